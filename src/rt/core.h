@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * rt: what runs the rooms above: a core (run queue, timers, ports), ops, buffers.
+ *
+ * A core is single-threaded and has one poll function. In production a thread loops it (src/backend/uring_core.c); the
+ * simulator cranks it by hand, in virtual time. Everything that a room needs from outside it reaches through the core:
+ * the clock, the random source and the log here; devices, links, byte streams and the metadata store through the
+ * port objects of rt/blk.h, rt/net.h, rt/stream.h, rt/meta.h. May include: base.
+ */
+#ifndef RT_CORE_H
+#define RT_CORE_H
+
+#include <stdarg.h>
+
+#include "base/base.h"
+#include "base/list.h"
+#include "rt/op.h"
+
+struct arena;
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+/* The environment port: the clock, randomness and the log of a core. */
+struct env_ops {
+    /* Nanoseconds on a clock that never goes back and runs on while the machine is suspended (CLOCK_BOOTTIME). */
+    uint64_t (*now_ns)(void *self);
+    /* Microseconds since 1970 by the wall clock: for people only, nothing may be decided by it. */
+    uint64_t (*wall_us)(void *self);
+    uint64_t (*random_u64)(void *self);
+    void (*log)(void *self, enum log_level level, const char *room, const char *line);
+};
+
+/* A timer wakes its op at its deadline. Embedded by value; zeroed before first use. */
+struct timer {
+    uint64_t deadline_ns;
+    struct op *op;
+    uint32_t heap_index; /* position + 1 in the core's heap; 0: not armed */
+    bool fired;          /* set when the deadline passed; cleared by timer_arm() */
+};
+
+struct core_counters {
+    uint64_t polls;      /* calls of core_poll() */
+    uint64_t steps;      /* op steps run */
+    uint64_t timers;     /* timers fired */
+    /* Filled by the backend. */
+    uint64_t syscalls;   /* all system calls made by this core's thread on behalf of the core */
+    uint64_t sleeps;     /* times that it blocked with nothing to do: each ends in a wake-up */
+    uint64_t net_send_calls, net_recv_calls;
+    uint64_t net_bytes_in, net_bytes_out;
+    uint64_t blk_writes, blk_reads, blk_flushes; /* requests handed to devices */
+    uint64_t blk_bytes_written, blk_bytes_read;
+    uint64_t copied_bytes; /* payload bytes copied by the CPU, anywhere on the data path */
+    uint64_t allocs;       /* calls of the allocator after start-up on the data path */
+};
+
+struct core {
+    const struct env_ops *env;
+    void *env_self;
+    struct list run_queue;
+    struct list live_ops;
+    struct timer **heap; /* 4-ary min-heap by deadline; grows, never shrinks */
+    uint32_t heap_len, heap_cap;
+    struct arena *arena; /* the core's buffers; set by whoever made the core, NULL if it has none */
+    struct core_counters counters;
+};
+
+void core_init(struct core *core, const struct env_ops *env, void *env_self);
+void core_fini(struct core *core); /* no op may be live */
+
+/* Fires due timers and steps the ops that were queued when it was called, and those they queue, up to a fixed
+ * budget. Returns true if anything is still queued, so that the caller must not sleep. */
+bool core_poll(struct core *core);
+
+/* When core_poll() must be called next if nothing else happens; UINT64_MAX when no timer is armed. */
+uint64_t core_next_deadline_ns(const struct core *core);
+
+static inline uint64_t core_now_ns(struct core *core)
+{
+    return core->env->now_ns(core->env_self);
+}
+
+static inline uint64_t core_random_u64(struct core *core)
+{
+    return core->env->random_u64(core->env_self);
+}
+
+/* One event, one line. `room` names the component ("osd", "store"); the text names the ids that matter. */
+void core_log(struct core *core, enum log_level level, const char *room, const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* Arms, or moves, a timer. The op must outlive it or cancel it. */
+void timer_arm(struct core *core, struct timer *timer, struct op *op, uint64_t deadline_ns);
+void timer_cancel(struct core *core, struct timer *timer);
+
+static inline bool timer_armed(const struct timer *timer)
+{
+    return timer->heap_index != 0;
+}
+
+#endif

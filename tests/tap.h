@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tests print TAP. A test program is a main() of TEST(...) calls on functions that use CHECK; it ends with
+ * `return tap_done();`. A failed CHECK names its place and lets the function go on.
+ */
+#ifndef TESTS_TAP_H
+#define TESTS_TAP_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+static int tap_tests, tap_failed;
+static bool tap_ok;
+
+#define CHECK(cond)                                                                                               \
+    ((cond) ? (void)0 : (void)(tap_ok = false, printf("# %s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond)))
+
+#define CHECK_EQ(a, b)                                                                                            \
+    do {                                                                                                          \
+        long long tap_a_ = (long long)(a), tap_b_ = (long long)(b);                                               \
+        if (tap_a_ != tap_b_) {                                                                                   \
+            tap_ok = false;                                                                                       \
+            printf("# %s:%d: %s: %s is %lld, %s is %lld\n", __FILE__, __LINE__, __func__, #a, tap_a_, #b, tap_b_);\
+        }                                                                                                         \
+    } while (0)
+
+#define TEST(function)                                                                                            \
+    do {                                                                                                          \
+        tap_ok = true;                                                                                            \
+        function();                                                                                               \
+        tap_tests++;                                                                                              \
+        if (!tap_ok)                                                                                              \
+            tap_failed++;                                                                                         \
+        printf("%s %d - %s\n", tap_ok ? "ok" : "not ok", tap_tests, #function);                                   \
+        fflush(stdout);                                                                                           \
+    } while (0)
+
+static inline int tap_done(void)
+{
+    printf("1..%d\n", tap_tests);
+    return tap_failed ? 1 : 0;
+}
+
+#endif
