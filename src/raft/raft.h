@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * raft: the consensus core of one placement group. Pure: no I/O, no clock, no thread, no callback; allocation only when
+ * a term begins. May include: base.
+ *
+ * In go messages, proposals, the time, and "this much of the log is durable here"; out come the entries to append, the term and
+ * vote to make durable, the commit index, and messages. The host (src/osd) owns the entries; raft knows only which term each
+ * index has, as runs of equal terms. The host's loop after any input:
+ *
+ *     first = raft_step(r, &msg, now)           an APPEND: append the message's entries from `first` on (0: none), which
+ *                                               replaces whatever the log held from there
+ *     if (raft_hard_state_pending(r, &hs))      make term and vote durable, then raft_hard_state_durable(r, hs)
+ *     r->commit_index                           apply up to here, once durable here too
+ *     while (raft_next_msg(r, now, &msg))       fill in the entries of APPENDs from the log, send
+ *
+ * Messages that depend on a term or vote are held back by raft itself until that is durable; an APPEND_REPLY acknowledges only
+ * what raft_log_durable() has reported. The leader's own vote for an entry counts by the same call.
+ *
+ * Sources: Ongaro & Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended), sections 5 and 8; Ongaro's thesis,
+ * 3.10 (leadership transfer), 6.4 (ReadIndex, leases), 9.6 (pre-vote), 10.2.1 (writing to disk in parallel).
+ *
+ * Time: all times are nanoseconds of this replica's own clock. Clocks of two machines may differ in rate by clock_drift_ppm.
+ *  - A follower that accepts a leader's message promises not to vote for anyone else for promise_ns from then (raft_step of APPEND,
+ *    raft_leader_alive). A restarted replica has promised to whoever was there before: it grants no vote for promise_ns after
+ *    raft_init, unless the group is just born.
+ *  - A leader holds a lease while a majority (itself included) has, by messages that it SENT no longer than promise_ns ago (less
+ *    drift), promised. `contact` is the newest such send time per member; raft_quorum_contact_ns() is the majority's.
+ *  - A leader without contact to a majority for election_max_ns steps down (check-quorum).
+ */
+#ifndef RAFT_RAFT_H
+#define RAFT_RAFT_H
+
+#include "base/base.h"
+#include "base/entry.h"
+
+#define RAFT_MEMBERS_MAX  12
+#define RAFT_INFLIGHT_MAX 128 /* APPENDs under way to one member */
+
+enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
+
+enum raft_msg_type {
+    RAFT_PRE_VOTE = 1,
+    RAFT_PRE_VOTE_REPLY,
+    RAFT_VOTE,
+    RAFT_VOTE_REPLY,
+    RAFT_APPEND,
+    RAFT_APPEND_REPLY,
+    RAFT_TIMEOUT_NOW,   /* transfer: campaign now */
+    RAFT_INSTALL,       /* the log no longer reaches back to you: recover from me */
+};
+
+enum raft_msg_flags {
+    RAFT_TRANSFER   = 1, /* a campaign that the leader asked for: its lease is given up, promises to it do not count */
+    RAFT_RECOVERING = 2, /* APPEND_REPLY: the sender is recovering, its state is not complete */
+};
+
+struct raft_msg {
+    enum raft_msg_type type;
+    uint32_t from, to;   /* replica numbers; a mismatch is dropped */
+    uint64_t term;
+    uint64_t index;      /* votes: last log index; APPEND: index before the entries; APPEND_REPLY: match, or the hint of a reject;
+                          * INSTALL: first index that the leader still has */
+    uint64_t log_term;   /* term at `index`; reject: the term that conflicts */
+    uint64_t last;       /* APPEND: index of the last entry carried; == index: none */
+    uint64_t commit;
+    uint64_t sent_ns;    /* APPEND: leader's clock; APPEND_REPLY: its echo */
+    bool reject;
+    uint32_t flags;
+    const struct entry *entries; /* APPEND received: last - index of them; only their terms are looked at. NULL when sent. */
+};
+
+struct raft_config {
+    uint64_t promise_ns;        /* 150 ms */
+    uint64_t heartbeat_ns;      /* 30 ms: the host's merged heartbeats; raft itself sends none */
+    uint64_t election_min_ns;   /* randomized election timeout, in [min, max): 200..350 ms; min >= promise */
+    uint64_t election_max_ns;
+    uint32_t clock_drift_ppm;   /* 2000 */
+    uint32_t window_bytes;      /* in flight to one member */
+    uint32_t window_entries;
+};
+extern const struct raft_config RAFT_CONFIG_DEFAULT;
+
+struct raft_hard_state {
+    uint64_t term;
+    uint32_t vote; /* replica number; 0: none */
+};
+
+enum raft_progress { RAFT_PROBE, RAFT_REPLICATE, RAFT_BEHIND }; /* BEHIND: needs recovery, told by INSTALL */
+
+struct raft_member {
+    uint32_t replica;
+    bool learner;
+    enum raft_progress progress;
+    uint64_t match;            /* durable there, in this leader's term */
+    uint64_t next;             /* next index to send */
+    uint64_t contact_ns;       /* send time of the newest message of ours that it answered */
+    uint64_t inflight_bytes;
+    /* The rest is raft's own. */
+    struct { uint64_t last; uint32_t bytes; } inflight[RAFT_INFLIGHT_MAX];
+    uint32_t inflight_head, inflight_count;
+    uint64_t probe_sent_ns;
+    bool probe_due, install_due, vote_due, vote_answered, vote_granted, timeout_now_due;
+    bool recovering;
+};
+
+struct raft_run { uint64_t first_index, term; };
+
+struct raft {
+    struct raft_config config;
+    uint32_t self;               /* replica number */
+    struct raft_member members[RAFT_MEMBERS_MAX]; /* self included */
+    uint32_t member_count;
+
+    enum raft_role role;
+    uint64_t term;               /* current; durable once hard_state_durable says so */
+    uint32_t vote;
+    uint32_t leader;             /* replica number; 0: unknown */
+    uint64_t commit_index;
+    uint64_t first_index;        /* of the log; first_index - 1 is the base, whose term base_term is */
+    uint64_t last_index;
+    uint64_t base_term;
+    uint64_t durable_index;      /* of this replica's log */
+    bool abstain;                /* the log cannot be proven whole, or the replica recovers: no vote, no campaign */
+
+    /* The rest is raft's own. */
+    struct raft_run *runs;       /* term runs of [first_index, last_index], ascending */
+    uint32_t run_count, run_cap;
+    struct raft_hard_state durable_hs;
+    uint64_t now_ns, election_deadline_ns, promise_until_ns, last_quorum_ns;
+    uint64_t term_start_index;   /* leader: its first index in this term */
+    uint32_t transfer_to;
+    uint64_t transfer_deadline_ns;
+    bool transfer_sent;          /* TIMEOUT_NOW may be out: no lease in this term any more */
+    uint64_t random_state;
+    bool reply_due, reply_reject;
+    struct raft_msg reply;       /* the one APPEND_REPLY, (PRE_)VOTE_REPLY answers are queued beside */
+    struct raft_msg vote_replies[RAFT_MEMBERS_MAX];
+    uint32_t vote_reply_count;
+    uint64_t acked_sent_ns;      /* newest sent_ns of an APPEND, to be echoed */
+};
+
+/* A replica that starts. `members` are the replica numbers of the group, self included. `hs` as found on disk; the log begins as
+ * empty above (base_index, base_term); raft_restore() then adds what the store found. `seed` randomizes timeouts. `born_now`: the group is new and no
+ * promise can exist. */
+void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, const uint32_t *members,
+               uint32_t member_count, struct raft_hard_state hs, uint64_t base_index, uint64_t base_term, bool born_now,
+               uint64_t seed, uint64_t now_ns);
+void raft_fini(struct raft *r);
+/* Entries [last_index + 1 .. last] are in the durable log with this term. */
+void raft_restore(struct raft *r, uint64_t last, uint64_t term);
+
+/* ---- inputs ------------------------------------------------------------------------------------------------------ */
+
+/* A message, already validated in form. Returns the index of the first of its entries that must be appended to the log
+ * (replacing what is there from that index on), 0 if none. Unknown senders, wrong `to` and old terms are dropped. */
+uint64_t raft_step(struct raft *r, const struct raft_msg *msg, uint64_t now_ns);
+
+/* Time passes; call at raft_deadline_ns() at the latest. */
+void raft_tick(struct raft *r, uint64_t now_ns);
+uint64_t raft_deadline_ns(const struct raft *r);
+
+/* Leader: takes a new entry's place in the log. ERR_NOT_LEADER; ERR_RETRY while leadership is being handed over. */
+MUST_CHECK int raft_propose(struct raft *r, uint64_t *ret_index);
+
+/* The log of this replica is durable up to `index`. After a truncation the host reports the lower index before new ones. */
+void raft_log_durable(struct raft *r, uint64_t index);
+void raft_hard_state_durable(struct raft *r, struct raft_hard_state hs);
+
+/* Follower: the leader's process said at `received_ns` that it still leads in our term (merged heartbeat). */
+void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t commit, uint64_t received_ns);
+/* Leader: `replica` answered a message of ours (merged heartbeat) sent at `sent_ns`, and follows us in our term. */
+void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns);
+/* The connection to `replica` broke or was refused. If it leads us: pre-vote at once. `new_incarnation`: a handshake proved
+ * that its process was replaced, so its lease is gone and promises to it do not count. */
+void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint64_t now_ns);
+
+/* Leader: hand leadership to `replica` (0: the best up to date). Proposals are refused and the lease is given up at once; if it has not
+ * happened within election_max_ns, and TIMEOUT_NOW was sent, we step down: that term's lease never comes back. */
+MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);
+
+/* The host dropped the log below `first_index`. */
+void raft_compacted(struct raft *r, uint64_t first_index);
+/* The replica recovered: state is that of (index, term); the log is empty above it. */
+void raft_reset_base(struct raft *r, uint64_t index, uint64_t term);
+/* Sets or clears `abstain`. */
+void raft_set_abstain(struct raft *r, bool abstain);
+/* Leader: `replica` wants APPENDs again from `next` (it recovered up to next - 1). */
+void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next);
+/* Leader: make raft_next_msg() produce an empty APPEND to everyone (for ReadIndex when there are no heartbeats). */
+void raft_probe(struct raft *r);
+
+/* ---- outputs ----------------------------------------------------------------------------------------------------- */
+
+/* True if term or vote is newer than what was last taken: write *ret and report raft_hard_state_durable(). */
+MUST_CHECK bool raft_hard_state_pending(struct raft *r, struct raft_hard_state *ret);
+
+/* The next message to send, if any. For an APPEND, [index + 1, last] are chosen by window_entries; the host may cut `last`
+ * (bytes, what it has at hand) and MUST then call raft_append_sent() with what it really sent, also when that is nothing. */
+MUST_CHECK bool raft_next_msg(struct raft *r, uint64_t now_ns, struct raft_msg *ret);
+void raft_append_sent(struct raft *r, uint32_t replica, uint64_t last, uint32_t bytes);
+/* An APPEND could not be sent at all (link busy or down): go back to `index` + 1 and probe later. */
+void raft_append_failed(struct raft *r, uint32_t replica, uint64_t index);
+
+/* Leader: newest time such that a majority has answered messages sent at or after it; self counts as now. 0: none. */
+uint64_t raft_quorum_contact_ns(const struct raft *r, uint64_t now_ns);
+/* A linearizable read may be served at `now_ns` (taken after the request) from state applied to commit_index. */
+bool raft_lease_valid(const struct raft *r, uint64_t now_ns);
+/* Leader that has committed an entry of its own term. */
+bool raft_can_read(const struct raft *r);
+
+uint64_t raft_term_at(const struct raft *r, uint64_t index); /* 0 if outside [first_index - 1, last_index] */
+const struct raft_member *raft_member(const struct raft *r, uint32_t replica); /* NULL: not a member */
+
+/* What must hold at any time; asserts. Called after every input in debug and simulator builds. */
+void raft_check(const struct raft *r);
+
+#endif
