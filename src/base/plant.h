@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Planted bugs: tests of the tests. `if (PLANT(name)) ...` leaves out one protecting step, so that a run of the
+ * simulator can show that its checkers notice. In product builds PLANT() is a constant false and the branch is not
+ * compiled into the program; only the simulator's own copies of the rooms are built with FASTBLOCK_PLANT, and there a
+ * bit of plant_mask (set by `fastblock-sim --plant NAME`) decides.
+ *
+ * To add one: a row here, the branch in the room, and a line in tests/sim/meson.build that expects the run to go red.
+ */
+#ifndef BASE_PLANT_H
+#define BASE_PLANT_H
+
+#include "base/base.h"
+
+/*        name                      what is left out or done wrong */
+#define PLANT_TABLE(X)                                                                                            \
+    X(RAFT_UNDURABLE_VOTE,          "raft: a vote is answered before it is durable")                               \
+    X(RAFT_UNDURABLE_MATCH,         "raft: a follower acknowledges entries before its disk has them")              \
+    X(RAFT_UNDURABLE_SELF,          "raft: the leader counts its own entries before its disk has them")            \
+    X(RAFT_COMMIT_OLD_TERM,         "raft: entries of an earlier term are committed by counting")                  \
+    X(RAFT_STALE_LEASE,             "raft: reads are served without a valid lease")                                \
+    X(RAFT_NO_PROMISE,              "raft: votes are granted while the promise to the leader holds")               \
+    X(STORE_NO_FLUSH,               "store: the flush after a batch is left out")                                  \
+    X(STORE_NO_FUA,                 "store: the flush before the log's tail advances is left out")                 \
+    X(STORE_NO_CHECKSUM,            "store: checksums are not verified on read")                                   \
+    X(STORE_EARLY_REUSE,            "store: chunks and slots are used again before their page is durable")         \
+    X(STORE_EARLY_DESTAGE,          "store: blocks are destaged before they are committed and durable")            \
+    X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
+    X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
+    X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \
+    X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")                          \
+    X(CLIENT_NO_RETIRE,             "client: a write that timed out is sent again beside the first")
+
+enum plant {
+#define X(name, text) PLANT_##name,
+    PLANT_TABLE(X)
+#undef X
+    PLANT_COUNT
+};
+
+#ifdef FASTBLOCK_PLANT
+extern uint64_t plant_mask; /* sim/plant.c */
+#define PLANT(name) UNLIKELY((plant_mask >> PLANT_##name) & 1)
+#else
+#define PLANT(name) ((void)PLANT_##name, false)
+#endif
+
+#endif
