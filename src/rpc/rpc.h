@@ -102,17 +102,18 @@ struct rpc_call {
 };
 
 /* `body` points to body_len bytes that have FRAME_HEADER_SIZE bytes of room in front (rpc_body()); copied before return.
- * The payload, if any, is referenced, `payload_crc` 0 when the body vouches for it. Returns 0 (the call is pending) or, with
+ * The payload is the gather list `pieces` (rt/net.h), referenced until sent. Returns 0 (the call is pending) or, with
  * nothing started: ERR_BUSY, ERR_CLOSED (not connected now), ERR_TOO_LARGE. */
 MUST_CHECK int rpc_call_start(struct rpc_call *call, struct rpc_peer *peer, struct op *waiter, enum method method,
-                              const uint8_t *body, uint32_t body_len, const struct slice *payload, uint64_t deadline_ns);
+                              const uint8_t *body, uint32_t body_len, const struct slice *pieces, uint32_t piece_count,
+                              uint64_t deadline_ns);
 
 /* Gives a pending call up: retires its session and ends it with ERR_CANCELLED. Safe on a call that is not pending. */
 void rpc_call_abandon(struct rpc_call *call);
 
 /* Sends a one-way frame. ERR_BUSY, ERR_CLOSED. */
 MUST_CHECK int rpc_peer_send(struct rpc_peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
-                             const struct slice *payload);
+                             const struct slice *pieces, uint32_t piece_count);
 
 /* ---- serving ----------------------------------------------------------------------------------------------------- */
 
@@ -143,7 +144,7 @@ void *rpc_session_context(const struct rpc_session *session);
 void rpc_session_set_context(struct rpc_session *session, void *context);
 void rpc_session_close(struct rpc_session *session);
 MUST_CHECK int rpc_session_send(struct rpc_session *session, enum method method, const uint8_t *body, uint32_t body_len,
-                                const struct slice *payload);
+                                const struct slice *pieces, uint32_t piece_count);
 
 /* A request that is to be answered later: remembers the session without keeping it alive. By value. */
 struct rpc_ticket {
@@ -158,7 +159,7 @@ struct rpc_ticket rpc_ticket(struct rpc_session *session, const struct rpc_messa
 bool rpc_ticket_alive(const struct rpc_ticket *ticket);
 /* Sends the reply, if the session is still there. `body` as for rpc_call_start(); may be NULL with body_len 0. */
 void rpc_reply(const struct rpc_ticket *ticket, int result, const uint8_t *body, uint32_t body_len,
-               const struct slice *payload);
+               const struct slice *pieces, uint32_t piece_count);
 
 /* ---- both -------------------------------------------------------------------------------------------------------- */
 

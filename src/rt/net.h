@@ -19,12 +19,17 @@
 #include "base/base.h"
 #include "rt/buf.h"
 
+#define FRAME_PIECES_MAX 64
+
 /* A frame in memory. `head` is the frame header followed by the body, as wire/frame.h lays it out. */
 struct frame {
     const uint8_t *head;
     uint32_t head_len;     /* header and body */
-    struct slice payload;  /* may be empty */
+    struct slice payload;  /* received: all of it, contiguous; may be empty. Unused when sending. */
     bool payload_dropped;  /* received only: there was no memory for it */
+    /* Sending only: the pieces that make up the payload, in order (a gather list; at most FRAME_PIECES_MAX). */
+    const struct slice *pieces;
+    uint32_t piece_count;
 };
 
 struct net;
@@ -49,7 +54,7 @@ struct net_ops {
      * Writes the address bound to into ret_address. */
     int (*listen)(struct net *net, const char *address, void (*accepted)(void *owner, struct link *link), void *owner,
                   char *ret_address, size_t ret_address_size);
-    /* Queues a frame: copies head, takes a reference of its own on the payload's buffer. ERR_BUSY when the link's send
+    /* Queues a frame: copies head, takes references of its own on the pieces' buffers. ERR_BUSY when the link's send
      * queue is over its limit (the frame was not taken); ERR_CLOSED after a break that is yet to be reported. */
     int (*send)(struct link *link, const struct frame *frame);
     void (*close)(struct link *link); /* frees; queued frames may be lost */
