@@ -54,10 +54,14 @@ struct net_ops {
      * Writes the address bound to into ret_address. */
     int (*listen)(struct net *net, const char *address, void (*accepted)(void *owner, struct link *link), void *owner,
                   char *ret_address, size_t ret_address_size);
+    /* Stops accepting for every listen() of this `owner`. Links that were accepted go on. */
+    void (*unlisten)(struct net *net, void *owner);
     /* Queues a frame: copies head, takes references of its own on the pieces' buffers. ERR_BUSY when the link's send
      * queue is over its limit (the frame was not taken); ERR_CLOSED after a break that is yet to be reported. */
     int (*send)(struct link *link, const struct frame *frame);
-    void (*close)(struct link *link); /* frees; queued frames may be lost */
+    /* Frees; queued frames may be lost; no event of this link follows. Allowed inside the link's own events too: the frame
+     * of a `message` event stays valid until that event returns. */
+    void (*close)(struct link *link);
     const char *(*peer_address)(const struct link *link); /* for log lines */
 };
 
