@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mon: the cluster map: OSDs, pools, PGs and where they live, images and their writers. May include: base rt wire rpc.
+ *
+ * The monitor's state is in the metadata store (rt/meta.h); memory holds a copy. Every change is one compare-and-swap transaction
+ * first and becomes visible, and is announced, when it has been committed. Not on the data path: OSDs and clients go on with the
+ * last map they have when it is away.
+ *
+ * mon.c (life, dispatch of calls), mon_state.c (load, change, epochs), mon_osd.c (registration, up and down), mon_pool.c, mon_image.c
+ * (images, writers, orders), mon_subscribe.c, placement.c (a pure function: OSDs and load -> members of a PG).
+ */
+#ifndef MON_MON_H
+#define MON_MON_H
+
+#include "base/base.h"
+#include "rt/core.h"
+#include "rt/meta.h"
+#include "rt/net.h"
+
+struct mon;
+
+struct mon_config {
+    struct core *core;
+    struct net *net;
+    struct meta *meta;
+    const char *listen;            /* "host:port" */
+    uint64_t osd_down_after_ns;    /* no report for so long: down. 0: 3 s */
+    uint64_t writer_lost_after_ns; /* a writer without a session for so long may be replaced without force. 0: 10 s */
+};
+
+/* Loads the state (a new cluster gets its uuid in an empty store), listens. */
+struct mon_start {
+    struct op op;
+    struct mon_config config;
+    struct mon *ret_mon;
+    char ret_message[256];
+};
+void mon_start_start(struct mon_start *s, const struct mon_config *config, struct op *parent);
+void mon_free(struct mon *mon);
+const char *mon_address(const struct mon *mon);
+
+#endif
