@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Timers: fire when due and not before, in any history of arming, moving and cancelling.
+ */
+#include "tests/tap.h"
+
+#include "tests/rt/clock.h"
+
+#define TIMERS 300
+
+struct sleeper {
+    struct op op;
+    struct timer timer;
+    int fired;
+};
+
+static void sleeper_step(struct op *op)
+{
+    struct sleeper *s = container_of(op, struct sleeper, op);
+    if (s->timer.fired) {
+        s->timer.fired = false;
+        s->fired++;
+    }
+}
+
+static const struct op_kind sleeper_kind = {"test.sleeper", NULL, sleeper_step};
+
+static void one_timer(void)
+{
+    struct clock clock = {.now_ns = 100};
+    struct core core;
+    struct sleeper s = {0};
+
+    core_init(&core, &clock_env, &clock);
+    CHECK(core_next_deadline_ns(&core) == UINT64_MAX);
+    op_start(&s.op, &core, &sleeper_kind, NULL);
+    timer_arm(&core, &s.timer, &s.op, 200);
+    CHECK_EQ(core_next_deadline_ns(&core), 200);
+    clock.now_ns = 199;
+    core_poll(&core);
+    CHECK_EQ(s.fired, 0);
+    clock.now_ns = 200;
+    core_poll(&core);
+    CHECK_EQ(s.fired, 1);
+    CHECK(!timer_armed(&s.timer));
+    timer_arm(&core, &s.timer, &s.op, 300);
+    timer_arm(&core, &s.timer, &s.op, 250); /* moves it */
+    clock.now_ns = 260;
+    core_poll(&core);
+    CHECK_EQ(s.fired, 2);
+    timer_arm(&core, &s.timer, &s.op, 300);
+    timer_cancel(&core, &s.timer);
+    timer_cancel(&core, &s.timer);
+    clock.now_ns = 1000;
+    core_poll(&core);
+    CHECK_EQ(s.fired, 2);
+    op_done(&s.op, 0);
+    core_fini(&core);
+}
+
+/* Against the obvious model: an array of deadlines. */
+static void random_history(void)
+{
+    static struct sleeper s[TIMERS];
+    static uint64_t deadline[TIMERS];
+    static int expected[TIMERS];
+    struct clock clock = {.random = 42};
+    struct core core;
+
+    core_init(&core, &clock_env, &clock);
+    for (int i = 0; i < TIMERS; i++) {
+        op_start(&s[i].op, &core, &sleeper_kind, NULL);
+        deadline[i] = UINT64_MAX;
+    }
+    for (int round = 0; round < 30000; round++) {
+        uint64_t random = core_random_u64(&core);
+        uint32_t i = random % TIMERS;
+        switch (random >> 32 & 7) {
+        case 0:
+            timer_cancel(&core, &s[i].timer);
+            deadline[i] = UINT64_MAX;
+            break;
+        case 1: {
+            clock.now_ns += random >> 40 & 63;
+            for (int k = 0; k < TIMERS; k++) {
+                if (deadline[k] <= clock.now_ns) {
+                    expected[k]++;
+                    deadline[k] = UINT64_MAX;
+                }
+            }
+            core_poll(&core);
+            for (int k = 0; k < TIMERS; k++)
+                CHECK_EQ(s[k].fired, expected[k]);
+            break;
+        }
+        default:
+            deadline[i] = clock.now_ns + (random >> 40 & 1023) + 1;
+            timer_arm(&core, &s[i].timer, &s[i].op, deadline[i]);
+        }
+        uint64_t least = UINT64_MAX;
+        for (int k = 0; k < TIMERS; k++)
+            least = MIN(least, deadline[k]);
+        CHECK(core_next_deadline_ns(&core) == least);
+        CHECK(timer_armed(&s[i].timer) == (deadline[i] != UINT64_MAX));
+        if (!tap_ok)
+            break;
+    }
+    core_poll(&core);
+    for (int i = 0; i < TIMERS; i++)
+        op_done(&s[i].op, 0);
+    core_fini(&core);
+}
+
+int main(void)
+{
+    TEST(one_timer);
+    TEST(random_history);
+    return tap_done();
+}
