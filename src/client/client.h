@@ -17,7 +17,7 @@
 #include "rt/buf.h"
 #include "rt/core.h"
 #include "rt/net.h"
-#include "cold.pb-c.h"
+#include "wire/cold.h"
 
 struct client;
 struct client_image;
