@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Seeded disks for rt/blk.h.
+ *
+ * A disk outlives the nodes that use it. Its contents are sparse: pages of 4 KiB, each with what is durable
+ * and, where the volatile cache holds something newer, what a read sees. A completed write without FUA stays
+ * in the cache until a flush that was submitted after it completed. At a loss of power each 512 byte sector
+ * of each cached or unfinished write is decided: the write is kept, lost or torn. When only the process dies,
+ * unfinished writes meet that fate and the cache lives on. A write in flight is a copy taken at its
+ * submission, and the port asserts that its memory was left alone.
+ */
+#ifndef SIM_SIM_BLK_H
+#define SIM_SIM_BLK_H
+
+#include "rt/blk.h"
+#include "sim/sim.h"
+
+struct sim_disk;
+
+/* All off when zero. Probabilities are per request, in parts per million. */
+struct sim_disk_faults {
+    uint32_t read_error_ppm, write_error_ppm, flush_error_ppm;
+    uint32_t rot_ppm;       /* a read finds a bit of the stored data changed, for good */
+    uint32_t misdirect_ppm; /* a write that succeeds lands somewhere else */
+    uint32_t stuck_ppm;     /* a request never completes */
+    uint32_t slow_ppm;      /* a request takes slow_ns more */
+    uint64_t slow_ns;
+    bool lying_flush; /* planted: flushes (and FUA) succeed and do nothing */
+};
+
+struct sim_disk_config {
+    const char *name;    /* for log lines; copied */
+    uint64_t size_bytes; /* multiple of BLOCK_SIZE */
+    bool volatile_cache;
+    bool junk; /* what was never written reads as noise, as on a device used before; else as zeros */
+    uint32_t queue_depth_hint;                   /* 0: 4 */
+    uint64_t latency_min_ns, latency_typical_ns; /* 0: 10 us and 80 us */
+    uint32_t torn_ppm, lost_ppm;                 /* fate at a crash; the rest is kept. 0, 0: 300000 each */
+    struct sim_disk_faults faults;
+    /* The fault atlas: may this range be damaged (rot, misdirected write, read error) now? NULL: never. The
+     * owner keeps the promise of the design, that enough intact copies of everything remain somewhere. */
+    bool (*may_damage)(void *owner, struct sim_disk *disk, uint64_t offset, uint64_t len);
+    void *owner;
+};
+
+struct sim_disk_stats {
+    uint64_t reads, writes, flushes, discards;
+    uint64_t kept, lost, torn; /* writes at crashes */
+    uint64_t errors, rotten, misdirected, stuck;
+};
+
+struct sim_disk *sim_disk_new(struct sim *sim, const struct sim_disk_config *config);
+void sim_disk_free(struct sim_disk *disk);
+
+/* The node's handle on `len` bytes at `offset` of the disk (whole blocks): call it in the node's context. It
+ * is part of the node and goes with it, or by ops->close(). */
+struct blk *sim_disk_open(struct sim_disk *disk, struct sim_node *node, uint64_t offset, uint64_t len);
+
+/* The volatile cache of the whole disk is decided and gone. A node's SIM_CRASH_POWER does that for the range
+ * that it has open; this is for power lost after the process had died already. Nothing may be in flight. */
+void sim_disk_power_cut(struct sim_disk *disk);
+
+/* While hung nothing completes; afterwards everything does. */
+void sim_disk_hang(struct sim_disk *disk, bool hung);
+void sim_disk_set_faults(struct sim_disk *disk, const struct sim_disk_faults *faults);
+/* Changes one bit of the durable data in `len` bytes at `offset`, if the atlas allows it and the page was
+ * ever written. */
+bool sim_disk_rot(struct sim_disk *disk, uint64_t offset, uint64_t len);
+/* The same anywhere in what was written. */
+bool sim_disk_rot_anywhere(struct sim_disk *disk);
+
+/* Looks at the contents, as a read would see them, outside of any node. */
+void sim_disk_peek(const struct sim_disk *disk, uint64_t offset, void *ret_bytes, size_t len);
+/* Writes contents durably at once, outside of any node. */
+void sim_disk_poke(struct sim_disk *disk, uint64_t offset, const void *bytes, size_t len);
+/* Empties the disk: a new one in its place. Nothing may have it open. */
+void sim_disk_wipe(struct sim_disk *disk);
+/* Sectors completed and not durable. */
+uint64_t sim_disk_cached_bytes(const struct sim_disk *disk);
+uint64_t sim_disk_size(const struct sim_disk *disk);
+struct sim_disk_stats sim_disk_stats(const struct sim_disk *disk);
+
+#endif
