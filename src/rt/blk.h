@@ -35,7 +35,8 @@ struct blk_io {
     bool pending;
     int result;                /* 0 or negative; a short transfer is ERR_IO */
     uint64_t submitted_ns;     /* set by the port */
-    struct list link;          /* the port's own use while pending */
+    struct list link;          /* these two: the port's own use while pending */
+    void *port;
 };
 
 struct blk;

@@ -43,7 +43,8 @@ struct core_counters {
     uint64_t steps;      /* op steps run */
     uint64_t timers;     /* timers fired */
     /* Filled by the backend. */
-    uint64_t syscalls;   /* all system calls made by this core's thread on behalf of the core */
+    uint64_t syscalls;   /* all system calls made by this core's thread on behalf of the core, but for the next line's */
+    uint64_t yields;     /* sched_yield() calls while it spun with nothing to do */
     uint64_t sleeps;     /* times that it blocked with nothing to do: each ends in a wake-up */
     uint64_t net_send_calls, net_recv_calls;
     uint64_t net_bytes_in, net_bytes_out;
