@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Seeded metadata store for rt/meta.h: in memory, outside of all nodes, so it survives their crashes.
+ *
+ * A transaction takes effect at a moment between its submission and its answer; when its node dies in between
+ * it may have or not. An injected failure may likewise come before or after the effect.
+ */
+#ifndef SIM_SIM_META_H
+#define SIM_SIM_META_H
+
+#include "rt/meta.h"
+#include "sim/sim.h"
+
+struct sim_meta;
+
+struct sim_meta_faults {
+    uint32_t error_ppm;    /* a request ends with ERR_IO; a transaction's effect is then unknown */
+    uint32_t conflict_ppm; /* somebody else touches a key of the conditions just before, so that they fail */
+    uint32_t slow_ppm;     /* a request takes slow_ns more */
+    uint64_t slow_ns;
+};
+
+struct sim_meta_config {
+    uint64_t latency_min_ns, latency_typical_ns; /* 0, 0: 50 us and 200 us */
+    uint64_t history_max;                        /* revisions that watches can go back; 0: 100000 */
+    struct sim_meta_faults faults;
+};
+
+struct sim_meta *sim_meta_new(struct sim *sim, const struct sim_meta_config *config);
+void sim_meta_free(struct sim_meta *store);
+/* The node's handle; part of the node, goes with it or by ops->close(). */
+struct meta *sim_meta_open(struct sim_meta *store, struct sim_node *node);
+
+void sim_meta_set_faults(struct sim_meta *store, const struct sim_meta_faults *faults);
+/* While down every request ends with ERR_IO after a while and watches are silent. */
+void sim_meta_set_down(struct sim_meta *store, bool down);
+/* Forgets the history of changes below the current revision. */
+void sim_meta_compact(struct sim_meta *store);
+uint64_t sim_meta_revision(const struct sim_meta *store);
+
+#endif
