@@ -20,6 +20,8 @@
     X(RAFT_COMMIT_OLD_TERM,         "raft: entries of an earlier term are committed by counting")                  \
     X(RAFT_STALE_LEASE,             "raft: reads are served without a valid lease")                                \
     X(RAFT_NO_PROMISE,              "raft: votes are granted while the promise to the leader holds")               \
+    X(RAFT_NO_RESTART_PROMISE,      "raft: a restarted replica does not keep the promise that it may have made")   \
+    X(RAFT_STALE_TRUNCATE,          "raft: an APPEND that is a prefix of the log truncates it")                     \
     X(STORE_NO_FLUSH,               "store: the flush after a batch is left out")                                  \
     X(STORE_NO_FUA,                 "store: the flush before the log's tail advances is left out")                 \
     X(STORE_NO_CHECKSUM,            "store: checksums are not verified on read")                                   \
@@ -28,6 +30,12 @@
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
     X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \
+    X(OSD_RETIRED_TICKET,           "osd: requests of retired sessions are still proposed")                        \
+    X(OSD_NO_LEASE,                 "osd: reads are served without asking raft for a lease")                       \
+    X(OSD_EARLY_REPLY,              "osd: writes are answered before they are committed")                          \
+    X(OSD_COUNT_REFUSED,            "osd: groups that a heartbeat's answer refuses count as acknowledged")         \
+    X(OSD_RECOVERY_LATE_BASE,       "osd: a recovery takes the index at its end, not at its start, for its base")  \
+    X(OSD_MERGE_RACE,               "osd: partial writes do not wait for one another")                             \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")                          \
     X(CLIENT_NO_RETIRE,             "client: a write that timed out is sent again beside the first")
 
