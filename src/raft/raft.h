@@ -58,9 +58,9 @@ struct raft_msg {
     enum raft_msg_type type;
     uint32_t from, to;   /* replica numbers; a mismatch is dropped */
     uint64_t term;
-    uint64_t index;      /* votes: last log index; APPEND: index before the entries; APPEND_REPLY: match, or the hint of a reject;
-                          * INSTALL: first index that the leader still has */
-    uint64_t log_term;   /* term at `index`; reject: the term that conflicts */
+    uint64_t index;      /* votes: last log index; APPEND: index before the entries; APPEND_REPLY: match, or the hint of a
+                          * reject: the sender's log may agree up to here; INSTALL: first index that the leader still has */
+    uint64_t log_term;   /* term at `index` in the sender's log; 0 in an APPEND_REPLY that is no reject */
     uint64_t last;       /* APPEND: index of the last entry carried; == index: none */
     uint64_t commit;
     uint64_t sent_ns;    /* APPEND: leader's clock; APPEND_REPLY: its echo */
@@ -95,12 +95,21 @@ struct raft_member {
     uint64_t next;             /* next index to send */
     uint64_t contact_ns;       /* send time of the newest message of ours that it answered */
     uint64_t inflight_bytes;
+    bool recovering;           /* said so in its last answer */
     /* The rest is raft's own. */
-    struct { uint64_t last; uint32_t bytes; } inflight[RAFT_INFLIGHT_MAX];
+    struct {
+        uint64_t last;
+        uint32_t bytes;
+    } inflight[RAFT_INFLIGHT_MAX]; /* a ring: APPENDs under way, by the last entry that they carry */
     uint32_t inflight_head, inflight_count;
-    uint64_t probe_sent_ns;
-    bool probe_due, install_due, vote_due, vote_answered, vote_granted, timeout_now_due;
-    bool recovering;
+    uint64_t inflight_base;    /* index before the first entry under way */
+    uint64_t wait_ns;          /* when the oldest thing it has not answered was sent */
+    uint64_t rewound_ns;       /* when `next` last went back: rejections of what was sent before are old news */
+    bool probe_due, probe_empty, contact_due, install_due, timeout_now_due;
+    bool vote_due, vote_granted;
+    bool answer_due, answer_reject; /* an answer other than to our leader's APPEND */
+    enum raft_msg_type answer_type;
+    uint64_t answer_term;
 };
 
 struct raft_run { uint64_t first_index, term; };
@@ -125,62 +134,80 @@ struct raft {
     /* The rest is raft's own. */
     struct raft_run *runs;       /* term runs of [first_index, last_index], ascending */
     uint32_t run_count, run_cap;
-    struct raft_hard_state durable_hs;
-    uint64_t now_ns, election_deadline_ns, promise_until_ns, last_quorum_ns;
+    struct raft_hard_state taken_hs, durable_hs; /* given to the host to write; written */
+    uint64_t now_ns, election_deadline_ns;
+    uint32_t campaign_rounds;    /* since a leader was last known */
+    uint32_t campaign_flags;     /* RAFT_TRANSFER */
+    uint64_t promise_until_ns;
+    uint32_t promise_to;         /* 0: to whom we do not know any more */
+    uint64_t leader_since_ns;
     uint64_t term_start_index;   /* leader: its first index in this term */
     uint32_t transfer_to;
     uint64_t transfer_deadline_ns;
     bool transfer_sent;          /* TIMEOUT_NOW may be out: no lease in this term any more */
     uint64_t random_state;
+    uint64_t matched_index;      /* follower: up to here the log is known to agree with the leader of this term */
     bool reply_due, reply_reject;
-    struct raft_msg reply;       /* the one APPEND_REPLY, (PRE_)VOTE_REPLY answers are queued beside */
-    struct raft_msg vote_replies[RAFT_MEMBERS_MAX];
-    uint32_t vote_reply_count;
-    uint64_t acked_sent_ns;      /* newest sent_ns of an APPEND, to be echoed */
+    uint64_t reply_index, reply_log_term; /* of a reject */
+    uint64_t acked_sent_ns;      /* newest sent_ns of an APPEND of this term, to be echoed */
+    uint32_t offered_to;         /* the APPEND given out that raft_append_sent() has yet to report on */
+    uint64_t offered_index, offered_last;
 };
 
-/* A replica that starts. `members` are the replica numbers of the group, self included. `hs` as found on disk; the log begins as
+/* A replica that starts: a follower. `members` are the replica numbers of the group, self included. `hs` as found on disk; the log begins as
  * empty above (base_index, base_term); raft_restore() then adds what the store found. `seed` randomizes timeouts. `born_now`: the group is new and no
  * promise can exist. */
 void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, const uint32_t *members,
                uint32_t member_count, struct raft_hard_state hs, uint64_t base_index, uint64_t base_term, bool born_now,
                uint64_t seed, uint64_t now_ns);
 void raft_fini(struct raft *r);
-/* Entries [last_index + 1 .. last] are in the durable log with this term. */
+/* Entries [last_index + 1 .. last] are in the durable log with this term. Raises the term to theirs, if hs was written too late:
+ * look at raft_hard_state_pending() afterwards. */
 void raft_restore(struct raft *r, uint64_t last, uint64_t term);
 
 /* ---- inputs ------------------------------------------------------------------------------------------------------ */
 
-/* A message, already validated in form. Returns the index of the first of its entries that must be appended to the log
- * (replacing what is there from that index on), 0 if none. Unknown senders, wrong `to` and old terms are dropped. */
+/* A message, already validated in form; nothing in it can make raft assert. Returns the index of the first of its entries that must be appended to the log
+ * (replacing what is there from that index on), 0 if none. Unknown senders and wrong `to` are dropped; a leader or
+ * candidate of an old term is told the new one. Entries after the returned one are appended too: [first, msg->last]. */
 uint64_t raft_step(struct raft *r, const struct raft_msg *msg, uint64_t now_ns);
 
 /* Time passes; call at raft_deadline_ns() at the latest. */
 void raft_tick(struct raft *r, uint64_t now_ns);
 uint64_t raft_deadline_ns(const struct raft *r);
 
-/* Leader: takes a new entry's place in the log. ERR_NOT_LEADER; ERR_RETRY while leadership is being handed over. */
+/* Leader: takes a new entry's place in the log; its term is r->term. -ERR_NOT_LEADER; -ERR_RETRY while leadership is being
+ * handed over. */
 MUST_CHECK int raft_propose(struct raft *r, uint64_t *ret_index);
+/* A new leader: the next proposal must be a NOOP. Look after every input; nothing of an earlier term can be committed, and
+ * no read served, before it is. Others may be proposed right behind it. */
+bool raft_noop_due(const struct raft *r);
 
-/* The log of this replica is durable up to `index`. After a truncation the host reports the lower index before new ones. */
+/* The log of this replica, as it stands now, is durable up to `index`. A write of entries that have been replaced since must not be
+ * reported. Lower than before: no effect (raft itself takes the mark back when it replaces entries). */
 void raft_log_durable(struct raft *r, uint64_t index);
+/* May come late and in any order; a candidate may lead by it. */
 void raft_hard_state_durable(struct raft *r, struct raft_hard_state hs);
 
 /* Follower: the leader's process said at `received_ns` that it still leads in our term (merged heartbeat). */
 void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t commit, uint64_t received_ns);
 /* Leader: `replica` answered a message of ours (merged heartbeat) sent at `sent_ns`, and follows us in our term. */
 void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns);
-/* The connection to `replica` broke or was refused. If it leads us: pre-vote at once. `new_incarnation`: a handshake proved
- * that its process was replaced, so its lease is gone and promises to it do not count. */
+/* The connection to `replica` broke or was refused. If it leads us: pre-vote as soon as our own promise to it has run out, at
+ * once if none runs. `new_incarnation`: a handshake proved that its process was replaced, so its lease is gone and promises
+ * to it do not count. If we lead it: probe before sending more. */
 void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint64_t now_ns);
 
-/* Leader: hand leadership to `replica` (0: the best up to date). Proposals are refused and the lease is given up at once; if it has not
+/* Leader: hand leadership to `replica` (0: the most up to date of those in contact). -ERR_NOT_LEADER; -ERR_INVALID: no such
+ * voter, or ourselves; -ERR_RETRY: under way already, or it is recovering. Proposals are refused and the lease is given up at once; if it has not
  * happened within election_max_ns, and TIMEOUT_NOW was sent, we step down: that term's lease never comes back. */
 MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);
 
-/* The host dropped the log below `first_index`. */
+/* The host dropped the log below `first_index`; all of that was committed and durable here. */
 void raft_compacted(struct raft *r, uint64_t first_index);
-/* The replica recovered: state is that of (index, term); the log is empty above it. */
+/* The replica recovered: state is that of (index, term); the log is empty above it. The state must come from a leader whose term
+ * this replica has reached (an INSTALL or APPEND of it was stepped): acknowledging it to a leader of an older term would not
+ * be safe. Tells our leader to go on from here. */
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term);
 /* Sets or clears `abstain`. */
 void raft_set_abstain(struct raft *r, bool abstain);
@@ -188,6 +215,9 @@ void raft_set_abstain(struct raft *r, bool abstain);
 void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next);
 /* Leader: make raft_next_msg() produce an empty APPEND to everyone (for ReadIndex when there are no heartbeats). */
 void raft_probe(struct raft *r);
+/* `msg` is an INSTALL that raft_step() was just given: must this replica recover from msg->from? False for old ones and when
+ * the log reaches far enough after all. */
+bool raft_install_needed(const struct raft *r, const struct raft_msg *msg);
 
 /* ---- outputs ----------------------------------------------------------------------------------------------------- */
 
@@ -195,7 +225,12 @@ void raft_probe(struct raft *r);
 MUST_CHECK bool raft_hard_state_pending(struct raft *r, struct raft_hard_state *ret);
 
 /* The next message to send, if any. For an APPEND, [index + 1, last] are chosen by window_entries; the host may cut `last`
- * (bytes, what it has at hand) and MUST then call raft_append_sent() with what it really sent, also when that is nothing. */
+ * (bytes, what it has at hand; down to `index`: an empty APPEND) and MUST, before the next raft_next_msg(), call
+ * raft_append_sent() with what it really sent, or raft_append_failed(). After a cut to nothing the member is asked about
+ * again when it has answered the empty APPEND.
+ * Commit: followers learn it by the next APPEND or heartbeat; no message is sent for its sake.
+ * Losses: an APPEND without answer for 3 heartbeats, and a member without contact for election_min_ns, makes an empty APPEND that
+ * asks; a member gone for long is asked once per election_max_ns. So the host need not tell of lost messages. */
 MUST_CHECK bool raft_next_msg(struct raft *r, uint64_t now_ns, struct raft_msg *ret);
 void raft_append_sent(struct raft *r, uint32_t replica, uint64_t last, uint32_t bytes);
 /* An APPEND could not be sent at all (link busy or down): go back to `index` + 1 and probe later. */
