@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of the raft room tell each other. One file per idea: terms.c which term each index has,
+ * election.c roles and votes, lease.c promises, contact and reads, follow.c a follower's log, replicate.c a
+ * leader's members and the commit index, transfer.c leadership handed over, raft.c the inputs and outputs
+ * that tie them together, check.c what must hold.
+ */
+#ifndef RAFT_INTERNAL_H
+#define RAFT_INTERNAL_H
+
+#include "raft/raft.h"
+
+/* ---- raft.c: time, members, randomness ---- */
+
+struct raft_member *raft_member_find(struct raft *r, uint32_t replica); /* NULL: not a member */
+struct raft_member *raft_member_self(struct raft *r);
+bool raft_is_voter(const struct raft *r, uint32_t replica);
+uint32_t raft_quorum(const struct raft *r); /* how many voters are a majority */
+uint64_t raft_random_below(struct raft *r, uint64_t n);
+/* Time never goes back for raft, whatever order the host's inputs come in. */
+static inline void raft_time(struct raft *r, uint64_t now_ns)
+{
+    r->now_ns = MAX(r->now_ns, now_ns);
+}
+/* The k-th largest of n values, k from 1; reorders them. */
+uint64_t raft_kth_largest(uint64_t *values, uint32_t n, uint32_t k);
+/* Is what may be said in this term backed by the disk: the term; and the vote too. */
+bool raft_term_durable(const struct raft *r);
+bool raft_vote_durable(const struct raft *r);
+/* Queues an answer to `m`, in our own term unless it is the grant of a pre-vote. */
+void raft_answer(struct raft_member *m, enum raft_msg_type type, uint64_t term, bool reject);
+
+/* ---- terms.c ---- */
+
+MUST_CHECK bool raft_terms_reserve(struct raft *r,
+                                   uint32_t more); /* room for that many more runs; false: no memory */
+void raft_terms_append(struct raft *r, uint64_t last,
+                       uint64_t term); /* never allocates within what was reserved */
+void raft_terms_truncate(struct raft *r, uint64_t last);
+void raft_terms_compact(struct raft *r, uint64_t first_index);
+/* The largest index <= `index` whose term is <= `term`; false if that lies below the log's base. */
+bool raft_terms_floor(const struct raft *r, uint64_t index, uint64_t term, uint64_t *ret_index);
+
+/* ---- election.c ---- */
+
+void raft_become_follower(struct raft *r, uint64_t term, uint32_t leader);
+void raft_become_candidate(struct raft *r, uint32_t flags);
+void raft_election_timer_reset(struct raft *r, uint64_t from_ns);
+void raft_election_tick(struct raft *r);
+void raft_election_count(struct raft *r); /* enough votes? */
+void raft_on_pre_vote(struct raft *r, struct raft_member *m, const struct raft_msg *msg);
+void raft_on_vote(struct raft *r, struct raft_member *m, const struct raft_msg *msg);
+void raft_on_vote_reply(struct raft *r, struct raft_member *m, const struct raft_msg *msg);
+bool raft_vote_next(struct raft *r, struct raft_member *m, struct raft_msg *ret);
+
+/* ---- lease.c ---- */
+
+bool raft_promise_holds(const struct raft *r,
+                        uint32_t flags); /* may this replica not vote? flags of the VOTE */
+void raft_promise(struct raft *r, uint32_t leader, uint64_t from_ns);
+uint64_t raft_check_quorum_deadline(const struct raft *r);
+
+/* ---- follow.c ---- */
+
+uint64_t raft_on_append(struct raft *r, const struct raft_msg *msg);
+void raft_on_install(struct raft *r, const struct raft_msg *msg);
+bool raft_reply_next(struct raft *r, struct raft_msg *ret);
+void raft_follower_durable(struct raft *r, uint64_t before);
+
+/* ---- replicate.c ---- */
+
+void raft_replicate_start(struct raft *r);
+void raft_replicate_tick(struct raft *r);
+uint64_t raft_replicate_deadline(const struct raft *r);
+void raft_on_append_reply(struct raft *r, struct raft_member *m, const struct raft_msg *msg);
+bool raft_append_next(struct raft *r, struct raft_member *m, struct raft_msg *ret);
+void raft_commit_advance(struct raft *r);
+void raft_replicate_compacted(struct raft *r);
+void raft_replicate_lost(struct raft *r, struct raft_member *m);
+
+/* ---- transfer.c ---- */
+
+void raft_transfer_progress(struct raft *r); /* the target may have caught up */
+void raft_transfer_tick(struct raft *r);
+bool raft_transfer_next(struct raft *r, struct raft_member *m, struct raft_msg *ret);
+void raft_on_timeout_now(struct raft *r, const struct raft_msg *msg);
+
+#endif

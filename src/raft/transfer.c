@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Handing leadership over, without waiting for timeouts.
+ *
+ * From the moment it is asked, the leader takes no proposals, so that the target can catch up, and claims no
+ * lease. When the target has the whole log on disk, it is told to campaign now (TIMEOUT_NOW). Its VOTE is
+ * flagged: voters may ignore what they promised to the leader, because that leader has given up its lease. It
+ * may never claim it again in this term, whatever comes of the campaign: the message or the votes may arrive
+ * late. So if the transfer does not happen in time, the leader steps down when TIMEOUT_NOW may be out, and
+ * goes on as before when it is not.
+ *
+ * The flag is good for one campaign, in the term right behind the leader's: in a later one there may be other
+ * promises.
+ */
+#include "raft/internal.h"
+#include "base/error.h"
+
+/* Can it lead soon? */
+static bool ready(const struct raft *r, const struct raft_member *m)
+{
+    return m->replica != r->self && !m->learner && !m->recovering && m->progress != RAFT_BEHIND;
+}
+
+int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
+{
+    struct raft_member *best = NULL;
+
+    raft_time(r, now_ns);
+    if (r->role != RAFT_LEADER)
+        return -ERR_NOT_LEADER;
+    if (r->transfer_to || r->transfer_sent)
+        return -ERR_RETRY;
+    if (replica) {
+        best = raft_member_find(r, replica);
+        if (!best || replica == r->self || best->learner)
+            return -ERR_INVALID;
+        if (!ready(r, best))
+            return -ERR_RETRY;
+    } else {
+        for (uint32_t i = 0; i < r->member_count; i++) {
+            struct raft_member *m = &r->members[i];
+
+            if (ready(r, m) && m->contact_ns + r->config.promise_ns > r->now_ns &&
+                (!best || m->match > best->match))
+                best = m;
+        }
+        if (!best)
+            return -ERR_RETRY;
+    }
+    r->transfer_to = best->replica;
+    r->transfer_deadline_ns = r->now_ns + r->config.election_max_ns;
+    raft_transfer_progress(r);
+    return 0;
+}
+
+void raft_transfer_progress(struct raft *r)
+{
+    struct raft_member *m;
+
+    if (r->role != RAFT_LEADER || !r->transfer_to || r->transfer_sent)
+        return;
+    m = raft_member_find(r, r->transfer_to);
+    m->timeout_now_due = ready(r, m) && m->match == r->last_index;
+}
+
+bool raft_transfer_next(struct raft *r, struct raft_member *m, struct raft_msg *ret)
+{
+    if (!m->timeout_now_due)
+        return false;
+    m->timeout_now_due = false;
+    r->transfer_sent = true;
+    *ret = (struct raft_msg){.type = RAFT_TIMEOUT_NOW, .term = r->term, .sent_ns = r->now_ns};
+    return true;
+}
+
+void raft_transfer_tick(struct raft *r)
+{
+    if (r->role != RAFT_LEADER || !r->transfer_to || r->now_ns < r->transfer_deadline_ns)
+        return;
+    if (r->transfer_sent) {
+        raft_become_follower(r, r->term, 0);
+    } else {
+        raft_member_find(r, r->transfer_to)->timeout_now_due = false;
+        r->transfer_to = 0;
+    }
+}
+
+void raft_on_timeout_now(struct raft *r, const struct raft_msg *msg)
+{
+    if (r->role != RAFT_FOLLOWER || r->leader != msg->from || r->abstain || !raft_is_voter(r, r->self))
+        return;
+    r->promise_until_ns = 0; /* it was to this leader */
+    raft_become_candidate(r, RAFT_TRANSFER);
+}
