@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cmd: the programs. One file per program or subcommand; the only room with main() and printing. May include
+ * everything.
+ *
+ * A subcommand of `fastblock` is one row of a table: name, arguments, options, what it does, function. Help,
+ * man page and shell completion are made from the table, so that they cannot disagree with the program.
+ *
+ * Exit codes of all programs: 0 done; 1 the operation failed (stderr says why and what to do); 2 wrong usage.
+ */
+#ifndef CMD_CMD_H
+#define CMD_CMD_H
+
+#include <jansson.h>
+
+#include "base/base.h"
+#include "client/client.h"
+#include "rt/core.h"
+
+#define CMD_OPTIONS_MAX   16
+#define CMD_ARGUMENTS_MAX 4
+
+enum { CMD_OK = 0, CMD_FAILED = 1, CMD_USAGE = 2 };
+
+struct cmd_option {
+    const char *name;     /* "size" */
+    const char *argument; /* "SIZE"; NULL: a flag */
+    const char *help;
+};
+
+struct cmd_args;
+
+struct cmd_command {
+    const char *name;      /* "image create" */
+    const char *arguments; /* "POOL/IMAGE", "[NAME]": each word is one; in brackets it may be missing */
+    const char *summary;   /* one line */
+    const char *text;      /* more, for --help and the man page; may be NULL */
+    struct cmd_option options[CMD_OPTIONS_MAX];
+    int (*run)(struct cmd_args *args);
+};
+
+struct cmd_args {
+    const struct cmd_command *command;
+    const char *program;                       /* argv[0] */
+    const char *positional[CMD_ARGUMENTS_MAX]; /* NULL: not given */
+    const char *values[CMD_OPTIONS_MAX];       /* by the option's place in the table; flags: "" */
+    bool json;
+    const char *mon; /* --mon, or NULL */
+};
+
+/* The value of an option, or NULL when it was not given; the command must have it in its table. */
+const char *cmd_option(const struct cmd_args *args, const char *name);
+/* Numbers and sizes with bounds; a bad value prints an error that names the option and answers false. */
+MUST_CHECK bool cmd_option_number(const struct cmd_args *args, const char *name, uint64_t standard,
+                                  uint64_t min, uint64_t max, uint64_t *ret);
+MUST_CHECK bool cmd_option_size(const struct cmd_args *args, const char *name, uint64_t standard,
+                                uint64_t *ret);
+
+/* "fastblock: MESSAGE" on stderr; returns CMD_FAILED. */
+int cmd_fail(const char *format, ...) PRINTF_LIKE(1, 2);
+/* The same for wrong usage; returns CMD_USAGE. */
+int cmd_usage(const char *format, ...) PRINTF_LIKE(1, 2);
+
+/* Prints and frees a JSON value on stdout. */
+void cmd_print_json(json_t *value);
+
+/* Splits "POOL/IMAGE" into two buffers of CMD_NAME_MAX; prints an error that shows the form and answers
+ * false. */
+#define CMD_NAME_MAX 65
+MUST_CHECK bool cmd_split_image(const char *text, char pool[CMD_NAME_MAX], char image[CMD_NAME_MAX]);
+
+/* A table on stdout: columns as wide as their cells, `right` marks numbers ('r') and text ('l'). Cells are
+ * copied. */
+struct cmd_table;
+struct cmd_table *cmd_table_new(const char *align, ...) __attribute__((sentinel)); /* headings, NULL */
+void cmd_table_row(struct cmd_table *table, ...); /* as many strings as headings */
+/* Shows the table, or with --json the list in its place; frees both. */
+void cmd_table_print(struct cmd_table *table, const struct cmd_args *args, json_t *list);
+/* A string that lives until the next eight calls: for cells. */
+const char *cmd_text(const char *format, ...) PRINTF_LIKE(1, 2);
+const char *cmd_size_text(uint64_t bytes);
+
+/* ---- a connection to the cluster (cmd_session.c)
+ * --------------------------------------------------------------------- */
+
+struct uring_core;
+
+struct cmd_session {
+    struct uring_core *uring;
+    struct core *core;
+    struct net *net;
+    struct client *client;
+};
+
+/* Where the monitors are: --mon, $FASTBLOCK_MON, or `mon = ...` in ~/.config/fastblock.conf or
+ * /etc/fastblock.conf. Prints what to do and answers false when there is none. */
+MUST_CHECK bool cmd_monitors(const char *option, char *ret_text, size_t ret_size);
+/* Connects; prints an error and answers false when it cannot. `memory_bytes`: for data under way. */
+MUST_CHECK bool cmd_session_open(struct cmd_session *s, const struct cmd_args *args, uint64_t memory_bytes,
+                                 uint32_t spin_us);
+void cmd_session_close(struct cmd_session *s);
+/* Runs the core until the op is done; returns its result. */
+int cmd_wait(struct cmd_session *s, struct op *op);
+
+/* Goes on with the connection's own work for this long. */
+void cmd_sleep(struct cmd_session *s, uint32_t ms);
+
+/* One call to the monitor. On an error prints `what` with the monitor's explanation and returns NULL. The
+ * reply lives until cmd_call_end(). */
+struct cmd_call {
+    struct client_mon_call call;
+};
+Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__MonRequest *request,
+                           const char *what);
+void cmd_call_end(struct cmd_call *call);
+
+/* Opens and closes "pool/image"; prints the error. */
+MUST_CHECK struct client_image *cmd_image_open(struct cmd_session *s, const char *name, bool write,
+                                               bool force);
+int cmd_image_close(struct cmd_session *s, struct client_image *image);
+
+/* True once SIGINT or SIGTERM arrived: long work stops in order. */
+bool cmd_interrupted(void);
+
+/* ---- progress on a terminal
+ * ---------------------------------------------------------------------------------------- */
+
+struct cmd_progress {
+    const char *verb;
+    uint64_t total, started_ns, shown_ns;
+    bool on;
+};
+void cmd_progress_start(struct cmd_progress *p, struct core *core, const char *verb, uint64_t total_bytes);
+void cmd_progress_show(struct cmd_progress *p, struct core *core, uint64_t done_bytes, bool last);
+
+/* ---- subcommands
+ * ---------------------------------------------------------------------------------------------------- */
+
+int cmd_cluster_up(struct cmd_args *args);
+int cmd_cluster_down(struct cmd_args *args);
+int cmd_cluster_status(struct cmd_args *args);
+int cmd_cluster_env(struct cmd_args *args);
+int cmd_cluster_start(struct cmd_args *args);
+int cmd_cluster_stop(struct cmd_args *args);
+int cmd_status(struct cmd_args *args);
+int cmd_osd_ls(struct cmd_args *args);
+int cmd_osd_demote(struct cmd_args *args);
+int cmd_pg_ls(struct cmd_args *args);
+int cmd_pg_leader(struct cmd_args *args);
+int cmd_pool_create(struct cmd_args *args);
+int cmd_pool_ls(struct cmd_args *args);
+int cmd_pool_rm(struct cmd_args *args);
+int cmd_image_create(struct cmd_args *args);
+int cmd_image_ls(struct cmd_args *args);
+int cmd_image_info(struct cmd_args *args);
+int cmd_image_resize(struct cmd_args *args);
+int cmd_image_rm(struct cmd_args *args);
+int cmd_image_import(struct cmd_args *args);
+int cmd_image_export(struct cmd_args *args);
+int cmd_bench(struct cmd_args *args);
+int cmd_store_show(struct cmd_args *args);
+int cmd_store_check(struct cmd_args *args);
+
+#endif

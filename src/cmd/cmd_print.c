@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What subcommands print with: errors, JSON, tables, progress.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "cmd/cmd.h"
+
+static void print_error(const char *format, va_list list)
+{
+    fflush(stdout);
+    fprintf(stderr, "fastblock: ");
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+}
+
+int cmd_fail(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    print_error(format, list);
+    va_end(list);
+    return CMD_FAILED;
+}
+
+int cmd_usage(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    print_error(format, list);
+    va_end(list);
+    return CMD_USAGE;
+}
+
+void cmd_print_json(json_t *value)
+{
+    json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    fputc('\n', stdout);
+    json_decref(value);
+}
+
+bool cmd_split_image(const char *text, char pool[CMD_NAME_MAX], char image[CMD_NAME_MAX])
+{
+    const char *slash = strchr(text, '/');
+    size_t pool_len = slash ? (size_t)(slash - text) : 0;
+    if (!slash || pool_len == 0 || pool_len >= CMD_NAME_MAX || !slash[1] ||
+        strlen(slash + 1) >= CMD_NAME_MAX || strchr(slash + 1, '/')) {
+        cmd_usage("'%s' does not name an image: write POOL/IMAGE, for example rbd/disk1", text);
+        return false;
+    }
+    memcpy(pool, text, pool_len);
+    pool[pool_len] = 0;
+    strcpy(image, slash + 1);
+    return true;
+}
+
+const char *cmd_text(const char *format, ...)
+{
+    static __thread char ring[8][256];
+    static __thread unsigned next;
+    char *text = ring[next++ % ARRAY_LEN(ring)];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof(ring[0]), format, list);
+    va_end(list);
+    return text;
+}
+
+const char *cmd_size_text(uint64_t bytes)
+{
+    char text[TEXT_SIZE_MAX];
+    return cmd_text("%s", text_format_size(bytes, text));
+}
+
+#define TABLE_COLUMNS_MAX 12
+
+struct cmd_table {
+    const char *align;
+    size_t columns, rows, cap;
+    char **cells;
+};
+
+static void table_add(struct cmd_table *t, va_list list)
+{
+    if (t->rows == t->cap) {
+        t->cap = t->cap ? 2 * t->cap : 32;
+        t->cells = realloc(t->cells, t->cap * t->columns * sizeof(char *));
+        ASSERT(t->cells);
+    }
+    for (size_t c = 0; c < t->columns; c++) {
+        t->cells[t->rows * t->columns + c] = strdup(va_arg(list, const char *));
+        ASSERT(t->cells[t->rows * t->columns + c]);
+    }
+    t->rows++;
+}
+
+struct cmd_table *cmd_table_new(const char *align, ...)
+{
+    struct cmd_table *t = calloc(1, sizeof(*t));
+    ASSERT(t);
+    t->align = align;
+    t->columns = strlen(align);
+    va_list list;
+    va_start(list, align);
+    table_add(t, list);
+    va_end(list);
+    return t;
+}
+
+void cmd_table_row(struct cmd_table *t, ...)
+{
+    va_list list;
+    va_start(list, t);
+    table_add(t, list);
+    va_end(list);
+}
+
+static void table_show(const struct cmd_table *t)
+{
+    int widths[TABLE_COLUMNS_MAX] = {0};
+    ASSERT(t->columns <= TABLE_COLUMNS_MAX);
+    for (size_t r = 0; r < t->rows; r++)
+        for (size_t c = 0; c < t->columns; c++)
+            widths[c] = MAX(widths[c], (int)strlen(t->cells[r * t->columns + c]));
+    for (size_t r = 0; r < t->rows; r++) {
+        for (size_t c = 0; c < t->columns; c++) {
+            const char *cell = t->cells[r * t->columns + c];
+            bool last = c + 1 == t->columns;
+            if (t->align[c] == 'r')
+                printf("%*s%s", widths[c], cell, last ? "" : "  ");
+            else
+                printf("%-*s%s", last ? 0 : widths[c], cell, last ? "" : "  ");
+        }
+        putchar('\n');
+    }
+}
+
+void cmd_table_print(struct cmd_table *t, const struct cmd_args *args, json_t *list)
+{
+    if (args->json) {
+        cmd_print_json(list);
+    } else {
+        json_decref(list);
+        table_show(t);
+    }
+    for (size_t i = 0; i < t->rows * t->columns; i++)
+        free(t->cells[i]);
+    free(t->cells);
+    free(t);
+}
+
+void cmd_progress_start(struct cmd_progress *p, struct core *core, const char *verb, uint64_t total_bytes)
+{
+    *p = (struct cmd_progress){.verb = verb, .total = total_bytes, .on = isatty(STDERR_FILENO)};
+    p->started_ns = core_now_ns(core);
+}
+
+void cmd_progress_show(struct cmd_progress *p, struct core *core, uint64_t done_bytes, bool last)
+{
+    uint64_t now = core_now_ns(core);
+    if (!p->on || (!last && now - p->shown_ns < 200 * NS_PER_MS))
+        return;
+    p->shown_ns = now;
+    double seconds = (double)(now - p->started_ns) / NS_PER_S;
+    double rate = seconds > 0 ? (double)done_bytes / seconds : 0;
+    fprintf(stderr, "\r%s %s of %s  %3d%%  %s/s", p->verb, cmd_size_text(done_bytes), cmd_size_text(p->total),
+            p->total ? (int)(100.0 * (double)done_bytes / (double)p->total) : 100,
+            cmd_size_text((uint64_t)rate));
+    if (!last && rate > 0)
+        fprintf(stderr, "  %.0f s left", (double)(p->total - done_bytes) / rate);
+    fprintf(stderr, "\033[K%s", last ? "\n" : "");
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A subcommand's connection to the cluster: a core of its own, driven by whoever waits.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "base/error.h"
+#include "cmd/cmd.h"
+
+#define MONITORS_MAX 8
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+bool cmd_interrupted(void)
+{
+    return interrupted;
+}
+
+/* Reads `mon = ...` from a config file; "#" begins a comment. */
+static bool read_config(const char *path, char *ret_text, size_t ret_size)
+{
+    FILE *file = fopen(path, "re");
+    char line[512];
+    bool found = false;
+    if (!file)
+        return false;
+    while (!found && fgets(line, sizeof(line), file)) {
+        char *at = line + strspn(line, " \t");
+        at[strcspn(at, "#\r\n")] = 0;
+        if (strncmp(at, "mon", 3) != 0)
+            continue;
+        at += 3 + strspn(at + 3, " \t");
+        if (*at++ != '=')
+            continue;
+        at += strspn(at, " \t");
+        size_t len = strlen(at);
+        while (len > 0 && (at[len - 1] == ' ' || at[len - 1] == '\t'))
+            len--;
+        if (len == 0 || len >= ret_size)
+            continue;
+        memcpy(ret_text, at, len);
+        ret_text[len] = 0;
+        found = true;
+    }
+    fclose(file);
+    return found;
+}
+
+bool cmd_monitors(const char *option, char *ret_text, size_t ret_size)
+{
+    const char *text = option ? option : getenv("FASTBLOCK_MON");
+    const char *home = getenv("HOME");
+    char path[512];
+    if (text && *text) {
+        if (strlen(text) >= ret_size) {
+            cmd_usage("the list of monitors is too long");
+            return false;
+        }
+        strcpy(ret_text, text);
+        return true;
+    }
+    snprintf(path, sizeof(path), "%s/.config/fastblock.conf", home ? home : "");
+    if (read_config(path, ret_text, ret_size) || read_config("/etc/fastblock.conf", ret_text, ret_size))
+        return true;
+    cmd_usage("no monitor is known: give --mon HOST:PORT, set FASTBLOCK_MON, or write `mon = HOST:PORT` to "
+              "/etc/fastblock.conf\n(for a trial cluster: eval \"$(fastblock cluster env DIR)\")");
+    return false;
+}
+
+int cmd_wait(struct cmd_session *s, struct op *op)
+{
+    while (op_live(op))
+        uring_core_turn(s->uring, NS_PER_S);
+    return op->result;
+}
+
+void cmd_sleep(struct cmd_session *s, uint32_t ms)
+{
+    uint64_t end_ns = core_now_ns(s->core) + ms * NS_PER_MS;
+    for (uint64_t now_ns; (now_ns = core_now_ns(s->core)) < end_ns && !interrupted;)
+        uring_core_turn(s->uring, end_ns - now_ns);
+}
+
+bool cmd_session_open(struct cmd_session *s, const struct cmd_args *args, uint64_t memory_bytes,
+                      uint32_t spin_us)
+{
+    char text[512];
+    const char *monitors[MONITORS_MAX];
+    uint32_t count = 0;
+    *s = (struct cmd_session){0};
+    if (!cmd_monitors(args->mon, text, sizeof(text)))
+        return false;
+    for (char *save, *word = strtok_r(text, ", ", &save); word && count < MONITORS_MAX;
+         word = strtok_r(NULL, ", ", &save))
+        monitors[count++] = word;
+    if (count == 0) {
+        cmd_usage("'%s' names no monitor", args->mon ? args->mon : "");
+        return false;
+    }
+
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+
+    struct uring_core_opts opts = {
+        .arena_bytes = memory_bytes ? memory_bytes : (8u << 20), .spin_us = spin_us, .log_level = LOG_ERROR};
+    int error = uring_core_new(&opts, &s->uring);
+    if (error) {
+        cmd_fail("cannot start: %s", error_text(error));
+        return false;
+    }
+    s->core = uring_core_core(s->uring);
+    struct net *net = tcp_net_new(s->uring);
+    if (!net) {
+        cmd_fail("out of memory");
+        uring_core_free(s->uring);
+        return false;
+    }
+    s->net = net;
+    char host[128] = "", name[192];
+    gethostname(host, sizeof(host) - 1);
+    snprintf(name, sizeof(name), "fastblock %s@%s:%d", args->command->name, host, (int)getpid());
+
+    struct client_open open = {0};
+    struct client_config config = {
+        .core = s->core, .net = net, .monitors = monitors, .monitor_count = count, .name = name};
+    client_open_start(&open, &config, NULL);
+    error = cmd_wait(s, &open.op);
+    if (error) {
+        cmd_fail("%s", open.ret_message[0] ? open.ret_message : error_text(error));
+        tcp_net_free(net);
+        uring_core_free(s->uring);
+        return false;
+    }
+    s->client = open.ret_client;
+    return true;
+}
+
+void cmd_session_close(struct cmd_session *s)
+{
+    client_free(s->client);
+    tcp_net_free(s->net);
+    uring_core_free(s->uring);
+}
+
+Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__MonRequest *request,
+                           const char *what)
+{
+    *call = (struct cmd_call){0};
+    client_mon_call_start(&call->call, s->client, request, NULL);
+    int error = cmd_wait(s, &call->call.op);
+    Fb__MonReply *reply = call->call.ret_reply;
+    if (!error && reply)
+        return reply;
+    const char *message = reply && reply->message && *reply->message ? reply->message : error_text(error);
+    cmd_fail("%s: %s", what, message);
+    client_mon_call_fini(&call->call);
+    return NULL;
+}
+
+void cmd_call_end(struct cmd_call *call)
+{
+    client_mon_call_fini(&call->call);
+}
+
+struct client_image *cmd_image_open(struct cmd_session *s, const char *name, bool write, bool force)
+{
+    char pool[CMD_NAME_MAX], image[CMD_NAME_MAX], host[128] = "", writer[192];
+    if (!cmd_split_image(name, pool, image))
+        return NULL;
+    gethostname(host, sizeof(host) - 1);
+    snprintf(writer, sizeof(writer), "fastblock@%s:%d", host, (int)getpid());
+    struct client_image_open open = {0};
+    client_image_open_start(&open, s->client, pool, image, write, writer, force, false, NULL);
+    int error = cmd_wait(s, &open.op);
+    if (error) {
+        cmd_fail("cannot open %s: %s", name, open.ret_message[0] ? open.ret_message : error_text(error));
+        return NULL;
+    }
+    return open.ret_image;
+}
+
+int cmd_image_close(struct cmd_session *s, struct client_image *image)
+{
+    struct client_image_close close = {0};
+    client_image_close_start(&close, image, NULL);
+    return cmd_wait(s, &close.op);
+}

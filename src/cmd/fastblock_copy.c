@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fastblock image import and export: many pieces under way at once, zeros and holes left out.
+ *
+ * The file side blocks (read, pread, pwrite), which is all right in a command; the image side is a ring of
+ * slots, each one piece of IO_SIZE_MAX. Import fills the slots in order from the file and lets them complete
+ * in any order; export to a stream must write in order, so it awaits its slots in order.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cmd/cmd.h"
+
+#define COPY_DEPTH  16
+#define PIECE_BYTES IO_SIZE_MAX
+#define EXTENTS_MAX 512
+
+struct copy_slot {
+    struct client_io io;
+    struct slice data;
+    uint64_t offset, len;
+    bool busy;
+};
+
+struct copy {
+    struct cmd_session session;
+    struct client_image *image;
+    struct copy_slot slots[COPY_DEPTH];
+    unsigned next;
+    struct cmd_progress progress;
+    uint64_t done_bytes;
+};
+
+static bool copy_open(struct copy *c, const struct cmd_args *args)
+{
+    if (!cmd_session_open(&c->session, args, 4ull * COPY_DEPTH * PIECE_BYTES, 0))
+        return false;
+    for (unsigned i = 0; i < COPY_DEPTH; i++) {
+        c->slots[i].data.buf = buf_new(c->session.core->arena, PIECE_BYTES);
+        ASSERT(c->slots[i].data.buf);
+        c->slots[i].data.len = PIECE_BYTES;
+    }
+    return true;
+}
+
+static int copy_close(struct copy *c, int result)
+{
+    for (unsigned i = 0; i < COPY_DEPTH; i++)
+        slice_unref(&c->slots[i].data);
+    if (c->image && cmd_image_close(&c->session, c->image) && result == CMD_OK)
+        result = cmd_fail("the image could not be closed in order");
+    cmd_session_close(&c->session);
+    return result;
+}
+
+/* Awaits a slot's request; prints the error. */
+static bool slot_await(struct copy *c, struct copy_slot *slot, const char *verb)
+{
+    if (!slot->busy)
+        return true;
+    slot->busy = false;
+    int error = cmd_wait(&c->session, &slot->io.op);
+    if (error) {
+        cmd_fail("cannot %s at byte %llu: %s", verb, (unsigned long long)slot->offset, error_text(error));
+        return false;
+    }
+    c->done_bytes += slot->len;
+    cmd_progress_show(&c->progress, c->session.core, c->done_bytes, false);
+    return true;
+}
+
+static bool copy_await_all(struct copy *c, const char *verb)
+{
+    bool good = true;
+    for (unsigned i = 0; i < COPY_DEPTH; i++)
+        good = slot_await(c, &c->slots[(c->next + i) % COPY_DEPTH], verb) && good;
+    return good;
+}
+
+static void slot_start(struct copy *c, struct copy_slot *slot, enum client_io_type type, uint64_t offset,
+                       uint64_t len)
+{
+    slot->offset = offset;
+    slot->len = len;
+    slot->busy = true;
+    slot->io = (struct client_io){0};
+    slot->data.len = (uint32_t)len;
+    client_io_start(&slot->io, c->image, type, offset, len, &slot->data, NULL);
+}
+
+/* ---- import ---- */
+
+static bool is_zero(const uint8_t *data, size_t len)
+{
+    return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
+}
+
+/* Fills `len` bytes as far as the input goes; -1: error. */
+static ssize_t read_full(int fd, uint8_t *data, size_t len)
+{
+    size_t got = 0;
+    while (got < len) {
+        ssize_t n = read(fd, data + got, len - got);
+        if (n < 0 && errno == EINTR && !cmd_interrupted())
+            continue;
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            break;
+        got += (size_t)n;
+    }
+    return (ssize_t)got;
+}
+
+/* The next position at or after `offset` that is not in a hole; `size` at the end. Files that cannot tell
+ * have no holes. */
+static uint64_t skip_hole(int fd, bool seekable, uint64_t offset, uint64_t size)
+{
+    if (!seekable)
+        return offset;
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    if (data < 0)
+        return errno == ENXIO ? size : offset;
+    return ALIGN_DOWN((uint64_t)data, (uint64_t)PIECE_BYTES);
+}
+
+static int import_data(struct copy *c, int fd, const char *file, bool seekable, uint64_t file_size,
+                       bool fresh)
+{
+    uint64_t image_size = client_image_size(c->image);
+    uint64_t offset = 0;
+    while (!cmd_interrupted()) {
+        uint64_t start = fresh ? MAX(offset, skip_hole(fd, seekable, offset, file_size)) : offset;
+        if (seekable && (start >= file_size || lseek(fd, (off_t)start, SEEK_SET) < 0))
+            break;
+        c->done_bytes += start - offset;
+        offset = start;
+        struct copy_slot *slot = &c->slots[c->next++ % COPY_DEPTH];
+        if (!slot_await(c, slot, "write"))
+            return CMD_FAILED;
+        ssize_t got = read_full(fd, slice_data(&slot->data), PIECE_BYTES);
+        if (got < 0)
+            return cmd_fail("cannot read %s: %s", file, strerror(errno));
+        if (got == 0)
+            break;
+        if ((uint64_t)got > image_size - offset)
+            return cmd_fail("%s is larger than the image (%s): give a larger --size", file,
+                            cmd_size_text(image_size));
+        if (fresh && is_zero(slice_data(&slot->data), (size_t)got))
+            c->done_bytes += (uint64_t)got;
+        else
+            slot_start(c, slot, CLIENT_WRITE, offset, (uint64_t)got);
+        offset += (uint64_t)got;
+    }
+    return cmd_interrupted() ? cmd_fail("interrupted") : CMD_OK;
+}
+
+static int create_image(struct copy *c, const char *name, uint64_t size)
+{
+    char pool[CMD_NAME_MAX], image[CMD_NAME_MAX];
+    if (!cmd_split_image(name, pool, image))
+        return CMD_USAGE;
+    Fb__ImageCreate create = FB__IMAGE_CREATE__INIT;
+    create.pool = pool;
+    create.name = image;
+    create.size_bytes = size;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_IMAGE_CREATE;
+    request.image_create = &create;
+    struct cmd_call call;
+    if (!cmd_mon_call(&c->session, &call, &request, cmd_text("cannot create image %s", name)))
+        return CMD_FAILED;
+    cmd_call_end(&call);
+    return CMD_OK;
+}
+
+int cmd_image_import(struct cmd_args *args)
+{
+    const char *file = args->positional[0], *name = args->positional[1];
+    bool overwrite = cmd_option(args, "overwrite") != NULL;
+    bool standard = strcmp(file, "-") == 0;
+    uint64_t size;
+    char pool[CMD_NAME_MAX], image[CMD_NAME_MAX];
+    if (!cmd_split_image(name, pool, image) || !cmd_option_size(args, "size", 0, &size))
+        return CMD_USAGE;
+    int fd = standard ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return cmd_fail("cannot open %s: %s", file, strerror(errno));
+    off_t end = lseek(fd, 0, SEEK_END);
+    bool seekable = end >= 0 && lseek(fd, 0, SEEK_SET) == 0;
+    uint64_t file_size = seekable ? (uint64_t)end : 0;
+    if (!seekable && !size && !overwrite) {
+        if (!standard)
+            close(fd);
+        return cmd_usage("the size of %s cannot be told: give --size", standard ? "standard input" : file);
+    }
+    if (size == 0)
+        size = ALIGN_UP(file_size, (uint64_t)BLOCK_SIZE);
+
+    struct copy *c = calloc(1, sizeof(*c));
+    ASSERT(c);
+    int result = CMD_FAILED;
+    if (copy_open(c, args)) {
+        result =
+            size < file_size ? cmd_fail("--size %s is smaller than %s", cmd_size_text(size), file) : CMD_OK;
+        if (result == CMD_OK && !overwrite)
+            result = create_image(c, name, size);
+        if (result == CMD_OK) {
+            c->image = cmd_image_open(&c->session, name, true, cmd_option(args, "force") != NULL);
+            result = c->image ? CMD_OK : CMD_FAILED;
+        }
+        if (result == CMD_OK && client_image_size(c->image) < file_size)
+            result =
+                cmd_fail("%s (%s) does not fit into %s (%s); `fastblock image resize` makes it larger", file,
+                         cmd_size_text(file_size), name, cmd_size_text(client_image_size(c->image)));
+        if (result == CMD_OK) {
+            cmd_progress_start(&c->progress, c->session.core, "imported", file_size);
+            result = import_data(c, fd, file, seekable, file_size, !overwrite);
+        }
+        if (!copy_await_all(c, "write"))
+            result = CMD_FAILED;
+        if (result == CMD_OK)
+            cmd_progress_show(&c->progress, c->session.core, c->done_bytes, true);
+        result = copy_close(c, result);
+    }
+    if (!standard)
+        close(fd);
+    if (result == CMD_OK && args->json)
+        cmd_print_json(json_pack("{s:s, s:I}", "image", name, "bytes", (json_int_t)c->done_bytes));
+    free(c);
+    return result;
+}
+
+/* ---- export ---- */
+
+static bool write_full(int fd, const uint8_t *data, size_t len, bool seekable, uint64_t offset)
+{
+    while (len > 0) {
+        ssize_t n = seekable ? pwrite(fd, data, len, (off_t)offset) : write(fd, data, len);
+        if (n < 0 && errno == EINTR && !cmd_interrupted())
+            continue;
+        if (n <= 0)
+            return false;
+        data += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+/* Awaits the oldest slot and puts its data out. */
+static bool export_slot(struct copy *c, struct copy_slot *slot, int fd, const char *file, bool seekable)
+{
+    bool busy = slot->busy;
+    if (!slot_await(c, slot, "read"))
+        return false;
+    if (busy && !write_full(fd, slice_data(&slot->data), slot->len, seekable, slot->offset)) {
+        cmd_fail("cannot write %s: %s", file, strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static bool write_zeros(int fd, const char *file, uint64_t len)
+{
+    static const uint8_t zeros[1 << 16];
+    while (len > 0) {
+        size_t part = MIN(len, sizeof(zeros));
+        if (!write_full(fd, zeros, part, false, 0)) {
+            cmd_fail("cannot write %s: %s", file, strerror(errno));
+            return false;
+        }
+        len -= part;
+    }
+    return true;
+}
+
+static bool export_extent(struct copy *c, int fd, const char *file, bool seekable, uint64_t offset,
+                          uint64_t len)
+{
+    for (uint64_t end = offset + len; offset < end && !cmd_interrupted();) {
+        struct copy_slot *slot = &c->slots[c->next++ % COPY_DEPTH];
+        uint64_t part = MIN(end - offset, (uint64_t)PIECE_BYTES);
+        if (!export_slot(c, slot, fd, file, seekable))
+            return false;
+        slot_start(c, slot, CLIENT_READ, offset, part);
+        offset += part;
+    }
+    return true;
+}
+
+/* Puts out what is still under way, oldest first. */
+static bool export_drain(struct copy *c, int fd, const char *file, bool seekable)
+{
+    bool good = true;
+    for (unsigned i = 0; i < COPY_DEPTH; i++) {
+        struct copy_slot *slot = &c->slots[(c->next + i) % COPY_DEPTH];
+        good = export_slot(c, slot, fd, file, seekable) && good;
+    }
+    return good;
+}
+
+static int export_data(struct copy *c, int fd, const char *file, bool seekable)
+{
+    static struct client_extent extents[EXTENTS_MAX];
+    uint64_t size = client_image_size(c->image);
+    for (uint64_t offset = 0; offset < size && !cmd_interrupted();) {
+        struct client_status status = {0};
+        client_status_start(&status, c->image, offset, MIN(size - offset, 256ull * OBJECT_SIZE), extents,
+                            EXTENTS_MAX, NULL);
+        int error = cmd_wait(&c->session, &status.op);
+        if (error)
+            return cmd_fail("cannot read the block map at byte %llu: %s", (unsigned long long)offset,
+                            error_text(error));
+        for (uint32_t i = 0; i < status.ret_count; i++) {
+            if (extents[i].written) {
+                if (!export_extent(c, fd, file, seekable, offset, extents[i].len))
+                    return CMD_FAILED;
+            } else {
+                if (!seekable &&
+                    (!export_drain(c, fd, file, seekable) || !write_zeros(fd, file, extents[i].len)))
+                    return CMD_FAILED;
+                c->done_bytes += extents[i].len;
+            }
+            offset += extents[i].len;
+        }
+    }
+    if (!export_drain(c, fd, file, seekable))
+        return CMD_FAILED;
+    return cmd_interrupted() ? cmd_fail("interrupted") : CMD_OK;
+}
+
+int cmd_image_export(struct cmd_args *args)
+{
+    const char *name = args->positional[0], *file = args->positional[1];
+    bool standard = strcmp(file, "-") == 0;
+    struct copy *c = calloc(1, sizeof(*c));
+    ASSERT(c);
+    if (!copy_open(c, args)) {
+        free(c);
+        return CMD_FAILED;
+    }
+    int result = CMD_FAILED, fd = -1;
+    c->image = cmd_image_open(&c->session, name, false, false);
+    if (c->image) {
+        int mode = cmd_option(args, "overwrite") ? O_TRUNC : O_EXCL;
+        fd = standard ? STDOUT_FILENO : open(file, O_WRONLY | O_CREAT | O_CLOEXEC | mode, 0644);
+        struct stat st;
+        if (fd < 0 && errno == EEXIST)
+            cmd_fail("%s exists already; --overwrite replaces it", file);
+        else if (fd < 0 || fstat(fd, &st) < 0)
+            cmd_fail("cannot open %s: %s", file, strerror(errno));
+        else if (S_ISREG(st.st_mode) && !standard && ftruncate(fd, (off_t)client_image_size(c->image)) < 0)
+            cmd_fail("cannot set the size of %s: %s", file, strerror(errno));
+        else {
+            cmd_progress_start(&c->progress, c->session.core, "exported", client_image_size(c->image));
+            result = export_data(c, fd, file, S_ISREG(st.st_mode) && !standard);
+        }
+        for (unsigned i = 0; i < COPY_DEPTH; i++) /* after an error, requests may still be under way */
+            if (c->slots[i].busy)
+                cmd_wait(&c->session, &c->slots[i].io.op);
+        if (result == CMD_OK)
+            cmd_progress_show(&c->progress, c->session.core, c->done_bytes, true);
+    }
+    result = copy_close(c, result);
+    if (fd >= 0 && !standard && close(fd) < 0 && result == CMD_OK)
+        result = cmd_fail("cannot write %s: %s", file, strerror(errno));
+    free(c);
+    return result;
+}

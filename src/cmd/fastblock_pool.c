@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fastblock pool ...: create, list, remove.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cmd/cmd.h"
+
+/* Distinct hosts among the OSDs that are up. */
+static uint32_t count_hosts(const Fb__ClusterMap *map)
+{
+    uint32_t hosts = 0;
+    for (size_t i = 0; i < map->n_osd; i++) {
+        bool seen = !map->osd[i]->up;
+        for (size_t j = 0; j < i && !seen; j++)
+            seen = map->osd[j]->up && strcmp(map->osd[j]->host, map->osd[i]->host) == 0;
+        hosts += !seen;
+    }
+    return hosts;
+}
+
+int cmd_pool_create(struct cmd_args *args)
+{
+    uint64_t replicas, pgs;
+    if (!cmd_option_number(args, "replicas", 3, 1, 7, &replicas) ||
+        !cmd_option_number(args, "pgs", 64, 1, 65536, &pgs))
+        return CMD_USAGE;
+    const char *domain = cmd_option(args, "failure-domain");
+    if (domain && strcmp(domain, "osd") != 0 && strcmp(domain, "host") != 0 && strcmp(domain, "rack") != 0)
+        return cmd_usage("--failure-domain %s: it is osd, host or rack", domain);
+
+    struct cmd_session s;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    if (!domain)
+        domain = count_hosts(client_map(s.client)) >= replicas ? "host" : "osd";
+
+    Fb__PoolCreate create = FB__POOL_CREATE__INIT;
+    create.name = (char *)args->positional[0];
+    create.replicas = (uint32_t)replicas;
+    create.pg_count = (uint32_t)pgs;
+    create.failure_domain = (char *)domain;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_POOL_CREATE;
+    request.pool_create = &create;
+    struct cmd_call call;
+    Fb__MonReply *reply = cmd_mon_call(&s, &call, &request, cmd_text("cannot create pool %s", create.name));
+    int result = CMD_FAILED;
+    if (reply) {
+        result = CMD_OK;
+        if (args->json)
+            cmd_print_json(json_pack("{s:s, s:I, s:i, s:i, s:s}", "name", create.name, "id",
+                                     (json_int_t)reply->id, "replicas", (int)replicas, "pgs", (int)pgs,
+                                     "failure_domain", domain));
+        else
+            printf("pool %s created: %d replicas, %d PGs, failure domain %s\n", create.name, (int)replicas,
+                   (int)pgs, domain);
+        if (reply->message && *reply->message)
+            fprintf(stderr, "fastblock: note: %s\n", reply->message);
+        cmd_call_end(&call);
+    }
+    cmd_session_close(&s);
+    return result;
+}
+
+int cmd_pool_ls(struct cmd_args *args)
+{
+    struct cmd_session s;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    const Fb__ClusterMap *map = client_map(s.client);
+    json_t *list = json_array();
+    struct cmd_table *table = cmd_table_new("lrrrl", "NAME", "ID", "REPLICAS", "PGS", "FAILURE DOMAIN", NULL);
+    for (size_t i = 0; i < map->n_pool; i++) {
+        const Fb__Pool *p = map->pool[i];
+        if (p->removed)
+            continue;
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:s}", "name", p->name, "id",
+                                              (json_int_t)p->id, "replicas", (json_int_t)p->replicas, "pgs",
+                                              (json_int_t)p->pg_count, "failure_domain", p->failure_domain));
+        cmd_table_row(table, p->name, cmd_text("%u", p->id), cmd_text("%u", p->replicas),
+                      cmd_text("%u", p->pg_count), p->failure_domain);
+    }
+    cmd_table_print(table, args, list);
+    cmd_session_close(&s);
+    return CMD_OK;
+}
+
+int cmd_pool_rm(struct cmd_args *args)
+{
+    struct cmd_session s;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    Fb__PoolRemove remove = FB__POOL_REMOVE__INIT;
+    remove.name = (char *)args->positional[0];
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_POOL_REMOVE;
+    request.pool_remove = &remove;
+    struct cmd_call call;
+    int result = CMD_FAILED;
+    if (cmd_mon_call(&s, &call, &request, cmd_text("cannot remove pool %s", remove.name))) {
+        result = CMD_OK;
+        if (args->json)
+            cmd_print_json(json_pack("{s:s}", "removed", remove.name));
+        else
+            printf("pool %s removed\n", remove.name);
+        cmd_call_end(&call);
+    }
+    cmd_session_close(&s);
+    return result;
+}

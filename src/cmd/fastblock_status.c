@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fastblock status, osd ..., pg ...: what the cluster is doing, and moving leaders.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cmd/cmd.h"
+
+static const char *pg_name(uint64_t pg)
+{
+    return cmd_text("%llu.%llx", (unsigned long long)(pg >> 32), (unsigned long long)(pg & 0xffffffff));
+}
+
+static bool parse_pg(const char *text, uint64_t *ret_pg)
+{
+    char *end;
+    unsigned long pool = strtoul(text, &end, 10);
+    if (end == text || *end != '.' || pool == 0 || pool > UINT32_MAX)
+        goto bad;
+    const char *number_text = end + 1;
+    unsigned long number = strtoul(number_text, &end, 16);
+    if (end == number_text || *end || number > UINT32_MAX)
+        goto bad;
+    *ret_pg = (uint64_t)pool << 32 | number;
+    return true;
+bad:
+    cmd_usage("'%s' does not name a PG: write it as `fastblock pg ls` does, for example 1.2a", text);
+    return false;
+}
+
+static bool parse_osd(const char *text, uint32_t *ret_osd)
+{
+    char *end;
+    const char *digits = strncmp(text, "osd.", 4) == 0 ? text + 4 : text;
+    unsigned long osd = strtoul(digits, &end, 10);
+    if (end == digits || *end || *digits == '-' || osd > UINT32_MAX) {
+        cmd_usage("'%s' does not name an OSD: write osd.N", text);
+        return false;
+    }
+    *ret_osd = (uint32_t)osd;
+    return true;
+}
+
+static Fb__MonReply *get_status(struct cmd_session *s, struct cmd_call *call)
+{
+    Fb__Status status = FB__STATUS__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_STATUS;
+    request.status = &status;
+    Fb__MonReply *reply = cmd_mon_call(s, call, &request, "cannot get the status");
+    if (reply && !reply->status) {
+        cmd_call_end(call);
+        cmd_fail("the monitor sent no status");
+        return NULL;
+    }
+    return reply;
+}
+
+static json_t *status_json(const Fb__ClusterStatus *st)
+{
+    json_t *problems = json_array();
+    for (size_t i = 0; i < st->n_problem; i++)
+        json_array_append_new(problems, json_string(st->problem[i]));
+    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "health", st->health,
+                     "problems", problems, "osds", (json_int_t)st->osds, "osds_up", (json_int_t)st->osds_up,
+                     "pools", (json_int_t)st->pools, "pgs", (json_int_t)st->pgs, "pgs_active",
+                     (json_int_t)st->pgs_active, "pgs_degraded", (json_int_t)st->pgs_degraded, "images",
+                     (json_int_t)st->images, "epoch", (json_int_t)st->epoch, "version", st->version);
+}
+
+int cmd_status(struct cmd_args *args)
+{
+    struct cmd_session s;
+    struct cmd_call call;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    Fb__MonReply *reply = get_status(&s, &call);
+    if (reply) {
+        const Fb__ClusterStatus *st = reply->status;
+        uint64_t used = 0, free_bytes = 0;
+        for (size_t i = 0; i < st->n_usage; i++) {
+            used += st->usage[i]->used_bytes;
+            free_bytes += st->usage[i]->free_bytes;
+        }
+        if (args->json) {
+            cmd_print_json(status_json(st));
+        } else {
+            printf("health   %s\n", st->health);
+            for (size_t i = 0; i < st->n_problem; i++)
+                printf("         %s\n", st->problem[i]);
+            printf("osds     %u, %u up\n", st->osds, st->osds_up);
+            printf("pgs      %u in %u pools: %u active, %u degraded\n", st->pgs, st->pools, st->pgs_active,
+                   st->pgs_degraded);
+            printf("images   %u\n", st->images);
+            printf("space    %s used, %s free (raw, over all OSDs)\n", cmd_size_text(used),
+                   cmd_size_text(free_bytes));
+            printf("map      epoch %llu\n", (unsigned long long)st->epoch);
+        }
+        cmd_call_end(&call);
+    }
+    cmd_session_close(&s);
+    return reply ? CMD_OK : CMD_FAILED;
+}
+
+int cmd_osd_ls(struct cmd_args *args)
+{
+    struct cmd_session s;
+    struct cmd_call call;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    Fb__MonReply *reply = get_status(&s, &call);
+    if (!reply) {
+        cmd_session_close(&s);
+        return CMD_FAILED;
+    }
+    const Fb__ClusterMap *map = client_map(s.client);
+    json_t *list = json_array();
+    struct cmd_table *table = cmd_table_new("lllrrrrll", "OSD", "STATE", "HOST", "SIZE", "USED", "REPLICAS",
+                                            "LEADERS", "ADDRESS", "PROBLEM", NULL);
+    for (size_t i = 0; i < map->n_osd; i++) {
+        const Fb__Osd *o = map->osd[i];
+        const Fb__OsdUsage *u = NULL;
+        for (size_t j = 0; j < reply->status->n_usage; j++)
+            if (reply->status->usage[j]->osd == o->id)
+                u = reply->status->usage[j];
+        if (o->removed)
+            continue;
+        const char *address = o->n_shard > 0 && o->shard[0]->address ? o->shard[0]->address : "";
+        const char *failed = u && u->failed ? u->failed : "";
+        json_t *addresses = json_array();
+        for (size_t j = 0; j < o->n_shard; j++)
+            json_array_append_new(addresses, json_string(o->shard[j]->address));
+        json_array_append_new(
+            list, json_pack("{s:I, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:s}", "id", (json_int_t)o->id,
+                            "up", o->up, "host", o->host, "rack", o->rack, "size_bytes",
+                            (json_int_t)o->size_bytes, "used_bytes", (json_int_t)(u ? u->used_bytes : 0),
+                            "replicas", (json_int_t)(u ? u->replicas : 0), "leaders",
+                            (json_int_t)(u ? u->leaders : 0), "addresses", addresses, "problem", failed));
+        cmd_table_row(table, cmd_text("osd.%u", o->id), o->up ? "up" : "down", o->host,
+                      cmd_size_text(o->size_bytes), u ? cmd_size_text(u->used_bytes) : "?",
+                      cmd_text("%u", u ? u->replicas : 0), cmd_text("%u", u ? u->leaders : 0), address,
+                      failed);
+    }
+    cmd_table_print(table, args, list);
+    cmd_call_end(&call);
+    cmd_session_close(&s);
+    return CMD_OK;
+}
+
+int cmd_osd_demote(struct cmd_args *args)
+{
+    struct cmd_session s;
+    struct cmd_call call;
+    Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
+    if (!parse_osd(args->positional[0], &demote.osd))
+        return CMD_USAGE;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_OSD_DEMOTE;
+    request.osd_demote = &demote;
+    int result = CMD_FAILED;
+    if (cmd_mon_call(&s, &call, &request, cmd_text("cannot demote osd.%u", demote.osd))) {
+        result = CMD_OK;
+        cmd_call_end(&call);
+    }
+    /* Wait until it leads nothing any more, so that the next command may stop it. */
+    uint32_t leaders = 1;
+    uint64_t give_up_ns = core_now_ns(s.core) + 10 * NS_PER_S;
+    while (result == CMD_OK && leaders > 0 && !cmd_interrupted()) {
+        Fb__MonReply *reply = get_status(&s, &call);
+        if (!reply) {
+            result = CMD_FAILED;
+            break;
+        }
+        leaders = 0;
+        for (size_t i = 0; i < reply->status->n_usage; i++)
+            if (reply->status->usage[i]->osd == demote.osd)
+                leaders = reply->status->usage[i]->leaders;
+        cmd_call_end(&call);
+        if (leaders > 0 && core_now_ns(s.core) > give_up_ns) {
+            result = cmd_fail(
+                "osd.%u still leads %u PGs: their other members may be down or behind; see `fastblock pg ls`",
+                demote.osd, leaders);
+            break;
+        }
+        if (leaders > 0)
+            cmd_sleep(&s, 100);
+    }
+    if (result == CMD_OK) {
+        if (args->json)
+            cmd_print_json(
+                json_pack("{s:I, s:I}", "osd", (json_int_t)demote.osd, "leaders", (json_int_t)leaders));
+        else
+            printf("osd.%u leads no PG any more\n", demote.osd);
+    }
+    cmd_session_close(&s);
+    return result;
+}
+
+static const char *pg_state(const Fb__Pg *pg, const Fb__PgReport *r, bool up)
+{
+    if (!pg->born && !r)
+        return "creating";
+    if (!r || !up)
+        return "no leader";
+    if (r->recovering)
+        return "active, recovering";
+    return r->in_contact < pg->n_member ? "active, degraded" : "active";
+}
+
+static bool osd_is_up(const Fb__ClusterMap *map, uint32_t osd)
+{
+    for (size_t i = 0; i < map->n_osd; i++)
+        if (map->osd[i]->id == osd)
+            return map->osd[i]->up;
+    return false;
+}
+
+int cmd_pg_ls(struct cmd_args *args)
+{
+    struct cmd_session s;
+    struct cmd_call call;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    const Fb__ClusterMap *map = client_map(s.client);
+    Fb__PgList pg_list = FB__PG_LIST__INIT;
+    for (size_t i = 0; args->positional[0] && i < map->n_pool; i++)
+        if (!map->pool[i]->removed && strcmp(map->pool[i]->name, args->positional[0]) == 0)
+            pg_list.pool = map->pool[i]->id;
+    if (args->positional[0] && !pg_list.pool) {
+        cmd_session_close(&s);
+        return cmd_fail("there is no pool '%s'; `fastblock pool ls` lists them", args->positional[0]);
+    }
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_PG_LIST;
+    request.pg_list = &pg_list;
+    Fb__MonReply *reply = cmd_mon_call(&s, &call, &request, "cannot list the PGs");
+    if (!reply) {
+        cmd_session_close(&s);
+        return CMD_FAILED;
+    }
+    map = client_map(s.client);
+    json_t *list = json_array();
+    struct cmd_table *table =
+        cmd_table_new("llllrr", "PG", "STATE", "MEMBERS", "LEADER", "TERM", "OBJECTS", NULL);
+    for (size_t i = 0; i < map->n_pg; i++) {
+        const Fb__Pg *pg = map->pg[i];
+        const Fb__PgReport *r = NULL;
+        if (pg->removed || (pg_list.pool && pg->id >> 32 != pg_list.pool))
+            continue;
+        for (size_t j = 0; j < reply->n_pg_reports; j++)
+            if (reply->pg_reports[j]->pg == pg->id)
+                r = reply->pg_reports[j];
+        char members[128] = "";
+        json_t *member_list = json_array();
+        for (size_t j = 0; j < pg->n_member; j++) {
+            size_t len = strlen(members);
+            snprintf(members + len, sizeof(members) - len, "%s%u", j ? "," : "", pg->member[j]->osd);
+            json_array_append_new(member_list, json_integer(pg->member[j]->osd));
+        }
+        const char *state = pg_state(pg, r, r && osd_is_up(map, r->leader_osd));
+        cmd_table_row(table, pg_name(pg->id), state, members, r ? cmd_text("osd.%u", r->leader_osd) : "-",
+                      cmd_text("%llu", (unsigned long long)(r ? r->term : 0)),
+                      cmd_text("%llu", (unsigned long long)(r ? r->objects : 0)));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:I, s:I}", "pg", pg_name(pg->id),
+                                              "state", state, "members", member_list, "leader",
+                                              r ? json_integer(r->leader_osd) : json_null(), "term",
+                                              (json_int_t)(r ? r->term : 0), "objects",
+                                              (json_int_t)(r ? r->objects : 0)));
+    }
+    cmd_table_print(table, args, list);
+    cmd_call_end(&call);
+    cmd_session_close(&s);
+    return CMD_OK;
+}
+
+int cmd_pg_leader(struct cmd_args *args)
+{
+    struct cmd_session s;
+    struct cmd_call call;
+    Fb__PgLeader leader = FB__PG_LEADER__INIT;
+    if (!parse_pg(args->positional[0], &leader.pg) || !parse_osd(args->positional[1], &leader.osd))
+        return CMD_USAGE;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_PG_LEADER;
+    request.pg_leader = &leader;
+    int result = CMD_FAILED;
+    if (cmd_mon_call(&s, &call, &request,
+                     cmd_text("cannot move the leadership of %s", args->positional[0]))) {
+        result = CMD_OK;
+        if (args->json)
+            cmd_print_json(
+                json_pack("{s:s, s:I}", "pg", args->positional[0], "leader", (json_int_t)leader.osd));
+        else
+            printf("%s: leadership is being handed to osd.%u\n", args->positional[0], leader.osd);
+        cmd_call_end(&call);
+    }
+    cmd_session_close(&s);
+    return result;
+}
