@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of this room share: the core's inside, requests to the ring, work put off to a point of the
+ * turn.
+ */
+#ifndef BACKEND_URING_H
+#define BACKEND_URING_H
+
+/* First of all, because the kernel's headers behind it have a BLOCK_SIZE of their own. */
+#include <liburing.h>
+#undef BLOCK_SIZE
+
+#include "backend/backend.h"
+#include "base/list.h"
+
+/* A request in the ring, embedded in its owner, who must outlive its completion. */
+struct uring_req {
+    void (*done)(struct uring_req *req, int res, uint32_t cqe_flags);
+};
+
+/* Work for a later point of this turn; queued at most once. list_init() its link before first use. */
+struct uring_task {
+    struct list link;
+    void (*run)(struct uring_task *task);
+};
+
+struct uring_core {
+    struct core core; /* first */
+    struct env env;
+    struct io_uring ring;
+    struct list events;     /* tasks that call the rooms above: run before the ops are stepped */
+    struct list flushes;    /* tasks that fill the submission queue: run before it is handed over */
+    struct list inline_ios; /* struct blk_io on memory file systems: served after the hand-over */
+    uint32_t requests;      /* in the ring */
+    uint32_t blk_requests;  /* of these, on devices */
+    bool started;           /* the ring has been enabled, by the thread that owns it now */
+    bool deferred;          /* completions need a call into the kernel to appear */
+    uint64_t spin_ns;
+    uint64_t event_ns; /* when the last completion was taken; kept only when spinning */
+    void *arena_memory;
+    size_t arena_bytes;
+    int stop_fd; /* eventfd */
+    uint64_t stop_count;
+    struct uring_req stop_req;
+    bool stop_armed, stopping;
+    struct uring_signals *signals;
+};
+
+/* A free entry of the submission queue; the caller prepares it at once. The completion goes to `req`. */
+struct io_uring_sqe *uring_sqe(struct uring_core *uc);
+void uring_sqe_own(struct uring_core *uc, struct io_uring_sqe *sqe, struct uring_req *req);
+/* The same for a device request: its completion goes to uring_blk_done(). */
+void uring_sqe_own_blk(struct uring_core *uc, struct io_uring_sqe *sqe, struct blk_io *io);
+/* Asks the kernel to end a request early; it completes all the same, perhaps with -ECANCELED. */
+void uring_cancel(struct uring_core *uc, struct uring_req *req);
+
+void uring_task_queue(struct list *queue, struct uring_task *task);
+
+/* In uring_blk.c. */
+void uring_blk_done(struct uring_core *uc, struct blk_io *io, int res);
+void uring_blk_serve_inline(struct uring_core *uc);
+
+/* In uring_signal.c. */
+void uring_signals_cancel(struct uring_core *uc);
+void uring_signals_free(struct uring_core *uc);
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The block device port on the ring: windows of a device opened by uring_dev.c.
+ *
+ * On memory file systems the ring would hand each request to a kernel worker thread, whose wake-ups cost more
+ * than the copy that the request is; there requests are served by plain calls at the end of the turn, after
+ * the sends have been handed over.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "backend/uring.h"
+#include "backend/uring_dev.h"
+#include "base/error.h"
+
+struct uring_blk {
+    struct blk blk; /* first */
+    struct uring_core *uc;
+    struct uring_dev *dev;
+    uint64_t offset; /* of the window in the device */
+    struct list pending;
+};
+
+#define QUEUE_DEPTH_HINT 4
+#define DISCARD_MODE     (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+
+static void uring_blk_check(const struct uring_blk *b, const struct blk_io *io)
+{
+    ASSERT(IS_ALIGNED(io->offset, BLOCK_SIZE) && IS_ALIGNED(io->len, BLOCK_SIZE));
+    ASSERT(io->offset <= b->blk.size_bytes && io->len <= b->blk.size_bytes - io->offset);
+    ASSERT(io->iov_count <= BLK_IOV_MAX);
+}
+
+static void uring_blk_count(struct core_counters *counters, const struct blk_io *io)
+{
+    switch (io->type) {
+    case BLK_READ:
+        counters->blk_reads++;
+        counters->blk_bytes_read += io->len;
+        break;
+    case BLK_WRITE:
+        counters->blk_writes++;
+        counters->blk_bytes_written += io->len;
+        break;
+    case BLK_FLUSH:
+        counters->blk_flushes++;
+        break;
+    case BLK_DISCARD:
+        break;
+    }
+}
+
+/* What needs no device at all: it completes at the end of the turn. */
+static bool uring_blk_is_nothing(const struct uring_blk *b, const struct blk_io *io)
+{
+    return (io->type == BLK_FLUSH && !b->blk.volatile_cache) || (io->type != BLK_FLUSH && io->len == 0);
+}
+
+static void uring_blk_submit(struct blk *blk, struct blk_io *io)
+{
+    struct uring_blk *b = container_of(blk, struct uring_blk, blk);
+    struct uring_core *uc = b->uc;
+    uint64_t at = b->offset + io->offset;
+
+    uring_blk_check(b, io);
+    io->submitted_ns = core_now_ns(&uc->core);
+    if (b->dev->in_memory || uring_blk_is_nothing(b, io)) {
+        /* The port needs the request's window when its turn comes. */
+        io->port = b;
+        list_push_back(&uc->inline_ios, &io->link);
+        return;
+    }
+    uring_blk_count(&uc->core.counters, io);
+    struct io_uring_sqe *sqe = uring_sqe(uc);
+    switch (io->type) {
+    case BLK_READ:
+        if (io->iov_count == 1)
+            io_uring_prep_read(sqe, b->dev->fd, io->iov->iov_base, (unsigned)io->len, at);
+        else
+            io_uring_prep_readv(sqe, b->dev->fd, io->iov, io->iov_count, at);
+        break;
+    case BLK_WRITE:
+        if (io->iov_count == 1)
+            io_uring_prep_write(sqe, b->dev->fd, io->iov->iov_base, (unsigned)io->len, at);
+        else
+            io_uring_prep_writev(sqe, b->dev->fd, io->iov, io->iov_count, at);
+        if (io->flags & BLK_FUA && b->blk.volatile_cache)
+            sqe->rw_flags = RWF_DSYNC;
+        break;
+    case BLK_FLUSH:
+        io_uring_prep_fsync(sqe, b->dev->fd, IORING_FSYNC_DATASYNC);
+        break;
+    case BLK_DISCARD:
+        io_uring_prep_fallocate(sqe, b->dev->fd, DISCARD_MODE, (off_t)at, (off_t)io->len);
+        break;
+    }
+    uring_sqe_own_blk(uc, sqe, io);
+    list_push_back(&b->pending, &io->link);
+}
+
+static int uring_blk_result(const struct blk_io *io, int64_t res)
+{
+    switch (io->type) {
+    case BLK_READ:
+    case BLK_WRITE:
+        if (res < 0)
+            return error_from_errno((int)-res);
+        return (uint64_t)res == io->len ? 0 : -ERR_IO;
+    case BLK_FLUSH:
+        return res < 0 ? error_from_errno((int)-res) : 0;
+    case BLK_DISCARD:
+        /* A hint: the rooms above never read what they have discarded. */
+        return res == -EIO ? -ERR_IO : 0;
+    }
+    UNREACHABLE();
+}
+
+void uring_blk_done(struct uring_core *uc, struct blk_io *io, int res)
+{
+    list_remove(&io->link);
+    io->result = uring_blk_result(io, res);
+    io->pending = false;
+    op_wake(io->waiter);
+}
+
+static int64_t uring_blk_call(struct uring_core *uc, const struct uring_blk *b, struct blk_io *io)
+{
+    off_t at = (off_t)(b->offset + io->offset);
+    ssize_t res = 0;
+
+    switch (io->type) {
+    case BLK_READ:
+        res = preadv(b->dev->fd, io->iov, (int)io->iov_count, at);
+        break;
+    case BLK_WRITE:
+        res = pwritev(b->dev->fd, io->iov, (int)io->iov_count, at);
+        break;
+    case BLK_FLUSH:
+        return 0; /* memory has nothing to flush to */
+    case BLK_DISCARD:
+        res = fallocate(b->dev->fd, DISCARD_MODE, at, (off_t)io->len);
+        break;
+    }
+    uc->core.counters.syscalls++;
+    return res < 0 ? -errno : res;
+}
+
+void uring_blk_serve_inline(struct uring_core *uc)
+{
+    for (struct list *node = list_pop_front(&uc->inline_ios); node; node = list_pop_front(&uc->inline_ios)) {
+        struct blk_io *io = list_entry(node, struct blk_io, link);
+        struct uring_blk *b = io->port;
+        int64_t res = 0;
+        if (!uring_blk_is_nothing(b, io)) {
+            uring_blk_count(&uc->core.counters, io);
+            res = uring_blk_call(uc, b, io);
+        }
+        uring_blk_done(uc, io, (int)res);
+    }
+}
+
+static void uring_blk_close(struct blk *blk)
+{
+    struct uring_blk *b = container_of(blk, struct uring_blk, blk);
+
+    ASSERT(list_empty(&b->pending));
+    b->dev->windows--;
+    free(b);
+}
+
+static const struct blk_ops uring_blk_ops = {uring_blk_submit, uring_blk_close};
+
+int uring_blk_new(struct uring_core *uc, struct uring_dev *dev, uint64_t offset, uint64_t len,
+                  struct blk **ret_blk)
+{
+    if (!IS_ALIGNED(offset, BLOCK_SIZE) || !IS_ALIGNED(len, BLOCK_SIZE))
+        return -ERR_INVALID;
+    if (offset > dev->size_bytes || len > dev->size_bytes - offset)
+        return -ERR_RANGE;
+    struct uring_blk *b = calloc(1, sizeof(*b));
+    if (!b)
+        return -ERR_NO_MEMORY;
+    b->blk = (struct blk){.ops = &uring_blk_ops,
+                          .size_bytes = len,
+                          .volatile_cache = dev->volatile_cache,
+                          .queue_depth_hint = QUEUE_DEPTH_HINT};
+    b->uc = uc;
+    b->dev = dev;
+    b->offset = offset;
+    list_init(&b->pending);
+    dev->windows++;
+    *ret_blk = &b->blk;
+    return 0;
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The loop of a core around one io_uring.
+ *
+ * The ring is made with one issuer and deferred task work, so completions are only processed when the loop
+ * asks for them: no interrupts of running code, and they arrive in batches. It starts disabled, and the
+ * thread of the first turn enables and so owns it. Where the kernel lacks these modes, weaker ones do.
+ */
+#include "backend/uring.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+#define RING_ENTRIES     1024
+#define RING_COMPLETIONS 8192
+/* A device that answers within this is worth waiting for awake, if spinning is wanted at all. */
+#define SPIN_DEVICE_NS NS_PER_MS
+#define BLK_TAG        1ull /* in the low bit of user data: a struct blk_io, not a struct uring_req */
+
+static int uring_ring_init(struct uring_core *uc, bool any_thread)
+{
+    static const unsigned modes[] = {
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+            IORING_SETUP_R_DISABLED,
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
+        IORING_SETUP_R_DISABLED,
+    };
+    int result = -EINVAL;
+
+    for (size_t i = any_thread ? 1 : 0; i < ARRAY_LEN(modes) && result == -EINVAL; i++) {
+        struct io_uring_params params = {.flags = modes[i] | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
+                                         .cq_entries = RING_COMPLETIONS};
+        result = io_uring_queue_init_params(RING_ENTRIES, &uc->ring, &params);
+        uc->deferred = modes[i] & IORING_SETUP_TASKRUN_FLAG;
+    }
+    if (result == -ENOSYS || result == -EPERM || result == -EINVAL)
+        return -ERR_UNSUPPORTED;
+    return error_from_errno(-result);
+}
+
+static int uring_arena_init(struct uring_core *uc, size_t bytes)
+{
+    bytes = ALIGN_UP(bytes, (size_t)BUF_SIZE_MAX);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT), -1, 0);
+    if (memory == MAP_FAILED) {
+        /* No pages set aside: take ordinary memory, cut it to alignment, and let the kernel make large pages
+         * of it. */
+        uint8_t *map =
+            mmap(NULL, bytes + BUF_SIZE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map == MAP_FAILED)
+            return -ERR_NO_MEMORY;
+        uint8_t *start = (uint8_t *)ALIGN_UP((uintptr_t)map, (uintptr_t)BUF_SIZE_MAX);
+        size_t before = (size_t)(start - map);
+        if (before)
+            munmap(map, before);
+        munmap(start + bytes, BUF_SIZE_MAX - before);
+        madvise(start, bytes, MADV_HUGEPAGE);
+        memory = start;
+    }
+    uc->arena_memory = memory;
+    uc->arena_bytes = bytes;
+    uc->core.arena = arena_new(memory, bytes);
+    return uc->core.arena ? 0 : -ERR_NO_MEMORY;
+}
+
+static void uring_core_stop_done(struct uring_req *req, int res, uint32_t cqe_flags)
+{
+    struct uring_core *uc = container_of(req, struct uring_core, stop_req);
+    uc->stop_armed = false;
+    uc->stopping = true;
+}
+
+int uring_core_new(const struct uring_core_opts *opts, struct uring_core **ret_uc)
+{
+    struct uring_core *uc = calloc(1, sizeof(*uc));
+
+    if (!uc)
+        return -ERR_NO_MEMORY;
+    env_init(&uc->env, opts->log_level, opts->log_prefix);
+    core_init(&uc->core, &env_ops, &uc->env);
+    list_init(&uc->events);
+    list_init(&uc->flushes);
+    list_init(&uc->inline_ios);
+    uc->spin_ns = opts->spin_us * NS_PER_US;
+    uc->stop_req.done = uring_core_stop_done;
+    int result = uring_ring_init(uc, opts->any_thread);
+    if (result) {
+        free(uc);
+        return result;
+    }
+    uc->stop_fd = eventfd(0, EFD_CLOEXEC);
+    if (uc->stop_fd < 0)
+        result = error_from_errno(errno);
+    if (!result && opts->arena_bytes)
+        result = uring_arena_init(uc, opts->arena_bytes);
+    if (result) {
+        uring_core_free(uc);
+        return result;
+    }
+    *ret_uc = uc;
+    return 0;
+}
+
+struct core *uring_core_core(struct uring_core *uc)
+{
+    return &uc->core;
+}
+
+int uring_core_fd(const struct uring_core *uc)
+{
+    return uc->ring.ring_fd;
+}
+
+struct io_uring_sqe *uring_sqe(struct uring_core *uc)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&uc->ring);
+
+    if (!sqe) {
+        ASSERT(uc->started);
+        uc->core.counters.syscalls++;
+        io_uring_submit(&uc->ring);
+        sqe = io_uring_get_sqe(&uc->ring);
+        ASSERT(sqe);
+    }
+    return sqe;
+}
+
+void uring_sqe_own(struct uring_core *uc, struct io_uring_sqe *sqe, struct uring_req *req)
+{
+    io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)req);
+    uc->requests++;
+}
+
+void uring_sqe_own_blk(struct uring_core *uc, struct io_uring_sqe *sqe, struct blk_io *io)
+{
+    io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)io | BLK_TAG);
+    uc->requests++;
+    uc->blk_requests++;
+}
+
+static void uring_cancel_done(struct uring_req *req, int res, uint32_t cqe_flags)
+{
+    /* Whether it was found or not, the request itself completes. */
+}
+
+void uring_cancel(struct uring_core *uc, struct uring_req *req)
+{
+    static const struct uring_req ignored = {uring_cancel_done};
+    struct io_uring_sqe *sqe = uring_sqe(uc);
+
+    io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)req, 0);
+    uring_sqe_own(uc, sqe, (struct uring_req *)(uintptr_t)&ignored);
+}
+
+void uring_task_queue(struct list *queue, struct uring_task *task)
+{
+    if (!list_linked(&task->link))
+        list_push_back(queue, &task->link);
+}
+
+/* Runs the tasks that are queued now; those they queue wait for the next turn. */
+static void uring_tasks_run(struct list *queue)
+{
+    struct list now;
+
+    list_init(&now);
+    list_splice_back(&now, queue);
+    for (struct list *node = list_pop_front(&now); node; node = list_pop_front(&now)) {
+        struct uring_task *task = list_entry(node, struct uring_task, link);
+        task->run(task);
+    }
+}
+
+static bool uring_core_busy(const struct uring_core *uc)
+{
+    return !list_empty(&uc->core.run_queue) || !list_empty(&uc->events) || !list_empty(&uc->inline_ios) ||
+           !list_empty(&uc->flushes);
+}
+
+uint64_t uring_core_deadline_ns(const struct uring_core *uc)
+{
+    return uring_core_busy(uc) ? 0 : core_next_deadline_ns(&uc->core);
+}
+
+static void uring_start(struct uring_core *uc)
+{
+    if (uc->started)
+        return;
+    uc->started = true;
+    if (uc->ring.flags & IORING_SETUP_R_DISABLED) {
+        int result = io_uring_enable_rings(&uc->ring);
+        ASSERT(result == 0);
+    }
+}
+
+static bool uring_wants_kernel(struct uring_core *uc)
+{
+    return io_uring_sq_ready(&uc->ring) ||
+           (uc->deferred && *uc->ring.sq.kflags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+}
+
+/* Hands over what is prepared, and lets completions appear, without waiting. */
+static void uring_submit(struct uring_core *uc)
+{
+    if (!uring_wants_kernel(uc))
+        return;
+    uc->core.counters.syscalls++;
+    io_uring_submit_and_get_events(&uc->ring);
+}
+
+/* The same, then waits for one completion at least, up to `wait_ns`. */
+static void uring_submit_and_wait(struct uring_core *uc, uint64_t wait_ns)
+{
+    struct __kernel_timespec ts = {.tv_sec = (long long)(wait_ns / NS_PER_S),
+                                   .tv_nsec = (long long)(wait_ns % NS_PER_S)};
+    struct io_uring_cqe *cqe;
+
+    uc->core.counters.syscalls++;
+    uc->core.counters.sleeps++;
+    io_uring_submit_and_wait_timeout(&uc->ring, &cqe, 1, wait_ns == UINT64_MAX ? NULL : &ts, NULL);
+}
+
+/* Stays awake for completions for a while; true if there are some. Yields the processor at each round,
+ * because the one waited for may need it. */
+static bool uring_spin(struct uring_core *uc, uint64_t until_ns)
+{
+    uint64_t now_ns = core_now_ns(&uc->core);
+    uint64_t end_ns = uc->event_ns + (uc->blk_requests ? MAX(uc->spin_ns, SPIN_DEVICE_NS) : uc->spin_ns);
+
+    end_ns = MIN(end_ns, until_ns);
+    while (now_ns < end_ns) {
+        uring_submit(uc);
+        if (io_uring_cq_ready(&uc->ring))
+            return true;
+        uc->core.counters.yields++;
+        sched_yield();
+        now_ns = core_now_ns(&uc->core);
+    }
+    return false;
+}
+
+static void uring_wait(struct uring_core *uc, uint64_t max_wait_ns)
+{
+    uint64_t deadline_ns = core_next_deadline_ns(&uc->core);
+
+    if (max_wait_ns == 0 || uring_core_busy(uc) || io_uring_cq_ready(&uc->ring)) {
+        uring_submit(uc);
+        return;
+    }
+    if (deadline_ns == UINT64_MAX && max_wait_ns == UINT64_MAX && !uc->spin_ns) {
+        uring_submit_and_wait(uc, UINT64_MAX);
+        return;
+    }
+    uint64_t now_ns = core_now_ns(&uc->core);
+    if (max_wait_ns < UINT64_MAX - now_ns)
+        deadline_ns = MIN(deadline_ns, now_ns + max_wait_ns);
+    if (uc->spin_ns && uring_spin(uc, deadline_ns))
+        return;
+    now_ns = uc->spin_ns ? core_now_ns(&uc->core) : now_ns;
+    if (deadline_ns == UINT64_MAX)
+        uring_submit_and_wait(uc, UINT64_MAX);
+    else if (deadline_ns > now_ns)
+        uring_submit_and_wait(uc, deadline_ns - now_ns);
+    else
+        uring_submit(uc);
+}
+
+static void uring_reap(struct uring_core *uc)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head, count = 0;
+
+    io_uring_for_each_cqe(&uc->ring, head, cqe)
+    {
+        uint64_t data = cqe->user_data;
+        uc->requests--;
+        if (data & BLK_TAG) {
+            uc->blk_requests--;
+            uring_blk_done(uc, (struct blk_io *)(uintptr_t)(data & ~BLK_TAG), cqe->res);
+        } else {
+            struct uring_req *req = (struct uring_req *)(uintptr_t)data;
+            req->done(req, cqe->res, cqe->flags);
+        }
+        count++;
+    }
+    io_uring_cq_advance(&uc->ring, count);
+    if (count && uc->spin_ns)
+        uc->event_ns = core_now_ns(&uc->core);
+}
+
+static void uring_step(struct uring_core *uc)
+{
+    uring_tasks_run(&uc->events);
+    core_poll(&uc->core);
+    uring_tasks_run(&uc->flushes);
+}
+
+/* The sends go before the writes to memory file systems: the peers work meanwhile. */
+static void uring_exchange(struct uring_core *uc, uint64_t max_wait_ns)
+{
+    uring_wait(uc, max_wait_ns);
+    uring_blk_serve_inline(uc);
+    uring_reap(uc);
+}
+
+void uring_core_turn(struct uring_core *uc, uint64_t max_wait_ns)
+{
+    uring_start(uc);
+    uring_step(uc);
+    uring_exchange(uc, max_wait_ns);
+    uring_step(uc);
+    uring_submit(uc);
+}
+
+static void uring_stop_arm(struct uring_core *uc)
+{
+    struct io_uring_sqe *sqe = uring_sqe(uc);
+    io_uring_prep_read(sqe, uc->stop_fd, &uc->stop_count, sizeof(uc->stop_count), 0);
+    uring_sqe_own(uc, sqe, &uc->stop_req);
+    uc->stop_armed = true;
+}
+
+void uring_core_run(struct uring_core *uc)
+{
+    uring_start(uc);
+    if (!uc->stop_armed)
+        uring_stop_arm(uc);
+    while (!uc->stopping) {
+        uring_step(uc);
+        uring_exchange(uc, UINT64_MAX);
+    }
+    uc->stopping = false;
+    uring_step(uc);
+    uring_submit(uc);
+}
+
+void uring_core_stop(struct uring_core *uc)
+{
+    uint64_t one = 1;
+    ssize_t written = write(uc->stop_fd, &one, sizeof(one));
+    ASSERT(written == (ssize_t)sizeof(one));
+}
+
+void uring_core_free(struct uring_core *uc)
+{
+    if (!uc)
+        return;
+    if (uc->stop_armed)
+        uring_cancel(uc, &uc->stop_req);
+    uring_signals_cancel(uc);
+    /* Closed connections live until the kernel has let go of their memory. */
+    uring_start(uc);
+    while (uc->requests || uring_core_busy(uc)) {
+        uring_step(uc);
+        uring_exchange(uc, 10 * NS_PER_MS);
+    }
+    uring_signals_free(uc);
+    io_uring_queue_exit(&uc->ring);
+    if (uc->stop_fd >= 0)
+        close(uc->stop_fd);
+    core_fini(&uc->core);
+    arena_free(uc->core.arena);
+    if (uc->arena_memory)
+        munmap(uc->arena_memory, uc->arena_bytes);
+    free(uc);
+}
