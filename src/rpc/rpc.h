@@ -61,19 +61,23 @@ struct rpc_peer_config {
     struct core *core;
     struct net *net;
     const char *address;                  /* copied */
-    struct rpc_identity *self;            /* the caller's; read at each handshake, so that epoch is current */
+    struct rpc_identity *self;            /* the caller's; read at each handshake, so that epoch is current. For RPC_CLIENT
+                                           * each handshake raises `session` by one. */
     bool has_target;                      /* refuse anyone but this OSD shard */
     uint32_t target_osd, target_shard;
     uint32_t calls_max;
-    /* All may be NULL; from the core's poll. */
+    /* All may be NULL; from the core's poll, never from inside a call of this room. Each may start and abandon calls, and
+     * free the peer. */
     void (*opened)(void *owner, struct rpc_peer *peer, const struct rpc_identity *who);
-    /* `error`: see link_events.closed, or what the handshake was refused with. Reconnecting goes on by itself. */
+    /* A session ended or an attempt failed. `error`: see link_events.closed; what the handshake was refused with; ERR_TIMEOUT,
+     * ERR_CANCELLED: a call retired the session. Calls have ended before. Reconnecting goes on by itself. */
     void (*closed)(void *owner, struct rpc_peer *peer, int error);
     void (*oneway)(void *owner, struct rpc_peer *peer, const struct rpc_message *message);
     void *owner;
 };
 
-struct rpc_peer *rpc_peer_new(const struct rpc_peer_config *config); /* connects at once and keeps connected */
+/* Connects at once (from the run queue) and keeps connected. NULL: no memory, or an overlong address. */
+struct rpc_peer *rpc_peer_new(const struct rpc_peer_config *config);
 void rpc_peer_free(struct rpc_peer *peer);   /* outstanding calls end with ERR_CANCELLED */
 bool rpc_peer_is_open(const struct rpc_peer *peer);
 /* Why the last attempt failed; 0 when open. */
@@ -94,7 +98,9 @@ struct rpc_call {
     bool pending;
     int result;                /* 0, the remote's error, ERR_TIMEOUT, ERR_CLOSED, ERR_CANCELLED */
     bool remote;               /* the result came from the remote: a definite answer; otherwise the outcome is unknown */
-    /* The reply: a copy of the body in caller's memory of `reply_cap` bytes, and the payload by reference (release it). */
+    /* The reply: a copy of the body in caller's memory of `reply_cap` bytes, and the payload by reference (always release
+     * it: nobody knows what the remote sends). With reply_cap 0 the body is not wanted; one that does not fit makes
+     * a success ERR_TOO_LARGE. An answer whose payload was dropped for lack of memory here is ERR_RETRY, with `remote`. */
     uint8_t *reply;
     uint32_t reply_cap;
     uint32_t reply_len;
@@ -103,7 +109,7 @@ struct rpc_call {
 
 /* `body` points to body_len bytes that have FRAME_HEADER_SIZE bytes of room in front (rpc_body()); copied before return.
  * The payload is the gather list `pieces` (rt/net.h), referenced until sent. Returns 0 (the call is pending) or, with
- * nothing started: ERR_BUSY, ERR_CLOSED (not connected now), ERR_TOO_LARGE. */
+ * nothing started: ERR_BUSY, ERR_CLOSED (not connected now), ERR_TOO_LARGE, ERR_TIMEOUT (the deadline has passed). */
 MUST_CHECK int rpc_call_start(struct rpc_call *call, struct rpc_peer *peer, struct op *waiter, enum method method,
                               const uint8_t *body, uint32_t body_len, const struct slice *pieces, uint32_t piece_count,
                               uint64_t deadline_ns);
@@ -124,25 +130,31 @@ struct rpc_server_config {
     struct rpc_identity *self;
     uint32_t sessions_max;                /* past it newcomers are closed with a log line */
     uint32_t requests_max;                /* outstanding per session; past it requests are answered ERR_BUSY */
-    /* Decides about a newcomer: 0 or an error that is sent back. NULL: everyone. */
+    /* Callbacks come from the core's poll; none may free the server. `greet`, `opened` and `closed` may be NULL.
+     * Decides about a newcomer: 0 or an error that is sent back. NULL: everyone. */
     int (*greet)(void *owner, const struct rpc_identity *who);
     void (*opened)(void *owner, struct rpc_session *session);
-    /* The session is gone: replies to its requests will be dropped silently. */
+    /* The session is gone: replies to its requests will be dropped silently. Once for each session that was `opened`, also
+     * after rpc_session_close(); the pointer is invalid when it returns. A session that another replaces is closed before
+     * the other is opened. */
     void (*closed)(void *owner, struct rpc_session *session);
-    /* A request or a one-way frame. A request must be answered once with rpc_reply(), now or later. */
+    /* A request or a one-way frame. A request must be answered exactly once with rpc_reply(), now or later. */
     void (*message)(void *owner, struct rpc_session *session, const struct rpc_message *message);
     void *owner;
 };
 
-int rpc_server_new(const struct rpc_server_config *config, struct rpc_server **ret_server);
-void rpc_server_free(struct rpc_server *server);
-const char *rpc_server_address(const struct rpc_server *server);
+/* ERR_NO_MEMORY, or why the address cannot be listened on. */
+MUST_CHECK int rpc_server_new(const struct rpc_server_config *config, struct rpc_server **ret_server);
+void rpc_server_free(struct rpc_server *server); /* calls closed() for every open session */
+const char *rpc_server_address(const struct rpc_server *server); /* as bound: with the port chosen */
 
 const struct rpc_identity *rpc_session_identity(const struct rpc_session *session);
 const char *rpc_session_address(const struct rpc_session *session);
 void *rpc_session_context(const struct rpc_session *session);
 void rpc_session_set_context(struct rpc_session *session, void *context);
+/* From now on nothing of it is acted on; the pointer stays valid until closed() was called, from the run queue. */
 void rpc_session_close(struct rpc_session *session);
+/* Sends a one-way frame. ERR_BUSY, ERR_CLOSED. */
 MUST_CHECK int rpc_session_send(struct rpc_session *session, enum method method, const uint8_t *body, uint32_t body_len,
                                 const struct slice *pieces, uint32_t piece_count);
 
