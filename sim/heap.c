@@ -186,19 +186,23 @@ int __wrap_posix_memalign(void **ret, size_t alignment, size_t size)
     return 0;
 }
 
-char *__wrap_strndup(const char *text, size_t len)
+static char *text_copy_len(const char *text, size_t len)
 {
-    size_t n = strnlen(text, len);
-    char *copy = __wrap_malloc(n + 1);
+    char *copy = __wrap_malloc(len + 1);
 
     if (!copy)
         return NULL;
-    memcpy(copy, text, n);
-    copy[n] = '\0';
+    memcpy(copy, text, len);
+    copy[len] = '\0';
     return copy;
+}
+
+char *__wrap_strndup(const char *text, size_t len)
+{
+    return text_copy_len(text, strnlen(text, len));
 }
 
 char *__wrap_strdup(const char *text)
 {
-    return __wrap_strndup(text, SIZE_MAX);
+    return text_copy_len(text, strlen(text));
 }
