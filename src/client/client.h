@@ -2,13 +2,14 @@
  *
  * client: images -> objects -> PG leaders. May include: base rt wire rpc.
  *
- * The core of libfastblock and of every front end: it runs on a core like everything else and so in the simulator. src/api wraps it
- * for applications (include/fastblock/fastblock.h).
+ * The core of libfastblock and of every front end: it runs on a core like everything else and so in the
+ * simulator. src/api wraps it for applications (include/fastblock/fastblock.h).
  *
- * A request of any length is cut at object boundaries and into pieces of at most IO_SIZE_MAX; each piece is an op that finds the PG (map),
- * guesses the leader (last known, then the members in turn), sends, follows redirects, waits out elections with back-off, attaches the
- * writer to the PG when told ERR_NOT_ATTACHED, and ends with the remote's definite answer or ERR_TIMEOUT after `timeout_ns`.
- * A piece that times out or is abandoned retires its session first (rpc.h).
+ * A request of any length is cut at object boundaries and into pieces of at most IO_SIZE_MAX; each piece is
+ * an op that finds the PG (map), guesses the leader (last known, then the members in turn), sends, follows
+ * redirects, waits out elections with back-off, attaches the writer to the PG when told ERR_NOT_ATTACHED, and
+ * ends with the remote's definite answer or ERR_TIMEOUT after `timeout_ns`. A piece that times out or is
+ * abandoned retires its session first (rpc.h).
  */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
@@ -22,14 +23,20 @@
 struct client;
 struct client_image;
 
+/* A place in a queue of ops that wait for the same thing. */
+struct client_wait {
+    struct list link;
+    struct op *op;
+};
+
 struct client_config {
     struct core *core;
     struct net *net;
     const char *const *monitors;
     uint32_t monitor_count;
-    const char *name;        /* for people: "fastblock-nbd host:pid" */
-    uint64_t timeout_ns;     /* a request that cannot be served for so long ends with ERR_TIMEOUT. 0: 60 s */
-    uint32_t inflight_max;   /* pieces under way at once; 0: 256. More wait in FIFO order */
+    const char *name;      /* for people: "fastblock-nbd host:pid" */
+    uint64_t timeout_ns;   /* a request that cannot be served for so long ends with ERR_TIMEOUT. 0: 60 s */
+    uint32_t inflight_max; /* pieces under way at once; 0: 256. More wait in FIFO order */
 };
 
 /* Connects to a monitor and gets the map: ERR_NO_MONITOR after `connect_timeout_ns`. */
@@ -39,19 +46,22 @@ struct client_open {
     uint64_t connect_timeout_ns; /* 0: 5 s */
     struct client *ret_client;
     char ret_message[256];
+    struct timer timer; /* the client's own */
 };
 void client_open_start(struct client_open *o, const struct client_config *config, struct op *parent);
 /* No request may be under way and all images must be closed. */
 void client_free(struct client *client);
 
-/* One call to the monitor (proto MonRequest). Retries connecting until timeout_ns. Calls that change something are sent again only when it
- * is certain that they were not carried out, or are idempotent. `ret_reply` is freed by client_mon_call_fini(). */
+/* One call to the monitor (proto MonRequest). Retries connecting until timeout_ns. Calls that change
+ * something are sent again only when it is certain that they were not carried out, or are idempotent.
+ * `ret_reply` is freed by client_mon_call_fini(). */
 struct client_mon_call {
     struct op op;
     struct client *client;
     const Fb__MonRequest *request; /* the caller's until done */
     uint64_t timeout_ns;           /* 0: 10 s */
-    Fb__MonReply *ret_reply;       /* also on a remote error: message says what failed; NULL when there was no answer */
+    Fb__MonReply
+        *ret_reply; /* also on a remote error: message says what failed; NULL when there was no answer */
     void *private_state;
 };
 void client_mon_call_start(struct client_mon_call *c, struct client *client, const Fb__MonRequest *request,
@@ -81,13 +91,14 @@ struct client_image_open {
     struct client *client;
     const char *pool, *image;
     bool write, force, share;
-    const char *writer;            /* stable name of the writer */
+    const char *writer; /* stable name of the writer */
     struct client_image *ret_image;
     char ret_message[256];
     void *private_state;
 };
-void client_image_open_start(struct client_image_open *o, struct client *client, const char *pool, const char *image,
-                             bool write, const char *writer, bool force, bool share, struct op *parent);
+void client_image_open_start(struct client_image_open *o, struct client *client, const char *pool,
+                             const char *image, bool write, const char *writer, bool force, bool share,
+                             struct op *parent);
 
 /* Waits for requests under way, gives the writer's registration back, frees. */
 struct client_image_close {
@@ -104,22 +115,27 @@ int client_image_failed(const struct client_image *image);
 
 enum client_io_type { CLIENT_READ, CLIENT_WRITE, CLIENT_DISCARD, CLIENT_ZERO, CLIENT_FLUSH };
 
-/* One request, embedded in the op that waits; zeroed before first use. Any alignment. FLUSH: every write that was completed before is durable:
- * true of every completed write by design, so it completes at once unless the image has failed. */
+/* One request, embedded in the op that waits; zeroed before first use. Any alignment. FLUSH: every write that
+ * was completed before is durable: true of every completed write by design, so it completes at once unless
+ * the image has failed. */
 struct client_io {
     struct op op;
     struct client_image *image;
     enum client_io_type type;
     uint64_t offset, len;
-    struct slice data;      /* WRITE: `len` bytes, with a reference that the caller releases after the end.
-                             * READ: the caller's buffer of `len` bytes; filled. (At most BUF_SIZE_MAX for both.) */
-    void *private_state;
+    struct slice
+        data; /* WRITE: `len` bytes, with a reference that the caller releases after the end.
+               * READ: the caller's buffer of `len` bytes; filled. (At most BUF_SIZE_MAX for both.) */
+    /* The client's own. */
+    uint64_t at;             /* cut into pieces up to here */
+    struct client_wait wait; /* for a free piece */
 };
-void client_io_start(struct client_io *io, struct client_image *image, enum client_io_type type, uint64_t offset,
-                     uint64_t len, const struct slice *data, struct op *parent);
+void client_io_start(struct client_io *io, struct client_image *image, enum client_io_type type,
+                     uint64_t offset, uint64_t len, const struct slice *data, struct op *parent);
 
-/* Which parts of [offset, offset + len) are written: fills `ret_extents` with alternating runs, at most `extents_max`, covering at
- * least the start of the range (NBD block status, sparse export). */
+/* Which parts of [offset, offset + len) are written: fills `ret_extents` with alternating runs, at most
+ * `extents_max`, covering at least the start of the range (NBD block status, sparse export). */
+#define CLIENT_STATUS_WINDOW 16 /* objects asked about at once */
 struct client_extent {
     uint64_t len;
     bool written;
@@ -131,7 +147,12 @@ struct client_status {
     uint32_t extents_max;
     struct client_extent *ret_extents; /* the caller's array */
     uint32_t ret_count;
-    void *private_state;
+    /* The client's own. */
+    uint64_t at;           /* known up to here */
+    uint64_t first_object; /* of the window */
+    uint32_t window_count, window_started;
+    struct client_wait wait; /* for a free piece */
+    uint8_t written[CLIENT_STATUS_WINDOW][BLOCKS_PER_OBJECT / 8];
 };
 void client_status_start(struct client_status *s, struct client_image *image, uint64_t offset, uint64_t len,
                          struct client_extent *ret_extents, uint32_t extents_max, struct op *parent);

@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The session with a monitor, and calls to it.
+ *
+ * One op per client lives as long as the client:
+ *
+ *     CONNECT -> OPEN -> SUBSCRIBE -> FOLLOW -> (session gone) CONNECT ...
+ *                 |          |          |
+ *                 +----------+          +-> SUBSCRIBE every few seconds, and when a delta is missing
+ *                  next address
+ *
+ * The repeated Subscribe names the epoch that is known, so that its answer is small; it finds a monitor that
+ * hangs. While no monitor answers the client goes on with the last map. After each new session the open
+ * images are asked about again, because events may have been missed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/impl.h"
+#include "wire/cold.h"
+
+#define MON_OPEN_NS      (1 * NS_PER_S)
+#define MON_SUBSCRIBE_NS (3 * NS_PER_S)
+#define MON_FOLLOW_NS    (4 * NS_PER_S)
+#define MON_PAUSE_NS     (20 * NS_PER_MS)
+#define MON_PAUSE_MAX_NS (1 * NS_PER_S)
+
+enum mon_state { MON_CONNECT, MON_OPEN, MON_SUBSCRIBE, MON_SUBSCRIBED, MON_FOLLOW, MON_PAUSE };
+
+static const char *mon_state_name(int state)
+{
+    static const char *const names[] = {"connect", "open", "subscribe", "subscribed", "follow", "pause"};
+    return names[state];
+}
+
+static struct client *mon_client(struct client_mon *m)
+{
+    return container_of(m, struct client, mon);
+}
+
+static void mon_wake_waiters(struct client_mon *m)
+{
+    for (struct list *node; (node = list_pop_front(&m->waiters));)
+        op_wake(list_entry(node, struct client_wait, link)->op);
+}
+
+static void mon_opened(void *owner, struct rpc_peer *peer, const struct rpc_identity *who)
+{
+    struct client_mon *m = owner;
+
+    m->opened = true;
+    op_wake(&m->op);
+}
+
+static void mon_closed(void *owner, struct rpc_peer *peer, int error)
+{
+    struct client_mon *m = owner;
+
+    m->closed = true;
+    m->ready = false;
+    m->error = error;
+    op_wake(&m->op);
+}
+
+Fb__MonReply *client_mon_reply_decode(const uint8_t *body, uint32_t len)
+{
+    return len <= FRAME_BODY_MAX ? fb__mon_reply__unpack(NULL, len, body) : NULL;
+}
+
+static void mon_take_map(struct client_mon *m, Fb__ClusterMap *map)
+{
+    struct client *client = mon_client(m);
+    int error = client_map_apply(client, map);
+
+    if (error == -ERR_CONFLICT) {
+        m->resync = true;
+        op_wake(&m->op);
+    } else if (error) {
+        core_log(client->core, LOG_WARN, "client", "map of epoch %llu from monitor %s is not used: %s",
+                 (unsigned long long)map->epoch, client->monitors[m->index], error_text(error));
+    }
+}
+
+static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_message *message)
+{
+    struct client_mon *m = owner;
+
+    if (message->method != METHOD_MON_EVENT || message->body_len > FRAME_BODY_MAX)
+        return;
+    Fb__MonEvent *event = fb__mon_event__unpack(NULL, message->body_len, message->body);
+    if (!event)
+        return;
+    if (event->map)
+        mon_take_map(m, event->map);
+    if (event->image) {
+        struct client *client = mon_client(m);
+        list_for_each (&client->images, node) {
+            struct client_image *image = list_entry(node, struct client_image, link);
+            if (image->id == event->image->id)
+                client_image_update(image, event->image);
+        }
+    }
+    fb__mon_event__free_unpacked(event, NULL);
+}
+
+static void mon_connect(struct client_mon *m)
+{
+    struct client *client = mon_client(m);
+    struct rpc_peer_config config = {
+        .core = client->core,
+        .net = client->net,
+        .address = client->monitors[m->index],
+        .self = &client->self,
+        .calls_max = 64,
+        .opened = mon_opened,
+        .closed = mon_closed,
+        .oneway = mon_event,
+        .owner = m,
+    };
+
+    m->opened = m->closed = m->ready = false;
+    m->peer = rpc_peer_new(&config);
+    if (!m->peer) {
+        m->closed = true;
+        m->error = -ERR_INVALID;
+    }
+}
+
+/* Gives the session up; the next attempt goes to the next address, after a pause once all had their turn. */
+static void mon_give_up(struct client_mon *m)
+{
+    struct client *client = mon_client(m);
+    uint32_t count = client->config.monitor_count;
+
+    m->ready = false;
+    if (m->peer)
+        rpc_peer_free(m->peer);
+    m->peer = NULL;
+    m->index = (m->index + 1) % count;
+    m->failures++;
+    uint64_t pause_ns = 0;
+    if (m->failures >= count) {
+        uint32_t round = MIN(m->failures / count, 7);
+        pause_ns = MIN(MON_PAUSE_NS << (round - 1), MON_PAUSE_MAX_NS);
+    }
+    timer_arm(client->core, &m->timer, &m->op, core_now_ns(client->core) + pause_ns);
+    op_wake(client->opener);
+}
+
+static int mon_subscribe(struct client_mon *m)
+{
+    struct client *client = mon_client(m);
+    RPC_FRAME_SCRATCH(scratch, 64);
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__Subscribe subscribe = FB__SUBSCRIBE__INIT;
+    uint32_t len;
+
+    subscribe.since_epoch = client->has_map && !m->resync ? client->map->epoch : 0;
+    request.call_case = FB__MON_REQUEST__CALL_SUBSCRIBE;
+    request.subscribe = &subscribe;
+    int error = wire_cold_encode(&request.base, rpc_body(scratch), 64, &len);
+    if (error)
+        return error;
+    m->resync = false;
+    m->call.reply = m->reply;
+    m->call.reply_cap = FRAME_BODY_MAX;
+    return rpc_call_start(&m->call, m->peer, &m->op, METHOD_MON, rpc_body(scratch), len, NULL, 0,
+                          core_now_ns(client->core) + MON_SUBSCRIBE_NS);
+}
+
+static int mon_subscribed(struct client_mon *m)
+{
+    struct client *client = mon_client(m);
+
+    slice_unref(&m->call.reply_payload);
+    if (m->call.result)
+        return m->call.result;
+    Fb__MonReply *reply = client_mon_reply_decode(m->call.reply, m->call.reply_len);
+    if (!reply)
+        return -ERR_PROTOCOL;
+    if (reply->map)
+        mon_take_map(m, reply->map);
+    fb__mon_reply__free_unpacked(reply, NULL);
+    bool fresh = !m->ready;
+    m->ready = true;
+    m->failures = 0;
+    m->error = 0;
+    mon_wake_waiters(m);
+    op_wake(client->opener);
+    if (fresh)
+        list_for_each (&client->images, node) {
+            client_image_refresh(list_entry(node, struct client_image, link));
+        }
+    return 0;
+}
+
+static void mon_step(struct op *op)
+{
+    struct client_mon *m = container_of(op, struct client_mon, op);
+    struct core *core = op->core;
+    int error;
+
+    for (;;) {
+        switch ((enum mon_state)op->state) {
+        case MON_CONNECT:
+            mon_connect(m);
+            timer_arm(core, &m->timer, op, core_now_ns(core) + MON_OPEN_NS);
+            op->state = MON_OPEN;
+            break;
+        case MON_OPEN:
+            if (m->opened && !m->closed) {
+                op->state = MON_SUBSCRIBE;
+            } else if (m->closed || m->timer.fired) {
+                if (!m->closed)
+                    m->error = -ERR_TIMEOUT;
+                mon_give_up(m);
+                op->state = MON_PAUSE;
+            } else {
+                return;
+            }
+            break;
+        case MON_SUBSCRIBE:
+            error = mon_subscribe(m);
+            if (error) {
+                m->error = error;
+                mon_give_up(m);
+                op->state = MON_PAUSE;
+            } else {
+                op->state = MON_SUBSCRIBED;
+            }
+            break;
+        case MON_SUBSCRIBED:
+            if (m->call.pending)
+                return;
+            error = mon_subscribed(m);
+            if (error) {
+                m->error = error;
+                mon_give_up(m);
+                op->state = MON_PAUSE;
+            } else {
+                timer_arm(core, &m->timer, op, core_now_ns(core) + MON_FOLLOW_NS);
+                op->state = MON_FOLLOW;
+            }
+            break;
+        case MON_FOLLOW:
+            if (m->closed) {
+                mon_give_up(m);
+                op->state = MON_PAUSE;
+            } else if (m->resync || m->timer.fired) {
+                op->state = MON_SUBSCRIBE;
+            } else {
+                return;
+            }
+            break;
+        case MON_PAUSE:
+            if (!m->timer.fired)
+                return;
+            op->state = MON_CONNECT;
+            break;
+        }
+    }
+}
+
+static const struct op_kind mon_kind = {"client.monitor", mon_state_name, mon_step};
+
+void client_mon_start(struct client *client)
+{
+    list_init(&client->mon.waiters);
+    op_start(&client->mon.op, client->core, &mon_kind, NULL);
+}
+
+void client_mon_stop(struct client *client)
+{
+    struct client_mon *m = &client->mon;
+
+    ASSERT(list_empty(&m->waiters));
+    if (m->peer)
+        rpc_peer_free(m->peer);
+    m->peer = NULL;
+    timer_cancel(client->core, &m->timer);
+    if (op_live(&m->op))
+        op_done(&m->op, 0);
+}
+
+/* ---- calls
+ * ------------------------------------------------------------------------------------------------------- */
+
+enum mon_call_state { MON_CALL_WAIT, MON_CALL_REPLY };
+
+static const char *mon_call_state_name(int state)
+{
+    static const char *const names[] = {"wait", "reply"};
+    return names[state];
+}
+
+struct mon_call_private {
+    struct client_wait wait; /* for a session */
+    struct timer timer;
+    struct rpc_call call;
+    uint64_t deadline_ns;
+    uint32_t request_len;
+    uint8_t *request; /* with room for the frame header */
+    uint8_t reply[FRAME_BODY_MAX];
+};
+
+/* Carrying such a call out twice has the same result as once. */
+static bool mon_call_is_idempotent(const Fb__MonRequest *request)
+{
+    switch (request->call_case) {
+    case FB__MON_REQUEST__CALL_POOL_CREATE:
+    case FB__MON_REQUEST__CALL_POOL_REMOVE:
+    case FB__MON_REQUEST__CALL_IMAGE_CREATE:
+    case FB__MON_REQUEST__CALL_IMAGE_REMOVE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static int mon_call_begin(struct client_mon_call *c)
+{
+    size_t len = wire_cold_size(&c->request->base);
+
+    if (len > FRAME_BODY_MAX)
+        return -ERR_TOO_LARGE;
+    struct mon_call_private *p = malloc(sizeof(*p));
+    if (!p)
+        return -ERR_NO_MEMORY;
+    memset(p, 0, offsetof(struct mon_call_private, reply));
+    list_init(&p->wait.link);
+    p->wait.op = &c->op;
+    c->private_state = p;
+    p->request = malloc(FRAME_HEADER_SIZE + len);
+    if (!p->request)
+        return -ERR_NO_MEMORY;
+    int error = wire_cold_encode(&c->request->base, p->request + FRAME_HEADER_SIZE, len, &p->request_len);
+    if (error)
+        return error;
+    p->deadline_ns = core_now_ns(c->op.core) + c->timeout_ns;
+    timer_arm(c->op.core, &p->timer, &c->op, p->deadline_ns);
+    return 0;
+}
+
+static void mon_call_end(struct client_mon_call *c, int result)
+{
+    struct mon_call_private *p = c->private_state;
+
+    if (p) {
+        timer_cancel(c->op.core, &p->timer);
+        list_remove(&p->wait.link);
+        slice_unref(&p->call.reply_payload);
+        free(p->request);
+        free(p);
+    }
+    c->private_state = NULL;
+    op_done(&c->op, result);
+}
+
+static void mon_call_queue(struct client_mon_call *c)
+{
+    struct mon_call_private *p = c->private_state;
+
+    if (!list_linked(&p->wait.link))
+        list_push_back(&c->client->mon.waiters, &p->wait.link);
+}
+
+/* 0: sent. */
+static int mon_call_send(struct client_mon_call *c)
+{
+    struct mon_call_private *p = c->private_state;
+
+    if (!c->client->mon.ready)
+        return -ERR_CLOSED;
+    p->call.reply = p->reply;
+    p->call.reply_cap = sizeof(p->reply);
+    /* One that may be sent again is given up early enough to try another monitor. */
+    uint64_t deadline_ns = p->deadline_ns;
+    if (mon_call_is_idempotent(c->request))
+        deadline_ns = MIN(deadline_ns, core_now_ns(c->op.core) + MON_SUBSCRIBE_NS);
+    return rpc_call_start(&p->call, c->client->mon.peer, &c->op, METHOD_MON, p->request + FRAME_HEADER_SIZE,
+                          p->request_len, NULL, 0, deadline_ns);
+}
+
+static void mon_call_step(struct op *op)
+{
+    struct client_mon_call *c = container_of(op, struct client_mon_call, op);
+
+    if (!c->private_state) {
+        int error = mon_call_begin(c);
+        if (error) {
+            mon_call_end(c, error);
+            return;
+        }
+    }
+    struct mon_call_private *p = c->private_state;
+    for (;;) {
+        switch ((enum mon_call_state)op->state) {
+        case MON_CALL_WAIT:
+            if (op->cancelled || core_now_ns(op->core) >= p->deadline_ns) {
+                mon_call_end(c, op->cancelled ? -ERR_CANCELLED : -ERR_NO_MONITOR);
+                return;
+            }
+            if (mon_call_send(c)) {
+                /* Without a session the next one wakes us; a full queue empties as answers come, and the
+                 * timer of the subscription goes on anyhow. */
+                mon_call_queue(c);
+                return;
+            }
+            op->state = MON_CALL_REPLY;
+            break;
+        case MON_CALL_REPLY:
+            if (p->call.pending)
+                return;
+            if (p->call.remote) {
+                c->ret_reply = client_mon_reply_decode(p->call.reply, p->call.reply_len);
+                int result = p->call.result;
+                if (!c->ret_reply && !result)
+                    result = -ERR_PROTOCOL;
+                mon_call_end(c, result);
+                return;
+            }
+            if (!mon_call_is_idempotent(c->request)) {
+                mon_call_end(c, p->call.result);
+                return;
+            }
+            timer_arm(op->core, &p->timer, op, p->deadline_ns);
+            op->state = MON_CALL_WAIT;
+            break;
+        }
+    }
+}
+
+static const struct op_kind mon_call_kind = {"client.mon_call", mon_call_state_name, mon_call_step};
+
+void client_mon_call_start(struct client_mon_call *c, struct client *client, const Fb__MonRequest *request,
+                           struct op *parent)
+{
+    c->client = client;
+    c->request = request;
+    if (!c->timeout_ns)
+        c->timeout_ns = CLIENT_MON_TIMEOUT_NS;
+    c->ret_reply = NULL;
+    c->private_state = NULL;
+    op_start(&c->op, client->core, &mon_call_kind, parent);
+}
+
+void client_mon_call_fini(struct client_mon_call *c)
+{
+    if (c->ret_reply)
+        fb__mon_reply__free_unpacked(c->ret_reply, NULL);
+    c->ret_reply = NULL;
+}

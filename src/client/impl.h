@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of this room share; nobody else includes it.
+ *
+ *   client.c         opening, freeing
+ *   client_map.c     the map: whole maps and deltas, PGs and their members
+ *   client_mon.c     the session with a monitor, calls to it
+ *   client_peer.c    sessions with shards, calls to one of them by number
+ *   client_piece.c   one request to one PG: routing, retries, attaching; the rules are explained there
+ *   client_wire.c    the messages of a piece, encoded and decoded
+ *   client_io.c      requests, cut into pieces
+ *   client_status.c  which blocks are written
+ *   client_image.c   opening and closing images, what the monitor says about them later
+ */
+#ifndef CLIENT_IMPL_H
+#define CLIENT_IMPL_H
+
+#include "base/error.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/pool.h"
+#include "client/client.h"
+#include "proto/cold.pb-c.h"
+#include "rpc/rpc.h"
+#include "wire/wire.h"
+
+#define CLIENT_TIMEOUT_NS         (60 * NS_PER_S)
+#define CLIENT_CONNECT_TIMEOUT_NS (5 * NS_PER_S)
+#define CLIENT_MON_TIMEOUT_NS     (10 * NS_PER_S)
+#define CLIENT_SHARD_TIMEOUT_NS   (5 * NS_PER_S)
+#define CLIENT_INFLIGHT_MAX       256
+#define CLIENT_ADDRESS_MAX        128
+#define CLIENT_NAME_MAX           256 /* pool, image and writer names, with their NUL */
+#define CLIENT_MONITORS_MAX       16
+
+/* A read's reply has one checksum per block; the least compact valid encoding takes 5 bytes for each. */
+#define CLIENT_REPLY_MAX    1536
+#define CLIENT_ORDER_CHAINS 256 /* a power of two */
+
+/* ---- the map
+ * --------------------------------------------------------------------------------------------------- */
+
+struct client_pg {
+    struct map_node node; /* in client->pgs by id */
+    Fb__Pg *pg;           /* of the map */
+    /* Learned from replies; hints, nothing more: the shard decides. */
+    uint64_t term;   /* 0: not known */
+    uint32_t leader; /* replica number, 0: not known */
+};
+
+int client_map_init(struct client *client);
+void client_map_fini(struct client *client);
+/* Takes a whole map or a delta, and with it what it needs of the message's memory (the message stays valid
+ * and is freed as usual). ERR_CONFLICT: a delta on top of an epoch that is not ours; ERR_PROTOCOL;
+ * ERR_NO_MEMORY; ERR_CLUSTER. */
+MUST_CHECK int client_map_apply(struct client *client, Fb__ClusterMap *from);
+const Fb__Osd *client_map_osd(const struct client *client, uint32_t osd);
+const Fb__Pool *client_map_pool(const struct client *client, uint32_t pool);
+struct client_pg *client_map_pg(const struct client *client, uint64_t pg);
+
+/* ---- the monitor
+ * ------------------------------------------------------------------------------------------------ */
+
+struct client_mon {
+    struct op op;      /* lives as long as the client */
+    uint32_t index;    /* of the address in use */
+    uint32_t failures; /* in a row */
+    struct rpc_peer *peer;
+    struct timer timer;
+    struct rpc_call call;
+    uint8_t *reply;
+    bool opened, closed; /* set by the peer's events, cleared by the op */
+    bool ready;          /* subscribed on this session */
+    bool resync;         /* a delta is missing */
+    int error;           /* why the last attempt failed */
+    struct list waiters; /* client_mon_calls that wait for a session */
+};
+
+void client_mon_start(struct client *client);
+void client_mon_stop(struct client *client);
+/* Takes a reply's or event's bytes apart. NULL: not valid. */
+Fb__MonReply *client_mon_reply_decode(const uint8_t *body, uint32_t len);
+
+/* ---- shards
+ * ----------------------------------------------------------------------------------------------------- */
+
+struct client_peer {
+    struct map_node node; /* in client->peers by osd << 32 | shard */
+    struct client *client;
+    struct rpc_peer *rpc;
+    char address[CLIENT_ADDRESS_MAX];
+    struct list waiters;  /* taken off and woken when a session opens or fails */
+    uint64_t kicked_ns;   /* when it was last told to connect at once */
+    uint64_t patience_ns; /* how long an answer may take */
+};
+
+/* The session with a shard, made if there is none. NULL: the map does not know an address for it. */
+struct client_peer *client_peer_get(struct client *client, uint32_t osd, uint32_t shard);
+/* Is an attempt to connect under way, or was one started now? false: it failed a moment ago, try another
+ * shard. */
+bool client_peer_connect(struct client_peer *peer);
+void client_peer_answered(struct client_peer *peer, uint64_t latency_ns);
+void client_peer_timed_out(struct client_peer *peer);
+void client_peers_fini(struct client *client);
+
+/* ---- images
+ * ----------------------------------------------------------------------------------------------------- */
+
+struct client_image_pg {
+    uint64_t attached_generation;  /* the PG knows this writer as of this generation; 0: not yet */
+    struct client_piece *attacher; /* the piece that announces it just now */
+    struct list waiters;           /* pieces that wait for that one */
+};
+
+struct client_image {
+    struct client *client;
+    struct list link; /* in client->images */
+    uint64_t id, key, size_bytes, generation, incarnation;
+    uint32_t pool, pg_count;
+    bool writable, shared;
+    int failed;
+    char writer[CLIENT_NAME_MAX];
+    struct client_image_pg *pgs; /* by number */
+    uint32_t requests;           /* under way: client_io and client_status */
+    struct op *closer;           /* woken when that falls to 0, or the refresh ends */
+    /* Asking the monitor what the image is now. */
+    struct op refresh_op;
+    struct client_mon_call refresh_call;
+    Fb__MonRequest refresh_request;
+    Fb__ImageGet refresh_get;
+    struct list refresh_waiters; /* of pieces */
+};
+
+/* What the monitor says about the image now. */
+void client_image_update(struct client_image *image, const Fb__Image *from);
+void client_image_fail(struct client_image *image, int error);
+/* Asks the monitor, unless it is being asked already. */
+void client_image_refresh(struct client_image *image);
+void client_image_request_begin(struct client_image *image);
+void client_image_request_end(struct client_image *image);
+
+/* ---- pieces
+ * ----------------------------------------------------------------------------------------------------- */
+
+enum client_piece_type { PIECE_READ, PIECE_WRITE, PIECE_DISCARD, PIECE_ZERO, PIECE_STATUS, PIECE_ATTACH };
+
+struct client_piece {
+    struct op op;
+    struct client *client;
+    struct client_image *image;
+    enum client_piece_type type;
+    uint64_t object;
+    uint32_t offset, len; /* bytes within the object */
+    uint32_t pg_number;
+    uint8_t *memory;   /* READ: where to, `len` bytes; STATUS: the bitmap */
+    struct slice data; /* WRITE; the request's reference */
+    uint64_t deadline_ns;
+
+    /* The attempt under way. */
+    struct rpc_call call;
+    struct timer timer;
+    struct client_wait peer_wait;
+    struct list wait; /* for another piece's attach, or for the image's refresh */
+    uint32_t target_osd, target_shard, target_replica;
+    uint64_t sent_generation;
+    bool attaching; /* it announces the writer first */
+
+    /* How the search for a leader goes. */
+    uint32_t cursor; /* members tried by turn */
+    uint32_t hops;   /* shards asked since the last pause */
+    uint32_t pauses;
+    uint32_t checksum_failures;
+
+    struct list order; /* in the client's chain of its object: writes under way, oldest first */
+    uint32_t crc_count;
+    uint32_t crc[WIRE_CRC_MAX];
+    uint8_t reply[CLIENT_REPLY_MAX];
+};
+
+/* A piece from the pool, or NULL: then the op of `wait` is queued and will be woken. Those who wait get one
+ * piece each in turn, so that a request of many pieces does not hold up the others. */
+struct client_piece *client_piece_get(struct client *client, struct client_wait *wait);
+/* Starts it as a child of `parent`. The fields that say what to do (image to data) have been set; it gives
+ * itself back. */
+void client_piece_start(struct client_piece *piece, struct op *parent);
+
+/* client_wire.c */
+MUST_CHECK int client_piece_send(struct client_piece *piece, struct rpc_peer *peer, uint64_t pg,
+                                 uint64_t term, uint64_t deadline_ns);
+/* What an answer says about the PG; zeros when it does not. */
+struct client_answer {
+    uint64_t term;
+    uint32_t leader;
+};
+/* Reads the answer that came and, if it is a success, takes its data. Returns the result of the attempt. */
+MUST_CHECK int client_piece_receive(struct client_piece *piece, struct client_answer *ret_answer);
+
+/* ---- the client
+ * ------------------------------------------------------------------------------------------------- */
+
+struct client {
+    struct client_config config;
+    char *monitors[CLIENT_MONITORS_MAX];
+    struct core *core;
+    struct net *net;
+    struct rpc_identity self;
+    struct op *opener; /* woken when the first map is there or an attempt has failed */
+
+    Fb__ClusterMap *map;
+    bool has_map;
+    struct map pgs, osds;
+    struct list map_waiters; /* taken off and woken when it changes */
+
+    struct client_mon mon;
+    struct map peers;
+    struct list images;
+
+    struct pool pieces;
+    struct list piece_waiters;
+    struct list order[CLIENT_ORDER_CHAINS];
+};
+
+#endif
