@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as users type it: the main job, and what goes wrong."""
+import hashlib
+import json
+import os
+import subprocess
+
+from harness import BIN, Failure, expect, main, wait_for
+
+SHARED = True
+
+
+def sha(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def refused(c, *args, code=1, says=()):
+    """A command that must fail with this exit code and name these things on stderr."""
+    c.fb(*args, code=code)
+    for word in (says,) if isinstance(says, str) else says:
+        expect(word in c.stderr, f"`fastblock {' '.join(args)}` says {c.stderr!r}, which lacks {word!r}")
+
+
+def test_status_of_a_new_cluster(c):
+    status = c.json("status")
+    expect(status["osds"] == 3 and status["osds_up"] == 3, f"status: {status}")
+    processes = c.json("cluster", "status", c.dir)
+    expect([p["name"] for p in processes] == ["mon", "osd.0", "osd.1", "osd.2"], f"cluster status: {processes}")
+    for p in processes:
+        expect(p["running"] and p["pid"] > 1 and ":" in p["address"] and p["role"] in ("mon", "osd"), f"process: {p}")
+    env = c.fb("cluster", "env", c.dir)
+    expect("export FASTBLOCK_MON=" in env, env)
+
+
+def test_pool_create_ls(c):
+    c.pool_image("p", "p/i", size="64M")
+    pools = c.json("pool", "ls")
+    expect(pools[0]["name"] == "p" and pools[0]["replicas"] == 3 and pools[0]["pgs"] == 16, f"pools: {pools}")
+    pgs = c.json("pg", "ls")
+    expect(len(pgs) == 16, f"{len(pgs)} PGs")
+    for pg in pgs:
+        expect(len(set(pg["members"])) == 3 and pg["state"] == "active", f"pg: {pg}")
+    leaders = [pg["leader"] for pg in pgs]
+    expect(max(leaders.count(osd) for osd in range(3)) <= 12, f"leaders are uneven: {leaders}")
+
+
+def test_import_export_is_byte_exact(c):
+    source, back = os.path.join(c.root, "source"), os.path.join(c.root, "back")
+    with open(source, "wb") as f:
+        f.write(os.urandom(5 << 20))
+        f.seek(40 << 20)
+        f.write(os.urandom((3 << 20) + 12345))
+    c.fb("image", "import", source, "p/copy")
+    c.fb("image", "export", "p/copy", back)
+    size = os.path.getsize(source)
+    info = c.json("image", "info", "p/copy")
+    expect(info["size_bytes"] == (size + 4095) // 4096 * 4096, f"info: {info}")
+    with open(back, "r+b") as f:
+        tail = f.read()[size:]
+        expect(tail.strip(b"\0") == b"", "the tail is not zero")
+        f.truncate(size)
+    expect(sha(source) == sha(back), "import and export differ")
+    expect(os.stat(back).st_blocks * 512 < 20 << 20, f"the hole was not kept: {os.stat(back).st_blocks * 512} bytes")
+
+
+def test_import_export_by_pipe(c):
+    data = os.urandom(3 << 20) + bytes(4 << 20) + os.urandom(4096)
+    path = os.path.join(BIN, "fastblock")
+    subprocess.run([path, "image", "import", "-", "p/pipe", "--size", "16M"], env=c.env, input=data, check=True, timeout=60)
+    out = subprocess.run([path, "image", "export", "p/pipe", "-"], env=c.env, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    expect(len(out) == 16 << 20 and out[:len(data)] == data and out[len(data):].strip(b"\0") == b"", "the pipe changed data")
+
+
+def test_resize(c):
+    c.fb("image", "create", "p/r", "--size", "8M")
+    c.fb("image", "resize", "p/r", "--size", "32M")
+    expect(c.json("image", "info", "p/r")["size_bytes"] == 32 << 20, "not grown")
+    source = os.path.join(c.root, "r")
+    with open(source, "wb") as f:
+        f.write(os.urandom(32 << 20))
+    c.fb("image", "import", source, "p/r", "--overwrite")
+    c.fb("image", "resize", "p/r", "--size", "5M")
+    c.fb("image", "resize", "p/r", "--size", "32M")
+    out = os.path.join(c.root, "r.out")
+
+    def export():
+        c.fb("image", "export", "p/r", out, "--overwrite")
+        with open(source, "rb") as a, open(out, "rb") as b:
+            want, have = a.read(), b.read()
+        expect(have[:5 << 20] == want[:5 << 20], "what remained has changed")
+        return have[5 << 20:].strip(b"\0") == b""
+    wait_for("what was cut off to read as zeros", export, 10)
+
+
+def test_image_rm_frees_space(c):
+    def used():
+        return sum(o["used_bytes"] for o in c.json("osd", "ls"))
+    source = os.path.join(c.root, "big")
+    with open(source, "wb") as f:
+        f.write(os.urandom(48 << 20))
+    before = used()
+    c.fb("image", "import", source, "p/big")
+    wait_for("the space to be taken", lambda: used() > before + 2 * (48 << 20), 60)
+    c.fb("image", "rm", "p/big")
+    expect(all(i["name"] != "big" for i in c.json("image", "ls")), "still listed")
+    wait_for("the space to be freed", lambda: used() < before + (24 << 20), 60)
+
+
+def test_bench_prints_figures(c):
+    for rw in ("randwrite", "randread", "randrw", "write", "read"):
+        result = c.json("bench", "p/i", "--rw", rw, "--time", "1", "--qd", "8")
+        part = result["read" if rw in ("randread", "read") else "write"]
+        expect(part["iops"] > 10 and part["p50_us"] > 1 and part["p999_us"] >= part["p99_us"] >= part["p50_us"], f"{rw}: {result}")
+
+
+def test_demote_moves_leaders(c):
+    c.fb("osd", "demote", "osd.0")
+    expect(0 not in c.leaders().values(), f"osd.0 still leads: {c.leaders()}")
+    pg = c.json("pg", "ls")[0]["pg"]
+    c.fb("pg", "leader", pg, "osd.0")
+    wait_for("the leadership to move", lambda: c.leaders()[pg] == 0, 10)
+
+
+def test_wrong_usage(c):
+    refused(c, "frobnicate", code=2, says="frobnicate")
+    refused(c, "image", "create", "p/x", code=2, says="--size")
+    refused(c, "image", "create", "nopool", "--size", "1M", code=2, says="POOL/IMAGE")
+    refused(c, "image", "create", "p/x", "--size", "banana", code=2, says="banana")
+    refused(c, "bench", "p/i", "--rw", "sideways", code=2, says="sideways")
+    refused(c, "pg", "leader", "zzz", "osd.0", code=2, says="zzz")
+    refused(c, "pool", "ls", "--nonsense", code=2, says="--nonsense")
+    c.fb("--help")
+    c.fb("image", "create", "--help")
+    c.fb("--version")
+
+
+def test_refusals_name_thing_and_remedy(c):
+    refused(c, "image", "info", "p/absent", says="absent")
+    refused(c, "image", "info", "nopool/i", says="nopool")
+    refused(c, "image", "create", "p/i", "--size", "1M", says="i")
+    refused(c, "image", "create", "p/zero", "--size", "0", says="size")
+    refused(c, "image", "create", "p/odd", "--size", "5000", says="4")
+    refused(c, "image", "create", "p/huge", "--size", "9000P")
+    refused(c, "image", "create", "p/bad name", "--size", "1M")
+    refused(c, "pool", "create", "p", says="p")
+    refused(c, "pool", "create", "five", "--replicas", "5", says="5")
+    refused(c, "pool", "create", "hosts", "--failure-domain", "host", says="host")
+    refused(c, "pool", "rm", "p", says="image")
+    refused(c, "pool", "rm", "absent", says="absent")
+    refused(c, "osd", "demote", "osd.77", says="77")
+    refused(c, "pg", "leader", "1.0", "osd.77")
+    refused(c, "image", "import", "/nonexistent/file", "p/x", says="/nonexistent/file")
+    refused(c, "image", "export", "p/i", "/nonexistent/dir/file", says="/nonexistent/dir/file")
+    refused(c, "image", "rm", "p/absent", says="absent")
+
+
+def test_no_monitor(c):
+    refused(c, "status", "--mon", "127.0.0.1:1", says="127.0.0.1:1")
+    refused(c, "status", "--mon", "not an address")
+    env = c.env.pop("FASTBLOCK_MON")
+    try:
+        refused(c, "status", code=1, says="FASTBLOCK_MON")
+    finally:
+        c.env["FASTBLOCK_MON"] = env
+
+
+def test_second_writer(c):
+    c.fb("image", "create", "p/w", "--size", "64M")
+    first = c.hammer("run", "p/w", "w.state", background=True, time=20, blocks=512)
+    wait_for("the first writer", lambda: c.json("image", "info", "p/w")["writer"], 10)
+    refused(c, "bench", "p/w", "--time", "1", says="--force")
+    second = c.hammer("run", "p/w", "w.state2", time=2, blocks=512, force=1)
+    expect(second["writes"] > 0 and second["errors"] == 0, f"the second writer: {second}")
+    result = c.hammer_result(first, errors=True)
+    expect(result["first_error"] == -108, f"the first writer was not fenced: {result}")
+
+
+def test_osd_devices_are_guarded(c):
+    osd = os.path.join(BIN, "fastblock-osd")
+    mon = c.env["FASTBLOCK_MON"]
+    small = os.path.join(c.root, "small")
+    c.run(osd, "format", small, "--mon", mon, "--size", "1M", code=1)
+    expect("small" in c.stderr, f"too small: {c.stderr!r}")
+    device = os.path.join(c.dir, "osd.0", "device")
+    c.run(osd, "format", device, "--mon", mon, code=1)
+    c.run(osd, "run", device, "--mon", mon, "--listen", "127.0.0.1", code=1, timeout=20)
+    expect("use" in c.stderr or "lock" in c.stderr, f"in use: {c.stderr!r}")
+    junk = os.path.join(c.root, "junk")
+    with open(junk, "wb") as f:
+        f.write(os.urandom(1 << 20) * 300)
+    c.run(osd, "run", junk, "--mon", mon, "--listen", "127.0.0.1", code=1, timeout=20)
+    expect("fastblock" in c.stderr, f"not a device: {c.stderr!r}")
+
+
+def test_store_check_of_a_stopped_osd(c):
+    device = os.path.join(c.dir, "osd.2", "device")
+    refused(c, "store", "check", device, says="osd.2")
+    c.fb("cluster", "stop", c.dir, "osd.2")
+    try:
+        out = c.fb("store", "check", device, "--deep")
+        expect("0 problems" in out, out)
+        out = c.json("store", "show", device)
+        expect(out["osd"] == 2 and out["objects"] > 0, f"show: {out}")
+    finally:
+        c.start_process("osd.2")
+    c.wait_active()
+
+
+def test_down_and_up_keeps_data(c):
+    source = os.path.join(c.root, "keep")
+    with open(source, "wb") as f:
+        f.write(os.urandom(8 << 20))
+    c.fb("image", "import", source, "p/keep")
+    c.fb("cluster", "down", c.dir)
+    expect(not any(p["running"] for p in c.processes()), "something still runs")
+    c.fb("cluster", "up", c.dir)
+    back = os.path.join(c.root, "keep.out")
+    c.fb("image", "export", "p/keep", back)
+    expect(sha(source) == sha(back), "the data changed")
+
+
+if __name__ == "__main__":
+    main(globals())

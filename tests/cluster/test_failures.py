@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Daemons die, hang and come back under a client that checks every read (tests/cluster/hammer.c)."""
+import os
+import random
+import signal
+import time
+
+from harness import Failure, expect, main, wait_for
+
+
+def hammered(c, seconds, action, **options):
+    """Runs the hammer, `action` in the middle of it, and checks all blocks afterwards."""
+    child = c.hammer("run", background=True, time=seconds, blocks=2048, **options)
+    time.sleep(min(1.5, seconds / 3))
+    action()
+    result = c.hammer_result(child)
+    expect(result["writes"] > 100, f"hardly anything was written: {result}")
+    checked = c.hammer("check")
+    expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
+    return result
+
+
+def test_killed_follower_is_not_noticed(c):
+    c.pool_image()
+    c.fb("osd", "demote", "osd.1")
+    result = hammered(c, 5, lambda: c.kill("osd.1"))
+    expect(result["errors"] == 0, f"errors: {result}")
+    expect(result["max_gap_ms"] < 250, f"gap: {result}")
+
+
+def test_paused_follower_is_not_noticed(c):
+    c.pool_image()
+    c.fb("osd", "demote", "osd.1")
+    result = hammered(c, 6, lambda: c.kill("osd.1", sig=signal.SIGSTOP))
+    expect(result["errors"] == 0 and result["max_gap_ms"] < 250, f"gap: {result}")
+    c.kill("osd.1", sig=signal.SIGCONT)
+    c.wait_active()
+
+
+def test_killed_leader_is_replaced(c):
+    c.pool_image()
+    result = hammered(c, 6, lambda: c.kill("osd.0"))
+    expect(result["errors"] == 0, f"errors: {result}")
+    expect(result["max_gap_ms"] < 500, f"gap: {result}")
+    c.start_process("osd.0")
+    c.wait_active()
+    expect(c.hammer("check")["wrong"] == 0, "after the return")
+
+
+def test_paused_osd_with_leaders(c):
+    c.pool_image()
+    result = hammered(c, 8, lambda: c.kill("osd.2", sig=signal.SIGSTOP))
+    expect(result["errors"] == 0 and result["max_gap_ms"] < 2500, f"gap: {result}")
+    c.kill("osd.2", sig=signal.SIGCONT)
+    c.wait_active()
+    expect(c.hammer("check")["wrong"] == 0, "after the return")
+
+
+def test_all_killed_at_once_loses_nothing(c):
+    c.pool_image()
+
+    def action():
+        c.kill("mon", "osd.0", "osd.1", "osd.2")
+        c.fb("cluster", "up", c.dir)
+    for _ in range(2):
+        result = hammered(c, 8, action)
+        expect(result["errors"] == 0, f"errors: {result}")
+
+
+def test_monitor_away(c):
+    c.pool_image()
+
+    def action():
+        c.kill("mon")
+        c.kill("osd.0")
+        time.sleep(1)
+        c.start_process("osd.0")  # with its last map
+        c.kill("osd.1")
+    result = hammered(c, 7, action)
+    expect(result["errors"] == 0, f"errors: {result}")
+    c.start_process("mon")
+    c.start_process("osd.1")
+    c.wait_active()
+
+
+def test_replica_behind_the_ring_recovers(c):
+    """osd.2 misses more than its log ring holds (64 MiB for a 1 GiB slice) and is copied object by object."""
+    c.pool_image(size="512M")
+    c.kill("osd.2")
+    c.fb("bench", "p/i", "--rw", "write", "--bs", "1M", "--qd", "8", "--time", "6")
+    c.hammer("run", time=2, blocks=4096)
+    c.start_process("osd.2")
+    c.wait_active(timeout=120)
+    # Now only osd.2 has company of one: what it says counts.
+    c.kill("osd.0")
+    expect(c.hammer("check")["wrong"] == 0, "check with osd.2 as half of the majority")
+    c.start_process("osd.0")
+    c.wait_active()
+    for osd in range(3):
+        c.fb("cluster", "stop", c.dir, f"osd.{osd}")
+        out = c.fb("store", "check", os.path.join(c.dir, f"osd.{osd}", "device"), "--deep")
+        expect("0 problems" in out, out)
+
+
+def test_two_shards_per_osd_random_murder(c):
+    c.pool_image(pgs=32)
+    seed = random.randrange(1 << 30)
+    print(f"# seed {seed}")
+    chance = random.Random(seed)
+
+    def action():
+        for _ in range(5):
+            victim = f"osd.{chance.randrange(3)}"
+            if chance.random() < 0.3:
+                c.kill(victim, sig=signal.SIGSTOP)
+                time.sleep(chance.random() * 2)
+                c.kill(victim, sig=signal.SIGCONT)
+            else:
+                c.kill(victim)
+                time.sleep(chance.random())
+                c.start_process(victim)
+            time.sleep(chance.random())
+    result = hammered(c, 15, action)
+    expect(result["errors"] == 0, f"errors: {result}")
+
+
+def test_full_devices_do_not_wedge(c):
+    """Writes beyond the space end with ENOSPC, reads go on, and removing an image makes room again."""
+    c.pool_image(size="4G")
+    c.fb("bench", "p/i", "--rw", "write", "--bs", "1M", "--qd", "8", "--time", "60", code=1, timeout=200)
+    expect("space" in c.stderr, f"bench on a full cluster: {c.stderr!r}")
+    c.json("bench", "p/i", "--rw", "randread", "--time", "1")
+    c.fb("image", "rm", "p/i")
+    wait_for("the space to be freed", lambda: all(o["used_bytes"] < o["size_bytes"] // 2 for o in c.json("osd", "ls")), 60)
+    c.fb("image", "create", "p/i", "--size", "64M")
+    result = c.hammer("run", time=2, blocks=512)
+    expect(result["errors"] == 0 and result["writes"] > 100, f"after making room: {result}")
+
+
+if __name__ == "__main__":
+    main(globals())

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fastblock-nbd under the tools of others: libnbd, QEMU, fio."""
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from harness import expect, main, wait_for
+
+SHARED = True
+
+
+def image(c, name, size="256M"):
+    if not c.json("pool", "ls"):
+        c.fb("pool", "create", "p", "--pgs", "16")
+        c.wait_active()
+    c.fb("image", "create", "p/" + name, "--size", size)
+    return "p/" + name
+
+
+def stop(child):
+    child.terminate()
+    expect(child.wait(20) == 0, f"fastblock-nbd: exit code {child.returncode}")
+
+
+def test_nbdinfo(c):
+    child, uri = c.nbd(image(c, "info", "64M"), "info")
+    info = json.loads(c.run("nbdinfo", "--json", uri))
+    export = info["exports"][0]
+    expect(export["export-size"] == 64 << 20, f"size: {export}")
+    for flag in ("can_multi_conn", "can_fua", "can_flush", "can_trim", "can_zero"):
+        expect(export[flag], f"{flag}: {export}")
+    expect(export["block_size_preferred"] == 4096, f"{export}")
+    expect("base:allocation" in json.dumps(export["contexts"]), f"{export}")
+    c.run("nbdinfo", "--list", uri)
+    stop(child)
+
+
+def test_nbdcopy_and_map(c):
+    child, uri = c.nbd(image(c, "copy"), "copy")
+    source, back = os.path.join(c.root, "nbd.src"), os.path.join(c.root, "nbd.back")
+    with open(source, "wb") as f:
+        f.write(os.urandom(20 << 20))
+        f.seek(100 << 20)
+        f.write(os.urandom(10 << 20))
+        f.truncate(256 << 20)
+    c.run("nbdcopy", "--flush", source, uri)
+    extents = json.loads(c.run("nbdinfo", "--map", "--json", uri))
+    data = sum(e["length"] for e in extents if e["type"] == 0)
+    expect((30 << 20) <= data <= (34 << 20), f"{data} bytes of data by the map")
+    c.run("nbdcopy", uri, back)
+    c.run("cmp", source, back)
+    stop(child)
+
+
+def test_qemu_img_and_io(c):
+    child, uri = c.nbd(image(c, "qemu", "64M"), "qemu")
+    source = os.path.join(c.root, "q.src")
+    with open(source, "wb") as f:
+        f.write(os.urandom(64 << 20))
+    c.run("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", source, uri)
+    c.run("qemu-img", "compare", "-f", "raw", "-F", "raw", source, uri)
+    out = c.run("qemu-io", "-f", "raw", "-c", "write -P 0xa5 512 1536", "-c", "read -P 0xa5 512 1536", "-c", "write -z 1M 1M",
+                "-c", "read -P 0 1M 1M", "-c", "discard 4M 2M", "-c", "read -P 0 4M 2M", "-c", "write -f -P 7 8191 2",
+                "-c", "read -P 7 8191 2", "-c", "flush", uri)
+    expect("failed" not in out and "error" not in out.lower(), out)
+    stop(child)
+
+
+def test_fio_verify(c):
+    child, uri = c.nbd(image(c, "fio", "128M"), "fio")
+    out = c.run("fio", "--name=v", "--ioengine=nbd", f"--uri={uri}", "--rw=randrw", "--bsrange=512-64k", "--bs_unaligned=0",
+                "--blockalign=512", "--iodepth=16", "--size=128M", "--io_size=96M", "--verify=crc32c", "--verify_fatal=1",
+                "--time_based=0", "--output-format=terse", timeout=180)
+    expect(out, "fio printed nothing")
+    stop(child)
+
+
+def test_flush_on_another_connection(c):
+    """multi-conn: a FLUSH on one connection covers the writes that were answered on another."""
+    child, uri = c.nbd(image(c, "multi", "64M"), "multi")
+    script = f"""
+a, b = nbd.NBD(), nbd.NBD()
+a.connect_uri({uri!r}); b.connect_uri({uri!r})
+a.pwrite(b'x' * 4096, 0); b.flush()
+assert b.pread(4096, 0) == b'x' * 4096
+b.pwrite(b'y' * 1000, 500, nbd.CMD_FLAG_FUA)
+assert a.pread(2000, 0) == b'x' * 500 + b'y' * 1000 + b'x' * 500
+a.zero(4096, 0); assert b.pread(4096, 0) == bytes(4096)
+try:
+    a.pwrite(b'z' * 4096, {64 << 20})
+    raise SystemExit('a write beyond the end was accepted')
+except nbd.Error as e:
+    pass
+assert a.get_size() == {64 << 20}
+a.shutdown(); b.shutdown()
+"""
+    c.run("nbdsh", "-c", script)
+    stop(child)
+
+
+def test_read_only_and_second_writer(c):
+    name = image(c, "ro", "16M")
+    first, _ = c.nbd(name, "first")
+    second, _ = c.nbd(name, "second", ready=False)
+    expect(second.wait(20) == 1, "a second writer was accepted")
+    reader, uri = c.nbd(name, "reader", ["--read-only"])
+    expect(json.loads(c.run("nbdinfo", "--json", uri))["exports"][0]["is_read_only"], "not read-only")
+    stop(reader)
+    third, _ = c.nbd(name, "third", ["--force"])
+    stop(third)
+    first.terminate()
+    first.wait(20)
+    missing, _ = c.nbd("p/absent", "absent", ready=False)
+    expect(missing.wait(20) == 1, "an image that does not exist was served")
+
+
+def test_restart_under_the_same_name(c):
+    """fastblock-nbd is killed and started again on its socket: it is the same writer, no force is needed."""
+    name = image(c, "again", "64M")
+    child, uri = c.nbd(name, "again")
+    c.run("qemu-io", "-f", "raw", "-c", "write -P 0x11 0 1M", uri)
+    child.kill()
+    child.wait()
+    child, uri = c.nbd(name, "again")
+    wait_for("the new server", lambda: subprocess.run(["nbdinfo", uri], env=c.env, capture_output=True, check=False).returncode == 0)
+    c.run("qemu-io", "-f", "raw", "-c", "read -P 0x11 0 1M", "-c", "write -P 0x22 0 1M", uri)
+    stop(child)
+
+
+def test_verify_while_osds_die(c):
+    child, uri = c.nbd(image(c, "die", "128M"), "die")
+    ended = threading.Event()
+
+    def murder():
+        for victim in ("osd.0", "osd.1", "osd.2"):
+            time.sleep(1.0)
+            c.kill(victim)
+            time.sleep(0.7)
+            c.start_process(victim)
+            c.wait_active(timeout=60)
+            if ended.is_set():
+                return
+    thread = threading.Thread(target=murder)
+    thread.start()
+    try:
+        c.run("fio", "--name=v", "--ioengine=nbd", f"--uri={uri}", "--rw=randwrite", "--bs=4k", "--iodepth=16", "--size=128M",
+              "--io_size=64M", "--rate_iops=4000", "--verify=crc32c", "--verify_fatal=1", timeout=180)
+    finally:
+        ended.set()
+        thread.join()
+    stop(child)
+
+
+if __name__ == "__main__":
+    main(globals())
