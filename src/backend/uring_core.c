@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -196,7 +197,9 @@ static void uring_start(struct uring_core *uc)
         return;
     uc->started = true;
     if (uc->ring.flags & IORING_SETUP_R_DISABLED) {
-        int result = io_uring_enable_rings(&uc->ring);
+        /* Declared by liburing 2.3, but missing from the library. */
+        long result =
+            syscall(__NR_io_uring_register, uc->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
         ASSERT(result == 0);
     }
 }
