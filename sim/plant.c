@@ -2,7 +2,6 @@
  *
  * The switch of the planted bugs (base/plant.h), in the simulator only.
  */
-#define FASTBLOCK_PLANT
 #include "base/plant.h"
 
 uint64_t plant_mask;

@@ -14,6 +14,7 @@
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "base/map.h"
+#include "base/plant.h"
 
 #define SECTOR            512u
 #define SECTORS_PER_BLOCK (BLOCK_SIZE / SECTOR)
@@ -394,7 +395,7 @@ static int request_complete(struct sim_disk *disk, struct request *request)
         }
         if (sim_rng_chance(&disk->faults, f->misdirect_ppm))
             w->offset = misdirect(request->handle, w->offset, w->len);
-        bool fua = (io->flags & BLK_FUA) && !f->lying_flush;
+        bool fua = (io->flags & BLK_FUA) && !f->lying_flush && !PLANT(DISK_LYING_FLUSH);
         write_complete(disk, w, fua || !disk->config.volatile_cache);
         return 0;
     }
@@ -403,7 +404,7 @@ static int request_complete(struct sim_disk *disk, struct request *request)
             disk->stats.errors++;
             return -ERR_IO;
         }
-        if (!f->lying_flush)
+        if (!f->lying_flush && !PLANT(DISK_LYING_FLUSH))
             flush_complete(disk, request->flush_seq);
         return 0;
     case BLK_DISCARD:

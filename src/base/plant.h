@@ -14,6 +14,7 @@
 
 /*        name                      what is left out or done wrong */
 #define PLANT_TABLE(X)                                                                                            \
+    X(DISK_LYING_FLUSH,             "simulated disks: flushes and FUA succeed and do nothing")                     \
     X(RAFT_UNDURABLE_VOTE,          "raft: a vote is answered before it is durable")                               \
     X(RAFT_UNDURABLE_MATCH,         "raft: a follower acknowledges entries before its disk has them")              \
     X(RAFT_UNDURABLE_SELF,          "raft: the leader counts its own entries before its disk has them")            \
@@ -45,6 +46,8 @@ enum plant {
 #undef X
     PLANT_COUNT
 };
+
+_Static_assert(PLANT_COUNT <= 64, "one bit each in plant_mask");
 
 #ifdef FASTBLOCK_PLANT
 extern uint64_t plant_mask; /* sim/plant.c */

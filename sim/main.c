@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fastblock-sim: runs scenarios. A single seed in this process, so that a debugger has it easy; many seeds in
+ * a child each, so that an assertion or a hang of one is one more failing seed in the list.
+ */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/plant.h"
+#include "base/text.h"
+#include "sim/scenarios.h"
+
+#define JOBS_MAX         64
+#define FAILED_SHOWN_MAX 100
+#define EXIT_DIFFERENT   3 /* the same seed gave two traces */
+
+static const struct {
+    const char *name, *text;
+} PLANTS[] = {
+#define X(name, text) {#name, text},
+    PLANT_TABLE(X)
+#undef X
+};
+
+struct options {
+    uint64_t seed_first, seed_last;
+    bool single;
+    const struct sim_scenario *scenario; /* NULL: all */
+    uint32_t jobs;
+    uint32_t timeout_s;
+    bool verbose, twice, expect_failure;
+};
+
+static void usage(FILE *to)
+{
+    fprintf(to, "fastblock-sim [options]: runs clusters, or parts of them, in virtual time with faults\n"
+                "  --seed N            one run, replayed exactly (default 1)\n"
+                "  --seeds A..B        many runs; exits with 1 and lists the seeds that failed\n"
+                "  --scenario NAME     which one (default: all of them)\n"
+                "  --jobs N            runs in parallel with --seeds (default 1)\n"
+                "  --timeout SECONDS   a run that takes longer has failed (default 300)\n"
+                "  --twice             every run twice: both must give the same trace hash\n"
+                "  --verbose           print every log line\n"
+                "  --plant NAME        with a bug planted (may be repeated); --plants lists them\n"
+                "  --expect-failure    exits with 0 at the first seed that fails, with 1 if none does\n"
+                "  --list              list the scenarios\n"
+                "  --faults            list the fault classes\n");
+}
+
+static void print_result(const struct sim_scenario *scenario, uint64_t seed, const struct sim_result *r)
+{
+    printf("seed %llu: scenario %s: %s%s\n", (unsigned long long)seed, scenario->name,
+           r->failed ? "FAILED: " : "ok", r->failure);
+    printf("  faults:");
+    for (uint32_t i = 0; i < SIM_FAULT_COUNT; i++)
+        if ((r->faults >> i) & 1)
+            printf(" %s=%u", sim_fault_name(i), r->intensity[i]);
+    printf("%s\n", r->faults ? "" : " none");
+    printf("  %.3f s of virtual time, %llu events, %llu polls\n", (double)r->virtual_ns / (double)NS_PER_S,
+           (unsigned long long)r->events, (unsigned long long)r->polls);
+    if (r->stats[0])
+        printf("  %s\n", r->stats);
+    printf("  trace hash %016llx\n", (unsigned long long)r->trace_hash);
+    fflush(stdout);
+}
+
+/* 0, 1 (failed) or EXIT_DIFFERENT. `quiet`: prints failures only. */
+static int run_one(const struct options *o, const struct sim_scenario *scenario, uint64_t seed, bool quiet)
+{
+    struct sim_args args = {seed, o->verbose};
+    struct sim_result first = {0}, second = {0};
+
+    scenario->run(&args, &first);
+    if (!quiet || first.failed)
+        print_result(scenario, seed, &first);
+    if (first.failed || !o->twice)
+        return first.failed ? 1 : 0;
+    args.verbose = false;
+    scenario->run(&args, &second);
+    if (first.trace_hash == second.trace_hash)
+        return 0;
+    printf("seed %llu: scenario %s: the same seed gave two traces, %016llx and %016llx\n",
+           (unsigned long long)seed, scenario->name, (unsigned long long)first.trace_hash,
+           (unsigned long long)second.trace_hash);
+    fflush(stdout);
+    return EXIT_DIFFERENT;
+}
+
+struct job {
+    pid_t pid;
+    uint64_t seed;
+    const struct sim_scenario *scenario;
+};
+
+struct campaign {
+    const struct options *o;
+    struct job jobs[JOBS_MAX];
+    uint32_t running;
+    uint64_t runs, failed;
+    struct {
+        uint64_t seed;
+        const char *scenario;
+    } shown[FAILED_SHOWN_MAX];
+};
+
+static void campaign_start(struct campaign *c, const struct sim_scenario *scenario, uint64_t seed)
+{
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid < 0) {
+        perror("fastblock-sim: fork");
+        exit(2);
+    }
+    if (pid == 0) {
+        alarm(c->o->timeout_s);
+        _exit(run_one(c->o, scenario, seed, true));
+    }
+    c->jobs[c->running++] = (struct job){pid, seed, scenario};
+    c->runs++;
+}
+
+static void campaign_wait(struct campaign *c)
+{
+    int status;
+    pid_t pid = wait(&status);
+
+    for (uint32_t i = 0; i < c->running; i++) {
+        struct job job = c->jobs[i];
+        if (job.pid != pid)
+            continue;
+        c->jobs[i] = c->jobs[--c->running];
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+            return;
+        if (WIFSIGNALED(status))
+            printf("seed %llu: scenario %s: FAILED: %s\n", (unsigned long long)job.seed, job.scenario->name,
+                   WTERMSIG(status) == SIGALRM ? "it took too long" : strsignal(WTERMSIG(status)));
+        if (c->failed < FAILED_SHOWN_MAX) {
+            c->shown[c->failed].seed = job.seed;
+            c->shown[c->failed].scenario = job.scenario->name;
+        }
+        c->failed++;
+        return;
+    }
+}
+
+static int campaign_run(const struct options *o)
+{
+    struct campaign c = {.o = o};
+
+    for (uint64_t seed = o->seed_first; seed <= o->seed_last; seed++) {
+        for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++) {
+            if (o->scenario && o->scenario != s)
+                continue;
+            if (o->expect_failure && c.failed)
+                continue;
+            while (c.running >= o->jobs)
+                campaign_wait(&c);
+            campaign_start(&c, s, seed);
+        }
+    }
+    while (c.running)
+        campaign_wait(&c);
+    printf("%llu runs, %llu failed\n", (unsigned long long)c.runs, (unsigned long long)c.failed);
+    for (uint64_t i = 0; i < MIN(c.failed, FAILED_SHOWN_MAX); i++)
+        printf("failed: --scenario %s --seed %llu\n", c.shown[i].scenario,
+               (unsigned long long)c.shown[i].seed);
+    if (o->expect_failure)
+        return c.failed ? 0 : 1;
+    return c.failed ? 1 : 0;
+}
+
+static void plant_add(const char *name)
+{
+    for (uint32_t i = 0; i < ARRAY_LEN(PLANTS); i++) {
+        if (strcasecmp(PLANTS[i].name, name) == 0) {
+            plant_mask |= 1ull << i;
+            return;
+        }
+    }
+    fprintf(stderr, "fastblock-sim: no planted bug is called '%s'; --plants lists them\n", name);
+    exit(2);
+}
+
+static const struct sim_scenario *scenario_find(const char *name)
+{
+    for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++)
+        if (strcmp(s->name, name) == 0)
+            return s;
+    fprintf(stderr, "fastblock-sim: no scenario is called '%s'; --list lists them\n", name);
+    exit(2);
+}
+
+static uint64_t number(const char *option, const char *text)
+{
+    uint64_t value;
+
+    if (text_parse_u64(text, &value)) {
+        fprintf(stderr, "fastblock-sim: %s: '%s' is not a number\n", option, text);
+        exit(2);
+    }
+    return value;
+}
+
+static void seeds_parse(struct options *o, char *text)
+{
+    char *dots = strstr(text, "..");
+
+    if (!dots) {
+        fprintf(stderr, "fastblock-sim: --seeds takes A..B\n");
+        exit(2);
+    }
+    *dots = '\0';
+    o->seed_first = number("--seeds", text);
+    o->seed_last = number("--seeds", dots + 2);
+    if (o->seed_last < o->seed_first || o->seed_last == UINT64_MAX) {
+        fprintf(stderr, "fastblock-sim: --seeds: the last seed comes before the first\n");
+        exit(2);
+    }
+    o->single = false;
+}
+
+static void list(bool scenarios, bool plants)
+{
+    if (scenarios)
+        for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++)
+            printf("%-10s %s\n", s->name, s->description);
+    else if (plants)
+        for (uint32_t i = 0; i < ARRAY_LEN(PLANTS); i++)
+            printf("%-24s %s\n", PLANTS[i].name, PLANTS[i].text);
+    else
+        for (uint32_t i = 0; i < SIM_FAULT_COUNT; i++)
+            printf("%-16s %s\n", sim_fault_name(i), sim_fault_description(i));
+    exit(0);
+}
+
+enum {
+    OPT_SEED = 1,
+    OPT_SEEDS,
+    OPT_SCENARIO,
+    OPT_JOBS,
+    OPT_TIMEOUT,
+    OPT_TWICE,
+    OPT_VERBOSE,
+    OPT_PLANT,
+    OPT_EXPECT,
+    OPT_LIST,
+    OPT_PLANTS,
+    OPT_FAULTS,
+    OPT_HELP
+};
+
+static const struct option OPTIONS[] = {
+    {"seed", required_argument, NULL, OPT_SEED},
+    {"seeds", required_argument, NULL, OPT_SEEDS},
+    {"scenario", required_argument, NULL, OPT_SCENARIO},
+    {"jobs", required_argument, NULL, OPT_JOBS},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"twice", no_argument, NULL, OPT_TWICE},
+    {"verbose", no_argument, NULL, OPT_VERBOSE},
+    {"plant", required_argument, NULL, OPT_PLANT},
+    {"expect-failure", no_argument, NULL, OPT_EXPECT},
+    {"list", no_argument, NULL, OPT_LIST},
+    {"plants", no_argument, NULL, OPT_PLANTS},
+    {"faults", no_argument, NULL, OPT_FAULTS},
+    {"help", no_argument, NULL, OPT_HELP},
+    {0},
+};
+
+static struct options parse(int argc, char **argv)
+{
+    struct options o = {.seed_first = 1, .seed_last = 1, .single = true, .jobs = 1, .timeout_s = 300};
+
+    for (int c; (c = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
+        switch (c) {
+        case OPT_SEED:
+            o.seed_first = o.seed_last = number("--seed", optarg);
+            break;
+        case OPT_SEEDS:
+            seeds_parse(&o, optarg);
+            break;
+        case OPT_SCENARIO:
+            o.scenario = scenario_find(optarg);
+            break;
+        case OPT_JOBS:
+            o.jobs = (uint32_t)MAX(1u, MIN(number("--jobs", optarg), (uint64_t)JOBS_MAX));
+            break;
+        case OPT_TIMEOUT:
+            o.timeout_s = (uint32_t)number("--timeout", optarg);
+            break;
+        case OPT_TWICE:
+            o.twice = true;
+            break;
+        case OPT_VERBOSE:
+            o.verbose = true;
+            break;
+        case OPT_PLANT:
+            plant_add(optarg);
+            break;
+        case OPT_EXPECT:
+            o.expect_failure = true;
+            break;
+        case OPT_LIST:
+        case OPT_PLANTS:
+        case OPT_FAULTS:
+            list(c == OPT_LIST, c == OPT_PLANTS);
+            break;
+        case OPT_HELP:
+            usage(stdout);
+            exit(0);
+        default:
+            usage(stderr);
+            exit(2);
+        }
+    }
+    if (optind < argc) {
+        usage(stderr);
+        exit(2);
+    }
+    return o;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = parse(argc, argv);
+    int failed = 0;
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (!o.single)
+        return campaign_run(&o);
+    for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++)
+        if (!o.scenario || o.scenario == s)
+            failed |= run_one(&o, s, o.seed_first, false);
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The host loop of raft.h, over a log of numbers. Everything that raft may ask for happens in
+ * raft_host_pump(), and raft's own invariants are checked at its end.
+ */
+#include "sim/raft_host.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+
+static void items_reserve(struct raft_item **items, uint64_t *cap, uint64_t index)
+{
+    if (index < *cap)
+        return;
+    *cap = MAX(index + 1, *cap * 2 + 64);
+    *items = realloc(*items, *cap * sizeof **items);
+    ASSERT(*items);
+}
+
+void raft_host_init(struct raft_host *h, uint32_t replica, const uint32_t *members, uint32_t member_count,
+                    const struct raft_config *config, const struct raft_host_hooks *hooks, void *owner)
+{
+    memset(h, 0, sizeof *h);
+    h->replica = replica;
+    memcpy(h->members, members, member_count * sizeof *members);
+    h->member_count = member_count;
+    h->config = *config;
+    h->hooks = hooks;
+    h->owner = owner;
+    h->append_max = 64;
+    items_reserve(&h->log, &h->log_cap, 0);
+    items_reserve(&h->disk_log, &h->disk_cap, 0);
+    h->disk_log[0] = (struct raft_item){0};
+}
+
+static void queue_clear(struct raft_host *h, enum raft_host_queue queue)
+{
+    struct raft_write *w;
+
+    while ((w = h->queue[queue])) {
+        h->queue[queue] = w->next;
+        free(w);
+    }
+}
+
+void raft_host_fini(struct raft_host *h)
+{
+    if (h->up)
+        raft_host_crash(h, NULL);
+    free(h->log);
+    free(h->disk_log);
+}
+
+/* ---- disk ---- */
+
+static void queue_add(struct raft_host *h, enum raft_host_queue queue, struct raft_write *w)
+{
+    struct raft_write **tail = &h->queue[queue];
+
+    while (*tail)
+        tail = &(*tail)->next;
+    w->next = NULL;
+    *tail = w;
+}
+
+static struct raft_write *write_new(uint64_t items)
+{
+    struct raft_write *w = calloc(1, sizeof *w + items * sizeof w->items[0]);
+
+    ASSERT(w);
+    return w;
+}
+
+static void write_log(struct raft_host *h, uint64_t first, uint64_t last)
+{
+    struct raft_write *w = write_new(last - first + 1);
+
+    w->first = first;
+    w->last = last;
+    memcpy(w->items, h->log + first, (last - first + 1) * sizeof w->items[0]);
+    queue_add(h, RAFT_HOST_QUEUE_LOG, w);
+}
+
+/* The medium takes the first `count` items of a write. */
+static void medium_apply(struct raft_host *h, const struct raft_write *w, uint64_t count)
+{
+    if (w->is_base) {
+        items_reserve(&h->disk_log, &h->disk_cap, w->last);
+        h->disk_log[w->last] = w->items[0];
+        h->disk_base = h->disk_last = w->last;
+        return;
+    }
+    ASSERT(w->first <= h->disk_last + 1);
+    items_reserve(&h->disk_log, &h->disk_cap, w->last);
+    memcpy(h->disk_log + w->first, w->items, count * sizeof w->items[0]);
+    h->disk_last = w->first + count - 1;
+}
+
+static void base_done(struct raft_host *h, const struct raft_write *w)
+{
+    queue_clear(h, RAFT_HOST_QUEUE_LOG); /* appended to the log that is no more, and never acknowledged */
+    items_reserve(&h->log, &h->log_cap, w->last);
+    h->log[w->last] = w->items[0];
+    raft_reset_base(&h->raft, w->last, w->items[0].term);
+    h->recovering = false;
+    raft_set_abstain(&h->raft, false);
+}
+
+bool raft_host_write_done(struct raft_host *h, enum raft_host_queue queue, uint64_t now_ns)
+{
+    struct raft_write *w = h->queue[queue];
+    uint64_t durable;
+
+    if (!w)
+        return false;
+    h->queue[queue] = w->next;
+    if (queue == RAFT_HOST_QUEUE_VOTE) {
+        h->disk_hs = w->hs;
+        raft_hard_state_durable(&h->raft, w->hs);
+    } else if (w->is_base) {
+        medium_apply(h, w, 1);
+        base_done(h, w);
+    } else {
+        medium_apply(h, w, w->last - w->first + 1);
+        durable = w->last;
+        for (const struct raft_write *later = h->queue[queue]; later; later = later->next) {
+            if (!later->is_base)
+                durable = MIN(durable, later->first - 1);
+        }
+        raft_log_durable(&h->raft, durable);
+    }
+    free(w);
+    raft_host_pump(h, now_ns);
+    return true;
+}
+
+void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t now_ns)
+{
+    struct raft_item *base = &h->disk_log[h->disk_base];
+
+    ASSERT(!h->up);
+    h->up = true;
+    h->recovering = false;
+    raft_init(&h->raft, &h->config, h->replica, h->members, h->member_count, h->disk_hs, h->disk_base,
+              base->term, born_now, seed, now_ns);
+    items_reserve(&h->log, &h->log_cap, h->disk_last);
+    memcpy(h->log + h->disk_base, base, (h->disk_last - h->disk_base + 1) * sizeof *base);
+    for (uint64_t i = h->disk_base + 1; i <= h->disk_last; i++)
+        raft_restore(&h->raft, i, h->log[i].term);
+    h->seen_role = RAFT_FOLLOWER;
+    h->seen_term = h->raft.term;
+    h->seen_commit = h->raft.commit_index;
+    raft_host_pump(h, now_ns);
+}
+
+void raft_host_crash(struct raft_host *h, struct sim_rng *rng)
+{
+    ASSERT(h->up);
+    h->up = false;
+    raft_fini(&h->raft);
+    if (rng && sim_rng_below(rng, 2)) {
+        for (struct raft_write *w = h->queue[RAFT_HOST_QUEUE_VOTE]; w && sim_rng_below(rng, 3); w = w->next)
+            h->disk_hs = w->hs;
+        for (struct raft_write *w = h->queue[RAFT_HOST_QUEUE_LOG]; w && sim_rng_below(rng, 3); w = w->next) {
+            uint64_t count = sim_rng_range(rng, 1, w->last - w->first + 1);
+
+            medium_apply(h, w, count);
+            if (count < w->last - w->first + 1)
+                break;
+        }
+    }
+    queue_clear(h, RAFT_HOST_QUEUE_VOTE);
+    queue_clear(h, RAFT_HOST_QUEUE_LOG);
+}
+
+/* ---- messages out ---- */
+
+static struct raft_packet *packet_new(const struct raft_msg *msg, uint64_t entries)
+{
+    struct raft_packet *p = calloc(1, sizeof *p + entries * sizeof p->entries[0]);
+
+    ASSERT(p);
+    p->msg = *msg;
+    p->msg.entries = entries ? p->entries : NULL;
+    return p;
+}
+
+static void send_host_message(struct raft_host *h, uint32_t type, uint32_t to, uint64_t index,
+                              uint64_t sent_ns)
+{
+    struct raft_msg msg = {
+        .type = (enum raft_msg_type)type,
+        .from = h->replica,
+        .to = to,
+        .term = h->raft.term,
+        .index = index,
+        .commit = h->raft.commit_index,
+        .sent_ns = sent_ns,
+    };
+    struct raft_packet *p = packet_new(&msg, 0);
+
+    if (type == RAFT_HOST_STATE)
+        p->base = h->log[index];
+    h->hooks->send(h->owner, h, p);
+}
+
+static void send_raft_message(struct raft_host *h, struct raft_msg *msg)
+{
+    struct raft_packet *p;
+    uint64_t count = 0;
+
+    if (msg->type == RAFT_APPEND) {
+        msg->last = MIN(msg->last, msg->index + h->append_max);
+        count = msg->last - msg->index;
+    }
+    p = packet_new(msg, count);
+    for (uint64_t i = 0; i < count; i++) {
+        const struct raft_item *item = &h->log[msg->index + 1 + i];
+
+        p->entries[i] =
+            (struct entry){.index = msg->index + 1 + i, .term = item->term, .object = item->value};
+    }
+    if (msg->type == RAFT_APPEND)
+        raft_append_sent(&h->raft, msg->to, msg->last, (uint32_t)count * BLOCK_SIZE);
+    h->hooks->send(h->owner, h, p);
+}
+
+static void log_put(struct raft_host *h, uint64_t index, uint64_t term, uint64_t value)
+{
+    items_reserve(&h->log, &h->log_cap, index);
+    h->log[index] = (struct raft_item){
+        .term = term, .value = value, .hash = hash_pair(h->log[index - 1].hash, hash_pair(term, value))};
+}
+
+static int propose(struct raft_host *h, uint64_t value)
+{
+    uint64_t index;
+    int result = raft_propose(&h->raft, &index);
+
+    if (result)
+        return result;
+    log_put(h, index, h->raft.term, value);
+    write_log(h, index, index);
+    if (h->hooks->appended)
+        h->hooks->appended(h->owner, h, index, index);
+    return 0;
+}
+
+void raft_host_pump(struct raft_host *h, uint64_t now_ns)
+{
+    struct raft_hard_state hs;
+    struct raft_msg msg;
+    uint64_t before = h->seen_commit;
+
+    if (raft_hard_state_pending(&h->raft, &hs)) {
+        struct raft_write *w = write_new(0);
+
+        w->hs = hs;
+        queue_add(h, RAFT_HOST_QUEUE_VOTE, w);
+    }
+    if (h->raft.role != h->seen_role || h->raft.term != h->seen_term) {
+        h->seen_role = h->raft.role;
+        h->seen_term = h->raft.term;
+        if (h->hooks->role_changed)
+            h->hooks->role_changed(h->owner, h);
+    }
+    if (raft_noop_due(&h->raft)) {
+        int result = propose(h, h->hooks->next_value(h->owner));
+
+        ASSERT(result == 0);
+    }
+    if (h->raft.commit_index != before) {
+        h->seen_commit = h->raft.commit_index;
+        if (h->hooks->committed)
+            h->hooks->committed(h->owner, h, before);
+    }
+    while (raft_next_msg(&h->raft, now_ns, &msg))
+        send_raft_message(h, &msg);
+    raft_check(&h->raft);
+}
+
+void raft_host_heartbeat(struct raft_host *h, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < h->member_count; i++) {
+        if (h->raft.role == RAFT_LEADER && h->members[i] != h->replica)
+            send_host_message(h, RAFT_HOST_HEARTBEAT, h->members[i], 0, now_ns);
+    }
+    if (h->recovering && !h->queue[RAFT_HOST_QUEUE_LOG])
+        send_host_message(h, RAFT_HOST_PULL, h->recover_from, 0, now_ns);
+}
+
+/* ---- inputs ---- */
+
+static void on_state(struct raft_host *h, const struct raft_packet *p)
+{
+    struct raft_write *w;
+
+    if (!h->recovering || h->queue[RAFT_HOST_QUEUE_LOG] || p->msg.term > h->raft.term)
+        return;
+    if (p->msg.index <= h->raft.matched_index) {
+        h->recovering = false;
+        raft_set_abstain(&h->raft, false);
+        return;
+    }
+    w = write_new(1);
+    w->is_base = true;
+    w->first = w->last = p->msg.index;
+    w->items[0] = p->base;
+    queue_add(h, RAFT_HOST_QUEUE_LOG, w);
+}
+
+void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint64_t now_ns)
+{
+    const struct raft_msg *msg = &packet->msg;
+    uint64_t first;
+
+    switch ((uint32_t)msg->type) {
+    case RAFT_HOST_HEARTBEAT:
+        raft_leader_alive(&h->raft, msg->from, msg->term, msg->commit, now_ns);
+        if (h->raft.role == RAFT_FOLLOWER && h->raft.leader == msg->from && h->raft.term == msg->term)
+            send_host_message(h, RAFT_HOST_HEARTBEAT_REPLY, msg->from, 0, msg->sent_ns);
+        break;
+    case RAFT_HOST_HEARTBEAT_REPLY:
+        if (msg->term == h->raft.term)
+            raft_contact(&h->raft, msg->from, msg->sent_ns);
+        break;
+    case RAFT_HOST_PULL:
+        if (raft_can_read(&h->raft) && msg->term == h->raft.term)
+            send_host_message(h, RAFT_HOST_STATE, msg->from, raft_host_applied(h), now_ns);
+        break;
+    case RAFT_HOST_STATE:
+        on_state(h, packet);
+        break;
+    case RAFT_APPEND:
+        /* The log is about to be replaced by a recovered state: what came now would be lost with it. */
+        if (h->queue[RAFT_HOST_QUEUE_LOG] && h->queue[RAFT_HOST_QUEUE_LOG]->is_base)
+            break;
+        /* fallthrough */
+    default:
+        first = raft_step(&h->raft, msg, now_ns);
+        if (first) {
+            ASSERT(first > msg->index && first <= msg->last);
+            for (uint64_t i = first; i <= msg->last; i++) {
+                const struct entry *e = &packet->entries[i - msg->index - 1];
+
+                log_put(h, i, e->term, e->object);
+            }
+            write_log(h, first, msg->last);
+            if (h->hooks->appended)
+                h->hooks->appended(h->owner, h, first, msg->last);
+        }
+        if (raft_install_needed(&h->raft, msg)) {
+            h->recovering = true;
+            h->recover_from = msg->from;
+            raft_set_abstain(&h->raft, true);
+            if (!h->queue[RAFT_HOST_QUEUE_LOG])
+                send_host_message(h, RAFT_HOST_PULL, msg->from, 0, now_ns);
+        }
+    }
+    raft_host_pump(h, now_ns);
+}
+
+void raft_host_tick(struct raft_host *h, uint64_t now_ns)
+{
+    raft_tick(&h->raft, now_ns);
+    raft_host_pump(h, now_ns);
+}
+
+int raft_host_propose(struct raft_host *h, uint64_t value, uint64_t now_ns)
+{
+    int result = propose(h, value);
+
+    raft_host_pump(h, now_ns);
+    return result;
+}
+
+uint64_t raft_host_applied(const struct raft_host *h)
+{
+    return MIN(h->raft.commit_index, h->raft.durable_index);
+}
+
+void raft_host_compact(struct raft_host *h, uint64_t index)
+{
+    index = MIN(index, raft_host_applied(h));
+    if (index < h->raft.first_index)
+        return;
+    raft_compacted(&h->raft, index + 1);
+    h->disk_base = index;
+    raft_check(&h->raft);
+}
