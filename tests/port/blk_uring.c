@@ -36,18 +36,18 @@ static void windows_are_checked(void)
     struct uring_dev *dev;
     struct blk *blk;
 
-    CHECK(real_world_init(&real, 0));
+    CHECK(real_world_init(&real, 0, 1));
     CHECK_EQ(uring_dev_open(path, URING_CACHE_ASK, false, &dev), 0);
-    CHECK_EQ(uring_blk_new(real.uc, dev, 0, 2 * BLK_SUITE_WINDOW + BLOCK_SIZE, &blk), -ERR_RANGE);
-    CHECK_EQ(uring_blk_new(real.uc, dev, UINT64_MAX - BLOCK_SIZE + 1, BLOCK_SIZE, &blk), -ERR_RANGE);
-    CHECK_EQ(uring_blk_new(real.uc, dev, 512, BLOCK_SIZE, &blk), -ERR_INVALID);
-    CHECK_EQ(uring_blk_new(real.uc, dev, BLOCK_SIZE, BLOCK_SIZE, &blk), 0);
+    CHECK_EQ(uring_blk_new(real.uc[0], dev, 0, 2 * BLK_SUITE_WINDOW + BLOCK_SIZE, &blk), -ERR_RANGE);
+    CHECK_EQ(uring_blk_new(real.uc[0], dev, UINT64_MAX - BLOCK_SIZE + 1, BLOCK_SIZE, &blk), -ERR_RANGE);
+    CHECK_EQ(uring_blk_new(real.uc[0], dev, 512, BLOCK_SIZE, &blk), -ERR_INVALID);
+    CHECK_EQ(uring_blk_new(real.uc[0], dev, BLOCK_SIZE, BLOCK_SIZE, &blk), 0);
     CHECK(blk->volatile_cache); /* a file, and nobody said otherwise */
     blk->ops->close(blk);
     CHECK_EQ(uring_dev_write_out(dev, 0, 3 << 20), 0);
     CHECK_EQ(uring_dev_write_out(dev, 0, 2 * BLK_SUITE_WINDOW + BLOCK_SIZE), -ERR_RANGE);
     uring_dev_close(dev);
-    uring_core_free(real.uc);
+    real_world_fini(&real);
 }
 
 int main(int argc, char **argv)
@@ -63,15 +63,15 @@ int main(int argc, char **argv)
         return 0;
     }
     snprintf(path, sizeof(path), "%s/device", folder);
-    if (uring_dev_create(path, 2 * BLK_SUITE_WINDOW) || !real_world_init(&real, argc > 2 ? 50 : 0)) {
+    if (uring_dev_create(path, 2 * BLK_SUITE_WINDOW) || !real_world_init(&real, argc > 2 ? 50 : 0, 1)) {
         printf("Bail out! no device or no io_uring\n");
         return 1;
     }
     TEST(devices_are_locked_and_checked);
     TEST(windows_are_checked);
     if (uring_dev_open(path, URING_CACHE_ASK, false, &dev) ||
-        uring_blk_new(real.uc, dev, 0, BLK_SUITE_WINDOW, &first) ||
-        uring_blk_new(real.uc, dev, BLK_SUITE_WINDOW, BLK_SUITE_WINDOW, &second)) {
+        uring_blk_new(real.uc[0], dev, 0, BLK_SUITE_WINDOW, &first) ||
+        uring_blk_new(real.uc[0], dev, BLK_SUITE_WINDOW, BLK_SUITE_WINDOW, &second)) {
         printf("Bail out! cannot open the device\n");
         return 1;
     }
@@ -79,7 +79,7 @@ int main(int argc, char **argv)
     first->ops->close(first);
     second->ops->close(second);
     uring_dev_close(dev);
-    uring_core_free(real.uc);
+    real_world_fini(&real);
     unlink(path);
     rmdir(folder);
     return tap_done();

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The net suite on TCP over loopback, and what only the real one does: malformed bytes.
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/port/net_suite.h"
+#include "tests/port/real.h"
+
+static struct real_world real;
+
+/* A plain socket, connected to the server. */
+static int plain_connect(void)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    in.sin_port = htons((uint16_t)atoi(strrchr(server_address, ':') + 1));
+    CHECK(connect(fd, (struct sockaddr *)&in, sizeof(in)) == 0);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    server_count = 0;
+    CHECK(run_count(&server_count, 1));
+    return fd;
+}
+
+static size_t make_frame(uint8_t *to, uint32_t number, uint32_t body_len, uint32_t payload_len)
+{
+    struct frame_header header = {.method = METHOD_PING,
+                                  .flags = FRAME_REQUEST,
+                                  .request_id = number,
+                                  .body_len = body_len,
+                                  .payload_len = payload_len};
+
+    pattern(to + FRAME_HEADER_SIZE, body_len, number);
+    pattern(to + FRAME_HEADER_SIZE + body_len, payload_len, number + 1);
+    frame_encode(to, &header);
+    return FRAME_HEADER_SIZE + body_len + payload_len;
+}
+
+static void malformed_frames_close_the_link(void)
+{
+    static const struct {
+        uint32_t at;
+        uint8_t flip;
+    } cases[] = {{0, 1},  {4, 1},  {8, 0xff}, {10, 1}, {26, 0xff}, {30, 0xff},
+                 {36, 1}, {40, 1}, {44, 1},   {48, 1}, {16, 1}};
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        uint8_t bytes[256];
+        int fd = plain_connect();
+        size_t len = make_frame(bytes, 0, 64, 0);
+        CHECK((size_t)write(fd, bytes, len) == len);
+        len = make_frame(bytes, 1, 64, 0);
+        bytes[cases[i].at] ^= cases[i].flip;
+        CHECK((size_t)write(fd, bytes, len) == len);
+        CHECK(run_until(&server_ends[0].closed));
+        CHECK_EQ(server_ends[0].error, -ERR_PROTOCOL);
+        CHECK_EQ(server_ends[0].received, 1);
+        close(fd);
+    }
+}
+
+/* Whole frames in pieces of every size: the parser must not care where they are cut. */
+static void cuts_do_not_matter(void)
+{
+    static uint8_t bytes[400000];
+    size_t len = 0;
+
+    len += make_frame(bytes + len, 0, 0, 0);
+    len += make_frame(bytes + len, 1, 33, 0);
+    len += make_frame(bytes + len, 2, 10, 5000);
+    len += make_frame(bytes + len, 3, 70000, 100);
+    len += make_frame(bytes + len, 4, 100, 100000);
+    len += make_frame(bytes + len, 5, 65536 - FRAME_HEADER_SIZE, 12000);
+    len += make_frame(bytes + len, 6, 60000, 80000);
+    for (size_t step = 1; step < 100000; step = step * 3 + 1) {
+        int fd = plain_connect();
+        size_t at = 0;
+        while (at < len) {
+            /* Byte by byte only around the edges of frames: the first and last of everything. */
+            size_t part = MIN(step < 40 && at > 600 ? step * 1000 : step, len - at);
+            ssize_t done = write(fd, bytes + at, part);
+            at += done > 0 ? (size_t)done : 0;
+            uring_core_turn(real.uc[1], 0);
+        }
+        CHECK(run_count(&server_ends[0].received, 7));
+        CHECK(!server_ends[0].damaged && !server_ends[0].disorder);
+        close(fd);
+        CHECK(run_until(&server_ends[0].closed));
+        CHECK_EQ(server_ends[0].error, -ERR_CLOSED);
+    }
+}
+
+static void truncated_frames_are_not_delivered(void)
+{
+    static uint8_t bytes[60000];
+    size_t len = make_frame(bytes, 0, 100, 50000);
+
+    for (size_t cut = 0; cut < len; cut = cut * 2 + 1) {
+        int fd = plain_connect();
+        CHECK((size_t)write(fd, bytes, cut) == cut);
+        close(fd);
+        CHECK(run_until(&server_ends[0].closed));
+        CHECK_EQ(server_ends[0].received, 0);
+    }
+    struct arena *arena = real.world.core[1]->arena;
+    CHECK_EQ(arena_free_bytes(arena), arena_size(arena));
+}
+
+/* Frames with bytes changed at random, and plain noise behind a valid beginning. The server may answer in no
+ * way but closing. */
+static void noise(void)
+{
+    static uint8_t bytes[100000];
+    uint32_t random = 1;
+
+    for (int round = 0; round < 400 && tap_ok; round++) {
+        int fd = plain_connect();
+        size_t len = 0;
+        while (len < 60000) {
+            random = random * 1664525 + 1013904223;
+            len += make_frame(bytes + len, (uint32_t)round, random >> 10 & 1023,
+                              random >> 22 & 1 ? random >> 8 & 8191 : 0);
+        }
+        for (int i = 0; i < round % 5; i++) {
+            random = random * 1664525 + 1013904223;
+            bytes[(random >> 8) % len] ^= (uint8_t)(random | 1);
+        }
+        if (round % 7 == 0)
+            for (size_t i = 48 + random % 100; i < len; i++) {
+                random = random * 1664525 + 1013904223;
+                bytes[i] = (uint8_t)(random >> 24);
+            }
+        if (round % 11 == 0)
+            memset(bytes + 24, 0xff, 8); /* giant lengths */
+        size_t at = 0;
+        while (at < len && !server_ends[0].closed) {
+            ssize_t done = write(fd, bytes + at, MIN(len - at, 1 + random % 20000));
+            at += done > 0 ? (size_t)done : 0;
+            uring_core_turn(real.uc[1], 0);
+        }
+        close(fd);
+        CHECK(run_until(&server_ends[0].closed));
+    }
+    struct arena *arena = real.world.core[1]->arena;
+    CHECK_EQ(arena_free_bytes(arena), arena_size(arena));
+}
+
+/* A port that nobody listens on: it was free a moment ago. */
+static void find_dead_address(char *text, size_t size)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(in);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (bind(fd, (struct sockaddr *)&in, sizeof(in)) || getsockname(fd, (struct sockaddr *)&in, &len))
+        abort();
+    close(fd);
+    snprintf(text, size, "127.0.0.1:%u", ntohs(in.sin_port));
+}
+
+int main(int argc, char **argv)
+{
+    char dead[64];
+
+    if (!real_world_init(&real, argc > 1 ? 50 : 0, 2)) {
+        printf("Bail out! no io_uring\n");
+        return 1;
+    }
+    struct net *client = tcp_net_new(real.uc[0]), *server = tcp_net_new(real.uc[1]);
+    find_dead_address(dead, sizeof(dead));
+    struct net_suite tcp = {
+        .world = &real.world, .net = {client, server}, .listen_address = "127.0.0.1:0", .dead_address = dead};
+    net_suite(&tcp);
+    TEST(malformed_frames_close_the_link);
+    TEST(cuts_do_not_matter);
+    TEST(truncated_frames_are_not_delivered);
+    TEST(noise);
+    tcp_net_free(client);
+    tcp_net_free(server);
+    real_world_fini(&real);
+    return tap_done();
+}
