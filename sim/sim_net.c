@@ -10,6 +10,7 @@
  */
 #include "sim/sim_net.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +78,7 @@ struct conn {
     struct list packets; /* all that refer to it, wherever they are */
     uint64_t number;
     struct sim_event connect_timer;
-    bool opened;
+    bool accepted, opened;
     char address[ADDRESS_MAX];
 };
 
@@ -146,7 +147,7 @@ static enum sim_path path_of(const struct sim_net *net, uint32_t from, uint32_t 
     return (enum sim_path)net->path[from][to];
 }
 
-/* "host:port" with a number for the port. */
+/* "host:port", both as numbers. */
 static bool address_parse(const char *address, char host[ADDRESS_MAX], uint32_t *ret_port)
 {
     const char *colon = strrchr(address, ':');
@@ -158,7 +159,8 @@ static bool address_parse(const char *address, char host[ADDRESS_MAX], uint32_t 
         return false;
     memcpy(host, address, (size_t)(colon - address));
     host[colon - address] = '\0';
-    if (strspn(host, "0123456789abcdefABCDEF.:[]") != strlen(host))
+    struct in_addr in;
+    if (inet_pton(AF_INET, host, &in) != 1)
         return false;
     *ret_port = (uint32_t)port;
     return true;
@@ -457,6 +459,7 @@ static void deliver_syn(struct conn *conn)
              FIRST_FREE_PORT + (unsigned)(conn->number % 20000));
     struct slink *slink = slink_new(conn, 1, listener->port, peer);
     net->stats.accepted++;
+    conn->accepted = true;
     packet_send(packet_new(conn, 0, PACKET_ACCEPTED), 0);
     listener->accepted(listener->owner, &slink->link);
     ASSERT(!conn->end[1].link || conn->end[1].link->link.events);
@@ -530,7 +533,7 @@ static void packet_deliver(struct sim_event *event)
         end_closed(conn, packet->to, -ERR_CLOSED);
         break;
     case PACKET_RST:
-        end_closed(conn, packet->to, packet->to == 0 && !conn->opened ? -ERR_UNREACHABLE : -ERR_CLOSED);
+        end_closed(conn, packet->to, packet->to == 0 && !conn->accepted ? -ERR_UNREACHABLE : -ERR_CLOSED);
         break;
     case PACKET_BREAK:
         end_closed(conn, packet->to, packet->error);
