@@ -398,6 +398,8 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
         raft_host_compact(h, strtoull(w[2], NULL, 10));
     } else if (!strcmp(w[0], "lost") && n >= 3) {
         raft_peer_lost(&h->raft, (uint32_t)atoi(w[2]), n > 3, s->now_ns);
+    } else if (!strcmp(w[0], "batch") && n == 3) {
+        h->append_max = (uint32_t)atoi(w[2]);
     } else if (!strcmp(w[0], "probe")) {
         raft_probe(&h->raft);
     } else if (!strcmp(w[0], "lease")) {
