@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Is a history of reads and writes of one register (a sector of an image) linearizable: could each operation
+ * have taken effect at one moment between its start and its end, so that every read shows the newest write?
+ *
+ * Writers give every write a value of its own. Then it is decided in n log n, by the zones of Gibbons and
+ * Korach ("Testing shared memories", SIAM J. Comput. 26, 1997). Values that several operations write (zeros,
+ * by discards) are decided by search in the way of Wing and Gong with Lowe's memory of configurations
+ * ("Testing for linearizability", 2016), within a budget. A write whose outcome is unknown (timed out, client
+ * dead) may take effect at any time after its start, or never.
+ */
+#ifndef SIM_CHECK_LINEAR_H
+#define SIM_CHECK_LINEAR_H
+
+#include "base/base.h"
+
+#define LINEAR_UNKNOWN UINT64_MAX /* as `end`: no definite answer came */
+
+struct linear_op {
+    uint64_t start, end; /* stamps of one counter: of two operations, one precedes if its end is below the
+                            other's start */
+    uint64_t value;      /* written, or read */
+    uint32_t who;        /* for the report */
+    bool is_write;
+};
+
+enum linear_verdict { LINEAR_OK, LINEAR_VIOLATION, LINEAR_UNDECIDED };
+
+struct linear_report {
+    enum linear_verdict verdict;
+    char text[256]; /* what contradicts what */
+};
+
+/* Reads without an answer must be left out. `initial` is what the register held before. The array is sorted
+ * in place. `budget` bounds the search, in steps. */
+void linear_check(struct linear_op *ops, uint32_t count, uint64_t initial, uint64_t budget,
+                  struct linear_report *ret_report);
+
+/* A recorder: the histories of many registers. */
+struct linear_history;
+
+struct linear_history *linear_history_new(uint32_t register_count);
+void linear_history_free(struct linear_history *h);
+/* Stamps: each call gives a higher one. */
+uint64_t linear_stamp(struct linear_history *h);
+/* A write that covers a register begins: from now on its value may be seen. Returns its number there. */
+uint32_t linear_write_begin(struct linear_history *h, uint32_t reg, uint64_t start, uint64_t value,
+                            uint32_t who);
+/* A definite answer: it took effect, or (`effect` false) it certainly did not and never will. */
+void linear_write_end(struct linear_history *h, uint32_t reg, uint32_t number, bool effect);
+/* A read is recorded when its answer is there. */
+void linear_read(struct linear_history *h, uint32_t reg, uint64_t start, uint64_t value, uint32_t who);
+uint64_t linear_history_ops(const struct linear_history *h);
+/* Checks every register. Returns the number of undecided ones; on a violation ret_register names one (else
+ * UINT32_MAX). */
+uint32_t linear_history_check(struct linear_history *h, uint64_t initial, uint64_t budget,
+                              uint32_t *ret_register, struct linear_report *ret_report);
+
+#endif

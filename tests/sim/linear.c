@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The linearizability checker: histories whose answer is known, and random ones on which its two methods must
+ * agree with a third, a plain search over all orders.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/check_linear.h"
+#include "sim/rng.h"
+#include "tests/tap.h"
+
+#define W(value, start, end)                                                                                 \
+    {                                                                                                        \
+        start, end, value, 0, true                                                                           \
+    }
+#define R(value, start, end)                                                                                 \
+    {                                                                                                        \
+        start, end, value, 0, false                                                                          \
+    }
+#define LOST LINEAR_UNKNOWN
+
+static const struct {
+    const char *what;
+    bool fine;
+    struct linear_op ops[8];
+} CASES[] = {
+    {"nothing", true, {{0}}},
+    {"write, read", true, {W(1, 1, 2), R(1, 3, 4)}},
+    {"read of the beginning", true, {R(0, 1, 2), W(1, 3, 4), R(1, 5, 6)}},
+    {"stale read", false, {W(1, 1, 2), R(0, 3, 4)}},
+    {"stale read of an older write", false, {W(1, 1, 2), W(2, 3, 4), R(1, 5, 6)}},
+    {"concurrent writes, either first", true, {W(1, 1, 10), W(2, 2, 9), R(1, 11, 12)}},
+    {"both orders at once", false, {W(1, 1, 10), W(2, 2, 9), R(1, 11, 12), R(2, 13, 14)}},
+    {"read during the write, old after new", false, {W(1, 1, 20), R(1, 2, 3), R(0, 4, 5)}},
+    {"read during the write, new after old", true, {W(1, 1, 20), R(0, 2, 3), R(1, 4, 5)}},
+    {"read before it was written", false, {R(1, 1, 2), W(1, 3, 4)}},
+    {"never written", false, {W(1, 1, 2), R(7, 3, 4)}},
+    {"lost write that came through", true, {W(1, 1, LOST), R(0, 2, 3), R(1, 4, 5)}},
+    {"lost write that came through late", true, {W(1, 1, LOST), W(2, 3, 4), R(2, 5, 6), R(1, 7, 8)}},
+    {"lost write that did not", true, {W(1, 1, LOST), W(2, 3, 4), R(2, 5, 6)}},
+    {"lost write that came and went", false, {W(1, 1, LOST), R(1, 2, 3), R(0, 4, 5)}},
+    {"delayed retry over a newer write", false, {W(1, 1, 2), W(2, 3, 4), R(2, 5, 6), R(1, 7, 8)}},
+    {"zeros twice", true, {W(1, 1, 2), W(0, 3, 4), R(0, 5, 6), W(2, 7, 8), W(0, 9, 10), R(0, 11, 12)}},
+    {"zeros that never came", false, {W(1, 1, 2), R(0, 3, 4), W(0, 5, 6), R(0, 7, 8)}},
+    {"lost zeros", true, {W(1, 1, 2), W(0, 3, LOST), R(1, 4, 5), R(0, 6, 7)}},
+    {"lost zeros that came too early", false, {W(1, 1, 2), R(0, 3, 4), W(0, 5, LOST)}},
+    {"lost zeros undone", false, {W(1, 1, 2), W(0, 3, LOST), R(0, 4, 5), R(1, 6, 7)}},
+};
+
+static enum linear_verdict verdict(const struct linear_op *ops, uint32_t count)
+{
+    struct linear_op copy[64];
+    struct linear_report report;
+
+    memcpy(copy, ops, count * sizeof(*ops));
+    linear_check(copy, count, 0, 1000000, &report);
+    return report.verdict;
+}
+
+static void known_histories(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+        uint32_t count = 0;
+        while (count < 8 && CASES[i].ops[count].start)
+            count++;
+        enum linear_verdict got = verdict(CASES[i].ops, count);
+        if (got != (CASES[i].fine ? LINEAR_OK : LINEAR_VIOLATION))
+            printf("# wrong about: %s\n", CASES[i].what);
+        CHECK_EQ(got, CASES[i].fine ? LINEAR_OK : LINEAR_VIOLATION);
+    }
+}
+
+/* All orders. */
+static bool brute(const struct linear_op *ops, uint32_t count, uint32_t taken, uint64_t value)
+{
+    uint64_t first_end = UINT64_MAX;
+    bool rest = false;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if ((taken >> i) & 1)
+            continue;
+        first_end = MIN(first_end, ops[i].end);
+        rest |= ops[i].end != LINEAR_UNKNOWN;
+    }
+    if (!rest)
+        return true;
+    for (uint32_t i = 0; i < count; i++) {
+        if ((taken >> i) & 1 || ops[i].start > first_end || (!ops[i].is_write && ops[i].value != value))
+            continue;
+        if (brute(ops, count, taken | 1u << i, ops[i].is_write ? ops[i].value : value))
+            return true;
+    }
+    return false;
+}
+
+static void agrees_with_brute_force(void)
+{
+    struct sim_rng rng = sim_rng_make(1, "linear", 0);
+    uint32_t fine = 0, bad = 0;
+
+    for (uint32_t round = 0; round < 20000; round++) {
+        struct linear_op ops[8];
+        uint32_t count = (uint32_t)sim_rng_range(&rng, 2, 7), writes = 0;
+        bool zeros = round % 2;
+        for (uint32_t i = 0; i < count; i++) {
+            /* Distinct stamps, as the recorder gives them. */
+            uint64_t a = sim_rng_below(&rng, 20) * 16 + i * 2 + 2,
+                     b = sim_rng_below(&rng, 20) * 16 + i * 2 + 3;
+            ops[i] = (struct linear_op){MIN(a, b), MAX(a, b), 0, i, sim_rng_below(&rng, 2)};
+            if (ops[i].is_write) {
+                ops[i].value = zeros && sim_rng_below(&rng, 3) == 0 ? 0 : ++writes;
+                if (sim_rng_below(&rng, 4) == 0)
+                    ops[i].end = LINEAR_UNKNOWN;
+            }
+        }
+        for (uint32_t i = 0; i < count; i++)
+            if (!ops[i].is_write)
+                ops[i].value = sim_rng_below(&rng, writes + 1);
+        bool expected = brute(ops, count, 0, 0);
+        fine += expected;
+        bad += !expected;
+        CHECK_EQ(verdict(ops, count), expected ? LINEAR_OK : LINEAR_VIOLATION);
+        if (!tap_ok)
+            return;
+    }
+    CHECK(fine > 1000 && bad > 1000);
+}
+
+static void recorder(void)
+{
+    struct linear_history *h = linear_history_new(4);
+    struct linear_report report;
+    uint32_t reg;
+
+    uint64_t start = linear_stamp(h);
+    uint32_t a = linear_write_begin(h, 2, start, 11, 1);
+    linear_write_end(h, 2, a, true);
+    start = linear_stamp(h);
+    uint32_t b = linear_write_begin(h, 2, start, 12, 1);
+    linear_write_end(h, 2, b, false);
+    linear_read(h, 2, linear_stamp(h), 11, 2);
+    CHECK_EQ(linear_history_check(h, 0, 1000, &reg, &report), 0);
+    CHECK_EQ(reg, UINT32_MAX);
+    linear_read(h, 2, linear_stamp(h), 12, 2);
+    linear_history_check(h, 0, 1000, &reg, &report);
+    CHECK_EQ(reg, 2);
+    CHECK_EQ(report.verdict, LINEAR_VIOLATION);
+    CHECK_EQ(linear_history_ops(h), 4);
+    linear_history_free(h);
+}
+
+int main(void)
+{
+    TEST(known_histories);
+    TEST(agrees_with_brute_force);
+    TEST(recorder);
+    return tap_done();
+}
