@@ -24,8 +24,10 @@
 
 #define BACKOFF_FIRST_NS (10 * NS_PER_MS)
 #define BACKOFF_MAX_NS   (500 * NS_PER_MS)
-/* From the start of an attempt to the answer to HELLO. */
-#define ATTEMPT_MAX_NS (2 * NS_PER_S)
+/* For the link to be there, from the start of an attempt: asking anew is faster than waiting for TCP to
+ * repeat itself. And for the answer to HELLO. */
+#define CONNECT_MAX_NS (500 * NS_PER_MS)
+#define GREET_MAX_NS   (2 * NS_PER_S)
 /* A session that lasted this long is no failed attempt: the next one is made at once. */
 #define STABLE_AFTER_NS (1 * NS_PER_S)
 
@@ -44,7 +46,7 @@ struct rpc_peer {
     uint64_t next_id; /* request ids: never the same again, whatever the session */
     uint64_t hello_id;
 
-    uint64_t since_ns;      /* of the attempt, then of the session */
+    uint64_t since_ns;      /* when the present state began */
     uint64_t connect_at_ns; /* WAITING */
     uint64_t backoff_ns;    /* upper bound of the next wait */
     uint64_t received_ns;   /* when the other end last gave a sign */
@@ -236,7 +238,7 @@ static void peer_greeted(struct rpc_peer *peer, const struct rpc_message *messag
     peer->op.state = PEER_OPEN;
     peer->since_ns = core_now_ns(peer->config.core);
     peer->error = peer->error_logged = 0;
-    op_wake(&peer->op); /* arms the timer */
+    op_wake(&peer->op); /* moves the timer */
     if (!peer->config.opened)
         return;
     callback_begin(peer);
@@ -321,7 +323,8 @@ static void peer_link_opened(void *owner, struct link *link)
     if (link != peer->link)
         return;
     peer->op.state = PEER_GREETING;
-    peer->received_ns = core_now_ns(peer->config.core);
+    peer->since_ns = core_now_ns(peer->config.core);
+    op_wake(&peer->op); /* moves the timer */
     int error = peer_greet(peer);
     if (error)
         peer_drop(peer, error, false);
@@ -377,8 +380,9 @@ static uint64_t peer_wake_at_ns(const struct rpc_peer *peer)
     case PEER_WAITING:
         return peer->connect_at_ns;
     case PEER_CONNECTING:
+        return peer->since_ns + CONNECT_MAX_NS;
     case PEER_GREETING:
-        return peer->since_ns + ATTEMPT_MAX_NS;
+        return peer->since_ns + GREET_MAX_NS;
     case PEER_OPEN:
         break;
     }
@@ -416,7 +420,7 @@ static void peer_step(struct op *op)
         break;
     case PEER_CONNECTING:
     case PEER_GREETING:
-        if (now_ns >= peer->since_ns + ATTEMPT_MAX_NS)
+        if (now_ns >= peer_wake_at_ns(peer))
             peer_drop(peer, -ERR_TIMEOUT, false);
         break;
     case PEER_OPEN:
