@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mon: the cluster map: OSDs, pools, PGs and where they live, images and their writers. May include: base rt wire rpc.
+ * mon: the cluster map: OSDs, pools, PGs and where they live, images and their writers. May include: base rt
+ * wire rpc.
  *
- * The monitor's state is in the metadata store (rt/meta.h); memory holds a copy. Every change is one compare-and-swap transaction
- * first and becomes visible, and is announced, when it has been committed. Not on the data path: OSDs and clients go on with the
- * last map they have when it is away.
+ * The monitor's state is in the metadata store (rt/meta.h); memory holds a copy. Every change is one
+ * compare-and-swap transaction first and becomes visible, and is announced, when it has been committed. Not
+ * on the data path: OSDs and clients go on with the last map they have when it is away.
  *
- * mon.c (life, dispatch of calls), mon_state.c (load, change, epochs), mon_osd.c (registration, up and down), mon_pool.c, mon_image.c
- * (images, writers, orders), mon_subscribe.c, placement.c (a pure function: OSDs and load -> members of a PG).
+ * mon.c (life, dispatch of calls), mon_state.c (items, load), mon_change.c (changes and their commit),
+ * mon_osd.c (registration, reports), mon_settle.c (up and down, orders done), mon_pool.c, mon_image.c
+ * (images, writers, orders), mon_status.c, mon_subscribe.c (sessions, deltas), placement.c (a pure function:
+ * OSDs and load -> members of a PG).
+ *
+ * Removed PGs and finished orders stay in the map as markers, so that a delta can name them; they are never
+ * pruned in this version (a marker takes some 200 bytes of memory), and a whole map leaves them out. A map
+ * larger than MON_MAP_BYTES comes in several deltas, cut between epochs: apply each and ask on (MapGet), or
+ * receive on (Subscribe).
  */
 #ifndef MON_MON_H
 #define MON_MON_H
@@ -23,9 +31,10 @@ struct mon_config {
     struct core *core;
     struct net *net;
     struct meta *meta;
-    const char *listen;            /* "host:port" */
+    const char *listen;            /* "host:port"; only used by the start */
     uint64_t osd_down_after_ns;    /* no report for so long: down. 0: 3 s */
-    uint64_t writer_lost_after_ns; /* a writer without a session for so long may be replaced without force. 0: 10 s */
+    uint64_t writer_lost_after_ns; /* a writer without a session for so long may be replaced without force. 0:
+                                      10 s */
 };
 
 /* Loads the state (a new cluster gets its uuid in an empty store), listens. */
@@ -36,6 +45,9 @@ struct mon_start {
     char ret_message[256];
 };
 void mon_start_start(struct mon_start *s, const struct mon_config *config, struct op *parent);
+/* Ends listening and all sessions at once. A change under way is still written; the memory is freed, by polls
+ * of the core to come, when that is done: the metadata store and the core must stay until no op of the
+ * monitor is live. */
 void mon_free(struct mon *mon);
 const char *mon_address(const struct mon *mon);
 

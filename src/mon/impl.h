@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The inside of the monitor: what its files share.
+ *
+ * Three kinds of state. ITEMS (OSDs, pools, PGs, images, image orders) are protobuf messages that live in the
+ * metadata store under a key each and in memory as the same message, decoded; the message "cluster" beside
+ * them holds epoch and counters. SOFT STATE (reports, who is connected) stands beside an item in its node, is
+ * never stored, and comes back by itself after a restart. SESSIONS are the connected clients and shards.
+ *
+ * The way of a change: an op takes the TURN (one change at a time, FIFO), looks at the items, puts new
+ * versions of some into a `mon_change`, commits it (one transaction, or several of which only the last makes
+ * anything visible), and gives the turn back. After the commit, memory is brought up to date and subscribers
+ * get the delta. Every change raises the epoch by one at least, also one that no map item is part of: an OSD
+ * that knows the epoch so knows everything that this monitor must not have forgotten.
+ *
+ * What follows from reports (up and down, PGs born or removed, orders done) is found by mon_settle(): it
+ * compares items with soft state and puts what should change; it runs on every tick and after every report
+ * that matters.
+ *
+ * Time: `alive_ns` counts only time in which the monitor itself ran (a gap between two ticks counts as two
+ * ticks at most), so that a monitor that was stopped or starved does not take its own silence for that of the
+ * others.
+ */
+#ifndef MON_IMPL_H
+#define MON_IMPL_H
+
+#include "base/error.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "mon/mon.h"
+#include "mon/placement.h"
+#include "rpc/rpc.h"
+#include "wire/cold.h"
+
+#define MON_VERSION           "0.1.0"
+#define MON_TICK_NS           (100 * NS_PER_MS)
+#define MON_SESSIONS_MAX      4096
+#define MON_REQUESTS_MAX      1024 /* changes waiting, from everyone */
+#define MON_SESSION_OPENS_MAX 256  /* images that one session is told about */
+#define MON_NAME_MAX          64
+#define MON_TEXT_MAX          128 /* addresses, hosts, names of writers */
+#define MON_REPLICAS_MAX      7
+#define MON_PGS_MAX           65536 /* of a pool */
+#define MON_OSDS_MAX          4096
+#define MON_IMAGE_SIZE_MAX    (8ull << 50)
+#define MON_RETURN_NS                                                                                        \
+    NS_PER_S /* an OSD whose sessions are gone may come back for so long before it is down */
+#define MON_MAP_BYTES    (256u << 10) /* of items in one map message; the rest follows in the next */
+#define MON_MESSAGE_MAX  512
+#define MON_PUTS_PER_TXN (META_TXN_OPS_MAX - 1) /* and the state */
+
+enum mon_kind { MON_OSD, MON_POOL, MON_PG, MON_IMAGE, MON_ORDER, MON_KINDS };
+
+struct mon_item {
+    struct map_node by_id;
+    ProtobufCMessage *message; /* heap, by protobuf-c */
+    bool seen;                 /* by the load that is under way */
+};
+
+struct mon_shard {
+    uint64_t session;  /* serial of the session that serves for it; 0: none */
+    uint64_t heard_ns; /* alive time of its last boot or report; 0: not since the start */
+    uint64_t used_bytes, free_bytes;
+    char failed[MON_TEXT_MAX];
+};
+
+struct mon_osd {
+    struct mon_item item;
+    struct mon_shard shard[PLACEMENT_SHARDS_MAX];
+    uint64_t heard_ns;     /* the newest of its shards */
+    uint64_t gone_ns;      /* alive time at which its last session closed; 0: it has one, or had none */
+    uint64_t suspected_ns; /* alive time at which a peer last said that it does not answer */
+    uint64_t
+        down_ns; /* alive time and wall clock at which it was last seen going down; 0: before the start */
+    uint64_t down_since_us;
+};
+
+struct mon_pool {
+    struct mon_item item;
+};
+
+struct mon_pg {
+    struct mon_item item;
+    uint64_t reported_ns; /* 0: not since the start */
+    uint64_t term;
+    uint32_t leader_osd, state, in_contact, recovering;
+    uint64_t objects;
+    uint32_t born_mask, removed_mask; /* by member: has confirmed */
+};
+
+struct mon_image {
+    struct mon_item item;
+    bool writer_here;        /* a session of the writer's client is open */
+    uint64_t writer_gone_ns; /* alive time since when not */
+};
+
+struct mon_order {
+    struct mon_item item;
+    uint64_t generation; /* of the order that `confirmed` is about */
+    bool deleted;
+    uint8_t *confirmed; /* a bit for each PG of the pool; NULL: none yet */
+    uint32_t confirmed_count;
+};
+
+/* ---- changes (mon_change.c)
+ * ------------------------------------------------------------------------------------------ */
+
+struct mon_put {
+    enum mon_kind kind;
+    uint64_t id;
+    char key[40];
+    uint8_t *value; /* NULL: delete */
+    uint32_t value_len;
+    struct mon_item
+        *node; /* made beforehand in case it is new, so that memory cannot fail after the commit */
+    ProtobufCMessage *message; /* what memory gets */
+};
+
+struct mon_change {
+    struct mon *mon;
+    Fb__MonState state; /* as it will be; starts as the present one with the next epoch */
+    struct mon_put *puts;
+    uint32_t count, cap;
+    int error; /* the first that a put met; the commit answers it */
+};
+
+struct mon_load {
+    struct op op;
+    struct mon *mon;
+    bool create; /* an empty store gets its first state */
+    struct meta_range range;
+    struct meta_txn txn;
+    struct meta_condition condition;
+    struct meta_change changes[META_TXN_OPS_MAX];
+    char first[META_KEY_MAX + 2], end[META_KEY_MAX + 2];
+    int kind;
+    uint64_t revision; /* of the state that was read first */
+    Fb__MonState *state;
+    char (*orphans)[40]; /* PGs of a pool whose creation did not come to its end */
+    uint32_t orphan_count, orphan_cap, orphan_batch;
+    uint8_t value[256];
+    char message[200];
+};
+
+struct mon_commit {
+    struct op op;
+    struct mon *mon;
+    struct mon_change *change;
+    uint32_t
+        remaining; /* puts not yet written: written from the end, so that the first come with the state */
+    uint32_t batch;
+    struct meta_condition condition;
+    struct meta_change changes[META_TXN_OPS_MAX];
+    struct meta_txn txn;
+    uint8_t state_value[256];
+};
+
+void mon_change_init(struct mon_change *c, struct mon *mon);
+void mon_change_fini(struct mon_change *c);
+/* Copies the message. Deleting: message NULL. The item's epoch is the caller's to set (c->state.epoch). */
+void mon_change_put(struct mon_change *c, enum mon_kind kind, uint64_t id, const ProtobufCMessage *message);
+
+/* FIFO; true: the turn is yours. Otherwise `op` is woken when it is. `waiting` is a node of the caller's. */
+struct mon_turn {
+    struct list link;
+    struct op *op;
+    bool held;
+};
+bool mon_turn_take(struct mon *mon, struct mon_turn *turn, struct op *op);
+void mon_turn_give(struct mon *mon, struct mon_turn *turn);
+
+/* With the turn. Writes the change and brings memory up to date. On an error the outcome may be unknown:
+ * mon->stale is set and memory must be loaded again before the next change. */
+void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent);
+
+/* ---- items in memory (mon_state.c)
+ * ----------------------------------------------------------------------------------- */
+
+void mon_key(enum mon_kind kind, uint64_t id, char ret_key[40]);
+const ProtobufCMessageDescriptor *mon_kind_type(enum mon_kind kind);
+/* Where items live: malloc and free as this room is linked with them, so that in the simulator a crash frees
+ * them. */
+extern ProtobufCAllocator mon_allocator;
+struct mon_item *mon_item_new(enum mon_kind kind);
+void mon_item_free(enum mon_kind kind, struct mon_item *item);
+void mon_item_forget(struct mon *mon, enum mon_kind kind, uint64_t id);
+/* 0 or ERR_FORMAT: limits of arrays, ids that do not fit the key. */
+MUST_CHECK int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint64_t *ret_id);
+uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message);
+void mon_load_start(struct mon *mon, bool create, struct op *parent);
+
+/* ---- the monitor
+ * ------------------------------------------------------------------------------------------------------ */
+
+struct mon_session {
+    struct list link;
+    struct rpc_session *rpc;
+    uint64_t serial;
+    bool subscribed;
+    uint64_t sent_epoch;
+    bool has_shard; /* it serves for this shard */
+    uint32_t osd, shard;
+    uint64_t opens[MON_SESSION_OPENS_MAX]; /* images it asked for; the oldest is forgotten first */
+    uint32_t open_count;
+};
+
+struct mon {
+    struct mon_config config;
+    struct core *core;
+    struct rpc_server *server;
+    struct rpc_identity self;
+    Fb__MonState state;
+    uint8_t cluster[16];
+    uint64_t state_revision; /* mod_revision of "cluster" */
+    bool stale;              /* memory may differ from the store: load before the next change */
+    struct map items[MON_KINDS];
+    struct list sessions;
+    uint32_t session_count;
+    uint64_t session_serial;
+    struct list turns; /* the first has the turn */
+    struct mon_load load;
+    struct mon_commit commit;
+    struct op tick;
+    struct timer tick_timer;
+    struct mon_turn tick_turn;
+    struct mon_change tick_change;
+    bool settle_soon;
+    uint64_t alive_ns;     /* starts at one tick */
+    uint64_t tick_last_ns; /* by the core's clock */
+    uint32_t request_count;
+    bool closing;
+    char behind[256]; /* not empty: someone knows a newer map than this one; who, and what */
+};
+
+static inline struct mon_item *mon_find(const struct mon *mon, enum mon_kind kind, uint64_t id)
+{
+    struct map_node *node = map_get(&mon->items[kind], id);
+    return node ? map_entry(node, struct mon_item, by_id) : NULL;
+}
+
+#define mon_for_each(mon, kind, node) map_for_each (&(mon)->items[kind], node)
+#define mon_node_item(node)           map_entry(node, struct mon_item, by_id)
+
+#define MON_ITEM_ACCESS(name, kind, type)                                                                    \
+    static inline type *mon_##name##_item(const struct mon_##name *node)                                     \
+    {                                                                                                        \
+        return (type *)node->item.message;                                                                   \
+    }                                                                                                        \
+    static inline struct mon_##name *mon_##name##_of(struct map_node *node)                                  \
+    {                                                                                                        \
+        return container_of(mon_node_item(node), struct mon_##name, item);                                   \
+    }                                                                                                        \
+    static inline struct mon_##name *mon_##name##_find(const struct mon *mon, uint64_t id)                   \
+    {                                                                                                        \
+        struct mon_item *item = mon_find(mon, kind, id);                                                     \
+        return item ? container_of(item, struct mon_##name, item) : NULL;                                    \
+    }
+MON_ITEM_ACCESS(osd, MON_OSD, Fb__Osd)
+MON_ITEM_ACCESS(pool, MON_POOL, Fb__Pool)
+MON_ITEM_ACCESS(pg, MON_PG, Fb__Pg)
+MON_ITEM_ACCESS(image, MON_IMAGE, Fb__Image)
+MON_ITEM_ACCESS(order, MON_ORDER, Fb__ImageOrder)
+
+static inline uint32_t mon_pg_pool(uint64_t pg)
+{
+    return (uint32_t)(pg >> 32);
+}
+
+static inline uint32_t mon_pg_number(uint64_t pg)
+{
+    return (uint32_t)pg;
+}
+
+/* ---- requests (mon.c)
+ * --------------------------------------------------------------------------------------------------- */
+
+/* One call, from the frame to the reply. Calls that only look are answered in the handler of the frame; those
+ * that change something are ops: QUEUED (no turn yet) -> LOADING (memory was stale) -> COMMITTING ->
+ * answered. */
+struct mon_request {
+    struct op op;
+    struct mon *mon;
+    struct rpc_ticket ticket;
+    struct rpc_identity who;
+    uint64_t session;
+    struct wire_arena arena;
+    Fb__MonRequest *call;
+    const struct mon_method *method;
+    struct mon_turn turn;
+    struct mon_change change;
+    uint32_t conflicts; /* how often it had to be built again */
+    bool nothing;       /* `build` found that all is as asked: no commit */
+    Fb__MonReply reply;
+    char message[MON_MESSAGE_MAX];
+    /* Kept by build() for done(). */
+    uint64_t image;
+    uint8_t former_client[16];
+};
+
+/* A call that changes something. `build` runs with the turn and puts into r->change, or answers an error with
+ * r->message. `done` runs after the commit, before the reply. */
+struct mon_method {
+    int (*build)(struct mon_request *r);
+    void (*done)(struct mon_request *r);
+};
+
+/* Says what failed, for people, and returns `error` (negative). */
+int mon_fail(struct mon_request *r, int error, const char *format, ...) PRINTF_LIKE(3, 4);
+void mon_reply(struct mon_request *r, int result);
+/* Names a newer state than ours that `who` knows: changes stop. */
+void mon_note_knowledge(struct mon *mon, const char *who, uint64_t epoch, uint64_t image_id_max);
+/* 1 to MON_NAME_MAX characters of [A-Za-z0-9._-]. */
+bool mon_name_valid(const char *name);
+/* Printable, at most MON_TEXT_MAX - 1 characters; may be empty. */
+bool mon_text_valid(const char *text);
+
+/* ---- OSDs (mon_osd.c), what follows from reports (mon_settle.c)
+ * ----------------------------------------------------------- */
+
+extern const struct mon_method mon_osd_new, mon_osd_boot;
+void mon_shard_report(struct mon_request *r);
+void mon_osd_demote(struct mon_request *r);
+void mon_pg_leader(struct mon_request *r);
+void mon_osd_session_closed(struct mon *mon, struct mon_session *s);
+/* Puts what should change according to soft state, as much as fits in one transaction. */
+void mon_settle(struct mon *mon, struct mon_change *c);
+/* After the commit: log lines, and soft state that follows. */
+void mon_settle_done(struct mon *mon, const struct mon_change *c);
+void mon_settle_soon(struct mon *mon);
+/* Is what the PG's leader said still good? */
+bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
+
+/* ---- pools (mon_pool.c), images (mon_image.c), status (mon_status.c)
+ * ------------------------------------------------------ */
+
+extern const struct mon_method mon_pool_create, mon_pool_remove;
+struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name);
+
+extern const struct mon_method mon_image_create, mon_image_open, mon_image_close, mon_image_resize,
+    mon_image_remove;
+void mon_image_list(struct mon_request *r);
+void mon_image_get(struct mon_request *r);
+void mon_image_client_came(struct mon *mon, const uint8_t client[16]);
+void mon_image_client_gone(struct mon *mon, const uint8_t client[16]);
+
+void mon_status(struct mon_request *r);
+void mon_pg_list(struct mon_request *r);
+
+/* ---- sessions and subscribers (mon_subscribe.c)
+ * ---------------------------------------------------------------------------- */
+
+void mon_session_opened(void *owner, struct rpc_session *session);
+void mon_session_closed(void *owner, struct rpc_session *session);
+struct mon_session *mon_session_find(const struct mon *mon, uint64_t serial);
+bool mon_client_connected(const struct mon *mon, const uint8_t client[16]);
+/* Sends every subscriber what it lacks. */
+void mon_publish(struct mon *mon);
+/* A session that cannot take it is closed: it comes back and asks for the map. */
+void mon_event_send(struct mon *mon, struct mon_session *s, const Fb__MonEvent *event);
+/* Tells everyone who has it open, and `client` (16 bytes, may be NULL), about an image. */
+void mon_event_image(struct mon *mon, uint64_t image, const uint8_t *client);
+void mon_map_get(struct mon_request *r);
+void mon_subscribe(struct mon_request *r);
+
+#endif

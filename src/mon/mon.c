@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The monitor's life, its tick, and the way of a call from the frame to the reply.
+ *
+ *   request: QUEUED (waits for the turn) -> [LOADING] -> COMMITTING -> answered
+ *   tick:    IDLE -> TURN -> [LOADING] -> COMMITTING -> IDLE
+ */
+#include "mon/impl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONFLICTS_MAX     8
+#define REQUEST_ARENA_MAX (4u << 20)
+#define SESSION_REQUESTS  256
+
+/* ---- small checks
+ * --------------------------------------------------------------------------------------------------- */
+
+bool mon_name_valid(const char *name)
+{
+    size_t len = strlen(name);
+
+    return len >= 1 && len <= MON_NAME_MAX &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
+}
+
+bool mon_text_valid(const char *text)
+{
+    size_t len = 0;
+
+    for (; text[len]; len++)
+        if (len + 1 >= MON_TEXT_MAX || text[len] < ' ' || text[len] > '~')
+            return false;
+    return true;
+}
+
+void mon_note_knowledge(struct mon *mon, const char *who, uint64_t epoch, uint64_t image_id_max)
+{
+    if (mon->behind[0] || (epoch <= mon->state.epoch && image_id_max <= mon->state.image_id_max))
+        return;
+    snprintf(mon->behind, sizeof(mon->behind),
+             "this monitor's map (epoch %" PRIu64 ", images up to %" PRIu64
+             ") is older than the one %.64s knows (epoch %" PRIu64 ", images up to %" PRIu64 ")",
+             mon->state.epoch, mon->state.image_id_max, who, epoch, image_id_max);
+    core_log(
+        mon->core, LOG_ERROR, "mon",
+        "%s: its data was restored from a backup. Nothing is changed any more; stop it and start it on the newest data",
+        mon->behind);
+}
+
+/* ---- requests
+ * -------------------------------------------------------------------------------------------------------------
+ */
+
+int mon_fail(struct mon_request *r, int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(r->message, sizeof(r->message), format, args);
+    va_end(args);
+    return error;
+}
+
+static void request_free(struct mon_request *r)
+{
+    mon_change_fini(&r->change);
+    wire_arena_fini(&r->arena);
+    free(r);
+}
+
+static int reply_encode(const Fb__MonReply *reply, uint8_t **ret_frame, uint32_t *ret_len)
+{
+    size_t size = fb__mon_reply__get_packed_size(reply);
+
+    if (size > FRAME_BODY_MAX)
+        return -ERR_TOO_LARGE;
+    uint8_t *frame = malloc(FRAME_HEADER_SIZE + size + 1);
+    if (!frame)
+        return -ERR_NO_MEMORY;
+    *ret_len = (uint32_t)fb__mon_reply__pack(reply, rpc_body(frame));
+    *ret_frame = frame;
+    return 0;
+}
+
+/* Also when the reply itself does not fit: then it is an error that says so. */
+void mon_reply(struct mon_request *r, int result)
+{
+    uint8_t *frame = NULL;
+    uint32_t len = 0;
+
+    if (r->mon->closing)
+        return;
+    r->reply.message = r->message;
+    if (result && !r->message[0])
+        mon_fail(r, result, "%s", error_text(result));
+    int error = reply_encode(&r->reply, &frame, &len);
+    if (error) {
+        result = error;
+        mon_fail(r, error, "the answer is too large for one message: ask for less, for example for one pool");
+        fb__mon_reply__init(&r->reply);
+        r->reply.message = r->message;
+        if (reply_encode(&r->reply, &frame, &len))
+            len = 0;
+    }
+    rpc_reply(&r->ticket, result, frame ? rpc_body(frame) : NULL, len, NULL, 0);
+    free(frame);
+}
+
+enum request_state { REQUEST_QUEUED, REQUEST_LOADING, REQUEST_COMMITTING };
+
+static const char *request_state_name(int state)
+{
+    static const char *const names[] = {"queued", "loading", "committing"};
+    return names[state];
+}
+
+static void mon_memory_free(struct mon *mon);
+
+static void request_end(struct mon_request *r, int result)
+{
+    struct mon *mon = r->mon;
+
+    mon_reply(r, result);
+    mon_turn_give(mon, &r->turn);
+    mon->request_count--;
+    op_done(&r->op, 0);
+    request_free(r);
+    if (mon->closing)
+        mon_memory_free(mon);
+}
+
+/* 1: wait for the commit; 0 or an error: answered with that. */
+static int request_build(struct mon_request *r)
+{
+    struct mon *mon = r->mon;
+
+    if (mon->behind[0])
+        return mon_fail(
+            r, -ERR_BEHIND,
+            "%s: its data was restored from a backup. Stop the monitor and start it on its newest data directory; "
+            "until then nothing can be changed, reads and writes of open images go on",
+            mon->behind);
+    mon_change_fini(&r->change);
+    mon_change_init(&r->change, mon);
+    r->nothing = false;
+    r->message[0] = 0;
+    int error = r->method->build(r);
+    if (error)
+        return error;
+    if (r->nothing) {
+        r->method->done(r);
+        return 0;
+    }
+    mon_commit_start(mon, &r->change, &r->op);
+    return 1;
+}
+
+static void request_step(struct op *op)
+{
+    struct mon_request *r = container_of(op, struct mon_request, op);
+    struct mon *mon = r->mon;
+    int error;
+
+    for (;;) {
+        if (op->children)
+            return;
+        if (mon->closing) {
+            request_end(r, -ERR_CANCELLED);
+            return;
+        }
+        switch ((enum request_state)op->state) {
+        case REQUEST_QUEUED:
+            if (!mon_turn_take(mon, &r->turn, op))
+                return;
+            op->state = REQUEST_LOADING;
+            if (mon->stale)
+                mon_load_start(mon, false, op);
+            continue;
+        case REQUEST_LOADING:
+            if (op->child_result) {
+                error = op->child_result;
+                request_end(
+                    r, mon_fail(r, error, "the monitor cannot read its metadata: %s", error_text(error)));
+                return;
+            }
+            error = request_build(r);
+            if (error <= 0) {
+                request_end(r, error);
+                return;
+            }
+            op->state = REQUEST_COMMITTING;
+            continue;
+        case REQUEST_COMMITTING:
+            error = op->child_result;
+            op->child_result = 0;
+            if (error == -ERR_CONFLICT && r->conflicts++ < CONFLICTS_MAX) {
+                op->state =
+                    REQUEST_QUEUED; /* certainly not done: look and try again; the turn is still ours */
+                continue;
+            }
+            if (error) {
+                request_end(
+                    r,
+                    mon_fail(
+                        r, error,
+                        "the monitor could not write its metadata (%s): the change may or may not have been made; "
+                        "look before you try again",
+                        error_text(error)));
+                return;
+            }
+            r->method->done(r);
+            mon_publish(mon);
+            request_end(r, 0);
+            return;
+        }
+    }
+}
+
+static const struct op_kind request_kind = {"mon.request", request_state_name, request_step};
+
+static void request_queue(struct mon_request *r, const struct mon_method *method)
+{
+    struct mon *mon = r->mon;
+
+    if (mon->request_count >= MON_REQUESTS_MAX) {
+        mon_reply(r, mon_fail(r, -ERR_BUSY, "the monitor has %u changes waiting already: try again",
+                              MON_REQUESTS_MAX));
+        request_free(r);
+        return;
+    }
+    mon->request_count++;
+    r->method = method;
+    op_start(&r->op, mon->core, &request_kind, NULL);
+}
+
+static void dispatch(struct mon_request *r)
+{
+    const struct mon_method *method = NULL;
+
+    switch (r->call->call_case) {
+    case FB__MON_REQUEST__CALL_MAP_GET:
+        mon_map_get(r);
+        break;
+    case FB__MON_REQUEST__CALL_SUBSCRIBE:
+        mon_subscribe(r);
+        break;
+    case FB__MON_REQUEST__CALL_SHARD_REPORT:
+        mon_shard_report(r);
+        break;
+    case FB__MON_REQUEST__CALL_IMAGE_LIST:
+        mon_image_list(r);
+        break;
+    case FB__MON_REQUEST__CALL_IMAGE_GET:
+        mon_image_get(r);
+        break;
+    case FB__MON_REQUEST__CALL_OSD_DEMOTE:
+        mon_osd_demote(r);
+        break;
+    case FB__MON_REQUEST__CALL_PG_LEADER:
+        mon_pg_leader(r);
+        break;
+    case FB__MON_REQUEST__CALL_STATUS:
+        mon_status(r);
+        break;
+    case FB__MON_REQUEST__CALL_PG_LIST:
+        mon_pg_list(r);
+        break;
+    case FB__MON_REQUEST__CALL_OSD_NEW:
+        method = &mon_osd_new;
+        break;
+    case FB__MON_REQUEST__CALL_OSD_BOOT:
+        method = &mon_osd_boot;
+        break;
+    case FB__MON_REQUEST__CALL_POOL_CREATE:
+        method = &mon_pool_create;
+        break;
+    case FB__MON_REQUEST__CALL_POOL_REMOVE:
+        method = &mon_pool_remove;
+        break;
+    case FB__MON_REQUEST__CALL_IMAGE_CREATE:
+        method = &mon_image_create;
+        break;
+    case FB__MON_REQUEST__CALL_IMAGE_OPEN:
+        method = &mon_image_open;
+        break;
+    case FB__MON_REQUEST__CALL_IMAGE_CLOSE:
+        method = &mon_image_close;
+        break;
+    case FB__MON_REQUEST__CALL_IMAGE_RESIZE:
+        method = &mon_image_resize;
+        break;
+    case FB__MON_REQUEST__CALL_IMAGE_REMOVE:
+        method = &mon_image_remove;
+        break;
+    case FB__MON_REQUEST__CALL__NOT_SET:
+    default:
+        mon_reply(r, mon_fail(r, -ERR_UNSUPPORTED, "the monitor (version %s) does not know this call",
+                              MON_VERSION));
+        break;
+    }
+    if (method)
+        request_queue(r, method);
+    else
+        request_free(r);
+}
+
+static void on_message(void *owner, struct rpc_session *session, const struct rpc_message *message)
+{
+    struct mon *mon = owner;
+    struct mon_session *s = rpc_session_context(session);
+
+    if (!(message->flags & FRAME_REQUEST))
+        return;
+    struct rpc_ticket ticket = rpc_ticket(session, message);
+    if (message->method != METHOD_MON || !s) {
+        rpc_reply(&ticket, message->method == METHOD_PING ? 0 : -ERR_UNSUPPORTED, NULL, 0, NULL, 0);
+        return;
+    }
+    struct mon_request *r = calloc(1, sizeof(*r));
+    if (!r) {
+        rpc_reply(&ticket, -ERR_NO_MEMORY, NULL, 0, NULL, 0);
+        return;
+    }
+    r->mon = mon;
+    r->ticket = ticket;
+    r->who = *rpc_session_identity(session);
+    r->session = s->serial;
+    fb__mon_reply__init(&r->reply);
+    wire_arena_init(&r->arena, NULL, 0, REQUEST_ARENA_MAX);
+    int error =
+        wire_cold_decode(&fb__mon_request__descriptor, message->body, message->body_len, &r->arena, &r->call);
+    if (error) {
+        mon_reply(r, mon_fail(r, error, "the monitor cannot read this call: %s", error_text(error)));
+        request_free(r);
+        return;
+    }
+    dispatch(r);
+}
+
+static int on_greet(void *owner, const struct rpc_identity *who)
+{
+    static const uint8_t unknown[16];
+    struct mon *mon = owner;
+    char name[96];
+
+    if (memcmp(who->cluster, unknown, 16) && memcmp(who->cluster, mon->cluster, 16))
+        return -ERR_CLUSTER;
+    /* What someone knows of a cluster that he does not name says nothing about this one. */
+    if (memcmp(who->cluster, unknown, 16)) {
+        if (who->role == RPC_OSD)
+            snprintf(name, sizeof(name), "osd.%u", who->osd);
+        else
+            snprintf(name, sizeof(name), "client %.64s", who->name);
+        mon_note_knowledge(mon, name, who->epoch, who->image_id_max);
+    }
+    return 0;
+}
+
+/* ---- the tick
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+enum tick_state { TICK_IDLE, TICK_TURN, TICK_LOADING, TICK_COMMITTING };
+
+static const char *tick_state_name(int state)
+{
+    static const char *const names[] = {"idle", "turn", "loading", "committing"};
+    return names[state];
+}
+
+void mon_settle_soon(struct mon *mon)
+{
+    mon->settle_soon = true;
+    if (op_live(&mon->tick))
+        op_wake(&mon->tick);
+}
+
+static void advance_clock(struct mon *mon)
+{
+    uint64_t now = core_now_ns(mon->core);
+
+    mon->alive_ns += MIN(now - mon->tick_last_ns, 2 * MON_TICK_NS);
+    mon->tick_last_ns = now;
+}
+
+/* Puts what should change into tick_change. True: there is something. */
+static bool tick_build(struct mon *mon)
+{
+    mon_change_fini(&mon->tick_change);
+    mon_change_init(&mon->tick_change, mon);
+    if (!mon->behind[0])
+        mon_settle(mon, &mon->tick_change);
+    return mon->tick_change.count > 0;
+}
+
+static void tick_rest(struct mon *mon)
+{
+    mon_change_fini(&mon->tick_change);
+    mon_turn_give(mon, &mon->tick_turn);
+    mon->tick.child_result = 0;
+    mon->tick.state = TICK_IDLE;
+    if (!timer_armed(&mon->tick_timer))
+        timer_arm(mon->core, &mon->tick_timer, &mon->tick, core_now_ns(mon->core) + MON_TICK_NS);
+}
+
+static void tick_step(struct op *op)
+{
+    struct mon *mon = container_of(op, struct mon, tick);
+
+    for (;;) {
+        if (op->children)
+            return;
+        if (mon->closing) {
+            timer_cancel(mon->core, &mon->tick_timer);
+            mon_change_fini(&mon->tick_change);
+            mon_turn_give(mon, &mon->tick_turn);
+            op_done(op, 0);
+            mon_memory_free(mon);
+            return;
+        }
+        switch ((enum tick_state)op->state) {
+        case TICK_IDLE:
+            if (timer_armed(&mon->tick_timer) && !mon->settle_soon)
+                return;
+            advance_clock(mon);
+            if (!mon->stale && !tick_build(mon)) {
+                mon->settle_soon = false;
+                tick_rest(mon);
+                return;
+            }
+            op->state = TICK_TURN;
+            continue;
+        case TICK_TURN:
+            if (!mon_turn_take(mon, &mon->tick_turn, op))
+                return;
+            op->state = TICK_LOADING;
+            if (mon->stale)
+                mon_load_start(mon, false, op);
+            continue;
+        case TICK_LOADING:
+            if (op->child_result) {
+                mon->settle_soon = false;
+                tick_rest(mon);
+                return;
+            }
+            mon_publish(mon); /* if the load showed a change whose outcome was not known */
+            if (!tick_build(mon)) {
+                mon->settle_soon = false;
+                tick_rest(mon);
+                return;
+            }
+            mon_commit_start(mon, &mon->tick_change, op);
+            op->state = TICK_COMMITTING;
+            continue;
+        case TICK_COMMITTING:
+            mon->settle_soon = !op->child_result; /* look again: it may have been cut short; after an error at
+                                                     the next tick */
+            if (!op->child_result) {
+                mon_settle_done(mon, &mon->tick_change);
+                mon_publish(mon);
+            }
+            tick_rest(mon);
+            continue;
+        }
+    }
+}
+
+static const struct op_kind tick_kind = {"mon.tick", tick_state_name, tick_step};
+
+/* ---- start and end
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+enum start_state { START_LOAD, START_LISTEN };
+
+static const char *start_state_name(int state)
+{
+    static const char *const names[] = {"load", "listen"};
+    return names[state];
+}
+
+static struct mon *mon_new(const struct mon_config *config)
+{
+    struct mon *mon = calloc(1, sizeof(*mon));
+
+    if (!mon)
+        return NULL;
+    mon->config = *config;
+    if (!mon->config.osd_down_after_ns)
+        mon->config.osd_down_after_ns = 3 * NS_PER_S;
+    if (!mon->config.writer_lost_after_ns)
+        mon->config.writer_lost_after_ns = 10 * NS_PER_S;
+    mon->core = config->core;
+    mon->self = (struct rpc_identity){.role = RPC_MON, .name = "fastblock-mon"};
+    mon->alive_ns = MON_TICK_NS; /* 0 means "never" everywhere */
+    mon->tick_last_ns = core_now_ns(mon->core);
+    mon->settle_soon = true;
+    fb__mon_state__init(&mon->state);
+    list_init(&mon->sessions);
+    list_init(&mon->turns);
+    for (int k = 0; k < MON_KINDS; k++)
+        map_init(&mon->items[k]);
+    return mon;
+}
+
+/* Frees all memory once nothing runs any more. */
+static void mon_memory_free(struct mon *mon)
+{
+    if (mon->request_count || op_live(&mon->tick))
+        return;
+    for (int k = 0; k < MON_KINDS; k++) {
+        mon_for_each(mon, k, node) mon_item_forget(mon, (enum mon_kind)k, node->key);
+        map_fini(&mon->items[k]);
+    }
+    list_for_each_safe (&mon->sessions, node)
+        free(list_entry(node, struct mon_session, link));
+    free(mon);
+}
+
+static int mon_listen(struct mon *mon, const char *listen)
+{
+    return rpc_server_new(&(struct rpc_server_config){.core = mon->core,
+                                                      .net = mon->config.net,
+                                                      .address = listen,
+                                                      .self = &mon->self,
+                                                      .sessions_max = MON_SESSIONS_MAX,
+                                                      .requests_max = SESSION_REQUESTS,
+                                                      .greet = on_greet,
+                                                      .opened = mon_session_opened,
+                                                      .closed = mon_session_closed,
+                                                      .message = on_message,
+                                                      .owner = mon},
+                          &mon->server);
+}
+
+static void start_fail(struct mon_start *s, int error)
+{
+    struct mon *mon = s->ret_mon;
+
+    s->ret_mon = NULL;
+    mon->closing = true;
+    mon_memory_free(mon);
+    op_done(&s->op, error);
+}
+
+static void start_step(struct op *op)
+{
+    struct mon_start *s = container_of(op, struct mon_start, op);
+    struct mon *mon = s->ret_mon;
+    int error;
+
+    switch ((enum start_state)op->state) {
+    case START_LOAD:
+        mon = s->ret_mon = mon_new(&s->config);
+        if (!mon) {
+            op_done(op, -ERR_NO_MEMORY);
+            return;
+        }
+        mon_load_start(mon, true, op);
+        op->state = START_LISTEN;
+        return;
+    case START_LISTEN:
+        if (op->children)
+            return;
+        if (op->child_result) {
+            snprintf(s->ret_message, sizeof(s->ret_message), "cannot load the metadata: %s%s%s",
+                     error_text(op->child_result), mon->load.message[0] ? ": " : "", mon->load.message);
+            start_fail(s, op->child_result);
+            return;
+        }
+        mon->tick_last_ns = core_now_ns(mon->core);
+        error = mon_listen(mon, s->config.listen);
+        if (error) {
+            snprintf(s->ret_message, sizeof(s->ret_message), "cannot listen on %.64s: %s", s->config.listen,
+                     error_text(error));
+            start_fail(s, error);
+            return;
+        }
+        mon->config.listen = NULL;
+        op_start(&mon->tick, mon->core, &tick_kind, NULL);
+        core_log(mon->core, LOG_INFO, "mon",
+                 "listening on %s: epoch %" PRIu64 ", %" PRIu64 " OSDs, %" PRIu64 " images", mon_address(mon),
+                 mon->state.epoch, mon->items[MON_OSD].count, mon->items[MON_IMAGE].count);
+        op_done(op, 0);
+        return;
+    }
+}
+
+static const struct op_kind start_kind = {"mon.start", start_state_name, start_step};
+
+void mon_start_start(struct mon_start *s, const struct mon_config *config, struct op *parent)
+{
+    s->config = *config;
+    s->ret_mon = NULL;
+    s->ret_message[0] = 0;
+    op_start(&s->op, config->core, &start_kind, parent);
+}
+
+void mon_free(struct mon *mon)
+{
+    if (!mon)
+        return;
+    mon->closing = true;
+    rpc_server_free(mon->server);
+    mon->server = NULL;
+    op_wake(&mon->tick);
+    list_for_each (&mon->turns, node)
+        op_wake(list_entry(node, struct mon_turn, link)->op);
+}
+
+const char *mon_address(const struct mon *mon)
+{
+    return rpc_server_address(mon->server);
+}

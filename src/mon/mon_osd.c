@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * OSDs: registration, boot, reports, and what is asked of them (to hand leadership over).
+ *
+ * An OSD is up when one of its shards has booted and is heard of. A start of an OSD is known by its
+ * incarnation, the start counter of its device, which only grows: a lower one is a copy of the device from an
+ * earlier time, the same one from another address is a copy that runs beside the original. With a new
+ * incarnation all shard addresses are forgotten until each shard has booted.
+ */
+#include "mon/impl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/uuid.h"
+
+/* ---- a new device
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+static struct mon_osd *osd_by_uuid(const struct mon *mon, const ProtobufCBinaryData *uuid)
+{
+    mon_for_each(mon, MON_OSD, node)
+    {
+        struct mon_osd *o = mon_osd_of(node);
+        if (!memcmp(mon_osd_item(o)->uuid.data, uuid->data, 16))
+            return o;
+    }
+    return NULL;
+}
+
+static int osd_new_build(struct mon_request *r)
+{
+    const Fb__OsdNew *call = r->call->osd_new;
+    struct mon_change *c = &r->change;
+
+    r->reply.cluster.data = r->mon->cluster;
+    r->reply.cluster.len = 16;
+    if (call->uuid.len != 16 || uuid_is_zero((const struct uuid *)call->uuid.data))
+        return mon_fail(r, -ERR_INVALID, "a new OSD needs a uuid of 16 bytes");
+    if (call->shards < 1 || call->shards > PLACEMENT_SHARDS_MAX)
+        return mon_fail(r, -ERR_INVALID, "%u shards: it must be 1 to %u", call->shards, PLACEMENT_SHARDS_MAX);
+    if (!mon_text_valid(call->host) || !mon_text_valid(call->rack))
+        return mon_fail(r, -ERR_INVALID, "host and rack are at most %u printable characters",
+                        MON_TEXT_MAX - 1);
+    struct mon_osd *known = osd_by_uuid(r->mon, &call->uuid);
+    if (known) {
+        if (mon_osd_item(known)->n_shard != call->shards)
+            return mon_fail(r, -ERR_EXISTS, "osd.%u has this uuid already, with %zu shards",
+                            mon_osd_item(known)->id, mon_osd_item(known)->n_shard);
+        r->reply.osd = mon_osd_item(known)->id;
+        r->nothing = true;
+        return 0;
+    }
+    if (r->mon->items[MON_OSD].count >= MON_OSDS_MAX)
+        return mon_fail(r, -ERR_TOO_LARGE, "the cluster has %u OSDs, which is the limit", MON_OSDS_MAX);
+
+    Fb__Osd osd = FB__OSD__INIT;
+    Fb__OsdShard shard = FB__OSD_SHARD__INIT, *shards[PLACEMENT_SHARDS_MAX];
+    shard.size_bytes = call->size_bytes / call->shards;
+    for (uint32_t s = 0; s < call->shards; s++)
+        shards[s] = &shard;
+    osd.id = c->state.osd_next++;
+    osd.epoch = c->state.epoch;
+    osd.uuid = call->uuid;
+    osd.host = call->host;
+    osd.rack = call->rack;
+    osd.size_bytes = call->size_bytes;
+    osd.shard = shards;
+    osd.n_shard = call->shards;
+    r->reply.osd = osd.id;
+    mon_change_put(c, MON_OSD, osd.id, &osd.base);
+    return 0;
+}
+
+static void osd_new_done(struct mon_request *r)
+{
+    if (!r->nothing)
+        core_log(r->mon->core, LOG_INFO, "mon", "osd.%u is new: host %s, %u shards, %" PRIu64 " bytes",
+                 r->reply.osd, r->call->osd_new->host, r->call->osd_new->shards,
+                 r->call->osd_new->size_bytes);
+}
+
+const struct mon_method mon_osd_new = {osd_new_build, osd_new_done};
+
+/* ---- boot
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+
+static int boot_check(struct mon_request *r, const Fb__OsdBoot *call, const Fb__Osd *osd)
+{
+    if (call->uuid.len != 16 || memcmp(call->uuid.data, osd->uuid.data, 16))
+        return mon_fail(
+            r, -ERR_IDENTITY,
+            "osd.%u of this cluster is another device (its uuid differs): this device is from another cluster, or was replaced",
+            call->osd);
+    if (call->shards != osd->n_shard || call->shard >= call->shards)
+        return mon_fail(r, -ERR_IDENTITY,
+                        "osd.%u was registered with %zu shards, its device says shard %u of %u", call->osd,
+                        osd->n_shard, call->shard, call->shards);
+    if (call->incarnation == 0 || call->incarnation < osd->incarnation)
+        return mon_fail(
+            r, -ERR_ROLLED_BACK,
+            "osd.%u has been started %" PRIu64 " times, this device %" PRIu64
+            " times: it is a copy from an earlier time, and writes that were acknowledged are missing on it. Use the original, or "
+            "format this one as a new OSD",
+            call->osd, osd->incarnation, call->incarnation);
+    if (!call->address[0] || !mon_text_valid(call->address) || !mon_text_valid(call->host) ||
+        !mon_text_valid(call->rack))
+        return mon_fail(
+            r, -ERR_INVALID,
+            "osd.%u: address, host and rack are at most %u printable characters, the address not empty",
+            call->osd, MON_TEXT_MAX - 1);
+    const char *address = osd->shard[call->shard]->address;
+    if (osd->up && call->incarnation == osd->incarnation && address[0] && strcmp(address, call->address))
+        return mon_fail(r, -ERR_LOCKED,
+                        "osd.%u (start %" PRIu64
+                        ") is running at %s already: a copy of its device must not run beside it",
+                        call->osd, call->incarnation, address);
+    return 0;
+}
+
+static int osd_boot_build(struct mon_request *r)
+{
+    const Fb__OsdBoot *call = r->call->osd_boot;
+    struct mon_osd *o = mon_osd_find(r->mon, call->osd);
+    char name[32];
+
+    if (!o || mon_osd_item(o)->removed)
+        return mon_fail(
+            r, -ERR_NOT_FOUND,
+            "this cluster has no osd.%u: the device was formatted for another cluster, or by another monitor's data",
+            call->osd);
+    Fb__Osd osd = *mon_osd_item(o);
+    int error = boot_check(r, call, &osd);
+    if (error)
+        return error;
+    snprintf(name, sizeof(name), "osd.%u", call->osd);
+    mon_note_knowledge(r->mon, name, call->epoch, 0);
+    if (r->mon->behind[0])
+        return mon_fail(r, -ERR_BEHIND, "%s: it was restored from a backup; start it on its newest data",
+                        r->mon->behind);
+
+    r->reply.osd = osd.id;
+    r->reply.cluster.data = r->mon->cluster;
+    r->reply.cluster.len = 16;
+    if (osd.up && osd.incarnation == call->incarnation &&
+        !strcmp(osd.shard[call->shard]->address, call->address) && !strcmp(osd.host, call->host) &&
+        !strcmp(osd.rack, call->rack)) {
+        r->nothing = true;
+        return 0;
+    }
+
+    Fb__OsdShard shard[PLACEMENT_SHARDS_MAX], *shards[PLACEMENT_SHARDS_MAX];
+    for (size_t s = 0; s < osd.n_shard; s++) {
+        shard[s] = *osd.shard[s];
+        shards[s] = &shard[s];
+        if (call->incarnation != osd.incarnation)
+            shard[s].address = (char *)protobuf_c_empty_string;
+    }
+    shard[call->shard].address = call->address;
+    shard[call->shard].size_bytes = call->size_bytes;
+    osd.shard = shards;
+    osd.epoch = r->change.state.epoch;
+    osd.up = true;
+    osd.incarnation = call->incarnation;
+    osd.host = call->host;
+    osd.rack = call->rack;
+    mon_change_put(&r->change, MON_OSD, osd.id, &osd.base);
+    return 0;
+}
+
+/* The session speaks for the shard from now on. */
+static void bind_session(struct mon *mon, struct mon_session *s, struct mon_osd *o, uint32_t shard)
+{
+    s->has_shard = true;
+    s->osd = mon_osd_item(o)->id;
+    s->shard = shard;
+    o->shard[shard].session = s->serial;
+    o->gone_ns = 0;
+    o->shard[shard].heard_ns = mon->alive_ns;
+    o->heard_ns = mon->alive_ns;
+}
+
+static void osd_boot_done(struct mon_request *r)
+{
+    const Fb__OsdBoot *call = r->call->osd_boot;
+    struct mon_osd *o = mon_osd_find(r->mon, call->osd);
+    struct mon_session *s = mon_session_find(r->mon, r->session);
+
+    if (!o)
+        return;
+    o->shard[call->shard].failed[0] = 0;
+    if (s) {
+        bind_session(r->mon, s, o, call->shard);
+    } else { /* it went while the change was written: as if it had gone just now */
+        o->heard_ns = r->mon->alive_ns;
+        o->gone_ns = r->mon->alive_ns;
+    }
+    core_log(r->mon->core, LOG_INFO, "mon", "osd.%u shard %u is up at %s (start %" PRIu64 ")", call->osd,
+             call->shard, call->address, call->incarnation);
+}
+
+const struct mon_method mon_osd_boot = {osd_boot_build, osd_boot_done};
+
+void mon_osd_session_closed(struct mon *mon, struct mon_session *s)
+{
+    struct mon_osd *o = mon_osd_find(mon, s->osd);
+
+    if (!o || o->shard[s->shard].session != s->serial)
+        return;
+    o->shard[s->shard].session = 0;
+    for (size_t i = 0; i < mon_osd_item(o)->n_shard; i++)
+        if (o->shard[i].session)
+            return;
+    o->gone_ns = mon->alive_ns;
+    if (o->suspected_ns && o->suspected_ns + MON_RETURN_NS >= mon->alive_ns)
+        mon_settle_soon(mon);
+}
+
+/* ---- reports
+ * ------------------------------------------------------------------------------------------------------------------
+ */
+
+static uint32_t member_bit(const Fb__Pg *pg, uint32_t osd)
+{
+    for (size_t m = 0; m < pg->n_member; m++)
+        if (pg->member[m]->osd == osd)
+            return 1u << m;
+    return 0;
+}
+
+static void take_pg_report(struct mon *mon, uint32_t osd, const Fb__PgReport *report)
+{
+    struct mon_pg *pg = mon_pg_find(mon, report->pg);
+
+    if (!pg || !member_bit(mon_pg_item(pg), osd) || (report->term < pg->term && mon_pg_reported(mon, pg)))
+        return;
+    pg->reported_ns = mon->alive_ns;
+    pg->term = report->term;
+    pg->leader_osd = osd;
+    pg->state = report->state;
+    pg->in_contact = report->in_contact;
+    pg->recovering = report->recovering;
+    pg->objects = report->objects;
+}
+
+static void confirm_order(struct mon *mon, const Fb__PgConfirm *confirm)
+{
+    struct mon_order *order = mon_order_find(mon, confirm->image);
+    struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(confirm->pg));
+
+    if (!order || !pool || mon_order_item(order)->removed ||
+        mon_order_item(order)->pool != mon_pg_pool(confirm->pg))
+        return;
+    const Fb__ImageOrder *item = mon_order_item(order);
+    uint32_t count = mon_pool_item(pool)->pg_count, n = mon_pg_number(confirm->pg);
+    if (n >= count || confirm->generation < item->generation || (item->deleted && !confirm->deleted))
+        return;
+    if (!order->confirmed)
+        order->confirmed = calloc((count + 7) / 8, 1);
+    if (!order->confirmed)
+        return; /* no memory: they confirm again */
+    if (order->generation != item->generation || order->deleted != (bool)item->deleted) {
+        memset(order->confirmed, 0, (count + 7) / 8);
+        order->confirmed_count = 0;
+        order->generation = item->generation;
+        order->deleted = item->deleted;
+    }
+    if (order->confirmed[n / 8] & 1u << n % 8)
+        return;
+    order->confirmed[n / 8] |= (uint8_t)(1u << n % 8);
+    if (++order->confirmed_count == count)
+        mon_settle_soon(mon);
+}
+
+static void take_confirm(struct mon *mon, uint32_t osd, const Fb__PgConfirm *confirm)
+{
+    struct mon_pg *pg = mon_pg_find(mon, confirm->pg);
+
+    if (!pg)
+        return;
+    const Fb__Pg *item = mon_pg_item(pg);
+    uint32_t bit = member_bit(item, osd), all = (1u << item->n_member) - 1;
+    if (!bit || item->removed)
+        return;
+    if (confirm->image) {
+        confirm_order(mon, confirm);
+        return;
+    }
+    struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(confirm->pg));
+    if (confirm->pg_removed && pool && mon_pool_item(pool)->removed) {
+        pg->removed_mask |= bit;
+        if (pg->removed_mask == all)
+            mon_settle_soon(mon);
+    }
+    if (confirm->born && !item->born) {
+        pg->born_mask |= bit;
+        if (pg->born_mask == all)
+            mon_settle_soon(mon);
+    }
+}
+
+void mon_shard_report(struct mon_request *r)
+{
+    const Fb__ShardReport *report = r->call->shard_report;
+    struct mon *mon = r->mon;
+    struct mon_osd *o = mon_osd_find(mon, report->osd);
+    struct mon_session *s = mon_session_find(mon, r->session);
+
+    if (!o || report->shard >= mon_osd_item(o)->n_shard) {
+        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "this cluster has no osd.%u with a shard %u", report->osd,
+                              report->shard));
+        return;
+    }
+    const Fb__Osd *item = mon_osd_item(o);
+    if (report->incarnation < item->incarnation) {
+        mon_reply(r, mon_fail(r, -ERR_ROLLED_BACK,
+                              "osd.%u has been started again since (start %" PRIu64 ", this is %" PRIu64 ")",
+                              report->osd, item->incarnation, report->incarnation));
+        return;
+    }
+    struct mon_shard *shard = &o->shard[report->shard];
+    if (report->incarnation > item->incarnation || !item->shard[report->shard]->address[0] || !s ||
+        shard->session != s->serial) {
+        mon_reply(r, mon_fail(r, -ERR_RETRY,
+                              "osd.%u shard %u must announce itself (boot) on this connection first",
+                              report->osd, report->shard));
+        return;
+    }
+    shard->heard_ns = o->heard_ns = mon->alive_ns;
+    shard->used_bytes = report->used_bytes;
+    shard->free_bytes = report->free_bytes;
+    if (report->failed[0] && !shard->failed[0])
+        core_log(mon->core, LOG_ERROR, "mon", "osd.%u shard %u took itself out of service: %.100s",
+                 report->osd, report->shard, report->failed);
+    snprintf(shard->failed, sizeof(shard->failed), "%.*s", (int)sizeof(shard->failed) - 1, report->failed);
+    for (size_t i = 0; i < report->n_suspect_osd; i++) {
+        struct mon_osd *suspect = mon_osd_find(mon, report->suspect_osd[i]);
+        if (!suspect || suspect == o)
+            continue;
+        suspect->suspected_ns = mon->alive_ns;
+        if (suspect->gone_ns && mon_osd_item(suspect)->up)
+            mon_settle_soon(mon);
+    }
+    for (size_t i = 0; i < report->n_pg; i++)
+        take_pg_report(mon, report->osd, report->pg[i]);
+    for (size_t i = 0; i < report->n_confirm; i++)
+        take_confirm(mon, report->osd, report->confirm[i]);
+    mon_reply(r, 0);
+}
+
+/* ---- moving leaders
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+static bool send_transfer(struct mon *mon, uint64_t serial, uint64_t pg, const uint32_t *to_osd)
+{
+    struct mon_session *s = serial ? mon_session_find(mon, serial) : NULL;
+    Fb__PgTransferRequest transfer = FB__PG_TRANSFER_REQUEST__INIT;
+    Fb__MonEvent event = FB__MON_EVENT__INIT;
+
+    if (!s)
+        return false;
+    transfer.pg = pg;
+    transfer.to_osd = to_osd ? *to_osd : 0;
+    transfer.any = !to_osd;
+    event.transfer = &transfer;
+    mon_event_send(mon, s, &event);
+    return true;
+}
+
+void mon_osd_demote(struct mon_request *r)
+{
+    uint32_t id = r->call->osd_demote->osd, sent = 0;
+    struct mon_osd *o = mon_osd_find(r->mon, id);
+
+    if (!o) {
+        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no osd.%u", id));
+        return;
+    }
+    for (size_t i = 0; i < mon_osd_item(o)->n_shard; i++)
+        sent += send_transfer(r->mon, o->shard[i].session, 0, NULL);
+    if (!sent) {
+        mon_reply(r, mon_fail(r, -ERR_UNREACHABLE,
+                              "osd.%u is not connected to the monitor: it leads nothing, or cannot be told",
+                              id));
+        return;
+    }
+    mon_reply(r, 0);
+}
+
+void mon_pg_leader(struct mon_request *r)
+{
+    const Fb__PgLeader *call = r->call->pg_leader;
+    struct mon *mon = r->mon;
+    struct mon_pg *pg = mon_pg_find(mon, call->pg);
+    uint32_t pool = mon_pg_pool(call->pg), number = mon_pg_number(call->pg);
+
+    if (!pg || mon_pg_item(pg)->removed) {
+        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%u", pool, number));
+        return;
+    }
+    const Fb__Pg *item = mon_pg_item(pg);
+    if (!member_bit(item, call->osd)) {
+        mon_reply(r, mon_fail(r, -ERR_INVALID, "osd.%u has no replica of PG %u.%u", call->osd, pool, number));
+        return;
+    }
+    if (!mon_pg_reported(mon, pg)) {
+        mon_reply(r, mon_fail(r, -ERR_RETRY,
+                              "PG %u.%u has no leader at the moment that could hand over: try again", pool,
+                              number));
+        return;
+    }
+    struct mon_osd *leader = mon_osd_find(mon, pg->leader_osd);
+    uint32_t shard = 0;
+    for (size_t m = 0; m < item->n_member; m++)
+        if (item->member[m]->osd == pg->leader_osd)
+            shard = item->member[m]->shard;
+    if (pg->leader_osd != call->osd &&
+        (!leader || !send_transfer(mon, leader->shard[shard].session, call->pg, &call->osd))) {
+        mon_reply(r, mon_fail(r, -ERR_UNREACHABLE,
+                              "osd.%u, which leads PG %u.%u, is not connected to the monitor", pg->leader_osd,
+                              pool, number));
+        return;
+    }
+    mon_reply(r, 0);
+}

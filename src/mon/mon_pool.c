@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Pools: creation with the placement of their PGs, removal by order.
+ *
+ * The PGs of a new pool are written before the pool in as many transactions as it takes; the pool comes with
+ * the last one, and without it nobody sees them. Within the map the pool has the lowest epoch of the change
+ * and the PGs follow, a few per epoch, so that a delta can be cut anywhere between them.
+ */
+#include "mon/impl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PGS_PER_EPOCH 256
+
+struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name)
+{
+    mon_for_each(mon, MON_POOL, node)
+    {
+        struct mon_pool *p = mon_pool_of(node);
+        if (!mon_pool_item(p)->removed && !strcmp(mon_pool_item(p)->name, name))
+            return p;
+    }
+    return NULL;
+}
+
+/* ---- placement over the map
+ * --------------------------------------------------------------------------------------------------- */
+
+static int compare_osds(const void *a, const void *b)
+{
+    const struct placement_osd *left = a, *right = b;
+
+    return (left->osd > right->osd) - (left->osd < right->osd);
+}
+
+/* The OSDs that are up, in order of their id, with the load of all PGs that are there. Heap; NULL without
+ * memory. */
+static struct placement_osd *osds_up(const struct mon *mon, uint32_t *ret_count)
+{
+    struct placement_osd *osds = calloc(mon->items[MON_OSD].count + 1, sizeof(*osds));
+    uint32_t count = 0;
+
+    if (!osds)
+        return NULL;
+    mon_for_each(mon, MON_OSD, node)
+    {
+        const Fb__Osd *o = mon_osd_item(mon_osd_of(node));
+        if (!o->up || o->removed)
+            continue;
+        struct placement_osd *p = &osds[count++];
+        *p = (struct placement_osd){
+            .osd = o->id, .host = o->host, .rack = o->rack, .size_bytes = o->size_bytes};
+        p->shard_count = (uint32_t)o->n_shard;
+        for (uint32_t s = 0; s < p->shard_count; s++)
+            p->shard_usable[s] = o->shard[s]->address[0] && !mon_osd_of(node)->shard[s].failed[0];
+    }
+    qsort(osds, count, sizeof(*osds), compare_osds);
+    mon_for_each(mon, MON_PG, pg_node)
+    {
+        const Fb__Pg *pg = mon_pg_item(mon_pg_of(pg_node));
+        for (size_t m = 0; m < pg->n_member && !pg->removed; m++) {
+            struct placement_osd key = {.osd = pg->member[m]->osd};
+            struct placement_osd *p = bsearch(&key, osds, count, sizeof(*osds), compare_osds);
+            if (!p || pg->member[m]->shard >= p->shard_count)
+                continue;
+            p->load++;
+            p->shard_load[pg->member[m]->shard]++;
+            p->leaders += m == 0;
+        }
+    }
+    *ret_count = count;
+    return osds;
+}
+
+/* ---- creation
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+
+static const char *domain_plural(enum placement_domain domain)
+{
+    return domain == PLACEMENT_OSD ? "OSDs" : domain == PLACEMENT_HOST ? "hosts" : "racks";
+}
+
+static void put_pg(struct mon_change *c, uint64_t id, const struct placement_member *members,
+                   uint32_t replicas, uint64_t epoch)
+{
+    Fb__Pg pg = FB__PG__INIT;
+    Fb__PgMember member[MON_REPLICAS_MAX], *pointers[MON_REPLICAS_MAX];
+
+    for (uint32_t m = 0; m < replicas; m++) {
+        fb__pg_member__init(&member[m]);
+        member[m].replica = m + 1;
+        member[m].osd = members[m].osd;
+        member[m].shard = members[m].shard;
+        pointers[m] = &member[m];
+    }
+    pg.id = id;
+    pg.epoch = epoch;
+    pg.birth = epoch;
+    pg.member = pointers;
+    pg.n_member = replicas;
+    mon_change_put(c, MON_PG, id, &pg.base);
+}
+
+static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t osd_count)
+{
+    const Fb__PoolCreate *call = r->call->pool_create;
+    struct mon_change *c = &r->change;
+    struct placement_member members[MON_REPLICAS_MAX];
+    enum placement_domain domain;
+
+    if (placement_domain_parse(call->failure_domain, &domain))
+        return mon_fail(r, -ERR_INVALID, "unknown failure domain '%.32s': it is one of osd, host, rack",
+                        call->failure_domain);
+    uint32_t domains = placement_domain_count(osds, osd_count, domain);
+    if (domains < call->replicas)
+        return mon_fail(
+            r, -ERR_TOO_FEW_OSDS,
+            "%u replicas on different %s need %u %s with an OSD that is up; there are %u (%u OSDs up of %" PRIu64
+            "). Start more OSDs, or create the pool with fewer replicas%s",
+            call->replicas, domain_plural(domain), call->replicas, domain_plural(domain), domains, osd_count,
+            r->mon->items[MON_OSD].count, domain == PLACEMENT_OSD ? "" : " or failure domain osd");
+
+    Fb__Pool pool = FB__POOL__INIT;
+    static const char *const names[] = {"osd", "host", "rack"};
+    pool.id = c->state.pool_next++;
+    pool.epoch = c->state.epoch;
+    pool.name = call->name;
+    pool.replicas = call->replicas;
+    pool.pg_count = call->pg_count;
+    pool.failure_domain = (char *)names[domain];
+    r->reply.id = pool.id;
+    mon_change_put(c, MON_POOL, pool.id, &pool.base);
+    for (uint32_t n = 0; n < call->pg_count; n++) {
+        uint64_t id = (uint64_t)pool.id << 32 | n;
+        if (n % PGS_PER_EPOCH == 0)
+            c->state.epoch++;
+        if (placement_choose(osds, osd_count, domain, id, call->replicas, members))
+            return mon_fail(
+                r, -ERR_TOO_FEW_OSDS,
+                "%u PGs with %u replicas do not fit: a shard holds at most %u replicas. Use fewer PGs",
+                call->pg_count, call->replicas, PLACEMENT_SHARD_PGS_MAX);
+        put_pg(c, id, members, call->replicas, c->state.epoch);
+    }
+    return 0;
+}
+
+static int pool_create_build(struct mon_request *r)
+{
+    const Fb__PoolCreate *call = r->call->pool_create;
+
+    if (!mon_name_valid(call->name))
+        return mon_fail(r, -ERR_INVALID,
+                        "'%.64s' cannot be a pool's name: 1 to %u of the characters A-Z a-z 0-9 . _ -",
+                        call->name, MON_NAME_MAX);
+    if (call->replicas < 1 || call->replicas > MON_REPLICAS_MAX)
+        return mon_fail(r, -ERR_INVALID, "%u replicas: it must be 1 to %u", call->replicas, MON_REPLICAS_MAX);
+    if (call->pg_count < 1 || call->pg_count > MON_PGS_MAX)
+        return mon_fail(r, -ERR_INVALID, "%u PGs: it must be 1 to %u", call->pg_count, MON_PGS_MAX);
+    if (mon_pool_by_name(r->mon, call->name))
+        return mon_fail(r, -ERR_EXISTS, "there is a pool '%s' already", call->name);
+
+    uint32_t osd_count;
+    struct placement_osd *osds = osds_up(r->mon, &osd_count);
+    if (!osds)
+        return -ERR_NO_MEMORY;
+    int error = put_pool(r, osds, osd_count);
+    free(osds);
+    return error;
+}
+
+static void pool_create_done(struct mon_request *r)
+{
+    const Fb__PoolCreate *call = r->call->pool_create;
+
+    core_log(r->mon->core, LOG_INFO, "mon", "pool '%s' (id %" PRIu64 ") created: %u replicas, %u PGs",
+             call->name, r->reply.id, call->replicas, call->pg_count);
+    if (call->replicas == 1)
+        mon_fail(r, 0, "warning: with 1 replica the data is lost with any OSD that is lost");
+    else if (call->replicas == 2)
+        mon_fail(r, 0,
+                 "warning: with 2 replicas nothing can be written or read while one of the two OSDs is down");
+}
+
+const struct mon_method mon_pool_create = {pool_create_build, pool_create_done};
+
+/* ---- removal
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
+
+static int pool_remove_build(struct mon_request *r)
+{
+    struct mon *mon = r->mon;
+    const char *name = r->call->pool_remove->name;
+    struct mon_pool *p = mon_pool_by_name(mon, name);
+    uint32_t images = 0;
+    const char *example = "";
+
+    if (!p)
+        return mon_fail(r, -ERR_NOT_FOUND, "there is no pool '%.64s'", name);
+    mon_for_each(mon, MON_IMAGE, node)
+    {
+        const Fb__Image *i = mon_image_item(mon_image_of(node));
+        if (i->pool == mon_pool_item(p)->id) {
+            images++;
+            example = i->name;
+        }
+    }
+    if (images)
+        return mon_fail(r, -ERR_NOT_EMPTY, "pool '%s' has %u image%s (such as '%s'): remove %s first", name,
+                        images, images == 1 ? "" : "s", example, images == 1 ? "it" : "them");
+
+    Fb__Pool pool = *mon_pool_item(p);
+    pool.removed = true;
+    pool.epoch = r->change.state.epoch;
+    r->reply.id = pool.id;
+    mon_change_put(&r->change, MON_POOL, pool.id, &pool.base);
+    return 0;
+}
+
+static void pool_remove_done(struct mon_request *r)
+{
+    core_log(r->mon->core, LOG_INFO, "mon", "pool '%s' (id %" PRIu64 ") removed: its OSDs delete the data",
+             r->call->pool_remove->name, r->reply.id);
+    mon_settle_soon(r->mon);
+}
+
+const struct mon_method mon_pool_remove = {pool_remove_build, pool_remove_done};

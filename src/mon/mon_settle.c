@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What follows from reports: OSDs up and down, PGs born, PGs of removed pools gone, image orders done.
+ *
+ * A comparison of items with soft state, so it does not matter which event made it run, or how often; what
+ * does not fit in one transaction is found again by the next run. OSDs are looked at on every tick, the rest
+ * only after a report that completed something.
+ */
+#include "mon/impl.h"
+
+#include <stdlib.h>
+
+static bool room(const struct mon_change *c)
+{
+    return c->count < MON_PUTS_PER_TXN;
+}
+
+/* ---- OSDs
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+
+/* NULL: nothing speaks against it. Nobody is judged before this monitor has itself been alive for the time
+ * allowed. */
+static const char *why_down(const struct mon *mon, const struct mon_osd *o)
+{
+    uint64_t heard = MAX(o->heard_ns, (uint64_t)MON_TICK_NS);
+
+    if (mon->alive_ns - heard >= mon->config.osd_down_after_ns)
+        return "it does not report";
+    if (!o->gone_ns)
+        return NULL;
+    if (o->suspected_ns && o->suspected_ns + MON_RETURN_NS >= o->gone_ns)
+        return "its connection is gone and its peers do not reach it";
+    if (mon->alive_ns - o->gone_ns >= MON_RETURN_NS)
+        return "its connection is gone and it did not come back";
+    return NULL;
+}
+
+/* An OSD that was down and is heard of again, by this monitor. */
+static bool is_back(const struct mon *mon, const struct mon_osd *o)
+{
+    return o->heard_ns && o->heard_ns > o->down_ns && !o->gone_ns && !why_down(mon, o);
+}
+
+static void settle_osds(struct mon *mon, struct mon_change *c)
+{
+    mon_for_each(mon, MON_OSD, node)
+    {
+        struct mon_osd *o = mon_osd_of(node);
+        Fb__Osd osd = *mon_osd_item(o);
+        const char *why = osd.up ? why_down(mon, o) : NULL;
+        bool back = !osd.up && osd.incarnation && is_back(mon, o);
+
+        if (!room(c) || osd.removed || (!why && !back))
+            continue;
+        osd.up = back;
+        osd.epoch = c->state.epoch;
+        mon_change_put(c, MON_OSD, osd.id, &osd.base);
+    }
+}
+
+/* ---- PGs and orders
+ * ----------------------------------------------------------------------------------------------------------------
+ */
+
+static void settle_pgs(struct mon *mon, struct mon_change *c)
+{
+    mon_for_each(mon, MON_PG, node)
+    {
+        struct mon_pg *p = mon_pg_of(node);
+        Fb__Pg pg = *mon_pg_item(p);
+        struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(pg.id));
+        uint32_t all = (1u << pg.n_member) - 1;
+        bool pool_removed = !pool || mon_pool_item(pool)->removed;
+
+        if (!room(c) || pg.removed)
+            continue;
+        if (pool_removed && p->removed_mask == all) {
+            pg.removed = true;
+            pg.n_member = 0;
+            pg.member = NULL;
+        } else if (!pool_removed && !pg.born && p->born_mask == all) {
+            pg.born = true;
+        } else {
+            continue;
+        }
+        pg.epoch = c->state.epoch;
+        mon_change_put(c, MON_PG, pg.id, &pg.base);
+    }
+}
+
+static void settle_orders(struct mon *mon, struct mon_change *c)
+{
+    mon_for_each(mon, MON_ORDER, node)
+    {
+        struct mon_order *o = mon_order_of(node);
+        Fb__ImageOrder order = *mon_order_item(o);
+        struct mon_pool *pool = mon_pool_find(mon, order.pool);
+        bool confirmed = pool && o->generation == order.generation && o->deleted == (bool)order.deleted &&
+                         o->confirmed_count == mon_pool_item(pool)->pg_count;
+
+        if (!room(c) || order.removed || (!confirmed && pool && !mon_pool_item(pool)->removed))
+            continue;
+        order.removed = true;
+        order.epoch = c->state.epoch;
+        mon_change_put(c, MON_ORDER, order.image, &order.base);
+    }
+}
+
+void mon_settle(struct mon *mon, struct mon_change *c)
+{
+    settle_osds(mon, c);
+    if (!mon->settle_soon)
+        return;
+    settle_pgs(mon, c);
+    settle_orders(mon, c);
+}
+
+void mon_settle_done(struct mon *mon, const struct mon_change *c)
+{
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->puts[i].kind == MON_ORDER) {
+            struct mon_order *order = mon_order_find(mon, c->puts[i].id);
+            free(order->confirmed);
+            order->confirmed = NULL;
+            order->confirmed_count = 0;
+            order->generation = 0;
+        }
+        if (c->puts[i].kind != MON_OSD)
+            continue;
+        struct mon_osd *o = mon_osd_find(mon, c->puts[i].id);
+        if (mon_osd_item(o)->up) {
+            core_log(mon->core, LOG_INFO, "mon", "osd.%u is up: it reports again", mon_osd_item(o)->id);
+            continue;
+        }
+        const char *why = why_down(mon, o);
+        core_log(mon->core, LOG_WARN, "mon", "osd.%u is down: %s", mon_osd_item(o)->id,
+                 why ? why : "it was silent");
+        o->down_ns = mon->alive_ns;
+        o->down_since_us = mon->core->env->wall_us(mon->core->env_self);
+    }
+}
+
+bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg)
+{
+    return pg->reported_ns && mon->alive_ns - pg->reported_ns < mon->config.osd_down_after_ns;
+}
