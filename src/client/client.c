@@ -10,6 +10,18 @@
 
 #include "client/impl.h"
 
+static void *client_alloc(void *data, size_t size)
+{
+    return malloc(size);
+}
+
+static void client_dealloc(void *data, void *memory)
+{
+    free(memory);
+}
+
+const ProtobufCAllocator client_allocator = {.alloc = client_alloc, .free = client_dealloc};
+
 static void client_identify(struct client *client)
 {
     struct rpc_identity *self = &client->self;
@@ -77,8 +89,7 @@ void client_free(struct client *client)
     free(client);
 }
 
-/* ---- opening: BEGIN -> WAIT for the first map -> done
- * ------------------------------------------------------------- */
+/* ---- opening: BEGIN -> WAIT for the first map -> done ---- */
 
 enum open_state { OPEN_BEGIN, OPEN_WAIT };
 

@@ -72,8 +72,7 @@ void client_image_request_end(struct client_image *image)
         op_wake(image->closer);
 }
 
-/* ---- asking the monitor again
- * -------------------------------------------------------------------------------------- */
+/* ---- asking the monitor again ---- */
 
 enum refresh_state { REFRESH_BEGIN, REFRESH_WAIT };
 
@@ -114,8 +113,7 @@ void client_image_refresh(struct client_image *image)
         op_start(&image->refresh_op, image->client->core, &refresh_kind, NULL);
 }
 
-/* ---- the handle
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the handle ---- */
 
 static void image_free(struct client_image *image)
 {
@@ -162,8 +160,7 @@ static int image_set_pgs(struct client_image *image, uint32_t count)
     return 0;
 }
 
-/* ---- opening
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 enum open_state { OPEN_BEGIN, OPEN_CALL, OPEN_MAP, OPEN_ATTACH, OPEN_ATTACHED, OPEN_GIVE_BACK };
 
@@ -395,8 +392,7 @@ void client_image_open_start(struct client_image_open *o, struct client *client,
     op_start(&o->op, client->core, &open_kind, parent);
 }
 
-/* ---- closing
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- closing ---- */
 
 enum close_state { CLOSE_WAIT, CLOSE_CALL };
 

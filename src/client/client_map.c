@@ -46,7 +46,7 @@ void client_map_fini(struct client *client)
     map_fini(&client->pgs);
     map_fini(&client->osds);
     if (client->map)
-        fb__cluster_map__free_unpacked(client->map, NULL);
+        fb__cluster_map__free_unpacked(client->map, CLIENT_ALLOCATOR);
     client->map = NULL;
 }
 
@@ -166,7 +166,7 @@ static int map_merge(Fb__ClusterMap *to, Fb__ClusterMap *from, const struct item
     for (size_t i = 0; i < count; i++) {
         bool outdated = i > 0 && items[i].id == items[i - 1].id;
         if (outdated || kind->removed(items[i].item))
-            protobuf_c_message_free_unpacked(items[i].item, NULL);
+            protobuf_c_message_free_unpacked(items[i].item, CLIENT_ALLOCATOR);
         else
             array[kept++] = items[i].item;
     }
@@ -235,7 +235,7 @@ static void map_clear(Fb__ClusterMap *map)
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         size_t *count = kind_count(kinds[k], map);
         for (size_t i = 0; i < *count; i++)
-            protobuf_c_message_free_unpacked((*kind_array(kinds[k], map))[i], NULL);
+            protobuf_c_message_free_unpacked((*kind_array(kinds[k], map))[i], CLIENT_ALLOCATOR);
         *count = 0;
     }
 }

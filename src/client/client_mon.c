@@ -65,7 +65,7 @@ static void mon_closed(void *owner, struct rpc_peer *peer, int error)
 
 Fb__MonReply *client_mon_reply_decode(const uint8_t *body, uint32_t len)
 {
-    return len <= FRAME_BODY_MAX ? fb__mon_reply__unpack(NULL, len, body) : NULL;
+    return len <= FRAME_BODY_MAX ? fb__mon_reply__unpack(CLIENT_ALLOCATOR, len, body) : NULL;
 }
 
 static void mon_take_map(struct client_mon *m, Fb__ClusterMap *map)
@@ -88,7 +88,7 @@ static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_messa
 
     if (message->method != METHOD_MON_EVENT || message->body_len > FRAME_BODY_MAX)
         return;
-    Fb__MonEvent *event = fb__mon_event__unpack(NULL, message->body_len, message->body);
+    Fb__MonEvent *event = fb__mon_event__unpack(CLIENT_ALLOCATOR, message->body_len, message->body);
     if (!event)
         return;
     if (event->map)
@@ -101,7 +101,7 @@ static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_messa
                 client_image_update(image, event->image);
         }
     }
-    fb__mon_event__free_unpacked(event, NULL);
+    fb__mon_event__free_unpacked(event, CLIENT_ALLOCATOR);
 }
 
 static void mon_connect(struct client_mon *m)
@@ -181,7 +181,7 @@ static int mon_subscribed(struct client_mon *m)
         return -ERR_PROTOCOL;
     if (reply->map)
         mon_take_map(m, reply->map);
-    fb__mon_reply__free_unpacked(reply, NULL);
+    fb__mon_reply__free_unpacked(reply, CLIENT_ALLOCATOR);
     bool fresh = !m->ready;
     m->ready = true;
     m->failures = 0;
@@ -283,8 +283,7 @@ void client_mon_stop(struct client *client)
         op_done(&m->op, 0);
 }
 
-/* ---- calls
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- calls ---- */
 
 enum mon_call_state { MON_CALL_WAIT, MON_CALL_REPLY };
 
@@ -448,6 +447,6 @@ void client_mon_call_start(struct client_mon_call *c, struct client *client, con
 void client_mon_call_fini(struct client_mon_call *c)
 {
     if (c->ret_reply)
-        fb__mon_reply__free_unpacked(c->ret_reply, NULL);
+        fb__mon_reply__free_unpacked(c->ret_reply, CLIENT_ALLOCATOR);
     c->ret_reply = NULL;
 }

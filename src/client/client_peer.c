@@ -133,8 +133,7 @@ void client_peers_fini(struct client *client)
     map_fini(&client->peers);
 }
 
-/* ---- a call to a shard by number
- * --------------------------------------------------------------------------------- */
+/* ---- a call to a shard by number ---- */
 
 enum shard_call_state { SHARD_CALL_CONNECT, SHARD_CALL_REPLY };
 

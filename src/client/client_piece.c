@@ -34,7 +34,7 @@
 #include "base/placement.h"
 #include "client/impl.h"
 
-#define CONNECT_NS            (250 * NS_PER_MS)
+#define CONNECT_NS            (50 * NS_PER_MS)
 #define PAUSE_MIN_NS          (5 * NS_PER_MS)
 #define PAUSE_MAX_NS          (100 * NS_PER_MS)
 #define PAUSE_BUSY_NS         (1 * NS_PER_MS)
@@ -63,8 +63,7 @@ static bool piece_changes_data(const struct client_piece *p)
     return p->type == PIECE_WRITE || p->type == PIECE_DISCARD || p->type == PIECE_ZERO;
 }
 
-/* ---- the order of writes
- * ------------------------------------------------------------------------------------------ */
+/* ---- the order of writes ---- */
 
 static struct list *piece_chain(struct client_piece *p)
 {
@@ -107,8 +106,7 @@ static void piece_leave_order(struct client_piece *p)
     list_remove(&p->order);
 }
 
-/* ---- attaching
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- attaching ---- */
 
 static struct client_image_pg *piece_image_pg(struct client_piece *p)
 {
@@ -133,8 +131,7 @@ static bool piece_needs_attach(struct client_piece *p)
            piece_image_pg(p)->attached_generation != p->image->generation;
 }
 
-/* ---- finding the leader
- * -------------------------------------------------------------------------------------------- */
+/* ---- finding the leader ---- */
 
 static uint64_t piece_pg_id(const struct client_piece *p)
 {
@@ -226,9 +223,7 @@ static void piece_pause(struct client_piece *p, uint64_t least_ns)
     p->op.state = PIECE_STATE_PAUSE;
 }
 
-/* ---- steps
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- steps ---- */
 
 static struct client_peer *piece_peer(struct client_piece *p)
 {

@@ -149,8 +149,7 @@ int client_piece_send(struct client_piece *p, struct rpc_peer *peer, uint64_t pg
     return rpc_call_start(&p->call, peer, &p->op, method, body, len, &p->data, data_count, deadline_ns);
 }
 
-/* ---- answers
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static int read_copy_out(struct client_piece *p, const struct wire_read_reply *m)
 {

@@ -37,8 +37,12 @@
 #define CLIENT_REPLY_MAX    1536
 #define CLIENT_ORDER_CHAINS 256 /* a power of two */
 
-/* ---- the map
- * --------------------------------------------------------------------------------------------------- */
+/* For protobuf-c: the allocator as this program sees it, so that what is unpacked and what is made here may
+ * be freed alike. */
+extern const ProtobufCAllocator client_allocator;
+#define CLIENT_ALLOCATOR ((ProtobufCAllocator *)&client_allocator)
+
+/* ---- the map ---- */
 
 struct client_pg {
     struct map_node node; /* in client->pgs by id */
@@ -58,8 +62,7 @@ const Fb__Osd *client_map_osd(const struct client *client, uint32_t osd);
 const Fb__Pool *client_map_pool(const struct client *client, uint32_t pool);
 struct client_pg *client_map_pg(const struct client *client, uint64_t pg);
 
-/* ---- the monitor
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the monitor ---- */
 
 struct client_mon {
     struct op op;      /* lives as long as the client */
@@ -81,8 +84,7 @@ void client_mon_stop(struct client *client);
 /* Takes a reply's or event's bytes apart. NULL: not valid. */
 Fb__MonReply *client_mon_reply_decode(const uint8_t *body, uint32_t len);
 
-/* ---- shards
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- shards ---- */
 
 struct client_peer {
     struct map_node node; /* in client->peers by osd << 32 | shard */
@@ -103,8 +105,7 @@ void client_peer_answered(struct client_peer *peer, uint64_t latency_ns);
 void client_peer_timed_out(struct client_peer *peer);
 void client_peers_fini(struct client *client);
 
-/* ---- images
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- images ---- */
 
 struct client_image_pg {
     uint64_t attached_generation;  /* the PG knows this writer as of this generation; 0: not yet */
@@ -139,8 +140,7 @@ void client_image_refresh(struct client_image *image);
 void client_image_request_begin(struct client_image *image);
 void client_image_request_end(struct client_image *image);
 
-/* ---- pieces
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- pieces ---- */
 
 enum client_piece_type { PIECE_READ, PIECE_WRITE, PIECE_DISCARD, PIECE_ZERO, PIECE_STATUS, PIECE_ATTACH };
 
@@ -195,8 +195,7 @@ struct client_answer {
 /* Reads the answer that came and, if it is a success, takes its data. Returns the result of the attempt. */
 MUST_CHECK int client_piece_receive(struct client_piece *piece, struct client_answer *ret_answer);
 
-/* ---- the client
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the client ---- */
 
 struct client {
     struct client_config config;

@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The client against a fake cluster: cutting, routing, retries, attaching, fencing, what the monitor says.
+ */
+#include <string.h>
+
+#include "fake.h"
+#include "tests/tap.h"
+
+#define MS NS_PER_MS
+
+static bool all(const uint8_t *data, size_t len, uint8_t value)
+{
+    for (size_t i = 0; i < len; i++)
+        if (data[i] != value)
+            return false;
+    return true;
+}
+
+static bool stored(uint64_t offset, uint64_t len, uint8_t value)
+{
+    for (uint64_t i = offset; i < offset + len; i++)
+        if (fake_byte(i) != value)
+            return false;
+    return true;
+}
+
+static uint32_t total(size_t field)
+{
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < FAKE_SHARDS; i++)
+        sum += *(uint32_t *)((char *)&fake.shards[i] + field);
+    return sum;
+}
+#define TOTAL(field) total(offsetof(struct fake_shard, field))
+
+/* Where nothing else happens: leaders known, PGs attached. */
+static void warm_up(void)
+{
+    CHECK_EQ(fake_open(true, false), 0);
+    for (uint32_t i = 0; i < FAKE_OBJECTS; i++)
+        CHECK_EQ(fake_io(CLIENT_WRITE, (uint64_t)i * OBJECT_SIZE, BLOCK_SIZE, 0x11), 0);
+}
+
+static void test_round_trip(void)
+{
+    static const struct {
+        uint64_t offset, len;
+    } rows[] = {
+        {0, 4096},
+        {4096, 1},
+        {4095, 2},
+        {512, 512},
+        {511, 8193},
+        {OBJECT_SIZE - 1, 2},
+        {OBJECT_SIZE - 4096, 8192},
+        {3 * OBJECT_SIZE - 700000, 1 << 20},
+        {3 * OBJECT_SIZE - 700001, (1 << 20) + 7},
+        {OBJECT_SIZE + 5, BUF_SIZE_MAX},
+        {4 * OBJECT_SIZE, BUF_SIZE_MAX},
+        {FAKE_IMAGE_SIZE - 1, 1},
+        {IO_SIZE_MAX - 1, 4098},
+        {77, 0},
+    };
+
+    fake_up(1, 0, 0);
+    CHECK_EQ(fake_open(true, false), 0);
+    CHECK_EQ(client_image_size(fake.image), FAKE_IMAGE_SIZE);
+    CHECK(client_image_writable(fake.image));
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint8_t fill = (uint8_t)(i + 1);
+        CHECK_EQ(fake_io(CLIENT_READ, rows[i].offset, rows[i].len, 0), 0);
+        if (rows[i].len == 0)
+            continue;
+        CHECK_EQ(fake_data(0)[0], fake_byte(rows[i].offset));
+        uint8_t before = rows[i].offset ? fake_byte(rows[i].offset - 1) : 0;
+        CHECK_EQ(fake_io(CLIENT_WRITE, rows[i].offset, rows[i].len, fill), 0);
+        CHECK(stored(rows[i].offset, rows[i].len, fill));
+        if (rows[i].offset)
+            CHECK_EQ(fake_byte(rows[i].offset - 1), before);
+        CHECK_EQ(fake_io(CLIENT_READ, rows[i].offset, rows[i].len, 0), 0);
+        CHECK(all(fake_data(0), rows[i].len, fill));
+    }
+    CHECK_EQ(fake_io(CLIENT_FLUSH, 0, 0, 0), 0);
+    fake_down();
+}
+
+static void test_bounds(void)
+{
+    fake_up(2, 0, 0);
+    CHECK_EQ(fake_open(true, false), 0);
+    CHECK_EQ(fake_io(CLIENT_READ, FAKE_IMAGE_SIZE, 1, 0), -ERR_RANGE);
+    CHECK_EQ(fake_io(CLIENT_WRITE, FAKE_IMAGE_SIZE - 1, 2, 0), -ERR_RANGE);
+    CHECK_EQ(fake_io(CLIENT_READ, UINT64_MAX, 2, 0), -ERR_RANGE);
+    CHECK_EQ(fake_io(CLIENT_DISCARD, 0, UINT64_MAX, 0), -ERR_RANGE);
+    fake_close();
+    CHECK_EQ(fake_open(false, false), 0);
+    CHECK(!client_image_writable(fake.image));
+    CHECK_EQ(fake_io(CLIENT_READ, 0, 4096, 0), 0);
+    CHECK(all(fake_data(0), 4096, 0));
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 1), -ERR_READ_ONLY);
+    CHECK_EQ(fake_io(CLIENT_ZERO, 0, 4096, 1), -ERR_READ_ONLY);
+    CHECK_EQ(fake.monitors[0].closes + fake.monitors[1].closes, 1);
+    fake_down();
+}
+
+static void test_clear(void)
+{
+    fake_up(3, 0, 0);
+    CHECK_EQ(fake_open(true, false), 0);
+    CHECK_EQ(fake_io(CLIENT_WRITE, OBJECT_SIZE - 16384, 32768, 0x55), 0);
+    CHECK_EQ(fake_io(CLIENT_DISCARD, OBJECT_SIZE - 8191, 12000, 0), 0); /* rounded inward */
+    CHECK(stored(OBJECT_SIZE - 16384, 8192 + 4096, 0x55));
+    CHECK(stored(OBJECT_SIZE - 4096, 4096, 0));
+    CHECK(stored(OBJECT_SIZE, 16384, 0x55));
+    uint32_t clears = TOTAL(clears);
+    CHECK_EQ(fake_io(CLIENT_DISCARD, 1, 4096, 0), 0); /* no whole block: nothing to do */
+    CHECK_EQ(TOTAL(clears), clears);
+    CHECK_EQ(fake_io(CLIENT_ZERO, OBJECT_SIZE - 5000, 5003, 0), 0); /* exact */
+    CHECK(stored(OBJECT_SIZE - 16384, 16384 - 5000, 0x55));
+    CHECK(stored(OBJECT_SIZE - 5000, 5003, 0));
+    CHECK(stored(OBJECT_SIZE + 3, 1000, 0x55));
+    CHECK_EQ(fake_io(CLIENT_DISCARD, 0, FAKE_IMAGE_SIZE, 0), 0);
+    CHECK(stored(0, FAKE_IMAGE_SIZE, 0));
+    fake_down();
+}
+
+static void test_redirects(void)
+{
+    fake_up(4, 0, 0);
+    warm_up();
+    for (uint32_t round = 0; round < 6; round++) {
+        fake_lead((round * 2 + 1) % FAKE_SHARDS);
+        uint64_t before_ns = fake.sim->now_ns;
+        uint32_t requests = TOTAL(requests);
+        CHECK_EQ(fake_io(CLIENT_WRITE, 8192, 4096, (uint8_t)(round + 1)), 0);
+        CHECK(stored(8192, 4096, (uint8_t)(round + 1)));
+        /* A redirect is a round trip, not a pause. */
+        CHECK(fake.sim->now_ns - before_ns < 2 * MS);
+        CHECK(TOTAL(requests) - requests <= 3);
+        requests = TOTAL(requests);
+        CHECK_EQ(fake_io(CLIENT_READ, 8192, 4096, 0), 0);
+        CHECK_EQ(TOTAL(requests) - requests, 1); /* learned */
+    }
+    /* A shard that has heard of a term which nobody won does not keep us away from the leader of the one
+     * before. */
+    fake.pgs[fake_pg_of(0)].term += 5;
+    fake.pgs[fake_pg_of(0)].leader = 0;
+    fake_start(0, CLIENT_WRITE, 0, 4096, 0x77);
+    sim_run_for(fake.sim, 100 * MS);
+    fake.pgs[fake_pg_of(0)].term -= 5;
+    fake.pgs[fake_pg_of(0)].leader = 2;
+    CHECK_EQ(fake_finish(0), 0);
+    fake_down();
+}
+
+static void test_nobody_leads(void)
+{
+    fake_up(5, 3 * NS_PER_S, 0);
+    warm_up();
+    for (uint32_t i = 0; i < FAKE_PGS; i++)
+        fake.pgs[i].leader = 0;
+    uint64_t before_ns = fake.sim->now_ns;
+    uint32_t requests = TOTAL(requests);
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 2), -ERR_TIMEOUT);
+    CHECK(fake.sim->now_ns - before_ns >= 3 * NS_PER_S);
+    CHECK(fake.sim->now_ns - before_ns < 3 * NS_PER_S + 10 * MS);
+    CHECK(TOTAL(requests) - requests < 500); /* with pauses */
+    CHECK(stored(0, 4096, 0x11));
+    fake_start(0, CLIENT_WRITE, 0, 4096, 3);
+    sim_run_for(fake.sim, 700 * MS);
+    fake_lead(1);
+    before_ns = fake.sim->now_ns;
+    CHECK_EQ(fake_finish(0), 0);
+    CHECK(fake.sim->now_ns - before_ns < 150 * MS);
+    fake_down();
+}
+
+/* A process dies: its machine refuses connections. A machine dies: nothing answers. */
+static void leader_dies(bool machine)
+{
+    fake_up(6, 0, 0);
+    fake_lead(0);
+    warm_up();
+    fake_start(0, CLIENT_WRITE, 0, 4096, 9); /* under way when it happens */
+    if (machine)
+        sim_node_crash(fake.machines[0], SIM_CRASH_POWER);
+    sim_node_crash(fake.shards[0].node, machine ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+    uint64_t before_ns = fake.sim->now_ns;
+    sim_run_for(fake.sim, 200 * MS);
+    fake_lead(2);
+    CHECK_EQ(fake_finish(0), 0);
+    uint64_t after_lead_ns = fake.sim->now_ns - before_ns - 200 * MS;
+    printf("# served %llu us after the next leader was there\n", (unsigned long long)(after_lead_ns / 1000));
+    /* With a machine gone the write's own session has to time out first. */
+    CHECK(after_lead_ns < (machine ? 1000 * MS : 110 * MS));
+    for (uint32_t i = 0; i < FAKE_OBJECTS; i++) {
+        before_ns = fake.sim->now_ns;
+        CHECK_EQ(fake_io(CLIENT_WRITE, (uint64_t)i * OBJECT_SIZE, 4096, 10), 0);
+        CHECK(fake.sim->now_ns - before_ns < 110 * MS);
+    }
+    /* And comes back later, as the leader. */
+    if (machine)
+        sim_node_start(fake.machines[0]);
+    sim_node_start(fake.shards[0].node);
+    fake_lead(0);
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 11), 0);
+    CHECK(stored(0, 4096, 11));
+    fake_down();
+}
+
+static void test_leader_dies(void)
+{
+    leader_dies(false);
+}
+
+static void test_leader_machine_dies(void)
+{
+    leader_dies(true);
+}
+
+static void test_leader_hangs(void)
+{
+    fake_up(7, 0, 0);
+    fake_lead(0);
+    warm_up();
+    uint64_t before_ns = fake.sim->now_ns;
+    sim_node_pause(fake.shards[0].node);
+    for (uint32_t i = 0; i < 8; i++)
+        fake_start(i, CLIENT_WRITE, i * 4096, 4096, (uint8_t)(0x20 + i));
+    sim_run_for(fake.sim, 200 * MS);
+    fake_lead(1);
+    for (uint32_t i = 0; i < 8; i++)
+        CHECK_EQ(fake_finish(i), 0);
+    CHECK(fake.sim->now_ns - before_ns < 1300 * MS);
+    /* What it had not read when it hung must not take effect when it wakes up. */
+    for (uint32_t i = 0; i < 8; i++)
+        CHECK_EQ(fake_io(CLIENT_WRITE, i * 4096, 4096, 0x99), 0);
+    uint32_t writes = fake.shards[0].writes;
+    sim_node_resume(fake.shards[0].node);
+    sim_run_for(fake.sim, 3 * NS_PER_S);
+    CHECK(stored(0, 8 * 4096, 0x99));
+    printf("# %u late writes arrived and were refused\n", fake.shards[0].writes - writes);
+    fake_down();
+}
+
+static void test_lost_replies(void)
+{
+    fake_up(8, 0, 0);
+    fake_lead(0);
+    warm_up();
+    uint32_t sessions = fake.shards[0].sessions;
+    fake.shards[0].lose = 1;
+    fake_start(0, CLIENT_WRITE, 0, 4096, 0xa1);
+    fake_start(1, CLIENT_WRITE, 1024, 1024, 0xb1);  /* overlaps: waits, and so ends up on top */
+    fake_start(2, CLIENT_WRITE, 65536, 4096, 0xc1); /* does not */
+    sim_run_for(fake.sim, 10 * MS);
+    CHECK_EQ(fake_byte(0), 0xa1);
+    CHECK_EQ(fake_byte(1024), 0xa1);
+    CHECK(!op_live(&fake.ios[2].op));
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK_EQ(fake_finish(i), 0);
+    CHECK(stored(0, 1024, 0xa1));
+    CHECK(stored(1024, 1024, 0xb1));
+    CHECK(stored(2048, 2048, 0xa1));
+    CHECK_EQ(fake.shards[0].sessions, sessions + 1); /* the one without the answer was retired */
+    fake.shards[0].lose = 2;
+    CHECK_EQ(fake_io(CLIENT_READ, 0, 4096, 0), 0);
+    CHECK(all(fake_data(0), 1024, 0xa1));
+    fake_down();
+}
+
+static void test_gives_up(void)
+{
+    fake_up(9, 2500 * MS, 0);
+    fake_lead(0);
+    warm_up();
+    fake.shards[0].mute = UINT32_MAX;
+    uint32_t sessions = fake.shards[0].sessions;
+    uint64_t before_ns = fake.sim->now_ns;
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 1), -ERR_TIMEOUT);
+    CHECK(fake.sim->now_ns - before_ns <= 2510 * MS);
+    CHECK(fake.shards[0].sessions > sessions);
+    fake.shards[0].mute = 0;
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 2), 0);
+    sim_run_for(fake.sim, NS_PER_S);
+    CHECK(stored(0, 4096, 2));
+    fake_down();
+}
+
+static void test_busy_and_definite(void)
+{
+    static const int retried[] = {ERR_RETRY, ERR_BUSY, ERR_NO_PG, ERR_RECOVERING, ERR_STOPPED, ERR_NO_MEMORY};
+    static const int definite[] = {ERR_NO_SPACE, ERR_IO, ERR_DAMAGED, ERR_INVALID};
+
+    fake_up(10, 0, 0);
+    fake_lead(0);
+    warm_up();
+    for (size_t i = 0; i < ARRAY_LEN(retried); i++) {
+        fake.shards[0].refuse = -retried[i];
+        fake.shards[0].refuse_count = 3;
+        CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, (uint8_t)(i + 1)), 0);
+        CHECK(stored(0, 4096, (uint8_t)(i + 1)));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(definite); i++) {
+        fake.shards[0].refuse = -definite[i];
+        fake.shards[0].refuse_count = 1;
+        CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0xff), -definite[i]);
+    }
+    /* One piece of several fails: the first error is told, and all are awaited. */
+    fake.shards[0].refuse = -ERR_NO_SPACE;
+    fake.shards[0].refuse_count = 1;
+    CHECK_EQ(fake_io(CLIENT_WRITE, OBJECT_SIZE - 4096, 8192, 0xff), -ERR_NO_SPACE);
+    fake_down();
+}
+
+static void test_checksums(void)
+{
+    fake_up(11, 0, 0);
+    fake_lead(0);
+    warm_up();
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 16384, 0x42), 0);
+    fake.shards[0].corrupt = 2;
+    CHECK_EQ(fake_io(CLIENT_READ, 100, 5000, 0), 0);
+    CHECK(all(fake_data(0), 5000, 0x42));
+    CHECK_EQ(fake.shards[0].corrupt, 0);
+    fake.shards[0].corrupt = 100;
+    CHECK_EQ(fake_io(CLIENT_READ, 0, 4096, 0), -ERR_CHECKSUM);
+    CHECK_EQ(fake.shards[0].corrupt, 96);
+    fake.shards[0].corrupt = 0;
+    fake.shards[0].refuse = -ERR_CHECKSUM; /* damaged on its way there */
+    fake.shards[0].refuse_count = 2;
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x43), 0);
+    fake_down();
+}
+
+static void test_attach(void)
+{
+    fake_up(12, 0, 0);
+    fake_lead(0);
+    CHECK_EQ(fake_open(true, false), 0);
+    CHECK_EQ(TOTAL(attaches), 0); /* the first writer announces itself with its first writes */
+    for (uint32_t i = 0; i < 32; i++)
+        fake_start(i, CLIENT_WRITE, (uint64_t)i * 4096, 4096, 1);
+    for (uint32_t i = 0; i < 32; i++)
+        CHECK_EQ(fake_finish(i), 0);
+    CHECK_EQ(TOTAL(attaches), 2); /* once, and once more for the term that was not known */
+    CHECK_EQ(TOTAL(writes), 32);
+    /* A PG that has forgotten is told again. */
+    fake.pgs[fake_pg_of(0)].incarnation = 0;
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 2), 0);
+    CHECK_EQ(TOTAL(attaches), 3);
+    fake_close();
+    /* A later one tells all PGs before anything else. */
+    CHECK_EQ(fake_open(true, false), 0);
+    for (uint32_t i = 0; i < FAKE_PGS; i++)
+        CHECK_EQ(fake.pgs[i].incarnation, 2);
+    fake_down();
+}
+
+static void test_fenced(void)
+{
+    fake_up(13, 0, 0);
+    warm_up();
+    fake.incarnation = 9;
+    fake.pgs[fake_pg_of(0)].incarnation = 9;
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x66), -ERR_FENCED);
+    CHECK(stored(0, 4096, 0x11));
+    CHECK_EQ(client_image_failed(fake.image), -ERR_FENCED);
+    uint32_t requests = TOTAL(requests);
+    CHECK_EQ(fake_io(CLIENT_WRITE, 3 * OBJECT_SIZE, 4096, 0x66), -ERR_FENCED);
+    CHECK_EQ(fake_io(CLIENT_READ, 0, 4096, 0), -ERR_FENCED);
+    CHECK_EQ(fake_io(CLIENT_FLUSH, 0, 0, 0), -ERR_FENCED);
+    CHECK_EQ(TOTAL(requests), requests);
+    fake_down();
+    /* The monitor's word is enough. */
+    fake_up(14, 0, 0);
+    warm_up();
+    fake.incarnation++;
+    fake_announce_image();
+    sim_run_for(fake.sim, 10 * MS);
+    CHECK_EQ(client_image_failed(fake.image), -ERR_FENCED);
+    fake_down();
+}
+
+static void test_resize(void)
+{
+    fake_up(15, 0, 0);
+    warm_up();
+    /* Told by a shard. */
+    fake.generation = 2;
+    fake.size_bytes = FAKE_IMAGE_SIZE - OBJECT_SIZE;
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x21), 0);
+    CHECK_EQ(client_image_size(fake.image), FAKE_IMAGE_SIZE - OBJECT_SIZE);
+    CHECK_EQ(fake.pgs[fake_pg_of(0)].generation, 2);
+    CHECK_EQ(fake_io(CLIENT_READ, FAKE_IMAGE_SIZE - OBJECT_SIZE, 1, 0), -ERR_RANGE);
+    /* Told by the monitor. */
+    fake.generation = 3;
+    fake.size_bytes = FAKE_IMAGE_SIZE;
+    fake_announce_image();
+    sim_run_for(fake.sim, 10 * MS);
+    CHECK_EQ(client_image_size(fake.image), FAKE_IMAGE_SIZE);
+    CHECK_EQ(fake_io(CLIENT_READ, FAKE_IMAGE_SIZE - OBJECT_SIZE, 4096, 0), 0);
+    /* Removed. */
+    fake.generation = 4;
+    fake.removed = true;
+    CHECK_EQ(fake_io(CLIENT_READ, 0, 4096, 0), -ERR_STALE_GENERATION);
+    CHECK_EQ(client_image_failed(fake.image), -ERR_STALE_GENERATION);
+    fake_down();
+}
+
+static void test_monitors(void)
+{
+    fake_up(16, 0, 0);
+    warm_up();
+    /* Without any, on with the last map. */
+    for (uint32_t i = 0; i < FAKE_MONITORS; i++)
+        sim_node_crash(fake.monitors[i].node, SIM_CRASH_PROCESS);
+    sim_run_for(fake.sim, 5 * NS_PER_S);
+    fake_lead(2);
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x31), 0);
+    /* The other one is found. */
+    sim_node_start(fake.monitors[1].node);
+    fake.monitors[1].gets = 0;
+    sim_run_for(fake.sim, 3 * NS_PER_S);
+    CHECK_EQ(fake.monitors[1].subscriber_count, 1);
+    CHECK(fake.monitors[1].gets >= 1); /* what happened to the image meanwhile? */
+    /* One that hangs is left. */
+    sim_node_pause(fake.monitors[1].node);
+    sim_node_start(fake.monitors[0].node);
+    sim_run_for(fake.sim, 10 * NS_PER_S);
+    CHECK_EQ(fake.monitors[0].subscriber_count, 1);
+    fake_close();
+    CHECK_EQ(fake.monitors[0].closes, 1);
+    fake_down();
+}
+
+static void test_no_monitor(void)
+{
+    static const char *const addresses[] = {"10.9.9.9:1", "10.0.3.0:2"};
+    static struct client_open open;
+
+    fake_up(17, 0, 0);
+    memset(&open, 0, sizeof(open));
+    fake_enter();
+    struct client_config config = {
+        .core = &fake.client_node->core,
+        .net = sim_net_port(fake.net, fake.client_node),
+        .monitors = addresses,
+        .monitor_count = 2,
+    };
+    client_open_start(&open, &config, NULL);
+    fake_leave();
+    CHECK_EQ(fake_wait(&open.op), -ERR_NO_MONITOR);
+    CHECK(open.ret_client == NULL);
+    CHECK(strstr(open.ret_message, "10.9.9.9:1") != NULL);
+    static struct client_image_open image_open;
+    memset(&image_open, 0, sizeof(image_open));
+    fake_enter();
+    client_image_open_start(&image_open, fake.client, "pool", "none", true, "w", false, false, NULL);
+    fake_leave();
+    CHECK_EQ(fake_wait(&image_open.op), -ERR_NOT_FOUND);
+    CHECK(strstr(image_open.ret_message, "there is no such image") != NULL);
+    fake_down();
+}
+
+static void test_few_pieces(void)
+{
+    fake_up(18, 0, 2);
+    warm_up();
+    for (uint32_t i = 0; i < 16; i++)
+        fake_start(i, CLIENT_WRITE, (uint64_t)i * 65536, 4096, (uint8_t)i);
+    fake_start(16, CLIENT_DISCARD, 2 * OBJECT_SIZE, 6 * OBJECT_SIZE, 0);
+    fake_start(17, CLIENT_READ, 4096, 4096, 0);
+    for (uint32_t i = 0; i < 18; i++)
+        CHECK_EQ(fake_finish(i), 0);
+    for (uint32_t i = 0; i < 16; i++)
+        CHECK(stored((uint64_t)i * 65536, 4096, (uint8_t)i));
+    fake_down();
+}
+
+static void test_status(void)
+{
+    struct client_extent extents[8];
+    static struct client_status status;
+
+    fake_up(19, 0, 0);
+    CHECK_EQ(fake_open(true, false), 0);
+    CHECK_EQ(fake_io(CLIENT_WRITE, 8192, 4096, 1), 0);
+    CHECK_EQ(fake_io(CLIENT_WRITE, OBJECT_SIZE - 4096, 8192, 1), 0);
+    CHECK_EQ(fake_io(CLIENT_WRITE, 5 * OBJECT_SIZE, 4096, 1), 0);
+    memset(&status, 0, sizeof(status));
+    fake_enter();
+    client_status_start(&status, fake.image, 100, FAKE_IMAGE_SIZE - 100, extents, 8, NULL);
+    fake_leave();
+    CHECK_EQ(fake_wait(&status.op), 0);
+    static const struct client_extent expect[] = {
+        {8092, false},
+        {4096, true},
+        {OBJECT_SIZE - 4096 - 12288, false},
+        {8192, true},
+        {4 * OBJECT_SIZE - 4096, false},
+        {4096, true},
+        {3 * OBJECT_SIZE - 4096, false},
+    };
+    CHECK_EQ(status.ret_count, ARRAY_LEN(expect));
+    for (uint32_t i = 0; i < MIN(status.ret_count, (uint32_t)ARRAY_LEN(expect)); i++) {
+        CHECK_EQ(extents[i].len, expect[i].len);
+        CHECK_EQ(extents[i].written, expect[i].written);
+    }
+    memset(&status, 0, sizeof(status));
+    fake_enter();
+    client_status_start(&status, fake.image, 8192, OBJECT_SIZE, extents, 2, NULL);
+    fake_leave();
+    CHECK_EQ(fake_wait(&status.op), 0);
+    CHECK_EQ(status.ret_count, 2);
+    CHECK_EQ(extents[1].len, OBJECT_SIZE - 4096 - 12288);
+    fake_down();
+}
+
+/* Faults of all kinds while one writer keeps overwriting a few places: at the end each holds what was written
+ * last. */
+static void test_faults(void)
+{
+    for (uint64_t seed = 100; seed < 130; seed++) {
+        uint8_t last[16] = {0};
+        struct sim_rng rng = sim_rng_make(seed, "test", 0);
+        fake_up(seed, 30 * NS_PER_S, 8);
+        warm_up();
+        sim_net_set_faults(fake.net, &(struct sim_net_faults){.break_ppm = 5000,
+                                                              .blackhole_ppm = 1000,
+                                                              .slow_ppm = 5000,
+                                                              .slow_ns = 50 * MS,
+                                                              .busy_ppm = 20000});
+        for (uint32_t round = 0; round < 12; round++) {
+            fake.shards[round % 3].lose = (uint32_t)(sim_rng_u64(&rng) % 3);
+            fake.shards[(round + 1) % 3].mute = (uint32_t)(sim_rng_u64(&rng) % 2);
+            if (round % 4 == 3)
+                fake_lead((uint32_t)(sim_rng_u64(&rng) % FAKE_SHARDS));
+            for (uint32_t i = 0; i < 16; i++) {
+                last[i] = (uint8_t)(round * 16 + i + 1);
+                fake_start(i, CLIENT_WRITE, (uint64_t)i * 300000, 4096, last[i]);
+            }
+            for (uint32_t i = 0; i < 16; i++)
+                CHECK_EQ(fake_finish(i), 0);
+            for (uint32_t i = 0; i < 16; i++)
+                CHECK(stored((uint64_t)i * 300000, 4096, last[i]));
+        }
+        sim_net_set_faults(fake.net, &(struct sim_net_faults){0});
+        sim_run_for(fake.sim, 20 * NS_PER_S);
+        for (uint32_t i = 0; i < 16; i++)
+            CHECK(stored((uint64_t)i * 300000, 4096, last[i]));
+        fake_down();
+    }
+}
+
+int main(void)
+{
+    TEST(test_round_trip);
+    TEST(test_bounds);
+    TEST(test_clear);
+    TEST(test_redirects);
+    TEST(test_nobody_leads);
+    TEST(test_leader_dies);
+    TEST(test_leader_machine_dies);
+    TEST(test_leader_hangs);
+    TEST(test_lost_replies);
+    TEST(test_gives_up);
+    TEST(test_busy_and_definite);
+    TEST(test_checksums);
+    TEST(test_attach);
+    TEST(test_fenced);
+    TEST(test_resize);
+    TEST(test_monitors);
+    TEST(test_no_monitor);
+    TEST(test_few_pieces);
+    TEST(test_status);
+    TEST(test_faults);
+    return tap_done();
+}
