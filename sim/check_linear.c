@@ -74,13 +74,13 @@ static bool cluster_zone(const struct linear_op *ops, uint32_t count, uint64_t i
     } else if (ops[0].value == initial) {
         first_end = 0; /* written before the beginning of time */
     } else {
-        violation(report, "client %u read %llx at %llu..%llu, which nobody ever wrote", ops[0].who,
+        violation(report, "line %u read %llx at %llu..%llu, which nobody ever wrote", ops[0].line,
                   ULL(ops[0].value), ULL(ops[0].start), ULL(ops[0].end));
         return false;
     }
     for (uint32_t i = 0; i < count; i++) {
         if (!ops[i].is_write && ops[i].end < write_start) {
-            violation(report, "client %u read %llx at %llu..%llu, before it was written at %llu", ops[i].who,
+            violation(report, "line %u read %llx at %llu..%llu, before it was written at %llu", ops[i].line,
                       ULL(ops[i].value), ULL(ops[i].start), ULL(ops[i].end), ULL(write_start));
             return false;
         }
@@ -148,15 +148,20 @@ struct entry_at {
 
 struct search {
     const struct linear_op *ops;
-    struct entry_at *entries; /* 1 ..; two for each op */
-    int32_t *return_of;       /* by op */
+    struct entry_at *entries;     /* 1 ..; two for each op */
+    int32_t *call_of, *return_of; /* by op */
     struct {
         int32_t entry;
         uint64_t value;
+        bool skipped; /* taken as something that never happened */
     } * stack;
     uint64_t *seen; /* open addressing; 0: empty */
     uint64_t seen_cap, seen_count;
+    uint64_t value, taken; /* `taken`: a hash of the set of operations taken */
+    uint32_t depth;
 };
+
+#define TAKEN_SALT 0x6c696e
 
 static int by_time(const void *a, const void *b)
 {
@@ -212,13 +217,43 @@ static bool seen_add(struct search *s, uint64_t key)
     return true;
 }
 
-static void search_run(struct search *s, uint64_t initial, uint64_t budget, struct linear_report *report)
+/* Takes an operation out; false if that configuration has been tried. */
+static bool take(struct search *s, uint32_t op, uint64_t value_after, bool skipped)
 {
-    uint64_t value = initial, taken = 0; /* `taken`: a hash of the set of operations taken */
-    uint32_t depth = 0;
-    int32_t at = s->entries[0].next;
+    uint64_t after = s->taken ^ hash_pair(op, TAKEN_SALT);
 
-    while (at) {
+    if (!seen_add(s, hash_pair(after, value_after)))
+        return false;
+    s->stack[s->depth].entry = s->call_of[op];
+    s->stack[s->depth].value = s->value;
+    s->stack[s->depth++].skipped = skipped;
+    s->taken = after;
+    s->value = value_after;
+    list_out(s, s->call_of[op]);
+    list_out(s, s->return_of[op]);
+    return true;
+}
+
+/* Undoes the newest choice that has an alternative; the entry to go on with, or 0: there is none. */
+static int32_t go_back(struct search *s)
+{
+    while (s->depth) {
+        s->depth--;
+        int32_t at = s->stack[s->depth].entry;
+        uint32_t op = s->entries[at].op;
+        s->value = s->stack[s->depth].value;
+        s->taken ^= hash_pair(op, TAKEN_SALT);
+        list_back(s, s->return_of[op]);
+        list_back(s, at);
+        if (!s->stack[s->depth].skipped)
+            return s->entries[at].next;
+    }
+    return 0;
+}
+
+static void search_run(struct search *s, uint64_t budget, struct linear_report *report)
+{
+    for (int32_t at = s->entries[0].next; at;) {
         const struct entry_at *entry = &s->entries[at];
         const struct linear_op *op = &s->ops[entry->op];
         if (budget-- == 0) {
@@ -226,46 +261,38 @@ static void search_run(struct search *s, uint64_t initial, uint64_t budget, stru
             return;
         }
         if (!entry->is_return) {
-            uint64_t after = taken ^ hash_pair(entry->op, 0x6c696e);
-            uint64_t value_after = op->is_write ? op->value : value;
-            if ((op->is_write || op->value == value) && seen_add(s, hash_pair(after, value_after))) {
-                s->stack[depth].entry = at;
-                s->stack[depth++].value = value;
-                taken = after;
-                value = value_after;
-                list_out(s, at);
-                list_out(s, s->return_of[entry->op]);
+            uint64_t after = op->is_write ? op->value : s->value;
+            if ((op->is_write || op->value == s->value) && take(s, entry->op, after, false))
                 at = s->entries[0].next;
-            } else {
+            else
                 at = entry->next;
-            }
             continue;
         }
-        if (op->end == LINEAR_UNKNOWN)
+        if (op->end == LINEAR_NEVER)
             return;
-        if (depth == 0) {
-            violation(report, "client %u: no order explains the %s of %llx at %llu..%llu", op->who,
+        if (op->maybe && take(s, entry->op, s->value, true)) {
+            at = s->entries[0].next;
+            continue;
+        }
+        at = go_back(s);
+        if (!at) {
+            violation(report, "line %u: no order explains the %s of %llx at %llu..%llu", op->line,
                       op->is_write ? "write" : "read", ULL(op->value), ULL(op->start), ULL(op->end));
             return;
         }
-        at = s->stack[--depth].entry;
-        value = s->stack[depth].value;
-        taken ^= hash_pair(s->entries[at].op, 0x6c696e);
-        list_back(s, s->return_of[s->entries[at].op]);
-        list_back(s, at);
-        at = s->entries[at].next;
     }
 }
 
 static void check_search(const struct linear_op *ops, uint32_t count, uint64_t initial, uint64_t budget,
                          struct linear_report *report)
 {
-    struct search s = {.ops = ops};
+    struct search s = {.ops = ops, .value = initial};
 
     s.entries = calloc(2 * count + 1, sizeof(*s.entries));
+    s.call_of = calloc(count + 1, sizeof(*s.call_of));
     s.return_of = calloc(count + 1, sizeof(*s.return_of));
     s.stack = calloc(count + 1, sizeof(*s.stack));
-    ASSERT(s.entries && s.return_of && s.stack);
+    ASSERT(s.entries && s.call_of && s.return_of && s.stack);
     for (uint32_t i = 0; i < count; i++) {
         s.entries[2 * i + 1] = (struct entry_at){.at = ops[i].start, .op = i};
         s.entries[2 * i + 2] = (struct entry_at){.at = ops[i].end, .op = i, .is_return = true};
@@ -274,11 +301,12 @@ static void check_search(const struct linear_op *ops, uint32_t count, uint64_t i
     for (uint32_t i = 0; i <= 2 * count; i++) {
         s.entries[i].prev = (int32_t)i - 1;
         s.entries[i].next = i < 2 * count ? (int32_t)i + 1 : 0;
-        if (i && s.entries[i].is_return)
-            s.return_of[s.entries[i].op] = (int32_t)i;
+        if (i)
+            (s.entries[i].is_return ? s.return_of : s.call_of)[s.entries[i].op] = (int32_t)i;
     }
-    search_run(&s, initial, budget, report);
+    search_run(&s, budget, report);
     free(s.entries);
+    free(s.call_of);
     free(s.return_of);
     free(s.stack);
     free(s.seen);
@@ -287,7 +315,7 @@ static void check_search(const struct linear_op *ops, uint32_t count, uint64_t i
 /* ---- one register
  * --------------------------------------------------------------------------------------------- */
 
-/* Drops writes of unknown outcome that nobody saw: they need not have happened. Sorted by value. */
+/* Drops writes that may never have happened and that nobody saw. Sorted by value. */
 static uint32_t drop_unseen(struct linear_op *ops, uint32_t count)
 {
     uint32_t kept = 0;
@@ -297,7 +325,7 @@ static uint32_t drop_unseen(struct linear_op *ops, uint32_t count)
         for (next = i; next < count && ops[next].value == ops[i].value; next++)
             seen |= !ops[next].is_write;
         for (uint32_t j = i; j < next; j++)
-            if (seen || !ops[j].is_write || ops[j].end != LINEAR_UNKNOWN)
+            if (seen || !ops[j].maybe)
                 ops[kept++] = ops[j];
     }
     return kept;
@@ -386,24 +414,63 @@ static uint32_t history_add(struct linear_history *h, uint32_t reg, const struct
 }
 
 uint32_t linear_write_begin(struct linear_history *h, uint32_t reg, uint64_t start, uint64_t value,
-                            uint32_t who)
+                            uint32_t line, uint32_t incarnation)
 {
-    return history_add(h, reg, &(struct linear_op){start, LINEAR_UNKNOWN, value, who, true});
+    return history_add(h, reg,
+                       &(struct linear_op){.start = start,
+                                           .end = LINEAR_NEVER,
+                                           .value = value,
+                                           .is_write = true,
+                                           .maybe = true,
+                                           .line = line,
+                                           .incarnation = incarnation});
+}
+
+static struct linear_op *open_write(struct linear_history *h, uint32_t reg, uint32_t number)
+{
+    ASSERT(reg < h->register_count && number < h->registers[reg].count);
+    struct linear_op *op = &h->registers[reg].ops[number];
+    ASSERT(op->is_write && op->maybe && !op->returned);
+    return op;
+}
+
+void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number)
+{
+    struct linear_op *op = open_write(h, reg, number);
+    uint64_t stamp = ++h->stamp;
+
+    op->maybe = false;
+    op->returned = stamp;
+    op->end = MIN(op->end, stamp);
+    for (uint32_t i = 0; i < h->registers[reg].count; i++) {
+        struct linear_op *old = &h->registers[reg].ops[i];
+        if (!old->maybe || old->line != op->line)
+            continue;
+        if (old->incarnation < op->incarnation ||
+            (old->incarnation == op->incarnation && old->returned && old->returned < op->start))
+            old->end = MIN(old->end, stamp);
+    }
+}
+
+void linear_write_unknown(struct linear_history *h, uint32_t reg, uint32_t number)
+{
+    open_write(h, reg, number)->returned = ++h->stamp;
 }
 
 /* Marks a write that never happened; left out by the check. */
 #define NEVER_HAPPENED 0
 
-void linear_write_end(struct linear_history *h, uint32_t reg, uint32_t number, bool effect)
+void linear_write_refused(struct linear_history *h, uint32_t reg, uint32_t number)
 {
-    ASSERT(reg < h->register_count && number < h->registers[reg].count);
-    ASSERT(h->registers[reg].ops[number].end == LINEAR_UNKNOWN);
-    h->registers[reg].ops[number].end = effect ? ++h->stamp : NEVER_HAPPENED;
+    struct linear_op *op = open_write(h, reg, number);
+
+    op->returned = ++h->stamp;
+    op->end = NEVER_HAPPENED;
 }
 
 void linear_read(struct linear_history *h, uint32_t reg, uint64_t start, uint64_t value, uint32_t who)
 {
-    history_add(h, reg, &(struct linear_op){start, ++h->stamp, value, who, false});
+    history_add(h, reg, &(struct linear_op){.start = start, .end = ++h->stamp, .value = value, .line = who});
 }
 
 uint64_t linear_history_ops(const struct linear_history *h)

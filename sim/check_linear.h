@@ -14,14 +14,17 @@
 
 #include "base/base.h"
 
-#define LINEAR_UNKNOWN UINT64_MAX /* as `end`: no definite answer came */
+#define LINEAR_NEVER UINT64_MAX /* as `end`: no limit */
 
 struct linear_op {
     uint64_t start, end; /* stamps of one counter: of two operations, one precedes if its end is below the
                             other's start */
     uint64_t value;      /* written, or read */
-    uint32_t who;        /* for the report */
     bool is_write;
+    bool maybe;           /* a write that may never have happened; if it did, then by `end` */
+    uint32_t line;        /* of writers that supersede each other; for reads: who, for the report */
+    uint32_t incarnation; /* in the line: a higher one fences the lower ones */
+    uint64_t returned;    /* a maybe-write whose writer has given it up: the stamp of that; 0: not yet */
 };
 
 enum linear_verdict { LINEAR_OK, LINEAR_VIOLATION, LINEAR_UNDECIDED };
@@ -45,9 +48,14 @@ void linear_history_free(struct linear_history *h);
 uint64_t linear_stamp(struct linear_history *h);
 /* A write that covers a register begins: from now on its value may be seen. Returns its number there. */
 uint32_t linear_write_begin(struct linear_history *h, uint32_t reg, uint64_t start, uint64_t value,
-                            uint32_t who);
-/* A definite answer: it took effect, or (`effect` false) it certainly did not and never will. */
-void linear_write_end(struct linear_history *h, uint32_t reg, uint32_t number, bool effect);
+                            uint32_t line, uint32_t incarnation);
+/* It was acknowledged. From now on unknown writes of the same line that were given up before it began, and
+ * all open ones of lower incarnations, can no longer take effect on this register. */
+void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number);
+/* The writer gave it up without an answer: it may or may not take effect. */
+void linear_write_unknown(struct linear_history *h, uint32_t reg, uint32_t number);
+/* A definite answer that it did not happen and never will. */
+void linear_write_refused(struct linear_history *h, uint32_t reg, uint32_t number);
 /* A read is recorded when its answer is there. */
 void linear_read(struct linear_history *h, uint32_t reg, uint64_t start, uint64_t value, uint32_t who);
 uint64_t linear_history_ops(const struct linear_history *h);
