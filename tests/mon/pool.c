@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Pools: checks of what is asked, PGs born and placed, large ones in several transactions, removal by order.
+ */
+#include <string.h>
+
+#include "tests/mon/world.h"
+
+static void creates(void)
+{
+    struct world *w = world_new();
+    struct caller client, osds[3];
+
+    client_start(&client, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&client, "rbd", 3, 64, "host"), 0);
+    CHECK_EQ(client.answer->id, 1);
+    CHECK_EQ(strlen(said(&client)), 0);
+    CHECK_EQ(get_map(&client, 0), 0);
+    const Fb__ClusterMap *map = client.answer->map;
+    CHECK_EQ(map->base_epoch, 0);
+    CHECK_EQ(map->n_osd, 3);
+    CHECK_EQ(map->n_pool, 1);
+    CHECK_EQ(map->n_pg, 64);
+    uint32_t leaders[3] = {0};
+    for (size_t i = 0; i < map->n_pg; i++) {
+        CHECK_EQ(map->pg[i]->id >> 32, 1);
+        CHECK_EQ(map->pg[i]->n_member, 3);
+        CHECK(map->pg[i]->birth && !map->pg[i]->born);
+        CHECK_EQ(map->pg[i]->member[0]->replica, 1);
+        leaders[map->pg[i]->member[0]->osd % 3]++;
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK(leaders[i] >= 21 && leaders[i] <= 22);
+
+    osds_confirm(osds, 2);
+    world_run_ms(w, 500);
+    CHECK_EQ(get_map(&client, 0), 0);
+    CHECK(!client.answer->map->pg[0]->born);
+    osds_confirm(osds, 3);
+    world_run_ms(w, 500);
+    CHECK_EQ(get_map(&client, 0), 0);
+    for (size_t i = 0; i < client.answer->map->n_pg; i++)
+        CHECK(client.answer->map->pg[i]->born);
+
+    CHECK_EQ(pool_create(&client, "one", 1, 1, ""), 0);
+    CHECK(strstr(said(&client), "warning: with 1 replica"));
+    CHECK_EQ(pool_create(&client, "two", 2, 1, "osd"), 0);
+    CHECK(strstr(said(&client), "warning: with 2 replicas"));
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&client);
+    world_free(w);
+}
+
+static void refuses(void)
+{
+    struct world *w = world_new();
+    struct caller client, osds[3];
+    char longest[66];
+
+    memset(longest, 'a', 65);
+    longest[65] = 0;
+    client_start(&client, w, 1);
+    CHECK_EQ(pool_create(&client, "rbd", 3, 64, "host"), -ERR_TOO_FEW_OSDS);
+    CHECK(strstr(said(&client), "3 hosts"));
+    CHECK(strstr(said(&client), "there are 0"));
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&client, "", 3, 64, "osd"), -ERR_INVALID);
+    CHECK_EQ(pool_create(&client, "a/b", 3, 64, "osd"), -ERR_INVALID);
+    CHECK_EQ(pool_create(&client, longest, 3, 64, "osd"), -ERR_INVALID);
+    longest[64] = 0;
+    CHECK_EQ(pool_create(&client, longest, 3, 64, "osd"), 0);
+    CHECK_EQ(pool_create(&client, longest, 3, 64, "osd"), -ERR_EXISTS);
+    CHECK_EQ(pool_create(&client, "p", 0, 64, "osd"), -ERR_INVALID);
+    CHECK_EQ(pool_create(&client, "p", 8, 64, "osd"), -ERR_INVALID);
+    CHECK_EQ(pool_create(&client, "p", 3, 0, "osd"), -ERR_INVALID);
+    CHECK_EQ(pool_create(&client, "p", 3, 65537, "osd"), -ERR_INVALID);
+    CHECK_EQ(pool_create(&client, "p", 3, 64, "planet"), -ERR_INVALID);
+    CHECK(strstr(said(&client), "planet"));
+    CHECK_EQ(pool_create(&client, "p", 4, 64, "osd"), -ERR_TOO_FEW_OSDS);
+    CHECK(strstr(said(&client), "there are 3"));
+    CHECK_EQ(pool_create(&client, "p", 2, 64, "rack"),
+             -ERR_TOO_FEW_OSDS); /* all in the rack without a name */
+    CHECK_EQ(pool_create(&client, "p", 3, 5000, "osd"),
+             -ERR_TOO_FEW_OSDS); /* more replicas than shards hold */
+    CHECK(strstr(said(&client), "Use fewer PGs"));
+
+    /* An OSD that is down does not count. */
+    caller_stop(&osds[2]);
+    world_run_ms(w, 1500);
+    CHECK_EQ(pool_create(&client, "p", 3, 64, "osd"), -ERR_TOO_FEW_OSDS);
+    CHECK(strstr(said(&client), "there are 2 (2 OSDs up of 3)"));
+    CHECK_EQ(pool_remove(&client, "nope"), -ERR_NOT_FOUND);
+    for (int i = 0; i < 2; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&client);
+    world_free(w);
+}
+
+/* Collects the map in parts, as a poller does. */
+static void count_map(struct caller *c, uint64_t since, size_t *ret_pools, size_t *ret_pgs,
+                      uint32_t *ret_parts)
+{
+    *ret_pools = *ret_pgs = *ret_parts = 0;
+    for (;;) {
+        CHECK_EQ(get_map(c, since), 0);
+        const Fb__ClusterMap *map = c->answer ? c->answer->map : NULL;
+        if (!map || map->epoch == since)
+            return;
+        CHECK_EQ(map->base_epoch, since);
+        since = map->epoch;
+        *ret_pools += map->n_pool;
+        *ret_pgs += map->n_pg;
+        ++*ret_parts;
+    }
+}
+
+static void creates_large_ones(void)
+{
+    struct world *w = world_new();
+    struct caller client, watcher, osds[6];
+    size_t pools, pgs;
+    uint32_t parts;
+
+    client_start(&client, w, 1);
+    client_start(&watcher, w, 2);
+    osds_up(w, osds, 6);
+    CHECK_EQ(subscribe(&watcher, 0), 0);
+    uint32_t before = w->txns;
+    CHECK_EQ(pool_create(&client, "large", 3, 8000, "host"), 0);
+    CHECK(w->txns - before >= 8001 / 127);
+    count_map(&client, 0, &pools, &pgs, &parts);
+    CHECK_EQ(pools, 1);
+    CHECK_EQ(pgs, 8000);
+    CHECK(parts > 1);
+    /* The subscriber got all of it without asking, in deltas that follow each other. */
+    world_run_ms(w, 100);
+    CHECK(watcher.map_events > 1);
+    CHECK(!watcher.gap);
+    CHECK_EQ(get_map(&client, watcher.epoch), 0);
+    CHECK_EQ(client.answer->map->epoch, watcher.epoch);
+
+    /* A new subscriber gets the first part as the answer and the rest as events. */
+    struct caller late;
+    client_start(&late, w, 3);
+    CHECK_EQ(subscribe(&late, 0), 0);
+    world_run_ms(w, 100);
+    CHECK(late.map_events >= 1 && !late.gap);
+    CHECK_EQ(late.epoch, watcher.epoch);
+    caller_stop(&late);
+    world_crash_mon(w);
+    count_map(&client, 0, &pools, &pgs, &parts);
+    CHECK_EQ(pgs, 8000);
+    for (int i = 0; i < 6; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&client);
+    caller_stop(&watcher);
+    world_free(w);
+}
+
+static void removes(void)
+{
+    struct world *w = world_new();
+    struct caller client, osds[3];
+    size_t pools, pgs;
+    uint32_t parts;
+
+    client_start(&client, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&client, "rbd", 3, 300, "osd"), 0);
+    CHECK_EQ(image_create(&client, "rbd", "a", 4096), 0);
+    CHECK_EQ(pool_remove(&client, "rbd"), -ERR_NOT_EMPTY);
+    CHECK(strstr(said(&client), "1 image (such as 'a')"));
+    CHECK_EQ(image_remove(&client, "rbd", "a"), 0);
+    CHECK_EQ(get_map(&client, 0), 0);
+    uint64_t epoch = client.answer->map->epoch;
+    CHECK_EQ(pool_remove(&client, "rbd"), 0);
+    CHECK_EQ(pool_remove(&client, "rbd"), -ERR_NOT_FOUND);
+    CHECK_EQ(image_create(&client, "rbd", "a", 4096), -ERR_NOT_FOUND);
+
+    /* The name is free at once; the id is not used again. */
+    CHECK_EQ(pool_create(&client, "rbd", 3, 8, "osd"), 0);
+    CHECK_EQ(client.answer->id, 2);
+
+    /* Two of three have deleted their data: the order stands, through a restart too. */
+    osds_confirm(osds, 2);
+    world_restart_mon(w);
+    WAIT_FOR(w, 5000,
+             rpc_peer_is_open(osds[0].peer) && rpc_peer_is_open(osds[1].peer) &&
+                 rpc_peer_is_open(osds[2].peer));
+    for (uint8_t i = 0; i < 3; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.1.%u:7000", i);
+        CHECK_EQ(osd_boot(&osds[i], i + 1, 0, 1, address), 0);
+    }
+    osds_confirm(osds, 2);
+    world_run_ms(w, 500);
+    CHECK_EQ(get_map(&client, epoch), 0);
+    for (size_t i = 0; i < client.answer->map->n_pg; i++)
+        CHECK(!client.answer->map->pg[i]->removed);
+    osds_confirm(osds, 3);
+    world_run_ms(w, 1500);
+    count_map(&client, epoch, &pools, &pgs, &parts);
+    CHECK_EQ(pools, 2);
+    CHECK_EQ(pgs, 308); /* 300 markers */
+    count_map(&client, 0, &pools, &pgs, &parts);
+    CHECK_EQ(pgs, 8);
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&client);
+    world_free(w);
+}
+
+int main(void)
+{
+    TEST(creates);
+    TEST(refuses);
+    TEST(creates_large_ones);
+    TEST(removes);
+    return tap_done();
+}
