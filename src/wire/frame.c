@@ -26,6 +26,7 @@ enum {
 };
 _Static_assert(AT_END == FRAME_HEADER_SIZE, "the header fills its size");
 
+/* Of a frame that has its checksum in place already. */
 static uint32_t frame_checksum(const uint8_t *frame, uint32_t body_len)
 {
     static const uint8_t zero[AT_RESERVED_2 - AT_CHECKSUM];
@@ -50,7 +51,8 @@ void frame_encode(uint8_t *frame, const struct frame_header *header)
     le_store_u32(frame + AT_PAYLOAD_CRC, header->payload_crc);
     le_store_u32(frame + AT_RESERVED_1, 0);
     le_store_u32(frame + AT_RESERVED_2, 0);
-    le_store_u32(frame + AT_CHECKSUM, frame_checksum(frame, header->body_len));
+    le_store_u32(frame + AT_CHECKSUM, 0);
+    le_store_u32(frame + AT_CHECKSUM, crc32c(0, frame, FRAME_HEADER_SIZE + (size_t)header->body_len));
 }
 
 int frame_validate_header(const uint8_t bytes[FRAME_HEADER_SIZE], struct frame_header *ret_header)
