@@ -188,6 +188,7 @@ static void sock_tx_run(struct uring_task *task)
     }
     uring_sqe_own(sock->uc, sqe, &sock->tx_req);
     sock->tx_armed = true;
+    sock->uc->urgent = sock->uc->sending = true;
     sock->uc->core.counters.net_send_calls++;
 }
 

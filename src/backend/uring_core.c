@@ -145,6 +145,7 @@ void uring_sqe_own_blk(struct uring_core *uc, struct io_uring_sqe *sqe, struct b
     io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)io | BLK_TAG);
     uc->requests++;
     uc->blk_requests++;
+    uc->urgent = true;
 }
 
 static void uring_cancel_done(struct uring_req *req, int res, uint32_t cqe_flags)
@@ -213,6 +214,7 @@ static bool uring_wants_kernel(struct uring_core *uc)
 /* Hands over what is prepared, and lets completions appear, without waiting. */
 static void uring_submit(struct uring_core *uc)
 {
+    uc->urgent = uc->sending = false;
     if (!uring_wants_kernel(uc))
         return;
     uc->core.counters.syscalls++;
@@ -226,6 +228,7 @@ static void uring_submit_and_wait(struct uring_core *uc, uint64_t wait_ns)
                                    .tv_nsec = (long long)(wait_ns % NS_PER_S)};
     struct io_uring_cqe *cqe;
 
+    uc->urgent = false;
     uc->core.counters.syscalls++;
     uc->core.counters.sleeps++;
     io_uring_submit_and_wait_timeout(&uc->ring, &cqe, 1, wait_ns == UINT64_MAX ? NULL : &ts, NULL);
@@ -254,7 +257,15 @@ static void uring_wait(struct uring_core *uc, uint64_t max_wait_ns)
 {
     uint64_t deadline_ns = core_next_deadline_ns(&uc->core);
 
-    if (max_wait_ns == 0 || uring_core_busy(uc) || io_uring_cq_ready(&uc->ring)) {
+    /* With nothing prepared but receives the call can wait until the writes have been served; once, lest
+     * endless writes keep the network out. */
+    if (!list_empty(&uc->inline_ios) && !uc->urgent && !uc->waived) {
+        uc->waived = true;
+        return;
+    }
+    uc->waived = false;
+    /* A wait would end with the sends' completions: take those first. */
+    if (max_wait_ns == 0 || uc->sending || uring_core_busy(uc) || io_uring_cq_ready(&uc->ring)) {
         uring_submit(uc);
         return;
     }
