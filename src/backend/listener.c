@@ -54,7 +54,7 @@ static void listener_accept_done(struct uring_req *req, int res, uint32_t cqe_fl
         listener_free(listener);
         return;
     }
-    if (res < 0 && res != -ECONNABORTED && res != -EINTR && res != -EAGAIN) {
+    if (res < 0 && res != -ECONNABORTED && res != -EINTR && res != -EAGAIN && res != -ECANCELED) {
         core_log(&listener->uc->core, LOG_WARN, "net", "cannot accept a connection: %s",
                  error_text(error_from_errno(-res)));
         struct io_uring_sqe *sqe = uring_sqe(listener->uc);

@@ -37,6 +37,12 @@ void sock_tcp_tune(int fd, bool user_timeout)
         setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms));
 }
 
+/* Nothing has happened: try again. A request is cancelled by the kernel when the thread that made it ends. */
+static bool sock_again(int res)
+{
+    return res == -EAGAIN || res == -EINTR || res == -ECANCELED;
+}
+
 /* As the ports report it: refused, timed out, or gone. */
 static int sock_error(int res)
 {
@@ -277,13 +283,13 @@ static void sock_tx_done(struct uring_req *req, int res, uint32_t cqe_flags)
         sock->uc->core.counters.net_bytes_out += (uint64_t)res;
         sock_tx_consume(sock, (uint64_t)res);
     }
-    if (sock->lingering && (sock->tx_bytes == 0 || (res < 0 && res != -EAGAIN && res != -EINTR)))
+    if (sock->lingering && (sock->tx_bytes == 0 || (res < 0 && !sock_again(res))))
         sock->lingering = false;
     if (sock->closed && !sock->lingering) {
         sock_try_free(sock);
         return;
     }
-    if (res < 0 && res != -EAGAIN && res != -EINTR) {
+    if (res < 0 && !sock_again(res)) {
         sock_break(sock, sock_error(res));
         return;
     }
@@ -429,7 +435,7 @@ static void sock_rx_done(struct uring_req *req, int res, uint32_t cqe_flags)
         return;
     }
     sock->rx_more = cqe_flags & IORING_CQE_F_SOCK_NONEMPTY;
-    if (res == -EAGAIN || res == -EINTR) {
+    if (sock_again(res)) {
         sock_receive(sock);
         return;
     }

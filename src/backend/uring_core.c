@@ -35,11 +35,11 @@ static int uring_ring_init(struct uring_core *uc, bool any_thread)
     };
     int result = -EINVAL;
 
-    for (size_t i = any_thread ? 1 : 0; i < ARRAY_LEN(modes) && result == -EINVAL; i++) {
+    /* Where threads change, the one that made a request must not be needed at its completion. */
+    for (size_t i = any_thread ? ARRAY_LEN(modes) - 1 : 0; i < ARRAY_LEN(modes) && result == -EINVAL; i++) {
         struct io_uring_params params = {.flags = modes[i] | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
                                          .cq_entries = RING_COMPLETIONS};
         result = io_uring_queue_init_params(RING_ENTRIES, &uc->ring, &params);
-        uc->deferred = modes[i] & IORING_SETUP_TASKRUN_FLAG;
     }
     if (result == -ENOSYS || result == -EPERM || result == -EINVAL)
         return -ERR_UNSUPPORTED;
@@ -207,8 +207,7 @@ static void uring_start(struct uring_core *uc)
 
 static bool uring_wants_kernel(struct uring_core *uc)
 {
-    return io_uring_sq_ready(&uc->ring) ||
-           (uc->deferred && *uc->ring.sq.kflags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+    return io_uring_sq_ready(&uc->ring) || *uc->ring.sq.kflags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
 /* Hands over what is prepared, and lets completions appear, without waiting. */

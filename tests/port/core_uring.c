@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The core suite on io_uring, and what only the real core has: sleeping, its descriptor, stopping, signals.
+ */
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "tests/port/core_suite.h"
+#include "tests/port/real.h"
+
+static void an_idle_core_sleeps(void)
+{
+    struct real_world real;
+
+    CHECK(real_world_init(&real, 0, 1));
+    struct core *core = real.world.core[0];
+    uint64_t start_ns = core_now_ns(core);
+    uring_core_turn(real.uc[0], 30 * NS_PER_MS);
+    CHECK(core_now_ns(core) - start_ns >= 29 * NS_PER_MS);
+    CHECK(core->counters.syscalls <= 2);
+    start_ns = core_now_ns(core);
+    uring_core_turn(real.uc[0], 0);
+    CHECK(core_now_ns(core) - start_ns < 20 * NS_PER_MS);
+    CHECK(uring_core_deadline_ns(real.uc[0]) == UINT64_MAX);
+    real_world_fini(&real);
+}
+
+/* How a program with a loop of its own drives a core. */
+static void the_descriptor_and_the_deadline_tell_when_to_turn(void)
+{
+    struct real_world real;
+    struct alarm alarm = {.period_ns = 20 * NS_PER_MS};
+
+    CHECK(real_world_init(&real, 0, 1));
+    struct core *core = real.world.core[0];
+    op_start(&alarm.op, core, &alarm_kind, NULL);
+    CHECK(uring_core_deadline_ns(real.uc[0]) == 0);
+    uring_core_turn(real.uc[0], 0);
+    uint64_t deadline_ns = uring_core_deadline_ns(real.uc[0]);
+    CHECK(deadline_ns > core_now_ns(core) && deadline_ns <= core_now_ns(core) + 20 * NS_PER_MS);
+    struct pollfd pfd = {.fd = uring_core_fd(real.uc[0]), .events = POLLIN};
+    CHECK_EQ(poll(&pfd, 1, 0), 0);
+    while (!alarm.done)
+        uring_core_turn(real.uc[0], uring_core_deadline_ns(real.uc[0]) - core_now_ns(core));
+    CHECK(!alarm.early);
+    real_world_fini(&real);
+}
+
+struct arrival {
+    int signal;
+    int count;
+    struct uring_core *stop;
+};
+
+static void on_signal(void *owner, int signal)
+{
+    struct arrival *a = owner;
+    a->signal = signal;
+    a->count++;
+    if (a->stop)
+        uring_core_stop(a->stop);
+}
+
+static void signals_arrive_in_the_loop(void)
+{
+    static const int set[] = {SIGUSR1, SIGTERM};
+    struct real_world real;
+    struct arrival a = {0};
+
+    CHECK(real_world_init(&real, 0, 1));
+    CHECK_EQ(uring_core_signals(real.uc[0], set, 2, on_signal, &a), 0);
+    uring_core_turn(real.uc[0], 0);
+    struct pollfd pfd = {.fd = uring_core_fd(real.uc[0]), .events = POLLIN};
+    kill(getpid(), SIGUSR1);
+    CHECK_EQ(poll(&pfd, 1, 1000), 1);
+    CHECK_EQ(a.count, 0);
+    uring_core_turn(real.uc[0], NS_PER_S);
+    CHECK_EQ(a.count, 1);
+    CHECK_EQ(a.signal, SIGUSR1);
+    kill(getpid(), SIGTERM);
+    a.stop = real.uc[0];
+    uring_core_run(real.uc[0]);
+    CHECK_EQ(a.count, 2);
+    CHECK_EQ(a.signal, SIGTERM);
+    real_world_fini(&real);
+}
+
+static void *run_thread(void *uc)
+{
+    uring_core_run(uc);
+    return NULL;
+}
+
+/* Made here, run there, stopped from here; also when the stop comes first. */
+static void cores_stop_from_another_thread(void)
+{
+    for (int round = 0; round < 20; round++) {
+        struct uring_core_opts opts = {
+            .arena_bytes = BUF_SIZE_MAX, .log_level = LOG_ERROR, .spin_us = round & 1 ? 20 : 0};
+        struct uring_core *uc;
+        pthread_t thread;
+
+        CHECK_EQ(uring_core_new(&opts, &uc), 0);
+        if (round & 2)
+            uring_core_stop(uc);
+        CHECK_EQ(pthread_create(&thread, NULL, run_thread, uc), 0);
+        if (!(round & 2)) {
+            usleep(round * 100);
+            uring_core_stop(uc);
+        }
+        pthread_join(thread, NULL);
+        /* Nothing is left in the ring of the thread that has ended but the request of the next stop. */
+        uring_core_free(uc);
+    }
+}
+
+static void *turn_thread(void *uc)
+{
+    for (int i = 0; i < 10; i++)
+        uring_core_turn(uc, NS_PER_MS);
+    return NULL;
+}
+
+static void any_thread_may_turn_if_asked_for(void)
+{
+    static const int set[] = {SIGUSR2};
+    struct uring_core_opts opts = {.log_level = LOG_ERROR, .any_thread = true};
+    struct arrival a = {0};
+    struct uring_core *uc;
+    pthread_t thread;
+
+    CHECK_EQ(uring_core_new(&opts, &uc), 0);
+    CHECK_EQ(uring_core_signals(uc, set, 1, on_signal, &a), 0);
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(pthread_create(&thread, NULL, turn_thread, uc), 0);
+        pthread_join(thread, NULL);
+        uring_core_turn(uc, NS_PER_MS);
+        kill(getpid(), SIGUSR2);
+        for (int turns = 0; turns < 20 && a.count == i; turns++)
+            uring_core_turn(uc, 100 * NS_PER_MS);
+        CHECK_EQ(a.count, i + 1);
+    }
+    uring_core_free(uc);
+}
+
+/* A spinning core gives up the processor, and sleeps in the end. */
+static void spinning_ends(void)
+{
+    struct real_world real;
+
+    CHECK(real_world_init(&real, 2000, 1));
+    struct core *core = real.world.core[0];
+    uring_core_turn(real.uc[0], 50 * NS_PER_MS);
+    CHECK(core->counters.sleeps == 1);
+    real_world_fini(&real);
+}
+
+int main(void)
+{
+    struct real_world real;
+
+    if (!real_world_init(&real, 0, 1)) {
+        printf("Bail out! no io_uring\n");
+        return 1;
+    }
+    core_suite(&real.world);
+    real_world_fini(&real);
+    TEST(an_idle_core_sleeps);
+    TEST(the_descriptor_and_the_deadline_tell_when_to_turn);
+    TEST(cores_stop_from_another_thread);
+    TEST(any_thread_may_turn_if_asked_for);
+    TEST(signals_arrive_in_the_loop);
+    TEST(spinning_ends);
+    return tap_done();
+}
