@@ -59,7 +59,7 @@ void uring_cancel(struct uring_core *uc, struct uring_req *req);
 void uring_task_queue(struct list *queue, struct uring_task *task);
 
 /* In uring_blk.c. */
-void uring_blk_done(struct uring_core *uc, struct blk_io *io, int res);
+void uring_blk_done(struct blk_io *io, int res);
 void uring_blk_serve_inline(struct uring_core *uc);
 
 /* In uring_signal.c. */

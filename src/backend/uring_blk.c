@@ -20,10 +20,12 @@ struct uring_blk {
     struct uring_core *uc;
     struct uring_dev *dev;
     uint64_t offset; /* of the window in the device */
-    struct list pending;
+    uint32_t pending;
 };
 
 #define QUEUE_DEPTH_HINT 4
+/* So much is served inline in one turn, so that a run of large writes does not keep the network waiting. */
+#define INLINE_BYTES_MAX (512u << 10)
 #define DISCARD_MODE     (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
 static void uring_blk_check(const struct uring_blk *b, const struct blk_io *io)
@@ -66,9 +68,9 @@ static void uring_blk_submit(struct blk *blk, struct blk_io *io)
 
     uring_blk_check(b, io);
     io->submitted_ns = core_now_ns(&uc->core);
+    io->port = b;
+    b->pending++;
     if (b->dev->in_memory || uring_blk_is_nothing(b, io)) {
-        /* The port needs the request's window when its turn comes. */
-        io->port = b;
         list_push_back(&uc->inline_ios, &io->link);
         return;
     }
@@ -97,7 +99,6 @@ static void uring_blk_submit(struct blk *blk, struct blk_io *io)
         break;
     }
     uring_sqe_own_blk(uc, sqe, io);
-    list_push_back(&b->pending, &io->link);
 }
 
 static int uring_blk_result(const struct blk_io *io, int64_t res)
@@ -117,9 +118,9 @@ static int uring_blk_result(const struct blk_io *io, int64_t res)
     UNREACHABLE();
 }
 
-void uring_blk_done(struct uring_core *uc, struct blk_io *io, int res)
+void uring_blk_done(struct blk_io *io, int res)
 {
-    list_remove(&io->link);
+    ((struct uring_blk *)io->port)->pending--;
     io->result = uring_blk_result(io, res);
     io->pending = false;
     op_wake(io->waiter);
@@ -149,15 +150,16 @@ static int64_t uring_blk_call(struct uring_core *uc, const struct uring_blk *b, 
 
 void uring_blk_serve_inline(struct uring_core *uc)
 {
-    for (struct list *node = list_pop_front(&uc->inline_ios); node; node = list_pop_front(&uc->inline_ios)) {
-        struct blk_io *io = list_entry(node, struct blk_io, link);
+    for (uint64_t bytes = 0; !list_empty(&uc->inline_ios) && bytes < INLINE_BYTES_MAX;) {
+        struct blk_io *io = list_entry(list_pop_front(&uc->inline_ios), struct blk_io, link);
         struct uring_blk *b = io->port;
         int64_t res = 0;
         if (!uring_blk_is_nothing(b, io)) {
             uring_blk_count(&uc->core.counters, io);
             res = uring_blk_call(uc, b, io);
+            bytes += io->len;
         }
-        uring_blk_done(uc, io, (int)res);
+        uring_blk_done(io, (int)res);
     }
 }
 
@@ -165,7 +167,7 @@ static void uring_blk_close(struct blk *blk)
 {
     struct uring_blk *b = container_of(blk, struct uring_blk, blk);
 
-    ASSERT(list_empty(&b->pending));
+    ASSERT(b->pending == 0);
     b->dev->windows--;
     free(b);
 }
@@ -189,7 +191,6 @@ int uring_blk_new(struct uring_core *uc, struct uring_dev *dev, uint64_t offset,
     b->uc = uc;
     b->dev = dev;
     b->offset = offset;
-    list_init(&b->pending);
     dev->windows++;
     *ret_blk = &b->blk;
     return 0;

@@ -297,7 +297,7 @@ static void uring_reap(struct uring_core *uc)
         uc->requests--;
         if (data & BLK_TAG) {
             uc->blk_requests--;
-            uring_blk_done(uc, (struct blk_io *)(uintptr_t)(data & ~BLK_TAG), cqe->res);
+            uring_blk_done((struct blk_io *)(uintptr_t)(data & ~BLK_TAG), cqe->res);
         } else {
             struct uring_req *req = (struct uring_req *)(uintptr_t)data;
             req->done(req, cqe->res, cqe->flags);
