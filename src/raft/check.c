@@ -44,7 +44,7 @@ static void check_member(const struct raft *r, const struct raft_member *m)
     ASSERT(m->next > m->match && m->next <= r->last_index + 1);
     ASSERT(m->progress == RAFT_BEHIND || m->next >= r->first_index);
     ASSERT(m->progress == RAFT_PROBE || !m->probe_due);
-    ASSERT(m->progress == RAFT_BEHIND || !m->install_due);
+    ASSERT(m->progress == RAFT_BEHIND ? !m->contact_due : !m->install_due);
     ASSERT(m->inflight_count <= RAFT_INFLIGHT_MAX);
     for (uint32_t i = 0; i < m->inflight_count; i++) {
         uint32_t slot = (m->inflight_head + i) % RAFT_INFLIGHT_MAX;

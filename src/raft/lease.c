@@ -122,6 +122,9 @@ void raft_probe(struct raft *r)
 {
     if (r->role != RAFT_LEADER)
         return;
-    for (uint32_t i = 0; i < r->member_count; i++)
-        r->members[i].contact_due = r->members[i].replica != r->self;
+    for (uint32_t i = 0; i < r->member_count; i++) {
+        struct raft_member *m = &r->members[i];
+
+        m->contact_due = m->replica != r->self && m->progress != RAFT_BEHIND;
+    }
 }
