@@ -145,6 +145,8 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
     h->recovering = false;
     raft_init(&h->raft, &h->config, h->replica, h->members, h->member_count, h->disk_hs, h->disk_base,
               base->term, born_now, seed, now_ns);
+    for (uint32_t i = 0; i < h->member_count; i++)
+        h->raft.members[i].learner = h->members[i] == h->learner;
     items_reserve(&h->log, &h->log_cap, h->disk_last);
     memcpy(h->log + h->disk_base, base, (h->disk_last - h->disk_base + 1) * sizeof *base);
     for (uint64_t i = h->disk_base + 1; i <= h->disk_last; i++)

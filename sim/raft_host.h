@@ -57,6 +57,7 @@ struct raft_host_hooks {
 struct raft_host {
     uint32_t replica;
     uint32_t members[RAFT_MEMBERS_MAX], member_count;
+    uint32_t learner; /* one of them; 0: none. Set before start */
     struct raft_config config;
     const struct raft_host_hooks *hooks;
     void *owner;

@@ -210,6 +210,8 @@ static void declare(struct script *s, uint32_t n)
 {
     uint32_t members[RAFT_MEMBERS_MAX];
 
+    for (uint32_t i = 0; i < s->count; i++)
+        raft_host_fini(&s->hosts[i]);
     for (uint32_t i = 0; i < n; i++)
         members[i] = i + 1;
     for (uint32_t i = 0; i < n; i++)

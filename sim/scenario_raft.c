@@ -1,0 +1,819 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One Raft group of 1 to 5 replicas on hosts that do nothing else (raft_host.h), so that thousands of runs
+ * take seconds.
+ *
+ * Everything goes wrong for a while: messages are lost, repeated, late and out of order, links are cut both
+ * ways or one way, hosts crash and lose what their disks had not written, hang, have slow disks and clocks of
+ * different rates; leadership is handed over, logs are compacted. Then the faults stop, and the group has to
+ * work again. What is checked, the first five as in section 5 of the Raft paper:
+ *
+ *  - election safety: one leader per term;
+ *  - log matching: two logs with the same index and term are equal up to there (each index carries the hash
+ * of the log up to it);
+ *  - leader completeness: a new leader has all that was committed in earlier terms;
+ *  - state machine safety: what is committed at an index is the same everywhere and for ever;
+ *  - durability: by what is on the disks, nobody can be elected any more who does not have what is committed;
+ *  - lease safety: whoever believes in its lease has all that was committed by anybody, at any moment; and a
+ * read confirmed by ReadIndex has all that was committed when it began;
+ *  - liveness: after the faults one leader commits new entries, and all replicas get them.
+ */
+#include "sim/scenarios.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "sim/raft_host.h"
+
+#define HOSTS_MAX   5
+#define FAULTY_NS   (4 * NS_PER_S)
+#define WORKING_NS  (2 * NS_PER_S)
+#define SETTLING_NS (1 * NS_PER_S)
+
+struct world;
+
+/* A host and what happens to it next. */
+struct place {
+    struct world *world;
+    struct raft_host host;
+    uint32_t number;
+    uint64_t clock_base_ns;
+    int64_t drift_ppm;
+    uint64_t paused_until_ns, slow_disk_until_ns;
+    struct sim_event tick, beat, start, writes[RAFT_HOST_QUEUES];
+    bool reading; /* a ReadIndex under way */
+    uint64_t read_ns, read_commit, read_need, read_term;
+};
+
+struct commit {
+    struct raft_item item;
+    uint64_t leader_term; /* of the first who knew it committed */
+};
+
+struct seen {
+    uint64_t index, term, hash; /* index 0: free */
+};
+
+struct world {
+    struct sim *sim;
+    struct sim_rng rng, net_rng, disk_rng;
+    struct place places[HOSTS_MAX];
+    uint32_t count;
+    bool quiet, proposing;
+    uint64_t fault_pause_ns,
+        client_pause_ns; /* between two faults, two bursts of the client: the tempo of this run */
+    uint64_t client_silent_until_ns;
+    bool cut[HOSTS_MAX][HOSTS_MAX];
+    uint64_t link_busy_ns[HOSTS_MAX][HOSTS_MAX];
+    struct sim_event fault, client, coup, heal;
+    uint32_t coup_percent; /* how often something happens to a new leader */
+    struct place *coup_on;
+    uint32_t restless; /* mask of a pair: those outside of it crash again and again; 0: nobody does */
+    uint64_t value;
+
+    struct commit *commits; /* by index */
+    uint64_t commit_max, commits_cap;
+    uint32_t *leaders; /* by term */
+    uint64_t leaders_cap;
+    struct seen *seen; /* open addressing */
+    uint64_t seen_count, seen_cap;
+    uint64_t elections, crashes, transfers, installs, lease_checks, reads;
+};
+
+struct flight {
+    struct sim_event event;
+    struct world *world;
+    struct raft_packet *packet;
+};
+
+/* ---- clocks ---- */
+
+static uint64_t local_ns(const struct place *p)
+{
+    uint64_t now_ns = p->world->sim->now_ns;
+
+    return p->clock_base_ns + now_ns + (uint64_t)((int64_t)(now_ns / 1000) * p->drift_ppm / 1000);
+}
+
+static bool paused(const struct place *p)
+{
+    return p->world->sim->now_ns < p->paused_until_ns;
+}
+
+static void schedule(struct place *p, struct sim_event *event, uint64_t delay_ns)
+{
+    sim_unschedule(p->world->sim, event);
+    sim_schedule(p->world->sim, event, delay_ns);
+}
+
+/* True: not now, the host hangs. */
+static bool defer(struct place *p, struct sim_event *event)
+{
+    if (!paused(p))
+        return false;
+    schedule(p, event, p->paused_until_ns - p->world->sim->now_ns + 1);
+    return true;
+}
+
+/* ---- checkers ---- */
+
+static void check_lease(struct place *p)
+{
+    struct world *w = p->world;
+    struct raft *r = &p->host.raft;
+
+    if (!p->host.up || r->role != RAFT_LEADER)
+        return;
+    if (raft_lease_valid(r, local_ns(p))) {
+        w->lease_checks++;
+        if (r->commit_index < w->commit_max)
+            sim_fail(w->sim, "lease: %u in term %lu reads at %lu, but %lu is committed", p->host.replica,
+                     r->term, r->commit_index, w->commit_max);
+    }
+    if (p->reading && r->term == p->read_term && raft_quorum_contact_ns(r, local_ns(p)) >= p->read_ns) {
+        p->reading = false;
+        w->reads++;
+        if (p->read_commit < p->read_need)
+            sim_fail(w->sim, "read index: %u in term %lu reads at %lu, but %lu was committed before",
+                     p->host.replica, r->term, p->read_commit, p->read_need);
+    }
+}
+
+static void check_all(struct world *w)
+{
+    for (uint32_t i = 0; i < w->count; i++)
+        check_lease(&w->places[i]);
+}
+
+static struct seen *seen_find(struct world *w, uint64_t index, uint64_t term)
+{
+    uint64_t slot = hash_pair(index, term) & (w->seen_cap - 1);
+
+    while (w->seen[slot].index && (w->seen[slot].index != index || w->seen[slot].term != term))
+        slot = (slot + 1) & (w->seen_cap - 1);
+    return &w->seen[slot];
+}
+
+static void seen_grow(struct world *w)
+{
+    struct seen *old = w->seen;
+    uint64_t old_cap = w->seen_cap;
+
+    if (w->seen_count * 2 < old_cap)
+        return;
+    w->seen_cap = MAX(old_cap * 2, 1024u);
+    w->seen = calloc(w->seen_cap, sizeof *w->seen);
+    ASSERT(w->seen);
+    for (uint64_t i = 0; i < old_cap; i++) {
+        if (old[i].index)
+            *seen_find(w, old[i].index, old[i].term) = old[i];
+    }
+    free(old);
+}
+
+/* Log matching. */
+static void on_appended(void *owner, struct raft_host *h, uint64_t first, uint64_t last)
+{
+    struct world *w = owner;
+
+    for (uint64_t i = first; i <= last; i++) {
+        const struct raft_item *item = &h->log[i];
+        struct seen *seen;
+
+        seen_grow(w);
+        seen = seen_find(w, i, item->term);
+        if (!seen->index) {
+            *seen = (struct seen){.index = i, .term = item->term, .hash = item->hash};
+            w->seen_count++;
+        } else if (seen->hash != item->hash) {
+            sim_fail(w->sim, "log matching: the logs up to entry %lu of term %lu differ, at %u", i,
+                     item->term, h->replica);
+        }
+    }
+}
+
+/* Election safety and leader completeness. */
+static void on_role(void *owner, struct raft_host *h)
+{
+    static const char *const names[] = {"follows", "asks for pre-votes", "is a candidate", "leads"};
+    struct world *w = owner;
+    const struct raft *r = &h->raft;
+
+    sim_log(w->sim, "%u %s in term %lu", h->replica, names[r->role], r->term);
+    if (r->role != RAFT_LEADER)
+        return;
+    w->elections++;
+    if (r->term >= w->leaders_cap) {
+        uint64_t cap = r->term * 2 + 64;
+
+        w->leaders = realloc(w->leaders, cap * sizeof *w->leaders);
+        ASSERT(w->leaders);
+        memset(w->leaders + w->leaders_cap, 0, (cap - w->leaders_cap) * sizeof *w->leaders);
+        w->leaders_cap = cap;
+    }
+    if (!w->quiet && sim_rng_below(&w->rng, 100) < w->coup_percent) {
+        w->coup_on = container_of(h, struct place, host);
+        sim_unschedule(w->sim, &w->coup);
+        sim_schedule(w->sim, &w->coup,
+                     sim_rng_below(&w->rng, sim_rng_below(&w->rng, 2) ? 200 * NS_PER_US : NS_PER_MS));
+    }
+    if (w->leaders[r->term])
+        sim_fail(w->sim, "election safety: %u and %u lead in term %lu", w->leaders[r->term], h->replica,
+                 r->term);
+    w->leaders[r->term] = h->replica;
+    for (uint64_t i = r->first_index; i <= w->commit_max; i++) {
+        const struct commit *c = &w->commits[i];
+
+        if (c->leader_term < r->term && (i > r->last_index || h->log[i].hash != c->item.hash)) {
+            sim_fail(w->sim,
+                     "leader completeness: %u leads in term %lu without entry %lu, committed in term %lu",
+                     h->replica, r->term, i, c->leader_term);
+            return;
+        }
+    }
+}
+
+static bool on_disk(const struct raft_host *h, uint64_t index, uint64_t hash)
+{
+    return index < h->disk_base || (index <= h->disk_last && h->disk_log[index].hash == hash);
+}
+
+static bool disk_up_to_date(const struct raft_host *candidate, const struct raft_host *voter)
+{
+    uint64_t term = candidate->disk_log[candidate->disk_last].term,
+             voter_term = voter->disk_log[voter->disk_last].term;
+
+    return term > voter_term || (term == voter_term && candidate->disk_last >= voter->disk_last);
+}
+
+/* An entry is committed: if all lost power now, could one be elected that does not have it? Figure 8 of the
+ * paper is a yes. */
+static void check_kept(struct world *w, uint64_t index, uint64_t hash)
+{
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct raft_host *candidate = &w->places[i].host;
+        uint32_t votes = 0, voters = w->count - (candidate->learner != 0);
+
+        if (candidate->replica == candidate->learner || on_disk(candidate, index, hash))
+            continue;
+        for (uint32_t j = 0; j < w->count; j++) {
+            const struct raft_host *voter = &w->places[j].host;
+
+            votes += voter->replica != voter->learner && disk_up_to_date(candidate, voter);
+        }
+        if (votes >= voters / 2 + 1)
+            sim_fail(w->sim, "durability: entry %lu is committed, but %u could be elected without it", index,
+                     candidate->replica);
+    }
+}
+
+/* State machine safety and durability. */
+static void on_committed(void *owner, struct raft_host *h, uint64_t before)
+{
+    struct world *w = owner;
+    const struct raft *r = &h->raft;
+
+    for (uint64_t i = MAX(before + 1, r->first_index - (r->first_index > 1)); i <= r->commit_index; i++) {
+        const struct raft_item *item = &h->log[i];
+
+        if (i <= w->commit_max) {
+            if (w->commits[i].item.hash != item->hash)
+                sim_fail(w->sim, "state machine safety: %u commits entry %lu of term %lu, others of term %lu",
+                         h->replica, i, item->term, w->commits[i].item.term);
+            continue;
+        }
+        if (w->commits_cap <= i) {
+            w->commits_cap = i * 2 + 64;
+            w->commits = realloc(w->commits, w->commits_cap * sizeof *w->commits);
+            ASSERT(w->commits);
+        }
+        w->commits[i] = (struct commit){.item = *item, .leader_term = r->term};
+        w->commit_max = i;
+        check_kept(w, i, item->hash);
+    }
+    sim_trace(w->sim, "commit", h->replica, r->commit_index);
+}
+
+/* ---- inputs to a host, and what follows from them ---- */
+
+static void write_schedule(struct place *p, enum raft_host_queue queue)
+{
+    struct world *w = p->world;
+    uint64_t delay_ns = sim_rng_latency(&w->disk_rng, 20 * NS_PER_US, 100 * NS_PER_US);
+
+    if (!p->host.queue[queue] || p->writes[queue].heap_index)
+        return;
+    if (!w->quiet && w->sim->now_ns < p->slow_disk_until_ns)
+        delay_ns += sim_rng_below(&w->disk_rng, 100 * NS_PER_MS);
+    sim_schedule(w->sim, &p->writes[queue], delay_ns);
+}
+
+/* After every input. */
+static void settle(struct place *p)
+{
+    struct world *w = p->world;
+    uint64_t now_ns = local_ns(p), deadline_ns;
+
+    if (p->host.up) {
+        deadline_ns = raft_deadline_ns(&p->host.raft);
+        if (deadline_ns == UINT64_MAX)
+            sim_unschedule(w->sim, &p->tick);
+        else
+            schedule(p, &p->tick, MAX(deadline_ns, now_ns) - now_ns + sim_rng_below(&w->rng, NS_PER_MS));
+        write_schedule(p, RAFT_HOST_QUEUE_VOTE);
+        write_schedule(p, RAFT_HOST_QUEUE_LOG);
+    }
+    check_all(w);
+}
+
+static void tick_fire(struct sim_event *event)
+{
+    struct place *p = container_of(event, struct place, tick);
+
+    if (defer(p, event))
+        return;
+    raft_host_tick(&p->host, local_ns(p));
+    settle(p);
+}
+
+static void beat_fire(struct sim_event *event)
+{
+    struct place *p = container_of(event, struct place, beat);
+
+    if (defer(p, event))
+        return;
+    raft_host_heartbeat(&p->host, local_ns(p));
+    sim_schedule(p->world->sim, event, p->host.config.heartbeat_ns);
+    settle(p);
+}
+
+static void write_fire(struct place *p, enum raft_host_queue queue)
+{
+    uint64_t n = sim_rng_range(&p->world->disk_rng, 1, 4);
+
+    if (defer(p, &p->writes[queue]))
+        return;
+    while (n-- && raft_host_write_done(&p->host, queue, local_ns(p)))
+        ;
+    settle(p);
+}
+
+static void write_vote_fire(struct sim_event *event)
+{
+    write_fire(container_of(event, struct place, writes[RAFT_HOST_QUEUE_VOTE]), RAFT_HOST_QUEUE_VOTE);
+}
+
+static void write_log_fire(struct sim_event *event)
+{
+    write_fire(container_of(event, struct place, writes[RAFT_HOST_QUEUE_LOG]), RAFT_HOST_QUEUE_LOG);
+}
+
+/* ---- network ---- */
+
+static void flight_drop(struct sim_event *event)
+{
+    struct flight *f = container_of(event, struct flight, event);
+
+    free(f->packet);
+    free(f);
+}
+
+static void flight_fire(struct sim_event *event)
+{
+    struct flight *f = container_of(event, struct flight, event);
+    struct place *p = &f->world->places[f->packet->msg.to - 1];
+
+    if (p->host.up && defer(p, event))
+        return;
+    if (p->host.up) {
+        sim_trace(f->world->sim, "message", hash_pair(f->packet->msg.from, f->packet->msg.to),
+                  hash_pair(f->packet->msg.type, f->packet->msg.index));
+        f->world->installs += (uint32_t)f->packet->msg.type == RAFT_HOST_STATE;
+        raft_host_step(&p->host, f->packet, local_ns(p));
+        settle(p);
+    }
+    flight_drop(event);
+}
+
+static void launch(struct world *w, struct raft_packet *packet, uint64_t delay_ns)
+{
+    struct flight *f = calloc(1, sizeof *f);
+
+    ASSERT(f);
+    f->world = w;
+    f->packet = packet;
+    f->event.fire = flight_fire;
+    f->event.drop = flight_drop;
+    sim_schedule(w->sim, &f->event, delay_ns);
+}
+
+static struct raft_packet *packet_copy(const struct raft_packet *packet)
+{
+    uint64_t entries = packet->msg.entries ? packet->msg.last - packet->msg.index : 0;
+    size_t size = sizeof *packet + entries * sizeof packet->entries[0];
+    struct raft_packet *copy = malloc(size);
+
+    ASSERT(copy);
+    memcpy(copy, packet, size);
+    copy->msg.entries = entries ? copy->entries : NULL;
+    return copy;
+}
+
+/* True with a probability that grows with the fault's intensity, `max_ppm` at most. */
+static bool fault_happens(struct world *w, enum sim_fault fault, uint32_t max_ppm)
+{
+    return !w->quiet && sim_rng_chance(&w->net_rng, max_ppm / 100 * sim_fault_intensity(w->sim, fault));
+}
+
+static void on_send(void *owner, struct raft_host *h, struct raft_packet *packet)
+{
+    struct world *w = owner;
+    uint32_t from = h->replica - 1, to = packet->msg.to - 1;
+    uint64_t delay_ns = sim_rng_latency(&w->net_rng, 20 * NS_PER_US, 100 * NS_PER_US), due_ns;
+
+    if (w->cut[from][to] || fault_happens(w, SIM_FAULT_NET_LOSS, 300000)) {
+        free(packet);
+        return;
+    }
+    if (fault_happens(w, SIM_FAULT_NET_SLOW, 200000))
+        delay_ns += sim_rng_below(&w->net_rng, 50 * NS_PER_MS);
+    if (fault_happens(w, SIM_FAULT_NET_DUP, 200000))
+        launch(w, packet_copy(packet), delay_ns + sim_rng_below(&w->net_rng, 500 * NS_PER_MS));
+    if (fault_happens(w, SIM_FAULT_NET_REORDER, 200000)) {
+        launch(w, packet, delay_ns + sim_rng_below(&w->net_rng, 300 * NS_PER_MS));
+        return;
+    }
+    /* Otherwise in order, as on a connection. */
+    due_ns = MAX(w->sim->now_ns + delay_ns, w->link_busy_ns[from][to]);
+    w->link_busy_ns[from][to] = due_ns;
+    launch(w, packet, due_ns - w->sim->now_ns);
+}
+
+static uint64_t on_value(void *owner)
+{
+    return ++((struct world *)owner)->value;
+}
+
+static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role, on_committed, on_value};
+
+/* ---- crashes and other faults ---- */
+
+static void peers_learn(struct place *p, bool new_incarnation)
+{
+    struct world *w = p->world;
+
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct place *other = &w->places[i];
+
+        if (other == p || !other->host.up || paused(other) || w->cut[p->number][i] ||
+            sim_rng_below(&w->rng, 3) == 0)
+            continue;
+        raft_peer_lost(&other->host.raft, p->host.replica, new_incarnation, local_ns(other));
+        raft_host_pump(&other->host, local_ns(other));
+        settle(other);
+    }
+}
+
+static void place_start(struct place *p, bool born_now)
+{
+    struct world *w = p->world;
+
+    p->host.learner = w->count == 4 ? 4 : 0;
+    raft_host_start(&p->host, born_now, sim_rng_u64(&w->rng), local_ns(p));
+    schedule(p, &p->beat, sim_rng_below(&w->rng, p->host.config.heartbeat_ns));
+    if (!born_now) {
+        sim_log(w->sim, "%u starts", p->host.replica);
+        peers_learn(p, true);
+    }
+    settle(p);
+}
+
+static void start_fire(struct sim_event *event)
+{
+    place_start(container_of(event, struct place, start), false);
+}
+
+static void place_crash(struct place *p, uint64_t down_ns)
+{
+    struct world *w = p->world;
+
+    if (!p->host.up)
+        return;
+    sim_log(w->sim, "%u crashes", p->host.replica);
+    w->crashes++;
+    raft_host_crash(&p->host, &w->disk_rng);
+    p->reading = false;
+    p->paused_until_ns = p->slow_disk_until_ns = 0;
+    sim_unschedule(w->sim, &p->tick);
+    sim_unschedule(w->sim, &p->beat);
+    for (uint32_t i = 0; i < RAFT_HOST_QUEUES; i++)
+        sim_unschedule(w->sim, &p->writes[i]);
+    sim_schedule(w->sim, &p->start, down_ns);
+    peers_learn(p, false);
+}
+
+/* Mostly short: a restart while others still count on what the replica said before is where bugs are. */
+static uint64_t down_time(struct world *w)
+{
+    return sim_rng_below(&w->rng, 4) ? sim_rng_below(&w->rng, 50 * NS_PER_MS)
+                                     : sim_rng_below(&w->rng, NS_PER_S);
+}
+
+static void partition(struct world *w)
+{
+    uint32_t sides = (uint32_t)sim_rng_below(&w->rng, 1u << w->count);
+    bool one_way = sim_rng_below(&w->rng, 3) == 0;
+
+    memset(w->cut, 0, sizeof w->cut);
+    if (sim_rng_below(&w->rng, 4) == 0)
+        return;
+    for (uint32_t a = 0; a < w->count; a++) {
+        for (uint32_t b = 0; b < w->count; b++)
+            w->cut[a][b] =
+                one_way ? (sides >> a & 1) > (sides >> b & 1) : (sides >> a & 1) != (sides >> b & 1);
+    }
+    sim_log(w->sim, "partition %x%s", sides, one_way ? ", one way" : "");
+}
+
+static void hand_over(struct world *w, struct place *p)
+{
+    uint32_t to = (uint32_t)sim_rng_below(&w->rng, w->count + 1);
+
+    if (raft_transfer(&p->host.raft, to, local_ns(p)) == 0) {
+        w->transfers++;
+        sim_log(w->sim, "%u hands over to %u", p->host.replica, p->host.raft.transfer_to);
+    }
+    raft_host_pump(&p->host, local_ns(p));
+    settle(p);
+}
+
+static bool turn(struct world *w, enum sim_fault fault)
+{
+    return sim_rng_below(&w->rng, 300) < sim_fault_intensity(w->sim, fault);
+}
+
+static void cut_off(struct world *w, const struct place *p, uint64_t duration_ns)
+{
+    for (uint32_t i = 0; i < w->count; i++)
+        w->cut[p->number][i] = w->cut[i][p->number] = i != p->number;
+    sim_unschedule(w->sim, &w->heal);
+    sim_schedule(w->sim, &w->heal, duration_ns);
+}
+
+static void heal_fire(struct sim_event *event)
+{
+    struct world *w = container_of(event, struct world, heal);
+
+    memset(w->cut, 0, sizeof w->cut);
+}
+
+/* Something happens just when a leader has been elected: it dies, or is cut off and dies later, or is cut off
+ * and those who have elected it die. Rare by chance alone, and the moment when most can go wrong. */
+static void coup_fire(struct sim_event *event)
+{
+    struct world *w = container_of(event, struct world, coup);
+    struct place *leader = w->coup_on;
+    uint64_t kind = sim_rng_below(&w->rng, 4);
+
+    if (w->quiet || !leader->host.up)
+        return;
+    if (kind >= 1) {
+        cut_off(w, leader, sim_rng_below(&w->rng, 800 * NS_PER_MS));
+        sim_log(w->sim, "%u is cut off", leader->host.replica);
+    }
+    if (kind <= 1)
+        place_crash(leader, sim_rng_below(&w->rng, 400 * NS_PER_MS));
+    for (uint32_t i = 0; i < w->count && kind == 2; i++) {
+        if (&w->places[i] != leader)
+            place_crash(&w->places[i], sim_rng_below(&w->rng, 5 * NS_PER_MS));
+    }
+}
+
+/* A pair that does not hear each other; the others, who hear both, come and go. */
+static void triangle(struct world *w)
+{
+    uint32_t a = (uint32_t)sim_rng_below(&w->rng, w->count), b = (uint32_t)sim_rng_below(&w->rng, w->count);
+
+    if (a == b)
+        return;
+    memset(w->cut, 0, sizeof w->cut);
+    w->cut[a][b] = w->cut[b][a] = true;
+    w->restless = (1u << a) | (1u << b);
+    w->client_silent_until_ns = w->sim->now_ns + 500 * NS_PER_MS;
+    sim_unschedule(w->sim, &w->heal);
+    sim_log(w->sim, "%u and %u are cut off from each other", a + 1, b + 1);
+}
+
+static void fault_fire(struct sim_event *event)
+{
+    struct world *w = container_of(event, struct world, fault);
+    struct place *p = &w->places[sim_rng_below(&w->rng, w->count)];
+
+    if (w->quiet)
+        return;
+    sim_schedule(w->sim, event, sim_rng_below(&w->rng, w->fault_pause_ns));
+    for (uint32_t i = 0; i < w->count && sim_rng_below(&w->rng, 4) == 0; i++) {
+        if (w->places[i].host.up && w->places[i].host.raft.role == RAFT_LEADER)
+            p = &w->places[i];
+    }
+    if (turn(w, SIM_FAULT_NET_PARTITION)) {
+        w->restless = 0;
+        if (sim_rng_below(&w->rng, 3))
+            partition(w);
+        else
+            triangle(w);
+    }
+    for (uint32_t i = 0; i < w->count && w->restless; i++) {
+        if (!(w->restless >> i & 1) && sim_rng_below(&w->rng, 3) == 0)
+            place_crash(&w->places[i], sim_rng_below(&w->rng, 5 * NS_PER_MS));
+    }
+    if (turn(w, SIM_FAULT_POWER_ALL) && sim_rng_below(&w->rng, 4) == 0) {
+        for (uint32_t i = 0; i < w->count; i++)
+            place_crash(&w->places[i], sim_rng_below(&w->rng, 300 * NS_PER_MS));
+    }
+    if (turn(w, SIM_FAULT_CRASH) && !paused(p))
+        place_crash(p, down_time(w));
+    if (!p->host.up)
+        return;
+    if (turn(w, SIM_FAULT_PAUSE))
+        p->paused_until_ns = w->sim->now_ns + sim_rng_below(&w->rng, 400 * NS_PER_MS);
+    if (turn(w, SIM_FAULT_DISK_SLOW))
+        p->slow_disk_until_ns = w->sim->now_ns + sim_rng_below(&w->rng, 600 * NS_PER_MS);
+    if (turn(w, SIM_FAULT_MEMBER) && !paused(p))
+        hand_over(w, p);
+    if (sim_rng_below(&w->rng, 4) == 0)
+        raft_host_compact(&p->host, raft_host_applied(&p->host) -
+                                        MIN(raft_host_applied(&p->host), sim_rng_below(&w->rng, 100)));
+}
+
+static void client_fire(struct sim_event *event)
+{
+    struct world *w = container_of(event, struct world, client);
+
+    sim_schedule(w->sim, event, sim_rng_below(&w->rng, 10 * NS_PER_MS));
+    if (!w->quiet && w->sim->now_ns > w->client_silent_until_ns && sim_rng_below(&w->rng, 50) == 0)
+        w->client_silent_until_ns = w->sim->now_ns + sim_rng_below(&w->rng, w->client_pause_ns);
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct place *p = &w->places[i];
+        bool silent = !w->proposing || (!w->quiet && w->sim->now_ns < w->client_silent_until_ns);
+
+        if (!p->host.up || paused(p) || p->host.raft.role != RAFT_LEADER)
+            continue;
+        if (raft_can_read(&p->host.raft) && !p->reading && sim_rng_below(&w->rng, 2)) {
+            p->reading = true;
+            p->read_ns = local_ns(p);
+            p->read_commit = p->host.raft.commit_index;
+            p->read_need = w->commit_max;
+            p->read_term = p->host.raft.term;
+            if (sim_rng_below(&w->rng, 2))
+                raft_probe(&p->host.raft);
+        }
+        for (uint64_t n = sim_rng_below(&w->rng, 4); n && !silent; n--) {
+            if (raft_host_propose(&p->host, ++w->value, local_ns(p)))
+                break;
+        }
+        settle(p);
+    }
+}
+
+/* ---- the run ---- */
+
+static void world_start(struct world *w, const struct sim_args *args)
+{
+    static const uint32_t sizes[] = {1, 2, 3, 3, 3, 3, 3, 4, 5, 5};
+    struct raft_config config = RAFT_CONFIG_DEFAULT;
+    uint32_t members[HOSTS_MAX] = {1, 2, 3, 4, 5};
+    static const uint32_t append_max[] = {1, 3, 64};
+    bool small_window;
+
+    w->rng = sim_rng_make(args->seed, "raft", 0);
+    w->net_rng = sim_rng_make(args->seed, "raft net", 0);
+    w->disk_rng = sim_rng_make(args->seed, "raft disk", 0);
+    w->count = sizes[sim_rng_below(&w->rng, ARRAY_LEN(sizes))]; /* the fourth of four is a learner */
+    w->fault_pause_ns = (5 + sim_rng_below(&w->rng, 100)) * NS_PER_MS;
+    if (sim_fault_intensity(w->sim, SIM_FAULT_CRASH) && sim_rng_below(&w->rng, 2))
+        w->coup_percent = (uint32_t)sim_rng_below(&w->rng, 80);
+    w->client_pause_ns = (1 + sim_rng_below(&w->rng, 1000)) * NS_PER_MS;
+    small_window = sim_rng_below(&w->rng, 4) == 0;
+    if (small_window) {
+        config.window_bytes = 4 * BLOCK_SIZE;
+        config.window_entries = 6;
+    }
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct place *p = &w->places[i];
+
+        p->world = w;
+        p->number = i;
+        p->clock_base_ns = NS_PER_S + sim_rng_below(&w->rng, 1000 * NS_PER_S);
+        if (sim_fault_intensity(w->sim, SIM_FAULT_CLOCK))
+            p->drift_ppm = (int64_t)sim_rng_below(&w->rng, 1999) - 999;
+        p->tick.fire = tick_fire;
+        p->beat.fire = beat_fire;
+        p->start.fire = start_fire;
+        p->writes[RAFT_HOST_QUEUE_VOTE].fire = write_vote_fire;
+        p->writes[RAFT_HOST_QUEUE_LOG].fire = write_log_fire;
+        raft_host_init(&p->host, i + 1, members, w->count, &config, &HOOKS, w);
+        p->host.append_max = append_max[sim_rng_below(&w->rng, ARRAY_LEN(append_max))];
+    }
+    for (uint32_t i = 0; i < w->count; i++)
+        place_start(&w->places[i], true);
+    w->proposing = true;
+    w->fault.fire = fault_fire;
+    w->client.fire = client_fire;
+    w->coup.fire = coup_fire;
+    w->heal.fire = heal_fire;
+    sim_schedule(w->sim, &w->fault, 0);
+    sim_schedule(w->sim, &w->client, 0);
+}
+
+/* What the leader thinks of its members: for whoever looks into a run that does not converge. */
+static void log_members(const struct world *w)
+{
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct raft *r = &w->places[i].host.raft;
+
+        sim_log(w->sim, "%u: role %u term %lu leader %u log %lu..%lu durable %lu matched %lu commit %lu%s",
+                r->self, r->role, r->term, r->leader, r->first_index, r->last_index, r->durable_index,
+                r->matched_index, r->commit_index, r->abstain ? " abstain" : "");
+        for (uint32_t j = 0; j < r->member_count && r->role == RAFT_LEADER; j++) {
+            const struct raft_member *m = &r->members[j];
+
+            sim_log(w->sim, "   %u: progress %u match %lu next %lu inflight %u base %lu bytes %lu wait %lu",
+                    m->replica, m->progress, m->match, m->next, m->inflight_count, m->inflight_base,
+                    m->inflight_bytes, r->now_ns - m->wait_ns);
+        }
+    }
+}
+
+static void check_converged(struct world *w, uint64_t committed_before)
+{
+    uint32_t leaders = 0;
+
+    if (w->commit_max <= committed_before + 10)
+        sim_fail(w->sim, "liveness: from %lu to %lu committed without faults", committed_before,
+                 w->commit_max);
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct place *p = &w->places[i];
+
+        leaders += p->host.raft.role == RAFT_LEADER;
+        if (raft_host_applied(&p->host) != w->commit_max || p->host.raft.last_index != w->commit_max)
+            sim_fail(w->sim, "liveness: %u has applied %lu of %lu, its log ends at %lu", p->host.replica,
+                     raft_host_applied(&p->host), w->commit_max, p->host.raft.last_index);
+        else if (p->host.log[w->commit_max].hash != w->commits[w->commit_max].item.hash)
+            sim_fail(w->sim, "the state of %u differs", p->host.replica);
+        if (p->host.raft.role == RAFT_LEADER && !raft_lease_valid(&p->host.raft, local_ns(p)))
+            sim_fail(w->sim, "liveness: %u has no lease", p->host.replica);
+    }
+    if (leaders != 1)
+        sim_fail(w->sim, "liveness: %u leaders", leaders);
+    if (w->sim->failed)
+        log_members(w);
+}
+
+static void world_run(struct world *w)
+{
+    uint64_t committed;
+
+    sim_run_for(w->sim, FAULTY_NS);
+    w->quiet = true;
+    memset(w->cut, 0, sizeof w->cut);
+    sim_log(w->sim, "no more faults");
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    committed = w->commit_max;
+    sim_run_for(w->sim, WORKING_NS);
+    w->proposing = false;
+    sim_run_for(w->sim, SETTLING_NS);
+    if (!w->sim->failed)
+        check_converged(w, committed);
+}
+
+void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_result)
+{
+    struct world *w = calloc(1, sizeof *w);
+
+    ASSERT(w);
+    w->sim = sim_new(args->seed, args->verbose);
+    sim_choose_faults(w->sim, SIM_FAULT_BIT(CRASH) | SIM_FAULT_BIT(POWER_ALL) | SIM_FAULT_BIT(PAUSE) |
+                                  SIM_FAULT_BIT(CLOCK) | SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(NET_LOSS) |
+                                  SIM_FAULT_BIT(NET_DUP) | SIM_FAULT_BIT(NET_REORDER) |
+                                  SIM_FAULT_BIT(NET_SLOW) | SIM_FAULT_BIT(NET_PARTITION) |
+                                  SIM_FAULT_BIT(MEMBER));
+    world_start(w, args);
+    world_run(w);
+    snprintf(
+        ret_result->stats, sizeof ret_result->stats,
+        "%u replicas, %lu committed, %lu elections, %lu crashes, %lu transfers, %lu installs, %lu lease checks, "
+        "%lu reads",
+        w->count, w->commit_max, w->elections, w->crashes, w->transfers, w->installs, w->lease_checks,
+        w->reads);
+    sim_result_take(ret_result, w->sim);
+    sim_free(w->sim);
+    for (uint32_t i = 0; i < w->count; i++)
+        raft_host_fini(&w->places[i].host);
+    free(w->commits);
+    free(w->leaders);
+    free(w->seen);
+    free(w);
+}
