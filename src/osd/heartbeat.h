@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * heartbeat: one message per pair of shards instead of one per group. Pure: the sets of groups and their
+ * versions.
+ *
+ * The leader's shard keeps, per peer, the set of groups that it leads and that have a member there
+ * (heartbeat_out). Every change of the set (a group added, a new term, a higher commit index, a group no
+ * longer led) gets a version number of its own and moves the group to the end of the list, so that "the
+ * changes since version v" is the tail of the list and can be cut anywhere: a message that leads to version s
+ * tells everything about the groups whose last change is at or before s, and nothing about the others.
+ *
+ * The member's shard keeps a copy of the set (heartbeat_in). It takes a message that builds on a version
+ * which it has, and answers with the version that it now has and EVERY group of its copy that it refuses
+ * (unknown, other term, other leader). To acknowledge a group is to promise: the replica has been told that
+ * its leader is alive. So the leader may count, for each group whose last change is at or before the answered
+ * version and that was not refused, one contact at the send time of the message. When there are more refusals
+ * than fit, there is no answer, and nobody has promised anything.
+ *
+ * Messages may be lost, repeated and reordered: only a higher `seq` is looked at, changes carry whole values
+ * and so may be told again, and a base that the receiver does not have makes it answer with what it has; the
+ * sender goes back to there, or, if it has forgotten what it removed since, to the whole set (base 0).
+ */
+#ifndef OSD_HEARTBEAT_H
+#define OSD_HEARTBEAT_H
+
+#include "base/base.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "wire/wire.h"
+
+struct heartbeat_out {
+    struct map by_pg;
+    struct list entries; /* ascending by version */
+    uint64_t version;    /* of the newest change */
+    uint64_t acked_version;
+    uint64_t seq, answered_seq;
+    uint32_t led_count; /* groups that are led */
+};
+
+/* A group of the set; term 0: no longer led, kept until that is acknowledged. */
+struct heartbeat_entry {
+    struct map_node by_pg;
+    struct list link;
+    struct wire_heartbeat_group group;
+    uint64_t version;
+    uint64_t refused_seq;
+};
+
+void heartbeat_out_init(struct heartbeat_out *out);
+void heartbeat_out_fini(struct heartbeat_out *out);
+/* The shard leads this group now, with these values. Nothing happens if that is known. ERR_NO_MEMORY: the
+ * group is not in the set, and so has no contact; set it again later. */
+MUST_CHECK int heartbeat_out_set(struct heartbeat_out *out, const struct wire_heartbeat_group *group);
+void heartbeat_out_drop(struct heartbeat_out *out, uint64_t pg);
+/* True if there is anything to say: a group is led, or the end of one is not acknowledged. */
+bool heartbeat_out_due(const struct heartbeat_out *out);
+/* The next message; its groups go into the caller's array. incarnation and sent_ns are the caller's to fill.
+ */
+void heartbeat_out_next(struct heartbeat_out *out, struct wire_heartbeat *ret,
+                        struct wire_heartbeat_group *groups);
+/* An answer. True if it counts: then heartbeat_out_contact() is true of every group whose member has promised
+ * by it. */
+MUST_CHECK bool heartbeat_out_answer(struct heartbeat_out *out, const struct wire_heartbeat_reply *reply);
+static inline bool heartbeat_out_contact(const struct heartbeat_out *out, const struct heartbeat_entry *entry)
+{
+    return entry->group.term && entry->version <= out->acked_version &&
+           entry->refused_seq != out->answered_seq;
+}
+static inline bool heartbeat_out_refused(const struct heartbeat_out *out, const struct heartbeat_entry *entry)
+{
+    return entry->group.term && entry->refused_seq == out->answered_seq;
+}
+
+struct heartbeat_in {
+    struct map groups; /* struct heartbeat_heard by PG */
+    uint64_t incarnation, seq, version;
+};
+
+struct heartbeat_heard {
+    struct map_node by_pg;
+    struct wire_heartbeat_group group;
+};
+
+void heartbeat_in_init(struct heartbeat_in *in);
+void heartbeat_in_fini(struct heartbeat_in *in);
+/* Takes a message in. True: answer it, with in->version and what is refused of in->groups. False: it is old,
+ * or there is no memory. */
+MUST_CHECK bool heartbeat_in_take(struct heartbeat_in *in, const struct wire_heartbeat *message);
+
+#endif

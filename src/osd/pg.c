@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The life of a replica and raft's host loop.
+ *
+ *      LIVE ---- pg_stop() ----> STOPPING ---- nobody looks at it any more ----> freed
+ *
+ * In LIVE every step does the same, in this order: what the store has made durable goes to raft; time passes;
+ * a new leader's NOOP; term and vote go to the disk; what is committed is applied; a change of role is
+ * carried out; requests that wait are told; messages leave. So whatever was proposed or received since the
+ * last step, by however many requests and frames, is answered for at once.
+ */
+#include "osd/pg.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+
+enum { PG_LIVE, PG_STOPPING };
+#define PG_NOOP_RETRY_NS (10 * NS_PER_MS)
+
+static const char *pg_state_name(int state)
+{
+    return state == PG_LIVE ? "live" : "stopping";
+}
+static void pg_step(struct op *op);
+static const struct op_kind pg_kind = {"osd.pg", pg_state_name, pg_step};
+
+/* ---- birth ---- */
+
+static int pg_members_init(struct pg *pg)
+{
+    const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
+    const Fb__PgMember *self = item ? shard_map_member(pg->shard, item) : NULL;
+
+    if (!self)
+        return -ERR_NOT_FOUND;
+    if (self->replica != pg->replica || item->n_member > RAFT_MEMBERS_MAX)
+        return -ERR_IDENTITY;
+    for (size_t i = 0; i < item->n_member; i++) {
+        const Fb__PgMember *from = item->member[i];
+        struct pg_member *member = &pg->members[pg->member_count++];
+
+        *member = (struct pg_member){from->replica, from->osd, from->shard, NULL, UINT64_MAX};
+        if (from == self)
+            continue;
+        member->peer = shard_peer_get(pg->shard, from->osd, from->shard);
+        if (!member->peer)
+            return -ERR_NO_MEMORY;
+    }
+    return 0;
+}
+
+/* Raft as the store knows it: the hard state, and which term each index has. */
+static void pg_raft_init(struct pg *pg, bool born_now)
+{
+    struct store_pg *sp = pg->sp;
+    uint32_t replicas[RAFT_MEMBERS_MAX];
+    struct raft_hard_state hs = {sp->record.term, sp->record.vote};
+    uint64_t base = sp->first_index - 1;
+    uint64_t base_term = base == sp->record.base_index ? sp->record.base_term : store_log_term(sp, base);
+
+    for (uint32_t i = 0; i < pg->member_count; i++)
+        replicas[i] = pg->members[i].replica;
+    raft_init(&pg->raft, &RAFT_CONFIG_DEFAULT, pg->replica, replicas, pg->member_count, hs, base, base_term,
+              born_now, core_random_u64(pg->shard->core), core_now_ns(pg->shard->core));
+    for (uint64_t i = sp->first_index; i <= sp->durable_index;) {
+        uint64_t term = store_log_term(sp, i), last = i;
+        while (last < sp->durable_index && store_log_term(sp, last + 1) == term)
+            last++;
+        raft_restore(&pg->raft, last, term);
+        i = last + 1;
+    }
+}
+
+int pg_new(struct osd_shard *shard, struct store_pg *sp, bool born_now)
+{
+    struct pg *pg = calloc(1, sizeof(*pg));
+    int error;
+
+    if (!pg)
+        return -ERR_NO_MEMORY;
+    pg->shard = shard;
+    pg->id = sp->record.pg;
+    pg->replica = sp->record.replica;
+    pg->sp = sp;
+    error = pg_members_init(pg);
+    if (error) {
+        free(pg);
+        return error;
+    }
+    list_init(&pg->waiting);
+    list_init(&pg->reading);
+    list_init(&pg->merging);
+    list_init(&pg->blocked);
+    list_init(&pg->images);
+    list_init(&pg->repairs);
+    pg_raft_init(pg, born_now);
+    map_put(&shard->pgs, &pg->node, pg->id);
+    op_start(&pg->op, shard->core, &pg_kind, NULL);
+    sp->waiter = &pg->op;
+    sp->host = pg;
+    pg_set_abstain(pg);
+    if (sp->damaged)
+        core_log(shard->core, LOG_ERROR, "osd",
+                 "pg %" PRIx64
+                 ": the log of replica %u cannot be proven whole: it abstains until it is copied anew",
+                 pg->id, pg->replica);
+    return 0;
+}
+
+struct pg *pg_find(const struct osd_shard *shard, uint64_t id)
+{
+    struct map_node *node = map_get(&shard->pgs, id);
+    struct pg *pg = node ? map_entry(node, struct pg, node) : NULL;
+    return pg && !pg->stopping ? pg : NULL;
+}
+
+struct pg_member *pg_member_find(struct pg *pg, uint32_t replica)
+{
+    for (uint32_t i = 0; i < pg->member_count; i++)
+        if (pg->members[i].replica == replica)
+            return &pg->members[i];
+    return NULL;
+}
+
+/* ---- what others ask ---- */
+
+void pg_set_abstain(struct pg *pg)
+{
+    bool abstain =
+        pg->sp->record.state != STORE_PG_NORMAL || pg->sp->damaged || pg->log_gap || pg->shard->failed;
+
+    if (abstain != pg->raft.abstain)
+        raft_set_abstain(&pg->raft, abstain);
+}
+
+void pg_touched(struct pg *pg)
+{
+    pg_set_abstain(pg);
+    pg_wake(pg);
+}
+
+bool pg_serves(const struct pg *pg)
+{
+    const struct raft *r = &pg->raft;
+
+    return raft_can_read(r) && pg->led_term == r->term && pg->sp->applied_index >= r->term_start_index &&
+           !pg->log_gap && !pg->shard->failed;
+}
+
+int pg_propose(struct pg *pg, struct entry *entry, const struct slice *payload)
+{
+    struct raft *r = &pg->raft;
+    uint64_t index;
+    int error;
+
+    if (r->role != RAFT_LEADER)
+        return -ERR_NOT_LEADER;
+    /* The store first: it may refuse, raft then cannot. */
+    if (r->transfer_to || r->transfer_sent || (raft_noop_due(r) && entry->type != ENTRY_NOOP))
+        return -ERR_RETRY;
+    ASSERT(pg->sp->last_index == r->last_index);
+    entry->index = r->last_index + 1;
+    entry->term = r->term;
+    error = store_append(pg->sp, entry, payload);
+    if (error)
+        return error;
+    error = raft_propose(r, &index);
+    ASSERT(!error && index == entry->index);
+    pg_wake(pg);
+    return 0;
+}
+
+void pg_apply(struct pg *pg)
+{
+    uint64_t index = MIN(pg->raft.commit_index, pg->sp->durable_index);
+
+    if (index <= pg->sp->applied_index || recover_holds_log(pg) || pg->shard->failed)
+        return;
+    store_apply(pg->sp, index);
+    pg_images_applied(pg);
+}
+
+void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnation)
+{
+    uint64_t now_ns = core_now_ns(shard->core);
+
+    map_for_each (&shard->pgs, node) {
+        struct pg *pg = map_entry(node, struct pg, node);
+        for (uint32_t i = 0; i < pg->member_count; i++)
+            if (pg->members[i].peer == peer) {
+                raft_peer_lost(&pg->raft, pg->members[i].replica, new_incarnation, now_ns);
+                pg_touched(pg);
+            }
+    }
+}
+
+/* ---- the host loop, step by step ---- */
+
+static void pg_store_progress(struct pg *pg)
+{
+    struct raft *r = &pg->raft;
+    struct store_pg *sp = pg->sp;
+
+    /* A recovery sets both anew when it has copied everything. */
+    if (recover_holds_log(pg))
+        return;
+    raft_log_durable(r, pg->log_gap ? MIN(sp->durable_index, pg->gap_index - 1)
+                                    : MIN(sp->durable_index, r->last_index));
+    if (sp->first_index > r->first_index && sp->first_index - 1 <= MIN(r->commit_index, r->durable_index))
+        raft_compacted(r, sp->first_index);
+}
+
+static void pg_noop(struct pg *pg)
+{
+    struct entry noop = {.type = ENTRY_NOOP};
+
+    /* Without room for it now, the timer tries again. */
+    if (raft_noop_due(&pg->raft) && !pg->log_gap)
+        (void)!pg_propose(pg, &noop, NULL);
+}
+
+void pg_record_want(struct pg *pg, enum store_pg_state state, uint64_t base_index, uint64_t base_term)
+{
+    pg->record_wanted = true;
+    pg->want_state = state;
+    pg->want_base = base_index;
+    pg->want_base_term = base_term;
+    pg_wake(pg);
+}
+
+static void pg_record_written(struct pg *pg)
+{
+    struct osd_shard *shard = pg->shard;
+
+    pg->record_writing = false;
+    pg->op.child_result = 0;
+    if (pg->record.op.result) {
+        shard_fail(shard, pg->record.op.result, "cannot write the record of a placement group");
+        return;
+    }
+    if (pg->record_is_want) {
+        pg->record_wanted = false;
+        recover_wake(pg);
+        return;
+    }
+    histogram_record(&shard->perf.record_write, core_now_ns(shard->core) - pg->record_started_ns);
+    raft_hard_state_durable(&pg->raft, pg->record_hs);
+}
+
+/* The replica's record: term and vote, or what a recovery wants. One write at a time, each on top of what is
+ * durable. */
+static void pg_record(struct pg *pg)
+{
+    struct osd_shard *shard = pg->shard;
+
+    if (pg->record_writing && !op_live(&pg->record.op))
+        pg_record_written(pg);
+    if (pg->record_writing || shard->failed)
+        return;
+    struct store_pg_record record = pg->sp->record;
+    if (raft_hard_state_pending(&pg->raft, &pg->record_hs)) {
+        record.term = pg->record_hs.term;
+        record.vote = pg->record_hs.vote;
+        pg->record_is_want = false;
+    } else if (pg->record_wanted) {
+        record.state = pg->want_state;
+        record.base_index = pg->want_base;
+        record.base_term = pg->want_base_term;
+        pg->record_is_want = true;
+    } else {
+        return;
+    }
+    pg->record_writing = true;
+    pg->record_started_ns = core_now_ns(shard->core);
+    store_pg_write_start(&pg->record, shard->store, &record, &pg->op);
+}
+
+static void pg_heartbeats_drop(struct pg *pg)
+{
+    for (uint32_t i = 0; i < pg->member_count; i++)
+        if (pg->members[i].peer)
+            heartbeat_out_drop(&pg->members[i].peer->out, pg->id);
+}
+
+static void pg_role(struct pg *pg)
+{
+    struct raft *r = &pg->raft;
+    uint64_t led_term = r->role == RAFT_LEADER ? r->term : 0;
+
+    if (led_term != pg->led_term) {
+        if (pg->led_term) {
+            pg_heartbeats_drop(pg);
+            pg_requests_fail(pg, -ERR_NOT_LEADER);
+        }
+        pg->led_term = led_term;
+        pg_catchup_drop(pg);
+        pg_images_forget(pg);
+        if (led_term) {
+            pg->shard->perf.elections_won++;
+            pg->orders_due = true;
+            for (uint32_t i = 0; i < pg->member_count; i++)
+                pg->members[i].free_bytes = UINT64_MAX; /* until it says */
+            core_log(pg->shard->core, LOG_INFO, "osd", "pg %" PRIx64 ": replica %u leads in term %" PRIu64,
+                     pg->id, pg->replica, led_term);
+        }
+        shard_mon_report(pg->shard);
+        if (pg->shard->leaving)
+            shard_op_ended(pg->shard);
+    }
+    if (pg->known_leader != r->leader) {
+        pg->known_leader = r->leader;
+        if (r->leader && r->leader != pg->replica && !recover_active(pg) &&
+            (pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL))
+            recover_start(pg);
+    }
+}
+
+static void pg_timer(struct pg *pg, uint64_t now_ns)
+{
+    uint64_t deadline_ns = raft_deadline_ns(&pg->raft);
+
+    if (raft_noop_due(&pg->raft) || pg->orders_due)
+        deadline_ns = MIN(deadline_ns, now_ns + PG_NOOP_RETRY_NS);
+    /* A deadline only moves on with every message: then the timer is left to fire early, and armed again. */
+    if (!timer_armed(&pg->timer) || deadline_ns < pg->timer.deadline_ns)
+        timer_arm(pg->shard->core, &pg->timer, &pg->op, MAX(deadline_ns, now_ns + 1));
+}
+
+static void pg_live(struct pg *pg)
+{
+    struct osd_shard *shard = pg->shard;
+    uint64_t now_ns = core_now_ns(shard->core);
+
+    if (!shard->failed && store_failed(shard->store))
+        shard_fail(shard, store_failed(shard->store), "the device failed");
+    pg_set_abstain(pg);
+    if (!shard->failed)
+        pg_store_progress(pg);
+    if (now_ns >= raft_deadline_ns(&pg->raft))
+        raft_tick(&pg->raft, now_ns);
+    if (!shard->failed) {
+        pg_noop(pg);
+        pg_record(pg);
+        pg_apply(pg);
+    }
+    pg_role(pg);
+    if (pg->orders_due && pg_serves(pg))
+        pg_orders_run(pg);
+    pg_requests_progress(pg);
+    recover_wake(pg);
+    if (!shard_mute(shard))
+        pg_send_messages(pg, now_ns);
+    pg_timer(pg, now_ns);
+#ifndef NDEBUG
+    raft_check(&pg->raft);
+#endif
+}
+
+/* ---- the end ---- */
+
+void pg_stop(struct pg *pg)
+{
+    if (pg->stopping)
+        return;
+    pg->stopping = true;
+    pg_heartbeats_drop(pg);
+    pg_requests_fail(pg, -ERR_NO_PG);
+    recover_cancel(pg);
+    pg_wake(pg);
+}
+
+static bool pg_idle(struct pg *pg)
+{
+    pg_catchup_drop(pg);
+    return !pg->op.children && !pg->request_count && !pg->catchup && !pg->recover && list_empty(&pg->repairs);
+}
+
+static void pg_free(struct pg *pg)
+{
+    struct osd_shard *shard = pg->shard;
+
+    timer_cancel(shard->core, &pg->timer);
+    pg->sp->waiter = NULL;
+    pg->sp->host = NULL;
+    pg_images_forget(pg);
+    raft_fini(&pg->raft);
+    map_remove(&shard->pgs, pg->id);
+    op_done(&pg->op, 0);
+    free(pg);
+    shard_op_ended(shard);
+}
+
+static void pg_step(struct op *op)
+{
+    struct pg *pg = container_of(op, struct pg, op);
+
+    switch (op->state) {
+    case PG_LIVE:
+        if (!pg->stopping) {
+            pg_live(pg);
+            return;
+        }
+        op->state = PG_STOPPING;
+        __attribute__((fallthrough));
+    case PG_STOPPING:
+        if (pg_idle(pg))
+            pg_free(pg);
+        return;
+    }
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A placement group's replica: raft, its log and state in the store, and the client requests that it has
+ * taken on.
+ *
+ * A replica is one op that lives as long as the replica: its step is raft's host loop (pg.c). It is woken by
+ * the store (durable, trimmed), by messages that were stepped into raft, by proposals and by raft's deadline.
+ * Client requests are ops from the shard's pool; those that came in the same turn run before the replica's
+ * op, so what they propose leaves in one APPEND per member.
+ */
+#ifndef OSD_PG_H
+#define OSD_PG_H
+
+#include "osd/shard.h"
+
+#define PG_REQUESTS_MAX      1024        /* client requests that one PG may have under way */
+#define PG_REQUEST_BYTES_MAX (64u << 20) /* of their payloads */
+#define PG_WAIT_NS           NS_PER_S /* a request waits so long for a merge or a majority; then ERR_RETRY */
+#define PG_SPACE_MARGIN                                                                                      \
+    (8ull << 20) /* free bytes that writes leave alone at every member: room for what is under way */
+#define PG_CATCHUP_BYTES (1u << 20) /* read from the ring at once for a lagging member */
+
+struct recover;
+struct repair;
+
+struct pg_member {
+    uint32_t replica, osd, shard;
+    struct peer *peer;   /* NULL for ourselves */
+    uint64_t free_bytes; /* as last reported */
+};
+
+/* An image record that is proposed but not yet applied. */
+struct pg_image {
+    struct list link; /* in pg->images, ascending by index */
+    struct image_record record;
+};
+
+/* Old entries on their way from the ring to a lagging member. One at a time per PG. */
+struct pg_catchup {
+    struct op op;
+    struct pg *pg;
+    struct store_log_read read;
+    bool ready; /* read.ret_... hold entries */
+};
+
+struct pg {
+    struct op op;
+    struct map_node node; /* in shard->pgs */
+    struct osd_shard *shard;
+    uint64_t id;
+    uint32_t replica;
+    struct store_pg *sp;
+    struct raft raft;
+    struct pg_member members[RAFT_MEMBERS_MAX];
+    uint32_t member_count;
+    struct timer timer;
+    bool stopping;
+
+    struct store_pg_write record; /* term and vote on their way to the disk */
+    bool record_writing;
+    uint64_t record_started_ns;
+    bool record_is_want; /* not term and vote, but what a recovery wants: */
+    bool record_wanted;  /* state and base, not yet durable */
+    enum store_pg_state want_state;
+    uint64_t want_base, want_base_term;
+    struct raft_hard_state record_hs;
+
+    uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
+    uint32_t known_leader;  /* when last looked at */
+    uint32_t request_count; /* ops that may look at this struct */
+    uint64_t request_bytes;
+    struct list waiting; /* proposed requests, ascending by index */
+    struct list reading; /* reads that wait for a majority or for entries to be applied */
+    struct list merging; /* writes that read what they will merge with */
+    struct list blocked; /* requests that wait for one of these, FIFO */
+    struct list images;  /* struct pg_image */
+    bool orders_due;     /* look at the map's image orders */
+    bool log_gap;        /* raft took entries that the store had no room for: */
+    uint64_t gap_index;  /* from here on what the store has is not what raft means */
+
+    struct pg_catchup *catchup; /* NULL: none */
+    struct recover *recover;    /* NULL: none */
+    struct list repairs;        /* under way, struct repair */
+};
+
+enum pg_request_kind { PG_WRITE, PG_CLEAR, PG_ATTACH, PG_READ, PG_BLOCK_STATUS };
+
+/* A client's request under way. */
+struct pg_request {
+    struct op op;
+    struct osd_shard *shard;
+    struct pg *pg; /* counted in pg->request_count */
+    enum pg_request_kind kind;
+    struct rpc_ticket ticket;
+    struct list link; /* in one of the PG's lists */
+    struct timer timer;
+    uint64_t taken_ns, proposed_ns;
+    uint64_t term, image, object, generation, incarnation, size_bytes;
+    uint32_t offset, length;           /* bytes: WRITE, CLEAR */
+    uint32_t first_block, block_count; /* touched, partial ones included */
+    bool head_partial, tail_partial;   /* the first, the last block is not wholly covered */
+    bool exact, waited;
+    bool committed; /* the PG's word: applied */
+    int error;      /* the PG's word: will not be, or nobody knows */
+    uint64_t index; /* proposed: of the last entry; reads: to be applied before the answer */
+    uint64_t proposed_term;
+    uint64_t repair_tries;
+    struct slice payload;       /* as received; later as merged */
+    uint32_t crc[WIRE_CRC_MAX]; /* of the pieces received; later of the blocks */
+    struct store_read reads[2]; /* READ: the first; merges: head and tail */
+};
+
+/* ---- pg.c: life and the host loop ---- */
+
+/* Makes the replica that the store has live. `born_now`: it was just created. ERR_NO_MEMORY; ERR_NOT_FOUND:
+ * the map does not say who the members are; ERR_IDENTITY: the map's replica is not ours. */
+MUST_CHECK int pg_new(struct osd_shard *shard, struct store_pg *sp, bool born_now);
+/* Asks it to end: requests are answered, its own ops waited for; then it is freed. */
+void pg_stop(struct pg *pg);
+struct pg *pg_find(const struct osd_shard *shard, uint64_t id);
+struct pg_member *pg_member_find(struct pg *pg, uint32_t replica);
+static inline void pg_wake(struct pg *pg)
+{
+    op_wake(&pg->op);
+}
+/* Committed and durable here: into the state. */
+void pg_apply(struct pg *pg);
+/* Is this replica the leader, with everything of earlier terms applied: may it check and propose? */
+bool pg_serves(const struct pg *pg);
+/* Appends an entry to our log and to raft's; its index and term are filled in. Leader only. As
+ * store_append(). */
+MUST_CHECK int pg_propose(struct pg *pg, struct entry *entry, const struct slice *payload);
+/* The session to the peer ended, or its process was replaced: tells all groups that have a member there. */
+void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnation);
+/* Raft was given something: what follows from it at once (abstaining), and a wake-up. */
+void pg_touched(struct pg *pg);
+void pg_set_abstain(struct pg *pg);
+/* Writes state and base of the replica's record; record_wanted falls, and the recovery is woken, when that is
+ * durable. */
+void pg_record_want(struct pg *pg, enum store_pg_state state, uint64_t base_index, uint64_t base_term);
+
+/* ---- pg_append.c: APPEND and the other messages of raft ---- */
+
+void pg_send_messages(struct pg *pg, uint64_t now_ns);
+void pg_receive_append(struct peer *peer, const struct rpc_message *message);
+void pg_receive_append_reply(struct peer *peer, const struct rpc_message *message);
+void pg_receive_raft(struct peer *peer, const struct rpc_message *message);
+void pg_catchup_drop(struct pg *pg);
+
+/* ---- pg_request.c: what all requests have in common ---- */
+
+/* Takes a request on, or answers it at once. `payload` may be NULL. The caller fills in the rest and starts
+ * it by pg_request_go(). */
+struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_ticket *ticket, uint64_t pg_id,
+                                  enum pg_request_kind kind, const struct slice *payload);
+void pg_request_go(struct pg_request *req, const struct op_kind *kind);
+/* Answers with an error and ends the op. */
+void pg_request_fail(struct pg_request *req, int error);
+/* After the answer: gives everything back. Ends the op. */
+void pg_request_end(struct pg_request *req, int result);
+/* The body of an error, and of the answers to CLEAR and ATTACH. */
+void pg_reply(struct osd_shard *shard, const struct rpc_ticket *ticket, struct pg *pg, int result);
+/* Common checks, all against the current state: is the asker there, do we serve. `exact_term`: the request
+ * must be aimed at our term. */
+MUST_CHECK int pg_request_check(struct pg_request *req, bool exact_term);
+/* Does the object belong to this PG? */
+MUST_CHECK int pg_request_check_object(const struct pg_request *req);
+/* Every request is to look at the PG again: it stops, or leads no more. */
+void pg_requests_fail(struct pg *pg, int error);
+/* Wakes requests whose index is applied, and reads. */
+void pg_requests_progress(struct pg *pg);
+
+/* ---- pg_write.c, pg_read.c, pg_image.c ---- */
+
+void pg_write_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                      const struct rpc_message *message);
+void pg_clear_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                      const struct rpc_message *message);
+void pg_read_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                     const struct rpc_message *message);
+void pg_block_status_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                             const struct rpc_message *message);
+void pg_attach_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                       const struct rpc_message *message);
+/* Wakes the requests that wait for merges, in their order. */
+void pg_blocked_wake(struct pg *pg);
+/* The newest proposed record of an image; NULL if there is none. */
+const struct image_record *pg_image_newest(const struct pg *pg, uint64_t image);
+MUST_CHECK int pg_image_propose(struct pg *pg, const struct image_record *record, uint64_t *ret_index);
+void pg_images_applied(struct pg *pg);
+void pg_images_forget(struct pg *pg);
+/* Brings the records to what the map's orders say. */
+void pg_orders_run(struct pg *pg);
+/* Has this PG, as applied, carried the order out? */
+bool pg_order_done(const struct pg *pg, const Fb__ImageOrder *order);
+
+/* ---- recover.c, recover_serve.c, repair.c ---- */
+
+/* The leader says (or damage means) that this replica must be copied from whoever leads. Again while it does:
+ * the leader's log has gone on. */
+void recover_start(struct pg *pg);
+void recover_wake(struct pg *pg); /* something changed that a recovery may be waiting for */
+/* What is here is not the state of any index: nothing can be appended or applied. */
+bool recover_holds_log(const struct pg *pg);
+void recover_cancel(struct pg *pg);
+bool recover_active(const struct pg *pg);
+void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total);
+void recover_list_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
+                          const struct rpc_message *message);
+void recover_read_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
+                          const struct rpc_message *message);
+
+/* ---- pg_status.c ---- */
+
+void pg_status_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                       const struct rpc_message *message);
+void pg_transfer_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                         const struct rpc_message *message);
+/* Carries a transfer out: 0 or the first error. */
+int pg_transfer(struct osd_shard *shard, const Fb__PgTransferRequest *request);
+
+#endif

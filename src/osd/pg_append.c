@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Raft's messages on the wire, both ways.
+ *
+ * Out: an APPEND is filled from the log's memory, as many entries as one frame carries; what has left memory
+ * is read from the ring by one `pg_catchup` per PG while the member is asked to be patient with an empty
+ * APPEND. A link that is busy or down is told to raft, which asks again later.
+ *
+ * In: checksums of the payload are verified before raft sees an entry. Raft then says from which entry on the
+ * log is replaced, and what the store lacks of that is appended. The store can refuse (no room): then raft's
+ * log is longer than ours for a while (`log_gap`). Such a replica abstains, acknowledges no more than is
+ * durable, as always, and says APPEND_NO_MEMORY, upon which the leader sends from there again.
+ */
+#include "osd/pg.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "base/error.h"
+
+/* ---- old entries from the ring ---- */
+
+static void catchup_step(struct op *op);
+static const struct op_kind catchup_kind = {"osd.catchup", NULL, catchup_step};
+enum { CATCHUP_START, CATCHUP_READING, CATCHUP_READY };
+
+static void catchup_free(struct pg_catchup *catchup)
+{
+    struct pg *pg = catchup->pg;
+
+    for (uint32_t i = 0; i < catchup->read.ret_count; i++)
+        slice_unref(&catchup->read.ret_payloads[i]);
+    pg->catchup = NULL;
+    op_done(&catchup->op, 0);
+    free(catchup);
+}
+
+static void catchup_step(struct op *op)
+{
+    struct pg_catchup *catchup = container_of(op, struct pg_catchup, op);
+    struct pg *pg = catchup->pg;
+
+    switch (op->state) {
+    case CATCHUP_START:
+        if (op->cancelled) {
+            catchup_free(catchup);
+            pg_wake(pg);
+            return;
+        }
+        op->state = CATCHUP_READING;
+        store_log_read_start(&catchup->read, pg->sp, catchup->read.first, catchup->read.last,
+                             PG_CATCHUP_BYTES, op);
+        return;
+    case CATCHUP_READING:
+        if (op->children)
+            return;
+        op->state = CATCHUP_READY;
+        catchup->ready = true;
+        pg_wake(pg);
+        if (catchup->read.op.result) {
+            core_log(pg->shard->core, LOG_WARN, "osd", "pg %" PRIx64 ": reading the log at %" PRIu64 ": %s",
+                     pg->id, catchup->read.first, error_text(catchup->read.op.result));
+            op_cancel(op);
+        }
+        if (!op->cancelled)
+            return;
+        __attribute__((fallthrough));
+    case CATCHUP_READY:
+        if (op->cancelled) {
+            catchup_free(catchup);
+            pg_wake(pg);
+        }
+        return;
+    }
+}
+
+void pg_catchup_drop(struct pg *pg)
+{
+    if (pg->catchup && !pg->catchup->op.cancelled)
+        op_cancel(&pg->catchup->op);
+}
+
+static void catchup_begin(struct pg *pg, uint64_t first, uint64_t last)
+{
+    if (pg->catchup || pg->stopping)
+        return;
+    pg->catchup = calloc(1, sizeof(*pg->catchup));
+    if (!pg->catchup)
+        return;
+    pg->catchup->pg = pg;
+    pg->catchup->read.first = first;
+    pg->catchup->read.last = last;
+    pg->shard->perf.log_reads++;
+    op_start(&pg->catchup->op, pg->shard->core, &catchup_kind, NULL);
+}
+
+/* Finds an entry in what was read. Borrowed. */
+static bool catchup_get(struct pg *pg, uint64_t index, struct entry *ret_entry, struct slice *ret_payload)
+{
+    const struct pg_catchup *catchup = pg->catchup;
+
+    if (!catchup || !catchup->ready || catchup->op.cancelled || index < catchup->read.first ||
+        index - catchup->read.first >= catchup->read.ret_count)
+        return false;
+    *ret_entry = catchup->read.ret_entries[index - catchup->read.first];
+    *ret_payload = catchup->read.ret_payloads[index - catchup->read.first];
+    return raft_term_at(&pg->raft, index) == ret_entry->term;
+}
+
+/* ---- APPEND out ---- */
+
+/* Gathers entries from `first` to at most `last` into the shard's scratch. Returns how many. */
+static uint32_t append_gather(struct pg *pg, uint64_t first, uint64_t last, uint32_t *ret_pieces,
+                              uint32_t *ret_bytes)
+{
+    struct osd_shard *shard = pg->shard;
+    uint32_t count = 0, crcs = 0, pieces = 0, bytes = 0;
+
+    for (uint64_t index = first; index <= last && count < WIRE_ENTRIES_MAX; index++, count++) {
+        struct entry *entry = &shard->entries[count];
+        struct slice payload = {0};
+        int error = store_log_get(pg->sp, index, entry, &payload);
+
+        if (error == -ERR_RETRY && catchup_get(pg, index, entry, &payload))
+            error = 0;
+        if (error) {
+            if (error == -ERR_RETRY && !count) {
+                if (pg->catchup && pg->catchup->ready)
+                    pg_catchup_drop(pg); /* it holds other entries: make room for these */
+                else
+                    catchup_begin(pg, index, last);
+            }
+            break;
+        }
+        if (entry->type != ENTRY_WRITE)
+            continue;
+        uint32_t len = entry_payload_bytes(entry);
+        if (crcs + entry->block_count > WIRE_APPEND_CRC_MAX || bytes + len > FRAME_PAYLOAD_MAX ||
+            pieces == FRAME_PIECES_MAX)
+            break;
+        memcpy(&shard->crcs[crcs], entry->crc, entry->block_count * sizeof(uint32_t));
+        entry->crc = &shard->crcs[crcs];
+        crcs += entry->block_count;
+        shard->pieces[pieces] = payload;
+        shard->pieces[pieces++].len = len;
+        bytes += len;
+    }
+    *ret_pieces = pieces;
+    *ret_bytes = bytes;
+    return count;
+}
+
+static void send_append(struct pg *pg, const struct raft_msg *msg)
+{
+    struct osd_shard *shard = pg->shard;
+    struct pg_member *member = pg_member_find(pg, msg->to);
+    uint32_t pieces, bytes;
+    uint32_t count = append_gather(pg, msg->index + 1, msg->last, &pieces, &bytes);
+    struct wire_append_request request = {
+        .pg = pg->id,
+        .from = msg->from,
+        .to = msg->to,
+        .term = msg->term,
+        .prev_index = msg->index,
+        .prev_term = msg->log_term,
+        .commit = msg->commit,
+        .sent_ns = msg->sent_ns,
+        .entry_count = count,
+        .entries = shard->entries,
+    };
+    size_t len = wire_append_request_size(&request);
+
+    ASSERT(len <= SHARD_BODY_MAX);
+    wire_append_request_encode(rpc_body(shard->frame), &request);
+    if (shard_peer_send(member->peer, false, METHOD_APPEND, rpc_body(shard->frame), (uint32_t)len,
+                        shard->pieces, pieces)) {
+        raft_append_failed(&pg->raft, msg->to, msg->index);
+        return;
+    }
+    shard->perf.appends_sent++;
+    shard->perf.append_entries_sent += count;
+    raft_append_sent(&pg->raft, msg->to, msg->index + count, bytes);
+}
+
+/* ---- APPEND in ---- */
+
+/* Verifies what came with it, before anything is done: forms, checksums. Fills in the indexes. */
+static int append_validate(struct osd_shard *shard, struct wire_append_request *request,
+                           const struct rpc_message *message)
+{
+    uint64_t offset = 0;
+
+    for (uint32_t i = 0; i < request->entry_count; i++) {
+        struct entry *entry = &shard->entries[i];
+        int error = wire_entry_validate(entry);
+        if (error)
+            return error;
+        entry->index = request->prev_index + 1 + i;
+        uint32_t len = entry_payload_bytes(entry);
+        if (message->payload_dropped || !len)
+            continue;
+        if (offset + len > message->payload.len)
+            return -ERR_PROTOCOL;
+        const uint8_t *data = slice_data(&message->payload) + offset;
+        for (uint32_t block = 0; block < entry->block_count; block++)
+            if (crc32c(0, data + (size_t)block * BLOCK_SIZE, BLOCK_SIZE) != entry->crc[block])
+                return -ERR_CHECKSUM;
+        offset += len;
+    }
+    return !message->payload_dropped && offset != message->payload.len ? -ERR_PROTOCOL : 0;
+}
+
+/* Gives the store what raft has taken and it lacks. */
+static void append_store(struct pg *pg, const struct wire_append_request *request,
+                         const struct slice *payload, uint64_t first)
+{
+    struct osd_shard *shard = pg->shard;
+    uint64_t next = pg->log_gap ? pg->gap_index : pg->sp->last_index + 1;
+    uint32_t offset = 0;
+
+    if (first && first < next)
+        next = first; /* entries are replaced */
+    for (uint32_t i = 0; i < request->entry_count; i++) {
+        const struct entry *entry = &shard->entries[i];
+        uint32_t len = entry_payload_bytes(entry);
+        struct slice part = {payload->buf, payload->offset + offset, len};
+
+        offset += len;
+        if (entry->index != next || raft_term_at(&pg->raft, entry->index) != entry->term)
+            continue;
+        if (store_append(pg->sp, entry, len ? &part : NULL)) {
+            shard->perf.append_refusals++;
+            break;
+        }
+        next++;
+    }
+    pg->log_gap = next <= pg->raft.last_index;
+    pg->gap_index = next;
+}
+
+static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_t more_flags)
+{
+    struct osd_shard *shard = pg->shard;
+    struct pg_member *member = pg_member_find(pg, msg->to);
+    struct wire_append_reply reply = {
+        .pg = pg->id,
+        .from = pg->replica,
+        .to = msg->to,
+        .term = msg->term,
+        .match = msg->index,
+        .hint_term = msg->log_term,
+        .sent_ns = msg->sent_ns,
+        .free_bytes = store_space(shard->store).free_bytes,
+        .flags = more_flags | (msg->reject ? APPEND_REJECT : 0) |
+                 (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0),
+    };
+    size_t len = wire_append_reply_encode(rpc_body(shard->frame), &reply);
+
+    /* A lost one is asked for again. */
+    if (!shard_peer_send(member->peer, true, METHOD_APPEND_REPLY, rpc_body(shard->frame), (uint32_t)len, NULL,
+                         0))
+        shard->perf.append_replies_sent++;
+}
+
+/* The PG that a message is for, if the peer is the member that it says it is. */
+static struct pg *pg_addressed(struct peer *peer, uint64_t id, uint32_t from, uint32_t to)
+{
+    struct pg *pg = pg_find(peer->shard, id);
+    struct pg_member *member = pg ? pg_member_find(pg, from) : NULL;
+
+    return member && member->peer == peer && pg->replica == to ? pg : NULL;
+}
+
+void pg_receive_append(struct peer *peer, const struct rpc_message *message)
+{
+    struct osd_shard *shard = peer->shard;
+    struct wire_append_request request;
+    int error =
+        wire_append_request_decode(message->body, message->body_len, &request, shard->entries, shard->crcs);
+
+    if (!error)
+        error = append_validate(shard, &request, message);
+    if (error) {
+        shard->perf.crc_errors += error == -ERR_CHECKSUM;
+        core_log(shard->core, LOG_ERROR, "osd", "APPEND from osd.%u shard %u: %s", peer->osd, peer->number,
+                 error_text(error));
+        return;
+    }
+    struct pg *pg = pg_addressed(peer, request.pg, request.from, request.to);
+    if (!pg)
+        return;
+    struct raft_msg msg = {
+        .type = RAFT_APPEND,
+        .from = request.from,
+        .to = request.to,
+        .term = request.term,
+        .index = request.prev_index,
+        .log_term = request.prev_term,
+        .last = request.prev_index + request.entry_count,
+        .commit = request.commit,
+        .sent_ns = request.sent_ns,
+        .entries = shard->entries,
+    };
+    shard->perf.appends_received++;
+    shard->perf.append_entries_received += request.entry_count;
+    /* While objects are copied there is no log to append to; and what was dropped was never here. Time and
+     * term still count. */
+    bool refused = message->payload_dropped || recover_holds_log(pg) || shard->failed;
+    if (refused) {
+        msg.last = msg.index;
+        msg.entries = NULL;
+        shard->perf.payload_drops += message->payload_dropped;
+    }
+    uint64_t first = raft_step(&pg->raft, &msg, core_now_ns(shard->core));
+    if (!refused && (first || pg->log_gap))
+        append_store(pg, &request, &message->payload, first);
+    if (message->payload_dropped) {
+        struct raft_msg lost = {.to = request.from, .term = pg->raft.term, .sent_ns = request.sent_ns};
+        lost.flags = pg->raft.abstain ? RAFT_RECOVERING : 0;
+        if (pg->raft.durable_hs.term == pg->raft.term)
+            send_append_reply(pg, &lost, APPEND_NO_MEMORY);
+    }
+    pg_touched(pg);
+}
+
+void pg_receive_append_reply(struct peer *peer, const struct rpc_message *message)
+{
+    struct wire_append_reply reply;
+    int error = wire_append_reply_decode(message->body, message->body_len, &reply);
+
+    if (error) {
+        core_log(peer->shard->core, LOG_ERROR, "osd", "APPEND_REPLY from osd.%u shard %u: %s", peer->osd,
+                 peer->number, error_text(error));
+        return;
+    }
+    struct pg *pg = pg_addressed(peer, reply.pg, reply.from, reply.to);
+    if (!pg)
+        return;
+    pg_member_find(pg, reply.from)->free_bytes = reply.free_bytes;
+    uint64_t now_ns = core_now_ns(peer->shard->core);
+    struct raft_msg msg = {
+        .type = RAFT_APPEND_REPLY,
+        .from = reply.from,
+        .to = reply.to,
+        .term = reply.term,
+        .index = reply.match,
+        .log_term = reply.hint_term,
+        .sent_ns = reply.sent_ns,
+        .reject = reply.flags & APPEND_REJECT,
+        .flags = reply.flags & APPEND_RECOVERING ? RAFT_RECOVERING : 0,
+    };
+    raft_step(&pg->raft, &msg, now_ns);
+    const struct raft_member *member = raft_member(&pg->raft, reply.from);
+    if (reply.flags & APPEND_NO_MEMORY && reply.term == pg->raft.term && member)
+        raft_append_failed(&pg->raft, reply.from, member->match);
+    pg_touched(pg);
+}
+
+/* ---- the rest ---- */
+
+static void send_raft(struct pg *pg, const struct raft_msg *msg)
+{
+    struct osd_shard *shard = pg->shard;
+    struct pg_member *member = pg_member_find(pg, msg->to);
+    Fb__RaftMessage out = FB__RAFT_MESSAGE__INIT;
+    uint32_t len;
+
+    out.pg = pg->id;
+    out.from = msg->from;
+    out.to = msg->to;
+    out.type = msg->type;
+    out.term = msg->term;
+    out.index = msg->index;
+    out.log_term = msg->log_term;
+    out.commit = msg->commit;
+    out.reject = msg->reject;
+    out.sent_ns = msg->sent_ns;
+    out.incarnation = shard->self.incarnation;
+    out.flags = msg->flags;
+    /* Lost votes and questions are raft's business. */
+    if (!wire_cold_encode(&out.base, rpc_body(shard->frame), SHARD_BODY_MAX, &len))
+        (void)!shard_peer_send(member->peer, false, METHOD_RAFT, rpc_body(shard->frame), len, NULL, 0);
+}
+
+void pg_receive_raft(struct peer *peer, const struct rpc_message *message)
+{
+    struct osd_shard *shard = peer->shard;
+    uint64_t memory[64];
+    struct wire_arena arena;
+    Fb__RaftMessage *in;
+
+    wire_arena_init(&arena, memory, sizeof(memory), sizeof(memory));
+    int error =
+        wire_cold_decode(&fb__raft_message__descriptor, message->body, message->body_len, &arena, &in);
+    struct pg *pg = error ? NULL : pg_addressed(peer, in->pg, in->from, in->to);
+    bool known = !error && in->type >= RAFT_PRE_VOTE && in->type <= RAFT_INSTALL && in->type != RAFT_APPEND &&
+                 in->type != RAFT_APPEND_REPLY;
+    if (error || !known)
+        core_log(shard->core, LOG_ERROR, "osd", "raft message from osd.%u shard %u: %s", peer->osd,
+                 peer->number, error_text(error ? error : -ERR_PROTOCOL));
+    /* Of an older process of that shard: whatever it said, it is dead. */
+    if (pg && known && in->incarnation >= peer->incarnation) {
+        struct raft_msg msg = {
+            .type = (enum raft_msg_type)in->type,
+            .from = in->from,
+            .to = in->to,
+            .term = in->term,
+            .index = in->index,
+            .log_term = in->log_term,
+            .last = in->index,
+            .commit = in->commit,
+            .sent_ns = in->sent_ns,
+            .reject = in->reject,
+            .flags = in->flags,
+        };
+        raft_step(&pg->raft, &msg, core_now_ns(shard->core));
+        if (raft_install_needed(&pg->raft, &msg))
+            recover_start(pg);
+        pg_touched(pg);
+    }
+    wire_arena_fini(&arena);
+}
+
+void pg_send_messages(struct pg *pg, uint64_t now_ns)
+{
+    struct raft_msg msg;
+
+    while (raft_next_msg(&pg->raft, now_ns, &msg)) {
+        if (msg.type == RAFT_APPEND)
+            send_append(pg, &msg);
+        else if (msg.type == RAFT_APPEND_REPLY)
+            send_append_reply(pg, &msg, pg->log_gap ? APPEND_NO_MEMORY : 0);
+        else
+            send_raft(pg, &msg);
+    }
+}

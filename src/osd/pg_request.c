@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What all client requests have in common: a place in the pool and under the PG's caps, the checks, the
+ * answer.
+ *
+ * A request counts in its PG's request_count from pg_request_new() to pg_request_end(), so the PG outlives
+ * it. Whenever it looks at the PG after a wait it asks pg_request_check() anew: nothing that was true before
+ * is taken to be true still.
+ */
+#include "osd/pg.h"
+
+#include "base/error.h"
+#include "base/placement.h"
+#include "base/plant.h"
+
+void shard_reply_cold(struct osd_shard *shard, const struct rpc_ticket *ticket, int result,
+                      const ProtobufCMessage *message)
+{
+    uint32_t len = 0;
+    int error = wire_cold_encode(message, rpc_body(shard->frame), SHARD_BODY_MAX, &len);
+
+    rpc_reply(ticket, error ? error : result, rpc_body(shard->frame), error ? 0 : len, NULL, 0);
+}
+
+void pg_reply(struct osd_shard *shard, const struct rpc_ticket *ticket, struct pg *pg, int result)
+{
+    Fb__PgReply reply = FB__PG_REPLY__INIT;
+
+    if (pg) {
+        reply.term = pg->raft.term;
+        reply.leader = pg->raft.leader;
+    }
+    shard->perf.errors += result != 0;
+    shard_reply_cold(shard, ticket, result, &reply.base);
+}
+
+struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_ticket *ticket, uint64_t pg_id,
+                                  enum pg_request_kind kind, const struct slice *payload)
+{
+    struct pg *pg = shard->serving ? pg_find(shard, pg_id) : NULL;
+    uint32_t bytes = payload ? payload->len : 0;
+    struct pg_request *req;
+
+    if (!pg || shard->failed) {
+        pg_reply(shard, ticket, pg, shard->failed ? -ERR_STOPPED : -ERR_NO_PG);
+        return NULL;
+    }
+    /* Redirects cost nothing of what is scarce. */
+    if (pg->raft.role != RAFT_LEADER) {
+        pg_reply(shard, ticket, pg, -ERR_NOT_LEADER);
+        return NULL;
+    }
+    req = pg->request_count < PG_REQUESTS_MAX && pg->request_bytes + bytes <= PG_REQUEST_BYTES_MAX
+              ? pool_get(&shard->requests)
+              : NULL;
+    if (!req) {
+        shard->perf.turned_away++;
+        pg_reply(shard, ticket, pg, -ERR_RETRY);
+        return NULL;
+    }
+    req->shard = shard;
+    req->pg = pg;
+    req->kind = kind;
+    req->ticket = *ticket;
+    req->taken_ns = core_now_ns(shard->core);
+    req->payload = bytes ? slice_sub(payload, 0, bytes) : (struct slice){0};
+    req->head_partial = req->tail_partial = req->waited = req->committed = req->exact = false;
+    req->error = 0;
+    req->index = req->proposed_term = req->proposed_ns = req->repair_tries = 0;
+    list_init(&req->link);
+    pg->request_count++;
+    pg->request_bytes += bytes;
+    return req;
+}
+
+void pg_request_go(struct pg_request *req, const struct op_kind *kind)
+{
+    op_start(&req->op, req->shard->core, kind, NULL);
+}
+
+void pg_request_end(struct pg_request *req, int result)
+{
+    struct osd_shard *shard = req->shard;
+    struct pg *pg = req->pg;
+
+    timer_cancel(shard->core, &req->timer);
+    if (list_linked(&req->link))
+        list_remove(&req->link);
+    pg->request_bytes -= req->payload.len;
+    slice_unref(&req->payload);
+    pg->request_count--;
+    if (pg->stopping)
+        pg_wake(pg);
+    op_done(&req->op, result);
+    pool_put(&shard->requests, req);
+    if (shard->stopping)
+        shard_op_ended(shard);
+}
+
+void pg_request_fail(struct pg_request *req, int error)
+{
+    pg_reply(req->shard, &req->ticket, req->pg, error);
+    pg_request_end(req, error);
+}
+
+int pg_request_check(struct pg_request *req, bool exact_term)
+{
+    struct pg *pg = req->pg;
+
+    if (!rpc_ticket_alive(&req->ticket) && !PLANT(OSD_RETIRED_TICKET))
+        return -ERR_CANCELLED;
+    if (pg->stopping)
+        return -ERR_NO_PG;
+    if (pg->shard->failed)
+        return -ERR_STOPPED;
+    if (pg->raft.role != RAFT_LEADER)
+        return -ERR_NOT_LEADER;
+    if (!pg_serves(pg))
+        return -ERR_RETRY;
+    if (exact_term && req->term != pg->raft.term && !PLANT(OSD_NO_TERM))
+        return -ERR_STALE_TERM;
+    return 0;
+}
+
+int pg_request_check_object(const struct pg_request *req)
+{
+    uint32_t pool_id = (uint32_t)(req->pg->id >> 32);
+    const Fb__Pool *pool = shard_map_pool(req->shard, pool_id);
+
+    if (!pool || !pool->pg_count || pool->removed)
+        return -ERR_NO_PG;
+    /* The placement key of an image is its id: clones, which inherit another, come later. */
+    if (placement_pg_id(pool_id, placement_pg_number(req->image, req->object, pool->pg_count)) != req->pg->id)
+        return -ERR_WRONG_PG;
+    return 0;
+}
+
+static void list_fail(struct list *requests, int error)
+{
+    list_for_each (requests, node) {
+        struct pg_request *req = list_entry(node, struct pg_request, link);
+        req->error = error;
+        op_wake(&req->op);
+    }
+}
+
+void pg_requests_fail(struct pg *pg, int error)
+{
+    list_fail(&pg->waiting, error);
+    list_fail(&pg->reading, error);
+    list_fail(&pg->merging, error);
+    list_fail(&pg->blocked, error);
+}
+
+void pg_requests_progress(struct pg *pg)
+{
+    uint64_t index = PLANT(OSD_EARLY_REPLY) ? pg->sp->last_index : pg->sp->applied_index;
+
+    while (!list_empty(&pg->waiting)) {
+        struct pg_request *req = list_entry(pg->waiting.next, struct pg_request, link);
+        if (req->index > index)
+            break;
+        list_remove(&req->link);
+        /* Once the replica has stopped leading, the entry of that index may be another's. */
+        if (!req->error && pg->led_term == req->proposed_term)
+            req->committed = true;
+        else if (!req->error)
+            req->error = -ERR_NOT_LEADER;
+        op_wake(&req->op);
+    }
+    list_for_each (&pg->reading, node)
+        op_wake(&list_entry(node, struct pg_request, link)->op);
+}

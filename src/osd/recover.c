@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Recovery of a replica that its leader's log no longer reaches, or whose own log cannot be proven whole: the
+ * leader's state is copied, object by object, and then the log goes on from there.
+ *
+ *      WAIT ---> MARK ---> LIST <--> COPY ---> TARGET ---> BASE ---> CATCH_UP ---> FINISH ---> done
+ *       ^ a leader,  durably   pages of   all of    the leader's  the log  until the
+ *       | a turn     RECOVERING objects   them      commit now    begins   target is
+ *       |                                                         at S     durable
+ *       '--- whenever the leader changes, does not answer, or its log after S has gone ---'
+ *
+ * S is what the leader had applied when it answered the first page of the list: every object is copied in a
+ * state at least that new, so with the log after S, applied to each object only above the object's own index,
+ * the replica has the leader's state. A next round begins anew with a later S, and copies only what is newer
+ * than what is here by then.
+ *
+ * From before the first copy to the end the record on disk says RECOVERING, and the replica abstains: it may
+ * have acknowledged entries that it has lost. The target is what was committed when all was copied: by then
+ * the leader knew, from our answers, that we have less than we said, so what it counted us in for before is
+ * committed and at or below the target. Once the target is durable here nothing that we ever acknowledged is
+ * missing.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/plant.h"
+#include "osd/recover_copy.h"
+
+enum {
+    RECOVER_WAIT,
+    RECOVER_MARK,
+    RECOVER_LIST,
+    RECOVER_COPY,
+    RECOVER_TARGET,
+    RECOVER_BASE,
+    RECOVER_CATCH_UP,
+    RECOVER_FINISH,
+};
+#define RECOVER_COPIES    4    /* objects at once */
+#define RECOVER_PAGE      1024 /* objects in one answer */
+#define RECOVER_TURNS_MAX 2    /* recoveries of one shard at once */
+#define RECOVER_RETRY_NS  (100 * NS_PER_MS)
+
+struct recover {
+    struct op op;
+    struct pg *pg;
+    struct timer timer;
+    bool turn;       /* counted in shard->recoveries */
+    bool again;      /* the leader sent INSTALL: its log does not reach us */
+    uint32_t source; /* the leader of this round */
+    uint64_t term;   /* its term */
+    uint64_t base, base_term, target;
+    bool listed;            /* the first page has been taken */
+    uint64_t image, object; /* cursor */
+    struct rpc_call call;
+    uint8_t *reply; /* FRAME_BODY_MAX */
+    uint8_t frame[FRAME_HEADER_SIZE + 128];
+    Fb__RecoverListReply *page; /* in the arena */
+    struct wire_arena arena;
+    size_t next; /* of the page's objects */
+    struct recover_copy copies[RECOVER_COPIES];
+    uint64_t done, total;
+};
+
+static const char *recover_state_name(int state)
+{
+    static const char *const names[] = {"wait",   "mark", "list",     "copy",
+                                        "target", "base", "catch-up", "finish"};
+    return names[state];
+}
+static void recover_step(struct op *op);
+static const struct op_kind recover_kind = {"osd.recover", recover_state_name, recover_step};
+
+bool recover_active(const struct pg *pg)
+{
+    return pg->recover;
+}
+
+bool recover_holds_log(const struct pg *pg)
+{
+    if (pg->recover)
+        return pg->recover->op.state < RECOVER_CATCH_UP &&
+               (pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL);
+    return pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL;
+}
+
+void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total)
+{
+    *ret_done = pg->recover ? pg->recover->done : 0;
+    *ret_total = pg->recover ? pg->recover->total : 0;
+}
+
+void recover_wake(struct pg *pg)
+{
+    if (pg->recover)
+        op_wake(&pg->recover->op);
+}
+
+void recover_start(struct pg *pg)
+{
+    struct recover *r = pg->recover;
+
+    if (pg->stopping || pg->shard->failed)
+        return;
+    if (r) {
+        r->again = true;
+        op_wake(&r->op);
+        return;
+    }
+    r = calloc(1, sizeof(*r));
+    if (!r)
+        return; /* INSTALL comes again */
+    r->reply = malloc(FRAME_BODY_MAX);
+    if (!r->reply) {
+        free(r);
+        return;
+    }
+    r->pg = pg;
+    pg->recover = r;
+    pg->shard->perf.recoveries++;
+    wire_arena_init(&r->arena, NULL, 0, WIRE_ARENA_MAX);
+    op_start(&r->op, pg->shard->core, &recover_kind, NULL);
+}
+
+void recover_cancel(struct pg *pg)
+{
+    if (pg->recover && !pg->recover->op.cancelled)
+        op_cancel(&pg->recover->op);
+}
+
+/* ---- helpers ---- */
+
+static void page_drop(struct recover *r)
+{
+    wire_arena_fini(&r->arena);
+    wire_arena_init(&r->arena, NULL, 0, WIRE_ARENA_MAX);
+    r->page = NULL;
+}
+
+static void recover_end(struct recover *r)
+{
+    struct pg *pg = r->pg;
+
+    timer_cancel(r->op.core, &r->timer);
+    if (r->turn)
+        pg->shard->recoveries--;
+    wire_arena_fini(&r->arena);
+    slice_unref(&r->call.reply_payload);
+    free(r->reply);
+    pg->recover = NULL;
+    op_done(&r->op, 0);
+    free(r);
+    pg_wake(pg);
+}
+
+/* The round is over without success; what was copied stays. */
+static void round_again(struct recover *r)
+{
+    page_drop(r);
+    r->listed = r->again = false;
+    r->op.state = RECOVER_WAIT;
+    timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
+}
+
+static bool list_send(struct recover *r, uint32_t limit)
+{
+    struct pg *pg = r->pg;
+    struct pg_member *member = pg_member_find(pg, r->source);
+    Fb__RecoverListRequest request = FB__RECOVER_LIST_REQUEST__INIT;
+    uint32_t len;
+
+    request.pg = pg->id;
+    request.from = pg->replica;
+    request.to = r->source;
+    request.term = r->term;
+    request.has_cursor = r->listed;
+    request.after_image = r->image;
+    request.after_object = r->object;
+    request.limit = limit;
+    r->call.reply = r->reply;
+    r->call.reply_cap = FRAME_BODY_MAX;
+    return member && member->peer && member->peer->rpc &&
+           !wire_cold_encode(&request.base, rpc_body(r->frame), 128, &len) &&
+           !rpc_call_start(&r->call, member->peer->rpc, &r->op, METHOD_RECOVER_LIST, rpc_body(r->frame), len,
+                           NULL, 0, core_now_ns(r->op.core) + RECOVER_CALL_NS);
+}
+
+/* The answer to list_send(), in r->page. */
+static bool list_take(struct recover *r)
+{
+    slice_unref(&r->call.reply_payload);
+    page_drop(r);
+    if (r->call.result)
+        return false;
+    if (wire_cold_decode(&fb__recover_list_reply__descriptor, r->reply, r->call.reply_len, &r->arena,
+                         &r->page)) {
+        r->page = NULL;
+        return false;
+    }
+    return true;
+}
+
+/* Is the leader of this round still ours? */
+static bool round_valid(const struct recover *r)
+{
+    const struct raft *raft = &r->pg->raft;
+
+    return raft->role == RAFT_FOLLOWER && raft->leader == r->source && raft->term == r->term;
+}
+
+/* ---- states ---- */
+
+static void recover_wait(struct recover *r)
+{
+    struct pg *pg = r->pg;
+    struct osd_shard *shard = pg->shard;
+
+    if (timer_armed(&r->timer))
+        return;
+    timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
+    if (!r->turn && shard->recoveries >= RECOVER_TURNS_MAX)
+        return;
+    if (pg->raft.role != RAFT_FOLLOWER || !pg->raft.leader || pg->raft.leader == pg->replica)
+        return;
+    shard->recoveries += !r->turn;
+    r->turn = true;
+    timer_cancel(r->op.core, &r->timer);
+    r->source = pg->raft.leader;
+    r->term = pg->raft.term;
+    r->again = false;
+    r->op.state = RECOVER_MARK;
+    if (pg->sp->record.state != STORE_PG_RECOVERING)
+        pg_record_want(pg, STORE_PG_RECOVERING, pg->sp->record.base_index, pg->sp->record.base_term);
+    op_wake(&r->op);
+}
+
+static void recover_mark(struct recover *r)
+{
+    struct pg *pg = r->pg;
+
+    if (pg->sp->record.state != STORE_PG_RECOVERING)
+        return; /* the PG wakes us when it is written */
+    core_log(pg->shard->core, LOG_INFO, "osd", "pg %" PRIx64 ": replica %u recovers from replica %u", pg->id,
+             pg->replica, r->source);
+    r->listed = false;
+    r->done = r->total = 0;
+    r->op.state = RECOVER_LIST;
+    if (!list_send(r, RECOVER_PAGE))
+        round_again(r);
+}
+
+static bool list_images(struct recover *r)
+{
+    for (size_t i = 0; i < r->page->n_image; i++) {
+        const Fb__ImageRecord *in = r->page->image[i];
+        struct image_record record = {
+            .image = in->image,
+            .incarnation = in->incarnation,
+            .generation = in->generation,
+            .size_bytes = in->size_bytes,
+            .index = in->index,
+            .deleted = in->deleted,
+        };
+        if (store_recover_image(r->pg->sp, &record))
+            return false;
+    }
+    return true;
+}
+
+static void recover_listed(struct recover *r)
+{
+    if (r->call.pending)
+        return;
+    if (!list_take(r) || !round_valid(r)) {
+        round_again(r);
+        return;
+    }
+    if (!r->listed) {
+        r->base = r->page->applied_index;
+        r->base_term = r->page->applied_term;
+        if (!r->base_term || !list_images(r)) {
+            round_again(r);
+            return;
+        }
+    }
+    if (PLANT(OSD_RECOVERY_LATE_BASE) && r->page->applied_term) {
+        r->base = r->page->applied_index;
+        r->base_term = r->page->applied_term;
+    }
+    r->listed = true;
+    r->next = 0;
+    r->total += r->page->n_object;
+    r->op.state = RECOVER_COPY;
+    op_wake(&r->op);
+}
+
+/* Is our copy of the object as new already? */
+static bool object_current(struct pg *pg, const Fb__RecoverObject *object)
+{
+    struct store_object_info info;
+    bool found;
+
+    if (object->object)
+        found = store_object_next(pg->sp, false, object->image, object->object - 1, &info);
+    else if (object->image)
+        found = store_object_next(pg->sp, false, object->image - 1, UINT64_MAX, &info);
+    else
+        found = store_object_next(pg->sp, true, 0, 0, &info);
+    return found && info.image == object->image && info.object == object->object && !info.damaged &&
+           info.index >= object->index;
+}
+
+static void recover_copy_more(struct recover *r)
+{
+    struct pg *pg = r->pg;
+
+    if (r->op.child_result) {
+        if (r->op.children)
+            return;
+        core_log(pg->shard->core, LOG_WARN, "osd", "pg %" PRIx64 ": recovery from replica %u: %s", pg->id,
+                 r->source, error_text(r->op.child_result));
+        r->op.child_result = 0;
+        round_again(r);
+        return;
+    }
+    for (uint32_t i = 0; i < RECOVER_COPIES; i++) {
+        if (op_live(&r->copies[i].op))
+            continue;
+        while (r->next < r->page->n_object && object_current(pg, r->page->object[r->next])) {
+            r->next++;
+            r->done++;
+        }
+        if (r->next == r->page->n_object)
+            break;
+        const Fb__RecoverObject *object = r->page->object[r->next++];
+        r->done++;
+        pg->shard->perf.recovered_objects++;
+        recover_copy_start(&r->copies[i], pg, r->source, object->image, object->object, 0, &r->op);
+    }
+    if (r->op.children)
+        return;
+    if (r->page->n_object) {
+        const Fb__RecoverObject *last = r->page->object[r->page->n_object - 1];
+        r->image = last->image;
+        r->object = last->object;
+    }
+    bool more = r->page->more && r->page->n_object;
+    r->op.state = more ? RECOVER_LIST : RECOVER_TARGET;
+    if (!round_valid(r) || !list_send(r, more ? RECOVER_PAGE : 0))
+        round_again(r);
+}
+
+/* Everything is here: the log may begin. */
+static void recover_target(struct recover *r)
+{
+    struct pg *pg = r->pg;
+
+    if (r->call.pending)
+        return;
+    if (!list_take(r) || !round_valid(r) || r->base < pg->raft.commit_index || pg->record_writing) {
+        round_again(r);
+        return;
+    }
+    r->target = MAX(r->page->applied_index, r->base);
+    page_drop(r);
+    store_reset_base(pg->sp, r->base, r->base_term);
+    raft_reset_base(&pg->raft, r->base, r->base_term);
+    pg->log_gap = false;
+    r->again = false;
+    pg_record_want(pg, STORE_PG_RECOVERING, r->base, r->base_term);
+    r->op.state = RECOVER_BASE;
+}
+
+static void recover_catch_up(struct recover *r)
+{
+    struct pg *pg = r->pg;
+
+    if (r->again) {
+        round_again(r);
+        return;
+    }
+    if (pg->log_gap || pg->raft.durable_index < r->target || pg->record_wanted)
+        return;
+    pg_record_want(pg, STORE_PG_NORMAL, pg->sp->record.base_index, pg->sp->record.base_term);
+    r->op.state = RECOVER_FINISH;
+}
+
+static void recover_step(struct op *op)
+{
+    struct recover *r = container_of(op, struct recover, op);
+    struct pg *pg = r->pg;
+
+    if (op->cancelled || pg->shard->failed) {
+        for (uint32_t i = 0; i < RECOVER_COPIES; i++)
+            if (op_live(&r->copies[i].op) && !r->copies[i].op.cancelled)
+                op_cancel(&r->copies[i].op);
+        rpc_call_abandon(&r->call);
+        if (!op->children)
+            recover_end(r);
+        return;
+    }
+    switch (op->state) {
+    case RECOVER_WAIT:
+        recover_wait(r);
+        return;
+    case RECOVER_MARK:
+        recover_mark(r);
+        return;
+    case RECOVER_LIST:
+        recover_listed(r);
+        return;
+    case RECOVER_COPY:
+        recover_copy_more(r);
+        return;
+    case RECOVER_TARGET:
+        recover_target(r);
+        return;
+    case RECOVER_BASE:
+        if (pg->record_wanted)
+            return;
+        op->state = RECOVER_CATCH_UP;
+        pg_wake(pg);
+        return;
+    case RECOVER_CATCH_UP:
+        recover_catch_up(r);
+        return;
+    case RECOVER_FINISH:
+        if (pg->record_wanted)
+            return;
+        core_log(pg->shard->core, LOG_INFO, "osd",
+                 "pg %" PRIx64 ": replica %u has recovered to %" PRIu64 ", %" PRIu64 " objects looked at",
+                 pg->id, pg->replica, r->target, r->total);
+        recover_end(r);
+        return;
+    }
+}

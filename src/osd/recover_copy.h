@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The copy of one object from another replica, used by recovery and by repair.
+ *
+ * It is read in windows of 256 blocks. All windows must show the same index, or the object changed between
+ * them: then the copy is thrown away and begun again. The store makes the copy the object in one step at the
+ * end; until then the old one stays.
+ */
+#ifndef OSD_RECOVER_COPY_H
+#define OSD_RECOVER_COPY_H
+
+#include "osd/pg.h"
+
+#define RECOVER_WINDOW    256
+#define RECOVER_READ_BODY 2048 /* of an answer: bitmap and checksums of a window */
+#define RECOVER_CALL_NS   (2 * NS_PER_S)
+
+/* Zeroed before its first use. The PG must outlive the op. */
+struct recover_copy {
+    struct op op;
+    struct pg *pg;
+    uint32_t source; /* replica */
+    uint64_t image, object;
+    uint64_t min_applied; /* the source must have applied this much */
+    bool ret_absent;      /* the source has no such object (any more) */
+    struct rpc_call call;
+    struct timer timer;
+    struct store_copy *copy;
+    struct store_copy_write write;
+    struct store_copy_end end;
+    uint64_t index;
+    uint64_t written[RECOVER_WINDOW / 64];
+    uint32_t crc[RECOVER_WINDOW];
+    struct slice data;
+    uint32_t first_block, tries;
+    int error;
+    bool restart;
+    uint8_t frame[FRAME_HEADER_SIZE + 128];
+    uint8_t reply[RECOVER_READ_BODY];
+};
+
+/* Ends with 0 (also when the source has no such object), ERR_CLOSED and the like when the source does not
+ * answer, ERR_RECOVERING or ERR_RETRY when it cannot serve, ERR_CONFLICT when the object changes all the
+ * time, or the store's error. */
+void recover_copy_start(struct recover_copy *c, struct pg *pg, uint32_t source, uint64_t image,
+                        uint64_t object, uint64_t min_applied, struct op *parent);
+
+/* Asks `source` for a window. As rpc_call_start(). */
+MUST_CHECK int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t object,
+                                 uint32_t first_block, uint32_t block_count, uint8_t *frame,
+                                 struct rpc_call *call, struct op *waiter);
+
+/* A window as it was answered. */
+struct recover_window {
+    uint64_t index, applied_index;
+    bool absent;
+    uint64_t written[RECOVER_WINDOW / 64];
+    uint32_t crc[RECOVER_WINDOW];
+    uint32_t written_count;
+};
+/* Decodes and validates the answer, payload length included. ERR_PROTOCOL. */
+MUST_CHECK int recover_read_decode(const struct rpc_call *call, uint32_t block_count,
+                                   struct recover_window *ret);
+
+#endif

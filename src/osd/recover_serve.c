@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The giving side of recovery and repair: lists of objects, and windows of them. Only for members of the
+ * group.
+ *
+ * LIST is for the leader alone: what it has applied is the state that the asker will have. READ is answered
+ * by every replica whose state is one of some index; the asker knows by applied_index and by checksums
+ * whether it is of use.
+ */
+#include "osd/recover_copy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+#define LIST_OBJECTS_MAX 1024
+#define LIST_IMAGES_MAX  16384 /* all records of a PG go into the first answer */
+
+/* The PG, if the asker is the member that it says it is and we are whom it means. */
+static struct pg *asked_pg(struct peer *peer, struct osd_shard *shard, uint64_t id, uint32_t from,
+                           uint32_t to, int *ret_error)
+{
+    struct pg *pg = shard->serving ? pg_find(shard, id) : NULL;
+    struct pg_member *member = pg ? pg_member_find(pg, from) : NULL;
+
+    *ret_error = 0;
+    if (!pg)
+        *ret_error = -ERR_NO_PG;
+    else if (!member || !peer || member->peer != peer || pg->replica != to)
+        *ret_error = -ERR_DENIED;
+    else if (shard->failed)
+        *ret_error = -ERR_STOPPED;
+    return *ret_error ? NULL : pg;
+}
+
+/* ---- LIST ---- */
+
+struct list_rows {
+    Fb__RecoverListReply reply;
+    Fb__ImageRecord *images, **image_pointers;
+    Fb__RecoverObject objects[LIST_OBJECTS_MAX], *object_pointers[LIST_OBJECTS_MAX];
+};
+
+static int list_images(const struct store_pg *sp, struct list_rows *rows)
+{
+    size_t count = 0;
+
+    for (const struct image_record *r = store_image_next(sp, 0); r; r = store_image_next(sp, r->image))
+        count++;
+    if (count > LIST_IMAGES_MAX)
+        return -ERR_TOO_LARGE;
+    rows->images = calloc(count + 1, sizeof(*rows->images));
+    rows->image_pointers = calloc(count + 1, sizeof(void *));
+    if (!rows->images || !rows->image_pointers)
+        return -ERR_NO_MEMORY;
+    for (const struct image_record *r = store_image_next(sp, 0); r; r = store_image_next(sp, r->image)) {
+        Fb__ImageRecord *to = &rows->images[rows->reply.n_image];
+        *to = (Fb__ImageRecord)FB__IMAGE_RECORD__INIT;
+        to->image = r->image;
+        to->incarnation = r->incarnation;
+        to->generation = r->generation;
+        to->size_bytes = r->size_bytes;
+        to->deleted = r->deleted;
+        to->index = r->index;
+        rows->image_pointers[rows->reply.n_image++] = to;
+    }
+    rows->reply.image = rows->image_pointers;
+    return 0;
+}
+
+static void list_objects(const struct store_pg *sp, const Fb__RecoverListRequest *in, struct list_rows *rows)
+{
+    uint32_t limit = MIN(in->limit, LIST_OBJECTS_MAX);
+    uint64_t image = in->after_image, object = in->after_object;
+    bool start = !in->has_cursor;
+    struct store_object_info info;
+
+    rows->reply.object = rows->object_pointers;
+    while (store_object_next(sp, start, image, object, &info)) {
+        if (rows->reply.n_object == limit) {
+            rows->reply.more = true;
+            break;
+        }
+        Fb__RecoverObject *to = &rows->objects[rows->reply.n_object];
+        *to = (Fb__RecoverObject)FB__RECOVER_OBJECT__INIT;
+        to->image = image = info.image;
+        to->object = object = info.object;
+        to->index = info.index;
+        rows->object_pointers[rows->reply.n_object++] = to;
+        start = false;
+    }
+}
+
+void recover_list_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
+                          const struct rpc_message *message)
+{
+    uint64_t memory[64];
+    struct wire_arena arena;
+    Fb__RecoverListRequest *in;
+    struct list_rows *rows = calloc(1, sizeof(*rows));
+    uint8_t *frame = malloc(FRAME_HEADER_SIZE + FRAME_BODY_MAX);
+    struct pg *pg = NULL;
+    uint32_t len = 0;
+
+    wire_arena_init(&arena, memory, sizeof(memory), sizeof(memory));
+    int error = wire_cold_decode(&fb__recover_list_request__descriptor, message->body, message->body_len,
+                                 &arena, &in);
+    if (!error && (!rows || !frame))
+        error = -ERR_NO_MEMORY;
+    if (!error)
+        pg = asked_pg(peer, shard, in->pg, in->from, in->to, &error);
+    if (!error && (!pg_serves(pg) || pg->raft.term != in->term))
+        error = -ERR_NOT_LEADER;
+    if (!error) {
+        rows->reply = (Fb__RecoverListReply)FB__RECOVER_LIST_REPLY__INIT;
+        rows->reply.applied_index = pg->sp->applied_index;
+        rows->reply.applied_term = raft_term_at(&pg->raft, pg->sp->applied_index);
+        rows->reply.term = pg->raft.term;
+        if (!in->has_cursor && in->limit)
+            error = list_images(pg->sp, rows);
+    }
+    if (!error) {
+        list_objects(pg->sp, in, rows);
+        error = wire_cold_encode(&rows->reply.base, rpc_body(frame), FRAME_BODY_MAX, &len);
+    }
+    rpc_reply(ticket, error, error ? NULL : rpc_body(frame), error ? 0 : len, NULL, 0);
+    wire_arena_fini(&arena);
+    if (rows) {
+        free(rows->images);
+        free(rows->image_pointers);
+    }
+    free(rows);
+    free(frame);
+}
+
+/* ---- READ ---- */
+
+struct serve {
+    struct op op;
+    struct osd_shard *shard;
+    uint64_t pg;
+    struct rpc_ticket ticket;
+    struct store_read read;
+    uint32_t crc[RECOVER_WINDOW];
+    struct slice pieces[FRAME_PIECES_MAX];
+    uint8_t frame[FRAME_HEADER_SIZE + RECOVER_READ_BODY];
+};
+enum { SERVE_START, SERVE_READ };
+
+static void serve_step(struct op *op);
+static const struct op_kind serve_kind = {"osd.recover-serve", NULL, serve_step};
+
+static void serve_end(struct serve *s)
+{
+    struct osd_shard *shard = s->shard;
+
+    slice_unref(&s->read.ret_data);
+    shard->side_ops--;
+    op_done(&s->op, 0);
+    free(s);
+    if (shard->stopping)
+        shard_op_ended(shard);
+}
+
+static bool is_written(const struct store_read *read, uint32_t block)
+{
+    return read->ret_written[block / 64] >> block % 64 & 1;
+}
+
+/* The written blocks one after the other: as pieces if they are few, else in a new buffer. */
+static int serve_gather(struct serve *s, struct slice *ret_packed, uint32_t *ret_pieces, uint32_t *ret_blocks)
+{
+    struct store_read *read = &s->read;
+    uint32_t pieces = 0, blocks = 0;
+    bool fits = true;
+
+    for (uint32_t i = 0; i < read->block_count; i++) {
+        if (!is_written(read, i))
+            continue;
+        s->crc[blocks++] = read->ret_crc[i];
+        if (!fits)
+            continue;
+        if (pieces && i && is_written(read, i - 1)) {
+            s->pieces[pieces - 1].len += BLOCK_SIZE;
+        } else if (pieces == FRAME_PIECES_MAX) {
+            fits = false;
+        } else {
+            s->pieces[pieces++] =
+                (struct slice){read->ret_data.buf, read->ret_data.offset + i * BLOCK_SIZE, BLOCK_SIZE};
+        }
+    }
+    *ret_blocks = blocks;
+    *ret_pieces = pieces;
+    if (fits)
+        return 0;
+    struct buf *buf = buf_new(s->shard->core->arena, blocks * BLOCK_SIZE);
+    if (!buf)
+        return -ERR_RETRY;
+    for (uint32_t i = 0, at = 0; i < read->block_count; i++)
+        if (is_written(read, i))
+            memcpy(buf->data + (size_t)at++ * BLOCK_SIZE,
+                   slice_data(&read->ret_data) + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
+    *ret_packed = (struct slice){buf, 0, blocks * BLOCK_SIZE};
+    s->pieces[0] = *ret_packed;
+    *ret_pieces = 1;
+    return 0;
+}
+
+static void serve_answer(struct serve *s)
+{
+    struct store_read *read = &s->read;
+    struct pg *pg = pg_find(s->shard, s->pg);
+    Fb__RecoverReadReply reply = FB__RECOVER_READ_REPLY__INIT;
+    struct slice packed = {0};
+    uint32_t pieces = 0, blocks = 0, len = 0;
+    int error = pg ? s->op.child_result : -ERR_NO_PG;
+
+    /* The caller must not take a part of zeros for the whole. */
+    if (!error && !read->ret_data.buf)
+        memset(read->ret_written, 0, sizeof(read->ret_written));
+    if (!error)
+        error = serve_gather(s, &packed, &pieces, &blocks);
+    if (!error) {
+        reply.index = read->ret_index;
+        reply.applied_index = pg->sp->applied_index;
+        reply.absent = read->ret_index == 0;
+        reply.written = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_written};
+        reply.crc = s->crc;
+        reply.n_crc = blocks;
+        error = wire_cold_encode(&reply.base, rpc_body(s->frame), RECOVER_READ_BODY, &len);
+    }
+    rpc_reply(&s->ticket, error, error ? NULL : rpc_body(s->frame), error ? 0 : len, s->pieces,
+              error ? 0 : pieces);
+    slice_unref(&packed);
+}
+
+static void serve_step(struct op *op)
+{
+    struct serve *s = container_of(op, struct serve, op);
+    struct pg *pg = pg_find(s->shard, s->pg);
+
+    switch (op->state) {
+    case SERVE_START:
+        if (!pg) {
+            rpc_reply(&s->ticket, -ERR_NO_PG, NULL, 0, NULL, 0);
+            serve_end(s);
+            return;
+        }
+        op->state = SERVE_READ;
+        store_read_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
+                         s->read.block_count, false, op);
+        return;
+    case SERVE_READ:
+        if (op->children)
+            return;
+        serve_answer(s);
+        serve_end(s);
+        return;
+    }
+}
+
+void recover_read_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
+                          const struct rpc_message *message)
+{
+    uint64_t memory[64];
+    struct wire_arena arena;
+    Fb__RecoverReadRequest *in;
+    struct pg *pg = NULL;
+    struct serve *s = NULL;
+
+    wire_arena_init(&arena, memory, sizeof(memory), sizeof(memory));
+    int error = wire_cold_decode(&fb__recover_read_request__descriptor, message->body, message->body_len,
+                                 &arena, &in);
+    if (!error &&
+        (!in->block_count || in->block_count > RECOVER_WINDOW || in->first_block >= BLOCKS_PER_OBJECT ||
+         in->first_block + in->block_count > BLOCKS_PER_OBJECT))
+        error = -ERR_INVALID;
+    if (!error)
+        pg = asked_pg(peer, shard, in->pg, in->from, in->to, &error);
+    if (!error && (pg->sp->record.state != STORE_PG_NORMAL || pg->sp->damaged))
+        error = -ERR_RECOVERING;
+    if (!error) {
+        s = calloc(1, sizeof(*s));
+        error = s ? 0 : -ERR_NO_MEMORY;
+    }
+    if (error) {
+        rpc_reply(ticket, error, NULL, 0, NULL, 0);
+    } else {
+        s->shard = shard;
+        s->pg = in->pg;
+        s->ticket = *ticket;
+        s->read.image = in->image;
+        s->read.object = in->object;
+        s->read.first_block = in->first_block;
+        s->read.block_count = in->block_count;
+        shard->side_ops++;
+        op_start(&s->op, shard->core, &serve_kind, NULL);
+    }
+    wire_arena_fini(&arena);
+}

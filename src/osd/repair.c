@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ *      MEMBER --> ASK ----> BLOCKS ---> MEMBER (the next one, while something is still damaged)
+ *         |  '--> COPY (the page is unreadable) --> MEMBER
+ *         '-- none left, or nothing damaged any more --> done
+ */
+#include "osd/repair.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "osd/recover_copy.h"
+
+enum { REPAIR_MEMBER, REPAIR_ASK, REPAIR_BLOCKS, REPAIR_COPY };
+
+struct repair {
+    struct op op;
+    struct list link; /* in pg->repairs */
+    struct pg *pg;
+    uint64_t image, object;
+    uint32_t first_block, block_count;
+    uint64_t damaged[IO_BLOCKS_MAX / 64];
+    uint64_t committed; /* what a source of whole objects must have applied */
+    uint32_t member;    /* the next one to ask */
+    uint32_t source;
+    uint32_t block; /* of the window: being repaired */
+    struct rpc_call call;
+    struct recover_window window;
+    struct store_repair repair;
+    struct recover_copy copy;
+    uint8_t frame[FRAME_HEADER_SIZE + 128];
+    uint8_t reply[RECOVER_READ_BODY];
+};
+
+static const char *repair_state_name(int state)
+{
+    static const char *const names[] = {"member", "ask", "blocks", "copy"};
+    return names[state];
+}
+static void repair_step(struct op *op);
+static const struct op_kind repair_kind = {"osd.repair", repair_state_name, repair_step};
+
+static void failed_step(struct op *op)
+{
+    op_done(op, -ERR_NO_MEMORY);
+    free(op);
+}
+static const struct op_kind failed_kind = {"osd.repair", NULL, failed_step};
+
+void repair_start(struct pg *pg, const struct store_read *read, struct op *parent)
+{
+    struct repair *r = calloc(1, sizeof(*r));
+
+    if (!r) {
+        struct op *op = calloc(1, sizeof(*op));
+        ASSERT(op); /* a cold path; nothing works any more without so little */
+        op_start(op, pg->shard->core, &failed_kind, parent);
+        return;
+    }
+    r->pg = pg;
+    r->image = read->image;
+    r->object = read->object;
+    r->first_block = read->first_block;
+    r->block_count = read->block_count;
+    memcpy(r->damaged, read->ret_damaged, sizeof(r->damaged));
+    r->committed = pg->raft.commit_index;
+    list_init(&r->link);
+    list_push_back(&pg->repairs, &r->link);
+    op_start(&r->op, pg->shard->core, &repair_kind, parent);
+}
+
+static void repair_end(struct repair *r, int error)
+{
+    struct pg *pg = r->pg;
+
+    core_log(pg->shard->core, error ? LOG_ERROR : LOG_WARN, "osd",
+             "pg %" PRIx64 ": image %" PRIu64 " object %" PRIu64 " was damaged: %s", pg->id, r->image,
+             r->object, error ? error_text(error) : "restored from another replica");
+    slice_unref(&r->call.reply_payload);
+    list_remove(&r->link);
+    op_done(&r->op, error);
+    free(r);
+    pg_wake(pg);
+}
+
+static bool all_repaired(const struct repair *r)
+{
+    for (size_t i = 0; i < ARRAY_LEN(r->damaged); i++)
+        if (r->damaged[i])
+            return false;
+    return true;
+}
+
+static bool bit(const uint64_t *bits, uint32_t i)
+{
+    return bits[i / 64] >> i % 64 & 1;
+}
+
+/* Is the page itself unreadable? Then no single block can be repaired. */
+static bool page_damaged(const struct repair *r)
+{
+    struct store_object_info info;
+    bool start = !r->image && !r->object;
+    uint64_t image = r->object ? r->image : r->image - 1, object = r->object ? r->object - 1 : UINT64_MAX;
+
+    return store_object_next(r->pg->sp, start, image, object, &info) && info.image == r->image &&
+           info.object == r->object && info.damaged;
+}
+
+static void repair_member(struct repair *r)
+{
+    struct pg *pg = r->pg;
+
+    if (pg->stopping || pg->shard->failed || r->op.cancelled) {
+        repair_end(r, -ERR_DAMAGED);
+        return;
+    }
+    while (r->member < pg->member_count) {
+        struct pg_member *member = &pg->members[r->member++];
+
+        if (!member->peer || !member->peer->rpc || !rpc_peer_is_open(member->peer->rpc))
+            continue;
+        r->source = member->replica;
+        if (page_damaged(r)) {
+            r->op.state = REPAIR_COPY;
+            recover_copy_start(&r->copy, pg, r->source, r->image, r->object, r->committed, &r->op);
+            return;
+        }
+        r->call.reply = r->reply;
+        r->call.reply_cap = sizeof(r->reply);
+        if (recover_read_send(pg, r->source, r->image, r->object, r->first_block, r->block_count, r->frame,
+                              &r->call, &r->op))
+            continue;
+        r->op.state = REPAIR_ASK;
+        return;
+    }
+    repair_end(r, -ERR_DAMAGED);
+}
+
+static void next_member(struct repair *r)
+{
+    slice_unref(&r->call.reply_payload);
+    r->op.state = REPAIR_MEMBER;
+    op_wake(&r->op);
+}
+
+/* The next damaged block that the answer has is written anew. The store refuses what has not the checksum
+ * that it expects. */
+static void repair_blocks(struct repair *r)
+{
+    struct pg *pg = r->pg;
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < r->block_count; i++) {
+        bool there = bit(r->window.written, i);
+        if (i >= r->block && bit(r->damaged, i) && there && !pg->stopping) {
+            struct slice data = {r->call.reply_payload.buf, r->call.reply_payload.offset + at * BLOCK_SIZE,
+                                 BLOCK_SIZE};
+            r->block = i;
+            r->op.state = REPAIR_BLOCKS;
+            store_repair_start(&r->repair, pg->sp, r->image, r->object, r->first_block + i, &data, &r->op);
+            return;
+        }
+        at += there;
+    }
+    if (all_repaired(r))
+        repair_end(r, 0);
+    else
+        next_member(r);
+}
+
+static void repair_block_end(struct repair *r)
+{
+    int error = r->repair.op.result;
+
+    r->op.child_result = 0;
+    /* A conflict: it has been overwritten meanwhile, and is not damaged any more. */
+    if (!error || error == -ERR_CONFLICT) {
+        r->pg->shard->perf.repaired_blocks += !error;
+        r->damaged[r->block / 64] &= ~(1ull << r->block % 64);
+    }
+    r->block++;
+    repair_blocks(r);
+}
+
+static void repair_step(struct op *op)
+{
+    struct repair *r = container_of(op, struct repair, op);
+    int error;
+
+    if (op->children)
+        return;
+    switch (op->state) {
+    case REPAIR_MEMBER:
+        repair_member(r);
+        return;
+    case REPAIR_ASK:
+        if (r->call.pending)
+            return;
+        error = r->call.result ? r->call.result : recover_read_decode(&r->call, r->block_count, &r->window);
+        if (error) {
+            next_member(r);
+            return;
+        }
+        r->block = 0;
+        repair_blocks(r);
+        return;
+    case REPAIR_BLOCKS:
+        repair_block_end(r);
+        return;
+    case REPAIR_COPY:
+        error = op->child_result;
+        op->child_result = 0;
+        if (error || r->copy.ret_absent) {
+            next_member(r);
+            return;
+        }
+        repair_end(r, 0);
+        return;
+    }
+}

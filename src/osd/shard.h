@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of the osd room tell each other about the shard: its state, its peers, its map, its monitor.
+ * The PG's own business is in pg.h.
+ */
+#ifndef OSD_SHARD_H
+#define OSD_SHARD_H
+
+#include "base/map.h"
+#include "base/pool.h"
+#include "osd/heartbeat.h"
+#include "osd/osd.h"
+#include "osd/perf.h"
+#include "raft/raft.h"
+#include "rpc/rpc.h"
+#include "wire/cold.h"
+#include "wire/wire.h"
+
+#define SHARD_REQUESTS_MAX     4096 /* client requests under way */
+#define SHARD_SESSIONS_MAX     1024
+#define SHARD_SESSION_REQUESTS 1024 /* under way per session */
+#define SHARD_HEARTBEAT_NS     (30 * NS_PER_MS)
+#define SHARD_REPORT_NS        NS_PER_S
+#define SHARD_STOP_NS          NS_PER_S   /* leaders are given so long to move away */
+#define SHARD_BODY_MAX         (1u << 16) /* of what we send but maps and reports */
+
+struct pg;
+struct pg_request;
+
+/* ---- peers: other shards (shard_peers.c) ---- */
+
+struct peer {
+    struct map_node node; /* in shard->peers, by peer_key() */
+    struct osd_shard *shard;
+    uint32_t osd, number; /* of the shard over there */
+    char address[64];
+    struct rpc_peer *rpc;        /* our session to it */
+    struct rpc_session *session; /* its newest session to us, NULL: none */
+    uint64_t incarnation;        /* newest that a handshake showed; 0: none yet */
+    bool lost;                   /* the last thing we know of our session is that it ended or failed */
+    struct heartbeat_out out;
+    struct heartbeat_in in;
+};
+
+static inline uint64_t peer_key(uint32_t osd, uint32_t number)
+{
+    return (uint64_t)osd << 32 | number;
+}
+
+/* The peer, made when first asked for. NULL: no memory. Its link is made once the map knows its address. */
+struct peer *shard_peer_get(struct osd_shard *shard, uint32_t osd, uint32_t number);
+struct peer *shard_peer_find(struct osd_shard *shard, uint32_t osd, uint32_t number);
+/* The map has changed: addresses may have. */
+void shard_peers_map_changed(struct osd_shard *shard);
+void shard_peers_free(struct osd_shard *shard);
+/* A handshake showed who is there. */
+void shard_peer_seen(struct peer *peer, const struct rpc_identity *who);
+/* One-way frame to the peer. `answer`: something of its own is being answered: takes its session, if there is
+ * one, so that the answer shares packets with the stream that it answers. */
+MUST_CHECK int shard_peer_send(struct peer *peer, bool answer, enum method method, const uint8_t *body,
+                               uint32_t body_len, const struct slice *pieces, uint32_t piece_count);
+
+/* ---- the map (shard_map.c) ---- */
+
+struct map_item {
+    struct map_node node; /* by id */
+    union {
+        ProtobufCMessage *message; /* heap */
+        Fb__Osd *osd;
+        Fb__Pool *pool;
+        Fb__Pg *pg;
+        Fb__ImageOrder *order;
+    };
+};
+
+struct shard_map {
+    uint64_t epoch, image_id_max;
+    struct map osds, pools, pgs, orders;
+    uint64_t saved_epoch; /* of the map that the store has durably */
+};
+
+void shard_map_init(struct shard_map *map);
+void shard_map_fini(struct shard_map *map);
+/* Takes a whole map or a delta over. ERR_CLUSTER; ERR_CONFLICT: a delta on another epoch than ours, ask for a
+ * whole one; ERR_BEHIND: older than ours; ERR_PROTOCOL, ERR_NO_MEMORY. */
+MUST_CHECK int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message);
+/* Takes over what the store has, at start. */
+MUST_CHECK int shard_map_load(struct osd_shard *shard);
+/* The whole map, packed, on the heap. */
+MUST_CHECK int shard_map_pack(struct osd_shard *shard, uint8_t **ret_data, uint32_t *ret_len);
+const Fb__Osd *shard_map_osd(const struct osd_shard *shard, uint32_t id); /* NULL: unknown */
+const Fb__Pool *shard_map_pool(const struct osd_shard *shard, uint32_t id);
+Fb__Pg *shard_map_pg(const struct osd_shard *shard, uint64_t id);
+/* Our place among the members, or NULL. */
+const Fb__PgMember *shard_map_member(const struct osd_shard *shard, const Fb__Pg *pg);
+/* The PG, or its pool, is ordered to go. */
+bool shard_map_pg_removed(const struct osd_shard *shard, const Fb__Pg *pg);
+
+/* ---- carrying out what the map orders: save it, births, removals (shard_orders.c) ---- */
+
+#define ORDERS_BIRTHS_MAX 32
+
+struct shard_orders {
+    struct op op;
+    struct osd_shard *shard;
+    struct store_blob_write blob;
+    uint8_t *blob_data;
+    uint64_t blob_epoch;
+    struct store_pg_write births[ORDERS_BIRTHS_MAX];
+    uint32_t birth_count;
+    struct store_pg_remove removal;
+    uint64_t removal_pg;
+    struct timer retry;
+};
+void shard_orders_start(struct osd_shard *shard);
+
+/* ---- the monitor (shard_mon.c) ---- */
+
+struct shard_mon {
+    struct op op;
+    struct osd_shard *shard;
+    struct rpc_peer *rpc;
+    uint32_t monitor; /* which of the addresses */
+    struct rpc_call call;
+    uint8_t *reply;   /* FRAME_BODY_MAX */
+    uint8_t *scratch; /* FRAME_HEADER_SIZE + FRAME_BODY_MAX, to encode into */
+    struct timer timer;
+    uint64_t report_ns; /* when the next one is due at the latest */
+    uint64_t tried_ns;
+    bool report_due;  /* at once */
+    bool resubscribe; /* a delta did not fit */
+    bool paused;      /* after a failure: not even an open session is used before the timer fires */
+    bool booted;      /* the monitor knows us, in this session */
+    bool answered;    /* it did, once */
+    int verdict;      /* what it said to OsdBoot; 0 if it was content, or has not answered yet */
+    char verdict_text[256];
+};
+int shard_mon_start(struct osd_shard *shard);
+void shard_mon_report(
+    struct osd_shard *shard); /* something changed that the monitor should hear of at once */
+
+/* ---- the merged heartbeats (shard_heartbeat.c) ---- */
+
+struct shard_heartbeat {
+    struct op op;
+    struct osd_shard *shard;
+    struct timer timer;
+    struct wire_heartbeat_group groups[WIRE_GROUPS_MAX];
+    uint64_t refused[WIRE_REFUSED_MAX];
+    uint64_t reply_refused[WIRE_REFUSED_MAX];
+    uint8_t frame[FRAME_HEADER_SIZE + 128 + WIRE_GROUPS_MAX * 64];
+};
+void shard_heartbeat_start(struct osd_shard *shard);
+void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *message);
+void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *message);
+
+/* ---- the shard (shard.c) ---- */
+
+struct osd_shard {
+    struct core *core;
+    struct net *net;
+    struct blk *blk;
+    struct device_label label;
+    uint32_t number;
+    uint64_t cache_bytes;
+    char host[64], rack[64], listen[64];
+    char (*monitors)[64];
+    uint32_t monitor_count;
+
+    struct store *store;
+    struct rpc_identity self;
+    struct rpc_server *server;
+    bool serving; /* PGs run, requests are taken */
+    bool leaving; /* leaders are moving away */
+    bool stopping;
+    uint32_t side_ops; /* of peers' recoveries, answered here */
+    int failed;        /* why the shard took itself out of service */
+    uint64_t failed_ns;
+    char failed_text[256];
+    struct op *waiter; /* of start or stop: woken when something ended */
+
+    struct map peers; /* struct peer */
+    struct map pgs;   /* struct pg */
+    struct shard_map map;
+    struct shard_orders orders;
+    struct shard_mon mon;
+    struct shard_heartbeat heartbeat;
+    struct pool requests;
+    struct perf perf;
+    uint32_t recoveries; /* under way */
+
+    /* Scratch of the one message that is being handled or made. */
+    struct entry entries[WIRE_ENTRIES_MAX];
+    uint32_t crcs[WIRE_APPEND_CRC_MAX];
+    struct slice pieces[FRAME_PIECES_MAX];
+    uint8_t frame[FRAME_HEADER_SIZE + SHARD_BODY_MAX];
+};
+
+/* The device failed or the monitor refused us: no service any more. `text` is for people. */
+void shard_fail(struct osd_shard *shard, int error, const char *text);
+/* Has the shard stopped speaking for its PGs? For a moment after a failure it still hands leaderships over.
+ */
+bool shard_mute(struct osd_shard *shard);
+/* One of the shard's ops has ended. */
+void shard_op_ended(struct osd_shard *shard);
+
+/* Starts the replicas that the store has and the map knows. */
+void shard_pgs_open(struct osd_shard *shard);
+
+/* Takes a map over as if the monitor had sent it: for tests that run without one. */
+MUST_CHECK int shard_feed_map(struct osd_shard *shard, const Fb__ClusterMap *map);
+
+/* ---- dispatch (shard_server.c) ---- */
+
+int shard_server_start(struct osd_shard *shard);
+/* A one-way frame of a peer, whichever session it came by. */
+void shard_oneway(struct peer *peer, const struct rpc_message *message);
+/* perf.c */
+void shard_perf_reply(struct osd_shard *shard, const struct rpc_ticket *ticket);
+/* Encodes a message of proto/cold.proto as the body of a reply and sends it; too large: ERR_TOO_LARGE is
+ * sent. */
+void shard_reply_cold(struct osd_shard *shard, const struct rpc_ticket *ticket, int result,
+                      const ProtobufCMessage *message);
+
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Merged heartbeats at work: every 30 ms one frame to each shard that has members of groups which we lead.
+ * heartbeat.h explains the sets; here they are filled from the PGs, and what was promised is told to raft.
+ *
+ * The receiver looks at every group of the set with every heartbeat, not just at those in the message:
+ * whether it still follows that leader in that term decides between acknowledging and refusing. That is some
+ * 20 ns per group and heartbeat.
+ */
+#include "osd/pg.h"
+
+#include <inttypes.h>
+
+#include "base/error.h"
+
+static void heartbeat_step(struct op *op);
+static const struct op_kind heartbeat_kind = {"osd.heartbeat", NULL, heartbeat_step};
+
+void shard_heartbeat_start(struct osd_shard *shard)
+{
+    shard->heartbeat.shard = shard;
+    op_start(&shard->heartbeat.op, shard->core, &heartbeat_kind, NULL);
+}
+
+/* The commit index goes out only as far as the member is known to have the log: it needs no proof of its own
+ * then. */
+static void groups_collect(struct osd_shard *shard)
+{
+    map_for_each (&shard->pgs, node) {
+        struct pg *pg = map_entry(node, struct pg, node);
+        if (!pg->led_term || pg->led_term != pg->raft.term || pg->stopping)
+            continue;
+        for (uint32_t i = 0; i < pg->member_count; i++) {
+            struct pg_member *member = &pg->members[i];
+            if (!member->peer)
+                continue;
+            struct wire_heartbeat_group group = {
+                .pg = pg->id,
+                .term = pg->raft.term,
+                .commit = MIN(pg->raft.commit_index, raft_member(&pg->raft, member->replica)->match),
+                .from = pg->replica,
+                .to = member->replica,
+            };
+            /* Without memory the group has no contact by heartbeats for now; APPENDs still make some. */
+            (void)!heartbeat_out_set(&member->peer->out, &group);
+        }
+    }
+}
+
+static void heartbeat_send(struct osd_shard *shard, struct peer *peer)
+{
+    struct shard_heartbeat *heartbeat = &shard->heartbeat;
+    struct wire_heartbeat message;
+
+    heartbeat_out_next(&peer->out, &message, heartbeat->groups);
+    message.incarnation = shard->self.incarnation;
+    message.sent_ns = core_now_ns(shard->core);
+    size_t len = wire_heartbeat_size(&message);
+    ASSERT(FRAME_HEADER_SIZE + len <= sizeof(heartbeat->frame));
+    wire_heartbeat_encode(rpc_body(heartbeat->frame), &message);
+    if (!shard_peer_send(peer, false, METHOD_HEARTBEAT, rpc_body(heartbeat->frame), (uint32_t)len, NULL, 0))
+        shard->perf.heartbeats_sent++;
+}
+
+static void heartbeat_step(struct op *op)
+{
+    struct shard_heartbeat *heartbeat = container_of(op, struct shard_heartbeat, op);
+    struct osd_shard *shard = heartbeat->shard;
+    uint64_t now_ns = core_now_ns(shard->core);
+
+    if (op->cancelled) {
+        timer_cancel(op->core, &heartbeat->timer);
+        op_done(op, 0);
+        shard_op_ended(shard);
+        return;
+    }
+    if (timer_armed(&heartbeat->timer))
+        return;
+    /* At a steady pace, but never two at once after a pause. */
+    timer_arm(op->core, &heartbeat->timer, op,
+              MAX(heartbeat->timer.deadline_ns, now_ns - SHARD_HEARTBEAT_NS / 2) + SHARD_HEARTBEAT_NS);
+    if (!shard->serving || shard_mute(shard))
+        return;
+    groups_collect(shard);
+    map_for_each (&shard->peers, node) {
+        struct peer *peer = map_entry(node, struct peer, node);
+        if (heartbeat_out_due(&peer->out))
+            heartbeat_send(shard, peer);
+    }
+}
+
+/* Tells the group's raft that its leader is alive. True: it follows that leader in that term, and has
+ * promised. */
+static bool group_alive(struct osd_shard *shard, const struct wire_heartbeat_group *group, struct peer *peer,
+                        uint64_t now_ns)
+{
+    struct pg *pg = pg_find(shard, group->pg);
+    struct pg_member *member = pg ? pg_member_find(pg, group->from) : NULL;
+
+    if (!member || member->peer != peer || pg->replica != group->to || pg->raft.term != group->term)
+        return false;
+    struct raft *r = &pg->raft;
+    uint64_t commit = r->commit_index;
+    bool followed = r->leader == group->from;
+
+    raft_leader_alive(r, group->from, group->term, group->commit, now_ns);
+    if (r->commit_index != commit || !followed)
+        pg_touched(pg);
+    return r->role == RAFT_FOLLOWER && r->leader == group->from && r->term == group->term;
+}
+
+void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
+{
+    struct osd_shard *shard = peer->shard;
+    struct shard_heartbeat *heartbeat = &shard->heartbeat;
+    struct wire_heartbeat message;
+    uint64_t now_ns = core_now_ns(shard->core);
+    int error = wire_heartbeat_decode(in->body, in->body_len, &message, heartbeat->groups);
+
+    if (error) {
+        core_log(shard->core, LOG_ERROR, "osd", "heartbeat from osd.%u shard %u: %s", peer->osd, peer->number,
+                 error_text(error));
+        return;
+    }
+    shard->perf.heartbeats_received++;
+    if (message.incarnation < peer->incarnation || shard->failed || !shard->serving ||
+        !heartbeat_in_take(&peer->in, &message))
+        return;
+    struct wire_heartbeat_reply reply = {
+        .incarnation = message.incarnation,
+        .seq = message.seq,
+        .sent_ns = message.sent_ns,
+        .set_version = peer->in.version,
+        .refused = heartbeat->refused,
+    };
+    bool all = true;
+    map_for_each (&peer->in.groups, node) {
+        const struct wire_heartbeat_group *group = &map_entry(node, struct heartbeat_heard, by_pg)->group;
+        if (group_alive(shard, group, peer, now_ns))
+            continue;
+        if (reply.refused_count == WIRE_REFUSED_MAX)
+            all = false;
+        else
+            heartbeat->refused[reply.refused_count++] = group->pg;
+    }
+    if (!all)
+        return; /* an answer that named only some of them would acknowledge the others */
+    size_t len = wire_heartbeat_reply_size(&reply);
+    ASSERT(FRAME_HEADER_SIZE + len <= sizeof(heartbeat->frame));
+    wire_heartbeat_reply_encode(rpc_body(heartbeat->frame), &reply);
+    /* A lost answer is a lost heartbeat. */
+    (void)!shard_peer_send(peer, true, METHOD_HEARTBEAT_REPLY, rpc_body(heartbeat->frame), (uint32_t)len,
+                           NULL, 0);
+}
+
+void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *in)
+{
+    struct osd_shard *shard = peer->shard;
+    struct wire_heartbeat_reply reply;
+    int error = wire_heartbeat_reply_decode(in->body, in->body_len, &reply, shard->heartbeat.reply_refused);
+
+    if (error) {
+        core_log(shard->core, LOG_ERROR, "osd", "heartbeat reply from osd.%u shard %u: %s", peer->osd,
+                 peer->number, error_text(error));
+        return;
+    }
+    if (reply.incarnation != shard->self.incarnation || reply.sent_ns > core_now_ns(shard->core) ||
+        !heartbeat_out_answer(&peer->out, &reply))
+        return;
+    list_for_each (&peer->out.entries, node) {
+        const struct heartbeat_entry *entry = list_entry(node, struct heartbeat_entry, link);
+        struct pg *pg = pg_find(shard, entry->group.pg);
+
+        if (!pg || pg->raft.term != entry->group.term || pg->raft.role != RAFT_LEADER)
+            continue;
+        if (heartbeat_out_contact(&peer->out, entry)) {
+            raft_contact(&pg->raft, entry->group.to, reply.sent_ns);
+            if (!list_empty(&pg->reading))
+                pg_wake(pg);
+        } else if (heartbeat_out_refused(&peer->out, entry)) {
+            /* It does not know that we lead, or follows somebody else: an APPEND finds out. */
+            raft_probe(&pg->raft);
+            pg_wake(pg);
+        }
+    }
+}

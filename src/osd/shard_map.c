@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The cluster map as this shard has it: items by id, each the decoded message of its kind.
+ *
+ * A delta carries items with their whole new value, so taking one over is replacing items; nothing is ever
+ * removed because it is missing. What the map orders (births, removals, image records) is carried out by
+ * shard_orders.c and pg_image.c once the map is durable here.
+ *
+ * `born` of a PG is kept false here until our replica has been created, whatever the map says since: we saw
+ * the order before the group was born, so that the replica is not there yet proves no damage. A PG that we
+ * first hear of as born and that we do not have is damage, and is not created.
+ */
+#include "osd/pg.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+void shard_map_init(struct shard_map *map)
+{
+    *map = (struct shard_map){0};
+    map_init(&map->osds);
+    map_init(&map->pools);
+    map_init(&map->pgs);
+    map_init(&map->orders);
+}
+
+static void items_fini(struct map *items)
+{
+    map_for_each (items, node) {
+        struct map_item *item = map_entry(node, struct map_item, node);
+        map_remove(items, node->key);
+        protobuf_c_message_free_unpacked(item->message, NULL);
+        free(item);
+    }
+    map_fini(items);
+}
+
+void shard_map_fini(struct shard_map *map)
+{
+    items_fini(&map->osds);
+    items_fini(&map->pools);
+    items_fini(&map->pgs);
+    items_fini(&map->orders);
+}
+
+static struct map_item *item_get(const struct map *items, uint64_t id)
+{
+    struct map_node *node = map_get(items, id);
+    return node ? map_entry(node, struct map_item, node) : NULL;
+}
+
+/* A copy of the message, on the heap, takes the item's place. */
+static int item_take(struct map *items, uint64_t id, const ProtobufCMessage *message)
+{
+    size_t len = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = malloc(len + 1);
+    struct map_item *item = item_get(items, id);
+    bool is_new = !item;
+    ProtobufCMessage *copy;
+
+    if (!bytes)
+        return -ERR_NO_MEMORY;
+    protobuf_c_message_pack(message, bytes);
+    copy = protobuf_c_message_unpack(message->descriptor, NULL, len, bytes);
+    free(bytes);
+    if (is_new)
+        item = calloc(1, sizeof(*item));
+    if (!copy || !item) {
+        if (copy)
+            protobuf_c_message_free_unpacked(copy, NULL);
+        if (is_new)
+            free(item);
+        return -ERR_NO_MEMORY;
+    }
+    if (is_new)
+        map_put(items, &item->node, id);
+    else
+        protobuf_c_message_free_unpacked(item->message, NULL);
+    item->message = copy;
+    return 0;
+}
+
+static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
+{
+    const Fb__Pg *had = shard_map_pg(shard, message->id);
+    bool unborn =
+        had && !had->born && !store_pg_find(shard->store, message->id) && shard_map_member(shard, had);
+    int error;
+
+    if (!message->id || message->n_member > RAFT_MEMBERS_MAX)
+        return -ERR_PROTOCOL;
+    error = item_take(&shard->map.pgs, message->id, &message->base);
+    if (!error && unborn)
+        shard_map_pg(shard, message->id)->born = false;
+    return error;
+}
+
+static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message)
+{
+    struct shard_map *map = &shard->map;
+    int error = 0;
+
+    for (size_t i = 0; i < message->n_osd && !error; i++)
+        error = item_take(&map->osds, message->osd[i]->id, &message->osd[i]->base);
+    for (size_t i = 0; i < message->n_pool && !error; i++)
+        error = item_take(&map->pools, message->pool[i]->id, &message->pool[i]->base);
+    for (size_t i = 0; i < message->n_pg && !error; i++)
+        error = pg_take(shard, message->pg[i]);
+    for (size_t i = 0; i < message->n_order && !error; i++)
+        error = item_take(&map->orders, message->order[i]->image, &message->order[i]->base);
+    return error;
+}
+
+int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
+{
+    struct shard_map *map = &shard->map;
+    int error;
+
+    if (message->cluster.len != 16 || memcmp(message->cluster.data, shard->label.cluster, 16))
+        return -ERR_CLUSTER;
+    if (message->base_epoch > map->epoch)
+        return -ERR_CONFLICT;
+    if (message->epoch < map->epoch)
+        return -ERR_BEHIND;
+    if (message->epoch == map->epoch)
+        return 0;
+    /* If this fails half way, the epoch stays and the same items come again. */
+    error = map_take_items(shard, message);
+    if (error)
+        return error;
+    map->epoch = message->epoch;
+    map->image_id_max = MAX(map->image_id_max, message->image_id_max);
+    shard->self.epoch = map->epoch;
+    shard->self.image_id_max = map->image_id_max;
+    shard_peers_map_changed(shard);
+    map_for_each (&shard->pgs, node) {
+        struct pg *pg = map_entry(node, struct pg, node);
+        pg->orders_due = true;
+        pg_wake(pg);
+    }
+    if (op_live(&shard->orders.op))
+        op_wake(&shard->orders.op);
+    return 0;
+}
+
+int shard_map_load(struct osd_shard *shard)
+{
+    uint32_t len = 0;
+    const void *blob = store_blob(shard->store, &len);
+    Fb__ClusterMap *message;
+    int error;
+
+    if (!blob)
+        return 0;
+    message = fb__cluster_map__unpack(NULL, len, blob);
+    if (!message)
+        return -ERR_FORMAT;
+    error = shard_map_take(shard, message);
+    fb__cluster_map__free_unpacked(message, NULL);
+    shard->map.saved_epoch = shard->map.epoch;
+    return error;
+}
+
+/* All items of one kind as an array of pointers, on the heap. */
+static void *items_array(const struct map *items, size_t *ret_count)
+{
+    ProtobufCMessage **array = calloc(items->count + 1, sizeof(*array));
+    size_t count = 0;
+
+    if (array)
+        map_for_each (items, node)
+            array[count++] = map_entry(node, struct map_item, node)->message;
+    *ret_count = count;
+    return array;
+}
+
+int shard_map_pack(struct osd_shard *shard, uint8_t **ret_data, uint32_t *ret_len)
+{
+    Fb__ClusterMap message = FB__CLUSTER_MAP__INIT;
+    int error = -ERR_NO_MEMORY;
+
+    message.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    message.epoch = shard->map.epoch;
+    message.image_id_max = shard->map.image_id_max;
+    message.osd = items_array(&shard->map.osds, &message.n_osd);
+    message.pool = items_array(&shard->map.pools, &message.n_pool);
+    message.pg = items_array(&shard->map.pgs, &message.n_pg);
+    message.order = items_array(&shard->map.orders, &message.n_order);
+    if (message.osd && message.pool && message.pg && message.order) {
+        size_t len = fb__cluster_map__get_packed_size(&message);
+        uint8_t *data = len > STORE_BLOB_MAX ? NULL : malloc(len + 1);
+        error = len > STORE_BLOB_MAX ? -ERR_TOO_LARGE : -ERR_NO_MEMORY;
+        if (data) {
+            fb__cluster_map__pack(&message, data);
+            *ret_data = data;
+            *ret_len = (uint32_t)len;
+            error = 0;
+        }
+    }
+    free(message.osd);
+    free(message.pool);
+    free(message.pg);
+    free(message.order);
+    return error;
+}
+
+const Fb__Osd *shard_map_osd(const struct osd_shard *shard, uint32_t id)
+{
+    struct map_item *item = item_get(&shard->map.osds, id);
+    return item ? item->osd : NULL;
+}
+
+const Fb__Pool *shard_map_pool(const struct osd_shard *shard, uint32_t id)
+{
+    struct map_item *item = item_get(&shard->map.pools, id);
+    return item ? item->pool : NULL;
+}
+
+Fb__Pg *shard_map_pg(const struct osd_shard *shard, uint64_t id)
+{
+    struct map_item *item = item_get(&shard->map.pgs, id);
+    return item ? item->pg : NULL;
+}
+
+const Fb__PgMember *shard_map_member(const struct osd_shard *shard, const Fb__Pg *pg)
+{
+    for (size_t i = 0; i < pg->n_member; i++)
+        if (pg->member[i]->osd == shard->label.osd && pg->member[i]->shard == shard->number)
+            return pg->member[i];
+    return NULL;
+}
+
+bool shard_map_pg_removed(const struct osd_shard *shard, const Fb__Pg *pg)
+{
+    const Fb__Pool *pool = shard_map_pool(shard, (uint32_t)(pg->id >> 32));
+
+    return pg->removed || (pool && pool->removed);
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The shard's session with the monitor.
+ *
+ *      CONNECT --> BOOT --> SUBSCRIBE --> RUN <--> REPORT
+ *         ^---------'----------'-----------'---------'   the session broke, or an answer did not come
+ *
+ * BOOT tells who we are; the answer can be a verdict: this device does not belong here, or is a copy from an
+ * earlier time. Then the shard does not serve, or stops serving. Every other failure is only a reason to try
+ * again: without a monitor the shard goes on with the map that it has.
+ *
+ * Everything in a report is the whole truth of that moment, so reports may be lost or repeated.
+ */
+#include "osd/pg.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+enum { MON_CONNECT, MON_BOOT, MON_SUBSCRIBE, MON_RUN, MON_REPORT };
+#define MON_CALL_NS      (3 * NS_PER_S)
+#define MON_ROTATE_NS    (2 * NS_PER_S) /* an address that does not answer for so long: try the next */
+#define MON_PAUSE_NS     (200 * NS_PER_MS)
+#define MON_CONFIRMS_MAX 8192
+
+static const char *mon_state_name(int state)
+{
+    static const char *const names[] = {"connect", "boot", "subscribe", "run", "report"};
+    return names[state];
+}
+static void mon_step(struct op *op);
+static const struct op_kind mon_kind = {"osd.monitor", mon_state_name, mon_step};
+
+int shard_mon_start(struct osd_shard *shard)
+{
+    struct shard_mon *mon = &shard->mon;
+
+    mon->shard = shard;
+    if (!shard->monitor_count)
+        return 0;
+    mon->reply = malloc(FRAME_BODY_MAX);
+    mon->scratch = malloc(FRAME_HEADER_SIZE + FRAME_BODY_MAX);
+    if (!mon->reply || !mon->scratch)
+        return -ERR_NO_MEMORY;
+    op_start(&mon->op, shard->core, &mon_kind, NULL);
+    return 0;
+}
+
+void shard_mon_report(struct osd_shard *shard)
+{
+    shard->mon.report_due = true;
+    if (op_live(&shard->mon.op))
+        op_wake(&shard->mon.op);
+}
+
+/* ---- what the monitor says ---- */
+
+static bool is_verdict(int error)
+{
+    return error == -ERR_IDENTITY || error == -ERR_CLUSTER || error == -ERR_ROLLED_BACK ||
+           error == -ERR_NOT_FOUND || error == -ERR_LOCKED;
+}
+
+static void verdict_take(struct shard_mon *mon, int error, const char *text)
+{
+    struct osd_shard *shard = mon->shard;
+
+    mon->verdict = error;
+    snprintf(mon->verdict_text, sizeof(mon->verdict_text), "%s", text && text[0] ? text : error_text(error));
+    core_log(shard->core, LOG_ERROR, "osd", "the monitor refuses this shard: %s", mon->verdict_text);
+    if (shard->serving)
+        shard_fail(shard, error, mon->verdict_text);
+    op_wake(shard->waiter);
+}
+
+static void map_offer(struct shard_mon *mon, const Fb__ClusterMap *map)
+{
+    struct osd_shard *shard = mon->shard;
+    int error = map ? shard_map_take(shard, map) : 0;
+
+    if (error == -ERR_CONFLICT)
+        mon->resubscribe = true;
+    if (error)
+        core_log(shard->core, LOG_WARN, "osd", "cannot take the cluster map of epoch %" PRIu64 " over: %s",
+                 map->epoch, error_text(error));
+}
+
+static void mon_opened(void *owner, struct rpc_peer *rpc, const struct rpc_identity *who)
+{
+    op_wake(&((struct shard_mon *)owner)->op);
+}
+
+static void mon_closed(void *owner, struct rpc_peer *rpc, int error)
+{
+    struct shard_mon *mon = owner;
+
+    mon->booted = false;
+    if (is_verdict(error) && !mon->verdict)
+        verdict_take(mon, error, NULL);
+    op_wake(&mon->op);
+}
+
+static void mon_oneway(void *owner, struct rpc_peer *rpc, const struct rpc_message *message)
+{
+    struct shard_mon *mon = owner;
+    struct osd_shard *shard = mon->shard;
+    struct wire_arena arena;
+    Fb__MonEvent *event;
+
+    if (message->method != METHOD_MON_EVENT)
+        return;
+    wire_arena_init(&arena, NULL, 0, WIRE_ARENA_MAX);
+    int error =
+        wire_cold_decode(&fb__mon_event__descriptor, message->body, message->body_len, &arena, &event);
+    if (error) {
+        core_log(shard->core, LOG_ERROR, "osd", "event from the monitor: %s", error_text(error));
+    } else if (mon->booted) {
+        map_offer(mon, event->map);
+        if (event->transfer)
+            (void)pg_transfer(
+                shard,
+                event->transfer); /* what cannot be moved now, stays: the monitor sees it in the reports */
+    }
+    wire_arena_fini(&arena);
+    op_wake(&mon->op);
+}
+
+/* ---- calls ---- */
+
+static bool call_send(struct shard_mon *mon, const Fb__MonRequest *request)
+{
+    struct osd_shard *shard = mon->shard;
+    uint32_t len;
+
+    if (wire_cold_encode(&request->base, rpc_body(mon->scratch), FRAME_BODY_MAX, &len))
+        return false;
+    mon->call.reply = mon->reply;
+    mon->call.reply_cap = FRAME_BODY_MAX;
+    return !rpc_call_start(&mon->call, mon->rpc, &mon->op, METHOD_MON, rpc_body(mon->scratch), len, NULL, 0,
+                           core_now_ns(shard->core) + MON_CALL_NS);
+}
+
+static bool boot_send(struct shard_mon *mon)
+{
+    struct osd_shard *shard = mon->shard;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__OsdBoot boot = FB__OSD_BOOT__INIT;
+
+    boot.osd = shard->label.osd;
+    boot.uuid = (ProtobufCBinaryData){16, shard->label.osd_uuid};
+    boot.shard = shard->number;
+    boot.shards = shard->label.slice_count;
+    boot.incarnation = shard->label.start_counter;
+    boot.address = (char *)rpc_server_address(shard->server);
+    boot.host = shard->host;
+    boot.rack = shard->rack;
+    boot.size_bytes = store_space(shard->store).total_bytes;
+    boot.epoch = shard->map.epoch;
+    request.call_case = FB__MON_REQUEST__CALL_OSD_BOOT;
+    request.osd_boot = &boot;
+    return call_send(mon, &request);
+}
+
+static bool subscribe_send(struct shard_mon *mon)
+{
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__Subscribe subscribe = FB__SUBSCRIBE__INIT;
+
+    subscribe.since_epoch = mon->shard->map.epoch;
+    request.call_case = FB__MON_REQUEST__CALL_SUBSCRIBE;
+    request.subscribe = &subscribe;
+    mon->resubscribe = false;
+    return call_send(mon, &request);
+}
+
+/* The answer to the call, in the arena; NULL: none came. */
+static Fb__MonReply *call_reply(struct shard_mon *mon, struct wire_arena *arena)
+{
+    Fb__MonReply *reply = NULL;
+
+    slice_unref(&mon->call.reply_payload);
+    if (!mon->call.remote ||
+        wire_cold_decode(&fb__mon_reply__descriptor, mon->reply, mon->call.reply_len, arena, &reply))
+        return NULL;
+    return reply;
+}
+
+static bool boot_end(struct shard_mon *mon)
+{
+    struct wire_arena arena;
+    int result = mon->call.result;
+
+    wire_arena_init(&arena, NULL, 0, WIRE_ARENA_MAX);
+    Fb__MonReply *reply = call_reply(mon, &arena);
+    if (result && mon->call.remote) {
+        if (is_verdict(result))
+            verdict_take(mon, result, reply ? reply->message : NULL);
+        else
+            core_log(mon->shard->core, LOG_WARN, "osd", "the monitor does not take us now: %s",
+                     reply && reply->message[0] ? reply->message : error_text(result));
+    }
+    wire_arena_fini(&arena);
+    mon->booted = !result;
+    return !result;
+}
+
+static bool subscribe_end(struct shard_mon *mon)
+{
+    struct wire_arena arena;
+
+    wire_arena_init(&arena, NULL, 0, WIRE_ARENA_MAX);
+    Fb__MonReply *reply = call_reply(mon, &arena);
+    bool ok = !mon->call.result && reply;
+    if (ok) {
+        map_offer(mon, reply->map);
+        mon->answered = true;
+        op_wake(mon->shard->waiter);
+    }
+    wire_arena_fini(&arena);
+    return ok;
+}
+
+/* ---- reports ---- */
+
+struct report {
+    Fb__ShardReport message;
+    Fb__PgReport *pgs, **pg_pointers;
+    Fb__PgConfirm *confirms, **confirm_pointers;
+    uint32_t suspects[64];
+};
+
+static void report_pg(const struct pg *pg, Fb__PgReport *to)
+{
+    const struct raft *r = &pg->raft;
+    uint64_t now_ns = core_now_ns(pg->shard->core);
+
+    *to = (Fb__PgReport)FB__PG_REPORT__INIT;
+    to->pg = pg->id;
+    to->term = r->term;
+    to->leader_osd = pg->shard->label.osd;
+    to->objects = pg->sp->object_count;
+    to->in_contact = 1;
+    for (uint32_t i = 0; i < r->member_count; i++) {
+        const struct raft_member *member = &r->members[i];
+        if (member->replica == r->self)
+            continue;
+        to->in_contact += member->contact_ns + r->config.election_max_ns > now_ns;
+        to->recovering += member->recovering || member->progress == RAFT_BEHIND;
+    }
+}
+
+static Fb__PgConfirm *confirm_add(struct report *report, uint64_t pg, uint32_t osd)
+{
+    if (report->message.n_confirm == MON_CONFIRMS_MAX)
+        return NULL; /* the rest next time: what is confirmed leaves the map */
+    Fb__PgConfirm *confirm = &report->confirms[report->message.n_confirm];
+
+    *confirm = (Fb__PgConfirm)FB__PG_CONFIRM__INIT;
+    confirm->pg = pg;
+    confirm->osd = osd;
+    report->confirm_pointers[report->message.n_confirm++] = confirm;
+    return confirm;
+}
+
+static void report_replicas(struct osd_shard *shard, struct report *report)
+{
+    map_for_each (&shard->map.pgs, node) {
+        const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
+        bool there = store_pg_find(shard->store, item->id);
+        Fb__PgConfirm *confirm;
+
+        if (item->removed || !shard_map_member(shard, item))
+            continue;
+        if (shard_map_pg_removed(shard, item)) {
+            if (!there && (confirm = confirm_add(report, item->id, shard->label.osd)))
+                confirm->pg_removed = true;
+        } else if (there && !item->born && (confirm = confirm_add(report, item->id, shard->label.osd))) {
+            confirm->born = true;
+        }
+    }
+}
+
+static void report_orders(struct osd_shard *shard, struct report *report)
+{
+    map_for_each (&shard->map.orders, node) {
+        const Fb__ImageOrder *order = map_entry(node, struct map_item, node)->order;
+        if (order->removed)
+            continue;
+        map_for_each (&shard->pgs, pg_node) {
+            struct pg *pg = map_entry(pg_node, struct pg, node);
+            Fb__PgConfirm *confirm;
+
+            if (pg->id >> 32 != order->pool || !pg_serves(pg))
+                continue;
+            if (!pg_order_done(pg, order)) {
+                pg->orders_due = true;
+                pg_wake(pg);
+            } else if ((confirm = confirm_add(report, pg->id, shard->label.osd)) != NULL) {
+                confirm->image = order->image;
+                confirm->generation = order->generation;
+                confirm->deleted = order->deleted;
+            }
+        }
+    }
+}
+
+static void report_suspects(struct osd_shard *shard, struct report *report)
+{
+    report->message.suspect_osd = report->suspects;
+    map_for_each (&shard->peers, node) {
+        const struct peer *peer = map_entry(node, struct peer, node);
+        if (peer->lost && peer->rpc && !rpc_peer_is_open(peer->rpc) &&
+            report->message.n_suspect_osd < ARRAY_LEN(report->suspects))
+            report->suspects[report->message.n_suspect_osd++] = peer->osd;
+    }
+}
+
+static bool report_fill(struct osd_shard *shard, struct report *report)
+{
+    size_t pgs = shard->pgs.count + 1;
+    struct store_space space = store_space(shard->store);
+
+    report->message = (Fb__ShardReport)FB__SHARD_REPORT__INIT;
+    report->pgs = calloc(pgs, sizeof(*report->pgs));
+    report->pg_pointers = calloc(pgs, sizeof(void *));
+    report->confirms = calloc(MON_CONFIRMS_MAX, sizeof(*report->confirms));
+    report->confirm_pointers = calloc(MON_CONFIRMS_MAX, sizeof(void *));
+    if (!report->pgs || !report->pg_pointers || !report->confirms || !report->confirm_pointers)
+        return false;
+    report->message.osd = shard->label.osd;
+    report->message.shard = shard->number;
+    report->message.incarnation = shard->label.start_counter;
+    report->message.used_bytes = space.used_bytes;
+    report->message.free_bytes = space.free_bytes;
+    report->message.failed = shard->failed ? shard->failed_text : (char *)protobuf_c_empty_string;
+    report->message.pg = report->pg_pointers;
+    report->message.confirm = report->confirm_pointers;
+    if (shard->failed)
+        return true;
+    map_for_each (&shard->pgs, node) {
+        const struct pg *pg = map_entry(node, struct pg, node);
+        if (!pg->led_term || pg->stopping)
+            continue;
+        report_pg(pg, &report->pgs[report->message.n_pg]);
+        report->pg_pointers[report->message.n_pg] = &report->pgs[report->message.n_pg];
+        report->message.n_pg++;
+    }
+    report_replicas(shard, report);
+    report_orders(shard, report);
+    report_suspects(shard, report);
+    return true;
+}
+
+static bool report_send(struct shard_mon *mon)
+{
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    struct report report;
+    bool sent = false;
+
+    if (report_fill(mon->shard, &report)) {
+        request.call_case = FB__MON_REQUEST__CALL_SHARD_REPORT;
+        request.shard_report = &report.message;
+        sent = call_send(mon, &request);
+    }
+    free(report.pgs);
+    free(report.pg_pointers);
+    free(report.confirms);
+    free(report.confirm_pointers);
+    return sent;
+}
+
+/* ---- the op ---- */
+
+static void mon_connect(struct shard_mon *mon)
+{
+    struct osd_shard *shard = mon->shard;
+    uint64_t now_ns = core_now_ns(shard->core);
+
+    if (mon->rpc && shard->monitor_count > 1 && now_ns - mon->tried_ns >= MON_ROTATE_NS) {
+        rpc_peer_free(mon->rpc);
+        mon->rpc = NULL;
+        mon->monitor = (mon->monitor + 1) % shard->monitor_count;
+    }
+    if (!mon->rpc) {
+        struct rpc_peer_config config = {
+            .core = shard->core,
+            .net = shard->net,
+            .address = shard->monitors[mon->monitor],
+            .self = &shard->self,
+            .calls_max = 4,
+            .opened = mon_opened,
+            .closed = mon_closed,
+            .oneway = mon_oneway,
+            .owner = mon,
+        };
+        mon->rpc = rpc_peer_new(&config);
+        mon->tried_ns = now_ns;
+    }
+}
+
+static void mon_end(struct shard_mon *mon)
+{
+    struct osd_shard *shard = mon->shard;
+
+    timer_cancel(mon->op.core, &mon->timer);
+    if (mon->rpc)
+        rpc_peer_free(mon->rpc);
+    mon->rpc = NULL;
+    slice_unref(&mon->call.reply_payload);
+    op_done(&mon->op, 0);
+    free(mon->reply);
+    free(mon->scratch);
+    mon->reply = mon->scratch = NULL;
+    shard_op_ended(shard);
+}
+
+/* `failed`: not even an open session ends the pause. */
+static void mon_pause(struct shard_mon *mon, bool failed)
+{
+    uint64_t ns = failed ? MON_PAUSE_NS : MON_ROTATE_NS;
+
+    mon->op.state = MON_CONNECT;
+    mon->paused = failed;
+    timer_arm(mon->op.core, &mon->timer, &mon->op, core_now_ns(mon->op.core) + ns);
+}
+
+static void mon_step(struct op *op)
+{
+    struct shard_mon *mon = container_of(op, struct shard_mon, op);
+    uint64_t now_ns = core_now_ns(op->core);
+
+    if (op->cancelled) {
+        rpc_call_abandon(&mon->call);
+        mon_end(mon);
+        return;
+    }
+    if (mon->call.pending)
+        return;
+    switch (op->state) {
+    case MON_CONNECT:
+        if (timer_armed(&mon->timer) && (mon->paused || !rpc_peer_is_open(mon->rpc)))
+            return;
+        mon_connect(mon);
+        if (mon->rpc && rpc_peer_is_open(mon->rpc) && !mon->verdict && boot_send(mon)) {
+            op->state = MON_BOOT;
+            return;
+        }
+        mon_pause(mon, !mon->rpc || mon->verdict);
+        return;
+    case MON_BOOT:
+        if (!boot_end(mon) || !subscribe_send(mon)) {
+            mon_pause(mon, true);
+            return;
+        }
+        op->state = MON_SUBSCRIBE;
+        return;
+    case MON_SUBSCRIBE:
+        mon->tried_ns = now_ns;
+        if (!subscribe_end(mon)) {
+            mon_pause(mon, true);
+            return;
+        }
+        mon->report_due = true;
+        break;
+    case MON_REPORT:
+        slice_unref(&mon->call.reply_payload);
+        if (mon->call.result) {
+            mon_pause(mon, false);
+            return;
+        }
+        break;
+    case MON_RUN:
+        break;
+    }
+    op->state = MON_RUN;
+    mon->tried_ns = now_ns;
+    if (!mon->booted) {
+        mon_pause(mon, false);
+        return;
+    }
+    if (mon->resubscribe && subscribe_send(mon)) {
+        op->state = MON_SUBSCRIBE;
+        return;
+    }
+    if (now_ns >= mon->report_ns || mon->report_due) {
+        mon->report_due = false;
+        mon->report_ns = now_ns + SHARD_REPORT_NS;
+        if (!report_send(mon)) {
+            mon_pause(mon, true);
+            return;
+        }
+        op->state = MON_REPORT;
+        return;
+    }
+    timer_arm(op->core, &mon->timer, op, mon->report_ns);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Carrying out what the map orders about whole replicas.
+ *
+ *      IDLE --- the map is newer than what is saved ---> SAVE ---> IDLE
+ *        |----- PGs to be born here -------------------> BIRTH --> IDLE
+ *        '----- a PG ordered to go --------------------> REMOVE -> IDLE
+ *
+ * The map is durable here before anything that it orders is begun: a replica is never found without a map
+ * that says who the other members are.
+ */
+#include "osd/pg.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+
+enum { ORDERS_IDLE, ORDERS_SAVE, ORDERS_BIRTH, ORDERS_STOP_PG, ORDERS_REMOVE };
+#define ORDERS_RETRY_NS NS_PER_S
+
+static const char *orders_state_name(int state)
+{
+    static const char *const names[] = {"idle", "save", "birth", "stop-pg", "remove"};
+    return names[state];
+}
+static void orders_step(struct op *op);
+static const struct op_kind orders_kind = {"osd.orders", orders_state_name, orders_step};
+
+void shard_orders_start(struct osd_shard *shard)
+{
+    shard->orders.shard = shard;
+    op_start(&shard->orders.op, shard->core, &orders_kind, NULL);
+}
+
+static void retry_later(struct shard_orders *orders)
+{
+    timer_arm(orders->op.core, &orders->retry, &orders->op, core_now_ns(orders->op.core) + ORDERS_RETRY_NS);
+}
+
+/* ---- save ---- */
+
+static bool save_begin(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+    uint32_t len;
+    int error;
+
+    if (shard->map.epoch == shard->map.saved_epoch)
+        return false;
+    error = shard_map_pack(shard, &orders->blob_data, &len);
+    if (error) {
+        core_log(shard->core, LOG_ERROR, "osd", "cannot save the cluster map of epoch %" PRIu64 ": %s",
+                 shard->map.epoch, error_text(error));
+        retry_later(orders);
+        return false;
+    }
+    orders->blob_epoch = shard->map.epoch;
+    store_blob_write_start(&orders->blob, shard->store, orders->blob_data, len, &orders->op);
+    return true;
+}
+
+static void save_end(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+
+    free(orders->blob_data);
+    orders->blob_data = NULL;
+    if (orders->blob.op.result)
+        shard_fail(shard, orders->blob.op.result, "cannot save the cluster map");
+    else
+        shard->map.saved_epoch = orders->blob_epoch;
+}
+
+/* ---- births ---- */
+
+/* Is this PG to be created here, now? */
+static const Fb__PgMember *birth_due(struct osd_shard *shard, const Fb__Pg *item)
+{
+    const Fb__PgMember *self = shard_map_member(shard, item);
+
+    if (!self || !item->birth || item->born || shard_map_pg_removed(shard, item) ||
+        item->epoch > shard->map.saved_epoch)
+        return NULL;
+    return store_pg_find(shard->store, item->id) ? NULL : self;
+}
+
+static bool birth_begin(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+
+    orders->birth_count = 0;
+    map_for_each (&shard->map.pgs, node) {
+        const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
+        const Fb__PgMember *self = birth_due(shard, item);
+
+        if (!self || orders->birth_count == ORDERS_BIRTHS_MAX)
+            continue;
+        struct store_pg_record record = {
+            .pg = item->id,
+            .replica = self->replica,
+            .birth = item->birth,
+            .state = STORE_PG_NORMAL,
+        };
+        store_pg_write_start(&orders->births[orders->birth_count++], shard->store, &record, &orders->op);
+    }
+    return orders->birth_count;
+}
+
+static void birth_end(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+
+    for (uint32_t i = 0; i < orders->birth_count; i++) {
+        struct store_pg_write *write = &orders->births[i];
+        int error = write->op.result;
+        struct store_pg *sp = error ? NULL : store_pg_find(shard->store, write->record.pg);
+
+        if (sp && !pg_find(shard, write->record.pg))
+            error = pg_new(shard, sp, true);
+        if (error) {
+            core_log(shard->core, LOG_ERROR, "osd", "pg %" PRIx64 ": cannot create replica %u: %s",
+                     write->record.pg, write->record.replica, error_text(error));
+            retry_later(orders);
+        }
+    }
+    orders->op.child_result = 0;
+    shard_mon_report(shard);
+}
+
+/* ---- removal ---- */
+
+static bool removal_begin(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+
+    map_for_each (&shard->map.pgs, node) {
+        const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
+
+        if (!shard_map_pg_removed(shard, item) || !store_pg_find(shard->store, item->id))
+            continue;
+        orders->removal_pg = item->id;
+        struct pg *pg = pg_find(shard, item->id);
+        if (pg)
+            pg_stop(pg);
+        return true;
+    }
+    return false;
+}
+
+static void removal_end(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+
+    if (orders->removal.op.result) {
+        core_log(shard->core, LOG_ERROR, "osd", "pg %" PRIx64 ": cannot remove the replica: %s",
+                 orders->removal_pg, error_text(orders->removal.op.result));
+        retry_later(orders);
+    } else
+        core_log(shard->core, LOG_INFO, "osd", "pg %" PRIx64 ": removed with all its data, as ordered",
+                 orders->removal_pg);
+    orders->op.child_result = 0;
+    shard_mon_report(shard);
+}
+
+/* ---- the op ---- */
+
+static void orders_idle(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+    struct op *op = &orders->op;
+
+    if (op->cancelled) {
+        timer_cancel(op->core, &orders->retry);
+        op_done(op, 0);
+        shard_op_ended(shard);
+        return;
+    }
+    if (shard->failed || !shard->serving || timer_armed(&orders->retry))
+        return;
+    shard_pgs_open(shard);
+    if (save_begin(orders))
+        op->state = ORDERS_SAVE;
+    else if (birth_begin(orders))
+        op->state = ORDERS_BIRTH;
+    else if (removal_begin(orders))
+        op->state = ORDERS_STOP_PG;
+}
+
+static void orders_step(struct op *op)
+{
+    struct shard_orders *orders = container_of(op, struct shard_orders, op);
+    struct osd_shard *shard = orders->shard;
+
+    if (op->children)
+        return;
+    switch (op->state) {
+    case ORDERS_IDLE:
+        orders_idle(orders);
+        return;
+    case ORDERS_SAVE:
+        save_end(orders);
+        break;
+    case ORDERS_BIRTH:
+        birth_end(orders);
+        break;
+    case ORDERS_STOP_PG:
+        /* The replica's own op ends by itself, and wakes us. */
+        if (map_get(&shard->pgs, orders->removal_pg))
+            return;
+        struct store_pg *sp = shard->failed ? NULL : store_pg_find(shard->store, orders->removal_pg);
+        if (sp && !op->cancelled) {
+            op->state = ORDERS_REMOVE;
+            store_pg_remove_start(&orders->removal, sp, op);
+            return;
+        }
+        break;
+    case ORDERS_REMOVE:
+        removal_end(orders);
+        break;
+    }
+    op->state = ORDERS_IDLE;
+    orders_idle(orders);
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Peers: one for each shard elsewhere that has a replica of a group that we have.
+ *
+ * Between two shards there are two sessions, one that we opened and one that the other opened. Questions go
+ * by our own; answers to APPEND and heartbeats go back by the session that they came by. Both handshakes tell
+ * the incarnation of the other process: the first one to show a newer one tells the groups that whatever the
+ * old process promised, or was promised as leader, is void.
+ */
+#include "osd/pg.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/text.h"
+
+#define PEER_CALLS_MAX 64
+
+struct peer *shard_peer_find(struct osd_shard *shard, uint32_t osd, uint32_t number)
+{
+    struct map_node *node = map_get(&shard->peers, peer_key(osd, number));
+    return node ? map_entry(node, struct peer, node) : NULL;
+}
+
+void shard_peer_seen(struct peer *peer, const struct rpc_identity *who)
+{
+    bool newer = peer->incarnation && who->incarnation > peer->incarnation;
+
+    if (who->incarnation > peer->incarnation)
+        peer->incarnation = who->incarnation;
+    if (newer) {
+        core_log(peer->shard->core, LOG_INFO, "osd", "osd.%u shard %u: a new process, incarnation %" PRIu64,
+                 peer->osd, peer->number, who->incarnation);
+        pg_peer_lost(peer->shard, peer, true);
+    }
+}
+
+static void peer_opened(void *owner, struct rpc_peer *rpc, const struct rpc_identity *who)
+{
+    struct peer *peer = owner;
+
+    peer->lost = false;
+    shard_peer_seen(peer, who);
+}
+
+static void peer_closed(void *owner, struct rpc_peer *rpc, int error)
+{
+    struct peer *peer = owner;
+
+    if (!peer->lost)
+        core_log(peer->shard->core, LOG_INFO, "osd", "osd.%u shard %u at %s: %s", peer->osd, peer->number,
+                 peer->address, error_text(error));
+    /* Each failed attempt says the same thing again: it is news only once. */
+    bool news = !peer->lost;
+    peer->lost = true;
+    if (news || error == -ERR_UNREACHABLE)
+        pg_peer_lost(peer->shard, peer, false);
+}
+
+static void peer_oneway(void *owner, struct rpc_peer *rpc, const struct rpc_message *message)
+{
+    shard_oneway(owner, message);
+}
+
+/* Connects, if the map knows where to. */
+static void peer_connect(struct peer *peer)
+{
+    struct osd_shard *shard = peer->shard;
+    const Fb__Osd *osd = shard_map_osd(shard, peer->osd);
+    const char *address = osd && peer->number < osd->n_shard ? osd->shard[peer->number]->address : "";
+
+    if (shard->stopping || !address[0] || (peer->rpc && !strcmp(address, peer->address)))
+        return;
+    if (peer->rpc)
+        rpc_peer_free(peer->rpc);
+    peer->rpc = NULL;
+    if (text_copy(peer->address, sizeof(peer->address), address))
+        return;
+    struct rpc_peer_config config = {
+        .core = shard->core,
+        .net = shard->net,
+        .address = peer->address,
+        .self = &shard->self,
+        .has_target = true,
+        .target_osd = peer->osd,
+        .target_shard = peer->number,
+        .calls_max = PEER_CALLS_MAX,
+        .opened = peer_opened,
+        .closed = peer_closed,
+        .oneway = peer_oneway,
+        .owner = peer,
+    };
+    peer->rpc = rpc_peer_new(&config);
+}
+
+struct peer *shard_peer_get(struct osd_shard *shard, uint32_t osd, uint32_t number)
+{
+    struct peer *peer = shard_peer_find(shard, osd, number);
+
+    if (!peer) {
+        peer = calloc(1, sizeof(*peer));
+        if (!peer)
+            return NULL;
+        peer->shard = shard;
+        peer->osd = osd;
+        peer->number = number;
+        heartbeat_out_init(&peer->out);
+        heartbeat_in_init(&peer->in);
+        map_put(&shard->peers, &peer->node, peer_key(osd, number));
+    }
+    peer_connect(peer);
+    return peer;
+}
+
+void shard_peers_map_changed(struct osd_shard *shard)
+{
+    map_for_each (&shard->peers, node) {
+        struct peer *peer = map_entry(node, struct peer, node);
+        const Fb__Osd *osd = shard_map_osd(shard, peer->osd);
+
+        peer_connect(peer);
+        /* It has just come up: no need to wait for the back-off. */
+        if (peer->rpc && osd && osd->up && osd->incarnation > peer->incarnation)
+            rpc_peer_kick(peer->rpc);
+    }
+}
+
+void shard_peers_free(struct osd_shard *shard)
+{
+    map_for_each (&shard->peers, node) {
+        struct peer *peer = map_entry(node, struct peer, node);
+        if (peer->rpc)
+            rpc_peer_free(peer->rpc);
+        map_remove(&shard->peers, node->key);
+        heartbeat_out_fini(&peer->out);
+        heartbeat_in_fini(&peer->in);
+        free(peer);
+    }
+}
+
+int shard_peer_send(struct peer *peer, bool answer, enum method method, const uint8_t *body,
+                    uint32_t body_len, const struct slice *pieces, uint32_t piece_count)
+{
+    if (answer && peer->session)
+        return rpc_session_send(peer->session, method, body, body_len, pieces, piece_count);
+    if (!peer->rpc)
+        return -ERR_CLOSED;
+    return rpc_peer_send(peer->rpc, method, body, body_len, pieces, piece_count);
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The shard's listening side: who may come in, and which file handles what they send.
+ */
+#include "osd/pg.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/error.h"
+
+static int server_greet(void *owner, const struct rpc_identity *who)
+{
+    static const uint8_t none[16];
+    struct osd_shard *shard = owner;
+    const Fb__Osd *osd;
+
+    if (memcmp(who->cluster, none, 16) && memcmp(who->cluster, shard->label.cluster, 16))
+        return -ERR_CLUSTER;
+    if (who->role != RPC_OSD)
+        return shard->failed ? -ERR_STOPPED : 0;
+    osd = shard_map_osd(shard, who->osd);
+    if (osd && osd->uuid.len == 16 && memcmp(osd->uuid.data, who->osd_uuid, 16))
+        return -ERR_IDENTITY;
+    if (osd && who->incarnation < osd->incarnation)
+        return -ERR_ROLLED_BACK;
+    struct peer *peer = shard_peer_find(shard, who->osd, who->shard);
+    return peer && who->incarnation < peer->incarnation ? -ERR_ROLLED_BACK : 0;
+}
+
+static void server_opened(void *owner, struct rpc_session *session)
+{
+    struct osd_shard *shard = owner;
+    const struct rpc_identity *who = rpc_session_identity(session);
+    struct peer *peer;
+
+    if (who->role != RPC_OSD)
+        return;
+    peer = shard_peer_get(shard, who->osd, who->shard);
+    if (!peer)
+        return; /* no memory: what it sends is ignored */
+    rpc_session_set_context(session, peer);
+    peer->session = session;
+    shard_peer_seen(peer, who);
+    /* It is there: so it can be reached. */
+    if (peer->rpc)
+        rpc_peer_kick(peer->rpc);
+}
+
+static void server_closed(void *owner, struct rpc_session *session)
+{
+    struct peer *peer = rpc_session_context(session);
+
+    if (peer && peer->session == session)
+        peer->session = NULL;
+}
+
+void shard_oneway(struct peer *peer, const struct rpc_message *message)
+{
+    switch (message->method) {
+    case METHOD_APPEND:
+        pg_receive_append(peer, message);
+        break;
+    case METHOD_APPEND_REPLY:
+        pg_receive_append_reply(peer, message);
+        break;
+    case METHOD_RAFT:
+        pg_receive_raft(peer, message);
+        break;
+    case METHOD_HEARTBEAT:
+        shard_heartbeat_receive(peer, message);
+        break;
+    case METHOD_HEARTBEAT_REPLY:
+        shard_heartbeat_reply_receive(peer, message);
+        break;
+    default:
+        core_log(peer->shard->core, LOG_WARN, "osd", "one-way method %d from osd.%u shard %u is unknown",
+                 message->method, peer->osd, peer->number);
+    }
+}
+
+static void server_request(struct osd_shard *shard, struct rpc_session *session,
+                           const struct rpc_message *message)
+{
+    struct rpc_ticket ticket = rpc_ticket(session, message);
+    struct peer *peer = rpc_session_context(session);
+
+    switch (message->method) {
+    case METHOD_WRITE:
+        pg_write_receive(shard, &ticket, message);
+        break;
+    case METHOD_READ:
+        pg_read_receive(shard, &ticket, message);
+        break;
+    case METHOD_CLEAR:
+        pg_clear_receive(shard, &ticket, message);
+        break;
+    case METHOD_ATTACH:
+        pg_attach_receive(shard, &ticket, message);
+        break;
+    case METHOD_BLOCK_STATUS:
+        pg_block_status_receive(shard, &ticket, message);
+        break;
+    case METHOD_PING:
+        rpc_reply(&ticket, 0, NULL, 0, NULL, 0);
+        break;
+    case METHOD_PERF:
+        shard_perf_reply(shard, &ticket);
+        break;
+    case METHOD_PG_STATUS:
+        pg_status_receive(shard, &ticket, message);
+        break;
+    case METHOD_PG_TRANSFER:
+        pg_transfer_receive(shard, &ticket, message);
+        break;
+    case METHOD_RECOVER_LIST:
+        recover_list_receive(peer, shard, &ticket, message);
+        break;
+    case METHOD_RECOVER_READ:
+        recover_read_receive(peer, shard, &ticket, message);
+        break;
+    default:
+        rpc_reply(&ticket, -ERR_UNSUPPORTED, NULL, 0, NULL, 0);
+    }
+}
+
+static void server_message(void *owner, struct rpc_session *session, const struct rpc_message *message)
+{
+    struct osd_shard *shard = owner;
+    struct peer *peer = rpc_session_context(session);
+
+    if (message->flags & FRAME_REQUEST)
+        server_request(shard, session, message);
+    else if (peer && peer->session == session)
+        shard_oneway(peer, message);
+}
+
+int shard_server_start(struct osd_shard *shard)
+{
+    struct rpc_server_config config = {
+        .core = shard->core,
+        .net = shard->net,
+        .address = shard->listen,
+        .self = &shard->self,
+        .sessions_max = SHARD_SESSIONS_MAX,
+        .requests_max = SHARD_SESSION_REQUESTS,
+        .greet = server_greet,
+        .opened = server_opened,
+        .closed = server_closed,
+        .message = server_message,
+        .owner = shard,
+    };
+    return rpc_server_new(&config, &shard->server);
+}
