@@ -146,9 +146,11 @@ static int osd_boot_build(struct mon_request *r)
     r->reply.osd = osd.id;
     r->reply.cluster.data = r->mon->cluster;
     r->reply.cluster.len = 16;
+    /* A shard that does not say where it stands stays where `format` said. */
+    char *host = call->host[0] ? call->host : osd.host, *rack = call->rack[0] ? call->rack : osd.rack;
     if (osd.up && osd.incarnation == call->incarnation &&
-        !strcmp(osd.shard[call->shard]->address, call->address) && !strcmp(osd.host, call->host) &&
-        !strcmp(osd.rack, call->rack)) {
+        !strcmp(osd.shard[call->shard]->address, call->address) && !strcmp(osd.host, host) &&
+        !strcmp(osd.rack, rack)) {
         r->nothing = true;
         return 0;
     }
@@ -166,8 +168,8 @@ static int osd_boot_build(struct mon_request *r)
     osd.epoch = r->change.state.epoch;
     osd.up = true;
     osd.incarnation = call->incarnation;
-    osd.host = call->host;
-    osd.rack = call->rack;
+    osd.host = host;
+    osd.rack = rack;
     mon_change_put(&r->change, MON_OSD, osd.id, &osd.base);
     return 0;
 }
