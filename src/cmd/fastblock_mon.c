@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fastblock-mon: the monitor. One thread, one core, the metadata in a SQLite file in the data directory. Says
+ * nothing but log lines on stderr; ends in order on SIGTERM and SIGINT.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "backend/backend.h"
+#include "base/error.h"
+#include "cmd/daemon.h"
+#include "mon/mon.h"
+
+#define HISTORY_MAX 10000 /* revisions that a watch could reach back */
+#define ARENA_BYTES (8u << 20)
+
+struct program {
+    const char *listen, *data;
+    char address[DAEMON_ADDRESS_SIZE];
+    enum log_level log_level;
+    struct uring_core *uring;
+    struct core *core;
+    struct net *net;
+    struct meta *meta;
+};
+
+static void print_help(FILE *out)
+{
+    fprintf(
+        out,
+        "usage: fastblock-mon --listen HOST:PORT --data DIR [--log-level LEVEL]\n"
+        "\n"
+        "The monitor of a fastblock cluster: keeps the cluster map (OSDs, pools, placement groups, images).\n"
+        "The first start in an empty directory founds a new cluster.\n"
+        "\n"
+        "options:\n"
+        "  --listen HOST:PORT   where clients and OSDs find it; port 0 takes any\n"
+        "  --data DIR           where its state is kept; made if it is not there\n"
+        "  --log-level LEVEL    error, warn, info (the default) or debug\n"
+        "  --help, --version\n"
+        "\n"
+        "exit codes: 0 stopped in order (SIGTERM, SIGINT); 1 could not start; 2 wrong usage\n");
+}
+
+/* -1: go on. */
+static int parse(struct program *p, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"listen", required_argument, NULL, 'l'},    {"data", required_argument, NULL, 'd'},
+        {"log-level", required_argument, NULL, 'L'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},         {0}};
+    int c;
+
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (c) {
+        case 'l':
+            p->listen = optarg;
+            break;
+        case 'd':
+            p->data = optarg;
+            break;
+        case 'L':
+            if (!daemon_log_level(optarg, &p->log_level))
+                return DAEMON_USAGE;
+            break;
+        case 'h':
+            print_help(stdout);
+            return DAEMON_OK;
+        case 'v':
+            printf("fastblock-mon %s\n", FASTBLOCK_VERSION);
+            return DAEMON_OK;
+        default:
+            return daemon_usage_hint(); /* getopt has said what is wrong */
+        }
+    }
+    if (optind < argc)
+        return daemon_usage("too many arguments at '%s'", argv[optind]);
+    if (!p->listen || !p->data || !*p->data)
+        return daemon_usage("%s is needed", !p->listen ? "--listen HOST:PORT" : "--data DIR");
+    return daemon_address(p->listen, p->address) ? -1 : DAEMON_USAGE;
+}
+
+static int open_metadata(struct program *p)
+{
+    char path[PATH_MAX];
+
+    if (mkdir(p->data, 0700) < 0 && errno != EEXIST)
+        return daemon_fail("cannot make the data directory %s: %s", p->data, strerror(errno));
+    if (snprintf(path, sizeof(path), "%s/metadata.sqlite", p->data) >= (int)sizeof(path))
+        return daemon_fail("the name of the data directory is too long");
+    int error = sqlite_meta_open(p->core, path, HISTORY_MAX, &p->meta);
+    if (error == -ERR_LOCKED)
+        return daemon_fail("%s is in use: another monitor runs on this data directory", path);
+    if (error)
+        return daemon_fail("cannot use the metadata in %s: %s", path, error_text(error));
+    return DAEMON_OK;
+}
+
+static size_t live_ops(const struct core *core)
+{
+    size_t count = 0;
+
+    list_for_each (&core->live_ops, node)
+        count++;
+    return count;
+}
+
+static void on_signal(void *owner, int signal_number)
+{
+    uring_core_stop(owner);
+}
+
+static int serve(struct program *p)
+{
+    struct mon_start start = {0};
+    size_t before = live_ops(p->core);
+
+    mon_start_start(
+        &start, &(struct mon_config){.core = p->core, .net = p->net, .meta = p->meta, .listen = p->address},
+        NULL);
+    while (op_live(&start.op))
+        uring_core_turn(p->uring, NS_PER_S);
+    if (start.op.result)
+        return daemon_fail("%s", start.ret_message[0] ? start.ret_message : error_text(start.op.result));
+    uring_core_run(p->uring);
+    core_log(p->core, LOG_INFO, "mon", "stopping");
+    mon_free(start.ret_mon);
+    while (live_ops(p->core) > before) /* a change that is being written */
+        uring_core_turn(p->uring, 10 * NS_PER_MS);
+    return DAEMON_OK;
+}
+
+static int run(struct program *p)
+{
+    static const int signals[] = {SIGTERM, SIGINT};
+    struct uring_core_opts opts = {.arena_bytes = ARENA_BYTES, .log_level = p->log_level};
+
+    signal(SIGPIPE, SIG_IGN);
+    int error = uring_core_new(&opts, &p->uring);
+    if (error)
+        return daemon_fail("cannot start: %s%s", error_text(error),
+                           error == -ERR_UNSUPPORTED ? " (io_uring is needed; is it forbidden here?)" : "");
+    p->core = uring_core_core(p->uring);
+    p->net = tcp_net_new(p->uring);
+    int result = DAEMON_FAILED;
+    error = p->net ? uring_core_signals(p->uring, signals, ARRAY_LEN(signals), on_signal, p->uring)
+                   : -ERR_NO_MEMORY;
+    if (error)
+        result = daemon_fail("cannot start: %s", error_text(error));
+    else
+        result = open_metadata(p);
+    if (!result) {
+        result = serve(p);
+        p->meta->ops->close(p->meta);
+    }
+    if (p->net)
+        tcp_net_free(p->net);
+    uring_core_free(p->uring);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = {.log_level = LOG_INFO};
+    int result = parse(&p, argc, argv);
+
+    return result >= 0 ? result : run(&p);
+}

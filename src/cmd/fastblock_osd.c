@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fastblock-osd: one storage device of the cluster. `format` makes one, `run` serves it.
+ *
+ * run: the device is opened under its lock, its label read, the start counter raised durably; then one thread
+ * per shard, each with a core of its own on its slice. The main thread waits for SIGTERM or SIGINT, or for a
+ * shard that cannot start, and ends the shards in order: each hands its leaders over and closes its store.
+ */
+#include "cmd/osd.h"
+
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "osd/osd.h"
+
+#define MAIN_ARENA        (4u << 20)
+#define CACHE_STANDARD    (256ull << 20)
+#define CACHE_SHARD_MIN   (16ull << 20)
+#define ARENA_SHARD_EXTRA (128ull << 20) /* beside the cache: what is on its way */
+#define SPIN_MAX_US       1000000
+
+/* ---- helpers of both commands
+ * ------------------------------------------------------------------------------------------------ */
+
+int osd_wait(struct uring_core *uring, struct op *op)
+{
+    while (op_live(op))
+        uring_core_turn(uring, NS_PER_S);
+    return op->result;
+}
+
+static int open_whole(struct uring_core *uring, struct uring_dev *dev, struct blk **ret_blk)
+{
+    return uring_blk_new(uring, dev, 0, ALIGN_DOWN(uring_dev_size(dev), (uint64_t)BLOCK_SIZE), ret_blk);
+}
+
+int osd_read_label(struct uring_core *uring, struct uring_dev *dev, struct device_label *ret_label)
+{
+    struct device_read read = {0};
+    struct blk *blk;
+    int error = open_whole(uring, dev, &blk);
+
+    if (error)
+        return error;
+    device_read_start(&read, uring_core_core(uring), blk, NULL);
+    error = osd_wait(uring, &read.op);
+    blk->ops->close(blk);
+    if (!error)
+        *ret_label = read.ret_label;
+    return error;
+}
+
+int osd_write_label(struct uring_core *uring, struct uring_dev *dev, const struct device_label *label)
+{
+    struct device_write write = {0};
+    struct blk *blk;
+    int error = open_whole(uring, dev, &blk);
+
+    if (error)
+        return error;
+    device_write_start(&write, uring_core_core(uring), blk, label, NULL);
+    error = osd_wait(uring, &write.op);
+    blk->ops->close(blk);
+    return error;
+}
+
+int osd_open_device(const char *path, struct uring_dev **ret_dev)
+{
+    int error = uring_dev_open(path, URING_CACHE_ASK, false, ret_dev);
+
+    if (!error)
+        return DAEMON_OK;
+    if (error == -ERR_LOCKED)
+        return daemon_fail(
+            "%s is in use: by a running fastblock-osd, a mount, or something else in the kernel", path);
+    if (error == -ERR_INVALID)
+        return daemon_fail(
+            "%s cannot be used: it must be a block device, or a regular file on a file system with O_DIRECT",
+            path);
+    return daemon_fail("cannot open %s: %s", path, error_text(error));
+}
+
+/* ---- run
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
+
+struct run;
+
+struct shard_thread {
+    struct run *run;
+    pthread_t thread;
+    bool started; /* the thread is there */
+    uint32_t number;
+    char log_prefix[24];
+    struct uring_core *uring;
+    int error; /* of the start; written by the thread before it ends */
+    char message[256];
+};
+
+struct run {
+    const struct osd_options *options;
+    struct uring_core *uring; /* the main thread's */
+    struct uring_dev *dev;
+    struct device_label label;
+    char listen[DAEMON_ADDRESS_SIZE + 8];
+    uint64_t cache_shard_bytes;
+    struct shard_thread shards[DEVICE_SLICES_MAX];
+};
+
+/* The shard's life on its own core: starts, runs until the main thread says stop, stops. */
+static int shard_serve(struct shard_thread *t, struct net *net, struct blk *blk)
+{
+    const struct osd_options *o = t->run->options;
+    struct osd_shard_start start = {0};
+    struct osd_shard_stop stop = {0};
+    struct osd_shard_config config = {.core = uring_core_core(t->uring),
+                                      .net = net,
+                                      .blk = blk,
+                                      .label = &t->run->label,
+                                      .shard = t->number,
+                                      .listen = t->run->listen,
+                                      .monitors = (const char *const *)o->monitors.address,
+                                      .monitor_count = o->monitors.count,
+                                      .host = o->host ? o->host : "",
+                                      .rack = o->rack ? o->rack : "",
+                                      .cache_bytes = t->run->cache_shard_bytes};
+
+    osd_shard_start_start(&start, &config, NULL);
+    int error = osd_wait(t->uring, &start.op);
+    if (error) {
+        snprintf(t->message, sizeof(t->message), "%s", start.ret_message);
+        return error;
+    }
+    uring_core_run(t->uring);
+    osd_shard_stop_start(&stop, start.ret_shard, NULL);
+    return osd_wait(t->uring, &stop.op);
+}
+
+static int shard_open_ports(struct shard_thread *t)
+{
+    const struct device_label *label = &t->run->label;
+    struct blk *blk;
+    struct net *net = tcp_net_new(t->uring);
+
+    if (!net)
+        return -ERR_NO_MEMORY;
+    int error = uring_blk_new(t->uring, t->run->dev, label->slice_offset[t->number], label->slice_size, &blk);
+    if (!error) {
+        error = shard_serve(t, net, blk);
+        blk->ops->close(blk);
+    }
+    tcp_net_free(net);
+    return error;
+}
+
+static void *shard_main(void *argument)
+{
+    struct shard_thread *t = argument;
+
+    t->error = shard_open_ports(t);
+    if (t->error)
+        uring_core_stop(t->run->uring); /* the main thread ends the others */
+    return NULL;
+}
+
+/* Cores are made by the main thread, so that it can stop them at any time; each belongs to the thread that
+ * turns it. */
+static int start_shard(struct run *run, uint32_t number)
+{
+    struct shard_thread *t = &run->shards[number];
+    struct uring_core_opts opts = {.arena_bytes = run->cache_shard_bytes + ARENA_SHARD_EXTRA,
+                                   .spin_us = (uint32_t)run->options->spin_us,
+                                   .log_level = run->options->log_level,
+                                   .log_prefix = t->log_prefix};
+
+    t->run = run;
+    t->number = number;
+    if (run->label.slice_count == 1)
+        snprintf(t->log_prefix, sizeof(t->log_prefix), "osd.%u", run->label.osd);
+    else
+        snprintf(t->log_prefix, sizeof(t->log_prefix), "osd.%u/%u", run->label.osd, number);
+    int error = uring_core_new(&opts, &t->uring);
+    if (error)
+        return daemon_fail("cannot start shard %u: %s%s", number, error_text(error),
+                           error == -ERR_NO_MEMORY ? " (a smaller --cache needs less)" : "");
+    if (pthread_create(&t->thread, NULL, shard_main, t)) {
+        uring_core_free(t->uring);
+        t->uring = NULL;
+        return daemon_fail("cannot start a thread for shard %u", number);
+    }
+    t->started = true;
+    return DAEMON_OK;
+}
+
+static int stop_shards(struct run *run)
+{
+    int result = DAEMON_OK;
+
+    for (uint32_t i = 0; i < run->label.slice_count; i++)
+        if (run->shards[i].started)
+            uring_core_stop(run->shards[i].uring);
+    for (uint32_t i = 0; i < run->label.slice_count; i++) {
+        struct shard_thread *t = &run->shards[i];
+        if (!t->started)
+            continue;
+        pthread_join(t->thread, NULL);
+        uring_core_free(t->uring);
+        if (!t->error)
+            continue;
+        daemon_fail("osd.%u shard %u: %s", run->label.osd, i,
+                    t->message[0] ? t->message : error_text(t->error));
+        bool refused = t->error == -ERR_IDENTITY || t->error == -ERR_CLUSTER ||
+                       t->error == -ERR_ROLLED_BACK || t->error == -ERR_NOT_FOUND || t->error == -ERR_LOCKED;
+        result = MAX(result, refused ? DAEMON_REFUSED : DAEMON_FAILED);
+    }
+    return result;
+}
+
+static int serve(struct run *run)
+{
+    const struct osd_options *o = run->options;
+    char size[TEXT_SIZE_MAX];
+
+    int error = osd_read_label(run->uring, run->dev, &run->label);
+    if (error)
+        return daemon_fail("%s: %s%s", o->device, error_text(error),
+                           error == -ERR_FORMAT ? "; `fastblock-osd format` makes an OSD of a device" : "");
+    const struct device_label *label = &run->label;
+    uint64_t end = label->slice_offset[label->slice_count - 1] + label->slice_size;
+    if (end > uring_dev_size(run->dev))
+        return daemon_fail("%s has become smaller: it was formatted with %s", o->device,
+                           text_format_size(end, size));
+    run->cache_shard_bytes = o->cache_bytes / label->slice_count;
+    if (run->cache_shard_bytes < CACHE_SHARD_MIN)
+        return daemon_fail("--cache is too small: %u shards need at least 16 MiB each", label->slice_count);
+    run->label.start_counter++;
+    error = osd_write_label(run->uring, run->dev, &run->label);
+    if (error)
+        return daemon_fail("cannot write to %s: %s", o->device, error_text(error));
+
+    int result = DAEMON_OK;
+    for (uint32_t i = 0; i < label->slice_count && !result; i++)
+        result = start_shard(run, i);
+    if (!result)
+        uring_core_run(run->uring);
+    core_log(uring_core_core(run->uring), LOG_INFO, "osd", "osd.%u: stopping", label->osd);
+    int stopped = stop_shards(run);
+    return result ? result : stopped;
+}
+
+static void on_signal(void *owner, int signal_number)
+{
+    uring_core_stop(owner);
+}
+
+static bool choose_listen(const struct osd_options *o, char *ret_listen, size_t size)
+{
+    char host[DAEMON_ADDRESS_SIZE];
+
+    if (!o->listen) {
+        if (!daemon_own_host(o->monitors.address[0], host)) {
+            daemon_fail(
+                "no way to the monitor at %s: say with --listen HOST at which address this OSD can be reached",
+                o->monitors.address[0]);
+            return false;
+        }
+        snprintf(ret_listen, size, "%s:0", host);
+        return true;
+    }
+    const char *bare = o->listen;
+    bool v6 = strchr(bare, ':') && bare[0] != '[';
+    char text[DAEMON_ADDRESS_SIZE * 4];
+    snprintf(text, sizeof(text), "%s%s%s:0", v6 ? "[" : "", bare, v6 ? "]" : "");
+    return daemon_address(text, ret_listen);
+}
+
+int osd_run(const struct osd_options *o)
+{
+    static const int signals[] = {SIGTERM, SIGINT};
+    struct uring_core_opts opts = {.arena_bytes = MAIN_ARENA, .log_level = o->log_level};
+    struct run *run = calloc(1, sizeof(*run));
+
+    if (!run)
+        return daemon_fail("out of memory");
+    run->options = o;
+    int result = DAEMON_FAILED;
+    if (!choose_listen(o, run->listen, sizeof(run->listen)))
+        goto out;
+    int error = uring_core_new(&opts, &run->uring);
+    if (error) {
+        daemon_fail("cannot start: %s%s", error_text(error),
+                    error == -ERR_UNSUPPORTED ? " (io_uring is needed; is it forbidden here?)" : "");
+        goto out;
+    }
+    error = uring_core_signals(run->uring, signals, ARRAY_LEN(signals), on_signal, run->uring);
+    result =
+        error ? daemon_fail("cannot start: %s", error_text(error)) : osd_open_device(o->device, &run->dev);
+    if (!result)
+        result = serve(run);
+    uring_dev_close(run->dev);
+    uring_core_free(run->uring);
+out:
+    free(run);
+    return result;
+}
+
+/* ---- the command line
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+static void print_help(FILE *out)
+{
+    fprintf(
+        out,
+        "usage: fastblock-osd format DEVICE --mon ADDR [options]   make a device, or a new file, an OSD of the cluster\n"
+        "       fastblock-osd run DEVICE --mon ADDR [options]      serve it\n"
+        "\n"
+        "options of both:\n"
+        "  --mon HOST:PORT[,...]  the monitors; else $FASTBLOCK_MON\n"
+        "  --host NAME            where it stands (format: default this machine's name; run: default what format said)\n"
+        "  --rack NAME            the same for the rack (default: none)\n"
+        "  --log-level LEVEL      error, warn, info (the default) or debug\n"
+        "  --help, --version\n"
+        "\n"
+        "options of format:\n"
+        "  --shards N             one per core that is to serve it, 1 (the default) to %u; cannot be changed later\n"
+        "  --size SIZE            make a new file of this size, for example 8G\n"
+        "  --force                even if there is something on the device: deletes it\n"
+        "\n"
+        "options of run:\n"
+        "  --listen HOST          address to listen on and to publish (default: the one on the way to the monitor)\n"
+        "  --cache SIZE           memory for data, of all shards (default 256M)\n"
+        "  --spin US              after the last event go on looking for so many microseconds before sleeping (default 0)\n"
+        "\n"
+        "exit codes: 0 done, or stopped in order (SIGTERM, SIGINT); 1 failed; 2 wrong usage; 3 refused by the cluster\n"
+        "(the device belongs to another one, is a copy, or runs elsewhere: starting it again does not help)\n",
+        DEVICE_SLICES_MAX);
+}
+
+/* Options that only one of the commands knows. */
+static bool option_fits(int option, bool format)
+{
+    return strchr("SzF", option) ? format : strchr("lcs", option) ? !format : true;
+}
+
+/* -1: go on. */
+static int take_option(struct osd_options *o, int option)
+{
+    switch (option) {
+    case 'H':
+        o->host = optarg;
+        return -1;
+    case 'R':
+        o->rack = optarg;
+        return -1;
+    case 'l':
+        o->listen = optarg;
+        return -1;
+    case 'L':
+        return daemon_log_level(optarg, &o->log_level) ? -1 : DAEMON_USAGE;
+    case 'S':
+        return daemon_number("--shards", optarg, 1, DEVICE_SLICES_MAX, &o->shards) ? -1 : DAEMON_USAGE;
+    case 'z':
+        if (!daemon_size("--size", optarg, &o->size_bytes))
+            return DAEMON_USAGE;
+        return o->size_bytes ? -1 : daemon_usage("--size 0: a size such as 8G is needed");
+    case 'F':
+        o->force = true;
+        return -1;
+    case 'c':
+        return daemon_size("--cache", optarg, &o->cache_bytes) ? -1 : DAEMON_USAGE;
+    case 's':
+        return daemon_number("--spin", optarg, 0, SPIN_MAX_US, &o->spin_us) ? -1 : DAEMON_USAGE;
+    case 'h':
+        print_help(stdout);
+        return DAEMON_OK;
+    case 'v':
+        printf("fastblock-osd %s\n", FASTBLOCK_VERSION);
+        return DAEMON_OK;
+    default:
+        return daemon_usage_hint(); /* getopt has said what is wrong */
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"mon", required_argument, NULL, 'm'},
+                                            {"host", required_argument, NULL, 'H'},
+                                            {"rack", required_argument, NULL, 'R'},
+                                            {"listen", required_argument, NULL, 'l'},
+                                            {"log-level", required_argument, NULL, 'L'},
+                                            {"shards", required_argument, NULL, 'S'},
+                                            {"size", required_argument, NULL, 'z'},
+                                            {"force", no_argument, NULL, 'F'},
+                                            {"cache", required_argument, NULL, 'c'},
+                                            {"spin", required_argument, NULL, 's'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {0}};
+    struct osd_options o = {.shards = 1, .cache_bytes = CACHE_STANDARD, .log_level = LOG_INFO};
+    const char *mon = NULL;
+    bool format = argc > 1 && !strcmp(argv[1], "format");
+    int c;
+
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (c == 'm') {
+            mon = optarg;
+            continue;
+        }
+        int result = c != '?' && !option_fits(c, format)
+                         ? daemon_usage("this option is one of `%s`", format ? "run" : "format")
+                         : take_option(&o, c);
+        if (result >= 0)
+            return result;
+    }
+    if (optind == argc)
+        return daemon_usage("a command is needed: format or run");
+    if (strcmp(argv[optind], "format") != 0 && strcmp(argv[optind], "run") != 0)
+        return daemon_usage("unknown command '%s': it is format or run", argv[optind]);
+    format = !strcmp(argv[optind], "format");
+    if (optind + 1 == argc)
+        return daemon_usage("%s needs a DEVICE: a block device or a file", argv[optind]);
+    if (optind + 2 < argc)
+        return daemon_usage("too many arguments at '%s'", argv[optind + 2]);
+    o.device = argv[optind + 1];
+    if (!daemon_monitors(mon, &o.monitors))
+        return DAEMON_USAGE;
+    signal(SIGPIPE, SIG_IGN);
+    return format ? osd_format(&o) : osd_run(&o);
+}
