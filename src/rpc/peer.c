@@ -85,9 +85,7 @@ static bool callback_end(struct rpc_peer *peer)
     return false;
 }
 
-/* ---- calls
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- calls ---- */
 
 static void call_end(struct rpc_call *call, int result, bool remote)
 {
@@ -110,8 +108,7 @@ static void calls_end(struct rpc_peer *peer, int result)
         call_end(call, result, false);
 }
 
-/* ---- the session's end
- * --------------------------------------------------------------------------------------------- */
+/* ---- the session's end ---- */
 
 static uint64_t peer_jitter(struct rpc_peer *peer, uint64_t bound_ns)
 {
@@ -176,8 +173,7 @@ static void peer_expire_calls(struct rpc_peer *peer, uint64_t now_ns)
     peer_drop(peer, -ERR_TIMEOUT, true);
 }
 
-/* ---- greeting
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- greeting ---- */
 
 static int peer_greet(struct rpc_peer *peer)
 {
@@ -246,8 +242,7 @@ static void peer_greeted(struct rpc_peer *peer, const struct rpc_message *messag
     (void)callback_end(peer);
 }
 
-/* ---- events of the link
- * -------------------------------------------------------------------------------------------- */
+/* ---- events of the link ---- */
 
 static void peer_reply(struct rpc_peer *peer, const struct rpc_message *message)
 {
@@ -346,8 +341,7 @@ static const struct link_events peer_events = {
     .closed = peer_link_closed,
 };
 
-/* ---- the op
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the op ---- */
 
 static void peer_connect(struct rpc_peer *peer, uint64_t now_ns)
 {
@@ -446,8 +440,7 @@ static const char *peer_state_name(int state)
 static const struct op_kind peer_kind = {
     .name = "rpc.peer", .state_name = peer_state_name, .step = peer_step};
 
-/* ---- what owners call
- * ---------------------------------------------------------------------------------------------- */
+/* ---- what owners call ---- */
 
 struct rpc_peer *rpc_peer_new(const struct rpc_peer_config *config)
 {

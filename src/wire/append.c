@@ -9,9 +9,7 @@
 #include "base/error.h"
 #include "wire/template.h"
 
-/* ---- Entry
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Entry ---- */
 
 #define ENTRY_FIXED (6 * SIZE_U64 + 4 * SIZE_U32)
 
@@ -92,8 +90,7 @@ int wire_entry_validate(const struct entry *e)
     return inside ? 0 : -ERR_PROTOCOL;
 }
 
-/* ---- AppendRequest
- * ------------------------------------------------------------------------------------------------- */
+/* ---- AppendRequest ---- */
 
 #define APPEND_REQUEST_FIXED (6 * SIZE_U64 + 2 * SIZE_U32)
 
@@ -236,8 +233,7 @@ int wire_append_request_decode(const uint8_t *src, size_t len, struct wire_appen
                        &(struct slow_append){ret, ret_entries, ret_crc});
 }
 
-/* ---- AppendReply
- * --------------------------------------------------------------------------------------------------- */
+/* ---- AppendReply ---- */
 
 #define APPEND_REPLY_FIXED (6 * SIZE_U64 + 3 * SIZE_U32)
 

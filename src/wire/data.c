@@ -24,8 +24,7 @@ static int slow_crc(const uint32_t *crc, size_t count, uint32_t *ret_crc)
     return 0;
 }
 
-/* ---- WriteRequest
- * -------------------------------------------------------------------------------------------------- */
+/* ---- WriteRequest ---- */
 
 #define WRITE_REQUEST_FIXED (6 * SIZE_U64 + 2 * SIZE_U32)
 
@@ -100,8 +99,7 @@ int wire_write_request_decode(const uint8_t *src, size_t len, struct wire_write_
                        &(struct slow){ret, ret_crc});
 }
 
-/* ---- WriteReply
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- WriteReply ---- */
 
 #define WRITE_REPLY_FIXED (SIZE_U64 + SIZE_U32)
 
@@ -144,8 +142,7 @@ int wire_write_reply_decode(const uint8_t *src, size_t len, struct wire_write_re
     return slow_decode(&fb__write_reply__descriptor, src, len, write_reply_fill, ret);
 }
 
-/* ---- ReadRequest
- * --------------------------------------------------------------------------------------------------- */
+/* ---- ReadRequest ---- */
 
 #define READ_REQUEST_FIXED (5 * SIZE_U64 + 2 * SIZE_U32)
 
@@ -205,8 +202,7 @@ int wire_read_request_decode(const uint8_t *src, size_t len, struct wire_read_re
     return slow_decode(&fb__read_request__descriptor, src, len, read_request_fill, ret);
 }
 
-/* ---- ReadReply
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- ReadReply ---- */
 
 #define READ_REPLY_FIXED (SIZE_U64 + SIZE_U32)
 

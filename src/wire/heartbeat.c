@@ -12,8 +12,7 @@
 #define GROUP_FIXED     (3 * SIZE_U64 + 2 * SIZE_U32)
 #define HEARTBEAT_FIXED (5 * SIZE_U64)
 
-/* ---- Heartbeat
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- Heartbeat ---- */
 
 size_t wire_heartbeat_size(const struct wire_heartbeat *m)
 {
@@ -116,8 +115,7 @@ int wire_heartbeat_decode(const uint8_t *src, size_t len, struct wire_heartbeat 
                        &(struct slow_heartbeat){ret, ret_groups});
 }
 
-/* ---- HeartbeatReply
- * ------------------------------------------------------------------------------------------------ */
+/* ---- HeartbeatReply ---- */
 
 #define HEARTBEAT_REPLY_FIXED (4 * SIZE_U64)
 

@@ -27,8 +27,7 @@
 #define SLOW_STACK_BYTES 2048
 #define SLOW_MEMORY_MAX  (256u << 10)
 
-/* ---- writing
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static inline uint8_t *put_u64(uint8_t *at, uint8_t field, uint64_t value)
 {
@@ -93,8 +92,7 @@ static inline uint8_t *put_array_u64(uint8_t *at, uint8_t field, const uint64_t 
     return at + 8 * (size_t)count;
 }
 
-/* ---- reading
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 struct template
 {
@@ -169,8 +167,7 @@ static inline bool take_array_u64(struct template *t, uint8_t field, uint32_t ma
     return true;
 }
 
-/* ---- the slow path
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the slow path ---- */
 
 /* Decodes through protobuf-c: `fill` makes the struct of the message and returns its error. */
 static inline int slow_decode(const ProtobufCMessageDescriptor *type, const uint8_t *src, size_t len,

@@ -192,8 +192,7 @@ static void numbers_of_all_peers(void)
     world_free(w);
 }
 
-/* ---- everything at once
- * -------------------------------------------------------------------------------------------- */
+/* ---- everything at once ---- */
 
 #define CALLS 8
 

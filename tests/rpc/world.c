@@ -11,8 +11,7 @@
 
 #define CLIENT_HOST "10.0.0.2"
 
-/* ---- the server
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the server ---- */
 
 static int server_greet(void *owner, const struct rpc_identity *who)
 {
@@ -107,8 +106,7 @@ static void client_node_start(void *owner, struct sim_node *node)
 {
 }
 
-/* ---- the world
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- the world ---- */
 
 struct world *world_new(uint64_t seed, const struct sim_net_config *net_config)
 {
@@ -181,8 +179,7 @@ void world_restart_server(struct world *w)
     sim_node_start(w->server_node);
 }
 
-/* ---- clients
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- clients ---- */
 
 static void client_free_peer(struct client *client)
 {
@@ -265,8 +262,7 @@ int client_call(struct client *client, struct rpc_call *call, enum method method
     return error;
 }
 
-/* ---- raw links
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- raw links ---- */
 
 static void raw_message(void *owner, struct link *link, const struct frame *frame)
 {

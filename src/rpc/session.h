@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The serving side from inside: what server.c, greet.c and backlog.c share. For the files of this room only.
+ *
+ *    accepted -> GREETING -> OPEN ----> CLOSED -> released
+ *                   |                     ^
+ *                   +----> REFUSED -------+
+ *
+ * A session ends in two parts. rpc_session_kill() closes the link and takes the session out of every table,
+ * so that from that moment no frame of it is acted on, its tickets are dead and a newer one may be greeted.
+ * Its memory stays until rpc_server_bury(), which calls the owner's closed() and releases it: from the op's
+ * step or at the end of an event of a link, but never inside a call of the owner. So a handler may close its
+ * own session and still hold the pointer.
+ */
+#ifndef RPC_SESSION_H
+#define RPC_SESSION_H
+
+#include "base/pool.h"
+#include "rpc/frames.h"
+#include "rpc/seen.h"
+
+enum session_state { SESSION_GREETING, SESSION_OPEN, SESSION_REFUSED, SESSION_CLOSED };
+
+struct rpc_session {
+    struct rpc_server *server;
+    struct link *link; /* NULL: closed */
+    enum session_state state;
+    struct map_node by_id;
+    struct list all; /* in rpc_server.sessions or, CLOSED, in rpc_server.dead */
+    bool was_open;   /* closed() is owed */
+    void *context;
+    uint32_t requests;   /* delivered and not yet answered, or in the backlog */
+    struct list backlog; /* struct held_reply */
+    uint64_t accepted_ns, received_ns, pinged_ns;
+    struct rpc_seen_table *seen_table; /* with `seen`: NULL for monitors */
+    struct rpc_seen *seen;
+    struct list of_seen;
+    struct rpc_identity who;
+    char address[RPC_ADDRESS_MAX];
+};
+
+struct rpc_server {
+    struct op op;
+    struct timer timer;
+    struct rpc_server_config config;
+    char address[RPC_ADDRESS_MAX];
+    struct pool pool;
+    struct list sessions, dead;
+    struct map by_id;
+    uint32_t count;
+    uint32_t held_replies; /* of all sessions */
+    uint64_t next_session_id;
+    uint64_t next_watch_ns; /* when silence is next looked for */
+    uint64_t full_logged_ns;
+    struct rpc_seen_table clients, osds;
+};
+
+/* ---- server.c */
+
+/* From now on nothing of the session is acted on; harmless if it is closed already. */
+void rpc_session_kill(struct rpc_session *session);
+/* The same, with a log line. */
+void rpc_session_fail(struct rpc_session *session, int error, const char *what);
+/* Tells the owner of the killed ones and releases them. */
+void rpc_server_bury(struct rpc_server *server);
+
+/* ---- greet.c */
+
+/* The first frame of a session, whatever it is. */
+void rpc_session_greet(struct rpc_session *session, const struct rpc_message *message);
+
+/* ---- backlog.c */
+
+/* Keeps a reply that the link has no room for. False: no memory. */
+MUST_CHECK bool rpc_backlog_hold(struct rpc_session *session, const struct rpc_envelope *envelope,
+                                 const uint8_t *body, uint32_t body_len, const struct slice *pieces,
+                                 uint32_t piece_count);
+/* Offers them to the link again. The link must be there. */
+void rpc_backlog_send(struct rpc_session *session);
+/* Throws them away. */
+void rpc_backlog_drop(struct rpc_session *session);
+
+#endif
