@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "sim/heap.h"
 
 /* ---- zones
  * ---------------------------------------------------------------------------------------------------- */
@@ -364,19 +365,11 @@ struct linear_history {
     uint64_t stamp, op_count;
 };
 
-static void *zeroed(size_t count, size_t size)
-{
-    void *ptr = calloc(count, size);
-
-    ASSERT(ptr);
-    return ptr;
-}
-
 struct linear_history *linear_history_new(uint32_t register_count)
 {
-    struct linear_history *h = zeroed(1, sizeof(*h));
+    struct linear_history *h = sim_alloc(sizeof(*h));
 
-    h->registers = zeroed(register_count, sizeof(*h->registers));
+    h->registers = sim_alloc(register_count * sizeof(*h->registers));
     h->register_count = register_count;
     return h;
 }
@@ -401,7 +394,7 @@ static uint32_t history_add(struct linear_history *h, uint32_t reg, const struct
     ASSERT(reg < h->register_count);
     if (r->count == r->cap) {
         uint32_t cap = r->cap ? r->cap * 2 : 16;
-        struct linear_op *ops = zeroed(cap, sizeof(*ops));
+        struct linear_op *ops = sim_alloc(cap * sizeof(*ops)); /* whoever's turn it is */
         if (r->count)
             memcpy(ops, r->ops, r->count * sizeof(*ops));
         free(r->ops);

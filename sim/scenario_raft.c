@@ -68,6 +68,7 @@ struct world {
     bool cut[HOSTS_MAX][HOSTS_MAX];
     uint64_t link_busy_ns[HOSTS_MAX][HOSTS_MAX];
     struct sim_event fault, client, coup, heal;
+    bool storm;            /* elections all the time, and disks that take long to write a vote */
     uint32_t coup_percent; /* how often something happens to a new leader */
     struct place *coup_on;
     uint32_t restless; /* mask of a pair: those outside of it crash again and again; 0: nobody does */
@@ -305,6 +306,8 @@ static void write_schedule(struct place *p, enum raft_host_queue queue)
 
     if (!p->host.queue[queue] || p->writes[queue].heap_index)
         return;
+    if (w->storm && !w->quiet && queue == RAFT_HOST_QUEUE_VOTE && sim_rng_below(&w->disk_rng, 2))
+        delay_ns += sim_rng_below(&w->disk_rng, 3 * NS_PER_MS);
     if (!w->quiet && w->sim->now_ns < p->slow_disk_until_ns)
         delay_ns += sim_rng_below(&w->disk_rng, 100 * NS_PER_MS);
     sim_schedule(w->sim, &p->writes[queue], delay_ns);
@@ -695,6 +698,9 @@ static void world_start(struct world *w, const struct sim_args *args)
     w->fault_pause_ns = (5 + sim_rng_below(&w->rng, 100)) * NS_PER_MS;
     if (sim_fault_intensity(w->sim, SIM_FAULT_CRASH) && sim_rng_below(&w->rng, 2))
         w->coup_percent = (uint32_t)sim_rng_below(&w->rng, 80);
+    w->storm = sim_rng_below(&w->rng, 4) == 0;
+    if (w->storm)
+        w->coup_percent = 60 + (uint32_t)sim_rng_below(&w->rng, 36);
     w->client_pause_ns = (1 + sim_rng_below(&w->rng, 1000)) * NS_PER_MS;
     small_window = sim_rng_below(&w->rng, 4) == 0;
     if (small_window) {
@@ -716,6 +722,8 @@ static void world_start(struct world *w, const struct sim_args *args)
         p->writes[RAFT_HOST_QUEUE_LOG].fire = write_log_fire;
         raft_host_init(&p->host, i + 1, members, w->count, &config, &HOOKS, w);
         p->host.append_max = append_max[sim_rng_below(&w->rng, ARRAY_LEN(append_max))];
+        if (w->storm)
+            p->host.append_max = 1;
     }
     for (uint32_t i = 0; i < w->count; i++)
         place_start(&w->places[i], true);

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The operator: a client that registers the OSDs, waits until they are up, makes the pool and the images, and
+ * later moves leaders when asked to. Calls that fail are simply tried again, as a person would.
+ */
+#include "sim/cluster.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+#define RETRY_NS (200 * NS_PER_MS)
+
+static const char *const MONITORS[] = {CLUSTER_MON};
+
+enum admin_state { ADMIN_OPEN, ADMIN_OSDS, ADMIN_UP, ADMIN_POOL, ADMIN_IMAGES, ADMIN_IDLE, ADMIN_DEMOTE };
+
+struct admin {
+    struct op op;
+    struct cluster *cluster;
+    struct client_open open;
+    struct client *client;
+    struct client_mon_call call;
+    bool calling;
+    Fb__MonRequest request;
+    Fb__OsdNew osd_new;
+    Fb__PoolCreate pool;
+    Fb__ImageCreate image;
+    Fb__OsdDemote demote;
+    uint32_t at; /* which OSD, which image */
+    bool demote_asked;
+    uint32_t demote_osd;
+    struct timer timer;
+};
+
+static void call(struct admin *a, Fb__MonRequest__CallCase which)
+{
+    a->request.call_case = which;
+    a->calling = true;
+    client_mon_call_start(&a->call, a->client, &a->request, &a->op);
+}
+
+static void again_later(struct admin *a)
+{
+    timer_arm(a->op.core, &a->timer, &a->op, core_now_ns(a->op.core) + RETRY_NS);
+}
+
+static void begin_open(struct admin *a)
+{
+    struct cluster *c = a->cluster;
+    struct client_config config = {.core = a->op.core,
+                                   .net = sim_net_port(c->net, c->admin.nodes[0]),
+                                   .monitors = MONITORS,
+                                   .monitor_count = 1,
+                                   .name = "admin"};
+    client_open_start(&a->open, &config, &a->op);
+}
+
+static void begin_osd(struct admin *a)
+{
+    struct cluster_osd *osd = &a->cluster->osds[a->at];
+
+    fb__mon_request__init(&a->request);
+    fb__osd_new__init(&a->osd_new);
+    a->osd_new.uuid = (ProtobufCBinaryData){sizeof(osd->uuid), osd->uuid};
+    a->osd_new.host = osd->process.name;
+    a->osd_new.rack = (char *)(uintptr_t) "rack";
+    a->osd_new.size_bytes = sim_disk_size(osd->disk);
+    a->osd_new.shards = a->cluster->shard_count;
+    a->request.osd_new = &a->osd_new;
+    call(a, FB__MON_REQUEST__CALL_OSD_NEW);
+}
+
+/* True when that was the last OSD. */
+static bool osd_registered(struct admin *a)
+{
+    struct cluster_osd *osd = &a->cluster->osds[a->at];
+    const Fb__MonReply *reply = a->call.ret_reply;
+
+    osd->id = reply->osd;
+    if (reply->cluster.len == sizeof(osd->cluster_uuid))
+        memcpy(osd->cluster_uuid, reply->cluster.data, sizeof(osd->cluster_uuid));
+    return ++a->at == a->cluster->osd_count;
+}
+
+static bool osds_up(const struct admin *a)
+{
+    const Fb__ClusterMap *map = client_map(a->client);
+    uint32_t up = 0;
+
+    for (size_t i = 0; i < map->n_osd; i++)
+        up += map->osd[i]->up;
+    return up == a->cluster->osd_count;
+}
+
+static void begin_pool(struct admin *a)
+{
+    fb__mon_request__init(&a->request);
+    fb__pool_create__init(&a->pool);
+    a->pool.name = (char *)(uintptr_t)CLUSTER_POOL;
+    a->pool.replicas = 3;
+    a->pool.pg_count = a->cluster->pg_count;
+    a->pool.failure_domain = (char *)(uintptr_t) "osd";
+    a->request.pool_create = &a->pool;
+    call(a, FB__MON_REQUEST__CALL_POOL_CREATE);
+}
+
+static void begin_image(struct admin *a)
+{
+    fb__mon_request__init(&a->request);
+    fb__image_create__init(&a->image);
+    a->image.pool = (char *)(uintptr_t)CLUSTER_POOL;
+    a->image.name = a->cluster->images[a->at].name;
+    a->image.size_bytes = CLUSTER_IMAGE_SIZE;
+    a->request.image_create = &a->image;
+    call(a, FB__MON_REQUEST__CALL_IMAGE_CREATE);
+}
+
+static void begin_demote(struct admin *a)
+{
+    fb__mon_request__init(&a->request);
+    fb__osd_demote__init(&a->demote);
+    a->demote.osd = a->demote_osd;
+    a->request.osd_demote = &a->demote;
+    call(a, FB__MON_REQUEST__CALL_OSD_DEMOTE);
+}
+
+static void osd_processes_start(void *owner)
+{
+    struct cluster *c = owner;
+
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        process_start(&c->osds[i].process);
+}
+
+static void clients_start(void *owner)
+{
+    struct cluster *c = owner;
+
+    c->ready = true;
+    for (uint32_t i = 0; i < c->client_count; i++)
+        process_start(&c->clients[i].process);
+}
+
+/* The call that has ended, if it was one: 0, or an error to be tried again. Something that exists has been
+ * made by an earlier try. */
+static int call_result(struct admin *a)
+{
+    int result = a->call.op.result;
+
+    return result == -ERR_EXISTS ? 0 : result;
+}
+
+/* What follows an ended call. */
+static void called(struct admin *a)
+{
+    struct cluster *c = a->cluster;
+
+    switch ((enum admin_state)a->op.state) {
+    case ADMIN_OSDS:
+        if (osd_registered(a)) {
+            a->op.state = ADMIN_UP;
+            sim_after(c->sim, 0, osd_processes_start, c);
+        }
+        return;
+    case ADMIN_POOL:
+        a->op.state = ADMIN_IMAGES;
+        a->at = 0;
+        return;
+    case ADMIN_IMAGES:
+        if (++a->at == c->image_count) {
+            a->op.state = ADMIN_IDLE;
+            sim_after(c->sim, 0, clients_start, c);
+        }
+        return;
+    case ADMIN_DEMOTE:
+        a->op.state = ADMIN_IDLE;
+        return;
+    default:
+        return;
+    }
+}
+
+/* Starts what the state wants, if nothing is under way. */
+static void begin(struct admin *a)
+{
+    switch ((enum admin_state)a->op.state) {
+    case ADMIN_OPEN:
+        begin_open(a);
+        return;
+    case ADMIN_OSDS:
+        begin_osd(a);
+        return;
+    case ADMIN_UP:
+        if (osds_up(a)) {
+            a->op.state = ADMIN_POOL;
+            begin_pool(a);
+        } else {
+            again_later(a);
+        }
+        return;
+    case ADMIN_POOL:
+        begin_pool(a);
+        return;
+    case ADMIN_IMAGES:
+        begin_image(a);
+        return;
+    case ADMIN_IDLE:
+        if (a->demote_asked) {
+            a->demote_asked = false;
+            a->op.state = ADMIN_DEMOTE;
+            begin_demote(a);
+        }
+        return;
+    case ADMIN_DEMOTE:
+        return;
+    }
+}
+
+static void admin_step(struct op *op)
+{
+    struct admin *a = container_of(op, struct admin, op);
+
+    if (op->children || timer_armed(&a->timer))
+        return;
+    op->child_result = 0;
+    if (op->state == ADMIN_OPEN && a->open.config.core) {
+        if (a->open.op.result == 0) {
+            a->client = a->open.ret_client;
+            op->state = ADMIN_OSDS;
+        }
+        memset(&a->open, 0, sizeof(a->open));
+        if (!a->client) {
+            again_later(a);
+            return;
+        }
+    }
+    if (a->calling) {
+        int error = call_result(a);
+        a->calling = false;
+        if (error)
+            core_log(op->core, LOG_INFO, "admin", "call %d: %s", (int)a->request.call_case,
+                     a->call.ret_reply && a->call.ret_reply->message ? a->call.ret_reply->message
+                                                                     : error_text(error));
+        if (!error || op->state == ADMIN_DEMOTE)
+            called(a);
+        client_mon_call_fini(&a->call);
+        memset(&a->call, 0, sizeof(a->call));
+        if (error) {
+            again_later(a);
+            return;
+        }
+    }
+    begin(a);
+}
+
+static const struct op_kind ADMIN = {"sim.admin", NULL, admin_step};
+
+void admin_start(void *owner, struct sim_node *node)
+{
+    struct cluster *c = owner;
+    struct admin *a = calloc(1, sizeof(*a));
+
+    a->cluster = c;
+    c->admin_op = a;
+    op_start(&a->op, &node->core, &ADMIN, NULL);
+}
+
+void admin_demote(struct cluster *c, uint32_t osd)
+{
+    struct admin *a = c->admin_op;
+
+    if (!c->ready || a->op.state != ADMIN_IDLE)
+        return;
+    sim_node_enter(c->admin.nodes[0]);
+    a->demote_asked = true;
+    a->demote_osd = osd;
+    op_wake(&a->op);
+    sim_node_leave(c->admin.nodes[0]);
+}

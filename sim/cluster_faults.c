@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What goes wrong: at random intervals one of the classes that this run has on strikes. The lasting ones
+ * (loss of frames, slow disks) are set at the beginning and taken back at the end. Damage to stored data
+ * concerns one OSD only, chosen for the run: so of everything two intact copies remain.
+ */
+#include "sim/cluster.h"
+
+#include <string.h>
+
+#define ALL_HEALTHY_NS (300 * NS_PER_MS)
+
+static uint32_t intensity(const struct cluster *c, enum sim_fault fault)
+{
+    return c->quiet ? 0 : sim_fault_intensity(c->sim, fault);
+}
+
+static void set_lasting(struct cluster *c)
+{
+    sim_net_set_faults(
+        c->net, &(struct sim_net_faults){.oneway_drop_ppm = intensity(c, SIM_FAULT_NET_LOSS) * 1000,
+                                         .blackhole_ppm = intensity(c, SIM_FAULT_NET_LOSS),
+                                         .oneway_dup_ppm = intensity(c, SIM_FAULT_NET_DUP) * 1000,
+                                         .oneway_reorder_ppm = intensity(c, SIM_FAULT_NET_REORDER) * 1000,
+                                         .break_ppm = intensity(c, SIM_FAULT_NET_BREAK) * 10,
+                                         .slow_ppm = intensity(c, SIM_FAULT_NET_SLOW) * 200,
+                                         .slow_ns = 20 * NS_PER_MS});
+    sim_meta_set_faults(c->meta,
+                        &(struct sim_meta_faults){.error_ppm = intensity(c, SIM_FAULT_META) * 300,
+                                                  .conflict_ppm = intensity(c, SIM_FAULT_META) * 1000,
+                                                  .slow_ppm = intensity(c, SIM_FAULT_META) * 500,
+                                                  .slow_ns = 500 * NS_PER_MS});
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        sim_disk_set_faults(c->osds[i].disk,
+                            &(struct sim_disk_faults){.slow_ppm = intensity(c, SIM_FAULT_DISK_SLOW) * 300,
+                                                      .slow_ns = 50 * NS_PER_MS,
+                                                      .write_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
+                                                      .flush_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
+                                                      .stuck_ppm = intensity(c, SIM_FAULT_DISK_STUCK) / 10});
+}
+
+static struct process *random_process(struct cluster *c)
+{
+    uint64_t roll = sim_rng_below(&c->rng, 10);
+
+    if (roll == 0)
+        return &c->mon;
+    if (roll <= 2)
+        return &c->clients[sim_rng_below(&c->rng, c->client_count)].process;
+    return &c->osds[sim_rng_below(&c->rng, c->osd_count)].process;
+}
+
+static uint64_t restart_delay(struct cluster *c)
+{
+    return 50 * NS_PER_MS + sim_rng_below(&c->rng, 4 * NS_PER_S);
+}
+
+static void process_resume(struct process *p)
+{
+    for (uint32_t i = 0; i < p->node_count; i++)
+        if (p->nodes[i]->state == SIM_NODE_PAUSED)
+            sim_node_resume(p->nodes[i]);
+}
+
+static void resume_fire(void *owner)
+{
+    process_resume(owner);
+}
+
+static void strike_pause(struct cluster *c)
+{
+    struct process *p = random_process(c);
+
+    if (!process_running(p) || p->nodes[0]->state != SIM_NODE_UP)
+        return;
+    sim_log(c->sim, "%s hangs", p->name);
+    for (uint32_t i = 0; i < p->node_count; i++)
+        sim_node_pause(p->nodes[i]);
+    sim_after(c->sim, 10 * NS_PER_MS + sim_rng_below(&c->rng, 3 * NS_PER_S), resume_fire, p);
+}
+
+static void strike_power_all(struct cluster *c)
+{
+    sim_log(c->sim, "all lose power");
+    process_kill(&c->mon, SIM_CRASH_POWER, restart_delay(c));
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        process_kill(&c->osds[i].process, SIM_CRASH_POWER, restart_delay(c));
+}
+
+static void strike_partition(struct cluster *c)
+{
+    struct process *a = random_process(c), *b = random_process(c);
+    enum sim_path path = sim_rng_below(&c->rng, 3) ? SIM_PATH_BLOCK : SIM_PATH_REJECT;
+
+    switch (sim_rng_below(&c->rng, 4)) {
+    case 0:
+        sim_log(c->sim, "%s is cut off", a->name);
+        sim_net_isolate(c->net, a->host, path);
+        return;
+    case 1:
+        sim_log(c->sim, "nothing gets from %s to %s", a->name, b->name);
+        sim_net_set_path(c->net, a->host, b->host, path);
+        return;
+    case 2:
+        sim_log(c->sim, "%s and %s are cut off from one another", a->name, b->name);
+        sim_net_set_path(c->net, a->host, b->host, path);
+        sim_net_set_path(c->net, b->host, a->host, path);
+        return;
+    default:
+        sim_log(c->sim, "the network is healed");
+        sim_net_heal(c->net);
+        return;
+    }
+}
+
+static void unhang_fire(void *owner)
+{
+    sim_disk_hang(owner, false);
+}
+
+static void strike_disk_hang(struct cluster *c)
+{
+    struct cluster_osd *osd = &c->osds[sim_rng_below(&c->rng, c->osd_count)];
+
+    sim_log(c->sim, "the disk of %s hangs", osd->process.name);
+    sim_disk_hang(osd->disk, true);
+    sim_after(c->sim, sim_rng_below(&c->rng, 3 * NS_PER_S), unhang_fire, osd->disk);
+}
+
+static void strike(struct cluster *c)
+{
+    struct process *p = random_process(c);
+
+    switch ((enum sim_fault)sim_rng_below(&c->rng, SIM_FAULT_COUNT)) {
+    case SIM_FAULT_CRASH:
+        if (intensity(c, SIM_FAULT_CRASH))
+            process_kill(p, SIM_CRASH_PROCESS, restart_delay(c));
+        break;
+    case SIM_FAULT_POWER:
+        if (intensity(c, SIM_FAULT_POWER))
+            process_kill(p, SIM_CRASH_POWER, restart_delay(c));
+        break;
+    case SIM_FAULT_POWER_ALL:
+        if (intensity(c, SIM_FAULT_POWER_ALL) && sim_rng_below(&c->rng, 3) == 0)
+            strike_power_all(c);
+        break;
+    case SIM_FAULT_PAUSE:
+        if (intensity(c, SIM_FAULT_PAUSE))
+            strike_pause(c);
+        break;
+    case SIM_FAULT_NET_PARTITION:
+        if (intensity(c, SIM_FAULT_NET_PARTITION))
+            strike_partition(c);
+        break;
+    case SIM_FAULT_NET_BREAK:
+        if (intensity(c, SIM_FAULT_NET_BREAK))
+            sim_net_break_links(c->net, p->host);
+        break;
+    case SIM_FAULT_DISK_SLOW:
+        if (intensity(c, SIM_FAULT_DISK_SLOW))
+            strike_disk_hang(c);
+        break;
+    case SIM_FAULT_META:
+        if (intensity(c, SIM_FAULT_META))
+            sim_meta_set_down(c->meta, sim_rng_below(&c->rng, 2));
+        break;
+    case SIM_FAULT_MEMBER:
+        if (intensity(c, SIM_FAULT_MEMBER))
+            admin_demote(c, c->osds[sim_rng_below(&c->rng, c->osd_count)].id);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Shards that took themselves out of service after a device error are restarted by the operator. */
+static void restart_failed(struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        struct cluster_osd *osd = &c->osds[i];
+        for (uint32_t j = 0; j < c->shard_count; j++) {
+            if (osd->shards[j] && osd_shard_failed(osd->shards[j])) {
+                process_kill(&osd->process, SIM_CRASH_PROCESS, restart_delay(c));
+                break;
+            }
+        }
+    }
+}
+
+static void faults_fire(void *owner)
+{
+    struct cluster *c = owner;
+
+    restart_failed(c);
+    if (c->quiet)
+        return;
+    /* Partitions do not last for ever. */
+    if (sim_rng_below(&c->rng, 12) == 0)
+        sim_net_heal(c->net);
+    strike(c);
+    sim_after(c->sim, sim_rng_below(&c->rng, 300 * NS_PER_MS), faults_fire, c);
+}
+
+void faults_start(struct cluster *c)
+{
+    set_lasting(c);
+    sim_after(c->sim, ALL_HEALTHY_NS, faults_fire, c);
+}
+
+void faults_stop(struct cluster *c)
+{
+    c->quiet = true;
+    sim_log(c->sim, "faults are over");
+    set_lasting(c);
+    sim_net_heal(c->net);
+    sim_meta_set_down(c->meta, false);
+    process_resume(&c->mon);
+    for (uint32_t i = 0; i < c->client_count; i++)
+        process_resume(&c->clients[i].process);
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        struct cluster_osd *osd = &c->osds[i];
+        process_resume(&osd->process);
+        sim_disk_hang(osd->disk, false);
+        /* A request that never completes is the device's end; a restart finds it well again. */
+        if (sim_disk_stats(osd->disk).stuck)
+            process_kill(&osd->process, SIM_CRASH_PROCESS, NS_PER_S);
+    }
+    restart_failed(c);
+}

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Clients. Each opens its image for writing (taking it over by force after a while, if another has it), runs
+ * workers with random requests on a few hot places, and when its image is taken from it closes and comes
+ * back. Each sector that is written carries a tag of its own and is derived from it and its place, so that a
+ * read can tell what it sees, and that it is whole and belongs there.
+ */
+#include "sim/cluster.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/le.h"
+
+#define THINK_NS          (20 * NS_PER_MS)
+#define RETRY_NS          (200 * NS_PER_MS)
+#define HOT_PLACES        24
+#define STUCK_NS          (CLUSTER_TIMEOUT_NS + 8 * NS_PER_S)
+#define SECTORS_PER_BLOCK (BLOCK_SIZE / CLUSTER_SECTOR)
+#define IO_SECTORS_MAX    (CLUSTER_IO_MAX / CLUSTER_SECTOR)
+
+static const char *const MONITORS[] = {CLUSTER_MON};
+
+enum worker_state { WORKER_THINK, WORKER_IO };
+
+struct worker {
+    struct op op;
+    struct load *load;
+    struct client_io io;
+    struct slice data;
+    struct timer timer;
+    bool read_all;
+    uint32_t sector, sector_count; /* of the request */
+    uint32_t reg, reg_count;       /* that it changes: fewer for discards */
+    uint64_t start, tag;
+    uint64_t started_ns;              /* simulator's time */
+    uint32_t numbers[IO_SECTORS_MAX]; /* in the registers' histories */
+};
+
+enum load_state { LOAD_OPEN, LOAD_IMAGE, LOAD_RUN, LOAD_CLOSE, LOAD_REST };
+
+struct load {
+    struct op op;
+    struct cluster_client *owner;
+    struct client_open open;
+    struct client *client;
+    struct client_image_open image_open;
+    struct client_image_close image_close;
+    struct client_image *image;
+    bool force;
+    uint32_t line, incarnation; /* for the checker */
+    struct timer timer;
+    struct worker workers[CLUSTER_WORKERS];
+    char writer[24];
+    bool read_all_done;
+};
+
+static struct cluster *cluster_of(const struct load *l)
+{
+    return l->owner->process.cluster;
+}
+
+static struct cluster_image *image_of(const struct load *l)
+{
+    return &cluster_of(l)->images[l->owner->image];
+}
+
+/* ---- sectors
+ * -------------------------------------------------------------------------------------------------- */
+
+static void sector_fill(uint8_t *bytes, uint64_t tag, uint32_t image, uint32_t sector)
+{
+    le_store_u64(bytes, tag);
+    for (uint32_t i = 8; i < CLUSTER_SECTOR; i += 8)
+        le_store_u64(bytes + i, hash_pair(tag, (uint64_t)image << 48 | (uint64_t)sector << 16 | i));
+}
+
+/* The tag of a sector that is whole and in its place, or UINT64_MAX. */
+static uint64_t sector_tag(const uint8_t *bytes, uint32_t image, uint32_t sector)
+{
+    static const uint8_t zeros[CLUSTER_SECTOR];
+    uint8_t expected[CLUSTER_SECTOR];
+    uint64_t tag = le_load_u64(bytes);
+
+    if (tag == 0)
+        return memcmp(bytes, zeros, CLUSTER_SECTOR) == 0 ? 0 : UINT64_MAX;
+    sector_fill(expected, tag, image, sector);
+    return memcmp(bytes, expected, CLUSTER_SECTOR) == 0 ? tag : UINT64_MAX;
+}
+
+/* ---- requests
+ * ------------------------------------------------------------------------------------------------- */
+
+static void choose_range(struct worker *w)
+{
+    struct sim_rng *rng = &w->load->owner->rng;
+    uint32_t place = (uint32_t)sim_rng_below(rng, HOT_PLACES);
+    uint64_t roll = sim_rng_below(rng, 100);
+    uint32_t base = (uint32_t)(hash_pair(place, 7) % (CLUSTER_SECTORS - IO_SECTORS_MAX - SECTORS_PER_BLOCK));
+
+    /* Some places stand just before the end of an object. */
+    if (place % 6 == 0)
+        base = (place / 6 % 2 + 1) * (OBJECT_SIZE / CLUSTER_SECTOR) - SECTORS_PER_BLOCK;
+    base = ALIGN_DOWN(base, SECTORS_PER_BLOCK);
+    if (roll < 35) {
+        w->sector = base;
+        w->sector_count = SECTORS_PER_BLOCK;
+    } else if (roll < 70) {
+        w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK);
+        w->sector_count = (uint32_t)sim_rng_range(rng, 1, 12);
+    } else if (roll < 97) {
+        w->sector = base;
+        w->sector_count = SECTORS_PER_BLOCK * (uint32_t)sim_rng_range(rng, 2, 6);
+    } else {
+        w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK);
+        w->sector_count = (uint32_t)sim_rng_range(rng, 64, IO_SECTORS_MAX - 1);
+    }
+    w->reg = w->sector;
+    w->reg_count = w->sector_count;
+}
+
+static void record_begin(struct worker *w, uint64_t tag)
+{
+    struct linear_history *h = image_of(w->load)->history;
+
+    for (uint32_t i = 0; i < w->reg_count; i++)
+        w->numbers[i] = linear_write_begin(h, w->reg + i, w->start, tag, w->load->line, w->load->incarnation);
+}
+
+static void record_end(struct worker *w, int result)
+{
+    struct linear_history *h = image_of(w->load)->history;
+
+    for (uint32_t i = 0; i < w->reg_count; i++) {
+        if (result == 0)
+            linear_write_done(h, w->reg + i, w->numbers[i]);
+        else
+            linear_write_unknown(h, w->reg + i, w->numbers[i]);
+    }
+}
+
+static void record_read(struct worker *w)
+{
+    struct load *l = w->load;
+    struct linear_history *h = image_of(l)->history;
+    const uint8_t *bytes = slice_data(&w->data);
+
+    for (uint32_t i = 0; i < w->sector_count; i++) {
+        uint64_t tag = sector_tag(bytes + (size_t)i * CLUSTER_SECTOR, l->owner->image, w->sector + i);
+        if (tag == UINT64_MAX) {
+            sim_fail(cluster_of(l)->sim, "%s read a torn or misplaced sector: image %u, sector %u, tag %llx",
+                     l->owner->process.name, l->owner->image, w->sector + i,
+                     (unsigned long long)le_load_u64(bytes + (size_t)i * CLUSTER_SECTOR));
+            return;
+        }
+        linear_read(h, w->sector + i, w->start, tag, 1000 + l->owner->number);
+    }
+}
+
+static enum client_io_type choose_type(struct worker *w)
+{
+    struct cluster *c = cluster_of(w->load);
+    uint64_t roll = sim_rng_below(&w->load->owner->rng, 100);
+
+    if (w->read_all || roll < 42)
+        return CLIENT_READ;
+    if (c->discards && roll < 45)
+        return CLIENT_DISCARD;
+    if (c->discards && roll < 48)
+        return CLIENT_ZERO;
+    return roll < 50 ? CLIENT_FLUSH : CLIENT_WRITE;
+}
+
+static bool worker_begin(struct worker *w)
+{
+    struct load *l = w->load;
+    struct cluster *c = cluster_of(l);
+    enum client_io_type type = choose_type(w);
+    uint32_t len;
+
+    if (!w->read_all)
+        choose_range(w);
+    len = w->sector_count * CLUSTER_SECTOR;
+    w->data = (struct slice){0};
+    if (type == CLIENT_READ || type == CLIENT_WRITE) {
+        w->data = (struct slice){buf_new(l->op.core->arena, len), 0, len};
+        if (!w->data.buf)
+            return false;
+    }
+    w->start = linear_stamp(image_of(l)->history);
+    w->started_ns = c->sim->now_ns;
+    if (type == CLIENT_WRITE) {
+        w->tag = ++c->next_tag;
+        for (uint32_t i = 0; i < w->sector_count; i++)
+            sector_fill(slice_data(&w->data) + (size_t)i * CLUSTER_SECTOR, w->tag, l->owner->image,
+                        w->sector + i);
+        record_begin(w, w->tag);
+    } else if (type == CLIENT_DISCARD) {
+        uint32_t first = ALIGN_UP(w->sector, SECTORS_PER_BLOCK);
+        uint32_t end = ALIGN_DOWN(w->sector + w->sector_count, SECTORS_PER_BLOCK);
+        w->reg = first;
+        w->reg_count = end > first ? end - first : 0;
+        record_begin(w, 0);
+    } else if (type == CLIENT_ZERO) {
+        record_begin(w, 0);
+    }
+    memset(&w->io, 0, sizeof(w->io));
+    client_io_start(&w->io, l->image, type, type == CLIENT_FLUSH ? 0 : (uint64_t)w->sector * CLUSTER_SECTOR,
+                    type == CLIENT_FLUSH ? 0 : len, w->data.buf ? &w->data : NULL, &w->op);
+    return true;
+}
+
+static void worker_end(struct worker *w)
+{
+    struct load *l = w->load;
+    struct cluster *c = cluster_of(l);
+    int result = w->io.op.result;
+
+    w->op.child_result = 0;
+    if (w->io.type == CLIENT_READ && result == 0)
+        record_read(w);
+    else if (w->io.type != CLIENT_READ && w->io.type != CLIENT_FLUSH)
+        record_end(w, result);
+    slice_unref(&w->data);
+    c->reads += w->io.type == CLIENT_READ && result == 0;
+    c->writes += w->io.type == CLIENT_WRITE && result == 0;
+    c->clears += (w->io.type == CLIENT_DISCARD || w->io.type == CLIENT_ZERO) && result == 0;
+    c->failures += result != 0;
+    if (result == 0)
+        l->owner->last_success_ns = c->sim->now_ns;
+    else
+        core_log(w->op.core, LOG_DEBUG, "load", "request %d on sectors %u+%u: %s", (int)w->io.type, w->sector,
+                 w->sector_count, error_name(result));
+    w->started_ns = 0;
+    if (w->read_all && result == 0)
+        w->sector += w->sector_count;
+}
+
+static bool worker_is_through(const struct worker *w)
+{
+    const struct load *l = w->load;
+
+    if (client_image_failed(l->image))
+        return true;
+    if (w->read_all)
+        return w->sector >= CLUSTER_SECTORS;
+    return cluster_of(l)->stopping;
+}
+
+static void worker_step(struct op *op)
+{
+    struct worker *w = container_of(op, struct worker, op);
+
+    if (op->children)
+        return;
+    if (op->state == WORKER_IO) {
+        worker_end(w);
+        op->state = WORKER_THINK;
+        if (!w->read_all)
+            timer_arm(op->core, &w->timer, op,
+                      core_now_ns(op->core) + sim_rng_below(&w->load->owner->rng, THINK_NS));
+    }
+    if (timer_armed(&w->timer) && !cluster_of(w->load)->stopping)
+        return;
+    timer_cancel(op->core, &w->timer);
+    if (worker_is_through(w)) {
+        op_done(op, 0);
+        return;
+    }
+    if (w->read_all)
+        w->sector_count = MIN(128u, CLUSTER_SECTORS - w->sector);
+    if (worker_begin(w))
+        op->state = WORKER_IO;
+    else
+        timer_arm(op->core, &w->timer, op, core_now_ns(op->core) + NS_PER_MS);
+}
+
+static const struct op_kind WORKER = {"sim.load_worker", NULL, worker_step};
+
+/* ---- the client
+ * ----------------------------------------------------------------------------------------------- */
+
+static void again_in(struct load *l, uint64_t delay_ns)
+{
+    timer_arm(l->op.core, &l->timer, &l->op, core_now_ns(l->op.core) + delay_ns);
+}
+
+static void begin_open(struct load *l)
+{
+    struct cluster *c = cluster_of(l);
+    struct client_config config = {.core = l->op.core,
+                                   .net = sim_net_port(c->net, l->owner->process.nodes[0]),
+                                   .monitors = MONITORS,
+                                   .monitor_count = 1,
+                                   .name = l->writer,
+                                   .timeout_ns = CLUSTER_TIMEOUT_NS};
+    memset(&l->open, 0, sizeof(l->open));
+    client_open_start(&l->open, &config, &l->op);
+}
+
+static void begin_image(struct load *l)
+{
+    bool write = !cluster_of(l)->reading_all;
+
+    memset(&l->image_open, 0, sizeof(l->image_open));
+    client_image_open_start(&l->image_open, l->client, CLUSTER_POOL, image_of(l)->name, write,
+                            write ? l->writer : NULL, l->force, l->owner->share, &l->op);
+}
+
+static void image_opened(struct load *l)
+{
+    struct cluster_image *image = image_of(l);
+
+    l->image = l->image_open.ret_image;
+    cluster_of(l)->takeovers += l->force;
+    l->force = false;
+    if (l->owner->share) {
+        l->line = 10 + l->owner->number + 100 * l->owner->process.starts;
+        l->incarnation = 1;
+    } else {
+        l->line = 1;
+        l->incarnation = ++image->openings;
+    }
+}
+
+static void workers_start(struct load *l)
+{
+    bool all = cluster_of(l)->reading_all;
+
+    for (uint32_t i = 0; i < (all ? 1 : CLUSTER_WORKERS); i++) {
+        struct worker *w = &l->workers[i];
+        memset(w, 0, sizeof(*w));
+        w->load = l;
+        w->read_all = all;
+        op_start(&w->op, l->op.core, &WORKER, &l->op);
+    }
+}
+
+/* Only one client of each image reads it at the end. */
+static bool reads_all(const struct load *l)
+{
+    const struct cluster *c = cluster_of(l);
+
+    return c->reading_all && !l->read_all_done && l->owner->number == (l->owner->image ? 2 : 0);
+}
+
+static bool may_run(const struct load *l)
+{
+    return !cluster_of(l)->stopping || reads_all(l);
+}
+
+static void open_ended(struct load *l)
+{
+    if (l->open.op.result) {
+        core_log(l->op.core, LOG_INFO, "load", "cannot connect: %s", l->open.ret_message);
+        again_in(l, RETRY_NS);
+        return;
+    }
+    l->client = l->open.ret_client;
+    l->op.state = LOAD_REST;
+}
+
+static void image_ended(struct load *l)
+{
+    int result = l->image_open.op.result;
+
+    if (result) {
+        core_log(l->op.core, LOG_INFO, "load", "cannot open the image: %s", l->image_open.ret_message);
+        l->force = result == -ERR_WRITER_EXISTS;
+        l->op.state = LOAD_REST;
+        again_in(l, l->force ? NS_PER_S + sim_rng_below(&l->owner->rng, 3 * NS_PER_S) : RETRY_NS);
+        return;
+    }
+    image_opened(l);
+    l->op.state = LOAD_RUN;
+    workers_start(l);
+}
+
+static void load_step(struct op *op)
+{
+    struct load *l = container_of(op, struct load, op);
+
+    if (op->children || timer_armed(&l->timer))
+        return;
+    op->child_result = 0;
+    switch ((enum load_state)op->state) {
+    case LOAD_OPEN:
+        if (l->open.config.core && !l->timer.fired) {
+            open_ended(l);
+            op_wake(op);
+            return;
+        }
+        l->timer.fired = false;
+        begin_open(l);
+        return;
+    case LOAD_REST:
+        if (!may_run(l))
+            return;
+        op->state = LOAD_IMAGE;
+        begin_image(l);
+        return;
+    case LOAD_IMAGE:
+        image_ended(l);
+        return;
+    case LOAD_RUN:
+        if (cluster_of(l)->reading_all && !client_image_failed(l->image))
+            l->read_all_done = true;
+        op->state = LOAD_CLOSE;
+        memset(&l->image_close, 0, sizeof(l->image_close));
+        client_image_close_start(&l->image_close, l->image, op);
+        return;
+    case LOAD_CLOSE:
+        l->image = NULL;
+        op->state = LOAD_REST;
+        again_in(l, sim_rng_below(&l->owner->rng, NS_PER_S));
+        return;
+    }
+}
+
+static const struct op_kind LOAD = {"sim.load", NULL, load_step};
+
+void load_start(void *owner, struct sim_node *node)
+{
+    struct cluster_client *client = owner;
+    struct load *l = calloc(1, sizeof(*l));
+
+    l->owner = client;
+    client->load = l;
+    snprintf(l->writer, sizeof(l->writer), "writer.%u", client->number);
+    op_start(&l->op, &node->core, &LOAD, NULL);
+}
+
+void load_died(struct process *p, enum sim_crash kind)
+{
+    container_of(p, struct cluster_client, process)->load = NULL;
+}
+
+bool load_idle(const struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->client_count; i++) {
+        const struct load *l = c->clients[i].load;
+        if (!l || l->op.state != LOAD_REST || l->op.children || timer_armed(&l->timer) || may_run(l))
+            return false;
+    }
+    return true;
+}
+
+void load_read_all(struct cluster *c)
+{
+    c->reading_all = true;
+    for (uint32_t i = 0; i < c->client_count; i++) {
+        struct sim_node *node = c->clients[i].process.nodes[0];
+        if (!c->clients[i].load)
+            continue;
+        sim_node_enter(node);
+        op_wake(&c->clients[i].load->op);
+        sim_node_leave(node);
+    }
+}
+
+void load_check(struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->client_count; i++) {
+        const struct load *l = c->clients[i].load;
+        if (!l || c->clients[i].process.nodes[0]->state != SIM_NODE_UP)
+            continue;
+        for (uint32_t j = 0; j < CLUSTER_WORKERS; j++) {
+            const struct worker *w = &l->workers[j];
+            if (w->started_ns && c->sim->now_ns - w->started_ns > STUCK_NS) {
+                sim_fail(c->sim, "%s: a request (type %d, sectors %u+%u) is stuck since %.3f s",
+                         c->clients[i].process.name, (int)w->io.type, w->sector, w->sector_count,
+                         (double)w->started_ns / (double)NS_PER_S);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Processes. The monitor and the shards of OSDs are started here as their programs start them: read the
+ * label, raise its start counter, open the slices, serve. What fails at its start ends, and is started again
+ * a little later, as a supervisor would.
+ */
+#include "sim/cluster.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+#define RESTART_NS     (NS_PER_S)
+#define LABEL_WAIT_NS  NS_PER_MS
+#define DISK_SIZE      (1ull << 30)
+#define OSD_ARENA      (96u << 20)
+#define CACHE_BYTES    (8u << 20)
+#define DOWN_AFTER_NS  (3 * NS_PER_S)
+#define WRITER_LOST_NS (4 * NS_PER_S)
+
+static const char *const MONITORS[] = {CLUSTER_MON};
+
+/* ---- processes
+ * ------------------------------------------------------------------------------------------------ */
+
+void process_init(struct process *p, struct cluster *c, const char *name, const char *host)
+{
+    *p = (struct process){.cluster = c};
+    snprintf(p->name, sizeof(p->name), "%s", name);
+    snprintf(p->host, sizeof(p->host), "%s", host);
+}
+
+struct sim_node *process_add_node(struct process *p, const char *name, size_t arena_bytes,
+                                  void (*start)(void *owner, struct sim_node *node), void *owner)
+{
+    struct cluster *c = p->cluster;
+    int32_t drift_ppb = 0;
+
+    /* Two machines differ by less than 2000 ppm. */
+    if (sim_fault_intensity(c->sim, SIM_FAULT_CLOCK))
+        drift_ppb = (int32_t)sim_rng_below(&c->rng, 1900001) - 950000;
+    struct sim_node *node = sim_node_new(c->sim, &(struct sim_node_config){.name = name,
+                                                                           .host = p->host,
+                                                                           .arena_bytes = arena_bytes,
+                                                                           .drift_ppb = drift_ppb,
+                                                                           .wake_max_ns = 15 * NS_PER_US,
+                                                                           .start = start,
+                                                                           .owner = owner});
+    sim_net_port(c->net, node);
+    p->nodes[p->node_count++] = node;
+    return node;
+}
+
+bool process_running(const struct process *p)
+{
+    return p->node_count && p->nodes[0]->state != SIM_NODE_DOWN;
+}
+
+void process_start(struct process *p)
+{
+    p->wanted = true;
+    if (process_running(p))
+        return;
+    p->starts++;
+    for (uint32_t i = 0; i < p->node_count; i++)
+        sim_node_start(p->nodes[i]);
+}
+
+struct restart {
+    struct process *process;
+    uint64_t token;
+    bool kill; /* it has ended by itself: bury it first */
+};
+
+static void restart_fire(void *owner)
+{
+    struct restart *r = owner;
+    struct process *p = r->process;
+
+    if (r->token == p->restart_token) {
+        if (r->kill)
+            process_kill(p, SIM_CRASH_PROCESS, RESTART_NS);
+        else if (p->wanted)
+            process_start(p);
+    }
+    free(r);
+}
+
+static void restart_later(struct process *p, uint64_t delay_ns, bool dead)
+{
+    struct restart *r = sim_alloc(sizeof(*r));
+
+    *r = (struct restart){p, ++p->restart_token, dead};
+    sim_after(p->cluster->sim, delay_ns, restart_fire, r);
+}
+
+void process_exit_later(struct process *p)
+{
+    restart_later(p, 0, true);
+}
+
+void process_kill(struct process *p, enum sim_crash kind, uint64_t restart_ns)
+{
+    if (process_running(p)) {
+        sim_log(p->cluster->sim, "%s %s", p->name, kind == SIM_CRASH_POWER ? "loses power" : "is killed");
+        p->crashes++;
+        for (uint32_t i = 0; i < p->node_count; i++)
+            sim_node_crash(p->nodes[i], kind);
+        if (p->died)
+            p->died(p, kind);
+    }
+    restart_later(p, restart_ns, false);
+}
+
+/* ---- the monitor
+ * ---------------------------------------------------------------------------------------------- */
+
+struct mon_boot {
+    struct op op;
+    struct cluster *cluster;
+    struct mon_start start;
+};
+
+static void mon_boot_step(struct op *op)
+{
+    struct mon_boot *b = container_of(op, struct mon_boot, op);
+
+    if (op->state == 0) {
+        op->state = 1;
+        mon_start_start(&b->start, &b->start.config, op);
+        return;
+    }
+    if (op->children || op->state == 2)
+        return;
+    op->state = 2;
+    if (b->start.op.result) {
+        core_log(op->core, LOG_ERROR, "mon", "cannot start: %s", b->start.ret_message);
+        process_exit_later(&b->cluster->mon);
+    }
+}
+
+static const struct op_kind MON_BOOT = {"sim.mon_boot", NULL, mon_boot_step};
+
+static void mon_node_start(void *owner, struct sim_node *node)
+{
+    struct cluster *c = owner;
+    struct mon_boot *b = calloc(1, sizeof(*b));
+
+    b->cluster = c;
+    b->start.config = (struct mon_config){.core = &node->core,
+                                          .net = sim_net_port(c->net, node),
+                                          .meta = sim_meta_open(c->meta, node),
+                                          .listen = CLUSTER_MON,
+                                          .osd_down_after_ns = DOWN_AFTER_NS,
+                                          .writer_lost_after_ns = WRITER_LOST_NS};
+    op_start(&b->op, &node->core, &MON_BOOT, NULL);
+}
+
+/* ---- OSDs
+ * ----------------------------------------------------------------------------------------------------- */
+
+enum boot_state {
+    BOOT_BEGIN,
+    BOOT_FORMAT,
+    BOOT_LABEL_NEW,
+    BOOT_READ,
+    BOOT_RAISE,
+    BOOT_WAIT,
+    BOOT_START,
+    BOOT_SERVING,
+    BOOT_FAILED
+};
+
+/* One shard's way to serving; the first shard's node formats the device and raises the label for all. */
+struct osd_boot {
+    struct op op;
+    struct cluster_osd *osd;
+    struct sim_node *node;
+    uint32_t shard;
+    struct blk *device, *slices[CLUSTER_SHARDS_MAX];
+    struct store_format format[CLUSTER_SHARDS_MAX];
+    struct device_read read;
+    struct device_write write;
+    struct osd_shard_start start;
+    struct timer timer;
+    char listen[40];
+};
+
+static void slices_open(struct osd_boot *b)
+{
+    for (uint32_t i = 0; i < b->osd->label.slice_count; i++)
+        b->slices[i] =
+            sim_disk_open(b->osd->disk, b->node, b->osd->label.slice_offset[i], b->osd->label.slice_size);
+}
+
+static void boot_format(struct osd_boot *b)
+{
+    struct cluster_osd *osd = b->osd;
+    struct cluster *c = osd->process.cluster;
+
+    osd->label = (struct device_label){0};
+    memcpy(osd->label.cluster, osd->cluster_uuid, sizeof(osd->label.cluster));
+    memcpy(osd->label.osd_uuid, osd->uuid, sizeof(osd->label.osd_uuid));
+    osd->label.osd = osd->id;
+    osd->label.slice_count = c->shard_count;
+    int error = device_layout(sim_disk_size(osd->disk), c->shard_count, &osd->label);
+    ASSERT(!error);
+    slices_open(b);
+    for (uint32_t i = 0; i < c->shard_count; i++) {
+        struct store_config config = {.core = &b->node->core,
+                                      .blk = b->slices[i],
+                                      .slice = i,
+                                      .cache_bytes = CACHE_BYTES,
+                                      .pgs_max = 64};
+        memcpy(config.osd_uuid, osd->uuid, sizeof(config.osd_uuid));
+        store_format_start(&b->format[i], &config, 0, &b->op);
+    }
+}
+
+static void boot_failed(struct osd_boot *b, const char *what, int error)
+{
+    core_log(b->op.core, LOG_ERROR, "osd", "cannot start: %s: %s", what, error_text(error));
+    b->op.state = BOOT_FAILED;
+    process_exit_later(&b->osd->process);
+}
+
+static void boot_serve(struct osd_boot *b)
+{
+    struct cluster_osd *osd = b->osd;
+    struct cluster *c = osd->process.cluster;
+
+    if (!b->slices[b->shard])
+        b->slices[b->shard] =
+            sim_disk_open(osd->disk, b->node, osd->label.slice_offset[b->shard], osd->label.slice_size);
+    snprintf(b->listen, sizeof(b->listen), "%s:%u", osd->process.host, 7000 + b->shard);
+    struct osd_shard_config config = {.core = &b->node->core,
+                                      .net = sim_net_port(c->net, b->node),
+                                      .blk = b->slices[b->shard],
+                                      .label = &osd->label,
+                                      .shard = b->shard,
+                                      .listen = b->listen,
+                                      .monitors = MONITORS,
+                                      .monitor_count = 1,
+                                      .host = osd->process.name,
+                                      .rack = "rack",
+                                      .cache_bytes = CACHE_BYTES};
+    osd_shard_start_start(&b->start, &config, &b->op);
+    b->op.state = BOOT_START;
+}
+
+/* Waiting for the first shard to raise the label. */
+static void boot_wait(struct osd_boot *b)
+{
+    if (b->osd->label_incarnation == b->osd->process.nodes[0]->incarnation)
+        boot_serve(b);
+    else if (!timer_armed(&b->timer))
+        timer_arm(b->op.core, &b->timer, &b->op, core_now_ns(b->op.core) + LABEL_WAIT_NS);
+}
+
+static void boot_step(struct op *op)
+{
+    struct osd_boot *b = container_of(op, struct osd_boot, op);
+    struct cluster_osd *osd = b->osd;
+    int error = op->child_result;
+
+    if (op->children || op->state == BOOT_SERVING || op->state == BOOT_FAILED)
+        return;
+    if (error && op->state != BOOT_START) {
+        boot_failed(b, "device", error);
+        return;
+    }
+    switch ((enum boot_state)op->state) {
+    case BOOT_BEGIN:
+        if (b->shard) {
+            op->state = BOOT_WAIT;
+            boot_wait(b);
+        } else if (!osd->formatted) {
+            op->state = BOOT_FORMAT;
+            boot_format(b);
+        } else {
+            op->state = BOOT_READ;
+            b->read.blk = b->device;
+            device_read_start(&b->read, op->core, b->device, op);
+        }
+        return;
+    case BOOT_FORMAT:
+        op->state = BOOT_LABEL_NEW;
+        device_write_start(&b->write, op->core, b->device, &osd->label, op);
+        return;
+    case BOOT_LABEL_NEW:
+        osd->formatted = true;
+        op->state = BOOT_READ;
+        device_read_start(&b->read, op->core, b->device, op);
+        return;
+    case BOOT_READ:
+        osd->label = b->read.ret_label;
+        osd->label.start_counter++;
+        op->state = BOOT_RAISE;
+        device_write_start(&b->write, op->core, b->device, &osd->label, op);
+        return;
+    case BOOT_RAISE:
+        osd->label_incarnation = b->node->incarnation;
+        boot_serve(b);
+        return;
+    case BOOT_WAIT:
+        boot_wait(b);
+        return;
+    case BOOT_START:
+        if (b->start.op.result) {
+            boot_failed(b, b->start.ret_message, b->start.op.result);
+            return;
+        }
+        osd->shards[b->shard] = b->start.ret_shard;
+        op->state = BOOT_SERVING;
+        return;
+    case BOOT_SERVING:
+    case BOOT_FAILED:
+        return;
+    }
+}
+
+static const struct op_kind OSD_BOOT = {"sim.osd_boot", NULL, boot_step};
+
+static void osd_node_start(void *owner, struct sim_node *node)
+{
+    struct cluster_osd *osd = owner;
+    struct osd_boot *b = calloc(1, sizeof(*b));
+
+    b->osd = osd;
+    b->node = node;
+    while (osd->process.nodes[b->shard] != node)
+        b->shard++;
+    if (b->shard == 0)
+        b->device = sim_disk_open(osd->disk, node, 0, sim_disk_size(osd->disk));
+    op_start(&b->op, &node->core, &OSD_BOOT, NULL);
+}
+
+static void osd_died(struct process *p, enum sim_crash kind)
+{
+    struct cluster_osd *osd = container_of(p, struct cluster_osd, process);
+
+    for (uint32_t i = 0; i < CLUSTER_SHARDS_MAX; i++)
+        osd->shards[i] = NULL;
+    /* A device on which formatting was cut short is formatted again. */
+    if (kind == SIM_CRASH_POWER)
+        sim_disk_power_cut(osd->disk);
+    sim_disk_hang(osd->disk, false);
+}
+
+static void osd_init(struct cluster *c, uint32_t number)
+{
+    struct cluster_osd *osd = &c->osds[number];
+    char name[32], host[32];
+
+    snprintf(name, sizeof(name), "osd.%u", number);
+    snprintf(host, sizeof(host), "10.0.1.%u", number + 1);
+    process_init(&osd->process, c, name, host);
+    osd->process.died = osd_died;
+    osd->number = number;
+    for (uint32_t i = 0; i < sizeof(osd->uuid); i++)
+        osd->uuid[i] = (uint8_t)sim_rng_u64(&c->rng);
+    osd->disk = sim_disk_new(c->sim, &(struct sim_disk_config){.name = name,
+                                                               .size_bytes = DISK_SIZE,
+                                                               .volatile_cache = sim_rng_below(&c->rng, 2),
+                                                               .junk = sim_rng_below(&c->rng, 2),
+                                                               .queue_depth_hint = 4});
+    for (uint32_t i = 0; i < c->shard_count; i++) {
+        snprintf(name, sizeof(name), "osd.%u.%u", number, i);
+        process_add_node(&osd->process, name, OSD_ARENA, osd_node_start, osd);
+    }
+}
+
+/* ---- all of it
+ * ------------------------------------------------------------------------------------------------ */
+
+static void client_init(struct cluster *c, uint32_t number)
+{
+    struct cluster_client *client = &c->clients[number];
+    char name[32], host[32];
+
+    snprintf(name, sizeof(name), "client.%u", number);
+    snprintf(host, sizeof(host), "10.0.2.%u", number + 1);
+    process_init(&client->process, c, name, host);
+    client->process.died = load_died;
+    client->number = number;
+    /* The first two meet on one image. */
+    client->image = number < 2 ? 0 : 1;
+    client->rng = sim_rng_make(c->sim->seed, "cluster.client", number);
+    process_add_node(&client->process, name, 64u << 20, load_start, client);
+}
+
+void cluster_init(struct cluster *c, struct sim *sim)
+{
+    *c = (struct cluster){.sim = sim};
+    c->rng = sim_rng_make(sim->seed, "cluster", 0);
+    c->osd_count = 3 + (uint32_t)sim_rng_below(&c->rng, 3);
+    c->shard_count = 1 + (uint32_t)sim_rng_below(&c->rng, 2);
+    c->client_count = 2 + (uint32_t)sim_rng_below(&c->rng, 2);
+    c->image_count = c->client_count > 2 ? 2 : 1;
+    c->pg_count = 1 + (uint32_t)sim_rng_below(&c->rng, 6);
+    c->discards = sim_rng_below(&c->rng, 2);
+    c->net = sim_net_new(sim, &(struct sim_net_config){0});
+    c->meta = sim_meta_new(sim, &(struct sim_meta_config){0});
+    process_init(&c->mon, c, "mon", "10.0.0.1");
+    process_add_node(&c->mon, "mon", 8u << 20, mon_node_start, c);
+    process_init(&c->admin, c, "admin", "10.0.3.1");
+    process_add_node(&c->admin, "admin", 8u << 20, admin_start, c);
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        osd_init(c, i);
+    for (uint32_t i = 0; i < c->client_count; i++)
+        client_init(c, i);
+    bool share = sim_rng_below(&c->rng, 3) == 0;
+    c->clients[0].share = c->clients[1].share = share;
+    for (uint32_t i = 0; i < c->image_count; i++) {
+        snprintf(c->images[i].name, sizeof(c->images[i].name), "image%u", i);
+        c->images[i].history = linear_history_new(CLUSTER_SECTORS);
+    }
+}
+
+void cluster_fini(struct cluster *c)
+{
+    check_fini(c);
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        sim_disk_free(c->osds[i].disk);
+    sim_net_free(c->net);
+    sim_meta_free(c->meta);
+    for (uint32_t i = 0; i < c->image_count; i++)
+        linear_history_free(c->images[i].history);
+}
