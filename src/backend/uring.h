@@ -34,6 +34,7 @@ struct uring_core {
     uint32_t requests;      /* in the ring */
     uint32_t blk_requests;  /* of these, on devices */
     bool started;           /* the ring has been enabled, by the thread that owns it now */
+    bool turning;           /* inside the rooms' code: no turn may begin there */
     bool urgent;            /* sends or device requests are prepared, not just receives */
     bool waived;            /* the last hand-over was left out in favour of writes to memory */
     bool sending; /* of these, sends, which as a rule complete within the call that hands them over */

@@ -311,17 +311,22 @@ static void uring_reap(struct uring_core *uc)
 
 static void uring_step(struct uring_core *uc)
 {
+    ASSERT(!uc->turning);
+    uc->turning = true;
     uring_tasks_run(&uc->events);
     core_poll(&uc->core);
     uring_tasks_run(&uc->flushes);
+    uc->turning = false;
 }
 
 /* The sends go before the writes to memory file systems: the peers work meanwhile. */
 static void uring_exchange(struct uring_core *uc, uint64_t max_wait_ns)
 {
     uring_wait(uc, max_wait_ns);
+    uc->turning = true;
     uring_blk_serve_inline(uc);
     uring_reap(uc);
+    uc->turning = false;
 }
 
 void uring_core_turn(struct uring_core *uc, uint64_t max_wait_ns)

@@ -157,6 +157,37 @@ static void spinning_ends(void)
     real_world_fini(&real);
 }
 
+/* 2026-11-22T13:00:00.123Z INFO osd.0 store: text */
+static void log_lines_have_their_form(void)
+{
+    static const char form[] = "dddd-dd-ddTdd:dd:dd.dddZ WARN osd.0 store: slot 7 is damaged\n";
+    struct uring_core_opts opts = {.log_level = LOG_WARN, .log_prefix = "osd.0"};
+    struct uring_core *uc;
+    char line[4096] = "", text[3000];
+    int ends[2], saved = dup(STDERR_FILENO);
+
+    CHECK_EQ(uring_core_new(&opts, &uc), 0);
+    CHECK_EQ(pipe(ends), 0);
+    dup2(ends[1], STDERR_FILENO);
+    core_log(uring_core_core(uc), LOG_WARN, "store", "slot %d is damaged", 7);
+    core_log(uring_core_core(uc), LOG_INFO, "store", "not shown");
+    ssize_t len = read(ends[0], line, sizeof(line) - 1);
+    CHECK_EQ(len, sizeof(form) - 1);
+    for (size_t i = 0; i < sizeof(form) - 1; i++)
+        CHECK(form[i] == 'd' && i < 24 ? line[i] >= '0' && line[i] <= '9' : line[i] == form[i]);
+    /* A line that is too long is cut, and is a line still. */
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = 0;
+    core_log(uring_core_core(uc), LOG_ERROR, "store", "%s", text);
+    len = read(ends[0], line, sizeof(line) - 1);
+    CHECK(len > 500 && len < 2000 && line[len - 1] == '\n');
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(ends[0]);
+    close(ends[1]);
+    uring_core_free(uc);
+}
+
 int main(void)
 {
     struct real_world real;
@@ -173,5 +204,6 @@ int main(void)
     TEST(any_thread_may_turn_if_asked_for);
     TEST(signals_arrive_in_the_loop);
     TEST(spinning_ends);
+    TEST(log_lines_have_their_form);
     return tap_done();
 }

@@ -150,6 +150,38 @@ static void noise(void)
     CHECK_EQ(arena_free_bytes(arena), arena_size(arena));
 }
 
+/* Everything may be freed with connections in any state: being made, open, with frames queued or half
+ * received. */
+static void freeing_in_the_middle(void)
+{
+    for (int turns = 0; turns < 12; turns++) {
+        struct real_world own;
+        struct end client[4];
+        CHECK(real_world_init(&own, 0, 2));
+        struct net *from = tcp_net_new(own.uc[0]), *to = tcp_net_new(own.uc[1]);
+        struct net_suite *before = suite, mine = {.world = &own.world, .net = {from, to}};
+        char address[128];
+        suite = &mine;
+        server_count = 0;
+        CHECK_EQ(to->ops->listen(to, "127.0.0.1:0", on_accepted, NULL, address, sizeof(address)), 0);
+        for (int i = 0; i < 4; i++)
+            connect_end(&client[i], address);
+        for (int turn = 0; turn < turns; turn++) {
+            for (int i = 0; i < 4; i++)
+                for (uint32_t k = 0; k < 3; k++)
+                    CHECK_EQ(send_one(&client[i], (uint32_t)turn * 3 + k, 100, k * 150000), 0);
+            uring_core_turn(own.uc[turn & 1], 0);
+        }
+        tcp_net_free(turns & 1 ? from : to);
+        tcp_net_free(turns & 1 ? to : from);
+        /* Asserts that every buffer has come back. */
+        real_world_fini(&own);
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(client[i].closed_count, 0);
+        suite = before;
+    }
+}
+
 /* A port that nobody listens on: it was free a moment ago. */
 static void find_dead_address(char *text, size_t size)
 {
@@ -180,6 +212,7 @@ int main(int argc, char **argv)
     TEST(cuts_do_not_matter);
     TEST(truncated_frames_are_not_delivered);
     TEST(noise);
+    TEST(freeing_in_the_middle);
     tcp_net_free(client);
     tcp_net_free(server);
     real_world_fini(&real);
