@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the server's files share.
+ */
+#ifndef FRONT_NBD_NBD_IMPL_H
+#define FRONT_NBD_NBD_IMPL_H
+
+#include "base/error.h"
+#include "base/list.h"
+#include "base/pool.h"
+#include "front/nbd/nbd_protocol.h"
+#include "front/nbd/nbd_reply.h"
+#include "front/nbd/nbd_server.h"
+
+#define NBD_COMMANDS_MAX 1024 /* of all connections */
+#define NBD_PART_MAX     BUF_SIZE_MAX
+#define NBD_PARTS_MAX    (NBD_PAYLOAD_MAX / NBD_PART_MAX)
+#define NBD_PART_WINDOW  4 /* parts of one command under way */
+
+/* A place in a queue. Those who wait for memory look again by the clock too: what a socket has sent gives
+ * memory back silently. */
+struct nbd_wait {
+    struct list link;
+    struct op *op;
+    struct timer timer;
+};
+
+/* Up to NBD_PART_MAX bytes of a command's data. */
+struct nbd_part {
+    struct client_io io;
+    struct slice data; /* with a reference; of the server's zeros for WRITE_ZEROES without holes */
+    uint64_t offset;
+};
+
+struct nbd_request {
+    struct op op;
+    struct nbd_conn *conn;
+    struct nbd_command command;
+    struct nbd_wait wait;
+    struct list sending; /* in the connection's queue of those who wait until there is room */
+    int result;          /* first error */
+    uint64_t at;         /* parts have been started up to here */
+    uint32_t part_count; /* under way, or waiting to be sent */
+    bool receiving;      /* WRITE: payload is still to come */
+    bool big;            /* holds the server's turn for big unstructured reads */
+    struct nbd_part *parts[NBD_PARTS_MAX]; /* of reads in order of their offset */
+    uint32_t sent_count;                   /* of a big read */
+    union {
+        struct client_io io; /* commands without data */
+        struct {
+            struct client_status status;
+            struct client_extent extents[NBD_REPLY_EXTENTS_MAX];
+        };
+    };
+};
+
+struct nbd_conn {
+    struct op op;
+    struct nbd_server *server;
+    struct stream *stream; /* NULL: lost */
+    struct list link;
+    struct nbd_protocol protocol;
+    struct nbd_command command;  /* being taken in */
+    struct nbd_request *writing; /* whose payload is being received */
+    struct nbd_part *part;       /* into which */
+    uint64_t payload_left;
+    struct nbd_wait wait;
+    struct list senders;       /* requests that wait until there is room */
+    struct nbd_request *owner; /* sends a reply of several pieces: nobody else may send */
+    uint32_t request_count;
+    uint64_t number; /* for people */
+    bool received, writable, goodbye;
+    bool barrier; /* waits for the commands of connections that were lost before */
+};
+
+struct nbd_server {
+    struct nbd_server_config config;
+    struct core *core;
+    struct nbd_export export;
+    char address[256];
+    struct list conns;
+    uint32_t conn_count;
+    uint64_t conn_next;
+    struct pool requests, parts;
+    struct list memory_waiters;
+    struct list request_waiters;
+    struct list big_waiters;
+    bool big_taken;
+    uint32_t lost_requests; /* under way, of connections that are gone */
+    struct slice zeroes;
+    bool stopping;
+    struct op *stopper;
+};
+
+/* nbd_server.c */
+/* Memory and a part for `len` bytes, or NULL: then the op of `wait` is queued and will be woken. */
+struct nbd_part *nbd_part_get(struct nbd_server *server, uint32_t len, struct nbd_wait *wait);
+void nbd_part_put(struct nbd_server *server, struct nbd_part *part);
+void nbd_wait_init(struct nbd_wait *wait, struct op *op);
+void nbd_wait_end(struct nbd_server *server, struct nbd_wait *wait);
+/* Wakes the first of a queue. */
+void nbd_wake_first(struct list *waiters);
+void nbd_conn_freed(struct nbd_server *server);
+void nbd_wake_conns(struct nbd_server *server);
+
+/* nbd_conn.c */
+void nbd_conn_accepted(void *owner, struct stream *stream);
+/* 0, or ERR_BUSY: the request will be woken. A lost connection swallows everything. */
+MUST_CHECK int nbd_conn_send(struct nbd_conn *conn, struct nbd_request *request, const uint8_t *head,
+                             size_t len, const struct slice *data);
+void nbd_conn_wake_senders(struct nbd_conn *conn);
+
+/* nbd_request.c */
+/* Starts a command; of a WRITE the parts come by nbd_request_write(). */
+void nbd_request_start(struct nbd_conn *conn, struct nbd_request *request, const struct nbd_command *command);
+void nbd_request_write(struct nbd_request *request, struct nbd_part *part);
+/* The payload is complete, or will never be (`error`). */
+void nbd_request_written(struct nbd_request *request, int error);
+/* May another part of it be under way? */
+bool nbd_request_has_window(const struct nbd_request *request);
+
+#endif
