@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Images: what may be created, writers and their incarnations, resize and removal by order.
+ */
+#include <string.h>
+
+#include "tests/mon/world.h"
+
+struct setup {
+    struct world *w;
+    struct caller a, b, osds[3];
+};
+
+static void setup(struct setup *s)
+{
+    s->w = world_new();
+    client_start(&s->a, s->w, 1);
+    client_start(&s->b, s->w, 2);
+    osds_up(s->w, s->osds, 3);
+    CHECK_EQ(pool_create(&s->a, "rbd", 3, 8, "osd"), 0);
+}
+
+static void teardown(struct setup *s)
+{
+    for (int i = 0; i < 3; i++)
+        caller_stop(&s->osds[i]);
+    caller_stop(&s->a);
+    caller_stop(&s->b);
+    world_free(s->w);
+}
+
+/* Reports of living OSDs, second by second. */
+static void live_ms(struct setup *s, uint64_t ms)
+{
+    for (uint64_t done = 0; done < ms; done += 500) {
+        for (int i = 0; i < 3; i++)
+            osd_report(&s->osds[i], 0, NULL);
+        world_run_ms(s->w, 500);
+    }
+}
+
+static const Fb__Image *image_of(const struct caller *c)
+{
+    static const Fb__Image none = FB__IMAGE__INIT;
+    CHECK(c->answer && c->answer->image);
+    return c->answer && c->answer->image ? c->answer->image : &none;
+}
+
+static void creates(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "nope", "x", 4096), -ERR_NOT_FOUND);
+    CHECK_EQ(image_create(&s.a, "rbd", "", 4096), -ERR_INVALID);
+    CHECK_EQ(image_create(&s.a, "rbd", "a b", 4096), -ERR_INVALID);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 0), -ERR_TOO_SMALL);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 4095), -ERR_TOO_SMALL);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 5000), -ERR_INVALID);
+    CHECK(strstr(said(&s.a), "use 4096 or 8192"));
+    CHECK_EQ(image_create(&s.a, "rbd", "x", (8ull << 50) + 4096), -ERR_TOO_LARGE);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", UINT64_MAX), -ERR_TOO_LARGE);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 4096), 0);
+    CHECK_EQ(image_of(&s.a)->id, 1);
+    CHECK_EQ(image_of(&s.a)->generation, 1);
+    CHECK_EQ(image_of(&s.a)->placement_key, 1);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 4096), -ERR_EXISTS);
+    CHECK_EQ(image_create(&s.a, "rbd", "largest", 8ull << 50), 0);
+    CHECK_EQ(image_get(&s.a, "rbd", "largest"), 0);
+    CHECK_EQ(image_of(&s.a)->id, 2);
+    CHECK_EQ(image_get(&s.a, "rbd", "y"), -ERR_NOT_FOUND);
+
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__ImageList list = FB__IMAGE_LIST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_IMAGE_LIST;
+    request.image_list = &list;
+    CHECK_EQ(call(&s.a, &request), 0);
+    CHECK_EQ(s.a.answer->n_images, 2);
+    CHECK(!strcmp(s.a.answer->images[0]->name, "largest"));
+    list.pool = (char *)"nope";
+    CHECK_EQ(call(&s.a, &request), -ERR_NOT_FOUND);
+    teardown(&s);
+}
+
+static void one_writer(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", NULL, false, false), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 1);
+
+    /* Another name is refused, with a message that says who and what to do; force takes over and tells the
+     * first. */
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
+    CHECK(strstr(said(&s.b), "wa at 10.0.0.2:1, since"));
+    CHECK(strstr(said(&s.b), "--force"));
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, true),
+             -ERR_WRITER_EXISTS); /* only one of them shares */
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", true, false), 0);
+    CHECK_EQ(image_of(&s.b)->incarnation, 2);
+    WAIT_FOR(s.w, 1000, s.a.image_incarnation == 2);
+
+    /* The same name opens again, and fences its former self. */
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), 0);
+    CHECK_EQ(image_of(&s.b)->incarnation, 3);
+
+    /* A close of what is not registered any more changes nothing; the right one gives the image free. */
+    CHECK_EQ(image_close(&s.a, 1, "wa", 1), 0);
+    CHECK_EQ(image_close(&s.b, 1, "wb", 2), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), -ERR_WRITER_EXISTS);
+    CHECK_EQ(image_close(&s.b, 1, "wb", 3), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 4);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "", false, false), -ERR_INVALID);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", NULL, false, false), 0); /* to read */
+    teardown(&s);
+}
+
+static void sharing_needs_both(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, true), 0);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, true), 0);
+    CHECK_EQ(image_of(&s.b)->incarnation, 1);
+    teardown(&s);
+}
+
+static void lost_writers_are_replaced(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    /* While its session is there it is never lost, however long it is silent. */
+    live_ms(&s, 15000);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
+    /* A break of less than 10 s is none. */
+    caller_stop(&s.a);
+    live_ms(&s, 8000);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
+    client_start(&s.a, s.w, 1);
+    s.a.self.session = 1000;
+    live_ms(&s, 5000);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
+    caller_stop(&s.a);
+    live_ms(&s, 10500);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), 0);
+    CHECK_EQ(image_of(&s.b)->incarnation, 2);
+
+    /* After a restart of the monitor the time counts from its start, and a writer that comes back is not
+     * lost. */
+    world_crash_mon(s.w);
+    client_start(&s.a, s.w, 3);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), -ERR_WRITER_EXISTS);
+    world_run_ms(s.w, 15000);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), -ERR_WRITER_EXISTS);
+    world_crash_mon(s.w);
+    caller_stop(&s.b);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), -ERR_WRITER_EXISTS);
+    world_run_ms(s.w, 11000);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 3);
+    teardown(&s);
+}
+
+static void resizes(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 8 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    CHECK_EQ(image_resize(&s.b, "rbd", "y", 4 << 20), -ERR_NOT_FOUND);
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 4097), -ERR_INVALID);
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 4 << 20), -ERR_WRITER_EXISTS);
+    CHECK(strstr(said(&s.b), "cannot shrink"));
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 8 << 20), 0);
+    CHECK_EQ(image_of(&s.b)->generation, 1);
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 16 << 20), 0);
+    CHECK_EQ(image_of(&s.b)->generation, 2);
+    WAIT_FOR(s.w, 1000, s.a.image_events == 1);
+    CHECK_EQ(s.a.image_generation, 2);
+    CHECK_EQ(s.a.image_size, 16 << 20);
+
+    /* The order is in the map until every PG has confirmed; before that there is no other resize. */
+    CHECK_EQ(get_map(&s.b, 0), 0);
+    CHECK_EQ(s.b.answer->map->n_order, 1);
+    CHECK_EQ(s.b.answer->map->order[0]->generation, 2);
+    CHECK_EQ(s.b.answer->map->order[0]->size_bytes, 16 << 20);
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 32 << 20), -ERR_BUSY);
+    osds_confirm(s.osds, 2);
+    live_ms(&s, 500);
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 32 << 20), -ERR_BUSY);
+    osds_confirm(s.osds, 3);
+    live_ms(&s, 500);
+    CHECK_EQ(get_map(&s.b, 0), 0);
+    CHECK_EQ(s.b.answer->map->n_order, 0);
+    CHECK_EQ(image_close(&s.a, 1, "wa", 1), 0);
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 4 << 20), 0);
+    CHECK_EQ(image_of(&s.b)->generation, 3);
+    CHECK_EQ(image_of(&s.b)->size_bytes, 4 << 20);
+
+    /* Confirmations of the former order do not count for this one, nor do they survive a restart. */
+    Fb__PgConfirm old = FB__PG_CONFIRM__INIT, *olds[] = {&old};
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+    report.confirm = olds;
+    report.n_confirm = 1;
+    old.image = 1;
+    old.generation = 2;
+    for (uint64_t n = 0; n < 8; n++) {
+        old.pg = 1ull << 32 | n;
+        for (int i = 0; i < 3; i++)
+            CHECK_EQ(osd_report(&s.osds[i], 0, &report), 0);
+    }
+    live_ms(&s, 500);
+    CHECK_EQ(get_map(&s.b, 0), 0);
+    CHECK_EQ(s.b.answer->map->n_order, 1);
+    teardown(&s);
+}
+
+static void removes(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 8 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    CHECK_EQ(image_remove(&s.b, "rbd", "x"), -ERR_WRITER_EXISTS);
+    CHECK(strstr(said(&s.b), "wa at"));
+    CHECK_EQ(image_close(&s.a, 1, "wa", 1), 0);
+    CHECK_EQ(image_remove(&s.b, "rbd", "x"), 0);
+    CHECK_EQ(image_get(&s.b, "rbd", "x"), -ERR_NOT_FOUND);
+    CHECK_EQ(image_remove(&s.b, "rbd", "x"), -ERR_NOT_FOUND);
+
+    /* The name is free at once, the id never again; also after a restart. */
+    world_crash_mon(s.w);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 8 << 20), 0);
+    CHECK_EQ(image_of(&s.a)->id, 2);
+    CHECK_EQ(get_map(&s.b, 0), 0);
+    CHECK_EQ(s.b.answer->map->n_order, 1);
+    CHECK(s.b.answer->map->order[0]->deleted && s.b.answer->map->order[0]->image == 1);
+    CHECK_EQ(s.b.answer->map->order[0]->generation, 2);
+    CHECK_EQ(s.b.answer->map->image_id_max, 2);
+    uint64_t epoch = s.b.answer->map->epoch;
+    for (uint8_t i = 0; i < 3; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.1.%u:7000", i);
+        CHECK_EQ(osd_boot(&s.osds[i], i + 1, 0, 1, address), 0);
+    }
+    osds_confirm(s.osds, 3);
+    live_ms(&s, 500);
+    CHECK_EQ(get_map(&s.b, epoch), 0);
+    CHECK_EQ(s.b.answer->map->n_order, 1); /* the marker */
+    CHECK(s.b.answer->map->order[0]->removed);
+    CHECK_EQ(get_map(&s.b, 0), 0);
+    CHECK_EQ(s.b.answer->map->n_order, 0);
+    teardown(&s);
+}
+
+int main(void)
+{
+    TEST(creates);
+    TEST(one_writer);
+    TEST(sharing_needs_both);
+    TEST(lost_writers_are_replaced);
+    TEST(resizes);
+    TEST(removes);
+    return tap_done();
+}

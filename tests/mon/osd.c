@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * OSDs: registration, the checks at boot, up and down, moving leaders, status.
+ */
+#include <string.h>
+
+#include "tests/mon/world.h"
+
+static bool is_up(struct caller *c, uint32_t osd)
+{
+    if (get_map(c, 0) || !c->answer->map)
+        return false;
+    for (size_t i = 0; i < c->answer->map->n_osd; i++)
+        if (c->answer->map->osd[i]->id == osd)
+            return c->answer->map->osd[i]->up;
+    return false;
+}
+
+static bool has_problem(struct caller *c, const char *text)
+{
+    CHECK_EQ(status(c), 0);
+    for (size_t i = 0; c->answer->status && i < c->answer->status->n_problem; i++)
+        if (strstr(c->answer->status->problem[i], text))
+            return true;
+    return false;
+}
+
+static void registers(void)
+{
+    struct world *w = world_new();
+    struct caller c;
+
+    client_start(&c, w, 1);
+    CHECK(has_problem(&c, "no OSDs yet"));
+    CHECK_EQ(osd_new(&c, 0, "h", "r", 1), -ERR_INVALID); /* a uuid of zeros */
+    CHECK_EQ(osd_new(&c, 1, "h", "r", 0), -ERR_INVALID);
+    CHECK_EQ(osd_new(&c, 1, "h", "r", 65), -ERR_INVALID);
+    CHECK_EQ(osd_new(&c, 1, "h\n", "r", 1), -ERR_INVALID);
+    CHECK_EQ(osd_new(&c, 1, "h", "r", 2), 0);
+    CHECK_EQ(c.answer->osd, 0);
+    CHECK_EQ(c.answer->cluster.len, 16);
+    CHECK_EQ(osd_new(&c, 2, "h", "r", 1), 0);
+    CHECK_EQ(c.answer->osd, 1);
+    CHECK_EQ(osd_new(&c, 1, "h", "r", 2), 0); /* again: the same id */
+    CHECK_EQ(c.answer->osd, 0);
+    CHECK_EQ(osd_new(&c, 1, "h", "r", 3), -ERR_EXISTS);
+    world_crash_mon(w);
+    CHECK_EQ(osd_new(&c, 3, "h", "r", 1), 0);
+    CHECK_EQ(c.answer->osd, 2);
+    CHECK(has_problem(&c, "osd.2 was formatted but has never been started"));
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void boots(void)
+{
+    struct world *w = world_new();
+    struct caller c, osd, copy;
+
+    client_start(&c, w, 1);
+    CHECK_EQ(osd_new(&c, 1, "h", "r", 2), 0);
+    osd_start(&osd, w, 7, 3);
+    CHECK_EQ(osd_boot(&osd, 1, 0, 2, "10.0.1.1:1"), -ERR_NOT_FOUND);
+    caller_stop(&osd);
+    osd_start(&osd, w, 0, 3);
+    CHECK_EQ(osd_boot(&osd, 9, 0, 2, "10.0.1.1:1"), -ERR_IDENTITY);
+    CHECK_EQ(osd_boot(&osd, 1, 0, 3, "10.0.1.1:1"), -ERR_IDENTITY);
+    CHECK_EQ(osd_boot(&osd, 1, 2, 2, "10.0.1.1:1"), -ERR_IDENTITY);
+    CHECK_EQ(osd_boot(&osd, 1, 0, 2, ""), -ERR_INVALID);
+    CHECK_EQ(osd_report(&osd, 0, NULL), -ERR_RETRY); /* not announced yet */
+    CHECK_EQ(osd_boot(&osd, 1, 0, 2, "10.0.1.1:1"), 0);
+    CHECK_EQ(osd_report(&osd, 0, NULL), 0);
+    CHECK_EQ(osd_report(&osd, 1, NULL), -ERR_RETRY);
+    CHECK_EQ(osd_report(&osd, 5, NULL), -ERR_NOT_FOUND);
+    CHECK(is_up(&c, 0));
+    CHECK_EQ(c.answer->map->osd[0]->incarnation, 3);
+    CHECK(!strcmp(c.answer->map->osd[0]->shard[0]->address, "10.0.1.1:1"));
+    CHECK(!strcmp(c.answer->map->osd[0]->shard[1]->address, ""));
+    CHECK_EQ(osd_boot(&osd, 1, 1, 2, "10.0.1.1:2"), 0);
+
+    /* Again the same: nothing changes, also after a restart of the monitor. */
+    uint64_t epoch = 0;
+    CHECK(is_up(&c, 0));
+    epoch = c.answer->map->epoch;
+    CHECK_EQ(osd_boot(&osd, 1, 0, 2, "10.0.1.1:1"), 0);
+    world_crash_mon(w);
+    CHECK_EQ(osd_boot(&osd, 1, 0, 2, "10.0.1.1:1"), 0);
+    CHECK(is_up(&c, 0));
+    CHECK_EQ(c.answer->map->epoch, epoch);
+
+    /* A copy of the device, started as often: refused while the original is up. An older copy: always. */
+    osd_start(&copy, w, 0, 3);
+    copy.self.osd_uuid[0] = 1;
+    CHECK_EQ(osd_boot(&copy, 1, 0, 2, "10.0.2.1:1"), -ERR_LOCKED);
+    CHECK(strstr(said(&copy), "running at 10.0.1.1:1"));
+    copy.self.incarnation = 2; /* in the body of the call: rpc has its own check of the handshake */
+    CHECK_EQ(osd_boot(&copy, 1, 0, 2, "10.0.2.1:1"), -ERR_ROLLED_BACK);
+    CHECK(strstr(said(&copy), "copy from an earlier time"));
+    caller_stop(&copy);
+
+    /* A new start forgets the addresses of the former one, whose reports are refused from then on. */
+    caller_stop(&osd);
+    osd_start(&osd, w, 0, 4);
+    CHECK_EQ(osd_boot(&osd, 1, 1, 2, "10.0.1.1:9"), 0);
+    CHECK(is_up(&c, 0));
+    CHECK(!strcmp(c.answer->map->osd[0]->shard[0]->address, ""));
+    CHECK(!strcmp(c.answer->map->osd[0]->shard[1]->address, "10.0.1.1:9"));
+    osd.self.incarnation = 3;
+    CHECK_EQ(osd_report(&osd, 1, NULL), -ERR_ROLLED_BACK);
+    caller_stop(&osd);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void goes_down_when_silent(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(osd_report(&osds[0], 0, NULL), 0);
+        CHECK_EQ(osd_report(&osds[1], 0, NULL), 0);
+        world_run_ms(w, 500);
+        CHECK(is_up(&c, 0) && is_up(&c, 1));
+        CHECK(is_up(&c, 2) == (i < 5)); /* its session is open, but it has said nothing for 3 s */
+    }
+    CHECK(has_problem(&c, "osd.2 is down since"));
+    /* It speaks again: it is up again. */
+    CHECK_EQ(osd_report(&osds[2], 0, NULL), 0);
+    world_run_ms(w, 300);
+    CHECK(is_up(&c, 2));
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void goes_down_when_gone(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+    uint32_t suspect = 2;
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    report.suspect_osd = &suspect;
+    report.n_suspect_osd = 1;
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    /* What a peer says counts only for one whose session is gone. */
+    CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+    world_run_ms(w, 500);
+    CHECK(is_up(&c, 2));
+    world_run_ms(w, 1500);
+    osd_report(&osds[2], 0, NULL);
+    caller_stop(&osds[2]);
+    world_run_ms(w, 500);
+    CHECK(is_up(&c, 2)); /* it may come back */
+    CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+    world_run_ms(w, 150);
+    CHECK(!is_up(&c, 2));
+
+    /* Without suspicion it takes a second; one that is back in time was never down. */
+    osd_report(&osds[0], 0, NULL);
+    osd_report(&osds[1], 0, NULL);
+    caller_stop(&osds[1]);
+    world_run_ms(w, 700);
+    osd_start(&osds[1], w, 1, 2);
+    CHECK_EQ(osd_boot(&osds[1], 2, 0, 1, "10.0.1.1:7001"), 0);
+    world_run_ms(w, 800);
+    CHECK(is_up(&c, 1));
+    osd_report(&osds[0], 0, NULL);
+    caller_stop(&osds[1]);
+    world_run_ms(w, 1300);
+    CHECK(!is_up(&c, 1) && is_up(&c, 0));
+    caller_stop(&osds[0]);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void judges_nobody_too_early(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[2];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 2);
+    caller_stop(&osds[1]);
+    world_crash_mon(w);
+    /* A new monitor waits its 3 s; osd.0 is back by then. */
+    CHECK_EQ(osd_boot(&osds[0], 1, 0, 1, "10.0.1.0:7000"), 0);
+    for (int i = 0; i < 5; i++) {
+        world_run_ms(w, 500);
+        osd_report(&osds[0], 0, NULL);
+        CHECK(is_up(&c, 0) && is_up(&c, 1));
+    }
+    world_run_ms(w, 1000);
+    CHECK(is_up(&c, 0) && !is_up(&c, 1));
+
+    /* Time in which the monitor itself hung does not count. */
+    osd_report(&osds[0], 0, NULL);
+    sim_node_pause(w->mon_node);
+    world_run_ms(w, 2500);
+    sim_node_resume(w->mon_node);
+    world_run_ms(w, 700);
+    CHECK(is_up(&c, 0));
+    caller_stop(&osds[0]);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void moves_leaders(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__PgLeader leader = FB__PG_LEADER__INIT;
+    Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
+    Fb__PgReport pg = FB__PG_REPORT__INIT, *pgs[] = {&pg};
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&c, "rbd", 3, 1, "osd"), 0);
+    request.call_case = FB__MON_REQUEST__CALL_PG_LEADER;
+    request.pg_leader = &leader;
+    leader.pg = 77;
+    CHECK_EQ(call(&c, &request), -ERR_NOT_FOUND);
+    leader.pg = 1ull << 32;
+    leader.osd = 9;
+    CHECK_EQ(call(&c, &request), -ERR_INVALID);
+    leader.osd = 1;
+    CHECK_EQ(call(&c, &request), -ERR_RETRY); /* nobody leads it yet */
+    report.pg = pgs;
+    report.n_pg = 1;
+    pg.pg = leader.pg;
+    pg.term = 5;
+    pg.in_contact = 3;
+    CHECK_EQ(osd_report(&osds[2], 0, &report), 0);
+    pg.term = 4; /* a former leader */
+    CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+    CHECK_EQ(call(&c, &request), 0);
+    WAIT_FOR(w, 1000, osds[2].transfer_events == 1);
+    CHECK_EQ(osds[2].transfer_pg, leader.pg);
+    CHECK_EQ(osds[2].transfer_osd, 1);
+    CHECK(!osds[2].transfer_any);
+    leader.osd = 2;
+    CHECK_EQ(call(&c, &request), 0); /* it leads already */
+
+    request.call_case = FB__MON_REQUEST__CALL_OSD_DEMOTE;
+    request.osd_demote = &demote;
+    demote.osd = 9;
+    CHECK_EQ(call(&c, &request), -ERR_NOT_FOUND);
+    demote.osd = 2;
+    CHECK_EQ(call(&c, &request), 0);
+    WAIT_FOR(w, 1000, osds[2].transfer_events == 2);
+    CHECK(osds[2].transfer_any && osds[2].transfer_pg == 0);
+    caller_stop(&osds[2]);
+    world_run_ms(w, 100);
+    CHECK_EQ(call(&c, &request), -ERR_UNREACHABLE);
+
+    Fb__PgList list = FB__PG_LIST__INIT;
+    request.call_case = FB__MON_REQUEST__CALL_PG_LIST;
+    request.pg_list = &list;
+    CHECK_EQ(call(&c, &request), 0);
+    CHECK_EQ(c.answer->n_pg_reports, 1);
+    CHECK_EQ(c.answer->pg_reports[0]->leader_osd, 2);
+    CHECK_EQ(c.answer->pg_reports[0]->in_contact, 3);
+    for (int i = 0; i < 2; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void says_what_is_wrong(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+    Fb__PgReport rows[8], *pgs[8];
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&c, "rbd", 3, 8, "osd"), 0);
+    for (uint64_t i = 0; i < 8; i++) {
+        fb__pg_report__init(&rows[i]);
+        rows[i].pg = 1ull << 32 | i;
+        rows[i].term = 1;
+        rows[i].in_contact = 3;
+        pgs[i] = &rows[i];
+    }
+    report.pg = pgs;
+    report.n_pg = 8;
+    report.used_bytes = 10;
+    report.free_bytes = 90;
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+        osd_report(&osds[1], 0, NULL);
+        osd_report(&osds[2], 0, NULL);
+        world_run_ms(w, 500);
+    }
+    CHECK_EQ(status(&c), 0);
+    const Fb__ClusterStatus *st = c.answer->status;
+    CHECK(!strcmp(st->health, "ok"));
+    CHECK_EQ(st->n_problem, 0);
+    CHECK(st->osds == 3 && st->osds_up == 3 && st->pools == 1 && st->pgs == 8 && st->pgs_active == 8);
+    CHECK(st->usage[0]->leaders == 8 && st->usage[0]->replicas == 8 && st->usage[0]->used_bytes == 10);
+
+    caller_stop(&osds[2]);
+    for (int i = 0; i < 8; i++)
+        rows[i].in_contact = 2;
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+        osd_report(&osds[1], 0, NULL);
+        world_run_ms(w, 500);
+    }
+    CHECK(has_problem(&c, "8 PGs have only 2 of 3 replicas; start it again with"));
+    CHECK(!strcmp(c.answer->status->health, "warning"));
+    CHECK_EQ(c.answer->status->pgs_degraded, 8);
+
+    report.n_pg = 0;
+    report.failed = (char *)"the device's flush failed";
+    report.used_bytes = 95;
+    report.free_bytes = 5;
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+        osd_report(&osds[1], 0, NULL);
+        world_run_ms(w, 500);
+    }
+    CHECK(has_problem(&c, "took itself out of service: the device's flush failed"));
+    CHECK(has_problem(&c, "osd.0 is 95% full"));
+    CHECK(has_problem(&c, "8 PGs have no leader (1.0, 1.1, 1.2, ...)") ||
+          has_problem(&c, "8 PGs have no leader"));
+    CHECK(!strcmp(c.answer->status->health, "error"));
+    for (int i = 0; i < 2; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&c);
+    world_free(w);
+}
+
+/* Someone knows a newer map: this monitor's data is from a backup. */
+static void stops_when_it_is_behind(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3], late;
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&c, "rbd", 3, 8, "osd"), 0);
+    CHECK_EQ(get_map(&c, 0), 0);
+
+    late = (struct caller){0};
+    client_start(&late, w, 9);
+    late.self.epoch = c.answer->map->epoch + 5;
+    /* Who does not say of which cluster he speaks says nothing about this one. */
+    WAIT_FOR(w, 1000, late.opened);
+    CHECK_EQ(image_create(&c, "rbd", "x", 4096), 0);
+    caller_stop(&late);
+    CHECK_EQ(get_map(&c, 0), 0);
+    uint64_t epoch = c.answer->map->epoch;
+    client_start(&late, w, 10);
+    memcpy(late.self.cluster, c.answer->map->cluster.data, 16);
+    late.self.epoch = epoch;
+    late.self.image_id_max = 1;
+    WAIT_FOR(w, 1000, late.opened);
+    CHECK_EQ(image_create(&c, "rbd", "y", 4096), 0);
+    caller_stop(&late);
+    CHECK_EQ(get_map(&c, 0), 0);
+    client_start(&late, w, 11);
+    memcpy(late.self.cluster, c.answer->map->cluster.data, 16);
+    late.self.image_id_max = 3;
+    WAIT_FOR(w, 1000, late.opened);
+    CHECK_EQ(image_create(&c, "rbd", "z", 4096), -ERR_BEHIND);
+    CHECK(strstr(said(&c), "restored from a backup"));
+    CHECK(strstr(said(&c), "Stop the monitor and start it on its newest data directory"));
+    CHECK_EQ(image_get(&c, "rbd", "y"), 0); /* looking is still possible */
+    CHECK(has_problem(&c, "is older than the one client test knows"));
+
+    /* A shard says so at boot. */
+    world_crash_mon(w);
+    CHECK_EQ(image_create(&c, "rbd", "z", 4096), 0);
+    osds[0].self.epoch = 1000000;
+    CHECK_EQ(osd_boot(&osds[0], 1, 0, 1, "10.0.1.0:7000"), -ERR_BEHIND);
+    CHECK_EQ(image_create(&c, "rbd", "q", 4096), -ERR_BEHIND);
+    /* A client asks for what comes after a map that we never made. */
+    world_crash_mon(w);
+    osds[0].self.epoch = 0;
+    CHECK_EQ(get_map(&c, 1000000), -ERR_BEHIND);
+    CHECK_EQ(image_create(&c, "rbd", "q", 4096), -ERR_BEHIND);
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&c);
+    caller_stop(&late);
+    world_free(w);
+}
+
+int main(void)
+{
+    TEST(registers);
+    TEST(boots);
+    TEST(goes_down_when_silent);
+    TEST(goes_down_when_gone);
+    TEST(judges_nobody_too_early);
+    TEST(moves_leaders);
+    TEST(says_what_is_wrong);
+    TEST(stops_when_it_is_behind);
+    return tap_done();
+}

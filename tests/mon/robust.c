@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What comes from outside: malformed and unknown calls, subscribers, foreign clusters. And the store: when
+ * any transaction fails, conflicts, or the monitor dies before or after it, the state stays whole and the
+ * work can go on.
+ */
+#include <string.h>
+
+#include "tests/mon/world.h"
+
+static void refuses_garbage(void)
+{
+    struct world *w = world_new();
+    struct caller c;
+    uint8_t bytes[64];
+
+    client_start(&c, w, 1);
+    memset(bytes, 0xff, sizeof(bytes));
+    CHECK_EQ(call_bytes(&c, METHOD_MON, bytes, sizeof(bytes)), -ERR_PROTOCOL);
+    CHECK(strstr(said(&c), "cannot read this call"));
+    CHECK_EQ(call_bytes(&c, METHOD_MON, bytes, 0), -ERR_UNSUPPORTED); /* no call in it */
+    static const uint8_t future[] = {0xfa, 0x3e, 0x00}; /* field 1007: a call of a later version */
+    CHECK_EQ(call_bytes(&c, METHOD_MON, future, sizeof(future)), -ERR_UNSUPPORTED);
+    CHECK(strstr(said(&c), "does not know this call"));
+    CHECK_EQ(call_bytes(&c, METHOD_WRITE, bytes, sizeof(bytes)), -ERR_UNSUPPORTED);
+    /* Every call with an empty body, and with one cut short at every place. */
+    for (uint32_t field = 1; field <= 20; field++) {
+        uint8_t call_field[] = {(uint8_t)(field << 3 | 2), (uint8_t)(field << 3 | 2) & 0x80 ? 1 : 0, 0};
+        if (field < 16)
+            CHECK(call_bytes(&c, METHOD_MON, call_field, 2) != -ERR_TIMEOUT);
+        else
+            CHECK(call_bytes(&c, METHOD_MON, call_field, 3) != -ERR_TIMEOUT);
+    }
+    uint8_t random[200];
+    uint64_t seed = 1;
+    for (int i = 0; i < 2000; i++) {
+        uint32_t len = (uint32_t)(hash_u64(seed++) % sizeof(random));
+        for (uint32_t k = 0; k < len; k++)
+            random[k] = (uint8_t)hash_u64(seed++);
+        if (len > 2) { /* a known call with random arguments */
+            random[0] = (uint8_t)((1 + hash_u64(seed++) % 15) << 3 | 2);
+            random[1] = (uint8_t)(MIN(len - 2, 127u));
+        }
+        CHECK(call_bytes(&c, METHOD_MON, random, len) != -ERR_TIMEOUT);
+    }
+    CHECK_EQ(status(&c), 0);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void other_clusters_are_refused(void)
+{
+    struct world *w = world_new();
+    struct caller c;
+
+    client_start(&c, w, 1);
+    c.self.cluster[3] = 9;
+    WAIT_FOR(w, 1000, c.closed_error);
+    CHECK_EQ(c.closed_error, -ERR_CLUSTER);
+    CHECK(!c.opened);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void subscribers_follow(void)
+{
+    struct world *w = world_new();
+    struct caller c, first, second, osds[3];
+
+    client_start(&c, w, 1);
+    client_start(&first, w, 2);
+    client_start(&second, w, 3);
+    CHECK_EQ(subscribe(&first, 0), 0);
+    osds_up(w, osds, 3);
+    CHECK_EQ(subscribe(&second, 0), 0);
+    CHECK_EQ(pool_create(&c, "rbd", 3, 8, "osd"), 0);
+    CHECK_EQ(image_create(&c, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&c, "rbd", "x", "w", false, false), 0);
+    CHECK_EQ(get_map(&c, 0), 0);
+    uint64_t epoch = c.answer->map->epoch;
+    WAIT_FOR(w, 1000, first.epoch == epoch && second.epoch == epoch);
+    CHECK(!first.gap && !second.gap);
+
+    /* One that is gone is forgotten; back again it asks from where it was. */
+    int events = first.map_events;
+    uint64_t at = first.epoch;
+    caller_stop(&first);
+    CHECK_EQ(image_create(&c, "rbd", "y", 1 << 20), 0);
+    client_start(&first, w, 4);
+    CHECK_EQ(subscribe(&first, at), 0);
+    CHECK_EQ(first.answer->map->base_epoch, at);
+    CHECK(first.answer->map->epoch > at);
+    CHECK_EQ(first.map_events, 0);
+    CHECK(events > 0);
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&c);
+    caller_stop(&first);
+    caller_stop(&second);
+    world_free(w);
+}
+
+/* A monitor does not queue for who takes nothing. */
+static void slow_subscribers_are_dropped(void)
+{
+    struct world *w = world_new();
+    struct caller c, slow, osds[3];
+
+    client_start(&c, w, 1);
+    client_start(&slow, w, 2);
+    osds_up(w, osds, 3);
+    CHECK_EQ(subscribe(&slow, 0), 0);
+    world_run_ms(w, 500);
+    /* No link takes anything any more, and the OSDs, silent, go down: the event cannot be sent, so the
+     * subscriber's session is closed. */
+    sim_net_set_faults(w->net, &(struct sim_net_faults){.busy_ppm = 1000000});
+    world_run_ms(w, 3200);
+    CHECK(slow.closed_error);
+    CHECK_EQ(c.closed_error, 0);
+    sim_net_set_faults(w->net, &(struct sim_net_faults){0});
+    WAIT_FOR(w, 5000, slow.opened == 2);
+    CHECK_EQ(subscribe(&slow, slow.epoch), 0);
+    CHECK(slow.answer->map->n_osd > 0); /* what it missed */
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&c);
+    caller_stop(&slow);
+    world_free(w);
+}
+
+/* ---- trouble at any transaction
+ * ---------------------------------------------------------------------------------------------- */
+
+static void check_map(struct caller *c)
+{
+    size_t pools = 0, pgs = 0, wanted = 0, gone = 0;
+    uint64_t since = 0;
+
+    for (;;) {
+        CHECK_EQ(get_map(c, since), 0);
+        const Fb__ClusterMap *map = c->answer ? c->answer->map : NULL;
+        if (!map || map->epoch == since)
+            break;
+        since = map->epoch;
+        for (size_t i = 0; i < map->n_pool; i++) {
+            pools++;
+            wanted += map->pool[i]->removed ? 0 : map->pool[i]->pg_count;
+            gone |= (map->pool[i]->removed ? 1ull : 0) << map->pool[i]->id;
+        }
+        for (size_t i = 0; i < map->n_pg; i++)
+            pgs += !(gone >> (map->pg[i]->id >> 32) & 1);
+    }
+    CHECK_EQ(pgs, wanted); /* a pool has all of its PGs or is not there */
+    CHECK(pools <= 2);
+}
+
+/* Does it until it is done; what was done by an attempt whose answer was lost shows as `already`. */
+#define INSIST(w, already, step)                                                                             \
+    do {                                                                                                     \
+        int result_ = -1;                                                                                    \
+        for (int try_ = 0; try_ < 5 && result_ && result_ != (already); try_++) {                            \
+            world_want_mon(w);                                                                               \
+            result_ = (step);                                                                                \
+            world_want_mon(w);                                                                               \
+            if (result_ && result_ != (already))                                                             \
+                check_map(c);                                                                                \
+        }                                                                                                    \
+        CHECK(result_ == 0 || result_ == (already));                                                         \
+    } while (0)
+
+static void boot_all(struct world *w, struct caller *c, struct caller *osds)
+{
+    for (uint8_t i = 0; i < 3; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.1.%u:7000", i);
+        INSIST(w, 0, osd_boot(&osds[i], i + 1, 0, 1, address));
+    }
+}
+
+/* All kinds of changes. Returns how many transactions it took. */
+static uint32_t work(enum trouble trouble, uint32_t at)
+{
+    struct world *w = world_new();
+    struct caller caller, osds[3], *c = &caller;
+
+    w->txns = 0;
+    w->trouble = trouble;
+    w->trouble_at = at;
+    client_start(c, w, 1);
+    for (uint8_t i = 0; i < 3; i++) {
+        osd_start(&osds[i], w, i, 1);
+        INSIST(w, 0, osd_new(&osds[i], i + 1, "h", "r", 1));
+        CHECK_EQ(osds[i].answer->osd, i);
+    }
+    boot_all(w, c, osds);
+    INSIST(w, -ERR_EXISTS, pool_create(c, "p", 3, 300, "osd"));
+    boot_all(w, c, osds);
+    INSIST(w, -ERR_EXISTS, image_create(c, "p", "x", 1 << 20));
+    INSIST(w, 0, image_open(c, "p", "x", "w", false, false));
+    uint64_t incarnation = c->answer->image ? c->answer->image->incarnation : 0;
+    CHECK(incarnation >= 1);
+    INSIST(w, 0, image_close(c, 1, "w", incarnation));
+    INSIST(w, 0, image_resize(c, "p", "x", 2 << 20));
+    CHECK_EQ(c->answer->image->generation, 2);
+    INSIST(w, -ERR_NOT_FOUND, image_remove(c, "p", "x"));
+    INSIST(w, -ERR_NOT_FOUND, pool_remove(c, "p"));
+    for (int i = 0; i < 5; i++) {
+        boot_all(w, c, osds);
+        osds_confirm(osds, 3);
+        world_run_ms(w, 300);
+        world_want_mon(w);
+    }
+    check_map(c);
+    CHECK_EQ(get_map(c, 0), 0);
+    CHECK_EQ(c->answer->map->n_pg, 0);
+    CHECK_EQ(c->answer->map->n_order, 0);
+    CHECK_EQ(c->answer->map->n_osd, 3);
+    CHECK_EQ(c->answer->map->image_id_max, 1);
+
+    /* And it is so in the store. */
+    w->trouble_at = 0;
+    world_crash_mon(w);
+    check_map(c);
+    INSIST(w, -ERR_EXISTS, osd_new(&osds[0], 1, "h", "r", 1));
+    CHECK_EQ(osds[0].answer->osd, 0);
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(c);
+    uint32_t txns = w->txns;
+    world_free(w);
+    return txns;
+}
+
+static void try_all(enum trouble trouble)
+{
+    uint32_t txns = work(trouble, 0);
+
+    CHECK(txns > 12);
+    for (uint32_t at = 1; at <= txns; at++) {
+        work(trouble, at);
+        if (!tap_ok) {
+            printf("# trouble %d at transaction %u of %u\n", trouble, at, txns);
+            return;
+        }
+    }
+}
+
+static void any_transaction_may_fail(void)
+{
+    try_all(FAIL_BEFORE);
+}
+
+static void any_transaction_may_seem_to_fail(void)
+{
+    try_all(FAIL_AFTER);
+}
+
+static void any_transaction_may_conflict(void)
+{
+    try_all(CONFLICT);
+}
+
+static void may_die_before_any_transaction(void)
+{
+    try_all(CRASH_BEFORE);
+}
+
+static void may_die_after_any_transaction(void)
+{
+    try_all(CRASH_AFTER);
+}
+
+int main(void)
+{
+    TEST(refuses_garbage);
+    TEST(other_clusters_are_refused);
+    TEST(subscribers_follow);
+    TEST(slow_subscribers_are_dropped);
+    TEST(any_transaction_may_fail);
+    TEST(any_transaction_may_seem_to_fail);
+    TEST(any_transaction_may_conflict);
+    TEST(may_die_before_any_transaction);
+    TEST(may_die_after_any_transaction);
+    return tap_done();
+}
