@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/text.h"
 #include "osd/osd.h"
 
 #define MAIN_ARENA        (4u << 20)
@@ -225,17 +224,12 @@ static int stop_shards(struct run *run)
 static int serve(struct run *run)
 {
     const struct osd_options *o = run->options;
-    char size[TEXT_SIZE_MAX];
 
     int error = osd_read_label(run->uring, run->dev, &run->label);
     if (error)
         return daemon_fail("%s: %s%s", o->device, error_text(error),
                            error == -ERR_FORMAT ? "; `fastblock-osd format` makes an OSD of a device" : "");
     const struct device_label *label = &run->label;
-    uint64_t end = label->slice_offset[label->slice_count - 1] + label->slice_size;
-    if (end > uring_dev_size(run->dev))
-        return daemon_fail("%s has become smaller: it was formatted with %s", o->device,
-                           text_format_size(end, size));
     run->cache_shard_bytes = o->cache_bytes / label->slice_count;
     if (run->cache_shard_bytes < CACHE_SHARD_MIN)
         return daemon_fail("--cache is too small: %u shards need at least 16 MiB each", label->slice_count);
