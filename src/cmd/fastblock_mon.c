@@ -121,9 +121,13 @@ static int serve(struct program *p)
     struct mon_start start = {0};
     size_t before = live_ops(p->core);
 
-    mon_start_start(
-        &start, &(struct mon_config){.core = p->core, .net = p->net, .meta = p->meta, .listen = p->address},
-        NULL);
+    mon_start_start(&start,
+                    &(struct mon_config){.core = p->core,
+                                         .net = p->net,
+                                         .meta = p->meta,
+                                         .listen = p->address,
+                                         .version = FASTBLOCK_VERSION},
+                    NULL);
     while (op_live(&start.op))
         uring_core_turn(p->uring, NS_PER_S);
     if (start.op.result)

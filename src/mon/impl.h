@@ -32,7 +32,6 @@
 #include "rpc/rpc.h"
 #include "wire/cold.h"
 
-#define MON_VERSION           "0.1.0"
 #define MON_TICK_NS           (100 * NS_PER_MS)
 #define MON_SESSIONS_MAX      4096
 #define MON_REQUESTS_MAX      1024 /* changes waiting, from everyone */

@@ -14,6 +14,7 @@
 
 #define CONFLICTS_MAX     8
 #define REQUEST_ARENA_MAX (4u << 20)
+#define STALE_REST_NS     NS_PER_S /* between attempts to read the store again after a failure */
 #define SESSION_REQUESTS  256
 
 /* ---- small checks
@@ -187,6 +188,7 @@ static void request_step(struct op *op)
                     r, mon_fail(r, error, "the monitor cannot read its metadata: %s", error_text(error)));
                 return;
             }
+            mon_publish(mon); /* if the load showed a change whose outcome was not known */
             error = request_build(r);
             if (error <= 0) {
                 request_end(r, error);
@@ -299,7 +301,7 @@ static void dispatch(struct mon_request *r)
     case FB__MON_REQUEST__CALL__NOT_SET:
     default:
         mon_reply(r, mon_fail(r, -ERR_UNSUPPORTED, "the monitor (version %s) does not know this call",
-                              MON_VERSION));
+                              r->mon->config.version));
         break;
     }
     if (method)
@@ -354,7 +356,7 @@ static int on_greet(void *owner, const struct rpc_identity *who)
         if (who->role == RPC_OSD)
             snprintf(name, sizeof(name), "osd.%u", who->osd);
         else
-            snprintf(name, sizeof(name), "client %.64s", who->name);
+            snprintf(name, sizeof(name), "client %.64s", mon_text_valid(who->name) ? who->name : "?");
         mon_note_knowledge(mon, name, who->epoch, who->image_id_max);
     }
     return 0;
@@ -397,14 +399,14 @@ static bool tick_build(struct mon *mon)
     return mon->tick_change.count > 0;
 }
 
-static void tick_rest(struct mon *mon)
+static void tick_rest(struct mon *mon, uint64_t rest_ns)
 {
     mon_change_fini(&mon->tick_change);
     mon_turn_give(mon, &mon->tick_turn);
     mon->tick.child_result = 0;
     mon->tick.state = TICK_IDLE;
     if (!timer_armed(&mon->tick_timer))
-        timer_arm(mon->core, &mon->tick_timer, &mon->tick, core_now_ns(mon->core) + MON_TICK_NS);
+        timer_arm(mon->core, &mon->tick_timer, &mon->tick, core_now_ns(mon->core) + rest_ns);
 }
 
 static void tick_step(struct op *op)
@@ -429,7 +431,7 @@ static void tick_step(struct op *op)
             advance_clock(mon);
             if (!mon->stale && !tick_build(mon)) {
                 mon->settle_soon = false;
-                tick_rest(mon);
+                tick_rest(mon, MON_TICK_NS);
                 return;
             }
             op->state = TICK_TURN;
@@ -444,13 +446,13 @@ static void tick_step(struct op *op)
         case TICK_LOADING:
             if (op->child_result) {
                 mon->settle_soon = false;
-                tick_rest(mon);
+                tick_rest(mon, STALE_REST_NS);
                 return;
             }
             mon_publish(mon); /* if the load showed a change whose outcome was not known */
             if (!tick_build(mon)) {
                 mon->settle_soon = false;
-                tick_rest(mon);
+                tick_rest(mon, MON_TICK_NS);
                 return;
             }
             mon_commit_start(mon, &mon->tick_change, op);
@@ -463,7 +465,7 @@ static void tick_step(struct op *op)
                 mon_settle_done(mon, &mon->tick_change);
                 mon_publish(mon);
             }
-            tick_rest(mon);
+            tick_rest(mon, MON_TICK_NS);
             continue;
         }
     }
@@ -490,6 +492,8 @@ static struct mon *mon_new(const struct mon_config *config)
     if (!mon)
         return NULL;
     mon->config = *config;
+    if (!mon->config.version)
+        mon->config.version = "unknown";
     if (!mon->config.osd_down_after_ns)
         mon->config.osd_down_after_ns = 3 * NS_PER_S;
     if (!mon->config.writer_lost_after_ns)

@@ -32,6 +32,7 @@ struct mon_config {
     struct net *net;
     struct meta *meta;
     const char *listen;            /* "host:port"; only used by the start */
+    const char *version;           /* of the software, for status; must outlive the monitor. NULL: unknown */
     uint64_t osd_down_after_ns;    /* no report for so long: down. 0: 3 s */
     uint64_t writer_lost_after_ns; /* a writer without a session for so long may be replaced without force. 0:
                                       10 s */

@@ -250,7 +250,7 @@ static void fill_status(struct status *st, Fb__OsdUsage *usage)
 
     m->epoch = mon->state.epoch;
     m->uptime_ms = mon->alive_ns / NS_PER_MS;
-    m->version = (char *)MON_VERSION;
+    m->version = (char *)mon->config.version;
     m->images = (uint32_t)mon->items[MON_IMAGE].count;
     if (mon->behind[0])
         problem(st, true, "%.300s: stop the monitor and start it on its newest data", mon->behind);
