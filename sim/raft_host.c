@@ -105,7 +105,7 @@ static void base_done(struct raft_host *h, const struct raft_write *w)
     h->log[w->last] = w->items[0];
     raft_reset_base(&h->raft, w->last, w->items[0].term);
     h->recovering = false;
-    raft_set_abstain(&h->raft, false);
+    raft_set_recovering(&h->raft, false);
 }
 
 bool raft_host_write_done(struct raft_host *h, enum raft_host_queue queue, uint64_t now_ns)
@@ -289,8 +289,8 @@ void raft_host_heartbeat(struct raft_host *h, uint64_t now_ns)
         if (h->raft.role == RAFT_LEADER && h->members[i] != h->replica)
             send_host_message(h, RAFT_HOST_HEARTBEAT, h->members[i], 0, now_ns);
     }
-    if (h->recovering && !h->queue[RAFT_HOST_QUEUE_LOG])
-        send_host_message(h, RAFT_HOST_PULL, h->recover_from, 0, now_ns);
+    if (h->recovering && h->raft.leader && !h->queue[RAFT_HOST_QUEUE_LOG])
+        send_host_message(h, RAFT_HOST_PULL, h->raft.leader, 0, now_ns);
 }
 
 /* ---- inputs ---- */
@@ -303,7 +303,7 @@ static void on_state(struct raft_host *h, const struct raft_packet *p)
         return;
     if (p->msg.index <= h->raft.matched_index) {
         h->recovering = false;
-        raft_set_abstain(&h->raft, false);
+        raft_set_recovering(&h->raft, false);
         return;
     }
     w = write_new(1);
@@ -355,8 +355,7 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
         }
         if (raft_install_needed(&h->raft, msg)) {
             h->recovering = true;
-            h->recover_from = msg->from;
-            raft_set_abstain(&h->raft, true);
+            raft_set_recovering(&h->raft, true);
             if (!h->queue[RAFT_HOST_QUEUE_LOG])
                 send_host_message(h, RAFT_HOST_PULL, msg->from, 0, now_ns);
         }

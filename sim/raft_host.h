@@ -67,7 +67,6 @@ struct raft_host {
     struct raft_item *log; /* by index; below the base only the base itself is valid */
     uint64_t log_cap;
     bool recovering;
-    uint32_t recover_from;
     struct raft_write *queue[RAFT_HOST_QUEUES];
     enum raft_role seen_role;
     uint64_t seen_term, seen_commit;

@@ -744,7 +744,7 @@ static void log_members(const struct world *w)
 
         sim_log(w->sim, "%u: role %u term %lu leader %u log %lu..%lu durable %lu matched %lu commit %lu%s",
                 r->self, r->role, r->term, r->leader, r->first_index, r->last_index, r->durable_index,
-                r->matched_index, r->commit_index, r->abstain ? " abstain" : "");
+                r->matched_index, r->commit_index, r->recovering ? " recovering" : "");
         for (uint32_t j = 0; j < r->member_count && r->role == RAFT_LEADER; j++) {
             const struct raft_member *m = &r->members[j];
 

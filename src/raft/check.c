@@ -64,7 +64,7 @@ void raft_check(const struct raft *r)
     check_hard_state(r);
     ASSERT(raft_member(r, r->self));
     ASSERT((r->role == RAFT_LEADER) == (r->leader == r->self));
-    ASSERT(r->role == RAFT_FOLLOWER || !r->abstain);
+    ASSERT(r->role == RAFT_FOLLOWER || raft_may_lead(r));
     ASSERT(r->role == RAFT_FOLLOWER || !r->reply_due);
     ASSERT(!r->reply_due || r->leader);
     switch (r->role) {

@@ -105,9 +105,14 @@ static void become_leader(struct raft *r)
     raft_replicate_start(r);
 }
 
+bool raft_may_lead(const struct raft *r)
+{
+    return !r->abstain && !r->recovering && raft_is_voter(r, r->self);
+}
+
 static void campaign(struct raft *r)
 {
-    if (r->abstain || !raft_is_voter(r, r->self)) {
+    if (!raft_may_lead(r)) {
         r->role = RAFT_FOLLOWER;
         r->leader = 0;
         r->reply_due = false;
@@ -255,5 +260,12 @@ void raft_set_abstain(struct raft *r, bool abstain)
 {
     r->abstain = abstain;
     if (abstain && r->role != RAFT_FOLLOWER)
+        raft_become_follower(r, r->term, 0);
+}
+
+void raft_set_recovering(struct raft *r, bool recovering)
+{
+    r->recovering = recovering;
+    if (recovering && r->role != RAFT_FOLLOWER)
         raft_become_follower(r, r->term, 0);
 }

@@ -154,14 +154,19 @@ bool raft_reply_next(struct raft *r, struct raft_msg *ret)
         .commit = r->commit_index,
         .sent_ns = r->acked_sent_ns,
         .reject = r->reply_reject,
-        .flags = r->abstain ? RAFT_RECOVERING : 0,
+        .flags = r->abstain || r->recovering ? RAFT_RECOVERING : 0,
     };
     return true;
 }
 
+bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term)
+{
+    return r->role != RAFT_LEADER && index >= r->matched_index && index >= r->commit_index && term <= r->term;
+}
+
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term)
 {
-    ASSERT(r->role != RAFT_LEADER && index >= r->commit_index && term <= r->term);
+    ASSERT(raft_may_reset_base(r, index, term));
     r->run_count = 0;
     r->first_index = index + 1;
     r->last_index = r->durable_index = r->commit_index = r->matched_index = index;

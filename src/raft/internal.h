@@ -47,6 +47,7 @@ void raft_become_follower(struct raft *r, uint64_t term, uint32_t leader);
 void raft_become_candidate(struct raft *r, uint32_t flags);
 void raft_election_timer_reset(struct raft *r, uint64_t from_ns);
 void raft_election_tick(struct raft *r);
+bool raft_may_lead(const struct raft *r);
 void raft_election_count(struct raft *r); /* enough votes? */
 void raft_on_pre_vote(struct raft *r, struct raft_member *m, const struct raft_msg *msg);
 void raft_on_vote(struct raft *r, struct raft_member *m, const struct raft_msg *msg);

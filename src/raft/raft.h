@@ -129,7 +129,8 @@ struct raft {
     uint64_t last_index;
     uint64_t base_term;
     uint64_t durable_index;      /* of this replica's log */
-    bool abstain;                /* the log cannot be proven whole, or the replica recovers: no vote, no campaign */
+    bool abstain;                /* the log cannot be proven whole: no vote, no campaign */
+    bool recovering;             /* the log is whole, what it was applied to is not: votes, but does not campaign */
 
     /* The rest is raft's own. */
     struct raft_run *runs;       /* term runs of [first_index, last_index], ascending */
@@ -207,10 +208,16 @@ MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);
 void raft_compacted(struct raft *r, uint64_t first_index);
 /* The replica recovered: state is that of (index, term); the log is empty above it. The state must come from a leader whose term
  * this replica has reached (an INSTALL or APPEND of it was stepped): acknowledging it to a leader of an older term would not
- * be safe. Tells our leader to go on from here. */
+ * be safe. It must have committed an entry of its own term in that state, and raft_may_reset_base() must hold: entries that were
+ * acknowledged must not get lost with the old log. Tells our leader to go on from here. */
+bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term);
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term);
-/* Sets or clears `abstain`. */
+/* Sets or clears `abstain`: something that was acknowledged may be missing in the log (damage), so a vote might elect a leader
+ * without it. To be cleared when the log again reaches as far as that of a leader did after the damage was known. */
 void raft_set_abstain(struct raft *r, bool abstain);
+/* Sets or clears `recovering`. Such a replica can vote, and must: with two of three recovering, the third could else never
+ * be elected again. */
+void raft_set_recovering(struct raft *r, bool recovering);
 /* Leader: `replica` wants APPENDs again from `next` (it recovered up to next - 1). */
 void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next);
 /* Leader: make raft_next_msg() produce an empty APPEND to everyone (for ReadIndex when there are no heartbeats). */

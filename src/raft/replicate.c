@@ -118,9 +118,10 @@ static void on_reject(struct raft *r, struct raft_member *m, const struct raft_m
         return;
     if (m->progress == RAFT_BEHIND && (!exact || msg->index + 1 < r->first_index))
         return;
+    /* Below what we still have? Then it may yet agree with our base, if it reaches there; if it has just
+     * denied that too, its hint lies below. (first_index > 1 here, or the base would have done.) */
     if (!raft_terms_floor(r, msg->index, msg->log_term, &index))
-        index =
-            r->first_index - 2; /* somewhere below the log; first_index > 1, or the base would have done */
+        index = r->first_index - (msg->index + 1 >= r->first_index ? 1 : 2);
     if (m->recovering)
         m->match = MIN(m->match, index);
     rewind_to(r, m, MAX(index, m->match) + 1);

@@ -87,7 +87,7 @@ void raft_transfer_tick(struct raft *r)
 
 void raft_on_timeout_now(struct raft *r, const struct raft_msg *msg)
 {
-    if (r->role != RAFT_FOLLOWER || r->leader != msg->from || r->abstain || !raft_is_voter(r, r->self))
+    if (r->role != RAFT_FOLLOWER || r->leader != msg->from || !raft_may_lead(r))
         return;
     r->promise_until_ns = 0; /* it was to this leader */
     raft_become_candidate(r, RAFT_TRANSFER);
