@@ -19,10 +19,12 @@
 #include "client/client.h"
 #include "cmd/osd.h"
 
-#define PROBE_BYTES   (128u << 10)
-#define FORMAT_ARENA  (16u << 20)
-#define FORMAT_CACHE  (8u << 20)
-#define WRITTEN_BYTES (192ull << 20) /* of a slice's beginning, with its ring, at least */
+#define PROBE_BYTES  (128u << 10)
+#define FORMAT_ARENA (16u << 20)
+#define FORMAT_CACHE (8u << 20)
+/* A slice's beginning, up to the end of its ring, is less than an eighth of it, and within these bounds. */
+#define WRITTEN_BYTES_MIN (192ull << 20)
+#define WRITTEN_BYTES_MAX (5ull << 30)
 
 /* ---- what is on the device already
  * ------------------------------------------------------------------------------------------ */
@@ -136,7 +138,7 @@ static int make_layout(struct uring_dev *dev, const struct osd_options *o, struc
 }
 
 static int format_slice(struct uring_core *uring, struct uring_dev *dev, const struct device_label *label,
-                        uint32_t slice)
+                        uint32_t slice, bool is_file)
 {
     struct store_format *format = calloc(1, sizeof(*format));
     struct store_config config = {.core = uring_core_core(uring),
@@ -146,10 +148,10 @@ static int format_slice(struct uring_core *uring, struct uring_dev *dev, const s
     int error = format ? 0 : -ERR_NO_MEMORY;
 
     memcpy(config.osd_uuid, label->osd_uuid, 16);
-    /* The ring's blocks are allocated and written once here, so that log writes later find them so. */
-    if (!error)
-        error = uring_dev_write_out(dev, label->slice_offset[slice],
-                                    MIN(label->slice_size, MAX(label->slice_size / 8, WRITTEN_BYTES)));
+    /* In a file the ring's blocks are written once here, so that log writes later find their place. */
+    uint64_t written = MIN(MAX(label->slice_size / 8, WRITTEN_BYTES_MIN), WRITTEN_BYTES_MAX);
+    if (!error && is_file)
+        error = uring_dev_write_out(dev, label->slice_offset[slice], MIN(label->slice_size, written));
     if (!error)
         error = uring_blk_new(uring, dev, label->slice_offset[slice], label->slice_size, &config.blk);
     if (!error) {
@@ -226,11 +228,13 @@ static int format_device(struct uring_core *uring, struct client *client, struct
         return result;
     struct uuid uuid = uuid_make(core_random_u64(core), core_random_u64(core));
     memcpy(label.osd_uuid, uuid.bytes, 16);
+    struct stat st;
+    bool is_file = stat(o->device, &st) == 0 && S_ISREG(st.st_mode);
     /* Both copies of an old label go first: half of a new format under an old label would be worse than none.
      */
     int error = uring_dev_write_out(dev, 0, label.slice_offset[0]);
     for (uint32_t slice = 0; slice < label.slice_count && !error; slice++)
-        error = format_slice(uring, dev, &label, slice);
+        error = format_slice(uring, dev, &label, slice, is_file);
     if (error)
         return daemon_fail("cannot write to %s: %s", o->device, error_text(error));
     result = register_osd(uring, client, o, uring_dev_size(dev), &label);
