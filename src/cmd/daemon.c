@@ -83,9 +83,7 @@ bool daemon_size(const char *option, const char *text, uint64_t *ret_bytes)
     return false;
 }
 
-/* ---- addresses
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- addresses ---- */
 
 /* "10.0.0.1:7000", or without the port when `with_port` is false. */
 static bool numeric(const struct sockaddr *address, socklen_t len, bool with_port,

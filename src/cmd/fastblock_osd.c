@@ -24,8 +24,7 @@
 #define ARENA_SHARD_EXTRA (128ull << 20) /* beside the cache: what is on its way */
 #define SPIN_MAX_US       1000000
 
-/* ---- helpers of both commands
- * ------------------------------------------------------------------------------------------------ */
+/* ---- helpers of both commands ---- */
 
 int osd_wait(struct uring_core *uring, struct op *op)
 {
@@ -85,9 +84,7 @@ int osd_open_device(const char *path, struct uring_dev **ret_dev)
     return daemon_fail("cannot open %s: %s", path, error_text(error));
 }
 
-/* ---- run
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- run ---- */
 
 struct run;
 
@@ -304,9 +301,7 @@ out:
     return result;
 }
 
-/* ---- the command line
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- the command line ---- */
 
 static void print_help(FILE *out)
 {

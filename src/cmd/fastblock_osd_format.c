@@ -26,8 +26,7 @@
 #define WRITTEN_BYTES_MIN (192ull << 20)
 #define WRITTEN_BYTES_MAX (5ull << 30)
 
-/* ---- what is on the device already
- * ------------------------------------------------------------------------------------------ */
+/* ---- what is on the device already ---- */
 
 static const struct {
     const char *what;
@@ -94,14 +93,29 @@ static int check_contents(struct uring_core *uring, struct uring_dev *dev, const
     return DAEMON_OK;
 }
 
-/* ---- the steps
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- the steps ---- */
 
-static int make_file(const struct osd_options *o)
+/* The layout for a device of this size, which may not go together with the number of shards. */
+static int make_layout(uint64_t size_bytes, const struct osd_options *o, struct device_label *label)
+{
+    char size[TEXT_SIZE_MAX], least[TEXT_SIZE_MAX];
+
+    *label = (struct device_label){0};
+    if (!device_layout(size_bytes, (uint32_t)o->shards, label))
+        return DAEMON_OK;
+    return daemon_fail(
+        "%s is too small: %llu shard%s need%s %s each and 1 MiB in all, it has %s. Use a larger device%s",
+        o->device, (unsigned long long)o->shards, o->shards == 1 ? "" : "s", o->shards == 1 ? "s" : "",
+        text_format_size(DEVICE_SLICE_MIN, least), text_format_size(size_bytes, size),
+        o->shards == 1 ? "" : " or fewer shards");
+}
+
+static int make_file(const struct osd_options *o, bool *ret_made)
 {
     struct stat st;
+    struct device_label layout;
     char size[TEXT_SIZE_MAX];
+    uint64_t size_bytes = ALIGN_UP(o->size_bytes, (uint64_t)CHUNK_SIZE);
 
     if (stat(o->device, &st) == 0) {
         if (o->size_bytes)
@@ -114,27 +128,18 @@ static int make_file(const struct osd_options *o)
         return daemon_fail(
             "there is no %s (%s). To make a file of that name give its size, for example --size 8G",
             o->device, strerror(errno));
-    int error = uring_dev_create(o->device, ALIGN_UP(o->size_bytes, (uint64_t)CHUNK_SIZE));
+    if (size_bytes < o->size_bytes)
+        return daemon_fail("%s: the size is too large", o->device);
+    int result = make_layout(size_bytes, o, &layout);
+    if (result)
+        return result;
+    int error = uring_dev_create(o->device, size_bytes);
     if (error)
         return daemon_fail("cannot make %s of %s: %s", o->device, text_format_size(o->size_bytes, size),
                            error == -ERR_NO_SPACE ? "not enough space on its file system"
                                                   : error_text(error));
+    *ret_made = true;
     return DAEMON_OK;
-}
-
-/* The layout for this device; its size and the number of shards may not go together. */
-static int make_layout(struct uring_dev *dev, const struct osd_options *o, struct device_label *label)
-{
-    char size[TEXT_SIZE_MAX], least[TEXT_SIZE_MAX];
-
-    *label = (struct device_label){0};
-    if (!device_layout(uring_dev_size(dev), (uint32_t)o->shards, label))
-        return DAEMON_OK;
-    return daemon_fail(
-        "%s is too small: it has %s, and %llu shard%s need more than %s each. Use a larger device%s",
-        o->device, text_format_size(uring_dev_size(dev), size), (unsigned long long)o->shards,
-        o->shards == 1 ? "" : "s", text_format_size(DEVICE_SLICE_MIN, least),
-        o->shards == 1 ? "" : " or fewer shards");
 }
 
 static int format_slice(struct uring_core *uring, struct uring_dev *dev, const struct device_label *label,
@@ -223,7 +228,7 @@ static int format_device(struct uring_core *uring, struct client *client, struct
     int result = check_contents(uring, dev, o);
 
     if (!result)
-        result = make_layout(dev, o, &label);
+        result = make_layout(uring_dev_size(dev), o, &label);
     if (result)
         return result;
     struct uuid uuid = uuid_make(core_random_u64(core), core_random_u64(core));
@@ -255,6 +260,7 @@ int osd_format(const struct osd_options *o)
     struct uring_core *uring;
     struct uring_dev *dev = NULL;
     struct client *client = NULL;
+    bool made = false;
     int error = uring_core_new(&opts, &uring);
 
     if (error)
@@ -263,12 +269,14 @@ int osd_format(const struct osd_options *o)
     /* The monitor is asked first: without it nothing is touched. */
     int result = net ? connect_monitor(uring, net, o, &client) : daemon_fail("out of memory");
     if (!result)
-        result = make_file(o);
+        result = make_file(o, &made);
     if (!result)
         result = osd_open_device(o->device, &dev);
     if (!result)
         result = format_device(uring, client, dev, o);
     uring_dev_close(dev);
+    if (result && made)
+        unlink(o->device);
     if (client)
         client_free(client);
     if (net)

@@ -101,8 +101,7 @@ struct mon_order {
     uint32_t confirmed_count;
 };
 
-/* ---- changes (mon_change.c)
- * ------------------------------------------------------------------------------------------ */
+/* ---- changes (mon_change.c) ---- */
 
 struct mon_put {
     enum mon_kind kind;
@@ -172,8 +171,7 @@ void mon_turn_give(struct mon *mon, struct mon_turn *turn);
  * mon->stale is set and memory must be loaded again before the next change. */
 void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent);
 
-/* ---- items in memory (mon_state.c)
- * ----------------------------------------------------------------------------------- */
+/* ---- items in memory (mon_state.c) ---- */
 
 void mon_key(enum mon_kind kind, uint64_t id, char ret_key[40]);
 const ProtobufCMessageDescriptor *mon_kind_type(enum mon_kind kind);
@@ -188,8 +186,7 @@ MUST_CHECK int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *mes
 uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message);
 void mon_load_start(struct mon *mon, bool create, struct op *parent);
 
-/* ---- the monitor
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the monitor ---- */
 
 struct mon_session {
     struct list link;
@@ -270,8 +267,7 @@ static inline uint32_t mon_pg_number(uint64_t pg)
     return (uint32_t)pg;
 }
 
-/* ---- requests (mon.c)
- * --------------------------------------------------------------------------------------------------- */
+/* ---- requests (mon.c) ---- */
 
 /* One call, from the frame to the reply. Calls that only look are answered in the handler of the frame; those
  * that change something are ops: QUEUED (no turn yet) -> LOADING (memory was stale) -> COMMITTING ->
@@ -313,8 +309,7 @@ bool mon_name_valid(const char *name);
 /* Printable, at most MON_TEXT_MAX - 1 characters; may be empty. */
 bool mon_text_valid(const char *text);
 
-/* ---- OSDs (mon_osd.c), what follows from reports (mon_settle.c)
- * ----------------------------------------------------------- */
+/* ---- OSDs (mon_osd.c), what follows from reports (mon_settle.c) ---- */
 
 extern const struct mon_method mon_osd_new, mon_osd_boot;
 void mon_shard_report(struct mon_request *r);
@@ -329,8 +324,7 @@ void mon_settle_soon(struct mon *mon);
 /* Is what the PG's leader said still good? */
 bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
 
-/* ---- pools (mon_pool.c), images (mon_image.c), status (mon_status.c)
- * ------------------------------------------------------ */
+/* ---- pools (mon_pool.c), images (mon_image.c), status (mon_status.c) ---- */
 
 extern const struct mon_method mon_pool_create, mon_pool_remove;
 struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name);
@@ -345,8 +339,7 @@ void mon_image_client_gone(struct mon *mon, const uint8_t client[16]);
 void mon_status(struct mon_request *r);
 void mon_pg_list(struct mon_request *r);
 
-/* ---- sessions and subscribers (mon_subscribe.c)
- * ---------------------------------------------------------------------------- */
+/* ---- sessions and subscribers (mon_subscribe.c) ---- */
 
 void mon_session_opened(void *owner, struct rpc_session *session);
 void mon_session_closed(void *owner, struct rpc_session *session);

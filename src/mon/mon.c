@@ -17,8 +17,7 @@
 #define STALE_REST_NS     NS_PER_S /* between attempts to read the store again after a failure */
 #define SESSION_REQUESTS  256
 
-/* ---- small checks
- * --------------------------------------------------------------------------------------------------- */
+/* ---- small checks ---- */
 
 bool mon_name_valid(const char *name)
 {
@@ -52,9 +51,7 @@ void mon_note_knowledge(struct mon *mon, const char *who, uint64_t epoch, uint64
         mon->behind);
 }
 
-/* ---- requests
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- requests ---- */
 
 int mon_fail(struct mon_request *r, int error, const char *format, ...)
 {
@@ -362,9 +359,7 @@ static int on_greet(void *owner, const struct rpc_identity *who)
     return 0;
 }
 
-/* ---- the tick
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- the tick ---- */
 
 enum tick_state { TICK_IDLE, TICK_TURN, TICK_LOADING, TICK_COMMITTING };
 
@@ -473,9 +468,7 @@ static void tick_step(struct op *op)
 
 static const struct op_kind tick_kind = {"mon.tick", tick_state_name, tick_step};
 
-/* ---- start and end
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- start and end ---- */
 
 enum start_state { START_LOAD, START_LISTEN };
 

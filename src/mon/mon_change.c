@@ -14,9 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the turn
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- the turn ---- */
 
 bool mon_turn_take(struct mon *mon, struct mon_turn *turn, struct op *op)
 {
@@ -39,9 +37,7 @@ void mon_turn_give(struct mon *mon, struct mon_turn *turn)
         op_wake(next->op);
 }
 
-/* ---- building
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- building ---- */
 
 void mon_change_init(struct mon_change *c, struct mon *mon)
 {
@@ -101,9 +97,7 @@ void mon_change_put(struct mon_change *c, enum mon_kind kind, uint64_t id, const
         c->error = put_fill(p, message);
 }
 
-/* ---- the commit
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- the commit ---- */
 
 enum commit_state { COMMIT_NEXT, COMMIT_WRITING };
 

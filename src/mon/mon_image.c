@@ -18,9 +18,7 @@
 
 #include "base/text.h"
 
-/* ---- looking up
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- looking up ---- */
 
 static struct mon_image *image_by_name(const struct mon *mon, uint32_t pool, const char *name)
 {
@@ -109,9 +107,7 @@ void mon_image_client_gone(struct mon *mon, const uint8_t client[16])
     }
 }
 
-/* ---- create
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- create ---- */
 
 static int size_check(struct mon_request *r, uint64_t size)
 {
@@ -170,9 +166,7 @@ static void image_create_done(struct mon_request *r)
 
 const struct mon_method mon_image_create = {image_create_build, image_create_done};
 
-/* ---- open and close
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- open and close ---- */
 
 static int image_open_build(struct mon_request *r)
 {
@@ -275,9 +269,7 @@ static void image_close_done(struct mon_request *r)
 
 const struct mon_method mon_image_close = {image_close_build, image_close_done};
 
-/* ---- resize and remove
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- resize and remove ---- */
 
 static void put_order(struct mon_request *r, const Fb__Image *image, bool deleted)
 {
@@ -376,9 +368,7 @@ static void image_remove_done(struct mon_request *r)
 
 const struct mon_method mon_image_remove = {image_remove_build, image_remove_done};
 
-/* ---- list and get
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- list and get ---- */
 
 static int compare_images(const void *a, const void *b)
 {

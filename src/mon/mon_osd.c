@@ -16,9 +16,7 @@
 
 #include "base/uuid.h"
 
-/* ---- a new device
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- a new device ---- */
 
 static struct mon_osd *osd_by_uuid(const struct mon *mon, const ProtobufCBinaryData *uuid)
 {
@@ -85,9 +83,7 @@ static void osd_new_done(struct mon_request *r)
 
 const struct mon_method mon_osd_new = {osd_new_build, osd_new_done};
 
-/* ---- boot
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- boot ---- */
 
 static int boot_check(struct mon_request *r, const Fb__OsdBoot *call, const Fb__Osd *osd)
 {
@@ -222,9 +218,7 @@ void mon_osd_session_closed(struct mon *mon, struct mon_session *s)
         mon_settle_soon(mon);
 }
 
-/* ---- reports
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- reports ---- */
 
 static uint32_t member_bit(const Fb__Pg *pg, uint32_t osd)
 {
@@ -354,9 +348,7 @@ void mon_shard_report(struct mon_request *r)
     mon_reply(r, 0);
 }
 
-/* ---- moving leaders
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- moving leaders ---- */
 
 static bool send_transfer(struct mon *mon, uint64_t serial, uint64_t pg, const uint32_t *to_osd)
 {

@@ -26,8 +26,7 @@ struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name)
     return NULL;
 }
 
-/* ---- placement over the map
- * --------------------------------------------------------------------------------------------------- */
+/* ---- placement over the map ---- */
 
 static int compare_osds(const void *a, const void *b)
 {
@@ -75,9 +74,7 @@ static struct placement_osd *osds_up(const struct mon *mon, uint32_t *ret_count)
     return osds;
 }
 
-/* ---- creation
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- creation ---- */
 
 static const char *domain_plural(enum placement_domain domain)
 {
@@ -187,9 +184,7 @@ static void pool_create_done(struct mon_request *r)
 
 const struct mon_method mon_pool_create = {pool_create_build, pool_create_done};
 
-/* ---- removal
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- removal ---- */
 
 static int pool_remove_build(struct mon_request *r)
 {

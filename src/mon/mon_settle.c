@@ -15,9 +15,7 @@ static bool room(const struct mon_change *c)
     return c->count < MON_PUTS_PER_TXN;
 }
 
-/* ---- OSDs
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- OSDs ---- */
 
 /* NULL: nothing speaks against it. Nobody is judged before this monitor has itself been alive for the time
  * allowed. */
@@ -59,9 +57,7 @@ static void settle_osds(struct mon *mon, struct mon_change *c)
     }
 }
 
-/* ---- PGs and orders
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- PGs and orders ---- */
 
 static void settle_pgs(struct mon *mon, struct mon_change *c)
 {

@@ -147,9 +147,7 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
     return good ? 0 : -ERR_FORMAT;
 }
 
-/* ---- the load
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- the load ---- */
 
 enum load_state { LOAD_START, LOAD_STATE, LOAD_CREATE, LOAD_RANGE, LOAD_RECHECK, LOAD_ORPHANS };
 

@@ -67,9 +67,7 @@ static Fb__OsdUsage *usage_of(struct status *st, uint32_t osd)
     return NULL;
 }
 
-/* ---- PGs
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- PGs ---- */
 
 static void count_pg(struct status *st, struct mon_pg *p)
 {
@@ -166,9 +164,7 @@ static void pg_problems(struct status *st)
             st->pools_going);
 }
 
-/* ---- OSDs
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- OSDs ---- */
 
 static void osd_down_problem(struct status *st, struct mon_osd *o)
 {
@@ -306,9 +302,7 @@ void mon_status(struct mon_request *r)
     free(st);
 }
 
-/* ---- pg ls
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- pg ls ---- */
 
 static int compare_reports(const void *a, const void *b)
 {

@@ -13,8 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the map since an epoch
- * ----------------------------------------------------------------------------------------------- */
+/* ---- the map since an epoch ---- */
 
 struct map_row {
     uint64_t epoch;
@@ -127,9 +126,7 @@ static void map_part_fini(struct map_part *p)
     free(p->pointers);
 }
 
-/* ---- sessions
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- sessions ---- */
 
 void mon_session_opened(void *owner, struct rpc_session *session)
 {
@@ -188,9 +185,7 @@ bool mon_client_connected(const struct mon *mon, const uint8_t client[16])
     return false;
 }
 
-/* ---- events
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- events ---- */
 
 static uint8_t *event_encode(const Fb__MonEvent *event, uint32_t *ret_len)
 {
@@ -246,9 +241,7 @@ void mon_event_image(struct mon *mon, uint64_t image, const uint8_t *client)
     }
 }
 
-/* ---- subscribers
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- subscribers ---- */
 
 void mon_publish(struct mon *mon)
 {

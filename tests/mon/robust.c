@@ -128,8 +128,7 @@ static void slow_subscribers_are_dropped(void)
     world_free(w);
 }
 
-/* ---- trouble at any transaction
- * ---------------------------------------------------------------------------------------------- */
+/* ---- trouble at any transaction ---- */
 
 static void check_map(struct caller *c)
 {

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- a metadata port that makes trouble
- * ---------------------------------------------------------------------------------- */
+/* ---- a metadata port that makes trouble ---- */
 
 struct proxy {
     struct meta meta;
@@ -86,9 +85,7 @@ static void proxy_range_fini(struct meta *meta, struct meta_range *range)
 static const struct meta_ops proxy_ops = {
     .range = proxy_range, .range_fini = proxy_range_fini, .txn = proxy_txn};
 
-/* ---- the monitor
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- the monitor ---- */
 
 static struct proxy *proxy_of(struct world *w)
 {
@@ -205,9 +202,7 @@ void world_free(struct world *w)
     free(w);
 }
 
-/* ---- callers
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- callers ---- */
 
 static void caller_opened(void *owner, struct rpc_peer *peer, const struct rpc_identity *who)
 {
@@ -331,9 +326,7 @@ const char *said(const struct caller *c)
     return c->answer ? c->answer->message : "";
 }
 
-/* ---- the calls
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- the calls ---- */
 
 #define REQUEST(name, NAME)                                                                                  \
     Fb__MonRequest request = FB__MON_REQUEST__INIT;                                                          \
@@ -493,9 +486,7 @@ int status(struct caller *c)
     return call(c, &request);
 }
 
-/* ---- OSDs
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- OSDs ---- */
 
 void osds_up(struct world *w, struct caller *osds, uint32_t count)
 {
