@@ -20,7 +20,6 @@
 #include "base/map.h"
 #include "base/pool.h"
 #include "client/client.h"
-#include "proto/cold.pb-c.h"
 #include "rpc/rpc.h"
 #include "wire/wire.h"
 
