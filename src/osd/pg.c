@@ -73,7 +73,7 @@ static void pg_raft_init(struct pg *pg, bool born_now)
     }
 }
 
-int pg_new(struct osd_shard *shard, struct store_pg *sp, bool born_now)
+int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
 {
     struct pg *pg = calloc(1, sizeof(*pg));
     int error;

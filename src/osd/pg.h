@@ -114,7 +114,7 @@ struct pg_request {
 
 /* Makes the replica that the store has live. `born_now`: it was just created. ERR_NO_MEMORY; ERR_NOT_FOUND:
  * the map does not say who the members are; ERR_IDENTITY: the map's replica is not ours. */
-MUST_CHECK int pg_new(struct osd_shard *shard, struct store_pg *sp, bool born_now);
+MUST_CHECK int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now);
 /* Asks it to end: requests are answered, its own ops waited for; then it is freed. */
 void pg_stop(struct pg *pg);
 struct pg *pg_find(const struct osd_shard *shard, uint64_t id);

@@ -65,6 +65,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
     req->taken_ns = core_now_ns(shard->core);
     req->payload = bytes ? slice_sub(payload, 0, bytes) : (struct slice){0};
     req->head_partial = req->tail_partial = req->waited = req->committed = req->exact = false;
+    req->timer.fired = false;
     req->error = 0;
     req->index = req->proposed_term = req->proposed_ns = req->repair_tries = 0;
     list_init(&req->link);

@@ -69,7 +69,7 @@ void shard_pgs_open(struct osd_shard *shard)
 
         if (!item || shard_map_pg_removed(shard, item) || map_get(&shard->pgs, sp->record.pg))
             continue;
-        error = pg_new(shard, sp, false);
+        error = pg_open(shard, sp, false);
         if (error)
             core_log(shard->core, LOG_ERROR, "osd", "pg %" PRIx64 ": replica %u cannot be started: %s",
                      sp->record.pg, sp->record.replica, error_text(error));

@@ -117,7 +117,7 @@ static void birth_end(struct shard_orders *orders)
         struct store_pg *sp = error ? NULL : store_pg_find(shard->store, write->record.pg);
 
         if (sp && !pg_find(shard, write->record.pg))
-            error = pg_new(shard, sp, true);
+            error = pg_open(shard, sp, true);
         if (error) {
             core_log(shard->core, LOG_ERROR, "osd", "pg %" PRIx64 ": cannot create replica %u: %s",
                      write->record.pg, write->record.replica, error_text(error));

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reads and writes of one client against a model, and every check that can refuse them.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/rng.h"
+#include "tests/osd/world.h"
+
+static uint8_t model[OBJECT_SIZE], got[IO_SIZE_MAX], data[IO_SIZE_MAX];
+
+static void fill(struct sim_rng *rng, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i += 8) {
+        uint64_t v = sim_rng_u64(rng);
+        memcpy(&data[i], &v, MIN(8, len - i));
+    }
+}
+
+static void check_object(struct world *w, uint64_t object)
+{
+    for (uint32_t block = 0; block < BLOCKS_PER_OBJECT; block += IO_BLOCKS_MAX) {
+        CHECK_EQ(world_read(w, object, block, IO_BLOCKS_MAX, got), 0);
+        CHECK(!memcmp(got, model + (size_t)block * BLOCK_SIZE, IO_SIZE_MAX));
+    }
+}
+
+static void test_model(void)
+{
+    struct world *w = world_new(1, 2);
+    struct sim_rng rng = sim_rng_make(1, "model", 0);
+
+    memset(model, 0, sizeof(model));
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    check_object(w, 0);
+    for (int step = 0; step < 150 && tap_ok; step++) {
+        uint32_t len = 1 + (uint32_t)sim_rng_below(&rng, sim_rng_below(&rng, 4) ? 20000 : IO_SIZE_MAX);
+        uint32_t offset = (uint32_t)sim_rng_below(&rng, OBJECT_SIZE - len);
+
+        if (sim_rng_below(&rng, 3) == 0) {
+            offset = ALIGN_DOWN(offset, BLOCK_SIZE);
+            len = MAX(ALIGN_DOWN(len, BLOCK_SIZE), BLOCK_SIZE);
+        }
+        if (sim_rng_below(&rng, 5) == 0) {
+            struct io io = io_make(w, IO_CLEAR, 0, offset, len);
+            io.exact = sim_rng_below(&rng, 2);
+            CHECK_EQ(io_run(&io), 0);
+            uint32_t from = io.exact ? offset : ALIGN_UP(offset, BLOCK_SIZE);
+            uint32_t to = io.exact ? offset + len : ALIGN_DOWN(offset + len, BLOCK_SIZE);
+            if (to > from)
+                memset(model + from, 0, to - from);
+        } else {
+            fill(&rng, len);
+            CHECK_EQ(world_write(w, 0, offset, len, data), 0);
+            memcpy(model + offset, data, len);
+        }
+        uint32_t block = (uint32_t)sim_rng_below(&rng, BLOCKS_PER_OBJECT), blocks = MIN(17, BLOCKS_PER_OBJECT - block);
+        CHECK_EQ(world_read(w, 0, block, blocks, got), 0);
+        CHECK(!memcmp(got, model + (size_t)block * BLOCK_SIZE, (size_t)blocks * BLOCK_SIZE));
+    }
+    check_object(w, 0);
+    world_free(w);
+}
+
+/* Many writers of parts of the same blocks at once: each part must be there in the end. */
+static void test_merges(void)
+{
+    struct world *w = world_new(2, 1);
+    static struct io ios[200];
+    static uint8_t bytes[200][64];
+
+    memset(model, 0, sizeof(model));
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < ARRAY_LEN(ios); i++) {
+            memset(bytes[i], (int)(i * 3 + round + 1), sizeof(bytes[i]));
+            ios[i] = io_make(w, IO_WRITE, 0, i * 100, 64);
+            ios[i].data = bytes[i];
+            memcpy(model + ios[i].offset, bytes[i], 64);
+            io_begin(&ios[i]);
+        }
+        for (uint32_t i = 0; i < ARRAY_LEN(ios); i++) {
+            WAIT_FOR(w, 10000, ios[i].done);
+            CHECK_EQ(ios[i].result, 0);
+        }
+    }
+    check_object(w, 0);
+    CHECK(w->osds[world_leader(w, world_pg(w, 0))].shard->perf.merge_waits > 0);
+    world_free(w);
+}
+
+static int once(struct io io)
+{
+    static uint8_t bytes[BLOCK_SIZE];
+
+    io.data = bytes;
+    io.ret_data = got;
+    io.once = true;
+    return io_run(&io);
+}
+
+static void test_checks(void)
+{
+    struct world *w = world_new(3, 2);
+    struct io io = io_make(w, IO_WRITE, 0, 0, BLOCK_SIZE), bad;
+
+    /* Find leader and term first. */
+    memset(data, 1, BLOCK_SIZE);
+    io.data = data;
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), -ERR_NOT_ATTACHED);
+    CHECK_EQ(world_attach(w, 5, 10), 0);
+    io.generation = 5;
+    io.incarnation = 10;
+    CHECK_EQ(once(io), 0);
+    bad = io, bad.incarnation = 9;
+    CHECK_EQ(once(bad), -ERR_FENCED);
+    bad = io, bad.incarnation = 11;
+    CHECK_EQ(once(bad), -ERR_NOT_ATTACHED);
+    bad = io, bad.generation = 4;
+    CHECK_EQ(once(bad), -ERR_STALE_GENERATION);
+    bad = io, bad.generation = 6;
+    CHECK_EQ(once(bad), -ERR_NOT_ATTACHED);
+    bad = io, bad.image = 78;
+    CHECK(once(bad) != 0);
+    bad = io, bad.force_term = w->term[world_pg(w, 0) % PGS_MAX] + 1;
+    CHECK_EQ(once(bad), -ERR_STALE_TERM);
+    bad = io, bad.object = 512;
+    while (world_pg(w, bad.object) != world_pg(w, 0))
+        bad.object++;
+    CHECK_EQ(once(bad), -ERR_RANGE);
+    bad = io, bad.force_pg = placement_pg_id(POOL, !(world_pg(w, 0) & 1));
+    CHECK_EQ(io_run(&bad), -ERR_WRONG_PG);
+    bad = io, bad.bad_crc = true;
+    CHECK_EQ(once(bad), -ERR_CHECKSUM);
+    bad = io, bad.force_pg = placement_pg_id(POOL + 1, 0);
+    CHECK_EQ(once(bad), -ERR_NO_PG);
+    bad = io, bad.force_osd = 1 + (world_leader(w, world_pg(w, 0)) + 1) % OSDS;
+    CHECK_EQ(once(bad), -ERR_NOT_LEADER);
+    /* An older attach is refused, the same again is fine. */
+    CHECK_EQ(world_attach(w, 5, 9), -ERR_FENCED);
+    CHECK_EQ(world_attach(w, 4, 11), -ERR_STALE_GENERATION);
+    CHECK_EQ(world_attach(w, 5, 10), 0);
+    /* A new writer fences the old one. */
+    CHECK_EQ(world_attach(w, 5, 12), 0);
+    CHECK_EQ(once(io), -ERR_FENCED);
+    io.incarnation = 12;
+    CHECK_EQ(once(io), 0);
+    world_free(w);
+}
+
+static bool order_done(struct world *w, bool deleted, uint64_t generation)
+{
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        for (uint32_t i = 0; i < OSDS; i++) {
+            const struct store_pg *sp = store_pg_find(osd_shard_store(w->osds[i].shard), placement_pg_id(POOL, p));
+            const struct image_record *record = store_image_get(sp, IMAGE);
+            if (!record || record->deleted != deleted || record->generation < generation)
+                return false;
+        }
+    return true;
+}
+
+static void test_orders(void)
+{
+    struct world *w = world_new(4, 2);
+    struct io io = io_make(w, IO_WRITE, 3, 0, BLOCK_SIZE);
+
+    memset(data, 7, IO_SIZE_MAX);
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 3, 0, BLOCK_SIZE, data), 0);
+    CHECK_EQ(world_write(w, 0, 0, 2 * BLOCK_SIZE, data), 0);
+    /* Shrink to one object and one block. */
+    w->has_order = true;
+    w->order.image = IMAGE;
+    w->order.pool = POOL;
+    w->order.generation = 2;
+    w->order.size_bytes = OBJECT_SIZE + BLOCK_SIZE;
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, order_done(w, false, 2));
+    io.data = data;
+    CHECK_EQ(io_run(&io), -ERR_STALE_GENERATION);
+    io.generation = 2;
+    CHECK_EQ(io_run(&io), -ERR_RANGE);
+    io.object = 1;
+    CHECK_EQ(io_run(&io), 0);
+    /* Grown again: what was cut off is zeros. */
+    w->order.generation = 3;
+    w->order.size_bytes = 1ull << 30;
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, order_done(w, false, 3));
+    struct io read = io_make(w, IO_READ, 3, 0, BLOCK_SIZE);
+    read.generation = 3;
+    read.ret_data = got;
+    memset(got, 1, BLOCK_SIZE);
+    CHECK_EQ(io_run(&read), 0);
+    CHECK(got[0] == 0 && !memcmp(got, got + 1, BLOCK_SIZE - 1));
+    /* Deleted. */
+    w->order.generation = 4;
+    w->order.deleted = true;
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, order_done(w, true, 4));
+    CHECK_EQ(world_attach(w, 3, 5), -ERR_STALE_GENERATION);
+    CHECK_EQ(world_attach(w, 9, 5), -ERR_STALE_GENERATION);
+    CHECK_EQ(store_pg_find(osd_shard_store(w->osds[0].shard), world_pg(w, 0))->object_count, 0);
+    world_free(w);
+}
+
+static bool all_removed(struct world *w)
+{
+    for (uint32_t i = 0; i < OSDS; i++)
+        if (store_pg_next(osd_shard_store(w->osds[i].shard), NULL))
+            return false;
+    return true;
+}
+
+static void test_pool_removed(void)
+{
+    struct world *w = world_new(5, 3);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    w->pool_removed = true;
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, all_removed(w));
+    /* Nothing is created again because the map still names it. */
+    world_feed_map(w);
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK(all_removed(w));
+    world_free(w);
+}
+
+int main(void)
+{
+    TEST(test_model);
+    TEST(test_merges);
+    TEST(test_checks);
+    TEST(test_orders);
+    TEST(test_pool_removed);
+    return tap_done();
+}

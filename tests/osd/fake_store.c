@@ -1,0 +1,813 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A store in memory, for tests of the osd room alone: everything that store.h promises to the host and nothing behind it. What is
+ * durable is kept outside of the node, per OSD uuid, and so survives its crashes; what was appended and not yet durable does not.
+ * A PG keeps only the last FAKE_LOG_KEEP applied entries, so that recovery by copying is soon needed.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "sim/heap.h"
+#include "store/store.h"
+#include "tests/osd/fake_store.h"
+
+#define DEVICES_MAX 8
+#define READ_NS     (40 * NS_PER_US)
+#define DURABLE_NS  (60 * NS_PER_US)
+
+struct fake_entry {
+    struct entry entry;
+    uint32_t crc[WIRE_BLOCKS];
+    uint8_t *data; /* outside of the node */
+    struct slice payload; /* in the node's arena, until applied */
+};
+
+struct fake_object {
+    struct store_object_info info;
+    uint64_t written[BLOCKS_PER_OBJECT / 64];
+    uint8_t *blocks[BLOCKS_PER_OBJECT];
+    uint32_t crc[BLOCKS_PER_OBJECT];
+};
+
+struct fake_pg {
+    struct store_pg pub; /* first */
+    bool used;
+    struct fake_entry *log; /* [first_index .. last_index], ring of FAKE_LOG_MAX */
+    struct image_record images[64];
+    uint32_t image_count;
+    struct fake_object *objects[FAKE_OBJECTS_MAX]; /* ascending */
+    uint32_t object_count;
+};
+
+struct fake_device {
+    bool used;
+    uint8_t uuid[16];
+    struct fake_pg pgs[FAKE_PGS_MAX];
+    uint8_t *blob;
+    uint32_t blob_len;
+};
+static struct fake_device devices[DEVICES_MAX];
+
+struct store {
+    struct op op; /* makes things durable */
+    struct core *core;
+    struct fake_device *device;
+    struct timer timer;
+    bool closing;
+    int failed;
+    struct op *close_waiter;
+    struct store_counters counters;
+};
+
+static struct fake_entry *log_at(const struct fake_pg *pg, uint64_t index)
+{
+    return &pg->log[index % FAKE_LOG_MAX];
+}
+
+static bool bit(const uint64_t *bits, uint32_t i)
+{
+    return bits[i / 64] >> i % 64 & 1;
+}
+
+static void bit_set(uint64_t *bits, uint32_t i, bool on)
+{
+    if (on)
+        bits[i / 64] |= 1ull << i % 64;
+    else
+        bits[i / 64] &= ~(1ull << i % 64);
+}
+
+static struct fake_device *device_of(const uint8_t *uuid)
+{
+    for (int i = 0; i < DEVICES_MAX; i++)
+        if (devices[i].used && !memcmp(devices[i].uuid, uuid, 16))
+            return &devices[i];
+    return NULL;
+}
+
+/* ---- objects ---- */
+
+static uint32_t object_place(const struct fake_pg *pg, uint64_t image, uint64_t object)
+{
+    uint32_t i = 0;
+    while (i < pg->object_count && (pg->objects[i]->info.image < image ||
+                                    (pg->objects[i]->info.image == image && pg->objects[i]->info.object < object)))
+        i++;
+    return i;
+}
+
+static struct fake_object *object_find(const struct fake_pg *pg, uint64_t image, uint64_t object)
+{
+    uint32_t i = object_place(pg, image, object);
+    return i < pg->object_count && pg->objects[i]->info.image == image && pg->objects[i]->info.object == object
+               ? pg->objects[i]
+               : NULL;
+}
+
+static struct fake_object *object_get(struct fake_pg *pg, uint64_t image, uint64_t object)
+{
+    struct fake_object *o = object_find(pg, image, object);
+    uint32_t i = object_place(pg, image, object);
+
+    if (o)
+        return o;
+    ASSERT(pg->object_count < FAKE_OBJECTS_MAX);
+    o = sim_alloc(sizeof(*o));
+    o->info.image = image;
+    o->info.object = object;
+    memmove(&pg->objects[i + 1], &pg->objects[i], (pg->object_count - i) * sizeof(o));
+    pg->objects[i] = o;
+    pg->object_count++;
+    pg->pub.object_count++;
+    return o;
+}
+
+static void block_put(struct fake_object *o, uint32_t block, const uint8_t *data, uint32_t crc)
+{
+    if (data && !o->blocks[block])
+        o->blocks[block] = sim_alloc(BLOCK_SIZE);
+    if (data)
+        memcpy(o->blocks[block], data, BLOCK_SIZE);
+    o->crc[block] = crc;
+    bit_set(o->written, block, data);
+}
+
+static void object_drop(struct fake_pg *pg, uint32_t i)
+{
+    struct fake_object *o = pg->objects[i];
+
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+        free(o->blocks[b]);
+    free(o);
+    memmove(&pg->objects[i], &pg->objects[i + 1], (pg->object_count - i - 1) * sizeof(o));
+    pg->object_count--;
+    pg->pub.object_count--;
+}
+
+static struct image_record *image_find(const struct fake_pg *pg, uint64_t image)
+{
+    for (uint32_t i = 0; i < pg->image_count; i++)
+        if (pg->images[i].image == image)
+            return (struct image_record *)&pg->images[i];
+    return NULL;
+}
+
+static void image_set(struct fake_pg *pg, const struct image_record *record)
+{
+    struct image_record *had = image_find(pg, record->image);
+
+    if (!had) {
+        ASSERT(pg->image_count < ARRAY_LEN(pg->images));
+        had = &pg->images[pg->image_count++];
+    } else if (had->generation > record->generation ||
+               (had->generation == record->generation && had->incarnation >= record->incarnation)) {
+        return;
+    }
+    *had = *record;
+    for (uint32_t i = pg->object_count; i-- > 0;) {
+        struct fake_object *o = pg->objects[i];
+        if (o->info.image != record->image)
+            continue;
+        if (record->deleted || o->info.object * OBJECT_SIZE >= record->size_bytes) {
+            object_drop(pg, i);
+            continue;
+        }
+        for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+            if (o->info.object * OBJECT_SIZE + (uint64_t)b * BLOCK_SIZE >= record->size_bytes)
+                block_put(o, b, NULL, 0);
+    }
+}
+
+static void entry_apply(struct fake_pg *pg, const struct fake_entry *e)
+{
+    const struct entry *entry = &e->entry;
+
+    if (entry->type == ENTRY_IMAGE) {
+        struct image_record record = {entry->image, entry->incarnation, entry->generation, entry->size_bytes, entry->index,
+                                      entry->flags & ENTRY_IMAGE_DELETED};
+        image_set(pg, &record);
+    }
+    if (entry->type != ENTRY_WRITE && entry->type != ENTRY_CLEAR)
+        return;
+    struct fake_object *o = object_get(pg, entry->image, entry->object);
+    if (o->info.index >= entry->index)
+        return;
+    o->info.index = entry->index;
+    for (uint32_t i = 0; i < entry->block_count; i++)
+        block_put(o, entry->first_block + i, entry->type == ENTRY_WRITE ? e->data + (size_t)i * BLOCK_SIZE : NULL,
+                  entry->type == ENTRY_WRITE ? e->crc[i] : 0);
+}
+
+/* ---- life ---- */
+
+static void ok_step(struct op *op)
+{
+    op_done(op, 0);
+}
+static const struct op_kind ok_kind = {"fake.ok", NULL, ok_step};
+
+void store_format_start(struct store_format *f, const struct store_config *config, uint64_t ring_bytes, struct op *parent)
+{
+    struct fake_device *device = NULL;
+
+    for (int i = 0; i < DEVICES_MAX && !device; i++)
+        if (!devices[i].used)
+            device = &devices[i];
+    ASSERT(device);
+    device->used = true;
+    memcpy(device->uuid, config->osd_uuid, 16);
+    op_start(&f->op, config->core, &ok_kind, parent);
+}
+
+static void fake_step(struct op *op)
+{
+    struct store *store = container_of(op, struct store, op);
+
+    if (store->closing) {
+        struct op *waiter = store->close_waiter;
+        timer_cancel(op->core, &store->timer);
+        op_done(op, 0);
+        op_wake(waiter);
+        return;
+    }
+    if (timer_armed(&store->timer))
+        return;
+    for (int i = 0; i < FAKE_PGS_MAX; i++) {
+        struct fake_pg *pg = &store->device->pgs[i];
+        if (!pg->used || pg->pub.durable_index == pg->pub.last_index)
+            continue;
+        pg->pub.durable_index = pg->pub.last_index;
+        op_wake(pg->pub.waiter);
+    }
+}
+static const struct op_kind fake_kind = {"fake.store", NULL, fake_step};
+
+static void open_step(struct op *op)
+{
+    struct store_open *o = container_of(op, struct store_open, op);
+    struct fake_device *device = device_of(o->config.osd_uuid);
+    struct store *store = device ? calloc(1, sizeof(*store)) : NULL;
+
+    if (!store) {
+        op_done(op, -ERR_FORMAT);
+        return;
+    }
+    store->core = op->core;
+    store->device = device;
+    for (int i = 0; i < FAKE_PGS_MAX; i++) {
+        struct fake_pg *pg = &device->pgs[i];
+        if (!pg->used)
+            continue;
+        pg->pub.store = store;
+        pg->pub.last_index = pg->pub.durable_index;
+        pg->pub.waiter = NULL;
+        pg->pub.host = NULL;
+        for (uint64_t n = pg->pub.first_index; n <= pg->pub.last_index; n++)
+            log_at(pg, n)->payload = (struct slice){0};
+    }
+    op_start(&store->op, op->core, &fake_kind, NULL);
+    o->ret_store = store;
+    op_done(op, 0);
+}
+static const struct op_kind open_kind = {"fake.open", NULL, open_step};
+
+void store_open_start(struct store_open *o, const struct store_config *config, struct op *parent)
+{
+    o->config = *config;
+    op_start(&o->op, config->core, &open_kind, parent);
+}
+
+static void close_step(struct op *op)
+{
+    struct store_close *c = container_of(op, struct store_close, op);
+    struct store *store = c->store;
+
+    store->closing = true;
+    store->close_waiter = op;
+    if (op_live(&store->op)) {
+        op_wake(&store->op);
+        return;
+    }
+    for (int i = 0; i < FAKE_PGS_MAX; i++) {
+        struct fake_pg *pg = &store->device->pgs[i];
+        for (uint64_t n = pg->used ? pg->pub.first_index : 1; pg->used && n <= pg->pub.last_index; n++)
+            slice_unref(&log_at(pg, n)->payload);
+    }
+    free(store);
+    op_done(op, 0);
+}
+static const struct op_kind close_kind = {"fake.close", NULL, close_step};
+
+void store_close_start(struct store_close *c, struct store *store, struct op *parent)
+{
+    c->store = store;
+    op_start(&c->op, store->core, &close_kind, parent);
+}
+
+int store_failed(const struct store *store)
+{
+    return store->failed;
+}
+
+void fake_store_fail(struct store *store)
+{
+    store->failed = -ERR_IO;
+    for (int i = 0; i < FAKE_PGS_MAX; i++)
+        if (store->device->pgs[i].used)
+            op_wake(store->device->pgs[i].pub.waiter);
+}
+
+struct store_space store_space(const struct store *store)
+{
+    return (struct store_space){1ull << 30, 0, 1ull << 30};
+}
+
+void store_blob_write_start(struct store_blob_write *w, struct store *store, const void *data, uint32_t len, struct op *parent)
+{
+    struct fake_device *device = store->device;
+
+    free(device->blob);
+    device->blob = sim_alloc(len + 1);
+    memcpy(device->blob, data, len);
+    device->blob_len = len;
+    op_start(&w->op, store->core, &ok_kind, parent);
+}
+
+const void *store_blob(const struct store *store, uint32_t *ret_len)
+{
+    *ret_len = store->device->blob_len;
+    return store->device->blob;
+}
+
+const struct store_counters *store_counters(const struct store *store)
+{
+    return &store->counters;
+}
+
+/* ---- PGs ---- */
+
+struct store_pg *store_pg_find(const struct store *store, uint64_t id)
+{
+    for (int i = 0; i < FAKE_PGS_MAX; i++)
+        if (store->device->pgs[i].used && store->device->pgs[i].pub.record.pg == id)
+            return &store->device->pgs[i].pub;
+    return NULL;
+}
+
+struct store_pg *store_pg_next(const struct store *store, const struct store_pg *after)
+{
+    int i = after ? (int)((const struct fake_pg *)after - store->device->pgs) + 1 : 0;
+
+    for (; i < FAKE_PGS_MAX; i++)
+        if (store->device->pgs[i].used)
+            return &store->device->pgs[i].pub;
+    return NULL;
+}
+
+static void pg_write_step(struct op *op)
+{
+    struct store_pg_write *w = container_of(op, struct store_pg_write, op);
+    struct store_pg *sp = store_pg_find(w->store, w->record.pg);
+
+    if (w->store->failed) {
+        op_done(op, -ERR_STOPPED);
+        return;
+    }
+    for (int i = 0; i < FAKE_PGS_MAX && !sp; i++) {
+        struct fake_pg *pg = &w->store->device->pgs[i];
+        if (pg->used)
+            continue;
+        *pg = (struct fake_pg){.used = true};
+        pg->log = sim_alloc(FAKE_LOG_MAX * sizeof(*pg->log));
+        pg->pub.store = w->store;
+        pg->pub.first_index = 1;
+        sp = &pg->pub;
+    }
+    ASSERT(sp);
+    sp->record = w->record;
+    w->ret_pg = sp;
+    op_done(op, 0);
+}
+static const struct op_kind pg_write_kind = {"fake.pg-write", NULL, pg_write_step};
+
+void store_pg_write_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record, struct op *parent)
+{
+    w->store = store;
+    w->record = *record;
+    op_start(&w->op, store->core, &pg_write_kind, parent);
+}
+
+static void pg_clear(struct fake_pg *pg)
+{
+    for (uint64_t n = pg->pub.first_index; n <= pg->pub.last_index; n++) {
+        slice_unref(&log_at(pg, n)->payload);
+        free(log_at(pg, n)->data);
+        log_at(pg, n)->data = NULL;
+    }
+}
+
+void store_pg_remove_start(struct store_pg_remove *r, struct store_pg *sp, struct op *parent)
+{
+    struct fake_pg *pg = (struct fake_pg *)sp;
+
+    pg_clear(pg);
+    while (pg->object_count)
+        object_drop(pg, 0);
+    free(pg->log);
+    pg->used = false;
+    op_start(&r->op, sp->store->core, &ok_kind, parent);
+}
+
+void fake_store_forget_all(void)
+{
+    for (int d = 0; d < DEVICES_MAX; d++) {
+        struct fake_device *device = &devices[d];
+        for (int i = 0; i < FAKE_PGS_MAX; i++) {
+            struct fake_pg *pg = &device->pgs[i];
+            if (!pg->used)
+                continue;
+            for (uint64_t n = pg->pub.first_index; n <= pg->pub.last_index; n++)
+                free(log_at(pg, n)->data);
+            while (pg->object_count)
+                object_drop(pg, 0);
+            free(pg->log);
+        }
+        free(device->blob);
+        *device = (struct fake_device){0};
+    }
+}
+
+void fake_store_damage_log(const uint8_t *uuid, uint64_t id, uint32_t keep)
+{
+    struct fake_device *device = device_of(uuid);
+
+    for (int i = 0; i < FAKE_PGS_MAX; i++) {
+        struct fake_pg *pg = &device->pgs[i];
+        if (!pg->used || pg->pub.record.pg != id)
+            continue;
+        pg->pub.damaged = true;
+        while (pg->pub.durable_index > pg->pub.applied_index && pg->pub.durable_index > keep)
+            pg->pub.durable_index--;
+    }
+}
+
+void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, uint64_t object, uint32_t block, bool page)
+{
+    struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
+
+    o->info.damaged = page;
+    if (!page)
+        o->blocks[block][17] ^= 1;
+}
+
+/* ---- the log ---- */
+
+int store_can_append(const struct store_pg *sp, const struct entry *entry)
+{
+    if (sp->store->failed)
+        return -ERR_STOPPED;
+    return sp->last_index + 1 - sp->first_index >= FAKE_LOG_MAX - 8 ? -ERR_RETRY : 0;
+}
+
+int store_append(struct store_pg *sp, const struct entry *entry, const struct slice *payload)
+{
+    struct fake_pg *pg = (struct fake_pg *)sp;
+
+    if (store_can_append(sp, entry))
+        return store_can_append(sp, entry);
+    ASSERT(entry->index && entry->index <= sp->last_index + 1 && entry->index > sp->applied_index);
+    for (uint64_t n = entry->index; n <= sp->last_index; n++) {
+        slice_unref(&log_at(pg, n)->payload);
+        free(log_at(pg, n)->data);
+        log_at(pg, n)->data = NULL;
+    }
+    struct fake_entry *e = log_at(pg, entry->index);
+    e->entry = *entry;
+    e->entry.crc = e->crc;
+    e->payload = (struct slice){0};
+    e->data = NULL;
+    if (entry->type == ENTRY_WRITE) {
+        uint32_t len = entry_payload_bytes(entry);
+        ASSERT(payload->len >= len && IS_ALIGNED(payload->offset, BLOCK_SIZE));
+        memcpy(e->crc, entry->crc, entry->block_count * sizeof(uint32_t));
+        e->data = sim_alloc(len);
+        memcpy(e->data, slice_data(payload), len);
+        e->payload = slice_sub(payload, 0, len);
+    }
+    sp->last_index = entry->index;
+    sp->durable_index = MIN(sp->durable_index, entry->index - 1);
+    if (!timer_armed(&sp->store->timer))
+        timer_arm(sp->store->core, &sp->store->timer, &sp->store->op, core_now_ns(sp->store->core) + DURABLE_NS);
+    return 0;
+}
+
+int store_log_get(const struct store_pg *sp, uint64_t index, struct entry *ret_entry, struct slice *ret_payload)
+{
+    const struct fake_pg *pg = (const struct fake_pg *)sp;
+
+    if (index < sp->first_index)
+        return -ERR_COMPACTED;
+    if (index > sp->last_index)
+        return -ERR_NOT_FOUND;
+    const struct fake_entry *e = log_at(pg, index);
+    if (e->entry.type == ENTRY_WRITE && !e->payload.buf)
+        return -ERR_RETRY;
+    *ret_entry = e->entry;
+    *ret_payload = e->payload;
+    return 0;
+}
+
+uint64_t store_log_term(const struct store_pg *sp, uint64_t index)
+{
+    if (index == sp->record.base_index)
+        return sp->record.base_term;
+    return index < sp->first_index || index > sp->last_index ? 0 : log_at((const struct fake_pg *)sp, index)->entry.term;
+}
+
+static void log_read_step(struct op *op)
+{
+    struct store_log_read *r = container_of(op, struct store_log_read, op);
+    struct store_pg *sp = store_pg_find(r->store, r->pg);
+    uint32_t bytes = 0, crcs = 0;
+
+    r->ret_count = 0;
+    for (uint64_t n = r->first; sp && n <= r->last && n <= sp->last_index && n >= sp->first_index; n++) {
+        struct fake_entry *e = log_at((struct fake_pg *)sp, n);
+        uint32_t len = entry_payload_bytes(&e->entry), i = r->ret_count;
+        if (i == STORE_LOG_READ_MAX || (i && bytes + len > r->bytes_max))
+            break;
+        r->ret_entries[i] = e->entry;
+        r->ret_payloads[i] = (struct slice){0};
+        if (len) {
+            struct buf *buf = buf_new(op->core->arena, len);
+            if (!buf)
+                break;
+            memcpy(buf->data, e->data, len);
+            memcpy(&r->ret_crc[crcs], e->crc, e->entry.block_count * 4);
+            r->ret_entries[i].crc = &r->ret_crc[crcs];
+            crcs += e->entry.block_count;
+            r->ret_payloads[i] = (struct slice){buf, 0, len};
+        }
+        bytes += len;
+        r->ret_count++;
+    }
+    op_done(op, r->ret_count ? 0 : -ERR_COMPACTED);
+}
+static const struct op_kind log_read_kind = {"fake.log-read", NULL, log_read_step};
+
+void store_log_read_start(struct store_log_read *r, struct store_pg *sp, uint64_t first, uint64_t last, uint32_t bytes_max,
+                          struct op *parent)
+{
+    r->store = sp->store;
+    r->pg = sp->record.pg;
+    r->first = first;
+    r->last = last;
+    r->bytes_max = bytes_max;
+    op_start(&r->op, sp->store->core, &log_read_kind, parent);
+}
+
+void store_apply(struct store_pg *sp, uint64_t index)
+{
+    struct fake_pg *pg = (struct fake_pg *)sp;
+
+    ASSERT(index <= sp->durable_index);
+    for (; sp->applied_index < index; sp->applied_index++) {
+        entry_apply(pg, log_at(pg, sp->applied_index + 1));
+        slice_unref(&log_at(pg, sp->applied_index + 1)->payload);
+    }
+    while (sp->first_index + FAKE_LOG_KEEP <= sp->applied_index) {
+        sp->record.base_index = sp->first_index;
+        sp->record.base_term = log_at(pg, sp->first_index)->entry.term;
+        free(log_at(pg, sp->first_index)->data);
+        log_at(pg, sp->first_index++)->data = NULL;
+        op_wake(sp->waiter);
+    }
+}
+
+void store_reset_base(struct store_pg *sp, uint64_t index, uint64_t term)
+{
+    pg_clear((struct fake_pg *)sp);
+    sp->first_index = index + 1;
+    sp->last_index = sp->durable_index = sp->applied_index = index;
+    sp->record.base_index = index;
+    sp->record.base_term = term;
+    sp->damaged = false;
+}
+
+/* ---- state ---- */
+
+const struct image_record *store_image_get(const struct store_pg *sp, uint64_t image)
+{
+    return image_find((const struct fake_pg *)sp, image);
+}
+
+const struct image_record *store_image_next(const struct store_pg *sp, uint64_t after)
+{
+    const struct fake_pg *pg = (const struct fake_pg *)sp;
+    const struct image_record *next = NULL;
+
+    for (uint32_t i = 0; i < pg->image_count; i++)
+        if (pg->images[i].image > after && (!next || pg->images[i].image < next->image))
+            next = &pg->images[i];
+    return next;
+}
+
+bool store_object_next(const struct store_pg *sp, bool start, uint64_t image, uint64_t object, struct store_object_info *ret)
+{
+    const struct fake_pg *pg = (const struct fake_pg *)sp;
+    uint32_t i = start ? 0 : object_place(pg, image, object);
+
+    if (!start && i < pg->object_count && pg->objects[i]->info.image == image && pg->objects[i]->info.object == object)
+        i++;
+    if (i == pg->object_count)
+        return false;
+    *ret = pg->objects[i]->info;
+    return true;
+}
+
+/* The newest appended version of a block, or NULL for zeros. */
+static const uint8_t *block_find(const struct fake_pg *pg, const struct store_read *r, uint32_t block, uint32_t *ret_crc,
+                                 uint64_t *ret_index)
+{
+    for (uint64_t n = pg->pub.last_index; r->proposed && n > pg->pub.applied_index; n--) {
+        const struct fake_entry *e = log_at(pg, n);
+        bool object = e->entry.type == ENTRY_WRITE || e->entry.type == ENTRY_CLEAR;
+        if (!object || e->entry.image != r->image || e->entry.object != r->object)
+            continue;
+        *ret_index = MAX(*ret_index, n);
+        if (block < e->entry.first_block || block >= e->entry.first_block + e->entry.block_count)
+            continue;
+        *ret_crc = e->crc[block - e->entry.first_block];
+        return e->entry.type == ENTRY_CLEAR ? NULL : e->data + (size_t)(block - e->entry.first_block) * BLOCK_SIZE;
+    }
+    const struct fake_object *o = object_find(pg, r->image, r->object);
+    if (!o)
+        return NULL;
+    *ret_index = MAX(*ret_index, o->info.index);
+    *ret_crc = o->crc[block];
+    return bit(o->written, block) ? o->blocks[block] : NULL;
+}
+
+static int read_now(struct store_read *r)
+{
+    struct store_pg *sp = store_pg_find(r->store, r->pg);
+    struct fake_pg *pg = (struct fake_pg *)sp;
+    struct buf *buf;
+    bool any = false, damaged = false;
+
+    r->ret_data = (struct slice){0};
+    r->ret_index = 0;
+    memset(r->ret_written, 0, sizeof(r->ret_written));
+    memset(r->ret_damaged, 0, sizeof(r->ret_damaged));
+    buf = sp ? buf_new(r->op.core->arena, r->block_count * BLOCK_SIZE) : NULL;
+    if (!buf)
+        return sp ? -ERR_NO_MEMORY : -ERR_NO_PG;
+    const struct fake_object *o = object_find(pg, r->image, r->object);
+    for (uint32_t i = 0; i < r->block_count; i++) {
+        const uint8_t *data = block_find(pg, r, r->first_block + i, &r->ret_crc[i], &r->ret_index);
+        if (data) {
+            any = true;
+            bit_set(r->ret_written, i, true);
+            memcpy(buf->data + (size_t)i * BLOCK_SIZE, data, BLOCK_SIZE);
+        } else {
+            memset(buf->data + (size_t)i * BLOCK_SIZE, 0, BLOCK_SIZE);
+            r->ret_crc[i] = CRC32C_ZERO_BLOCK;
+        }
+        if ((o && o->info.damaged) || crc32c(0, buf->data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE) != r->ret_crc[i]) {
+            damaged = true;
+            bit_set(r->ret_damaged, i, true);
+        }
+    }
+    if (any && !damaged)
+        r->ret_data = (struct slice){buf, 0, r->block_count * BLOCK_SIZE};
+    else
+        buf_unref(buf);
+    return damaged ? -ERR_DAMAGED : 0;
+}
+
+static void read_step(struct op *op)
+{
+    struct store_read *r = container_of(op, struct store_read, op);
+    struct timer *timer = r->private_state;
+
+    if (op->state == 0) {
+        r->private_state = timer = calloc(1, sizeof(*timer));
+        timer_arm(op->core, timer, op, core_now_ns(op->core) + READ_NS);
+        op->state = 1;
+    }
+    if (timer_armed(timer))
+        return;
+    free(timer);
+    op_done(op, read_now(r));
+}
+static const struct op_kind read_kind = {"fake.read", NULL, read_step};
+
+void store_read_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object, uint32_t first_block,
+                      uint32_t block_count, bool proposed, struct op *parent)
+{
+    r->store = sp->store;
+    r->pg = sp->record.pg;
+    r->image = image;
+    r->object = object;
+    r->first_block = first_block;
+    r->block_count = block_count;
+    r->proposed = proposed;
+    op_start(&r->op, sp->store->core, &read_kind, parent);
+}
+
+bool store_block_status(const struct store_pg *sp, uint64_t image, uint64_t object, uint64_t ret_written[BLOCKS_PER_OBJECT / 64])
+{
+    const struct fake_object *o = object_find((const struct fake_pg *)sp, image, object);
+
+    if (o)
+        memcpy(ret_written, o->written, sizeof(o->written));
+    return o;
+}
+
+/* ---- repair and copies ---- */
+
+static void repair_step(struct op *op)
+{
+    struct store_repair *r = container_of(op, struct store_repair, op);
+    struct fake_object *o = object_find((struct fake_pg *)store_pg_find(r->store, r->pg), r->image, r->object);
+
+    if (crc32c(0, slice_data(&r->data), BLOCK_SIZE) != o->crc[r->block]) {
+        op_done(op, -ERR_CHECKSUM);
+        return;
+    }
+    memcpy(o->blocks[r->block], slice_data(&r->data), BLOCK_SIZE);
+    r->store->counters.repaired_blocks++;
+    op_done(op, 0);
+}
+static const struct op_kind repair_kind = {"fake.repair", NULL, repair_step};
+
+void store_repair_start(struct store_repair *r, struct store_pg *sp, uint64_t image, uint64_t object, uint32_t block,
+                        const struct slice *data, struct op *parent)
+{
+    r->store = sp->store;
+    r->pg = sp->record.pg;
+    r->image = image;
+    r->object = object;
+    r->block = block;
+    r->data = *data;
+    op_start(&r->op, sp->store->core, &repair_kind, parent);
+}
+
+struct store_copy {
+    struct fake_pg *pg;
+    struct core *core;
+    struct fake_object *object;
+};
+
+int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, uint64_t index, struct store_copy **ret_copy)
+{
+    const struct fake_object *had = object_find((struct fake_pg *)sp, image, object);
+    struct store_copy *copy = calloc(1, sizeof(*copy));
+
+    ASSERT(sp->record.state == STORE_PG_RECOVERING || (had && had->info.damaged));
+    copy->pg = (struct fake_pg *)sp;
+    copy->core = sp->store->core;
+    copy->object = sim_alloc(sizeof(*copy->object));
+    copy->object->info = (struct store_object_info){image, object, index, false};
+    *ret_copy = copy;
+    return 0;
+}
+
+void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block, uint32_t block_count,
+                            const uint64_t *written, const uint32_t *crc, const struct slice *data, struct op *parent)
+{
+    for (uint32_t i = 0, at = 0; i < block_count; i++) {
+        if (!bit(written, i))
+            continue;
+        const uint8_t *from = slice_data(data) + (size_t)at * BLOCK_SIZE;
+        ASSERT(crc32c(0, from, BLOCK_SIZE) == crc[at]);
+        block_put(copy->object, first_block + i, from, crc[at++]);
+    }
+    op_start(&w->op, copy->core, &ok_kind, parent);
+}
+
+void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, bool keep, struct op *parent)
+{
+    struct fake_object *from = copy->object;
+
+    if (keep) {
+        struct fake_object *to = object_get(copy->pg, from->info.image, from->info.object);
+        for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+            free(to->blocks[b]);
+        *to = *from;
+    } else {
+        for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+            free(from->blocks[b]);
+    }
+    free(from);
+    op_start(&e->op, copy->core, &ok_kind, parent);
+    free(copy);
+}
+
+int store_recover_image(struct store_pg *sp, const struct image_record *record)
+{
+    image_set((struct fake_pg *)sp, record);
+    return 0;
+}

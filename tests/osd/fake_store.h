@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The store in memory, and what tests can do to it.
+ */
+#ifndef TESTS_OSD_FAKE_STORE_H
+#define TESTS_OSD_FAKE_STORE_H
+
+#include "store/store.h"
+
+#define WIRE_BLOCKS      (IO_BLOCKS_MAX + 1)
+#define FAKE_PGS_MAX     8
+#define FAKE_LOG_MAX     512
+#define FAKE_LOG_KEEP    32
+#define FAKE_OBJECTS_MAX 256
+
+/* All devices are new. */
+void fake_store_forget_all(void);
+/* The device fails. */
+void fake_store_fail(struct store *store);
+/* While the OSD is down: its log cannot be proven whole, and entries that were not applied are lost. */
+void fake_store_damage_log(const uint8_t *uuid, uint64_t pg, uint32_t keep);
+/* One bit of a block changes; or the object's page becomes unreadable. */
+void fake_store_damage_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object, uint32_t block, bool page);
+
+#endif
