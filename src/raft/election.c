@@ -2,11 +2,12 @@
  *
  * Elections: who may lead, in which term.
  *
- *                 timeout, or leader lost                majority of pre-votes
- *     FOLLOWER ------------------------------> PRE_CANDIDATE ----------------> CANDIDATE ---> LEADER
- *        ^  ^                                    |    ^                          |  |  majority of votes,   |
- *        |  '------- a leader is heard ----------'    '-------- timeout ---------'  |  own vote durable     |
- *        '------------------- a higher term, or a leader of this term --------------'----------------------'
+ *     FOLLOWER       --- timeout, or leader lost -------------------------> PRE_CANDIDATE
+ *     PRE_CANDIDATE  --- a majority would vote for us --------------------> CANDIDATE (next term)
+ *     CANDIDATE      --- a majority votes, and our own vote is durable ---> LEADER
+ *     CANDIDATE      --- timeout -----------------------------------------> PRE_CANDIDATE
+ *     LEADER         --- no contact to a majority, or hand-over failed ---> FOLLOWER
+ *     any            --- a higher term, or a leader of this term is heard > FOLLOWER
  *
  * A pre-vote changes nothing at the voter: it asks whether a campaign could succeed, so that a replica that
  * was cut off, or hears nobody, does not disturb a group that works by coming back with a high term. A vote

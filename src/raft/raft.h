@@ -1,31 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * raft: the consensus core of one placement group. Pure: no I/O, no clock, no thread, no callback; allocation only when
- * a term begins. May include: base.
+ * raft: the consensus core of one placement group. Pure: no I/O, no clock, no thread, no callback; allocation
+ * only when a term begins. May include: base.
  *
- * In go messages, proposals, the time, and "this much of the log is durable here"; out come the entries to append, the term and
- * vote to make durable, the commit index, and messages. The host (src/osd) owns the entries; raft knows only which term each
- * index has, as runs of equal terms. The host's loop after any input:
+ * In go messages, proposals, the time, and "this much of the log is durable here"; out come the entries to
+ * append, the term and vote to make durable, the commit index, and messages. The host (src/osd) owns the
+ * entries; raft knows only which term each index has, as runs of equal terms. The host's loop after any
+ * input:
  *
- *     first = raft_step(r, &msg, now)           an APPEND: append the message's entries from `first` on (0: none), which
- *                                               replaces whatever the log held from there
- *     if (raft_hard_state_pending(r, &hs))      make term and vote durable, then raft_hard_state_durable(r, hs)
- *     r->commit_index                           apply up to here, once durable here too
- *     while (raft_next_msg(r, now, &msg))       fill in the entries of APPENDs from the log, send
+ *     first = raft_step(r, &msg, now)
+ *         if not 0: append the message's entries from `first` on, replacing what the log held from there
+ *     raft_noop_due(r)
+ *         a new leader: propose a NOOP before anything else
+ *     raft_hard_state_pending(r, &hs)
+ *         make term and vote durable, then raft_hard_state_durable(r, hs)
+ *     r->commit_index
+ *         apply up to here, once durable here too
+ *     while (raft_next_msg(r, now, &msg))
+ *         fill in the entries of an APPEND from the log, send, raft_append_sent()
  *
- * Messages that depend on a term or vote are held back by raft itself until that is durable; an APPEND_REPLY acknowledges only
- * what raft_log_durable() has reported. The leader's own vote for an entry counts by the same call.
+ * Messages that depend on a term or vote are held back by raft itself until that is durable; an APPEND_REPLY
+ * acknowledges only what raft_log_durable() has reported. The leader's own vote for an entry counts by the
+ * same call.
  *
- * Sources: Ongaro & Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended), sections 5 and 8; Ongaro's thesis,
- * 3.10 (leadership transfer), 6.4 (ReadIndex, leases), 9.6 (pre-vote), 10.2.1 (writing to disk in parallel).
+ * Sources: Ongaro & Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended), sections 5
+ * and 8; Ongaro's thesis, 3.10 (leadership transfer), 6.4 (ReadIndex, leases), 9.6 (pre-vote), 10.2.1
+ * (writing to disk in parallel).
  *
- * Time: all times are nanoseconds of this replica's own clock. Clocks of two machines may differ in rate by clock_drift_ppm.
- *  - A follower that accepts a leader's message promises not to vote for anyone else for promise_ns from then (raft_step of APPEND,
- *    raft_leader_alive). A restarted replica has promised to whoever was there before: it grants no vote for promise_ns after
- *    raft_init, unless the group is just born.
- *  - A leader holds a lease while a majority (itself included) has, by messages that it SENT no longer than promise_ns ago (less
- *    drift), promised. `contact` is the newest such send time per member; raft_quorum_contact_ns() is the majority's.
- *  - A leader without contact to a majority for election_max_ns steps down (check-quorum).
+ * Time: all times are nanoseconds of this replica's own clock. Clocks of two machines may differ in rate by
+ * clock_drift_ppm.
+ *
+ * A follower that accepts a leader's message promises not to vote for anyone else for promise_ns from then
+ * (raft_step of APPEND, raft_leader_alive). A restarted replica has promised to whoever was there before: it
+ * grants no vote for promise_ns after raft_init, unless the group is just born.
+ *
+ * A leader holds a lease while a majority (itself included) has, by messages that it SENT no longer than
+ * promise_ns ago (less drift), promised. `contact` is the newest such send time per member;
+ * raft_quorum_contact_ns() is the majority's. A leader without contact to a majority for election_max_ns
+ * steps down (check-quorum).
  */
 #ifndef RAFT_RAFT_H
 #define RAFT_RAFT_H
@@ -45,37 +57,41 @@ enum raft_msg_type {
     RAFT_VOTE_REPLY,
     RAFT_APPEND,
     RAFT_APPEND_REPLY,
-    RAFT_TIMEOUT_NOW,   /* transfer: campaign now */
-    RAFT_INSTALL,       /* the log no longer reaches back to you: recover from me */
+    RAFT_TIMEOUT_NOW, /* transfer: campaign now */
+    RAFT_INSTALL,     /* the log no longer reaches back to you: recover from me */
 };
 
 enum raft_msg_flags {
-    RAFT_TRANSFER   = 1, /* a campaign that the leader asked for: its lease is given up, promises to it do not count */
-    RAFT_RECOVERING = 2, /* APPEND_REPLY: the sender is recovering, its state is not complete */
+    /* A campaign that the leader asked for: its lease is given up, promises to it do not count. */
+    RAFT_TRANSFER = 1,
+    /* APPEND_REPLY: the sender is recovering, its state is not complete. */
+    RAFT_RECOVERING = 2,
 };
 
 struct raft_msg {
     enum raft_msg_type type;
-    uint32_t from, to;   /* replica numbers; a mismatch is dropped */
+    uint32_t from, to; /* replica numbers; a mismatch is dropped */
     uint64_t term;
-    uint64_t index;      /* votes: last log index; APPEND: index before the entries; APPEND_REPLY: match, or the hint of a
-                          * reject: the sender's log may agree up to here; INSTALL: first index that the leader still has */
-    uint64_t log_term;   /* term at `index` in the sender's log; 0 in an APPEND_REPLY that is no reject */
-    uint64_t last;       /* APPEND: index of the last entry carried; == index: none */
+    uint64_t index;    /* votes: last log index; APPEND: index before the entries; APPEND_REPLY: match, or the
+                        * hint of a reject: the sender's log may agree up to here; INSTALL: first index that the
+                        * leader still has */
+    uint64_t log_term; /* term at `index` in the sender's log; 0 in an APPEND_REPLY that is no reject */
+    uint64_t last;     /* APPEND: index of the last entry carried; == index: none */
     uint64_t commit;
-    uint64_t sent_ns;    /* APPEND: leader's clock; APPEND_REPLY: its echo */
+    uint64_t sent_ns; /* APPEND: leader's clock; APPEND_REPLY: its echo */
     bool reject;
     uint32_t flags;
-    const struct entry *entries; /* APPEND received: last - index of them; only their terms are looked at. NULL when sent. */
+    /* APPEND received: last - index of them; only their terms are looked at. NULL when sent. */
+    const struct entry *entries;
 };
 
 struct raft_config {
-    uint64_t promise_ns;        /* 150 ms */
-    uint64_t heartbeat_ns;      /* 30 ms: the host's merged heartbeats; raft itself sends none */
-    uint64_t election_min_ns;   /* randomized election timeout, in [min, max): 200..350 ms; min >= promise */
+    uint64_t promise_ns;      /* 150 ms */
+    uint64_t heartbeat_ns;    /* 30 ms: the host's merged heartbeats; raft itself sends none */
+    uint64_t election_min_ns; /* randomized election timeout, in [min, max): 200..350 ms; min >= promise */
     uint64_t election_max_ns;
-    uint32_t clock_drift_ppm;   /* 2000 */
-    uint32_t window_bytes;      /* in flight to one member */
+    uint32_t clock_drift_ppm; /* 2000 */
+    uint32_t window_bytes;    /* in flight to one member */
     uint32_t window_entries;
 };
 extern const struct raft_config RAFT_CONFIG_DEFAULT;
@@ -91,20 +107,20 @@ struct raft_member {
     uint32_t replica;
     bool learner;
     enum raft_progress progress;
-    uint64_t match;            /* durable there, in this leader's term */
-    uint64_t next;             /* next index to send */
-    uint64_t contact_ns;       /* send time of the newest message of ours that it answered */
+    uint64_t match;      /* durable there, in this leader's term */
+    uint64_t next;       /* next index to send */
+    uint64_t contact_ns; /* send time of the newest message of ours that it answered */
     uint64_t inflight_bytes;
-    bool recovering;           /* said so in its last answer */
+    bool recovering; /* said so in its last answer */
     /* The rest is raft's own. */
     struct {
         uint64_t last;
         uint32_t bytes;
     } inflight[RAFT_INFLIGHT_MAX]; /* a ring: APPENDs under way, by the last entry that they carry */
     uint32_t inflight_head, inflight_count;
-    uint64_t inflight_base;    /* index before the first entry under way */
-    uint64_t wait_ns;          /* when the oldest thing it has not answered was sent */
-    uint64_t rewound_ns;       /* when `next` last went back: rejections of what was sent before are old news */
+    uint64_t inflight_base; /* index before the first entry under way */
+    uint64_t wait_ns;       /* when the oldest thing it has not answered was sent */
+    uint64_t rewound_ns;    /* when `next` last went back: rejections of what was sent before are old news */
     bool probe_due, probe_empty, contact_due, install_due, timeout_now_due;
     bool vote_due, vote_granted;
     bool answer_due, answer_reject; /* an answer other than to our leader's APPEND */
@@ -112,140 +128,151 @@ struct raft_member {
     uint64_t answer_term;
 };
 
-struct raft_run { uint64_t first_index, term; };
+struct raft_run {
+    uint64_t first_index, term;
+};
 
 struct raft {
     struct raft_config config;
-    uint32_t self;               /* replica number */
+    uint32_t self;                                /* replica number */
     struct raft_member members[RAFT_MEMBERS_MAX]; /* self included */
     uint32_t member_count;
 
     enum raft_role role;
-    uint64_t term;               /* current; durable once hard_state_durable says so */
+    uint64_t term; /* current; durable once hard_state_durable says so */
     uint32_t vote;
-    uint32_t leader;             /* replica number; 0: unknown */
+    uint32_t leader; /* replica number; 0: unknown */
     uint64_t commit_index;
-    uint64_t first_index;        /* of the log; first_index - 1 is the base, whose term base_term is */
+    uint64_t first_index; /* of the log; first_index - 1 is the base, whose term base_term is */
     uint64_t last_index;
     uint64_t base_term;
-    uint64_t durable_index;      /* of this replica's log */
-    bool abstain;                /* the log cannot be proven whole: no vote, no campaign */
-    bool recovering;             /* the log is whole, what it was applied to is not: votes, but does not campaign */
+    uint64_t durable_index; /* of this replica's log */
+    bool abstain;           /* the log cannot be proven whole: no vote, no campaign */
+    bool recovering; /* the log is whole, what it was applied to is not: votes, but does not campaign */
 
     /* The rest is raft's own. */
-    struct raft_run *runs;       /* term runs of [first_index, last_index], ascending */
+    struct raft_run *runs; /* term runs of [first_index, last_index], ascending */
     uint32_t run_count, run_cap;
     struct raft_hard_state taken_hs, durable_hs; /* given to the host to write; written */
     uint64_t now_ns, election_deadline_ns;
-    uint32_t campaign_rounds;    /* since a leader was last known */
-    uint32_t campaign_flags;     /* RAFT_TRANSFER */
+    uint32_t campaign_rounds; /* since a leader was last known */
+    uint32_t campaign_flags;  /* RAFT_TRANSFER */
     uint64_t promise_until_ns;
-    uint32_t promise_to;         /* 0: to whom we do not know any more */
+    uint32_t promise_to; /* 0: to whom we do not know any more */
     uint64_t leader_since_ns;
-    uint64_t term_start_index;   /* leader: its first index in this term */
+    uint64_t term_start_index; /* leader: its first index in this term */
     uint32_t transfer_to;
     uint64_t transfer_deadline_ns;
-    bool transfer_sent;          /* TIMEOUT_NOW may be out: no lease in this term any more */
+    bool transfer_sent; /* TIMEOUT_NOW may be out: no lease in this term any more */
     uint64_t random_state;
-    uint64_t matched_index;      /* follower: up to here the log is known to agree with the leader of this term */
+    uint64_t matched_index; /* follower: up to here the log is known to agree with the leader of this term */
     bool reply_due, reply_reject;
     uint64_t reply_index, reply_log_term; /* of a reject */
-    uint64_t acked_sent_ns;      /* newest sent_ns of an APPEND of this term, to be echoed */
-    uint32_t offered_to;         /* the APPEND given out that raft_append_sent() has yet to report on */
+    uint64_t acked_sent_ns;               /* newest sent_ns of an APPEND of this term, to be echoed */
+    uint32_t offered_to; /* the APPEND given out that raft_append_sent() has yet to report on */
     uint64_t offered_index, offered_last;
 };
 
-/* A replica that starts: a follower. `members` are the replica numbers of the group, self included. `hs` as found on disk; the log begins as
- * empty above (base_index, base_term); raft_restore() then adds what the store found. `seed` randomizes timeouts. `born_now`: the group is new and no
- * promise can exist. */
+/* A replica that starts: a follower. `members` are the replica numbers of the group, self included. `hs` as
+ * found on disk; the log begins as empty above (base_index, base_term); raft_restore() then adds what the
+ * store found. `seed` randomizes timeouts. `born_now`: the group is new and no promise can exist. */
 void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, const uint32_t *members,
-               uint32_t member_count, struct raft_hard_state hs, uint64_t base_index, uint64_t base_term, bool born_now,
-               uint64_t seed, uint64_t now_ns);
+               uint32_t member_count, struct raft_hard_state hs, uint64_t base_index, uint64_t base_term,
+               bool born_now, uint64_t seed, uint64_t now_ns);
 void raft_fini(struct raft *r);
-/* Entries [last_index + 1 .. last] are in the durable log with this term. Raises the term to theirs, if hs was written too late:
- * look at raft_hard_state_pending() afterwards. */
+/* Entries [last_index + 1 .. last] are in the durable log with this term. Raises the term to theirs, if hs
+ * was written too late: look at raft_hard_state_pending() afterwards. */
 void raft_restore(struct raft *r, uint64_t last, uint64_t term);
 
-/* ---- inputs ------------------------------------------------------------------------------------------------------ */
+/* ---- inputs ---- */
 
-/* A message, already validated in form; nothing in it can make raft assert. Returns the index of the first of its entries that must be appended to the log
- * (replacing what is there from that index on), 0 if none. Unknown senders and wrong `to` are dropped; a leader or
- * candidate of an old term is told the new one. Entries after the returned one are appended too: [first, msg->last]. */
+/* A message, already validated in form; nothing in it can make raft assert. Returns the index of the first of
+ * its entries that must be appended to the log (replacing what is there from that index on), 0 if none.
+ * Unknown senders and wrong `to` are dropped; a leader or candidate of an old term is told the new one.
+ * Entries after the returned one are appended too: [first, msg->last]. */
 uint64_t raft_step(struct raft *r, const struct raft_msg *msg, uint64_t now_ns);
 
 /* Time passes; call at raft_deadline_ns() at the latest. */
 void raft_tick(struct raft *r, uint64_t now_ns);
 uint64_t raft_deadline_ns(const struct raft *r);
 
-/* Leader: takes a new entry's place in the log; its term is r->term. -ERR_NOT_LEADER; -ERR_RETRY while leadership is being
- * handed over. */
+/* Leader: takes a new entry's place in the log; its term is r->term. -ERR_NOT_LEADER; -ERR_RETRY while
+ * leadership is being handed over. */
 MUST_CHECK int raft_propose(struct raft *r, uint64_t *ret_index);
-/* A new leader: the next proposal must be a NOOP. Look after every input; nothing of an earlier term can be committed, and
- * no read served, before it is. Others may be proposed right behind it. */
+/* A new leader: the next proposal must be a NOOP. Look after every input; nothing of an earlier term can be
+ * committed, and no read served, before it is. Others may be proposed right behind it. */
 bool raft_noop_due(const struct raft *r);
 
-/* The log of this replica, as it stands now, is durable up to `index`. A write of entries that have been replaced since must not be
- * reported. Lower than before: no effect (raft itself takes the mark back when it replaces entries). */
+/* The log of this replica, as it stands now, is durable up to `index`. A write of entries that have been
+ * replaced since must not be reported. Lower than before: no effect (raft itself takes the mark back when it
+ * replaces entries). */
 void raft_log_durable(struct raft *r, uint64_t index);
 /* May come late and in any order; a candidate may lead by it. */
 void raft_hard_state_durable(struct raft *r, struct raft_hard_state hs);
 
 /* Follower: the leader's process said at `received_ns` that it still leads in our term (merged heartbeat). */
 void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t commit, uint64_t received_ns);
-/* Leader: `replica` answered a message of ours (merged heartbeat) sent at `sent_ns`, and follows us in our term. */
+/* Leader: `replica` answered a message of ours (merged heartbeat) sent at `sent_ns`, and follows us in our
+ * term. */
 void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns);
-/* The connection to `replica` broke or was refused. If it leads us: pre-vote as soon as our own promise to it has run out, at
- * once if none runs. `new_incarnation`: a handshake proved that its process was replaced, so its lease is gone and promises
- * to it do not count. If we lead it: probe before sending more. */
+/* The connection to `replica` broke or was refused. If it leads us: pre-vote as soon as our own promise to it
+ * has run out, at once if none runs. `new_incarnation`: a handshake proved that its process was replaced, so
+ * its lease is gone and promises to it do not count. If we lead it: probe before sending more. */
 void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint64_t now_ns);
 
-/* Leader: hand leadership to `replica` (0: the most up to date of those in contact). -ERR_NOT_LEADER; -ERR_INVALID: no such
- * voter, or ourselves; -ERR_RETRY: under way already, or it is recovering. Proposals are refused and the lease is given up at once; if it has not
- * happened within election_max_ns, and TIMEOUT_NOW was sent, we step down: that term's lease never comes back. */
+/* Leader: hand leadership to `replica` (0: the most up to date of those in contact). -ERR_NOT_LEADER;
+ * -ERR_INVALID: no such voter, or ourselves; -ERR_RETRY: under way already, or it is recovering. Proposals
+ * are refused and the lease is given up at once; if it has not happened within election_max_ns, and
+ * TIMEOUT_NOW was sent, we step down: that term's lease never comes back. */
 MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);
 
 /* The host dropped the log below `first_index`; all of that was committed and durable here. */
 void raft_compacted(struct raft *r, uint64_t first_index);
-/* The replica recovered: state is that of (index, term); the log is empty above it. The state must come from a leader whose term
- * this replica has reached (an INSTALL or APPEND of it was stepped): acknowledging it to a leader of an older term would not
- * be safe. It must have committed an entry of its own term in that state, and raft_may_reset_base() must hold: entries that were
- * acknowledged must not get lost with the old log. Tells our leader to go on from here. */
+/* The replica recovered: state is that of (index, term); the log is empty above it. The state must come from
+ * a leader whose term this replica has reached (an INSTALL or APPEND of it was stepped): acknowledging it to
+ * a leader of an older term would not be safe. It must have committed an entry of its own term in that state,
+ * and raft_may_reset_base() must hold: entries that were acknowledged must not get lost with the old log.
+ * Tells our leader to go on from here. */
 bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term);
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term);
-/* Sets or clears `abstain`: something that was acknowledged may be missing in the log (damage), so a vote might elect a leader
- * without it. To be cleared when the log again reaches as far as that of a leader did after the damage was known. */
+/* Sets or clears `abstain`: something that was acknowledged may be missing in the log (damage), so a vote
+ * might elect a leader without it. To be cleared when the log again reaches as far as that of a leader did
+ * after the damage was known. */
 void raft_set_abstain(struct raft *r, bool abstain);
-/* Sets or clears `recovering`. Such a replica can vote, and must: with two of three recovering, the third could else never
- * be elected again. */
+/* Sets or clears `recovering`. Such a replica can vote, and must: with two of three recovering, the third
+ * could else never be elected again. */
 void raft_set_recovering(struct raft *r, bool recovering);
 /* Leader: `replica` wants APPENDs again from `next` (it recovered up to next - 1). */
 void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next);
-/* Leader: make raft_next_msg() produce an empty APPEND to everyone (for ReadIndex when there are no heartbeats). */
+/* Leader: make raft_next_msg() produce an empty APPEND to everyone (for ReadIndex when there are no
+ * heartbeats). */
 void raft_probe(struct raft *r);
-/* `msg` is an INSTALL that raft_step() was just given: must this replica recover from msg->from? False for old ones and when
- * the log reaches far enough after all. */
+/* `msg` is an INSTALL that raft_step() was just given: must this replica recover from msg->from? False for
+ * old ones and when the log reaches far enough after all. */
 bool raft_install_needed(const struct raft *r, const struct raft_msg *msg);
 
-/* ---- outputs ----------------------------------------------------------------------------------------------------- */
+/* ---- outputs ---- */
 
 /* True if term or vote is newer than what was last taken: write *ret and report raft_hard_state_durable(). */
 MUST_CHECK bool raft_hard_state_pending(struct raft *r, struct raft_hard_state *ret);
 
-/* The next message to send, if any. For an APPEND, [index + 1, last] are chosen by window_entries; the host may cut `last`
- * (bytes, what it has at hand; down to `index`: an empty APPEND) and MUST, before the next raft_next_msg(), call
- * raft_append_sent() with what it really sent, or raft_append_failed(). After a cut to nothing the member is asked about
- * again when it has answered the empty APPEND.
- * Commit: followers learn it by the next APPEND or heartbeat; no message is sent for its sake.
- * Losses: an APPEND without answer for 3 heartbeats, and a member without contact for election_min_ns, makes an empty APPEND that
- * asks; a member gone for long is asked once per election_max_ns. So the host need not tell of lost messages. */
+/* The next message to send, if any. For an APPEND, [index + 1, last] are chosen by window_entries; the host
+ * may cut `last` (bytes, what it has at hand; down to `index`: an empty APPEND) and MUST, before the next
+ * raft_next_msg(), call raft_append_sent() with what it really sent, or raft_append_failed(). After a cut to
+ * nothing the member is asked about again when it has answered the empty APPEND. Commit: followers learn it
+ * by the next APPEND or heartbeat; no message is sent for its sake. Losses: an APPEND without answer for 3
+ * heartbeats, and a member without contact for election_min_ns, makes an empty APPEND that asks; a member
+ * gone for long is asked once per election_max_ns. So the host need not tell of lost messages. */
 MUST_CHECK bool raft_next_msg(struct raft *r, uint64_t now_ns, struct raft_msg *ret);
 void raft_append_sent(struct raft *r, uint32_t replica, uint64_t last, uint32_t bytes);
 /* An APPEND could not be sent at all (link busy or down): go back to `index` + 1 and probe later. */
 void raft_append_failed(struct raft *r, uint32_t replica, uint64_t index);
 
-/* Leader: newest time such that a majority has answered messages sent at or after it; self counts as now. 0: none. */
+/* Leader: newest time such that a majority has answered messages sent at or after it; self counts as now. 0:
+ * none. */
 uint64_t raft_quorum_contact_ns(const struct raft *r, uint64_t now_ns);
-/* A linearizable read may be served at `now_ns` (taken after the request) from state applied to commit_index. */
+/* A linearizable read may be served at `now_ns` (taken after the request) from state applied to commit_index.
+ */
 bool raft_lease_valid(const struct raft *r, uint64_t now_ns);
 /* Leader that has committed an entry of its own term. */
 bool raft_can_read(const struct raft *r);

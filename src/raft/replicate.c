@@ -2,11 +2,10 @@
  *
  * The leader's side of the log: what each member is sent next, and what is committed.
  *
- *               answers to where it is asked           rejection; or no answer for RESEND heartbeats
- *      PROBE --------------------------------> REPLICATE ----------------------------------------> PROBE
- *        '------------.   next < first_index   .----'
- *                     '--------> BEHIND <------'      back by raft_member_recovered(), or by an answer that
- * shows that the log reaches it after all
+ *     PROBE      --- the member has what comes before `next` ----------------> REPLICATE
+ *     REPLICATE  --- it has not, or has been silent for RESEND heartbeats ---> PROBE
+ *     both       --- our log begins after `next` ----------------------------> BEHIND
+ *     BEHIND     --- raft_member_recovered(), or an answer shows that the log reaches it after all -> PROBE
  *
  * REPLICATE is the normal case: APPENDs go out one behind the other without waiting, within a window of
  * bytes, entries and messages per member, so that a slow member delays nobody and ties up a bounded amount of

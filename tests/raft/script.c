@@ -16,17 +16,36 @@
  * messages lie in one queue until they are delivered or dropped, and disks are fast (a write is done before
  * the next message is delivered) unless held.
  *
- *     group N             N replicas start, their group just born       log R T T T..  before start: entries
- * of these terms on disk vote R TERM VOTE    before start: term and vote on disk           learner L (after
- * group or start) a learner for everybody start R             starts one that is no member of a new group
- * replicas N     declares them, without starting tick R [D]          D passes (like 200ms), then R's timers
- * time D         time passes heartbeat R         merged heartbeat of a leader                  propose R [N]
- * N entries deliver [A>B [N]]   everything, until all is quiet; or one link   drop, dup, reverse [A>B]  of
- * what is in the queue cut A>B, heal       what is sent from A to B from now on is lost  hold R, release R
- * disk of R stands still durable R [vote|log [N]]  finishes writes of a held disk          crash R [kept],
- * restart R transfer R S        abstain R on|off    compact R I               lost R S [replaced]       R
- * lost the connection to S probe R             show, lease R       trace on|off              `*` for R:
- * everybody
+ * Before the start:
+ *     group N               N replicas of a group just born, and starts them
+ *     replicas N            declares N replicas, without starting them
+ *     log R T T T ...       entries of these terms are on the disk of R
+ *     vote R TERM VOTE      term and vote on the disk of R
+ *     learner R             R is a learner to everybody
+ *     start R               R starts (and so has promised to whoever was there)
+ * Inputs of replica R (`*`: of everybody):
+ *     tick R [D]            D passes (such as 200ms), then R looks at its timers
+ *     time D                time passes
+ *     heartbeat R           R sends merged heartbeats, if it leads
+ *     propose R [N]         N entries
+ *     transfer R S          R is to hand leadership over to S
+ *     abstain R on|off      and the same for `recovering`
+ *     compact R I           R drops its log up to I
+ *     lost R S [replaced]   R has lost the connection to S; its process was replaced
+ *     probe R               raft_probe()
+ *     batch R N             R puts at most N entries into one APPEND
+ *     crash R [kept]        what is not on disk is lost, or is not
+ *     restart R
+ * Disk and network:
+ *     hold R, release R     the disk of R stands still
+ *     durable R [vote|log [N]]   finishes writes of a disk that stands still
+ *     deliver               everything, until all is quiet
+ *     deliver A>B [N]       what is in the queue from A to B, the first N of it
+ *     deliver *             what is in the queue now, but no answers to it
+ *     drop, dup, reverse [A>B]   what is in the queue
+ *     cut A>B, heal         what is sent from A to B from now on is lost
+ * Looking:
+ *     show [R], lease R, trace on|off
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -396,6 +415,8 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
         result = raft_transfer(&h->raft, (uint32_t)atoi(w[2]), s->now_ns);
     } else if (!strcmp(w[0], "abstain") && n == 3) {
         raft_set_abstain(&h->raft, !strcmp(w[2], "on"));
+    } else if (!strcmp(w[0], "recovering") && n == 3) {
+        raft_set_recovering(&h->raft, !strcmp(w[2], "on"));
     } else if (!strcmp(w[0], "compact") && n == 3) {
         raft_host_compact(h, strtoull(w[2], NULL, 10));
     } else if (!strcmp(w[0], "lost") && n >= 3) {
