@@ -33,7 +33,6 @@
 #define CLUSTER_SECTOR     512u       /* a register of the checker */
 #define CLUSTER_SECTORS    (CLUSTER_IMAGE_SIZE / CLUSTER_SECTOR)
 #define CLUSTER_MON        "10.0.0.1:6789"
-#define CLUSTER_TIMEOUT_NS (8 * NS_PER_S) /* of a client's request */
 
 struct cluster;
 
@@ -91,6 +90,8 @@ struct cluster {
     struct cluster_client clients[CLUSTER_CLIENTS_MAX];
     struct cluster_image images[CLUSTER_IMAGES_MAX];
     struct admin *admin_op; /* in the admin's node */
+    uint64_t timeout_ns;        /* of the clients' requests */
+    uint64_t strike_ns;         /* on average something happens that often */
     bool ready;             /* pool and images exist */
     bool discards;          /* the load has discards and write-zeroes */
     bool quiet;             /* faults are over */

@@ -92,7 +92,19 @@ static void strike_partition(struct cluster *c)
     struct process *a = random_process(c), *b = random_process(c);
     enum sim_path path = sim_rng_below(&c->rng, 3) ? SIM_PATH_BLOCK : SIM_PATH_REJECT;
 
-    switch (sim_rng_below(&c->rng, 4)) {
+    switch (sim_rng_below(&c->rng, 5)) {
+    case 4: {
+        /* Cut off from its peers, not from clients: a leader that does not know that it is one no longer. */
+        struct process *cut = &c->osds[sim_rng_below(&c->rng, c->osd_count)].process;
+        sim_log(c->sim, "%s is cut off from the other OSDs", cut->name);
+        for (uint32_t i = 0; i < c->osd_count; i++) {
+            if (&c->osds[i].process == cut)
+                continue;
+            sim_net_set_path(c->net, cut->host, c->osds[i].process.host, path);
+            sim_net_set_path(c->net, c->osds[i].process.host, cut->host, path);
+        }
+        return;
+    }
     case 0:
         sim_log(c->sim, "%s is cut off", a->name);
         sim_net_isolate(c->net, a->host, path);
@@ -127,46 +139,44 @@ static void strike_disk_hang(struct cluster *c)
     sim_after(c->sim, sim_rng_below(&c->rng, 3 * NS_PER_S), unhang_fire, osd->disk);
 }
 
+/* What strikes, of the classes that are on; the others have been set by set_lasting(). */
 static void strike(struct cluster *c)
 {
     struct process *p = random_process(c);
+    enum sim_fault fault = (enum sim_fault)sim_rng_below(&c->rng, SIM_FAULT_COUNT);
 
-    switch ((enum sim_fault)sim_rng_below(&c->rng, SIM_FAULT_COUNT)) {
+    for (uint32_t i = 0; i < SIM_FAULT_COUNT && !intensity(c, fault); i++)
+        fault = (fault + 1) % SIM_FAULT_COUNT;
+    if (sim_rng_below(&c->rng, 100) >= 30 + intensity(c, fault))
+        return;
+    switch (fault) {
     case SIM_FAULT_CRASH:
-        if (intensity(c, SIM_FAULT_CRASH))
-            process_kill(p, SIM_CRASH_PROCESS, restart_delay(c));
+        process_kill(p, SIM_CRASH_PROCESS, restart_delay(c));
         break;
     case SIM_FAULT_POWER:
-        if (intensity(c, SIM_FAULT_POWER))
-            process_kill(p, SIM_CRASH_POWER, restart_delay(c));
+        process_kill(p, SIM_CRASH_POWER, restart_delay(c));
         break;
     case SIM_FAULT_POWER_ALL:
-        if (intensity(c, SIM_FAULT_POWER_ALL) && sim_rng_below(&c->rng, 3) == 0)
+        if (sim_rng_below(&c->rng, 4) == 0)
             strike_power_all(c);
         break;
     case SIM_FAULT_PAUSE:
-        if (intensity(c, SIM_FAULT_PAUSE))
-            strike_pause(c);
+        strike_pause(c);
         break;
     case SIM_FAULT_NET_PARTITION:
-        if (intensity(c, SIM_FAULT_NET_PARTITION))
-            strike_partition(c);
+        strike_partition(c);
         break;
     case SIM_FAULT_NET_BREAK:
-        if (intensity(c, SIM_FAULT_NET_BREAK))
-            sim_net_break_links(c->net, p->host);
+        sim_net_break_links(c->net, p->host);
         break;
     case SIM_FAULT_DISK_SLOW:
-        if (intensity(c, SIM_FAULT_DISK_SLOW))
-            strike_disk_hang(c);
+        strike_disk_hang(c);
         break;
     case SIM_FAULT_META:
-        if (intensity(c, SIM_FAULT_META))
-            sim_meta_set_down(c->meta, sim_rng_below(&c->rng, 2));
+        sim_meta_set_down(c->meta, sim_rng_below(&c->rng, 2));
         break;
     case SIM_FAULT_MEMBER:
-        if (intensity(c, SIM_FAULT_MEMBER))
-            admin_demote(c, c->osds[sim_rng_below(&c->rng, c->osd_count)].id);
+        admin_demote(c, c->osds[sim_rng_below(&c->rng, c->osd_count)].id);
         break;
     default:
         break;
@@ -198,7 +208,7 @@ static void faults_fire(void *owner)
     if (sim_rng_below(&c->rng, 12) == 0)
         sim_net_heal(c->net);
     strike(c);
-    sim_after(c->sim, sim_rng_below(&c->rng, 300 * NS_PER_MS), faults_fire, c);
+    sim_after(c->sim, sim_rng_below(&c->rng, 2 * c->strike_ns), faults_fire, c);
 }
 
 void faults_start(struct cluster *c)

@@ -18,7 +18,7 @@
 #define THINK_NS          (20 * NS_PER_MS)
 #define RETRY_NS          (200 * NS_PER_MS)
 #define HOT_PLACES        24
-#define STUCK_NS          (CLUSTER_TIMEOUT_NS + 8 * NS_PER_S)
+#define STUCK_NS          (8 * NS_PER_S) /* beyond its timeout */
 #define SECTORS_PER_BLOCK (BLOCK_SIZE / CLUSTER_SECTOR)
 #define IO_SECTORS_MAX    (CLUSTER_IO_MAX / CLUSTER_SECTOR)
 
@@ -296,7 +296,7 @@ static void begin_open(struct load *l)
                                    .monitors = MONITORS,
                                    .monitor_count = 1,
                                    .name = l->writer,
-                                   .timeout_ns = CLUSTER_TIMEOUT_NS};
+                                   .timeout_ns = c->timeout_ns};
     memset(&l->open, 0, sizeof(l->open));
     client_open_start(&l->open, &config, &l->op);
 }
@@ -469,7 +469,7 @@ void load_check(struct cluster *c)
             continue;
         for (uint32_t j = 0; j < CLUSTER_WORKERS; j++) {
             const struct worker *w = &l->workers[j];
-            if (w->started_ns && c->sim->now_ns - w->started_ns > STUCK_NS) {
+            if (w->started_ns && c->sim->now_ns - w->started_ns > c->timeout_ns + STUCK_NS) {
                 sim_fail(c->sim, "%s: a request (type %d, sectors %u+%u) is stuck since %.3f s",
                          c->clients[i].process.name, (int)w->io.type, w->sector, w->sector_count,
                          (double)w->started_ns / (double)NS_PER_S);

@@ -401,6 +401,11 @@ void cluster_init(struct cluster *c, struct sim *sim)
     c->image_count = c->client_count > 2 ? 2 : 1;
     c->pg_count = 1 + (uint32_t)sim_rng_below(&c->rng, 6);
     c->discards = sim_rng_below(&c->rng, 2);
+    /* Short ones, so that requests are given up and sent again while their first frames are still under way.
+     */
+    static const uint64_t timeouts_ms[] = {300, 1000, 8000};
+    c->timeout_ns = timeouts_ms[sim_rng_below(&c->rng, ARRAY_LEN(timeouts_ms))] * NS_PER_MS;
+    c->strike_ns = sim_rng_range(&c->rng, 50 * NS_PER_MS, 800 * NS_PER_MS);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
     c->meta = sim_meta_new(sim, &(struct sim_meta_config){0});
     process_init(&c->mon, c, "mon", "10.0.0.1");
