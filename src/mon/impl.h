@@ -46,6 +46,7 @@
     NS_PER_S /* an OSD whose sessions are gone may come back for so long before it is down */
 #define MON_MAP_BYTES    (256u << 10) /* of items in one map message; the rest follows in the next */
 #define MON_MESSAGE_MAX  512
+#define MON_PROOF_NS     (2 * NS_PER_S) /* a call waits so long for an OSD that knows how new our data is */
 #define MON_PUTS_PER_TXN (META_TXN_OPS_MAX - 1) /* and the state */
 
 enum mon_kind { MON_OSD, MON_POOL, MON_PG, MON_IMAGE, MON_ORDER, MON_KINDS };
@@ -213,7 +214,9 @@ struct mon {
     struct list sessions;
     uint32_t session_count;
     uint64_t session_serial;
-    struct list turns; /* the first has the turn */
+    struct list turns;   /* the first has the turn */
+    bool proven;         /* an OSD of this cluster has connected since the start */
+    struct list waiting; /* requests that need that */
     struct mon_load load;
     struct mon_commit commit;
     struct op tick;
@@ -270,8 +273,8 @@ static inline uint32_t mon_pg_number(uint64_t pg)
 /* ---- requests (mon.c) ---- */
 
 /* One call, from the frame to the reply. Calls that only look are answered in the handler of the frame; those
- * that change something are ops: QUEUED (no turn yet) -> LOADING (memory was stale) -> COMMITTING ->
- * answered. */
+ * that change something are ops: [WAITING (for a proof) ->] QUEUED (no turn yet) -> LOADING (memory was
+ * stale) -> COMMITTING -> answered. */
 struct mon_request {
     struct op op;
     struct mon *mon;
@@ -283,8 +286,10 @@ struct mon_request {
     const struct mon_method *method;
     struct mon_turn turn;
     struct mon_change change;
-    uint32_t conflicts; /* how often it had to be built again */
-    bool nothing;       /* `build` found that all is as asked: no commit */
+    struct list waiting; /* in mon->waiting */
+    uint64_t waiting_ns; /* alive time at which it came; 0: it does not wait */
+    uint32_t conflicts;  /* how often it had to be built again */
+    bool nothing;        /* `build` found that all is as asked: no commit */
     Fb__MonReply reply;
     char message[MON_MESSAGE_MAX];
     /* Kept by build() for done(). */
@@ -297,6 +302,9 @@ struct mon_request {
 struct mon_method {
     int (*build)(struct mon_request *r);
     void (*done)(struct mon_request *r);
+    /* Gives out an id or an incarnation: a monitor whose data is from a backup would give out one that is in
+     * use. So after a start it waits until an OSD has said what it knows, unless none was ever started. */
+    bool needs_proof;
 };
 
 /* Says what failed, for people, and returns `error` (negative). */

@@ -2,8 +2,8 @@
  *
  * The monitor's life, its tick, and the way of a call from the frame to the reply.
  *
- *   request: QUEUED (waits for the turn) -> [LOADING] -> COMMITTING -> answered
- *   tick:    IDLE -> TURN -> [LOADING] -> COMMITTING -> IDLE
+ *   request: [WAITING (for an OSD to tell what it knows) ->] QUEUED (waits for the turn) -> [LOADING] ->
+ * COMMITTING -> answered tick:    IDLE -> TURN -> [LOADING] -> COMMITTING -> IDLE
  */
 #include "mon/impl.h"
 
@@ -108,11 +108,11 @@ void mon_reply(struct mon_request *r, int result)
     free(frame);
 }
 
-enum request_state { REQUEST_QUEUED, REQUEST_LOADING, REQUEST_COMMITTING };
+enum request_state { REQUEST_WAITING, REQUEST_QUEUED, REQUEST_LOADING, REQUEST_COMMITTING };
 
 static const char *request_state_name(int state)
 {
-    static const char *const names[] = {"queued", "loading", "committing"};
+    static const char *const names[] = {"waiting", "queued", "loading", "committing"};
     return names[state];
 }
 
@@ -157,6 +157,35 @@ static int request_build(struct mon_request *r)
     return 1;
 }
 
+/* Is there nobody who could know more, or has somebody told? */
+static bool is_proven(struct mon *mon)
+{
+    bool started = false;
+
+    mon_for_each(mon, MON_OSD, node) started |= mon_osd_item(mon_osd_of(node))->incarnation > 0;
+    mon->proven |= !started;
+    return mon->proven;
+}
+
+/* 1: wait on; 0: go on; or an error. */
+static int request_wait(struct mon_request *r)
+{
+    struct mon *mon = r->mon;
+
+    if (!r->method->needs_proof || is_proven(mon))
+        return 0;
+    if (!r->waiting_ns) {
+        r->waiting_ns = mon->alive_ns;
+        list_push_back(&mon->waiting, &r->waiting);
+    }
+    if (mon->alive_ns - r->waiting_ns < MON_PROOF_NS)
+        return 1;
+    return mon_fail(
+        r, -ERR_RETRY,
+        "no OSD has connected to this monitor since it started, so that it cannot know whether its data is the newest: start "
+        "the OSDs, then try again");
+}
+
 static void request_step(struct op *op)
 {
     struct mon_request *r = container_of(op, struct mon_request, op);
@@ -167,10 +196,22 @@ static void request_step(struct op *op)
         if (op->children)
             return;
         if (mon->closing) {
+            list_remove(&r->waiting);
             request_end(r, -ERR_CANCELLED);
             return;
         }
         switch ((enum request_state)op->state) {
+        case REQUEST_WAITING:
+            error = request_wait(r);
+            if (error > 0)
+                return;
+            list_remove(&r->waiting);
+            if (error) {
+                request_end(r, error);
+                return;
+            }
+            op->state = REQUEST_QUEUED;
+            continue;
         case REQUEST_QUEUED:
             if (!mon_turn_take(mon, &r->turn, op))
                 return;
@@ -233,6 +274,7 @@ static void request_queue(struct mon_request *r, const struct mon_method *method
     }
     mon->request_count++;
     r->method = method;
+    list_init(&r->waiting);
     op_start(&r->op, mon->core, &request_kind, NULL);
 }
 
@@ -355,6 +397,7 @@ static int on_greet(void *owner, const struct rpc_identity *who)
         else
             snprintf(name, sizeof(name), "client %.64s", mon_text_valid(who->name) ? who->name : "?");
         mon_note_knowledge(mon, name, who->epoch, who->image_id_max);
+        mon->proven |= who->role == RPC_OSD;
     }
     return 0;
 }
@@ -424,6 +467,8 @@ static void tick_step(struct op *op)
             if (timer_armed(&mon->tick_timer) && !mon->settle_soon)
                 return;
             advance_clock(mon);
+            list_for_each (&mon->waiting, node)
+                op_wake(&list_entry(node, struct mon_request, waiting)->op);
             if (!mon->stale && !tick_build(mon)) {
                 mon->settle_soon = false;
                 tick_rest(mon, MON_TICK_NS);
@@ -499,6 +544,7 @@ static struct mon *mon_new(const struct mon_config *config)
     fb__mon_state__init(&mon->state);
     list_init(&mon->sessions);
     list_init(&mon->turns);
+    list_init(&mon->waiting);
     for (int k = 0; k < MON_KINDS; k++)
         map_init(&mon->items[k]);
     return mon;
@@ -607,6 +653,8 @@ void mon_free(struct mon *mon)
     op_wake(&mon->tick);
     list_for_each (&mon->turns, node)
         op_wake(list_entry(node, struct mon_turn, link)->op);
+    list_for_each (&mon->waiting, node)
+        op_wake(&list_entry(node, struct mon_request, waiting)->op);
 }
 
 const char *mon_address(const struct mon *mon)

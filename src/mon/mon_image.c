@@ -164,7 +164,7 @@ static void image_create_done(struct mon_request *r)
     reply_image(r);
 }
 
-const struct mon_method mon_image_create = {image_create_build, image_create_done};
+const struct mon_method mon_image_create = {image_create_build, image_create_done, true};
 
 /* ---- open and close ---- */
 
@@ -232,7 +232,7 @@ static void image_open_done(struct mon_request *r)
     reply_image(r);
 }
 
-const struct mon_method mon_image_open = {image_open_build, image_open_done};
+const struct mon_method mon_image_open = {image_open_build, image_open_done, true};
 
 static int image_close_build(struct mon_request *r)
 {
@@ -267,7 +267,7 @@ static void image_close_done(struct mon_request *r)
             s->opens[n] = s->opens[--s->open_count];
 }
 
-const struct mon_method mon_image_close = {image_close_build, image_close_done};
+const struct mon_method mon_image_close = {image_close_build, image_close_done, false};
 
 /* ---- resize and remove ---- */
 
@@ -335,7 +335,7 @@ static void image_resize_done(struct mon_request *r)
     reply_image(r);
 }
 
-const struct mon_method mon_image_resize = {image_resize_build, image_resize_done};
+const struct mon_method mon_image_resize = {image_resize_build, image_resize_done, true};
 
 static int image_remove_build(struct mon_request *r)
 {
@@ -366,7 +366,7 @@ static void image_remove_done(struct mon_request *r)
              r->call->image_remove->pool, r->call->image_remove->name, r->reply.id);
 }
 
-const struct mon_method mon_image_remove = {image_remove_build, image_remove_done};
+const struct mon_method mon_image_remove = {image_remove_build, image_remove_done, true};
 
 /* ---- list and get ---- */
 

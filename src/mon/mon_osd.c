@@ -81,7 +81,7 @@ static void osd_new_done(struct mon_request *r)
                  r->call->osd_new->size_bytes);
 }
 
-const struct mon_method mon_osd_new = {osd_new_build, osd_new_done};
+const struct mon_method mon_osd_new = {osd_new_build, osd_new_done, true};
 
 /* ---- boot ---- */
 
@@ -139,6 +139,7 @@ static int osd_boot_build(struct mon_request *r)
         return mon_fail(r, -ERR_BEHIND, "%s: it was restored from a backup; start it on its newest data",
                         r->mon->behind);
 
+    r->mon->proven = true;
     r->reply.osd = osd.id;
     r->reply.cluster.data = r->mon->cluster;
     r->reply.cluster.len = 16;
@@ -201,7 +202,7 @@ static void osd_boot_done(struct mon_request *r)
              call->shard, call->address, call->incarnation);
 }
 
-const struct mon_method mon_osd_boot = {osd_boot_build, osd_boot_done};
+const struct mon_method mon_osd_boot = {osd_boot_build, osd_boot_done, false};
 
 void mon_osd_session_closed(struct mon *mon, struct mon_session *s)
 {

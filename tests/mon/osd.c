@@ -395,6 +395,29 @@ static void stops_when_it_is_behind(void)
     world_free(w);
 }
 
+/* Before an OSD has said what it knows, a monitor that was started again gives out no ids. */
+static void waits_for_a_proof(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[1];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 1);
+    CHECK_EQ(pool_create(&c, "p", 1, 1, "osd"), 0);
+    caller_stop(&osds[0]);
+    world_crash_mon(w);
+    uint64_t began_ns = w->sim->now_ns;
+    CHECK_EQ(image_create(&c, "p", "x", 4096), -ERR_RETRY);
+    CHECK(strstr(said(&c), "start the OSDs, then try again"));
+    CHECK(w->sim->now_ns - began_ns >= 1900 * NS_PER_MS);
+    osd_start(&osds[0], w, 0, 2);
+    CHECK_EQ(osd_boot(&osds[0], 1, 0, 1, "10.0.1.0:7000"), 0);
+    CHECK_EQ(image_create(&c, "p", "x", 4096), 0);
+    caller_stop(&osds[0]);
+    caller_stop(&c);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(registers);
@@ -405,5 +428,6 @@ int main(void)
     TEST(moves_leaders);
     TEST(says_what_is_wrong);
     TEST(stops_when_it_is_behind);
+    TEST(waits_for_a_proof);
     return tap_done();
 }

@@ -299,8 +299,8 @@ static int call_send(struct caller *c, enum method method, uint32_t len)
         if (w->mon_node->state != SIM_NODE_UP || !sim_step(w->sim, until_ns))
             return c->result;
     IN_CLIENT(w, error = rpc_call_start(&request, c->peer, NULL, method, rpc_body(w->scratch), len, NULL, 0,
-                                        core_now_ns(&w->client_node->core) + 5 * NS_PER_S));
-    while (!error && request.pending && sim_step(w->sim, until_ns + NS_PER_S))
+                                        core_now_ns(&w->client_node->core) + 7 * NS_PER_S));
+    while (!error && request.pending && sim_step(w->sim, until_ns + 3 * NS_PER_S))
         ;
     if (!error && request.pending)
         sim_fail(w->sim, "a call does not end");
@@ -343,7 +343,10 @@ int osd_new(struct caller *c, uint8_t uuid, const char *host, const char *rack, 
     body.shards = shards;
     body.size_bytes = 8ull << 30;
     REQUEST(osd_new, OSD_NEW);
-    return call(c, &request);
+    int error = call(c, &request);
+    if (!error)
+        memcpy(c->self.cluster, c->answer->cluster.data, 16); /* for the next handshake */
+    return error;
 }
 
 int osd_boot(struct caller *c, uint8_t uuid, uint32_t shard, uint32_t shards, const char *address)
