@@ -358,7 +358,8 @@ static void recover_target(struct recover *r)
 
     if (r->call.pending)
         return;
-    if (!list_take(r) || !round_valid(r) || r->base < pg->raft.commit_index || pg->record_writing) {
+    if (!list_take(r) || !round_valid(r) || !raft_may_reset_base(&pg->raft, r->base, r->base_term) ||
+        pg->record_writing) {
         round_again(r);
         return;
     }
