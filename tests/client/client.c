@@ -66,8 +66,8 @@ static void test_round_trip(void)
 
     fake_up(1, 0, 0);
     CHECK_EQ(fake_open(true, false), 0);
-    CHECK_EQ(client_image_size(fake.image), FAKE_IMAGE_SIZE);
-    CHECK(client_image_writable(fake.image));
+    CHECK_EQ(client_image_size(world.image), FAKE_IMAGE_SIZE);
+    CHECK(client_image_writable(world.image));
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         uint8_t fill = (uint8_t)(i + 1);
         CHECK_EQ(fake_io(CLIENT_READ, rows[i].offset, rows[i].len, 0), 0);
@@ -96,7 +96,7 @@ static void test_bounds(void)
     CHECK_EQ(fake_io(CLIENT_DISCARD, 0, UINT64_MAX, 0), -ERR_RANGE);
     fake_close();
     CHECK_EQ(fake_open(false, false), 0);
-    CHECK(!client_image_writable(fake.image));
+    CHECK(!client_image_writable(world.image));
     CHECK_EQ(fake_io(CLIENT_READ, 0, 4096, 0), 0);
     CHECK(all(fake_data(0), 4096, 0));
     CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 1), -ERR_READ_ONLY);
@@ -132,12 +132,12 @@ static void test_redirects(void)
     warm_up();
     for (uint32_t round = 0; round < 6; round++) {
         fake_lead((round * 2 + 1) % FAKE_SHARDS);
-        uint64_t before_ns = fake.sim->now_ns;
+        uint64_t before_ns = world.sim->now_ns;
         uint32_t requests = TOTAL(requests);
         CHECK_EQ(fake_io(CLIENT_WRITE, 8192, 4096, (uint8_t)(round + 1)), 0);
         CHECK(stored(8192, 4096, (uint8_t)(round + 1)));
         /* A redirect is a round trip, not a pause. */
-        CHECK(fake.sim->now_ns - before_ns < 2 * MS);
+        CHECK(world.sim->now_ns - before_ns < 2 * MS);
         CHECK(TOTAL(requests) - requests <= 3);
         requests = TOTAL(requests);
         CHECK_EQ(fake_io(CLIENT_READ, 8192, 4096, 0), 0);
@@ -148,7 +148,7 @@ static void test_redirects(void)
     fake.pgs[fake_pg_of(0)].term += 5;
     fake.pgs[fake_pg_of(0)].leader = 0;
     fake_start(0, CLIENT_WRITE, 0, 4096, 0x77);
-    sim_run_for(fake.sim, 100 * MS);
+    sim_run_for(world.sim, 100 * MS);
     fake.pgs[fake_pg_of(0)].term -= 5;
     fake.pgs[fake_pg_of(0)].leader = 2;
     CHECK_EQ(fake_finish(0), 0);
@@ -161,19 +161,19 @@ static void test_nobody_leads(void)
     warm_up();
     for (uint32_t i = 0; i < FAKE_PGS; i++)
         fake.pgs[i].leader = 0;
-    uint64_t before_ns = fake.sim->now_ns;
+    uint64_t before_ns = world.sim->now_ns;
     uint32_t requests = TOTAL(requests);
     CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 2), -ERR_TIMEOUT);
-    CHECK(fake.sim->now_ns - before_ns >= 3 * NS_PER_S);
-    CHECK(fake.sim->now_ns - before_ns < 3 * NS_PER_S + 10 * MS);
+    CHECK(world.sim->now_ns - before_ns >= 3 * NS_PER_S);
+    CHECK(world.sim->now_ns - before_ns < 3 * NS_PER_S + 10 * MS);
     CHECK(TOTAL(requests) - requests < 500); /* with pauses */
     CHECK(stored(0, 4096, 0x11));
     fake_start(0, CLIENT_WRITE, 0, 4096, 3);
-    sim_run_for(fake.sim, 700 * MS);
+    sim_run_for(world.sim, 700 * MS);
     fake_lead(1);
-    before_ns = fake.sim->now_ns;
+    before_ns = world.sim->now_ns;
     CHECK_EQ(fake_finish(0), 0);
-    CHECK(fake.sim->now_ns - before_ns < 150 * MS);
+    CHECK(world.sim->now_ns - before_ns < 150 * MS);
     fake_down();
 }
 
@@ -185,25 +185,25 @@ static void leader_dies(bool machine)
     warm_up();
     fake_start(0, CLIENT_WRITE, 0, 4096, 9); /* under way when it happens */
     if (machine)
-        sim_node_crash(fake.machines[0], SIM_CRASH_POWER);
-    sim_node_crash(fake.shards[0].node, machine ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
-    uint64_t before_ns = fake.sim->now_ns;
-    sim_run_for(fake.sim, 200 * MS);
+        sim_node_crash(world.machines[0], SIM_CRASH_POWER);
+    sim_node_crash(world.shards[0], machine ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+    uint64_t before_ns = world.sim->now_ns;
+    sim_run_for(world.sim, 200 * MS);
     fake_lead(2);
     CHECK_EQ(fake_finish(0), 0);
-    uint64_t after_lead_ns = fake.sim->now_ns - before_ns - 200 * MS;
+    uint64_t after_lead_ns = world.sim->now_ns - before_ns - 200 * MS;
     printf("# served %llu us after the next leader was there\n", (unsigned long long)(after_lead_ns / 1000));
     /* With a machine gone the write's own session has to time out first. */
     CHECK(after_lead_ns < (machine ? 1000 * MS : 110 * MS));
     for (uint32_t i = 0; i < FAKE_OBJECTS; i++) {
-        before_ns = fake.sim->now_ns;
+        before_ns = world.sim->now_ns;
         CHECK_EQ(fake_io(CLIENT_WRITE, (uint64_t)i * OBJECT_SIZE, 4096, 10), 0);
-        CHECK(fake.sim->now_ns - before_ns < 110 * MS);
+        CHECK(world.sim->now_ns - before_ns < 110 * MS);
     }
     /* And comes back later, as the leader. */
     if (machine)
-        sim_node_start(fake.machines[0]);
-    sim_node_start(fake.shards[0].node);
+        sim_node_start(world.machines[0]);
+    sim_node_start(world.shards[0]);
     fake_lead(0);
     CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 11), 0);
     CHECK(stored(0, 4096, 11));
@@ -225,21 +225,21 @@ static void test_leader_hangs(void)
     fake_up(7, 0, 0);
     fake_lead(0);
     warm_up();
-    uint64_t before_ns = fake.sim->now_ns;
-    sim_node_pause(fake.shards[0].node);
+    uint64_t before_ns = world.sim->now_ns;
+    sim_node_pause(world.shards[0]);
     for (uint32_t i = 0; i < 8; i++)
         fake_start(i, CLIENT_WRITE, i * 4096, 4096, (uint8_t)(0x20 + i));
-    sim_run_for(fake.sim, 200 * MS);
+    sim_run_for(world.sim, 200 * MS);
     fake_lead(1);
     for (uint32_t i = 0; i < 8; i++)
         CHECK_EQ(fake_finish(i), 0);
-    CHECK(fake.sim->now_ns - before_ns < 1300 * MS);
+    CHECK(world.sim->now_ns - before_ns < 1300 * MS);
     /* What it had not read when it hung must not take effect when it wakes up. */
     for (uint32_t i = 0; i < 8; i++)
         CHECK_EQ(fake_io(CLIENT_WRITE, i * 4096, 4096, 0x99), 0);
     uint32_t writes = fake.shards[0].writes;
-    sim_node_resume(fake.shards[0].node);
-    sim_run_for(fake.sim, 3 * NS_PER_S);
+    sim_node_resume(world.shards[0]);
+    sim_run_for(world.sim, 3 * NS_PER_S);
     CHECK(stored(0, 8 * 4096, 0x99));
     printf("# %u late writes arrived and were refused\n", fake.shards[0].writes - writes);
     fake_down();
@@ -255,10 +255,10 @@ static void test_lost_replies(void)
     fake_start(0, CLIENT_WRITE, 0, 4096, 0xa1);
     fake_start(1, CLIENT_WRITE, 1024, 1024, 0xb1);  /* overlaps: waits, and so ends up on top */
     fake_start(2, CLIENT_WRITE, 65536, 4096, 0xc1); /* does not */
-    sim_run_for(fake.sim, 10 * MS);
+    sim_run_for(world.sim, 10 * MS);
     CHECK_EQ(fake_byte(0), 0xa1);
     CHECK_EQ(fake_byte(1024), 0xa1);
-    CHECK(!op_live(&fake.ios[2].op));
+    CHECK(!op_live(&world.ios[2].op));
     for (uint32_t i = 0; i < 3; i++)
         CHECK_EQ(fake_finish(i), 0);
     CHECK(stored(0, 1024, 0xa1));
@@ -278,13 +278,13 @@ static void test_gives_up(void)
     warm_up();
     fake.shards[0].mute = UINT32_MAX;
     uint32_t sessions = fake.shards[0].sessions;
-    uint64_t before_ns = fake.sim->now_ns;
+    uint64_t before_ns = world.sim->now_ns;
     CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 1), -ERR_TIMEOUT);
-    CHECK(fake.sim->now_ns - before_ns <= 2510 * MS);
+    CHECK(world.sim->now_ns - before_ns <= 2510 * MS);
     CHECK(fake.shards[0].sessions > sessions);
     fake.shards[0].mute = 0;
     CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 2), 0);
-    sim_run_for(fake.sim, NS_PER_S);
+    sim_run_for(world.sim, NS_PER_S);
     CHECK(stored(0, 4096, 2));
     fake_down();
 }
@@ -367,7 +367,7 @@ static void test_fenced(void)
     fake.pgs[fake_pg_of(0)].incarnation = 9;
     CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x66), -ERR_FENCED);
     CHECK(stored(0, 4096, 0x11));
-    CHECK_EQ(client_image_failed(fake.image), -ERR_FENCED);
+    CHECK_EQ(client_image_failed(world.image), -ERR_FENCED);
     uint32_t requests = TOTAL(requests);
     CHECK_EQ(fake_io(CLIENT_WRITE, 3 * OBJECT_SIZE, 4096, 0x66), -ERR_FENCED);
     CHECK_EQ(fake_io(CLIENT_READ, 0, 4096, 0), -ERR_FENCED);
@@ -379,8 +379,8 @@ static void test_fenced(void)
     warm_up();
     fake.incarnation++;
     fake_announce_image();
-    sim_run_for(fake.sim, 10 * MS);
-    CHECK_EQ(client_image_failed(fake.image), -ERR_FENCED);
+    sim_run_for(world.sim, 10 * MS);
+    CHECK_EQ(client_image_failed(world.image), -ERR_FENCED);
     fake_down();
 }
 
@@ -392,21 +392,21 @@ static void test_resize(void)
     fake.generation = 2;
     fake.size_bytes = FAKE_IMAGE_SIZE - OBJECT_SIZE;
     CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x21), 0);
-    CHECK_EQ(client_image_size(fake.image), FAKE_IMAGE_SIZE - OBJECT_SIZE);
+    CHECK_EQ(client_image_size(world.image), FAKE_IMAGE_SIZE - OBJECT_SIZE);
     CHECK_EQ(fake.pgs[fake_pg_of(0)].generation, 2);
     CHECK_EQ(fake_io(CLIENT_READ, FAKE_IMAGE_SIZE - OBJECT_SIZE, 1, 0), -ERR_RANGE);
     /* Told by the monitor. */
     fake.generation = 3;
     fake.size_bytes = FAKE_IMAGE_SIZE;
     fake_announce_image();
-    sim_run_for(fake.sim, 10 * MS);
-    CHECK_EQ(client_image_size(fake.image), FAKE_IMAGE_SIZE);
+    sim_run_for(world.sim, 10 * MS);
+    CHECK_EQ(client_image_size(world.image), FAKE_IMAGE_SIZE);
     CHECK_EQ(fake_io(CLIENT_READ, FAKE_IMAGE_SIZE - OBJECT_SIZE, 4096, 0), 0);
     /* Removed. */
     fake.generation = 4;
     fake.removed = true;
     CHECK_EQ(fake_io(CLIENT_READ, 0, 4096, 0), -ERR_STALE_GENERATION);
-    CHECK_EQ(client_image_failed(fake.image), -ERR_STALE_GENERATION);
+    CHECK_EQ(client_image_failed(world.image), -ERR_STALE_GENERATION);
     fake_down();
 }
 
@@ -416,20 +416,20 @@ static void test_monitors(void)
     warm_up();
     /* Without any, on with the last map. */
     for (uint32_t i = 0; i < FAKE_MONITORS; i++)
-        sim_node_crash(fake.monitors[i].node, SIM_CRASH_PROCESS);
-    sim_run_for(fake.sim, 5 * NS_PER_S);
+        sim_node_crash(world.monitors[i], SIM_CRASH_PROCESS);
+    sim_run_for(world.sim, 5 * NS_PER_S);
     fake_lead(2);
     CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x31), 0);
     /* The other one is found. */
-    sim_node_start(fake.monitors[1].node);
+    sim_node_start(world.monitors[1]);
     fake.monitors[1].gets = 0;
-    sim_run_for(fake.sim, 3 * NS_PER_S);
+    sim_run_for(world.sim, 3 * NS_PER_S);
     CHECK_EQ(fake.monitors[1].subscriber_count, 1);
     CHECK(fake.monitors[1].gets >= 1); /* what happened to the image meanwhile? */
     /* One that hangs is left. */
-    sim_node_pause(fake.monitors[1].node);
-    sim_node_start(fake.monitors[0].node);
-    sim_run_for(fake.sim, 10 * NS_PER_S);
+    sim_node_pause(world.monitors[1]);
+    sim_node_start(world.monitors[0]);
+    sim_run_for(world.sim, 10 * NS_PER_S);
     CHECK_EQ(fake.monitors[0].subscriber_count, 1);
     fake_close();
     CHECK_EQ(fake.monitors[0].closes, 1);
@@ -445,8 +445,8 @@ static void test_no_monitor(void)
     memset(&open, 0, sizeof(open));
     fake_enter();
     struct client_config config = {
-        .core = &fake.client_node->core,
-        .net = sim_net_port(fake.net, fake.client_node),
+        .core = &world.client_node->core,
+        .net = sim_net_port(world.net, world.client_node),
         .monitors = addresses,
         .monitor_count = 2,
     };
@@ -458,7 +458,7 @@ static void test_no_monitor(void)
     static struct client_image_open image_open;
     memset(&image_open, 0, sizeof(image_open));
     fake_enter();
-    client_image_open_start(&image_open, fake.client, "pool", "none", true, "w", false, false, NULL);
+    client_image_open_start(&image_open, world.client, "pool", "none", true, "w", false, false, NULL);
     fake_leave();
     CHECK_EQ(fake_wait(&image_open.op), -ERR_NOT_FOUND);
     CHECK(strstr(image_open.ret_message, "there is no such image") != NULL);
@@ -492,7 +492,7 @@ static void test_status(void)
     CHECK_EQ(fake_io(CLIENT_WRITE, 5 * OBJECT_SIZE, 4096, 1), 0);
     memset(&status, 0, sizeof(status));
     fake_enter();
-    client_status_start(&status, fake.image, 100, FAKE_IMAGE_SIZE - 100, extents, 8, NULL);
+    client_status_start(&status, world.image, 100, FAKE_IMAGE_SIZE - 100, extents, 8, NULL);
     fake_leave();
     CHECK_EQ(fake_wait(&status.op), 0);
     static const struct client_extent expect[] = {
@@ -511,7 +511,7 @@ static void test_status(void)
     }
     memset(&status, 0, sizeof(status));
     fake_enter();
-    client_status_start(&status, fake.image, 8192, OBJECT_SIZE, extents, 2, NULL);
+    client_status_start(&status, world.image, 8192, OBJECT_SIZE, extents, 2, NULL);
     fake_leave();
     CHECK_EQ(fake_wait(&status.op), 0);
     CHECK_EQ(status.ret_count, 2);
@@ -528,11 +528,11 @@ static void test_faults(void)
         struct sim_rng rng = sim_rng_make(seed, "test", 0);
         fake_up(seed, 30 * NS_PER_S, 8);
         warm_up();
-        sim_net_set_faults(fake.net, &(struct sim_net_faults){.break_ppm = 5000,
-                                                              .blackhole_ppm = 1000,
-                                                              .slow_ppm = 5000,
-                                                              .slow_ns = 50 * MS,
-                                                              .busy_ppm = 20000});
+        sim_net_set_faults(world.net, &(struct sim_net_faults){.break_ppm = 5000,
+                                                               .blackhole_ppm = 1000,
+                                                               .slow_ppm = 5000,
+                                                               .slow_ns = 50 * MS,
+                                                               .busy_ppm = 20000});
         for (uint32_t round = 0; round < 12; round++) {
             fake.shards[round % 3].lose = (uint32_t)(sim_rng_u64(&rng) % 3);
             fake.shards[(round + 1) % 3].mute = (uint32_t)(sim_rng_u64(&rng) % 2);
@@ -547,8 +547,8 @@ static void test_faults(void)
             for (uint32_t i = 0; i < 16; i++)
                 CHECK(stored((uint64_t)i * 300000, 4096, last[i]));
         }
-        sim_net_set_faults(fake.net, &(struct sim_net_faults){0});
-        sim_run_for(fake.sim, 20 * NS_PER_S);
+        sim_net_set_faults(world.net, &(struct sim_net_faults){0});
+        sim_run_for(world.sim, 20 * NS_PER_S);
         for (uint32_t i = 0; i < 16; i++)
             CHECK(stored((uint64_t)i * 300000, 4096, last[i]));
         fake_down();

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libfastblock as an application uses it, against the fake cluster in another process.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastblock/fastblock.h"
+#include "tests/client/fake_process.h"
+#include "tests/tap.h"
+
+#define MIB (1u << 20)
+
+static char monitors[128];
+static struct fb_conn *conn;
+static struct fb_image *image;
+
+static void set_up(unsigned flags)
+{
+    struct fb_options options = {
+        .monitors = monitors, .name = "test", .timeout_ms = 5000, .memory_bytes = 16 * MIB};
+    char error[256] = "";
+
+    int result = fb_connect(&options, &conn, error, sizeof(error));
+    if (result) {
+        printf("# connect: %s\n", error);
+        exit(1);
+    }
+    CHECK_EQ(fb_open(conn, "pool/image", flags, "writer", &image), 0);
+}
+
+static void tear_down(void)
+{
+    CHECK_EQ(fb_close(image), 0);
+    fb_disconnect(conn);
+}
+
+static bool all(const uint8_t *data, size_t len, uint8_t value)
+{
+    for (size_t i = 0; i < len; i++)
+        if (data[i] != value)
+            return false;
+    return true;
+}
+
+static void test_connect(void)
+{
+    struct fb_options options = {.monitors = "127.0.0.1:1", .timeout_ms = 100};
+    char error[256] = "";
+    struct fb_conn *none = (struct fb_conn *)&options;
+
+    CHECK_EQ(fb_connect(&options, &none, error, sizeof(error)), -EHOSTUNREACH);
+    CHECK(none == NULL);
+    CHECK(strstr(error, "127.0.0.1:1"));
+    options.monitors = "somewhere";
+    CHECK_EQ(fb_connect(&options, &none, error, sizeof(error)), -EHOSTUNREACH);
+    /* By the environment. */
+    setenv("FASTBLOCK_MON", monitors, 1);
+    CHECK_EQ(fb_connect(NULL, &none, error, sizeof(error)), 0);
+    CHECK(strcmp(fb_error(none), "") == 0);
+    fb_disconnect(none);
+    unsetenv("FASTBLOCK_MON");
+}
+
+static void test_open(void)
+{
+    struct fb_image *other;
+
+    set_up(0);
+    CHECK_EQ(fb_open(conn, "image", 0, NULL, &other), -EINVAL);
+    CHECK(other == NULL && strstr(fb_error(conn), "POOL/IMAGE"));
+    CHECK_EQ(fb_open(conn, "pool/none", 0, NULL, &other), -ENOENT);
+    CHECK(strstr(fb_error(conn), "no such image"));
+    CHECK_EQ(fb_open(conn, "pool/image", 0x80, NULL, &other), -EINVAL);
+    CHECK_EQ(fb_open(conn, "pool/image", FB_OPEN_READ_ONLY, NULL, &other), 0);
+    CHECK_EQ(fb_size(other), fb_size(image));
+    CHECK_EQ(fb_write(other, "x", 1, 0), -EROFS);
+    /* fb_disconnect() closes what is open. */
+    fb_disconnect(conn);
+}
+
+static void test_sync(void)
+{
+    size_t len = 9 * MIB + 4321;
+    uint8_t *data = malloc(len), *back = malloc(len);
+
+    set_up(0);
+    for (size_t i = 0; i < len; i++)
+        data[i] = (uint8_t)(i * 7 + (i >> 12));
+    memset(back, 0xee, len);
+    CHECK_EQ(fb_write(image, data, len, 777), 0);
+    CHECK_EQ(fb_flush(image), 0);
+    CHECK_EQ(fb_read(image, back, len, 777), 0);
+    CHECK(memcmp(data, back, len) == 0);
+    CHECK_EQ(fb_read(image, back, 0, 5), 0);
+    CHECK_EQ(fb_read(image, back, 2, fb_size(image) - 1), -EINVAL);
+    CHECK(strstr(fb_error(conn), "outside of the image"));
+    CHECK_EQ(fb_write(image, back, 1, fb_size(image)), -EINVAL);
+    CHECK_EQ(fb_write_zeroes(image, 5000, 10000), 0);
+    CHECK_EQ(fb_read(image, back, 5002, 9999), 0);
+    CHECK_EQ(back[0], data[9999 - 777]);
+    CHECK(all(back + 1, 5000, 0));
+    CHECK_EQ(back[5001], data[15000 - 777]);
+    CHECK_EQ(fb_discard(image, fb_size(image), 0), 0);
+    CHECK_EQ(fb_read(image, back, len, 0), 0);
+    CHECK(all(back, len, 0));
+    free(data);
+    free(back);
+    tear_down();
+}
+
+static void test_block_status(void)
+{
+    struct fb_extent extents[4];
+    unsigned count;
+    uint8_t block[4096];
+
+    set_up(0);
+    memset(block, 1, sizeof(block));
+    CHECK_EQ(fb_write(image, block, 4096, 8192), 0);
+    CHECK_EQ(fb_block_status(image, 0, 65536, extents, 4, &count), 0);
+    CHECK_EQ(count, 3);
+    CHECK(extents[0].len == 8192 && !extents[0].written);
+    CHECK(extents[1].len == 4096 && extents[1].written);
+    CHECK(extents[2].len == 65536 - 12288 && !extents[2].written);
+    CHECK_EQ(fb_block_status(image, 0, 65536, extents, 1, &count), 0);
+    CHECK_EQ(count, 1);
+    CHECK_EQ(fb_block_status(image, 0, 65536, extents, 0, &count), -EINVAL);
+    CHECK_EQ(fb_block_status(image, fb_size(image), 1, extents, 4, &count), -EINVAL);
+    tear_down();
+}
+
+/* ---- asynchronous ---- */
+
+struct request {
+    int result, ended;
+    uint64_t offset;
+    uint8_t data[4096];
+};
+
+static unsigned ended_count;
+
+static void ended(void *arg, int result)
+{
+    struct request *r = arg;
+
+    r->result = result;
+    r->ended++;
+    ended_count++;
+}
+
+/* A callback may start requests, and even wait for one. */
+static void written_then_read(void *arg, int result)
+{
+    struct request *r = arg;
+    uint8_t back[4096];
+
+    CHECK_EQ(result, 0);
+    CHECK_EQ(fb_read(image, back, sizeof(back), r->offset), 0);
+    CHECK(memcmp(back, r->data, sizeof(back)) == 0);
+    CHECK_EQ(fb_aio_read(image, r->data, sizeof(r->data), r->offset, ended, r), 0);
+}
+
+static void test_async(void)
+{
+    static struct request requests[64];
+    unsigned started = 0;
+
+    set_up(0);
+    ended_count = 0;
+    memset(requests, 0, sizeof(requests));
+    for (unsigned i = 0; i < 64; i++) {
+        requests[i].offset = (uint64_t)i * 40000;
+        memset(requests[i].data, (int)i + 1, 4096);
+        CHECK_EQ(
+            fb_aio_write(image, requests[i].data, 4096, requests[i].offset, written_then_read, &requests[i]),
+            0);
+        started++;
+    }
+    while (ended_count < started) {
+        struct pollfd fd = {.fd = fb_fd(conn), .events = POLLIN};
+        CHECK(fb_poll(conn, 0) >= 0);
+        poll(&fd, 1, 20);
+    }
+    for (unsigned i = 0; i < 64; i++) {
+        CHECK_EQ(requests[i].result, 0);
+        CHECK_EQ(requests[i].ended, 1);
+        CHECK(all(requests[i].data, 4096, (uint8_t)(i + 1)));
+    }
+    CHECK_EQ(fb_poll(conn, -1), 0); /* nothing under way: nothing to wait for */
+    CHECK_EQ(fb_aio_write_zeroes(image, 40960, 0, ended, &requests[0]), 0);
+    CHECK_EQ(fb_aio_discard(image, 40960, 81920, ended, &requests[1]), 0);
+    CHECK_EQ(fb_aio_flush(image, ended, &requests[2]), 0);
+    CHECK_EQ(fb_aio_read(image, requests[3].data, 4096, fb_size(image), ended, &requests[3]), 0);
+    while (ended_count < started + 4)
+        CHECK(fb_poll(conn, 1000) >= 0);
+    CHECK_EQ(requests[0].result + requests[1].result + requests[2].result, 0);
+    CHECK_EQ(requests[3].result, -EINVAL);
+    tear_down();
+}
+
+/* More than fits: EAGAIN, and it goes on when some have ended. Closing waits for what is under way. */
+static void test_async_limits(void)
+{
+    static struct request r;
+    uint8_t *data = calloc(1, 2 * MIB + 1);
+    unsigned started = 0, refused = 0;
+
+    set_up(0);
+    ended_count = 0;
+    CHECK_EQ(fb_aio_write(image, data, 2 * MIB + 1, 0, ended, &r), -EINVAL);
+    while (started < 40) {
+        int result = fb_aio_write(image, data, 2 * MIB, (started % 7) * 2 * MIB, ended, &r);
+        CHECK(result == 0 || result == -EAGAIN);
+        started += result == 0;
+        refused += result != 0;
+        if (result)
+            CHECK(fb_poll(conn, 1000) >= 0);
+    }
+    CHECK(refused > 0);
+    CHECK_EQ(fb_close(image), 0);
+    CHECK_EQ(ended_count, started);
+    CHECK_EQ(r.result, 0);
+    fb_disconnect(conn);
+    free(data);
+}
+
+static void test_manage(void)
+{
+    set_up(FB_OPEN_READ_ONLY);
+    /* The fake monitor knows none of these: what counts is that they get there and come back with its answer.
+     */
+    CHECK_EQ(fb_image_create(conn, "noslash", MIB), -EINVAL);
+    CHECK_EQ(fb_image_create(conn, "pool/new", MIB), -ENOTSUP);
+    CHECK_EQ(fb_image_resize(conn, "pool/new", MIB), -ENOTSUP);
+    CHECK_EQ(fb_image_remove(conn, "pool/new"), -ENOTSUP);
+    CHECK(strstr(fb_error(conn), "pool/new"));
+    tear_down();
+}
+
+int main(void)
+{
+    pid_t cluster = fake_process_start(monitors);
+
+    TEST(test_connect);
+    TEST(test_open);
+    TEST(test_sync);
+    TEST(test_block_status);
+    TEST(test_async);
+    TEST(test_async_limits);
+    TEST(test_manage);
+    fake_process_stop(cluster);
+    return tap_done();
+}

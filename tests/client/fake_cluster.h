@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A cluster for tests of the client and of what stands on it: monitors and shards that know just enough of
+ * the protocol, with one truth that they share and that tests look at and change. Faults are flags of the
+ * shards. It runs on any core and net: fake.h has it in the simulator, fake_process.h in a process of its own
+ * over TCP.
+ */
+#ifndef TESTS_CLIENT_FAKE_CLUSTER_H
+#define TESTS_CLIENT_FAKE_CLUSTER_H
+
+#include "base/error.h"
+#include "client/client.h"
+#include "rpc/rpc.h"
+#include "wire/wire.h"
+
+#define FAKE_SHARDS      3
+#define FAKE_MONITORS    2
+#define FAKE_PGS         4
+#define FAKE_OBJECTS     8
+#define FAKE_IMAGE       7
+#define FAKE_POOL        2
+#define FAKE_IMAGE_SIZE  ((uint64_t)FAKE_OBJECTS * OBJECT_SIZE)
+#define FAKE_ADDRESS_MAX 64
+
+struct fake_pg {
+    uint64_t term;
+    uint32_t leader;      /* replica number = number of the shard + 1; 0: nobody */
+    uint64_t incarnation; /* attached */
+    uint64_t generation;
+};
+
+struct fake_shard {
+    uint32_t number;
+    struct core *core;
+    char address[FAKE_ADDRESS_MAX];
+    struct rpc_server *server;
+    uint32_t requests, writes, reads, clears, attaches, statuses, sessions;
+    int refuse;            /* every request is answered with this error */
+    uint32_t refuse_count; /* so many times */
+    uint32_t mute;         /* so many requests are neither carried out nor answered */
+    uint32_t lose;         /* so many are carried out and not answered */
+    uint32_t corrupt;      /* so many reads are answered with a flipped bit */
+};
+
+struct fake_monitor {
+    uint32_t number;
+    struct core *core;
+    char address[FAKE_ADDRESS_MAX];
+    struct rpc_server *server;
+    struct rpc_session *subscribers[16];
+    uint32_t subscriber_count, opens, closes, gets, subscribes;
+};
+
+struct fake_cluster {
+    struct fake_shard shards[FAKE_SHARDS];
+    struct fake_monitor monitors[FAKE_MONITORS];
+    struct fake_pg pgs[FAKE_PGS];
+    uint64_t epoch, generation, incarnation, size_bytes;
+    bool removed;
+    uint8_t objects[FAKE_OBJECTS][OBJECT_SIZE];
+    bool written[FAKE_OBJECTS][BLOCKS_PER_OBJECT];
+};
+
+extern struct fake_cluster fake;
+
+/* The truth at the beginning; addresses are set by whoever runs it, port 0 for any. */
+void fake_reset(void);
+/* Serve at their addresses, which are then those bound to. */
+void fake_shard_start(uint32_t number, struct core *core, struct net *net, uint64_t incarnation);
+void fake_monitor_start(uint32_t number, struct core *core, struct net *net);
+/* What the cluster holds. */
+uint8_t fake_byte(uint64_t offset);
+void fake_lead(uint32_t shard); /* of all PGs, in a new term */
+/* A monitor tells its subscribers; in its own context. */
+void fake_monitor_announce(uint32_t number);
+uint32_t fake_pg_of(uint64_t offset);
+
+#endif
