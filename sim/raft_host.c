@@ -213,6 +213,15 @@ static void send_raft_message(struct raft_host *h, struct raft_msg *msg)
     struct raft_packet *p;
     uint64_t count = 0;
 
+    enum raft_host_hindrance hindrance =
+        h->hooks->hindrance ? h->hooks->hindrance(h->owner, h) : RAFT_HOST_FREE;
+
+    if (msg->type == RAFT_APPEND && hindrance == RAFT_HOST_BUSY) {
+        raft_append_failed(&h->raft, msg->to, msg->index);
+        return;
+    }
+    if (msg->type == RAFT_APPEND && hindrance == RAFT_HOST_NOTHING)
+        msg->last = msg->index;
     if (msg->type == RAFT_APPEND) {
         msg->last = MIN(msg->last, msg->index + h->append_max);
         count = msg->last - msg->index;

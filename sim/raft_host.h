@@ -44,6 +44,8 @@ struct raft_write {
     struct raft_item items[];  /* is_base: one */
 };
 
+enum raft_host_hindrance { RAFT_HOST_FREE, RAFT_HOST_BUSY, RAFT_HOST_NOTHING };
+
 struct raft_host;
 struct raft_host_hooks {
     void (*send)(void *owner, struct raft_host *h, struct raft_packet *packet);
@@ -51,6 +53,9 @@ struct raft_host_hooks {
                      uint64_t last); /* may be NULL, as all below */
     void (*role_changed)(void *owner, struct raft_host *h);
     void (*committed)(void *owner, struct raft_host *h, uint64_t before);
+    /* What stands in the way of an APPEND: nothing, a link that takes no more, entries that are not at hand.
+     */
+    enum raft_host_hindrance (*hindrance)(void *owner, struct raft_host *h);
     uint64_t (*next_value)(void *owner); /* of a NOOP */
 };
 

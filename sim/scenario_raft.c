@@ -459,7 +459,15 @@ static uint64_t on_value(void *owner)
     return ++((struct world *)owner)->value;
 }
 
-static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role, on_committed, on_value};
+static enum raft_host_hindrance on_hindrance(void *owner, struct raft_host *h)
+{
+    if (fault_happens(owner, SIM_FAULT_NET_SLOW, 100000))
+        return RAFT_HOST_BUSY;
+    return fault_happens(owner, SIM_FAULT_DISK_SLOW, 100000) ? RAFT_HOST_NOTHING : RAFT_HOST_FREE;
+}
+
+static const struct raft_host_hooks HOOKS = {on_send,      on_appended,  on_role,
+                                             on_committed, on_hindrance, on_value};
 
 /* ---- crashes and other faults ---- */
 

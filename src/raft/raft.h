@@ -265,7 +265,8 @@ MUST_CHECK bool raft_hard_state_pending(struct raft *r, struct raft_hard_state *
  * gone for long is asked once per election_max_ns. So the host need not tell of lost messages. */
 MUST_CHECK bool raft_next_msg(struct raft *r, uint64_t now_ns, struct raft_msg *ret);
 void raft_append_sent(struct raft *r, uint32_t replica, uint64_t last, uint32_t bytes);
-/* An APPEND could not be sent at all (link busy or down): go back to `index` + 1 and probe later. */
+/* An APPEND could not be sent at all (link busy or down): go back to `index` + 1 and probe a quarter of a
+ * heartbeat later. */
 void raft_append_failed(struct raft *r, uint32_t replica, uint64_t index);
 
 /* Leader: newest time such that a majority has answered messages sent at or after it; self counts as now. 0:

@@ -328,5 +328,6 @@ void raft_append_failed(struct raft *r, uint32_t replica, uint64_t index)
     index = MAX(index, m->match);
     rewind_to(r, m, MIN(m->next, index + 1));
     m->probe_due = false;
-    m->wait_ns = r->now_ns;
+    /* A link that is full is free again soon: not the whole wait of a loss. */
+    m->wait_ns = r->now_ns - MIN(r->now_ns, RESEND * r->config.heartbeat_ns - r->config.heartbeat_ns / 4);
 }

@@ -195,7 +195,7 @@ static uint64_t on_value(void *owner)
     return ++((struct script *)owner)->value;
 }
 
-static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role, on_committed, on_value};
+static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role, on_committed, NULL, on_value};
 
 static void settle_disks(struct script *s)
 {
