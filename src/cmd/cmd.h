@@ -69,6 +69,9 @@ void cmd_print_json(json_t *value);
 #define CMD_NAME_MAX 65
 MUST_CHECK bool cmd_split_image(const char *text, char pool[CMD_NAME_MAX], char image[CMD_NAME_MAX]);
 
+/* Reads "osd.N"; prints an error that shows the form and answers false. */
+MUST_CHECK bool cmd_parse_osd(const char *text, uint32_t *ret_osd);
+
 /* A table on stdout: columns as wide as their cells, `right` marks numbers ('r') and text ('l'). Cells are
  * copied. */
 struct cmd_table;
@@ -143,6 +146,7 @@ int cmd_cluster_env(struct cmd_args *args);
 int cmd_cluster_start(struct cmd_args *args);
 int cmd_cluster_stop(struct cmd_args *args);
 int cmd_status(struct cmd_args *args);
+int cmd_perf(struct cmd_args *args);
 int cmd_osd_ls(struct cmd_args *args);
 int cmd_osd_demote(struct cmd_args *args);
 int cmd_pg_ls(struct cmd_args *args);

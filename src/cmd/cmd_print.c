@@ -59,6 +59,19 @@ bool cmd_split_image(const char *text, char pool[CMD_NAME_MAX], char image[CMD_N
     return true;
 }
 
+bool cmd_parse_osd(const char *text, uint32_t *ret_osd)
+{
+    char *end;
+    const char *digits = strncmp(text, "osd.", 4) == 0 ? text + 4 : text;
+    unsigned long osd = strtoul(digits, &end, 10);
+    if (end == digits || *end || *digits == '-' || osd > UINT32_MAX) {
+        cmd_usage("'%s' does not name an OSD: write osd.N", text);
+        return false;
+    }
+    *ret_osd = (uint32_t)osd;
+    return true;
+}
+
 const char *cmd_text(const char *format, ...)
 {
     static __thread char ring[8][256];

@@ -12,6 +12,7 @@
 
 static const struct cmd_command commands[] = {
     {"status", "", "show the health of the cluster and what to do about problems", NULL, {{0}}, cmd_status},
+    {"perf", "OSD", "show counters and latencies of an OSD (osd.N) since its start", NULL, {{0}}, cmd_perf},
     {"osd ls", "", "list the OSDs", NULL, {{0}}, cmd_osd_ls},
     {"osd demote",
      "OSD",

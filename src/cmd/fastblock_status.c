@@ -31,19 +31,6 @@ bad:
     return false;
 }
 
-static bool parse_osd(const char *text, uint32_t *ret_osd)
-{
-    char *end;
-    const char *digits = strncmp(text, "osd.", 4) == 0 ? text + 4 : text;
-    unsigned long osd = strtoul(digits, &end, 10);
-    if (end == digits || *end || *digits == '-' || osd > UINT32_MAX) {
-        cmd_usage("'%s' does not name an OSD: write osd.N", text);
-        return false;
-    }
-    *ret_osd = (uint32_t)osd;
-    return true;
-}
-
 static Fb__MonReply *get_status(struct cmd_session *s, struct cmd_call *call)
 {
     Fb__Status status = FB__STATUS__INIT;
@@ -155,7 +142,7 @@ int cmd_osd_demote(struct cmd_args *args)
     struct cmd_session s;
     struct cmd_call call;
     Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
-    if (!parse_osd(args->positional[0], &demote.osd))
+    if (!cmd_parse_osd(args->positional[0], &demote.osd))
         return CMD_USAGE;
     if (!cmd_session_open(&s, args, 0, 0))
         return CMD_FAILED;
@@ -283,7 +270,7 @@ int cmd_pg_leader(struct cmd_args *args)
     struct cmd_session s;
     struct cmd_call call;
     Fb__PgLeader leader = FB__PG_LEADER__INIT;
-    if (!parse_pg(args->positional[0], &leader.pg) || !parse_osd(args->positional[1], &leader.osd))
+    if (!parse_pg(args->positional[0], &leader.pg) || !cmd_parse_osd(args->positional[1], &leader.osd))
         return CMD_USAGE;
     if (!cmd_session_open(&s, args, 0, 0))
         return CMD_FAILED;

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fastblock perf: counters and latency histograms of an OSD's shards, as they are since its start.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cmd/cmd.h"
+#include "wire/frame.h"
+
+static json_t *perf_json(const Fb__PerfReply *perf)
+{
+    json_t *counters = json_object(), *histograms = json_object();
+    for (size_t i = 0; i < perf->n_counter; i++)
+        json_object_set_new(counters, perf->counter[i]->name,
+                            json_integer((json_int_t)perf->counter[i]->value));
+    for (size_t i = 0; i < perf->n_histogram; i++) {
+        const Fb__Histogram *h = perf->histogram[i];
+        json_object_set_new(histograms, h->name,
+                            json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "count", (json_int_t)h->count,
+                                      "mean_us", (double)h->mean_ns / 1e3, "p50_us", (double)h->p50_ns / 1e3,
+                                      "p99_us", (double)h->p99_ns / 1e3, "p999_us", (double)h->p999_ns / 1e3,
+                                      "max_us", (double)h->max_ns / 1e3));
+    }
+    return json_pack("{s:o, s:o}", "counters", counters, "histograms", histograms);
+}
+
+static void perf_print(uint32_t osd, uint32_t shard, const Fb__PerfReply *perf)
+{
+    printf("osd.%u shard %u\n", osd, shard);
+    for (size_t i = 0; i < perf->n_counter; i++)
+        printf("  %-28s %llu\n", perf->counter[i]->name, (unsigned long long)perf->counter[i]->value);
+    printf("  latency us                        count      mean       p50       p99     p99.9       max\n");
+    for (size_t i = 0; i < perf->n_histogram; i++) {
+        const Fb__Histogram *h = perf->histogram[i];
+        printf("  %-28s %10llu %9.0f %9.0f %9.0f %9.0f %9.0f\n", h->name, (unsigned long long)h->count,
+               (double)h->mean_ns / 1e3, (double)h->p50_ns / 1e3, (double)h->p99_ns / 1e3,
+               (double)h->p999_ns / 1e3, (double)h->max_ns / 1e3);
+    }
+}
+
+/* Asks one shard; NULL with an error printed. Freed by fb__perf_reply__free_unpacked(). */
+static Fb__PerfReply *perf_get(struct cmd_session *s, uint32_t osd, uint32_t shard)
+{
+    struct client_shard_call call = {0};
+    client_shard_call_start(&call, s->client, osd, shard, METHOD_PERF, NULL, 0, NULL);
+    int error = cmd_wait(s, &call.op);
+    Fb__PerfReply *perf = NULL;
+    if (error) {
+        cmd_fail("osd.%u shard %u does not answer: %s", osd, shard, error_text(error));
+    } else {
+        perf = fb__perf_reply__unpack(NULL, call.ret_reply_len, call.ret_reply);
+        if (!perf)
+            cmd_fail("osd.%u shard %u sent a malformed answer", osd, shard);
+    }
+    free(call.ret_reply);
+    return perf;
+}
+
+int cmd_perf(struct cmd_args *args)
+{
+    uint32_t osd, shards = 0;
+    struct cmd_session s;
+    if (!cmd_parse_osd(args->positional[0], &osd))
+        return CMD_USAGE;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    const Fb__ClusterMap *map = client_map(s.client);
+    for (size_t i = 0; i < map->n_osd; i++)
+        if (map->osd[i]->id == osd && !map->osd[i]->removed)
+            shards = (uint32_t)map->osd[i]->n_shard;
+    int result = shards > 0 ? CMD_OK : cmd_fail("there is no osd.%u; `fastblock osd ls` lists them", osd);
+    json_t *list = json_array();
+    for (uint32_t shard = 0; shard < shards && result == CMD_OK; shard++) {
+        Fb__PerfReply *perf = perf_get(&s, osd, shard);
+        if (!perf) {
+            result = CMD_FAILED;
+            break;
+        }
+        if (args->json)
+            json_array_append_new(list, perf_json(perf));
+        else
+            perf_print(osd, shard, perf);
+        fb__perf_reply__free_unpacked(perf, NULL);
+    }
+    if (args->json && result == CMD_OK)
+        cmd_print_json(json_incref(list));
+    json_decref(list);
+    cmd_session_close(&s);
+    return result;
+}
