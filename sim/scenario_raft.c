@@ -16,7 +16,8 @@
  *  - durability: by what is on the disks, nobody can be elected any more who does not have what is committed;
  *  - lease safety: whoever believes in its lease has all that was committed by anybody, at any moment; and a
  * read confirmed by ReadIndex has all that was committed when it began;
- *  - liveness: after the faults one leader commits new entries, and all replicas get them.
+ *  - liveness: after the faults one leader commits new entries, and all replicas get them; a leader that is
+ *    killed or hangs is replaced in time.
  */
 #include "sim/scenarios.h"
 
@@ -80,6 +81,7 @@ struct world {
     uint64_t leaders_cap;
     struct seen *seen; /* open addressing */
     uint64_t seen_count, seen_cap;
+    uint64_t fallen_term, failover_ns;
     uint64_t elections, crashes, transfers, installs, lease_checks, reads;
 };
 
@@ -479,7 +481,7 @@ static void peers_learn(struct place *p, bool new_incarnation)
         struct place *other = &w->places[i];
 
         if (other == p || !other->host.up || paused(other) || w->cut[p->number][i] ||
-            sim_rng_below(&w->rng, 3) == 0)
+            (!w->quiet && sim_rng_below(&w->rng, 3) == 0))
             continue;
         raft_peer_lost(&other->host.raft, p->host.replica, new_incarnation, local_ns(other));
         raft_host_pump(&other->host, local_ns(other));
@@ -788,8 +790,49 @@ static void check_converged(struct world *w, uint64_t committed_before)
         log_members(w);
 }
 
+static bool newly_led(void *owner)
+{
+    struct world *w = owner;
+
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct raft *r = &w->places[i].host.raft;
+
+        if (w->places[i].host.up && r->term > w->fallen_term && raft_can_read(r))
+            return true;
+    }
+    return false;
+}
+
+/* With all else in order, the leader is killed, which the others notice by their connections, or hangs, which
+ * they do not. */
+static void check_failover(struct world *w)
+{
+    bool kill = sim_rng_below(&w->rng, 2);
+    uint64_t start_ns = w->sim->now_ns, limit_ns = (kill ? 400 : 900) * NS_PER_MS;
+
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct place *p = &w->places[i];
+
+        if (p->host.raft.role != RAFT_LEADER)
+            continue;
+        w->fallen_term = p->host.raft.term;
+        if (kill)
+            place_crash(p, NS_PER_S);
+        else
+            p->paused_until_ns = w->sim->now_ns + NS_PER_S;
+        break;
+    }
+    if (!sim_run_while(w->sim, newly_led, w, start_ns + limit_ns))
+        sim_fail(w->sim, "liveness: no new leader %lu ms after the old one was %s",
+                 (uint64_t)(limit_ns / NS_PER_MS), kill ? "killed" : "stopped");
+    w->failover_ns = w->sim->now_ns - start_ns;
+    sim_run_until(w->sim, start_ns + NS_PER_S);
+}
+
 static void world_run(struct world *w)
 {
+    bool redundant = w->count == 3 || w->count == 5;
+
     uint64_t committed;
 
     sim_run_for(w->sim, FAULTY_NS);
@@ -799,6 +842,8 @@ static void world_run(struct world *w)
     sim_run_for(w->sim, 2 * NS_PER_S);
     committed = w->commit_max;
     sim_run_for(w->sim, WORKING_NS);
+    if (redundant && !w->sim->failed)
+        check_failover(w);
     w->proposing = false;
     sim_run_for(w->sim, SETTLING_NS);
     if (!w->sim->failed)
@@ -821,9 +866,9 @@ void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_resul
     snprintf(
         ret_result->stats, sizeof ret_result->stats,
         "%u replicas, %lu committed, %lu elections, %lu crashes, %lu transfers, %lu installs, %lu lease checks, "
-        "%lu reads",
+        "%lu reads, failover in %lu ms",
         w->count, w->commit_max, w->elections, w->crashes, w->transfers, w->installs, w->lease_checks,
-        w->reads);
+        w->reads, (uint64_t)(w->failover_ns / NS_PER_MS));
     sim_result_take(ret_result, w->sim);
     sim_free(w->sim);
     for (uint32_t i = 0; i < w->count; i++)
