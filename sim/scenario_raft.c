@@ -9,13 +9,13 @@
  * work again. What is checked, the first five as in section 5 of the Raft paper:
  *
  *  - election safety: one leader per term;
- *  - log matching: two logs with the same index and term are equal up to there (each index carries the hash
- * of the log up to it);
+ *  - log matching: two logs with the same index and term are equal up to there (each index carries
+ *    the hash of the log up to it);
  *  - leader completeness: a new leader has all that was committed in earlier terms;
  *  - state machine safety: what is committed at an index is the same everywhere and for ever;
  *  - durability: by what is on the disks, nobody can be elected any more who does not have what is committed;
  *  - lease safety: whoever believes in its lease has all that was committed by anybody, at any moment; and a
- * read confirmed by ReadIndex has all that was committed when it began;
+ *    read confirmed by ReadIndex has all that was committed when it began;
  *  - liveness: after the faults one leader commits new entries, and all replicas get them; a leader that is
  *    killed or hangs is replaced in time.
  */
@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "sim/raft_check.h"
 #include "sim/raft_host.h"
 
 #define HOSTS_MAX   5
@@ -48,23 +49,13 @@ struct place {
     uint64_t read_ns, read_commit, read_need, read_term;
 };
 
-struct commit {
-    struct raft_item item;
-    uint64_t leader_term; /* of the first who knew it committed */
-};
-
-struct seen {
-    uint64_t index, term, hash; /* index 0: free */
-};
-
 struct world {
     struct sim *sim;
     struct sim_rng rng, net_rng, disk_rng;
     struct place places[HOSTS_MAX];
     uint32_t count;
     bool quiet, proposing;
-    uint64_t fault_pause_ns,
-        client_pause_ns; /* between two faults, two bursts of the client: the tempo of this run */
+    uint64_t fault_pause_ns, client_pause_ns; /* between two faults, two bursts of the client */
     uint64_t client_silent_until_ns;
     bool cut[HOSTS_MAX][HOSTS_MAX];
     uint64_t link_busy_ns[HOSTS_MAX][HOSTS_MAX];
@@ -75,12 +66,7 @@ struct world {
     uint32_t restless; /* mask of a pair: those outside of it crash again and again; 0: nobody does */
     uint64_t value;
 
-    struct commit *commits; /* by index */
-    uint64_t commit_max, commits_cap;
-    uint32_t *leaders; /* by term */
-    uint64_t leaders_cap;
-    struct seen *seen; /* open addressing */
-    uint64_t seen_count, seen_cap;
+    struct raft_checker checker;
     uint64_t fallen_term, failover_ns;
     uint64_t elections, crashes, transfers, installs, lease_checks, reads;
 };
@@ -131,9 +117,9 @@ static void check_lease(struct place *p)
         return;
     if (raft_lease_valid(r, local_ns(p))) {
         w->lease_checks++;
-        if (r->commit_index < w->commit_max)
+        if (r->commit_index < w->checker.commit_max)
             sim_fail(w->sim, "lease: %u in term %lu reads at %lu, but %lu is committed", p->host.replica,
-                     r->term, r->commit_index, w->commit_max);
+                     r->term, r->commit_index, w->checker.commit_max);
     }
     if (p->reading && r->term == p->read_term && raft_quorum_contact_ns(r, local_ns(p)) >= p->read_ns) {
         p->reading = false;
@@ -150,54 +136,11 @@ static void check_all(struct world *w)
         check_lease(&w->places[i]);
 }
 
-static struct seen *seen_find(struct world *w, uint64_t index, uint64_t term)
-{
-    uint64_t slot = hash_pair(index, term) & (w->seen_cap - 1);
-
-    while (w->seen[slot].index && (w->seen[slot].index != index || w->seen[slot].term != term))
-        slot = (slot + 1) & (w->seen_cap - 1);
-    return &w->seen[slot];
-}
-
-static void seen_grow(struct world *w)
-{
-    struct seen *old = w->seen;
-    uint64_t old_cap = w->seen_cap;
-
-    if (w->seen_count * 2 < old_cap)
-        return;
-    w->seen_cap = MAX(old_cap * 2, 1024u);
-    w->seen = calloc(w->seen_cap, sizeof *w->seen);
-    ASSERT(w->seen);
-    for (uint64_t i = 0; i < old_cap; i++) {
-        if (old[i].index)
-            *seen_find(w, old[i].index, old[i].term) = old[i];
-    }
-    free(old);
-}
-
-/* Log matching. */
 static void on_appended(void *owner, struct raft_host *h, uint64_t first, uint64_t last)
 {
-    struct world *w = owner;
-
-    for (uint64_t i = first; i <= last; i++) {
-        const struct raft_item *item = &h->log[i];
-        struct seen *seen;
-
-        seen_grow(w);
-        seen = seen_find(w, i, item->term);
-        if (!seen->index) {
-            *seen = (struct seen){.index = i, .term = item->term, .hash = item->hash};
-            w->seen_count++;
-        } else if (seen->hash != item->hash) {
-            sim_fail(w->sim, "log matching: the logs up to entry %lu of term %lu differ, at %u", i,
-                     item->term, h->replica);
-        }
-    }
+    raft_checker_appended(&((struct world *)owner)->checker, h, first, last);
 }
 
-/* Election safety and leader completeness. */
 static void on_role(void *owner, struct raft_host *h)
 {
     static const char *const names[] = {"follows", "asks for pre-votes", "is a candidate", "leads"};
@@ -208,95 +151,21 @@ static void on_role(void *owner, struct raft_host *h)
     if (r->role != RAFT_LEADER)
         return;
     w->elections++;
-    if (r->term >= w->leaders_cap) {
-        uint64_t cap = r->term * 2 + 64;
-
-        w->leaders = realloc(w->leaders, cap * sizeof *w->leaders);
-        ASSERT(w->leaders);
-        memset(w->leaders + w->leaders_cap, 0, (cap - w->leaders_cap) * sizeof *w->leaders);
-        w->leaders_cap = cap;
-    }
+    raft_checker_led(&w->checker, h);
     if (!w->quiet && sim_rng_below(&w->rng, 100) < w->coup_percent) {
         w->coup_on = container_of(h, struct place, host);
         sim_unschedule(w->sim, &w->coup);
         sim_schedule(w->sim, &w->coup,
                      sim_rng_below(&w->rng, sim_rng_below(&w->rng, 2) ? 200 * NS_PER_US : NS_PER_MS));
     }
-    if (w->leaders[r->term])
-        sim_fail(w->sim, "election safety: %u and %u lead in term %lu", w->leaders[r->term], h->replica,
-                 r->term);
-    w->leaders[r->term] = h->replica;
-    for (uint64_t i = r->first_index; i <= w->commit_max; i++) {
-        const struct commit *c = &w->commits[i];
-
-        if (c->leader_term < r->term && (i > r->last_index || h->log[i].hash != c->item.hash)) {
-            sim_fail(w->sim,
-                     "leader completeness: %u leads in term %lu without entry %lu, committed in term %lu",
-                     h->replica, r->term, i, c->leader_term);
-            return;
-        }
-    }
 }
 
-static bool on_disk(const struct raft_host *h, uint64_t index, uint64_t hash)
-{
-    return index < h->disk_base || (index <= h->disk_last && h->disk_log[index].hash == hash);
-}
-
-static bool disk_up_to_date(const struct raft_host *candidate, const struct raft_host *voter)
-{
-    uint64_t term = candidate->disk_log[candidate->disk_last].term,
-             voter_term = voter->disk_log[voter->disk_last].term;
-
-    return term > voter_term || (term == voter_term && candidate->disk_last >= voter->disk_last);
-}
-
-/* An entry is committed: if all lost power now, could one be elected that does not have it? Figure 8 of the
- * paper is a yes. */
-static void check_kept(struct world *w, uint64_t index, uint64_t hash)
-{
-    for (uint32_t i = 0; i < w->count; i++) {
-        const struct raft_host *candidate = &w->places[i].host;
-        uint32_t votes = 0, voters = w->count - (candidate->learner != 0);
-
-        if (candidate->replica == candidate->learner || on_disk(candidate, index, hash))
-            continue;
-        for (uint32_t j = 0; j < w->count; j++) {
-            const struct raft_host *voter = &w->places[j].host;
-
-            votes += voter->replica != voter->learner && disk_up_to_date(candidate, voter);
-        }
-        if (votes >= voters / 2 + 1)
-            sim_fail(w->sim, "durability: entry %lu is committed, but %u could be elected without it", index,
-                     candidate->replica);
-    }
-}
-
-/* State machine safety and durability. */
 static void on_committed(void *owner, struct raft_host *h, uint64_t before)
 {
     struct world *w = owner;
-    const struct raft *r = &h->raft;
 
-    for (uint64_t i = MAX(before + 1, r->first_index - (r->first_index > 1)); i <= r->commit_index; i++) {
-        const struct raft_item *item = &h->log[i];
-
-        if (i <= w->commit_max) {
-            if (w->commits[i].item.hash != item->hash)
-                sim_fail(w->sim, "state machine safety: %u commits entry %lu of term %lu, others of term %lu",
-                         h->replica, i, item->term, w->commits[i].item.term);
-            continue;
-        }
-        if (w->commits_cap <= i) {
-            w->commits_cap = i * 2 + 64;
-            w->commits = realloc(w->commits, w->commits_cap * sizeof *w->commits);
-            ASSERT(w->commits);
-        }
-        w->commits[i] = (struct commit){.item = *item, .leader_term = r->term};
-        w->commit_max = i;
-        check_kept(w, i, item->hash);
-    }
-    sim_trace(w->sim, "commit", h->replica, r->commit_index);
+    raft_checker_committed(&w->checker, h, before);
+    sim_trace(w->sim, "commit", h->replica, h->raft.commit_index);
 }
 
 /* ---- inputs to a host, and what follows from them ---- */
@@ -678,7 +547,7 @@ static void client_fire(struct sim_event *event)
             p->reading = true;
             p->read_ns = local_ns(p);
             p->read_commit = p->host.raft.commit_index;
-            p->read_need = w->commit_max;
+            p->read_need = w->checker.commit_max;
             p->read_term = p->host.raft.term;
             if (sim_rng_below(&w->rng, 2))
                 raft_probe(&p->host.raft);
@@ -712,6 +581,8 @@ static void world_start(struct world *w, const struct sim_args *args)
     if (w->storm)
         w->coup_percent = 60 + (uint32_t)sim_rng_below(&w->rng, 36);
     w->client_pause_ns = (1 + sim_rng_below(&w->rng, 1000)) * NS_PER_MS;
+    w->checker.sim = w->sim;
+    w->checker.count = w->count;
     small_window = sim_rng_below(&w->rng, 4) == 0;
     if (small_window) {
         config.window_bytes = 4 * BLOCK_SIZE;
@@ -730,6 +601,7 @@ static void world_start(struct world *w, const struct sim_args *args)
         p->start.fire = start_fire;
         p->writes[RAFT_HOST_QUEUE_VOTE].fire = write_vote_fire;
         p->writes[RAFT_HOST_QUEUE_LOG].fire = write_log_fire;
+        w->checker.hosts[i] = &p->host;
         raft_host_init(&p->host, i + 1, members, w->count, &config, &HOOKS, w);
         p->host.append_max = append_max[sim_rng_below(&w->rng, ARRAY_LEN(append_max))];
         if (w->storm)
@@ -769,17 +641,19 @@ static void check_converged(struct world *w, uint64_t committed_before)
 {
     uint32_t leaders = 0;
 
-    if (w->commit_max <= committed_before + 10)
+    if (w->checker.commit_max <= committed_before + 10)
         sim_fail(w->sim, "liveness: from %lu to %lu committed without faults", committed_before,
-                 w->commit_max);
+                 w->checker.commit_max);
     for (uint32_t i = 0; i < w->count; i++) {
         struct place *p = &w->places[i];
 
         leaders += p->host.raft.role == RAFT_LEADER;
-        if (raft_host_applied(&p->host) != w->commit_max || p->host.raft.last_index != w->commit_max)
+        if (raft_host_applied(&p->host) != w->checker.commit_max ||
+            p->host.raft.last_index != w->checker.commit_max)
             sim_fail(w->sim, "liveness: %u has applied %lu of %lu, its log ends at %lu", p->host.replica,
-                     raft_host_applied(&p->host), w->commit_max, p->host.raft.last_index);
-        else if (p->host.log[w->commit_max].hash != w->commits[w->commit_max].item.hash)
+                     raft_host_applied(&p->host), w->checker.commit_max, p->host.raft.last_index);
+        else if (p->host.log[w->checker.commit_max].hash !=
+                 w->checker.commits[w->checker.commit_max].item.hash)
             sim_fail(w->sim, "the state of %u differs", p->host.replica);
         if (p->host.raft.role == RAFT_LEADER && !raft_lease_valid(&p->host.raft, local_ns(p)))
             sim_fail(w->sim, "liveness: %u has no lease", p->host.replica);
@@ -840,7 +714,7 @@ static void world_run(struct world *w)
     memset(w->cut, 0, sizeof w->cut);
     sim_log(w->sim, "no more faults");
     sim_run_for(w->sim, 2 * NS_PER_S);
-    committed = w->commit_max;
+    committed = w->checker.commit_max;
     sim_run_for(w->sim, WORKING_NS);
     if (redundant && !w->sim->failed)
         check_failover(w);
@@ -867,14 +741,12 @@ void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_resul
         ret_result->stats, sizeof ret_result->stats,
         "%u replicas, %lu committed, %lu elections, %lu crashes, %lu transfers, %lu installs, %lu lease checks, "
         "%lu reads, failover in %lu ms",
-        w->count, w->commit_max, w->elections, w->crashes, w->transfers, w->installs, w->lease_checks,
+        w->count, w->checker.commit_max, w->elections, w->crashes, w->transfers, w->installs, w->lease_checks,
         w->reads, (uint64_t)(w->failover_ns / NS_PER_MS));
     sim_result_take(ret_result, w->sim);
     sim_free(w->sim);
     for (uint32_t i = 0; i < w->count; i++)
         raft_host_fini(&w->places[i].host);
-    free(w->commits);
-    free(w->leaders);
-    free(w->seen);
+    raft_checker_fini(&w->checker);
     free(w);
 }
