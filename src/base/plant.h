@@ -28,6 +28,8 @@
     X(STORE_NO_CHECKSUM,            "store: checksums are not verified on read")                                   \
     X(STORE_EARLY_REUSE,            "store: chunks and slots are used again before their page is durable")         \
     X(STORE_EARLY_DESTAGE,          "store: blocks are destaged before they are committed and durable")            \
+    X(STORE_EARLY_TAIL,             "store: the log's tail moves before what it passes is destaged")               \
+    X(STORE_ACK_ORDER,              "store: a batch counts before the ones in front of it")                        \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
     X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \

@@ -51,6 +51,11 @@ struct device_read {
     struct op op;
     struct blk *blk;
     struct device_label ret_label;
+    /* Private. */
+    struct blk_io io;
+    struct iovec iov;
+    struct buf *buf;
+    int error;
 };
 void device_read_start(struct device_read *r, struct core *core, struct blk *blk, struct op *parent);
 
@@ -59,6 +64,11 @@ struct device_write {
     struct op op;
     struct blk *blk;
     struct device_label label;
+    /* Private. */
+    struct blk_io io;
+    struct iovec iov;
+    struct buf *buf;
+    int copy;
 };
 void device_write_start(struct device_write *w, struct core *core, struct blk *blk, const struct device_label *label,
                         struct op *parent);
@@ -82,14 +92,22 @@ struct store_format {
     struct op op;
     struct store_config config;
     uint64_t ring_bytes; /* 0: chosen by size (1/16 of the slice, 64 MiB to 4 GiB) */
+    /* Private. */
+    struct blk_io io;
+    struct iovec iov;
+    struct buf *buf;
+    uint8_t format_id[16];
 };
 void store_format_start(struct store_format *f, const struct store_config *config, uint64_t ring_bytes, struct op *parent);
 
 /* Opens a slice: finds the newest valid checkpoint, reads live pages, scans the ring, rebuilds allocation. */
+struct store_opening;
 struct store_open {
     struct op op;
     struct store_config config;
     struct store *ret_store;
+    /* Private. */
+    struct store_opening *opening; /* private */
 };
 void store_open_start(struct store_open *o, const struct store_config *config, struct op *parent);
 
@@ -99,6 +117,12 @@ struct store_close {
     struct store *store;
 };
 void store_close_start(struct store_close *c, struct store *store, struct op *parent);
+
+struct ring_wait;
+struct store_waiter { /* private */
+    struct list link;
+    struct op *op;
+};
 
 int store_failed(const struct store *store); /* 0, or the error that stopped it */
 
@@ -116,6 +140,12 @@ struct store_blob_write {
     struct store *store;
     const void *data; /* the caller's until done */
     uint32_t len;
+    /* Private. */
+    struct blk_io io;
+    struct iovec iov;
+    struct buf *buf;
+    uint32_t sent;
+    struct store_waiter waiter;
 };
 void store_blob_write_start(struct store_blob_write *w, struct store *store, const void *data, uint32_t len, struct op *parent);
 /* As read at open; NULL if none was ever written. */
@@ -126,6 +156,7 @@ const void *store_blob(const struct store *store, uint32_t *ret_len);
 enum store_pg_state {
     STORE_PG_NORMAL = 0,
     STORE_PG_RECOVERING = 1, /* objects are being copied from another replica: what is here is not a state of any index */
+    STORE_PG_DAMAGED = 2,    /* the same, and the log may lack entries that this replica acknowledged: it must not vote */
 };
 
 /* What is durable of a replica outside the ring. */
@@ -165,6 +196,11 @@ struct store_pg_write {
     struct store *store;
     struct store_pg_record record;
     struct store_pg *ret_pg;
+    /* Private. */
+    struct store_waiter waiter;
+    struct ring_wait *wait;
+    uint64_t gen;
+    uint32_t table_index;
 };
 void store_pg_write_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
                           struct op *parent);
@@ -173,6 +209,10 @@ void store_pg_write_start(struct store_pg_write *w, struct store *store, const s
 struct store_pg_remove {
     struct op op;
     struct store_pg *pg;
+    /* Private. */
+    struct store_waiter waiter;
+    uint64_t gen;
+    uint32_t table_index;
 };
 void store_pg_remove_start(struct store_pg_remove *r, struct store_pg *pg, struct op *parent);
 

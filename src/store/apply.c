@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Applying committed entries, in memory: writes and clears take overlay places of their object, an IMAGE
+ * entry changes the image's record and clears what it voids. Image records.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+/* ---- image records ------------------------------------------------------------------------------------- */
+
+static uint32_t image_place(const struct pg *pg, uint64_t id)
+{
+    uint32_t low = 0, high = pg->image_count;
+
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (pg->images[mid]->record.image < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+struct image *image_find(const struct pg *pg, uint64_t id)
+{
+    uint32_t at = image_place(pg, id);
+
+    return at < pg->image_count && pg->images[at]->record.image == id ? pg->images[at] : NULL;
+}
+
+const struct image_record *store_image_get(const struct store_pg *pub, uint64_t id)
+{
+    const struct image *image = image_find(pg_of(pub), id);
+
+    return image ? &image->record : NULL;
+}
+
+const struct image_record *store_image_next(const struct store_pg *pub, uint64_t after)
+{
+    const struct pg *pg = pg_of(pub);
+    uint32_t at = after == UINT64_MAX ? pg->image_count : image_place(pg, after + 1);
+
+    /* Image 0 is the first when asked from the start. */
+    if (after == 0 && pg->image_count && pg->images[0]->record.image == 0)
+        at = 0;
+    return at < pg->image_count ? &pg->images[at]->record : NULL;
+}
+
+static bool record_newer(const struct image_record *a, const struct image_record *b)
+{
+    if (a->generation != b->generation)
+        return a->generation > b->generation;
+    if (a->incarnation != b->incarnation)
+        return a->incarnation > b->incarnation;
+    return a->index > b->index;
+}
+
+int image_put(struct pg *pg, const struct image_record *record, struct log_entry *holder)
+{
+    struct store *s = store_of(pg);
+    struct image *image = image_find(pg, record->image);
+
+    if (image) {
+        /* A tombstone stays one. */
+        if (!record_newer(record, &image->record) || (image->record.deleted && !record->deleted))
+            return -ERR_CONFLICT;
+    } else {
+        uint32_t at = image_place(pg, record->image);
+        if (pg->image_count == pg->image_cap) {
+            uint32_t cap = pg->image_cap ? pg->image_cap * 2 : 8;
+            struct image **grown = realloc(pg->images, cap * sizeof(*grown));
+            if (!grown)
+                return -ERR_NO_MEMORY;
+            pg->images = grown;
+            pg->image_cap = cap;
+        }
+        image = slab_get(&s->slab, sizeof(*image));
+        if (!image)
+            return -ERR_NO_MEMORY;
+        memmove(&pg->images[at + 1], &pg->images[at], (pg->image_count - at) * sizeof(*pg->images));
+        pg->images[at] = image;
+        pg->image_count++;
+        s->image_count++;
+    }
+    image->record = *record;
+    struct log_entry *old = image->holder;
+    image->holder = holder;
+    if (holder)
+        holder->holds++;
+    if (old)
+        entry_release(old);
+    return 0;
+}
+
+struct disk_record image_encode(const struct pg *pg, const struct image_record *r)
+{
+    return (struct disk_record){.type = RECORD_IMAGE,
+                                .flags = r->deleted ? RECORD_IMAGE_DELETED : 0,
+                                .key = pg->key,
+                                .image = r->image,
+                                .image_of = {.index = r->index,
+                                             .incarnation = r->incarnation,
+                                             .generation = r->generation,
+                                             .size_bytes = r->size_bytes}};
+}
+
+int image_decode(const struct disk_record *r, struct image_record *ret)
+{
+    if (r->type != RECORD_IMAGE)
+        return -ERR_FORMAT;
+    *ret = (struct image_record){.image = r->image,
+                                 .incarnation = r->image_of.incarnation,
+                                 .generation = r->image_of.generation,
+                                 .size_bytes = r->image_of.size_bytes,
+                                 .index = r->image_of.index,
+                                 .deleted = r->flags & RECORD_IMAGE_DELETED};
+    return 0;
+}
+
+/* ---- effects on objects -------------------------------------------------------------------------------- */
+
+static void object_out_of_memory(struct object *o)
+{
+    store_fail(store_of(o->pg), -ERR_NO_MEMORY, "no memory for an applied entry");
+}
+
+static void object_clear_from(struct object *o, uint32_t first, struct log_entry *e)
+{
+    if (!o->exists || o->index >= e->index)
+        return;
+    if (overlay_need(o)) {
+        object_out_of_memory(o);
+        return;
+    }
+    if (first == 0)
+        overlay_put_whole(o, e);
+    for (uint32_t b = first; first && b < BLOCKS_PER_OBJECT; b++)
+        overlay_put(o, b, e);
+    o->index = e->index;
+}
+
+/* The record's effect on the objects that are here: `e` stands for it in their overlays. */
+void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e)
+{
+    uint64_t end = r->deleted ? 0 : DIV_UP(r->size_bytes, (uint64_t)BLOCK_SIZE);
+    uint64_t number = end / BLOCKS_PER_OBJECT;
+    uint32_t first = (uint32_t)(end % BLOCKS_PER_OBJECT);
+    struct object *o = object_find(pg, r->image, number);
+
+    if (!o)
+        o = object_after(pg, false, r->image, number);
+    while (o && o->image == r->image) {
+        struct object *next = object_after(pg, false, o->image, o->number);
+        object_clear_from(o, o->number == number ? first : 0, e);
+        o = next;
+    }
+}
+
+/* An entry that is in no log, for effects that came by another way. */
+struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *r)
+{
+    struct entry from = {.index = r->index,
+                         .term = 1,
+                         .type = ENTRY_IMAGE,
+                         .flags = r->deleted ? ENTRY_IMAGE_DELETED : 0,
+                         .image = r->image,
+                         .incarnation = r->incarnation,
+                         .generation = r->generation,
+                         .size_bytes = r->size_bytes};
+    struct log_entry *e = entry_new(store_of(pg), &from);
+
+    if (!e)
+        return NULL;
+    e->pg = pg;
+    e->applied = e->durable = true;
+    e->holds = 1; /* its maker's */
+    pg->offlog_holds++;
+    return e;
+}
+
+static void image_apply(struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+    struct image_record r = {.image = e->image,
+                             .incarnation = e->incarnation,
+                             .generation = e->generation,
+                             .size_bytes = e->size_bytes,
+                             .index = e->index,
+                             .deleted = e->flags & ENTRY_IMAGE_DELETED};
+    int rc = image_put(pg, &r, e);
+
+    if (rc == -ERR_NO_MEMORY)
+        store_fail(store_of(pg), rc, "no memory for an image record");
+    if (rc == 0)
+        image_enforce(pg, &r, e);
+}
+
+static void write_apply(struct log_entry *e, struct object *o)
+{
+    const struct image *image = image_find(e->pg, e->image);
+
+    if (e->index <= o->index || (image && image->record.deleted) || (e->type == ENTRY_CLEAR && !o->exists))
+        return;
+    if (overlay_need(o)) {
+        object_out_of_memory(o);
+        return;
+    }
+    if (e->type == ENTRY_CLEAR && e->block_count == BLOCKS_PER_OBJECT)
+        overlay_put_whole(o, e);
+    else
+        for (uint32_t b = e->first_block; b < e->first_block + e->block_count; b++)
+            overlay_put(o, b, e);
+    o->index = e->index;
+    object_set_exists(o, true);
+}
+
+void entry_apply(struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+    struct object *o = NULL;
+
+    ASSERT(!e->applied);
+    e->applied = true;
+    pg->unapplied_bytes -= entry_ring_bytes(e);
+    store_of(pg)->unapplied_bytes -= entry_ring_bytes(e);
+    list_remove(&e->obj_link);
+    list_remove(&e->copy_link);
+    if (e->type == ENTRY_WRITE || e->type == ENTRY_CLEAR) {
+        o = e->obj;
+        write_apply(e, o);
+    } else if (e->type == ENTRY_IMAGE) {
+        image_apply(e);
+    }
+    if (e->holds == 0) {
+        entry_unreserve(e);
+        e->obj = NULL;
+    }
+    if (o)
+        object_settle(o);
+}
+
+void store_apply(struct store_pg *pub, uint64_t index)
+{
+    struct pg *pg = pg_of(pub);
+    struct store *s = store_of(pg);
+
+    ASSERT(index <= pub->last_index);
+    while (pub->applied_index < index && !s->failed) {
+        struct log_entry *e = log_at(pg, pub->applied_index + 1);
+        pub->applied_index++;
+        /* Below first_index: destaged before the last restart. */
+        if (e && !e->applied)
+            entry_apply(e);
+    }
+    if (destage_wanted(s))
+        destage_wake(s);
+}
+
+int store_recover_image(struct store_pg *pub, const struct image_record *record)
+{
+    struct pg *pg = pg_of(pub);
+    struct store *s = store_of(pg);
+
+    if (s->failed)
+        return -ERR_STOPPED;
+    if (!image_find(pg, record->image) && s->image_count >= s->g.images_max)
+        return -ERR_NO_SPACE;
+    struct log_entry *e = entry_synthetic(pg, record);
+    if (!e)
+        return -ERR_NO_MEMORY;
+    int rc = image_put(pg, record, e);
+    struct image *image = image_find(pg, record->image);
+    if (rc == 0) {
+        struct disk_record r = image_encode(pg, record);
+        r.flags |= RECORD_IMAGE_NOW;
+        image->saved = *record;
+        image->is_saved = true;
+        image->holder = NULL;
+        entry_release(e);
+        ring_record(s, &r);
+    }
+    /* Also when the record is known, but a crash came before its effects were destaged. */
+    if (rc == 0 || (rc == -ERR_CONFLICT && image->record.index == record->index))
+        image_enforce(pg, record, e);
+    entry_release(e);
+    return rc == -ERR_CONFLICT ? 0 : rc;
+}

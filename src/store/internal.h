@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The store's inside: what its files share. Which file owns what:
+ *
+ *   device.c      the device label                     object.c      object index, overlay of applied blocks
+ *   slice.c       geometry, superblock, format         page.c        pages on disk and in memory
+ *   table.c       PG table: records, votes             space.c       chunks, slots, reservations
+ *   blob.c        the shard's blob                     apply.c       entries become state; image records
+ *   log.c         entries in memory: append, get       destage.c     newest versions go to chunks and pages
+ *   log_read.c    entries from the ring                trim.c        tail of the ring, copying forward
+ *   ring.c        batches to the ring                  checkpoint.c  records of all state, in two copies
+ *   scan.c        batches from the ring, at open       read.c        blocks of an object
+ *   replay.c      what scan finds becomes state        copy.c        recovery of a replica, repair
+ *   open.c        opening and closing                  check.c       offline inspection
+ *
+ * How an applied block is found. Each object may have an overlay: for each block the newest applied log entry
+ * that is not destaged, and `whole`, an entry that cleared everything older. A block that the overlay says
+ * nothing about is as the page says. An entry counts in `holds` the overlay places that it is newest for (and
+ * its image record); at 0 it has no need of its ring space any more.
+ */
+#ifndef STORE_INTERNAL_H
+#define STORE_INTERNAL_H
+
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/plant.h"
+#include "store/format.h"
+#include "store/store.h"
+
+/* ---- limits -------------------------------------------------------------------------------------------- */
+
+#define RING_INFLIGHT_MAX   4u
+#define WORK_BUF_BYTES      (2u << 20)
+#define DESTAGE_OBJECTS_MAX 64u   /* in one round */
+#define DESTAGE_BLOCKS_MAX  4096u /* in one round; at least one object fits */
+#define DESTAGE_READBACK_MAX                                                                                 \
+    (BLOCKS_PER_OBJECT) /* blocks of a round that are not in memory: fit the work buffer */
+#define SCATTER_IOS  8u
+#define SCATTER_IOVS 32u
+#define SLAB_CLASSES 7u
+
+/* ---- memory: free lists over blocks of the allocator, so that the data path settles without calling it ---
+ */
+
+struct slab {
+    void *free[SLAB_CLASSES];
+    void *chunks; /* all memory taken, linked by first word */
+};
+void *slab_get(struct slab *slab, size_t size); /* zeroed; NULL when out of memory */
+void slab_put(struct slab *slab, void *at, size_t size);
+void slab_fini(struct slab *slab);
+
+/* ---- entries, batches, PGs, objects -------------------------------------------------------------------- */
+
+struct pg;
+struct object;
+struct batch;
+
+struct log_entry {
+    struct list batch_link; /* in its batch, or in the queue for the next */
+    struct list copy_link;  /* being copied forward: in the store's list, then in the new batch's */
+    struct list cache_link; /* while its payload is in memory: oldest first */
+    struct list obj_link;   /* not applied: in the object's list; an IMAGE entry in the PG's */
+    struct pg *pg;
+    struct object *obj;  /* WRITE: holds reservations there */
+    struct batch *batch; /* NULL: not written yet, or never will be */
+    uint64_t index, term, prev_term;
+    uint64_t image, object;
+    uint64_t incarnation, generation, size_bytes;
+    uint64_t position;      /* ring block of the payload */
+    uint64_t copy_position; /* and of its copy, until that is durable */
+    struct slice payload;   /* empty: only in the ring */
+    uint32_t type, flags, first_block, block_count;
+    uint32_t holds;
+    uint32_t pins; /* a destage round refers to it: its memory stays */
+    bool in_log, applied, durable, reserved, lost, dead, queued;
+    uint32_t crc[];
+};
+
+struct batch {
+    struct list link; /* in the store's list, oldest first */
+    struct list entries, copies;
+    uint64_t seq, position, end; /* end: the position after it */
+    uint32_t record_count;
+    bool durable;
+};
+
+/* `record` is as applied, `saved` as replay would find it: the two move together with the PG's
+ * complete_index, or an entry that is applied again after a restart would meet a record from its own future.
+ */
+struct image {
+    struct image_record record, saved, pushed;
+    struct log_entry *holder; /* set the record, which is not saved yet */
+    bool is_saved, is_pushed;
+};
+
+struct page_mem {
+    uint32_t chunk[CHUNKS_PER_OBJECT];
+    uint64_t written[BLOCKS_PER_OBJECT / 64];
+    uint64_t lost[BLOCKS_PER_OBJECT / 64];
+    uint32_t crc[BLOCKS_PER_OBJECT];
+};
+
+struct overlay {
+    struct log_entry *block[BLOCKS_PER_OBJECT];
+    struct log_entry *whole;
+    uint32_t count; /* non-NULL places, whole included */
+};
+
+struct object {
+    struct map_node node; /* by hash; several of one hash are chained by `same` */
+    struct object *same;
+    struct object *left, *right; /* in the PG's tree, by (image, number) */
+    struct pg *pg;
+    uint64_t image, number;
+    uint64_t index; /* newest applied */
+    uint64_t page_index, version;
+    uint32_t slot;         /* of the live page; 0: none */
+    struct page_mem *page; /* NULL: nothing written in chunks */
+    struct overlay *overlay;
+    struct list unapplied;               /* entries, oldest first */
+    uint16_t pending[CHUNKS_PER_OBJECT]; /* entries that may need the chunk */
+    uint32_t pending_total;
+    bool busy; /* a round, repair or copy is changing chunks or page */
+    bool slot_reserved;
+    bool exists; /* has state: a page or applied entries */
+};
+
+struct pg {
+    struct store_pg pub; /* first */
+    struct list link;    /* by order of creation */
+    struct map_node by_id, by_key;
+    uint64_t key, order;
+    uint32_t table_index;
+    uint64_t record_gen;    /* of the table write that pub.record shows */
+    struct log_entry **log; /* [first_index .. last_index], at index & (log_cap - 1) */
+    uint32_t log_cap;
+    uint64_t complete_index; /* destaged up to here */
+    uint64_t complete_term;
+    uint64_t complete_durable; /* and a durable record says so */
+    uint64_t complete_pushed;  /* on its way */
+    uint64_t destage_limit;
+    struct object *root;
+    struct image **images; /* by id */
+    uint32_t image_count, image_cap;
+    struct list pending_images; /* IMAGE entries not applied */
+    uint64_t unapplied_bytes;
+    uint64_t offlog_holds; /* entries with holds that are in no log */
+    uint32_t busy_ops;     /* repairs and copies that hold one of its objects */
+    uint64_t batch_mark;   /* seq of the batch being built that lists it ... */
+    uint32_t batch_slot;   /* ... under this number */
+    bool removing, destage_all;
+};
+
+static inline struct pg *pg_of(const struct store_pg *pub)
+{
+    return (struct pg *)pub;
+}
+
+/* Someone who waits until the records pushed so far are durable. `seq` is that of the first batch that took
+ * one: until `reflected`, a checkpoint must not claim it. */
+struct ring_wait {
+    struct list link;
+    struct op *op;
+    uint64_t ticket; /* number of the last record */
+    uint64_t seq;
+    bool done;
+};
+
+struct ring_slot {
+    struct blk_io io;
+    struct batch *batch;
+    struct buf *header;
+    struct iovec iov[BLK_IOV_MAX];
+    struct buf *held[BLK_IOV_MAX];
+    uint32_t iov_count;
+    uint64_t records_end; /* tickets up to here are in this or an earlier batch */
+    uint64_t tail_seq, tail_position;
+    bool busy, complete;
+};
+
+struct geometry {
+    uint64_t slice_blocks;
+    uint64_t table_block, table_blocks;
+    uint64_t blob_block, blob_blocks;
+    uint64_t checkpoint_block, checkpoint_blocks;
+    uint64_t ring_block, ring_blocks;
+    uint64_t chunk_block, chunk_count;
+    uint32_t objects_max, images_max, pgs_max;
+};
+
+struct table_block {
+    struct disk_table_block disk; /* as it shall be */
+    uint64_t gen, written_gen;    /* changes made; changes durable */
+    bool dirty;
+};
+
+/* Scattered device I/O by one op: up to SCATTER_IOS requests at once. */
+struct scatter {
+    struct blk *blk;
+    struct op *op;
+    struct blk_io io[SCATTER_IOS];
+    struct iovec iov[SCATTER_IOS][SCATTER_IOVS];
+    uint64_t tag[SCATTER_IOS];
+    uint32_t pending;
+    int error;
+};
+
+struct destage_block {
+    uint64_t place; /* block of the slice */
+    struct log_entry *entry;
+    uint32_t block; /* of the object */
+    uint8_t *data;  /* NULL: must be read from the ring */
+};
+
+struct destage_object {
+    struct object *object;
+    struct page_mem *page; /* the new one; NULL: none */
+    struct overlay *snap;
+    uint32_t new_slot;
+    uint64_t index, version;
+    bool drop;
+};
+
+struct destage {
+    struct op op;
+    struct scatter io;
+    struct buf *work; /* data read back, pages, checkpoint blocks */
+    struct destage_object objects[DESTAGE_OBJECTS_MAX];
+    uint32_t object_count;
+    struct destage_block *blocks;
+    uint32_t block_count, readback_count, next;
+    struct overlay *snaps; /* DESTAGE_OBJECTS_MAX of them */
+    struct ring_wait wait;
+    struct buf *copy_buf;
+    struct iovec copy_iov;
+    struct blk_io copy_io;
+    struct blk_io flush;
+    struct iovec flush_iov;
+    struct log_entry *reading; /* pinned: its payload is being read to be copied forward */
+    struct batch *scan;        /* batches before it have told their PGs how far to destage; NULL: all have */
+    bool more;                 /* the round was full */
+    bool active;               /* a round is under way: PGs may not go */
+    bool waiting;              /* of ring_wait */
+    /* The checkpoint under way. */
+    uint64_t ckpt_number, ckpt_replay_seq, ckpt_records, ckpt_blocks;
+    uint64_t ckpt_pg_order;           /* of the PG whose records come next */
+    uint32_t ckpt_phase;              /* its own record, its images, its objects */
+    bool ckpt_first;                  /* none of this phase has come yet */
+    uint64_t ckpt_image, ckpt_object; /* what came last */
+    struct timer retry;
+};
+
+struct store {
+    struct store_config config;
+    struct core *core;
+    struct blk *blk;
+    struct geometry g;
+    uint8_t format_id[FORMAT_ID_BYTES];
+    struct slab slab;
+    int failed;
+    bool closing, read_only;
+    struct op *close_waiter;
+    struct store_counters counters;
+    /* Offline check: what is found wrong goes there. */
+    void (*report)(void *owner, const char *text);
+    void *report_owner;
+
+    /* PGs. */
+    struct list pgs;
+    struct map pgs_by_id, pgs_by_key;
+    uint32_t pg_count;
+    uint64_t pg_order;
+    struct table_block *table;
+    struct op table_op;
+    struct blk_io table_io;
+    struct iovec table_iov;
+    struct buf *table_buf;
+    uint32_t table_at;
+    uint64_t table_gen_writing;
+    struct list table_waiters;
+
+    /* The blob. */
+    void *blob;
+    uint32_t blob_len;
+    uint64_t blob_seq;
+    bool blob_busy;
+
+    /* The ring. */
+    struct op ring_op;
+    struct ring_slot slots[RING_INFLIGHT_MAX];
+    uint32_t inflight_max, inflight_head, inflight_count; /* slots, oldest first */
+    struct list batches;
+    struct list queue; /* entries for the next batch */
+    uint64_t queue_blocks;
+    struct list copies;          /* entries to be copied forward in the next batch */
+    struct disk_record *records; /* a queue, to go with the next batches */
+    uint32_t record_head, record_count, record_cap;
+    uint64_t records_pushed, records_taken, records_durable; /* tickets */
+    struct list ring_waits;                                  /* not reflected, in order */
+    uint64_t head;                                           /* position of the next batch */
+    uint64_t next_seq, last_seq;
+    uint32_t last_crc;
+    uint64_t durable_seq;
+    uint64_t tail_seq, tail; /* oldest batch kept */
+    uint64_t tail_durable;   /* its position as a durable header tells */
+    struct disk_batch_pg prev_pgs[BATCH_PGS_MAX];
+    uint32_t prev_pg_count;
+    struct disk_batch_pg this_pgs[BATCH_PGS_MAX];
+    uint64_t unapplied_bytes;
+    bool room_wanted; /* an append was refused, or a batch waits, for want of ring space */
+    struct list cached;
+    uint64_t cache_used;
+
+    /* Objects and space. */
+    struct map objects;
+    uint64_t object_count; /* with state */
+    uint64_t image_count;
+    uint8_t *chunk_refs; /* by number, from 1 */
+    uint64_t chunks_free, chunks_reserved, chunk_hint;
+    uint32_t *page_chunks; /* chunks that hold pages: number, and which slots are used */
+    uint16_t *page_chunk_used;
+    uint32_t page_chunk_count, page_chunk_cap;
+    struct map_node *page_chunk_nodes;
+    uint64_t slots_used, slots_reserved;
+    bool slots_maybe_free;
+    uint32_t slot_hint;
+
+    /* Checkpoints. */
+    uint64_t ckpt_number[2], ckpt_replay[2]; /* of copies A and B; replay 0: not valid */
+
+    struct destage destage;
+};
+
+static inline struct store *store_of(const struct pg *pg)
+{
+    return pg->pub.store;
+}
+
+/* The store takes itself out of service: everyone who waits is woken. */
+void store_fail(struct store *s, int error, const char *what);
+static inline uint64_t block_offset(uint64_t block)
+{
+    return block << BLOCK_SHIFT;
+}
+static inline uint64_t chunk_place(const struct store *s, uint32_t chunk, uint32_t block)
+{
+    return s->g.chunk_block + (uint64_t)(chunk - 1) * BLOCKS_PER_CHUNK + block % BLOCKS_PER_CHUNK;
+}
+static inline uint64_t slot_place(const struct store *s, uint32_t slot)
+{
+    return s->g.chunk_block + (uint64_t)(slot / SLOTS_PER_CHUNK - 1) * BLOCKS_PER_CHUNK +
+           slot % SLOTS_PER_CHUNK;
+}
+static inline uint64_t ring_place(const struct store *s, uint64_t position)
+{
+    return s->g.ring_block + position % s->g.ring_blocks;
+}
+static inline bool bit_get(const uint64_t *bits, uint32_t i)
+{
+    return bits[i / 64] >> (i % 64) & 1;
+}
+static inline void bit_set(uint64_t *bits, uint32_t i)
+{
+    bits[i / 64] |= 1ull << (i % 64);
+}
+static inline void bit_clear(uint64_t *bits, uint32_t i)
+{
+    bits[i / 64] &= ~(1ull << (i % 64));
+}
+/* The crc32c of a struct whose crc field is at `crc_offset`, computed as if that were zero. */
+uint32_t format_crc(const void *at, size_t len, size_t crc_offset);
+#define FORMAT_CRC(p)    format_crc(p, sizeof(*(p)), offsetof(__typeof__(*(p)), crc))
+#define FORMAT_SEAL(p)   ((p)->crc = FORMAT_CRC(p))
+#define FORMAT_SEALED(p) ((p)->crc == FORMAT_CRC(p))
+
+/* One request for contiguous memory. */
+void io_start(struct blk *blk, struct blk_io *io, struct iovec *iov, enum blk_type type, uint32_t flags,
+              uint64_t block, void *data, uint64_t blocks, struct op *waiter);
+static inline uint32_t fua(const struct store *s)
+{
+    return s->blk->volatile_cache ? BLK_FUA : 0;
+}
+
+void scatter_init(struct scatter *sc, struct blk *blk, struct op *op);
+/* A request of the scatter that is free, or NULL. */
+int scatter_slot(const struct scatter *sc);
+void scatter_submit(struct scatter *sc, int slot, enum blk_type type, uint32_t flags, uint64_t block,
+                    uint32_t iov_count, uint64_t tag);
+/* A request that has completed, or -1; `tag` and `result` are in it until the slot is used again. */
+int scatter_reap(struct scatter *sc);
+
+/* slice.c */
+MUST_CHECK int geometry_layout(uint64_t size_bytes, uint64_t ring_bytes, struct geometry *ret);
+void superblock_encode(const struct geometry *g, const struct store_config *config, const uint8_t *format_id,
+                       struct disk_superblock *ret);
+MUST_CHECK int superblock_decode(const struct disk_superblock *sb, uint64_t size_bytes, struct geometry *ret);
+
+/* table.c */
+MUST_CHECK int table_load(struct store *s, const struct disk_table_block *a, const struct disk_table_block *b,
+                          uint32_t block, bool *ret_heal_a, bool *ret_heal_b);
+void table_start(struct store *s);
+void table_wake(struct store *s); /* everyone who waits for the table or for destage looks again */
+struct pg *pg_new(struct store *s, const struct disk_pg *record, uint32_t table_index);
+void pg_free(struct pg *pg);
+struct pg *pg_by_key(const struct store *s, uint64_t key);
+
+/* log.c */
+struct log_entry *entry_new(struct store *s, const struct entry *from);
+void entry_drop(struct log_entry *e);    /* out of everything; freed unless pinned */
+void entry_release(struct log_entry *e); /* one hold less */
+void entry_pin(struct log_entry *e);
+void entry_unpin(struct log_entry *e);
+void entry_uncache(struct log_entry *e);
+void entry_cache(struct log_entry *e, const struct slice *payload);
+void entry_reserve(struct log_entry *e);
+void entry_unreserve(struct log_entry *e);
+MUST_CHECK int log_put(struct pg *pg, struct log_entry *e); /* at last_index + 1 */
+struct log_entry *log_at(const struct pg *pg, uint64_t index);
+void log_truncate(struct pg *pg, uint64_t index); /* drops [index, last] */
+void log_trim(struct pg *pg, uint64_t first);     /* drops what is below */
+void cache_evict(struct store *s);
+static inline uint32_t entry_blocks(const struct log_entry *e)
+{
+    return e->type == ENTRY_WRITE ? e->block_count : 0;
+}
+static inline uint64_t entry_ring_bytes(const struct log_entry *e)
+{
+    return (uint64_t)(entry_blocks(e)) * BLOCK_SIZE + sizeof(struct disk_entry) + 4ull * entry_blocks(e);
+}
+static inline void entry_export(const struct log_entry *e, struct entry *ret)
+{
+    *ret = (struct entry){.index = e->index,
+                          .term = e->term,
+                          .type = e->type,
+                          .flags = e->flags,
+                          .image = e->image,
+                          .object = e->object,
+                          .first_block = e->first_block,
+                          .block_count = e->block_count,
+                          .incarnation = e->incarnation,
+                          .generation = e->generation,
+                          .size_bytes = e->size_bytes,
+                          .crc = e->crc};
+}
+
+/* ring.c */
+MUST_CHECK int ring_init(struct store *s);
+void ring_start(struct store *s);
+void ring_record(struct store *s, const struct disk_record *record); /* joins the next batch */
+void ring_wait(struct store *s, struct ring_wait *w, struct op *op); /* for all records so far */
+void ring_reflected(struct ring_wait *w);
+uint64_t ring_usable(const struct store *s); /* blocks that entries may take */
+uint64_t ring_used(const struct store *s);
+uint64_t ring_replay_seq(const struct store *s);
+bool ring_idle(const struct store *s);
+struct batch *batch_new(struct store *s, uint64_t seq, uint64_t position, uint64_t end);
+
+/* object.c */
+struct object *object_find(const struct pg *pg, uint64_t image, uint64_t number);
+struct object *object_get(struct pg *pg, uint64_t image,
+                          uint64_t number); /* made if absent; NULL: no memory */
+void object_settle(struct object *o);       /* frees it if nothing is left of it */
+void object_free(struct object *o);
+struct object *object_after(const struct pg *pg, bool start, uint64_t image, uint64_t number);
+void object_set_exists(struct object *o, bool exists);
+MUST_CHECK int overlay_need(struct object *o);
+void overlay_put(struct object *o, uint32_t block, struct log_entry *e);
+void overlay_put_whole(struct object *o, struct log_entry *e);
+void overlay_take(struct object *o, uint32_t block); /* releases */
+void overlay_take_whole(struct object *o);
+void overlay_settle(struct object *o);
+
+enum where_source { WHERE_ZERO, WHERE_MEMORY, WHERE_RING, WHERE_CHUNK, WHERE_LOST };
+struct where {
+    enum where_source source;
+    uint64_t place; /* block of the slice: RING, CHUNK */
+    uint32_t crc;
+    const struct log_entry *entry; /* MEMORY */
+    bool written;
+};
+struct where object_where(const struct object *o, uint32_t block, bool proposed);
+
+/* page.c */
+void page_encode(const struct store *s, const struct object *o, const struct page_mem *page, uint32_t slot,
+                 uint64_t index, uint64_t version, struct disk_page *ret);
+MUST_CHECK int page_validate(const struct store *s, const struct object *o, const struct disk_page *disk);
+void page_decode(const struct disk_page *disk, struct page_mem *ret);
+bool page_is_empty(const struct page_mem *page);
+struct page_mem *page_new(struct store *s);
+void page_free(struct store *s, struct page_mem *page);
+
+/* space.c */
+MUST_CHECK int space_init(struct store *s);
+void space_fini(struct store *s);
+uint32_t chunk_alloc(struct store *s); /* 0: none */
+void chunk_free(struct store *s, uint32_t chunk);
+MUST_CHECK int chunk_claim(struct store *s, uint32_t chunk); /* at open: ERR_CONFLICT if it is taken */
+uint32_t slot_alloc(struct store *s);                        /* 0: none */
+void slot_free(struct store *s, uint32_t slot);
+MUST_CHECK int slot_claim(struct store *s, uint32_t slot);
+int64_t space_available(const struct store *s); /* chunks that nobody uses or may need */
+void space_hold(struct object *o, uint32_t chunk);
+void space_unhold(struct object *o, uint32_t chunk);
+/* The object's page becomes another (NULL: none): chunks that the new one lacks are freed, reservations
+ * follow. */
+void space_switch(struct object *o, struct page_mem *page, uint32_t slot);
+MUST_CHECK int space_admit(const struct pg *pg, const struct entry *entry);
+
+/* apply.c */
+void entry_apply(struct log_entry *e);
+struct image *image_find(const struct pg *pg, uint64_t id);
+MUST_CHECK int image_put(struct pg *pg, const struct image_record *record, struct log_entry *holder);
+void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e);
+struct disk_record image_encode(const struct pg *pg, const struct image_record *r);
+MUST_CHECK int image_decode(const struct disk_record *r, struct image_record *ret);
+struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *record);
+
+/* destage.c, trim.c, checkpoint.c */
+MUST_CHECK int destage_init(struct store *s);
+void destage_fini(struct store *s);
+void destage_start(struct store *s);
+void destage_wake(struct store *s);
+bool destage_wanted(const struct store *s);
+enum trim_result { TRIM_DONE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };
+bool trim_wanted(const struct store *s);
+enum trim_result trim_step(struct store *s);
+bool applied_push(struct store *s); /* records of how far PGs are complete; false: nothing new */
+void applied_durable(struct store *s);
+uint64_t destage_target(const struct store *s); /* position: what lies below is to be destaged */
+void checkpoint_begin(struct store *s);
+uint32_t checkpoint_fill(struct store *s, struct disk_checkpoint_block *blocks, uint32_t max);
+void checkpoint_header(struct store *s, struct disk_checkpoint *ret);
+uint64_t checkpoint_place(const struct store *s);
+void checkpoint_done(struct store *s);
+
+/* scan.c, replay.c: parts of opening */
+#define BATCH_ENTRIES_MAX (BATCH_HEADER_BLOCKS_MAX * BLOCK_SIZE / sizeof(struct disk_entry))
+struct scan_header {
+    uint64_t seq, prev_seq, position, durable_seq, tail_seq;
+    uint32_t crc, prev_crc, header_blocks, payload_blocks;
+    bool gap;       /* what was before it is missing, though it was durable ... */
+    bool gap_named; /* ... and was just the one batch whose PGs this one names */
+};
+struct scan {
+    struct scan_header *headers; /* valid ones, as found; then those of the chain, in order */
+    uint64_t count, cap;
+    uint64_t max_seq, max_end;
+    uint64_t durable_seq, tail_seq;
+};
+/* Notes the headers in `blocks` blocks of the ring from `phys` on; returns how many blocks are through with.
+ * ERR_NO_MEMORY. */
+MUST_CHECK int scan_window(struct store *s, struct scan *scan, const uint8_t *data, uint64_t phys,
+                           uint32_t blocks, uint32_t *ret_done);
+void scan_chain(struct store *s, struct scan *scan);
+bool batch_validate(const struct store *s, const struct disk_batch *h, uint64_t phys, uint64_t blocks_there);
+const struct disk_batch_pg *batch_pgs(const struct disk_batch *h);
+/* The entries one after the other: NULL starts, NULL ends. The batch is valid. */
+const struct disk_entry *batch_entry_next(const struct disk_batch *h, const struct disk_entry *after);
+const uint32_t *batch_entry_crc(const struct disk_entry *e);
+const struct disk_record *batch_records(const struct disk_batch *h);
+void replay_record(struct store *s, const struct disk_record *r);
+/* `lost`: bit per entry whose payload does not verify. */
+void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *lost, bool with_records);
+void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count); /* NULL: all PGs */
+void replay_finish(struct store *s);
+
+/* open.c */
+void store_free(struct store *s);
+void store_problem(struct store *s, const char *format, ...) PRINTF_LIKE(2, 3);
+void store_open_read_only(struct store_open *o, const struct store_config *config, struct op *parent,
+                          void (*report)(void *owner, const char *text), void *owner);
+
+#endif

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Log entries in memory: append, truncate, trim, and the cache of payloads.
+ *
+ * An entry lives while it is in its PG's log or holds something: an overlay place, an image record (`holds`).
+ * Its payload is a reference on the buffer it came in; when the cache is over its limit the oldest durable
+ * ones are given back, and from then on the ring is where the data is.
+ *
+ * A PG's share of the ring. What is not applied holds the tail (it is copied forward when the tail comes by),
+ * so its sum is bounded by half of the ring. A PG may have an eighth of the ring while little is held in all;
+ * when much is held, by PGs without a quorum say, each one is cut to its fair part, so that the others go on.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+#define LOG_CAP_FIRST   64u
+#define SHARE_MIN_BYTES (9ull << 18) /* two entries of the largest size */
+
+static size_t entry_size(uint32_t type, uint32_t block_count)
+{
+    return sizeof(struct log_entry) + (type == ENTRY_WRITE ? 4ull * block_count : 0);
+}
+
+struct log_entry *entry_new(struct store *s, const struct entry *from)
+{
+    struct log_entry *e = slab_get(&s->slab, entry_size(from->type, from->block_count));
+
+    if (!e)
+        return NULL;
+    list_init(&e->batch_link);
+    list_init(&e->copy_link);
+    list_init(&e->cache_link);
+    list_init(&e->obj_link);
+    e->index = from->index;
+    e->term = from->term;
+    e->type = from->type;
+    e->flags = from->flags;
+    e->image = from->image;
+    e->object = from->object;
+    e->first_block = from->first_block;
+    e->block_count = from->block_count;
+    e->incarnation = from->incarnation;
+    e->generation = from->generation;
+    e->size_bytes = from->size_bytes;
+    if (from->type == ENTRY_WRITE)
+        memcpy(e->crc, from->crc, 4ull * from->block_count);
+    return e;
+}
+
+/* ---- payloads in memory -------------------------------------------------------------------------------- */
+
+void entry_cache(struct log_entry *e, const struct slice *payload)
+{
+    struct store *s = store_of(e->pg);
+
+    ASSERT(!e->payload.buf);
+    e->payload = slice_sub(payload, 0, payload->len);
+    list_push_back(&s->cached, &e->cache_link);
+    s->cache_used += payload->len;
+    s->counters.cache_bytes = s->cache_used;
+}
+
+void entry_uncache(struct log_entry *e)
+{
+    struct store *s = store_of(e->pg);
+
+    if (!e->payload.buf)
+        return;
+    s->cache_used -= e->payload.len;
+    s->counters.cache_bytes = s->cache_used;
+    list_remove(&e->cache_link);
+    slice_unref(&e->payload);
+}
+
+void cache_evict(struct store *s)
+{
+    while (s->cache_used > s->config.cache_bytes) {
+        struct log_entry *e = list_first(&s->cached, struct log_entry, cache_link);
+        if (!e || !e->durable || !e->batch || list_linked(&e->copy_link))
+            return;
+        entry_uncache(e);
+    }
+}
+
+/* ---- an entry's life ----------------------------------------------------------------------------------- */
+
+void entry_reserve(struct log_entry *e)
+{
+    if (e->type != ENTRY_WRITE || e->reserved)
+        return;
+    uint32_t last = (e->first_block + e->block_count - 1) / BLOCKS_PER_CHUNK;
+    for (uint32_t c = e->first_block / BLOCKS_PER_CHUNK; c <= last; c++)
+        space_hold(e->obj, c);
+    e->reserved = true;
+}
+
+void entry_unreserve(struct log_entry *e)
+{
+    if (!e->reserved)
+        return;
+    uint32_t last = (e->first_block + e->block_count - 1) / BLOCKS_PER_CHUNK;
+    for (uint32_t c = e->first_block / BLOCKS_PER_CHUNK; c <= last; c++)
+        space_unhold(e->obj, c);
+    e->reserved = false;
+}
+
+static void entry_free(struct log_entry *e)
+{
+    struct store *s = store_of(e->pg);
+
+    slab_put(&s->slab, e, entry_size(e->type, e->block_count));
+}
+
+void entry_drop(struct log_entry *e)
+{
+    struct store *s = store_of(e->pg);
+    struct object *o = e->obj;
+
+    ASSERT(e->holds == 0 && !e->in_log);
+    if (e->queued)
+        s->queue_blocks -= entry_blocks(e) + 1;
+    e->queued = false;
+    list_remove(&e->batch_link);
+    list_remove(&e->copy_link);
+    list_remove(&e->obj_link);
+    entry_uncache(e);
+    entry_unreserve(e);
+    e->batch = NULL;
+    e->obj = NULL;
+    if (o)
+        object_settle(o);
+    e->dead = true;
+    if (!e->pins)
+        entry_free(e);
+}
+
+void entry_pin(struct log_entry *e)
+{
+    e->pins++;
+}
+
+void entry_unpin(struct log_entry *e)
+{
+    ASSERT(e->pins);
+    if (--e->pins == 0 && e->dead)
+        entry_free(e);
+}
+
+/* Object and overlay may be in the middle of a change: they are settled by whoever changes them. */
+void entry_release(struct log_entry *e)
+{
+    ASSERT(e->holds);
+    if (--e->holds)
+        return;
+    entry_unreserve(e);
+    e->obj = NULL;
+    if (e->in_log)
+        return;
+    e->pg->offlog_holds--;
+    entry_drop(e);
+}
+
+/* The entry leaves its PG's log, not necessarily the memory. */
+static void entry_detach(struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+
+    ASSERT(e->in_log);
+    e->in_log = false;
+    pg->log[e->index & (pg->log_cap - 1)] = NULL;
+    pg->pub.ring_bytes -= entry_ring_bytes(e);
+    if (!e->applied) {
+        pg->unapplied_bytes -= entry_ring_bytes(e);
+        store_of(pg)->unapplied_bytes -= entry_ring_bytes(e);
+    }
+    if (e->holds)
+        pg->offlog_holds++;
+    else
+        entry_drop(e);
+}
+
+/* ---- a PG's log ---------------------------------------------------------------------------------------- */
+
+struct log_entry *log_at(const struct pg *pg, uint64_t index)
+{
+    if (index < pg->pub.first_index || index > pg->pub.last_index)
+        return NULL;
+    return pg->log[index & (pg->log_cap - 1)];
+}
+
+static int log_need(struct pg *pg, uint64_t count)
+{
+    if (count <= pg->log_cap)
+        return 0;
+    uint32_t cap = pg->log_cap ? pg->log_cap : LOG_CAP_FIRST;
+    while (cap < count)
+        cap *= 2;
+    struct log_entry **log = calloc(cap, sizeof(*log));
+    if (!log)
+        return -ERR_NO_MEMORY;
+    for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)
+        log[i & (cap - 1)] = pg->log[i & (pg->log_cap - 1)];
+    free(pg->log);
+    pg->log = log;
+    pg->log_cap = cap;
+    return 0;
+}
+
+int log_put(struct pg *pg, struct log_entry *e)
+{
+    int rc = log_need(pg, e->index - pg->pub.first_index + 1);
+
+    if (rc)
+        return rc;
+    ASSERT(e->index == pg->pub.last_index + 1);
+    pg->log[e->index & (pg->log_cap - 1)] = e;
+    pg->pub.last_index = e->index;
+    pg->pub.ring_bytes += entry_ring_bytes(e);
+    e->in_log = true;
+    pg->unapplied_bytes += entry_ring_bytes(e);
+    store_of(pg)->unapplied_bytes += entry_ring_bytes(e);
+    return 0;
+}
+
+void log_truncate(struct pg *pg, uint64_t index)
+{
+    while (pg->pub.last_index >= index && pg->pub.last_index >= pg->pub.first_index) {
+        entry_detach(log_at(pg, pg->pub.last_index));
+        pg->pub.last_index--;
+    }
+    pg->pub.durable_index = MIN(pg->pub.durable_index, pg->pub.last_index);
+}
+
+void log_trim(struct pg *pg, uint64_t first)
+{
+    while (pg->pub.first_index < first && pg->pub.first_index <= pg->pub.last_index) {
+        struct log_entry *e = log_at(pg, pg->pub.first_index);
+        pg->pub.record.base_index = e->index;
+        pg->pub.record.base_term = e->term;
+        entry_detach(e);
+        pg->pub.first_index++;
+    }
+}
+
+/* ---- appending ----------------------------------------------------------------------------------------- */
+
+static bool share_allows(const struct pg *pg, uint64_t bytes)
+{
+    const struct store *s = store_of(pg);
+    uint64_t ring = ring_usable(s) * BLOCK_SIZE;
+    uint64_t mine = pg->unapplied_bytes + bytes, all = s->unapplied_bytes + bytes;
+    uint64_t much = MAX(ring / 8, SHARE_MIN_BYTES);
+    uint64_t fair = MAX(ring / 4 / MAX(s->pg_count, 1u), SHARE_MIN_BYTES);
+
+    if (mine <= much && all <= ring / 4)
+        return true;
+    return mine <= fair && all <= ring / 2;
+}
+
+int store_can_append(const struct store_pg *pub, const struct entry *entry)
+{
+    const struct pg *pg = pg_of(pub);
+    struct store *s = store_of(pg);
+    uint64_t payload = entry_payload_bytes(entry);
+
+    if (s->failed)
+        return -ERR_STOPPED;
+    if (pg->removing || !share_allows(pg, payload + payload / 1024 + sizeof(struct disk_entry)))
+        return -ERR_RETRY;
+    if (ring_used(s) + s->queue_blocks + payload / BLOCK_SIZE + 2 > ring_usable(s)) {
+        s->room_wanted = true;
+        destage_wake(s);
+        return -ERR_RETRY;
+    }
+    return space_admit(pg, entry);
+}
+
+static void check_shape(const struct store_pg *pg, const struct entry *entry, const struct slice *payload)
+{
+    ASSERT(entry->index > pg->applied_index && entry->index <= pg->last_index + 1);
+    ASSERT(entry->term > 0);
+    switch (entry->type) {
+    case ENTRY_WRITE:
+        ASSERT(payload && payload->buf && payload->len == entry->block_count * BLOCK_SIZE &&
+               IS_ALIGNED(payload->offset, BLOCK_SIZE) && entry->block_count <= IO_BLOCKS_MAX && entry->crc);
+        /* fall through */
+    case ENTRY_CLEAR:
+        ASSERT(entry->block_count && entry->first_block < BLOCKS_PER_OBJECT &&
+               entry->block_count <= BLOCKS_PER_OBJECT - entry->first_block);
+        return;
+    case ENTRY_NOOP:
+    case ENTRY_IMAGE:
+        return;
+    default:
+        UNREACHABLE();
+    }
+}
+
+int store_append(struct store_pg *pub, const struct entry *entry, const struct slice *payload)
+{
+    struct pg *pg = pg_of(pub);
+    struct store *s = store_of(pg);
+    struct object *o = NULL;
+
+    check_shape(pub, entry, payload);
+    int rc = store_can_append(pub, entry);
+    if (rc)
+        return rc;
+    if (log_need(pg, entry->index - pub->first_index + 1))
+        return -ERR_RETRY;
+    if (entry->index <= pub->last_index)
+        log_truncate(pg, entry->index);
+    struct log_entry *e = entry_new(s, entry);
+    if (e && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))
+        o = object_get(pg, entry->image, entry->object);
+    if (!e || (!o && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))) {
+        if (e)
+            slab_put(&s->slab, e, entry_size(e->type, e->block_count));
+        return -ERR_RETRY;
+    }
+    e->pg = pg;
+    e->prev_term = store_log_term(pub, entry->index - 1);
+    e->obj = o;
+    rc = log_put(pg, e);
+    ASSERT(rc == 0);
+    if (o)
+        list_push_back(&o->unapplied, &e->obj_link);
+    else if (e->type == ENTRY_IMAGE)
+        list_push_back(&pg->pending_images, &e->obj_link);
+    entry_reserve(e);
+    if (payload && e->type == ENTRY_WRITE)
+        entry_cache(e, payload);
+    e->queued = true;
+    list_push_back(&s->queue, &e->batch_link);
+    s->queue_blocks += entry_blocks(e) + 1;
+    op_wake(&s->ring_op);
+    if (PLANT(STORE_EARLY_DESTAGE))
+        entry_apply(e);
+    return 0;
+}
+
+int store_log_get(const struct store_pg *pub, uint64_t index, struct entry *ret_entry,
+                  struct slice *ret_payload)
+{
+    const struct log_entry *e = log_at(pg_of(pub), index);
+
+    if (!e)
+        return index > pub->last_index ? -ERR_NOT_FOUND : -ERR_COMPACTED;
+    if (e->type == ENTRY_WRITE && (e->lost || !e->payload.buf))
+        return -ERR_RETRY;
+    entry_export(e, ret_entry);
+    *ret_payload = e->payload;
+    return 0;
+}
+
+uint64_t store_log_term(const struct store_pg *pub, uint64_t index)
+{
+    const struct log_entry *e = log_at(pg_of(pub), index);
+
+    if (e)
+        return e->term;
+    return index == pub->record.base_index && index + 1 == pub->first_index ? pub->record.base_term : 0;
+}
+
+void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term)
+{
+    struct pg *pg = pg_of(pub);
+    struct disk_record r = {.type = RECORD_RESET, .key = pg->key, .log_of = {.index = index, .term = term}};
+
+    for (uint64_t i = pub->first_index; i <= pub->last_index; i++)
+        entry_detach(log_at(pg, i));
+    pub->first_index = index + 1;
+    pub->last_index = pub->durable_index = pub->applied_index = index;
+    pub->record.base_index = index;
+    pub->record.base_term = term;
+    pg->complete_index = index;
+    pg->complete_term = term;
+    pg->complete_durable = index;
+    pg->destage_limit = 0;
+    pg->complete_pushed = index;
+    pub->damaged = false;
+    if (store_of(pg)->failed)
+        return;
+    ring_record(store_of(pg), &r);
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The object index and the overlay.
+ *
+ * Objects are found by hash, and walked in order of (image, number) through a treap per PG whose priorities
+ * are the hashes. All objects are in memory, each with its page in compact form: about 230 bytes, and 2.3 KiB
+ * more when it has chunks, and 4 KiB while it has applied blocks that are not destaged.
+ */
+#include <string.h>
+
+#include "base/hash.h"
+#include "store/internal.h"
+
+static uint64_t object_hash(const struct pg *pg, uint64_t image, uint64_t number)
+{
+    return hash_pair(hash_pair(pg->key, image), number);
+}
+
+struct object *object_find(const struct pg *pg, uint64_t image, uint64_t number)
+{
+    struct map_node *node = map_get(&store_of(pg)->objects, object_hash(pg, image, number));
+    struct object *o = node ? map_entry(node, struct object, node) : NULL;
+
+    while (o && (o->pg != pg || o->image != image || o->number != number))
+        o = o->same;
+    return o;
+}
+
+/* ---- the treap ----------------------------------------------------------------------------------------- */
+
+static int object_compare(const struct object *o, uint64_t image, uint64_t number)
+{
+    if (o->image != image)
+        return o->image < image ? -1 : 1;
+    return o->number == number ? 0 : o->number < number ? -1 : 1;
+}
+
+static struct object *treap_join(struct object *a, struct object *b)
+{
+    struct object *root = NULL, **at = &root;
+
+    while (a && b) {
+        if (a->node.key > b->node.key) {
+            *at = a;
+            at = &a->right;
+            a = a->right;
+        } else {
+            *at = b;
+            at = &b->left;
+            b = b->left;
+        }
+    }
+    *at = a ? a : b;
+    return root;
+}
+
+static void treap_put(struct pg *pg, struct object *o)
+{
+    struct object **at = &pg->root;
+
+    while (*at && (*at)->node.key >= o->node.key)
+        at = object_compare(*at, o->image, o->number) < 0 ? &(*at)->right : &(*at)->left;
+    struct object *rest = *at;
+    *at = o;
+    /* What stood there is split around the new one. */
+    struct object **less = &o->left, **more = &o->right;
+    while (rest) {
+        if (object_compare(rest, o->image, o->number) < 0) {
+            *less = rest;
+            less = &rest->right;
+            rest = rest->right;
+        } else {
+            *more = rest;
+            more = &rest->left;
+            rest = rest->left;
+        }
+    }
+    *less = *more = NULL;
+}
+
+static void treap_remove(struct pg *pg, struct object *o)
+{
+    struct object **at = &pg->root;
+
+    while (*at != o)
+        at = object_compare(*at, o->image, o->number) < 0 ? &(*at)->right : &(*at)->left;
+    *at = treap_join(o->left, o->right);
+}
+
+struct object *object_after(const struct pg *pg, bool start, uint64_t image, uint64_t number)
+{
+    struct object *found = NULL;
+
+    for (struct object *o = pg->root; o;) {
+        if (start || object_compare(o, image, number) > 0) {
+            found = o;
+            o = o->left;
+        } else {
+            o = o->right;
+        }
+    }
+    return found;
+}
+
+/* ---- the index ----------------------------------------------------------------------------------------- */
+
+struct object *object_get(struct pg *pg, uint64_t image, uint64_t number)
+{
+    struct store *s = store_of(pg);
+    struct object *o = object_find(pg, image, number);
+
+    if (o)
+        return o;
+    o = slab_get(&s->slab, sizeof(*o));
+    if (!o)
+        return NULL;
+    o->pg = pg;
+    o->image = image;
+    o->number = number;
+    list_init(&o->unapplied);
+    uint64_t hash = object_hash(pg, image, number);
+    struct map_node *head = map_get(&s->objects, hash);
+    if (head) {
+        struct object *first = map_entry(head, struct object, node);
+        o->node.key = hash;
+        o->same = first->same;
+        first->same = o;
+    } else {
+        map_put(&s->objects, &o->node, hash);
+    }
+    treap_put(pg, o);
+    return o;
+}
+
+/* Gives back the memory only: places in overlay and unapplied entries are gone already. */
+void object_free(struct object *o)
+{
+    struct store *s = store_of(o->pg);
+    struct object *head = map_entry(map_get(&s->objects, o->node.key), struct object, node);
+
+    ASSERT(list_empty(&o->unapplied) && !o->overlay && !o->pending_total && !o->page && !o->slot);
+    object_set_exists(o, false);
+    treap_remove(o->pg, o);
+    if (head == o) {
+        map_remove(&s->objects, o->node.key);
+        if (o->same)
+            map_put(&s->objects, &o->same->node, o->same->node.key);
+    } else {
+        while (head->same != o)
+            head = head->same;
+        head->same = o->same;
+    }
+    slab_put(&s->slab, o, sizeof(*o));
+}
+
+void object_set_exists(struct object *o, bool exists)
+{
+    if (o->exists == exists)
+        return;
+    o->exists = exists;
+    o->pg->pub.object_count += exists ? 1 : (uint64_t)-1;
+    store_of(o->pg)->object_count += exists ? 1 : (uint64_t)-1;
+}
+
+void object_settle(struct object *o)
+{
+    overlay_settle(o);
+    if (o->overlay || o->busy)
+        return;
+    object_set_exists(o, o->slot || o->page);
+    if (o->slot || o->page || o->pending_total || !list_empty(&o->unapplied))
+        return;
+    object_free(o);
+}
+
+bool store_object_next(const struct store_pg *pub, bool start, uint64_t image, uint64_t object,
+                       struct store_object_info *ret)
+{
+    struct object *o = object_after(pg_of(pub), start, image, object);
+
+    while (o && !o->exists)
+        o = object_after(pg_of(pub), false, o->image, o->number);
+    if (!o)
+        return false;
+    *ret = (struct store_object_info){.image = o->image, .object = o->number, .index = o->index};
+    for (uint32_t b = 0; o->page && !ret->damaged && b < BLOCKS_PER_OBJECT; b++)
+        if (bit_get(o->page->lost, b))
+            ret->damaged = object_where(o, b, false).source == WHERE_LOST;
+    return true;
+}
+
+bool store_block_status(const struct store_pg *pub, uint64_t image, uint64_t object,
+                        uint64_t ret_written[BLOCKS_PER_OBJECT / 64])
+{
+    struct object *o = object_find(pg_of(pub), image, object);
+
+    if (!o || !o->exists)
+        return false;
+    memset(ret_written, 0, BLOCKS_PER_OBJECT / 8);
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+        if (object_where(o, b, false).written)
+            bit_set(ret_written, b);
+    return true;
+}
+
+/* ---- the overlay --------------------------------------------------------------------------------------- */
+
+int overlay_need(struct object *o)
+{
+    if (!o->overlay)
+        o->overlay = slab_get(&store_of(o->pg)->slab, sizeof(*o->overlay));
+    return o->overlay ? 0 : -ERR_NO_MEMORY;
+}
+
+void overlay_take(struct object *o, uint32_t block)
+{
+    struct log_entry *e = o->overlay ? o->overlay->block[block] : NULL;
+
+    if (!e)
+        return;
+    o->overlay->block[block] = NULL;
+    o->overlay->count--;
+    entry_release(e);
+}
+
+void overlay_take_whole(struct object *o)
+{
+    struct log_entry *e = o->overlay ? o->overlay->whole : NULL;
+
+    if (!e)
+        return;
+    o->overlay->whole = NULL;
+    o->overlay->count--;
+    entry_release(e);
+}
+
+void overlay_put(struct object *o, uint32_t block, struct log_entry *e)
+{
+    e->holds++;
+    overlay_take(o, block);
+    o->overlay->block[block] = e;
+    o->overlay->count++;
+}
+
+void overlay_put_whole(struct object *o, struct log_entry *e)
+{
+    e->holds++;
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+        overlay_take(o, b);
+    overlay_take_whole(o);
+    o->overlay->whole = e;
+    o->overlay->count++;
+}
+
+void overlay_settle(struct object *o)
+{
+    if (!o->overlay || o->overlay->count)
+        return;
+    slab_put(&store_of(o->pg)->slab, o->overlay, sizeof(*o->overlay));
+    o->overlay = NULL;
+}
+
+/* ---- where a block is ---------------------------------------------------------------------------------- */
+
+static struct where entry_where(const struct store *s, const struct log_entry *e, uint32_t block)
+{
+    if (e->type != ENTRY_WRITE)
+        return (struct where){.source = WHERE_ZERO};
+    uint32_t i = block - e->first_block;
+    struct where w = {.source = WHERE_RING, .crc = e->crc[i], .entry = e, .written = true};
+    if (e->lost || (!e->payload.buf && !e->batch))
+        w.source = WHERE_LOST;
+    else if (e->payload.buf)
+        w.source = WHERE_MEMORY;
+    else
+        w.place = ring_place(s, e->position) + i;
+    return w;
+}
+
+/* A proposed IMAGE entry that voids what the entries below `index` did to the object. */
+static bool image_pending(const struct object *o, uint32_t block, uint64_t index)
+{
+    list_for_each (&o->pg->pending_images, node) {
+        const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
+        uint64_t end = DIV_UP(e->size_bytes, (uint64_t)BLOCK_SIZE);
+        if (e->image == o->image && e->index > index &&
+            (e->flags & ENTRY_IMAGE_DELETED || o->number * BLOCKS_PER_OBJECT + block >= end))
+            return true;
+    }
+    return false;
+}
+
+struct where object_where(const struct object *o, uint32_t block, bool proposed)
+{
+    const struct store *s = store_of(o->pg);
+
+    if (proposed) {
+        for (const struct list *node = o->unapplied.prev; node != &o->unapplied; node = node->prev) {
+            const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
+            if (block - e->first_block < e->block_count)
+                return image_pending(o, block, e->index) ? (struct where){.source = WHERE_ZERO}
+                                                         : entry_where(s, e, block);
+        }
+        if (!list_empty(&o->pg->pending_images) && image_pending(o, block, 0))
+            return (struct where){.source = WHERE_ZERO};
+    }
+    if (o->overlay && o->overlay->block[block])
+        return entry_where(s, o->overlay->block[block], block);
+    if ((o->overlay && o->overlay->whole) || !o->page)
+        return (struct where){.source = WHERE_ZERO};
+    if (bit_get(o->page->lost, block))
+        return (struct where){.source = WHERE_LOST, .written = true};
+    if (!bit_get(o->page->written, block))
+        return (struct where){.source = WHERE_ZERO};
+    return (struct where){.source = WHERE_CHUNK,
+                          .place = chunk_place(s, o->page->chunk[block / BLOCKS_PER_CHUNK], block),
+                          .crc = o->page->crc[block],
+                          .written = true};
+}

@@ -1,0 +1,954 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening a slice, closing it, and failing.
+ *
+ *   superblocks -> PG table (-> healed) -> blob -> checkpoint -> ring: headers -> ring: batches -> pages ->
+ * flush -> done
+ *
+ * Nothing that was found is built upon before the flush at the end: what a process that was killed had
+ * written may still be in the device's cache.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+#define WORK_BLOCKS (WORK_BUF_BYTES / BLOCK_SIZE)
+
+enum {
+    OPEN_START,
+    OPEN_SUPER_A,
+    OPEN_SUPER_B,
+    OPEN_TABLE_A,
+    OPEN_TABLE_B,
+    OPEN_HEAL,
+    OPEN_BLOB_A,
+    OPEN_BLOB_B,
+    OPEN_BLOB_DATA,
+    OPEN_CKPT_A,
+    OPEN_CKPT_B,
+    OPEN_CKPT_VERIFY,
+    OPEN_CKPT_LOAD,
+    OPEN_RING_SCAN,
+    OPEN_RING_REPLAY,
+    OPEN_PAGES,
+    OPEN_FLUSH,
+};
+
+static const char *open_state(int state)
+{
+    static const char *const names[] = {"start",          "superblock A",  "superblock B",
+                                        "table A",        "table B",       "healing the table",
+                                        "blob A",         "blob B",        "blob data",
+                                        "checkpoint A",   "checkpoint B",  "verifying the checkpoint",
+                                        "the checkpoint", "ring: headers", "ring: batches",
+                                        "pages",          "flush"};
+    return names[state];
+}
+
+struct open_slot {
+    struct object *object;
+    uint32_t slot;
+};
+
+struct store_opening {
+    struct store *s;
+    struct store_config config;
+    void (*report)(void *owner, const char *text);
+    void *report_owner;
+    bool read_only;
+    uint8_t *work;
+    struct blk_io io;
+    struct iovec iov;
+    /* Superblock. */
+    int super_error;
+    bool have_super;
+    /* Table. */
+    uint8_t *heal; /* per block: 1: copy A, 2: copy B */
+    uint32_t heal_at;
+    /* Blob. */
+    struct disk_blob_header blobs[2];
+    bool blob_ok[2];
+    int blob_copy;
+    uint32_t blob_done;
+    void *blob_data;
+    /* Checkpoint. */
+    struct disk_checkpoint ckpt[2];
+    bool ckpt_ok[2];
+    int ckpt_copy;
+    uint64_t ckpt_done, ckpt_reading;
+    uint64_t replay_seq;
+    /* Ring. */
+    struct scan scan;
+    uint64_t at, reading;
+    bool cut;
+    /* Pages. */
+    struct open_slot *slots;
+    uint64_t slot_count, slot_next;
+    struct scatter pages;
+};
+
+/* ---- problems and failure ------------------------------------------------------------------------------ */
+
+void store_problem(struct store *s, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    if (s->report)
+        s->report(s->report_owner, text);
+    else
+        core_log(s->core, LOG_ERROR, "store", "slice %u: %s", s->config.slice, text);
+}
+
+void store_fail(struct store *s, int error, const char *what)
+{
+    if (s->failed)
+        return;
+    s->failed = error;
+    core_log(s->core, LOG_ERROR, "store", "slice %u: %s (%s): out of service", s->config.slice, what,
+             error_text(error));
+    list_for_each (&s->pgs, node)
+        op_wake(list_entry(node, struct pg, link)->pub.waiter);
+    list_for_each (&s->ring_waits, node)
+        op_wake(list_entry(node, struct ring_wait, link)->op);
+    table_wake(s);
+    destage_wake(s);
+}
+
+int store_failed(const struct store *s)
+{
+    return s->failed;
+}
+
+const struct store_counters *store_counters(const struct store *s)
+{
+    return &s->counters;
+}
+
+/* ---- the store object ---------------------------------------------------------------------------------- */
+
+static struct store *store_alloc(const struct store_config *config)
+{
+    struct store *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return NULL;
+    s->config = *config;
+    s->core = config->core;
+    s->blk = config->blk;
+    list_init(&s->pgs);
+    map_init(&s->pgs_by_id);
+    map_init(&s->pgs_by_key);
+    map_init(&s->objects);
+    list_init(&s->table_waiters);
+    list_init(&s->batches);
+    list_init(&s->queue);
+    list_init(&s->copies);
+    list_init(&s->ring_waits);
+    list_init(&s->cached);
+    s->next_seq = 1;
+    return s;
+}
+
+void store_free(struct store *s)
+{
+    if (s->destage.snaps)
+        destage_fini(s);
+    while (!list_empty(&s->pgs))
+        pg_free(list_entry(s->pgs.next, struct pg, link));
+    map_fini(&s->pgs_by_id);
+    map_fini(&s->pgs_by_key);
+    map_fini(&s->objects);
+    for (uint32_t i = 0; i < RING_INFLIGHT_MAX; i++)
+        buf_unref(s->slots[i].header);
+    buf_unref(s->table_buf);
+    buf_unref(s->destage.work);
+    free(s->table);
+    free(s->blob);
+    free(s->records);
+    space_fini(s);
+    slab_fini(&s->slab);
+    free(s);
+}
+
+/* ---- parts of opening ---------------------------------------------------------------------------------- */
+
+static void open_read(struct store_open *o, uint64_t block, uint64_t blocks)
+{
+    struct store_opening *p = o->opening;
+
+    io_start(p->config.blk, &p->io, &p->iov, BLK_READ, 0, block, p->work, blocks, &o->op);
+}
+
+static int open_superblock(struct store_opening *p, const char *name)
+{
+    const struct disk_superblock *sb = (const struct disk_superblock *)p->work;
+    struct store *s = p->s;
+    struct geometry g;
+    int rc = p->io.result ? -ERR_IO : superblock_decode(sb, p->config.blk->size_bytes, &g);
+
+    if (rc) {
+        if (!p->super_error || rc == -ERR_VERSION)
+            p->super_error = rc;
+        if (s->report || p->have_super)
+            store_problem(s, "superblock copy %s: %s", name, error_text(rc));
+        return 0;
+    }
+    if (p->have_super)
+        return 0;
+    p->have_super = true;
+    s->g = g;
+    memcpy(s->format_id, sb->format_id, FORMAT_ID_BYTES);
+    if (!p->read_only &&
+        (memcmp(sb->osd_uuid, p->config.osd_uuid, sizeof(sb->osd_uuid)) != 0 || sb->slice != p->config.slice))
+        return -ERR_IDENTITY;
+    if (p->read_only)
+        s->config.slice = sb->slice;
+    return 0;
+}
+
+static int open_prepare(struct store_opening *p)
+{
+    struct store *s = p->s;
+
+    if (!p->have_super)
+        return p->super_error;
+    if (s->config.pgs_max == 0 || s->config.pgs_max > s->g.pgs_max)
+        s->config.pgs_max = s->g.pgs_max;
+    s->table = calloc(s->g.table_blocks, sizeof(*s->table));
+    p->heal = calloc(s->g.table_blocks, 1);
+    return s->table && p->heal ? space_init(s) : -ERR_NO_MEMORY;
+}
+
+static int open_table(struct store_opening *p, uint32_t block)
+{
+    struct store *s = p->s;
+    bool heal_a, heal_b;
+    int rc =
+        table_load(s, (struct disk_table_block *)p->work + block,
+                   (struct disk_table_block *)p->work + s->g.table_blocks + block, block, &heal_a, &heal_b);
+
+    if (rc) {
+        store_problem(s, "PG table: block %u: %s", block, error_text(rc));
+        return s->report && rc == -ERR_DAMAGED ? 0 : rc;
+    }
+    p->heal[block] = (uint8_t)(heal_a | heal_b << 1);
+    if (heal_a || heal_b)
+        store_problem(s, "PG table: block %u: copy %s is older or damaged", block, heal_a ? "A" : "B");
+    return 0;
+}
+
+/* Writes the next copy that needs it; false: none. */
+static bool open_heal(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+
+    for (; p->heal_at < s->g.table_blocks; p->heal_at++) {
+        if (!p->heal[p->heal_at])
+            continue;
+        int copy = p->heal[p->heal_at] & 1 ? 0 : 1;
+        p->heal[p->heal_at] &= (uint8_t) ~(copy ? 2 : 1);
+        memcpy(p->work, &s->table[p->heal_at].disk, BLOCK_SIZE);
+        io_start(s->blk, &p->io, &p->iov, BLK_WRITE, fua(s),
+                 s->g.table_block + (uint64_t)copy * s->g.table_blocks + p->heal_at, p->work, 1, &o->op);
+        return true;
+    }
+    return false;
+}
+
+static void open_blob_header(struct store_opening *p, int copy)
+{
+    const struct disk_blob_header *h = (const struct disk_blob_header *)p->work;
+
+    p->blobs[copy] = *h;
+    p->blob_ok[copy] = !p->io.result && h->magic == MAGIC_BLOB && FORMAT_SEALED(h) &&
+                       h->len <= STORE_BLOB_MAX &&
+                       memcmp(h->format_id, p->s->format_id, FORMAT_ID_BYTES) == 0;
+    if (p->blob_ok[copy])
+        p->s->blob_seq = MAX(p->s->blob_seq, h->seq);
+}
+
+/* Chooses the newest copy not tried yet; false: none. */
+static bool open_blob_choose(struct store_opening *p)
+{
+    if (!p->blob_ok[0] && !p->blob_ok[1])
+        return false;
+    p->blob_copy = p->blob_ok[0] && (!p->blob_ok[1] || p->blobs[0].seq > p->blobs[1].seq) ? 0 : 1;
+    p->blob_done = 0;
+    free(p->blob_data);
+    p->blob_data = malloc(p->blobs[p->blob_copy].len + 1);
+    if (!p->blob_data)
+        p->blob_ok[0] = p->blob_ok[1] = false;
+    return p->blob_data != NULL;
+}
+
+static void open_blob_read(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    uint32_t left = p->blobs[p->blob_copy].len - p->blob_done;
+
+    open_read(
+        o, p->s->g.blob_block + (uint64_t)p->blob_copy * p->s->g.blob_blocks + 1 + p->blob_done / BLOCK_SIZE,
+        MIN(DIV_UP(left, BLOCK_SIZE), WORK_BLOCKS));
+}
+
+/* The blob is whole: true. */
+static bool open_blob_take(struct store_opening *p)
+{
+    const struct disk_blob_header *h = &p->blobs[p->blob_copy];
+
+    if (crc32c(0, p->blob_data, h->len) != h->data_crc) {
+        store_problem(p->s, "cluster map: copy %s is damaged", p->blob_copy ? "B" : "A");
+        return false;
+    }
+    p->s->blob = p->blob_data;
+    p->s->blob_len = h->len;
+    p->blob_data = NULL;
+    return true;
+}
+
+static uint64_t ckpt_blocks(const struct disk_checkpoint *c)
+{
+    return DIV_UP(c->record_count, (uint64_t)CKPT_RECORDS_PER_BLOCK);
+}
+
+static void open_ckpt_header(struct store_opening *p, int copy)
+{
+    const struct disk_checkpoint *c = (const struct disk_checkpoint *)p->work;
+    struct store *s = p->s;
+
+    p->ckpt[copy] = *c;
+    p->ckpt_ok[copy] = !p->io.result && c->magic == MAGIC_CHECKPOINT && FORMAT_SEALED(c) && c->replay_seq &&
+                       memcmp(c->format_id, s->format_id, FORMAT_ID_BYTES) == 0 &&
+                       c->record_count < s->g.checkpoint_blocks * CKPT_RECORDS_PER_BLOCK &&
+                       ckpt_blocks(c) < s->g.checkpoint_blocks;
+    if (!p->ckpt_ok[copy]) {
+        /* A crash while it was written looks like that too. */
+        if (s->report)
+            core_log(s->core, LOG_INFO, "store", "checkpoint copy %s is not valid", copy ? "B" : "A");
+        return;
+    }
+    s->ckpt_number[copy] = c->number;
+    s->ckpt_replay[copy] = c->replay_seq;
+    p->scan.durable_seq = MAX(p->scan.durable_seq, c->ring_seq);
+}
+
+static bool open_ckpt_choose(struct store_opening *p)
+{
+    if (!p->ckpt_ok[0] && !p->ckpt_ok[1])
+        return false;
+    p->ckpt_copy = p->ckpt_ok[0] && (!p->ckpt_ok[1] || p->ckpt[0].number > p->ckpt[1].number) ? 0 : 1;
+    p->ckpt_done = 0;
+    p->replay_seq = p->ckpt[p->ckpt_copy].replay_seq;
+    return true;
+}
+
+static bool open_ckpt_read(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    uint64_t left = ckpt_blocks(&p->ckpt[p->ckpt_copy]) - p->ckpt_done;
+
+    if (!left)
+        return false;
+    p->ckpt_reading = MIN(left, (uint64_t)WORK_BLOCKS);
+    open_read(
+        o, p->s->g.checkpoint_block + (uint64_t)p->ckpt_copy * p->s->g.checkpoint_blocks + 1 + p->ckpt_done,
+        p->ckpt_reading);
+    return true;
+}
+
+static bool open_ckpt_verify(struct store_opening *p, bool load)
+{
+    const struct disk_checkpoint *c = &p->ckpt[p->ckpt_copy];
+
+    for (uint64_t i = 0; i < p->ckpt_reading; i++) {
+        const struct disk_checkpoint_block *b = (const struct disk_checkpoint_block *)p->work + i;
+        if (p->io.result || b->magic != MAGIC_CKPT_BLOCK || !FORMAT_SEALED(b) || b->number != c->number ||
+            b->block != p->ckpt_done + i || b->record_count > CKPT_RECORDS_PER_BLOCK ||
+            memcmp(b->format_id, p->s->format_id, FORMAT_ID_BYTES) != 0) {
+            store_problem(p->s, "checkpoint copy %s: block %llu is damaged", p->ckpt_copy ? "B" : "A",
+                          (unsigned long long)(p->ckpt_done + i));
+            return false;
+        }
+        for (uint32_t r = 0; load && r < b->record_count; r++)
+            replay_record(p->s, &b->records[r]);
+    }
+    p->ckpt_done += p->ckpt_reading;
+    return true;
+}
+
+/* ---- the ring ------------------------------------------------------------------------------------------ */
+
+static bool open_scan_read(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+
+    if (p->at >= p->s->g.ring_blocks)
+        return false;
+    p->reading = MIN((uint64_t)WORK_BLOCKS, p->s->g.ring_blocks - p->at);
+    open_read(o, p->s->g.ring_block + p->at, p->reading);
+    return true;
+}
+
+static int open_scan_take(struct store_opening *p)
+{
+    uint32_t done;
+
+    if (p->io.result) {
+        if (p->reading == 1) {
+            store_problem(p->s, "log ring: block %llu cannot be read", (unsigned long long)p->at);
+            p->at++;
+            return 0;
+        }
+        /* What can be read is worth having: block by block. */
+        p->reading = 1;
+        return 1;
+    }
+    int rc = scan_window(p->s, &p->scan, p->work, p->at, (uint32_t)p->reading, &done);
+    if (rc)
+        return rc;
+    p->at += done;
+    return 0;
+}
+
+static uint64_t header_phys(const struct store *s, const struct scan_header *h)
+{
+    return h->position % s->g.ring_blocks;
+}
+
+/* As many batches of the chain as lie one behind the other. */
+static bool open_replay_read(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+    const struct scan_header *h = &p->scan.headers[p->at];
+
+    if (p->cut || p->at >= p->scan.count)
+        return false;
+    uint64_t first = header_phys(s, h), end = first;
+    for (uint64_t i = p->at; i < p->scan.count; i++) {
+        h = &p->scan.headers[i];
+        uint64_t blocks = h->header_blocks + h->payload_blocks;
+        if (header_phys(s, h) != end || end + blocks - first > WORK_BLOCKS)
+            break;
+        end += blocks;
+    }
+    p->reading = end - first;
+    open_read(o, s->g.ring_block + first, p->reading);
+    return true;
+}
+
+static bool payload_verify(const struct disk_batch *h, uint64_t *lost)
+{
+    const uint8_t *payload = (const uint8_t *)h + h->header_blocks * BLOCK_SIZE;
+    bool whole = true;
+    uint32_t i = 0;
+
+    memset(lost, 0, BATCH_ENTRIES_MAX / 8);
+    for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e)); i++) {
+        const uint8_t *at = payload + (size_t)e->data.payload_block * BLOCK_SIZE;
+        for (uint32_t b = 0; e->type == ENTRY_WRITE && b < e->data.block_count; b++)
+            if (crc32c(0, at + (size_t)b * BLOCK_SIZE, BLOCK_SIZE) != batch_entry_crc(e)[b]) {
+                bit_set(lost, i);
+                whole = false;
+                break;
+            }
+    }
+    return whole;
+}
+
+static void open_replay_one(struct store_opening *p, const struct scan_header *sh, const struct disk_batch *h)
+{
+    struct store *s = p->s;
+    uint64_t lost[BATCH_ENTRIES_MAX / 64];
+
+    if (!batch_validate(s, h, header_phys(s, sh), sh->header_blocks) || h->seq != sh->seq) {
+        store_problem(s, "log ring: batch %llu cannot be read again", (unsigned long long)sh->seq);
+        replay_damage(s, NULL, 0);
+        p->cut = true;
+        return;
+    }
+    bool whole = payload_verify(h, lost);
+    if (!whole && h->seq > p->scan.durable_seq) {
+        p->cut = true;
+        return;
+    }
+    if (!whole)
+        store_problem(s, "log ring: batch %llu: data is damaged", (unsigned long long)h->seq);
+    if (sh->gap)
+        replay_damage(s, sh->gap_named ? batch_pgs(h) + h->pg_count : NULL, h->prev_pg_count);
+    replay_batch(s, h, lost, h->seq >= p->replay_seq);
+    s->last_seq = h->seq;
+    s->last_crc = h->crc;
+    s->head = h->position + h->header_blocks + h->payload_blocks;
+    memcpy(s->prev_pgs, batch_pgs(h), h->pg_count * sizeof(struct disk_batch_pg));
+    s->prev_pg_count = h->pg_count;
+}
+
+static void open_replay_take(struct store_opening *p)
+{
+    struct store *s = p->s;
+    uint64_t first = header_phys(s, &p->scan.headers[p->at]);
+
+    if (p->io.result)
+        memset(p->work, 0, p->reading * BLOCK_SIZE);
+    while (!p->cut && p->at < p->scan.count) {
+        const struct scan_header *h = &p->scan.headers[p->at];
+        uint64_t phys = header_phys(s, h);
+        if (phys < first || phys + h->header_blocks + h->payload_blocks > first + p->reading)
+            return;
+        open_replay_one(p, h, (const struct disk_batch *)(p->work + (phys - first) * BLOCK_SIZE));
+        p->at++;
+    }
+}
+
+static void open_ring_settle(struct store_opening *p)
+{
+    struct store *s = p->s;
+    struct batch *b = list_first(&s->batches, struct batch, link);
+
+    if (!b)
+        s->head = p->scan.max_end;
+    s->tail = s->tail_durable = b ? b->position : s->head;
+    s->tail_seq = b ? b->seq : MAX(p->scan.tail_seq, 1);
+    s->durable_seq = MAX(s->last_seq, p->scan.durable_seq);
+    s->next_seq = MAX(p->scan.max_seq, s->durable_seq) + 1;
+    replay_finish(s);
+}
+
+/* ---- pages --------------------------------------------------------------------------------------------- */
+
+static int by_slot(const void *a, const void *b)
+{
+    const struct open_slot *x = a, *y = b;
+
+    return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+/* Nothing is known of the object's content any more, but that there was some. */
+static void object_lost(struct object *o, const char *what)
+{
+    struct store *s = store_of(o->pg);
+
+    store_problem(s, "PG %llx: page of object %llu/%llu: %s", (unsigned long long)o->pg->pub.record.pg,
+                  (unsigned long long)o->image, (unsigned long long)o->number, what);
+    s->counters.damaged_objects++;
+    struct page_mem *page = page_new(s);
+    if (!page) {
+        store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
+        return;
+    }
+    memset(page->lost, 0xff, sizeof(page->lost));
+    space_switch(o, page, o->slot);
+}
+
+static int open_slots(struct store_opening *p)
+{
+    struct store *s = p->s;
+    uint64_t count = 0;
+
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        for (struct object *o = object_after(pg, true, 0, 0); o;
+             o = object_after(pg, false, o->image, o->number))
+            count++;
+    }
+    p->slots = calloc(count + 1, sizeof(*p->slots));
+    if (!p->slots)
+        return -ERR_NO_MEMORY;
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        for (struct object *o = object_after(pg, true, 0, 0), *next; o; o = next) {
+            next = object_after(pg, false, o->image, o->number);
+            if (!o->slot) {
+                object_settle(o);
+                continue;
+            }
+            object_set_exists(o, true);
+            int rc = slot_claim(s, o->slot);
+            if (rc == -ERR_NO_MEMORY)
+                return rc;
+            if (rc) {
+                o->slot = 0;
+                object_lost(o, "another object has its slot");
+                continue;
+            }
+            space_switch(o, NULL, o->slot);
+            p->slots[p->slot_count++] = (struct open_slot){.object = o, .slot = o->slot};
+        }
+    }
+    qsort(p->slots, p->slot_count, sizeof(*p->slots), by_slot);
+    return 0;
+}
+
+static void open_page(struct store_opening *p, struct object *o, const struct disk_page *disk, int result)
+{
+    struct store *s = p->s;
+    int rc = result ? result : page_validate(s, o, disk);
+
+    if (rc) {
+        object_lost(o, error_text(rc));
+        return;
+    }
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
+        if (!disk->chunk[c] || chunk_claim(s, disk->chunk[c]) == 0)
+            continue;
+        for (uint32_t i = 0; i < c; i++)
+            if (disk->chunk[i])
+                chunk_free(s, disk->chunk[i]);
+        object_lost(o, "another object has one of its chunks");
+        return;
+    }
+    struct page_mem *page = page_new(s);
+    if (!page) {
+        store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
+        return;
+    }
+    page_decode(disk, page);
+    bool chunks = false;
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+        chunks |= page->chunk[c] != 0;
+    if (!chunks && page_is_empty(page))
+        page_free(s, page);
+    else
+        space_switch(o, page, o->slot);
+}
+
+#define PAGES_PER_READ (WORK_BLOCKS / SCATTER_IOS)
+
+/* True: all pages are here. */
+static bool open_pages(struct store_opening *p)
+{
+    struct store *s = p->s;
+    int slot;
+
+    while ((slot = scatter_reap(&p->pages)) >= 0) {
+        uint64_t first = p->pages.tag[slot] >> 32, count = (uint32_t)p->pages.tag[slot];
+        const struct disk_page *pages = p->pages.iov[slot][0].iov_base;
+        for (uint64_t i = 0; i < count; i++)
+            open_page(p, p->slots[first + i].object, &pages[i], p->pages.io[slot].result);
+    }
+    while (p->slot_next < p->slot_count && (slot = scatter_slot(&p->pages)) >= 0) {
+        uint64_t first = p->slot_next, place = slot_place(s, p->slots[first].slot);
+        uint32_t n = 1;
+        while (n < PAGES_PER_READ && first + n < p->slot_count &&
+               slot_place(s, p->slots[first + n].slot) == place + n)
+            n++;
+        p->pages.iov[slot][0] =
+            (struct iovec){.iov_base = p->work + (size_t)slot * PAGES_PER_READ * BLOCK_SIZE,
+                           .iov_len = (size_t)n * BLOCK_SIZE};
+        scatter_submit(&p->pages, slot, BLK_READ, 0, place, 1, first << 32 | n);
+        p->slot_next += n;
+    }
+    return !p->pages.pending;
+}
+
+/* ---- the op -------------------------------------------------------------------------------------------- */
+
+static void open_end(struct store_open *o, int result)
+{
+    struct store_opening *p = o->opening;
+
+    if (result == 0 && p->s->failed)
+        result = p->s->failed;
+    if (result) {
+        store_free(p->s);
+    } else {
+        o->ret_store = p->s;
+        if (!p->read_only) {
+            ring_start(p->s);
+            table_start(p->s);
+            destage_start(p->s);
+        }
+    }
+    free(p->heal);
+    free(p->blob_data);
+    free(p->scan.headers);
+    free(p->slots);
+    free(p);
+    o->opening = NULL;
+    op_done(&o->op, result);
+}
+
+static int open_begin(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+
+    if (!p)
+        return -ERR_NO_MEMORY;
+    p->s = store_alloc(&o->config);
+    if (!p->s)
+        return -ERR_NO_MEMORY;
+    struct store *s = p->s;
+    s->read_only = p->read_only;
+    s->report = p->report;
+    s->report_owner = p->report_owner;
+    int rc = destage_init(s);
+    if (rc == 0)
+        rc = ring_init(s);
+    s->table_buf = buf_new(s->core->arena, BLOCK_SIZE);
+    if (rc || !s->table_buf)
+        return -ERR_NO_MEMORY;
+    p->work = s->destage.work->data;
+    return s->blk->size_bytes < SUPERBLOCK_BLOCKS * BLOCK_SIZE ? -ERR_FORMAT : 0;
+}
+
+static void open_step(struct op *op)
+{
+    struct store_open *o = container_of(op, struct store_open, op);
+    struct store_opening *p = o->opening;
+    struct store *s = p ? p->s : NULL;
+    int rc = 0;
+
+    if (op->state != OPEN_START && op->state != OPEN_PAGES && p->io.pending)
+        return;
+    for (;;) {
+        switch (op->state) {
+        case OPEN_START:
+            rc = open_begin(o);
+            if (rc) {
+                if (p && p->s) {
+                    open_end(o, rc);
+                    return;
+                }
+                free(p);
+                op_done(op, rc);
+                return;
+            }
+            s = p->s;
+            op->state = OPEN_SUPER_A;
+            open_read(o, SUPERBLOCK_A_BLOCK, 1);
+            return;
+        case OPEN_SUPER_A:
+            rc = open_superblock(p, "A");
+            if (rc)
+                break;
+            op->state = OPEN_SUPER_B;
+            open_read(o, SUPERBLOCK_B_BLOCK, 1);
+            return;
+        case OPEN_SUPER_B:
+            rc = open_superblock(p, "B");
+            if (rc == 0)
+                rc = open_prepare(p);
+            if (rc)
+                break;
+            op->state = OPEN_TABLE_A;
+            open_read(o, s->g.table_block, s->g.table_blocks);
+            return;
+        case OPEN_TABLE_A:
+            if (p->io.result)
+                memset(p->work, 0, s->g.table_blocks * BLOCK_SIZE);
+            op->state = OPEN_TABLE_B;
+            io_start(s->blk, &p->io, &p->iov, BLK_READ, 0, s->g.table_block + s->g.table_blocks,
+                     p->work + s->g.table_blocks * BLOCK_SIZE, s->g.table_blocks, op);
+            return;
+        case OPEN_TABLE_B:
+            if (p->io.result)
+                memset(p->work + s->g.table_blocks * BLOCK_SIZE, 0, s->g.table_blocks * BLOCK_SIZE);
+            for (uint32_t i = 0; i < s->g.table_blocks && rc == 0; i++)
+                rc = open_table(p, i);
+            if (rc)
+                break;
+            p->scan.durable_seq = s->durable_seq;
+            p->io.result = 0;
+            op->state = OPEN_HEAL;
+            continue;
+        case OPEN_HEAL:
+            if (p->io.result) {
+                rc = -ERR_IO;
+                break;
+            }
+            if (!p->read_only && open_heal(o))
+                return;
+            op->state = OPEN_BLOB_A;
+            open_read(o, s->g.blob_block, 1);
+            return;
+        case OPEN_BLOB_A:
+            open_blob_header(p, 0);
+            op->state = OPEN_BLOB_B;
+            open_read(o, s->g.blob_block + s->g.blob_blocks, 1);
+            return;
+        case OPEN_BLOB_B:
+            open_blob_header(p, 1);
+            op->state = OPEN_BLOB_DATA;
+            if (open_blob_choose(p)) {
+                open_blob_read(o);
+                return;
+            }
+            op->state = OPEN_CKPT_A;
+            open_read(o, s->g.checkpoint_block, 1);
+            return;
+        case OPEN_BLOB_DATA: {
+            uint32_t n = MIN(p->blobs[p->blob_copy].len - p->blob_done, WORK_BUF_BYTES);
+            if (p->io.result)
+                memset(p->work, 0xff, n);
+            memcpy((uint8_t *)p->blob_data + p->blob_done, p->work, n);
+            p->blob_done += n;
+            bool more = p->blob_done < p->blobs[p->blob_copy].len;
+            if (!more && !open_blob_take(p)) {
+                p->blob_ok[p->blob_copy] = false;
+                more = open_blob_choose(p);
+            }
+            if (more) {
+                open_blob_read(o);
+                return;
+            }
+            op->state = OPEN_CKPT_A;
+            open_read(o, s->g.checkpoint_block, 1);
+            return;
+        }
+        case OPEN_CKPT_A:
+            open_ckpt_header(p, 0);
+            op->state = OPEN_CKPT_B;
+            open_read(o, s->g.checkpoint_block + s->g.checkpoint_blocks, 1);
+            return;
+        case OPEN_CKPT_B:
+            open_ckpt_header(p, 1);
+            if (!open_ckpt_choose(p)) {
+                store_problem(s, "no copy of the checkpoint is valid");
+                rc = -ERR_DAMAGED;
+                break;
+            }
+            op->state = OPEN_CKPT_VERIFY;
+            p->ckpt_reading = 0;
+            p->io.result = 0;
+            continue;
+        case OPEN_CKPT_VERIFY:
+            if (!open_ckpt_verify(p, false)) {
+                p->ckpt_ok[p->ckpt_copy] = false;
+                s->ckpt_number[p->ckpt_copy] = s->ckpt_replay[p->ckpt_copy] = 0;
+                op->state = OPEN_CKPT_B;
+                if (!open_ckpt_choose(p)) {
+                    store_problem(s, "no copy of the checkpoint is valid");
+                    rc = -ERR_DAMAGED;
+                    break;
+                }
+                op->state = OPEN_CKPT_VERIFY;
+                p->ckpt_reading = 0;
+                p->io.result = 0;
+            }
+            if (open_ckpt_read(o))
+                return;
+            op->state = OPEN_CKPT_LOAD;
+            p->ckpt_done = p->ckpt_reading = 0;
+            continue;
+        case OPEN_CKPT_LOAD:
+            if (!open_ckpt_verify(p, true)) {
+                rc = -ERR_DAMAGED;
+                break;
+            }
+            if (open_ckpt_read(o))
+                return;
+            op->state = OPEN_RING_SCAN;
+            p->at = 0;
+            if (open_scan_read(o))
+                return;
+            continue;
+        case OPEN_RING_SCAN:
+            rc = open_scan_take(p);
+            if (rc < 0)
+                break;
+            if (rc > 0) {
+                open_read(o, s->g.ring_block + p->at, 1);
+                return;
+            }
+            if (open_scan_read(o))
+                return;
+            scan_chain(s, &p->scan);
+            p->at = 0;
+            op->state = OPEN_RING_REPLAY;
+            if (open_replay_read(o))
+                return;
+            p->reading = 0;
+            continue;
+        case OPEN_RING_REPLAY:
+            if (p->reading)
+                open_replay_take(p);
+            if (open_replay_read(o))
+                return;
+            open_ring_settle(p);
+            rc = s->failed ? s->failed : open_slots(p);
+            if (rc)
+                break;
+            scatter_init(&p->pages, s->blk, op);
+            op->state = OPEN_PAGES;
+            continue;
+        case OPEN_PAGES:
+            if (!open_pages(p))
+                return;
+            if (p->read_only || !s->blk->volatile_cache) {
+                open_end(o, 0);
+                return;
+            }
+            op->state = OPEN_FLUSH;
+            io_start(s->blk, &p->io, &p->iov, BLK_FLUSH, 0, 0, NULL, 0, op);
+            return;
+        case OPEN_FLUSH:
+            open_end(o, p->io.result ? -ERR_IO : 0);
+            return;
+        }
+        open_end(o, rc);
+        return;
+    }
+}
+
+static const struct op_kind OPEN = {"store.open", open_state, open_step};
+
+void store_open_read_only(struct store_open *o, const struct store_config *config, struct op *parent,
+                          void (*report)(void *owner, const char *text), void *owner)
+{
+    o->config = *config;
+    o->ret_store = NULL;
+    o->opening = calloc(1, sizeof(*o->opening));
+    if (o->opening) {
+        o->opening->config = *config;
+        o->opening->read_only = report != NULL;
+        o->opening->report = report;
+        o->opening->report_owner = owner;
+    }
+    op_start(&o->op, config->core, &OPEN, parent);
+}
+
+void store_open_start(struct store_open *o, const struct store_config *config, struct op *parent)
+{
+    store_open_read_only(o, config, parent, NULL, NULL);
+}
+
+/* ---- closing ------------------------------------------------------------------------------------------- */
+
+static void close_step(struct op *op)
+{
+    struct store_close *c = container_of(op, struct store_close, op);
+    struct store *s = c->store;
+
+    s->closing = true;
+    s->close_waiter = op;
+    struct op *own[] = {&s->ring_op, &s->table_op, &s->destage.op};
+    bool live = false;
+    for (uint32_t i = 0; i < ARRAY_LEN(own); i++)
+        if (op_live(own[i])) {
+            live = true;
+            if (op->state == 0)
+                op_wake(own[i]);
+        }
+    op->state = 1;
+    if (live)
+        return;
+    store_free(s);
+    op_done(op, 0);
+}
+
+static const struct op_kind CLOSE = {"store.close", NULL, close_step};
+
+void store_close_start(struct store_close *c, struct store *store, struct op *parent)
+{
+    c->store = store;
+    op_start(&c->op, store->core, &CLOSE, parent);
+}

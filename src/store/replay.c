@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening: what the checkpoint and the batches of the ring say becomes state.
+ *
+ * Entries come in the order of the ring. One appended in the ordinary way voids all from its index on; one
+ * that was copied forward replaces only itself. So logs may have holes until the end is reached: what then is
+ * missing below a PG's complete index was trimmed, above it it is damage.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+/* A span of indexes that no log can have: such a header was not ours. */
+#define LOG_SPAN_MAX (1ull << 24)
+
+void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count)
+{
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        bool named = !pgs;
+        for (uint32_t i = 0; i < count; i++)
+            named |= pgs[i].key == pg->key;
+        pg->pub.damaged |= named;
+    }
+}
+
+/* ---- records ------------------------------------------------------------------------------------------- */
+
+static void out_of_memory(struct store *s)
+{
+    store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
+}
+
+static void replay_slot(struct store *s, struct pg *pg, const struct disk_record *r)
+{
+    uint32_t chunk = r->slot / SLOTS_PER_CHUNK;
+
+    if (r->type == RECORD_SLOT && (chunk == 0 || chunk > s->g.chunk_count)) {
+        store_problem(s, "slot map: slot %u does not exist", r->slot);
+        return;
+    }
+    struct object *o = object_get(pg, r->image, r->slot_of.object);
+    if (!o) {
+        out_of_memory(s);
+        return;
+    }
+    if (r->slot_of.version <= o->version)
+        return;
+    o->version = r->slot_of.version;
+    o->slot = r->type == RECORD_SLOT ? r->slot : 0;
+    o->page_index = o->index = r->slot_of.index;
+}
+
+static struct image *replay_image_get(struct store *s, struct pg *pg, const struct image_record *record)
+{
+    struct image *image = image_find(pg, record->image);
+
+    if (image)
+        return image;
+    struct image_record empty = {.image = record->image};
+    if (image_put(pg, &empty, NULL)) {
+        out_of_memory(s);
+        return NULL;
+    }
+    return image_find(pg, record->image);
+}
+
+static void image_saved(struct image *image, const struct image_record *r)
+{
+    if (image->is_saved && r->index < image->saved.index)
+        return;
+    image->saved = *r;
+    image->is_saved = true;
+}
+
+static void replay_image(struct store *s, struct pg *pg, const struct disk_record *r)
+{
+    struct image_record record;
+
+    if (image_decode(r, &record))
+        return;
+    struct image *image = replay_image_get(s, pg, &record);
+    if (!image)
+        return;
+    if (r->flags & RECORD_IMAGE_NOW) {
+        image_saved(image, &record);
+    } else {
+        image->pushed = record;
+        image->is_pushed = true;
+    }
+}
+
+static void replay_applied(struct pg *pg, uint64_t index, uint64_t term)
+{
+    for (uint32_t i = 0; i < pg->image_count; i++) {
+        struct image *image = pg->images[i];
+        if (!image->is_pushed || image->pushed.index > index)
+            continue;
+        image_saved(image, &image->pushed);
+        image->is_pushed = false;
+    }
+    if (index <= pg->complete_index)
+        return;
+    pg->complete_index = index;
+    pg->complete_term = term;
+}
+
+static void replay_drop(struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+
+    pg->log[e->index & (pg->log_cap - 1)] = NULL;
+    entry_drop(e);
+}
+
+static void replay_drop_from(struct pg *pg, uint64_t index)
+{
+    for (uint64_t i = MAX(index, pg->pub.first_index); i <= pg->pub.last_index; i++) {
+        struct log_entry *e = log_at(pg, i);
+        if (e)
+            replay_drop(e);
+    }
+    pg->pub.last_index = MIN(pg->pub.last_index, index - 1);
+}
+
+void replay_record(struct store *s, const struct disk_record *r)
+{
+    struct pg *pg = pg_by_key(s, r->key);
+
+    if (!pg)
+        return;
+    switch (r->type) {
+    case RECORD_SLOT:
+    case RECORD_DROP:
+        replay_slot(s, pg, r);
+        return;
+    case RECORD_IMAGE:
+        replay_image(s, pg, r);
+        return;
+    case RECORD_APPLIED:
+        replay_applied(pg, r->log_of.index, r->log_of.term);
+        return;
+    case RECORD_RESET:
+        replay_drop_from(pg, pg->pub.first_index);
+        pg->pub.record.base_index = r->log_of.index;
+        pg->pub.record.base_term = r->log_of.term;
+        pg->pub.first_index = r->log_of.index + 1;
+        pg->pub.last_index = r->log_of.index;
+        pg->complete_index = r->log_of.index;
+        pg->complete_term = r->log_of.term;
+        return;
+    default:
+        store_problem(s, "a record of unknown type %u", r->type);
+    }
+}
+
+/* ---- entries ------------------------------------------------------------------------------------------- */
+
+static bool log_is_empty(const struct pg *pg)
+{
+    return pg->pub.last_index < pg->pub.first_index;
+}
+
+/* Makes [first, last] include `index`. */
+static bool log_span(struct pg *pg, uint64_t index)
+{
+    uint64_t first = log_is_empty(pg) ? index : MIN(pg->pub.first_index, index);
+    uint64_t last = log_is_empty(pg) ? index : MAX(pg->pub.last_index, index);
+
+    if (last - first >= LOG_SPAN_MAX)
+        return false;
+    if (last - first + 1 > pg->log_cap) {
+        uint32_t cap = pg->log_cap ? pg->log_cap : 64;
+        while (cap < last - first + 1)
+            cap *= 2;
+        struct log_entry **log = calloc(cap, sizeof(*log));
+        if (!log)
+            return false;
+        for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)
+            log[i & (cap - 1)] = pg->log[i & (pg->log_cap - 1)];
+        free(pg->log);
+        pg->log = log;
+        pg->log_cap = cap;
+    }
+    pg->pub.first_index = first;
+    pg->pub.last_index = last;
+    return true;
+}
+
+static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const struct disk_batch *h,
+                         const struct disk_entry *d, bool lost)
+{
+    struct entry from = {
+        .index = d->index, .term = d->term, .type = d->type, .flags = d->flags, .image = d->image};
+
+    if (d->index <= pg->pub.record.base_index)
+        return;
+    if (d->type == ENTRY_IMAGE) {
+        from.incarnation = d->image_of.incarnation;
+        from.generation = d->image_of.generation;
+        from.size_bytes = d->image_of.size_bytes;
+    } else if (d->type != ENTRY_NOOP) {
+        from.object = d->data.object;
+        from.first_block = d->data.first_block;
+        from.block_count = d->data.block_count;
+        from.crc = batch_entry_crc(d);
+    }
+    struct log_entry *old = log_at(pg, d->index);
+    if (!d->copied) {
+        if (!log_is_empty(pg) && d->index <= pg->pub.last_index)
+            replay_drop_from(pg, d->index);
+    } else if (old) {
+        replay_drop(old);
+    }
+    struct log_entry *e = entry_new(s, &from);
+    if (!e || !log_span(pg, d->index)) {
+        if (e) {
+            e->pg = pg;
+            entry_drop(e);
+        }
+        store_problem(s, "PG %llx: entry %llu does not fit into its log",
+                      (unsigned long long)pg->pub.record.pg, (unsigned long long)d->index);
+        pg->pub.damaged = true;
+        return;
+    }
+    e->pg = pg;
+    e->prev_term = d->prev_term;
+    e->batch = b;
+    e->durable = true;
+    e->lost = lost;
+    e->position = h->position + h->header_blocks + (d->type == ENTRY_WRITE ? d->data.payload_block : 0);
+    list_push_back(&b->entries, &e->batch_link);
+    pg->log[e->index & (pg->log_cap - 1)] = e;
+}
+
+void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *lost, bool with_records)
+{
+    struct batch *b = batch_new(s, h->seq, h->position, h->position + h->header_blocks + h->payload_blocks);
+    uint32_t i = 0;
+
+    if (!b) {
+        out_of_memory(s);
+        return;
+    }
+    b->durable = true;
+    b->record_count = h->record_count;
+    for (uint32_t r = 0; with_records && r < h->record_count; r++)
+        replay_record(s, &batch_records(h)[r]);
+    for (const struct disk_entry *d = NULL; (d = batch_entry_next(h, d)); i++) {
+        struct pg *pg = pg_by_key(s, batch_pgs(h)[d->pg].key);
+        if (!pg)
+            continue;
+        pg->pub.damaged |= bit_get(lost, i);
+        replay_entry(s, b, pg, h, d, bit_get(lost, i));
+    }
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------- */
+
+static void damaged_log(struct pg *pg, uint64_t index, const char *what)
+{
+    store_problem(store_of(pg), "PG %llx: log: entry %llu %s", (unsigned long long)pg->pub.record.pg,
+                  (unsigned long long)index, what);
+    pg->pub.damaged = true;
+}
+
+/* Cuts the log to one without holes that begins at or below complete_index + 1. */
+static void log_settle(struct pg *pg)
+{
+    uint64_t complete = pg->complete_index;
+    uint64_t first = pg->pub.first_index, last = pg->pub.last_index;
+
+    if (log_is_empty(pg) || last < complete)
+        first = complete + 1;
+    else if (first > complete + 1) {
+        damaged_log(pg, complete + 1, "is missing");
+        first = last + 1;
+    }
+    for (uint64_t i = MIN(complete, last); i >= first && i > 0; i--)
+        if (!log_at(pg, i)) {
+            first = i + 1;
+            break;
+        }
+    for (uint64_t i = pg->pub.first_index; i <= MIN(last, first - 1); i++)
+        if (log_at(pg, i))
+            replay_drop(log_at(pg, i));
+    for (uint64_t i = first; i <= last; i++) {
+        const struct log_entry *e = log_at(pg, i), *prev = i > first ? log_at(pg, i - 1) : NULL;
+        if (e && (!prev || e->prev_term == prev->term) &&
+            (i != complete + 1 || prev || !complete || e->prev_term == pg->complete_term))
+            continue;
+        damaged_log(pg, i, e ? "does not follow the one before" : "is missing");
+        replay_drop_from(pg, i);
+        last = i - 1;
+        break;
+    }
+    bool empty = last < first;
+    if (empty) {
+        first = complete + 1;
+        last = complete;
+    }
+    const struct log_entry *e = empty ? NULL : pg->log[first & (pg->log_cap - 1)];
+    pg->pub.first_index = first;
+    pg->pub.last_index = pg->pub.durable_index = last;
+    pg->pub.applied_index = complete;
+    pg->pub.record.base_index = first - 1;
+    pg->pub.record.base_term = e ? e->prev_term : pg->complete_term;
+    pg->complete_durable = pg->complete_pushed = complete;
+}
+
+static bool entry_settle(struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+    struct store *s = store_of(pg);
+
+    e->in_log = true;
+    pg->pub.ring_bytes += entry_ring_bytes(e);
+    e->applied = e->index <= pg->complete_index;
+    if (e->applied)
+        return true;
+    pg->unapplied_bytes += entry_ring_bytes(e);
+    s->unapplied_bytes += entry_ring_bytes(e);
+    if (e->type == ENTRY_IMAGE)
+        list_push_back(&pg->pending_images, &e->obj_link);
+    if (e->type != ENTRY_WRITE && e->type != ENTRY_CLEAR)
+        return true;
+    e->obj = object_get(pg, e->image, e->object);
+    if (!e->obj)
+        return false;
+    list_push_back(&e->obj->unapplied, &e->obj_link);
+    entry_reserve(e);
+    return true;
+}
+
+static void images_settle(struct pg *pg)
+{
+    struct store *s = store_of(pg);
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < pg->image_count; i++) {
+        struct image *image = pg->images[i];
+        image->is_pushed = false;
+        if (!image->is_saved) {
+            slab_put(&s->slab, image, sizeof(*image));
+            s->image_count--;
+            continue;
+        }
+        image->record = image->saved;
+        pg->images[kept++] = image;
+    }
+    pg->image_count = kept;
+}
+
+void replay_finish(struct store *s)
+{
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        log_settle(pg);
+        images_settle(pg);
+        for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)
+            if (!entry_settle(log_at(pg, i))) {
+                out_of_memory(s);
+                return;
+            }
+    }
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Finding the batches of the ring again.
+ *
+ * All of the ring is looked at, block by block, and the valid headers of this format are noted. The chain is
+ * then followed from the tail: the next batch is the one that names this one as its predecessor, by number
+ * and checksum. Where there is none, it depends on what is known to have been durable: if a batch beyond the
+ * gap, or the PG table, or the checkpoint, says that more was, what is missing is damage, and the chain goes
+ * on behind it; otherwise this is the torn tail of a crash, and the log ends here.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+const struct disk_batch_pg *batch_pgs(const struct disk_batch *h)
+{
+    return (const struct disk_batch_pg *)(h + 1);
+}
+
+static const uint8_t *batch_items(const struct disk_batch *h)
+{
+    return (const uint8_t *)(batch_pgs(h) + h->pg_count + h->prev_pg_count);
+}
+
+static uint32_t disk_entry_blocks(const struct disk_entry *e)
+{
+    return e->type == ENTRY_WRITE ? e->data.block_count : 0;
+}
+
+static size_t disk_entry_bytes(const struct disk_entry *e)
+{
+    return sizeof(*e) + ALIGN_UP(4ull * disk_entry_blocks(e), 8ull);
+}
+
+const struct disk_entry *batch_entry_next(const struct disk_batch *h, const struct disk_entry *after)
+{
+    const uint8_t *end = (const uint8_t *)batch_records(h);
+    const uint8_t *at = after ? (const uint8_t *)after + disk_entry_bytes(after) : batch_items(h);
+
+    return at < end ? (const struct disk_entry *)at : NULL;
+}
+
+const uint32_t *batch_entry_crc(const struct disk_entry *e)
+{
+    return (const uint32_t *)(e + 1);
+}
+
+const struct disk_record *batch_records(const struct disk_batch *h)
+{
+    return (const struct disk_record *)((const uint8_t *)h + h->used_bytes) - h->record_count;
+}
+
+static bool disk_entry_valid(const struct disk_batch *h, const struct disk_entry *e, uint64_t bytes_there)
+{
+    if (bytes_there < sizeof(*e) || e->pg >= h->pg_count || e->index == 0 || e->term == 0 || e->copied > 1)
+        return false;
+    switch (e->type) {
+    case ENTRY_NOOP:
+    case ENTRY_IMAGE:
+        return true;
+    case ENTRY_WRITE:
+        if (e->data.block_count > IO_BLOCKS_MAX || e->data.payload_block > h->payload_blocks ||
+            e->data.block_count > h->payload_blocks - e->data.payload_block ||
+            bytes_there < disk_entry_bytes(e))
+            return false;
+        /* fall through */
+    case ENTRY_CLEAR:
+        return e->data.block_count && e->data.first_block < BLOCKS_PER_OBJECT &&
+               e->data.block_count <= BLOCKS_PER_OBJECT - e->data.first_block;
+    default:
+        return false;
+    }
+}
+
+bool batch_validate(const struct store *s, const struct disk_batch *h, uint64_t phys, uint64_t blocks_there)
+{
+    if (h->magic != MAGIC_BATCH || memcmp(h->format_id, s->format_id, FORMAT_ID_BYTES) != 0)
+        return false;
+    if (h->header_blocks == 0 || h->header_blocks > BATCH_HEADER_BLOCKS_MAX ||
+        h->header_blocks > blocks_there || h->used_bytes < sizeof(*h) ||
+        h->used_bytes > h->header_blocks * BLOCK_SIZE || h->payload_blocks > BATCH_PAYLOAD_BLOCKS_MAX ||
+        h->position % s->g.ring_blocks != phys ||
+        phys + h->header_blocks + h->payload_blocks > s->g.ring_blocks)
+        return false;
+    if (h->crc != format_crc(h, h->used_bytes, offsetof(struct disk_batch, crc)))
+        return false;
+    if (h->seq == 0 || h->seq == UINT64_MAX || h->prev_seq >= h->seq || h->durable_seq >= h->seq ||
+        h->tail_seq > h->seq || h->position > UINT64_MAX / 2 || h->pg_count > BATCH_PGS_MAX ||
+        h->prev_pg_count > BATCH_PGS_MAX)
+        return false;
+    uint64_t fixed = sizeof(*h) + (h->pg_count + h->prev_pg_count) * sizeof(struct disk_batch_pg) +
+                     (uint64_t)h->record_count * sizeof(struct disk_record);
+    if (fixed > h->used_bytes)
+        return false;
+    uint64_t left = h->used_bytes - fixed;
+    const uint8_t *at = batch_items(h);
+    for (uint32_t i = 0; i < h->entry_count; i++) {
+        const struct disk_entry *e = (const struct disk_entry *)at;
+        if (!disk_entry_valid(h, e, left))
+            return false;
+        left -= disk_entry_bytes(e);
+        at += disk_entry_bytes(e);
+    }
+    return left == 0;
+}
+
+static int scan_note(struct scan *scan, const struct disk_batch *h)
+{
+    if (scan->count == scan->cap) {
+        uint64_t cap = scan->cap ? scan->cap * 2 : 1024;
+        struct scan_header *grown = realloc(scan->headers, cap * sizeof(*grown));
+        if (!grown)
+            return -ERR_NO_MEMORY;
+        scan->headers = grown;
+        scan->cap = cap;
+    }
+    scan->headers[scan->count++] = (struct scan_header){.seq = h->seq,
+                                                        .prev_seq = h->prev_seq,
+                                                        .position = h->position,
+                                                        .durable_seq = h->durable_seq,
+                                                        .tail_seq = h->tail_seq,
+                                                        .crc = h->crc,
+                                                        .prev_crc = h->prev_crc,
+                                                        .header_blocks = h->header_blocks,
+                                                        .payload_blocks = h->payload_blocks};
+    scan->max_seq = MAX(scan->max_seq, h->seq);
+    scan->max_end = MAX(scan->max_end, h->position + h->header_blocks + h->payload_blocks);
+    scan->durable_seq = MAX(scan->durable_seq, h->durable_seq);
+    scan->tail_seq = MAX(scan->tail_seq, h->tail_seq);
+    return 0;
+}
+
+int scan_window(struct store *s, struct scan *scan, const uint8_t *data, uint64_t phys, uint32_t blocks,
+                uint32_t *ret_done)
+{
+    for (uint32_t i = 0; i < blocks; i++) {
+        const struct disk_batch *h = (const struct disk_batch *)(data + (size_t)i * BLOCK_SIZE);
+        if (h->magic != MAGIC_BATCH)
+            continue;
+        if (i && h->header_blocks <= BATCH_HEADER_BLOCKS_MAX && h->header_blocks > blocks - i &&
+            phys + blocks < s->g.ring_blocks) {
+            *ret_done = i;
+            return 0;
+        }
+        if (!batch_validate(s, h, phys + i, blocks - i))
+            continue;
+        int rc = scan_note(scan, h);
+        if (rc)
+            return rc;
+    }
+    *ret_done = blocks;
+    return 0;
+}
+
+static int by_seq(const void *a, const void *b)
+{
+    const struct scan_header *x = a, *y = b;
+
+    if (x->seq != y->seq)
+        return x->seq < y->seq ? -1 : 1;
+    return x->position < y->position ? -1 : x->position > y->position;
+}
+
+/* Sorted by number; of those that name `prev` as predecessor, the newest one wins: the others were cut off by
+ * an earlier recovery. */
+static uint64_t chain_next(const struct scan *scan, uint64_t from, const struct scan_header *prev)
+{
+    uint64_t found = UINT64_MAX;
+
+    for (uint64_t i = from; i < scan->count; i++) {
+        const struct scan_header *h = &scan->headers[i];
+        bool follows =
+            prev ? h->prev_seq == prev->seq && h->prev_crc == prev->crc : h->prev_seq < scan->tail_seq;
+        if (follows)
+            found = i;
+        /* Numbers are given one by one but for a jump at each recovery: a follower that is no neighbour comes
+         * after at most the batches that were in flight. */
+        if (found != UINT64_MAX && i > found + 2 * RING_INFLIGHT_MAX)
+            break;
+        if (found == UINT64_MAX && i > from + 1024)
+            break;
+    }
+    return found;
+}
+
+void scan_chain(struct store *s, struct scan *scan)
+{
+    uint64_t n = 0, at = 0;
+    struct scan_header last = {0};
+    bool any = false;
+
+    if (scan->count)
+        qsort(scan->headers, scan->count, sizeof(*scan->headers), by_seq);
+    while (at < scan->count && scan->headers[at].seq < scan->tail_seq)
+        at++;
+    for (;;) {
+        uint64_t next = chain_next(scan, at, any ? &last : NULL);
+        struct scan_header h;
+        if (next != UINT64_MAX) {
+            h = scan->headers[next];
+        } else {
+            uint64_t known = any ? last.seq : scan->tail_seq ? scan->tail_seq - 1 : 0;
+            if (scan->durable_seq <= known)
+                break;
+            next = at;
+            if (next >= scan->count) {
+                store_problem(s, "log ring: batches up to %llu were durable and are gone",
+                              (unsigned long long)scan->durable_seq);
+                replay_damage(s, NULL, 0);
+                break;
+            }
+            h = scan->headers[next];
+            h.gap = true;
+            h.gap_named = h.prev_seq == known + 1;
+            store_problem(s, "log ring: no batch between %llu and %llu", (unsigned long long)known,
+                          (unsigned long long)h.seq);
+        }
+        at = next + 1;
+        scan->headers[n++] = last = h;
+        any = true;
+    }
+    scan->count = n;
+}

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The PG table: which replicas this shard has, with their terms and votes; and replicas in memory.
+ *
+ * A changed block is written to copy A and, when that is durable, to copy B; only then does the change count.
+ * Both copies so hold everything that was ever acknowledged, and either may tear or rot without a vote being
+ * forgotten. (Alternating between the copies would halve the writes, but one rotten block would then bring
+ * back an older vote unnoticed.) Updates that arrive while a block is being written go together with its next
+ * round. At open, if the copies differ, the newer one is written to both before anything is done with it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+struct pg *pg_by_key(const struct store *s, uint64_t key)
+{
+    struct map_node *node = map_get(&s->pgs_by_key, key);
+
+    return node ? map_entry(node, struct pg, by_key) : NULL;
+}
+
+struct store_pg *store_pg_find(const struct store *s, uint64_t id)
+{
+    struct map_node *node = map_get(&s->pgs_by_id, id);
+
+    return node ? &map_entry(node, struct pg, by_id)->pub : NULL;
+}
+
+struct store_pg *store_pg_next(const struct store *s, const struct store_pg *after)
+{
+    const struct list *node = after ? pg_of(after)->link.next : s->pgs.next;
+
+    return node == &s->pgs ? NULL : &list_entry(node, struct pg, link)->pub;
+}
+
+struct pg *pg_new(struct store *s, const struct disk_pg *d, uint32_t table_index)
+{
+    struct pg *pg = calloc(1, sizeof(*pg));
+
+    if (!pg)
+        return NULL;
+    pg->pub.store = s;
+    pg->pub.record = (struct store_pg_record){.pg = d->pg,
+                                              .replica = d->replica,
+                                              .vote = d->vote,
+                                              .term = d->term,
+                                              .birth = d->birth,
+                                              .state = (enum store_pg_state)d->state,
+                                              .base_index = d->base_index,
+                                              .base_term = d->base_term};
+    pg->pub.first_index = d->base_index + 1;
+    pg->pub.last_index = pg->pub.durable_index = pg->pub.applied_index = d->base_index;
+    pg->complete_index = pg->complete_durable = d->base_index;
+    pg->complete_term = d->base_term;
+    pg->key = d->key;
+    pg->order = d->order;
+    pg->table_index = table_index;
+    list_init(&pg->pending_images);
+    struct list *at = s->pgs.prev;
+    while (at != &s->pgs && list_entry(at, struct pg, link)->order > pg->order)
+        at = at->prev;
+    list_insert_before(at->next, &pg->link);
+    map_put(&s->pgs_by_id, &pg->by_id, d->pg);
+    map_put(&s->pgs_by_key, &pg->by_key, d->key);
+    s->pg_count++;
+    s->pg_order = MAX(s->pg_order, d->order);
+    return pg;
+}
+
+/* Everything that is in memory of the replica goes, its chunks and slots become free. */
+void pg_free(struct pg *pg)
+{
+    struct store *s = store_of(pg);
+
+    if (pg->log_cap)
+        log_truncate(pg, pg->pub.first_index);
+    for (uint32_t i = 0; i < pg->image_count; i++) {
+        struct image *image = pg->images[i];
+        if (image->holder)
+            entry_release(image->holder);
+        slab_put(&s->slab, image, sizeof(*image));
+        s->image_count--;
+    }
+    free(pg->images);
+    for (struct object *o; (o = pg->root);) {
+        for (uint32_t b = 0; o->overlay && b < BLOCKS_PER_OBJECT; b++)
+            overlay_take(o, b);
+        overlay_take_whole(o);
+        overlay_settle(o);
+        space_switch(o, NULL, 0);
+        object_free(o);
+    }
+    ASSERT(pg->offlog_holds == 0);
+    free(pg->log);
+    list_remove(&pg->link);
+    map_remove(&s->pgs_by_id, pg->pub.record.pg);
+    map_remove(&s->pgs_by_key, pg->key);
+    s->pg_count--;
+    free(pg);
+}
+
+/* ---- table blocks -------------------------------------------------------------------------------------- */
+
+static int table_block_validate(const struct store *s, const struct disk_table_block *b, uint32_t block)
+{
+    if (b->magic != MAGIC_PG_TABLE || !FORMAT_SEALED(b) || b->block != block ||
+        memcmp(b->format_id, s->format_id, FORMAT_ID_BYTES) != 0)
+        return -ERR_CHECKSUM;
+    return 0;
+}
+
+int table_load(struct store *s, const struct disk_table_block *a, const struct disk_table_block *b,
+               uint32_t block, bool *ret_heal_a, bool *ret_heal_b)
+{
+    bool ok_a = table_block_validate(s, a, block) == 0, ok_b = table_block_validate(s, b, block) == 0;
+
+    *ret_heal_a = *ret_heal_b = false;
+    if (!ok_a && !ok_b)
+        return -ERR_DAMAGED;
+    const struct disk_table_block *newer = !ok_b || (ok_a && a->seq >= b->seq) ? a : b;
+    *ret_heal_a = !ok_a || a->seq != newer->seq;
+    *ret_heal_b = !ok_b || b->seq != newer->seq;
+    s->table[block].disk = *newer;
+    s->durable_seq = MAX(s->durable_seq, newer->ring_seq);
+    for (uint32_t i = 0; i < TABLE_RECORDS_PER_BLOCK; i++) {
+        const struct disk_pg *d = &newer->records[i];
+        uint32_t index = block * TABLE_RECORDS_PER_BLOCK + i;
+        if (d->key == 0)
+            continue;
+        if (index >= s->g.pgs_max || d->state > STORE_PG_DAMAGED || store_pg_find(s, d->pg) ||
+            pg_by_key(s, d->key))
+            return -ERR_FORMAT;
+        if (!pg_new(s, d, index))
+            return -ERR_NO_MEMORY;
+    }
+    return 0;
+}
+
+static struct disk_pg *table_record(struct store *s, uint32_t index)
+{
+    return &s->table[index / TABLE_RECORDS_PER_BLOCK].disk.records[index % TABLE_RECORDS_PER_BLOCK];
+}
+
+/* The record changed: it goes out with the block's next round. Returns what written_gen will be then. */
+static uint64_t table_touch(struct store *s, uint32_t index)
+{
+    struct table_block *b = &s->table[index / TABLE_RECORDS_PER_BLOCK];
+
+    b->dirty = true;
+    op_wake(&s->table_op);
+    return ++b->gen;
+}
+
+/* idle -> copy A -> copy B -> idle. On a device with a volatile cache the writes are FUA. */
+enum { TABLE_IDLE, TABLE_A, TABLE_B };
+
+static const char *table_state(int state)
+{
+    static const char *const names[] = {"idle", "copy A", "copy B"};
+    return names[state];
+}
+
+static bool table_next(struct store *s)
+{
+    for (uint32_t i = 0; i < s->g.table_blocks; i++) {
+        struct table_block *b = &s->table[i];
+        if (!b->dirty)
+            continue;
+        b->dirty = false;
+        b->disk.magic = MAGIC_PG_TABLE;
+        b->disk.block = i;
+        b->disk.seq++;
+        b->disk.ring_seq = s->durable_seq;
+        memcpy(b->disk.format_id, s->format_id, FORMAT_ID_BYTES);
+        FORMAT_SEAL(&b->disk);
+        memcpy(s->table_buf->data, &b->disk, BLOCK_SIZE);
+        s->table_at = i;
+        s->table_gen_writing = b->gen;
+        return true;
+    }
+    return false;
+}
+
+static void table_write(struct store *s, int copy)
+{
+    io_start(s->blk, &s->table_io, &s->table_iov, BLK_WRITE, PLANT(STORE_NO_FLUSH) ? 0 : fua(s),
+             s->g.table_block + (uint64_t)copy * s->g.table_blocks + s->table_at, s->table_buf->data, 1,
+             &s->table_op);
+}
+
+void table_wake(struct store *s)
+{
+    struct list woken;
+
+    list_init(&woken);
+    list_splice_back(&woken, &s->table_waiters);
+    for (struct list *node; (node = list_pop_front(&woken));) {
+        op_wake(list_entry(node, struct store_waiter, link)->op);
+    }
+}
+
+static void table_step(struct op *op)
+{
+    struct store *s = container_of(op, struct store, table_op);
+
+    for (;;) {
+        switch (op->state) {
+        case TABLE_IDLE:
+            if (s->closing) {
+                struct op *waiter = s->close_waiter;
+                op_done(op, 0);
+                op_wake(waiter);
+                return;
+            }
+            if (s->failed || !table_next(s))
+                return;
+            op->state = TABLE_A;
+            table_write(s, 0);
+            return;
+        case TABLE_A:
+        case TABLE_B:
+            if (s->table_io.pending)
+                return;
+            if (s->table_io.result) {
+                store_fail(s, s->table_io.result, "a write to the PG table failed");
+                op->state = TABLE_IDLE;
+                break;
+            }
+            if (op->state == TABLE_A) {
+                op->state = TABLE_B;
+                table_write(s, 1);
+                return;
+            }
+            s->table[s->table_at].written_gen = s->table_gen_writing;
+            table_wake(s);
+            op->state = TABLE_IDLE;
+            break;
+        }
+    }
+}
+
+static const struct op_kind TABLE = {"store.table", table_state, table_step};
+
+void table_start(struct store *s)
+{
+    op_start(&s->table_op, s->core, &TABLE, NULL);
+}
+
+/* ---- creating and changing a record -------------------------------------------------------------------- */
+
+/* start -> (a recovery's end: destage what the log left behind -> ring records durable) -> table -> done */
+enum { PG_WRITE_START, PG_WRITE_DESTAGE, PG_WRITE_RING, PG_WRITE_TABLE };
+
+static const char *pg_write_state(int state)
+{
+    static const char *const names[] = {"start", "destage", "ring", "table"};
+    return names[state];
+}
+
+static struct pg *pg_create(struct store *s, const struct store_pg_record *r)
+{
+    for (uint32_t i = 0; i < s->g.pgs_max; i++) {
+        struct disk_pg *d = table_record(s, i);
+        if (d->key || s->pg_count >= s->config.pgs_max)
+            continue;
+        /* A record that is being removed has its key still; one whose removal is under way is zero but may be
+         * on the device yet: the next round of its block decides about both at once. */
+        uint64_t key;
+        do
+            key = core_random_u64(s->core);
+        while (key == 0 || pg_by_key(s, key));
+        *d = (struct disk_pg){.key = key,
+                              .pg = r->pg,
+                              .replica = r->replica,
+                              .birth = r->birth,
+                              .order = s->pg_order + 1,
+                              .base_index = r->base_index,
+                              .base_term = r->base_term};
+        struct pg *pg = pg_new(s, d, i);
+        if (!pg)
+            memset(d, 0, sizeof(*d));
+        return pg;
+    }
+    return NULL;
+}
+
+static void pg_write_table(struct store_pg_write *w, struct pg *pg)
+{
+    struct disk_pg *d = table_record(w->store, pg->table_index);
+
+    d->vote = w->record.vote;
+    d->term = w->record.term;
+    d->state = (uint32_t)w->record.state;
+    if (w->record.base_index >= d->base_index) {
+        d->base_index = w->record.base_index;
+        d->base_term = w->record.base_term;
+    }
+    w->table_index = pg->table_index;
+    w->gen = table_touch(w->store, pg->table_index);
+}
+
+static void pg_write_end(struct store_pg_write *w, int result)
+{
+    if (w->wait) {
+        ring_reflected(w->wait);
+        slab_put(&w->store->slab, w->wait, sizeof(*w->wait));
+        w->wait = NULL;
+    }
+    op_done(&w->op, result);
+}
+
+static void pg_write_step(struct op *op)
+{
+    struct store_pg_write *w = container_of(op, struct store_pg_write, op);
+    struct store *s = w->store;
+
+    for (;;) {
+        struct store_pg *pub = store_pg_find(s, w->record.pg);
+        struct pg *pg = pub ? pg_of(pub) : NULL;
+        if (s->failed) {
+            list_remove(&w->waiter.link);
+            pg_write_end(w, -ERR_STOPPED);
+            return;
+        }
+        if (!pg && op->state != PG_WRITE_START) {
+            pg_write_end(w, -ERR_NO_PG);
+            return;
+        }
+        switch (op->state) {
+        case PG_WRITE_START:
+            if (!pg)
+                pg = pg_create(s, &w->record);
+            if (!pg || pg->removing) {
+                pg_write_end(w, pg ? -ERR_BUSY : -ERR_NO_MEMORY);
+                return;
+            }
+            ASSERT(pg->pub.record.replica == w->record.replica);
+            op->state = w->record.state == STORE_PG_NORMAL && pg->pub.record.state != STORE_PG_NORMAL
+                            ? PG_WRITE_DESTAGE
+                            : PG_WRITE_TABLE;
+            if (op->state == PG_WRITE_TABLE)
+                pg_write_table(w, pg);
+            break;
+        case PG_WRITE_DESTAGE:
+            if (pg->offlog_holds) {
+                pg->destage_all = true;
+                list_remove(&w->waiter.link);
+                list_push_back(&s->table_waiters, &w->waiter.link);
+                destage_wake(s);
+                return;
+            }
+            w->wait = slab_get(&s->slab, sizeof(*w->wait));
+            if (!w->wait) {
+                pg_write_end(w, -ERR_NO_MEMORY);
+                return;
+            }
+            ring_wait(s, w->wait, op);
+            op->state = PG_WRITE_RING;
+            break;
+        case PG_WRITE_RING:
+            if (!w->wait->done)
+                return;
+            pg_write_table(w, pg);
+            op->state = PG_WRITE_TABLE;
+            break;
+        case PG_WRITE_TABLE:
+            if (s->table[w->table_index / TABLE_RECORDS_PER_BLOCK].written_gen < w->gen) {
+                list_remove(&w->waiter.link);
+                list_push_back(&s->table_waiters, &w->waiter.link);
+                return;
+            }
+            if (w->gen > pg->record_gen) {
+                pg->record_gen = w->gen;
+                pg->pub.record.vote = w->record.vote;
+                pg->pub.record.term = w->record.term;
+                pg->pub.record.state = w->record.state;
+            }
+            w->ret_pg = &pg->pub;
+            pg_write_end(w, 0);
+            return;
+        }
+    }
+}
+
+static const struct op_kind PG_WRITE = {"store.pg_write", pg_write_state, pg_write_step};
+
+void store_pg_write_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
+                          struct op *parent)
+{
+    w->store = store;
+    w->record = *record;
+    w->ret_pg = NULL;
+    w->wait = NULL;
+    list_init(&w->waiter.link);
+    w->waiter.op = &w->op;
+    op_start(&w->op, store->core, &PG_WRITE, parent);
+}
+
+/* ---- removing ------------------------------------------------------------------------------------------ */
+
+/* wait for destage to let go -> table -> memory -> done */
+enum { PG_REMOVE_START, PG_REMOVE_TABLE };
+
+static const char *pg_remove_state(int state)
+{
+    static const char *const names[] = {"destage", "table"};
+    return names[state];
+}
+
+static void pg_remove_step(struct op *op)
+{
+    struct store_pg_remove *r = container_of(op, struct store_pg_remove, op);
+    struct pg *pg = pg_of(r->pg);
+    struct store *s = store_of(pg);
+
+    if (s->failed) {
+        list_remove(&r->waiter.link);
+        op_done(op, -ERR_STOPPED);
+        return;
+    }
+    switch (op->state) {
+    case PG_REMOVE_START:
+        pg->removing = true;
+        if (s->destage.active || pg->busy_ops) {
+            list_remove(&r->waiter.link);
+            list_push_back(&s->table_waiters, &r->waiter.link);
+            return;
+        }
+        memset(table_record(s, pg->table_index), 0, sizeof(struct disk_pg));
+        r->table_index = pg->table_index;
+        r->gen = table_touch(s, pg->table_index);
+        op->state = PG_REMOVE_TABLE;
+        /* fall through */
+    case PG_REMOVE_TABLE:
+        /* What the record named is garbage once it is durable that it is gone. */
+        if (s->table[r->table_index / TABLE_RECORDS_PER_BLOCK].written_gen < r->gen || s->destage.active ||
+            pg->busy_ops) {
+            list_remove(&r->waiter.link);
+            list_push_back(&s->table_waiters, &r->waiter.link);
+            return;
+        }
+        pg_free(pg);
+        op_done(op, 0);
+        return;
+    }
+}
+
+static const struct op_kind PG_REMOVE = {"store.pg_remove", pg_remove_state, pg_remove_step};
+
+void store_pg_remove_start(struct store_pg_remove *r, struct store_pg *pg, struct op *parent)
+{
+    list_init(&r->waiter.link);
+    r->waiter.op = &r->op;
+    op_start(&r->op, pg->store->core, &PG_REMOVE, parent);
+    r->pg = pg;
+}

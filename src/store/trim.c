@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The ring's tail: which batches are needed no more.
+ *
+ * A batch may go when every entry in it is complete (applied, destaged, and a durable record of its PG says
+ * so) and the records in it are in both copies of the checkpoint, so that either copy can rot. An entry that
+ * is not applied is copied forward instead. Nothing goes before the space is wanted: until then followers
+ * that lag can be served.
+ */
+#include <string.h>
+
+#include "store/internal.h"
+
+bool trim_wanted(const struct store *s)
+{
+    uint64_t limit = s->room_wanted ? ring_usable(s) * 5 / 8 : ring_usable(s) * 3 / 4;
+
+    return s->head - s->tail > limit;
+}
+
+/* ---- how far a PG is complete -------------------------------------------------------------------------- */
+
+static bool entry_complete(const struct log_entry *e)
+{
+    if (!e->applied || !e->durable)
+        return false;
+    if (e->holds == 0)
+        return true;
+    /* Only its image's record, which goes out together with the news. */
+    const struct image *image = e->type == ENTRY_IMAGE && e->holds == 1 ? image_find(e->pg, e->image) : NULL;
+    return image && image->holder == e;
+}
+
+bool applied_push(struct store *s)
+{
+    bool any = false;
+
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        for (const struct log_entry *e; (e = log_at(pg, pg->complete_index + 1)) && entry_complete(e);) {
+            pg->complete_index = e->index;
+            pg->complete_term = e->term;
+        }
+        if (pg->complete_index <= pg->complete_durable || pg->removing)
+            continue;
+        for (uint32_t i = 0; i < pg->image_count; i++) {
+            struct image *image = pg->images[i];
+            image->is_pushed = image->holder && image->record.index <= pg->complete_index;
+            if (!image->is_pushed)
+                continue;
+            struct disk_record r = image_encode(pg, &image->record);
+            image->pushed = image->record;
+            ring_record(s, &r);
+        }
+        struct disk_record r = {.type = RECORD_APPLIED,
+                                .key = pg->key,
+                                .log_of = {.index = pg->complete_index, .term = pg->complete_term}};
+        ring_record(s, &r);
+        pg->complete_pushed = pg->complete_index;
+        any = true;
+    }
+    if (!any)
+        return false;
+    ring_wait(s, &s->destage.wait, &s->destage.op);
+    s->destage.waiting = true;
+    return true;
+}
+
+void applied_durable(struct store *s)
+{
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        if (pg->complete_pushed <= pg->complete_durable)
+            continue;
+        pg->complete_durable = pg->complete_pushed;
+        for (uint32_t i = 0; i < pg->image_count; i++) {
+            struct image *image = pg->images[i];
+            if (!image->is_pushed)
+                continue;
+            image->is_pushed = false;
+            image->saved = image->pushed;
+            image->is_saved = true;
+            if (image->holder && image->record.index == image->pushed.index) {
+                struct log_entry *holder = image->holder;
+                image->holder = NULL;
+                entry_release(holder);
+            }
+        }
+    }
+    ring_reflected(&s->destage.wait);
+    s->destage.waiting = false;
+}
+
+/* ---- the tail ------------------------------------------------------------------------------------------ */
+
+static bool entry_done(const struct log_entry *e)
+{
+    if (!e->in_log)
+        return false;
+    return e->index <= e->pg->complete_durable || (PLANT(STORE_EARLY_TAIL) && e->applied);
+}
+
+/* Everything of the batch that is not done is set on its way. */
+static enum trim_result batch_blocked(struct store *s, struct batch *b)
+{
+    enum trim_result result = TRIM_DONE;
+
+    list_for_each (&b->entries, node) {
+        struct log_entry *e = list_entry(node, struct log_entry, batch_link);
+        struct pg *pg = e->pg;
+        if (entry_done(e))
+            continue;
+        if (pg->removing) {
+            result = TRIM_WAIT;
+        } else if (!e->in_log) {
+            pg->destage_all = true;
+            result = TRIM_DESTAGE;
+        } else if (e->applied) {
+            pg->destage_limit = MAX(pg->destage_limit, e->index);
+            result = TRIM_DESTAGE;
+        } else if (list_linked(&e->copy_link)) {
+            result = result == TRIM_DESTAGE ? result : TRIM_WAIT;
+        } else if (e->type == ENTRY_WRITE && !e->payload.buf) {
+            s->destage.reading = e;
+            return TRIM_COPY_READ;
+        } else {
+            list_push_back(&s->copies, &e->copy_link);
+            op_wake(&s->ring_op);
+            result = result == TRIM_DESTAGE ? result : TRIM_WAIT;
+        }
+    }
+    return result;
+}
+
+static void batch_trim(struct store *s, struct batch *b)
+{
+    struct batch *next = list_entry(b->link.next, struct batch, link);
+
+    while (!list_empty(&b->entries)) {
+        struct log_entry *e = list_entry(b->entries.next, struct log_entry, batch_link);
+        struct pg *pg = e->pg;
+        if (!e->in_log) {
+            /* A planted bug moves the tail over what is still needed. */
+            list_remove(&e->batch_link);
+            e->batch = NULL;
+            continue;
+        }
+        log_trim(pg, e->index + 1);
+        op_wake(pg->pub.waiter);
+    }
+    if (s->destage.scan == b)
+        s->destage.scan = next;
+    s->tail = next->position;
+    s->tail_seq = next->seq;
+    list_remove(&b->link);
+    slab_put(&s->slab, b, sizeof(*b));
+    op_wake(&s->ring_op);
+}
+
+enum trim_result trim_step(struct store *s)
+{
+    while (trim_wanted(s)) {
+        struct batch *b = list_first(&s->batches, struct batch, link);
+        if (!b || b->link.next == &s->batches || !b->durable)
+            return TRIM_WAIT;
+        if (b->record_count && b->seq >= MIN(s->ckpt_replay[0], s->ckpt_replay[1]))
+            return TRIM_CHECKPOINT;
+        enum trim_result blocked = batch_blocked(s, b);
+        if (blocked != TRIM_DONE)
+            return blocked;
+        batch_trim(s, b);
+    }
+    return TRIM_DONE;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the store's files share: memory by size class, checksums of formats, requests.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+static const size_t SLAB_SIZE[SLAB_CLASSES] = {128, 320, 512, 1536, 2560, 4352, 16384};
+#define SLAB_TAKE_BYTES (130u << 10)
+
+static uint32_t slab_class(size_t size)
+{
+    for (uint32_t i = 0; i < SLAB_CLASSES; i++)
+        if (size <= SLAB_SIZE[i])
+            return i;
+    UNREACHABLE();
+}
+
+void *slab_get(struct slab *slab, size_t size)
+{
+    uint32_t class = slab_class(size);
+
+    if (!slab->free[class]) {
+        uint8_t *chunk = malloc(SLAB_TAKE_BYTES);
+        if (!chunk)
+            return NULL;
+        *(void **)chunk = slab->chunks;
+        slab->chunks = chunk;
+        for (size_t at = 64; at + SLAB_SIZE[class] <= SLAB_TAKE_BYTES; at += SLAB_SIZE[class]) {
+            *(void **)(chunk + at) = slab->free[class];
+            slab->free[class] = chunk + at;
+        }
+    }
+    void *got = slab->free[class];
+    slab->free[class] = *(void **)got;
+    memset(got, 0, size);
+    return got;
+}
+
+void slab_put(struct slab *slab, void *at, size_t size)
+{
+    uint32_t class = slab_class(size);
+
+    *(void **)at = slab->free[class];
+    slab->free[class] = at;
+}
+
+void slab_fini(struct slab *slab)
+{
+    while (slab->chunks) {
+        void *next = *(void **)slab->chunks;
+        free(slab->chunks);
+        slab->chunks = next;
+    }
+    *slab = (struct slab){0};
+}
+
+uint32_t format_crc(const void *at, size_t len, size_t crc_offset)
+{
+    const uint8_t *bytes = at;
+    static const uint32_t zero;
+    uint32_t crc = crc32c(0, bytes, crc_offset);
+
+    crc = crc32c(crc, &zero, sizeof(zero));
+    return crc32c(crc, bytes + crc_offset + sizeof(zero), len - crc_offset - sizeof(zero));
+}
+
+void io_start(struct blk *blk, struct blk_io *io, struct iovec *iov, enum blk_type type, uint32_t flags,
+              uint64_t block, void *data, uint64_t blocks, struct op *waiter)
+{
+    *iov = (struct iovec){.iov_base = data, .iov_len = block_offset(blocks)};
+    *io = (struct blk_io){.type = type,
+                          .flags = flags,
+                          .offset = block_offset(block),
+                          .len = block_offset(blocks),
+                          .iov = iov,
+                          .iov_count = blocks ? 1 : 0};
+    blk_submit(blk, io, waiter);
+}
+
+void scatter_init(struct scatter *sc, struct blk *blk, struct op *op)
+{
+    sc->blk = blk;
+    sc->op = op;
+    sc->pending = 0;
+    sc->error = 0;
+}
+
+int scatter_slot(const struct scatter *sc)
+{
+    for (uint32_t i = 0; i < SCATTER_IOS; i++)
+        if (!(sc->pending >> i & 1))
+            return (int)i;
+    return -1;
+}
+
+void scatter_submit(struct scatter *sc, int slot, enum blk_type type, uint32_t flags, uint64_t block,
+                    uint32_t iov_count, uint64_t tag)
+{
+    struct blk_io *io = &sc->io[slot];
+    uint64_t len = 0;
+
+    for (uint32_t i = 0; i < iov_count; i++)
+        len += sc->iov[slot][i].iov_len;
+    *io = (struct blk_io){.type = type,
+                          .flags = flags,
+                          .offset = block_offset(block),
+                          .len = len,
+                          .iov = sc->iov[slot],
+                          .iov_count = iov_count};
+    sc->tag[slot] = tag;
+    sc->pending |= 1u << slot;
+    blk_submit(sc->blk, io, sc->op);
+}
+
+int scatter_reap(struct scatter *sc)
+{
+    for (uint32_t i = 0; i < SCATTER_IOS; i++)
+        if (sc->pending >> i & 1 && !sc->io[i].pending) {
+            sc->pending &= ~(1u << i);
+            return (int)i;
+        }
+    return -1;
+}
