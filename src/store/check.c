@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Offline inspection: the slice is opened as always, but nothing is written, and whatever opening finds wrong
+ * becomes a line; then PGs, objects and allocation are told, and with `deep` every block is read. A block
+ * whose chunk does not verify is no problem while an entry in the log covers it: destage was writing it in
+ * place when the store stopped.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "store/internal.h"
+
+struct checking {
+    struct store_open open;
+    struct store_read read;
+    struct store *s;
+    struct pg *pg;
+    struct object *object;
+    uint32_t block;
+    uint64_t damaged_blocks, object_bad, blocks;
+};
+
+enum { CHECK_START, CHECK_OPEN, CHECK_READ };
+
+static const char *check_state(int state)
+{
+    static const char *const names[] = {"start", "opening", "reading objects"};
+    return names[state];
+}
+
+static void say(struct store_check *c, bool problem, const char *format, ...) PRINTF_LIKE(3, 4);
+static void say(struct store_check *c, bool problem, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    c->ret_problems += problem;
+    if (c->line)
+        c->line(c->owner, problem, text);
+}
+
+static void check_report(void *owner, const char *text)
+{
+    say(owner, true, "%s", text);
+}
+
+static void check_summary(struct store_check *c)
+{
+    struct checking *k = c->private_state;
+    struct store *s = k->s;
+    char size[TEXT_SIZE_MAX], ring[TEXT_SIZE_MAX], used[TEXT_SIZE_MAX];
+    struct store_space space = store_space(s);
+
+    say(c, false, "slice %u: %s, log ring %s, chunks %" PRIu64 " (%s used)", s->config.slice,
+        text_format_size(block_offset(s->g.slice_blocks), size),
+        text_format_size(block_offset(s->g.ring_blocks), ring), s->g.chunk_count,
+        text_format_size(space.used_bytes, used));
+    say(c, false, "log ring: batches up to %" PRIu64 ", %s in use, checkpoints %" PRIu64 " and %" PRIu64,
+        s->last_seq, text_format_size(block_offset(s->head - s->tail), used), s->ckpt_number[0],
+        s->ckpt_number[1]);
+    list_for_each (&s->pgs, node) {
+        const struct pg *pg = list_entry(node, struct pg, link);
+        const struct store_pg *p = &pg->pub;
+        uint64_t entries = p->last_index + 1 - p->first_index;
+        c->ret_pgs++;
+        c->ret_entries += entries;
+        c->ret_objects += p->object_count;
+        say(c, p->damaged,
+            "PG %" PRIx64 ".%" PRIx64 ": replica %u, term %" PRIu64 ", vote %u%s, log %" PRIu64 "..%" PRIu64
+            ", destaged to %" PRIu64 ", %" PRIu64 " objects, %u images%s",
+            p->record.pg >> 32, p->record.pg & UINT32_MAX, p->record.replica, p->record.term, p->record.vote,
+            p->record.state == STORE_PG_RECOVERING ? ", recovering" : "", p->first_index, p->last_index,
+            p->applied_index, p->object_count, pg->image_count, p->damaged ? ", its log is damaged" : "");
+    }
+}
+
+/* Does the allocation that was rebuilt add up? */
+static void check_space(struct store_check *c)
+{
+    struct checking *k = c->private_state;
+    struct store *s = k->s;
+    uint64_t used = 0, chunks = s->page_chunk_count, slots = 0;
+
+    for (uint64_t i = 1; i <= s->g.chunk_count; i++)
+        used += s->chunk_refs[i];
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        for (struct object *o = object_after(pg, true, 0, 0); o;
+             o = object_after(pg, false, o->image, o->number)) {
+            slots += o->slot != 0;
+            for (uint32_t i = 0; o->page && i < CHUNKS_PER_OBJECT; i++)
+                chunks += o->page->chunk[i] != 0;
+        }
+    }
+    if (used != chunks || used + s->chunks_free != s->g.chunk_count || slots != s->slots_used)
+        say(c, true,
+            "allocation: %" PRIu64 " chunks in use, objects have %" PRIu64 "; %" PRIu64
+            " slots in use, objects have %" PRIu64,
+            used, chunks, s->slots_used, slots);
+}
+
+static bool covered_by_log(const struct object *o, uint32_t block)
+{
+    list_for_each (&o->unapplied, node) {
+        const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
+        if (e->index > o->page_index && block - e->first_block < e->block_count)
+            return true;
+    }
+    list_for_each (&o->pg->pending_images, node) {
+        const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
+        if (e->image == o->image && e->index > o->page_index)
+            return true;
+    }
+    return false;
+}
+
+static void check_read_take(struct store_check *c)
+{
+    struct checking *k = c->private_state;
+    struct store_read *r = &k->read;
+
+    if (r->op.result && r->op.result != -ERR_DAMAGED)
+        say(c, true, "object %" PRIu64 "/%" PRIu64 ": %s", r->image, r->object, error_text(r->op.result));
+    for (uint32_t i = 0; i < r->block_count; i++) {
+        k->blocks += bit_get(r->ret_written, i);
+        if (!bit_get(r->ret_damaged, i) || covered_by_log(k->object, r->first_block + i))
+            continue;
+        say(c, true, "object %" PRIu64 "/%" PRIu64 ": block %u is damaged", r->image, r->object,
+            r->first_block + i);
+    }
+    slice_unref(&r->ret_data);
+}
+
+/* The next window of the next object; false: through. */
+static bool check_read_next(struct store_check *c)
+{
+    struct checking *k = c->private_state;
+    struct store *s = k->s;
+
+    if (k->object && k->block < BLOCKS_PER_OBJECT)
+        goto read;
+    for (;;) {
+        if (!k->pg) {
+            if (list_empty(&s->pgs))
+                return false;
+            k->pg = list_entry(s->pgs.next, struct pg, link);
+        }
+        k->object = k->object ? object_after(k->pg, false, k->object->image, k->object->number)
+                              : object_after(k->pg, true, 0, 0);
+        while (k->object && !k->object->exists)
+            k->object = object_after(k->pg, false, k->object->image, k->object->number);
+        if (k->object)
+            break;
+        if (k->pg->link.next == &s->pgs)
+            return false;
+        k->pg = list_entry(k->pg->link.next, struct pg, link);
+    }
+    k->block = 0;
+read:
+    store_read_start(&k->read, &k->pg->pub, k->object->image, k->object->number, k->block, IO_BLOCKS_MAX,
+                     false, &c->op);
+    k->block += IO_BLOCKS_MAX;
+    return true;
+}
+
+static void check_end(struct store_check *c, int result)
+{
+    struct checking *k = c->private_state;
+
+    if (k) {
+        if (k->s)
+            store_free(k->s);
+        free(k);
+    }
+    c->private_state = NULL;
+    op_done(&c->op, result);
+}
+
+static void check_step(struct op *op)
+{
+    struct store_check *c = container_of(op, struct store_check, op);
+    struct checking *k = c->private_state;
+
+    switch (op->state) {
+    case CHECK_START: {
+        if (!k) {
+            op_done(op, -ERR_NO_MEMORY);
+            return;
+        }
+        struct store_config config = {.core = c->core, .blk = c->blk, .cache_bytes = 64u << 20};
+        op->state = CHECK_OPEN;
+        store_open_read_only(&k->open, &config, op, check_report, c);
+        return;
+    }
+    case CHECK_OPEN:
+        if (op->children)
+            return;
+        if (k->open.op.result) {
+            say(c, true, "the slice cannot be opened: %s", error_text(k->open.op.result));
+            check_end(c, k->open.op.result);
+            return;
+        }
+        k->s = k->open.ret_store;
+        check_summary(c);
+        check_space(c);
+        op->state = CHECK_READ;
+        if (c->deep && check_read_next(c))
+            return;
+        check_end(c, 0);
+        return;
+    case CHECK_READ:
+        if (op->children)
+            return;
+        check_read_take(c);
+        if (check_read_next(c))
+            return;
+        say(c, false, "%" PRIu64 " blocks read", k->blocks);
+        check_end(c, 0);
+        return;
+    }
+}
+
+static const struct op_kind CHECK = {"store.check", check_state, check_step};
+
+void store_check_start(struct store_check *c, struct core *core, struct blk *blk, bool deep,
+                       void (*line)(void *owner, bool problem, const char *text), void *owner,
+                       struct op *parent)
+{
+    c->core = core;
+    c->blk = blk;
+    c->deep = deep;
+    c->line = line;
+    c->owner = owner;
+    c->ret_problems = c->ret_objects = c->ret_entries = c->ret_pgs = 0;
+    c->private_state = calloc(1, sizeof(struct checking));
+    op_start(&c->op, core, &CHECK, parent);
+}

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The receiving side of recovery: an object is replaced by a copy; and repair of one block.
+ *
+ * A copy gathers in chunks and a page of its own; nothing refers to them until the end, which is that of a
+ * destage: flush, page, flush, slot record. A copy that is thrown away, or that a crash cut off, leaves
+ * nothing behind, because allocation is rebuilt from live pages. Repair writes the very bytes that the page
+ * expects in place, while destage leaves the object alone.
+ */
+#include <string.h>
+
+#include "store/internal.h"
+
+struct store_copy {
+    struct store *store;
+    uint64_t pg, key, image, object, index;
+    uint32_t writes; /* under way */
+    struct page_mem page;
+};
+
+static struct object *copy_object(const struct store_copy *c, struct pg **ret_pg)
+{
+    struct pg *pg = pg_by_key(c->store, c->key);
+
+    *ret_pg = pg && !pg->removing ? pg : NULL;
+    return *ret_pg ? object_find(pg, c->image, c->object) : NULL;
+}
+
+int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, uint64_t index,
+                   struct store_copy **ret_copy)
+{
+    struct store *s = pub->store;
+
+    if (s->failed)
+        return -ERR_STOPPED;
+    if (space_available(s) < 1 || s->object_count + s->slots_reserved >= s->g.objects_max)
+        return -ERR_NO_SPACE;
+    struct store_copy *c = slab_get(&s->slab, sizeof(*c));
+    if (!c)
+        return -ERR_NO_MEMORY;
+    c->store = s;
+    c->pg = pub->record.pg;
+    c->key = pg_of(pub)->key;
+    c->image = image;
+    c->object = object;
+    c->index = index;
+    *ret_copy = c;
+    return 0;
+}
+
+static void copy_free(struct store_copy *c, bool chunks)
+{
+    for (uint32_t i = 0; chunks && i < CHUNKS_PER_OBJECT; i++)
+        if (c->page.chunk[i])
+            chunk_free(c->store, c->page.chunk[i]);
+    slab_put(&c->store->slab, c, sizeof(*c));
+}
+
+/* ---- a window ------------------------------------------------------------------------------------------ */
+
+struct copy_writing {
+    struct scatter io;
+    uint32_t next; /* block of the window */
+    uint32_t sent; /* written blocks before it */
+    bool started;
+};
+
+static int copy_window_begin(struct store_copy_write *w)
+{
+    struct store_copy *c = w->copy;
+    uint32_t sent = 0;
+
+    for (uint32_t i = 0; i < w->block_count; i++) {
+        uint32_t block = w->first_block + i;
+        bit_clear(c->page.written, block);
+        if (!bit_get(w->written, i))
+            continue;
+        if ((sent + 1) * BLOCK_SIZE > w->data.len)
+            return -ERR_INVALID;
+        if (crc32c(0, slice_data(&w->data) + sent * BLOCK_SIZE, BLOCK_SIZE) != w->crc[sent])
+            return -ERR_CHECKSUM;
+        uint32_t chunk = block / BLOCKS_PER_CHUNK;
+        if (!c->page.chunk[chunk]) {
+            if (space_available(c->store) < 1)
+                return -ERR_NO_SPACE;
+            c->page.chunk[chunk] = chunk_alloc(c->store);
+            if (!c->page.chunk[chunk])
+                return -ERR_NO_SPACE;
+        }
+        c->page.crc[block] = w->crc[sent++];
+        bit_set(c->page.written, block);
+    }
+    return 0;
+}
+
+static bool copy_window_write(struct store_copy_write *w)
+{
+    struct copy_writing *state = w->private_state;
+    struct store_copy *c = w->copy;
+
+    while (state->next < w->block_count && !state->io.error) {
+        if (!bit_get(w->written, state->next)) {
+            state->next++;
+            continue;
+        }
+        int slot = scatter_slot(&state->io);
+        if (slot < 0)
+            return false;
+        uint32_t n = 0, first = w->first_block + state->next;
+        uint64_t place = chunk_place(c->store, c->page.chunk[first / BLOCKS_PER_CHUNK], first);
+        while (state->next < w->block_count && bit_get(w->written, state->next) &&
+               chunk_place(c->store, c->page.chunk[(first + n) / BLOCKS_PER_CHUNK], first + n) == place + n) {
+            n++;
+            state->next++;
+        }
+        state->io.iov[slot][0] = (struct iovec){.iov_base = slice_data(&w->data) + state->sent * BLOCK_SIZE,
+                                                .iov_len = (size_t)n * BLOCK_SIZE};
+        state->sent += n;
+        scatter_submit(&state->io, slot, BLK_WRITE, 0, place, 1, 0);
+    }
+    return !state->io.pending;
+}
+
+static void copy_write_end(struct store_copy_write *w, int result)
+{
+    if (w->private_state)
+        slab_put(&w->copy->store->slab, w->private_state, sizeof(struct copy_writing));
+    w->private_state = NULL;
+    w->copy->writes--;
+    op_done(&w->op, result);
+}
+
+static void copy_write_step(struct op *op)
+{
+    struct store_copy_write *w = container_of(op, struct store_copy_write, op);
+    struct store *s = w->copy->store;
+    struct copy_writing *state = w->private_state;
+    int slot;
+
+    if (!state) {
+        int rc = s->failed ? -ERR_STOPPED : copy_window_begin(w);
+        state = rc ? NULL : slab_get(&s->slab, sizeof(*state));
+        if (!state) {
+            copy_write_end(w, rc ? rc : -ERR_NO_MEMORY);
+            return;
+        }
+        w->private_state = state;
+        scatter_init(&state->io, s->blk, op);
+    }
+    while ((slot = scatter_reap(&state->io)) >= 0)
+        if (state->io.io[slot].result)
+            state->io.error = state->io.io[slot].result;
+    if (!copy_window_write(w))
+        return;
+    if (state->io.error)
+        store_fail(s, state->io.error, "a write of chunks failed");
+    copy_write_end(w, s->failed ? -ERR_STOPPED : 0);
+}
+
+static const struct op_kind COPY_WRITE = {"store.copy_write", NULL, copy_write_step};
+
+void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
+                            uint32_t block_count, const uint64_t *written, const uint32_t *crc,
+                            const struct slice *data, struct op *parent)
+{
+    ASSERT(block_count && first_block < BLOCKS_PER_OBJECT && block_count <= BLOCKS_PER_OBJECT - first_block);
+    w->copy = copy;
+    w->first_block = first_block;
+    w->block_count = block_count;
+    w->written = written;
+    w->crc = crc;
+    w->data = data ? *data : (struct slice){0};
+    w->private_state = NULL;
+    copy->writes++;
+    op_start(&w->op, copy->store->core, &COPY_WRITE, parent);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------- */
+
+/* wait for destage to let go of the object -> flush -> page -> flush -> record -> done */
+enum { COPY_END_START, COPY_END_FLUSH, COPY_END_PAGE, COPY_END_PAGE_FLUSH, COPY_END_RECORD };
+
+static const char *copy_end_state(int state)
+{
+    static const char *const names[] = {"start", "flush", "page", "flush of page", "record"};
+    return names[state];
+}
+
+struct copy_ending {
+    struct blk_io io;
+    struct iovec iov;
+    struct buf *buf;
+    struct ring_wait wait;
+    struct store_waiter waiter;
+    uint32_t slot;
+    uint64_t version;
+    bool busy, waits;
+};
+
+static void copy_end_finish(struct store_copy_end *e, int result, bool taken)
+{
+    struct store_copy *c = e->copy;
+    struct copy_ending *state = e->private_state;
+    struct store *s = c->store;
+    struct pg *pg = pg_by_key(s, c->key);
+    struct object *o = pg ? object_find(pg, c->image, c->object) : NULL;
+
+    if (state) {
+        if (state->busy) {
+            o->busy = false;
+            pg->busy_ops--;
+            object_settle(o);
+        }
+        if (state->waits)
+            ring_reflected(&state->wait);
+        if (state->slot && !taken)
+            slot_free(s, state->slot);
+        list_remove(&state->waiter.link);
+        buf_unref(state->buf);
+        slab_put(&s->slab, state, sizeof(*state));
+        e->private_state = NULL;
+    }
+    copy_free(c, !taken);
+    destage_wake(s);
+    table_wake(s);
+    op_done(&e->op, result);
+}
+
+/* The object is ours to change; 1: not yet. */
+static int copy_end_begin(struct store_copy_end *e)
+{
+    struct store_copy *c = e->copy;
+    struct copy_ending *state = e->private_state;
+    struct store *s = c->store;
+    struct pg *pg;
+    struct object *o = copy_object(c, &pg);
+
+    if (!pg)
+        return -ERR_NO_PG;
+    if (o && o->slot && o->page_index > c->index)
+        return -ERR_CONFLICT;
+    if (o && o->busy)
+        return 1;
+    state->buf = buf_new(s->core->arena, BLOCK_SIZE);
+    if (!state->buf)
+        return -ERR_NO_MEMORY;
+    o = object_get(pg, c->image, c->object);
+    if (!o)
+        return -ERR_NO_MEMORY;
+    o->busy = state->busy = true;
+    pg->busy_ops++;
+    /* Chunks of windows that were sent twice and became unwritten. */
+    for (uint32_t i = 0; i < CHUNKS_PER_OBJECT; i++) {
+        bool any = false;
+        for (uint32_t b = 0; b < BLOCKS_PER_CHUNK; b++)
+            any |= bit_get(c->page.written, i * BLOCKS_PER_CHUNK + b);
+        if (!any && c->page.chunk[i]) {
+            chunk_free(s, c->page.chunk[i]);
+            c->page.chunk[i] = 0;
+        }
+    }
+    state->slot = slot_alloc(s);
+    state->version = MAX(o->version + 1, s->next_seq);
+    return state->slot ? 0 : -ERR_NO_SPACE;
+}
+
+static void copy_end_record(struct store_copy_end *e)
+{
+    struct store_copy *c = e->copy;
+    struct copy_ending *state = e->private_state;
+    struct disk_record r = {.type = RECORD_SLOT,
+                            .slot = state->slot,
+                            .key = c->key,
+                            .image = c->image,
+                            .slot_of = {.object = c->object, .index = c->index, .version = state->version}};
+
+    ring_record(c->store, &r);
+    ring_wait(c->store, &state->wait, &e->op);
+    state->waits = true;
+}
+
+static int copy_end_commit(struct store_copy_end *e)
+{
+    struct store_copy *c = e->copy;
+    struct copy_ending *state = e->private_state;
+    struct store *s = c->store;
+    /* Busy, so it is there, even if its PG is about to go. */
+    struct object *o = object_find(pg_by_key(s, c->key), c->image, c->object);
+    struct page_mem *page = NULL;
+
+    ASSERT(o && state->busy);
+    if (!page_is_empty(&c->page)) {
+        page = page_new(s);
+        if (!page)
+            return -ERR_NO_MEMORY;
+        *page = c->page;
+    }
+    /* What the copy has is not newer than itself. */
+    uint64_t newest = c->index;
+    for (uint32_t b = 0; o->overlay && b < BLOCKS_PER_OBJECT; b++) {
+        struct log_entry *old = o->overlay->block[b];
+        if (old && old->index <= c->index)
+            overlay_take(o, b);
+        else if (old)
+            newest = MAX(newest, old->index);
+    }
+    if (o->overlay && o->overlay->whole && o->overlay->whole->index <= c->index)
+        overlay_take_whole(o);
+    else if (o->overlay && o->overlay->whole)
+        newest = MAX(newest, o->overlay->whole->index);
+    space_switch(o, page, state->slot);
+    o->page_index = c->index;
+    o->index = newest;
+    o->version = state->version;
+    object_set_exists(o, true);
+    return 0;
+}
+
+static void copy_end_step(struct op *op)
+{
+    struct store_copy_end *e = container_of(op, struct store_copy_end, op);
+    struct store_copy *c = e->copy;
+    struct store *s = c->store;
+    struct copy_ending *state = e->private_state;
+    int rc = 0;
+
+    if (op->state == COPY_END_START && !state) {
+        ASSERT(c->writes == 0);
+        state = s->failed || !e->keep ? NULL : slab_get(&s->slab, sizeof(*state));
+        if (!state) {
+            copy_end_finish(e, !e->keep ? 0 : s->failed ? -ERR_STOPPED : -ERR_NO_MEMORY, false);
+            return;
+        }
+        e->private_state = state;
+        list_init(&state->waiter.link);
+        state->waiter.op = op;
+    }
+    for (;;) {
+        if (state->io.pending)
+            return;
+        if (state->io.result)
+            store_fail(s, state->io.result, "a write of an object page failed");
+        if (s->failed) {
+            copy_end_finish(e, -ERR_STOPPED, false);
+            return;
+        }
+        switch (op->state) {
+        case COPY_END_START:
+            rc = copy_end_begin(e);
+            if (rc > 0) {
+                list_remove(&state->waiter.link);
+                list_push_back(&s->table_waiters, &state->waiter.link);
+                return;
+            }
+            if (rc) {
+                copy_end_finish(e, rc, false);
+                return;
+            }
+            op->state = COPY_END_FLUSH;
+            if (s->blk->volatile_cache)
+                io_start(s->blk, &state->io, &state->iov, BLK_FLUSH, 0, 0, NULL, 0, op);
+            break;
+        case COPY_END_FLUSH: {
+            struct object *o = object_find(pg_by_key(s, c->key), c->image, c->object);
+            page_encode(s, o, &c->page, state->slot, c->index, state->version,
+                        (struct disk_page *)state->buf->data);
+            op->state = COPY_END_PAGE;
+            io_start(s->blk, &state->io, &state->iov, BLK_WRITE, fua(s), slot_place(s, state->slot),
+                     state->buf->data, 1, op);
+            break;
+        }
+        case COPY_END_PAGE:
+            copy_end_record(e);
+            op->state = COPY_END_RECORD;
+            break;
+        case COPY_END_RECORD:
+            if (!state->wait.done)
+                return;
+            rc = copy_end_commit(e);
+            if (rc)
+                store_fail(s, rc, "no memory for a copied object");
+            copy_end_finish(e, rc, rc == 0);
+            return;
+        }
+    }
+}
+
+static const struct op_kind COPY_END = {"store.copy_end", copy_end_state, copy_end_step};
+
+void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, bool keep, struct op *parent)
+{
+    e->copy = copy;
+    e->keep = keep;
+    e->private_state = NULL;
+    op_start(&e->op, copy->store->core, &COPY_END, parent);
+}
+
+/* ---- repair -------------------------------------------------------------------------------------------- */
+
+enum { REPAIR_START, REPAIR_WRITE, REPAIR_FLUSH };
+
+static const char *repair_state(int state)
+{
+    static const char *const names[] = {"start", "write", "flush"};
+    return names[state];
+}
+
+struct repairing {
+    struct store_waiter waiter;
+    bool busy;
+};
+
+static struct object *repair_object(struct store_repair *r, struct pg **ret_pg)
+{
+    struct store_pg *pub = store_pg_find(r->store, r->pg);
+
+    *ret_pg = pub ? pg_of(pub) : NULL;
+    return pub ? object_find(pg_of(pub), r->image, r->object) : NULL;
+}
+
+static void repair_end(struct store_repair *r, int result)
+{
+    struct repairing *state = r->private_state;
+    struct pg *pg;
+    struct object *o = repair_object(r, &pg);
+
+    if (state) {
+        if (state->busy) {
+            o->busy = false;
+            pg->busy_ops--;
+            object_settle(o);
+        }
+        list_remove(&state->waiter.link);
+        slab_put(&r->store->slab, state, sizeof(*state));
+        r->private_state = NULL;
+    }
+    destage_wake(r->store);
+    table_wake(r->store);
+    op_done(&r->op, result);
+}
+
+/* 1: destage has the object now. */
+static int repair_begin(struct store_repair *r)
+{
+    struct repairing *state = r->private_state;
+    struct store *s = r->store;
+    struct pg *pg;
+    struct object *o = repair_object(r, &pg);
+
+    if (!pg || pg->removing)
+        return -ERR_NO_PG;
+    if (!o)
+        return -ERR_CONFLICT;
+    struct where w = object_where(o, r->block, false);
+    if (w.source == WHERE_LOST)
+        return -ERR_DAMAGED; /* which checksum is right is not known: the object must be copied */
+    if (w.source != WHERE_CHUNK)
+        return -ERR_CONFLICT;
+    if (r->data.len != BLOCK_SIZE || crc32c(0, slice_data(&r->data), BLOCK_SIZE) != w.crc)
+        return -ERR_CHECKSUM;
+    if (o->busy)
+        return 1;
+    o->busy = state->busy = true;
+    pg->busy_ops++;
+    io_start(s->blk, &r->io, &r->iov, BLK_WRITE, 0, w.place, slice_data(&r->data), 1, &r->op);
+    return 0;
+}
+
+static void repair_step(struct op *op)
+{
+    struct store_repair *r = container_of(op, struct store_repair, op);
+    struct store *s = r->store;
+    struct repairing *state = r->private_state;
+
+    if (!state) {
+        state = s->failed ? NULL : slab_get(&s->slab, sizeof(*state));
+        if (!state) {
+            op_done(op, s->failed ? -ERR_STOPPED : -ERR_NO_MEMORY);
+            return;
+        }
+        r->private_state = state;
+        list_init(&state->waiter.link);
+        state->waiter.op = op;
+    }
+    if (r->io.pending)
+        return;
+    if (op->state != REPAIR_START && r->io.result)
+        store_fail(s, r->io.result, "the write of a repaired block failed");
+    if (s->failed) {
+        repair_end(r, -ERR_STOPPED);
+        return;
+    }
+    switch (op->state) {
+    case REPAIR_START: {
+        int rc = repair_begin(r);
+        if (rc < 0)
+            repair_end(r, rc);
+        else if (rc == 0)
+            op->state = REPAIR_WRITE;
+        else {
+            list_remove(&state->waiter.link);
+            list_push_back(&s->table_waiters, &state->waiter.link);
+        }
+        return;
+    }
+    case REPAIR_WRITE:
+        op->state = REPAIR_FLUSH;
+        io_start(s->blk, &r->io, &r->iov, BLK_FLUSH, 0, 0, NULL, 0, op);
+        return;
+    case REPAIR_FLUSH:
+        s->counters.repaired_blocks++;
+        repair_end(r, 0);
+        return;
+    }
+}
+
+static const struct op_kind REPAIR = {"store.repair", repair_state, repair_step};
+
+void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t image, uint64_t object,
+                        uint32_t block, const struct slice *data, struct op *parent)
+{
+    ASSERT(block < BLOCKS_PER_OBJECT);
+    r->store = pg->store;
+    r->pg = pg->record.pg;
+    r->image = image;
+    r->object = object;
+    r->block = block;
+    r->data = *data;
+    r->private_state = NULL;
+    r->io.pending = false;
+    r->io.result = 0;
+    op_start(&r->op, pg->store->core, &REPAIR, parent);
+}
