@@ -2,9 +2,9 @@
  *
  * fastblock-nbd: serves one image over NBD.
  *
- * Life: connect, open the image, listen, say so on stderr, serve until SIGINT or SIGTERM; then answer what is
- * under way, close the image (which gives the writer's registration back) and end. A second signal ends it at
- * once.
+ * Life: connect to the cluster, listen, open the image, say so on stderr, serve until SIGINT or SIGTERM; then
+ * answer what is under way, close the image (which gives the writer's registration back) and end. A second
+ * signal ends it at once.
  *
  * The writer's name is the same each time it is started for the same socket on the same machine, so that it
  * takes over from itself after a crash without --force.
@@ -270,13 +270,13 @@ static int open_image(struct program *program)
     return EXIT_DONE;
 }
 
-static int serve(struct program *program)
+/* Before the image is opened: who finds the socket taken must not take the image over from the one that has
+ * it. */
+static int listen_there(struct program *program)
 {
-    char size[TEXT_SIZE_MAX];
     struct nbd_server_config config = {
         .core = program->core,
         .net = program->stream_net,
-        .image = program->image,
         .address = program->options.address,
         .name = program->options.name,
         .read_only = program->options.read_only,
@@ -290,9 +290,17 @@ static int serve(struct program *program)
                         config.address);
     if (error)
         return complain("cannot listen on %s: %s", config.address, error_text(error));
-    fprintf(stderr, "fastblock-nbd: ready: %s (%s%s) at %s\n", config.name,
-            text_format_size(client_image_size(program->image), size), config.read_only ? ", read-only" : "",
-            nbd_server_address(program->server));
+    return EXIT_DONE;
+}
+
+static int serve(struct program *program)
+{
+    char size[TEXT_SIZE_MAX];
+
+    nbd_server_serve(program->server, program->image);
+    fprintf(stderr, "fastblock-nbd: ready: %s (%s%s) at %s\n", program->options.name,
+            text_format_size(client_image_size(program->image), size),
+            program->options.read_only ? ", read-only" : "", nbd_server_address(program->server));
     uring_core_run(program->uring);
     return EXIT_DONE;
 }
@@ -351,6 +359,8 @@ int main(int argc, char **argv)
     status = set_up(&program);
     if (status == EXIT_DONE)
         status = connect_monitors(&program);
+    if (status == EXIT_DONE)
+        status = listen_there(&program);
     if (status == EXIT_DONE && !program.stopping)
         status = open_image(&program);
     if (status == EXIT_DONE && !program.stopping)

@@ -168,12 +168,10 @@ static bool conn_admit(struct nbd_conn *conn)
     struct nbd_request *request = pool_get(&server->requests);
 
     if (!request) {
-        if (!list_linked(&conn->wait.link))
-            list_push_back(&server->request_waiters, &conn->wait.link);
+        nbd_wait_in(&server->request_waiters, &conn->wait);
         return false;
     }
     nbd_wait_end(server, &conn->wait);
-    nbd_wake_first(&server->request_waiters);
     conn->request_count++;
     nbd_request_start(conn, request, &conn->command);
     if (request->receiving) {
@@ -191,7 +189,7 @@ static bool conn_begin_part(struct nbd_conn *conn)
     if (!nbd_request_has_window(conn->writing))
         return false;
     conn->part =
-        nbd_part_get(conn->server, (uint32_t)MIN(conn->payload_left, (uint64_t)NBD_PART_MAX), &conn->wait);
+        nbd_part_get(conn, (uint32_t)MIN(conn->payload_left, (uint64_t)NBD_PART_MAX), false, &conn->wait);
     if (!conn->part)
         return false;
     conn_receive(conn, slice_data(&conn->part->data), conn->part->data.len);
@@ -217,7 +215,7 @@ static void conn_let_go(struct nbd_conn *conn)
 {
     nbd_wait_end(conn->server, &conn->wait);
     if (conn->part)
-        nbd_part_put(conn->server, conn->part);
+        nbd_part_put(conn, conn->part);
     conn->part = NULL;
     if (conn->writing)
         nbd_request_written(conn->writing, -ERR_CLOSED);
@@ -256,7 +254,7 @@ static void conn_step(struct op *op)
         }
         switch ((enum conn_state)op->state) {
         case CONN_SEND:
-            if (!conn_send_out(conn))
+            if (!conn->server->image || !conn_send_out(conn))
                 return;
             op->state = conn->goodbye ? CONN_FINISH : CONN_TURN;
             break;
@@ -335,11 +333,12 @@ void nbd_conn_accepted(void *owner, struct stream *stream)
     stream->events = &conn_events;
     stream->owner = conn;
     list_init(&conn->senders);
+    list_init(&conn->memory_waiters);
     list_push_back(&server->conns, &conn->link);
     server->conn_count++;
-    /* A later connection sees the size as it is then. */
-    if (server->conn_count == 1)
-        server->export.size_bytes = client_image_size(server->config.image);
+    /* The size as it is now, unless somebody relies on what it was. */
+    if (server->conn_count == 1 && server->image)
+        server->export.size_bytes = client_image_size(server->image);
     op_start(&conn->op, server->core, &conn_kind, NULL);
     nbd_wait_init(&conn->wait, &conn->op);
     nbd_protocol_start(&conn->protocol, &server->export);

@@ -15,7 +15,9 @@
 #define NBD_COMMANDS_MAX 1024 /* of all connections */
 #define NBD_PART_MAX     BUF_SIZE_MAX
 #define NBD_PARTS_MAX    (NBD_PAYLOAD_MAX / NBD_PART_MAX)
-#define NBD_PART_WINDOW  4 /* parts of one command under way */
+/* Of one connection, beyond which it waits for itself. What its socket has queued comes on top. */
+#define NBD_CONN_MEMORY_MAX (16u << 20)
+#define NBD_PART_WINDOW     4 /* parts of one command under way */
 
 /* A place in a queue. Those who wait for memory look again by the clock too: what a socket has sent gives
  * memory back silently. */
@@ -23,6 +25,7 @@ struct nbd_wait {
     struct list link;
     struct op *op;
     struct timer timer;
+    struct list *queue; /* where it stands; NULL: nowhere */
 };
 
 /* Up to NBD_PART_MAX bytes of a command's data. */
@@ -30,6 +33,7 @@ struct nbd_part {
     struct client_io io;
     struct slice data; /* with a reference; of the server's zeros for WRITE_ZEROES without holes */
     uint64_t offset;
+    uint32_t memory_bytes; /* counted towards the connection's share */
 };
 
 struct nbd_request {
@@ -42,7 +46,8 @@ struct nbd_request {
     uint64_t at;         /* parts have been started up to here */
     uint32_t part_count; /* under way, or waiting to be sent */
     bool receiving;      /* WRITE: payload is still to come */
-    bool big;            /* holds the server's turn for big unstructured reads */
+    bool big;            /* a long unstructured read: replied to as a whole */
+    bool turn;           /* it is its turn to collect memory for that */
     struct nbd_part *parts[NBD_PARTS_MAX]; /* of reads in order of their offset */
     uint32_t sent_count;                   /* of a big read */
     union {
@@ -68,7 +73,9 @@ struct nbd_conn {
     struct list senders;       /* requests that wait until there is room */
     struct nbd_request *owner; /* sends a reply of several pieces: nobody else may send */
     uint32_t request_count;
-    uint64_t number; /* for people */
+    uint64_t memory_bytes;      /* of parts */
+    struct list memory_waiters; /* of those above the connection's share */
+    uint64_t number;            /* for people */
     bool received, writable, goodbye;
     bool barrier; /* waits for the commands of connections that were lost before */
 };
@@ -76,6 +83,7 @@ struct nbd_conn {
 struct nbd_server {
     struct nbd_server_config config;
     struct core *core;
+    struct client_image *image; /* NULL: not yet */
     struct nbd_export export;
     char address[256];
     struct list conns;
@@ -93,13 +101,16 @@ struct nbd_server {
 };
 
 /* nbd_server.c */
-/* Memory and a part for `len` bytes, or NULL: then the op of `wait` is queued and will be woken. */
-struct nbd_part *nbd_part_get(struct nbd_server *server, uint32_t len, struct nbd_wait *wait);
-void nbd_part_put(struct nbd_server *server, struct nbd_part *part);
+/* Memory and a part for `len` bytes, or NULL: then the op of `wait` is queued and will be woken. `unbounded`:
+ * may take more than the connection's share. */
+struct nbd_part *nbd_part_get(struct nbd_conn *conn, uint32_t len, bool unbounded, struct nbd_wait *wait);
+void nbd_part_put(struct nbd_conn *conn, struct nbd_part *part);
 void nbd_wait_init(struct nbd_wait *wait, struct op *op);
+/* Queues at the end, unless it stands there already. */
+void nbd_wait_in(struct list *queue, struct nbd_wait *wait);
+/* Leaves the queue; the first of those who are left is woken. */
 void nbd_wait_end(struct nbd_server *server, struct nbd_wait *wait);
-/* Wakes the first of a queue. */
-void nbd_wake_first(struct list *waiters);
+void nbd_wake_first(struct list *queue);
 void nbd_conn_freed(struct nbd_server *server);
 void nbd_wake_conns(struct nbd_server *server);
 

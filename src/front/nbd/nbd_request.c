@@ -75,7 +75,7 @@ static enum nbd_error request_refusal(const struct nbd_request *r)
 static void request_start_whole(struct nbd_request *r, enum client_io_type type)
 {
     memset(&r->io, 0, sizeof(r->io));
-    client_io_start(&r->io, request_server(r)->config.image, type, r->command.offset, r->command.length, NULL,
+    client_io_start(&r->io, request_server(r)->image, type, r->command.offset, r->command.length, NULL,
                     &r->op);
 }
 
@@ -84,7 +84,7 @@ static void request_start_status(struct nbd_request *r)
     uint32_t extents_max = r->command.flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_REPLY_EXTENTS_MAX;
 
     memset(&r->status, 0, sizeof(r->status));
-    client_status_start(&r->status, request_server(r)->config.image, r->command.offset,
+    client_status_start(&r->status, request_server(r)->image, r->command.offset,
                         MIN(r->command.length, STATUS_LEN_MAX), r->extents, extents_max, &r->op);
 }
 
@@ -94,8 +94,8 @@ static void request_start_part(struct nbd_request *r, struct nbd_part *part, enu
     r->at += part->data.len;
     r->parts[r->part_count++] = part;
     memset(&part->io, 0, sizeof(part->io));
-    client_io_start(&part->io, request_server(r)->config.image, type, part->offset, part->data.len,
-                    &part->data, &r->op);
+    client_io_start(&part->io, request_server(r)->image, type, part->offset, part->data.len, &part->data,
+                    &r->op);
 }
 
 bool nbd_request_has_window(const struct nbd_request *r)
@@ -107,7 +107,7 @@ static void request_start_reads(struct nbd_request *r)
 {
     while (r->at < request_end(r) && r->result == 0 && nbd_request_has_window(r)) {
         uint32_t len = (uint32_t)MIN(request_end(r) - r->at, (uint64_t)NBD_PART_MAX);
-        struct nbd_part *part = nbd_part_get(request_server(r), len, &r->wait);
+        struct nbd_part *part = nbd_part_get(r->conn, len, r->big, &r->wait);
         if (!part)
             return;
         request_start_part(r, part, CLIENT_READ);
@@ -125,6 +125,7 @@ static void request_start_zeroes(struct nbd_request *r)
             return; /* there is at least one of ours under way, or memory waiters that give theirs back: see
                        REQUEST_RUN */
         part->data = slice_sub(&server->zeroes, 0, len);
+        part->memory_bytes = 0;
         request_start_part(r, part, CLIENT_WRITE);
     }
 }
@@ -153,7 +154,7 @@ static int send_chunk(struct nbd_request *r, struct nbd_part *part, bool done)
 
 static void drop_part(struct nbd_request *r, uint32_t at)
 {
-    nbd_part_put(request_server(r), r->parts[at]);
+    nbd_part_put(r->conn, r->parts[at]);
     r->part_count--;
     memmove(&r->parts[at], &r->parts[at + 1], (r->part_count - at) * sizeof(r->parts[0]));
 }
@@ -289,31 +290,44 @@ static bool request_take_turn(struct nbd_request *r)
     struct nbd_server *server = request_server(r);
 
     if (server->big_taken) {
-        if (!list_linked(&r->wait.link))
-            list_push_back(&server->big_waiters, &r->wait.link);
+        nbd_wait_in(&server->big_waiters, &r->wait);
         return false;
     }
+    server->big_taken = r->big = r->turn = true;
     nbd_wait_end(server, &r->wait);
-    server->big_taken = r->big = true;
     return true;
+}
+
+/* All its memory is there: the next one may collect, whether or not this one's client takes its reply. */
+static void request_pass_turn(struct nbd_request *r)
+{
+    if (!r->turn)
+        return;
+    r->turn = false;
+    request_server(r)->big_taken = false;
+    nbd_wake_first(&request_server(r)->big_waiters);
 }
 
 /* Everything has ended, and what could be sent by parts has been. */
 static bool request_has_run(struct nbd_request *r)
 {
+    if (r->command.type == NBD_CMD_READ && !r->conn->stream)
+        request_fail(r, -ERR_CLOSED); /* nobody is there to read */
     if (r->command.type == NBD_CMD_READ)
         request_start_reads(r);
     else if (request_writes_zeroes(r))
         request_start_zeroes(r);
     if (!request_take_parts(r))
         return false;
+    if (r->at == request_end(r))
+        request_pass_turn(r);
     if (r->result) {
         nbd_wait_end(request_server(r), &r->wait);
     } else if ((r->command.type == NBD_CMD_READ || request_writes_zeroes(r)) && r->at < request_end(r)) {
         /* Without any part of its own under way nobody wakes it: a part of the pool is to come. */
         if (request_writes_zeroes(r) && r->part_count == 0)
             timer_arm(r->op.core, &r->wait.timer, &r->op, core_now_ns(r->op.core) + NS_PER_MS);
-        else if (nbd_request_has_window(r) && !list_linked(&r->wait.link))
+        else if (nbd_request_has_window(r) && !r->wait.queue)
             op_wake(&r->op); /* parts were taken: room for more */
         return false;
     }
@@ -335,10 +349,7 @@ static void request_free(struct nbd_request *r)
         conn->owner = NULL;
         nbd_conn_wake_senders(conn);
     }
-    if (r->big) {
-        server->big_taken = false;
-        nbd_wake_first(&server->big_waiters);
-    }
+    request_pass_turn(r);
     op_done(&r->op, 0);
     pool_put(&server->requests, r);
     nbd_wake_first(&server->request_waiters);
@@ -391,7 +402,7 @@ void nbd_request_start(struct nbd_conn *conn, struct nbd_request *r, const struc
     r->at = command->offset;
     r->part_count = r->sent_count = 0;
     r->receiving = command->type == NBD_CMD_WRITE && !command->error && command->payload_len;
-    r->big = false;
+    r->big = r->turn = false;
     list_init(&r->sending);
     nbd_wait_init(&r->wait, &r->op);
     op_start(&r->op, conn->server->core, &request_kind, NULL);

@@ -19,17 +19,33 @@ void nbd_wait_init(struct nbd_wait *wait, struct op *op)
 {
     list_init(&wait->link);
     wait->op = op;
+    wait->queue = NULL;
+}
+
+void nbd_wait_in(struct list *queue, struct nbd_wait *wait)
+{
+    if (wait->queue == queue)
+        return;
+    ASSERT(!wait->queue);
+    list_push_back(queue, &wait->link);
+    wait->queue = queue;
 }
 
 void nbd_wait_end(struct nbd_server *server, struct nbd_wait *wait)
 {
-    list_remove(&wait->link);
+    struct list *queue = wait->queue;
+
     timer_cancel(server->core, &wait->timer);
+    if (!queue)
+        return;
+    list_remove(&wait->link);
+    wait->queue = NULL;
+    nbd_wake_first(queue);
 }
 
-void nbd_wake_first(struct list *waiters)
+void nbd_wake_first(struct list *queue)
 {
-    struct nbd_wait *wait = list_first(waiters, struct nbd_wait, link);
+    struct nbd_wait *wait = list_first(queue, struct nbd_wait, link);
 
     if (wait)
         op_wake(wait->op);
@@ -53,27 +69,37 @@ static struct nbd_part *part_try(struct nbd_server *server, uint32_t len)
     return NULL;
 }
 
-struct nbd_part *nbd_part_get(struct nbd_server *server, uint32_t len, struct nbd_wait *wait)
+struct nbd_part *nbd_part_get(struct nbd_conn *conn, uint32_t len, bool unbounded, struct nbd_wait *wait)
 {
-    bool first = list_empty(&server->memory_waiters) || server->memory_waiters.next == &wait->link;
-    struct nbd_part *part = first ? part_try(server, len) : NULL;
+    struct nbd_server *server = conn->server;
+    bool above = !unbounded && conn->memory_bytes && conn->memory_bytes + len > NBD_CONN_MEMORY_MAX;
+    /* Those above their share stand aside, so that they hold up nobody but themselves. */
+    struct list *queue = above ? &conn->memory_waiters : &server->memory_waiters;
 
-    if (part) {
+    if (wait->queue && wait->queue != queue)
         nbd_wait_end(server, wait);
-        nbd_wake_first(&server->memory_waiters);
-        return part;
+    nbd_wait_in(queue, wait);
+    if (above)
+        return NULL;
+    struct nbd_part *part = queue->next == &wait->link ? part_try(server, len) : NULL;
+    if (!part) {
+        timer_arm(server->core, &wait->timer, wait->op, core_now_ns(server->core) + MEMORY_RETRY_NS);
+        return NULL;
     }
-    if (!list_linked(&wait->link))
-        list_push_back(&server->memory_waiters, &wait->link);
-    timer_arm(server->core, &wait->timer, wait->op, core_now_ns(server->core) + MEMORY_RETRY_NS);
-    return NULL;
+    nbd_wait_end(server, wait);
+    part->memory_bytes = part->data.buf->size_bytes;
+    conn->memory_bytes += part->memory_bytes;
+    return part;
 }
 
-void nbd_part_put(struct nbd_server *server, struct nbd_part *part)
+void nbd_part_put(struct nbd_conn *conn, struct nbd_part *part)
 {
+    ASSERT(conn->memory_bytes >= part->memory_bytes);
+    conn->memory_bytes -= part->memory_bytes;
     slice_unref(&part->data);
-    pool_put(&server->parts, part);
-    nbd_wake_first(&server->memory_waiters);
+    pool_put(&conn->server->parts, part);
+    nbd_wake_first(&conn->memory_waiters);
+    nbd_wake_first(&conn->server->memory_waiters);
 }
 
 /* ---- life ---- */
@@ -98,8 +124,6 @@ static int server_init(struct nbd_server *server)
     if (error)
         return error;
     snprintf(server->export.description, sizeof(server->export.description), "fastblock image");
-    server->export.size_bytes = client_image_size(config->image);
-    server->export.read_only = config->read_only || !client_image_writable(config->image);
     server->zeroes = (struct slice){buf_new(server->core->arena, NBD_PART_MAX), 0, NBD_PART_MAX};
     if (!server->zeroes.buf)
         return -ERR_NO_MEMORY;
@@ -128,6 +152,15 @@ int nbd_server_new(const struct nbd_server_config *config, struct nbd_server **r
     }
     *ret_server = server;
     return 0;
+}
+
+void nbd_server_serve(struct nbd_server *server, struct client_image *image)
+{
+    ASSERT(!server->image);
+    server->image = image;
+    server->export.size_bytes = client_image_size(image);
+    server->export.read_only = server->config.read_only || !client_image_writable(image);
+    nbd_wake_conns(server);
 }
 
 const char *nbd_server_address(const struct nbd_server *server)

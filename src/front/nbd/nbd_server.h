@@ -30,7 +30,6 @@ struct nbd_server;
 struct nbd_server_config {
     struct core *core; /* with an arena of at least NBD_ARENA_MIN */
     struct stream_net *net;
-    struct client_image *image;
     const char *address; /* "unix:PATH" or "host:port" */
     const char *name;    /* of the export */
     bool read_only;
@@ -40,8 +39,12 @@ struct nbd_server_config {
 #define NBD_CONNS_MAX     64
 #define NBD_CONN_COMMANDS 128 /* under way on one connection */
 
-/* Listens. ERR_NO_MEMORY, ERR_EXISTS (somebody listens there), or what listening fails with. */
+/* Listens; who connects waits until there is an image. So a second server on the same socket fails before it
+ * has taken anything over. ERR_NO_MEMORY, ERR_EXISTS (somebody listens there), or what listening fails with.
+ */
 MUST_CHECK int nbd_server_new(const struct nbd_server_config *config, struct nbd_server **ret_server);
+/* Serves the image, once; it outlives the server. */
+void nbd_server_serve(struct nbd_server *server, struct client_image *image);
 const char *nbd_server_address(const struct nbd_server *server);
 
 /* Takes no new commands, answers those under way, closes the connections, frees the server. The image stays

@@ -1,0 +1,608 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fastblock-nbd as its clients see it: a client that says what no well-bred one would say, against the
+ * program on the fake cluster.
+ *
+ *     test_nbd_server FASTBLOCK_NBD
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "front/nbd/be.h"
+#include "front/nbd/nbd_format.h"
+#include "tests/client/fake_process.h"
+#include "tests/tap.h"
+
+#define MIB        (1u << 20)
+#define IMAGE_SIZE (16u * MIB)
+
+static const char *program;
+static char directory[] = "/tmp/fastblock-nbd-XXXXXX", path[128];
+static pid_t server;
+
+/* ---- processes ---- */
+
+/* Starts the program with these arguments after the image; its stderr goes to `ret_out`. */
+static pid_t start(const char *image, const char *const *arguments, int *ret_out)
+{
+    const char *argv[16] = {program, image};
+    int ends[2];
+
+    for (int i = 0; arguments[i]; i++)
+        argv[2 + i] = arguments[i];
+    CHECK_EQ(pipe(ends), 0);
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        dup2(ends[1], STDOUT_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        execv(program, (char **)argv);
+        _exit(99);
+    }
+    close(ends[1]);
+    *ret_out = ends[0];
+    return pid;
+}
+
+static int ended(pid_t pid)
+{
+    int status;
+
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+/* Reads lines until one contains `text`. */
+static bool says(int out, const char *text, char *ret_line, size_t size)
+{
+    size_t len = 0;
+    char byte;
+
+    while (read(out, &byte, 1) == 1) {
+        if (byte != '\n' && len + 1 < size) {
+            ret_line[len++] = byte;
+            continue;
+        }
+        ret_line[len] = '\0';
+        if (strstr(ret_line, text))
+            return true;
+        printf("# %s\n", ret_line);
+        len = 0;
+    }
+    return false;
+}
+
+static int server_out;
+
+static void server_start(void)
+{
+    const char *const arguments[] = {"--unix", path, NULL};
+    char line[512];
+
+    server = start("pool/image", arguments, &server_out);
+    CHECK(says(server_out, "ready: pool/image (16 MiB) at unix:", line, sizeof(line)));
+}
+
+/* It has ended: what it had to say. */
+static void server_ended(void)
+{
+    char line[512];
+
+    (void)says(server_out, "\n", line, sizeof(line));
+    close(server_out);
+}
+
+static void server_stop(void)
+{
+    kill(server, SIGTERM);
+    CHECK_EQ(ended(server), 0);
+    CHECK(access(path, F_OK) != 0);
+    server_ended();
+}
+
+/* ---- a client ---- */
+
+static int dial(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    strcpy(address.sun_path, path);
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+        printf("# the server is gone\n");
+        server_ended();
+        exit(1);
+    }
+    return fd;
+}
+
+static void put(int fd, const void *bytes, size_t len)
+{
+    const uint8_t *at = bytes;
+
+    while (len) {
+        ssize_t got = send(fd, at, len, MSG_NOSIGNAL);
+        if (got <= 0)
+            return;
+        at += got;
+        len -= (size_t)got;
+    }
+}
+
+/* False: the other end has closed. */
+static bool get(int fd, void *bytes, size_t len)
+{
+    uint8_t *at = bytes;
+
+    while (len) {
+        ssize_t got = recv(fd, at, len, 0);
+        if (got <= 0)
+            return false;
+        at += got;
+        len -= (size_t)got;
+    }
+    return true;
+}
+
+static void put_option(int fd, uint32_t option, const void *data, uint32_t len)
+{
+    uint8_t head[16];
+
+    be_put_u32(be_put_u32(be_put_u64(head, NBD_MAGIC_OPTION), option), len);
+    put(fd, head, sizeof(head));
+    put(fd, data, len);
+}
+
+/* The last reply to an option; earlier ones are skipped. */
+static uint32_t get_option_end(int fd)
+{
+    uint8_t head[20], data[1024];
+
+    for (;;) {
+        if (!get(fd, head, sizeof(head)) || be_load_u32(head + 16) > sizeof(data))
+            return 0;
+        get(fd, data, be_load_u32(head + 16));
+        uint32_t type = be_load_u32(head + 12);
+        if (type == NBD_REP_ACK || type >= 1u << 31)
+            return type;
+    }
+}
+
+static int connect_nbd(bool structured)
+{
+    uint8_t bytes[64], *at;
+    int fd = dial();
+
+    CHECK(get(fd, bytes, 18));
+    put(fd, "\0\0\0\3", 4);
+    if (structured) {
+        put_option(fd, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+        CHECK_EQ(get_option_end(fd), NBD_REP_ACK);
+        at = be_put_u32(be_put_u32(be_put_u32(bytes, 0), 1), 15);
+        memcpy(at, "base:allocation", 15);
+        put_option(fd, NBD_OPT_SET_META_CONTEXT, bytes, 27);
+        CHECK_EQ(get_option_end(fd), NBD_REP_ACK);
+    }
+    be_put_u16(be_put_u32(bytes, 0), 0);
+    put_option(fd, NBD_OPT_GO, bytes, 6);
+    CHECK_EQ(get_option_end(fd), NBD_REP_ACK);
+    return fd;
+}
+
+static void put_command(int fd, uint32_t flags, uint32_t type, uint64_t cookie, uint64_t offset, uint32_t len,
+                        const void *data)
+{
+    uint8_t head[NBD_REQUEST_SIZE], *at = be_put_u32(head, NBD_MAGIC_REQUEST);
+
+    at = be_put_u16(at, (uint16_t)flags);
+    at = be_put_u16(at, (uint16_t)type);
+    at = be_put_u64(at, cookie);
+    at = be_put_u64(at, offset);
+    be_put_u32(at, len);
+    put(fd, head, sizeof(head));
+    if (data)
+        put(fd, data, len);
+}
+
+/* A simple reply, without its data. The error, or -1. */
+static int get_simple(int fd, uint64_t *ret_cookie)
+{
+    uint8_t head[NBD_SIMPLE_REPLY_SIZE];
+
+    if (!get(fd, head, sizeof(head)) || be_load_u32(head) != NBD_MAGIC_SIMPLE_REPLY)
+        return -1;
+    *ret_cookie = be_load_u64(head + 8);
+    return (int)be_load_u32(head + 4);
+}
+
+/* All chunks of one structured reply; data goes to `to` by offset. The error, or -1. */
+static int get_chunks(int fd, uint64_t cookie, uint64_t offset, uint8_t *to, uint32_t len,
+                      uint32_t *ret_chunks)
+{
+    uint8_t head[NBD_STRUCTURED_REPLY_SIZE], data[512];
+    uint32_t flags, filled = 0, error = 0;
+
+    *ret_chunks = 0;
+    do {
+        if (!get(fd, head, NBD_STRUCTURED_REPLY_SIZE) || be_load_u32(head) != NBD_MAGIC_STRUCTURED_REPLY)
+            return -1;
+        CHECK_EQ(be_load_u64(head + 8), cookie);
+        flags = be_load_u16(head + 4);
+        uint32_t type = be_load_u16(head + 6), left = be_load_u32(head + 16);
+        ++*ret_chunks;
+        if (type == NBD_REPLY_TYPE_OFFSET_DATA || type == NBD_REPLY_TYPE_OFFSET_HOLE) {
+            CHECK(get(fd, data, 8));
+            uint64_t at = be_load_u64(data) - offset;
+            uint32_t part = left - 8;
+            if (type == NBD_REPLY_TYPE_OFFSET_HOLE) {
+                CHECK(get(fd, data, 4));
+                part = be_load_u32(data);
+                memset(to + at, 0, part);
+            } else {
+                CHECK(at + part <= len && get(fd, to + at, part));
+            }
+            filled += part;
+        } else if (left) {
+            CHECK(left <= sizeof(data) && get(fd, data, left));
+            if (type == NBD_REPLY_TYPE_ERROR)
+                error = be_load_u32(data);
+        }
+    } while (!(flags & NBD_REPLY_FLAG_DONE));
+    if (!error)
+        CHECK_EQ(filled, len);
+    return (int)error;
+}
+
+static int write_at(int fd, uint64_t offset, const void *data, uint32_t len)
+{
+    uint64_t cookie;
+
+    put_command(fd, 0, NBD_CMD_WRITE, offset, offset, len, data);
+    return get_simple(fd, &cookie);
+}
+
+static int read_at(int fd, uint64_t offset, void *data, uint32_t len)
+{
+    uint64_t cookie;
+
+    put_command(fd, 0, NBD_CMD_READ, offset, offset, len, NULL);
+    int error = get_simple(fd, &cookie);
+    if (error == 0)
+        CHECK(get(fd, data, len));
+    return error;
+}
+
+static bool all(const uint8_t *data, size_t len, uint8_t value)
+{
+    for (size_t i = 0; i < len; i++)
+        if (data[i] != value)
+            return false;
+    return true;
+}
+
+/* ---- tests ---- */
+
+static void test_many_in_flight(void)
+{
+    uint8_t data[4096], seen[300] = {0};
+    int fd = connect_nbd(false);
+
+    for (uint32_t i = 0; i < 300; i++) {
+        memset(data, (int)i, sizeof(data));
+        put_command(fd, i % 2 ? NBD_CMD_FLAG_FUA : 0, NBD_CMD_WRITE, i, i * 20000, sizeof(data), data);
+    }
+    for (uint32_t i = 0; i < 300; i++) {
+        uint64_t cookie = UINT64_MAX;
+        CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+        CHECK(cookie < 300 && !seen[cookie]);
+        seen[cookie % 300] = 1;
+    }
+    for (uint32_t i = 0; i < 300; i++)
+        put_command(fd, 0, NBD_CMD_READ, i, i * 20000, sizeof(data), NULL);
+    for (uint32_t i = 0; i < 300; i++) {
+        uint64_t cookie = UINT64_MAX;
+        CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+        CHECK(get(fd, data, sizeof(data)));
+        CHECK(all(data, sizeof(data), (uint8_t)cookie));
+    }
+    put_command(fd, 0, NBD_CMD_FLUSH, 1, 0, 0, NULL);
+    uint64_t cookie;
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    put_command(fd, 0, NBD_CMD_DISC, 1, 0, 0, NULL);
+    CHECK(!get(fd, data, 1));
+    close(fd);
+}
+
+/* Both kinds of replies, also on two connections at once. */
+static void test_long_reads(void)
+{
+    uint8_t *data = malloc(IMAGE_SIZE), *back = malloc(IMAGE_SIZE);
+    int a = connect_nbd(false), b = connect_nbd(false), c = connect_nbd(true);
+    uint32_t chunks;
+    uint64_t cookie;
+
+    for (uint32_t i = 0; i < IMAGE_SIZE; i++)
+        data[i] = (uint8_t)(i * 31 + (i >> 13));
+    memset(data + 4 * MIB, 0, 4 * MIB);
+    CHECK_EQ(write_at(a, 0, data, IMAGE_SIZE), NBD_OK);
+    put_command(a, 0, NBD_CMD_READ, 1, 1, IMAGE_SIZE - 1, NULL);
+    put_command(a, 0, NBD_CMD_READ, 2, 0, 4096, NULL);
+    put_command(b, 0, NBD_CMD_READ, 3, 5, IMAGE_SIZE - 5, NULL);
+    put_command(c, 0, NBD_CMD_READ, 4, 7, IMAGE_SIZE - 7, NULL);
+    CHECK_EQ(get_simple(b, &cookie), NBD_OK);
+    CHECK(get(b, back, IMAGE_SIZE - 5) && memcmp(back, data + 5, IMAGE_SIZE - 5) == 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(get_simple(a, &cookie), NBD_OK);
+        size_t len = cookie == 1 ? IMAGE_SIZE - 1 : 4096;
+        CHECK(get(a, back, len) && memcmp(back, data + (cookie == 1), len) == 0);
+    }
+    CHECK_EQ(get_chunks(c, 4, 7, back, IMAGE_SIZE - 7, &chunks), NBD_OK);
+    CHECK(memcmp(back, data + 7, IMAGE_SIZE - 7) == 0);
+    CHECK(chunks > 1);
+    /* Not in pieces: one chunk, or too much. */
+    put_command(c, NBD_CMD_FLAG_DF, NBD_CMD_READ, 5, 0, 2 * MIB, NULL);
+    CHECK_EQ(get_chunks(c, 5, 0, back, 2 * MIB, &chunks), NBD_OK);
+    CHECK_EQ(chunks, 1);
+    put_command(c, NBD_CMD_FLAG_DF, NBD_CMD_READ, 6, 0, 2 * MIB + 1, NULL);
+    CHECK_EQ(get_chunks(c, 6, 0, back, 2 * MIB + 1, &chunks), NBD_EOVERFLOW);
+    put_command(c, 0, NBD_CMD_READ, 7, IMAGE_SIZE, 1, NULL);
+    CHECK_EQ(get_chunks(c, 7, 0, back, 1, &chunks), NBD_EINVAL);
+    put_command(c, 0, NBD_CMD_READ, 8, 0, 0, NULL);
+    CHECK_EQ(get_chunks(c, 8, 0, back, 0, &chunks), NBD_OK);
+    close(a);
+    close(b);
+    close(c);
+    free(data);
+    free(back);
+}
+
+static void test_refused(void)
+{
+    uint8_t *data = calloc(1, 40 * MIB);
+    int fd = connect_nbd(false);
+
+    /* Refused writes come with their payload: what follows must be understood all the same. */
+    CHECK_EQ(write_at(fd, IMAGE_SIZE - 10, data, 100000), NBD_ENOSPC);
+    CHECK_EQ(write_at(fd, 0, data, 33 * MIB), NBD_EINVAL);
+    CHECK_EQ(read_at(fd, 0, data, 33 * MIB), NBD_EINVAL);
+    CHECK_EQ(read_at(fd, 100, data, 5000), NBD_OK);
+    /* Not NBD. */
+    put(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n      ", 32);
+    CHECK(!get(fd, data, 1));
+    close(fd);
+    free(data);
+}
+
+static void test_zeroes(void)
+{
+    uint8_t data[32768], status[64];
+    int fd = connect_nbd(true);
+    uint32_t chunks;
+    uint64_t cookie;
+
+    memset(data, 0x77, sizeof(data));
+    CHECK_EQ(write_at(fd, 0, data, sizeof(data)), NBD_OK);
+    put_command(fd, 0, NBD_CMD_WRITE_ZEROES, 1, 4096, 4096, NULL);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    put_command(fd, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE_ZEROES, 1, 12288, 4096, NULL);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    put_command(fd, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_WRITE_ZEROES, 1, 0, 4096, NULL);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_ENOTSUP);
+    put_command(fd, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_WRITE_ZEROES, 1, 16380, 8, NULL);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    put_command(fd, 0, NBD_CMD_TRIM, 1, 20000, 5000, NULL); /* one whole block lies within */
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    put_command(fd, 0, NBD_CMD_READ, 2, 0, sizeof(data), NULL);
+    CHECK_EQ(get_chunks(fd, 2, 0, data, sizeof(data), &chunks), NBD_OK);
+    CHECK(all(data, 4096, 0x77) && all(data + 4096, 4096, 0) && all(data + 8192, 4096, 0x77));
+    CHECK(all(data + 12288, 4096, 0) && all(data + 16384, 4, 0) && all(data + 16388, 4092, 0x77));
+    CHECK(all(data + 20480, 4096, 0) && all(data + 24576, 8192, 0x77));
+    /* Holes, and zeros that are not holes. */
+    put_command(fd, 0, NBD_CMD_BLOCK_STATUS, 3, 0, 16384, NULL);
+    CHECK(get(fd, status, NBD_STRUCTURED_REPLY_SIZE + 4 + 3 * 8));
+    CHECK_EQ(be_load_u16(status + 6), NBD_REPLY_TYPE_BLOCK_STATUS);
+    CHECK_EQ(be_load_u32(status + 16), 4 + 3 * 8);
+    CHECK_EQ(be_load_u32(status + 24), 4096);
+    CHECK_EQ(be_load_u32(status + 28), 0);
+    CHECK_EQ(be_load_u32(status + 32), 4096);
+    CHECK_EQ(be_load_u32(status + 36), NBD_STATE_HOLE | NBD_STATE_ZERO);
+    CHECK_EQ(be_load_u32(status + 40), 8192);
+    CHECK_EQ(be_load_u32(status + 44), 0);
+    put_command(fd, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE_ZEROES, 4, 0, IMAGE_SIZE, NULL);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    put_command(fd, 0, NBD_CMD_TRIM, 5, 0, IMAGE_SIZE, NULL);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    put_command(fd, NBD_CMD_FLAG_REQ_ONE, NBD_CMD_BLOCK_STATUS, 6, 0, IMAGE_SIZE, NULL);
+    CHECK(get(fd, status, NBD_STRUCTURED_REPLY_SIZE + 4 + 8));
+    CHECK_EQ(be_load_u32(status + 24), IMAGE_SIZE);
+    CHECK_EQ(be_load_u32(status + 28), NBD_STATE_HOLE | NBD_STATE_ZERO);
+    close(fd);
+}
+
+/* A client that asks for much and takes nothing stops itself only. */
+static void test_slow_reader(void)
+{
+    uint8_t *data = malloc(2 * MIB), small[4096];
+    int slow = connect_nbd(false), fd = connect_nbd(false);
+    uint64_t cookie;
+
+    memset(data, 0x3c, 2 * MIB);
+    CHECK_EQ(write_at(fd, 0, data, 2 * MIB), NBD_OK);
+    for (uint32_t i = 0; i < 100; i++)
+        put_command(slow, 0, NBD_CMD_READ, i, 0, 2 * MIB, NULL);
+    for (uint32_t i = 0; i < 50; i++) {
+        CHECK_EQ(write_at(fd, 4 * MIB + i * 4096, data, 4096), NBD_OK);
+        CHECK_EQ(read_at(fd, 4 * MIB + i * 4096, small, 4096), NBD_OK);
+    }
+    for (uint32_t i = 0; i < 100; i++) {
+        CHECK_EQ(get_simple(slow, &cookie), NBD_OK);
+        memset(data, 0, 2 * MIB);
+        CHECK(get(slow, data, 2 * MIB) && all(data, 2 * MIB, 0x3c));
+    }
+    /* And one that never takes them. */
+    for (uint32_t i = 0; i < 100; i++)
+        put_command(slow, 0, NBD_CMD_READ, i, 0, 2 * MIB, NULL);
+    CHECK_EQ(read_at(fd, 0, small, 4096), NBD_OK);
+    close(slow);
+    CHECK_EQ(read_at(fd, 0, small, 4096), NBD_OK);
+    close(fd);
+    free(data);
+}
+
+/* Connections that break anywhere, and bytes that mean nothing. */
+static void test_broken_clients(void)
+{
+    uint8_t bytes[4096];
+    uint32_t random = 12345;
+
+    for (uint32_t round = 0; round < 200; round++) {
+        int fd = round % 4 ? connect_nbd(round & 1) : dial();
+        uint32_t len = (round * 37) % sizeof(bytes);
+        for (uint32_t i = 0; i < len; i++) {
+            random = random * 1664525 + 1013904223;
+            bytes[i] = (uint8_t)(random >> 24);
+        }
+        switch (round % 4) {
+        case 1: /* in the middle of a payload */
+            put_command(fd, 0, NBD_CMD_WRITE, 1, 0, 3 * MIB, NULL);
+            put(fd, bytes, len);
+            break;
+        case 2: /* with much under way */
+            for (uint32_t i = 0; i < 20; i++)
+                put_command(fd, 0, i % 2 ? NBD_CMD_READ : NBD_CMD_TRIM, i, i * 4096, 65536, NULL);
+            break;
+        case 3:
+            be_put_u32(bytes, NBD_MAGIC_REQUEST);
+            put(fd, bytes, len);
+            break;
+        default:
+            put(fd, "\0\0\0\3IHAVEOPT", 12);
+            put(fd, bytes, len);
+            break;
+        }
+        close(fd);
+    }
+    int fd = connect_nbd(false);
+    memset(bytes, 0x5a, sizeof(bytes));
+    CHECK_EQ(write_at(fd, 4096, bytes, sizeof(bytes)), NBD_OK);
+    memset(bytes, 0, sizeof(bytes));
+    CHECK_EQ(read_at(fd, 4096, bytes, sizeof(bytes)), NBD_OK);
+    CHECK(all(bytes, sizeof(bytes), 0x5a));
+    close(fd);
+}
+
+/* What was taken in is answered before it ends. */
+static void test_stop(void)
+{
+    uint8_t *data = calloc(1, MIB);
+    int fd = connect_nbd(false), idle = connect_nbd(true), half = connect_nbd(false);
+    uint32_t answered = 0;
+    uint64_t cookie;
+
+    for (uint32_t i = 0; i < 8; i++)
+        put_command(fd, 0, NBD_CMD_WRITE, i, i * MIB, MIB, data);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    put_command(half, 0, NBD_CMD_WRITE, 1, 0, MIB, NULL);
+    put(half, data, 5000);
+    kill(server, SIGTERM);
+    while (get_simple(fd, &cookie) == NBD_OK)
+        answered++;
+    printf("# %u more answers\n", answered);
+    CHECK_EQ(ended(server), 0);
+    CHECK(access(path, F_OK) != 0);
+    CHECK(!get(idle, data, 1));
+    close(fd);
+    close(idle);
+    close(half);
+    server_ended();
+    free(data);
+    server_start();
+}
+
+static void test_arguments(void)
+{
+    static const struct {
+        const char *image, *arguments[6];
+        int status;
+        const char *says;
+    } rows[] = {
+        {"pool/image", {"--bogus", NULL}, 2, "--help"},
+        {"pool/image", {NULL}, 2, "where to listen"},
+        {"image", {"--unix", path, NULL}, 2, "POOL/IMAGE"},
+        {"pool/image", {"other", "--unix", path, NULL}, 2, "one image"},
+        {"pool/image", {"--unix", path, "--tcp", "127.0.0.1:0", NULL}, 2, "either"},
+        {"pool/image", {"--unix", path, "--timeout", "soon", NULL}, 2, "not a number"},
+        {"pool/image", {"--unix", path, NULL}, 1, "another process"},
+        {"pool/image", {"--tcp", "nowhere", NULL}, 1, "numeric"},
+        {"pool/none", {"--tcp", "127.0.0.1:0", NULL}, 1, "no such image"},
+        {"pool/image",
+         {"--tcp", "127.0.0.1:0", "--mon", "127.0.0.1:1", NULL},
+         1,
+         "no monitor answers at 127.0.0.1:1"},
+        {"pool/image", {"--help", NULL}, 0, "usage"},
+    };
+    char line[512];
+    int out;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        pid_t pid = start(rows[i].image, rows[i].arguments, &out);
+        if (!says(out, rows[i].says, line, sizeof(line))) {
+            printf("# row %zu does not say: %s\n", i, rows[i].says);
+            CHECK(false);
+        }
+        while (read(out, line, sizeof(line)) > 0)
+            ;
+        CHECK_EQ(ended(pid), rows[i].status);
+        close(out);
+    }
+    /* The live server was not harmed by the one that wanted its socket. */
+    int fd = connect_nbd(false);
+    CHECK_EQ(read_at(fd, 0, line, sizeof(line)), NBD_OK);
+    close(fd);
+}
+
+static void test_tcp_and_read_only(void)
+{
+    const char *const arguments[] = {"--tcp", "127.0.0.1:0", "--read-only", NULL};
+    char line[512];
+    int out;
+
+    pid_t pid = start("pool/image", arguments, &out);
+    CHECK(says(out, "ready: pool/image (16 MiB, read-only) at 127.0.0.1:", line, sizeof(line)));
+    kill(pid, SIGINT);
+    CHECK_EQ(ended(pid), 0);
+    close(out);
+}
+
+int main(int argc, char **argv)
+{
+    char monitors[128];
+
+    if (argc != 2 || !mkdtemp(directory))
+        return 2;
+    program = argv[1];
+    snprintf(path, sizeof(path), "%s/socket", directory);
+    pid_t cluster = fake_process_start(monitors);
+    setenv("FASTBLOCK_MON", monitors, 1);
+    server_start();
+    TEST(test_many_in_flight);
+    TEST(test_long_reads);
+    TEST(test_refused);
+    TEST(test_zeroes);
+    TEST(test_slow_reader);
+    TEST(test_broken_clients);
+    TEST(test_arguments);
+    TEST(test_tcp_and_read_only);
+    TEST(test_stop);
+    server_stop();
+    fake_process_stop(cluster);
+    rmdir(directory);
+    return tap_done();
+}
