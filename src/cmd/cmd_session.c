@@ -13,6 +13,7 @@
 #include "cmd/cmd.h"
 
 #define MONITORS_MAX 8
+#define BUSY_WAIT_MS 10000
 
 static volatile sig_atomic_t interrupted;
 
@@ -158,9 +159,18 @@ void cmd_session_close(struct cmd_session *s)
 Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__MonRequest *request,
                            const char *what)
 {
-    *call = (struct cmd_call){0};
-    client_mon_call_start(&call->call, s->client, request, NULL);
-    int error = cmd_wait(s, &call->call.op);
+    /* Busy: the monitor waits for OSDs to carry out an earlier change, a matter of moments. */
+    uint64_t give_up_ns = core_now_ns(s->core) + BUSY_WAIT_MS * NS_PER_MS;
+    int error;
+    for (;;) {
+        *call = (struct cmd_call){0};
+        client_mon_call_start(&call->call, s->client, request, NULL);
+        error = cmd_wait(s, &call->call.op);
+        if (error != -ERR_BUSY || core_now_ns(s->core) > give_up_ns || interrupted)
+            break;
+        client_mon_call_fini(&call->call);
+        cmd_sleep(s, 100);
+    }
     Fb__MonReply *reply = call->call.ret_reply;
     if (!error && reply)
         return reply;

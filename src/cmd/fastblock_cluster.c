@@ -31,6 +31,7 @@
 #define PATH_SIZE     (PATH_MAX + 64)
 #define START_WAIT_MS 60000
 #define STOP_WAIT_MS  20000
+#define PORT_WAIT_MS  2000
 
 struct cluster {
     char dir[PATH_MAX];
@@ -411,11 +412,15 @@ int cmd_cluster_up(struct cmd_args *args)
     if (error)
         return error;
     if (!process_pid(&c, "mon")) {
-        if (mon_answers(&c))
-            return cmd_fail(
-                "something else listens on %s, the address of this cluster's monitor: stop that, or remove %s and "
-                "begin anew",
-                c.mon, c.dir);
+        /* One that was just killed may take a moment to let go of its port. */
+        for (int waited = 0; mon_answers(&c); waited += 20) {
+            if (waited > PORT_WAIT_MS)
+                return cmd_fail(
+                    "something else listens on %s, the address of this cluster's monitor: stop that, or remove "
+                    "%s and begin anew",
+                    c.mon, c.dir);
+            sleep_ms(20);
+        }
         if (!args->json)
             printf("starting the monitor at %s\n", c.mon);
         error = start_mon(&c);
