@@ -90,8 +90,9 @@ struct cluster {
     struct cluster_client clients[CLUSTER_CLIENTS_MAX];
     struct cluster_image images[CLUSTER_IMAGES_MAX];
     struct admin *admin_op; /* in the admin's node */
-    uint64_t timeout_ns;        /* of the clients' requests */
-    uint64_t strike_ns;         /* on average something happens that often */
+    uint64_t timeout_ns;    /* of the clients' requests */
+    uint64_t strike_ns;     /* on average something happens that often */
+    uint64_t slow_ns;       /* how long slow frames take */
     bool ready;             /* pool and images exist */
     bool discards;          /* the load has discards and write-zeroes */
     bool quiet;             /* faults are over */

@@ -6,7 +6,7 @@
  */
 #include "sim/cluster.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 #define ALL_HEALTHY_NS (300 * NS_PER_MS)
 
@@ -23,8 +23,9 @@ static void set_lasting(struct cluster *c)
                                          .oneway_dup_ppm = intensity(c, SIM_FAULT_NET_DUP) * 1000,
                                          .oneway_reorder_ppm = intensity(c, SIM_FAULT_NET_REORDER) * 1000,
                                          .break_ppm = intensity(c, SIM_FAULT_NET_BREAK) * 10,
-                                         .slow_ppm = intensity(c, SIM_FAULT_NET_SLOW) * 200,
-                                         .slow_ns = 20 * NS_PER_MS});
+                                         .slow_ppm = intensity(c, SIM_FAULT_NET_SLOW) *
+                                                     (c->slow_ns > 100 * NS_PER_MS ? 10 : 200),
+                                         .slow_ns = c->slow_ns});
     sim_meta_set_faults(c->meta,
                         &(struct sim_meta_faults){.error_ppm = intensity(c, SIM_FAULT_META) * 300,
                                                   .conflict_ppm = intensity(c, SIM_FAULT_META) * 1000,
@@ -87,12 +88,42 @@ static void strike_power_all(struct cluster *c)
         process_kill(&c->osds[i].process, SIM_CRASH_POWER, restart_delay(c));
 }
 
+struct path {
+    struct cluster *cluster;
+    const char *from, *to;
+};
+
+static void path_open_fire(void *owner)
+{
+    struct path *path = owner;
+
+    sim_net_set_path(path->cluster->net, path->from, path->to, SIM_PATH_OPEN);
+    free(path);
+}
+
+/* What a client sends to an OSD is held up for a while: requests are given up and sent again, then all of it
+ * arrives. */
+static void strike_hold_up(struct cluster *c)
+{
+    struct path *path = sim_alloc(sizeof(*path));
+
+    *path = (struct path){c, c->clients[sim_rng_below(&c->rng, c->client_count)].process.host,
+                          c->osds[sim_rng_below(&c->rng, c->osd_count)].process.host};
+    sim_log(c->sim, "what %s sends to %s is held up", path->from, path->to);
+    sim_net_set_path(c->net, path->from, path->to, SIM_PATH_BLOCK);
+    sim_after(c->sim, sim_rng_range(&c->rng, 100 * NS_PER_MS, 2 * NS_PER_S), path_open_fire, path);
+}
+
 static void strike_partition(struct cluster *c)
 {
     struct process *a = random_process(c), *b = random_process(c);
     enum sim_path path = sim_rng_below(&c->rng, 3) ? SIM_PATH_BLOCK : SIM_PATH_REJECT;
 
-    switch (sim_rng_below(&c->rng, 5)) {
+    switch (sim_rng_below(&c->rng, 7)) {
+    case 5:
+    case 6:
+        strike_hold_up(c);
+        return;
     case 4: {
         /* Cut off from its peers, not from clients: a leader that does not know that it is one no longer. */
         struct process *cut = &c->osds[sim_rng_below(&c->rng, c->osd_count)].process;

@@ -405,6 +405,8 @@ void cluster_init(struct cluster *c, struct sim *sim)
      */
     static const uint64_t timeouts_ms[] = {300, 1000, 8000};
     c->timeout_ns = timeouts_ms[sim_rng_below(&c->rng, ARRAY_LEN(timeouts_ms))] * NS_PER_MS;
+    static const uint64_t slow_ms[] = {20, 500, 2000};
+    c->slow_ns = slow_ms[sim_rng_below(&c->rng, ARRAY_LEN(slow_ms))] * NS_PER_MS;
     c->strike_ns = sim_rng_range(&c->rng, 50 * NS_PER_MS, 800 * NS_PER_MS);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
     c->meta = sim_meta_new(sim, &(struct sim_meta_config){0});
