@@ -314,7 +314,7 @@ static void print_help(FILE *out)
         "  --mon HOST:PORT[,...]  the monitors; else $FASTBLOCK_MON\n"
         "  --host NAME            where it stands (format: default this machine's name; run: default what format said)\n"
         "  --rack NAME            the same for the rack (default: none)\n"
-        "  --log-level LEVEL      error, warn, info (the default) or debug\n"
+        "  --log-level LEVEL      error, warn (default of format), info (of run) or debug\n"
         "  --help, --version\n"
         "\n"
         "options of format:\n"
@@ -395,6 +395,8 @@ int main(int argc, char **argv)
     struct osd_options o = {.shards = 1, .cache_bytes = CACHE_STANDARD, .log_level = LOG_INFO};
     const char *mon = NULL;
     bool format = argc > 1 && !strcmp(argv[1], "format");
+    if (format)
+        o.log_level = LOG_WARN; /* it says itself how it went */
     int c;
 
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {

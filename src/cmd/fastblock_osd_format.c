@@ -104,9 +104,9 @@ static int make_layout(uint64_t size_bytes, const struct osd_options *o, struct 
     if (!device_layout(size_bytes, (uint32_t)o->shards, label))
         return DAEMON_OK;
     return daemon_fail(
-        "%s is too small: %llu shard%s need%s %s each and 1 MiB in all, it has %s. Use a larger device%s",
-        o->device, (unsigned long long)o->shards, o->shards == 1 ? "" : "s", o->shards == 1 ? "s" : "",
-        text_format_size(DEVICE_SLICE_MIN, least), text_format_size(size_bytes, size),
+        "%s is too small: it has %s, %llu shard%s of at least %s and 1 MiB are needed. Use a larger device%s",
+        o->device, text_format_size(size_bytes, size), (unsigned long long)o->shards,
+        o->shards == 1 ? "" : "s", text_format_size(DEVICE_SLICE_MIN, least),
         o->shards == 1 ? "" : " or fewer shards");
 }
 
