@@ -123,8 +123,13 @@ uint64_t raft_on_append(struct raft *r, const struct raft_msg *msg)
 
 void raft_on_install(struct raft *r, const struct raft_msg *msg)
 {
-    /* The answer shows that we are there, and how far our log goes, in case the leader's knowledge is old. */
-    if (follow(r, msg))
+    if (!follow(r, msg))
+        return;
+    /* The answer shows how far our log goes; if it goes far enough after all, the leader's knowledge is old.
+     */
+    if (r->matched_index + 1 >= msg->index)
+        reply_accept(r);
+    else
         reply_reject(r, r->last_index, raft_term_at(r, r->last_index));
 }
 

@@ -111,21 +111,23 @@ bool raft_noop_due(const struct raft *r)
 static void on_reject(struct raft *r, struct raft_member *m, const struct raft_msg *msg)
 {
     uint64_t index;
-    bool exact = msg->index <= r->last_index && raft_term_at(r, msg->index) == msg->log_term;
+    bool behind = m->progress == RAFT_BEHIND; /* its log reaches ours after all? Then our base may agree */
 
     if (msg->sent_ns < m->rewound_ns)
         return;
-    if (m->progress == RAFT_BEHIND && (!exact || msg->index + 1 < r->first_index))
+    if (m->progress == RAFT_BEHIND && msg->index + 1 < r->first_index)
         return;
     /* Below what we still have? Then it may yet agree with our base, if it reaches there; if it has just
      * denied that too, its hint lies below. (first_index > 1 here, or the base would have done.) */
-    if (!raft_terms_floor(r, msg->index, msg->log_term, &index))
+    if (behind && raft_term_at(r, msg->index) != msg->log_term)
+        index = r->first_index - 1;
+    else if (!raft_terms_floor(r, msg->index, msg->log_term, &index))
         index = r->first_index - (msg->index + 1 >= r->first_index ? 1 : 2);
     if (m->recovering)
         m->match = MIN(m->match, index);
     rewind_to(r, m, MAX(index, m->match) + 1);
     m->probe_due = m->progress == RAFT_PROBE;
-    m->probe_empty = false;
+    m->probe_empty = behind;
 }
 
 static void on_accept(struct raft *r, struct raft_member *m, const struct raft_msg *msg)
