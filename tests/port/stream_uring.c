@@ -79,7 +79,7 @@ static int peer_connect(const char *to)
     int fd = socket(is_unix ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
 
     if (is_unix)
-        memcpy(un.sun_path, to + 5, strnlen(to + 5, sizeof(un.sun_path) - 1));
+        ASSERT(text_copy(un.sun_path, sizeof(un.sun_path), to + 5) == 0);
     else
         in.sin_port = htons((uint16_t)atoi(strrchr(to, ':') + 1));
     end.accepted = false;
@@ -297,7 +297,7 @@ static void unix_sockets_are_looked_after(void)
     CHECK(stat(path, &st) != 0);
     /* A leftover: bound once, nobody there. */
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    memcpy(un.sun_path, path, strnlen(path, sizeof(un.sun_path) - 1));
+    ASSERT(text_copy(un.sun_path, sizeof(un.sun_path), path) == 0);
     CHECK(bind(fd, (struct sockaddr *)&un, sizeof(un)) == 0);
     close(fd);
     CHECK(stat(path, &st) == 0);
