@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "rt/stream.h"
 #include "tests/port/real.h"
 #include "tests/tap.h"
