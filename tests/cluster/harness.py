@@ -2,7 +2,7 @@
 """What the cluster tests stand on: a trial cluster in a temporary directory, commands, signals, TAP.
 
 A test is a function test_*(c) of a module that calls main(globals()). Every test gets a cluster of its own, unless the module
-sets SHARED = True. Nothing is left behind: processes are ended by pid, files removed."""
+sets SHARED = True; then setup(c), if there is one, runs once on the shared one. Nothing is left behind: processes are ended by pid, files removed."""
 import json
 import os
 import shutil
@@ -165,7 +165,9 @@ def main(names, **cluster_options):
         cluster, began = None, time.monotonic()
         try:
             if names.get("SHARED"):
-                shared = shared or Cluster(**cluster_options)
+                if not shared:
+                    cluster = shared = Cluster(**cluster_options)
+                    names.get("setup", lambda c: None)(shared)
                 cluster = shared
             else:
                 cluster = Cluster(**cluster_options)

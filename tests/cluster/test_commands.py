@@ -10,6 +10,10 @@ from harness import BIN, Failure, expect, main, wait_for
 SHARED = True
 
 
+def setup(c):
+    c.pool_image("p", "p/i", size="64M")
+
+
 def sha(path):
     with open(path, "rb") as f:
         return hashlib.sha256(f.read()).hexdigest()
@@ -33,8 +37,7 @@ def test_status_of_a_new_cluster(c):
     expect("export FASTBLOCK_MON=" in env, env)
 
 
-def test_pool_create_ls(c):
-    c.pool_image("p", "p/i", size="64M")
+def test_pool_ls_and_pg_ls(c):
     pools = c.json("pool", "ls")
     expect(pools[0]["name"] == "p" and pools[0]["replicas"] == 3 and pools[0]["pgs"] == 16, f"pools: {pools}")
     pgs = c.json("pg", "ls")

@@ -12,10 +12,12 @@ from harness import expect, main, wait_for
 SHARED = True
 
 
+def setup(c):
+    c.fb("pool", "create", "p", "--pgs", "16")
+    c.wait_active()
+
+
 def image(c, name, size="256M"):
-    if not c.json("pool", "ls"):
-        c.fb("pool", "create", "p", "--pgs", "16")
-        c.wait_active()
     c.fb("image", "create", "p/" + name, "--size", size)
     return "p/" + name
 
