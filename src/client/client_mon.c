@@ -49,7 +49,6 @@ static void mon_opened(void *owner, struct rpc_peer *peer, const struct rpc_iden
 {
     struct client_mon *m = owner;
 
-    m->opened = true;
     op_wake(&m->op);
 }
 
@@ -119,7 +118,9 @@ static void mon_connect(struct client_mon *m)
         .owner = m,
     };
 
-    m->opened = m->closed = m->ready = false;
+    m->closed = m->ready = false;
+    if (m->peer)
+        return; /* it connects again by itself */
     m->peer = rpc_peer_new(&config);
     if (!m->peer) {
         m->closed = true;
@@ -132,17 +133,16 @@ static void mon_give_up(struct client_mon *m)
 {
     struct client *client = mon_client(m);
     uint32_t count = client->config.monitor_count;
+    uint64_t pause_ns = 0;
 
     m->ready = false;
-    if (m->peer)
-        rpc_peer_free(m->peer);
-    m->peer = NULL;
-    m->index = (m->index + 1) % count;
     m->failures++;
-    uint64_t pause_ns = 0;
-    if (m->failures >= count) {
-        uint32_t round = MIN(m->failures / count, 7);
-        pause_ns = MIN(MON_PAUSE_NS << (round - 1), MON_PAUSE_MAX_NS);
+    if (m->failures >= count)
+        pause_ns = MIN(MON_PAUSE_NS << (MIN(m->failures / count, 7u) - 1), MON_PAUSE_MAX_NS);
+    if (count > 1 && m->peer) {
+        rpc_peer_free(m->peer);
+        m->peer = NULL;
+        m->index = (m->index + 1) % count;
     }
     timer_arm(client->core, &m->timer, &m->op, core_now_ns(client->core) + pause_ns);
     op_wake(client->opener);
@@ -209,7 +209,8 @@ static void mon_step(struct op *op)
             op->state = MON_OPEN;
             break;
         case MON_OPEN:
-            if (m->opened && !m->closed) {
+            if (m->peer && rpc_peer_is_open(m->peer)) {
+                m->closed = false;
                 op->state = MON_SUBSCRIBE;
             } else if (m->closed || m->timer.fired) {
                 if (!m->closed)

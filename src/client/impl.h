@@ -71,7 +71,7 @@ struct client_mon {
     struct timer timer;
     struct rpc_call call;
     uint8_t *reply;
-    bool opened, closed; /* set by the peer's events, cleared by the op */
+    bool closed;         /* set by the peer's event, cleared by the op */
     bool ready;          /* subscribed on this session */
     bool resync;         /* a delta is missing */
     int error;           /* why the last attempt failed */
