@@ -48,8 +48,8 @@ void fb_disconnect(struct fb_conn *conn);
 /** The sentence for the last error of this connection; "" if there was none. */
 const char *fb_error(const struct fb_conn *conn);
 
-/** Runs what can be run and waits up to `timeout_ms` (-1: for ever, 0: not at all) for something to happen. Returns the number of
- * callbacks run, or a negative errno. */
+/** Runs what can be run and waits up to `timeout_ms` (-1: for ever, 0: not at all) until a callback has run; not at all when no
+ * request is under way. Returns the number of callbacks run, or a negative errno. */
 int fb_poll(struct fb_conn *conn, int timeout_ms);
 /** A descriptor that becomes readable when fb_poll() has something to do; fb_poll() must also be called at least every 50 ms
  * while requests are under way. */
