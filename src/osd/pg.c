@@ -128,11 +128,16 @@ struct pg_member *pg_member_find(struct pg *pg, uint32_t replica)
 
 void pg_set_abstain(struct pg *pg)
 {
-    bool abstain =
-        pg->sp->record.state != STORE_PG_NORMAL || pg->sp->damaged || pg->log_gap || pg->shard->failed;
+    enum store_pg_state state = pg->sp->record.state;
+    /* What this replica acknowledged may be missing in its log; or it cannot make anything durable any more. */
+    bool abstain = state == STORE_PG_DAMAGED || pg->sp->damaged || pg->log_gap || pg->shard->failed;
+    /* The log is whole, the state is not. */
+    bool recovering = state != STORE_PG_NORMAL || (pg->recover && recover_holds_log(pg));
 
     if (abstain != pg->raft.abstain)
         raft_set_abstain(&pg->raft, abstain);
+    if (recovering != pg->raft.recovering)
+        raft_set_recovering(&pg->raft, recovering);
 }
 
 void pg_touched(struct pg *pg)
@@ -309,9 +314,12 @@ static void pg_role(struct pg *pg)
         if (pg->shard->leaving)
             shard_op_ended(pg->shard);
     }
-    if (pg->known_leader != r->leader) {
+    /* Its log is not what the members think: they have what was acknowledged. */
+    if (led_term && pg->sp->damaged && !r->transfer_to && !r->transfer_sent)
+        (void)!raft_transfer(r, 0, core_now_ns(pg->shard->core));
+    if (pg->known_leader != r->leader || pg->sp->damaged) {
         pg->known_leader = r->leader;
-        if (r->leader && r->leader != pg->replica && !recover_active(pg) &&
+        if (r->leader && r->leader != pg->replica && !recover_active(pg) && !pg->shard->failed &&
             (pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL))
             recover_start(pg);
     }
@@ -368,6 +376,7 @@ void pg_stop(struct pg *pg)
     pg_heartbeats_drop(pg);
     pg_requests_fail(pg, -ERR_NO_PG);
     recover_cancel(pg);
+    repair_wake_all(pg);
     pg_wake(pg);
 }
 

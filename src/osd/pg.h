@@ -210,6 +210,8 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
 void recover_read_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
                           const struct rpc_message *message);
 
+void repair_wake_all(struct pg *pg); /* the PG stops */
+
 /* ---- pg_status.c ---- */
 
 void pg_status_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,

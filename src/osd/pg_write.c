@@ -3,7 +3,7 @@
  * Writes and clears, from the frame to the answer.
  *
  *      START --- another merge of these blocks is under way ---> BLOCKED
- *        |  '--- blocks are only partly covered --> MERGE           |
+ *        |  '--- blocks are only partly covered --> MERGE <-> REPAIR |
  *        |<-------------------------------------------+-------------'
  *        '-- checked and proposed --> PROPOSED --> answered
  *
@@ -23,12 +23,14 @@
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "base/plant.h"
+#include "osd/repair.h"
 
-enum { WRITE_START, WRITE_BLOCKED, WRITE_MERGE, WRITE_PROPOSED };
+enum { WRITE_START, WRITE_BLOCKED, WRITE_MERGE, WRITE_REPAIR, WRITE_PROPOSED };
+#define WRITE_REPAIRS_MAX 4 /* of the blocks that one request merges with */
 
 static const char *write_state_name(int state)
 {
-    static const char *const names[] = {"start", "blocked", "merge", "proposed"};
+    static const char *const names[] = {"start", "blocked", "merge", "repair", "proposed"};
     return names[state];
 }
 static void write_step(struct op *op);
@@ -113,12 +115,11 @@ void pg_blocked_wake(struct pg *pg)
         op_wake(&list_entry(node, struct pg_request, link)->op);
 }
 
-static void merge_start(struct pg_request *req)
+static void merge_read(struct pg_request *req)
 {
     struct pg *pg = req->pg;
 
-    pg->shard->perf.merges++;
-    list_push_back(&pg->merging, &req->link);
+    req->op.state = WRITE_MERGE;
     req->reads[0].ret_data = req->reads[1].ret_data = (struct slice){0};
     if (req->head_partial)
         store_read_start(&req->reads[0], pg->sp, req->image, req->object, req->first_block, 1, true,
@@ -126,6 +127,27 @@ static void merge_start(struct pg_request *req)
     if (req->tail_partial)
         store_read_start(&req->reads[1], pg->sp, req->image, req->object,
                          req->first_block + req->block_count - 1, 1, true, &req->op);
+}
+
+static void merge_start(struct pg_request *req)
+{
+    req->shard->perf.merges++;
+    list_push_back(&req->pg->merging, &req->link);
+    merge_read(req);
+}
+
+/* An old block is damaged: another replica has it. False: nothing can be done. */
+static bool merge_repair(struct pg_request *req)
+{
+    if (req->error || req->op.child_result != -ERR_DAMAGED || req->repair_tries++ >= WRITE_REPAIRS_MAX)
+        return false;
+    bool head = req->head_partial && req->reads[0].op.result == -ERR_DAMAGED;
+    slice_unref(&req->reads[0].ret_data);
+    slice_unref(&req->reads[1].ret_data);
+    req->op.child_result = 0;
+    req->op.state = WRITE_REPAIR;
+    repair_start(req->pg, &req->reads[head ? 0 : 1], &req->op);
+    return true;
 }
 
 static void block_fill(uint8_t *block, const struct store_read *read)
@@ -351,7 +373,6 @@ static void write_step(struct op *op)
             timer_cancel(op->core, &req->timer);
             if (req->head_partial || req->tail_partial) {
                 merge_start(req);
-                op->state = WRITE_MERGE;
                 return;
             }
             op->state = WRITE_PROPOSED;
@@ -373,6 +394,17 @@ static void write_step(struct op *op)
         case WRITE_MERGE:
             if (op->children)
                 return;
+            if (merge_repair(req) || !merge_end(req))
+                return;
+            continue;
+
+        case WRITE_REPAIR:
+            if (op->children)
+                return;
+            if (!op->child_result && !req->error) {
+                merge_read(req);
+                return;
+            }
             if (!merge_end(req))
                 return;
             continue;

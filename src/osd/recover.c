@@ -14,11 +14,11 @@
  * the replica has the leader's state. A next round begins anew with a later S, and copies only what is newer
  * than what is here by then.
  *
- * From before the first copy to the end the record on disk says RECOVERING, and the replica abstains: it may
- * have acknowledged entries that it has lost. The target is what was committed when all was copied: by then
- * the leader knew, from our answers, that we have less than we said, so what it counted us in for before is
- * committed and at or below the target. Once the target is durable here nothing that we ever acknowledged is
- * missing.
+ * From before the first copy to the end the record on disk says RECOVERING: the log, as far as it goes, is whole, so the replica
+ * votes, but it cannot lead. Or it says DAMAGED: entries that were acknowledged may be missing in the log, and the replica abstains.
+ * The target is what was committed when all was copied: by then the leader knew, from our answers, that we have less than we said,
+ * so whatever it had counted us in for is committed, at or below the target. Once the target is durable here, nothing that we ever
+ * acknowledged is missing.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -50,6 +50,7 @@ struct recover {
     bool again;      /* the leader sent INSTALL: its log does not reach us */
     uint32_t source; /* the leader of this round */
     uint64_t term;   /* its term */
+    enum store_pg_state mark; /* what the record says meanwhile */
     uint64_t base, base_term, target;
     bool listed;            /* the first page has been taken */
     uint64_t image, object; /* cursor */
@@ -230,8 +231,10 @@ static void recover_wait(struct recover *r)
     r->term = pg->raft.term;
     r->again = false;
     r->op.state = RECOVER_MARK;
-    if (pg->sp->record.state != STORE_PG_RECOVERING)
-        pg_record_want(pg, STORE_PG_RECOVERING, pg->sp->record.base_index, pg->sp->record.base_term);
+    /* Damage is only ever found to be more. */
+    r->mark = pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED ? STORE_PG_DAMAGED : STORE_PG_RECOVERING;
+    if (pg->sp->record.state != r->mark)
+        pg_record_want(pg, r->mark, pg->sp->record.base_index, pg->sp->record.base_term);
     op_wake(&r->op);
 }
 
@@ -239,7 +242,7 @@ static void recover_mark(struct recover *r)
 {
     struct pg *pg = r->pg;
 
-    if (pg->sp->record.state != STORE_PG_RECOVERING)
+    if (pg->record_wanted || pg->sp->record.state != r->mark)
         return; /* the PG wakes us when it is written */
     core_log(pg->shard->core, LOG_INFO, "osd", "pg %" PRIx64 ": replica %u recovers from replica %u", pg->id,
              pg->replica, r->source);
@@ -369,7 +372,7 @@ static void recover_target(struct recover *r)
     raft_reset_base(&pg->raft, r->base, r->base_term);
     pg->log_gap = false;
     r->again = false;
-    pg_record_want(pg, STORE_PG_RECOVERING, r->base, r->base_term);
+    pg_record_want(pg, r->mark, r->base, r->base_term);
     r->op.state = RECOVER_BASE;
 }
 

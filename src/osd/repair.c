@@ -2,7 +2,8 @@
  *
  *      MEMBER --> ASK ----> BLOCKS ---> MEMBER (the next one, while something is still damaged)
  *         |  '--> COPY (the page is unreadable) --> MEMBER
- *         '-- none left, or nothing damaged any more --> done
+ *         '-- none left --> PAUSE --> MEMBER, some rounds: followers may be behind
+ *         '-- nothing damaged any more, or the last round --> done
  */
 #include "osd/repair.h"
 
@@ -13,7 +14,9 @@
 #include "base/error.h"
 #include "osd/recover_copy.h"
 
-enum { REPAIR_MEMBER, REPAIR_ASK, REPAIR_BLOCKS, REPAIR_COPY };
+enum { REPAIR_MEMBER, REPAIR_ASK, REPAIR_BLOCKS, REPAIR_COPY, REPAIR_PAUSE };
+#define REPAIR_ROUNDS_MAX 5 /* a follower learns what is committed with the next heartbeat */
+#define REPAIR_PAUSE_NS   (2 * SHARD_HEARTBEAT_NS)
 
 struct repair {
     struct op op;
@@ -24,6 +27,8 @@ struct repair {
     uint64_t damaged[IO_BLOCKS_MAX / 64];
     uint64_t committed; /* what a source of whole objects must have applied */
     uint32_t member;    /* the next one to ask */
+    uint32_t rounds;
+    struct timer timer;
     uint32_t source;
     uint32_t block; /* of the window: being repaired */
     struct rpc_call call;
@@ -36,7 +41,7 @@ struct repair {
 
 static const char *repair_state_name(int state)
 {
-    static const char *const names[] = {"member", "ask", "blocks", "copy"};
+    static const char *const names[] = {"member", "ask", "blocks", "copy", "pause"};
     return names[state];
 }
 static void repair_step(struct op *op);
@@ -136,7 +141,13 @@ static void repair_member(struct repair *r)
         r->op.state = REPAIR_ASK;
         return;
     }
-    repair_end(r, -ERR_DAMAGED);
+    if (++r->rounds == REPAIR_ROUNDS_MAX) {
+        repair_end(r, -ERR_DAMAGED);
+        return;
+    }
+    r->member = 0;
+    r->op.state = REPAIR_PAUSE;
+    timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + REPAIR_PAUSE_NS);
 }
 
 static void next_member(struct repair *r)
@@ -185,6 +196,11 @@ static void repair_block_end(struct repair *r)
     repair_blocks(r);
 }
 
+void repair_wake_all(struct pg *pg)
+{
+    list_for_each(&pg->repairs, node) op_wake(&list_entry(node, struct repair, link)->op);
+}
+
 static void repair_step(struct op *op)
 {
     struct repair *r = container_of(op, struct repair, op);
@@ -193,6 +209,13 @@ static void repair_step(struct op *op)
     if (op->children)
         return;
     switch (op->state) {
+    case REPAIR_PAUSE:
+        if (timer_armed(&r->timer) && !r->pg->stopping)
+            return;
+        timer_cancel(op->core, &r->timer);
+        op->state = REPAIR_MEMBER;
+        repair_member(r);
+        return;
     case REPAIR_MEMBER:
         repair_member(r);
         return;

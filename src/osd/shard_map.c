@@ -27,12 +27,29 @@ void shard_map_init(struct shard_map *map)
     map_init(&map->orders);
 }
 
+/* Our own allocator calls, so that the memory is counted as this node's in the simulator. */
+static void *message_alloc(void *owner, size_t len)
+{
+    return malloc(len);
+}
+
+static void message_free(void *owner, void *at)
+{
+    free(at);
+}
+static const ProtobufCAllocator message_allocator = {message_alloc, message_free, NULL};
+
+static void message_drop(ProtobufCMessage *message)
+{
+    protobuf_c_message_free_unpacked(message, (ProtobufCAllocator *)&message_allocator);
+}
+
 static void items_fini(struct map *items)
 {
     map_for_each (items, node) {
         struct map_item *item = map_entry(node, struct map_item, node);
         map_remove(items, node->key);
-        protobuf_c_message_free_unpacked(item->message, NULL);
+        message_drop(item->message);
         free(item);
     }
     map_fini(items);
@@ -64,13 +81,13 @@ static int item_take(struct map *items, uint64_t id, const ProtobufCMessage *mes
     if (!bytes)
         return -ERR_NO_MEMORY;
     protobuf_c_message_pack(message, bytes);
-    copy = protobuf_c_message_unpack(message->descriptor, NULL, len, bytes);
+    copy = protobuf_c_message_unpack(message->descriptor, (ProtobufCAllocator *)&message_allocator, len, bytes);
     free(bytes);
     if (is_new)
         item = calloc(1, sizeof(*item));
     if (!copy || !item) {
         if (copy)
-            protobuf_c_message_free_unpacked(copy, NULL);
+            message_drop(copy);
         if (is_new)
             free(item);
         return -ERR_NO_MEMORY;
@@ -78,7 +95,7 @@ static int item_take(struct map *items, uint64_t id, const ProtobufCMessage *mes
     if (is_new)
         map_put(items, &item->node, id);
     else
-        protobuf_c_message_free_unpacked(item->message, NULL);
+        message_drop(item->message);
     item->message = copy;
     return 0;
 }
@@ -155,11 +172,11 @@ int shard_map_load(struct osd_shard *shard)
 
     if (!blob)
         return 0;
-    message = fb__cluster_map__unpack(NULL, len, blob);
+    message = fb__cluster_map__unpack((ProtobufCAllocator *)&message_allocator, len, blob);
     if (!message)
         return -ERR_FORMAT;
     error = shard_map_take(shard, message);
-    fb__cluster_map__free_unpacked(message, NULL);
+    message_drop(&message->base);
     shard->map.saved_epoch = shard->map.epoch;
     return error;
 }

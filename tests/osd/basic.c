@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sim/rng.h"
+#include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
 
 static uint8_t model[OBJECT_SIZE], got[IO_SIZE_MAX], data[IO_SIZE_MAX];
@@ -236,5 +237,6 @@ int main(void)
     TEST(test_checks);
     TEST(test_orders);
     TEST(test_pool_removed);
+    fake_store_forget_all();
     return tap_done();
 }

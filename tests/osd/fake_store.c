@@ -766,7 +766,7 @@ int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, uint64_
     const struct fake_object *had = object_find((struct fake_pg *)sp, image, object);
     struct store_copy *copy = calloc(1, sizeof(*copy));
 
-    ASSERT(sp->record.state == STORE_PG_RECOVERING || (had && had->info.damaged));
+    ASSERT(sp->record.state != STORE_PG_NORMAL || (had && had->info.damaged));
     copy->pg = (struct fake_pg *)sp;
     copy->core = sp->store->core;
     copy->object = sim_alloc(sizeof(*copy->object));
