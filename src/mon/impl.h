@@ -47,6 +47,7 @@
 #define MON_MAP_BYTES    (256u << 10) /* of items in one map message; the rest follows in the next */
 #define MON_MESSAGE_MAX  512
 #define MON_PROOF_NS     (2 * NS_PER_S) /* a call waits so long for an OSD that knows how new our data is */
+#define MON_WITNESS_NS   (5 * NS_PER_S) /* after the first witness came: who has not come is out of reach */
 #define MON_PUTS_PER_TXN (META_TXN_OPS_MAX - 1) /* and the state */
 
 enum mon_kind { MON_OSD, MON_POOL, MON_PG, MON_IMAGE, MON_ORDER, MON_KINDS };
@@ -60,6 +61,7 @@ struct mon_item {
 struct mon_shard {
     uint64_t session;  /* serial of the session that serves for it; 0: none */
     uint64_t heard_ns; /* alive time of its last boot or report; 0: not since the start */
+    bool spoke;        /* has said since the start which epoch it knows */
     uint64_t used_bytes, free_bytes;
     char failed[MON_TEXT_MAX];
 };
@@ -69,6 +71,7 @@ struct mon_osd {
     struct mon_shard shard[PLACEMENT_SHARDS_MAX];
     uint64_t heard_ns;     /* the newest of its shards */
     uint64_t gone_ns;      /* alive time at which its last session closed; 0: it has one, or had none */
+    bool witness;          /* mon_osd_witnesses() */
     uint64_t suspected_ns; /* alive time at which a peer last said that it does not answer */
     uint64_t
         down_ns; /* alive time and wall clock at which it was last seen going down; 0: before the start */
@@ -214,9 +217,11 @@ struct mon {
     struct list sessions;
     uint32_t session_count;
     uint64_t session_serial;
-    struct list turns;   /* the first has the turn */
-    bool proven;         /* an OSD of this cluster has connected since the start */
-    struct list waiting; /* requests that need that */
+    struct list turns;    /* the first has the turn */
+    uint64_t start_epoch; /* of the data as this monitor found it */
+    bool proven;          /* that is the newest, by all that can be known (mon_osd_proven()) */
+    uint64_t witness_ns;  /* alive time at which the first witness came; 0: none yet */
+    struct list waiting;  /* requests that need the proof, or that someone leaves */
     struct mon_load load;
     struct mon_commit commit;
     struct op tick;
@@ -310,8 +315,10 @@ struct mon_method {
 /* Says what failed, for people, and returns `error` (negative). */
 int mon_fail(struct mon_request *r, int error, const char *format, ...) PRINTF_LIKE(3, 4);
 void mon_reply(struct mon_request *r, int result);
-/* Names a newer state than ours that `who` knows: changes stop. */
-void mon_note_knowledge(struct mon *mon, const char *who, uint64_t epoch, uint64_t image_id_max);
+/* `who` knows this epoch and this image. If that is more than `since` (the epoch that we have, or had at the
+ * start), or an image beyond ours, changes stop. */
+void mon_note_knowledge(struct mon *mon, const char *who, uint64_t since, uint64_t epoch,
+                        uint64_t image_id_max);
 /* 1 to MON_NAME_MAX characters of [A-Za-z0-9._-]. */
 bool mon_name_valid(const char *name);
 /* Printable, at most MON_TEXT_MAX - 1 characters; may be empty. */
@@ -320,6 +327,12 @@ bool mon_text_valid(const char *text);
 /* ---- OSDs (mon_osd.c), what follows from reports (mon_settle.c) ---- */
 
 extern const struct mon_method mon_osd_new, mon_osd_boot;
+/* At the start, after the load: which OSDs are to be heard. */
+void mon_osd_witnesses(struct mon *mon);
+/* A shard says which epoch it knows, in its handshake or at boot. */
+void mon_osd_speaks(struct mon *mon, struct mon_osd *o, uint32_t shard, uint64_t epoch,
+                    uint64_t image_id_max);
+bool mon_osd_proven(struct mon *mon);
 void mon_shard_report(struct mon_request *r);
 void mon_osd_demote(struct mon_request *r);
 void mon_pg_leader(struct mon_request *r);

@@ -37,14 +37,15 @@ bool mon_text_valid(const char *text)
     return true;
 }
 
-void mon_note_knowledge(struct mon *mon, const char *who, uint64_t epoch, uint64_t image_id_max)
+void mon_note_knowledge(struct mon *mon, const char *who, uint64_t since, uint64_t epoch,
+                        uint64_t image_id_max)
 {
-    if (mon->behind[0] || (epoch <= mon->state.epoch && image_id_max <= mon->state.image_id_max))
+    if (mon->behind[0] || (epoch <= since && image_id_max <= mon->state.image_id_max))
         return;
     snprintf(mon->behind, sizeof(mon->behind),
              "this monitor's map (epoch %" PRIu64 ", images up to %" PRIu64
              ") is older than the one %.64s knows (epoch %" PRIu64 ", images up to %" PRIu64 ")",
-             mon->state.epoch, mon->state.image_id_max, who, epoch, image_id_max);
+             since, mon->state.image_id_max, who, epoch, image_id_max);
     core_log(
         mon->core, LOG_ERROR, "mon",
         "%s: its data was restored from a backup. Nothing is changed any more; stop it and start it on the newest data",
@@ -157,22 +158,12 @@ static int request_build(struct mon_request *r)
     return 1;
 }
 
-/* Is there nobody who could know more, or has somebody told? */
-static bool is_proven(struct mon *mon)
-{
-    bool started = false;
-
-    mon_for_each(mon, MON_OSD, node) started |= mon_osd_item(mon_osd_of(node))->incarnation > 0;
-    mon->proven |= !started;
-    return mon->proven;
-}
-
 /* 1: wait on; 0: go on; or an error. */
 static int request_wait(struct mon_request *r)
 {
     struct mon *mon = r->mon;
 
-    if (!r->method->needs_proof || is_proven(mon))
+    if (!r->method->needs_proof || mon_osd_proven(mon))
         return 0;
     if (!r->waiting_ns) {
         r->waiting_ns = mon->alive_ns;
@@ -182,8 +173,10 @@ static int request_wait(struct mon_request *r)
         return 1;
     return mon_fail(
         r, -ERR_RETRY,
-        "no OSD has connected to this monitor since it started, so that it cannot know whether its data is the newest: start "
-        "the OSDs, then try again");
+        "%s since this monitor started, so that it cannot know whether its data is the newest: start the OSDs, then "
+        "try again in a few seconds",
+        mon->witness_ns ? "not every OSD that could tell has connected"
+                        : "no OSD that could tell has connected");
 }
 
 static void request_step(struct op *op)
@@ -392,12 +385,16 @@ static int on_greet(void *owner, const struct rpc_identity *who)
         return -ERR_CLUSTER;
     /* What someone knows of a cluster that he does not name says nothing about this one. */
     if (memcmp(who->cluster, unknown, 16)) {
-        if (who->role == RPC_OSD)
+        struct mon_osd *o = who->role == RPC_OSD ? mon_osd_find(mon, who->osd) : NULL;
+        if (o && !memcmp(mon_osd_item(o)->uuid.data, who->osd_uuid, 16)) {
+            mon_osd_speaks(mon, o, who->shard, who->epoch, who->image_id_max);
+        } else if (who->role == RPC_OSD) { /* made since the backup, perhaps; and never served by us */
             snprintf(name, sizeof(name), "osd.%u", who->osd);
-        else
+            mon_note_knowledge(mon, name, mon->start_epoch, who->epoch, who->image_id_max);
+        } else {
             snprintf(name, sizeof(name), "client %.64s", mon_text_valid(who->name) ? who->name : "?");
-        mon_note_knowledge(mon, name, who->epoch, who->image_id_max);
-        mon->proven |= who->role == RPC_OSD;
+            mon_note_knowledge(mon, name, mon->state.epoch, who->epoch, who->image_id_max);
+        }
     }
     return 0;
 }
@@ -616,6 +613,7 @@ static void start_step(struct op *op)
             return;
         }
         mon->tick_last_ns = core_now_ns(mon->core);
+        mon_osd_witnesses(mon);
         error = mon_listen(mon, s->config.listen);
         if (error) {
             snprintf(s->ret_message, sizeof(s->ret_message), "cannot listen on %.64s: %s", s->config.listen,

@@ -6,6 +6,15 @@
  * incarnation, the start counter of its device, which only grows: a lower one is a copy of the device from an
  * earlier time, the same one from another address is a copy that runs beside the original. With a new
  * incarnation all shard addresses are forgotten until each shard has booted.
+ *
+ * The proof. A monitor whose data is from a backup must not give out ids that are in use. At the start it
+ * asks the WITNESSES: the OSDs that the loaded map calls up, or, if it calls none up, all that were ever
+ * started. Only the first word of a shard counts, for later ones it may have from us. The data is taken for
+ * the newest when nobody who came knows more, and there are no witnesses (a new cluster), or a shard knows
+ * the very epoch that was loaded, or all witnesses have come (a monitor that died between commit and
+ * publication is ahead of all of them), or MON_WITNESS_NS have passed since the first witness came: the
+ * others are out of reach. An OSD that was just formatted, or that was down when the data was written, is
+ * none, and proves nothing.
  */
 #include "mon/impl.h"
 
@@ -15,6 +24,57 @@
 #include <string.h>
 
 #include "base/uuid.h"
+
+/* ---- the proof ---- */
+
+void mon_osd_witnesses(struct mon *mon)
+{
+    bool up = false;
+
+    mon->start_epoch = mon->state.epoch;
+    mon_for_each(mon, MON_OSD, node) up |= mon_osd_item(mon_osd_of(node))->up;
+    mon_for_each(mon, MON_OSD, node)
+    {
+        const Fb__Osd *osd = mon_osd_item(mon_osd_of(node));
+        mon_osd_of(node)->witness = !osd->removed && (up ? osd->up : osd->incarnation > 0);
+    }
+}
+
+static bool has_spoken(const struct mon_osd *o)
+{
+    for (uint32_t s = 0; s < PLACEMENT_SHARDS_MAX; s++)
+        if (o->shard[s].spoke)
+            return true;
+    return false;
+}
+
+void mon_osd_speaks(struct mon *mon, struct mon_osd *o, uint32_t shard, uint64_t epoch, uint64_t image_id_max)
+{
+    char name[32];
+
+    if (shard >= mon_osd_item(o)->n_shard)
+        return;
+    bool first = !o->shard[shard].spoke;
+    o->shard[shard].spoke = true;
+    snprintf(name, sizeof(name), "osd.%u", mon_osd_item(o)->id);
+    mon_note_knowledge(mon, name, first ? mon->start_epoch : mon->state.epoch, epoch, image_id_max);
+    mon->proven |= first && epoch >= mon->start_epoch;
+    if (o->witness && !mon->witness_ns)
+        mon->witness_ns = mon->alive_ns;
+}
+
+bool mon_osd_proven(struct mon *mon)
+{
+    bool all = true;
+
+    mon_for_each(mon, MON_OSD, node)
+    {
+        const struct mon_osd *o = mon_osd_of(node);
+        all &= !o->witness || has_spoken(o);
+    }
+    mon->proven |= all || (mon->witness_ns && mon->alive_ns - mon->witness_ns >= MON_WITNESS_NS);
+    return mon->proven;
+}
 
 /* ---- a new device ---- */
 
@@ -122,7 +182,6 @@ static int osd_boot_build(struct mon_request *r)
 {
     const Fb__OsdBoot *call = r->call->osd_boot;
     struct mon_osd *o = mon_osd_find(r->mon, call->osd);
-    char name[32];
 
     if (!o || mon_osd_item(o)->removed)
         return mon_fail(
@@ -133,13 +192,11 @@ static int osd_boot_build(struct mon_request *r)
     int error = boot_check(r, call, &osd);
     if (error)
         return error;
-    snprintf(name, sizeof(name), "osd.%u", call->osd);
-    mon_note_knowledge(r->mon, name, call->epoch, 0);
+    mon_osd_speaks(r->mon, o, call->shard, call->epoch, 0);
     if (r->mon->behind[0])
         return mon_fail(r, -ERR_BEHIND, "%s: it was restored from a backup; start it on its newest data",
                         r->mon->behind);
 
-    r->mon->proven = true;
     r->reply.osd = osd.id;
     r->reply.cluster.data = r->mon->cluster;
     r->reply.cluster.len = 16;

@@ -280,7 +280,7 @@ static bool since_valid(struct mon_request *r, uint64_t since)
     if (since <= r->mon->state.epoch)
         return true;
     mon_note_knowledge(r->mon, r->who.name[0] && mon_text_valid(r->who.name) ? r->who.name : "a client",
-                       since, 0);
+                       r->mon->state.epoch, since, 0);
     mon_reply(r, mon_fail(r, -ERR_BEHIND, "%s: it was restored from a backup; start it on its newest data",
                           r->mon->behind));
     return false;

@@ -378,6 +378,7 @@ static void stops_when_it_is_behind(void)
     CHECK(has_problem(&c, "is older than the one client test knows"));
 
     /* A shard says so at boot. */
+    caller_stop(&late);
     world_crash_mon(w);
     CHECK_EQ(image_create(&c, "rbd", "z", 4096), 0);
     osds[0].self.epoch = 1000000;
@@ -391,7 +392,6 @@ static void stops_when_it_is_behind(void)
     for (int i = 0; i < 3; i++)
         caller_stop(&osds[i]);
     caller_stop(&c);
-    caller_stop(&late);
     world_free(w);
 }
 
@@ -418,6 +418,145 @@ static void waits_for_a_proof(void)
     world_free(w);
 }
 
+static void osd_speaks(struct caller *osd, struct world *w, uint32_t id, uint64_t epoch,
+                       const uint8_t cluster[16])
+{
+    osd_start(osd, w, id, 1);
+    osd->self.epoch = epoch;
+    memcpy(osd->self.cluster, cluster, 16);
+    WAIT_FOR(w, 1000, osd->opened);
+}
+
+/* Which OSD's word counts, and when: nobody who knows nothing, nobody who was down. */
+static void proof_needs_a_witness(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[4];
+    uint8_t cluster[16];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(osd_new(&c, 4, "h", "", 1), 0); /* osd.3 is never started */
+    memset(c.self.cluster, 0, 16);
+    CHECK_EQ(pool_create(&c, "p", 1, 1, "osd"), 0);
+    caller_stop(&osds[2]);
+    for (int i = 0; i < 4; i++) {
+        osd_report(&osds[0], 0, NULL);
+        osd_report(&osds[1], 0, NULL);
+        world_run_ms(w, 500);
+    }
+    CHECK(!is_up(&c, 2) && is_up(&c, 0) && is_up(&c, 1));
+    uint64_t epoch = c.answer->map->epoch;
+    memcpy(cluster, c.answer->map->cluster.data, 16);
+    caller_stop(&osds[0]);
+    caller_stop(&osds[1]);
+
+    /* One that was just formatted, one that was down for long, and a copy with another uuid: no proof, ever.
+     */
+    world_crash_mon(w);
+    osd_speaks(&osds[3], w, 3, 0, cluster);
+    osd_speaks(&osds[2], w, 2, 1, cluster);
+    osd_start(&osds[0], w, 0, 1);
+    osds[0].self.osd_uuid[0] = 99;
+    osds[0].self.epoch = epoch;
+    memcpy(osds[0].self.cluster, cluster, 16);
+    WAIT_FOR(w, 1000, osds[0].opened);
+    CHECK_EQ(image_create(&c, "p", "x", 4096), -ERR_RETRY);
+    world_run_ms(w, 6000);
+    CHECK_EQ(image_create(&c, "p", "x", 4096), -ERR_RETRY);
+    CHECK(strstr(said(&c), "no OSD that could tell has connected"));
+    caller_stop(&osds[0]);
+    caller_stop(&osds[2]);
+    caller_stop(&osds[3]);
+
+    /* One knows the very epoch that was loaded: proven at once, though the other is away. */
+    world_crash_mon(w);
+    osd_speaks(&osds[0], w, 0, 1000000, cluster);
+    CHECK_EQ(image_create(&c, "p", "x", 4096), -ERR_BEHIND); /* and one that knows more: behind */
+    caller_stop(&osds[0]);
+    world_crash_mon(w);
+    CHECK_EQ(get_map(&c, 0), 0);
+    osd_speaks(&osds[0], w, 0, c.answer->map->epoch, cluster);
+    CHECK_EQ(image_create(&c, "p", "a", 4096), 0);
+    caller_stop(&osds[0]);
+
+    /* The monitor died before it published what it had committed: all know less. */
+    world_crash_mon(w);
+    CHECK_EQ(get_map(&c, 0), 0);
+    epoch = c.answer->map->epoch;
+    osd_speaks(&osds[0], w, 0, epoch - 1, cluster);
+    CHECK_EQ(image_create(&c, "p", "b", 4096), -ERR_RETRY);
+    CHECK(strstr(said(&c), "not every OSD that could tell has connected"));
+    osd_speaks(&osds[1], w, 1, epoch - 1, cluster);
+    osd_speaks(&osds[2], w, 2, 1, cluster); /* meanwhile all are down: all that were ever started count */
+    CHECK_EQ(image_create(&c, "p", "b", 4096), 0);
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&c);
+    world_free(w);
+}
+
+/* Witnesses out of reach hold nobody up for long; what a shard learned from this monitor is no proof. */
+static void proof_comes_in_time(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+    uint8_t cluster[16];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&c, "p", 1, 1, "osd"), 0);
+    CHECK_EQ(get_map(&c, 0), 0);
+    memcpy(cluster, c.answer->map->cluster.data, 16);
+    uint64_t epoch = c.answer->map->epoch;
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    world_crash_mon(w);
+    uint64_t began_ns = w->sim->now_ns;
+    osd_speaks(&osds[0], w, 0, epoch - 1, cluster);
+    caller_stop(&osds[0]);
+    osd_speaks(&osds[0], w, 0, epoch, cluster);
+    CHECK_EQ(image_create(&c, "p", "x", 4096), -ERR_RETRY);
+    while (w->sim->now_ns - began_ns < 20 * NS_PER_S && image_create(&c, "p", "x", 4096))
+        ;
+    CHECK_EQ(c.result, 0);
+    CHECK(w->sim->now_ns - began_ns >= 5 * NS_PER_S && w->sim->now_ns - began_ns < 6 * NS_PER_S);
+    caller_stop(&osds[0]);
+    caller_stop(&c);
+    world_free(w);
+}
+
+/* What a monitor from a backup changes before the OSDs come does not hide that they know more. */
+static void own_changes_hide_nothing(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+    uint8_t cluster[16];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&c, "p", 1, 1, "osd"), 0);
+    CHECK_EQ(get_map(&c, 0), 0);
+    memcpy(cluster, c.answer->map->cluster.data, 16);
+    uint64_t epoch = c.answer->map->epoch;
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    world_crash_mon(w);
+    world_run_ms(w, 5000); /* all are marked down: the epoch rises */
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK(c.answer->map->epoch > epoch);
+    osd_speaks(&osds[0], w, 0, epoch + 1, cluster);
+    CHECK_EQ(image_create(&c, "p", "x", 4096), -ERR_BEHIND);
+    /* Nor one that was registered after the backup. */
+    caller_stop(&osds[0]);
+    world_crash_mon(w);
+    osd_speaks(&osds[0], w, 77, 1000, cluster);
+    CHECK_EQ(image_create(&c, "p", "x", 4096), -ERR_BEHIND);
+    caller_stop(&osds[0]);
+    caller_stop(&c);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(registers);
@@ -429,5 +568,8 @@ int main(void)
     TEST(says_what_is_wrong);
     TEST(stops_when_it_is_behind);
     TEST(waits_for_a_proof);
+    TEST(proof_needs_a_witness);
+    TEST(proof_comes_in_time);
+    TEST(own_changes_hide_nothing);
     return tap_done();
 }
