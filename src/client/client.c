@@ -107,8 +107,9 @@ static void open_explain(struct client_open *o, const struct client *client)
     for (uint32_t i = 0; i < client->config.monitor_count && len < sizeof(addresses); i++)
         len += (size_t)snprintf(addresses + len, sizeof(addresses) - len, "%s%s", i ? ", " : "",
                                 client->monitors[i]);
+    int error = client->mon.error ? client->mon.error : -ERR_TIMEOUT;
     snprintf(o->ret_message, sizeof(o->ret_message), "no monitor answers at %s: %s", addresses,
-             error_text(client->mon.error ? client->mon.error : -ERR_TIMEOUT));
+             error == -ERR_INVALID ? "not a numeric ADDRESS:PORT" : error_text(error));
 }
 
 static void open_fail(struct client_open *o, int error)
