@@ -163,7 +163,7 @@ static int request_wait(struct mon_request *r)
 {
     struct mon *mon = r->mon;
 
-    if (!r->method->needs_proof || mon_osd_proven(mon))
+    if (!r->method->needs_proof || mon->behind[0] || mon_osd_proven(mon))
         return 0;
     if (!r->waiting_ns) {
         r->waiting_ns = mon->alive_ns;
