@@ -189,11 +189,13 @@ static int image_open_build(struct mon_request *r)
         return mon_fail(r, -ERR_INVALID,
                         "a writer needs a name; name and address are at most %u printable characters",
                         MON_TEXT_MAX - 1);
+    if (call->share)
+        return mon_fail(
+            r, -ERR_UNSUPPORTED,
+            "image '%s/%s': several writers at once are not supported by this version: open it without "
+            "sharing",
+            call->pool, call->name);
     bool other = image.writer[0] && strcmp(image.writer, call->writer);
-    if (other && image.shared && call->share && writer_alive(mon, i)) {
-        r->nothing = true; /* both write with the incarnation of the first */
-        return 0;
-    }
     if (other && !call->force && writer_alive(mon, i))
         return mon_fail(
             r, -ERR_WRITER_EXISTS,
@@ -208,7 +210,7 @@ static int image_open_build(struct mon_request *r)
     image.writer_client.data = r->who.client_uuid;
     image.writer_client.len = 16;
     image.writer_since_us = mon->core->env->wall_us(mon->core->env_self);
-    image.shared = call->share;
+    image.shared = false;
     image.incarnation++;
     mon_change_put(&r->change, MON_IMAGE, image.id, &image.base);
     return 0;

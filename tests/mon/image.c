@@ -98,8 +98,6 @@ static void one_writer(void)
     CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
     CHECK(strstr(said(&s.b), "wa at 10.0.0.2:1, since"));
     CHECK(strstr(said(&s.b), "--force"));
-    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, true),
-             -ERR_WRITER_EXISTS); /* only one of them shares */
     CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", true, false), 0);
     CHECK_EQ(image_of(&s.b)->incarnation, 2);
     WAIT_FOR(s.w, 1000, s.a.image_incarnation == 2);
@@ -120,16 +118,18 @@ static void one_writer(void)
     teardown(&s);
 }
 
-static void sharing_needs_both(void)
+/* Until every writer has a registration of its own. */
+static void sharing_is_refused(void)
 {
     struct setup s;
 
     setup(&s);
     CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
-    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, true), 0);
-    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
-    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, true), 0);
-    CHECK_EQ(image_of(&s.b)->incarnation, 1);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, true), -ERR_UNSUPPORTED);
+    CHECK(strstr(said(&s.a), "several writers at once are not supported"));
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", true, true), -ERR_UNSUPPORTED);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 1);
     teardown(&s);
 }
 
@@ -270,7 +270,7 @@ int main(void)
 {
     TEST(creates);
     TEST(one_writer);
-    TEST(sharing_needs_both);
+    TEST(sharing_is_refused);
     TEST(lost_writers_are_replaced);
     TEST(resizes);
     TEST(removes);
