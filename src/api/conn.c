@@ -33,15 +33,20 @@ int fb_fd(const struct fb_conn *conn)
 
 int api_turn(struct fb_conn *conn, uint64_t max_wait_ns)
 {
+    /* What ends without any input or output must not wait for some. */
+    core_poll(conn->core);
     uring_core_turn(conn->uring, list_empty(&conn->ended) ? max_wait_ns : 0);
     return api_run_callbacks(conn);
 }
 
 int api_wait(struct fb_conn *conn, struct op *op)
 {
-    while (op_live(op))
+    for (;;) {
+        core_poll(conn->core);
+        if (!op_live(op))
+            return op->result;
         api_turn(conn, NS_PER_S);
-    return op->result;
+    }
 }
 
 int fb_poll(struct fb_conn *conn, int timeout_ms)

@@ -221,9 +221,12 @@ static void signal_arrived(void *owner, int signal)
 /* Turns until the op has ended. */
 static int run_op(struct program *program, struct op *op)
 {
-    while (op_live(op))
+    for (;;) {
+        core_poll(program->core); /* some end without any input or output */
+        if (!op_live(op))
+            return op->result;
         uring_core_turn(program->uring, NS_PER_S);
-    return op->result;
+    }
 }
 
 static int connect_monitors(struct program *program)

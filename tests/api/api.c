@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fastblock/fastblock.h"
 #include "tests/client/fake_process.h"
@@ -108,6 +109,20 @@ static void test_sync(void)
     CHECK(all(back, len, 0));
     free(data);
     free(back);
+    tear_down();
+}
+
+/* What needs no answer of the cluster does not wait for the clock either. */
+static void test_flush_is_cheap(void)
+{
+    struct timespec before, after;
+
+    set_up(0);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    for (unsigned i = 0; i < 20; i++)
+        CHECK_EQ(fb_flush(image), 0);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    CHECK(after.tv_sec - before.tv_sec < 5);
     tear_down();
 }
 
@@ -247,6 +262,7 @@ int main(void)
     TEST(test_connect);
     TEST(test_open);
     TEST(test_sync);
+    TEST(test_flush_is_cheap);
     TEST(test_block_status);
     TEST(test_async);
     TEST(test_async_limits);
