@@ -47,6 +47,7 @@
 #define MON_MAP_BYTES    (256u << 10) /* of items in one map message; the rest follows in the next */
 #define MON_MESSAGE_MAX  512
 #define MON_PROOF_NS     (2 * NS_PER_S) /* a call waits so long for an OSD that knows how new our data is */
+#define MON_LEAVE_NS     NS_PER_S /* and so long for the session of a process that was killed just now */
 #define MON_WITNESS_NS   (5 * NS_PER_S) /* after the first witness came: who has not come is out of reach */
 #define MON_PUTS_PER_TXN (META_TXN_OPS_MAX - 1) /* and the state */
 
@@ -292,7 +293,8 @@ struct mon_request {
     struct mon_turn turn;
     struct mon_change change;
     struct list waiting; /* in mon->waiting */
-    uint64_t waiting_ns; /* alive time at which it came; 0: it does not wait */
+    uint64_t waiting_ns; /* alive time at which the wait for the proof began; 0: it did not */
+    uint64_t leaving_ns; /* the same of the wait for someone to leave */
     uint32_t conflicts;  /* how often it had to be built again */
     bool nothing;        /* `build` found that all is as asked: no commit */
     Fb__MonReply reply;
@@ -310,6 +312,8 @@ struct mon_method {
     /* Gives out an id or an incarnation: a monitor whose data is from a backup would give out one that is in
      * use. So after a start it waits until an OSD has said what it knows, unless none was ever started. */
     bool needs_proof;
+    /* May be NULL. True: someone is in the way who is probably just leaving. Asked again for MON_LEAVE_NS. */
+    bool (*waits)(const struct mon_request *r);
 };
 
 /* Says what failed, for people, and returns `error` (negative). */

@@ -158,25 +158,34 @@ static int request_build(struct mon_request *r)
     return 1;
 }
 
+/* True: wait on. `since_ns`: the alive time at which this wait began. */
+static bool wait_on(struct mon_request *r, uint64_t *since_ns, uint64_t most_ns)
+{
+    if (!*since_ns)
+        *since_ns = r->mon->alive_ns;
+    if (list_empty(&r->waiting))
+        list_push_back(&r->mon->waiting, &r->waiting);
+    return r->mon->alive_ns - *since_ns < most_ns;
+}
+
 /* 1: wait on; 0: go on; or an error. */
 static int request_wait(struct mon_request *r)
 {
     struct mon *mon = r->mon;
 
-    if (!r->method->needs_proof || mon->behind[0] || mon_osd_proven(mon))
-        return 0;
-    if (!r->waiting_ns) {
-        r->waiting_ns = mon->alive_ns;
-        list_push_back(&mon->waiting, &r->waiting);
+    if (mon->behind[0])
+        return 0; /* and be refused */
+    if (r->method->needs_proof && !mon_osd_proven(mon)) {
+        if (wait_on(r, &r->waiting_ns, MON_PROOF_NS))
+            return 1;
+        return mon_fail(
+            r, -ERR_RETRY,
+            "%s since this monitor started, so that it cannot know whether its data is the newest: start the OSDs, "
+            "then try again in a few seconds",
+            mon->witness_ns ? "not every OSD that could tell has connected"
+                            : "no OSD that could tell has connected");
     }
-    if (mon->alive_ns - r->waiting_ns < MON_PROOF_NS)
-        return 1;
-    return mon_fail(
-        r, -ERR_RETRY,
-        "%s since this monitor started, so that it cannot know whether its data is the newest: start the OSDs, then "
-        "try again in a few seconds",
-        mon->witness_ns ? "not every OSD that could tell has connected"
-                        : "no OSD that could tell has connected");
+    return r->method->waits && r->method->waits(r) && wait_on(r, &r->leaving_ns, MON_LEAVE_NS);
 }
 
 static void request_step(struct op *op)

@@ -164,9 +164,29 @@ static void image_create_done(struct mon_request *r)
     reply_image(r);
 }
 
-const struct mon_method mon_image_create = {image_create_build, image_create_done, true};
+const struct mon_method mon_image_create = {
+    .build = image_create_build, .done = image_create_done, .needs_proof = true};
 
 /* ---- open and close ---- */
+
+/* The same name from another process: while the first is connected these are two writers, not one that was
+ * started again. */
+static bool has_namesake(const struct mon *mon, const struct mon_image *i, const struct mon_request *r)
+{
+    const Fb__Image *image = mon_image_item(i);
+
+    return !strcmp(image->writer, r->call->image_open->writer) && i->writer_here &&
+           memcmp(image->writer_client.data, r->who.client_uuid, 16) != 0;
+}
+
+static bool image_open_waits(const struct mon_request *r)
+{
+    const Fb__ImageOpen *call = r->call->image_open;
+    const struct mon_pool *p = mon_pool_by_name(r->mon, call->pool);
+    const struct mon_image *i = p ? image_by_name(r->mon, mon_pool_item(p)->id, call->name) : NULL;
+
+    return call->write && !call->force && i && mon_image_item(i)->writer[0] && has_namesake(r->mon, i, r);
+}
 
 static int image_open_build(struct mon_request *r)
 {
@@ -195,13 +215,15 @@ static int image_open_build(struct mon_request *r)
             "image '%s/%s': several writers at once are not supported by this version: open it without "
             "sharing",
             call->pool, call->name);
-    bool other = image.writer[0] && strcmp(image.writer, call->writer);
+    bool namesake = image.writer[0] && has_namesake(mon, i, r);
+    bool other = image.writer[0] && (strcmp(image.writer, call->writer) || namesake);
     if (other && !call->force && writer_alive(mon, i))
         return mon_fail(
             r, -ERR_WRITER_EXISTS,
-            "image '%s/%s' is open for writing by %.300s. Stop that, or take the image over with --force (the other "
-            "writer then gets errors)",
-            call->pool, call->name, describe_writer(mon, &image, who));
+            "image '%s/%s' is open for writing by %.300s%s. Stop that, or take the image over with --force (the "
+            "other writer then gets errors)",
+            call->pool, call->name, describe_writer(mon, &image, who),
+            namesake ? ", another process under the same name, which is still connected" : "");
 
     if (image.writer_client.len == 16)
         memcpy(r->former_client, image.writer_client.data, 16);
@@ -234,7 +256,8 @@ static void image_open_done(struct mon_request *r)
     reply_image(r);
 }
 
-const struct mon_method mon_image_open = {image_open_build, image_open_done, true};
+const struct mon_method mon_image_open = {
+    .build = image_open_build, .done = image_open_done, .needs_proof = true, .waits = image_open_waits};
 
 static int image_close_build(struct mon_request *r)
 {
@@ -269,7 +292,7 @@ static void image_close_done(struct mon_request *r)
             s->opens[n] = s->opens[--s->open_count];
 }
 
-const struct mon_method mon_image_close = {image_close_build, image_close_done, false};
+const struct mon_method mon_image_close = {.build = image_close_build, .done = image_close_done};
 
 /* ---- resize and remove ---- */
 
@@ -337,7 +360,8 @@ static void image_resize_done(struct mon_request *r)
     reply_image(r);
 }
 
-const struct mon_method mon_image_resize = {image_resize_build, image_resize_done, true};
+const struct mon_method mon_image_resize = {
+    .build = image_resize_build, .done = image_resize_done, .needs_proof = true};
 
 static int image_remove_build(struct mon_request *r)
 {
@@ -368,7 +392,8 @@ static void image_remove_done(struct mon_request *r)
              r->call->image_remove->pool, r->call->image_remove->name, r->reply.id);
 }
 
-const struct mon_method mon_image_remove = {image_remove_build, image_remove_done, true};
+const struct mon_method mon_image_remove = {
+    .build = image_remove_build, .done = image_remove_done, .needs_proof = true};
 
 /* ---- list and get ---- */
 

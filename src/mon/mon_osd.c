@@ -141,7 +141,7 @@ static void osd_new_done(struct mon_request *r)
                  r->call->osd_new->size_bytes);
 }
 
-const struct mon_method mon_osd_new = {osd_new_build, osd_new_done, true};
+const struct mon_method mon_osd_new = {.build = osd_new_build, .done = osd_new_done, .needs_proof = true};
 
 /* ---- boot ---- */
 
@@ -259,7 +259,7 @@ static void osd_boot_done(struct mon_request *r)
              call->shard, call->address, call->incarnation);
 }
 
-const struct mon_method mon_osd_boot = {osd_boot_build, osd_boot_done, false};
+const struct mon_method mon_osd_boot = {.build = osd_boot_build, .done = osd_boot_done};
 
 void mon_osd_session_closed(struct mon *mon, struct mon_session *s)
 {

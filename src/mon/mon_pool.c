@@ -182,7 +182,8 @@ static void pool_create_done(struct mon_request *r)
                  "warning: with 2 replicas nothing can be written or read while one of the two OSDs is down");
 }
 
-const struct mon_method mon_pool_create = {pool_create_build, pool_create_done, true};
+const struct mon_method mon_pool_create = {
+    .build = pool_create_build, .done = pool_create_done, .needs_proof = true};
 
 /* ---- removal ---- */
 
@@ -223,4 +224,4 @@ static void pool_remove_done(struct mon_request *r)
     mon_settle_soon(r->mon);
 }
 
-const struct mon_method mon_pool_remove = {pool_remove_build, pool_remove_done, false};
+const struct mon_method mon_pool_remove = {.build = pool_remove_build, .done = pool_remove_done};

@@ -133,6 +133,41 @@ static void sharing_is_refused(void)
     teardown(&s);
 }
 
+/* A name alone does not take over from a process that is there; from one that is gone it does, at once. */
+static void one_process_per_name(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "w", false, false), 0);
+    uint64_t began_ns = s.w->sim->now_ns;
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "w", false, false), -ERR_WRITER_EXISTS);
+    CHECK(strstr(said(&s.b), "another process under the same name"));
+    CHECK(s.w->sim->now_ns - began_ns >= 900 * NS_PER_MS && s.w->sim->now_ns - began_ns < 1500 * NS_PER_MS);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "w", false, false), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 2);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "w", true, false), 0);
+    CHECK_EQ(image_of(&s.b)->incarnation, 3);
+
+    /* Killed and started again, without force. Its session goes while the call waits. */
+    caller_stop(&s.a);
+    client_start(&s.a, s.w, 3);
+    WAIT_FOR(s.w, 1000, s.a.opened);
+    began_ns = s.w->sim->now_ns;
+    IN_CLIENT(s.w, rpc_peer_free(s.b.peer));
+    s.b.peer = NULL;
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "w", false, false), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 4);
+    CHECK(s.w->sim->now_ns - began_ns < 500 * NS_PER_MS);
+    /* And through a restart of the monitor, which knows no sessions. */
+    caller_stop(&s.a);
+    world_crash_mon(s.w);
+    client_start(&s.a, s.w, 4);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "w", false, false), 0);
+    teardown(&s);
+}
+
 static void lost_writers_are_replaced(void)
 {
     struct setup s;
@@ -270,6 +305,7 @@ int main(void)
 {
     TEST(creates);
     TEST(one_writer);
+    TEST(one_process_per_name);
     TEST(sharing_is_refused);
     TEST(lost_writers_are_replaced);
     TEST(resizes);
