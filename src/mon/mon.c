@@ -137,6 +137,9 @@ static int request_build(struct mon_request *r)
 {
     struct mon *mon = r->mon;
 
+    /* Who asked has gone, and may have asked somebody else since: what nobody waits for is not done. */
+    if (!rpc_ticket_alive(&r->ticket))
+        return -ERR_CANCELLED;
     if (mon->behind[0])
         return mon_fail(
             r, -ERR_BEHIND,

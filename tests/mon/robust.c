@@ -128,6 +128,39 @@ static void slow_subscribers_are_dropped(void)
     world_free(w);
 }
 
+/* A change that waits when its caller goes is not made. */
+static void the_dead_change_nothing(void)
+{
+    struct world *w = world_new();
+    struct caller c, gone, osd;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__ImageCreate create = FB__IMAGE_CREATE__INIT;
+
+    client_start(&c, w, 1);
+    osds_up(w, &osd, 1);
+    CHECK_EQ(pool_create(&c, "p", 1, 1, "osd"), 0);
+    CHECK_EQ(get_map(&c, 0), 0);
+    struct rpc_identity self = osd.self;
+    caller_stop(&osd);
+    world_crash_mon(w);
+    client_start(&gone, w, 2);
+    create.pool = (char *)"p";
+    create.name = (char *)"ghost";
+    create.size_bytes = 4096;
+    request.call_case = FB__MON_REQUEST__CALL_IMAGE_CREATE;
+    request.image_create = &create;
+    call_and_leave(&gone, &request, 1000); /* it waits for an OSD that knows how new the data is */
+    osd_start(&osd, w, 0, 1);
+    memcpy(osd.self.cluster, self.cluster, 16);
+    CHECK_EQ(image_create(&c, "p", "x", 4096), 0);
+    CHECK_EQ(image_get(&c, "p", "ghost"), -ERR_NOT_FOUND);
+    CHECK_EQ(image_get(&c, "p", "x"), 0);
+    CHECK_EQ(c.answer->image->id, 1);
+    caller_stop(&osd);
+    caller_stop(&c);
+    world_free(w);
+}
+
 /* ---- trouble at any transaction ---- */
 
 static void check_map(struct caller *c)
@@ -275,6 +308,7 @@ int main(void)
     TEST(other_clusters_are_refused);
     TEST(subscribers_follow);
     TEST(slow_subscribers_are_dropped);
+    TEST(the_dead_change_nothing);
     TEST(any_transaction_may_fail);
     TEST(any_transaction_may_seem_to_fail);
     TEST(any_transaction_may_conflict);

@@ -321,6 +321,22 @@ int call_bytes(struct caller *c, enum method method, const void *bytes, uint32_t
     return call_send(c, method, len);
 }
 
+void call_and_leave(struct caller *c, const Fb__MonRequest *what, uint64_t after_ms)
+{
+    struct world *w = c->w;
+    struct rpc_call request = {0};
+    uint32_t len = (uint32_t)fb__mon_request__pack(what, rpc_body(w->scratch));
+    int error;
+
+    WAIT_FOR(w, 5000, rpc_peer_is_open(c->peer));
+    IN_CLIENT(w, error = rpc_call_start(&request, c->peer, NULL, METHOD_MON, rpc_body(w->scratch), len, NULL,
+                                        0, core_now_ns(&w->client_node->core) + 60 * NS_PER_S));
+    CHECK_EQ(error, 0);
+    world_run_ms(w, after_ms);
+    CHECK(request.pending);
+    caller_stop(c);
+}
+
 const char *said(const struct caller *c)
 {
     return c->answer ? c->answer->message : "";

@@ -101,6 +101,8 @@ void caller_stop(struct caller *c);
 int call(struct caller *c, const Fb__MonRequest *request);
 /* The same with bytes as they are. */
 int call_bytes(struct caller *c, enum method method, const void *bytes, uint32_t len);
+/* Sends it and stops the caller `after_ms` later, without an answer. */
+void call_and_leave(struct caller *c, const Fb__MonRequest *request, uint64_t after_ms);
 const char *said(const struct caller *c); /* the message of the last answer, or "" */
 
 /* The calls, with the arguments that tests vary. */
