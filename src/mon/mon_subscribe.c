@@ -9,6 +9,7 @@
  */
 #include "mon/impl.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,15 +275,22 @@ void mon_publish(struct mon *mon)
     free(frame);
 }
 
-/* A delta cannot be made for someone who knows more than we do. */
+/* A delta cannot be made for someone who knows more than we do. Whether he does, or only says so, is known of
+ * him alone who named this cluster in his handshake. */
 static bool since_valid(struct mon_request *r, uint64_t since)
 {
+    static const uint8_t unknown[16];
+
     if (since <= r->mon->state.epoch)
         return true;
-    mon_note_knowledge(r->mon, r->who.name[0] && mon_text_valid(r->who.name) ? r->who.name : "a client",
-                       r->mon->state.epoch, since, 0);
-    mon_reply(r, mon_fail(r, -ERR_BEHIND, "%s: it was restored from a backup; start it on its newest data",
-                          r->mon->behind));
+    if (memcmp(r->who.cluster, unknown, 16))
+        mon_note_knowledge(r->mon, r->who.name[0] && mon_text_valid(r->who.name) ? r->who.name : "a client",
+                           r->mon->state.epoch, since, 0);
+    mon_reply(
+        r, mon_fail(r, -ERR_BEHIND,
+                    "this monitor's map has epoch %" PRIu64 ", not yet %" PRIu64
+                    ": it is of another cluster, or was restored from a backup; start it on its newest data",
+                    r->mon->state.epoch, since));
     return false;
 }
 

@@ -388,7 +388,15 @@ static void stops_when_it_is_behind(void)
     world_crash_mon(w);
     osds[0].self.epoch = 0;
     CHECK_EQ(get_map(&c, 1000000), -ERR_BEHIND);
-    CHECK_EQ(image_create(&c, "rbd", "q", 4096), -ERR_BEHIND);
+    CHECK_EQ(subscribe(&c, UINT64_MAX), -ERR_BEHIND);
+    CHECK_EQ(image_create(&c, "rbd", "q", 4096), 0); /* he may mean another cluster: he named none */
+    CHECK_EQ(get_map(&c, 0), 0);
+    client_start(&late, w, 12);
+    memcpy(late.self.cluster, c.answer->map->cluster.data, 16);
+    WAIT_FOR(w, 1000, late.opened);
+    CHECK_EQ(get_map(&late, 1000000), -ERR_BEHIND);
+    CHECK_EQ(image_create(&c, "rbd", "r", 4096), -ERR_BEHIND);
+    caller_stop(&late);
     for (int i = 0; i < 3; i++)
         caller_stop(&osds[i]);
     caller_stop(&c);
