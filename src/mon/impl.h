@@ -63,7 +63,8 @@ struct mon_shard {
     uint64_t session;  /* serial of the session that serves for it; 0: none */
     uint64_t heard_ns; /* alive time of its last boot or report; 0: not since the start */
     bool spoke;        /* has said since the start which epoch it knows */
-    uint64_t used_bytes, free_bytes;
+    bool reported;     /* since the start */
+    uint64_t free_bytes;
     char failed[MON_TEXT_MAX];
 };
 

@@ -385,7 +385,7 @@ void mon_shard_report(struct mon_request *r)
         return;
     }
     shard->heard_ns = o->heard_ns = mon->alive_ns;
-    shard->used_bytes = report->used_bytes;
+    shard->reported = true;
     shard->free_bytes = report->free_bytes;
     if (report->failed[0] && !shard->failed[0])
         core_log(mon->core, LOG_ERROR, "mon", "osd.%u shard %u took itself out of service: %.100s",

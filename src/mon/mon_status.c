@@ -225,8 +225,13 @@ static void fill_usage(struct mon_osd *o, Fb__OsdUsage *usage)
     usage->osd = mon_osd_item(o)->id;
     usage->down_since_us = mon_osd_item(o)->up ? 0 : o->down_since_us;
     for (size_t s = 0; s < mon_osd_item(o)->n_shard; s++) {
-        usage->used_bytes += o->shard[s].used_bytes;
-        usage->free_bytes += o->shard[s].free_bytes;
+        /* What is reserved by the log is not free, so it counts as used; before the first report neither is
+         * known. */
+        uint64_t size_bytes = mon_osd_item(o)->shard[s]->size_bytes, free_bytes = o->shard[s].free_bytes;
+        if (o->shard[s].reported) {
+            usage->used_bytes += size_bytes - MIN(size_bytes, free_bytes);
+            usage->free_bytes += free_bytes;
+        }
         if (o->shard[s].failed[0])
             usage->failed = o->shard[s].failed;
     }

@@ -292,8 +292,8 @@ static void says_what_is_wrong(void)
     }
     report.pg = pgs;
     report.n_pg = 8;
-    report.used_bytes = 10;
-    report.free_bytes = 90;
+    report.used_bytes = 4;
+    report.free_bytes = (8ull << 30) - 10; /* 6 bytes are reserved: shown as used */
     for (int i = 0; i < 8; i++) {
         CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
         osd_report(&osds[1], 0, NULL);
@@ -321,8 +321,8 @@ static void says_what_is_wrong(void)
 
     report.n_pg = 0;
     report.failed = (char *)"the device's flush failed";
-    report.used_bytes = 95;
-    report.free_bytes = 5;
+    report.used_bytes = 0;
+    report.free_bytes = (8ull << 30) / 20;
     for (int i = 0; i < 8; i++) {
         CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
         osd_report(&osds[1], 0, NULL);

@@ -388,6 +388,7 @@ int osd_boot(struct caller *c, uint8_t uuid, uint32_t shard, uint32_t shards, co
 int osd_report(struct caller *c, uint32_t shard, const Fb__ShardReport *what)
 {
     Fb__ShardReport body = FB__SHARD_REPORT__INIT;
+    body.free_bytes = 8ull << 30;
     if (what)
         body = *what;
     body.osd = c->self.osd;
