@@ -78,7 +78,7 @@ void cache_evict(struct store *s)
 {
     while (s->cache_used > s->config.cache_bytes) {
         struct log_entry *e = list_first(&s->cached, struct log_entry, cache_link);
-        if (!e || !e->durable || !e->batch || list_linked(&e->copy_link))
+        if (!e || !e->durable || !e->batch || e->pins || list_linked(&e->copy_link))
             return;
         entry_uncache(e);
     }
@@ -110,6 +110,8 @@ static void entry_free(struct log_entry *e)
 {
     struct store *s = store_of(e->pg);
 
+    /* Not before: a destage round may be writing from it. */
+    entry_uncache(e);
     slab_put(&s->slab, e, entry_size(e->type, e->block_count));
 }
 
@@ -125,7 +127,6 @@ void entry_drop(struct log_entry *e)
     list_remove(&e->batch_link);
     list_remove(&e->copy_link);
     list_remove(&e->obj_link);
-    entry_uncache(e);
     entry_unreserve(e);
     e->batch = NULL;
     e->obj = NULL;

@@ -52,8 +52,14 @@ static int log_read_verify(struct store_log_read *r, const struct log_entry *e)
 {
     struct log_reading *state = r->private_state;
 
-    if (!e || e->position != state->position || e->term != state->term || e->type != ENTRY_WRITE)
+    if (!e)
         return -ERR_COMPACTED;
+    /* Copied forward, or replaced: read anew. */
+    if (e->position != state->position || e->term != state->term || e->type != ENTRY_WRITE) {
+        buf_unref(state->buf);
+        state->buf = NULL;
+        return 0;
+    }
     for (uint32_t b = 0; b < e->block_count; b++)
         if (r->io.result || crc32c(0, state->buf->data + b * BLOCK_SIZE, BLOCK_SIZE) != e->crc[b]) {
             r->store->counters.checksum_errors++;

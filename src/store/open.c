@@ -239,8 +239,10 @@ static int open_table(struct store_opening *p, uint32_t block)
         return s->report && rc == -ERR_DAMAGED ? 0 : rc;
     }
     p->heal[block] = (uint8_t)(heal_a | heal_b << 1);
+    /* As a crash between the two leaves it. */
     if (heal_a || heal_b)
-        store_problem(s, "PG table: block %u: copy %s is older or damaged", block, heal_a ? "A" : "B");
+        core_log(s->core, LOG_INFO, "store", "slice %u: PG table: block %u: copy %s is written again",
+                 s->config.slice, block, heal_a ? "A" : "B");
     return 0;
 }
 

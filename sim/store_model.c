@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Entries and blocks as functions of numbers, and what applying entries makes of objects.
+ */
+#include "sim/store_model.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+
+#define WORD_STEP 0x9e3779b97f4a7c15ull
+
+void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struct entry *ret)
+{
+    uint64_t h = hash_pair(hash_pair(pg->seed, index), term);
+    uint64_t image = (1 + (index / MODEL_IMAGE_SPAN) * 2 + (h >> 8 & 1)) % MODEL_IMAGES;
+
+    /* Late writes to an old image now and then. */
+    if (image > 2 && (h >> 9 & 15) == 0)
+        image -= 2;
+    *ret = (struct entry){.index = index, .term = term, .image = image};
+    uint32_t kind = (uint32_t)(h >> 16 & 127);
+    if (kind < 4) {
+        ret->type = ENTRY_NOOP;
+        return;
+    }
+    if (kind < 7) {
+        ret->type = ENTRY_IMAGE;
+        ret->generation = index >> 8;
+        ret->incarnation = index;
+        ret->flags = (h >> 24 & 7) == 0 ? ENTRY_IMAGE_DELETED : 0;
+        ret->size_bytes = (h >> 32) % ((uint64_t)pg->objects * OBJECT_SIZE + 1);
+        return;
+    }
+    ret->type = kind < 20 ? ENTRY_CLEAR : ENTRY_WRITE;
+    ret->object = (h >> 24 & 0xff) % pg->objects;
+    uint32_t most = (h >> 32 & 31) == 0 ? 256 : (h >> 32 & 7) == 0 ? 32 : 3;
+    ret->block_count = 1 + (uint32_t)((h >> 40) % most);
+    if (ret->type == ENTRY_CLEAR && (h >> 32 & 15) == 0)
+        ret->block_count = BLOCKS_PER_OBJECT;
+    ret->first_block = (uint32_t)((h >> 48) % (BLOCKS_PER_OBJECT - ret->block_count + 1));
+}
+
+uint64_t model_tag(const struct model_pg *pg, uint64_t index, uint32_t term, uint32_t block)
+{
+    return hash_pair(hash_pair(pg->seed ^ 0x5eed, index), (uint64_t)term << 32 | block) | 1;
+}
+
+void model_fill(uint64_t tag, uint8_t *block)
+{
+    for (uint32_t i = 0; i < BLOCK_SIZE / 8; i++) {
+        uint64_t word = tag ? tag + i * WORD_STEP : 0;
+        memcpy(block + i * 8, &word, 8);
+    }
+}
+
+bool model_matches(uint64_t tag, const uint8_t *block)
+{
+    for (uint32_t i = 0; i < BLOCK_SIZE / 8; i++) {
+        uint64_t word = tag ? tag + i * WORD_STEP : 0;
+        if (memcmp(block + i * 8, &word, 8) != 0)
+            return false;
+    }
+    return true;
+}
+
+void model_append(struct model_pg *pg, uint64_t index, uint32_t term)
+{
+    uint32_t *history = pg->history[index];
+
+    pg->term[index] = term;
+    pg->last = index;
+    if (pg->acked >= index)
+        pg->acked = index - 1;
+    for (uint32_t i = 0; i < MODEL_TERMS; i++) {
+        if (history[i] == term)
+            return;
+        if (history[i] == 0) {
+            history[i] = term;
+            return;
+        }
+    }
+    /* Full: the caller does not replace an entry that often. */
+    UNREACHABLE();
+}
+
+bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term)
+{
+    for (uint32_t i = 0; index < MODEL_LOG_MAX && i < MODEL_TERMS; i++)
+        if (term && pg->history[index][i] == term)
+            return true;
+    return false;
+}
+
+static void object_clear(struct model_object *o, uint32_t first, uint32_t count, uint64_t index)
+{
+    if (o->index == 0)
+        return;
+    memset(o->tag + first, 0, count * sizeof(*o->tag));
+    o->index = index;
+}
+
+static void image_apply(struct model_pg *pg, const struct entry *e)
+{
+    struct image_record *r = &pg->images[e->image];
+
+    if (r->deleted && !(e->flags & ENTRY_IMAGE_DELETED))
+        return;
+    *r = (struct image_record){.image = e->image,
+                               .incarnation = e->incarnation,
+                               .generation = e->generation,
+                               .size_bytes = e->size_bytes,
+                               .index = e->index,
+                               .deleted = e->flags & ENTRY_IMAGE_DELETED};
+    uint64_t end = r->deleted ? 0 : DIV_UP(r->size_bytes, (uint64_t)BLOCK_SIZE);
+    for (uint32_t n = 0; n < MODEL_OBJECTS; n++) {
+        uint64_t first = end > n * BLOCKS_PER_OBJECT ? end - n * BLOCKS_PER_OBJECT : 0;
+        bool boundary = n == end / BLOCKS_PER_OBJECT;
+        if (first < BLOCKS_PER_OBJECT || boundary)
+            object_clear(&pg->object[e->image][n], (uint32_t)first, BLOCKS_PER_OBJECT - (uint32_t)first,
+                         e->index);
+    }
+}
+
+void model_apply(struct model_pg *pg, uint64_t index)
+{
+    while (pg->applied < index) {
+        struct entry e;
+        pg->applied++;
+        model_entry(pg, pg->applied, pg->term[pg->applied], &e);
+        if (e.type == ENTRY_IMAGE)
+            image_apply(pg, &e);
+        if (e.type != ENTRY_WRITE && e.type != ENTRY_CLEAR)
+            continue;
+        struct model_object *o = &pg->object[e.image][e.object];
+        if (pg->images[e.image].deleted)
+            continue;
+        if (e.type == ENTRY_CLEAR) {
+            object_clear(o, e.first_block, e.block_count, e.index);
+            continue;
+        }
+        for (uint32_t b = 0; b < e.block_count; b++)
+            o->tag[e.first_block + b] = model_tag(pg, e.index, (uint32_t)e.term, b);
+        o->index = e.index;
+    }
+}
+
+bool model_proposed(const struct model_pg *pg, uint64_t image, uint64_t object, uint32_t block,
+                    uint64_t *ret_tag)
+{
+    for (uint64_t i = pg->last; i > pg->applied; i--) {
+        struct entry e;
+        model_entry(pg, i, pg->term[i], &e);
+        if (e.image != image)
+            continue;
+        *ret_tag = 0;
+        if (e.type == ENTRY_IMAGE &&
+            (e.flags & ENTRY_IMAGE_DELETED ||
+             object * BLOCKS_PER_OBJECT + block >= DIV_UP(e.size_bytes, (uint64_t)BLOCK_SIZE)))
+            return true;
+        if (e.object != object || block - e.first_block >= e.block_count)
+            continue;
+        if (e.type == ENTRY_WRITE)
+            *ret_tag = model_tag(pg, i, (uint32_t)e.term, block - e.first_block);
+        if (e.type == ENTRY_WRITE || e.type == ENTRY_CLEAR)
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a store must contain, kept in plain arrays: a reference for scenario_store.c.
+ *
+ * An entry is a function of (PG, index, term), so the model of a log is a term per index; a block's content
+ * is a function of the entry that wrote it, so the model of a block is one number.
+ */
+#ifndef SIM_STORE_MODEL_H
+#define SIM_STORE_MODEL_H
+
+#include "base/base.h"
+#include "base/entry.h"
+
+#define MODEL_PGS        3u
+#define MODEL_LOG_MAX    40000u
+#define MODEL_TERMS      4u /* entries of different terms that were ever appended at one index */
+#define MODEL_IMAGES     64u
+#define MODEL_OBJECTS    12u  /* of one image */
+#define MODEL_IMAGE_SPAN 600u /* indexes after which a new pair of images is in use */
+
+struct model_object {
+    uint64_t index;                  /* 0: does not exist */
+    uint64_t tag[BLOCKS_PER_OBJECT]; /* 0: zeros */
+    uint64_t copy_from;
+};
+
+struct model_pg {
+    uint64_t id, seed;
+    uint32_t objects;             /* of one image, in use */
+    uint32_t term[MODEL_LOG_MAX]; /* of the log as appended now */
+    uint32_t history[MODEL_LOG_MAX][MODEL_TERMS];
+    uint64_t last, commit, applied, acked;    /* acked: durable by the store's word */
+    struct image_record images[MODEL_IMAGES]; /* by image id */
+    struct model_object object[MODEL_IMAGES][MODEL_OBJECTS];
+};
+
+/* The entry; `crc` (room for IO_BLOCKS_MAX) is left alone unless there is one to fill. */
+void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struct entry *ret);
+uint64_t model_tag(const struct model_pg *pg, uint64_t index, uint32_t term, uint32_t block);
+void model_fill(uint64_t tag, uint8_t *block); /* tag 0: zeros */
+bool model_matches(uint64_t tag, const uint8_t *block);
+void model_append(struct model_pg *pg, uint64_t index, uint32_t term); /* replaces from there */
+bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term);
+void model_apply(struct model_pg *pg, uint64_t index);
+/* The block as the log up to `last` makes it: `ret` false if nothing above commit says anything. */
+bool model_proposed(const struct model_pg *pg, uint64_t image, uint64_t object, uint32_t block,
+                    uint64_t *ret_tag);
+
+#endif
