@@ -452,17 +452,17 @@ void mon_pg_leader(struct mon_request *r)
     uint32_t pool = mon_pg_pool(call->pg), number = mon_pg_number(call->pg);
 
     if (!pg || mon_pg_item(pg)->removed) {
-        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%u", pool, number));
+        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%x", pool, number));
         return;
     }
     const Fb__Pg *item = mon_pg_item(pg);
     if (!member_bit(item, call->osd)) {
-        mon_reply(r, mon_fail(r, -ERR_INVALID, "osd.%u has no replica of PG %u.%u", call->osd, pool, number));
+        mon_reply(r, mon_fail(r, -ERR_INVALID, "osd.%u has no replica of PG %u.%x", call->osd, pool, number));
         return;
     }
     if (!mon_pg_reported(mon, pg)) {
         mon_reply(r, mon_fail(r, -ERR_RETRY,
-                              "PG %u.%u has no leader at the moment that could hand over: try again", pool,
+                              "PG %u.%x has no leader at the moment that could hand over: try again", pool,
                               number));
         return;
     }
@@ -474,7 +474,7 @@ void mon_pg_leader(struct mon_request *r)
     if (pg->leader_osd != call->osd &&
         (!leader || !send_transfer(mon, leader->shard[shard].session, call->pg, &call->osd))) {
         mon_reply(r, mon_fail(r, -ERR_UNREACHABLE,
-                              "osd.%u, which leads PG %u.%u, is not connected to the monitor", pg->leader_osd,
+                              "osd.%u, which leads PG %u.%x, is not connected to the monitor", pg->leader_osd,
                               pool, number));
         return;
     }

@@ -206,8 +206,8 @@ static int pool_remove_build(struct mon_request *r)
         }
     }
     if (images)
-        return mon_fail(r, -ERR_NOT_EMPTY, "pool '%s' has %u image%s (such as '%s'): remove %s first", name,
-                        images, images == 1 ? "" : "s", example, images == 1 ? "it" : "them");
+        return mon_fail(r, -ERR_NOT_EMPTY, "pool '%s' has %u image%s (such as '%s/%s'): remove %s first",
+                        name, images, images == 1 ? "" : "s", name, example, images == 1 ? "it" : "them");
 
     Fb__Pool pool = *mon_pool_item(p);
     pool.removed = true;

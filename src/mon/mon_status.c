@@ -48,7 +48,7 @@ static void note_pg(struct status *st, enum pg_problem what, uint64_t pg)
     size_t used = strlen(st->pg_examples[what]);
 
     if (st->pg_count[what]++ < EXAMPLES)
-        snprintf(st->pg_examples[what] + used, sizeof(st->pg_examples[what]) - used, "%s%u.%u",
+        snprintf(st->pg_examples[what] + used, sizeof(st->pg_examples[what]) - used, "%s%u.%x",
                  used ? ", " : "", mon_pg_pool(pg), mon_pg_number(pg));
     else if (st->pg_count[what] == EXAMPLES + 1)
         snprintf(st->pg_examples[what] + used, sizeof(st->pg_examples[what]) - used, ", ...");

@@ -225,8 +225,9 @@ static void moves_leaders(void)
     CHECK_EQ(pool_create(&c, "rbd", 3, 1, "osd"), 0);
     request.call_case = FB__MON_REQUEST__CALL_PG_LEADER;
     request.pg_leader = &leader;
-    leader.pg = 77;
+    leader.pg = 12ull << 32 | 0x2a;
     CHECK_EQ(call(&c, &request), -ERR_NOT_FOUND);
+    CHECK(strstr(said(&c), "no PG 12.2a")); /* as the command line writes it */
     leader.pg = 1ull << 32;
     leader.osd = 9;
     CHECK_EQ(call(&c, &request), -ERR_INVALID);

@@ -171,7 +171,7 @@ static void removes(void)
     CHECK_EQ(pool_create(&client, "rbd", 3, 300, "osd"), 0);
     CHECK_EQ(image_create(&client, "rbd", "a", 4096), 0);
     CHECK_EQ(pool_remove(&client, "rbd"), -ERR_NOT_EMPTY);
-    CHECK(strstr(said(&client), "1 image (such as 'a')"));
+    CHECK(strstr(said(&client), "1 image (such as 'rbd/a')"));
     CHECK_EQ(image_remove(&client, "rbd", "a"), 0);
     CHECK_EQ(get_map(&client, 0), 0);
     uint64_t epoch = client.answer->map->epoch;
