@@ -129,7 +129,8 @@ struct pg_member *pg_member_find(struct pg *pg, uint32_t replica)
 void pg_set_abstain(struct pg *pg)
 {
     enum store_pg_state state = pg->sp->record.state;
-    /* What this replica acknowledged may be missing in its log; or it cannot make anything durable any more. */
+    /* What this replica acknowledged may be missing in its log; or it cannot make anything durable any more.
+     */
     bool abstain = state == STORE_PG_DAMAGED || pg->sp->damaged || pg->log_gap || pg->shard->failed;
     /* The log is whole, the state is not. */
     bool recovering = state != STORE_PG_NORMAL || (pg->recover && recover_holds_log(pg));

@@ -14,11 +14,12 @@
  * the replica has the leader's state. A next round begins anew with a later S, and copies only what is newer
  * than what is here by then.
  *
- * From before the first copy to the end the record on disk says RECOVERING: the log, as far as it goes, is whole, so the replica
- * votes, but it cannot lead. Or it says DAMAGED: entries that were acknowledged may be missing in the log, and the replica abstains.
- * The target is what was committed when all was copied: by then the leader knew, from our answers, that we have less than we said,
- * so whatever it had counted us in for is committed, at or below the target. Once the target is durable here, nothing that we ever
- * acknowledged is missing.
+ * From before the first copy to the end the record on disk says RECOVERING: the log, as far as it goes, is
+ * whole, so the replica votes, but it cannot lead. Or it says DAMAGED: entries that were acknowledged may be
+ * missing in the log, and the replica abstains. The target is what was committed when all was copied: by then
+ * the leader knew, from our answers, that we have less than we said, so whatever it had counted us in for is
+ * committed, at or below the target. Once the target is durable here, nothing that we ever acknowledged is
+ * missing.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -46,10 +47,10 @@ struct recover {
     struct op op;
     struct pg *pg;
     struct timer timer;
-    bool turn;       /* counted in shard->recoveries */
-    bool again;      /* the leader sent INSTALL: its log does not reach us */
-    uint32_t source; /* the leader of this round */
-    uint64_t term;   /* its term */
+    bool turn;                /* counted in shard->recoveries */
+    bool again;               /* the leader sent INSTALL: its log does not reach us */
+    uint32_t source;          /* the leader of this round */
+    uint64_t term;            /* its term */
     enum store_pg_state mark; /* what the record says meanwhile */
     uint64_t base, base_term, target;
     bool listed;            /* the first page has been taken */
@@ -232,7 +233,8 @@ static void recover_wait(struct recover *r)
     r->again = false;
     r->op.state = RECOVER_MARK;
     /* Damage is only ever found to be more. */
-    r->mark = pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED ? STORE_PG_DAMAGED : STORE_PG_RECOVERING;
+    r->mark =
+        pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED ? STORE_PG_DAMAGED : STORE_PG_RECOVERING;
     if (pg->sp->record.state != r->mark)
         pg_record_want(pg, r->mark, pg->sp->record.base_index, pg->sp->record.base_term);
     op_wake(&r->op);
@@ -271,6 +273,15 @@ static bool list_images(struct recover *r)
     return true;
 }
 
+/* A leader that has applied an entry of its own term has applied all that we can have acknowledged. One that
+ * has not may need us to get there; it will do if our log is whole and ends before that state. */
+static bool base_suffices(const struct recover *r)
+{
+    if (r->base_term == r->term)
+        return true;
+    return r->mark == STORE_PG_RECOVERING && r->base >= r->pg->raft.last_index;
+}
+
 static void recover_listed(struct recover *r)
 {
     if (r->call.pending)
@@ -282,7 +293,7 @@ static void recover_listed(struct recover *r)
     if (!r->listed) {
         r->base = r->page->applied_index;
         r->base_term = r->page->applied_term;
-        if (!r->base_term || !list_images(r)) {
+        if (!r->base_term || !base_suffices(r) || !list_images(r)) {
             round_again(r);
             return;
         }
@@ -372,7 +383,9 @@ static void recover_target(struct recover *r)
     raft_reset_base(&pg->raft, r->base, r->base_term);
     pg->log_gap = false;
     r->again = false;
-    pg_record_want(pg, r->mark, r->base, r->base_term);
+    /* With a whole log there was nothing above the base that we had acknowledged: the replica is what it was,
+     * only newer. */
+    pg_record_want(pg, r->mark == STORE_PG_RECOVERING ? STORE_PG_NORMAL : r->mark, r->base, r->base_term);
     r->op.state = RECOVER_BASE;
 }
 
@@ -423,7 +436,9 @@ static void recover_step(struct op *op)
     case RECOVER_BASE:
         if (pg->record_wanted)
             return;
-        op->state = RECOVER_CATCH_UP;
+        /* Only now may entries be acknowledged again. */
+        op->state = r->mark == STORE_PG_RECOVERING ? RECOVER_FINISH : RECOVER_CATCH_UP;
+        op_wake(op);
         pg_wake(pg);
         return;
     case RECOVER_CATCH_UP:

@@ -110,7 +110,9 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
         error = -ERR_NO_MEMORY;
     if (!error)
         pg = asked_pg(peer, shard, in->pg, in->from, in->to, &error);
-    if (!error && (!pg_serves(pg) || pg->raft.term != in->term))
+    /* What it has applied is committed, also before it has committed anything in its own term: it may be able
+     * to do that only with the asker. The asker sees by applied_term which it is. */
+    if (!error && (pg->raft.role != RAFT_LEADER || pg->raft.term != in->term || recover_holds_log(pg)))
         error = -ERR_NOT_LEADER;
     if (!error) {
         rows->reply = (Fb__RecoverListReply)FB__RECOVER_LIST_REPLY__INIT;

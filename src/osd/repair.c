@@ -198,7 +198,8 @@ static void repair_block_end(struct repair *r)
 
 void repair_wake_all(struct pg *pg)
 {
-    list_for_each(&pg->repairs, node) op_wake(&list_entry(node, struct repair, link)->op);
+    list_for_each (&pg->repairs, node)
+        op_wake(&list_entry(node, struct repair, link)->op);
 }
 
 static void repair_step(struct op *op)

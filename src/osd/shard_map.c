@@ -81,7 +81,8 @@ static int item_take(struct map *items, uint64_t id, const ProtobufCMessage *mes
     if (!bytes)
         return -ERR_NO_MEMORY;
     protobuf_c_message_pack(message, bytes);
-    copy = protobuf_c_message_unpack(message->descriptor, (ProtobufCAllocator *)&message_allocator, len, bytes);
+    copy =
+        protobuf_c_message_unpack(message->descriptor, (ProtobufCAllocator *)&message_allocator, len, bytes);
     free(bytes);
     if (is_new)
         item = calloc(1, sizeof(*item));

@@ -56,7 +56,8 @@ static void test_model(void)
             CHECK_EQ(world_write(w, 0, offset, len, data), 0);
             memcpy(model + offset, data, len);
         }
-        uint32_t block = (uint32_t)sim_rng_below(&rng, BLOCKS_PER_OBJECT), blocks = MIN(17, BLOCKS_PER_OBJECT - block);
+        uint32_t block = (uint32_t)sim_rng_below(&rng, BLOCKS_PER_OBJECT),
+                 blocks = MIN(17, BLOCKS_PER_OBJECT - block);
         CHECK_EQ(world_read(w, 0, block, blocks, got), 0);
         CHECK(!memcmp(got, model + (size_t)block * BLOCK_SIZE, (size_t)blocks * BLOCK_SIZE));
     }
@@ -154,7 +155,8 @@ static bool order_done(struct world *w, bool deleted, uint64_t generation)
 {
     for (uint32_t p = 0; p < w->pg_count; p++)
         for (uint32_t i = 0; i < OSDS; i++) {
-            const struct store_pg *sp = store_pg_find(osd_shard_store(w->osds[i].shard), placement_pg_id(POOL, p));
+            const struct store_pg *sp =
+                store_pg_find(osd_shard_store(w->osds[i].shard), placement_pg_id(POOL, p));
             const struct image_record *record = store_image_get(sp, IMAGE);
             if (!record || record->deleted != deleted || record->generation < generation)
                 return false;

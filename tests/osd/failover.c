@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Leaders and followers die, hang, leave and come back while a client writes; nothing that was acknowledged is lost, the
- * interruption is short, and all replicas end up the same.
+ * Leaders and followers die, hang, leave and come back while a client writes; nothing that was acknowledged
+ * is lost, the interruption is short, and all replicas end up the same.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,7 @@ struct stream {
     uint64_t object;
     uint32_t block;
     uint8_t data[BLOCK_SIZE];
-    uint64_t number;      /* being written */
+    uint64_t number; /* being written */
     uint64_t acked;
     uint64_t started_ns, longest_ns, next_ns;
 };
@@ -83,8 +83,10 @@ static void load_run(struct load *load, uint64_t ms)
 {
     uint64_t until_ns = load->w->sim->now_ns + ms * NS_PER_MS;
 
-    while (load->w->sim->now_ns < until_ns && sim_step(load->w->sim, until_ns))
+    do
         load_crank(load);
+    while (load->w->sim->now_ns < until_ns && sim_step(load->w->sim, until_ns));
+    sim_run_until(load->w->sim, until_ns);
     if (load->w->sim->failed && tap_ok) {
         printf("# %s\n", load->w->sim->failure);
         CHECK(!load->w->sim->failed);
@@ -131,8 +133,10 @@ static void check_replicas(struct load *load)
     WAIT_FOR(w, 20000, world_settled(w));
     for (uint32_t i = 0; i < OSDS; i++) {
         for (uint32_t p = 0; p < w->pg_count; p++) {
-            const struct store_pg *sp = store_pg_find(osd_shard_store(w->osds[i].shard), placement_pg_id(POOL, p));
-            const struct store_pg *first = store_pg_find(osd_shard_store(w->osds[0].shard), placement_pg_id(POOL, p));
+            const struct store_pg *sp =
+                store_pg_find(osd_shard_store(w->osds[i].shard), placement_pg_id(POOL, p));
+            const struct store_pg *first =
+                store_pg_find(osd_shard_store(w->osds[0].shard), placement_pg_id(POOL, p));
             struct store_object_info a, b;
             bool start = true;
             CHECK_EQ(sp->object_count, first->object_count);
@@ -388,8 +392,8 @@ static bool all_whole(struct world *w)
     for (uint32_t i = 0; i < OSDS; i++)
         for (uint32_t p = 0; p < w->pg_count; p++) {
             struct osd_pg_view view;
-            if (!w->osds[i].shard || !osd_pg_view(w->osds[i].shard, placement_pg_id(POOL, p), &view) || view.recovering ||
-                view.damaged)
+            if (!w->osds[i].shard || !osd_pg_view(w->osds[i].shard, placement_pg_id(POOL, p), &view) ||
+                view.recovering || view.damaged)
                 return false;
         }
     return true;
@@ -400,8 +404,11 @@ static void run_storm(uint64_t seed)
 {
     struct world *w = world_new(seed, 3);
     struct sim_rng rng = sim_rng_make(seed, "storm", 0);
-    struct sim_net_faults faults = {.oneway_drop_ppm = 20000, .oneway_dup_ppm = 20000, .oneway_reorder_ppm = 20000,
-                                    .break_ppm = 200, .busy_ppm = 1000};
+    struct sim_net_faults faults = {.oneway_drop_ppm = 20000,
+                                    .oneway_dup_ppm = 20000,
+                                    .oneway_reorder_ppm = 20000,
+                                    .break_ppm = 200,
+                                    .busy_ppm = 1000};
     struct load load;
 
     CHECK_EQ(world_attach(w, 1, 1), 0);
@@ -443,7 +450,9 @@ static void run_storm(uint64_t seed)
 static void test_storm(void)
 {
     uint64_t first = getenv("OSD_TEST_SEED") ? strtoull(getenv("OSD_TEST_SEED"), NULL, 0) : 100;
-    uint64_t count = getenv("OSD_TEST_SEED") ? 1 : getenv("OSD_TEST_SEEDS") ? strtoull(getenv("OSD_TEST_SEEDS"), NULL, 0) : 6;
+    uint64_t count = getenv("OSD_TEST_SEED")    ? 1
+                     : getenv("OSD_TEST_SEEDS") ? strtoull(getenv("OSD_TEST_SEEDS"), NULL, 0)
+                                                : 6;
 
     for (uint64_t seed = first; seed < first + count && tap_ok; seed++)
         run_storm(seed);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A store in memory, for tests of the osd room alone: everything that store.h promises to the host and nothing behind it. What is
- * durable is kept outside of the node, per OSD uuid, and so survives its crashes; what was appended and not yet durable does not.
- * A PG keeps only the last FAKE_LOG_KEEP applied entries, so that recovery by copying is soon needed.
+ * A store in memory, for tests of the osd room alone: everything that store.h promises to the host and
+ * nothing behind it. What is durable is kept outside of the node, per OSD uuid, and so survives its crashes;
+ * what was appended and not yet durable does not. A PG keeps only the last FAKE_LOG_KEEP applied entries, so
+ * that recovery by copying is soon needed.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 struct fake_entry {
     struct entry entry;
     uint32_t crc[WIRE_BLOCKS];
-    uint8_t *data; /* outside of the node */
+    uint8_t *data;        /* outside of the node */
     struct slice payload; /* in the node's arena, until applied */
 };
 
@@ -92,8 +93,9 @@ static struct fake_device *device_of(const uint8_t *uuid)
 static uint32_t object_place(const struct fake_pg *pg, uint64_t image, uint64_t object)
 {
     uint32_t i = 0;
-    while (i < pg->object_count && (pg->objects[i]->info.image < image ||
-                                    (pg->objects[i]->info.image == image && pg->objects[i]->info.object < object)))
+    while (i < pg->object_count &&
+           (pg->objects[i]->info.image < image ||
+            (pg->objects[i]->info.image == image && pg->objects[i]->info.object < object)))
         i++;
     return i;
 }
@@ -101,7 +103,8 @@ static uint32_t object_place(const struct fake_pg *pg, uint64_t image, uint64_t 
 static struct fake_object *object_find(const struct fake_pg *pg, uint64_t image, uint64_t object)
 {
     uint32_t i = object_place(pg, image, object);
-    return i < pg->object_count && pg->objects[i]->info.image == image && pg->objects[i]->info.object == object
+    return i < pg->object_count && pg->objects[i]->info.image == image &&
+                   pg->objects[i]->info.object == object
                ? pg->objects[i]
                : NULL;
 }
@@ -185,8 +188,9 @@ static void entry_apply(struct fake_pg *pg, const struct fake_entry *e)
     const struct entry *entry = &e->entry;
 
     if (entry->type == ENTRY_IMAGE) {
-        struct image_record record = {entry->image, entry->incarnation, entry->generation, entry->size_bytes, entry->index,
-                                      entry->flags & ENTRY_IMAGE_DELETED};
+        struct image_record record = {entry->image,      entry->incarnation,
+                                      entry->generation, entry->size_bytes,
+                                      entry->index,      entry->flags & ENTRY_IMAGE_DELETED};
         image_set(pg, &record);
     }
     if (entry->type != ENTRY_WRITE && entry->type != ENTRY_CLEAR)
@@ -196,7 +200,8 @@ static void entry_apply(struct fake_pg *pg, const struct fake_entry *e)
         return;
     o->info.index = entry->index;
     for (uint32_t i = 0; i < entry->block_count; i++)
-        block_put(o, entry->first_block + i, entry->type == ENTRY_WRITE ? e->data + (size_t)i * BLOCK_SIZE : NULL,
+        block_put(o, entry->first_block + i,
+                  entry->type == ENTRY_WRITE ? e->data + (size_t)i * BLOCK_SIZE : NULL,
                   entry->type == ENTRY_WRITE ? e->crc[i] : 0);
 }
 
@@ -208,7 +213,8 @@ static void ok_step(struct op *op)
 }
 static const struct op_kind ok_kind = {"fake.ok", NULL, ok_step};
 
-void store_format_start(struct store_format *f, const struct store_config *config, uint64_t ring_bytes, struct op *parent)
+void store_format_start(struct store_format *f, const struct store_config *config, uint64_t ring_bytes,
+                        struct op *parent)
 {
     struct fake_device *device = NULL;
 
@@ -324,7 +330,8 @@ struct store_space store_space(const struct store *store)
     return (struct store_space){1ull << 30, 0, 1ull << 30};
 }
 
-void store_blob_write_start(struct store_blob_write *w, struct store *store, const void *data, uint32_t len, struct op *parent)
+void store_blob_write_start(struct store_blob_write *w, struct store *store, const void *data, uint32_t len,
+                            struct op *parent)
 {
     struct fake_device *device = store->device;
 
@@ -392,7 +399,8 @@ static void pg_write_step(struct op *op)
 }
 static const struct op_kind pg_write_kind = {"fake.pg-write", NULL, pg_write_step};
 
-void store_pg_write_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record, struct op *parent)
+void store_pg_write_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
+                          struct op *parent)
 {
     w->store = store;
     w->record = *record;
@@ -453,7 +461,8 @@ void fake_store_damage_log(const uint8_t *uuid, uint64_t id, uint32_t keep)
     }
 }
 
-void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, uint64_t object, uint32_t block, bool page)
+void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, uint64_t object,
+                             uint32_t block, bool page)
 {
     struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
 
@@ -499,11 +508,13 @@ int store_append(struct store_pg *sp, const struct entry *entry, const struct sl
     sp->last_index = entry->index;
     sp->durable_index = MIN(sp->durable_index, entry->index - 1);
     if (!timer_armed(&sp->store->timer))
-        timer_arm(sp->store->core, &sp->store->timer, &sp->store->op, core_now_ns(sp->store->core) + DURABLE_NS);
+        timer_arm(sp->store->core, &sp->store->timer, &sp->store->op,
+                  core_now_ns(sp->store->core) + DURABLE_NS);
     return 0;
 }
 
-int store_log_get(const struct store_pg *sp, uint64_t index, struct entry *ret_entry, struct slice *ret_payload)
+int store_log_get(const struct store_pg *sp, uint64_t index, struct entry *ret_entry,
+                  struct slice *ret_payload)
 {
     const struct fake_pg *pg = (const struct fake_pg *)sp;
 
@@ -523,7 +534,9 @@ uint64_t store_log_term(const struct store_pg *sp, uint64_t index)
 {
     if (index == sp->record.base_index)
         return sp->record.base_term;
-    return index < sp->first_index || index > sp->last_index ? 0 : log_at((const struct fake_pg *)sp, index)->entry.term;
+    return index < sp->first_index || index > sp->last_index
+               ? 0
+               : log_at((const struct fake_pg *)sp, index)->entry.term;
 }
 
 static void log_read_step(struct op *op)
@@ -557,8 +570,8 @@ static void log_read_step(struct op *op)
 }
 static const struct op_kind log_read_kind = {"fake.log-read", NULL, log_read_step};
 
-void store_log_read_start(struct store_log_read *r, struct store_pg *sp, uint64_t first, uint64_t last, uint32_t bytes_max,
-                          struct op *parent)
+void store_log_read_start(struct store_log_read *r, struct store_pg *sp, uint64_t first, uint64_t last,
+                          uint32_t bytes_max, struct op *parent)
 {
     r->store = sp->store;
     r->pg = sp->record.pg;
@@ -614,12 +627,14 @@ const struct image_record *store_image_next(const struct store_pg *sp, uint64_t 
     return next;
 }
 
-bool store_object_next(const struct store_pg *sp, bool start, uint64_t image, uint64_t object, struct store_object_info *ret)
+bool store_object_next(const struct store_pg *sp, bool start, uint64_t image, uint64_t object,
+                       struct store_object_info *ret)
 {
     const struct fake_pg *pg = (const struct fake_pg *)sp;
     uint32_t i = start ? 0 : object_place(pg, image, object);
 
-    if (!start && i < pg->object_count && pg->objects[i]->info.image == image && pg->objects[i]->info.object == object)
+    if (!start && i < pg->object_count && pg->objects[i]->info.image == image &&
+        pg->objects[i]->info.object == object)
         i++;
     if (i == pg->object_count)
         return false;
@@ -628,8 +643,8 @@ bool store_object_next(const struct store_pg *sp, bool start, uint64_t image, ui
 }
 
 /* The newest appended version of a block, or NULL for zeros. */
-static const uint8_t *block_find(const struct fake_pg *pg, const struct store_read *r, uint32_t block, uint32_t *ret_crc,
-                                 uint64_t *ret_index)
+static const uint8_t *block_find(const struct fake_pg *pg, const struct store_read *r, uint32_t block,
+                                 uint32_t *ret_crc, uint64_t *ret_index)
 {
     for (uint64_t n = pg->pub.last_index; r->proposed && n > pg->pub.applied_index; n--) {
         const struct fake_entry *e = log_at(pg, n);
@@ -640,7 +655,8 @@ static const uint8_t *block_find(const struct fake_pg *pg, const struct store_re
         if (block < e->entry.first_block || block >= e->entry.first_block + e->entry.block_count)
             continue;
         *ret_crc = e->crc[block - e->entry.first_block];
-        return e->entry.type == ENTRY_CLEAR ? NULL : e->data + (size_t)(block - e->entry.first_block) * BLOCK_SIZE;
+        return e->entry.type == ENTRY_CLEAR ? NULL
+                                            : e->data + (size_t)(block - e->entry.first_block) * BLOCK_SIZE;
     }
     const struct fake_object *o = object_find(pg, r->image, r->object);
     if (!o)
@@ -675,7 +691,8 @@ static int read_now(struct store_read *r)
             memset(buf->data + (size_t)i * BLOCK_SIZE, 0, BLOCK_SIZE);
             r->ret_crc[i] = CRC32C_ZERO_BLOCK;
         }
-        if ((o && o->info.damaged) || crc32c(0, buf->data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE) != r->ret_crc[i]) {
+        if ((o && o->info.damaged) ||
+            crc32c(0, buf->data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE) != r->ret_crc[i]) {
             damaged = true;
             bit_set(r->ret_damaged, i, true);
         }
@@ -704,8 +721,8 @@ static void read_step(struct op *op)
 }
 static const struct op_kind read_kind = {"fake.read", NULL, read_step};
 
-void store_read_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object, uint32_t first_block,
-                      uint32_t block_count, bool proposed, struct op *parent)
+void store_read_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object,
+                      uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent)
 {
     r->store = sp->store;
     r->pg = sp->record.pg;
@@ -717,7 +734,8 @@ void store_read_start(struct store_read *r, struct store_pg *sp, uint64_t image,
     op_start(&r->op, sp->store->core, &read_kind, parent);
 }
 
-bool store_block_status(const struct store_pg *sp, uint64_t image, uint64_t object, uint64_t ret_written[BLOCKS_PER_OBJECT / 64])
+bool store_block_status(const struct store_pg *sp, uint64_t image, uint64_t object,
+                        uint64_t ret_written[BLOCKS_PER_OBJECT / 64])
 {
     const struct fake_object *o = object_find((const struct fake_pg *)sp, image, object);
 
@@ -731,7 +749,8 @@ bool store_block_status(const struct store_pg *sp, uint64_t image, uint64_t obje
 static void repair_step(struct op *op)
 {
     struct store_repair *r = container_of(op, struct store_repair, op);
-    struct fake_object *o = object_find((struct fake_pg *)store_pg_find(r->store, r->pg), r->image, r->object);
+    struct fake_object *o =
+        object_find((struct fake_pg *)store_pg_find(r->store, r->pg), r->image, r->object);
 
     if (crc32c(0, slice_data(&r->data), BLOCK_SIZE) != o->crc[r->block]) {
         op_done(op, -ERR_CHECKSUM);
@@ -743,8 +762,8 @@ static void repair_step(struct op *op)
 }
 static const struct op_kind repair_kind = {"fake.repair", NULL, repair_step};
 
-void store_repair_start(struct store_repair *r, struct store_pg *sp, uint64_t image, uint64_t object, uint32_t block,
-                        const struct slice *data, struct op *parent)
+void store_repair_start(struct store_repair *r, struct store_pg *sp, uint64_t image, uint64_t object,
+                        uint32_t block, const struct slice *data, struct op *parent)
 {
     r->store = sp->store;
     r->pg = sp->record.pg;
@@ -761,7 +780,8 @@ struct store_copy {
     struct fake_object *object;
 };
 
-int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, uint64_t index, struct store_copy **ret_copy)
+int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, uint64_t index,
+                   struct store_copy **ret_copy)
 {
     const struct fake_object *had = object_find((struct fake_pg *)sp, image, object);
     struct store_copy *copy = calloc(1, sizeof(*copy));
@@ -775,8 +795,9 @@ int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, uint64_
     return 0;
 }
 
-void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block, uint32_t block_count,
-                            const uint64_t *written, const uint32_t *crc, const struct slice *data, struct op *parent)
+void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
+                            uint32_t block_count, const uint64_t *written, const uint32_t *crc,
+                            const struct slice *data, struct op *parent)
 {
     for (uint32_t i = 0, at = 0; i < block_count; i++) {
         if (!bit(written, i))

@@ -20,6 +20,7 @@ void fake_store_fail(struct store *store);
 /* While the OSD is down: its log cannot be proven whole, and entries that were not applied are lost. */
 void fake_store_damage_log(const uint8_t *uuid, uint64_t pg, uint32_t keep);
 /* One bit of a block changes; or the object's page becomes unreadable. */
-void fake_store_damage_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object, uint32_t block, bool page);
+void fake_store_damage_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object,
+                             uint32_t block, bool page);
 
 #endif

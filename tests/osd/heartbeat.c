@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The sets of merged heartbeats: what is told, what is acknowledged, and a long run over a link that loses, repeats and reorders, in
- * which no group may ever count as acknowledged that its member has not accepted in that term.
+ * The sets of merged heartbeats: what is told, what is acknowledged, and a long run over a link that loses,
+ * repeats and reorders, in which no group may ever count as acknowledged that its member has not accepted in
+ * that term.
  */
 #include "osd/heartbeat.h"
 
@@ -35,7 +36,8 @@ static bool contact(struct heartbeat_out *out, uint64_t pg)
 }
 
 /* One heartbeat there and its answer back; refuses what `refuse` says. */
-static bool beat(struct heartbeat_out *out, struct heartbeat_in *in, const uint64_t *refused, uint32_t refused_count)
+static bool beat(struct heartbeat_out *out, struct heartbeat_in *in, const uint64_t *refused,
+                 uint32_t refused_count)
 {
     static struct wire_heartbeat_group groups[WIRE_GROUPS_MAX];
     struct wire_heartbeat message;
@@ -148,7 +150,8 @@ static void test_restart(void)
     CHECK(beat(&out, &in, NULL, 0));
     CHECK(contact(&out, 1));
     CHECK_EQ(in.groups.count, 1);
-    /* The leader's process starts anew: what its old one said is forgotten, and messages of that one are ignored. */
+    /* The leader's process starts anew: what its old one said is forgotten, and messages of that one are
+     * ignored. */
     struct wire_heartbeat message = {.incarnation = 8, .seq = 1, .base_version = 0, .set_version = 0};
     CHECK(heartbeat_in_take(&in, &message));
     CHECK_EQ(in.groups.count, 0);
@@ -178,14 +181,14 @@ static uint64_t rnd(uint64_t *state)
     return hash_u64(*state += 0x9e3779b97f4a7c15ull);
 }
 
-static void member_answer(struct heartbeat_in *in, struct letter *from, struct letter *to, const uint64_t *terms)
+static void member_answer(struct heartbeat_in *in, struct letter *from, struct letter *to,
+                          const uint64_t *terms)
 {
     to->used = true;
     memset(to->promised, 0, sizeof(to->promised));
     to->reply = (struct wire_heartbeat_reply){
         .incarnation = 7, .seq = from->message.seq, .set_version = in->version, .refused = to->refused};
-    map_for_each(&in->groups, node)
-    {
+    map_for_each (&in->groups, node) {
         const struct wire_heartbeat_group *group = &map_entry(node, struct heartbeat_heard, by_pg)->group;
         if (terms[group->pg] == group->term)
             to->promised[group->pg] = group->term;
@@ -236,8 +239,7 @@ static void run_bad_link(uint64_t seed)
         case 6:
             if (!reply->used || !heartbeat_out_answer(&out, &reply->reply))
                 break;
-            list_for_each(&out.entries, node)
-            {
+            list_for_each (&out.entries, node) {
                 struct heartbeat_entry *entry = list_entry(node, struct heartbeat_entry, link);
                 if (!heartbeat_out_contact(&out, entry))
                     continue;

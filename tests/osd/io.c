@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The client of the osd tests: one request each, with as much patience and as much wrongness as the test wants.
+ * The client of the osd tests: one request each, with as much patience and as much wrongness as the test
+ * wants.
  */
 #include <string.h>
 
@@ -84,19 +85,21 @@ static int send_write(struct io *io, uint8_t *frame, struct rpc_peer *peer, uint
     request.crc_count = count;
     size_t len = wire_write_request_encode(rpc_body(frame), &request);
     struct slice slice = {buf, 0, io->length};
-    int error = rpc_call_start(&io->call, peer, &io->op, METHOD_WRITE, rpc_body(frame), (uint32_t)len, &slice, 1, deadline_ns);
+    int error = rpc_call_start(&io->call, peer, &io->op, METHOD_WRITE, rpc_body(frame), (uint32_t)len, &slice,
+                               1, deadline_ns);
     buf_unref(buf);
     return error;
 }
 
-static int send_cold(struct io *io, uint8_t *frame, struct rpc_peer *peer, enum method method, const ProtobufCMessage *message,
-                     uint64_t deadline_ns)
+static int send_cold(struct io *io, uint8_t *frame, struct rpc_peer *peer, enum method method,
+                     const ProtobufCMessage *message, uint64_t deadline_ns)
 {
     uint32_t len;
     int error = wire_cold_encode(message, rpc_body(frame), 512, &len);
 
-    return error ? error
-                 : rpc_call_start(&io->call, peer, &io->op, method, rpc_body(frame), len, NULL, 0, deadline_ns);
+    return error
+               ? error
+               : rpc_call_start(&io->call, peer, &io->op, method, rpc_body(frame), len, NULL, 0, deadline_ns);
 }
 
 static int io_send(struct io *io)
@@ -122,7 +125,8 @@ static int io_send(struct io *io)
             .block_count = io->length / BLOCK_SIZE,
         };
         size_t len = wire_read_request_encode(rpc_body(frame), &request);
-        return rpc_call_start(&io->call, peer, &io->op, METHOD_READ, rpc_body(frame), (uint32_t)len, NULL, 0, deadline_ns);
+        return rpc_call_start(&io->call, peer, &io->op, METHOD_READ, rpc_body(frame), (uint32_t)len, NULL, 0,
+                              deadline_ns);
     }
     if (io->type == IO_CLEAR) {
         Fb__ClearRequest request = FB__CLEAR_REQUEST__INIT;
@@ -196,7 +200,8 @@ static void learn(struct io *io)
     Fb__PgReply *reply;
 
     wire_arena_init(&arena, memory, sizeof(memory), sizeof(memory));
-    if (io->call.remote && !wire_cold_decode(&fb__pg_reply__descriptor, io->reply, io->call.reply_len, &arena, &reply)) {
+    if (io->call.remote &&
+        !wire_cold_decode(&fb__pg_reply__descriptor, io->reply, io->call.reply_len, &arena, &reply)) {
         *known_term(io) = MAX(*known_term(io), reply->term);
         *known_leader(io) = reply->leader ? reply->leader - 1 : (io->target + 1) % OSDS;
     } else {

@@ -227,8 +227,7 @@ void world_osd_stop(struct world *w, uint32_t number)
 
     osd->stopped = true;
     sim_node_enter(osd->node);
-    list_for_each(&osd->node->core.live_ops, node)
-    {
+    list_for_each (&osd->node->core.live_ops, node) {
         struct op *op = list_entry(node, struct op, live);
         if (op->kind == &boot_kind)
             op_wake(op);
@@ -247,7 +246,8 @@ uint32_t world_leader(struct world *w, uint64_t pg)
 
     for (uint32_t i = 0; i < OSDS; i++) {
         struct osd_pg_view view;
-        if (w->osds[i].shard && osd_pg_view(w->osds[i].shard, pg, &view) && view.role == RAFT_LEADER && view.term > term) {
+        if (w->osds[i].shard && osd_pg_view(w->osds[i].shard, pg, &view) && view.role == RAFT_LEADER &&
+            view.term > term) {
             leader = i;
             term = view.term;
         }
@@ -343,7 +343,8 @@ struct world *world_new(uint64_t seed, uint32_t pg_count)
         snprintf(osd->listen, sizeof(osd->listen), "10.0.0.%u:7000", i + 1);
         snprintf(host, sizeof(host), "10.0.0.%u", i + 1);
         snprintf(name, sizeof(name), "osd.%u", i);
-        osd->disk = sim_disk_new(w->sim, &(struct sim_disk_config){.name = name, .size_bytes = DISK_SIZE, .junk = true});
+        osd->disk = sim_disk_new(
+            w->sim, &(struct sim_disk_config){.name = name, .size_bytes = DISK_SIZE, .junk = true});
         osd->node = sim_node_new(w->sim, &(struct sim_node_config){.name = name,
                                                                    .host = host,
                                                                    .arena_bytes = ARENA_BYTES,
@@ -352,7 +353,8 @@ struct world *world_new(uint64_t seed, uint32_t pg_count)
                                                                    .owner = osd});
         sim_node_start(osd->node);
     }
-    w->self = (struct rpc_identity){.role = RPC_CLIENT, .client_uuid = {1, 2, 3}, .session = 1, .name = "test"};
+    w->self =
+        (struct rpc_identity){.role = RPC_CLIENT, .client_uuid = {1, 2, 3}, .session = 1, .name = "test"};
     WAIT_FOR(w, 5000, all_serve(w));
     world_feed_map(w);
     w->client = sim_node_new(w->sim, &(struct sim_node_config){.name = "client",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A cluster without a monitor, simulated: OSDs of one shard each with a hand-made map, and a client that speaks the protocol
- * itself, so that a test can say the wrong thing on purpose.
+ * A cluster without a monitor, simulated: OSDs of one shard each with a hand-made map, and a client that
+ * speaks the protocol itself, so that a test can say the wrong thing on purpose.
  */
 #ifndef TESTS_OSD_WORLD_H
 #define TESTS_OSD_WORLD_H
@@ -32,7 +32,7 @@ struct world_osd {
     struct osd_shard *shard; /* NULL: not serving */
     bool failed;             /* its start failed, with: */
     int error;
-    bool stopped;            /* in order */
+    bool stopped; /* in order */
     char listen[32];
 };
 
@@ -65,20 +65,21 @@ void world_osd_stop(struct world *w, uint32_t number);
 void world_feed_map(struct world *w);
 /* Which OSD leads; UINT32_MAX: none. */
 uint32_t world_leader(struct world *w, uint64_t pg);
-bool world_settled(struct world *w); /* every PG has one leader, and all replicas of running OSDs have applied the same */
+bool world_settled(
+    struct world *w); /* every PG has one leader, and all replicas of running OSDs have applied the same */
 /* The PG of an object of IMAGE. */
 uint64_t world_pg(const struct world *w, uint64_t object);
 /* The first object of IMAGE in a PG. */
 uint64_t world_object_in(const struct world *w, uint64_t pg);
 
 /* Runs until the condition holds; CHECKs that it does within `ms` of virtual time. */
-#define WAIT_FOR(w, ms, condition)                                                                                    \
-    do {                                                                                                              \
-        uint64_t until_ns_ = (w)->sim->now_ns + (ms)*NS_PER_MS;                                                       \
-        while (!(condition) && sim_step((w)->sim, until_ns_))                                                         \
-            ;                                                                                                         \
-        CHECK(condition);                                                                                             \
-        CHECK(!(w)->sim->failed);                                                                                     \
+#define WAIT_FOR(w, ms, condition)                                                                           \
+    do {                                                                                                     \
+        uint64_t until_ns_ = (w)->sim->now_ns + (ms)*NS_PER_MS;                                              \
+        while (!(condition) && sim_step((w)->sim, until_ns_))                                                \
+            ;                                                                                                \
+        CHECK(condition);                                                                                    \
+        CHECK(!(w)->sim->failed);                                                                            \
     } while (0)
 
 /* ---- io.c: requests ---- */
