@@ -117,6 +117,17 @@ Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__Mon
                            const char *what);
 void cmd_call_end(struct cmd_call *call);
 
+/* All pages of a list. NULL: it failed, and was said. Free it with cmd_pages_free(). */
+struct cmd_pages {
+    struct cmd_call call;
+    Fb__MonReply *reply;
+    struct cmd_pages *next;
+};
+/* `advance` sets the request's cursor behind the page. */
+struct cmd_pages *cmd_mon_pages(struct cmd_session *s, Fb__MonRequest *request, const char *what,
+                                void (*advance)(Fb__MonRequest *request, const Fb__MonReply *page));
+void cmd_pages_free(struct cmd_pages *pages);
+
 /* Opens and closes "pool/image"; prints the error. */
 MUST_CHECK struct client_image *cmd_image_open(struct cmd_session *s, const char *name, bool write,
                                                bool force);

@@ -188,6 +188,41 @@ void cmd_call_end(struct cmd_call *call)
     client_mon_call_fini(&call->call);
 }
 
+void cmd_pages_free(struct cmd_pages *pages)
+{
+    while (pages) {
+        struct cmd_pages *next = pages->next;
+        cmd_call_end(&pages->call);
+        free(pages);
+        pages = next;
+    }
+}
+
+struct cmd_pages *cmd_mon_pages(struct cmd_session *s, Fb__MonRequest *request, const char *what,
+                                void (*advance)(Fb__MonRequest *request, const Fb__MonReply *page))
+{
+    struct cmd_pages *first = NULL, **link = &first;
+
+    for (bool more = true; more;) {
+        struct cmd_pages *page = calloc(1, sizeof(*page));
+        if (page)
+            page->reply = cmd_mon_call(s, &page->call, request, what);
+        else
+            cmd_fail("out of memory");
+        if (!page || !page->reply) {
+            free(page);
+            cmd_pages_free(first);
+            return NULL;
+        }
+        *link = page;
+        link = &page->next;
+        more = page->reply->more && (page->reply->n_images || page->reply->n_pg_reports);
+        if (more)
+            advance(request, page->reply);
+    }
+    return first;
+}
+
 struct client_image *cmd_image_open(struct cmd_session *s, const char *name, bool write, bool force)
 {
     char pool[CMD_NAME_MAX], image[CMD_NAME_MAX], host[128] = "", writer[192];

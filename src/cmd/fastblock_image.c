@@ -3,6 +3,7 @@
  * fastblock image ...: create, list, info, resize, remove.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -110,10 +111,48 @@ static json_t *image_json(const Fb__ClusterMap *map, const Fb__Image *image)
                      image->writer_address, "created_us", (json_int_t)image->created_us);
 }
 
+static void after_page(Fb__MonRequest *request, const Fb__MonReply *page)
+{
+    request->image_list->after_id = page->images[page->n_images - 1]->id;
+}
+
+struct image_row {
+    const char *pool;
+    const Fb__Image *image;
+};
+
+static int compare_rows(const void *a, const void *b)
+{
+    const struct image_row *left = a, *right = b;
+    int pools = strcmp(left->pool, right->pool);
+
+    return pools ? pools : strcmp(left->image->name, right->image->name);
+}
+
+/* In order of names. NULL: no memory. */
+static struct image_row *sort_images(const Fb__ClusterMap *map, const struct cmd_pages *pages,
+                                     size_t *ret_count)
+{
+    size_t count = 0;
+
+    for (const struct cmd_pages *p = pages; p; p = p->next)
+        count += p->reply->n_images;
+    struct image_row *rows = calloc(count + 1, sizeof(*rows));
+    *ret_count = count;
+    if (!rows)
+        return NULL;
+    count = 0;
+    for (const struct cmd_pages *p = pages; p; p = p->next)
+        for (size_t i = 0; i < p->reply->n_images; i++)
+            rows[count++] =
+                (struct image_row){pool_name(map, p->reply->images[i]->pool), p->reply->images[i]};
+    qsort(rows, count, sizeof(*rows), compare_rows);
+    return rows;
+}
+
 int cmd_image_ls(struct cmd_args *args)
 {
     struct cmd_session s;
-    struct cmd_call call;
     if (!cmd_session_open(&s, args, 0, 0))
         return CMD_FAILED;
     Fb__ImageList image_list = FB__IMAGE_LIST__INIT;
@@ -121,23 +160,29 @@ int cmd_image_ls(struct cmd_args *args)
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     request.call_case = FB__MON_REQUEST__CALL_IMAGE_LIST;
     request.image_list = &image_list;
-    Fb__MonReply *reply = cmd_mon_call(&s, &call, &request, "cannot list images");
-    if (reply) {
-        const Fb__ClusterMap *map = client_map(s.client);
+    struct cmd_pages *pages = cmd_mon_pages(&s, &request, "cannot list images", after_page);
+    const Fb__ClusterMap *map = client_map(s.client);
+    size_t count = 0;
+    struct image_row *rows = pages ? sort_images(map, pages, &count) : NULL;
+    int result = rows ? CMD_OK : CMD_FAILED;
+    if (rows) {
         json_t *list = json_array();
         struct cmd_table *table = cmd_table_new("lrrl", "IMAGE", "SIZE", "ID", "WRITER", NULL);
-        for (size_t i = 0; i < reply->n_images; i++) {
-            const Fb__Image *image = reply->images[i];
+        for (size_t i = 0; i < count; i++) {
+            const Fb__Image *image = rows[i].image;
             json_array_append_new(list, image_json(map, image));
-            cmd_table_row(table, cmd_text("%s/%s", pool_name(map, image->pool), image->name),
+            cmd_table_row(table, cmd_text("%s/%s", rows[i].pool, image->name),
                           cmd_size_text(image->size_bytes), cmd_text("%llu", (unsigned long long)image->id),
                           *image->writer ? image->writer : "-");
         }
         cmd_table_print(table, args, list);
-        cmd_call_end(&call);
+    } else if (pages) {
+        cmd_fail("out of memory");
     }
+    free(rows);
+    cmd_pages_free(pages);
     cmd_session_close(&s);
-    return reply ? CMD_OK : CMD_FAILED;
+    return result;
 }
 
 int cmd_image_info(struct cmd_args *args)

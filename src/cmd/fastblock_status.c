@@ -207,10 +207,36 @@ static bool osd_is_up(const Fb__ClusterMap *map, uint32_t osd)
     return false;
 }
 
+static void after_page(Fb__MonRequest *request, const Fb__MonReply *page)
+{
+    request->pg_list->after_pg = page->pg_reports[page->n_pg_reports - 1]->pg;
+}
+
+static int compare_reports(const void *a, const void *b)
+{
+    const Fb__PgReport *left = *(Fb__PgReport *const *)a, *right = *(Fb__PgReport *const *)b;
+
+    return (left->pg > right->pg) - (left->pg < right->pg);
+}
+
+#define NO_LEADER 3 /* state of a PG that nobody has reported */
+
+/* Within a page they are in order of their PGs. NULL: nobody leads it. */
+static const Fb__PgReport *find_report(const struct cmd_pages *pages, uint64_t pg)
+{
+    Fb__PgReport key = FB__PG_REPORT__INIT, *key_pointer = &key, **found = NULL;
+
+    key.pg = pg;
+    for (; pages && !found; pages = pages->next)
+        if (pages->reply->n_pg_reports)
+            found = bsearch(&key_pointer, pages->reply->pg_reports, pages->reply->n_pg_reports,
+                            sizeof(*found), compare_reports);
+    return found && (*found)->state != NO_LEADER ? *found : NULL;
+}
+
 int cmd_pg_ls(struct cmd_args *args)
 {
     struct cmd_session s;
-    struct cmd_call call;
     if (!cmd_session_open(&s, args, 0, 0))
         return CMD_FAILED;
     const Fb__ClusterMap *map = client_map(s.client);
@@ -225,8 +251,8 @@ int cmd_pg_ls(struct cmd_args *args)
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     request.call_case = FB__MON_REQUEST__CALL_PG_LIST;
     request.pg_list = &pg_list;
-    Fb__MonReply *reply = cmd_mon_call(&s, &call, &request, "cannot list the PGs");
-    if (!reply) {
+    struct cmd_pages *pages = cmd_mon_pages(&s, &request, "cannot list the PGs", after_page);
+    if (!pages) {
         cmd_session_close(&s);
         return CMD_FAILED;
     }
@@ -236,12 +262,9 @@ int cmd_pg_ls(struct cmd_args *args)
         cmd_table_new("llllrr", "PG", "STATE", "MEMBERS", "LEADER", "TERM", "OBJECTS", NULL);
     for (size_t i = 0; i < map->n_pg; i++) {
         const Fb__Pg *pg = map->pg[i];
-        const Fb__PgReport *r = NULL;
         if (pg->removed || (pg_list.pool && pg->id >> 32 != pg_list.pool))
             continue;
-        for (size_t j = 0; j < reply->n_pg_reports; j++)
-            if (reply->pg_reports[j]->pg == pg->id)
-                r = reply->pg_reports[j];
+        const Fb__PgReport *r = find_report(pages, pg->id);
         char members[128] = "";
         json_t *member_list = json_array();
         for (size_t j = 0; j < pg->n_member; j++) {
@@ -260,7 +283,7 @@ int cmd_pg_ls(struct cmd_args *args)
                                               (json_int_t)(r ? r->objects : 0)));
     }
     cmd_table_print(table, args, list);
-    cmd_call_end(&call);
+    cmd_pages_free(pages);
     cmd_session_close(&s);
     return CMD_OK;
 }

@@ -46,6 +46,7 @@
     NS_PER_S /* an OSD whose sessions are gone may come back for so long before it is down */
 #define MON_MAP_BYTES    (256u << 10) /* of items in one map message; the rest follows in the next */
 #define MON_MESSAGE_MAX  512
+#define MON_PAGE_BYTES   (512u << 10)   /* of items in one page of a list */
 #define MON_PROOF_NS     (2 * NS_PER_S) /* a call waits so long for an OSD that knows how new our data is */
 #define MON_LEAVE_NS     NS_PER_S /* and so long for the session of a process that was killed just now */
 #define MON_WITNESS_NS   (5 * NS_PER_S) /* after the first witness came: who has not come is out of reach */
@@ -319,6 +320,8 @@ struct mon_method {
 
 /* Says what failed, for people, and returns `error` (negative). */
 int mon_fail(struct mon_request *r, int error, const char *format, ...) PRINTF_LIKE(3, 4);
+/* How many of these fit in one page of a list. Fewer than all: the reply says that there are more. */
+size_t mon_page(struct mon_request *r, ProtobufCMessage *const *messages, size_t count);
 void mon_reply(struct mon_request *r, int result);
 /* `who` knows this epoch and this image. If that is more than `since` (the epoch that we have, or had at the
  * start), or an image beyond ours, changes stop. */

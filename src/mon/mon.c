@@ -64,6 +64,20 @@ int mon_fail(struct mon_request *r, int error, const char *format, ...)
     return error;
 }
 
+size_t mon_page(struct mon_request *r, ProtobufCMessage *const *messages, size_t count)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        bytes += protobuf_c_message_get_packed_size(messages[i]) + 6; /* its tag and length */
+        if (bytes > MON_PAGE_BYTES) {
+            r->reply.more = true;
+            return i;
+        }
+    }
+    return count;
+}
+
 static void request_free(struct mon_request *r)
 {
     mon_change_fini(&r->change);
@@ -99,7 +113,7 @@ void mon_reply(struct mon_request *r, int result)
     int error = reply_encode(&r->reply, &frame, &len);
     if (error) {
         result = error;
-        mon_fail(r, error, "the answer is too large for one message: ask for less, for example for one pool");
+        mon_fail(r, error, "the answer is too large for one message");
         fb__mon_reply__init(&r->reply);
         r->reply.message = r->message;
         if (reply_encode(&r->reply, &frame, &len))

@@ -401,9 +401,7 @@ static int compare_images(const void *a, const void *b)
 {
     const Fb__Image *left = *(Fb__Image *const *)a, *right = *(Fb__Image *const *)b;
 
-    if (left->pool != right->pool)
-        return left->pool < right->pool ? -1 : 1;
-    return strcmp(left->name, right->name);
+    return (left->id > right->id) - (left->id < right->id);
 }
 
 void mon_image_list(struct mon_request *r)
@@ -424,12 +422,12 @@ void mon_image_list(struct mon_request *r)
     mon_for_each(r->mon, MON_IMAGE, node)
     {
         Fb__Image *image = mon_image_item(mon_image_of(node));
-        if (!pool || image->pool == mon_pool_item(pool)->id)
+        if (image->id > r->call->image_list->after_id && (!pool || image->pool == mon_pool_item(pool)->id))
             images[count++] = image;
     }
     qsort(images, count, sizeof(Fb__Image *), compare_images);
     r->reply.images = images;
-    r->reply.n_images = count;
+    r->reply.n_images = mon_page(r, (ProtobufCMessage *const *)images, count);
     mon_reply(r, 0);
     free(images);
 }

@@ -327,7 +327,8 @@ void mon_pg_list(struct mon_request *r)
     mon_for_each(mon, MON_PG, node)
     {
         struct mon_pg *pg = mon_pg_of(node);
-        if (!reports || !pointers || mon_pg_item(pg)->removed || (pool && mon_pg_pool(node->key) != pool))
+        if (!reports || !pointers || mon_pg_item(pg)->removed || node->key <= r->call->pg_list->after_pg ||
+            (pool && mon_pg_pool(node->key) != pool))
             continue;
         Fb__PgReport *report = &reports[count];
         pointers[count++] = report;
@@ -346,7 +347,7 @@ void mon_pg_list(struct mon_request *r)
     if (count)
         qsort(pointers, count, sizeof(Fb__PgReport *), compare_reports);
     r->reply.pg_reports = pointers;
-    r->reply.n_pg_reports = count;
+    r->reply.n_pg_reports = mon_page(r, (ProtobufCMessage *const *)pointers, count);
     mon_reply(r, reports && pointers ? 0 : -ERR_NO_MEMORY);
     free(pointers);
     free(reports);

@@ -6,6 +6,8 @@
 
 #include "tests/mon/world.h"
 
+#define MON_NAME 64
+
 struct setup {
     struct world *w;
     struct caller a, b, osds[3];
@@ -76,7 +78,11 @@ static void creates(void)
     request.image_list = &list;
     CHECK_EQ(call(&s.a, &request), 0);
     CHECK_EQ(s.a.answer->n_images, 2);
-    CHECK(!strcmp(s.a.answer->images[0]->name, "largest"));
+    CHECK(!strcmp(s.a.answer->images[1]->name, "largest"));
+    CHECK(!s.a.answer->more);
+    list.after_id = 1;
+    CHECK_EQ(call(&s.a, &request), 0);
+    CHECK_EQ(s.a.answer->n_images, 1);
     list.pool = (char *)"nope";
     CHECK_EQ(call(&s.a, &request), -ERR_NOT_FOUND);
     teardown(&s);
@@ -115,6 +121,40 @@ static void one_writer(void)
     CHECK_EQ(image_of(&s.a)->incarnation, 4);
     CHECK_EQ(image_open(&s.b, "rbd", "x", "", false, false), -ERR_INVALID);
     CHECK_EQ(image_open(&s.b, "rbd", "x", NULL, false, false), 0); /* to read */
+    teardown(&s);
+}
+
+/* A list that is larger than a message. */
+static void lists_in_pages(void)
+{
+    struct setup s;
+    char name[MON_NAME];
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__ImageList list = FB__IMAGE_LIST__INIT;
+    uint64_t seen = 0, pages = 0;
+
+    setup(&s);
+    memset(name, 'n', sizeof(name));
+    for (uint32_t i = 0; i < 12000; i++) {
+        snprintf(name + 50, sizeof(name) - 50, "%u", i);
+        if (image_create(&s.a, "rbd", name, 4096))
+            break;
+        if (i % 100 == 0)
+            live_ms(&s, 500);
+    }
+    request.call_case = FB__MON_REQUEST__CALL_IMAGE_LIST;
+    request.image_list = &list;
+    do {
+        CHECK_EQ(call(&s.a, &request), 0);
+        if (!s.a.answer || !s.a.answer->n_images)
+            break;
+        for (size_t i = 0; i < s.a.answer->n_images; i++)
+            CHECK_EQ(s.a.answer->images[i]->id, ++seen);
+        list.after_id = seen;
+        pages++;
+    } while (s.a.answer->more);
+    CHECK_EQ(seen, 12000);
+    CHECK(pages >= 2);
     teardown(&s);
 }
 
@@ -305,6 +345,7 @@ int main(void)
 {
     TEST(creates);
     TEST(one_writer);
+    TEST(lists_in_pages);
     TEST(one_process_per_name);
     TEST(sharing_is_refused);
     TEST(lost_writers_are_replaced);

@@ -149,6 +149,23 @@ static void creates_large_ones(void)
     CHECK(late.map_events >= 1 && !late.gap);
     CHECK_EQ(late.epoch, watcher.epoch);
     caller_stop(&late);
+
+    /* `pg ls` comes in pages. */
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__PgList list = FB__PG_LIST__INIT;
+    uint64_t seen = 0, pages = 0;
+    request.call_case = FB__MON_REQUEST__CALL_PG_LIST;
+    request.pg_list = &list;
+    for (uint32_t more = 1; more && pages < 100; pages++) {
+        CHECK_EQ(call(&client, &request), 0);
+        more = client.answer && client.answer->more && client.answer->n_pg_reports;
+        for (size_t i = 0; client.answer && i < client.answer->n_pg_reports; i++) {
+            CHECK_EQ(client.answer->pg_reports[i]->pg, 1ull << 32 | seen);
+            list.after_pg = client.answer->pg_reports[i]->pg;
+            seen++;
+        }
+    }
+    CHECK_EQ(seen, 8000);
     world_crash_mon(w);
     count_map(&client, 0, &pools, &pgs, &parts);
     CHECK_EQ(pgs, 8000);
