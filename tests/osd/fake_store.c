@@ -267,6 +267,10 @@ static void open_step(struct op *op)
         if (!pg->used)
             continue;
         pg->pub.store = store;
+        for (uint64_t n = pg->pub.durable_index + 1; n <= pg->pub.last_index; n++) {
+            free(log_at(pg, n)->data);
+            log_at(pg, n)->data = NULL;
+        }
         pg->pub.last_index = pg->pub.durable_index;
         pg->pub.waiter = NULL;
         pg->pub.host = NULL;
