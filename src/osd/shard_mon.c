@@ -333,6 +333,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report->message.osd = shard->label.osd;
     report->message.shard = shard->number;
     report->message.incarnation = shard->label.start_counter;
+    report->message.epoch = shard->map.saved_epoch;
     report->message.used_bytes = space.used_bytes;
     report->message.free_bytes = space.free_bytes;
     report->message.failed = shard->failed ? shard->failed_text : (char *)protobuf_c_empty_string;
