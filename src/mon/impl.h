@@ -65,6 +65,7 @@ struct mon_shard {
     uint64_t heard_ns; /* alive time of its last boot or report; 0: not since the start */
     bool spoke;        /* has said since the start which epoch it knows */
     bool reported;     /* since the start */
+    uint64_t epoch;    /* of the map that it has saved, by its last report */
     uint64_t free_bytes;
     char failed[MON_TEXT_MAX];
 };

@@ -12,8 +12,10 @@
  * (images, writers, orders), mon_status.c, mon_subscribe.c (sessions, deltas), placement.c (a pure function:
  * OSDs and load -> members of a PG).
  *
- * Removed PGs and finished orders stay in the map as markers, so that a delta can name them; they are never
- * pruned in this version (a marker takes some 200 bytes of memory), and a whole map leaves them out. A map
+ * Removed PGs and finished orders stay in the map as markers, so that a delta can name them; a whole map
+ * leaves them out. The marker of an order is deleted when every shard of every OSD that was ever started has
+ * saved a map that names it: nobody else has a use for orders, so no delta that lacks it misleads anyone.
+ * Markers of PGs and pools, which clients need too, are kept (some 200 bytes of memory each). A map
  * larger than MON_MAP_BYTES comes in several deltas, cut between epochs: apply each and ask on (MapGet), or
  * receive on (Subscribe).
  */

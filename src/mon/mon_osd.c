@@ -386,6 +386,7 @@ void mon_shard_report(struct mon_request *r)
     }
     shard->heard_ns = o->heard_ns = mon->alive_ns;
     shard->reported = true;
+    shard->epoch = report->epoch;
     shard->free_bytes = report->free_bytes;
     if (report->failed[0] && !shard->failed[0])
         core_log(mon->core, LOG_ERROR, "mon", "osd.%u shard %u took itself out of service: %.100s",

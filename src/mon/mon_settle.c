@@ -3,8 +3,8 @@
  * What follows from reports: OSDs up and down, PGs born, PGs of removed pools gone, image orders done.
  *
  * A comparison of items with soft state, so it does not matter which event made it run, or how often; what
- * does not fit in one transaction is found again by the next run. OSDs are looked at on every tick, the rest
- * only after a report that completed something.
+ * does not fit in one transaction is found again by the next run. OSDs and the markers of orders are looked
+ * at on every tick, the rest only after a report that completed something.
  */
 #include "mon/impl.h"
 
@@ -103,9 +103,37 @@ static void settle_orders(struct mon *mon, struct mon_change *c)
     }
 }
 
+/* The epoch of the map that every shard has saved. An OSD that was never started starts with a whole map. */
+static uint64_t epoch_everywhere(const struct mon *mon)
+{
+    uint64_t least = UINT64_MAX;
+
+    mon_for_each(mon, MON_OSD, node)
+    {
+        const struct mon_osd *o = mon_osd_of(node);
+        const Fb__Osd *osd = mon_osd_item(o);
+        for (size_t s = 0; s < osd->n_shard && osd->incarnation && !osd->removed; s++)
+            least = MIN(least, o->shard[s].epoch);
+    }
+    return least;
+}
+
+static void prune_orders(struct mon *mon, struct mon_change *c)
+{
+    uint64_t everywhere = epoch_everywhere(mon);
+
+    mon_for_each(mon, MON_ORDER, node)
+    {
+        const Fb__ImageOrder *order = mon_order_item(mon_order_of(node));
+        if (order->removed && order->epoch <= everywhere && room(c))
+            mon_change_put(c, MON_ORDER, order->image, NULL);
+    }
+}
+
 void mon_settle(struct mon *mon, struct mon_change *c)
 {
     settle_osds(mon, c);
+    prune_orders(mon, c);
     if (!mon->settle_soon)
         return;
     settle_pgs(mon, c);
@@ -117,6 +145,8 @@ void mon_settle_done(struct mon *mon, const struct mon_change *c)
     for (uint32_t i = 0; i < c->count; i++) {
         if (c->puts[i].kind == MON_ORDER) {
             struct mon_order *order = mon_order_find(mon, c->puts[i].id);
+            if (!order)
+                continue; /* pruned */
             free(order->confirmed);
             order->confirmed = NULL;
             order->confirmed_count = 0;

@@ -124,6 +124,59 @@ static void one_writer(void)
     teardown(&s);
 }
 
+static size_t markers(struct setup *s, uint64_t since)
+{
+    size_t count = 0;
+
+    CHECK_EQ(get_map(&s->b, since), 0);
+    for (size_t i = 0; s->b.answer && i < s->b.answer->map->n_order; i++)
+        count += s->b.answer->map->order[i]->removed;
+    return count;
+}
+
+/* The marker of an order that is done goes when every OSD has saved a map with it, not before. */
+static void prunes_orders(void)
+{
+    struct setup s;
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 8 << 20), 0);
+    CHECK_EQ(get_map(&s.b, 0), 0);
+    uint64_t before = s.b.answer->map->epoch;
+    CHECK_EQ(image_remove(&s.a, "rbd", "x"), 0);
+    osds_confirm(s.osds, 3);
+    live_ms(&s, 500);
+    CHECK_EQ(markers(&s, before), 1);
+    report.epoch = s.b.answer->map->order[0]->epoch;
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(osd_report(&s.osds[i], 0, &report), 0);
+    world_run_ms(s.w, 500);
+    CHECK_EQ(markers(&s, before), 1);
+    report.epoch--;
+    CHECK_EQ(osd_report(&s.osds[2], 0, &report), 0);
+    world_run_ms(s.w, 500);
+    CHECK_EQ(markers(&s, before), 1);
+
+    /* A monitor that was started again has to hear it from all again. */
+    world_crash_mon(s.w);
+    report.epoch++;
+    for (uint8_t i = 0; i < 3; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.1.%u:7000", i);
+        CHECK_EQ(osd_boot(&s.osds[i], i + 1, 0, 1, address), 0);
+        CHECK_EQ(markers(&s, before), 1);
+        CHECK_EQ(osd_report(&s.osds[i], 0, &report), 0);
+    }
+    world_run_ms(s.w, 500);
+    CHECK_EQ(markers(&s, before), 0);
+    world_crash_mon(s.w);
+    CHECK_EQ(markers(&s, before), 0); /* in the store too */
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 8 << 20), 0);
+    CHECK_EQ(image_of(&s.a)->id, 2);
+    teardown(&s);
+}
+
 /* A list that is larger than a message. */
 static void lists_in_pages(void)
 {
@@ -345,6 +398,7 @@ int main(void)
 {
     TEST(creates);
     TEST(one_writer);
+    TEST(prunes_orders);
     TEST(lists_in_pages);
     TEST(one_process_per_name);
     TEST(sharing_is_refused);
