@@ -170,12 +170,23 @@ static int boot_check(struct mon_request *r, const Fb__OsdBoot *call, const Fb__
             "osd.%u: address, host and rack are at most %u printable characters, the address not empty",
             call->osd, MON_TEXT_MAX - 1);
     const char *address = osd->shard[call->shard]->address;
-    if (osd->up && call->incarnation == osd->incarnation && address[0] && strcmp(address, call->address))
-        return mon_fail(r, -ERR_LOCKED,
-                        "osd.%u (start %" PRIu64
-                        ") is running at %s already: a copy of its device must not run beside it",
-                        call->osd, call->incarnation, address);
-    return 0;
+    /* A process keeps its address, and every start is counted on the device: this one is of another device.
+     */
+    if (call->incarnation != osd->incarnation || !address[0] || !strcmp(address, call->address))
+        return 0;
+    if (osd->up)
+        return mon_fail(
+            r, -ERR_LOCKED,
+            "osd.%u (start %" PRIu64
+            ") is running at %s already: a copy of its device must not run beside it. Use the original, or "
+            "format this one as a new OSD",
+            call->osd, call->incarnation, address);
+    return mon_fail(
+        r, -ERR_ROLLED_BACK,
+        "osd.%u has been started %" PRIu64
+        " times, the last time at %s, and this device as often, but not then: it is a copy, and writes that were "
+        "acknowledged may be missing on it. Use the original, or format this one as a new OSD",
+        call->osd, osd->incarnation, address);
 }
 
 static int osd_boot_build(struct mon_request *r)

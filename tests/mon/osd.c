@@ -97,6 +97,15 @@ static void boots(void)
     CHECK_EQ(osd_boot(&copy, 1, 0, 2, "10.0.2.1:1"), -ERR_ROLLED_BACK);
     CHECK(strstr(said(&copy), "copy from an earlier time"));
     caller_stop(&copy);
+    /* Also when the original is down. The original itself may come back. */
+    for (int i = 0; i < 8 && is_up(&c, 0); i++)
+        world_run_ms(w, 500);
+    CHECK(!is_up(&c, 0));
+    osd_start(&copy, w, 0, 3);
+    CHECK_EQ(osd_boot(&copy, 1, 0, 2, "10.0.2.1:1"), -ERR_ROLLED_BACK);
+    CHECK(strstr(said(&copy), "it is a copy"));
+    caller_stop(&copy);
+    CHECK_EQ(osd_boot(&osd, 1, 0, 2, "10.0.1.1:1"), 0);
 
     /* A new start forgets the addresses of the former one, whose reports are refused from then on. */
     caller_stop(&osd);
