@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "backend/backend.h"
 #include "base/error.h"
@@ -94,9 +95,26 @@ static int open_metadata(struct program *p)
         return daemon_fail("cannot make the data directory %s: %s", p->data, strerror(errno));
     if (snprintf(path, sizeof(path), "%s/metadata.sqlite", p->data) >= (int)sizeof(path))
         return daemon_fail("the name of the data directory is too long");
+    struct stat st;
+    if (stat(p->data, &st) < 0 || !S_ISDIR(st.st_mode))
+        return daemon_fail("%s is not a directory: give one with --data", p->data);
+    if (access(p->data, R_OK | W_OK | X_OK) < 0)
+        return daemon_fail(
+            "cannot use the data directory %s: %s. It must be a directory that the user of this process "
+            "may write to",
+            p->data, strerror(errno));
     int error = sqlite_meta_open(p->core, path, HISTORY_MAX, &p->meta);
     if (error == -ERR_LOCKED)
-        return daemon_fail("%s is in use: another monitor runs on this data directory", path);
+        return daemon_fail(
+            "%s is in use: another monitor runs on this data directory. Stop it first, or give this one its own",
+            path);
+    if (error == -ERR_VERSION)
+        return daemon_fail("%s was written by another version of fastblock-mon: use that version", path);
+    if (error == -ERR_FORMAT)
+        return daemon_fail(
+            "%s is damaged, or not the metadata of a fastblock monitor: restore the newest copy of the "
+            "directory",
+            path);
     if (error)
         return daemon_fail("cannot use the metadata in %s: %s", path, error_text(error));
     return DAEMON_OK;

@@ -95,7 +95,8 @@ struct shard_thread {
     uint32_t number;
     char log_prefix[24];
     struct uring_core *uring;
-    int error; /* of the start; written by the thread before it ends */
+    bool served; /* its start succeeded */
+    int error;   /* of the start, or the end; written by the thread before it ends */
     char message[256];
 };
 
@@ -133,6 +134,7 @@ static int shard_serve(struct shard_thread *t, struct net *net, struct blk *blk)
         snprintf(t->message, sizeof(t->message), "%s", start.ret_message);
         return error;
     }
+    t->served = true;
     uring_core_run(t->uring);
     osd_shard_stop_start(&stop, start.ret_shard, NULL);
     return osd_wait(t->uring, &stop.op);
@@ -194,6 +196,18 @@ static int start_shard(struct run *run, uint32_t number)
     return DAEMON_OK;
 }
 
+/* What to do about it, where the message does not say so. */
+static const char *remedy(int error)
+{
+    if (error == -ERR_CLUSTER)
+        return ": the monitor at this address is not the one that the device was formatted with. Give the address of the "
+               "device's own cluster with --mon; if this should be it, its data directory was emptied or replaced: start "
+               "it on the original one. No data was lost";
+    if (error == -ERR_VERSION)
+        return ": the device was written by another version of fastblock: run that version. No data was lost";
+    return "";
+}
+
 static int stop_shards(struct run *run)
 {
     int result = DAEMON_OK;
@@ -209,13 +223,26 @@ static int stop_shards(struct run *run)
         uring_core_free(t->uring);
         if (!t->error)
             continue;
-        daemon_fail("osd.%u shard %u: %s", run->label.osd, i,
-                    t->message[0] ? t->message : error_text(t->error));
+        daemon_fail("osd.%u shard %u: %s%s", run->label.osd, i,
+                    t->message[0] ? t->message : error_text(t->error), remedy(t->error));
         bool refused = t->error == -ERR_IDENTITY || t->error == -ERR_CLUSTER ||
                        t->error == -ERR_ROLLED_BACK || t->error == -ERR_NOT_FOUND || t->error == -ERR_LOCKED;
         result = MAX(result, refused ? DAEMON_REFUSED : DAEMON_FAILED);
     }
     return result;
+}
+
+/* A start that the cluster refused is not counted: a copy of a device would overtake the original by being
+ * tried often enough. */
+static void uncount_start(struct run *run)
+{
+    for (uint32_t i = 0; i < run->label.slice_count; i++)
+        if (run->shards[i].served)
+            return;
+    run->label.start_counter--;
+    int error = osd_write_label(run->uring, run->dev, &run->label);
+    if (error)
+        daemon_fail("cannot write to %s: %s", run->options->device, error_text(error));
 }
 
 static int serve(struct run *run)
@@ -225,7 +252,8 @@ static int serve(struct run *run)
     int error = osd_read_label(run->uring, run->dev, &run->label);
     if (error)
         return daemon_fail("%s: %s%s", o->device, error_text(error),
-                           error == -ERR_FORMAT ? "; `fastblock-osd format` makes an OSD of a device" : "");
+                           error == -ERR_FORMAT ? "; `fastblock-osd format` makes an OSD of a device"
+                                                : remedy(error));
     const struct device_label *label = &run->label;
     run->cache_shard_bytes = o->cache_bytes / label->slice_count;
     if (run->cache_shard_bytes < CACHE_SHARD_MIN)
@@ -242,6 +270,8 @@ static int serve(struct run *run)
         uring_core_run(run->uring);
     core_log(uring_core_core(run->uring), LOG_INFO, "osd", "osd.%u: stopping", label->osd);
     int stopped = stop_shards(run);
+    if (!result && stopped == DAEMON_REFUSED)
+        uncount_start(run);
     return result ? result : stopped;
 }
 

@@ -643,7 +643,9 @@ static void start_step(struct op *op)
         error = mon_listen(mon, s->config.listen);
         if (error) {
             snprintf(s->ret_message, sizeof(s->ret_message), "cannot listen on %.64s: %s", s->config.listen,
-                     error_text(error));
+                     error == -ERR_EXISTS
+                         ? "another program listens there already; stop it, or use another port"
+                         : error_text(error));
             start_fail(s, error);
             return;
         }

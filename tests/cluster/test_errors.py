@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong in an administrator's hands: each ends with a message that says what to do and an exit code, and loses nothing."""
+import os
+import re
+import shutil
+import signal
+import struct
+
+from harness import BIN, expect, main, wait_for
+
+SHARED = True
+
+
+def refused(c, words, *args, code=1, user=None, timeout=30):
+    """Runs a program that must end with this code and say these words on stderr."""
+    if user:
+        args = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups") + args
+    c.run(*args, code=code, timeout=timeout)
+    for word in words:
+        expect(word in c.stderr, f"{' '.join(args)} does not say '{word}' but: {c.stderr}")
+
+
+def mon(c, data, listen="127.0.0.1:0"):
+    """Starts a monitor; returns (process, address)."""
+    log = os.path.join(c.root, os.path.basename(data) + ".log")
+    with open(log, "w") as f:
+        child = c.start(os.path.join(BIN, "fastblock-mon"), "--listen", listen, "--data", data, stderr=f)
+
+    def address():
+        expect(child.poll() is None, "fastblock-mon ended")
+        with open(log) as f:
+            found = re.search(r"listening on (\S+): ", f.read())
+        return found and found.group(1)
+    return child, wait_for("the monitor", address)
+
+
+def osd(c, device, address, ready=True):
+    log = device + ".log"
+    with open(log, "a") as f:
+        at = f.tell()
+        child = c.start(os.path.join(BIN, "fastblock-osd"), "run", device, "--mon", address, stderr=f)
+
+    def serves():
+        expect(child.poll() is None, "fastblock-osd ended")
+        with open(log) as f:
+            f.seek(at)
+            return " serves " in f.read()
+    if ready:
+        wait_for("the OSD", serves)
+    return child
+
+
+def stop(child):
+    child.send_signal(signal.SIGTERM)
+    expect(child.wait(20) == 0, f"exit code {child.returncode}")
+
+
+def path(c, name):
+    return os.path.join(c.root, name)
+
+
+def format_device(c, name, address):
+    c.run(os.path.join(BIN, "fastblock-osd"), "format", path(c, name), "--size", "512M", "--mon", address)
+    return path(c, name)
+
+
+def device_bytes(device):
+    with open(device, "rb") as f:
+        return f.read(1 << 20)
+
+
+MON, OSD = os.path.join(BIN, "fastblock-mon"), os.path.join(BIN, "fastblock-osd")
+
+
+def test_monitor_directory(c):
+    if os.getuid() == 0:
+        os.chmod(c.root, 0o755)
+        os.mkdir(path(c, "locked"), 0o755)
+        refused(c, ["cannot use the data directory", "may write to"], MON, "--listen", "127.0.0.1:0", "--data", path(c, "locked"),
+                user=65534)
+        refused(c, ["cannot make the data directory"], MON, "--listen", "127.0.0.1:0", "--data", path(c, "locked/x"), user=65534)
+    with open(path(c, "file"), "w") as f:
+        f.write("precious")
+    refused(c, ["is not a directory"], MON, "--listen", "127.0.0.1:0", "--data", path(c, "file"))
+    os.mkdir(path(c, "junk"))
+    with open(path(c, "junk/metadata.sqlite"), "w") as f:
+        f.write("precious " * 1000)
+    refused(c, ["is damaged, or not the metadata"], MON, "--listen", "127.0.0.1:0", "--data", path(c, "junk"))
+    with open(path(c, "junk/metadata.sqlite")) as f:
+        expect(f.read() == "precious " * 1000, "the file was changed")
+
+
+def test_second_monitor(c):
+    first, address = mon(c, path(c, "m1"))
+    refused(c, ["another monitor runs on this data directory"], MON, "--listen", "127.0.0.1:0", "--data", path(c, "m1"))
+    refused(c, ["another program listens there already", "use another port"], MON, "--listen", address, "--data", path(c, "m2"))
+    stop(first)
+
+
+def test_device_too_small(c):
+    address = c.env["FASTBLOCK_MON"]
+    refused(c, ["is too small", "at least", "Use a larger device"], OSD, "format", path(c, "tiny"), "--size", "1M", "--mon", address)
+    expect(not os.path.exists(path(c, "tiny")), "a file was left behind")
+    with open(path(c, "tiny2"), "w") as f:
+        f.truncate(100 << 20)
+    refused(c, ["is too small", "Use a larger device"], OSD, "format", path(c, "tiny2"), "--mon", address)
+    refused(c, ["not a fastblock device", "`fastblock-osd format`"], OSD, "run", path(c, "tiny2"), "--mon", address)
+
+
+def test_another_cluster(c):
+    """A device of one cluster at the monitor of another; and at one that lost its data."""
+    first, address = mon(c, path(c, "a1"))
+    device = format_device(c, "a.dev", address)
+    stop(osd(c, device, address))
+    before = device_bytes(device)
+    refused(c, ["belongs to another cluster", "--mon", "start it on the original one"], OSD, "run", device, "--mon",
+            c.env["FASTBLOCK_MON"], code=3)
+    stop(first)
+    empty, _ = mon(c, path(c, "a2"), address)
+    refused(c, ["belongs to another cluster", "start it on the original one"], OSD, "run", device, "--mon", address, code=3)
+    stop(empty)
+    expect(device_bytes(device)[:64 << 10] == before[:64 << 10], "the label was changed")
+    first, _ = mon(c, path(c, "a1"), address)
+    stop(osd(c, device, address))
+    stop(first)
+
+
+def test_copy_of_a_device(c):
+    """A copy is refused, however often it is tried, and the original is not harmed by it."""
+    first, address = mon(c, path(c, "c1"))
+    device = format_device(c, "c.dev", address)
+    stop(osd(c, device, address))
+    copy = path(c, "copy.dev")
+    shutil.copyfile(device, copy)
+    original = osd(c, device, address)
+    refused(c, ["a copy", "Use the original"], OSD, "run", copy, "--mon", address, code=3)
+    stop(original)
+    for _ in range(3):
+        refused(c, ["a copy", "Use the original"], OSD, "run", copy, "--mon", address, code=3)
+    stop(osd(c, device, address))
+    stop(first)
+
+
+def crc32c(data):
+    table = []
+    for n in range(256):
+        for _ in range(8):
+            n = n >> 1 ^ (0x82f63b78 if n & 1 else 0)
+        table.append(n)
+    crc = 0xffffffff
+    for byte in data:
+        crc = table[(crc ^ byte) & 255] ^ crc >> 8
+    return crc ^ 0xffffffff
+
+
+def test_device_of_another_version(c):
+    first, address = mon(c, path(c, "v1"))
+    device = format_device(c, "v.dev", address)
+    with open(device, "r+b") as f:
+        for at in (0, 64 << 10):
+            f.seek(at)
+            label = bytearray(f.read(4096))
+            crc = struct.unpack_from("<I", label, 12)[0]
+            struct.pack_into("<I", label, 12, 0)
+            expect(crc32c(label) == crc, "the test does not know the label's checksum")
+            struct.pack_into("<I", label, 8, 99)
+            struct.pack_into("<I", label, 12, crc32c(label))
+            f.seek(at)
+            f.write(label)
+    before = device_bytes(device)
+    refused(c, ["version", "run that version"], OSD, "run", device, "--mon", address)
+    refused(c, ["another version of fastblock", "--force"], OSD, "format", device, "--mon", address)
+    expect(device_bytes(device) == before, "the device was changed")
+    stop(first)
+
+
+def test_device_in_use(c):
+    first, address = mon(c, path(c, "u1"))
+    device = format_device(c, "u.dev", address)
+    running = osd(c, device, address)
+    refused(c, ["is in use"], OSD, "run", device, "--mon", address)
+    refused(c, ["is in use"], OSD, "format", device, "--force", "--mon", address)
+    stop(running)
+    refused(c, ["is osd.0 of cluster", "--force"], OSD, "format", device, "--mon", address)
+    stop(first)
+
+
+def test_no_monitor(c):
+    refused(c, ["no monitor answers at 127.0.0.1:1"], OSD, "format", path(c, "n.dev"), "--size", "512M", "--mon", "127.0.0.1:1")
+    expect(not os.path.exists(path(c, "n.dev")), "a file was left behind")
+
+
+if __name__ == "__main__":
+    main(globals(), osds=1)
