@@ -164,6 +164,11 @@ static void verify_open(struct driver *d)
             continue;
         }
         w->created[i] = true;
+        if (w->sim->verbose)
+            sim_log(w->sim,
+                    "PG %u: first %lu last %lu applied %lu damaged %d; model commit %lu last %lu acked %lu",
+                    i, pg->first_index, pg->last_index, pg->applied_index, pg->damaged, m->commit, m->last,
+                    m->acked);
         if (pg->record.term < w->term_acked[i] || pg->record.term > w->term_sent[i] ||
             pg->record.vote != (uint32_t)pg->record.term % 7)
             sim_fail(w->sim, "PG %u: term %lu vote %u, acknowledged %lu, sent %lu", i, pg->record.term,
@@ -279,6 +284,14 @@ static bool append_again(struct driver *d)
 {
     struct world *w = d->world;
 
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        struct model_pg *m = &w->pgs[i];
+        struct store_pg *pg = pg_now(d, i);
+        uint64_t index = pg->applied_index + 1;
+        while (!w->recovering[i] && !w->fell_behind[i] && index <= MIN(pg->durable_index, m->commit) &&
+               store_log_term(pg, index) == m->term[index])
+            store_apply(pg, index++);
+    }
     for (; d->pg < MODEL_PGS; d->pg++) {
         struct model_pg *m = &w->pgs[d->pg];
         struct store_pg *pg = pg_now(d, d->pg);
@@ -287,13 +300,19 @@ static bool append_again(struct driver *d)
         uint64_t index = pg->applied_index + 1;
         while (index <= MIN(pg->last_index, m->commit) && store_log_term(pg, index) == m->term[index])
             index++;
+        store_apply(pg, MAX(pg->applied_index, MIN(pg->durable_index, index - 1)));
         while (index <= m->commit) {
             int rc = append(d, d->pg, index, m->term[index]);
+            if (rc == -ERR_NO_SPACE) {
+                /* Others had room for it, we have not: as in a real group there is no way on from here. */
+                w->stop = true;
+                d->op.state = DRIVE_FAILED;
+                return false;
+            }
             if (rc && (rc != -ERR_RETRY || store_failed(d->store))) {
                 fail_op(d, "append again", rc);
                 return false;
             }
-            store_apply(pg, MIN(pg->durable_index, m->commit));
             if (rc)
                 return false;
             index++;

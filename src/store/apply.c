@@ -142,8 +142,10 @@ static void object_clear_from(struct object *o, uint32_t first, struct log_entry
     o->index = e->index;
 }
 
-/* The record's effect on the objects that are here: `e` stands for it in their overlays. */
-void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e)
+/* The record's effect on the objects that are here: `e` stands for it in their overlays. With `whole_only`
+ * the object that the image's end cuts through is left alone: in recovery its blocks below the end may be
+ * old, and it must not look as new as the record. */
+void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only)
 {
     uint64_t end = r->deleted ? 0 : DIV_UP(r->size_bytes, (uint64_t)BLOCK_SIZE);
     uint64_t number = end / BLOCKS_PER_OBJECT;
@@ -154,7 +156,8 @@ void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry
         o = object_after(pg, false, r->image, number);
     while (o && o->image == r->image) {
         struct object *next = object_after(pg, false, o->image, o->number);
-        object_clear_from(o, o->number == number ? first : 0, e);
+        if (o->number != number || first == 0 || !whole_only)
+            object_clear_from(o, o->number == number ? first : 0, e);
         o = next;
     }
 }
@@ -195,7 +198,7 @@ static void image_apply(struct log_entry *e)
     if (rc == -ERR_NO_MEMORY)
         store_fail(store_of(pg), rc, "no memory for an image record");
     if (rc == 0)
-        image_enforce(pg, &r, e);
+        image_enforce(pg, &r, e, false);
 }
 
 static void write_apply(struct log_entry *e, struct object *o)
@@ -284,7 +287,7 @@ int store_recover_image(struct store_pg *pub, const struct image_record *record)
     }
     /* Also when the record is known, but a crash came before its effects were destaged. */
     if (rc == 0 || (rc == -ERR_CONFLICT && image->record.index == record->index))
-        image_enforce(pg, record, e);
+        image_enforce(pg, record, e, true);
     entry_release(e);
     return rc == -ERR_CONFLICT ? 0 : rc;
 }

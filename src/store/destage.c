@@ -566,6 +566,9 @@ static bool destage_stop(struct store *s)
         d->copy_buf = NULL;
     }
     timer_cancel(s->core, &d->retry);
+    if (d->waiting)
+        ring_reflected(&d->wait);
+    d->waiting = false;
     if (s->closing) {
         struct op *waiter = s->close_waiter;
         op_done(&d->op, 0);

@@ -513,7 +513,7 @@ MUST_CHECK int space_admit(const struct pg *pg, const struct entry *entry);
 void entry_apply(struct log_entry *e);
 struct image *image_find(const struct pg *pg, uint64_t id);
 MUST_CHECK int image_put(struct pg *pg, const struct image_record *record, struct log_entry *holder);
-void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e);
+void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only);
 struct disk_record image_encode(const struct pg *pg, const struct image_record *r);
 MUST_CHECK int image_decode(const struct disk_record *r, struct image_record *ret);
 struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *record);

@@ -260,15 +260,19 @@ static bool share_allows(const struct pg *pg, uint64_t bytes)
     return mine <= fair && all <= ring / 2;
 }
 
-int store_can_append(const struct store_pg *pub, const struct entry *entry)
+/* Is there room at all? What holds for a replicated entry too, which its leader has admitted to the PG's
+ * share already: the share of a follower's ring is only bounded so that what is not applied can always be
+ * copied forward. A leader's first entry and image records are small and what a PG needs to get anywhere:
+ * they pass as long as the ring has room. */
+static int room_allows(struct pg *pg, const struct entry *entry)
 {
-    const struct pg *pg = pg_of(pub);
     struct store *s = store_of(pg);
     uint64_t payload = entry_payload_bytes(entry);
+    bool small = entry->type == ENTRY_NOOP || entry->type == ENTRY_IMAGE;
 
     if (s->failed)
         return -ERR_STOPPED;
-    if (pg->removing || !share_allows(pg, payload + payload / 1024 + sizeof(struct disk_entry)))
+    if (pg->removing || (!small && s->unapplied_bytes + payload > ring_usable(s) * BLOCK_SIZE / 4 * 3))
         return -ERR_RETRY;
     if (ring_used(s) + s->queue_blocks + payload / BLOCK_SIZE + 2 > ring_usable(s)) {
         s->room_wanted = true;
@@ -276,6 +280,18 @@ int store_can_append(const struct store_pg *pub, const struct entry *entry)
         return -ERR_RETRY;
     }
     return space_admit(pg, entry);
+}
+
+int store_can_append(const struct store_pg *pub, const struct entry *entry)
+{
+    struct pg *pg = pg_of(pub);
+    uint64_t payload = entry_payload_bytes(entry);
+    bool small = entry->type == ENTRY_NOOP || entry->type == ENTRY_IMAGE;
+
+    if (!small && !store_of(pg)->failed &&
+        !share_allows(pg, payload + payload / 1024 + sizeof(struct disk_entry)))
+        return -ERR_RETRY;
+    return room_allows(pg, entry);
 }
 
 static void check_shape(const struct store_pg *pg, const struct entry *entry, const struct slice *payload)
@@ -306,13 +322,14 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
     struct object *o = NULL;
 
     check_shape(pub, entry, payload);
-    int rc = store_can_append(pub, entry);
+    /* First, so that what is replaced holds no room against what replaces it, and is never taken for it. */
+    if (entry->index <= pub->last_index)
+        log_truncate(pg, entry->index);
+    int rc = room_allows(pg, entry);
     if (rc)
         return rc;
     if (log_need(pg, entry->index - pub->first_index + 1))
         return -ERR_RETRY;
-    if (entry->index <= pub->last_index)
-        log_truncate(pg, entry->index);
     struct log_entry *e = entry_new(s, entry);
     if (e && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))
         o = object_get(pg, entry->image, entry->object);

@@ -218,13 +218,14 @@ void store_pg_remove_start(struct store_pg_remove *r, struct store_pg *pg, struc
 
 /* ---- the log ------------------------------------------------------------------------------------------------------- */
 
-/* Appends one entry: index must be at most last_index + 1 and above applied_index; a lower one than last_index + 1 replaces the log from there
- * (durable_index falls first). Copies the entry and its checksums, takes a reference on the payload (BLOCK_SIZE aligned, block_count blocks).
- * Nothing is taken on error: ERR_RETRY (the PG's share of the ring, or memory, is full), ERR_NO_SPACE (no room could be reserved
- * for the write), ERR_STOPPED. */
+/* Appends one entry: index must be at most last_index + 1 and above applied_index; a lower one than last_index + 1 replaces the log
+ * from there (durable_index falls first, also when the entry is then refused). Copies the entry and its checksums, takes a reference on the
+ * payload (BLOCK_SIZE aligned, block_count blocks). The entry is not taken on error: ERR_RETRY (the ring, or memory, is full),
+ * ERR_NO_SPACE (no room could be reserved for the write), ERR_STOPPED. */
 MUST_CHECK int store_append(struct store_pg *pg, const struct entry *entry, const struct slice *payload);
 
-/* Would store_append of a write of this size find ring share and space? For the leader, before it proposes. */
+/* For the leader, before it proposes: may the PG take such an entry now? As store_append, and bounded by the PG's share of the ring
+ * (ERR_RETRY). Replicas take what their leader has admitted. */
 MUST_CHECK int store_can_append(const struct store_pg *pg, const struct entry *entry);
 
 /* An entry that is in memory: `ret_payload` is borrowed (no reference). ERR_RETRY: it must be read from the ring with store_log_read;
