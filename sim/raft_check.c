@@ -105,12 +105,14 @@ static void check_kept(struct raft_checker *c, uint64_t index, uint64_t hash)
         const struct raft_host *candidate = c->hosts[i];
         uint32_t votes = 0, voters = c->count - (candidate->learner != 0);
 
-        if (candidate->replica == candidate->learner || on_disk(candidate, index, hash))
+        if (candidate->replica == candidate->learner || candidate->disk_damaged ||
+            on_disk(candidate, index, hash))
             continue;
         for (uint32_t j = 0; j < c->count; j++) {
             const struct raft_host *voter = c->hosts[j];
 
-            votes += voter->replica != voter->learner && disk_up_to_date(candidate, voter);
+            votes +=
+                voter->replica != voter->learner && !voter->disk_damaged && disk_up_to_date(candidate, voter);
         }
         if (votes >= voters / 2 + 1)
             sim_fail(c->sim, "durability: entry %lu is committed, but %u could be elected without it", index,

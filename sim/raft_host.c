@@ -105,6 +105,7 @@ static void base_done(struct raft_host *h, const struct raft_write *w)
     h->log[w->last] = w->items[0];
     raft_reset_base(&h->raft, w->last, w->items[0].term);
     h->recovering = false;
+    h->based = true;
     raft_set_recovering(&h->raft, false);
 }
 
@@ -142,7 +143,9 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
 
     ASSERT(!h->up);
     h->up = true;
-    h->recovering = false;
+    h->recovering = h->based = false;
+    h->target = 0;
+    h->start_ns = now_ns;
     raft_init(&h->raft, &h->config, h->replica, h->members, h->member_count, h->disk_hs, h->disk_base,
               base->term, born_now, seed, now_ns);
     for (uint32_t i = 0; i < h->member_count; i++)
@@ -151,10 +154,23 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
     memcpy(h->log + h->disk_base, base, (h->disk_last - h->disk_base + 1) * sizeof *base);
     for (uint64_t i = h->disk_base + 1; i <= h->disk_last; i++)
         raft_restore(&h->raft, i, h->log[i].term);
+    if (h->disk_damaged) {
+        h->recovering = true;
+        raft_set_abstain(&h->raft, true);
+        raft_set_held(&h->raft, true);
+        raft_set_recovering(&h->raft, true);
+    }
     h->seen_role = RAFT_FOLLOWER;
     h->seen_term = h->raft.term;
     h->seen_commit = h->raft.commit_index;
     raft_host_pump(h, now_ns);
+}
+
+void raft_host_damage(struct raft_host *h, uint64_t index)
+{
+    ASSERT(!h->up && index >= h->disk_base && index <= h->disk_last);
+    h->disk_last = index;
+    h->disk_damaged = true;
 }
 
 void raft_host_crash(struct raft_host *h, struct sim_rng *rng)
@@ -203,8 +219,6 @@ static void send_host_message(struct raft_host *h, uint32_t type, uint32_t to, u
     };
     struct raft_packet *p = packet_new(&msg, 0);
 
-    if (type == RAFT_HOST_STATE)
-        p->base = h->log[index];
     h->hooks->send(h->owner, h, p);
 }
 
@@ -259,12 +273,24 @@ static int propose(struct raft_host *h, uint64_t value)
     return 0;
 }
 
+/* Damaged: is all that was ever acknowledged here again? */
+static void damage_end(struct raft_host *h)
+{
+    const struct raft *r = &h->raft;
+
+    if (!h->disk_damaged || h->recovering || !h->target || !h->based || r->durable_index < h->target)
+        return;
+    h->disk_damaged = false;
+    raft_set_abstain(&h->raft, false);
+}
+
 void raft_host_pump(struct raft_host *h, uint64_t now_ns)
 {
     struct raft_hard_state hs;
     struct raft_msg msg;
     uint64_t before = h->seen_commit;
 
+    damage_end(h);
     if (raft_hard_state_pending(&h->raft, &hs)) {
         struct raft_write *w = write_new(0);
 
@@ -304,17 +330,40 @@ void raft_host_heartbeat(struct raft_host *h, uint64_t now_ns)
 
 /* ---- inputs ---- */
 
+static void send_state(struct raft_host *h, const struct raft_msg *pull, uint64_t now_ns)
+{
+    uint64_t index = raft_host_applied(h);
+    struct raft_msg msg = {
+        .type = (enum raft_msg_type)RAFT_HOST_STATE,
+        .from = h->replica,
+        .to = pull->from,
+        .term = h->raft.term,
+        .index = index,
+        .commit = raft_member_forgotten(&h->raft, pull->from, now_ns),
+        .sent_ns = pull->sent_ns,
+    };
+    struct raft_packet *p = packet_new(&msg, 0);
+
+    p->base = h->log[index];
+    h->hooks->send(h->owner, h, p);
+}
+
 static void on_state(struct raft_host *h, const struct raft_packet *p)
 {
     struct raft_write *w;
 
-    if (!h->recovering || h->queue[RAFT_HOST_QUEUE_LOG] || p->msg.term > h->raft.term)
+    if (!h->recovering || h->queue[RAFT_HOST_QUEUE_LOG] || p->msg.term != h->raft.term ||
+        p->msg.sent_ns < h->start_ns)
         return;
-    if (p->msg.index <= h->raft.matched_index) {
+    h->target = p->msg.commit;
+    if (!h->disk_damaged && p->msg.index <= h->raft.matched_index) {
         h->recovering = false;
         raft_set_recovering(&h->raft, false);
+        raft_set_held(&h->raft, false);
         return;
     }
+    if (!raft_may_reset_base(&h->raft, p->msg.index, p->base.term))
+        return; /* a later state, then */
     w = write_new(1);
     w->is_base = true;
     w->first = w->last = p->msg.index;
@@ -325,6 +374,7 @@ static void on_state(struct raft_host *h, const struct raft_packet *p)
 void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint64_t now_ns)
 {
     const struct raft_msg *msg = &packet->msg;
+    struct raft_msg empty;
     uint64_t first;
 
     switch ((uint32_t)msg->type) {
@@ -338,8 +388,8 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
             raft_contact(&h->raft, msg->from, msg->sent_ns);
         break;
     case RAFT_HOST_PULL:
-        if (raft_can_read(&h->raft) && msg->term == h->raft.term)
-            send_host_message(h, RAFT_HOST_STATE, msg->from, raft_host_applied(h), now_ns);
+        if (h->raft.role == RAFT_LEADER && msg->term == h->raft.term)
+            send_state(h, msg, now_ns);
         break;
     case RAFT_HOST_STATE:
         on_state(h, packet);
@@ -348,6 +398,12 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
         /* The log is about to be replaced by a recovered state: what came now would be lost with it. */
         if (h->queue[RAFT_HOST_QUEUE_LOG] && h->queue[RAFT_HOST_QUEUE_LOG]->is_base)
             break;
+        if (h->disk_damaged && h->recovering) {
+            empty = *msg;
+            empty.last = msg->index;
+            empty.entries = NULL;
+            msg = &empty;
+        }
         /* fallthrough */
     default:
         first = raft_step(&h->raft, msg, now_ns);
@@ -365,6 +421,7 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
         if (raft_install_needed(&h->raft, msg)) {
             h->recovering = true;
             raft_set_recovering(&h->raft, true);
+            raft_set_held(&h->raft, true);
             if (!h->queue[RAFT_HOST_QUEUE_LOG])
                 send_host_message(h, RAFT_HOST_PULL, msg->from, 0, now_ns);
         }

@@ -31,7 +31,8 @@ enum {
     RAFT_HOST_HEARTBEAT = 100, /* the merged heartbeat */
     RAFT_HOST_HEARTBEAT_REPLY,
     RAFT_HOST_PULL,  /* recovering: send me your state */
-    RAFT_HOST_STATE, /* msg.index, base: the state at that index */
+    RAFT_HOST_STATE, /* msg.index, base: the state at that index; msg.commit: the target; sent_ns: the PULL's
+                      */
 };
 
 enum raft_host_queue { RAFT_HOST_QUEUE_VOTE, RAFT_HOST_QUEUE_LOG, RAFT_HOST_QUEUES };
@@ -71,7 +72,10 @@ struct raft_host {
     struct raft raft;      /* valid while up */
     struct raft_item *log; /* by index; below the base only the base itself is valid */
     uint64_t log_cap;
-    bool recovering;
+    bool recovering; /* a state is wanted */
+    bool based;      /* damaged: the log has begun anew in this life */
+    uint64_t target; /* damaged: durable up to here, the replica is whole again; 0: not known yet */
+    uint64_t start_ns;
     struct raft_write *queue[RAFT_HOST_QUEUES];
     enum raft_role seen_role;
     uint64_t seen_term, seen_commit;
@@ -80,6 +84,7 @@ struct raft_host {
     /* What survives a crash. */
     struct raft_hard_state disk_hs;
     uint64_t disk_base, disk_last;
+    bool disk_damaged; /* what was acknowledged may be missing: the replica abstains */
     struct raft_item *disk_log;
     uint64_t disk_cap;
 };
@@ -90,6 +95,11 @@ void raft_host_fini(struct raft_host *h);
 void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t now_ns);
 /* `rng` decides how much of what is queued reached the disk after all; NULL: nothing. */
 void raft_host_crash(struct raft_host *h, struct sim_rng *rng);
+
+/* A host that is down loses what its log held above `index`, acknowledged or not, and knows. When it starts
+ * it abstains, and recovers from its leader: takes no entries until it has its state, and abstains until what
+ * the leader had committed then is on its disk. */
+void raft_host_damage(struct raft_host *h, uint64_t index);
 
 /* Does everything that raft asks for after an input: writes are queued, messages sent, a NOOP proposed.
  * Called by those below. */

@@ -5,7 +5,8 @@
  *
  * Everything goes wrong for a while: messages are lost, repeated, late and out of order, links are cut both
  * ways or one way, hosts crash and lose what their disks had not written, hang, have slow disks and clocks of
- * different rates; leadership is handed over, logs are compacted. Then the faults stop, and the group has to
+ * different rates; leadership is handed over, logs are compacted; a minority of disks lose the end of their
+ * log, acknowledged or not, while their host is down, and say so. Then the faults stop, and the group has to
  * work again. What is checked, the first five as in section 5 of the Raft paper:
  *
  *  - election safety: one leader per term;
@@ -68,7 +69,7 @@ struct world {
 
     struct raft_checker checker;
     uint64_t fallen_term, failover_ns;
-    uint64_t elections, crashes, transfers, installs, lease_checks, reads;
+    uint64_t elections, crashes, damages, transfers, installs, lease_checks, reads;
 };
 
 struct flight {
@@ -372,9 +373,38 @@ static void place_start(struct place *p, bool born_now)
     settle(p);
 }
 
+/* As many as a group can lose and still elect. */
+static bool damage_bearable(const struct world *w)
+{
+    uint32_t voters = w->count - (w->count == 4), damaged = 0;
+
+    for (uint32_t i = 0; i < voters; i++)
+        damaged += w->places[i].host.disk_damaged;
+    return damaged + 1 + voters / 2 + 1 <= voters;
+}
+
+static void damage(struct place *p)
+{
+    struct world *w = p->world;
+    struct raft_host *h = &p->host;
+    uint64_t lost = sim_rng_below(&w->disk_rng, sim_rng_below(&w->disk_rng, 2) ? 4 : 40);
+
+    if (h->disk_damaged || !damage_bearable(w))
+        return;
+    lost = MIN(lost, h->disk_last - h->disk_base);
+    w->damages++;
+    sim_log(w->sim, "%u: the log is damaged above %lu of %lu", h->replica, h->disk_last - lost, h->disk_last);
+    raft_host_damage(h, h->disk_last - lost);
+}
+
 static void start_fire(struct sim_event *event)
 {
-    place_start(container_of(event, struct place, start), false);
+    struct place *p = container_of(event, struct place, start);
+
+    if (!p->world->quiet &&
+        sim_rng_below(&p->world->disk_rng, 200) < sim_fault_intensity(p->world->sim, SIM_FAULT_DISK_ROT))
+        damage(p);
+    place_start(p, false);
 }
 
 static void place_crash(struct place *p, uint64_t down_ns)
@@ -624,9 +654,10 @@ static void log_members(const struct world *w)
     for (uint32_t i = 0; i < w->count; i++) {
         const struct raft *r = &w->places[i].host.raft;
 
-        sim_log(w->sim, "%u: role %u term %lu leader %u log %lu..%lu durable %lu matched %lu commit %lu%s",
+        sim_log(w->sim, "%u: role %u term %lu leader %u log %lu..%lu durable %lu matched %lu commit %lu%s%s",
                 r->self, r->role, r->term, r->leader, r->first_index, r->last_index, r->durable_index,
-                r->matched_index, r->commit_index, r->recovering ? " recovering" : "");
+                r->matched_index, r->commit_index, r->recovering ? " recovering" : "",
+                r->abstain ? " abstains" : "");
         for (uint32_t j = 0; j < r->member_count && r->role == RAFT_LEADER; j++) {
             const struct raft_member *m = &r->members[j];
 
@@ -660,8 +691,6 @@ static void check_converged(struct world *w, uint64_t committed_before)
     }
     if (leaders != 1)
         sim_fail(w->sim, "liveness: %u leaders", leaders);
-    if (w->sim->failed)
-        log_members(w);
 }
 
 static bool newly_led(void *owner)
@@ -722,6 +751,8 @@ static void world_run(struct world *w)
     sim_run_for(w->sim, SETTLING_NS);
     if (!w->sim->failed)
         check_converged(w, committed);
+    if (w->sim->failed)
+        log_members(w);
 }
 
 void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_result)
@@ -731,18 +762,18 @@ void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_resul
     ASSERT(w);
     w->sim = sim_new(args->seed, args->verbose);
     sim_choose_faults(w->sim, SIM_FAULT_BIT(CRASH) | SIM_FAULT_BIT(POWER_ALL) | SIM_FAULT_BIT(PAUSE) |
-                                  SIM_FAULT_BIT(CLOCK) | SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(NET_LOSS) |
-                                  SIM_FAULT_BIT(NET_DUP) | SIM_FAULT_BIT(NET_REORDER) |
-                                  SIM_FAULT_BIT(NET_SLOW) | SIM_FAULT_BIT(NET_PARTITION) |
-                                  SIM_FAULT_BIT(MEMBER));
+                                  SIM_FAULT_BIT(CLOCK) | SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ROT) |
+                                  SIM_FAULT_BIT(NET_LOSS) | SIM_FAULT_BIT(NET_DUP) |
+                                  SIM_FAULT_BIT(NET_REORDER) | SIM_FAULT_BIT(NET_SLOW) |
+                                  SIM_FAULT_BIT(NET_PARTITION) | SIM_FAULT_BIT(MEMBER));
     world_start(w, args);
     world_run(w);
     snprintf(
         ret_result->stats, sizeof ret_result->stats,
-        "%u replicas, %lu committed, %lu elections, %lu crashes, %lu transfers, %lu installs, %lu lease checks, "
+        "%u replicas, %lu committed, %lu elections, %lu crashes, %lu damaged, %lu transfers, %lu installs, %lu lease checks, "
         "%lu reads, failover in %lu ms",
-        w->count, w->checker.commit_max, w->elections, w->crashes, w->transfers, w->installs, w->lease_checks,
-        w->reads, (uint64_t)(w->failover_ns / NS_PER_MS));
+        w->count, w->checker.commit_max, w->elections, w->crashes, w->damages, w->transfers, w->installs,
+        w->lease_checks, w->reads, (uint64_t)(w->failover_ns / NS_PER_MS));
     sim_result_take(ret_result, w->sim);
     sim_free(w->sim);
     for (uint32_t i = 0; i < w->count; i++)

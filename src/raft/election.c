@@ -264,6 +264,11 @@ void raft_set_abstain(struct raft *r, bool abstain)
         raft_become_follower(r, r->term, 0);
 }
 
+void raft_set_held(struct raft *r, bool held)
+{
+    r->held = held;
+}
+
 void raft_set_recovering(struct raft *r, bool recovering)
 {
     r->recovering = recovering;

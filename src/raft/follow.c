@@ -24,6 +24,8 @@
 
 static uint64_t acked_index(const struct raft *r)
 {
+    if (r->held && r->abstain)
+        return 0;
     return PLANT(RAFT_UNDURABLE_MATCH) ? r->matched_index : MIN(r->durable_index, r->matched_index);
 }
 
@@ -39,6 +41,13 @@ static void reply_reject(struct raft *r, uint64_t index, uint64_t log_term)
     r->reply_reject = true;
     r->reply_index = index;
     r->reply_log_term = log_term;
+}
+
+void raft_commit_learn(struct raft *r, uint64_t commit)
+{
+    /* What is held may be dropped for a state that is older than this. */
+    if (!r->held)
+        r->commit_index = MAX(r->commit_index, MIN(commit, r->matched_index));
 }
 
 /* A message of the leader of our term. False: it cannot be. */
@@ -113,7 +122,7 @@ uint64_t raft_on_append(struct raft *r, const struct raft_msg *msg)
         first = 0;
     }
     r->matched_index = MIN(MAX(r->matched_index, msg->last), r->last_index);
-    r->commit_index = MAX(r->commit_index, MIN(msg->commit, r->matched_index));
+    raft_commit_learn(r, msg->commit);
     if (r->reply_due && r->reply_reject)
         reply_accept(r); /* what was missing has come meanwhile */
     if (msg->last == msg->index || (!first && msg->last <= r->durable_index) || PLANT(RAFT_UNDURABLE_MATCH))
@@ -166,13 +175,20 @@ bool raft_reply_next(struct raft *r, struct raft_msg *ret)
 
 bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term)
 {
-    return r->role != RAFT_LEADER && index >= r->matched_index && index >= r->commit_index && term <= r->term;
+    if (r->role == RAFT_LEADER || index < r->commit_index || term > r->term)
+        return false;
+    if (r->abstain)
+        return r->held || index >= r->matched_index;
+    /* What we acknowledged, even in an earlier life, is our vote's weight, and nobody has been told to forget
+     * it. */
+    return index >= r->durable_index || raft_term_at(r, index) != term;
 }
 
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term)
 {
     ASSERT(raft_may_reset_base(r, index, term));
     r->run_count = 0;
+    r->held = false;
     r->first_index = index + 1;
     r->last_index = r->durable_index = r->commit_index = r->matched_index = index;
     r->base_term = term;

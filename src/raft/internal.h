@@ -66,6 +66,7 @@ uint64_t raft_check_quorum_deadline(const struct raft *r);
 uint64_t raft_on_append(struct raft *r, const struct raft_msg *msg);
 void raft_on_install(struct raft *r, const struct raft_msg *msg);
 bool raft_reply_next(struct raft *r, struct raft_msg *ret);
+void raft_commit_learn(struct raft *r, uint64_t commit); /* the leader of our term says so */
 void raft_follower_durable(struct raft *r, uint64_t before);
 
 /* ---- replicate.c ---- */

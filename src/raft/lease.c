@@ -106,7 +106,7 @@ void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t 
     }
     raft_promise(r, leader, received_ns);
     raft_election_timer_reset(r, MAX(received_ns, r->now_ns));
-    r->commit_index = MAX(r->commit_index, MIN(commit, r->matched_index));
+    raft_commit_learn(r, commit);
 }
 
 void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns)

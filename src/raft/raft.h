@@ -112,6 +112,8 @@ struct raft_member {
     uint64_t contact_ns; /* send time of the newest message of ours that it answered */
     uint64_t inflight_bytes;
     bool recovering; /* said so in its last answer */
+    bool lost; /* it acknowledged entries in this term, does not have them any more, and did not say that it
+                * recovers: its disk lies. For the host to report */
     /* The rest is raft's own. */
     struct {
         uint64_t last;
@@ -121,6 +123,9 @@ struct raft_member {
     uint64_t inflight_base; /* index before the first entry under way */
     uint64_t wait_ns;       /* when the oldest thing it has not answered was sent */
     uint64_t rewound_ns;    /* when `next` last went back: rejections of what was sent before are old news */
+    uint64_t
+        forgotten_ns;  /* raft_member_forgotten(): acknowledgements of what was sent before do not count */
+    uint64_t acked_ns; /* send time of the newest message that it accepted */
     bool probe_due, probe_empty, contact_due, install_due, timeout_now_due;
     bool vote_due, vote_granted;
     bool answer_due, answer_reject; /* an answer other than to our leader's APPEND */
@@ -148,6 +153,7 @@ struct raft {
     uint64_t base_term;
     uint64_t durable_index; /* of this replica's log */
     bool abstain;           /* the log cannot be proven whole: no vote, no campaign */
+    bool held;              /* the host takes no entries now, and may drop those that it has */
     bool recovering; /* the log is whole, what it was applied to is not: votes, but does not campaign */
 
     /* The rest is raft's own. */
@@ -230,9 +236,17 @@ MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);
 void raft_compacted(struct raft *r, uint64_t first_index);
 /* The replica recovered: state is that of (index, term); the log is empty above it. The state must come from
  * a leader whose term this replica has reached (an INSTALL or APPEND of it was stepped): acknowledging it to
- * a leader of an older term would not be safe. It must have committed an entry of its own term in that state,
- * and raft_may_reset_base() must hold: entries that were acknowledged must not get lost with the old log.
- * Tells our leader to go on from here. */
+ * a leader of an older term would not be safe. All of it must be committed, and raft_may_reset_base() must
+ * hold: entries that were acknowledged must not get lost with the old log. Tells our leader to go on from
+ * here.
+ *
+ * A replica that votes may only drop a log that ends at or below `index`, or that contradicts the state
+ * there: what lies above can then never be committed. One that abstains may drop more: what its leader has
+ * been told to forget (raft_member_forgotten()), so all but what it acknowledged since. It goes on abstaining
+ * until the target of the recovery is durable here: what a raft_member_forgotten() for us returned, in the
+ * term of this round, in this life of our process, after raft_set_held() and before the reset. All that was
+ * committed by counting us, by this leader or an earlier one, is at or below that target; what we
+ * acknowledged and was not counted by then never will be. raft_reset_base() ends raft_set_held(). */
 bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term);
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term);
 /* Sets or clears `abstain`: something that was acknowledged may be missing in the log (damage), so a vote
@@ -242,6 +256,17 @@ void raft_set_abstain(struct raft *r, bool abstain);
 /* Sets or clears `recovering`. Such a replica can vote, and must: with two of three recovering, the third
  * could else never be elected again. */
 void raft_set_recovering(struct raft *r, bool recovering);
+/* Sets or clears `held`: the host takes no entries until it has a state, because it may drop the log that it
+ * has. To be set before it asks its leader for the state. While a replica also abstains, it acknowledges
+ * nothing, and the commit index stays. */
+void raft_set_held(struct raft *r, bool held);
+/* Leader: `replica` recovers, and may have lost what it acknowledged: that does not count any more, nor do
+ * acknowledgements of messages sent before now_ns. Returns the target of its recovery: the commit index, or
+ * the end of what earlier terms may have committed, while nothing of our own term is; 0: we do not lead. The
+ * host calls this in the same step in which it answers a question for its list of objects (each page), and
+ * sends the target with the answer. Neither raft_can_read() nor a lease is needed to serve a recovery: a
+ * leader whose others are all behind or damaged can commit nothing before they have recovered from it. */
+uint64_t raft_member_forgotten(struct raft *r, uint32_t replica, uint64_t now_ns);
 /* Leader: `replica` wants APPENDs again from `next` (it recovered up to next - 1). */
 void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next);
 /* Leader: make raft_next_msg() produce an empty APPEND to everyone (for ReadIndex when there are no

@@ -16,8 +16,11 @@
  *
  * Rejections of messages sent before `next` last went back are old news and ignored (a lost APPEND makes all
  * that were sent behind it be rejected, and each would start the same entries again). `match` only grows:
- * what a member has acknowledged, in our term, is on its disk. The exception is a member that says it is
- * recovering and has less.
+ * what a member has acknowledged, in our term, is on its disk. The exception is a member that recovers: from
+ * the moment that we give it our state (raft_member_forgotten()) it counts for nothing but what it
+ * acknowledges in answer to later messages, and if it says that it has less, it is never old news. A member
+ * that rejects what it has acknowledged and does not recover has a disk that lies: it is believed, and
+ * reported.
  *
  * Committed is what a majority of voters has on disk, our own disk counted like any other, if it is of our
  * own term: entries of earlier terms are committed by the first of ours behind them (Figure 8 of the paper),
@@ -61,14 +64,15 @@ void raft_replicate_start(struct raft *r)
         struct raft_member *m = &r->members[i];
 
         m->match = m->replica == r->self ? r->durable_index : 0;
-        m->contact_ns = m->wait_ns = m->rewound_ns = 0;
+        m->contact_ns = m->wait_ns = m->rewound_ns = m->forgotten_ns = m->acked_ns = 0;
         m->inflight_count = 0;
         m->inflight_bytes = 0;
         m->inflight_base = r->last_index;
         m->next = r->last_index + 1;
         m->progress = RAFT_PROBE;
         m->probe_due = m->replica != r->self;
-        m->probe_empty = m->contact_due = m->install_due = m->timeout_now_due = m->recovering = false;
+        m->probe_empty = m->contact_due = m->install_due = m->timeout_now_due = m->recovering = m->lost =
+            false;
     }
 }
 
@@ -113,6 +117,10 @@ static void on_reject(struct raft *r, struct raft_member *m, const struct raft_m
     uint64_t index;
     bool behind = m->progress == RAFT_BEHIND; /* its log reaches ours after all? Then our base may agree */
 
+    if (msg->index < m->match && (m->recovering || msg->sent_ns > m->acked_ns)) {
+        m->lost |= !m->recovering;
+        m->match = raft_term_at(r, msg->index) == msg->log_term ? msg->index : 0;
+    }
     if (msg->sent_ns < m->rewound_ns)
         return;
     if (m->progress == RAFT_BEHIND && msg->index + 1 < r->first_index)
@@ -132,8 +140,9 @@ static void on_reject(struct raft *r, struct raft_member *m, const struct raft_m
 
 static void on_accept(struct raft *r, struct raft_member *m, const struct raft_msg *msg)
 {
-    if (msg->index > r->last_index)
+    if (msg->index > r->last_index || msg->sent_ns < m->forgotten_ns)
         return;
+    m->acked_ns = MAX(m->acked_ns, msg->sent_ns);
     if (msg->index > m->match) {
         m->match = msg->index;
         m->wait_ns = r->now_ns;
@@ -184,8 +193,24 @@ void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next)
     m->probe_empty = false;
 }
 
+uint64_t raft_member_forgotten(struct raft *r, uint32_t replica, uint64_t now_ns)
+{
+    struct raft_member *m = raft_member_find(r, replica);
+
+    raft_time(r, now_ns);
+    if (r->role != RAFT_LEADER || !m || replica == r->self)
+        return 0;
+    m->match = 0;
+    m->recovering = true;
+    m->forgotten_ns = r->now_ns;
+    raft_transfer_progress(r);
+    return MAX(r->commit_index, r->term_start_index - 1);
+}
+
 void raft_replicate_lost(struct raft *r, struct raft_member *m)
 {
+    m->rewound_ns =
+        r->now_ns; /* what was sent before is gone, and an answer to it says nothing of what comes */
     if (m->progress == RAFT_REPLICATE) {
         m->progress = RAFT_PROBE;
         m->probe_due = m->contact_due = false;
@@ -205,6 +230,12 @@ void raft_replicate_compacted(struct raft *r)
 
 /* ---- time ---- */
 
+/* It has all that was sent, as far as we know: only contact is to be kept. */
+static bool at_rest(const struct raft_member *m)
+{
+    return m->progress == RAFT_REPLICATE && !m->inflight_count && m->next == m->match + 1;
+}
+
 /* When the silence of a member makes us ask. */
 static uint64_t member_deadline(const struct raft *r, const struct raft_member *m)
 {
@@ -214,7 +245,7 @@ static uint64_t member_deadline(const struct raft *r, const struct raft_member *
 
     if (m->replica == r->self || m->probe_due || m->contact_due || m->install_due)
         return UINT64_MAX;
-    if (m->progress == RAFT_REPLICATE && !m->inflight_count)
+    if (at_rest(m))
         return MAX(contact_ns, m->wait_ns) + c->election_min_ns;
     return m->wait_ns + (gone ? c->election_max_ns : RESEND * c->heartbeat_ns);
 }
@@ -237,7 +268,7 @@ void raft_replicate_tick(struct raft *r)
             continue;
         if (m->progress == RAFT_BEHIND) {
             m->install_due = true;
-        } else if (m->progress == RAFT_REPLICATE && !m->inflight_count) {
+        } else if (at_rest(m)) {
             m->contact_due = true;
         } else {
             m->progress = RAFT_PROBE;

@@ -35,6 +35,7 @@
  *     probe R               raft_probe()
  *     batch R N             R puts at most N entries into one APPEND
  *     crash R [kept]        what is not on disk is lost, or is not
+ *     damage R I            R, which is down, loses its log above I, and knows
  *     restart R
  * Disk and network:
  *     hold R, release R     the disk of R stands still
@@ -381,6 +382,8 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
         h->disk_last = n - 2;
     } else if (!strcmp(w[0], "vote") && n == 4) {
         h->disk_hs = (struct raft_hard_state){.term = strtoull(w[2], NULL, 10), .vote = (uint32_t)atoi(w[3])};
+    } else if (!strcmp(w[0], "damage") && n == 3 && !h->up) {
+        raft_host_damage(h, strtoull(w[2], NULL, 10));
     } else if (!h->up) {
         s->error = "the replica is down";
     } else if (!strcmp(w[0], "tick")) {
