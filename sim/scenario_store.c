@@ -262,6 +262,10 @@ static int append(struct driver *d, uint32_t i, uint64_t index, uint32_t term)
         w->no_space++;
     else
         w->retries++;
+    if (rc && index > m->commit && index <= m->last) { /* what it would have replaced is gone all the same */
+        m->last = index - 1;
+        m->acked = MIN(m->acked, m->last);
+    }
     return rc;
 }
 

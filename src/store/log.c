@@ -323,7 +323,7 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
 
     check_shape(pub, entry, payload);
     /* First, so that what is replaced holds no room against what replaces it, and is never taken for it. */
-    if (entry->index <= pub->last_index)
+    if (entry->index <= pub->last_index && !s->failed)
         log_truncate(pg, entry->index);
     int rc = room_allows(pg, entry);
     if (rc)
