@@ -124,9 +124,10 @@ struct raft_member {
     uint64_t wait_ns;       /* when the oldest thing it has not answered was sent */
     uint64_t rewound_ns;    /* when `next` last went back: rejections of what was sent before are old news */
     uint64_t
-        forgotten_ns;  /* raft_member_forgotten(): acknowledgements of what was sent before do not count */
-    uint64_t acked_ns; /* send time of the newest message that it accepted */
-    bool probe_due, probe_empty, contact_due, install_due, timeout_now_due;
+        forgotten_ns;   /* raft_member_forgotten(): acknowledgements of what was sent before do not count */
+    uint64_t acked_ns;  /* send time of the newest message that it accepted */
+    uint32_t probe_max; /* entries that the probe may carry */
+    bool probe_due, contact_due, install_due, timeout_now_due;
     bool vote_due, vote_granted;
     bool answer_due, answer_reject; /* an answer other than to our leader's APPEND */
     enum raft_msg_type answer_type;

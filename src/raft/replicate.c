@@ -71,8 +71,8 @@ void raft_replicate_start(struct raft *r)
         m->next = r->last_index + 1;
         m->progress = RAFT_PROBE;
         m->probe_due = m->replica != r->self;
-        m->probe_empty = m->contact_due = m->install_due = m->timeout_now_due = m->recovering = m->lost =
-            false;
+        m->probe_max = UINT32_MAX;
+        m->contact_due = m->install_due = m->timeout_now_due = m->recovering = m->lost = false;
     }
 }
 
@@ -135,7 +135,7 @@ static void on_reject(struct raft *r, struct raft_member *m, const struct raft_m
         m->match = MIN(m->match, index);
     rewind_to(r, m, MAX(index, m->match) + 1);
     m->probe_due = m->progress == RAFT_PROBE;
-    m->probe_empty = behind;
+    m->probe_max = behind ? 0 : UINT32_MAX;
 }
 
 static void on_accept(struct raft *r, struct raft_member *m, const struct raft_msg *msg)
@@ -190,7 +190,7 @@ void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next)
     m->match = MIN(m->match, next - 1);
     rewind_to(r, m, next);
     m->probe_due = m->progress == RAFT_PROBE;
-    m->probe_empty = false;
+    m->probe_max = UINT32_MAX;
 }
 
 uint64_t raft_member_forgotten(struct raft *r, uint32_t replica, uint64_t now_ns)
@@ -272,7 +272,10 @@ void raft_replicate_tick(struct raft *r)
             m->contact_due = true;
         } else {
             m->progress = RAFT_PROBE;
-            m->probe_due = m->probe_empty = true;
+            /* Nothing sent that it may have: one entry costs little more than a question, and gets on when a
+             * member that refused entries takes them again. */
+            m->probe_due = true;
+            m->probe_max = m->next == m->match + 1;
         }
     }
 }
@@ -288,7 +291,7 @@ static bool window_open(const struct raft *r, const struct raft_member *m)
 
 bool raft_append_next(struct raft *r, struct raft_member *m, struct raft_msg *ret)
 {
-    bool carry = m->progress == RAFT_REPLICATE || (m->probe_due && !m->probe_empty);
+    bool carry = m->progress == RAFT_REPLICATE || (m->probe_due && m->probe_max);
     uint64_t index, last;
 
     if (m->install_due) {
@@ -306,10 +309,13 @@ bool raft_append_next(struct raft *r, struct raft_member *m, struct raft_msg *re
 
     index = m->next - 1;
     last = index;
-    if (carry)
+    if (carry) {
         last = MIN(r->last_index, m->inflight_base + r->config.window_entries);
-    else if (!m->probe_due && m->match + 1 >= r->first_index)
+        if (m->progress == RAFT_PROBE && m->probe_max < last - index)
+            last = index + m->probe_max;
+    } else if (!m->probe_due && m->match + 1 >= r->first_index) {
         index = last = m->match; /* to be in contact only: what it cannot reject */
+    }
     m->contact_due = false;
     m->probe_due = false;
     r->offered_to = m->replica;

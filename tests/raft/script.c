@@ -33,6 +33,7 @@
  *     compact R I           R drops its log up to I
  *     lost R S [replaced]   R has lost the connection to S; its process was replaced
  *     probe R               raft_probe()
+ *     refused R S           S had no memory for the entries that R sent behind its match
  *     batch R N             R puts at most N entries into one APPEND
  *     crash R [kept]        what is not on disk is lost, or is not
  *     damage R I            R, which is down, loses its log above I, and knows
@@ -424,6 +425,9 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
         raft_host_compact(h, strtoull(w[2], NULL, 10));
     } else if (!strcmp(w[0], "lost") && n >= 3) {
         raft_peer_lost(&h->raft, (uint32_t)atoi(w[2]), n > 3, s->now_ns);
+    } else if (!strcmp(w[0], "refused") && n == 3) {
+        raft_append_failed(&h->raft, (uint32_t)atoi(w[2]),
+                           raft_member(&h->raft, (uint32_t)atoi(w[2]))->match);
     } else if (!strcmp(w[0], "batch") && n == 3) {
         h->append_max = (uint32_t)atoi(w[2]);
     } else if (!strcmp(w[0], "probe")) {
