@@ -65,6 +65,7 @@ static int encode_status(const struct client_piece *p, uint64_t pg, uint64_t ter
     m.term = term;
     m.image = p->image->id;
     m.object = p->object;
+    m.generation = p->sent_generation;
     return wire_cold_encode(&m.base, body, BODY_MAX, ret_len);
 }
 

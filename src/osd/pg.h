@@ -14,7 +14,7 @@
 #include "osd/shard.h"
 
 #define PG_REQUESTS_MAX      1024        /* client requests that one PG may have under way */
-#define PG_REQUEST_BYTES_MAX (64u << 20) /* of their payloads */
+#define PG_REQUEST_BYTES_MAX (64u << 20) /* of their data, what is read as well */
 #define PG_WAIT_NS           NS_PER_S /* a request waits so long for a merge or a majority; then ERR_RETRY */
 #define PG_SPACE_MARGIN                                                                                      \
     (8ull << 20) /* free bytes that writes leave alone at every member: room for what is under way */
@@ -105,6 +105,7 @@ struct pg_request {
     uint64_t index; /* proposed: of the last entry; reads: to be applied before the answer */
     uint64_t proposed_term;
     uint64_t repair_tries;
+    uint64_t held_bytes;        /* its share of pg->request_bytes */
     struct slice payload;       /* as received; later as merged */
     uint32_t crc[WIRE_CRC_MAX]; /* of the pieces received; later of the blocks */
     struct store_read reads[2]; /* READ: the first; merges: head and tail */
@@ -149,10 +150,12 @@ void pg_catchup_drop(struct pg *pg);
 
 /* ---- pg_request.c: what all requests have in common ---- */
 
-/* Takes a request on, or answers it at once. `payload` may be NULL. The caller fills in the rest and starts
- * it by pg_request_go(). */
+/* Takes a request on, or answers it at once. `payload` may be NULL; `bytes` of data it will hold, received or
+ * read. The caller fills in the rest and starts it by pg_request_go(). */
 struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_ticket *ticket, uint64_t pg_id,
-                                  enum pg_request_kind kind, const struct slice *payload);
+                                  enum pg_request_kind kind, const struct slice *payload, uint32_t bytes);
+/* What it holds has become more or less. */
+void pg_request_hold(struct pg_request *req, uint64_t bytes);
 void pg_request_go(struct pg_request *req, const struct op_kind *kind);
 /* Answers with an error and ends the op. */
 void pg_request_fail(struct pg_request *req, int error);

@@ -188,7 +188,7 @@ void pg_attach_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
         wire_cold_decode(&fb__attach_request__descriptor, message->body, message->body_len, &arena, &in);
     if (error) {
         pg_reply(shard, ticket, NULL, error);
-    } else if ((req = pg_request_new(shard, ticket, in->pg, PG_ATTACH, NULL)) != NULL) {
+    } else if ((req = pg_request_new(shard, ticket, in->pg, PG_ATTACH, NULL, 0)) != NULL) {
         req->image = in->image;
         req->generation = in->generation;
         req->incarnation = in->incarnation;

@@ -221,7 +221,7 @@ void pg_read_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
         pg_reply(shard, ticket, pg_find(shard, in.pg), error);
         return;
     }
-    struct pg_request *req = pg_request_new(shard, ticket, in.pg, PG_READ, NULL);
+    struct pg_request *req = pg_request_new(shard, ticket, in.pg, PG_READ, NULL, in.block_count * BLOCK_SIZE);
     if (!req)
         return;
     req->image = in.image;
@@ -246,10 +246,10 @@ void pg_block_status_receive(struct osd_shard *shard, const struct rpc_ticket *t
                                  &arena, &in);
     if (error) {
         pg_reply(shard, ticket, NULL, error);
-    } else if ((req = pg_request_new(shard, ticket, in->pg, PG_BLOCK_STATUS, NULL)) != NULL) {
+    } else if ((req = pg_request_new(shard, ticket, in->pg, PG_BLOCK_STATUS, NULL, 0)) != NULL) {
         req->image = in->image;
         req->object = in->object;
-        req->generation = 0; /* asks about whatever there is */
+        req->generation = in->generation;
         pg_request_go(req, &read_kind);
     }
     wire_arena_fini(&arena);

@@ -35,10 +35,9 @@ void pg_reply(struct osd_shard *shard, const struct rpc_ticket *ticket, struct p
 }
 
 struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_ticket *ticket, uint64_t pg_id,
-                                  enum pg_request_kind kind, const struct slice *payload)
+                                  enum pg_request_kind kind, const struct slice *payload, uint32_t bytes)
 {
     struct pg *pg = shard->serving ? pg_find(shard, pg_id) : NULL;
-    uint32_t bytes = payload ? payload->len : 0;
     struct pg_request *req;
 
     if (!pg || shard->failed) {
@@ -63,15 +62,22 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
     req->kind = kind;
     req->ticket = *ticket;
     req->taken_ns = core_now_ns(shard->core);
-    req->payload = bytes ? slice_sub(payload, 0, bytes) : (struct slice){0};
+    req->payload = payload ? slice_sub(payload, 0, payload->len) : (struct slice){0};
     req->head_partial = req->tail_partial = req->waited = req->committed = req->exact = false;
     req->timer.fired = false;
     req->error = 0;
     req->index = req->proposed_term = req->proposed_ns = req->repair_tries = 0;
     list_init(&req->link);
     pg->request_count++;
-    pg->request_bytes += bytes;
+    req->held_bytes = 0;
+    pg_request_hold(req, bytes);
     return req;
+}
+
+void pg_request_hold(struct pg_request *req, uint64_t bytes)
+{
+    req->pg->request_bytes += bytes - req->held_bytes;
+    req->held_bytes = bytes;
 }
 
 void pg_request_go(struct pg_request *req, const struct op_kind *kind)
@@ -87,7 +93,7 @@ void pg_request_end(struct pg_request *req, int result)
     timer_cancel(shard->core, &req->timer);
     if (list_linked(&req->link))
         list_remove(&req->link);
-    pg->request_bytes -= req->payload.len;
+    pg_request_hold(req, 0);
     slice_unref(&req->payload);
     pg->request_count--;
     if (pg->stopping)

@@ -179,7 +179,7 @@ static int merge_blocks(struct pg_request *req)
         req->crc[0] = crc32c(0, buf->data, BLOCK_SIZE);
     if (req->tail_partial)
         req->crc[req->block_count - 1] = crc32c(0, last, BLOCK_SIZE);
-    req->pg->request_bytes += (uint64_t)req->block_count * BLOCK_SIZE - req->payload.len;
+    pg_request_hold(req, (uint64_t)req->block_count * BLOCK_SIZE);
     slice_unref(&req->payload);
     req->payload = (struct slice){buf, 0, req->block_count * BLOCK_SIZE};
     return 0;
@@ -214,7 +214,28 @@ static int write_propose(struct pg_request *req)
     return error;
 }
 
-/* One block, its part [from, to) zeroed. Blocks that read as zeros already stay unwritten. */
+static int clear_propose_blocks(struct pg_request *req, uint32_t first_block, uint32_t block_count,
+                                uint64_t *ret_index)
+{
+    struct entry entry = {
+        .type = ENTRY_CLEAR,
+        .image = req->image,
+        .object = req->object,
+        .first_block = first_block,
+        .block_count = block_count,
+    };
+    int error = write_check_space(req->pg, &entry);
+
+    if (!error)
+        error = pg_propose(req->pg, &entry, NULL);
+    if (!error)
+        *ret_index = entry.index;
+    return error;
+}
+
+/* One block, its part [from, to) zeroed. A block that reads as unwritten is cleared as a whole and so stays
+ * unwritten. It needs its entry all the same: what was read here may be old, or not committed, and only the
+ * commit of an entry behind it proves that it is neither. */
 static int clear_propose_block(struct pg_request *req, struct store_read *read, uint32_t from, uint32_t to,
                                uint64_t *ret_index)
 {
@@ -223,7 +244,7 @@ static int clear_propose_block(struct pg_request *req, struct store_read *read, 
     int error;
 
     if (!read->ret_data.buf)
-        return 0;
+        return clear_propose_blocks(req, read->first_block, 1, ret_index);
     buf = buf_new(req->shard->core->arena, BLOCK_SIZE);
     if (!buf)
         return -ERR_RETRY;
@@ -262,20 +283,8 @@ static int clear_propose(struct pg_request *req, uint64_t *ret_index)
                                     ret_index);
     if (!error && req->tail_partial)
         error = clear_propose_block(req, &req->reads[1], 0, to, ret_index);
-    if (!error && first < end) {
-        struct entry entry = {
-            .type = ENTRY_CLEAR,
-            .image = req->image,
-            .object = req->object,
-            .first_block = first,
-            .block_count = end - first,
-        };
-        error = write_check_space(req->pg, &entry);
-        if (!error)
-            error = pg_propose(req->pg, &entry, NULL);
-        if (!error)
-            *ret_index = entry.index;
-    }
+    if (!error && first < end)
+        error = clear_propose_blocks(req, first, end - first, ret_index);
     return error;
 }
 
@@ -322,7 +331,7 @@ static bool write_go(struct pg_request *req, int error)
         return false;
     }
     if (!list_linked(&req->link)) {
-        write_answer(req); /* a clear of what reads as zeros anyway */
+        write_answer(req); /* a discard of no whole block: nothing changes */
         pg_request_end(req, 0);
         return false;
     }
@@ -446,9 +455,12 @@ static int write_validate(const struct wire_write_request *in, const struct rpc_
     if (!in->length || in->length > IO_SIZE_MAX || in->offset >= OBJECT_SIZE ||
         in->offset + in->length > OBJECT_SIZE)
         return -ERR_INVALID;
+    uint32_t first = in->offset / BLOCK_SIZE, end = DIV_UP(in->offset + in->length, BLOCK_SIZE);
+    /* An entry has no room for more; IO_SIZE_MAX bytes that are not aligned would touch one more. */
+    if (end - first > IO_BLOCKS_MAX)
+        return -ERR_INVALID;
     if (message->payload_dropped)
         return -ERR_RETRY;
-    uint32_t first = in->offset / BLOCK_SIZE, end = DIV_UP(in->offset + in->length, BLOCK_SIZE);
     if (message->payload.len != in->length || in->crc_count != end - first)
         return -ERR_PROTOCOL;
     const uint8_t *data = slice_data(&message->payload);
@@ -475,7 +487,7 @@ void pg_write_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
         pg_reply(shard, ticket, pg_find(shard, in.pg), error);
         return;
     }
-    struct pg_request *req = pg_request_new(shard, ticket, in.pg, PG_WRITE, &message->payload);
+    struct pg_request *req = pg_request_new(shard, ticket, in.pg, PG_WRITE, &message->payload, in.length);
     if (!req)
         return;
     req->term = in.term;
@@ -504,7 +516,7 @@ void pg_clear_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
         error = -ERR_INVALID;
     if (error) {
         pg_reply(shard, ticket, NULL, error);
-    } else if ((req = pg_request_new(shard, ticket, in->pg, PG_CLEAR, NULL)) != NULL) {
+    } else if ((req = pg_request_new(shard, ticket, in->pg, PG_CLEAR, NULL, 0)) != NULL) {
         req->term = in->term;
         req->image = in->image;
         req->object = in->object;

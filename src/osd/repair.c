@@ -81,7 +81,7 @@ static void repair_end(struct repair *r, int error)
     struct pg *pg = r->pg;
 
     core_log(pg->shard->core, error ? LOG_ERROR : LOG_WARN, "osd",
-             "pg %" PRIx64 ": image %" PRIu64 " object %" PRIu64 " was damaged: %s", pg->id, r->image,
+             PG_FMT ": image %" PRIu64 " object %" PRIu64 " was damaged: %s", PG_ARGS(pg->id), r->image,
              r->object, error ? error_text(error) : "restored from another replica");
     slice_unref(&r->call.reply_payload);
     list_remove(&r->link);

@@ -71,8 +71,8 @@ void shard_pgs_open(struct osd_shard *shard)
             continue;
         error = pg_open(shard, sp, false);
         if (error)
-            core_log(shard->core, LOG_ERROR, "osd", "pg %" PRIx64 ": replica %u cannot be started: %s",
-                     sp->record.pg, sp->record.replica, error_text(error));
+            core_log(shard->core, LOG_ERROR, "osd", PG_FMT ": replica %u cannot be started: %s",
+                     PG_ARGS(sp->record.pg), sp->record.replica, error_text(error));
     }
 }
 

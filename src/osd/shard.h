@@ -196,6 +196,10 @@ struct osd_shard {
     uint8_t frame[FRAME_HEADER_SIZE + SHARD_BODY_MAX];
 };
 
+/* A PG in text for people, as the command line writes it: pool in decimal, number in hexadecimal. */
+#define PG_FMT      "pg %u.%x"
+#define PG_ARGS(id) (uint32_t)((id) >> 32), (uint32_t)(id)
+
 /* The device failed or the monitor refused us: no service any more. `text` is for people. */
 void shard_fail(struct osd_shard *shard, int error, const char *text);
 /* Has the shard stopped speaking for its PGs? For a moment after a failure it still hands leaderships over.

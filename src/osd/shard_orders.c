@@ -119,8 +119,8 @@ static void birth_end(struct shard_orders *orders)
         if (sp && !pg_find(shard, write->record.pg))
             error = pg_open(shard, sp, true);
         if (error) {
-            core_log(shard->core, LOG_ERROR, "osd", "pg %" PRIx64 ": cannot create replica %u: %s",
-                     write->record.pg, write->record.replica, error_text(error));
+            core_log(shard->core, LOG_ERROR, "osd", PG_FMT ": cannot create replica %u: %s",
+                     PG_ARGS(write->record.pg), write->record.replica, error_text(error));
             retry_later(orders);
         }
     }
@@ -153,12 +153,12 @@ static void removal_end(struct shard_orders *orders)
     struct osd_shard *shard = orders->shard;
 
     if (orders->removal.op.result) {
-        core_log(shard->core, LOG_ERROR, "osd", "pg %" PRIx64 ": cannot remove the replica: %s",
-                 orders->removal_pg, error_text(orders->removal.op.result));
+        core_log(shard->core, LOG_ERROR, "osd", PG_FMT ": cannot remove the replica: %s",
+                 PG_ARGS(orders->removal_pg), error_text(orders->removal.op.result));
         retry_later(orders);
     } else
-        core_log(shard->core, LOG_INFO, "osd", "pg %" PRIx64 ": removed with all its data, as ordered",
-                 orders->removal_pg);
+        core_log(shard->core, LOG_INFO, "osd", PG_FMT ": removed with all its data, as ordered",
+                 PG_ARGS(orders->removal_pg));
     orders->op.child_result = 0;
     shard_mon_report(shard);
 }

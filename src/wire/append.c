@@ -76,8 +76,7 @@ int wire_entry_validate(const struct entry *e)
     case ENTRY_IMAGE:
         return e->first_block || e->block_count ? -ERR_PROTOCOL : 0;
     case ENTRY_WRITE:
-        /* Whole blocks that a request of IO_SIZE_MAX at any offset can touch. */
-        if (e->block_count > IO_BLOCKS_MAX + 1 || !e->crc)
+        if (e->block_count > IO_BLOCKS_MAX || !e->crc)
             return -ERR_PROTOCOL;
         break;
     case ENTRY_CLEAR:

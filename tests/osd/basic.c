@@ -39,6 +39,9 @@ static void test_model(void)
         uint32_t len = 1 + (uint32_t)sim_rng_below(&rng, sim_rng_below(&rng, 4) ? 20000 : IO_SIZE_MAX);
         uint32_t offset = (uint32_t)sim_rng_below(&rng, OBJECT_SIZE - len);
 
+        /* Within one log entry, as clients cut what they write. */
+        len = MIN(len, ALIGN_DOWN(offset, BLOCK_SIZE) + IO_SIZE_MAX - offset);
+
         if (sim_rng_below(&rng, 3) == 0) {
             offset = ALIGN_DOWN(offset, BLOCK_SIZE);
             len = MAX(ALIGN_DOWN(len, BLOCK_SIZE), BLOCK_SIZE);
@@ -151,6 +154,107 @@ static void test_checks(void)
     world_free(w);
 }
 
+/* An entry has room for IO_BLOCKS_MAX blocks. A write of IO_SIZE_MAX that is not aligned touches one more. */
+static void test_too_many_blocks(void)
+{
+    struct world *w = world_new(6, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 3, sizeof(data));
+    CHECK_EQ(world_write(w, 0, 512, IO_SIZE_MAX, data), -ERR_INVALID);
+    CHECK_EQ(world_write(w, 0, 512, IO_SIZE_MAX - 512, data), 0);
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    CHECK(got[511] == 0 && got[512] == 3);
+    world_free(w);
+}
+
+/* The leader and the others do not hear each other any more. */
+static uint32_t part_leader(struct world *w, uint64_t pg)
+{
+    uint32_t old = world_leader(w, pg);
+
+    for (uint32_t i = 0; i < OSDS; i++)
+        if (i != old) {
+            const char *a = w->osds[old].node->config.host, *b = w->osds[i].node->config.host;
+            sim_net_set_path(w->net, a, b, SIM_PATH_BLOCK);
+            sim_net_set_path(w->net, b, a, SIM_PATH_BLOCK);
+        }
+    return old;
+}
+
+/* Zeroing a part of what reads as zeros is a write too: a leader that is none any more must not say that it
+ * is done, and neither may one whose zeros are not committed. */
+static void test_zero_of_unwritten(void)
+{
+    struct world *w = world_new(7, 1);
+    uint64_t pg = world_pg(w, 0);
+    static struct io discard, zeros[2];
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 0xcd, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    uint32_t old = part_leader(w, pg);
+    struct osd_pg_view view;
+    CHECK(osd_pg_view(w->osds[old].shard, pg, &view));
+    discard = io_make(w, IO_CLEAR, 0, 0, BLOCK_SIZE);
+    discard.force_osd = old + 1;
+    discard.force_term = view.term;
+    discard.once = true;
+    io_begin(&discard);
+    sim_run_for(w->sim, 2 * NS_PER_MS);
+    for (uint32_t i = 0; i < 2; i++) {
+        /* One discarded a moment ago, one never written. */
+        zeros[i] = io_make(w, IO_CLEAR, 0, i * BLOCK_SIZE, 512);
+        zeros[i].exact = true;
+        zeros[i].force_osd = old + 1;
+        zeros[i].force_term = view.term;
+        zeros[i].once = true;
+        io_begin(&zeros[i]);
+    }
+    WAIT_FOR(w, 30000, discard.done && zeros[0].done && zeros[1].done);
+    CHECK(discard.result && zeros[0].result && zeros[1].result);
+    sim_net_heal(w->net);
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    CHECK(got[0] == 0xcd);
+    /* With a quorum it is done, and the block stays unwritten. */
+    struct io zero = io_make(w, IO_CLEAR, 0, 9 * BLOCK_SIZE + 5, 512);
+    zero.exact = true;
+    CHECK_EQ(io_run(&zero), 0);
+    CHECK_EQ(world_read(w, 0, 9, 1, got), 0);
+    CHECK(got[5] == 0);
+    world_free(w);
+}
+
+/* What is read counts like what is written, as long as the request lives. */
+static void test_read_bytes(void)
+{
+    struct world *w = world_new(8, 1);
+    uint64_t pg_id = world_pg(w, 0);
+    static struct io reads[PG_REQUEST_BYTES_MAX / IO_SIZE_MAX + 6];
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    uint32_t old = part_leader(w, pg_id);
+    struct osd_shard *shard = w->osds[old].shard;
+    sim_run_for(w->sim, 200 * NS_PER_MS); /* its lease ends, and it leads on for a while */
+    for (uint32_t i = 0; i < ARRAY_LEN(reads); i++) {
+        reads[i] = io_make(w, IO_READ, 0, 0, IO_SIZE_MAX);
+        reads[i].ret_data = got;
+        reads[i].force_osd = old + 1;
+        reads[i].once = true;
+        io_begin(&reads[i]);
+    }
+    sim_run_for(w->sim, 5 * NS_PER_MS);
+    const struct pg *pg = pg_find(shard, pg_id);
+    CHECK_EQ(pg->request_bytes, PG_REQUEST_BYTES_MAX);
+    CHECK_EQ(shard->perf.turned_away, 6);
+    for (uint32_t i = 0; i < ARRAY_LEN(reads); i++)
+        WAIT_FOR(w, 30000, reads[i].done);
+    CHECK_EQ(pg_find(shard, pg_id)->request_bytes, 0);
+    sim_net_heal(w->net);
+    world_free(w);
+}
+
 static bool order_done(struct world *w, bool deleted, uint64_t generation)
 {
     for (uint32_t p = 0; p < w->pg_count; p++)
@@ -205,6 +309,9 @@ static void test_orders(void)
     WAIT_FOR(w, 3000, order_done(w, true, 4));
     CHECK_EQ(world_attach(w, 3, 5), -ERR_STALE_GENERATION);
     CHECK_EQ(world_attach(w, 9, 5), -ERR_STALE_GENERATION);
+    /* Who knew it before must not take what is left of it for an empty image. */
+    read.type = IO_STATUS;
+    CHECK_EQ(io_run(&read), -ERR_STALE_GENERATION);
     CHECK_EQ(store_pg_find(osd_shard_store(w->osds[0].shard), world_pg(w, 0))->object_count, 0);
     world_free(w);
 }
@@ -237,6 +344,9 @@ int main(void)
     TEST(test_model);
     TEST(test_merges);
     TEST(test_checks);
+    TEST(test_too_many_blocks);
+    TEST(test_zero_of_unwritten);
+    TEST(test_read_bytes);
     TEST(test_orders);
     TEST(test_pool_removed);
     fake_store_forget_all();

@@ -20,7 +20,7 @@
 
 struct fake_entry {
     struct entry entry;
-    uint32_t crc[WIRE_BLOCKS];
+    uint32_t crc[IO_BLOCKS_MAX];
     uint8_t *data;        /* outside of the node */
     struct slice payload; /* in the node's arena, until applied */
 };
@@ -503,7 +503,8 @@ int store_append(struct store_pg *sp, const struct entry *entry, const struct sl
     e->data = NULL;
     if (entry->type == ENTRY_WRITE) {
         uint32_t len = entry_payload_bytes(entry);
-        ASSERT(payload->len >= len && IS_ALIGNED(payload->offset, BLOCK_SIZE));
+        ASSERT(payload->len >= len && IS_ALIGNED(payload->offset, BLOCK_SIZE) &&
+               entry->block_count <= IO_BLOCKS_MAX);
         memcpy(e->crc, entry->crc, entry->block_count * sizeof(uint32_t));
         e->data = sim_alloc(len);
         memcpy(e->data, slice_data(payload), len);

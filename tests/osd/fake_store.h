@@ -7,7 +7,6 @@
 
 #include "store/store.h"
 
-#define WIRE_BLOCKS      (IO_BLOCKS_MAX + 1)
 #define FAKE_PGS_MAX     8
 #define FAKE_LOG_MAX     512
 #define FAKE_LOG_KEEP    32

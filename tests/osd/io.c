@@ -141,6 +141,15 @@ static int io_send(struct io *io)
         request.exact = io->exact;
         return send_cold(io, frame, peer, METHOD_CLEAR, &request.base, deadline_ns);
     }
+    if (io->type == IO_STATUS) {
+        Fb__BlockStatusRequest status = FB__BLOCK_STATUS_REQUEST__INIT;
+        status.pg = io->pg;
+        status.term = term;
+        status.image = io->image;
+        status.object = io->object;
+        status.generation = io->generation;
+        return send_cold(io, frame, peer, METHOD_BLOCK_STATUS, &status.base, deadline_ns);
+    }
     Fb__AttachRequest request = FB__ATTACH_REQUEST__INIT;
     request.pg = io->pg;
     request.term = term;

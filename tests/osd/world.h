@@ -84,7 +84,7 @@ uint64_t world_object_in(const struct world *w, uint64_t pg);
 
 /* ---- io.c: requests ---- */
 
-enum io_type { IO_WRITE, IO_READ, IO_CLEAR, IO_ATTACH };
+enum io_type { IO_WRITE, IO_READ, IO_CLEAR, IO_ATTACH, IO_STATUS };
 
 struct io {
     struct op op;
