@@ -72,6 +72,7 @@ void raft_become_follower(struct raft *r, uint64_t term, uint32_t leader)
 
 static void ask_all(struct raft *r)
 {
+    r->asked_ns = r->now_ns;
     for (uint32_t i = 0; i < r->member_count; i++) {
         struct raft_member *m = &r->members[i];
 
@@ -180,6 +181,7 @@ void raft_on_pre_vote(struct raft *r, struct raft_member *m, const struct raft_m
     bool grant = msg->term > r->term && may_vote(r, msg);
 
     raft_answer(m, RAFT_PRE_VOTE_REPLY, grant ? msg->term : r->term, !grant);
+    m->answer_sent_ns = msg->sent_ns;
 }
 
 void raft_on_vote(struct raft *r, struct raft_member *m, const struct raft_msg *msg)
@@ -207,7 +209,8 @@ void raft_on_vote_reply(struct raft *r, struct raft_member *m, const struct raft
     if (msg->reject)
         return;
     if (msg->type == RAFT_PRE_VOTE_REPLY) {
-        if (r->role != RAFT_PRE_CANDIDATE || msg->term != r->term + 1)
+        /* What was granted in an earlier round may have been promised to a leader since. */
+        if (r->role != RAFT_PRE_CANDIDATE || msg->term != r->term + 1 || msg->sent_ns != r->asked_ns)
             return;
     } else if (r->role != RAFT_CANDIDATE || msg->term != r->term) {
         return;
@@ -228,6 +231,7 @@ bool raft_vote_next(struct raft *r, struct raft_member *m, struct raft_msg *ret)
         .term = candidate ? r->term : r->term + 1,
         .index = r->last_index,
         .log_term = raft_term_at(r, r->last_index),
+        .sent_ns = r->asked_ns,
         .flags = candidate ? r->campaign_flags : 0,
     };
     return true;

@@ -96,6 +96,7 @@ void raft_answer(struct raft_member *m, enum raft_msg_type type, uint64_t term, 
     m->answer_type = type;
     m->answer_term = term;
     m->answer_reject = reject;
+    m->answer_sent_ns = 0;
 }
 
 /* ---- start and end ---- */
@@ -308,6 +309,7 @@ static bool answer_next(struct raft *r, struct raft_member *m, struct raft_msg *
     *ret = (struct raft_msg){
         .type = m->answer_type,
         .term = m->answer_term,
+        .sent_ns = m->answer_sent_ns,
         .reject = m->answer_reject,
     };
     return true;

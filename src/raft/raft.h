@@ -78,7 +78,8 @@ struct raft_msg {
     uint64_t log_term; /* term at `index` in the sender's log; 0 in an APPEND_REPLY that is no reject */
     uint64_t last;     /* APPEND: index of the last entry carried; == index: none */
     uint64_t commit;
-    uint64_t sent_ns; /* APPEND: leader's clock; APPEND_REPLY: its echo */
+    uint64_t
+        sent_ns; /* APPEND: leader's clock; PRE_VOTE: when the round began; replies to both: their echo */
     bool reject;
     uint32_t flags;
     /* APPEND received: last - index of them; only their terms are looked at. NULL when sent. */
@@ -131,7 +132,7 @@ struct raft_member {
     bool vote_due, vote_granted;
     bool answer_due, answer_reject; /* an answer other than to our leader's APPEND */
     enum raft_msg_type answer_type;
-    uint64_t answer_term;
+    uint64_t answer_term, answer_sent_ns;
 };
 
 struct raft_run {
@@ -162,6 +163,7 @@ struct raft {
     uint32_t run_count, run_cap;
     struct raft_hard_state taken_hs, durable_hs; /* given to the host to write; written */
     uint64_t now_ns, election_deadline_ns;
+    uint64_t asked_ns;        /* when this round of (pre-)votes began */
     uint32_t campaign_rounds; /* since a leader was last known */
     uint32_t campaign_flags;  /* RAFT_TRANSFER */
     uint64_t promise_until_ns;
