@@ -281,6 +281,7 @@ int store_recover_image(struct store_pg *pub, const struct image_record *record)
         r.flags |= RECORD_IMAGE_NOW;
         image->saved = *record;
         image->is_saved = true;
+        image->is_pushed = false; /* what is on its way is older */
         image->holder = NULL;
         entry_release(e);
         ring_record(s, &r);

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The simulator's scenario of one store (sim/scenario_store.c) for some seeds, and the planted bugs of the store, each of which must be noticed.
+ * Links the store and the simulator alone. With arguments FIRST LAST [BIT]: those seeds, with planted bug number BIT; prints what failed.
+ */
+#include "base/plant.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/scenarios.h"
+#include "tests/tap.h"
+
+static bool run_seed(uint64_t seed, struct sim_result *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    scenario_store_run(&(struct sim_args){.seed = seed}, ret);
+    return !ret->failed;
+}
+
+static void seeds_pass_and_repeat(void)
+{
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        struct sim_result a, b;
+        bool ok = run_seed(seed, &a);
+        if (!ok)
+            printf("# seed %llu: %s\n", (unsigned long long)seed, a.failure);
+        CHECK(ok);
+        run_seed(seed, &b);
+        CHECK_EQ(a.trace_hash, b.trace_hash);
+    }
+}
+
+static void notices(enum plant plant, uint64_t last)
+{
+    bool noticed = false;
+
+    plant_mask = 1ull << plant;
+    for (uint64_t seed = 1; seed <= last && !noticed; seed++) {
+        struct sim_result r;
+        noticed = !run_seed(seed, &r);
+    }
+    plant_mask = 0;
+    CHECK(noticed);
+}
+
+#define NOTICES(name)                                                                                        \
+    static void notices_##name(void)                                                                         \
+    {                                                                                                        \
+        notices(PLANT_##name, 60);                                                                           \
+    }
+NOTICES(STORE_NO_FLUSH)
+NOTICES(STORE_NO_FUA)
+NOTICES(STORE_NO_CHECKSUM)
+NOTICES(STORE_EARLY_REUSE)
+NOTICES(STORE_EARLY_DESTAGE)
+NOTICES(STORE_EARLY_TAIL)
+NOTICES(STORE_ACK_ORDER)
+
+static int seeds(char **argv, int argc)
+{
+    int failed = 0;
+
+    if (argc > 3)
+        plant_mask = 1ull << atoi(argv[3]);
+    for (uint64_t seed = strtoull(argv[1], NULL, 10); seed <= strtoull(argv[2], NULL, 10); seed++) {
+        struct sim_result r;
+        if (run_seed(seed, &r))
+            continue;
+        printf("seed %llu: %s\n", (unsigned long long)seed, r.failure);
+        fflush(stdout);
+        failed++;
+    }
+    printf("%d failed\n", failed);
+    return failed != 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 2)
+        return seeds(argv, argc);
+    TEST(seeds_pass_and_repeat);
+    TEST(notices_STORE_NO_FLUSH);
+    TEST(notices_STORE_NO_FUA);
+    TEST(notices_STORE_NO_CHECKSUM);
+    TEST(notices_STORE_EARLY_REUSE);
+    TEST(notices_STORE_EARLY_DESTAGE);
+    TEST(notices_STORE_EARLY_TAIL);
+    TEST(notices_STORE_ACK_ORDER);
+    return tap_done();
+}
