@@ -66,7 +66,6 @@ struct cluster_client {
     struct process process;
     uint32_t number;
     uint32_t image; /* which one it uses */
-    bool share;
     struct load *load; /* in the node; NULL while down */
     struct sim_rng rng;
     uint64_t last_success_ns;

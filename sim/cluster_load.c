@@ -307,7 +307,7 @@ static void begin_image(struct load *l)
 
     memset(&l->image_open, 0, sizeof(l->image_open));
     client_image_open_start(&l->image_open, l->client, CLUSTER_POOL, image_of(l)->name, write,
-                            write ? l->writer : NULL, l->force, l->owner->share, &l->op);
+                            write ? l->writer : NULL, l->force, false, &l->op);
 }
 
 static void image_opened(struct load *l)
@@ -317,13 +317,8 @@ static void image_opened(struct load *l)
     l->image = l->image_open.ret_image;
     cluster_of(l)->takeovers += l->force;
     l->force = false;
-    if (l->owner->share) {
-        l->line = 10 + l->owner->number + 100 * l->owner->process.starts;
-        l->incarnation = 1;
-    } else {
-        l->line = 1;
-        l->incarnation = ++image->openings;
-    }
+    l->line = 1;
+    l->incarnation = ++image->openings;
 }
 
 static void workers_start(struct load *l)

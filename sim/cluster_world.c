@@ -418,8 +418,6 @@ void cluster_init(struct cluster *c, struct sim *sim)
         osd_init(c, i);
     for (uint32_t i = 0; i < c->client_count; i++)
         client_init(c, i);
-    bool share = sim_rng_below(&c->rng, 3) == 0;
-    c->clients[0].share = c->clients[1].share = share;
     for (uint32_t i = 0; i < c->image_count; i++) {
         snprintf(c->images[i].name, sizeof(c->images[i].name), "image%u", i);
         c->images[i].history = linear_history_new(CLUSTER_SECTORS);
