@@ -380,7 +380,8 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
     switch ((uint32_t)msg->type) {
     case RAFT_HOST_HEARTBEAT:
         raft_leader_alive(&h->raft, msg->from, msg->term, msg->commit, now_ns);
-        if (h->raft.role == RAFT_FOLLOWER && h->raft.leader == msg->from && h->raft.term == msg->term)
+        if (h->raft.role == RAFT_FOLLOWER && h->raft.leader == msg->from && h->raft.term == msg->term &&
+            raft_term_durable(&h->raft))
             send_host_message(h, RAFT_HOST_HEARTBEAT_REPLY, msg->from, 0, msg->sent_ns);
         break;
     case RAFT_HOST_HEARTBEAT_REPLY:
@@ -427,6 +428,11 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
         }
     }
     raft_host_pump(h, now_ns);
+}
+
+void raft_host_refuse(struct raft_host *h)
+{
+    queue_clear(h, RAFT_HOST_QUEUE_LOG);
 }
 
 void raft_host_tick(struct raft_host *h, uint64_t now_ns)

@@ -105,6 +105,8 @@ void raft_host_damage(struct raft_host *h, uint64_t index);
  * Called by those below. */
 void raft_host_pump(struct raft_host *h, uint64_t now_ns);
 void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint64_t now_ns);
+/* The store refuses what is not on the disk yet: raft has it, the log does not. */
+void raft_host_refuse(struct raft_host *h);
 void raft_host_tick(struct raft_host *h, uint64_t now_ns);
 int raft_host_propose(struct raft_host *h, uint64_t value, uint64_t now_ns);
 /* The oldest write of the queue is on disk. False: there is none. */

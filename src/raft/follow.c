@@ -195,3 +195,16 @@ void raft_reset_base(struct raft *r, uint64_t index, uint64_t term)
     if (r->leader)
         reply_reject(r, index, term);
 }
+
+bool raft_cut(struct raft *r, uint64_t index)
+{
+    if (r->role != RAFT_FOLLOWER || r->leader)
+        return false;
+    ASSERT(index >= r->durable_index);
+    if (index >= r->last_index)
+        return index == r->last_index;
+    raft_terms_truncate(r, index);
+    r->commit_index = MIN(r->commit_index, index);
+    r->matched_index = MIN(r->matched_index, index);
+    return true;
+}

@@ -24,8 +24,7 @@ static inline void raft_time(struct raft *r, uint64_t now_ns)
 }
 /* The k-th largest of n values, k from 1; reorders them. */
 uint64_t raft_kth_largest(uint64_t *values, uint32_t n, uint32_t k);
-/* Is what may be said in this term backed by the disk: the term; and the vote too. */
-bool raft_term_durable(const struct raft *r);
+/* Is the vote of this term on disk, too (raft_term_durable()). */
 bool raft_vote_durable(const struct raft *r);
 /* Queues an answer to `m`, in our own term unless it is the grant of a pre-vote. */
 void raft_answer(struct raft_member *m, enum raft_msg_type type, uint64_t term, bool reject);

@@ -252,6 +252,15 @@ void raft_compacted(struct raft *r, uint64_t first_index);
  * acknowledged and was not counted by then never will be. raft_reset_base() ends raft_set_held(). */
 bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term);
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term);
+/* A replica whose host could not store some of the entries that raft took, and which has no leader to send
+ * them again: its log is cut to `index`, the last that the host's store took (at least durable_index), so
+ * that it need not abstain for the gap. Also the commit index goes back there, if it was beyond. The host's
+ * log must end at `index`, too: old entries that the refused ones were to replace must be dropped there.
+ * Nothing happens, and false is returned, while a leader is known (it will send them again) or we are none
+ * but a follower. Safe, because it leaves what a restart would find: what lies behind durable_index was never
+ * acknowledged to anybody, so nobody counted it as ours, and neither commit index nor a longer log was ever
+ * promised. */
+bool raft_cut(struct raft *r, uint64_t index);
 /* Sets or clears `abstain`: something that was acknowledged may be missing in the log (damage), so a vote
  * might elect a leader without it. To be cleared when the log again reaches as far as that of a leader did
  * after the damage was known. */
@@ -283,6 +292,10 @@ bool raft_install_needed(const struct raft *r, const struct raft_msg *msg);
 
 /* True if term or vote is newer than what was last taken: write *ret and report raft_hard_state_durable(). */
 MUST_CHECK bool raft_hard_state_pending(struct raft *r, struct raft_hard_state *ret);
+
+/* Is r->term on disk? Raft's own messages wait for that; the host must not answer a leader's heartbeat in
+ * this term, or say anything else in it, before it is. */
+bool raft_term_durable(const struct raft *r);
 
 /* The next message to send, if any. For an APPEND, [index + 1, last] are chosen by window_entries; the host
  * may cut `last` (bytes, what it has at hand; down to `index`: an empty APPEND) and MUST, before the next

@@ -33,6 +33,8 @@
  *     compact R I           R drops its log up to I
  *     lost R S [replaced]   R has lost the connection to S; its process was replaced
  *     probe R               raft_probe()
+ *     lose R                the store of R refuses what is not on its disk yet
+ *     cut-log R I           raft_cut()
  *     refused R S           S had no memory for the entries that R sent behind its match
  *     batch R N             R puts at most N entries into one APPEND
  *     crash R [kept]        what is not on disk is lost, or is not
@@ -428,6 +430,10 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
     } else if (!strcmp(w[0], "refused") && n == 3) {
         raft_append_failed(&h->raft, (uint32_t)atoi(w[2]),
                            raft_member(&h->raft, (uint32_t)atoi(w[2]))->match);
+    } else if (!strcmp(w[0], "lose")) {
+        raft_host_refuse(h);
+    } else if (!strcmp(w[0], "cut-log") && n == 3) {
+        out(s, "%u: %s", h->replica, raft_cut(&h->raft, strtoull(w[2], NULL, 10)) ? "cut" : "not cut");
     } else if (!strcmp(w[0], "batch") && n == 3) {
         h->append_max = (uint32_t)atoi(w[2]);
     } else if (!strcmp(w[0], "probe")) {
