@@ -19,6 +19,9 @@
 #include "rpc/frames.h"
 #include "rpc/seen.h"
 
+/* Payloads of replies that one session may have waiting; past it a request is answered ERR_BUSY instead. */
+#define RPC_BACKLOG_BYTES_MAX (32u << 20)
+
 enum session_state { SESSION_GREETING, SESSION_OPEN, SESSION_REFUSED, SESSION_CLOSED };
 
 struct rpc_session {
@@ -31,6 +34,7 @@ struct rpc_session {
     void *context;
     uint32_t requests;   /* delivered and not yet answered, or in the backlog */
     struct list backlog; /* struct held_reply */
+    uint64_t backlog_bytes;
     uint64_t accepted_ns, received_ns, pinged_ns;
     struct rpc_seen_table *seen_table; /* with `seen`: NULL for monitors */
     struct rpc_seen *seen;
@@ -71,7 +75,8 @@ void rpc_session_greet(struct rpc_session *session, const struct rpc_message *me
 
 /* ---- backlog.c */
 
-/* Keeps a reply that the link has no room for. False: no memory. */
+/* Keeps a reply that the link has no room for; of one whose payload is too much, that it is ERR_BUSY. False: no
+ * memory. */
 MUST_CHECK bool rpc_backlog_hold(struct rpc_session *session, const struct rpc_envelope *envelope,
                                  const uint8_t *body, uint32_t body_len, const struct slice *pieces,
                                  uint32_t piece_count);
