@@ -278,7 +278,7 @@ static void damage_end(struct raft_host *h)
 {
     const struct raft *r = &h->raft;
 
-    if (!h->disk_damaged || h->recovering || !h->target || !h->based || r->durable_index < h->target)
+    if (!h->disk_damaged || h->recovering || !h->based || r->durable_index < h->target)
         return;
     h->disk_damaged = false;
     raft_set_abstain(&h->raft, false);

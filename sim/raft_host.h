@@ -74,7 +74,7 @@ struct raft_host {
     uint64_t log_cap;
     bool recovering; /* a state is wanted */
     bool based;      /* damaged: the log has begun anew in this life */
-    uint64_t target; /* damaged: durable up to here, the replica is whole again; 0: not known yet */
+    uint64_t target; /* damaged: durable up to here, the replica is whole again; known when `based` */
     uint64_t start_ns;
     struct raft_write *queue[RAFT_HOST_QUEUES];
     enum raft_role seen_role;
