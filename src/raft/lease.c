@@ -116,6 +116,7 @@ void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns)
     /* What was sent before we led cannot have been taken for a promise to us. */
     if (r->role == RAFT_LEADER && m && replica != r->self && sent_ns >= r->leader_since_ns)
         m->contact_ns = MAX(m->contact_ns, sent_ns);
+    raft_transfer_progress(r);
 }
 
 void raft_probe(struct raft *r)

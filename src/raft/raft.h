@@ -172,6 +172,7 @@ struct raft {
     uint64_t term_start_index; /* leader: its first index in this term */
     uint32_t transfer_to;
     uint64_t transfer_deadline_ns;
+    uint64_t transfer_sent_ns;
     bool transfer_sent; /* TIMEOUT_NOW may be out: no lease in this term any more */
     uint64_t random_state;
     uint64_t matched_index; /* follower: up to here the log is known to agree with the leader of this term */

@@ -57,9 +57,12 @@ void raft_transfer_progress(struct raft *r)
 {
     struct raft_member *m;
 
-    if (r->role != RAFT_LEADER || !r->transfer_to || r->transfer_sent)
+    if (r->role != RAFT_LEADER || !r->transfer_to)
         return;
     m = raft_member_find(r, r->transfer_to);
+    /* It has answered, in our term, what we sent well after TIMEOUT_NOW: that was lost. */
+    if (r->transfer_sent && m->contact_ns < r->transfer_sent_ns + r->config.heartbeat_ns)
+        return;
     m->timeout_now_due = ready(r, m) && m->match == r->last_index;
 }
 
@@ -69,6 +72,7 @@ bool raft_transfer_next(struct raft *r, struct raft_member *m, struct raft_msg *
         return false;
     m->timeout_now_due = false;
     r->transfer_sent = true;
+    r->transfer_sent_ns = r->now_ns;
     *ret = (struct raft_msg){.type = RAFT_TIMEOUT_NOW, .term = r->term, .sent_ns = r->now_ns};
     return true;
 }
