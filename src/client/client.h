@@ -27,6 +27,7 @@ struct client_image;
 struct client_wait {
     struct list link;
     struct op *op;
+    struct list *queue; /* of a wait for a piece: where it stands */
 };
 
 struct client_config {
@@ -36,7 +37,8 @@ struct client_config {
     uint32_t monitor_count;
     const char *name;      /* for people: "fastblock-nbd host:pid" */
     uint64_t timeout_ns;   /* a request that cannot be served for so long ends with ERR_TIMEOUT. 0: 60 s */
-    uint32_t inflight_max; /* pieces under way at once; 0: 256. More wait in FIFO order */
+    uint32_t inflight_max; /* pieces under way at once; 0: 256. One PG has a quarter of them at most. More
+                              wait in FIFO order */
 };
 
 /* Connects to a monitor and gets the map: ERR_NO_MONITOR after `connect_timeout_ns`. */

@@ -275,17 +275,16 @@ static bool open_attach(struct client_image_open *o)
     struct open_private *p = o->private_state;
 
     while (p->next_pg < p->image->pg_count && o->op.child_result == 0) {
-        struct client_piece *piece = client_piece_get(o->client, &p->wait);
+        struct client_piece *piece = client_piece_get(p->image, p->next_pg, &p->wait);
         if (!piece)
             return false;
-        piece->image = p->image;
+        p->next_pg++;
         piece->type = PIECE_ATTACH;
         piece->object = 0;
         piece->offset = piece->len = 0;
-        piece->pg_number = p->next_pg++;
         client_piece_start(piece, &o->op);
     }
-    list_remove(&p->wait.link);
+    client_piece_wait_end(&p->wait);
     return true;
 }
 

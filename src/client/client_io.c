@@ -59,7 +59,6 @@ static void io_start_piece(struct client_io *io, struct client_piece *p, uint64_
     };
     uint32_t done = (uint32_t)(io->at - io->offset);
 
-    p->image = io->image;
     p->type = types[io->type];
     p->object = io->at / OBJECT_SIZE;
     p->offset = (uint32_t)(io->at % OBJECT_SIZE);
@@ -83,7 +82,7 @@ static void io_round_inward(struct client_io *io)
 
 static void io_finish(struct client_io *io, int result)
 {
-    list_remove(&io->wait.link);
+    client_piece_wait_end(&io->wait);
     client_image_request_end(io->image);
     op_done(&io->op, result);
 }
@@ -109,14 +108,15 @@ static void io_step(struct op *op)
         case IO_CUT: {
             uint64_t end = io->offset + io->len;
             while (io->at < end && op->child_result == 0 && !op->cancelled) {
-                struct client_piece *p = client_piece_get(io->image->client, &io->wait);
+                uint32_t pg = client_image_pg_number(io->image, io->at / OBJECT_SIZE);
+                struct client_piece *p = client_piece_get(io->image, pg, &io->wait);
                 if (!p)
                     return;
                 uint64_t next = io_cut(io, io->at, end);
                 io_start_piece(io, p, next);
                 io->at = next;
             }
-            list_remove(&io->wait.link);
+            client_piece_wait_end(&io->wait);
             op->state = IO_WAIT;
             break;
         }

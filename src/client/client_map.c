@@ -178,9 +178,12 @@ static int map_merge(Fb__ClusterMap *to, Fb__ClusterMap *from, const struct item
     return 0;
 }
 
-/* The tables follow the map; entries of PGs that remain keep what was learned. */
+/* The tables follow the map; entries of PGs that remain keep what was learned. Without memory some items are
+ * missing, and whatever is there is valid. */
 static int map_index(struct client *client)
 {
+    int error = 0;
+
     map_for_each (&client->pgs, node) {
         map_entry(node, struct client_pg, node)->pg = NULL;
     }
@@ -189,8 +192,10 @@ static int map_index(struct client *client)
         struct client_pg *entry = client_map_pg(client, pg->id);
         if (!entry) {
             entry = calloc(1, sizeof(*entry));
-            if (!entry)
-                return -ERR_NO_MEMORY;
+            if (!entry) {
+                error = -ERR_NO_MEMORY;
+                continue;
+            }
             map_put(&client->pgs, &entry->node, pg->id);
         }
         entry->pg = pg;
@@ -205,12 +210,14 @@ static int map_index(struct client *client)
     }
     for (size_t i = 0; i < client->map->n_osd; i++) {
         struct client_osd *entry = calloc(1, sizeof(*entry));
-        if (!entry)
-            return -ERR_NO_MEMORY;
+        if (!entry) {
+            error = -ERR_NO_MEMORY;
+            continue;
+        }
         entry->osd = client->map->osd[i];
         map_put(&client->osds, &entry->node, entry->osd->id);
     }
-    return 0;
+    return error;
 }
 
 static int map_take_cluster(struct client *client, const Fb__ClusterMap *from)

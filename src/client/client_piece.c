@@ -415,9 +415,18 @@ static int piece_verdict(struct client_piece *p)
     return 0;
 }
 
+static void piece_wake_first(struct list *queue)
+{
+    struct client_wait *first = list_first(queue, struct client_wait, link);
+
+    if (first)
+        op_wake(first->op);
+}
+
 static void piece_give_back(struct client_piece *p)
 {
     struct client *client = p->client;
+    struct client_share *share = p->share;
     int result = p->op.result;
 
     timer_cancel(p->op.core, &p->timer);
@@ -426,10 +435,10 @@ static void piece_give_back(struct client_piece *p)
     list_remove(&p->wait);
     list_remove(&p->peer_wait.link);
     op_done(&p->op, result);
+    share->count--;
     pool_put(&client->pieces, p);
-    struct client_wait *next = list_first(&client->piece_waiters, struct client_wait, link);
-    if (next)
-        op_wake(next->op);
+    piece_wake_first(&share->waiters);
+    piece_wake_first(&client->piece_waiters);
 }
 
 static void piece_step(struct op *op)
@@ -507,22 +516,64 @@ static void piece_checksum(struct client_piece *p)
     }
 }
 
-struct client_piece *client_piece_get(struct client *client, struct client_wait *wait)
+uint32_t client_image_pg_number(const struct client_image *image, uint64_t object)
 {
-    bool first = list_empty(&client->piece_waiters) || client->piece_waiters.next == &wait->link;
-    struct client_piece *p = first ? pool_get(&client->pieces) : NULL;
+    return placement_pg_number(image->key, object, image->pg_count);
+}
 
-    if (!p) {
-        if (!list_linked(&wait->link))
-            list_push_back(&client->piece_waiters, &wait->link);
+static struct client_share *piece_share(const struct client_image *image, uint32_t pg_number)
+{
+    uint64_t hash = hash_pair(image->pool, pg_number);
+
+    return &image->client->shares[hash & (CLIENT_SHARES - 1)];
+}
+
+static void piece_wait_in(struct list *queue, struct client_wait *wait)
+{
+    if (list_linked(&wait->link) && wait->queue == queue)
+        return;
+    client_piece_wait_end(wait);
+    wait->queue = queue;
+    list_push_back(queue, &wait->link);
+}
+
+void client_piece_wait_end(struct client_wait *wait)
+{
+    if (!list_linked(&wait->link))
+        return;
+    list_remove(&wait->link);
+    piece_wake_first(wait->queue);
+}
+
+/* May `wait` pass: is it the first of the queue, or would be? */
+static bool piece_is_first(const struct list *queue, const struct client_wait *wait)
+{
+    return list_empty(queue) || queue->next == &wait->link;
+}
+
+struct client_piece *client_piece_get(struct client_image *image, uint32_t pg_number,
+                                      struct client_wait *wait)
+{
+    struct client *client = image->client;
+    struct client_share *share = piece_share(image, pg_number);
+    /* Who waits for any piece has had its turn among those of its PG. */
+    bool passed = list_linked(&wait->link) && wait->queue == &client->piece_waiters;
+
+    if (share->count >= client->share_max || (!passed && !piece_is_first(&share->waiters, wait))) {
+        piece_wait_in(&share->waiters, wait);
         return NULL;
     }
-    list_remove(&wait->link);
-    struct client_wait *next = list_first(&client->piece_waiters, struct client_wait, link);
-    if (next)
-        op_wake(next->op);
+    struct client_piece *p = piece_is_first(&client->piece_waiters, wait) ? pool_get(&client->pieces) : NULL;
+    if (!p) {
+        piece_wait_in(&client->piece_waiters, wait);
+        return NULL;
+    }
+    share->count++;
+    client_piece_wait_end(wait);
+    p->share = share;
     p->client = client;
-    p->pg_number = 0;
+    p->image = image;
+    p->pg_number = pg_number;
     p->memory = NULL;
     p->data = (struct slice){0};
     p->deadline_ns = 0;
@@ -543,8 +594,6 @@ void client_piece_start(struct client_piece *p, struct op *parent)
 {
     struct client *client = p->client;
 
-    if (p->type != PIECE_ATTACH)
-        p->pg_number = placement_pg_number(p->image->key, p->object, p->image->pg_count);
     if (p->type == PIECE_WRITE)
         piece_checksum(p);
     op_start(&p->op, client->core, &piece_kind, parent);

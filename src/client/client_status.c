@@ -34,19 +34,20 @@ static void status_open_window(struct client_status *s)
 static bool status_ask(struct client_status *s)
 {
     while (s->window_started < s->window_count) {
-        struct client_piece *p = client_piece_get(s->image->client, &s->wait);
+        uint64_t object = s->first_object + s->window_started;
+        struct client_piece *p =
+            client_piece_get(s->image, client_image_pg_number(s->image, object), &s->wait);
         if (!p)
             return false;
-        p->image = s->image;
         p->type = PIECE_STATUS;
-        p->object = s->first_object + s->window_started;
+        p->object = object;
         p->offset = 0;
         p->len = OBJECT_SIZE;
         p->memory = s->written[s->window_started];
         client_piece_start(p, &s->op);
         s->window_started++;
     }
-    list_remove(&s->wait.link);
+    client_piece_wait_end(&s->wait);
     return true;
 }
 
@@ -104,7 +105,7 @@ static int status_validate(const struct client_status *s)
 
 static void status_finish(struct client_status *s, int result)
 {
-    list_remove(&s->wait.link);
+    client_piece_wait_end(&s->wait);
     client_image_request_end(s->image);
     op_done(&s->op, result);
 }

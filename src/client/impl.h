@@ -35,6 +35,7 @@
 /* A read's reply has one checksum per block; the least compact valid encoding takes 5 bytes for each. */
 #define CLIENT_REPLY_MAX    1536
 #define CLIENT_ORDER_CHAINS 256 /* a power of two */
+#define CLIENT_SHARES       256 /* a power of two */
 
 /* For protobuf-c: the allocator as this program sees it, so that what is unpacked and what is made here may
  * be freed alike. */
@@ -170,15 +171,27 @@ struct client_piece {
     uint32_t pauses;
     uint32_t checksum_failures;
 
+    struct client_share *share;
     struct list order; /* in the client's chain of its object: writes under way, oldest first */
     uint32_t crc_count;
     uint32_t crc[WIRE_CRC_MAX];
     uint8_t reply[CLIENT_REPLY_MAX];
 };
 
-/* A piece from the pool, or NULL: then the op of `wait` is queued and will be woken. Those who wait get one
- * piece each in turn, so that a request of many pieces does not hold up the others. */
-struct client_piece *client_piece_get(struct client *client, struct client_wait *wait);
+/* What the pieces of one PG (or of a few, whose ids hash alike) may take of the pool: a quarter, so that a PG
+ * that cannot serve does not stop the others. */
+struct client_share {
+    uint32_t count;
+    struct list waiters;
+};
+
+/* A piece for this PG of the image from the pool, or NULL: then the op of `wait` is queued and will be woken.
+ * Those who wait get one piece each in turn, so that a request of many pieces does not hold up the others. */
+struct client_piece *client_piece_get(struct client_image *image, uint32_t pg_number,
+                                      struct client_wait *wait);
+/* No piece is wanted any more; harmless if none was. */
+void client_piece_wait_end(struct client_wait *wait);
+uint32_t client_image_pg_number(const struct client_image *image, uint64_t object);
 /* Starts it as a child of `parent`. The fields that say what to do (image to data) have been set; it gives
  * itself back. */
 void client_piece_start(struct client_piece *piece, struct op *parent);
@@ -214,7 +227,9 @@ struct client {
     struct list images;
 
     struct pool pieces;
-    struct list piece_waiters;
+    uint32_t share_max;
+    struct client_share shares[CLIENT_SHARES];
+    struct list piece_waiters; /* for one of any PG */
     struct list order[CLIENT_ORDER_CHAINS];
 };
 

@@ -480,6 +480,28 @@ static void test_few_pieces(void)
     fake_down();
 }
 
+/* A PG that nobody leads takes its share of the pieces, and the others go on. */
+static void test_share(void)
+{
+    fake_up(23, 3 * NS_PER_S, 16);
+    warm_up();
+    uint64_t other = 1;
+    while (fake_pg_of(other * OBJECT_SIZE) == fake_pg_of(0))
+        other++;
+    fake.pgs[fake_pg_of(0)].leader = 0;
+    for (uint32_t i = 0; i < 32; i++)
+        fake_start(i, CLIENT_WRITE, (uint64_t)i * 65536, 4096, (uint8_t)i);
+    sim_run_for(world.sim, 100 * MS);
+    uint64_t before_ns = world.sim->now_ns;
+    fake_start(32, CLIENT_WRITE, other * OBJECT_SIZE, 4096, 0x55);
+    CHECK_EQ(fake_finish(32), 0);
+    CHECK(world.sim->now_ns - before_ns < 50 * MS);
+    fake_lead(1);
+    for (uint32_t i = 0; i < 32; i++)
+        CHECK_EQ(fake_finish(i), 0);
+    fake_down();
+}
+
 static void test_status(void)
 {
     struct client_extent extents[8];
@@ -516,6 +538,14 @@ static void test_status(void)
     CHECK_EQ(fake_wait(&status.op), 0);
     CHECK_EQ(status.ret_count, 2);
     CHECK_EQ(extents[1].len, OBJECT_SIZE - 4096 - 12288);
+    /* Of an image that has been removed meanwhile nothing is said, least of all that it is empty. */
+    fake.generation = 2;
+    fake.removed = true;
+    memset(&status, 0, sizeof(status));
+    fake_enter();
+    client_status_start(&status, world.image, 0, FAKE_IMAGE_SIZE, extents, 8, NULL);
+    fake_leave();
+    CHECK_EQ(fake_wait(&status.op), -ERR_STALE_GENERATION);
     fake_down();
 }
 
@@ -575,6 +605,7 @@ int main(void)
     TEST(test_monitors);
     TEST(test_no_monitor);
     TEST(test_few_pieces);
+    TEST(test_share);
     TEST(test_status);
     TEST(test_faults);
     return tap_done();

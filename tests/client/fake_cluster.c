@@ -246,6 +246,8 @@ static void shard_status(struct fake_shard *shard, const struct rpc_ticket *tick
     ASSERT(wire_cold_decode(&fb__block_status_request__descriptor, message->body, message->body_len, &arena,
                             &m) == 0);
     int error = shard_check(shard, m->pg, m->term, &pg);
+    if (!error && m->generation < fake.generation)
+        error = -ERR_STALE_GENERATION;
     if (error) {
         reply_pg(ticket, error, pg);
     } else {
