@@ -210,7 +210,7 @@ static bool object_collect(struct store *s, struct object *o)
     page_overlay(r->page, r->snap);
     r->drop = image && image->record.deleted && page_is_empty(r->page);
     if (!r->drop)
-        r->new_slot = slot_alloc(s);
+        r->new_slot = PLANT(STORE_EARLY_REUSE) && o->slot ? o->slot : slot_alloc(s);
     if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, o->page)) {
         if (r->new_slot)
             slot_free(s, r->new_slot);
@@ -680,7 +680,7 @@ static void destage_step(struct op *op)
                 return;
             break;
         case DESTAGE_SLOTS:
-            if (!d->wait.done && !PLANT(STORE_EARLY_REUSE))
+            if (!d->wait.done)
                 return;
             commit(s);
             op->state = applied_push(s) ? DESTAGE_APPLIED : DESTAGE_TRIM;

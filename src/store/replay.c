@@ -19,7 +19,7 @@ void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t co
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         bool named = !pgs;
-        for (uint32_t i = 0; i < count; i++)
+        for (uint32_t i = 0; pgs && i < count; i++)
             named |= pgs[i].key == pg->key;
         pg->pub.damaged |= named;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The simulator's scenario of one store (sim/scenario_store.c) for some seeds, and the planted bugs of the store, each of which must be noticed.
- * Links the store and the simulator alone. With arguments FIRST LAST [BIT]: those seeds, with planted bug number BIT; prints what failed.
+ * The simulator's scenario of one store (sim/scenario_store.c) for some seeds, and the planted bugs of the
+ * store, each of which must be noticed. Links the store and the simulator alone. With arguments FIRST LAST
+ * [BIT]: those seeds, with planted bug number BIT; prints what failed.
  */
 #include "base/plant.h"
 
