@@ -220,7 +220,7 @@ void pg_orders_run(struct pg *pg)
         const struct image_record *newest = pg_image_newest(pg, order->image);
         uint64_t index;
 
-        if (order->removed || order->pool != pg->id >> 32 || record_has(newest, order))
+        if (order->pool != pg->id >> 32 || record_has(newest, order))
             continue;
         struct image_record record = {
             .image = order->image,

@@ -77,6 +77,7 @@ struct shard_map {
     uint64_t epoch, image_id_max;
     struct map osds, pools, pgs, orders;
     uint64_t saved_epoch; /* of the map that the store has durably */
+    bool changed;         /* items have, since then: not only the epoch */
 };
 
 void shard_map_init(struct shard_map *map);
@@ -111,6 +112,8 @@ struct shard_orders {
     struct store_pg_remove removal;
     uint64_t removal_pg;
     struct timer retry;
+    struct timer lazy; /* when an epoch without any change of an item is saved */
+    uint64_t saved_ns;
 };
 void shard_orders_start(struct osd_shard *shard);
 
@@ -127,12 +130,15 @@ struct shard_mon {
     struct timer timer;
     uint64_t report_ns; /* when the next one is due at the latest */
     uint64_t tried_ns;
-    bool report_due;  /* at once */
-    bool resubscribe; /* a delta did not fit */
-    bool paused;      /* after a failure: not even an open session is used before the timer fires */
-    bool booted;      /* the monitor knows us, in this session */
-    bool answered;    /* it did, once */
-    int verdict;      /* what it said to OsdBoot; 0 if it was content, or has not answered yet */
+    uint64_t foreign_logged_ns; /* 0: never */
+    uint32_t confirms_max;      /* in one report */
+    uint32_t confirm_next; /* where the next report begins, counted from the first that there is to say */
+    bool report_due;       /* at once */
+    bool resubscribe;      /* a delta did not fit */
+    bool paused;           /* after a failure: not even an open session is used before the timer fires */
+    bool booted;           /* the monitor knows us, in this session */
+    bool answered;         /* it did, once */
+    int verdict;           /* what it said to OsdBoot; 0 if it was content, or has not answered yet */
     char verdict_text[256];
 };
 int shard_mon_start(struct osd_shard *shard);

@@ -3,8 +3,9 @@
  * The cluster map as this shard has it: items by id, each the decoded message of its kind.
  *
  * A delta carries items with their whole new value, so taking one over is replacing items; nothing is ever
- * removed because it is missing. What the map orders (births, removals, image records) is carried out by
- * shard_orders.c and pg_image.c once the map is durable here.
+ * removed because it is missing. Only an order that is done goes, when the map says so: every PG has it in
+ * its log. What the map orders (births, removals, image records) is carried out by shard_orders.c and
+ * pg_image.c once the map is durable here.
  *
  * `born` of a PG is kept false here until our replica has been created, whatever the map says since: we saw
  * the order before the group was born, so that the replica is not there yet proves no damage. A PG that we
@@ -101,6 +102,17 @@ static int item_take(struct map *items, uint64_t id, const ProtobufCMessage *mes
     return 0;
 }
 
+static void item_drop(struct map *items, uint64_t id)
+{
+    struct map_item *item = item_get(items, id);
+
+    if (!item)
+        return;
+    map_remove(items, id);
+    message_drop(item->message);
+    free(item);
+}
+
 static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
 {
     const Fb__Pg *had = shard_map_pg(shard, message->id);
@@ -127,8 +139,13 @@ static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message
         error = item_take(&map->pools, message->pool[i]->id, &message->pool[i]->base);
     for (size_t i = 0; i < message->n_pg && !error; i++)
         error = pg_take(shard, message->pg[i]);
-    for (size_t i = 0; i < message->n_order && !error; i++)
-        error = item_take(&map->orders, message->order[i]->image, &message->order[i]->base);
+    for (size_t i = 0; i < message->n_order && !error; i++) {
+        if (message->order[i]->removed)
+            item_drop(&map->orders, message->order[i]->image);
+        else
+            error = item_take(&map->orders, message->order[i]->image, &message->order[i]->base);
+    }
+    map->changed |= message->n_osd || message->n_pool || message->n_pg || message->n_order;
     return error;
 }
 
@@ -179,6 +196,7 @@ int shard_map_load(struct osd_shard *shard)
     error = shard_map_take(shard, message);
     message_drop(&message->base);
     shard->map.saved_epoch = shard->map.epoch;
+    shard->map.changed = false;
     return error;
 }
 

@@ -7,7 +7,9 @@
  *
  * BOOT tells who we are; the answer can be a verdict: this device does not belong here, or is a copy from an
  * earlier time. Then the shard does not serve, or stops serving. Every other failure is only a reason to try
- * again: without a monitor the shard goes on with the map that it has.
+ * again: without a monitor the shard goes on with the map that it has. A monitor that belongs to another
+ * cluster has no say once the shard serves: someone has mistaken an address, or begun anew in an empty
+ * directory.
  *
  * Everything in a report is the whole truth of that moment, so reports may be lost or repeated.
  */
@@ -24,6 +26,7 @@ enum { MON_CONNECT, MON_BOOT, MON_SUBSCRIBE, MON_RUN, MON_REPORT };
 #define MON_CALL_NS      (3 * NS_PER_S)
 #define MON_ROTATE_NS    (2 * NS_PER_S) /* an address that does not answer for so long: try the next */
 #define MON_PAUSE_NS     (200 * NS_PER_MS)
+#define MON_FOREIGN_NS   (60 * NS_PER_S) /* how often a monitor of another cluster is worth a log line */
 #define MON_CONFIRMS_MAX 8192
 
 static const char *mon_state_name(int state)
@@ -39,6 +42,7 @@ int shard_mon_start(struct osd_shard *shard)
     struct shard_mon *mon = &shard->mon;
 
     mon->shard = shard;
+    mon->confirms_max = MON_CONFIRMS_MAX;
     if (!shard->monitor_count)
         return 0;
     mon->reply = malloc(FRAME_BODY_MAX);
@@ -76,6 +80,23 @@ static void verdict_take(struct shard_mon *mon, int error, const char *text)
     op_wake(shard->waiter);
 }
 
+/* The handshake showed that this is not a monitor of our cluster. */
+static void foreign_refused(struct shard_mon *mon, int error)
+{
+    struct osd_shard *shard = mon->shard;
+    uint64_t now_ns = core_now_ns(shard->core);
+
+    mon->tried_ns = 0; /* the next address */
+    if (mon->foreign_logged_ns && now_ns - mon->foreign_logged_ns < MON_FOREIGN_NS)
+        return;
+    mon->foreign_logged_ns = now_ns;
+    core_log(
+        shard->core, LOG_ERROR, "osd",
+        "the monitor at %s is not one of this cluster (%s); osd.%u shard %u goes on with the map that it has: "
+        "check the monitors' addresses",
+        shard->monitors[mon->monitor], error_text(error), shard->label.osd, shard->number);
+}
+
 static void map_offer(struct shard_mon *mon, const Fb__ClusterMap *map)
 {
     struct osd_shard *shard = mon->shard;
@@ -98,7 +119,9 @@ static void mon_closed(void *owner, struct rpc_peer *rpc, int error)
     struct shard_mon *mon = owner;
 
     mon->booted = false;
-    if (is_verdict(error) && !mon->verdict)
+    if (mon->shard->serving && (error == -ERR_CLUSTER || error == -ERR_IDENTITY))
+        foreign_refused(mon, error);
+    else if (is_verdict(error) && !mon->verdict)
         verdict_take(mon, error, NULL);
     op_wake(&mon->op);
 }
@@ -229,6 +252,9 @@ struct report {
     Fb__ShardReport message;
     Fb__PgReport *pgs, **pg_pointers;
     Fb__PgConfirm *confirms, **confirm_pointers;
+    uint32_t confirms_max;
+    uint32_t confirm_from;  /* those in front of it were in the last report */
+    uint32_t confirm_count; /* of what there is to say */
     uint32_t suspects[64];
 };
 
@@ -252,10 +278,12 @@ static void report_pg(const struct pg *pg, Fb__PgReport *to)
     }
 }
 
+/* NULL: another report has room for it. Each begins where the last one stopped, because what is confirmed may
+ * long remain in the map: until the other members and PGs have confirmed it too. */
 static Fb__PgConfirm *confirm_add(struct report *report, uint64_t pg, uint32_t osd)
 {
-    if (report->message.n_confirm == MON_CONFIRMS_MAX)
-        return NULL; /* the rest next time: what is confirmed leaves the map */
+    if (report->confirm_count++ < report->confirm_from || report->message.n_confirm == report->confirms_max)
+        return NULL;
     Fb__PgConfirm *confirm = &report->confirms[report->message.n_confirm];
 
     *confirm = (Fb__PgConfirm)FB__PG_CONFIRM__INIT;
@@ -287,8 +315,6 @@ static void report_orders(struct osd_shard *shard, struct report *report)
 {
     map_for_each (&shard->map.orders, node) {
         const Fb__ImageOrder *order = map_entry(node, struct map_item, node)->order;
-        if (order->removed)
-            continue;
         map_for_each (&shard->pgs, pg_node) {
             struct pg *pg = map_entry(pg_node, struct pg, node);
             Fb__PgConfirm *confirm;
@@ -326,8 +352,11 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report->message = (Fb__ShardReport)FB__SHARD_REPORT__INIT;
     report->pgs = calloc(pgs, sizeof(*report->pgs));
     report->pg_pointers = calloc(pgs, sizeof(void *));
-    report->confirms = calloc(MON_CONFIRMS_MAX, sizeof(*report->confirms));
-    report->confirm_pointers = calloc(MON_CONFIRMS_MAX, sizeof(void *));
+    report->confirms_max = shard->mon.confirms_max;
+    report->confirm_from = shard->mon.confirm_next;
+    report->confirm_count = 0;
+    report->confirms = calloc(report->confirms_max, sizeof(*report->confirms));
+    report->confirm_pointers = calloc(report->confirms_max, sizeof(void *));
     if (!report->pgs || !report->pg_pointers || !report->confirms || !report->confirm_pointers)
         return false;
     report->message.osd = shard->label.osd;
@@ -351,6 +380,8 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     }
     report_replicas(shard, report);
     report_orders(shard, report);
+    uint32_t end = report->confirm_from + (uint32_t)report->message.n_confirm;
+    shard->mon.confirm_next = end < report->confirm_count ? end : 0;
     report_suspects(shard, report);
     return true;
 }
@@ -380,7 +411,7 @@ static void mon_connect(struct shard_mon *mon)
     struct osd_shard *shard = mon->shard;
     uint64_t now_ns = core_now_ns(shard->core);
 
-    if (mon->rpc && shard->monitor_count > 1 && now_ns - mon->tried_ns >= MON_ROTATE_NS) {
+    if (mon->rpc && shard->monitor_count > 1 && (!mon->tried_ns || now_ns - mon->tried_ns >= MON_ROTATE_NS)) {
         rpc_peer_free(mon->rpc);
         mon->rpc = NULL;
         mon->monitor = (mon->monitor + 1) % shard->monitor_count;

@@ -7,7 +7,8 @@
  *        '----- a PG ordered to go --------------------> REMOVE -> IDLE
  *
  * The map is durable here before anything that it orders is begun: a replica is never found without a map
- * that says who the other members are.
+ * that says who the other members are. It is saved whole. Most epochs change none of its items (a writer came
+ * or went, an image was made), so that the epoch alone is saved only now and then.
  */
 #include "osd/pg.h"
 
@@ -18,6 +19,7 @@
 
 enum { ORDERS_IDLE, ORDERS_SAVE, ORDERS_BIRTH, ORDERS_STOP_PG, ORDERS_REMOVE };
 #define ORDERS_RETRY_NS NS_PER_S
+#define ORDERS_LAZY_NS  (5 * NS_PER_S)
 
 static const char *orders_state_name(int state)
 {
@@ -48,6 +50,10 @@ static bool save_begin(struct shard_orders *orders)
 
     if (shard->map.epoch == shard->map.saved_epoch)
         return false;
+    if (!shard->map.changed && core_now_ns(shard->core) < orders->saved_ns + ORDERS_LAZY_NS) {
+        timer_arm(shard->core, &orders->lazy, &orders->op, orders->saved_ns + ORDERS_LAZY_NS);
+        return false;
+    }
     error = shard_map_pack(shard, &orders->blob_data, &len);
     if (error) {
         core_log(shard->core, LOG_ERROR, "osd", "cannot save the cluster map of epoch %" PRIu64 ": %s",
@@ -56,6 +62,8 @@ static bool save_begin(struct shard_orders *orders)
         return false;
     }
     orders->blob_epoch = shard->map.epoch;
+    orders->saved_ns = core_now_ns(shard->core);
+    shard->map.changed = false;
     store_blob_write_start(&orders->blob, shard->store, orders->blob_data, len, &orders->op);
     return true;
 }
@@ -172,6 +180,7 @@ static void orders_idle(struct shard_orders *orders)
 
     if (op->cancelled) {
         timer_cancel(op->core, &orders->retry);
+        timer_cancel(op->core, &orders->lazy);
         op_done(op, 0);
         shard_op_ended(shard);
         return;

@@ -135,12 +135,30 @@ static void server_message(void *owner, struct rpc_session *session, const struc
         shard_oneway(peer, message);
 }
 
+/* Where the saved map says that we are, if we may listen there: any port will do, but the others know that
+ * one, also while no monitor can tell them another. */
+static const char *known_address(const struct osd_shard *shard)
+{
+    const Fb__Osd *osd = shard_map_osd(shard, shard->label.osd);
+    const char *colon = strrchr(shard->listen, ':');
+
+    if (!osd || !colon || strcmp(colon, ":0"))
+        return NULL;
+    for (size_t i = 0; i < osd->n_shard; i++) {
+        const char *address = osd->shard[i]->address;
+        if (i == shard->number && !strncmp(address, shard->listen, (size_t)(colon + 1 - shard->listen)))
+            return address;
+    }
+    return NULL;
+}
+
 int shard_server_start(struct osd_shard *shard)
 {
+    const char *known = known_address(shard);
     struct rpc_server_config config = {
         .core = shard->core,
         .net = shard->net,
-        .address = shard->listen,
+        .address = known ? known : shard->listen,
         .self = &shard->self,
         .sessions_max = SHARD_SESSIONS_MAX,
         .requests_max = SHARD_SESSION_REQUESTS,
@@ -150,5 +168,11 @@ int shard_server_start(struct osd_shard *shard)
         .message = server_message,
         .owner = shard,
     };
-    return rpc_server_new(&config, &shard->server);
+    int error = rpc_server_new(&config, &shard->server);
+    if (error && known) {
+        core_log(shard->core, LOG_INFO, "osd", "%s, where this shard was, is taken: any other port", known);
+        config.address = shard->listen;
+        error = rpc_server_new(&config, &shard->server);
+    }
+    return error;
 }

@@ -316,6 +316,77 @@ static void test_orders(void)
     world_free(w);
 }
 
+/* The map with items that are not there, of the next epoch, for osd.0. */
+static void feed_delta(struct world *w, Fb__ImageOrder *order)
+{
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+
+    map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
+    map.base_epoch = w->epoch;
+    map.epoch = ++w->epoch;
+    map.order = &order;
+    map.n_order = order != NULL;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_feed_map(w->osds[0].shard, &map), 0);
+    sim_node_leave(w->osds[0].node);
+}
+
+/* Orders that are done do not pile up; epochs that change no item are not saved one by one. */
+static void test_saved_map(void)
+{
+    struct world *w = world_new(9, 1);
+    const struct shard_map *map = &w->osds[0].shard->map;
+    Fb__ImageOrder order = FB__IMAGE_ORDER__INIT;
+
+    order.pool = POOL;
+    order.generation = 2;
+    order.size_bytes = OBJECT_SIZE;
+    for (uint32_t i = 0; i < 50; i++) {
+        order.image = 1000 + i;
+        order.removed = false;
+        feed_delta(w, &order);
+        CHECK_EQ(map->orders.count, 1);
+        order.removed = true;
+        feed_delta(w, &order);
+        CHECK_EQ(map->orders.count, 0);
+    }
+    WAIT_FOR(w, 200, map->saved_epoch == map->epoch);
+    uint64_t saved = map->saved_epoch;
+    for (uint32_t i = 0; i < 30; i++) {
+        feed_delta(w, NULL);
+        sim_run_for(w->sim, 100 * NS_PER_MS);
+    }
+    CHECK_EQ(map->saved_epoch, saved);
+    WAIT_FOR(w, 3000, map->saved_epoch == map->epoch);
+    /* And a restart finds it. */
+    world_osd_stop(w, 0);
+    world_osd_start(w, 0);
+    WAIT_FOR(w, 3000, w->osds[0].shard);
+    map = &w->osds[0].shard->map;
+    CHECK(map->epoch >= saved + 30 && map->orders.count == 0);
+    world_free(w);
+}
+
+/* Any port will do, but the others know this one. */
+static void test_same_port(void)
+{
+    struct world *w = world_new(10, 1);
+    struct world_osd *osd = &w->osds[1];
+    char address[sizeof(osd->listen)];
+
+    memcpy(address, osd->listen, sizeof(address));
+    sim_run_for(w->sim, NS_PER_S);
+    world_osd_kill(w, 1, SIM_CRASH_PROCESS);
+    snprintf(osd->listen, sizeof(osd->listen), "10.0.0.2:0");
+    world_osd_start(w, 1);
+    WAIT_FOR(w, 3000, osd->shard);
+    CHECK(!strcmp(osd_shard_address(osd->shard), address));
+    memcpy(osd->listen, address, sizeof(address));
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, world_settled(w));
+    world_free(w);
+}
+
 static bool all_removed(struct world *w)
 {
     for (uint32_t i = 0; i < OSDS; i++)
@@ -348,6 +419,8 @@ int main(void)
     TEST(test_zero_of_unwritten);
     TEST(test_read_bytes);
     TEST(test_orders);
+    TEST(test_saved_map);
+    TEST(test_same_port);
     TEST(test_pool_removed);
     fake_store_forget_all();
     return tap_done();

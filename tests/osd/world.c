@@ -122,6 +122,8 @@ static void boot_serve(struct boot *b)
         .blk = b->blk,
         .label = &osd->label,
         .listen = osd->listen,
+        .monitors = osd->world->monitors,
+        .monitor_count = osd->world->monitor_count,
         .host = "host",
         .rack = "rack",
         .cache_bytes = osd->world->cache_bytes,

@@ -51,6 +51,8 @@ struct world {
     uint32_t leader[PGS_MAX]; /* the client's guess */
     uint64_t term[PGS_MAX];
     uint64_t ring_bytes, cache_bytes;
+    const char *monitors[2]; /* of OSDs that are started from now on */
+    uint32_t monitor_count;
 };
 
 /* All OSDs are up and every PG has a leader. */

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The shard's session with monitors: one of our cluster and one of another, which know just enough of the
+ * protocol.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/osd/fake_store.h"
+#include "tests/osd/world.h"
+
+enum { FOREIGN, OURS, MONITORS };
+
+struct fake_mon {
+    struct world *world;
+    struct sim_node *node;
+    struct rpc_identity self;
+    struct rpc_server *server;
+    const char *address;
+    uint32_t boots, reports;
+    uint32_t confirmed[PGS_MAX]; /* how often, by number of the PG */
+    uint32_t confirms_most;      /* in one report */
+};
+
+static struct fake_mon mons[MONITORS];
+
+static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
+{
+    mon->reports++;
+    mon->confirms_most = MAX(mon->confirms_most, (uint32_t)report->n_confirm);
+    for (size_t i = 0; i < report->n_confirm; i++)
+        if (report->confirm[i]->born)
+            mon->confirmed[(uint32_t)report->confirm[i]->pg % PGS_MAX]++;
+}
+
+static void mon_message(void *owner, struct rpc_session *session, const struct rpc_message *message)
+{
+    RPC_FRAME_SCRATCH(scratch, 256);
+    struct fake_mon *mon = owner;
+    struct wire_arena arena;
+    Fb__MonRequest *request;
+    Fb__MonReply reply = FB__MON_REPLY__INIT;
+    uint32_t len = 0;
+
+    if (!(message->flags & FRAME_REQUEST))
+        return;
+    struct rpc_ticket ticket = rpc_ticket(session, message);
+    wire_arena_init(&arena, NULL, 0, WIRE_ARENA_MAX);
+    CHECK_EQ(
+        wire_cold_decode(&fb__mon_request__descriptor, message->body, message->body_len, &arena, &request),
+        0);
+    mon->boots += request->call_case == FB__MON_REQUEST__CALL_OSD_BOOT;
+    if (request->call_case == FB__MON_REQUEST__CALL_SHARD_REPORT)
+        take_report(mon, request->shard_report);
+    wire_arena_fini(&arena);
+    CHECK_EQ(wire_cold_encode(&reply.base, rpc_body(scratch), 256, &len), 0);
+    rpc_reply(&ticket, 0, rpc_body(scratch), len, NULL, 0);
+}
+
+static void mon_node_start(void *owner, struct sim_node *node)
+{
+    struct fake_mon *mon = owner;
+    struct rpc_server_config config = {
+        .core = &node->core,
+        .net = sim_net_port(mon->world->net, node),
+        .address = mon->address,
+        .self = &mon->self,
+        .sessions_max = 8,
+        .requests_max = 8,
+        .message = mon_message,
+        .owner = mon,
+    };
+
+    CHECK_EQ(rpc_server_new(&config, &mon->server), 0);
+}
+
+static void mon_make(struct world *w, uint32_t which)
+{
+    static const char *const hosts[] = {"10.0.2.1", "10.0.2.2"};
+    static const char *const addresses[] = {"10.0.2.1:6000", "10.0.2.2:6000"};
+    struct fake_mon *mon = &mons[which];
+
+    *mon =
+        (struct fake_mon){.world = w, .address = addresses[which], .self = {.role = RPC_MON, .name = "mon"}};
+    memset(mon->self.cluster, which == OURS ? 0x11 : 0x99, 16);
+    mon->node = sim_node_new(w->sim, &(struct sim_node_config){.name = which == OURS ? "ours" : "foreign",
+                                                               .host = hosts[which],
+                                                               .arena_bytes = 16u << 20,
+                                                               .start = mon_node_start,
+                                                               .owner = mon});
+    w->monitors[which] = addresses[which];
+}
+
+static void mon_stop(struct world *w, uint32_t which)
+{
+    struct fake_mon *mon = &mons[which];
+
+    sim_node_enter(mon->node);
+    rpc_server_free(mon->server);
+    sim_node_leave(mon->node);
+    WAIT_FOR(w, 1000, list_empty(&mon->node->core.live_ops));
+    sim_node_halt(mon->node);
+}
+
+static void osd_restart(struct world *w, uint32_t number)
+{
+    world_osd_stop(w, number);
+    world_osd_start(w, number);
+    WAIT_FOR(w, 10000, w->osds[number].shard || w->osds[number].failed);
+}
+
+/* A serving shard loses its monitor, and at its address there is one of another cluster. */
+static void test_foreign_monitor(void)
+{
+    struct world *w = world_new(1, 2);
+
+    mon_make(w, FOREIGN);
+    mon_make(w, OURS);
+    w->monitor_count = 2;
+    osd_restart(w, 0); /* nobody answers: with the map that it has */
+    sim_node_start(mons[FOREIGN].node);
+    sim_run_for(w->sim, 10 * NS_PER_S);
+    CHECK(w->osds[0].shard && !osd_shard_failed(w->osds[0].shard));
+    CHECK_EQ(mons[FOREIGN].boots, 0);
+    sim_node_start(mons[OURS].node);
+    WAIT_FOR(w, 10000, mons[OURS].reports > 2);
+    CHECK(!osd_shard_failed(w->osds[0].shard));
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    mon_stop(w, FOREIGN);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
+/* At its start a shard is told at once. */
+static void test_foreign_at_start(void)
+{
+    struct world *w = world_new(2, 1);
+
+    mon_make(w, FOREIGN);
+    w->monitor_count = 1;
+    sim_node_start(mons[FOREIGN].node);
+    osd_restart(w, 0);
+    CHECK(!w->osds[0].shard);
+    CHECK_EQ(w->osds[0].error, -ERR_CLUSTER);
+    sim_node_halt(w->osds[0].node);
+    mon_stop(w, FOREIGN);
+    world_free(w);
+}
+
+/* What does not fit into a report comes with the next one, although the first ones are still to be said. */
+static void test_confirms_in_turn(void)
+{
+    struct world *w = world_new(3, PGS_MAX);
+
+    mon_make(w, FOREIGN);
+    mon_make(w, OURS);
+    w->monitors[0] = w->monitors[OURS];
+    w->monitor_count = 1;
+    sim_node_start(mons[OURS].node);
+    w->born = false;
+    osd_restart(w, 0);
+    w->osds[0].shard->mon.confirms_max = 3;
+    world_feed_map(w);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    mons[OURS].confirms_most = 0;
+    memset(mons[OURS].confirmed, 0, sizeof(mons[OURS].confirmed));
+    uint32_t reports = mons[OURS].reports;
+    WAIT_FOR(w, 20000, mons[OURS].reports >= reports + 7);
+    for (uint32_t i = 0; i < PGS_MAX; i++)
+        CHECK(mons[OURS].confirmed[i] >= 2);
+    CHECK_EQ(mons[OURS].confirms_most, 3);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
+int main(void)
+{
+    TEST(test_foreign_monitor);
+    TEST(test_foreign_at_start);
+    TEST(test_confirms_in_turn);
+    fake_store_forget_all();
+    return tap_done();
+}
