@@ -198,7 +198,7 @@ void raft_reset_base(struct raft *r, uint64_t index, uint64_t term)
 
 bool raft_cut(struct raft *r, uint64_t index)
 {
-    if (r->role != RAFT_FOLLOWER || r->leader)
+    if (r->role != RAFT_FOLLOWER)
         return false;
     ASSERT(index >= r->durable_index);
     if (index >= r->last_index)

@@ -253,14 +253,13 @@ void raft_compacted(struct raft *r, uint64_t first_index);
  * acknowledged and was not counted by then never will be. raft_reset_base() ends raft_set_held(). */
 bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term);
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term);
-/* A replica whose host could not store some of the entries that raft took, and which has no leader to send
- * them again: its log is cut to `index`, the last that the host's store took (at least durable_index), so
- * that it need not abstain for the gap. Also the commit index goes back there, if it was beyond. The host's
- * log must end at `index`, too: old entries that the refused ones were to replace must be dropped there.
- * Nothing happens, and false is returned, while a leader is known (it will send them again) or we are none
- * but a follower. Safe, because it leaves what a restart would find: what lies behind durable_index was never
- * acknowledged to anybody, so nobody counted it as ours, and neither commit index nor a longer log was ever
- * promised. */
+/* A follower whose host could not store some of the entries that raft just took: its log is cut to `index`,
+ * the last that the host's store has (at least durable_index), as if the rest had been lost on the way. Also
+ * the commit index goes back there, if it was beyond. The host's log must end at `index`, too: old entries
+ * that the refused ones were to replace must be dropped there. Nothing happens, and false is returned, if we
+ * are none but a follower. Safe, because it leaves what a restart would find: what lies behind durable_index
+ * was never acknowledged to anybody, so nobody counted it as ours, and neither commit index nor a longer log
+ * was ever promised. The leader is not told by this: it learns it by a rejection, or the host's answer. */
 bool raft_cut(struct raft *r, uint64_t index);
 /* Sets or clears `abstain`: something that was acknowledged may be missing in the log (damage), so a vote
  * might elect a leader without it. To be cleared when the log again reaches as far as that of a leader did
