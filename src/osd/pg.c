@@ -101,11 +101,14 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     sp->waiter = &pg->op;
     sp->host = pg;
     pg_set_abstain(pg);
-    if (sp->damaged)
+    if (sp->damaged) {
+        /* What shows the damage in the ring may be overwritten: it is remembered apart, before anything else.
+         */
+        pg_record_want(pg, STORE_PG_DAMAGED, sp->record.base_index, sp->record.base_term);
         core_log(shard->core, LOG_ERROR, "osd",
-                 "pg %" PRIx64
-                 ": the log of replica %u cannot be proven whole: it abstains until it is copied anew",
-                 pg->id, pg->replica);
+                 PG_FMT ": the log of replica %u cannot be proven whole: it abstains until it is copied anew",
+                 PG_ARGS(pg->id), pg->replica);
+    }
     return 0;
 }
 
@@ -131,10 +134,12 @@ void pg_set_abstain(struct pg *pg)
     enum store_pg_state state = pg->sp->record.state;
     /* What this replica acknowledged may be missing in its log; or it cannot make anything durable any more.
      */
-    bool abstain = state == STORE_PG_DAMAGED || pg->sp->damaged || pg->log_gap || pg->shard->failed;
+    bool abstain = state == STORE_PG_DAMAGED || pg->sp->damaged || pg->shard->failed;
     /* The log is whole, the state is not. */
     bool recovering = state != STORE_PG_NORMAL || (pg->recover && recover_holds_log(pg));
 
+    /* Before the leader is asked for its state: what may be dropped is not acknowledged. */
+    raft_set_held(&pg->raft, recover_holds_log(pg));
     if (abstain != pg->raft.abstain)
         raft_set_abstain(&pg->raft, abstain);
     if (recovering != pg->raft.recovering)
@@ -152,7 +157,7 @@ bool pg_serves(const struct pg *pg)
     const struct raft *r = &pg->raft;
 
     return raft_can_read(r) && pg->led_term == r->term && pg->sp->applied_index >= r->term_start_index &&
-           !pg->log_gap && !pg->shard->failed;
+           !pg->shard->failed;
 }
 
 int pg_propose(struct pg *pg, struct entry *entry, const struct slice *payload)
@@ -180,7 +185,8 @@ int pg_propose(struct pg *pg, struct entry *entry, const struct slice *payload)
 
 void pg_apply(struct pg *pg)
 {
-    uint64_t index = MIN(pg->raft.commit_index, pg->sp->durable_index);
+    /* Raft's mark falls with what it replaces; the store's may still be of what was there before. */
+    uint64_t index = MIN(pg->raft.commit_index, MIN(pg->raft.durable_index, pg->sp->durable_index));
 
     if (index <= pg->sp->applied_index || recover_holds_log(pg) || pg->shard->failed)
         return;
@@ -212,8 +218,7 @@ static void pg_store_progress(struct pg *pg)
     /* A recovery sets both anew when it has copied everything. */
     if (recover_holds_log(pg))
         return;
-    raft_log_durable(r, pg->log_gap ? MIN(sp->durable_index, pg->gap_index - 1)
-                                    : MIN(sp->durable_index, r->last_index));
+    raft_log_durable(r, MIN(sp->durable_index, r->last_index));
     if (sp->first_index > r->first_index && sp->first_index - 1 <= MIN(r->commit_index, r->durable_index))
         raft_compacted(r, sp->first_index);
 }
@@ -223,7 +228,7 @@ static void pg_noop(struct pg *pg)
     struct entry noop = {.type = ENTRY_NOOP};
 
     /* Without room for it now, the timer tries again. */
-    if (raft_noop_due(&pg->raft) && !pg->log_gap)
+    if (raft_noop_due(&pg->raft))
         (void)!pg_propose(pg, &noop, NULL);
 }
 
@@ -266,7 +271,8 @@ static void pg_record(struct pg *pg)
     if (pg->record_writing || shard->failed)
         return;
     struct store_pg_record record = pg->sp->record;
-    if (raft_hard_state_pending(&pg->raft, &pg->record_hs)) {
+    bool damage = pg->record_wanted && pg->want_state == STORE_PG_DAMAGED;
+    if (!damage && raft_hard_state_pending(&pg->raft, &pg->record_hs)) {
         record.term = pg->record_hs.term;
         record.vote = pg->record_hs.vote;
         pg->record_is_want = false;
@@ -308,8 +314,8 @@ static void pg_role(struct pg *pg)
             pg->orders_due = true;
             for (uint32_t i = 0; i < pg->member_count; i++)
                 pg->members[i].free_bytes = UINT64_MAX; /* until it says */
-            core_log(pg->shard->core, LOG_INFO, "osd", "pg %" PRIx64 ": replica %u leads in term %" PRIu64,
-                     pg->id, pg->replica, led_term);
+            core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": replica %u leads in term %" PRIu64,
+                     PG_ARGS(pg->id), pg->replica, led_term);
         }
         shard_mon_report(pg->shard);
         if (pg->shard->leaving)

@@ -75,8 +75,6 @@ struct pg {
     struct list blocked; /* requests that wait for one of these, FIFO */
     struct list images;  /* struct pg_image */
     bool orders_due;     /* look at the map's image orders */
-    bool log_gap;        /* raft took entries that the store had no room for: */
-    uint64_t gap_index;  /* from here on what the store has is not what raft means */
 
     struct pg_catchup *catchup; /* NULL: none */
     struct recover *recover;    /* NULL: none */

@@ -8,8 +8,8 @@
  *
  * In: checksums of the payload are verified before raft sees an entry. Raft then says from which entry on the
  * log is replaced, and what the store lacks of that is appended. The store can refuse (no room): then raft's
- * log is longer than ours for a while (`log_gap`). Such a replica abstains, acknowledges no more than is
- * durable, as always, and says APPEND_NO_MEMORY, upon which the leader sends from there again.
+ * log is cut to what the store has, as if the rest had been lost on the way: nobody has been told that it was
+ * here. The leader is told by APPEND_NO_MEMORY, once for each frame refused, and tries again a moment later.
  */
 #include "osd/pg.h"
 
@@ -60,8 +60,8 @@ static void catchup_step(struct op *op)
         catchup->ready = true;
         pg_wake(pg);
         if (catchup->read.op.result) {
-            core_log(pg->shard->core, LOG_WARN, "osd", "pg %" PRIx64 ": reading the log at %" PRIu64 ": %s",
-                     pg->id, catchup->read.first, error_text(catchup->read.op.result));
+            core_log(pg->shard->core, LOG_WARN, "osd", PG_FMT ": reading the log at %" PRIu64 ": %s",
+                     PG_ARGS(pg->id), catchup->read.first, error_text(catchup->read.op.result));
             op_cancel(op);
         }
         if (!op->cancelled)
@@ -212,32 +212,33 @@ static int append_validate(struct osd_shard *shard, struct wire_append_request *
     return !message->payload_dropped && offset != message->payload.len ? -ERR_PROTOCOL : 0;
 }
 
-/* Gives the store what raft has taken and it lacks. */
-static void append_store(struct pg *pg, const struct wire_append_request *request,
+/* Gives the store what raft has taken, from `first` on. False: not all of it, and raft's log is cut to that.
+ */
+static bool append_store(struct pg *pg, const struct wire_append_request *request,
                          const struct slice *payload, uint64_t first)
 {
     struct osd_shard *shard = pg->shard;
-    uint64_t next = pg->log_gap ? pg->gap_index : pg->sp->last_index + 1;
+    uint64_t next = first;
     uint32_t offset = 0;
 
-    if (first && first < next)
-        next = first; /* entries are replaced */
+    ASSERT(first <= pg->sp->last_index + 1);
     for (uint32_t i = 0; i < request->entry_count; i++) {
         const struct entry *entry = &shard->entries[i];
         uint32_t len = entry_payload_bytes(entry);
         struct slice part = {payload->buf, payload->offset + offset, len};
 
         offset += len;
-        if (entry->index != next || raft_term_at(&pg->raft, entry->index) != entry->term)
+        if (entry->index != next)
             continue;
         if (store_append(pg->sp, entry, len ? &part : NULL)) {
             shard->perf.append_refusals++;
-            break;
+            bool cut = raft_cut(&pg->raft, next - 1);
+            ASSERT(cut && pg->sp->last_index == next - 1);
+            return false;
         }
         next++;
     }
-    pg->log_gap = next <= pg->raft.last_index;
-    pg->gap_index = next;
+    return true;
 }
 
 static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_t more_flags)
@@ -314,13 +315,15 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
         shard->perf.payload_drops += message->payload_dropped;
     }
     uint64_t first = raft_step(&pg->raft, &msg, core_now_ns(shard->core));
-    if (!refused && (first || pg->log_gap))
-        append_store(pg, &request, &message->payload, first);
-    if (message->payload_dropped) {
-        struct raft_msg lost = {.to = request.from, .term = pg->raft.term, .sent_ns = request.sent_ns};
-        lost.flags = pg->raft.abstain ? RAFT_RECOVERING : 0;
-        if (pg->raft.durable_hs.term == pg->raft.term)
-            send_append_reply(pg, &lost, APPEND_NO_MEMORY);
+    bool lost = message->payload_dropped;
+    if (first && !append_store(pg, &request, &message->payload, first))
+        lost = true;
+    /* It is the leader that we follow, so we have promised, and may say so. */
+    if (lost && pg->raft.leader == request.from && pg->raft.term == request.term &&
+        raft_term_durable(&pg->raft)) {
+        struct raft_msg reply = {.to = request.from, .term = pg->raft.term, .sent_ns = request.sent_ns};
+        reply.flags = pg->raft.abstain || pg->raft.recovering ? RAFT_RECOVERING : 0;
+        send_append_reply(pg, &reply, APPEND_NO_MEMORY);
     }
     pg_touched(pg);
 }
@@ -431,7 +434,7 @@ void pg_send_messages(struct pg *pg, uint64_t now_ns)
         if (msg.type == RAFT_APPEND)
             send_append(pg, &msg);
         else if (msg.type == RAFT_APPEND_REPLY)
-            send_append_reply(pg, &msg, pg->log_gap ? APPEND_NO_MEMORY : 0);
+            send_append_reply(pg, &msg, 0);
         else
             send_raft(pg, &msg);
     }

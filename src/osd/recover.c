@@ -16,10 +16,10 @@
  *
  * From before the first copy to the end the record on disk says RECOVERING: the log, as far as it goes, is
  * whole, so the replica votes, but it cannot lead. Or it says DAMAGED: entries that were acknowledged may be
- * missing in the log, and the replica abstains. The target is what was committed when all was copied: by then
- * the leader knew, from our answers, that we have less than we said, so whatever it had counted us in for is
- * committed, at or below the target. Once the target is durable here, nothing that we ever acknowledged is
- * missing.
+ * missing in the log, and the replica abstains, and acknowledges nothing. The target is what the leader has
+ * committed, or earlier leaders may have, at the moment when all was copied and it forgot what we said we
+ * had (raft_member_forgotten()): whatever was counted with us is at or below it. Once the target is durable
+ * here, nothing that matters of what we ever acknowledged is missing.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -53,7 +53,9 @@ struct recover {
     uint64_t term;            /* its term */
     enum store_pg_state mark; /* what the record says meanwhile */
     uint64_t base, base_term, target;
-    bool listed;            /* the first page has been taken */
+    bool records_listed;    /* the image records are all here; then come the objects */
+    uint64_t record;        /* cursor: image of the last record */
+    bool listed;            /* a page of objects has been taken */
     uint64_t image, object; /* cursor */
     struct rpc_call call;
     uint8_t *reply; /* FRAME_BODY_MAX */
@@ -176,6 +178,8 @@ static bool list_send(struct recover *r, uint32_t limit)
     request.from = pg->replica;
     request.to = r->source;
     request.term = r->term;
+    request.records = limit && !r->records_listed;
+    request.after_record = r->record;
     request.has_cursor = r->listed;
     request.after_image = r->image;
     request.after_object = r->object;
@@ -245,17 +249,19 @@ static void recover_mark(struct recover *r)
     struct pg *pg = r->pg;
 
     if (pg->record_wanted || pg->sp->record.state != r->mark)
-        return; /* the PG wakes us when it is written */
-    core_log(pg->shard->core, LOG_INFO, "osd", "pg %" PRIx64 ": replica %u recovers from replica %u", pg->id,
-             pg->replica, r->source);
-    r->listed = false;
+        return;         /* the PG wakes us when it is written */
+    pg_set_abstain(pg); /* it holds its log before it asks */
+    core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": replica %u recovers from replica %u",
+             PG_ARGS(pg->id), pg->replica, r->source);
+    r->listed = r->records_listed = false;
+    r->record = 0;
     r->done = r->total = 0;
     r->op.state = RECOVER_LIST;
     if (!list_send(r, RECOVER_PAGE))
         round_again(r);
 }
 
-static bool list_images(struct recover *r)
+static bool take_records(struct recover *r)
 {
     for (size_t i = 0; i < r->page->n_image; i++) {
         const Fb__ImageRecord *in = r->page->image[i];
@@ -267,19 +273,11 @@ static bool list_images(struct recover *r)
             .index = in->index,
             .deleted = in->deleted,
         };
-        if (store_recover_image(r->pg->sp, &record))
+        if (record.image <= r->record || store_recover_image(r->pg->sp, &record))
             return false;
+        r->record = record.image;
     }
     return true;
-}
-
-/* A leader that has applied an entry of its own term has applied all that we can have acknowledged. One that
- * has not may need us to get there; it will do if our log is whole and ends before that state. */
-static bool base_suffices(const struct recover *r)
-{
-    if (r->base_term == r->term)
-        return true;
-    return r->mark == STORE_PG_RECOVERING && r->base >= r->pg->raft.last_index;
 }
 
 static void recover_listed(struct recover *r)
@@ -290,10 +288,10 @@ static void recover_listed(struct recover *r)
         round_again(r);
         return;
     }
-    if (!r->listed) {
+    if (!r->records_listed && !r->record) {
         r->base = r->page->applied_index;
         r->base_term = r->page->applied_term;
-        if (!r->base_term || !base_suffices(r) || !list_images(r)) {
+        if (!r->base_term || !raft_may_reset_base(&r->pg->raft, r->base, r->base_term)) {
             round_again(r);
             return;
         }
@@ -301,6 +299,17 @@ static void recover_listed(struct recover *r)
     if (PLANT(OSD_RECOVERY_LATE_BASE) && r->page->applied_term) {
         r->base = r->page->applied_index;
         r->base_term = r->page->applied_term;
+    }
+    if (!r->records_listed) {
+        bool more = r->page->more && r->page->n_image;
+        if (!take_records(r)) {
+            round_again(r);
+            return;
+        }
+        r->records_listed = !more;
+        if (!list_send(r, RECOVER_PAGE))
+            round_again(r);
+        return;
     }
     r->listed = true;
     r->next = 0;
@@ -332,7 +341,7 @@ static void recover_copy_more(struct recover *r)
     if (r->op.child_result) {
         if (r->op.children)
             return;
-        core_log(pg->shard->core, LOG_WARN, "osd", "pg %" PRIx64 ": recovery from replica %u: %s", pg->id,
+        core_log(pg->shard->core, LOG_WARN, "osd", PG_FMT ": recovery from replica %u: %s", PG_ARGS(pg->id),
                  r->source, error_text(r->op.child_result));
         r->op.child_result = 0;
         round_again(r);
@@ -377,11 +386,10 @@ static void recover_target(struct recover *r)
         round_again(r);
         return;
     }
-    r->target = MAX(r->page->applied_index, r->base);
+    r->target = MAX(r->page->commit_index, r->base);
     page_drop(r);
     store_reset_base(pg->sp, r->base, r->base_term);
     raft_reset_base(&pg->raft, r->base, r->base_term);
-    pg->log_gap = false;
     r->again = false;
     /* With a whole log there was nothing above the base that we had acknowledged: the replica is what it was,
      * only newer. */
@@ -397,7 +405,7 @@ static void recover_catch_up(struct recover *r)
         round_again(r);
         return;
     }
-    if (pg->log_gap || pg->raft.durable_index < r->target || pg->record_wanted)
+    if (pg->raft.durable_index < r->target || pg->record_wanted)
         return;
     pg_record_want(pg, STORE_PG_NORMAL, pg->sp->record.base_index, pg->sp->record.base_term);
     r->op.state = RECOVER_FINISH;
@@ -448,8 +456,8 @@ static void recover_step(struct op *op)
         if (pg->record_wanted)
             return;
         core_log(pg->shard->core, LOG_INFO, "osd",
-                 "pg %" PRIx64 ": replica %u has recovered to %" PRIu64 ", %" PRIu64 " objects looked at",
-                 pg->id, pg->replica, r->target, r->total);
+                 PG_FMT ": replica %u has recovered to %" PRIu64 ", %" PRIu64 " objects looked at",
+                 PG_ARGS(pg->id), pg->replica, r->target, r->total);
         recover_end(r);
         return;
     }

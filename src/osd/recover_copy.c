@@ -2,7 +2,7 @@
  *
  *      ASK <--> ANSWER --> WRITE --(next window)--> ASK
  *                 |          '--(was the last)----> END --> done
- *                 '-- other index: throw away ----> END --> ASK from the first window
+ *                 '-- does not fit: throw away ---> END --> ASK from the first window
  */
 #include "osd/recover_copy.h"
 
@@ -182,7 +182,8 @@ static void copy_answer(struct recover_copy *c)
         copy_give_up(c, 0, false);
         return;
     }
-    if (c->copy && (window.absent || window.index != c->index)) {
+    bool exact = c->pg->sp->record.state == STORE_PG_NORMAL;
+    if (c->copy && (window.absent || window.index < c->index || (exact && window.index != c->index))) {
         copy_give_up(c, c->tries >= COPY_TRIES_MAX ? -ERR_CONFLICT : 0, c->tries < COPY_TRIES_MAX);
         c->tries++;
         return;

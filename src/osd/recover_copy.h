@@ -2,9 +2,11 @@
  *
  * The copy of one object from another replica, used by recovery and by repair.
  *
- * It is read in windows of 256 blocks. All windows must show the same index, or the object changed between
- * them: then the copy is thrown away and begun again. The store makes the copy the object in one step at the
- * end; until then the old one stays.
+ * It is read in windows of 256 blocks, and the object may change between them. In a recovery the copy takes
+ * the index that the first window shows: what the later ones have more is of entries that the source applied
+ * after the recovery's base, which are applied here again. A repair, in a replica that is whole, has no such
+ * entries to come: there all windows must show the same index, or the copy is thrown away and begun again.
+ * The store makes the copy the object in one step at the end; until then the old one stays.
  */
 #ifndef OSD_RECOVER_COPY_H
 #define OSD_RECOVER_COPY_H

@@ -15,7 +15,7 @@
 #include "base/error.h"
 
 #define LIST_OBJECTS_MAX 1024
-#define LIST_IMAGES_MAX  16384 /* all records of a PG go into the first answer */
+#define LIST_RECORDS_MAX 1024
 
 /* The PG, if the asker is the member that it says it is and we are whom it means. */
 static struct pg *asked_pg(struct peer *peer, struct osd_shard *shard, uint64_t id, uint32_t from,
@@ -38,23 +38,20 @@ static struct pg *asked_pg(struct peer *peer, struct osd_shard *shard, uint64_t 
 
 struct list_rows {
     Fb__RecoverListReply reply;
-    Fb__ImageRecord *images, **image_pointers;
+    Fb__ImageRecord images[LIST_RECORDS_MAX], *image_pointers[LIST_RECORDS_MAX];
     Fb__RecoverObject objects[LIST_OBJECTS_MAX], *object_pointers[LIST_OBJECTS_MAX];
 };
 
-static int list_images(const struct store_pg *sp, struct list_rows *rows)
+static void list_records(const struct store_pg *sp, const Fb__RecoverListRequest *in, struct list_rows *rows)
 {
-    size_t count = 0;
+    const struct image_record *r;
 
-    for (const struct image_record *r = store_image_next(sp, 0); r; r = store_image_next(sp, r->image))
-        count++;
-    if (count > LIST_IMAGES_MAX)
-        return -ERR_TOO_LARGE;
-    rows->images = calloc(count + 1, sizeof(*rows->images));
-    rows->image_pointers = calloc(count + 1, sizeof(void *));
-    if (!rows->images || !rows->image_pointers)
-        return -ERR_NO_MEMORY;
-    for (const struct image_record *r = store_image_next(sp, 0); r; r = store_image_next(sp, r->image)) {
+    rows->reply.image = rows->image_pointers;
+    for (r = store_image_next(sp, in->after_record); r; r = store_image_next(sp, r->image)) {
+        if (rows->reply.n_image == LIST_RECORDS_MAX) {
+            rows->reply.more = true;
+            break;
+        }
         Fb__ImageRecord *to = &rows->images[rows->reply.n_image];
         *to = (Fb__ImageRecord)FB__IMAGE_RECORD__INIT;
         to->image = r->image;
@@ -65,8 +62,6 @@ static int list_images(const struct store_pg *sp, struct list_rows *rows)
         to->index = r->index;
         rows->image_pointers[rows->reply.n_image++] = to;
     }
-    rows->reply.image = rows->image_pointers;
-    return 0;
 }
 
 static void list_objects(const struct store_pg *sp, const Fb__RecoverListRequest *in, struct list_rows *rows)
@@ -119,19 +114,16 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
         rows->reply.applied_index = pg->sp->applied_index;
         rows->reply.applied_term = raft_term_at(&pg->raft, pg->sp->applied_index);
         rows->reply.term = pg->raft.term;
-        if (!in->has_cursor && in->limit)
-            error = list_images(pg->sp, rows);
-    }
-    if (!error) {
-        list_objects(pg->sp, in, rows);
+        /* What it acknowledged so far counts no more, and the target is taken in the same moment. */
+        rows->reply.commit_index = raft_member_forgotten(&pg->raft, in->from, core_now_ns(shard->core));
+        if (in->records)
+            list_records(pg->sp, in, rows);
+        else
+            list_objects(pg->sp, in, rows);
         error = wire_cold_encode(&rows->reply.base, rpc_body(frame), FRAME_BODY_MAX, &len);
     }
     rpc_reply(ticket, error, error ? NULL : rpc_body(frame), error ? 0 : len, NULL, 0);
     wire_arena_fini(&arena);
-    if (rows) {
-        free(rows->images);
-        free(rows->image_pointers);
-    }
     free(rows);
     free(frame);
 }

@@ -28,7 +28,7 @@ static void groups_collect(struct osd_shard *shard)
 {
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
-        if (!pg->led_term || pg->led_term != pg->raft.term || pg->stopping)
+        if (!pg->led_term || pg->led_term != pg->raft.term || pg->raft.role != RAFT_LEADER || pg->stopping)
             continue;
         for (uint32_t i = 0; i < pg->member_count; i++) {
             struct pg_member *member = &pg->members[i];
@@ -90,7 +90,7 @@ static void heartbeat_step(struct op *op)
 }
 
 /* Tells the group's raft that its leader is alive. True: it follows that leader in that term, and has
- * promised. */
+ * promised. Not while the term may yet be forgotten by a crash, and the promise with it. */
 static bool group_alive(struct osd_shard *shard, const struct wire_heartbeat_group *group, struct peer *peer,
                         uint64_t now_ns)
 {
@@ -106,7 +106,8 @@ static bool group_alive(struct osd_shard *shard, const struct wire_heartbeat_gro
     raft_leader_alive(r, group->from, group->term, group->commit, now_ns);
     if (r->commit_index != commit || !followed)
         pg_touched(pg);
-    return r->role == RAFT_FOLLOWER && r->leader == group->from && r->term == group->term;
+    return r->role == RAFT_FOLLOWER && r->leader == group->from && r->term == group->term &&
+           raft_term_durable(r);
 }
 
 void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
