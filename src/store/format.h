@@ -133,6 +133,7 @@ enum record_type {
     RECORD_IMAGE = 3,   /* an image record as applied */
     RECORD_APPLIED = 4, /* pages and records hold everything up to index (whose term is here) */
     RECORD_RESET = 5,   /* the PG's log so far is void; it begins above index */
+    RECORD_TRUNCATE = 6, /* entries of the PG so far, from index on, are void */
 };
 /* Flags of RECORD_IMAGE. Without NOW it counts from the PG's next RECORD_APPLIED that reaches its index. */
 enum { RECORD_IMAGE_DELETED = 1, RECORD_IMAGE_NOW = 2 };

@@ -305,6 +305,7 @@ struct store {
     uint32_t last_crc;
     uint64_t durable_seq;
     uint64_t tail_seq, tail; /* oldest batch kept */
+    uint64_t shown_tail_seq, shown_tail;     /* as the newest header says */
     uint64_t tail_durable;   /* its position as a durable header tells */
     struct disk_batch_pg prev_pgs[BATCH_PGS_MAX];
     uint32_t prev_pg_count;

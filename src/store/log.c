@@ -315,6 +315,16 @@ static void check_shape(const struct store_pg *pg, const struct entry *entry, co
     }
 }
 
+/* What is cut off stays in the ring, and parts of it may be trimmed before others: the record says that all
+ * of it is void. A header that moves the tail carries it, or comes later. */
+static void log_cut(struct pg *pg, uint64_t index)
+{
+    struct disk_record r = {.type = RECORD_TRUNCATE, .key = pg->key, .log_of = {.index = index}};
+
+    log_truncate(pg, index);
+    ring_record(store_of(pg), &r);
+}
+
 int store_append(struct store_pg *pub, const struct entry *entry, const struct slice *payload)
 {
     struct pg *pg = pg_of(pub);
@@ -324,7 +334,7 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
     check_shape(pub, entry, payload);
     /* First, so that what is replaced holds no room against what replaces it, and is never taken for it. */
     if (entry->index <= pub->last_index && !s->failed)
-        log_truncate(pg, entry->index);
+        log_cut(pg, entry->index);
     int rc = room_allows(pg, entry);
     if (rc)
         return rc;

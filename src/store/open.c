@@ -520,6 +520,8 @@ static void open_ring_settle(struct store_opening *p)
         s->head = p->scan.max_end;
     s->tail = s->tail_durable = b ? b->position : s->head;
     s->tail_seq = b ? b->seq : MAX(p->scan.tail_seq, 1);
+    s->shown_tail = s->tail;
+    s->shown_tail_seq = s->tail_seq;
     s->durable_seq = MAX(s->last_seq, p->scan.durable_seq);
     s->next_seq = MAX(p->scan.max_seq, s->durable_seq) + 1;
     replay_finish(s);

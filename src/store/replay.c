@@ -124,6 +124,24 @@ static void replay_drop_from(struct pg *pg, uint64_t index)
     pg->pub.last_index = MIN(pg->pub.last_index, index - 1);
 }
 
+static void replay_reset(struct pg *pg, uint64_t index, uint64_t term)
+{
+    struct store_pg *p = &pg->pub;
+
+    replay_drop_from(pg, p->first_index);
+    /* A checkpoint may know of more. */
+    if (index > p->record.base_index) {
+        p->record.base_index = index;
+        p->record.base_term = term;
+    }
+    p->first_index = p->record.base_index + 1;
+    p->last_index = p->record.base_index;
+    if (index > pg->complete_index) {
+        pg->complete_index = index;
+        pg->complete_term = term;
+    }
+}
+
 void replay_record(struct store *s, const struct disk_record *r)
 {
     struct pg *pg = pg_by_key(s, r->key);
@@ -142,13 +160,11 @@ void replay_record(struct store *s, const struct disk_record *r)
         replay_applied(pg, r->log_of.index, r->log_of.term);
         return;
     case RECORD_RESET:
-        replay_drop_from(pg, pg->pub.first_index);
-        pg->pub.record.base_index = r->log_of.index;
-        pg->pub.record.base_term = r->log_of.term;
-        pg->pub.first_index = r->log_of.index + 1;
-        pg->pub.last_index = r->log_of.index;
-        pg->complete_index = r->log_of.index;
-        pg->complete_term = r->log_of.term;
+        replay_reset(pg, r->log_of.index, r->log_of.term);
+        return;
+    case RECORD_TRUNCATE:
+        if (r->log_of.index)
+            replay_drop_from(pg, r->log_of.index);
         return;
     default:
         store_problem(s, "a record of unknown type %u", r->type);
@@ -245,8 +261,13 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
     }
     b->durable = true;
     b->record_count = h->record_count;
-    for (uint32_t r = 0; with_records && r < h->record_count; r++)
-        replay_record(s, &batch_records(h)[r]);
+    for (uint32_t n = 0; n < h->record_count; n++) {
+        /* What is in the checkpoint is known; but that does not hold log entries, so what voids some always
+         * counts. */
+        const struct disk_record *r = &batch_records(h)[n];
+        if (with_records || r->type == RECORD_RESET || r->type == RECORD_TRUNCATE)
+            replay_record(s, r);
+    }
     for (const struct disk_entry *d = NULL; (d = batch_entry_next(h, d)); i++) {
         struct pg *pg = pg_by_key(s, batch_pgs(h)[d->pg].key);
         if (!pg)

@@ -218,7 +218,7 @@ static void batch_seal(struct store *s, struct making *m, uint64_t position, uin
                              .prev_seq = s->last_seq,
                              .durable_seq = s->durable_seq,
                              .position = position,
-                             .tail_seq = s->tail_seq,
+                             .tail_seq = s->shown_tail_seq,
                              .used_bytes = used,
                              .header_blocks = header_blocks,
                              .payload_blocks = m->payload_blocks,
@@ -316,6 +316,11 @@ static bool ring_make(struct store *s)
         return false;
     }
     making_records(s, &m);
+    /* The tail moves over entries that a record voids: not before that record is out. */
+    if (!s->record_count) {
+        s->shown_tail_seq = s->tail_seq;
+        s->shown_tail = s->tail;
+    }
     uint32_t header_blocks = DIV_UP(header_bytes(s, &m), BLOCK_SIZE);
     bool placed = ring_place_for(s, header_blocks + m.payload_blocks, &position);
     if (!placed) {
@@ -346,8 +351,8 @@ static bool ring_make(struct store *s)
     slot->batch = b;
     slot->busy = true;
     slot->records_end = s->records_taken;
-    slot->tail_seq = s->tail_seq;
-    slot->tail_position = s->tail;
+    slot->tail_seq = s->shown_tail_seq;
+    slot->tail_position = s->shown_tail;
     slot->io = (struct blk_io){.type = BLK_WRITE,
                                .flags = PLANT(STORE_NO_FLUSH) ? 0 : fua(s),
                                .offset = block_offset(ring_place(s, position)),

@@ -2,7 +2,8 @@
  *
  * The simulator's scenario of one store (sim/scenario_store.c) for some seeds, and the planted bugs of the
  * store, each of which must be noticed. Links the store and the simulator alone. With arguments FIRST LAST
- * [BIT]: those seeds, with planted bug number BIT; prints what failed.
+ * [BIT]: those seeds, with planted bug number
+ * BIT; prints what failed, and for a single seed all that happened.
  */
 #include "base/plant.h"
 
@@ -12,10 +13,12 @@
 #include "sim/scenarios.h"
 #include "tests/tap.h"
 
+static bool verbose;
+
 static bool run_seed(uint64_t seed, struct sim_result *ret)
 {
     memset(ret, 0, sizeof(*ret));
-    scenario_store_run(&(struct sim_args){.seed = seed}, ret);
+    scenario_store_run(&(struct sim_args){.seed = seed, .verbose = verbose}, ret);
     return !ret->failed;
 }
 
@@ -62,6 +65,7 @@ static int seeds(char **argv, int argc)
 {
     int failed = 0;
 
+    verbose = strcmp(argv[1], argv[2]) == 0;
     if (argc > 3)
         plant_mask = 1ull << atoi(argv[3]);
     for (uint64_t seed = strtoull(argv[1], NULL, 10); seed <= strtoull(argv[2], NULL, 10); seed++) {
