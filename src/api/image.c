@@ -79,12 +79,27 @@ uint64_t fb_size(const struct fb_image *image)
     return client_image_size(image->image);
 }
 
+/* Busy: the monitor waits for OSDs to carry out an earlier change, a matter of moments. */
+#define BUSY_WAIT_NS  (10 * NS_PER_S)
+#define BUSY_PAUSE_NS (100 * NS_PER_MS)
+
 static int manage(struct fb_conn *conn, const char *name, Fb__MonRequest *request)
 {
-    struct client_mon_call call = {0};
+    uint64_t give_up_ns = core_now_ns(conn->core) + BUSY_WAIT_NS;
+    struct client_mon_call call;
+    int result;
 
-    client_mon_call_start(&call, conn->client, request, NULL);
-    int result = api_wait(conn, &call.op);
+    for (;;) {
+        call = (struct client_mon_call){0};
+        client_mon_call_start(&call, conn->client, request, NULL);
+        result = api_wait(conn, &call.op);
+        if (result != -ERR_BUSY || core_now_ns(conn->core) >= give_up_ns)
+            break;
+        client_mon_call_fini(&call);
+        uint64_t end_ns = core_now_ns(conn->core) + BUSY_PAUSE_NS;
+        for (uint64_t now_ns; (now_ns = core_now_ns(conn->core)) < end_ns;)
+            api_turn(conn, end_ns - now_ns);
+    }
     if (result) {
         bool said = call.ret_reply && call.ret_reply->message[0];
         result = api_fail(conn, result, "%s: %s", name, said ? call.ret_reply->message : error_text(result));

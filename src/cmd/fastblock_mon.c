@@ -146,8 +146,12 @@ static int serve(struct program *p)
                                          .listen = p->address,
                                          .version = FASTBLOCK_VERSION},
                     NULL);
-    while (op_live(&start.op))
+    for (;;) {
+        core_poll(p->core); /* some end without any input or output */
+        if (!op_live(&start.op))
+            break;
         uring_core_turn(p->uring, NS_PER_S);
+    }
     if (start.op.result)
         return daemon_fail("%s", start.ret_message[0] ? start.ret_message : error_text(start.op.result));
     uring_core_run(p->uring);

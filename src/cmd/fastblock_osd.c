@@ -18,6 +18,8 @@
 #include "base/error.h"
 #include "osd/osd.h"
 
+#define LOCK_WAIT_MS 2000
+
 #define MAIN_ARENA        (4u << 20)
 #define CACHE_STANDARD    (256ull << 20)
 #define CACHE_SHARD_MIN   (16ull << 20)
@@ -28,9 +30,12 @@
 
 int osd_wait(struct uring_core *uring, struct op *op)
 {
-    while (op_live(op))
+    for (;;) {
+        core_poll(uring_core_core(uring)); /* some end without any input or output */
+        if (!op_live(op))
+            return op->result;
         uring_core_turn(uring, NS_PER_S);
-    return op->result;
+    }
 }
 
 static int open_whole(struct uring_core *uring, struct uring_dev *dev, struct blk **ret_blk)
@@ -72,6 +77,11 @@ int osd_open_device(const char *path, struct uring_dev **ret_dev)
 {
     int error = uring_dev_open(path, URING_CACHE_ASK, false, ret_dev);
 
+    /* One that was just killed may take a moment to let go of it. */
+    for (int waited_ms = 0; error == -ERR_LOCKED && waited_ms < LOCK_WAIT_MS; waited_ms += 50) {
+        nanosleep(&(struct timespec){.tv_nsec = 50 * NS_PER_MS}, NULL);
+        error = uring_dev_open(path, URING_CACHE_ASK, false, ret_dev);
+    }
     if (!error)
         return DAEMON_OK;
     if (error == -ERR_LOCKED)

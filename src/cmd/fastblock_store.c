@@ -35,9 +35,12 @@ static void print_line(void *owner, bool problem, const char *text)
 
 static int wait_op(struct inspection *in, struct op *op)
 {
-    while (op_live(op))
+    for (;;) {
+        core_poll(uring_core_core(in->uring)); /* some end without any input or output */
+        if (!op_live(op))
+            return op->result;
         uring_core_turn(in->uring, NS_PER_S);
-    return op->result;
+    }
 }
 
 static int read_label(struct inspection *in, const char *path)

@@ -246,7 +246,7 @@ static void test_manage(void)
 {
     set_up(FB_OPEN_READ_ONLY);
     /* The fake monitor knows none of these: what counts is that they get there and come back with its answer.
-     */
+     * A resize behind another one is asked for again. */
     CHECK_EQ(fb_image_create(conn, "noslash", MIB), -EINVAL);
     CHECK_EQ(fb_image_create(conn, "pool/new", MIB), -ENOTSUP);
     CHECK_EQ(fb_image_resize(conn, "pool/new", MIB), -ENOTSUP);

@@ -443,6 +443,9 @@ static void monitor_message(void *owner, struct rpc_session *session, const stru
         else
             reply.image = image_now();
         break;
+    case FB__MON_REQUEST__CALL_IMAGE_RESIZE:
+        result = monitor->resizes++ < FAKE_BUSY ? -ERR_BUSY : -ERR_UNSUPPORTED;
+        break;
     default:
         result = -ERR_UNSUPPORTED;
     }

@@ -21,6 +21,7 @@
 #define FAKE_POOL        2
 #define FAKE_IMAGE_SIZE  ((uint64_t)FAKE_OBJECTS * OBJECT_SIZE)
 #define FAKE_ADDRESS_MAX 64
+#define FAKE_BUSY        3
 
 struct fake_pg {
     uint64_t term;
@@ -49,6 +50,7 @@ struct fake_monitor {
     struct rpc_server *server;
     struct rpc_session *subscribers[16];
     uint32_t subscriber_count, opens, closes, gets, subscribes;
+    uint32_t resizes; /* the first FAKE_BUSY find an earlier one still under way */
 };
 
 struct fake_cluster {
