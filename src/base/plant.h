@@ -39,8 +39,7 @@
     X(OSD_COUNT_REFUSED,            "osd: groups that a heartbeat's answer refuses count as acknowledged")         \
     X(OSD_RECOVERY_LATE_BASE,       "osd: a recovery takes the index at its end, not at its start, for its base")  \
     X(OSD_MERGE_RACE,               "osd: partial writes do not wait for one another")                             \
-    X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")                          \
-    X(CLIENT_NO_RETIRE,             "client: a write that timed out is sent again beside the first")
+    X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {
 #define X(name, text) PLANT_##name,
