@@ -128,6 +128,26 @@ static int choose_address(char *ret_address, size_t size)
 
 /* ---- processes ---- */
 
+/* Has the process begun to end (PF_EXITING of the kernel, in the flags of /proc/PID/stat)? It may hold its
+ * files a moment longer. */
+static bool is_ending(int pid)
+{
+    char path[64], line[1024] = "";
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return true;
+    size_t len = fread(line, 1, sizeof(line) - 1, file);
+    fclose(file);
+    line[len] = 0;
+    const char *fields = strrchr(line, ')'); /* the name before it may contain anything */
+    char state = 0;
+    unsigned flags = 0;
+    if (!fields || sscanf(fields, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+        return true;
+    return state == 'Z' || state == 'X' || (flags & 4) != 0;
+}
+
 /* The pid of a process of ours, 0 if it does not run. */
 static pid_t process_pid(const struct cluster *c, const char *name)
 {
@@ -152,7 +172,7 @@ static pid_t process_pid(const struct cluster *c, const char *name)
         if (line[i] == 0)
             line[i] = ' ';
     snprintf(path, sizeof(path), "%s/%s", c->dir, name);
-    return strstr(line, "fastblock-") && strstr(line, path) ? pid : 0;
+    return strstr(line, "fastblock-") && strstr(line, path) && !is_ending(pid) ? pid : 0;
 }
 
 static int program_path(const char *program, char *ret_path)

@@ -38,6 +38,14 @@ def wait_for(what, predicate, timeout=30.0, pause=0.05):
         time.sleep(pause)
 
 
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Cluster:
     def __init__(self, osds=3, shards=1, size="1G", base=None, spin=0):
         self.root = tempfile.mkdtemp(prefix="fb-test-", dir=base)
@@ -111,6 +119,8 @@ class Cluster:
         pids = [self.pid(name) for name in names]
         for pid in pids:
             os.kill(pid, sig)
+        if sig == signal.SIGKILL:
+            wait_for("the killed to be gone", lambda: not any(is_alive(pid) for pid in pids), pause=0.005)
 
     def start_process(self, name):
         self.fb("cluster", "start", self.dir, name)
