@@ -225,6 +225,8 @@ static void peer_greeted(struct rpc_peer *peer, const struct rpc_message *messag
     struct rpc_hello hello;
     int error = peer_check_greeting(peer, message, &hello);
 
+    if (!error && peer->config.check)
+        error = peer->config.check(peer->config.owner, &hello.who);
     if (error) {
         peer_drop(peer, error, false);
         return;

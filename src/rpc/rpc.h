@@ -68,6 +68,7 @@ struct rpc_peer_config {
     uint32_t calls_max;
     /* All may be NULL; from the core's poll, never from inside a call of this room. Each may start and abandon calls, and
      * free the peer. */
+    int (*check)(void *owner, const struct rpc_identity *who); /* nonzero: the handshake fails with that error */
     void (*opened)(void *owner, struct rpc_peer *peer, const struct rpc_identity *who);
     /* A session ended or an attempt failed. `error`: see link_events.closed; what the handshake was refused with; ERR_TIMEOUT,
      * ERR_CANCELLED: a call retired the session. Calls have ended before. Reconnecting goes on by itself. */
