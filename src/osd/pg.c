@@ -140,6 +140,16 @@ void pg_set_abstain(struct pg *pg)
 
     /* Before the leader is asked for its state: what may be dropped is not acknowledged. */
     raft_set_held(&pg->raft, recover_holds_log(pg));
+    /* A leader hands over first, if somebody is there: that needs no disk, the others have what was
+     * acknowledged. Once only; raft gives up by itself. */
+    if (abstain && pg->raft.role == RAFT_LEADER) {
+        if (pg->left_term != pg->raft.term) {
+            pg->left_term = pg->raft.term;
+            (void)!raft_transfer(&pg->raft, 0, core_now_ns(pg->shard->core)); /* or one is under way */
+        }
+        if (pg->raft.transfer_to)
+            return;
+    }
     if (abstain != pg->raft.abstain)
         raft_set_abstain(&pg->raft, abstain);
     if (recovering != pg->raft.recovering)
@@ -321,9 +331,6 @@ static void pg_role(struct pg *pg)
         if (pg->shard->leaving)
             shard_op_ended(pg->shard);
     }
-    /* Its log is not what the members think: they have what was acknowledged. */
-    if (led_term && pg->sp->damaged && !r->transfer_to && !r->transfer_sent)
-        (void)!raft_transfer(r, 0, core_now_ns(pg->shard->core));
     if (pg->known_leader != r->leader || pg->sp->damaged) {
         pg->known_leader = r->leader;
         if (r->leader && r->leader != pg->replica && !recover_active(pg) && !pg->shard->failed &&

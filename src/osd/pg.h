@@ -66,6 +66,7 @@ struct pg {
     struct raft_hard_state record_hs;
 
     uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
+    uint64_t left_term;     /* the term in which we handed over because we have to abstain */
     uint32_t known_leader;  /* when last looked at */
     uint32_t request_count; /* ops that may look at this struct */
     uint64_t request_bytes;

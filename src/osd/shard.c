@@ -48,13 +48,10 @@ void shard_fail(struct osd_shard *shard, int error, const char *text)
     snprintf(shard->failed_text, sizeof(shard->failed_text), "%s (%s)", text, error_text(error));
     core_log(shard->core, LOG_ERROR, "osd", "osd.%u shard %u takes itself out of service: %s",
              shard->label.osd, shard->number, shard->failed_text);
-    /* Handing over needs no disk of ours: the others have what was acknowledged. */
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
-        if (pg->raft.role == RAFT_LEADER)
-            (void)!raft_transfer(&pg->raft, 0, shard->failed_ns);
         pg_requests_fail(pg, -ERR_STOPPED);
-        pg_touched(pg);
+        pg_touched(pg); /* hands over, if it leads */
     }
     shard_mon_report(shard);
 }

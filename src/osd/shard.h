@@ -53,6 +53,10 @@ struct peer *shard_peer_find(struct osd_shard *shard, uint32_t osd, uint32_t num
 /* The map has changed: addresses may have. */
 void shard_peers_map_changed(struct osd_shard *shard);
 void shard_peers_free(struct osd_shard *shard);
+/* May the shard be who it says it is, after all that we know? ERR_IDENTITY: another device than the map's;
+ * ERR_ROLLED_BACK: an older process than the map or a handshake has shown; ERR_RETRY: the map does not know
+ * it, yet. */
+MUST_CHECK int shard_peer_check(struct osd_shard *shard, const struct rpc_identity *who);
 /* A handshake showed who is there. */
 void shard_peer_seen(struct peer *peer, const struct rpc_identity *who);
 /* One-way frame to the peer. `answer`: something of its own is being answered: takes its session, if there is

@@ -37,6 +37,27 @@ void shard_peer_seen(struct peer *peer, const struct rpc_identity *who)
     }
 }
 
+int shard_peer_check(struct osd_shard *shard, const struct rpc_identity *who)
+{
+    const struct peer *peer = shard_peer_find(shard, who->osd, who->shard);
+    const Fb__Osd *osd = shard_map_osd(shard, who->osd);
+
+    if (!osd || who->shard >= osd->n_shard)
+        return -ERR_RETRY;
+    if (osd->uuid.len == 16 && memcmp(osd->uuid.data, who->osd_uuid, 16))
+        return -ERR_IDENTITY;
+    if (who->incarnation < osd->incarnation || (peer && who->incarnation < peer->incarnation))
+        return -ERR_ROLLED_BACK;
+    return 0;
+}
+
+static int peer_check(void *owner, const struct rpc_identity *who)
+{
+    struct peer *peer = owner;
+
+    return shard_peer_check(peer->shard, who);
+}
+
 static void peer_opened(void *owner, struct rpc_peer *rpc, const struct rpc_identity *who)
 {
     struct peer *peer = owner;
@@ -87,6 +108,7 @@ static void peer_connect(struct peer *peer)
         .target_osd = peer->osd,
         .target_shard = peer->number,
         .calls_max = PEER_CALLS_MAX,
+        .check = peer_check,
         .opened = peer_opened,
         .closed = peer_closed,
         .oneway = peer_oneway,

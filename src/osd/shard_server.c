@@ -13,19 +13,12 @@ static int server_greet(void *owner, const struct rpc_identity *who)
 {
     static const uint8_t none[16];
     struct osd_shard *shard = owner;
-    const Fb__Osd *osd;
 
     if (memcmp(who->cluster, none, 16) && memcmp(who->cluster, shard->label.cluster, 16))
         return -ERR_CLUSTER;
     if (who->role != RPC_OSD)
         return shard->failed ? -ERR_STOPPED : 0;
-    osd = shard_map_osd(shard, who->osd);
-    if (osd && osd->uuid.len == 16 && memcmp(osd->uuid.data, who->osd_uuid, 16))
-        return -ERR_IDENTITY;
-    if (osd && who->incarnation < osd->incarnation)
-        return -ERR_ROLLED_BACK;
-    struct peer *peer = shard_peer_find(shard, who->osd, who->shard);
-    return peer && who->incarnation < peer->incarnation ? -ERR_ROLLED_BACK : 0;
+    return shard_peer_check(shard, who);
 }
 
 static void server_opened(void *owner, struct rpc_session *session)

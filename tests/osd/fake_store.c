@@ -56,7 +56,7 @@ struct store {
     struct core *core;
     struct fake_device *device;
     struct timer timer;
-    bool closing;
+    bool closing, refuse;
     int failed;
     struct op *close_waiter;
     struct store_counters counters;
@@ -329,6 +329,11 @@ void fake_store_fail(struct store *store)
             op_wake(store->device->pgs[i].pub.waiter);
 }
 
+void fake_store_refuse(struct store *store, bool refuse)
+{
+    store->refuse = refuse;
+}
+
 struct store_space store_space(const struct store *store)
 {
     return (struct store_space){1ull << 30, 0, 1ull << 30};
@@ -481,21 +486,24 @@ int store_can_append(const struct store_pg *sp, const struct entry *entry)
 {
     if (sp->store->failed)
         return -ERR_STOPPED;
-    return sp->last_index + 1 - sp->first_index >= FAKE_LOG_MAX - 8 ? -ERR_RETRY : 0;
+    return sp->store->refuse || sp->last_index + 1 - sp->first_index >= FAKE_LOG_MAX - 8 ? -ERR_RETRY : 0;
 }
 
 int store_append(struct store_pg *sp, const struct entry *entry, const struct slice *payload)
 {
     struct fake_pg *pg = (struct fake_pg *)sp;
 
-    if (store_can_append(sp, entry))
-        return store_can_append(sp, entry);
     ASSERT(entry->index && entry->index <= sp->last_index + 1 && entry->index > sp->applied_index);
     for (uint64_t n = entry->index; n <= sp->last_index; n++) {
         slice_unref(&log_at(pg, n)->payload);
         free(log_at(pg, n)->data);
         log_at(pg, n)->data = NULL;
+        log_at(pg, n)->payload = (struct slice){0};
     }
+    sp->last_index = entry->index - 1;
+    sp->durable_index = MIN(sp->durable_index, sp->last_index);
+    if (store_can_append(sp, entry))
+        return store_can_append(sp, entry);
     struct fake_entry *e = log_at(pg, entry->index);
     e->entry = *entry;
     e->entry.crc = e->crc;
@@ -511,7 +519,6 @@ int store_append(struct store_pg *sp, const struct entry *entry, const struct sl
         e->payload = slice_sub(payload, 0, len);
     }
     sp->last_index = entry->index;
-    sp->durable_index = MIN(sp->durable_index, entry->index - 1);
     if (!timer_armed(&sp->store->timer))
         timer_arm(sp->store->core, &sp->store->timer, &sp->store->op,
                   core_now_ns(sp->store->core) + DURABLE_NS);

@@ -16,6 +16,8 @@
 void fake_store_forget_all(void);
 /* The device fails. */
 void fake_store_fail(struct store *store);
+/* There is no room in the log ring, until there is. */
+void fake_store_refuse(struct store *store, bool refuse);
 /* While the OSD is down: its log cannot be proven whole, and entries that were not applied are lost. */
 void fake_store_damage_log(const uint8_t *uuid, uint64_t pg, uint32_t keep);
 /* One bit of a block changes; or the object's page becomes unreadable. */
