@@ -24,6 +24,7 @@ struct bench {
     uint64_t end_ns;
     uint64_t random_state;
     struct histogram reads, writes;
+    struct core_counters before; /* the core's, when the measuring began */
     uint64_t errors;
     int error; /* the first one */
 };
@@ -111,6 +112,19 @@ static json_t *histogram_json(const struct histogram *h, double seconds, uint64_
                      (double)histogram_percentile_ns(h, 99.9) / 1e3, "max_us", (double)h->max_ns / 1e3);
 }
 
+/* What this process did for a request, on average. */
+static json_t *client_json(const struct core_counters *before, const struct core_counters *now,
+                           uint64_t count)
+{
+    double n = count ? (double)count : 1;
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "syscalls_per_io",
+                     (double)(now->syscalls - before->syscalls) / n, "sleeps_per_io",
+                     (double)(now->sleeps - before->sleeps) / n, "send_calls_per_io",
+                     (double)(now->net_send_calls - before->net_send_calls) / n, "copied_bytes_per_io",
+                     (double)(now->copied_bytes - before->copied_bytes) / n, "allocs_per_io",
+                     (double)(now->allocs - before->allocs) / n);
+}
+
 static void histogram_print(const char *name, const struct histogram *h, double seconds, uint64_t block_bytes)
 {
     double iops = (double)h->count / seconds;
@@ -144,6 +158,7 @@ static int bench_run(struct bench *b, struct bench_slot *slots, uint64_t depth, 
         for (size_t w = 0; w < b->block_bytes / 8; w++)
             words[w] = bench_random(b);
     }
+    b->before = core->counters;
     double cpu = cpu_seconds();
     uint64_t start_ns = core_now_ns(core);
     b->end_ns = start_ns + seconds * NS_PER_S;
@@ -202,6 +217,7 @@ int cmd_bench(struct cmd_args *args)
             json_t *json =
                 json_pack("{s:s, s:I, s:I, s:f, s:f}", "rw", rw, "bs", (json_int_t)b->block_bytes, "qd",
                           (json_int_t)depth, "seconds", took, "client_cpu_us_per_io", cpu_us);
+            json_object_set_new(json, "client", client_json(&b->before, &s.core->counters, count));
             if (b->reads.count)
                 json_object_set_new(json, "read", histogram_json(&b->reads, took, b->block_bytes));
             if (b->writes.count)
