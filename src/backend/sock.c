@@ -23,9 +23,9 @@ int sock_tcp_new(int family)
     return socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 }
 
-void sock_tcp_tune(int fd, bool user_timeout)
+void sock_tcp_tune(int fd, int user_timeout_ms)
 {
-    const int on = 1, idle_s = 5, interval_s = 2, probes = 3, user_timeout_ms = 10000;
+    const int on = 1, idle_s = 5, interval_s = 2, probes = 3;
 
     /* Each is a refinement: the connection works without. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -33,8 +33,7 @@ void sock_tcp_tune(int fd, bool user_timeout)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-    if (user_timeout)
-        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms));
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms));
 }
 
 /* Nothing has happened: try again. A request is cancelled by the kernel when the thread that made it ends. */
@@ -268,6 +267,7 @@ void sock_break(struct sock *sock, int error)
     }
     sock->closed = true;
     sock->open = false;
+    sock_direct_revoke(sock);
     sock_hold(sock);
     sock->ops->broken(sock, error);
     sock_finish(sock);

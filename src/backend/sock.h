@@ -100,8 +100,8 @@ void sock_break(struct sock *sock, int error);
 
 /* A TCP socket; -1 and errno on failure. */
 int sock_tcp_new(int family);
-/* No delay, keep-alive; with `user_timeout` unacknowledged data ends the connection after ten seconds. */
-void sock_tcp_tune(int fd, bool user_timeout);
+/* No delay, keep-alive; data that the peer does not take for so long ends the connection. */
+void sock_tcp_tune(int fd, int user_timeout_ms);
 
 /* A listening socket. `accepted` takes over the fd. */
 struct listener {

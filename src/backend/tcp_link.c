@@ -21,7 +21,8 @@
 #include "wire/frame.h"
 
 /* Enough for a window of large writes and far more small frames than a peer leaves unread in health. */
-#define LINK_TX_BYTES_MAX (16u << 20)
+#define LINK_TX_BYTES_MAX        (16u << 20)
+#define TCP_LINK_USER_TIMEOUT_MS 10000
 
 struct tcp_net {
     struct net net; /* first */
@@ -219,7 +220,7 @@ static struct tcp_link *tcp_link_new(struct tcp_net *net, int fd, const struct a
     list_init(&l->fail_task.link);
     l->fail_task.run = tcp_link_fail;
     list_push_back(&net->links, &l->all);
-    sock_tcp_tune(fd, true);
+    sock_tcp_tune(fd, TCP_LINK_USER_TIMEOUT_MS);
     return l;
 }
 

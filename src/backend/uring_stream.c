@@ -7,6 +7,7 @@
  * event task, never from inside the call. Nothing is read while the owner asks for nothing, except into an
  * empty buffer, to notice that the peer has gone.
  */
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +15,8 @@
 #include "backend/sock.h"
 #include "base/error.h"
 
-#define STREAM_TX_BYTES_MAX (16u << 20)
+#define STREAM_TX_BYTES_MAX    (16u << 20)
+#define STREAM_USER_TIMEOUT_MS 30000 /* a client may be busy with what it read for a while */
 
 struct uring_stream_net {
     struct stream_net net; /* first */
@@ -31,6 +33,8 @@ struct uring_stream {
     uint8_t *want; /* what the owner asked for and does not have yet; NULL: nothing */
     size_t want_len;
     bool serving; /* inside stream_serve() */
+    struct uring_req hangup_req;
+    bool hangup_armed;
 };
 
 static struct uring_stream *stream_of(struct sock *sock)
@@ -105,9 +109,40 @@ static void stream_drained(struct sock *sock)
         s->stream.events->writable(s->stream.owner, &s->stream);
 }
 
+/* That the peer has shut its side down is learned at once, in front of what it sent before and nobody has
+ * read: it has given up on that, and may be back on another connection already. */
+static void stream_hangup_done(struct uring_req *req, int res, uint32_t cqe_flags)
+{
+    struct uring_stream *s = container_of(req, struct uring_stream, hangup_req);
+
+    s->hangup_armed = false;
+    if (!s->sock.closed)
+        sock_break(&s->sock, 0);
+    sock_release(&s->sock);
+}
+
+static void stream_hangup_arm(struct uring_stream *s)
+{
+    struct io_uring_sqe *sqe = uring_sqe(s->sock.uc);
+
+    io_uring_prep_poll_add(sqe, s->sock.fd, POLLRDHUP);
+    uring_sqe_own(s->sock.uc, sqe, &s->hangup_req);
+    s->hangup_req.done = stream_hangup_done;
+    s->hangup_armed = true;
+    sock_hold(&s->sock);
+}
+
+static void stream_hangup_cancel(struct uring_stream *s)
+{
+    if (s->hangup_armed)
+        uring_cancel(s->sock.uc, &s->hangup_req);
+}
+
 static void stream_broken(struct sock *sock, int error)
 {
     struct uring_stream *s = stream_of(sock);
+
+    stream_hangup_cancel(s);
     s->stream.events->closed(s->stream.owner, &s->stream, error);
 }
 
@@ -140,12 +175,13 @@ static void stream_accepted(struct listener *listener, int fd, const struct addr
     s->ready_task.run = stream_ready;
     list_push_back(&net->streams, &s->all);
     if (peer->storage.ss_family == AF_INET || peer->storage.ss_family == AF_INET6)
-        sock_tcp_tune(fd, false);
+        sock_tcp_tune(fd, STREAM_USER_TIMEOUT_MS);
     sock_hold(&s->sock);
     ((void (*)(void *, struct stream *))listener->event)(listener->owner, &s->stream);
-    if (s->stream.events)
+    if (s->stream.events && !s->sock.closed) {
+        stream_hangup_arm(s);
         sock_start(&s->sock);
-    else
+    } else
         stream_close(&s->stream, false);
     sock_release(&s->sock);
 }
@@ -203,6 +239,8 @@ static int stream_send(struct stream *stream, const void *head, size_t head_len,
 static void stream_close(struct stream *stream, bool flush)
 {
     struct uring_stream *s = container_of(stream, struct uring_stream, stream);
+
+    stream_hangup_cancel(s);
     sock_close(&s->sock, flush);
 }
 
@@ -229,6 +267,6 @@ void uring_stream_net_free(struct stream_net *base)
     struct uring_stream_net *net = container_of(base, struct uring_stream_net, net);
     stream_unlisten(base);
     while (!list_empty(&net->streams))
-        sock_close(&list_entry(list_pop_front(&net->streams), struct uring_stream, all)->sock, false);
+        stream_close(&list_entry(list_pop_front(&net->streams), struct uring_stream, all)->stream, false);
     free(net);
 }

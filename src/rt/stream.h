@@ -21,7 +21,7 @@ struct stream_events {
     void (*received)(void *owner, struct stream *stream);
     /* What was queued has fallen below half of the limit after a send was refused with ERR_BUSY. */
     void (*writable)(void *owner, struct stream *stream);
-    /* The peer is gone (0: closed in order) ; the handle is invalid when this returns. Not called for stream_close(). */
+    /* The peer is gone, or will not send any more (0: in order), whatever it sent before and was not asked for ; the handle is invalid when this returns. Not called for stream_close(). */
     void (*closed)(void *owner, struct stream *stream, int error);
 };
 

@@ -8,6 +8,9 @@
  *                               \-> DRAIN ... -> TURN        a refused write
  *     any -> FINISH (goodbye, stopping)   -> done            once the commands under way are answered
  *     any -> GONE (the client is gone)    -> done            once they have ended
+ *
+ * A client that has closed its side is gone at once: what it sent before and was not read is dropped, because
+ * it has given up on it and may write the same blocks by a new connection (rt/stream.h).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -155,8 +158,9 @@ static void conn_take_input(struct nbd_conn *conn)
         core_log(conn->server->core, LOG_WARN, "nbd", "connection %llu: closing: %s",
                  (unsigned long long)conn->number,
                  nbd_protocol_transmits(&conn->protocol) ? "that is no NBD request" : "the handshake failed");
-        conn->goodbye = true;
-        conn->op.state = CONN_FINISH;
+        /* What it asked for goes on, but counts as lost: the next connection must wait for it. */
+        conn_ops(conn)->close(conn->stream, true);
+        conn_lose(conn);
         break;
     }
 }

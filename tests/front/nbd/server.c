@@ -498,6 +498,31 @@ static void test_broken_clients(void)
     close(fd);
 }
 
+/* Commands that nobody has read when the client closes its side are given up, and not carried out. */
+static void test_unread_commands(void)
+{
+    enum { PART = 32 << 10, PARTS = 4 };
+    uint8_t *data = calloc(1, PART);
+    int fd = connect_nbd(false);
+
+    for (uint32_t i = 0; i < PARTS; i++)
+        CHECK_EQ(write_at(fd, i * PART, data, PART), NBD_OK);
+    memset(data, 0x77, PART);
+    kill(server, SIGSTOP);
+    for (uint32_t i = 0; i < PARTS; i++)
+        put_command(fd, 0, NBD_CMD_WRITE, i, i * PART, PART, data);
+    close(fd);
+    kill(server, SIGCONT);
+    fd = connect_nbd(false);
+    CHECK_EQ(read_at(fd, (PARTS - 1) * PART, data, PART), NBD_OK);
+    CHECK(all(data, PART, 0));
+    usleep(50000);
+    CHECK_EQ(read_at(fd, (PARTS - 1) * PART, data, PART), NBD_OK);
+    CHECK(all(data, PART, 0));
+    close(fd);
+    free(data);
+}
+
 /* What was taken in is answered before it ends. */
 static void test_stop(void)
 {
@@ -598,6 +623,7 @@ int main(int argc, char **argv)
     TEST(test_zeroes);
     TEST(test_slow_reader);
     TEST(test_broken_clients);
+    TEST(test_unread_commands);
     TEST(test_arguments);
     TEST(test_tcp_and_read_only);
     TEST(test_stop);
