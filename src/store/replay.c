@@ -45,7 +45,7 @@ static void replay_slot(struct store *s, struct pg *pg, const struct disk_record
         out_of_memory(s);
         return;
     }
-    if (r->slot_of.version <= o->version)
+    if (r->slot_of.version <= o->version || r->slot_of.version >= FORMAT_NUMBER_MAX)
         return;
     o->version = r->slot_of.version;
     o->slot = r->type == RECORD_SLOT ? r->slot : 0;
@@ -142,6 +142,20 @@ static void replay_reset(struct pg *pg, uint64_t index, uint64_t term)
     }
 }
 
+static void replay_log(struct store *s, struct pg *pg, const struct disk_record *r)
+{
+    uint64_t index = r->log_of.index;
+
+    if ((index == 0 && r->type != RECORD_RESET) || index >= FORMAT_NUMBER_MAX)
+        store_problem(s, "a record of the impossible index %llu", (unsigned long long)index);
+    else if (r->type == RECORD_APPLIED)
+        replay_applied(pg, index, r->log_of.term);
+    else if (r->type == RECORD_RESET)
+        replay_reset(pg, index, r->log_of.term);
+    else
+        replay_drop_from(pg, index);
+}
+
 void replay_record(struct store *s, const struct disk_record *r)
 {
     struct pg *pg = pg_by_key(s, r->key);
@@ -157,14 +171,9 @@ void replay_record(struct store *s, const struct disk_record *r)
         replay_image(s, pg, r);
         return;
     case RECORD_APPLIED:
-        replay_applied(pg, r->log_of.index, r->log_of.term);
-        return;
     case RECORD_RESET:
-        replay_reset(pg, r->log_of.index, r->log_of.term);
-        return;
     case RECORD_TRUNCATE:
-        if (r->log_of.index)
-            replay_drop_from(pg, r->log_of.index);
+        replay_log(s, pg, r);
         return;
     default:
         store_problem(s, "a record of unknown type %u", r->type);

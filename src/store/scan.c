@@ -53,7 +53,8 @@ const struct disk_record *batch_records(const struct disk_batch *h)
 
 static bool disk_entry_valid(const struct disk_batch *h, const struct disk_entry *e, uint64_t bytes_there)
 {
-    if (bytes_there < sizeof(*e) || e->pg >= h->pg_count || e->index == 0 || e->term == 0 || e->copied > 1)
+    if (bytes_there < sizeof(*e) || e->pg >= h->pg_count || e->index == 0 || e->index >= FORMAT_NUMBER_MAX ||
+        e->term == 0 || e->copied > 1)
         return false;
     switch (e->type) {
     case ENTRY_NOOP:
@@ -85,8 +86,8 @@ bool batch_validate(const struct store *s, const struct disk_batch *h, uint64_t 
         return false;
     if (h->crc != format_crc(h, h->used_bytes, offsetof(struct disk_batch, crc)))
         return false;
-    if (h->seq == 0 || h->seq == UINT64_MAX || h->prev_seq >= h->seq || h->durable_seq >= h->seq ||
-        h->tail_seq > h->seq || h->position > UINT64_MAX / 2 || h->pg_count > BATCH_PGS_MAX ||
+    if (h->seq == 0 || h->seq >= FORMAT_NUMBER_MAX || h->prev_seq >= h->seq || h->durable_seq >= h->seq ||
+        h->tail_seq > h->seq || h->position >= FORMAT_NUMBER_MAX || h->pg_count > BATCH_PGS_MAX ||
         h->prev_pg_count > BATCH_PGS_MAX)
         return false;
     uint64_t fixed = sizeof(*h) + (h->pg_count + h->prev_pg_count) * sizeof(struct disk_batch_pg) +

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A device in memory and a core without a loop, for tests of the store that need no simulator: requests
+ * complete at the next turn.
+ */
+#ifndef TESTS_STORE_DEVICE_H
+#define TESTS_STORE_DEVICE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "rt/blk.h"
+#include "rt/buf.h"
+#include "rt/core.h"
+#include "store/store.h"
+
+struct memory_device {
+    struct blk blk; /* first */
+    uint8_t *data;
+    struct list pending;
+    uint64_t requests;
+    uint64_t fail_at; /* the request of this number (from 1) fails; 0: none */
+};
+
+struct rig {
+    struct core core;
+    uint64_t now_ns, random;
+    void *arena_memory;
+    struct memory_device device;
+};
+
+static void memory_submit(struct blk *blk, struct blk_io *io)
+{
+    struct memory_device *d = (struct memory_device *)blk;
+
+    ASSERT(IS_ALIGNED(io->offset, (uint64_t)BLOCK_SIZE) && IS_ALIGNED(io->len, (uint64_t)BLOCK_SIZE));
+    ASSERT(io->offset <= blk->size_bytes && io->len <= blk->size_bytes - io->offset &&
+           io->iov_count <= BLK_IOV_MAX);
+    list_push_back(&d->pending, &io->link);
+}
+
+static void memory_complete(struct memory_device *d)
+{
+    struct list *node = list_pop_front(&d->pending);
+    struct blk_io *io = list_entry(node, struct blk_io, link);
+    uint64_t at = io->offset;
+
+    d->requests++;
+    io->result = d->requests == d->fail_at ? -ERR_IO : 0;
+    for (uint32_t i = 0; i < io->iov_count && !io->result; i++) {
+        if (io->type == BLK_READ)
+            memcpy(io->iov[i].iov_base, d->data + at, io->iov[i].iov_len);
+        else if (io->type == BLK_WRITE)
+            memcpy(d->data + at, io->iov[i].iov_base, io->iov[i].iov_len);
+        at += io->iov[i].iov_len;
+    }
+    io->pending = false;
+    op_wake(io->waiter);
+}
+
+static uint64_t rig_now_ns(void *self)
+{
+    return ((struct rig *)self)->now_ns;
+}
+
+static uint64_t rig_random_u64(void *self)
+{
+    struct rig *rig = self;
+
+    rig->random = rig->random * 6364136223846793005ull + 1442695040888963407ull;
+    return rig->random >> 29 ^ rig->random << 23;
+}
+
+static void rig_log(void *self, enum log_level level, const char *room, const char *line)
+{
+    if (getenv("VERBOSE"))
+        printf("# %s\n", line);
+}
+
+static const struct env_ops RIG_ENV = {rig_now_ns, rig_now_ns, rig_random_u64, rig_log};
+
+static inline void rig_init(struct rig *rig, size_t arena_bytes, uint64_t device_bytes)
+{
+    static const struct blk_ops ops = {.submit = memory_submit};
+
+    memset(rig, 0, sizeof(*rig));
+    rig->random = 1;
+    core_init(&rig->core, &RIG_ENV, rig);
+    rig->arena_memory = aligned_alloc(BUF_SIZE_MAX, arena_bytes);
+    rig->core.arena = arena_new(rig->arena_memory, arena_bytes);
+    rig->device.blk =
+        (struct blk){.ops = &ops, .size_bytes = device_bytes, .volatile_cache = true, .queue_depth_hint = 2};
+    rig->device.data = calloc(1, device_bytes);
+    list_init(&rig->device.pending);
+}
+
+static inline void rig_fini(struct rig *rig)
+{
+    core_fini(&rig->core);
+    arena_free(rig->core.arena);
+    free(rig->arena_memory);
+    free(rig->device.data);
+}
+
+static inline void rig_turn(struct rig *rig)
+{
+    rig->now_ns += 10 * NS_PER_US;
+    core_poll(&rig->core);
+    if (!list_empty(&rig->device.pending))
+        memory_complete(&rig->device);
+}
+
+/* Until the op is done; -ERR_TIMEOUT: it hangs. */
+static inline int rig_wait(struct rig *rig, struct op *op)
+{
+    for (uint64_t turns = 0; op_live(op); turns++) {
+        if (turns > 1000000)
+            return -ERR_TIMEOUT;
+        rig_turn(rig);
+    }
+    return op->result;
+}
+
+static inline void rig_settle(struct rig *rig)
+{
+    while (core_poll(&rig->core) || !list_empty(&rig->device.pending))
+        rig_turn(rig);
+}
+
+#endif
