@@ -263,6 +263,8 @@ void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint
 
 void raft_set_abstain(struct raft *r, bool abstain)
 {
+    if (r->abstain && !abstain)
+        raft_follower_tell(r);
     r->abstain = abstain;
     if (abstain && r->role != RAFT_FOLLOWER)
         raft_become_follower(r, r->term, 0);
@@ -275,6 +277,8 @@ void raft_set_held(struct raft *r, bool held)
 
 void raft_set_recovering(struct raft *r, bool recovering)
 {
+    if (r->recovering && !recovering)
+        raft_follower_tell(r);
     r->recovering = recovering;
     if (recovering && r->role != RAFT_FOLLOWER)
         raft_become_follower(r, r->term, 0);

@@ -154,6 +154,12 @@ void raft_follower_durable(struct raft *r, uint64_t before)
         reply_accept(r);
 }
 
+void raft_follower_tell(struct raft *r)
+{
+    if (r->role == RAFT_FOLLOWER && r->leader && !r->reply_due)
+        reply_accept(r);
+}
+
 bool raft_reply_next(struct raft *r, struct raft_msg *ret)
 {
     if (!r->reply_due || !raft_term_durable(r))

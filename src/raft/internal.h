@@ -67,6 +67,7 @@ void raft_on_install(struct raft *r, const struct raft_msg *msg);
 bool raft_reply_next(struct raft *r, struct raft_msg *ret);
 void raft_commit_learn(struct raft *r, uint64_t commit); /* the leader of our term says so */
 void raft_follower_durable(struct raft *r, uint64_t before);
+void raft_follower_tell(struct raft *r); /* our flags have changed: an idle leader would not hear of it */
 
 /* ---- replicate.c ---- */
 
