@@ -338,6 +338,37 @@ static void test_damaged_log(void)
     world_free(w);
 }
 
+/* Damage is remembered before anybody is there to recover from, and then over another start. */
+static void test_damage_remembered(void)
+{
+    struct world *w = world_new(22, 2);
+    struct load load;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    load_start(&load, w);
+    load_run(&load, 300);
+    load_stop(&load);
+    WAIT_FOR(w, 5000, world_settled(w));
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_kill(w, i, SIM_CRASH_POWER);
+    fake_store_damage_log(w->osds[0].label.osd_uuid, world_pg(w, 0), 0);
+    for (int start = 0; start < 2; start++) {
+        world_osd_start(w, 0);
+        WAIT_FOR(w, 5000, w->osds[0].shard);
+        sim_run_for(w->sim, 100 * NS_PER_MS);
+        const struct store_pg *sp = store_pg_find(osd_shard_store(w->osds[0].shard), world_pg(w, 0));
+        CHECK_EQ(sp->record.state, STORE_PG_DAMAGED);
+        CHECK(pg_find(w->osds[0].shard, world_pg(w, 0))->raft.abstain);
+        world_osd_kill(w, 0, SIM_CRASH_POWER);
+    }
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_start(w, i);
+    WAIT_FOR(w, 10000, world_settled(w));
+    CHECK(w->osds[0].shard->perf.recoveries > 0);
+    check_everywhere(&load);
+    world_free(w);
+}
+
 static void test_damaged_blocks(void)
 {
     struct world *w = world_new(18, 1);
@@ -532,17 +563,9 @@ int main(int argc, char **argv)
         void (*run)(void);
     } tests[] = {
 #define ROW(name) {#name, test_##name}
-        ROW(leader_killed),
-        ROW(leader_hangs),
-        ROW(follower_killed),
-        ROW(follower_hangs),
-        ROW(all_killed),
-        ROW(orderly_stop),
-        ROW(damaged_log),
-        ROW(damaged_blocks),
-        ROW(store_fails),
-        ROW(append_refused),
-        ROW(refused_and_leader_killed),
+        ROW(leader_killed),  ROW(leader_hangs), ROW(follower_killed), ROW(follower_hangs),
+        ROW(all_killed),     ROW(orderly_stop), ROW(damaged_log),     ROW(damage_remembered),
+        ROW(damaged_blocks), ROW(store_fails),  ROW(append_refused),  ROW(refused_and_leader_killed),
         ROW(storm),
     };
 
