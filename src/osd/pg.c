@@ -101,14 +101,10 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     sp->waiter = &pg->op;
     sp->host = pg;
     pg_set_abstain(pg);
-    if (sp->damaged) {
-        /* What shows the damage in the ring may be overwritten: it is remembered apart, before anything else.
-         */
-        pg_record_want(pg, STORE_PG_DAMAGED, sp->record.base_index, sp->record.base_term);
+    if (sp->damaged)
         core_log(shard->core, LOG_ERROR, "osd",
                  PG_FMT ": the log of replica %u cannot be proven whole: it abstains until it is copied anew",
                  PG_ARGS(pg->id), pg->replica);
-    }
     return 0;
 }
 
@@ -364,6 +360,11 @@ static void pg_live(struct pg *pg)
         raft_tick(&pg->raft, now_ns);
     if (!shard->failed) {
         pg_noop(pg);
+        /* What shows the damage in the ring may be overwritten: it is remembered apart, before anything else.
+         */
+        if (pg->sp->damaged && pg->sp->record.state != STORE_PG_DAMAGED && !pg->record_wanted &&
+            !recover_active(pg))
+            pg_record_want(pg, STORE_PG_DAMAGED, pg->sp->record.base_index, pg->sp->record.base_term);
         pg_record(pg);
         pg_apply(pg);
     }
