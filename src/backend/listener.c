@@ -71,6 +71,9 @@ static void listener_accept_done(struct uring_req *req, int res, uint32_t cqe_fl
         listener->accepted(listener, res, &peer);
 }
 
+#define CLEAR_TRIES    10
+#define CLEAR_PAUSE_US 100000
+
 /* A socket file that nobody listens on is a leftover; anything else at that path is respected. */
 static int listener_clear_path(const struct addr *addr)
 {
@@ -81,11 +84,17 @@ static int listener_clear_path(const struct addr *addr)
         return errno == ENOENT ? 0 : error_from_errno(errno);
     if (!S_ISSOCK(st.st_mode))
         return -ERR_EXISTS;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return error_from_errno(errno);
-    int failed = connect(fd, (const struct sockaddr *)un, addr->len) ? errno : 0;
-    close(fd);
+    /* The kernel may take a moment to close the sockets of a process with a ring that was killed. */
+    int failed = 0;
+    for (int i = 0; i < CLEAR_TRIES && failed != ECONNREFUSED; i++) {
+        if (i)
+            usleep(CLEAR_PAUSE_US);
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            return error_from_errno(errno);
+        failed = connect(fd, (const struct sockaddr *)un, addr->len) ? errno : 0;
+        close(fd);
+    }
     if (failed != ECONNREFUSED)
         return -ERR_EXISTS;
     return unlink(un->sun_path) && errno != ENOENT ? error_from_errno(errno) : 0;
