@@ -546,16 +546,19 @@ struct scan_header {
     bool gap_named; /* ... and was just the one batch whose PGs this one names */
 };
 struct scan {
-    struct scan_header *headers; /* valid ones, as found; then those of the chain, in order */
-    uint64_t count, cap;
+    struct scan_header *headers; /* valid ones; by number once scan_chain was called */
+    struct scan_header *chain;   /* those that count, in order */
+    uint64_t count, cap, chain_count;
     uint64_t max_seq, max_end;
-    uint64_t durable_seq, tail_seq;
+    uint64_t durable_seq, tail_seq, end_seq;
+    bool end_gone; /* what came last was durable and is missing */
 };
 /* Notes the headers in `blocks` blocks of the ring from `phys` on; returns how many blocks are through with.
  * ERR_NO_MEMORY. */
 MUST_CHECK int scan_window(struct store *s, struct scan *scan, const uint8_t *data, uint64_t phys,
                            uint32_t blocks, uint32_t *ret_done);
-void scan_chain(struct store *s, struct scan *scan);
+/* The chain of batches up to `end_seq` at most. ERR_NO_MEMORY. */
+MUST_CHECK int scan_chain(struct scan *scan, uint64_t end_seq);
 bool batch_validate(const struct store *s, const struct disk_batch *h, uint64_t phys, uint64_t blocks_there);
 const struct disk_batch_pg *batch_pgs(const struct disk_batch *h);
 /* The entries one after the other: NULL starts, NULL ends. The batch is valid. */

@@ -32,6 +32,7 @@ enum {
     OPEN_CKPT_VERIFY,
     OPEN_CKPT_LOAD,
     OPEN_RING_SCAN,
+    OPEN_RING_VERIFY,
     OPEN_RING_REPLAY,
     OPEN_PAGES,
     OPEN_FLUSH,
@@ -43,8 +44,8 @@ static const char *open_state(int state)
                                         "table A",        "table B",       "healing the table",
                                         "blob A",         "blob B",        "blob data",
                                         "checkpoint A",   "checkpoint B",  "verifying the checkpoint",
-                                        "the checkpoint", "ring: headers", "ring: batches",
-                                        "pages",          "flush"};
+                                        "the checkpoint", "ring: headers", "ring: newest batches",
+                                        "ring: batches",  "pages",         "flush"};
     return names[state];
 }
 
@@ -430,13 +431,13 @@ static bool open_replay_read(struct store_open *o)
 {
     struct store_opening *p = o->opening;
     struct store *s = p->s;
-    const struct scan_header *h = &p->scan.headers[p->at];
+    const struct scan_header *h = &p->scan.chain[p->at];
 
-    if (p->cut || p->at >= p->scan.count)
+    if (p->cut || p->at >= p->scan.chain_count)
         return false;
     uint64_t first = header_phys(s, h), end = first;
-    for (uint64_t i = p->at; i < p->scan.count; i++) {
-        h = &p->scan.headers[i];
+    for (uint64_t i = p->at; i < p->scan.chain_count; i++) {
+        h = &p->scan.chain[i];
         uint64_t blocks = h->header_blocks + h->payload_blocks;
         if (header_phys(s, h) != end || end + blocks - first > WORK_BLOCKS)
             break;
@@ -466,6 +467,39 @@ static bool payload_verify(const struct disk_batch *h, uint64_t *lost)
     return whole;
 }
 
+/* Batches that are not known to have been durable count only if they are whole: the first that is not, at the
+ * latest, ends the chain. True: a batch is being read. */
+static bool open_verify_read(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+
+    while (p->at < p->scan.chain_count && p->scan.chain[p->at].seq <= p->scan.durable_seq)
+        p->at++;
+    if (p->at >= p->scan.chain_count)
+        return false;
+    const struct scan_header *h = &p->scan.chain[p->at];
+    p->reading = h->header_blocks + h->payload_blocks;
+    open_read(o, s->g.ring_block + header_phys(s, h), p->reading);
+    return true;
+}
+
+static int open_verify_take(struct store_opening *p)
+{
+    const struct scan_header *sh = &p->scan.chain[p->at];
+    const struct disk_batch *h = (const struct disk_batch *)p->work;
+    uint64_t lost[BATCH_ENTRIES_MAX / 64];
+
+    if (!p->io.result && batch_validate(p->s, h, header_phys(p->s, sh), sh->header_blocks) &&
+        h->seq == sh->seq && payload_verify(h, lost)) {
+        p->at++;
+        return 0;
+    }
+    int rc = scan_chain(&p->scan, sh->seq - 1);
+    p->at = p->scan.chain_count;
+    return rc;
+}
+
 static void open_replay_one(struct store_opening *p, const struct scan_header *sh, const struct disk_batch *h)
 {
     struct store *s = p->s;
@@ -478,12 +512,10 @@ static void open_replay_one(struct store_opening *p, const struct scan_header *s
         return;
     }
     bool whole = payload_verify(h, lost);
-    if (!whole && h->seq > p->scan.durable_seq) {
-        p->cut = true;
-        return;
-    }
     if (!whole)
         store_problem(s, "log ring: batch %llu: data is damaged", (unsigned long long)h->seq);
+    if (sh->gap)
+        store_problem(s, "log ring: the batch before %llu is missing", (unsigned long long)h->seq);
     if (sh->gap)
         replay_damage(s, sh->gap_named ? batch_pgs(h) + h->pg_count : NULL, h->prev_pg_count);
     replay_batch(s, h, lost, h->seq >= p->replay_seq);
@@ -497,12 +529,12 @@ static void open_replay_one(struct store_opening *p, const struct scan_header *s
 static void open_replay_take(struct store_opening *p)
 {
     struct store *s = p->s;
-    uint64_t first = header_phys(s, &p->scan.headers[p->at]);
+    uint64_t first = header_phys(s, &p->scan.chain[p->at]);
 
     if (p->io.result)
         memset(p->work, 0, p->reading * BLOCK_SIZE);
-    while (!p->cut && p->at < p->scan.count) {
-        const struct scan_header *h = &p->scan.headers[p->at];
+    while (!p->cut && p->at < p->scan.chain_count) {
+        const struct scan_header *h = &p->scan.chain[p->at];
         uint64_t phys = header_phys(s, h);
         if (phys < first || phys + h->header_blocks + h->payload_blocks > first + p->reading)
             return;
@@ -516,6 +548,11 @@ static void open_ring_settle(struct store_opening *p)
     struct store *s = p->s;
     struct batch *b = list_first(&s->batches, struct batch, link);
 
+    if (p->scan.end_gone) {
+        store_problem(s, "log ring: batches up to %llu were durable, and the last of them are gone",
+                      (unsigned long long)p->scan.durable_seq);
+        replay_damage(s, NULL, 0);
+    }
     if (!b)
         s->head = p->scan.max_end;
     s->tail = s->tail_durable = b ? b->position : s->head;
@@ -675,6 +712,7 @@ static void open_end(struct store_open *o, int result)
     free(p->heal);
     free(p->blob_data);
     free(p->scan.headers);
+    free(p->scan.chain);
     free(p->slots);
     free(p);
     o->opening = NULL;
@@ -865,12 +903,24 @@ static void open_step(struct op *op)
             }
             if (open_scan_read(o))
                 return;
-            scan_chain(s, &p->scan);
+            rc = scan_chain(&p->scan, UINT64_MAX);
+            if (rc)
+                break;
             p->at = 0;
-            op->state = OPEN_RING_REPLAY;
-            if (open_replay_read(o))
+            op->state = OPEN_RING_VERIFY;
+            if (open_verify_read(o))
                 return;
-            p->reading = 0;
+            op->state = OPEN_RING_REPLAY;
+            p->at = p->reading = 0;
+            continue;
+        case OPEN_RING_VERIFY:
+            rc = open_verify_take(p);
+            if (rc)
+                break;
+            if (open_verify_read(o))
+                return;
+            op->state = OPEN_RING_REPLAY;
+            p->at = p->reading = 0;
             continue;
         case OPEN_RING_REPLAY:
             if (p->reading)

@@ -128,7 +128,6 @@ static int scan_note(struct scan *scan, const struct disk_batch *h)
     scan->max_seq = MAX(scan->max_seq, h->seq);
     scan->max_end = MAX(scan->max_end, h->position + h->header_blocks + h->payload_blocks);
     scan->durable_seq = MAX(scan->durable_seq, h->durable_seq);
-    scan->tail_seq = MAX(scan->tail_seq, h->tail_seq);
     return 0;
 }
 
@@ -163,13 +162,13 @@ static int by_seq(const void *a, const void *b)
     return x->position < y->position ? -1 : x->position > y->position;
 }
 
-/* Sorted by number; of those that name `prev` as predecessor, the newest one wins: the others were cut off by
- * an earlier recovery. */
+/* Of those that name `prev` as predecessor, the newest one wins: the others were cut off by an earlier
+ * recovery. */
 static uint64_t chain_next(const struct scan *scan, uint64_t from, const struct scan_header *prev)
 {
     uint64_t found = UINT64_MAX;
 
-    for (uint64_t i = from; i < scan->count; i++) {
+    for (uint64_t i = from; i < scan->count && scan->headers[i].seq <= scan->end_seq; i++) {
         const struct scan_header *h = &scan->headers[i];
         bool follows =
             prev ? h->prev_seq == prev->seq && h->prev_crc == prev->crc : h->prev_seq < scan->tail_seq;
@@ -185,41 +184,62 @@ static uint64_t chain_next(const struct scan *scan, uint64_t from, const struct 
     return found;
 }
 
-void scan_chain(struct store *s, struct scan *scan)
+/* From scan->tail_seq to where it ends; the number of the last batch. */
+static uint64_t chain_follow(struct scan *scan)
 {
-    uint64_t n = 0, at = 0;
-    struct scan_header last = {0};
-    bool any = false;
+    uint64_t at = 0, known = scan->tail_seq ? scan->tail_seq - 1 : 0;
 
-    if (scan->count)
-        qsort(scan->headers, scan->count, sizeof(*scan->headers), by_seq);
+    scan->chain_count = 0;
+    scan->end_gone = false;
     while (at < scan->count && scan->headers[at].seq < scan->tail_seq)
         at++;
     for (;;) {
-        uint64_t next = chain_next(scan, at, any ? &last : NULL);
-        struct scan_header h;
-        if (next != UINT64_MAX) {
-            h = scan->headers[next];
-        } else {
-            uint64_t known = any ? last.seq : scan->tail_seq ? scan->tail_seq - 1 : 0;
-            if (scan->durable_seq <= known)
-                break;
+        struct scan_header *last = scan->chain_count ? &scan->chain[scan->chain_count - 1] : NULL;
+        uint64_t next = chain_next(scan, at, last);
+        bool gap = next == UINT64_MAX;
+        if (gap && scan->durable_seq <= known)
+            return known;
+        if (gap)
             next = at;
-            if (next >= scan->count) {
-                store_problem(s, "log ring: batches up to %llu were durable and are gone",
-                              (unsigned long long)scan->durable_seq);
-                replay_damage(s, NULL, 0);
-                break;
-            }
-            h = scan->headers[next];
-            h.gap = true;
-            h.gap_named = h.prev_seq == known + 1;
-            store_problem(s, "log ring: no batch between %llu and %llu", (unsigned long long)known,
-                          (unsigned long long)h.seq);
+        if (next >= scan->count || scan->headers[next].seq > scan->end_seq) {
+            scan->end_gone = true;
+            return known;
         }
+        struct scan_header *h = &scan->chain[scan->chain_count++];
+        *h = scan->headers[next];
+        h->gap = gap;
+        h->gap_named = gap && h->prev_seq == known + 1;
+        known = h->seq;
         at = next + 1;
-        scan->headers[n++] = last = h;
-        any = true;
     }
-    scan->count = n;
+}
+
+static uint64_t tail_hint(const struct scan *scan, uint64_t end_seq)
+{
+    uint64_t tail = 0;
+
+    for (uint64_t i = 0; i < scan->count && scan->headers[i].seq <= end_seq; i++)
+        tail = MAX(tail, scan->headers[i].tail_seq);
+    return tail;
+}
+
+/* Where the tail is, batches that count tell: one behind a torn one may tell of a tail that relied on what is
+ * not there. So if the chain ends earlier, the tail is looked for again. */
+int scan_chain(struct scan *scan, uint64_t end_seq)
+{
+    if (!scan->chain) {
+        scan->chain = calloc(scan->count + 1, sizeof(*scan->chain));
+        if (!scan->chain)
+            return -ERR_NO_MEMORY;
+        if (scan->count)
+            qsort(scan->headers, scan->count, sizeof(*scan->headers), by_seq);
+    }
+    for (;;) {
+        scan->end_seq = end_seq;
+        scan->tail_seq = tail_hint(scan, end_seq);
+        uint64_t last = chain_follow(scan);
+        if (tail_hint(scan, last) == scan->tail_seq || last >= end_seq)
+            return 0;
+        end_seq = last;
+    }
 }
