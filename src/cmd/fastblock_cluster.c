@@ -458,8 +458,10 @@ int cmd_cluster_up(struct cmd_args *args)
         error = wait_osds(&c, args, pids);
     if (error)
         return error;
-    if (args->json)
+    if (args->json) {
+        close(c.lock_fd);
         return cmd_cluster_status(args);
+    }
     printf("the cluster is up; point commands at it with\n  eval \"$(fastblock cluster env %s)\"\n",
            args->positional[0]);
     return CMD_OK;
