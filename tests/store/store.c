@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The store's contract, piece by piece, on a device in memory: label, PG records, log, apply, reads, clears,
+ * images, full devices, removal, copies, repair, and a failure of each request in turn.
+ */
+#include "base/crc32c.h"
+#include "store/store.h"
+#include "tests/store/device.h"
+#include "tests/tap.h"
+
+#define SIZE (40ull << 20)
+
+static struct rig rig;
+static struct store_config config;
+static struct store *s;
+static struct store_pg *pg;
+static uint8_t fill; /* of the next write's first block; rises */
+
+static int open_store(void)
+{
+    struct store_open o = {0};
+
+    store_open_start(&o, &config, NULL);
+    int rc = rig_wait(&rig, &o.op);
+    s = rc ? NULL : o.ret_store;
+    pg = s ? store_pg_find(s, 1) : NULL;
+    return rc;
+}
+
+static int close_store(void)
+{
+    struct store_close c = {0};
+
+    store_close_start(&c, s, NULL);
+    s = NULL;
+    return rig_wait(&rig, &c.op);
+}
+
+static int write_record(const struct store_pg_record *record)
+{
+    struct store_pg_write w = {0};
+
+    store_pg_write_start(&w, s, record, NULL);
+    int rc = rig_wait(&rig, &w.op);
+    pg = rc ? pg : store_pg_find(s, 1);
+    return rc;
+}
+
+static int format_store(void)
+{
+    struct store_format f = {0};
+
+    store_format_start(&f, &config, 8u << 20, NULL);
+    return rig_wait(&rig, &f.op);
+}
+
+static void set_up(void)
+{
+    rig_init(&rig, 64u << 20, SIZE);
+    config = (struct store_config){
+        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 2u << 20, .pgs_max = 8};
+    CHECK_EQ(format_store(), 0);
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 1, .replica = 1, .birth = 3}), 0);
+}
+
+static void tear_down(void)
+{
+    if (s)
+        CHECK_EQ(close_store(), 0);
+    rig_fini(&rig);
+}
+
+static void reopen(void)
+{
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_store(), 0);
+}
+
+static int put(struct entry e, uint32_t blocks)
+{
+    struct slice payload = {0};
+    uint32_t crc[IO_BLOCKS_MAX];
+
+    e.index = e.index ? e.index : pg->last_index + 1;
+    e.term = e.term ? e.term : 1;
+    if (blocks) {
+        e.type = ENTRY_WRITE;
+        e.block_count = blocks;
+        payload =
+            (struct slice){.buf = buf_new(rig.core.arena, blocks * BLOCK_SIZE), .len = blocks * BLOCK_SIZE};
+        if (!payload.buf)
+            return -ERR_RETRY;
+        for (uint32_t i = 0; i < blocks; i++) {
+            memset(payload.buf->data + i * BLOCK_SIZE, fill + (int)i, BLOCK_SIZE);
+            crc[i] = crc32c(0, payload.buf->data + i * BLOCK_SIZE, BLOCK_SIZE);
+        }
+        fill++;
+        e.crc = crc;
+    }
+    int rc = store_append(pg, &e, blocks ? &payload : NULL);
+    slice_unref(&payload);
+    return rc;
+}
+
+static int write_blocks(uint64_t object, uint32_t first, uint32_t count)
+{
+    return put((struct entry){.image = 1, .object = object, .first_block = first}, count);
+}
+
+static void apply_all(void)
+{
+    rig_settle(&rig);
+    store_apply(pg, pg->last_index);
+    rig_settle(&rig);
+}
+
+/* The byte that block `block` is full of; -1: not written; other negatives: the error. */
+static int block_is(uint64_t object, uint32_t block, bool proposed)
+{
+    struct store_read r = {0};
+
+    store_read_start(&r, pg, 1, object, block, 1, proposed, NULL);
+    int rc = rig_wait(&rig, &r.op);
+    if (rc == 0)
+        rc = r.ret_written[0] & 1 ? *slice_data(&r.ret_data) : -1;
+    slice_unref(&r.ret_data);
+    return rc;
+}
+
+static void labels_are_written_and_read(void)
+{
+    struct device_label label = {.osd = 7, .start_counter = 1};
+    struct device_write w = {0};
+    struct device_read r = {0};
+
+    rig_init(&rig, 4u << 20, 1u << 20);
+    CHECK_EQ(device_layout(1u << 20, 1, &label), -ERR_TOO_SMALL);
+    CHECK_EQ(device_layout(1ull << 40, 4, &label), 0);
+    CHECK_EQ(label.slice_offset[1] - label.slice_offset[0], label.slice_size);
+    label.slice_count = 0;
+    CHECK_EQ(device_layout(1u << 20, 0, &label), -ERR_INVALID);
+    device_read_start(&r, &rig.core, &rig.device.blk, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), -ERR_FORMAT);
+    /* A label for another size of device is not taken. */
+    CHECK_EQ(device_layout(1ull << 40, 4, &label), 0);
+    device_write_start(&w, &rig.core, &rig.device.blk, &label, NULL);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    device_read_start(&r, &rig.core, &rig.device.blk, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), -ERR_FORMAT);
+    rig_fini(&rig);
+
+    rig_init(&rig, 4u << 20, 200u << 20);
+    CHECK_EQ(device_layout(200u << 20, 1, &label), 0);
+    for (uint64_t counter = 1; counter <= 3; counter++) {
+        label.start_counter = counter;
+        device_write_start(&w, &rig.core, &rig.device.blk, &label, NULL);
+        CHECK_EQ(rig_wait(&rig, &w.op), 0);
+        /* Either copy will do. */
+        memset(rig.device.data + (counter & 1 ? 0 : 64 << 10), 0xee, BLOCK_SIZE);
+        device_read_start(&r, &rig.core, &rig.device.blk, NULL);
+        CHECK_EQ(rig_wait(&rig, &r.op), 0);
+        CHECK_EQ(r.ret_label.start_counter, counter);
+        CHECK_EQ(r.ret_label.osd, 7);
+    }
+    rig_fini(&rig);
+}
+
+static void records_survive(void)
+{
+    set_up();
+    struct store_pg_record record = pg->record;
+    record.term = 9;
+    record.vote = 4;
+    CHECK_EQ(write_record(&record), 0);
+    CHECK_EQ(pg->record.term, 9);
+    reopen();
+    CHECK_EQ(pg->record.term, 9);
+    CHECK_EQ(pg->record.vote, 4);
+    CHECK_EQ(pg->record.birth, 3);
+    /* A table block of which one copy is unreadable. */
+    CHECK_EQ(close_store(), 0);
+    memset(rig.device.data + 16 * BLOCK_SIZE, 0x55, BLOCK_SIZE);
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(pg->record.term, 9);
+    CHECK_EQ(close_store(), 0);
+    config.slice = 1;
+    CHECK_EQ(open_store(), -ERR_IDENTITY);
+    config.slice = 0;
+    config.osd_uuid[3] = 1;
+    CHECK_EQ(open_store(), -ERR_IDENTITY);
+    tear_down();
+}
+
+static void blocks_are_read_back(void)
+{
+    set_up();
+    fill = 10;
+    CHECK_EQ(write_blocks(5, 3, 4), 0);
+    CHECK_EQ(pg->durable_index, 0);
+    CHECK_EQ(block_is(5, 4, false), -1);
+    CHECK_EQ(block_is(5, 4, true), 11);
+    rig_settle(&rig);
+    CHECK_EQ(pg->durable_index, 1);
+    store_apply(pg, 1);
+    CHECK_EQ(block_is(5, 4, false), 11);
+    CHECK_EQ(block_is(5, 2, false), -1);
+    /* A newer one, and a cut. */
+    CHECK_EQ(write_blocks(5, 4, 1), 0);
+    CHECK_EQ(block_is(5, 4, true), 11);
+    CHECK_EQ(put((struct entry){.index = 2, .term = 2, .image = 1, .object = 5, .first_block = 4}, 1), 0);
+    CHECK_EQ(pg->last_index, 2);
+    CHECK_EQ(store_log_term(pg, 2), 2);
+    CHECK_EQ(store_log_term(pg, 3), 0);
+    apply_all();
+    CHECK_EQ(block_is(5, 4, false), 12);
+    CHECK_EQ(
+        put(
+            (struct entry){
+                .type = ENTRY_CLEAR, .image = 1, .object = 5, .first_block = 3, .block_count = 1, .term = 2},
+            0),
+        0);
+    apply_all();
+    CHECK_EQ(block_is(5, 3, false), -1);
+    CHECK_EQ(block_is(5, 6, false), 13);
+    reopen();
+    CHECK_EQ(pg->last_index, 3);
+    CHECK_EQ(pg->applied_index, 0);
+    CHECK_EQ(store_log_term(pg, 2), 2);
+    store_apply(pg, 3);
+    CHECK_EQ(block_is(5, 3, false), -1);
+    CHECK_EQ(block_is(5, 4, false), 12);
+    uint64_t written[BLOCKS_PER_OBJECT / 64];
+    CHECK(store_block_status(pg, 1, 5, written));
+    CHECK_EQ(written[0], 7 << 4);
+    CHECK(!store_block_status(pg, 1, 6, written));
+    tear_down();
+}
+
+static void images_truncate_and_delete(void)
+{
+    set_up();
+    fill = 20;
+    for (uint64_t n = 0; n < 3; n++)
+        CHECK_EQ(write_blocks(n, 100, 8), 0);
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                .image = 1,
+                                .incarnation = 5,
+                                .generation = 1,
+                                .size_bytes = OBJECT_SIZE + 104 * BLOCK_SIZE - 1},
+                 0),
+             0);
+    apply_all();
+    CHECK_EQ(store_image_get(pg, 1)->incarnation, 5);
+    CHECK_EQ(block_is(0, 107, false), 27);
+    CHECK_EQ(block_is(1, 103, false), 24);
+    CHECK_EQ(block_is(1, 104, false), -1);
+    CHECK_EQ(block_is(2, 100, false), -1);
+    /* Older writers' records have no effect. */
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE, .image = 1, .incarnation = 4, .generation = 1}, 0), 0);
+    apply_all();
+    CHECK_EQ(store_image_get(pg, 1)->incarnation, 5);
+    CHECK_EQ(block_is(0, 107, false), 27);
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                .image = 1,
+                                .flags = ENTRY_IMAGE_DELETED,
+                                .incarnation = 6,
+                                .generation = 2},
+                 0),
+             0);
+    apply_all();
+    CHECK_EQ(block_is(0, 107, false), -1);
+    CHECK(store_image_get(pg, 1)->deleted);
+    tear_down();
+}
+
+/* Fills the device, then makes room again: it must never be stuck. */
+static void a_full_device_works_on(void)
+{
+    set_up();
+    int rc = 0;
+    uint64_t objects = 0, retries = 0;
+    for (uint64_t n = 0; n < 20000 && rc != -ERR_NO_SPACE; n++) {
+        rc = write_blocks(objects, (uint32_t)(n % 32) * 16, 1);
+        if (rc == 0 && n % 32 == 31)
+            objects++;
+        if (rc == -ERR_RETRY) {
+            n--;
+            CHECK(++retries < 100000);
+        }
+        apply_all();
+    }
+    CHECK_EQ(rc, -ERR_NO_SPACE);
+    CHECK(objects > 3);
+    CHECK_EQ(store_space(s).free_bytes, 0);
+    /* Overwrites of what is there, reads and clears go on. */
+    for (uint32_t n = 0; n < 2000; n++) {
+        do {
+            rc = write_blocks(n % objects, n % 32 * 16, 1);
+            apply_all();
+        } while (rc == -ERR_RETRY);
+        CHECK_EQ(rc, 0);
+    }
+    CHECK(block_is(1, 16, false) >= 0);
+    for (uint64_t o = 0; o <= objects; o++)
+        CHECK_EQ(put(
+                     (struct entry){
+                         .type = ENTRY_CLEAR, .image = 1, .object = o, .block_count = BLOCKS_PER_OBJECT},
+                     0),
+                 0);
+    apply_all();
+    /* Space is back when the clears have been destaged, which the ring's use brings about. */
+    for (uint32_t n = 0; n < 3000; n++) {
+        CHECK(write_blocks(0, 0, 1) != -ERR_STOPPED);
+        apply_all();
+    }
+    CHECK(store_space(s).free_bytes > 4u << 20);
+    CHECK_EQ(write_blocks(2, 0, 16), 0);
+    CHECK_EQ(store_failed(s), 0);
+    tear_down();
+}
+
+static void a_stuck_pg_does_not_stop_the_others(void)
+{
+    set_up();
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 2, .replica = 1, .birth = 3}), 0);
+    struct store_pg *other = store_pg_find(s, 2), *mine = pg;
+    struct entry probe = {.type = ENTRY_WRITE, .block_count = 16};
+    uint64_t stuck = 0;
+    /* Nothing of PG 2 is ever applied. */
+    pg = other;
+    while (store_can_append(pg, &probe) == 0 && stuck++ < 10000) {
+        CHECK_EQ(write_blocks(0, 0, 16), 0);
+        rig_settle(&rig);
+    }
+    CHECK(stuck > 8 && stuck < 10000);
+    pg = mine;
+    for (uint32_t n = 0; n < 4000; n++) {
+        int rc = write_blocks(n % 5, n % 500, 4);
+        CHECK(rc == 0 || rc == -ERR_RETRY);
+        apply_all();
+    }
+    CHECK(pg->last_index > 3900);
+    CHECK(store_counters(s)->copied_forward > 0);
+    uint64_t last = other->last_index;
+    reopen();
+    CHECK_EQ(store_pg_find(s, 2)->last_index, last);
+    CHECK_EQ(store_pg_find(s, 2)->first_index, 1);
+    tear_down();
+}
+
+static void a_removed_replica_leaves_nothing(void)
+{
+    set_up();
+    uint64_t free_bytes = store_space(s).free_bytes;
+    for (uint32_t n = 0; n < 3000; n++) {
+        CHECK(write_blocks(n % 5, n % 500, 4) != -ERR_STOPPED);
+        apply_all();
+    }
+    struct store_pg_remove r = {0};
+    store_pg_remove_start(&r, pg, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), 0);
+    CHECK(!store_pg_find(s, 1));
+    CHECK_EQ(store_space(s).free_bytes, free_bytes);
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 1, .replica = 2, .birth = 4}), 0);
+    CHECK_EQ(block_is(0, 0, false), -1);
+    CHECK_EQ(write_blocks(0, 7, 1), 0);
+    apply_all();
+    reopen();
+    CHECK_EQ(pg->record.replica, 2);
+    CHECK_EQ(pg->last_index, 1);
+    /* One chunk for the write, one for its page. */
+    CHECK_EQ(store_space(s).free_bytes + 2 * CHUNK_SIZE, free_bytes);
+    tear_down();
+}
+
+/* Takes each block of the chunk area that holds byte `byte` all over, and spoils it. */
+static uint32_t spoil(uint8_t byte)
+{
+    uint8_t block[BLOCK_SIZE];
+    uint32_t count = 0;
+
+    memset(block, byte, sizeof(block));
+    for (uint64_t at = 0; at < SIZE; at += BLOCK_SIZE)
+        if (memcmp(rig.device.data + at, block, BLOCK_SIZE) == 0) {
+            rig.device.data[at + 77] ^= 4;
+            count++;
+        }
+    return count;
+}
+
+static void damage_is_found_and_repaired(void)
+{
+    set_up();
+    fill = 200;
+    CHECK_EQ(write_blocks(9, 50, 1), 0);
+    for (uint32_t n = 0; n < 4000; n++) {
+        fill = 0;
+        CHECK(write_blocks(n % 5, n % 500, 4) != -ERR_STOPPED);
+        apply_all();
+    }
+    CHECK_EQ(block_is(9, 50, false), 200);
+    CHECK(spoil(200) > 0);
+    CHECK_EQ(block_is(9, 50, false), -ERR_DAMAGED);
+    struct slice good = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+    struct store_repair r = {0};
+    memset(good.buf->data, 201, BLOCK_SIZE);
+    store_repair_start(&r, pg, 1, 9, 50, &good, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), -ERR_CHECKSUM);
+    memset(good.buf->data, 200, BLOCK_SIZE);
+    store_repair_start(&r, pg, 1, 9, 50, &good, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), 0);
+    CHECK_EQ(block_is(9, 50, false), 200);
+    CHECK_EQ(write_blocks(9, 50, 1), 0);
+    apply_all();
+    store_repair_start(&r, pg, 1, 9, 50, &good, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), -ERR_CONFLICT);
+    slice_unref(&good);
+    tear_down();
+}
+
+/* Some work that touches everything; stops at the first error. */
+static void work_through(void)
+{
+    struct store_pg_write w = {0};
+    struct store_pg_record record = {.pg = 1, .replica = 1, .birth = 3};
+
+    if (open_store())
+        return;
+    store_pg_write_start(&w, s, &record, NULL);
+    rig_wait(&rig, &w.op);
+    pg = store_pg_find(s, 1);
+    for (uint32_t n = 0; pg && n < 900 && !store_failed(s); n++) {
+        struct entry e = {.type = ENTRY_NOOP};
+        int rc = n % 50 == 49 ? put(e, 0) : write_blocks(n % 3, n % 500, 8);
+        CHECK(rc == 0 || rc == -ERR_RETRY || rc == -ERR_STOPPED);
+        rig_turn(&rig);
+        if (pg->durable_index > pg->applied_index)
+            store_apply(pg, pg->durable_index);
+    }
+}
+
+static void every_request_may_fail(void)
+{
+    rig_init(&rig, 64u << 20, SIZE);
+    config = (struct store_config){
+        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 1u << 20, .pgs_max = 8};
+    CHECK_EQ(format_store(), 0);
+    uint8_t *empty = malloc(SIZE);
+    memcpy(empty, rig.device.data, SIZE);
+    uint64_t failures = 0;
+    for (uint64_t n = 1; n < 700; n += n < 60 ? 1 : 13) {
+        memcpy(rig.device.data, empty, SIZE);
+        rig.device.fail_at = rig.device.requests + n;
+        fill = 1;
+        work_through();
+        uint64_t durable = 0;
+        if (s && pg)
+            durable = pg->durable_index;
+        if (s) {
+            failures += store_failed(s) != 0;
+            CHECK_EQ(close_store(), 0);
+        }
+        rig.device.fail_at = 0;
+        CHECK_EQ(open_store(), 0);
+        if (s) {
+            CHECK(!durable || (pg && pg->last_index >= durable && !pg->damaged));
+            CHECK_EQ(close_store(), 0);
+        }
+    }
+    CHECK(failures > 20);
+    free(empty);
+    rig_fini(&rig);
+}
+
+int main(void)
+{
+    TEST(labels_are_written_and_read);
+    TEST(records_survive);
+    TEST(blocks_are_read_back);
+    TEST(images_truncate_and_delete);
+    TEST(a_full_device_works_on);
+    TEST(a_stuck_pg_does_not_stop_the_others);
+    TEST(a_removed_replica_leaves_nothing);
+    TEST(damage_is_found_and_repaired);
+    TEST(every_request_may_fail);
+    return tap_done();
+}
