@@ -38,7 +38,12 @@ struct uring_core_opts {
 
 /* ERR_NO_MEMORY, ERR_UNSUPPORTED (no io_uring: forbidden by the kernel or a container), ERR_IO. */
 MUST_CHECK int uring_core_new(const struct uring_core_opts *opts, struct uring_core **ret_uc);
-/* Every port on it has been freed, no op is live, every buffer is back. */
+/* The last that the thread of the turns does with it, when every port on it has been freed: waits until the
+ * kernel has let go of all memory. The kernel serves a ring to the thread that owns it only, so a core that
+ * another thread frees needs this first. */
+void uring_core_drain(struct uring_core *uc);
+/* Every port on it has been freed, no op is live, every buffer is back. From another thread only after
+ * uring_core_drain(). */
 void uring_core_free(struct uring_core *uc);
 struct core *uring_core_core(struct uring_core *uc);
 

@@ -47,6 +47,7 @@ struct uring_core {
     struct uring_req stop_req;
     bool stop_armed, stopping;
     struct uring_signals *signals;
+    bool drained; /* uring_core_drain() was called: nothing is under way any more */
 };
 
 /* A free entry of the submission queue; the caller prepares it at once. The completion goes to `req`. */

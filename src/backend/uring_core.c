@@ -367,10 +367,11 @@ void uring_core_stop(struct uring_core *uc)
     ASSERT(written == (ssize_t)sizeof(one));
 }
 
-void uring_core_free(struct uring_core *uc)
+void uring_core_drain(struct uring_core *uc)
 {
-    if (!uc)
+    if (uc->drained)
         return;
+    uc->drained = true;
     if (uc->stop_armed)
         uring_cancel(uc, &uc->stop_req);
     uring_signals_cancel(uc);
@@ -380,6 +381,13 @@ void uring_core_free(struct uring_core *uc)
         uring_step(uc);
         uring_exchange(uc, 10 * NS_PER_MS);
     }
+}
+
+void uring_core_free(struct uring_core *uc)
+{
+    if (!uc)
+        return;
+    uring_core_drain(uc);
     uring_signals_free(uc);
     io_uring_queue_exit(&uc->ring);
     if (uc->stop_fd >= 0)

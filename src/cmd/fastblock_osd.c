@@ -172,6 +172,7 @@ static void *shard_main(void *argument)
     struct shard_thread *t = argument;
 
     t->error = shard_open_ports(t);
+    uring_core_drain(t->uring);
     if (t->error)
         uring_core_stop(t->run->uring); /* the main thread ends the others */
     return NULL;
