@@ -24,7 +24,7 @@ static bool run_seed(uint64_t seed, struct sim_result *ret)
 
 static void seeds_pass_and_repeat(void)
 {
-    for (uint64_t seed = 1; seed <= 12; seed++) {
+    for (uint64_t seed = 1; seed <= 6; seed++) {
         struct sim_result a, b;
         bool ok = run_seed(seed, &a);
         if (!ok)
@@ -35,12 +35,13 @@ static void seeds_pass_and_repeat(void)
     }
 }
 
-static void notices(enum plant plant, uint64_t last)
+/* `first`: a seed that noticed it when this was written; later ones in case that has changed. */
+static void notices(enum plant plant, uint64_t first)
 {
     bool noticed = false;
 
     plant_mask = 1ull << plant;
-    for (uint64_t seed = 1; seed <= last && !noticed; seed++) {
+    for (uint64_t seed = first; seed < first + 60 && !noticed; seed++) {
         struct sim_result r;
         noticed = !run_seed(seed, &r);
     }
@@ -48,18 +49,18 @@ static void notices(enum plant plant, uint64_t last)
     CHECK(noticed);
 }
 
-#define NOTICES(name)                                                                                        \
+#define NOTICES(name, first)                                                                                 \
     static void notices_##name(void)                                                                         \
     {                                                                                                        \
-        notices(PLANT_##name, 60);                                                                           \
+        notices(PLANT_##name, first);                                                                        \
     }
-NOTICES(STORE_NO_FLUSH)
-NOTICES(STORE_NO_FUA)
-NOTICES(STORE_NO_CHECKSUM)
-NOTICES(STORE_EARLY_REUSE)
-NOTICES(STORE_EARLY_DESTAGE)
-NOTICES(STORE_EARLY_TAIL)
-NOTICES(STORE_ACK_ORDER)
+NOTICES(STORE_NO_FLUSH, 3)
+NOTICES(STORE_NO_FUA, 4)
+NOTICES(STORE_NO_CHECKSUM, 12)
+NOTICES(STORE_EARLY_REUSE, 11)
+NOTICES(STORE_EARLY_DESTAGE, 1)
+NOTICES(STORE_EARLY_TAIL, 1)
+NOTICES(STORE_ACK_ORDER, 19)
 
 static int seeds(char **argv, int argc)
 {
