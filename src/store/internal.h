@@ -244,6 +244,7 @@ struct destage {
     bool more;                 /* the round was full */
     bool active;               /* a round is under way: PGs may not go */
     bool waiting;              /* of ring_wait */
+    bool trimming;             /* the tail is to move on until enough is free */
     /* The checkpoint under way. */
     uint64_t ckpt_number, ckpt_replay_seq, ckpt_records, ckpt_blocks;
     uint64_t ckpt_pg_order;           /* of the PG whose records come next */
@@ -304,9 +305,9 @@ struct store {
     uint64_t next_seq, last_seq;
     uint32_t last_crc;
     uint64_t durable_seq;
-    uint64_t tail_seq, tail; /* oldest batch kept */
-    uint64_t shown_tail_seq, shown_tail;     /* as the newest header says */
-    uint64_t tail_durable;   /* its position as a durable header tells */
+    uint64_t tail_seq, tail;             /* oldest batch kept */
+    uint64_t shown_tail_seq, shown_tail; /* as the newest header says */
+    uint64_t tail_durable;               /* its position as a durable header tells */
     struct disk_batch_pg prev_pgs[BATCH_PGS_MAX];
     uint32_t prev_pg_count;
     struct disk_batch_pg this_pgs[BATCH_PGS_MAX];

@@ -253,7 +253,7 @@ static bool ring_place_for(const struct store *s, uint64_t blocks, uint64_t *ret
 
 static bool tail_unpublished(const struct store *s)
 {
-    return s->tail > s->tail_durable && (s->room_wanted || ring_used(s) > ring_usable(s) * 3 / 4);
+    return s->tail > s->tail_durable && (s->room_wanted || ring_used(s) > ring_usable(s) / 8 * 7);
 }
 
 /* A header that says so is on its way. */

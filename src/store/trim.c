@@ -13,7 +13,8 @@
 
 bool trim_wanted(const struct store *s)
 {
-    uint64_t limit = s->room_wanted ? ring_usable(s) * 5 / 8 : ring_usable(s) * 3 / 4;
+    /* Many batches at once: each move of the tail must be told by a header. */
+    uint64_t limit = s->room_wanted || s->destage.trimming ? ring_usable(s) * 5 / 8 : ring_usable(s) * 3 / 4;
 
     return s->head - s->tail > limit;
 }
@@ -159,6 +160,7 @@ static void batch_trim(struct store *s, struct batch *b)
 
 enum trim_result trim_step(struct store *s)
 {
+    s->destage.trimming = trim_wanted(s);
     while (trim_wanted(s)) {
         struct batch *b = list_first(&s->batches, struct batch, link);
         if (!b || b->link.next == &s->batches || !b->durable)
@@ -170,5 +172,6 @@ enum trim_result trim_step(struct store *s)
             return blocked;
         batch_trim(s, b);
     }
+    s->destage.trimming = false;
     return TRIM_DONE;
 }

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a log entry costs the store: 4 KiB writes to random blocks are appended, applied when they are
+ * durable, and destaged, on the real core and device port.
+ *
+ *     bench-store PATH [--seconds S]      a directory (the file is made there and removed) on tmpfs or a disk
+ *
+ * Keeps DEPTH entries not yet durable, for DEPTH 1, 32 and 128; one line each: entries per second, CPU time
+ * per entry, and device writes and bytes per entry, log and destage together.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "store/store.h"
+
+#define SIZE    (2ull << 30)
+#define OBJECTS 256u
+
+static struct uring_core *uc;
+
+static uint64_t cpu_ns(void)
+{
+    struct rusage use;
+
+    getrusage(RUSAGE_SELF, &use);
+    return (uint64_t)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * NS_PER_S +
+           (uint64_t)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * NS_PER_US;
+}
+
+static void must(int rc, const char *what)
+{
+    if (!rc)
+        return;
+    fprintf(stderr, "bench-store: %s: %s\n", what, error_text(rc));
+    exit(1);
+}
+
+static void wait_op(struct op *op, const char *what)
+{
+    while (op_live(op))
+        uring_core_turn(uc, NS_PER_MS);
+    must(op->result, what);
+}
+
+/* Woken by the store when entries are durable; the loop below looks. */
+static void waiter_step(struct op *op)
+{
+}
+
+static const struct op_kind WAITER = {"bench.waiter", NULL, waiter_step};
+
+static uint64_t number;
+
+static int append(struct store_pg *pg, const struct buf *source)
+{
+    uint64_t h = hash_u64(++number);
+    struct buf *buf = buf_new(uring_core_core(uc)->arena, BLOCK_SIZE);
+
+    if (!buf)
+        return -ERR_RETRY;
+    memcpy(buf->data, source->data, BLOCK_SIZE);
+    memcpy(buf->data, &h, sizeof(h));
+    uint32_t crc = crc32c(0, buf->data, BLOCK_SIZE);
+    struct entry e = {.index = pg->last_index + 1,
+                      .term = 1,
+                      .type = ENTRY_WRITE,
+                      .image = 1,
+                      .object = h % OBJECTS,
+                      .first_block = (uint32_t)(h >> 32) % BLOCKS_PER_OBJECT,
+                      .block_count = 1,
+                      .crc = &crc};
+    struct slice payload = {.buf = buf, .len = BLOCK_SIZE};
+    int rc = store_append(pg, &e, &payload);
+    buf_unref(buf);
+    return rc;
+}
+
+static void run(struct store *store, struct store_pg *pg, uint64_t depth, uint64_t seconds)
+{
+    struct core *core = uring_core_core(uc);
+    struct buf *source = buf_new(core->arena, BLOCK_SIZE);
+    uint64_t start_ns = core_now_ns(core), entries = pg->last_index, retries = 0, cpu = cpu_ns();
+    struct core_counters before = core->counters;
+    struct store_counters log = *store_counters(store);
+
+    memset(source->data, 0x5a, BLOCK_SIZE);
+    while (core_now_ns(core) - start_ns < seconds * NS_PER_S) {
+        while (pg->last_index - pg->durable_index < depth) {
+            int rc = append(pg, source);
+            if (rc == -ERR_RETRY) {
+                retries++;
+                break;
+            }
+            must(rc, "append");
+        }
+        uring_core_turn(uc, NS_PER_MS);
+        store_apply(pg, pg->durable_index);
+    }
+    double n = (double)(pg->last_index - entries), s = (double)(core_now_ns(core) - start_ns) / 1e9;
+    const struct store_counters *now = store_counters(store);
+    printf(
+        "depth %3llu: %8.0f entries/s, %6.0f ns CPU, %.3f device writes, %6.0f bytes written, %.1f entries per batch, "
+        "%.2f system calls, %llu refused\n",
+        (unsigned long long)depth, n / s, (double)(cpu_ns() - cpu) / n,
+        (double)(core->counters.blk_writes - before.blk_writes) / n,
+        (double)(core->counters.blk_bytes_written - before.blk_bytes_written) / n,
+        (double)(now->batch_entries - log.batch_entries) / (double)(now->batches - log.batches),
+        (double)(core->counters.syscalls - before.syscalls) / n, (unsigned long long)retries);
+    buf_unref(source);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seconds = argc > 3 && strcmp(argv[2], "--seconds") == 0 ? strtoull(argv[3], NULL, 10) : 3;
+    char path[512];
+
+    if (argc < 2) {
+        fprintf(stderr, "bench-store DIRECTORY [--seconds S]\n");
+        return 2;
+    }
+    snprintf(path, sizeof(path), "%s/bench-store.%d", argv[1], (int)getpid());
+    struct uring_core_opts opts = {.arena_bytes = 256u << 20, .spin_us = 50, .log_level = LOG_WARN};
+    struct uring_dev *dev;
+    struct blk *blk;
+    must(uring_core_new(&opts, &uc), "core");
+    must(uring_dev_create(path, SIZE), path);
+    int rc = uring_dev_open(path, URING_CACHE_STABLE, false, &dev);
+    unlink(path);
+    must(rc, path);
+    must(uring_blk_new(uc, dev, 0, SIZE, &blk), path);
+
+    struct store_config config = {
+        .core = uring_core_core(uc), .blk = blk, .cache_bytes = 128u << 20, .pgs_max = 64};
+    struct store_format f = {0};
+    struct store_open o = {0};
+    struct store_pg_write w = {0};
+    struct store_close c = {0};
+    struct op waiter = {0};
+    store_format_start(&f, &config, 0, NULL);
+    wait_op(&f.op, "format");
+    store_open_start(&o, &config, NULL);
+    wait_op(&o.op, "open");
+    store_pg_write_start(&w, o.ret_store, &(struct store_pg_record){.pg = 1, .replica = 1}, NULL);
+    wait_op(&w.op, "PG");
+    op_start(&waiter, config.core, &WAITER, NULL);
+    w.ret_pg->waiter = &waiter;
+    uring_core_turn(uc, 0);
+    static const uint64_t depths[] = {1, 32, 128};
+    for (uint32_t i = 0; i < ARRAY_LEN(depths); i++)
+        run(o.ret_store, w.ret_pg, depths[i], seconds);
+    const struct store_counters *n = store_counters(o.ret_store);
+    printf("destaged %llu blocks with %llu pages in all, %llu checkpoints, %llu tail moves\n",
+           (unsigned long long)n->destage_blocks, (unsigned long long)n->page_writes,
+           (unsigned long long)n->checkpoints, (unsigned long long)n->tail_moves);
+    w.ret_pg->waiter = NULL;
+    op_done(&waiter, 0);
+    store_close_start(&c, o.ret_store, NULL);
+    wait_op(&c.op, "close");
+    blk->ops->close(blk);
+    uring_dev_close(dev);
+    uring_core_free(uc);
+    return 0;
+}
