@@ -199,6 +199,10 @@ static void image_apply(struct log_entry *e)
         store_fail(store_of(pg), rc, "no memory for an image record");
     if (rc == 0)
         image_enforce(pg, &r, e, false);
+    /* What was deleted or cut off gives its chunks back when this is destaged: now, and not when the ring
+     * fills. */
+    if (rc == 0 && (r.deleted || e->generation > 1))
+        destage_up_to(pg, e->index);
 }
 
 static void write_apply(struct log_entry *e, struct object *o)

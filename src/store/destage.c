@@ -87,6 +87,12 @@ static void limit_raise(struct pg *pg, uint64_t index)
         pg->destage_limit = index;
 }
 
+void destage_up_to(struct pg *pg, uint64_t index)
+{
+    limit_raise(pg, index);
+    destage_wake(store_of(pg));
+}
+
 /* Batches below the target tell their PGs how far to destage. */
 static void scan_batches(struct store *s)
 {

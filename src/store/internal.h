@@ -11,7 +11,7 @@
  *   ring.c        batches to the ring                  checkpoint.c  records of all state, in two copies
  *   scan.c        batches from the ring, at open       read.c        blocks of an object
  *   replay.c      what scan finds becomes state        copy.c        recovery of a replica, repair
- *   open.c        opening and closing                  check.c       offline inspection
+ *   open*.c       opening and closing                  check.c       offline inspection
  *
  * How an applied block is found. Each object may have an overlay: for each block the newest applied log entry
  * that is not destaged, and `whole`, an entry that cleared everything older. A block that the overlay says
@@ -525,6 +525,8 @@ MUST_CHECK int destage_init(struct store *s);
 void destage_fini(struct store *s);
 void destage_start(struct store *s);
 void destage_wake(struct store *s);
+/* Wants the PG destaged up to this entry soon, whatever room there is. */
+void destage_up_to(struct pg *pg, uint64_t index);
 bool destage_wanted(const struct store *s);
 enum trim_result { TRIM_DONE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };
 bool trim_wanted(const struct store *s);
