@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening a slice, the first half: superblock, PG table, blob, checkpoint. Each comes in two copies; what a
+ * crash while one of them was written leaves is no problem, two bad copies are.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/opening.h"
+
+void open_read(struct store_open *o, uint64_t block, uint64_t blocks)
+{
+    struct store_opening *p = o->opening;
+
+    io_start(p->config.blk, &p->io, &p->iov, BLK_READ, 0, block, p->work, blocks, &o->op);
+}
+
+int open_superblock(struct store_opening *p, const char *name)
+{
+    const struct disk_superblock *sb = (const struct disk_superblock *)p->work;
+    struct store *s = p->s;
+    struct geometry g;
+    int rc = p->io.result ? -ERR_IO : superblock_decode(sb, p->config.blk->size_bytes, &g);
+
+    if (rc) {
+        if (!p->super_error || rc == -ERR_VERSION)
+            p->super_error = rc;
+        if (s->report || p->have_super)
+            store_problem(s, "superblock copy %s: %s", name, error_text(rc));
+        return 0;
+    }
+    if (p->have_super)
+        return 0;
+    p->have_super = true;
+    s->g = g;
+    memcpy(s->format_id, sb->format_id, FORMAT_ID_BYTES);
+    if (!p->read_only &&
+        (memcmp(sb->osd_uuid, p->config.osd_uuid, sizeof(sb->osd_uuid)) != 0 || sb->slice != p->config.slice))
+        return -ERR_IDENTITY;
+    if (p->read_only)
+        s->config.slice = sb->slice;
+    return 0;
+}
+
+int open_prepare(struct store_opening *p)
+{
+    struct store *s = p->s;
+
+    if (!p->have_super)
+        return p->super_error;
+    if (s->config.pgs_max == 0 || s->config.pgs_max > s->g.pgs_max)
+        s->config.pgs_max = s->g.pgs_max;
+    s->table = calloc(s->g.table_blocks, sizeof(*s->table));
+    p->heal = calloc(s->g.table_blocks, 1);
+    return s->table && p->heal ? space_init(s) : -ERR_NO_MEMORY;
+}
+
+int open_table(struct store_opening *p, uint32_t block)
+{
+    struct store *s = p->s;
+    bool heal_a, heal_b;
+    int rc =
+        table_load(s, (struct disk_table_block *)p->work + block,
+                   (struct disk_table_block *)p->work + s->g.table_blocks + block, block, &heal_a, &heal_b);
+
+    if (rc) {
+        store_problem(s, "PG table: block %u: %s", block, error_text(rc));
+        return s->report && rc == -ERR_DAMAGED ? 0 : rc;
+    }
+    p->heal[block] = (uint8_t)(heal_a | heal_b << 1);
+    /* As a crash between the two leaves it. */
+    if (heal_a || heal_b)
+        core_log(s->core, LOG_INFO, "store", "slice %u: PG table: block %u: copy %s is written again",
+                 s->config.slice, block, heal_a ? "A" : "B");
+    return 0;
+}
+
+/* Writes the next copy that needs it; false: none. */
+bool open_heal(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+
+    for (; p->heal_at < s->g.table_blocks; p->heal_at++) {
+        if (!p->heal[p->heal_at])
+            continue;
+        int copy = p->heal[p->heal_at] & 1 ? 0 : 1;
+        p->heal[p->heal_at] &= (uint8_t) ~(copy ? 2 : 1);
+        memcpy(p->work, &s->table[p->heal_at].disk, BLOCK_SIZE);
+        io_start(s->blk, &p->io, &p->iov, BLK_WRITE, fua(s),
+                 s->g.table_block + (uint64_t)copy * s->g.table_blocks + p->heal_at, p->work, 1, &o->op);
+        return true;
+    }
+    return false;
+}
+
+void open_blob_header(struct store_opening *p, int copy)
+{
+    const struct disk_blob_header *h = (const struct disk_blob_header *)p->work;
+
+    p->blobs[copy] = *h;
+    p->blob_ok[copy] = !p->io.result && h->magic == MAGIC_BLOB && FORMAT_SEALED(h) &&
+                       h->len <= STORE_BLOB_MAX &&
+                       memcmp(h->format_id, p->s->format_id, FORMAT_ID_BYTES) == 0;
+    if (p->blob_ok[copy])
+        p->s->blob_seq = MAX(p->s->blob_seq, h->seq);
+}
+
+/* Chooses the newest copy not tried yet; false: none. */
+bool open_blob_choose(struct store_opening *p)
+{
+    if (!p->blob_ok[0] && !p->blob_ok[1])
+        return false;
+    p->blob_copy = p->blob_ok[0] && (!p->blob_ok[1] || p->blobs[0].seq > p->blobs[1].seq) ? 0 : 1;
+    p->blob_done = 0;
+    free(p->blob_data);
+    p->blob_data = malloc(p->blobs[p->blob_copy].len + 1);
+    if (!p->blob_data)
+        p->blob_ok[0] = p->blob_ok[1] = false;
+    return p->blob_data != NULL;
+}
+
+void open_blob_read(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    uint32_t left = p->blobs[p->blob_copy].len - p->blob_done;
+
+    open_read(
+        o, p->s->g.blob_block + (uint64_t)p->blob_copy * p->s->g.blob_blocks + 1 + p->blob_done / BLOCK_SIZE,
+        MIN(DIV_UP(left, BLOCK_SIZE), WORK_BLOCKS));
+}
+
+/* The blob is whole: true. */
+bool open_blob_take(struct store_opening *p)
+{
+    const struct disk_blob_header *h = &p->blobs[p->blob_copy];
+
+    if (crc32c(0, p->blob_data, h->len) != h->data_crc) {
+        store_problem(p->s, "cluster map: copy %s is damaged", p->blob_copy ? "B" : "A");
+        return false;
+    }
+    p->s->blob = p->blob_data;
+    p->s->blob_len = h->len;
+    p->blob_data = NULL;
+    return true;
+}
+
+static uint64_t ckpt_blocks(const struct disk_checkpoint *c)
+{
+    return DIV_UP(c->record_count, (uint64_t)CKPT_RECORDS_PER_BLOCK);
+}
+
+void open_ckpt_header(struct store_opening *p, int copy)
+{
+    const struct disk_checkpoint *c = (const struct disk_checkpoint *)p->work;
+    struct store *s = p->s;
+
+    p->ckpt[copy] = *c;
+    p->ckpt_ok[copy] = !p->io.result && c->magic == MAGIC_CHECKPOINT && FORMAT_SEALED(c) && c->replay_seq &&
+                       memcmp(c->format_id, s->format_id, FORMAT_ID_BYTES) == 0 &&
+                       c->record_count < s->g.checkpoint_blocks * CKPT_RECORDS_PER_BLOCK &&
+                       ckpt_blocks(c) < s->g.checkpoint_blocks;
+    if (!p->ckpt_ok[copy]) {
+        /* A crash while it was written looks like that too. */
+        if (s->report)
+            core_log(s->core, LOG_INFO, "store", "checkpoint copy %s is not valid", copy ? "B" : "A");
+        return;
+    }
+    s->ckpt_number[copy] = c->number;
+    s->ckpt_replay[copy] = c->replay_seq;
+    p->scan.durable_seq = MAX(p->scan.durable_seq, c->ring_seq);
+}
+
+bool open_ckpt_choose(struct store_opening *p)
+{
+    if (!p->ckpt_ok[0] && !p->ckpt_ok[1])
+        return false;
+    p->ckpt_copy = p->ckpt_ok[0] && (!p->ckpt_ok[1] || p->ckpt[0].number > p->ckpt[1].number) ? 0 : 1;
+    p->ckpt_done = 0;
+    p->replay_seq = p->ckpt[p->ckpt_copy].replay_seq;
+    return true;
+}
+
+bool open_ckpt_read(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    uint64_t left = ckpt_blocks(&p->ckpt[p->ckpt_copy]) - p->ckpt_done;
+
+    if (!left)
+        return false;
+    p->ckpt_reading = MIN(left, (uint64_t)WORK_BLOCKS);
+    open_read(
+        o, p->s->g.checkpoint_block + (uint64_t)p->ckpt_copy * p->s->g.checkpoint_blocks + 1 + p->ckpt_done,
+        p->ckpt_reading);
+    return true;
+}
+
+bool open_ckpt_verify(struct store_opening *p, bool load)
+{
+    const struct disk_checkpoint *c = &p->ckpt[p->ckpt_copy];
+
+    for (uint64_t i = 0; i < p->ckpt_reading; i++) {
+        const struct disk_checkpoint_block *b = (const struct disk_checkpoint_block *)p->work + i;
+        if (p->io.result || b->magic != MAGIC_CKPT_BLOCK || !FORMAT_SEALED(b) || b->number != c->number ||
+            b->block != p->ckpt_done + i || b->record_count > CKPT_RECORDS_PER_BLOCK ||
+            memcmp(b->format_id, p->s->format_id, FORMAT_ID_BYTES) != 0) {
+            store_problem(p->s, "checkpoint copy %s: block %llu is damaged", p->ckpt_copy ? "B" : "A",
+                          (unsigned long long)(p->ckpt_done + i));
+            return false;
+        }
+        for (uint32_t r = 0; load && r < b->record_count; r++)
+            replay_record(p->s, &b->records[r]);
+    }
+    p->ckpt_done += p->ckpt_reading;
+    return true;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the parts of opening a slice share: open.c (the op, ring and pages), open_load.c (superblock, PG
+ * table, blob, checkpoint).
+ */
+#ifndef STORE_OPENING_H
+#define STORE_OPENING_H
+
+#include "store/internal.h"
+
+#define WORK_BLOCKS (WORK_BUF_BYTES / BLOCK_SIZE)
+
+struct open_slot {
+    struct object *object;
+    uint32_t slot;
+};
+
+struct store_opening {
+    struct store *s;
+    struct store_config config;
+    void (*report)(void *owner, const char *text);
+    void *report_owner;
+    bool read_only;
+    uint8_t *work;
+    struct blk_io io;
+    struct iovec iov;
+    /* Superblock. */
+    int super_error;
+    bool have_super;
+    /* Table. */
+    uint8_t *heal; /* per block: 1: copy A, 2: copy B */
+    uint32_t heal_at;
+    /* Blob. */
+    struct disk_blob_header blobs[2];
+    bool blob_ok[2];
+    int blob_copy;
+    uint32_t blob_done;
+    void *blob_data;
+    /* Checkpoint. */
+    struct disk_checkpoint ckpt[2];
+    bool ckpt_ok[2];
+    int ckpt_copy;
+    uint64_t ckpt_done, ckpt_reading;
+    uint64_t replay_seq;
+    /* Ring. */
+    struct scan scan;
+    uint64_t at, reading;
+    bool cut;
+    /* Pages. */
+    struct open_slot *slots;
+    uint64_t slot_count, slot_next;
+    struct scatter pages;
+};
+
+void open_read(struct store_open *o, uint64_t block, uint64_t blocks);
+int open_superblock(struct store_opening *p, const char *name);
+int open_prepare(struct store_opening *p);
+int open_table(struct store_opening *p, uint32_t block);
+bool open_heal(struct store_open *o);
+void open_blob_header(struct store_opening *p, int copy);
+bool open_blob_choose(struct store_opening *p);
+void open_blob_read(struct store_open *o);
+bool open_blob_take(struct store_opening *p);
+void open_ckpt_header(struct store_opening *p, int copy);
+bool open_ckpt_choose(struct store_opening *p);
+bool open_ckpt_read(struct store_open *o);
+bool open_ckpt_verify(struct store_opening *p, bool load);
+
+#endif
