@@ -31,7 +31,7 @@ struct world;
 struct reading {
     struct store_read op;
     uint32_t pg;
-    uint64_t image, object, model_index, last, applied;
+    uint64_t image, object, model_index, last, applied, cuts;
     uint32_t term;
     bool proposed, busy;
 };
@@ -265,6 +265,7 @@ static int append(struct driver *d, uint32_t i, uint64_t index, uint32_t term)
         w->retries++;
     if (rc && index > m->commit && index <= m->last) { /* what it would have replaced is gone all the same */
         m->last = index - 1;
+        m->cuts++;
         m->acked = MIN(m->acked, m->last);
     }
     return rc;
@@ -396,6 +397,7 @@ static void read_random(struct driver *d)
         r->model_index = m->object[r->image][r->object].index;
         r->last = m->last;
         r->applied = m->applied;
+        r->cuts = m->cuts;
         r->term = m->term[m->last];
         r->busy = true;
         uint32_t count = 1 + (uint32_t)below(d, chance(d, 20) ? IO_BLOCKS_MAX : 4);
@@ -416,7 +418,8 @@ static void reads_reap(struct driver *d)
         /* Only if nothing happened to the object meanwhile. */
         bool same = m->object[r->image][r->object].index == r->model_index && !d->world->fell_behind[r->pg];
         if (r->proposed)
-            same &= m->applied == r->applied && m->last == r->last && m->term[m->last] == r->term;
+            same &= m->applied == r->applied && m->cuts == r->cuts && m->last == r->last &&
+                    m->term[m->last] == r->term;
         if (same)
             verify_data(d, &r->op, m, r->proposed);
         slice_unref(&r->op.ret_data);

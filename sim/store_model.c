@@ -68,6 +68,7 @@ void model_append(struct model_pg *pg, uint64_t index, uint32_t term)
 {
     uint32_t *history = pg->history[index];
 
+    pg->cuts += index <= pg->last;
     pg->term[index] = term;
     pg->last = index;
     if (pg->acked >= index)

@@ -30,6 +30,7 @@ struct model_pg {
     uint32_t term[MODEL_LOG_MAX]; /* of the log as appended now */
     uint32_t history[MODEL_LOG_MAX][MODEL_TERMS];
     uint64_t last, commit, applied, acked;    /* acked: durable by the store's word */
+    uint64_t cuts;                            /* of the log */
     struct image_record images[MODEL_IMAGES]; /* by image id */
     struct model_object object[MODEL_IMAGES][MODEL_OBJECTS];
 };
