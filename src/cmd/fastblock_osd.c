@@ -270,6 +270,7 @@ static int serve(struct run *run)
     if (run->cache_shard_bytes < CACHE_SHARD_MIN)
         return daemon_fail("--cache is too small: %u shards need at least 16 MiB each", label->slice_count);
     run->label.start_counter++;
+    run->label.start_token = core_random_u64(uring_core_core(run->uring));
     error = osd_write_label(run->uring, run->dev, &run->label);
     if (error)
         return daemon_fail("cannot write to %s: %s", o->device, error_text(error));

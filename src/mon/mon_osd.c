@@ -170,9 +170,11 @@ static int boot_check(struct mon_request *r, const Fb__OsdBoot *call, const Fb__
             "osd.%u: address, host and rack are at most %u printable characters, the address not empty",
             call->osd, MON_TEXT_MAX - 1);
     const char *address = osd->shard[call->shard]->address;
-    /* A process keeps its address, and every start is counted on the device: this one is of another device.
-     */
-    if (call->incarnation != osd->incarnation || !address[0] || !strcmp(address, call->address))
+    /* A process keeps its token and its address, and every start is counted on the device: with as many
+     * starts and another token this is another device, though it may listen where the first one did. */
+    bool same_start =
+        call->start_token == osd->start_token && (!address[0] || !strcmp(address, call->address));
+    if (call->incarnation != osd->incarnation || same_start)
         return 0;
     if (osd->up)
         return mon_fail(
@@ -233,6 +235,7 @@ static int osd_boot_build(struct mon_request *r)
     osd.epoch = r->change.state.epoch;
     osd.up = true;
     osd.incarnation = call->incarnation;
+    osd.start_token = call->start_token;
     osd.host = host;
     osd.rack = rack;
     mon_change_put(&r->change, MON_OSD, osd.id, &osd.base);

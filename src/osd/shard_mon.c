@@ -177,6 +177,7 @@ static bool boot_send(struct shard_mon *mon)
     boot.shard = shard->number;
     boot.shards = shard->label.slice_count;
     boot.incarnation = shard->label.start_counter;
+    boot.start_token = shard->label.start_token;
     boot.address = (char *)rpc_server_address(shard->server);
     boot.host = shard->host;
     boot.rack = shard->rack;

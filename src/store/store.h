@@ -2,17 +2,19 @@
  *
  * store: a shard's slice of a device: log ring, objects, recovery after a crash. May include: base rt.
  *
- * The store holds the replicas of placement groups (PGs). For each it keeps a record (identity, term, vote), a log of entries and
- * the state that applying them made: objects and image records. The way of a write:
+ * The store holds the replicas of placement groups (PGs). For each it keeps a record (identity, term, vote),
+ * a log of entries and the state that applying them made: objects and image records. The way of a write:
  *
- *     store_append()   the entry joins the next batch of the log ring; pg->durable_index passes it when the batch is on media
- *     store_apply()    it is committed: its blocks are now the object's newest version, in memory
- *     destage          later, by itself: newest versions go to chunks, then pages, then the ring's tail moves on
+ *     store_append()   the entry joins the next batch of the log ring; pg->durable_index passes it when the
+ * batch is on media store_apply()    it is committed: its blocks are now the object's newest version, in
+ * memory destage          later, by itself: newest versions go to chunks, then pages, then the ring's tail
+ * moves on
  *
- * Nothing here knows Raft's rules: the host says what is committed. Layout and formats: store/format.h, docs/format/store.md.
+ * Nothing here knows Raft's rules: the host says what is committed. Layout and formats: store/format.h,
+ * docs/format/store.md.
  *
- * A failed log write or flush, or a failed write of a chunk or page, is never retried as if nothing had happened: `failed` is set, every
- * waiter is woken, and every call answers ERR_STOPPED from then on.
+ * A failed log write or flush, or a failed write of a chunk or page, is never retried as if nothing had
+ * happened: `failed` is set, every waiter is woken, and every call answers ERR_STOPPED from then on.
  *
  * All by the core's thread. Calls that wait are ops, embedded in the caller's op as children.
  */
@@ -27,10 +29,11 @@
 
 struct store;
 
-/* ---- the device: label and slices (store/device.c) ----------------------------------------------------------------- */
+/* ---- the device: label and slices (store/device.c)
+ * ----------------------------------------------------------------- */
 
-#define DEVICE_SLICES_MAX    64
-#define DEVICE_SLICE_MIN     (192ull << 20) /* smallest slice that can be formatted */
+#define DEVICE_SLICES_MAX 64
+#define DEVICE_SLICE_MIN  (192ull << 20) /* smallest slice that can be formatted */
 
 /* Written at format time in two copies at the start of the device; the start counter rises at each start. */
 struct device_label {
@@ -41,6 +44,7 @@ struct device_label {
     uint64_t slice_offset[DEVICE_SLICES_MAX]; /* bytes, CHUNK_SIZE aligned */
     uint64_t slice_size;
     uint64_t start_counter;
+    uint64_t start_token; /* random, of this start; chosen by the program, not on the device */
 };
 
 /* Fills in the geometry for a device of `size_bytes`; ERR_TOO_SMALL. */
@@ -70,24 +74,26 @@ struct device_write {
     struct buf *buf;
     int copy;
 };
-void device_write_start(struct device_write *w, struct core *core, struct blk *blk, const struct device_label *label,
-                        struct op *parent);
+void device_write_start(struct device_write *w, struct core *core, struct blk *blk,
+                        const struct device_label *label, struct op *parent);
 
-/* ---- a slice ------------------------------------------------------------------------------------------------------- */
+/* ---- a slice
+ * ------------------------------------------------------------------------------------------------------- */
 
 struct store_config {
     struct core *core;
-    struct blk *blk;          /* the slice: a window that starts at 0 */
-    uint8_t osd_uuid[16];     /* must be what the slice was formatted with */
-    uint32_t slice;           /* its number */
-    uint64_t cache_bytes;     /* payload kept in memory; past it destage runs and data is read back from the ring */
-    uint32_t pgs_max;         /* at most STORE_PGS_MAX */
+    struct blk *blk;      /* the slice: a window that starts at 0 */
+    uint8_t osd_uuid[16]; /* must be what the slice was formatted with */
+    uint32_t slice;       /* its number */
+    uint64_t
+        cache_bytes;  /* payload kept in memory; past it destage runs and data is read back from the ring */
+    uint32_t pgs_max; /* at most STORE_PGS_MAX */
 };
 
 #define STORE_PGS_MAX 4096
 
-/* Formats a slice: superblock copies, empty tables, ring marked empty. Old contents cannot be taken for new ones: the slice gets a fresh
- * random format id that every structure carries. */
+/* Formats a slice: superblock copies, empty tables, ring marked empty. Old contents cannot be taken for new
+ * ones: the slice gets a fresh random format id that every structure carries. */
 struct store_format {
     struct op op;
     struct store_config config;
@@ -98,7 +104,8 @@ struct store_format {
     struct buf *buf;
     uint8_t format_id[16];
 };
-void store_format_start(struct store_format *f, const struct store_config *config, uint64_t ring_bytes, struct op *parent);
+void store_format_start(struct store_format *f, const struct store_config *config, uint64_t ring_bytes,
+                        struct op *parent);
 
 /* Opens a slice: finds the newest valid checkpoint, reads live pages, scans the ring, rebuilds allocation. */
 struct store_opening;
@@ -111,7 +118,8 @@ struct store_open {
 };
 void store_open_start(struct store_open *o, const struct store_config *config, struct op *parent);
 
-/* Orderly end: waits for its own I/O under way. The store is freed when the op is done. Without it (crash) nothing acknowledged is lost. */
+/* Orderly end: waits for its own I/O under way. The store is freed when the op is done. Without it (crash)
+ * nothing acknowledged is lost. */
 struct store_close {
     struct op op;
     struct store *store;
@@ -127,13 +135,14 @@ struct store_waiter { /* private */
 int store_failed(const struct store *store); /* 0, or the error that stopped it */
 
 struct store_space {
-    uint64_t total_bytes;    /* chunks */
+    uint64_t total_bytes; /* chunks */
     uint64_t used_bytes;
-    uint64_t free_bytes;     /* neither used nor reserved by entries in the log */
+    uint64_t free_bytes; /* neither used nor reserved by entries in the log */
 };
 struct store_space store_space(const struct store *store);
 
-/* A blob that belongs to the shard: the last cluster map. At most STORE_BLOB_MAX; two copies, durable when done. */
+/* A blob that belongs to the shard: the last cluster map. At most STORE_BLOB_MAX; two copies, durable when
+ * done. */
 #define STORE_BLOB_MAX (4u << 20)
 struct store_blob_write {
     struct op op;
@@ -147,50 +156,57 @@ struct store_blob_write {
     uint32_t sent;
     struct store_waiter waiter;
 };
-void store_blob_write_start(struct store_blob_write *w, struct store *store, const void *data, uint32_t len, struct op *parent);
+void store_blob_write_start(struct store_blob_write *w, struct store *store, const void *data, uint32_t len,
+                            struct op *parent);
 /* As read at open; NULL if none was ever written. */
 const void *store_blob(const struct store *store, uint32_t *ret_len);
 
-/* ---- PG replicas --------------------------------------------------------------------------------------------------- */
+/* ---- PG replicas
+ * --------------------------------------------------------------------------------------------------- */
 
 enum store_pg_state {
     STORE_PG_NORMAL = 0,
-    STORE_PG_RECOVERING = 1, /* objects are being copied from another replica: what is here is not a state of any index */
-    STORE_PG_DAMAGED = 2,    /* the same, and the log may lack entries that this replica acknowledged: it must not vote */
+    STORE_PG_RECOVERING =
+        1, /* objects are being copied from another replica: what is here is not a state of any index */
+    STORE_PG_DAMAGED =
+        2, /* the same, and the log may lack entries that this replica acknowledged: it must not vote */
 };
 
 /* What is durable of a replica outside the ring. */
 struct store_pg_record {
-    uint64_t pg;          /* pool id << 32 | number */
-    uint32_t replica;     /* replica number */
+    uint64_t pg;      /* pool id << 32 | number */
+    uint32_t replica; /* replica number */
     uint32_t vote;
     uint64_t term;
-    uint64_t birth;       /* epoch of the order that created it */
+    uint64_t birth; /* epoch of the order that created it */
     enum store_pg_state state;
-    /* The log begins above this index. Set by the host only when a recovery ends; the store raises it when it trims. */
+    /* The log begins above this index. Set by the host only when a recovery ends; the store raises it when it
+     * trims. */
     uint64_t base_index, base_term;
 };
 
 struct store_pg {
     struct store *store;
-    struct store_pg_record record;  /* durable */
-    uint64_t first_index;     /* oldest entry that can be read; last_index + 1 when there is none */
-    uint64_t last_index;      /* newest appended */
-    uint64_t durable_index;   /* on media; never above last_index */
-    uint64_t applied_index;   /* by store_apply(); after open: what pages and records are known complete up to */
+    struct store_pg_record record; /* durable */
+    uint64_t first_index;          /* oldest entry that can be read; last_index + 1 when there is none */
+    uint64_t last_index;           /* newest appended */
+    uint64_t durable_index;        /* on media; never above last_index */
+    uint64_t
+        applied_index; /* by store_apply(); after open: what pages and records are known complete up to */
     uint64_t object_count;
-    uint64_t ring_bytes;      /* its share of the ring now */
-    bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
-    struct op *waiter;        /* the host's: woken when durable_index or first_index changed or the store failed */
-    void *host;               /* the host's own */
+    uint64_t ring_bytes; /* its share of the ring now */
+    bool damaged;        /* the ring had damage that concerns this PG: its log cannot be proven whole */
+    struct op *waiter;   /* the host's: woken when durable_index or first_index changed or the store failed */
+    void *host;          /* the host's own */
 };
 
 struct store_pg *store_pg_find(const struct store *store, uint64_t pg);
 /* In order of creation; NULL starts, NULL ends. */
 struct store_pg *store_pg_next(const struct store *store, const struct store_pg *after);
 
-/* Creates the replica, or changes its record, durably. `pg` must be found again by the caller once done. For the record of an existing replica only
- * term and vote, or state and base, may change: several updates under way are written in order. */
+/* Creates the replica, or changes its record, durably. `pg` must be found again by the caller once done. For
+ * the record of an existing replica only term and vote, or state and base, may change: several updates under
+ * way are written in order. */
 struct store_pg_write {
     struct op op;
     struct store *store;
@@ -216,25 +232,29 @@ struct store_pg_remove {
 };
 void store_pg_remove_start(struct store_pg_remove *r, struct store_pg *pg, struct op *parent);
 
-/* ---- the log ------------------------------------------------------------------------------------------------------- */
+/* ---- the log
+ * ------------------------------------------------------------------------------------------------------- */
 
-/* Appends one entry: index must be at most last_index + 1 and above applied_index; a lower one than last_index + 1 replaces the log
- * from there (durable_index falls first, also when the entry is then refused). Copies the entry and its checksums, takes a reference on the
- * payload (BLOCK_SIZE aligned, block_count blocks). The entry is not taken on error: ERR_RETRY (the ring, or memory, is full),
+/* Appends one entry: index must be at most last_index + 1 and above applied_index; a lower one than
+ * last_index + 1 replaces the log from there (durable_index falls first, also when the entry is then
+ * refused). Copies the entry and its checksums, takes a reference on the payload (BLOCK_SIZE aligned,
+ * block_count blocks). The entry is not taken on error: ERR_RETRY (the ring, or memory, is full),
  * ERR_NO_SPACE (no room could be reserved for the write), ERR_STOPPED. */
 MUST_CHECK int store_append(struct store_pg *pg, const struct entry *entry, const struct slice *payload);
 
-/* For the leader, before it proposes: may the PG take such an entry now? As store_append, and bounded by the PG's share of the ring
- * (ERR_RETRY). Replicas take what their leader has admitted. */
+/* For the leader, before it proposes: may the PG take such an entry now? As store_append, and bounded by the
+ * PG's share of the ring (ERR_RETRY). Replicas take what their leader has admitted. */
 MUST_CHECK int store_can_append(const struct store_pg *pg, const struct entry *entry);
 
-/* An entry that is in memory: `ret_payload` is borrowed (no reference). ERR_RETRY: it must be read from the ring with store_log_read;
- * ERR_COMPACTED: gone; ERR_NOT_FOUND: above last_index. `ret_entry->crc` is valid until the next call on this store. */
-MUST_CHECK int store_log_get(const struct store_pg *pg, uint64_t index, struct entry *ret_entry, struct slice *ret_payload);
+/* An entry that is in memory: `ret_payload` is borrowed (no reference). ERR_RETRY: it must be read from the
+ * ring with store_log_read; ERR_COMPACTED: gone; ERR_NOT_FOUND: above last_index. `ret_entry->crc` is valid
+ * until the next call on this store. */
+MUST_CHECK int store_log_get(const struct store_pg *pg, uint64_t index, struct entry *ret_entry,
+                             struct slice *ret_payload);
 uint64_t store_log_term(const struct store_pg *pg, uint64_t index); /* 0: not there */
 
-/* Reads entries from the ring for a lagging follower: as many of [first, last] as fit in `bytes_max` of payload and
- * STORE_LOG_READ_MAX entries, at least one. Payloads are verified. */
+/* Reads entries from the ring for a lagging follower: as many of [first, last] as fit in `bytes_max` of
+ * payload and STORE_LOG_READ_MAX entries, at least one. Payloads are verified. */
 #define STORE_LOG_READ_MAX 64
 struct store_log_read {
     struct op op;
@@ -252,11 +272,13 @@ struct store_log_read {
 void store_log_read_start(struct store_log_read *r, struct store_pg *pg, uint64_t first, uint64_t last,
                           uint32_t bytes_max, struct op *parent);
 
-/* Entries up to `index` are committed, in order: they become the state. An operation in memory. An entry is applied to an object only if its index is
- * above the object's own. */
+/* Entries up to `index` are committed, in order: they become the state. An operation in memory. An entry is
+ * applied to an object only if its index is above the object's own. */
 void store_apply(struct store_pg *pg, uint64_t index);
 
-/* ---- state --------------------------------------------------------------------------------------------------------- */
+/* ---- state
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 /* The record of an image as applied; NULL if the PG has none. */
 const struct image_record *store_image_get(const struct store_pg *pg, uint64_t image);
@@ -268,32 +290,35 @@ struct store_object_info {
     bool damaged; /* its page does not verify */
 };
 /* The first object after the cursor in (image, object) order; `start`: from the beginning. False: no more. */
-bool store_object_next(const struct store_pg *pg, bool start, uint64_t image, uint64_t object, struct store_object_info *ret);
+bool store_object_next(const struct store_pg *pg, bool start, uint64_t image, uint64_t object,
+                       struct store_object_info *ret);
 
-/* Reads blocks of an object: the newest applied version, or with `proposed` the newest appended one. Unwritten blocks are zeros. Checksums are
- * verified; a block that fails twice is in ret_damaged and the op ends with ERR_DAMAGED (an unreadable page: all blocks). */
+/* Reads blocks of an object: the newest applied version, or with `proposed` the newest appended one.
+ * Unwritten blocks are zeros. Checksums are verified; a block that fails twice is in ret_damaged and the op
+ * ends with ERR_DAMAGED (an unreadable page: all blocks). */
 struct store_read {
     struct op op;
     struct store *store;
     uint64_t pg, image, object;
-    uint32_t first_block, block_count;             /* at most IO_BLOCKS_MAX */
+    uint32_t first_block, block_count; /* at most IO_BLOCKS_MAX */
     bool proposed;
-    uint64_t ret_index;                            /* the object's newest index; 0: absent */
-    struct slice ret_data;                         /* block_count blocks, with a reference; empty: all zeros */
+    uint64_t ret_index;    /* the object's newest index; 0: absent */
+    struct slice ret_data; /* block_count blocks, with a reference; empty: all zeros */
     uint32_t ret_crc[IO_BLOCKS_MAX];
-    uint64_t ret_written[IO_BLOCKS_MAX / 64];      /* bit i: first_block + i is written */
+    uint64_t ret_written[IO_BLOCKS_MAX / 64]; /* bit i: first_block + i is written */
     uint64_t ret_damaged[IO_BLOCKS_MAX / 64];
     void *private_state;
 };
-void store_read_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object, uint32_t first_block,
-                      uint32_t block_count, bool proposed, struct op *parent);
+void store_read_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
+                      uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent);
 
 /* Bitmap of written blocks of the newest applied version; false: the object does not exist (all zero). */
 bool store_block_status(const struct store_pg *pg, uint64_t image, uint64_t object,
                         uint64_t ret_written[BLOCKS_PER_OBJECT / 64]);
 
-/* Rewrites one damaged block of a readable page with data from another replica, if `data` has the checksum that the page expects
- * (ERR_CHECKSUM otherwise; ERR_CONFLICT if the block changed meanwhile, so that it is no longer damaged). */
+/* Rewrites one damaged block of a readable page with data from another replica, if `data` has the checksum
+ * that the page expects (ERR_CHECKSUM otherwise; ERR_CONFLICT if the block changed meanwhile, so that it is
+ * no longer damaged). */
 struct store_repair {
     struct op op;
     struct store *store;
@@ -304,13 +329,15 @@ struct store_repair {
     struct iovec iov;
     void *private_state;
 };
-void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t image, uint64_t object, uint32_t block,
-                        const struct slice *data, struct op *parent);
+void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t image, uint64_t object,
+                        uint32_t block, const struct slice *data, struct op *parent);
 
-/* ---- recovery of a replica: the receiving side --------------------------------------------------------------------- */
+/* ---- recovery of a replica: the receiving side
+ * --------------------------------------------------------------------- */
 
-/* Replaces an object by a copy of another replica's. First all windows, in any order, then the end: the copy becomes the object, with
- * `index`, durably, in one step; until then the old one stays. Only in a PG in state RECOVERING, or for an object that is damaged. */
+/* Replaces an object by a copy of another replica's. First all windows, in any order, then the end: the copy
+ * becomes the object, with `index`, durably, in one step; until then the old one stays. Only in a PG in state
+ * RECOVERING, or for an object that is damaged. */
 struct store_copy; /* one copy under way */
 MUST_CHECK int store_copy_new(struct store_pg *pg, uint64_t image, uint64_t object, uint64_t index,
                               struct store_copy **ret_copy); /* ERR_NO_SPACE, ERR_NO_MEMORY */
@@ -318,32 +345,36 @@ struct store_copy_write {
     struct op op;
     struct store_copy *copy;
     uint32_t first_block, block_count;
-    const uint64_t *written;   /* bit i: first_block + i */
-    const uint32_t *crc;       /* of the written blocks, in order: verified */
-    struct slice data;         /* the written blocks, in order */
+    const uint64_t *written; /* bit i: first_block + i */
+    const uint32_t *crc;     /* of the written blocks, in order: verified */
+    struct slice data;       /* the written blocks, in order */
     void *private_state;
 };
-void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block, uint32_t block_count,
-                            const uint64_t *written, const uint32_t *crc, const struct slice *data, struct op *parent);
+void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
+                            uint32_t block_count, const uint64_t *written, const uint32_t *crc,
+                            const struct slice *data, struct op *parent);
 struct store_copy_end {
     struct op op;
     struct store_copy *copy;
     bool keep; /* false: throw the copy away */
     void *private_state;
 };
-void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, bool keep, struct op *parent); /* frees the copy */
+void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, bool keep,
+                          struct op *parent); /* frees the copy */
 
-/* Takes over an image record from the source (never lowers one); durable with the PG's next record write at the latest. Applies
- * its effect (truncation, deletion) to the objects that are here. */
+/* Takes over an image record from the source (never lowers one); durable with the PG's next record write at
+ * the latest. Applies its effect (truncation, deletion) to the objects that are here. */
 MUST_CHECK int store_recover_image(struct store_pg *pg, const struct image_record *record);
 
-/* Drops the log and sets the base: the state is at least that of `index`. Followed by store_pg_write with the same base, which makes it durable. */
+/* Drops the log and sets the base: the state is at least that of `index`. Followed by store_pg_write with the
+ * same base, which makes it durable. */
 void store_reset_base(struct store_pg *pg, uint64_t index, uint64_t term);
 
-/* ---- instruments --------------------------------------------------------------------------------------------------- */
+/* ---- instruments
+ * --------------------------------------------------------------------------------------------------- */
 
 struct store_counters {
-    uint64_t batches, batch_entries, log_bytes, log_payload_bytes;  /* written to the ring */
+    uint64_t batches, batch_entries, log_bytes, log_payload_bytes; /* written to the ring */
     uint64_t destage_blocks, destage_bytes, page_writes, checkpoints, tail_moves;
     uint64_t cache_bytes, cache_hits, device_reads;
     uint64_t checksum_errors, repaired_blocks, damaged_objects;
@@ -351,8 +382,8 @@ struct store_counters {
 };
 const struct store_counters *store_counters(const struct store *store);
 
-/* Offline inspection of an opened or unopened slice: walks every structure and calls `line` for what it finds; problems are counted.
- * `deep`: reads and verifies the data of every object too. */
+/* Offline inspection of an opened or unopened slice: walks every structure and calls `line` for what it
+ * finds; problems are counted. `deep`: reads and verifies the data of every object too. */
 struct store_check {
     struct op op;
     struct core *core;
@@ -365,6 +396,7 @@ struct store_check {
     void *private_state;
 };
 void store_check_start(struct store_check *c, struct core *core, struct blk *blk, bool deep,
-                       void (*line)(void *owner, bool problem, const char *text), void *owner, struct op *parent);
+                       void (*line)(void *owner, bool problem, const char *text), void *owner,
+                       struct op *parent);
 
 #endif
