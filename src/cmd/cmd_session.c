@@ -234,7 +234,10 @@ struct client_image *cmd_image_open(struct cmd_session *s, const char *name, boo
     client_image_open_start(&open, s->client, pool, image, write, writer, force, false, NULL);
     int error = cmd_wait(s, &open.op);
     if (error) {
-        cmd_fail("cannot open %s: %s", name, open.ret_message[0] ? open.ret_message : error_text(error));
+        if (open.ret_message[0])
+            cmd_fail("cannot open %s", open.ret_message); /* begins with the image's name */
+        else
+            cmd_fail("cannot open %s: %s", name, error_text(error));
         return NULL;
     }
     return open.ret_image;

@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cmd/cmd.h"
+#include "store/store.h"
 
 #define OSDS_MAX      64
 #define NAME_SIZE     16
@@ -398,6 +399,11 @@ static int make_cluster(struct cluster *c, struct cmd_args *args)
         !cmd_option_number(args, "spin", 0, 0, 1000000, &spin) ||
         !cmd_option_size(args, "size", 8ull << 30, &c->size_bytes))
         return CMD_USAGE;
+    struct device_label layout = {0};
+    if (device_layout(c->size_bytes, (uint32_t)shards, &layout)) /* before anything is made */
+        return cmd_usage("--size %s is too small for %u shard%s: each needs %s, and 1 MiB for all",
+                         cmd_size_text(c->size_bytes), (unsigned)shards, shards == 1 ? "" : "s",
+                         cmd_size_text(DEVICE_SLICE_MIN));
     if (mkdir(args->positional[0], 0755) < 0 && errno != EEXIST)
         return cmd_fail("cannot make %s: %s", args->positional[0], strerror(errno));
     if (!realpath(args->positional[0], c->dir))
@@ -449,7 +455,8 @@ int cmd_cluster_up(struct cmd_args *args)
         error = format_osd(&c, i);
         if (!error && !process_pid(&c, cmd_text("osd.%u", i))) {
             if (!args->json)
-                printf("starting osd.%u (%u shards, %s)\n", i, c.shards, cmd_size_text(c.size_bytes));
+                printf("starting osd.%u (%u shard%s, %s)\n", i, c.shards, c.shards == 1 ? "" : "s",
+                       cmd_size_text(c.size_bytes));
             pids[i] = start_osd(&c, i);
             error = pids[i] < 0 ? CMD_FAILED : CMD_OK;
         }

@@ -114,12 +114,13 @@ static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t 
                         call->failure_domain);
     uint32_t domains = placement_domain_count(osds, osd_count, domain);
     if (domains < call->replicas)
-        return mon_fail(
-            r, -ERR_TOO_FEW_OSDS,
-            "%u replicas on different %s need %u %s with an OSD that is up; there are %u (%u OSDs up of %" PRIu64
-            "). Start more OSDs, or create the pool with fewer replicas%s",
-            call->replicas, domain_plural(domain), call->replicas, domain_plural(domain), domains, osd_count,
-            r->mon->items[MON_OSD].count, domain == PLACEMENT_OSD ? "" : " or failure domain osd");
+        return mon_fail(r, -ERR_TOO_FEW_OSDS,
+                        "%u replicas need %u %s, each %s; there are %u (%u OSDs up of %" PRIu64
+                        "). Start more OSDs, or create the pool with fewer replicas%s",
+                        call->replicas, call->replicas, domain_plural(domain),
+                        domain == PLACEMENT_OSD ? "up" : "with an OSD that is up", domains, osd_count,
+                        r->mon->items[MON_OSD].count,
+                        domain == PLACEMENT_OSD ? "" : " or failure domain osd");
 
     Fb__Pool pool = FB__POOL__INIT;
     static const char *const names[] = {"osd", "host", "rack"};

@@ -105,6 +105,9 @@ def test_device_too_small(c):
         f.truncate(100 << 20)
     refused(c, ["is too small", "Use a larger device"], OSD, "format", path(c, "tiny2"), "--mon", address)
     refused(c, ["not a fastblock device", "`fastblock-osd format`"], OSD, "run", path(c, "tiny2"), "--mon", address)
+    c.run(os.path.join(BIN, "fastblock"), "cluster", "up", path(c, "small"), "--size", "64M", code=2)
+    expect("--size 64 MiB is too small for 1 shard" in c.stderr, c.stderr)
+    expect(not os.path.exists(path(c, "small")), "a directory was left behind")
 
 
 def test_another_cluster(c):
