@@ -357,6 +357,7 @@ void linear_check(struct linear_op *ops, uint32_t count, uint64_t initial, uint6
 struct register_history {
     struct linear_op *ops;
     uint32_t count, cap;
+    uint32_t first_open; /* before it there is no maybe-write without an end */
 };
 
 struct linear_history {
@@ -429,19 +430,24 @@ static struct linear_op *open_write(struct linear_history *h, uint32_t reg, uint
 
 void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number)
 {
+    struct register_history *r = &h->registers[reg];
     struct linear_op *op = open_write(h, reg, number);
     uint64_t stamp = ++h->stamp;
 
     op->maybe = false;
     op->returned = stamp;
     op->end = MIN(op->end, stamp);
-    for (uint32_t i = 0; i < h->registers[reg].count; i++) {
-        struct linear_op *old = &h->registers[reg].ops[i];
-        if (!old->maybe || old->line != op->line)
+    /* Stamps only grow: an end that is set stays what it is. */
+    while (r->first_open < r->count &&
+           (!r->ops[r->first_open].maybe || r->ops[r->first_open].end != LINEAR_NEVER))
+        r->first_open++;
+    for (uint32_t i = r->first_open; i < r->count; i++) {
+        struct linear_op *old = &r->ops[i];
+        if (!old->maybe || old->end != LINEAR_NEVER || old->line != op->line)
             continue;
         if (old->incarnation < op->incarnation ||
             (old->incarnation == op->incarnation && old->returned && old->returned < op->start))
-            old->end = MIN(old->end, stamp);
+            old->end = stamp;
     }
 }
 

@@ -4,6 +4,7 @@
  * a child each, so that an assertion or a hang of one is one more failing seed in the list.
  */
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -331,6 +332,10 @@ int main(int argc, char **argv)
     int failed = 0;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
+    /* Frames and disk requests come and go by the hundred thousand: their memory is not to go back to the
+     * kernel. */
+    mallopt(M_MMAP_THRESHOLD, 64 << 20);
+    mallopt(M_TRIM_THRESHOLD, 512 << 20);
     if (!o.single)
         return campaign_run(&o);
     for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++)

@@ -171,13 +171,14 @@ static void disk_read(const struct sim_disk *disk, uint64_t offset, uint8_t *byt
  * all. */
 static void write_durable(struct sim_disk *disk, const struct cached *w, const uint8_t *keep)
 {
-    for (uint64_t at = 0; at < w->len; at += SECTOR) {
+    for (uint64_t at = 0; at < w->len; at += BLOCK_SIZE) {
         struct page *page = page_get(disk, (w->offset + at) / BLOCK_SIZE);
-        uint32_t sector = (uint32_t)((w->offset + at) % BLOCK_SIZE / SECTOR);
-        if ((keep && !keep[at / SECTOR]) || page->durable_seq[sector] > w->seq)
-            continue;
-        page->durable_seq[sector] = w->seq;
-        memcpy(page->durable + sector * SECTOR, w->data + at, SECTOR);
+        for (uint32_t i = 0; i < BLOCK_SIZE / SECTOR; i++) {
+            if ((keep && !keep[at / SECTOR + i]) || page->durable_seq[i] > w->seq)
+                continue;
+            page->durable_seq[i] = w->seq;
+            memcpy(page->durable + i * SECTOR, w->data + at + i * SECTOR, SECTOR);
+        }
     }
 }
 
