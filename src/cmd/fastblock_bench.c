@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fastblock bench: keeps `qd` requests under way and measures each from its start to its end. Sequential
- * kinds share one position; random ones choose any aligned place of the image.
+ * fastblock bench: keeps `qd` requests under way, on the images in turn, and measures each from its start to
+ * its end. Sequential kinds share one position per image; random ones choose any aligned place of the image.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,14 +13,21 @@
 #include "base/text.h"
 #include "cmd/cmd.h"
 
-#define BENCH_DEPTH_MAX 1024
+#define BENCH_DEPTH_MAX  1024
+#define BENCH_IMAGES_MAX 64
+
+struct bench_image {
+    struct client_image *image;
+    uint64_t blocks, next; /* requests that it holds; the next one of a sequential kind */
+};
 
 struct bench {
     struct cmd_session *session;
-    struct client_image *image;
+    struct bench_image images[BENCH_IMAGES_MAX];
+    uint32_t image_count;
     uint32_t read_percent;
     bool random;
-    uint64_t block_bytes, blocks, next;
+    uint64_t block_bytes;
     uint64_t end_ns;
     uint64_t random_state;
     struct histogram reads, writes;
@@ -33,6 +40,7 @@ struct bench {
 struct bench_slot {
     struct op op;
     struct bench *bench;
+    struct bench_image *on;
     struct client_io io;
     struct slice data;
     uint64_t started_ns;
@@ -72,9 +80,9 @@ static void slot_step(struct op *op)
         return;
     }
     bool read = b->read_percent == 100 || (b->read_percent > 0 && bench_random(b) % 100 < b->read_percent);
-    uint64_t place = b->random ? bench_random(b) % b->blocks : b->next++ % b->blocks;
+    uint64_t place = b->random ? bench_random(b) % slot->on->blocks : slot->on->next++ % slot->on->blocks;
     op->state = SLOT_WAIT;
-    client_io_start(&slot->io, b->image, read ? CLIENT_READ : CLIENT_WRITE, place * b->block_bytes,
+    client_io_start(&slot->io, slot->on->image, read ? CLIENT_READ : CLIENT_WRITE, place * b->block_bytes,
                     b->block_bytes, &slot->data, op);
 }
 
@@ -149,6 +157,7 @@ static int bench_run(struct bench *b, struct bench_slot *slots, uint64_t depth, 
     struct core *core = b->session->core;
     for (uint64_t i = 0; i < depth; i++) {
         slots[i].bench = b;
+        slots[i].on = &b->images[i % b->image_count];
         slots[i].data.buf = buf_new(core->arena, (uint32_t)b->block_bytes);
         if (!slots[i].data.buf)
             return cmd_fail("out of memory for %llu requests of %s", (unsigned long long)depth,
@@ -168,6 +177,28 @@ static int bench_run(struct bench *b, struct bench_slot *slots, uint64_t depth, 
         cmd_wait(b->session, &slots[i].op);
     *ret_seconds = (double)(core_now_ns(core) - start_ns) / NS_PER_S;
     *ret_cpu = cpu_seconds() - cpu;
+    return CMD_OK;
+}
+
+/* Opens every image of "POOL/IMAGE,POOL/IMAGE,...". */
+static int bench_open(struct bench *b, const char *list, bool force)
+{
+    char names[4096];
+    if (text_copy(names, sizeof(names), list))
+        return cmd_usage("%s: too long", list);
+    char *rest = names;
+    for (char *name = strsep(&rest, ","); name; name = strsep(&rest, ",")) {
+        if (b->image_count == BENCH_IMAGES_MAX)
+            return cmd_usage("at most %d images at once", BENCH_IMAGES_MAX);
+        struct bench_image *on = &b->images[b->image_count];
+        on->image = cmd_image_open(b->session, name, b->read_percent < 100, force);
+        if (!on->image)
+            return CMD_FAILED;
+        b->image_count++;
+        on->blocks = client_image_size(on->image) / b->block_bytes;
+        if (on->blocks == 0)
+            return cmd_fail("%s is smaller than one request of %s", name, cmd_size_text(b->block_bytes));
+    }
     return CMD_OK;
 }
 
@@ -191,22 +222,11 @@ int cmd_bench(struct cmd_args *args)
         return CMD_FAILED;
     b->session = &s;
     b->random_state = core_random_u64(s.core) | 1;
-    b->image =
-        cmd_image_open(&s, args->positional[0], b->read_percent < 100, cmd_option(args, "force") != NULL);
-    if (!b->image) {
-        cmd_session_close(&s);
-        return CMD_FAILED;
-    }
-    int result = CMD_FAILED;
+    int result = bench_open(b, args->positional[0], cmd_option(args, "force") != NULL);
     struct bench_slot *slots = calloc(depth, sizeof(*slots));
-    b->blocks = client_image_size(b->image) / b->block_bytes;
     double took = 0, cpu = 0;
-    if (!slots)
-        cmd_fail("out of memory");
-    else if (b->blocks == 0)
-        cmd_fail("%s is smaller than one request of %s", args->positional[0], cmd_size_text(b->block_bytes));
-    else
-        result = bench_run(b, slots, depth, seconds, &took, &cpu);
+    if (result == CMD_OK)
+        result = slots ? bench_run(b, slots, depth, seconds, &took, &cpu) : cmd_fail("out of memory");
     if (result == CMD_OK && b->errors > 0)
         result = cmd_fail("%llu requests failed; the first: %s", (unsigned long long)b->errors,
                           error_text(b->error));
@@ -235,8 +255,9 @@ int cmd_bench(struct cmd_args *args)
     for (uint64_t i = 0; slots && i < depth; i++)
         slice_unref(&slots[i].data);
     free(slots);
-    if (cmd_image_close(&s, b->image) && result == CMD_OK)
-        result = cmd_fail("cannot close %s in order", args->positional[0]);
+    for (uint32_t i = 0; i < b->image_count; i++)
+        if (cmd_image_close(&s, b->images[i].image) && result == CMD_OK)
+            result = cmd_fail("cannot close %s in order", args->positional[0]);
     cmd_session_close(&s);
     return result;
 }
