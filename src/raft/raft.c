@@ -182,7 +182,7 @@ uint64_t raft_step(struct raft *r, const struct raft_msg *msg, uint64_t now_ns)
     struct raft_member *m = raft_member_find(r, msg->from);
 
     raft_time(r, now_ns);
-    if (!m || msg->from == r->self || msg->to != r->self)
+    if (!m || msg->from == r->self || msg->to != r->self || msg->term > RAFT_TERM_MAX)
         return 0;
     if (msg->type == RAFT_PRE_VOTE) {
         raft_on_pre_vote(r, m, msg);

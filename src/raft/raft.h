@@ -46,7 +46,8 @@
 #include "base/entry.h"
 
 #define RAFT_MEMBERS_MAX  12
-#define RAFT_INFLIGHT_MAX 128 /* APPENDs under way to one member */
+#define RAFT_INFLIGHT_MAX 128              /* APPENDs under way to one member */
+#define RAFT_TERM_MAX     (UINT64_MAX / 2) /* messages of a higher one are dropped: terms never wrap */
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 
@@ -231,8 +232,8 @@ void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns);
 void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint64_t now_ns);
 
 /* Leader: hand leadership to `replica` (0: the most up to date of those in contact). -ERR_NOT_LEADER;
- * -ERR_INVALID: no such voter, or ourselves; -ERR_RETRY: under way already, or it is recovering. Proposals
- * are refused and the lease is given up at once; if it has not happened within election_max_ns, and
+ * -ERR_INVALID: no such voter, or ourselves; -ERR_RETRY: under way already, or it is recovering or silent.
+ * Proposals are refused and the lease is given up at once; if it has not happened within election_max_ns, and
  * TIMEOUT_NOW was sent, we step down: that term's lease never comes back. */
 MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);
 

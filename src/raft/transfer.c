@@ -21,6 +21,12 @@ static bool ready(const struct raft *r, const struct raft_member *m)
     return m->replica != r->self && !m->learner && !m->recovering && m->progress != RAFT_BEHIND;
 }
 
+/* Or proposals would be refused for nothing until the transfer is given up. */
+static bool in_contact(const struct raft *r, const struct raft_member *m)
+{
+    return m->contact_ns + r->config.promise_ns > r->now_ns;
+}
+
 int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
 {
     struct raft_member *best = NULL;
@@ -34,14 +40,13 @@ int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
         best = raft_member_find(r, replica);
         if (!best || replica == r->self || best->learner)
             return -ERR_INVALID;
-        if (!ready(r, best))
+        if (!ready(r, best) || !in_contact(r, best))
             return -ERR_RETRY;
     } else {
         for (uint32_t i = 0; i < r->member_count; i++) {
             struct raft_member *m = &r->members[i];
 
-            if (ready(r, m) && m->contact_ns + r->config.promise_ns > r->now_ns &&
-                (!best || m->match > best->match))
+            if (ready(r, m) && in_contact(r, m) && (!best || m->match > best->match))
                 best = m;
         }
         if (!best)

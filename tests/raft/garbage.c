@@ -34,8 +34,11 @@ static uint64_t number(struct sim_rng *rng, uint64_t near)
 static void random_message(struct sim_rng *rng, const struct raft *r, struct raft_msg *msg)
 {
     uint32_t count = (uint32_t)sim_rng_below(rng, ARRAY_LEN(entries));
-    /* Terms hardly ever jump: a term of 2^64 would be the end of the run. */
+    /* Terms hardly ever jump; beyond RAFT_TERM_MAX they must not be taken, or the next election would wrap.
+     */
     uint64_t term = r->term + (sim_rng_below(rng, 20) == 0) - (r->term && sim_rng_below(rng, 20) == 0);
+    if (sim_rng_below(rng, 500) == 0)
+        term = UINT64_MAX - sim_rng_below(rng, 3);
 
     *msg = (struct raft_msg){
         .type = (enum raft_msg_type)sim_rng_below(rng, 10),
