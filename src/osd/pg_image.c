@@ -18,6 +18,7 @@
 #include "base/error.h"
 
 enum { ATTACH_START, ATTACH_PROPOSED };
+#define IMAGE_NUMBER_MAX (UINT64_MAX / 2) /* of generations and incarnations that clients name */
 
 static const char *attach_state_name(int state)
 {
@@ -101,7 +102,9 @@ static int attach_check(struct pg_request *req, bool *ret_is_there)
     *ret_is_there = false;
     if (error)
         return error;
-    if (!req->image || !req->generation || !req->incarnation)
+    /* Records move up only, so one at the end of the numbers could never be removed. */
+    if (!req->image || !req->generation || !req->incarnation || req->generation > IMAGE_NUMBER_MAX ||
+        req->incarnation > IMAGE_NUMBER_MAX)
         return -ERR_INVALID;
     record = pg_image_newest(req->pg, req->image);
     if (!record)
@@ -139,6 +142,7 @@ static bool attach_go(struct pg_request *req)
         return false;
     }
     req->proposed_term = req->pg->raft.term;
+    req->proposed_ns = core_now_ns(req->shard->core);
     if (req->index <= req->pg->sp->applied_index) {
         req->committed = true;
         return true;

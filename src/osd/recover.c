@@ -42,6 +42,7 @@ enum {
 #define RECOVER_PAGE      1024 /* objects in one answer */
 #define RECOVER_TURNS_MAX 2    /* recoveries of one shard at once */
 #define RECOVER_RETRY_NS  (100 * NS_PER_MS)
+#define RECOVER_BASE_MAX  (UINT64_MAX / 2) /* whatever a leader says: indexes never wrap */
 
 struct recover {
     struct op op;
@@ -291,7 +292,8 @@ static void recover_listed(struct recover *r)
     if (!r->records_listed && !r->record) {
         r->base = r->page->applied_index;
         r->base_term = r->page->applied_term;
-        if (!r->base_term || !raft_may_reset_base(&r->pg->raft, r->base, r->base_term)) {
+        if (!r->base_term || r->base > RECOVER_BASE_MAX ||
+            !raft_may_reset_base(&r->pg->raft, r->base, r->base_term)) {
             round_again(r);
             return;
         }

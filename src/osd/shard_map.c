@@ -113,6 +113,21 @@ static void item_drop(struct map *items, uint64_t id)
     free(item);
 }
 
+/* What raft relies on: replica numbers that are none, or name two members, would be a bug there. */
+static bool members_valid(const Fb__Pg *message)
+{
+    if (!message->id || message->n_member > RAFT_MEMBERS_MAX)
+        return false;
+    for (size_t i = 0; i < message->n_member; i++) {
+        if (!message->member[i]->replica)
+            return false;
+        for (size_t j = 0; j < i; j++)
+            if (message->member[i]->replica == message->member[j]->replica)
+                return false;
+    }
+    return true;
+}
+
 static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
 {
     const Fb__Pg *had = shard_map_pg(shard, message->id);
@@ -120,7 +135,7 @@ static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
         had && !had->born && !store_pg_find(shard->store, message->id) && shard_map_member(shard, had);
     int error;
 
-    if (!message->id || message->n_member > RAFT_MEMBERS_MAX)
+    if (!members_valid(message))
         return -ERR_PROTOCOL;
     error = item_take(&shard->map.pgs, message->id, &message->base);
     if (!error && unborn)
