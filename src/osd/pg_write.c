@@ -62,7 +62,7 @@ static int write_check_image(const struct pg_request *req)
 }
 
 /* Free space at every member in contact; clears and image records are let through: they free some. */
-static int write_check_space(const struct pg *pg, const struct entry *entry)
+static int write_check_space(struct pg *pg, const struct entry *entry)
 {
     const struct raft *r = &pg->raft;
     uint64_t now_ns = core_now_ns(pg->shard->core);
@@ -75,8 +75,12 @@ static int write_check_space(const struct pg *pg, const struct entry *entry)
         const struct pg_member *member = &pg->members[i];
         const struct raft_member *known = raft_member(r, member->replica);
         if (member->peer && known->contact_ns + r->config.election_max_ns > now_ns &&
-            member->free_bytes < need)
+            member->free_bytes < need) {
+            /* It says how much it has with its next answer only, and without writes there is none. */
+            raft_probe(&pg->raft);
+            pg_wake(pg);
             return -ERR_NO_SPACE;
+        }
     }
     return store_space(pg->shard->store).free_bytes < need ? -ERR_NO_SPACE : 0;
 }
