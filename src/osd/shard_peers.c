@@ -71,8 +71,8 @@ static void peer_closed(void *owner, struct rpc_peer *rpc, int error)
     struct peer *peer = owner;
 
     if (!peer->lost)
-        core_log(peer->shard->core, LOG_INFO, "osd", "osd.%u shard %u at %s: %s", peer->osd, peer->number,
-                 peer->address, error_text(error));
+        core_log(peer->shard->core, error == -ERR_CANCELLED ? LOG_DEBUG : LOG_INFO, "osd",
+                 "osd.%u shard %u at %s: %s", peer->osd, peer->number, peer->address, error_text(error));
     /* Each failed attempt says the same thing again: it is news only once. */
     bool news = !peer->lost;
     peer->lost = true;

@@ -120,7 +120,9 @@ static void peer_log_error(struct rpc_peer *peer, int error)
     if (error == peer->error_logged)
         return;
     peer->error_logged = error;
-    core_log(peer->config.core, LOG_INFO, "rpc", "%s: %s", peer->address, error_text(error));
+    /* Cancelled: by our own side, which knows. */
+    core_log(peer->config.core, error == -ERR_CANCELLED ? LOG_DEBUG : LOG_INFO, "rpc", "%s: %s",
+             peer->address, error_text(error));
 }
 
 /* Ends the session or the attempt. `at_once`: the next one is not to wait. Calls end with ERR_CLOSED, except
