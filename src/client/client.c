@@ -48,7 +48,6 @@ static int client_new(const struct client_config *config, struct client **ret_cl
         client->config.timeout_ns = CLIENT_TIMEOUT_NS;
     if (!client->config.inflight_max)
         client->config.inflight_max = CLIENT_INFLIGHT_MAX;
-    client->share_max = MAX(client->config.inflight_max / 4, 1u);
     client_identify(client);
     list_init(&client->images);
     list_init(&client->piece_waiters);

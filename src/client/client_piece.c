@@ -559,7 +559,10 @@ struct client_piece *client_piece_get(struct client_image *image, uint32_t pg_nu
     /* Who waits for any piece has had its turn among those of its PG. */
     bool passed = list_linked(&wait->link) && wait->queue == &client->piece_waiters;
 
-    if (share->count >= client->share_max || (!passed && !piece_is_first(&share->waiters, wait))) {
+    /* A third of what it leaves to the others. Who has none waits for any piece, whoever gives it back. */
+    bool enough = share->count && 3 * share->count >= client->pieces.free_count;
+
+    if (enough || (!passed && !piece_is_first(&share->waiters, wait))) {
         piece_wait_in(&share->waiters, wait);
         return NULL;
     }

@@ -178,8 +178,8 @@ struct client_piece {
     uint8_t reply[CLIENT_REPLY_MAX];
 };
 
-/* What the pieces of one PG (or of a few, whose ids hash alike) may take of the pool: a quarter, so that a PG
- * that cannot serve does not stop the others. */
+/* What the pieces of one PG (or of a few, whose ids hash alike) may take of the pool: a third of what is
+ * left, so alone a quarter of all, and the less the more PGs cannot serve: they do not stop the others. */
 struct client_share {
     uint32_t count;
     struct list waiters;
@@ -227,7 +227,6 @@ struct client {
     struct list images;
 
     struct pool pieces;
-    uint32_t share_max;
     struct client_share shares[CLIENT_SHARES];
     struct list piece_waiters; /* for one of any PG */
     struct list order[CLIENT_ORDER_CHAINS];

@@ -502,6 +502,44 @@ static void test_share(void)
     fake_down();
 }
 
+/* However many PGs nobody leads: one that is led finds a piece. */
+static void test_stuck_shares(void)
+{
+    enum { EACH = 20, STUCK_MAX = 5 };
+    bool stuck[FAKE_PGS] = {false};
+    uint32_t count = 0, started = 0;
+    uint64_t other = FAKE_OBJECTS;
+
+    fake_up(24, 3 * NS_PER_S, 64);
+    warm_up();
+    for (uint64_t object = 0; object < FAKE_OBJECTS; object++) {
+        uint32_t pg = fake_pg_of(object * OBJECT_SIZE);
+        if (stuck[pg])
+            continue;
+        if (count == STUCK_MAX) {
+            other = object;
+            break;
+        }
+        count++;
+        stuck[pg] = true;
+        fake.pgs[pg].leader = 0;
+        for (uint32_t i = 0; i < EACH; i++)
+            fake_start(started++, CLIENT_WRITE, object * OBJECT_SIZE + i * 65536, 4096, (uint8_t)i);
+        sim_run_for(world.sim, 20 * MS);
+    }
+    CHECK(count == STUCK_MAX && other < FAKE_OBJECTS);
+    for (uint32_t i = 0; i < 8; i++) {
+        uint64_t before_ns = world.sim->now_ns;
+        fake_start(started, CLIENT_WRITE, other * OBJECT_SIZE + i * 4096, 4096, 0x55);
+        CHECK_EQ(fake_finish(started), 0);
+        CHECK(world.sim->now_ns - before_ns < 50 * MS);
+    }
+    fake_lead(1);
+    for (uint32_t i = 0; i < started; i++)
+        CHECK_EQ(fake_finish(i), 0);
+    fake_down();
+}
+
 static void test_status(void)
 {
     struct client_extent extents[8];
@@ -606,6 +644,7 @@ int main(void)
     TEST(test_no_monitor);
     TEST(test_few_pieces);
     TEST(test_share);
+    TEST(test_stuck_shares);
     TEST(test_status);
     TEST(test_faults);
     return tap_done();

@@ -9,7 +9,7 @@
 #include "sim/sim_net.h"
 #include "tests/client/fake_cluster.h"
 
-#define FAKE_BUFFERS 64
+#define FAKE_BUFFERS 128
 
 struct fake_world {
     struct sim *sim;

@@ -15,7 +15,7 @@
 
 #define FAKE_SHARDS      3
 #define FAKE_MONITORS    2
-#define FAKE_PGS         4
+#define FAKE_PGS         16
 #define FAKE_OBJECTS     8
 #define FAKE_IMAGE       7
 #define FAKE_POOL        2
