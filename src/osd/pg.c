@@ -371,7 +371,7 @@ static void pg_live(struct pg *pg)
     pg_role(pg);
     if (pg->orders_due && pg_serves(pg))
         pg_orders_run(pg);
-    pg_requests_progress(pg);
+    pg_requests_progress(pg, now_ns);
     recover_wake(pg);
     if (!shard_mute(shard))
         pg_send_messages(pg, now_ns);

@@ -13,9 +13,8 @@
 
 #include "osd/shard.h"
 
-#define PG_REQUESTS_MAX      1024        /* client requests that one PG may have under way */
-#define PG_REQUEST_BYTES_MAX (64u << 20) /* of their data, what is read as well */
-#define PG_WAIT_NS           NS_PER_S /* a request waits so long for a merge or a majority; then ERR_RETRY */
+#define PG_WAIT_NS   NS_PER_S       /* a request waits so long for a merge or a majority; then ERR_RETRY */
+#define PG_COMMIT_NS (5 * NS_PER_S) /* and so long for what it proposed to be committed */
 #define PG_SPACE_MARGIN                                                                                      \
     (8ull << 20) /* free bytes that writes leave alone at every member: room for what is under way */
 #define PG_CATCHUP_BYTES (1u << 20) /* read from the ring at once for a lagging member */
@@ -169,8 +168,8 @@ MUST_CHECK int pg_request_check(struct pg_request *req, bool exact_term);
 MUST_CHECK int pg_request_check_object(const struct pg_request *req);
 /* Every request is to look at the PG again: it stops, or leads no more. */
 void pg_requests_fail(struct pg *pg, int error);
-/* Wakes requests whose index is applied, and reads. */
-void pg_requests_progress(struct pg *pg);
+/* Wakes requests whose index is applied, those that have waited for that for PG_COMMIT_NS, and reads. */
+void pg_requests_progress(struct pg *pg, uint64_t now_ns);
 
 /* ---- pg_write.c, pg_read.c, pg_image.c ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What all client requests have in common: a place in the pool and under the PG's caps, the checks, the
- * answer.
+ * What all client requests have in common: a place in the pool and in the PG's share of it, the checks,
+ * the answer.
  *
  * A request counts in its PG's request_count from pg_request_new() to pg_request_end(), so the PG outlives
  * it. Whenever it looks at the PG after a wait it asks pg_request_check() anew: nothing that was true before
@@ -34,6 +34,19 @@ void pg_reply(struct osd_shard *shard, const struct rpc_ticket *ticket, struct p
     shard_reply_cold(shard, ticket, result, &reply.base);
 }
 
+/* A PG may have a third of what it leaves to the others: alone a quarter of the pool, and the less the more
+ * of them are stuck, so that one that works finds room, however many they are. */
+static bool request_fits(const struct pg *pg, uint32_t bytes)
+{
+    const struct osd_shard *shard = pg->shard;
+    uint64_t taken_bytes = shard->request_bytes + bytes;
+
+    if (3 * pg->request_count >= SHARD_REQUESTS_MAX - pool_out_count(&shard->requests))
+        return false;
+    return taken_bytes <= SHARD_REQUEST_BYTES &&
+           (!pg->request_bytes || 3 * (pg->request_bytes + bytes) <= SHARD_REQUEST_BYTES - taken_bytes);
+}
+
 struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_ticket *ticket, uint64_t pg_id,
                                   enum pg_request_kind kind, const struct slice *payload, uint32_t bytes)
 {
@@ -49,9 +62,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
         pg_reply(shard, ticket, pg, -ERR_NOT_LEADER);
         return NULL;
     }
-    req = pg->request_count < PG_REQUESTS_MAX && pg->request_bytes + bytes <= PG_REQUEST_BYTES_MAX
-              ? pool_get(&shard->requests)
-              : NULL;
+    req = request_fits(pg, bytes) ? pool_get(&shard->requests) : NULL;
     if (!req) {
         shard->perf.turned_away++;
         pg_reply(shard, ticket, pg, -ERR_RETRY);
@@ -77,6 +88,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
 void pg_request_hold(struct pg_request *req, uint64_t bytes)
 {
     req->pg->request_bytes += bytes - req->held_bytes;
+    req->shard->request_bytes += bytes - req->held_bytes;
     req->held_bytes = bytes;
 }
 
@@ -159,7 +171,7 @@ void pg_requests_fail(struct pg *pg, int error)
     list_fail(&pg->blocked, error);
 }
 
-void pg_requests_progress(struct pg *pg)
+void pg_requests_progress(struct pg *pg, uint64_t now_ns)
 {
     uint64_t index = PLANT(OSD_EARLY_REPLY) ? pg->sp->last_index : pg->sp->applied_index;
 
@@ -173,6 +185,17 @@ void pg_requests_progress(struct pg *pg)
             req->committed = true;
         else if (!req->error)
             req->error = -ERR_NOT_LEADER;
+        op_wake(&req->op);
+    }
+    /* In contact, but without room: what nobody commits must not keep its place for ever. The asker may send
+     * it again: in this term it comes behind what it proposed before. */
+    list_for_each_safe (&pg->waiting, node) {
+        struct pg_request *req = list_entry(node, struct pg_request, link);
+        if (now_ns < req->proposed_ns + PG_COMMIT_NS)
+            break;
+        list_remove(&req->link);
+        if (!req->error)
+            req->error = -ERR_RETRY;
         op_wake(&req->op);
     }
     list_for_each (&pg->reading, node)

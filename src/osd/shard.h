@@ -16,7 +16,8 @@
 #include "wire/cold.h"
 #include "wire/wire.h"
 
-#define SHARD_REQUESTS_MAX     4096 /* client requests under way */
+#define SHARD_REQUESTS_MAX     4096         /* client requests under way */
+#define SHARD_REQUEST_BYTES    (256u << 20) /* of their data, what is read as well */
 #define SHARD_SESSIONS_MAX     1024
 #define SHARD_SESSION_REQUESTS 1024 /* under way per session */
 #define SHARD_HEARTBEAT_NS     (30 * NS_PER_MS)
@@ -196,6 +197,7 @@ struct osd_shard {
     struct shard_mon mon;
     struct shard_heartbeat heartbeat;
     struct pool requests;
+    uint64_t request_bytes; /* of all PGs */
     struct perf perf;
     uint32_t recoveries; /* under way */
 

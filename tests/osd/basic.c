@@ -230,7 +230,7 @@ static void test_read_bytes(void)
 {
     struct world *w = world_new(8, 1);
     uint64_t pg_id = world_pg(w, 0);
-    static struct io reads[PG_REQUEST_BYTES_MAX / IO_SIZE_MAX + 6];
+    static struct io reads[SHARD_REQUEST_BYTES / 4 / IO_SIZE_MAX + 6];
 
     CHECK_EQ(world_attach(w, 1, 1), 0);
     CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
@@ -246,7 +246,7 @@ static void test_read_bytes(void)
     }
     sim_run_for(w->sim, 5 * NS_PER_MS);
     const struct pg *pg = pg_find(shard, pg_id);
-    CHECK_EQ(pg->request_bytes, PG_REQUEST_BYTES_MAX);
+    CHECK_EQ(pg->request_bytes, SHARD_REQUEST_BYTES / 4);
     CHECK_EQ(shard->perf.turned_away, 6);
     for (uint32_t i = 0; i < ARRAY_LEN(reads); i++)
         WAIT_FOR(w, 30000, reads[i].done);

@@ -17,6 +17,7 @@
 #define DEVICES_MAX 8
 #define READ_NS     (40 * NS_PER_US)
 #define DURABLE_NS  (60 * NS_PER_US)
+#define TOTAL_BYTES (1ull << 30)
 
 struct fake_entry {
     struct entry entry;
@@ -34,7 +35,7 @@ struct fake_object {
 
 struct fake_pg {
     struct store_pg pub; /* first */
-    bool used;
+    bool used, refuse;
     struct fake_entry *log; /* [first_index .. last_index], ring of FAKE_LOG_MAX */
     struct image_record images[64];
     uint32_t image_count;
@@ -57,6 +58,7 @@ struct store {
     struct fake_device *device;
     struct timer timer;
     bool closing, refuse;
+    uint64_t taken_bytes;
     int failed;
     struct op *close_waiter;
     struct store_counters counters;
@@ -334,9 +336,19 @@ void fake_store_refuse(struct store *store, bool refuse)
     store->refuse = refuse;
 }
 
+void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse)
+{
+    ((struct fake_pg *)store_pg_find(store, pg))->refuse = refuse;
+}
+
+void fake_store_set_free(struct store *store, uint64_t free_bytes)
+{
+    store->taken_bytes = TOTAL_BYTES - free_bytes;
+}
+
 struct store_space store_space(const struct store *store)
 {
-    return (struct store_space){1ull << 30, 0, 1ull << 30};
+    return (struct store_space){TOTAL_BYTES, store->taken_bytes, TOTAL_BYTES - store->taken_bytes};
 }
 
 void store_blob_write_start(struct store_blob_write *w, struct store *store, const void *data, uint32_t len,
@@ -486,7 +498,10 @@ int store_can_append(const struct store_pg *sp, const struct entry *entry)
 {
     if (sp->store->failed)
         return -ERR_STOPPED;
-    return sp->store->refuse || sp->last_index + 1 - sp->first_index >= FAKE_LOG_MAX - 8 ? -ERR_RETRY : 0;
+    const struct fake_pg *pg = (const struct fake_pg *)sp;
+    return sp->store->refuse || pg->refuse || sp->last_index + 1 - sp->first_index >= FAKE_LOG_MAX - 8
+               ? -ERR_RETRY
+               : 0;
 }
 
 int store_append(struct store_pg *sp, const struct entry *entry, const struct slice *payload)

@@ -8,7 +8,7 @@
 #include "store/store.h"
 
 #define FAKE_PGS_MAX     8
-#define FAKE_LOG_MAX     512
+#define FAKE_LOG_MAX     1280
 #define FAKE_LOG_KEEP    32
 #define FAKE_OBJECTS_MAX 256
 
@@ -18,6 +18,10 @@ void fake_store_forget_all(void);
 void fake_store_fail(struct store *store);
 /* There is no room in the log ring, until there is. */
 void fake_store_refuse(struct store *store, bool refuse);
+/* The same for one PG. */
+void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse);
+/* What store_space() says is free from now on. */
+void fake_store_set_free(struct store *store, uint64_t free_bytes);
 /* While the OSD is down: its log cannot be proven whole, and entries that were not applied are lost. */
 void fake_store_damage_log(const uint8_t *uuid, uint64_t pg, uint32_t keep);
 /* One bit of a block changes; or the object's page becomes unreadable. */

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What one PG, one member or one stranger may do to the others: nothing. A PG that is stuck leaves room for
+ * those that work, a member that is full stops writes and nothing else, a map or request with numbers from
+ * nowhere is refused; and a leader that is gone is replaced in time.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/osd/fake_store.h"
+#include "tests/osd/world.h"
+
+static uint8_t data[IO_SIZE_MAX], got[IO_SIZE_MAX];
+
+static struct pg *leader_pg(struct world *w, uint64_t pg)
+{
+    uint32_t leader = world_leader(w, pg);
+
+    return leader == UINT32_MAX ? NULL : pg_find(w->osds[leader].shard, pg);
+}
+
+static bool all_served(struct world *w)
+{
+    for (uint32_t p = 0; p < w->pg_count; p++) {
+        const struct pg *pg = leader_pg(w, placement_pg_id(POOL, p));
+        if (!pg || !pg_serves(pg))
+            return false;
+    }
+    return true;
+}
+
+static void move_leader(struct world *w, uint64_t pg, uint32_t to)
+{
+    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
+    uint32_t from = world_leader(w, pg);
+
+    request.pg = pg;
+    request.to_osd = to;
+    if (from != to) {
+        sim_node_enter(w->osds[from].node);
+        CHECK_EQ(pg_transfer(w->osds[from].shard, &request), 0);
+        sim_node_leave(w->osds[from].node);
+    }
+    WAIT_FOR(w, 1000, world_leader(w, pg) == to && pg_serves(leader_pg(w, pg)));
+}
+
+static int once(struct io io)
+{
+    io.data = data;
+    io.ret_data = got;
+    io.once = true;
+    return io_run(&io);
+}
+
+/* ---- leaders ---- */
+
+static int compare_ms(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* From the death of a process to the moment when all that it led is served by others. */
+static void test_leader_replaced(void)
+{
+    enum { RUNS = 40 };
+    int ms[RUNS];
+
+    for (uint32_t i = 0; i < RUNS; i++) {
+        struct world *w = world_new(100 + i, 4);
+        sim_run_for(w->sim, NS_PER_S + i * 7 * NS_PER_MS);
+        uint64_t killed_ns = w->sim->now_ns;
+        uint32_t leader = world_leader(w, placement_pg_id(POOL, 0));
+        world_osd_kill(w, leader, SIM_CRASH_PROCESS);
+        WAIT_FOR(w, 3000, all_served(w));
+        ms[i] = (int)((w->sim->now_ns - killed_ns) / NS_PER_MS);
+        CHECK(ms[i] < 300);
+        world_free(w);
+    }
+    qsort(ms, RUNS, sizeof(ms[0]), compare_ms);
+    printf("# a killed leader of 4 groups: median %d ms, at most %d ms\n", ms[RUNS / 2], ms[RUNS - 1]);
+}
+
+/* A machine that was suspended wakes up and thinks that it leads. Its clock went on: what it answers is not
+ * of then. */
+static void test_suspended_leader(void)
+{
+    for (uint32_t i = 0; i < 10; i++) {
+        struct world *w = world_new(200 + i, 1);
+        uint64_t pg = world_pg(w, 0);
+        static struct io read;
+
+        CHECK_EQ(world_attach(w, 1, 1), 0);
+        memset(data, 1, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+        sim_run_for(w->sim, i * 3 * NS_PER_MS);
+        uint32_t old = world_leader(w, pg);
+        sim_node_pause(w->osds[old].node);
+        memset(data, 2, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+        CHECK(world_leader(w, pg) != old);
+        /* It finds the question among what came while it slept. */
+        read = io_make(w, IO_READ, 0, 0, BLOCK_SIZE);
+        read.ret_data = got;
+        read.force_osd = old + 1;
+        read.once = true;
+        memset(got, 0, BLOCK_SIZE);
+        io_begin(&read);
+        sim_run_for(w->sim, 20 * NS_PER_MS);
+        sim_node_resume(w->osds[old].node);
+        WAIT_FOR(w, 10000, read.done);
+        CHECK(read.result || got[0] == 2);
+        world_free(w);
+    }
+}
+
+/* ---- PGs that are stuck ---- */
+
+static void refuse_pg(struct world *w, uint64_t pg, bool on)
+{
+    uint32_t leader = world_leader(w, pg);
+
+    for (uint32_t i = 0; i < OSDS; i++) {
+        if (i == leader)
+            continue;
+        sim_node_enter(w->osds[i].node);
+        fake_store_refuse_pg(osd_shard_store(w->osds[i].shard), pg, on);
+        sim_node_leave(w->osds[i].node);
+    }
+}
+
+/* Clients beside the one of the world: a session has a limit of its own. */
+#define CLIENTS_MAX 8
+static struct rpc_identity selves[CLIENTS_MAX];
+
+static void client_begin(struct world *w, uint32_t number, struct rpc_peer *ret_peers[OSDS])
+{
+    selves[number] = w->self;
+    selves[number].client_uuid[0] = (uint8_t)(100 + number);
+    sim_node_enter(w->client);
+    for (uint32_t i = 0; i < OSDS; i++) {
+        struct rpc_peer_config config = {
+            .core = &w->client->core,
+            .net = sim_net_port(w->net, w->client),
+            .address = w->osds[i].listen,
+            .self = &selves[number],
+            .calls_max = 1024,
+        };
+        ret_peers[i] = rpc_peer_new(&config);
+    }
+    sim_node_leave(w->client);
+    sim_run_for(w->sim, 5 * NS_PER_MS);
+}
+
+static void client_end(struct world *w, struct rpc_peer *peers[OSDS])
+{
+    sim_node_enter(w->client);
+    for (uint32_t i = 0; i < OSDS; i++)
+        rpc_peer_free(peers[i]);
+    sim_node_leave(w->client);
+}
+
+/* Requests to PGs whose followers have no room. The one that has is served as if nothing was, and in the end
+ * the others are told to come again. */
+static void test_stuck_pgs(void)
+{
+    enum { STUCK = 6, EACH = 1000 };
+    struct world *w = world_new(31, STUCK + 1);
+    uint64_t healthy = placement_pg_id(POOL, STUCK);
+    struct rpc_peer *own[OSDS], *others[STUCK][OSDS];
+    struct io *ios = calloc(STUCK * EACH, sizeof(*ios));
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint32_t p = 0; p <= STUCK; p++)
+        move_leader(w, placement_pg_id(POOL, p), 0);
+    memcpy(own, w->peers, sizeof(own));
+    for (uint32_t p = 0; p < STUCK; p++) {
+        uint64_t pg = placement_pg_id(POOL, p), object = world_object_in(w, pg);
+        refuse_pg(w, pg, true);
+        client_begin(w, p, others[p]);
+        memcpy(w->peers, others[p], sizeof(own));
+        for (uint32_t i = 0; i < EACH; i++) {
+            struct io *io = &ios[p * EACH + i];
+            *io = io_make(w, IO_CLEAR, object, i % 256 * BLOCK_SIZE, BLOCK_SIZE);
+            io->once = true;
+            io->force_osd = 1;
+            io->force_term = leader_pg(w, pg)->raft.term;
+            io_begin(io);
+        }
+        sim_run_for(w->sim, 20 * NS_PER_MS);
+        printf("# stuck PG %u holds %u requests\n", p, leader_pg(w, pg)->request_count);
+    }
+    memcpy(w->peers, own, sizeof(own));
+    struct osd_shard *shard = w->osds[0].shard;
+    CHECK(shard->perf.turned_away > 0);
+    uint32_t stuck_max = 0;
+    for (uint32_t p = 0; p < STUCK; p++)
+        stuck_max = MAX(stuck_max, leader_pg(w, placement_pg_id(POOL, p))->request_count);
+    uint32_t left = SHARD_REQUESTS_MAX - pool_out_count(&shard->requests);
+    printf("# %u are left\n", left);
+    CHECK(left >= SHARD_REQUESTS_MAX / 8 && stuck_max >= SHARD_REQUESTS_MAX / 8);
+    uint64_t away = shard->perf.turned_away;
+    for (uint32_t i = 0; i < 100; i++)
+        CHECK_EQ(world_write(w, world_object_in(w, healthy), i * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    CHECK_EQ(shard->perf.turned_away, away);
+    /* What was proposed is answered although its leader has contact and stays. */
+    sim_run_for(w->sim, PG_COMMIT_NS + NS_PER_S);
+    for (uint32_t p = 0; p < STUCK; p++) {
+        CHECK_EQ(world_leader(w, placement_pg_id(POOL, p)), 0);
+        CHECK_EQ(leader_pg(w, placement_pg_id(POOL, p))->request_count, 0);
+    }
+    CHECK_EQ(shard->request_bytes, 0);
+    for (uint32_t i = 0; i < STUCK * EACH; i++) {
+        CHECK(ios[i].done && ios[i].result == -ERR_RETRY);
+        if (!ios[i].done)
+            break;
+    }
+    for (uint32_t p = 0; p < STUCK; p++)
+        refuse_pg(w, placement_pg_id(POOL, p), false);
+    for (uint32_t p = 0; p < STUCK; p++)
+        CHECK_EQ(world_write(w, world_object_in(w, placement_pg_id(POOL, p)), 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    for (uint32_t p = 0; p < STUCK; p++)
+        client_end(w, others[p]);
+    free(ios);
+    world_free(w);
+}
+
+/* ---- space ---- */
+
+static void set_free(struct world *w, uint32_t osd, uint64_t bytes)
+{
+    sim_node_enter(w->osds[osd].node);
+    fake_store_set_free(osd_shard_store(w->osds[osd].shard), bytes);
+    sim_node_leave(w->osds[osd].node);
+}
+
+static void test_fuller_member(void)
+{
+    struct world *w = world_new(32, 1);
+    uint64_t pg = world_pg(w, 0);
+    struct io discard = io_make(w, IO_CLEAR, 0, 0, 4 * BLOCK_SIZE);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 7, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 0, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    uint32_t full = (world_leader(w, pg) + 1) % OSDS;
+    set_free(w, full, PG_SPACE_MARGIN / 2);
+    /* The leader knows with that member's next answer. */
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    sim_run_for(w->sim, 50 * NS_PER_MS);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), -ERR_NO_SPACE);
+    CHECK_EQ(world_read(w, 0, 9, 1, got), 0);
+    CHECK(got[0] == 7);
+    CHECK_EQ(io_run(&discard), 0);
+    CHECK_EQ(world_attach(w, 2, 2), 0);
+    struct io write = io_make(w, IO_WRITE, 0, 0, BLOCK_SIZE);
+    write.generation = write.incarnation = 2;
+    CHECK_EQ(once(write), -ERR_NO_SPACE);
+    /* Others have freed some there. Nothing else happens in this PG; yet it hears of it. */
+    set_free(w, full, 1ull << 30);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    (void)once(write);
+    sim_run_for(w->sim, 50 * NS_PER_MS);
+    CHECK_EQ(once(write), 0);
+    /* One that is not in contact has no say. */
+    set_free(w, full, 0);
+    CHECK_EQ(once(write), 0);
+    sim_run_for(w->sim, 50 * NS_PER_MS);
+    CHECK_EQ(once(write), -ERR_NO_SPACE);
+    world_osd_kill(w, full, SIM_CRASH_PROCESS);
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK_EQ(once(write), 0);
+    world_free(w);
+}
+
+/* ---- numbers from nowhere ---- */
+
+static void test_bad_numbers(void)
+{
+    struct world *w = world_new(33, 1);
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__PgMember members[2] = {FB__PG_MEMBER__INIT, FB__PG_MEMBER__INIT};
+    Fb__PgMember *pointers[] = {&members[0], &members[1]};
+    Fb__Pg pg = FB__PG__INIT, *pgs = &pg;
+    static const uint32_t replicas[][2] = {{0, 1}, {3, 3}};
+
+    map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
+    map.base_epoch = w->epoch;
+    map.epoch = w->epoch + 1;
+    map.pg = &pgs;
+    map.n_pg = 1;
+    pg.id = placement_pg_id(POOL, 5);
+    pg.birth = 1;
+    pg.member = pointers;
+    pg.n_member = 2;
+    members[1].osd = 1;
+    sim_node_enter(w->osds[0].node);
+    for (uint32_t i = 0; i < ARRAY_LEN(replicas); i++) {
+        members[0].replica = replicas[i][0];
+        members[1].replica = replicas[i][1];
+        CHECK_EQ(shard_feed_map(w->osds[0].shard, &map), -ERR_PROTOCOL);
+    }
+    sim_node_leave(w->osds[0].node);
+    sim_run_for(w->sim, 100 * NS_PER_MS);
+    CHECK(!pg_find(w->osds[0].shard, pg.id));
+    /* A record at the end of the numbers could not be removed any more. */
+    CHECK_EQ(world_attach(w, UINT64_MAX, 1), -ERR_INVALID);
+    CHECK_EQ(world_attach(w, 1, UINT64_MAX), -ERR_INVALID);
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    world_free(w);
+}
+
+int main(void)
+{
+    TEST(test_leader_replaced);
+    TEST(test_suspended_leader);
+    TEST(test_stuck_pgs);
+    TEST(test_fuller_member);
+    TEST(test_bad_numbers);
+    fake_store_forget_all();
+    return tap_done();
+}
