@@ -547,6 +547,7 @@ struct scan_header {
     uint32_t crc, prev_crc, header_blocks, payload_blocks;
     bool gap;       /* what was before it is missing, though it was durable ... */
     bool gap_named; /* ... and was just the one batch whose PGs this one names */
+    bool cut_off;   /* does not count: an earlier recovery ended before it */
 };
 struct scan {
     struct scan_header *headers; /* valid ones; by number once scan_chain was called */

@@ -242,9 +242,9 @@ static int open_verify_take(struct store_opening *p)
         p->at++;
         return 0;
     }
-    int rc = scan_chain(&p->scan, sh->seq - 1);
-    p->at = p->scan.chain_count;
-    return rc;
+    /* What is in the chain now may be others than were looked at. */
+    p->at = 0;
+    return scan_chain(&p->scan, sh->seq - 1);
 }
 
 static void open_replay_one(struct store_opening *p, const struct scan_header *sh, const struct disk_batch *h)

@@ -170,6 +170,8 @@ static uint64_t chain_next(const struct scan *scan, uint64_t from, const struct 
 
     for (uint64_t i = from; i < scan->count && scan->headers[i].seq <= scan->end_seq; i++) {
         const struct scan_header *h = &scan->headers[i];
+        if (h->cut_off)
+            continue;
         bool follows =
             prev ? h->prev_seq == prev->seq && h->prev_crc == prev->crc : h->prev_seq < scan->tail_seq;
         if (follows)
@@ -194,6 +196,8 @@ static uint64_t chain_follow(struct scan *scan)
     while (at < scan->count && scan->headers[at].seq < scan->tail_seq)
         at++;
     for (;;) {
+        while (at < scan->count && scan->headers[at].cut_off)
+            at++;
         struct scan_header *last = scan->chain_count ? &scan->chain[scan->chain_count - 1] : NULL;
         uint64_t next = chain_next(scan, at, last);
         bool gap = next == UINT64_MAX;
@@ -214,12 +218,28 @@ static uint64_t chain_follow(struct scan *scan)
     }
 }
 
+/* What an earlier recovery cut off counts for nothing, though its header may be whole: it lies between a
+ * batch and the one that this names as its predecessor, or behind where a later one was put. */
+static void mark_cut_off(struct scan *scan, uint64_t end_seq)
+{
+    const struct scan_header *above = NULL;
+
+    for (uint64_t i = scan->count; i-- > 0;) {
+        struct scan_header *h = &scan->headers[i];
+        h->cut_off = h->seq > end_seq || (above && h->seq > above->prev_seq && h->seq < above->seq) ||
+                     (above && h->position >= above->position);
+        if (!h->cut_off)
+            above = h;
+    }
+}
+
 static uint64_t tail_hint(const struct scan *scan, uint64_t end_seq)
 {
     uint64_t tail = 0;
 
     for (uint64_t i = 0; i < scan->count && scan->headers[i].seq <= end_seq; i++)
-        tail = MAX(tail, scan->headers[i].tail_seq);
+        if (!scan->headers[i].cut_off)
+            tail = MAX(tail, scan->headers[i].tail_seq);
     return tail;
 }
 
@@ -236,6 +256,7 @@ int scan_chain(struct scan *scan, uint64_t end_seq)
     }
     for (;;) {
         scan->end_seq = end_seq;
+        mark_cut_off(scan, end_seq);
         scan->tail_seq = tail_hint(scan, end_seq);
         uint64_t last = chain_follow(scan);
         if (tail_hint(scan, last) == scan->tail_seq || last >= end_seq)
