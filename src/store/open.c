@@ -32,18 +32,32 @@ enum {
     OPEN_RING_SCAN,
     OPEN_RING_VERIFY,
     OPEN_RING_REPLAY,
+    OPEN_RING_BLOCKS,
     OPEN_PAGES,
     OPEN_FLUSH,
 };
 
 static const char *open_state(int state)
 {
-    static const char *const names[] = {"start",          "superblock A",  "superblock B",
-                                        "table A",        "table B",       "healing the table",
-                                        "blob A",         "blob B",        "blob data",
-                                        "checkpoint A",   "checkpoint B",  "verifying the checkpoint",
-                                        "the checkpoint", "ring: headers", "ring: newest batches",
-                                        "ring: batches",  "pages",         "flush"};
+    static const char *const names[] = {"start",
+                                        "superblock A",
+                                        "superblock B",
+                                        "table A",
+                                        "table B",
+                                        "healing the table",
+                                        "blob A",
+                                        "blob B",
+                                        "blob data",
+                                        "checkpoint A",
+                                        "checkpoint B",
+                                        "verifying the checkpoint",
+                                        "the checkpoint",
+                                        "ring: headers",
+                                        "ring: newest batches",
+                                        "ring: batches",
+                                        "ring: a batch by blocks",
+                                        "pages",
+                                        "flush"};
     return names[state];
 }
 
@@ -132,183 +146,6 @@ void store_free(struct store *s)
     space_fini(s);
     slab_fini(&s->slab);
     free(s);
-}
-
-/* ---- the ring ------------------------------------------------------------------------------------------ */
-
-static bool open_scan_read(struct store_open *o)
-{
-    struct store_opening *p = o->opening;
-
-    if (p->at >= p->s->g.ring_blocks)
-        return false;
-    p->reading = MIN((uint64_t)WORK_BLOCKS, p->s->g.ring_blocks - p->at);
-    open_read(o, p->s->g.ring_block + p->at, p->reading);
-    return true;
-}
-
-static int open_scan_take(struct store_opening *p)
-{
-    uint32_t done;
-
-    if (p->io.result) {
-        if (p->reading == 1) {
-            store_problem(p->s, "log ring: block %llu cannot be read", (unsigned long long)p->at);
-            p->at++;
-            return 0;
-        }
-        /* What can be read is worth having: block by block. */
-        p->reading = 1;
-        return 1;
-    }
-    int rc = scan_window(p->s, &p->scan, p->work, p->at, (uint32_t)p->reading, &done);
-    if (rc)
-        return rc;
-    p->at += done;
-    return 0;
-}
-
-static uint64_t header_phys(const struct store *s, const struct scan_header *h)
-{
-    return h->position % s->g.ring_blocks;
-}
-
-/* As many batches of the chain as lie one behind the other. */
-static bool open_replay_read(struct store_open *o)
-{
-    struct store_opening *p = o->opening;
-    struct store *s = p->s;
-    const struct scan_header *h = &p->scan.chain[p->at];
-
-    if (p->cut || p->at >= p->scan.chain_count)
-        return false;
-    uint64_t first = header_phys(s, h), end = first;
-    for (uint64_t i = p->at; i < p->scan.chain_count; i++) {
-        h = &p->scan.chain[i];
-        uint64_t blocks = h->header_blocks + h->payload_blocks;
-        if (header_phys(s, h) != end || end + blocks - first > WORK_BLOCKS)
-            break;
-        end += blocks;
-    }
-    p->reading = end - first;
-    open_read(o, s->g.ring_block + first, p->reading);
-    return true;
-}
-
-static bool payload_verify(const struct disk_batch *h, uint64_t *lost)
-{
-    const uint8_t *payload = (const uint8_t *)h + h->header_blocks * BLOCK_SIZE;
-    bool whole = true;
-    uint32_t i = 0;
-
-    memset(lost, 0, BATCH_ENTRIES_MAX / 8);
-    for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e)); i++) {
-        const uint8_t *at = payload + (size_t)e->data.payload_block * BLOCK_SIZE;
-        for (uint32_t b = 0; e->type == ENTRY_WRITE && b < e->data.block_count; b++)
-            if (crc32c(0, at + (size_t)b * BLOCK_SIZE, BLOCK_SIZE) != batch_entry_crc(e)[b]) {
-                bit_set(lost, i);
-                whole = false;
-                break;
-            }
-    }
-    return whole;
-}
-
-/* Batches that are not known to have been durable count only if they are whole: the first that is not, at the
- * latest, ends the chain. True: a batch is being read. */
-static bool open_verify_read(struct store_open *o)
-{
-    struct store_opening *p = o->opening;
-    struct store *s = p->s;
-
-    while (p->at < p->scan.chain_count && p->scan.chain[p->at].seq <= p->scan.durable_seq)
-        p->at++;
-    if (p->at >= p->scan.chain_count)
-        return false;
-    const struct scan_header *h = &p->scan.chain[p->at];
-    p->reading = h->header_blocks + h->payload_blocks;
-    open_read(o, s->g.ring_block + header_phys(s, h), p->reading);
-    return true;
-}
-
-static int open_verify_take(struct store_opening *p)
-{
-    const struct scan_header *sh = &p->scan.chain[p->at];
-    const struct disk_batch *h = (const struct disk_batch *)p->work;
-    uint64_t lost[BATCH_ENTRIES_MAX / 64];
-
-    if (!p->io.result && batch_validate(p->s, h, header_phys(p->s, sh), sh->header_blocks) &&
-        h->seq == sh->seq && payload_verify(h, lost)) {
-        p->at++;
-        return 0;
-    }
-    /* What is in the chain now may be others than were looked at. */
-    p->at = 0;
-    return scan_chain(&p->scan, sh->seq - 1);
-}
-
-static void open_replay_one(struct store_opening *p, const struct scan_header *sh, const struct disk_batch *h)
-{
-    struct store *s = p->s;
-    uint64_t lost[BATCH_ENTRIES_MAX / 64];
-
-    if (!batch_validate(s, h, header_phys(s, sh), sh->header_blocks) || h->seq != sh->seq) {
-        store_problem(s, "log ring: batch %llu cannot be read again", (unsigned long long)sh->seq);
-        replay_damage(s, NULL, 0);
-        p->cut = true;
-        return;
-    }
-    bool whole = payload_verify(h, lost);
-    if (!whole)
-        store_problem(s, "log ring: batch %llu: data is damaged", (unsigned long long)h->seq);
-    if (sh->gap)
-        store_problem(s, "log ring: the batch before %llu is missing", (unsigned long long)h->seq);
-    if (sh->gap)
-        replay_damage(s, sh->gap_named ? batch_pgs(h) + h->pg_count : NULL, h->prev_pg_count);
-    replay_batch(s, h, lost, h->seq >= p->replay_seq);
-    s->last_seq = h->seq;
-    s->last_crc = h->crc;
-    s->head = h->position + h->header_blocks + h->payload_blocks;
-    memcpy(s->prev_pgs, batch_pgs(h), h->pg_count * sizeof(struct disk_batch_pg));
-    s->prev_pg_count = h->pg_count;
-}
-
-static void open_replay_take(struct store_opening *p)
-{
-    struct store *s = p->s;
-    uint64_t first = header_phys(s, &p->scan.chain[p->at]);
-
-    if (p->io.result)
-        memset(p->work, 0, p->reading * BLOCK_SIZE);
-    while (!p->cut && p->at < p->scan.chain_count) {
-        const struct scan_header *h = &p->scan.chain[p->at];
-        uint64_t phys = header_phys(s, h);
-        if (phys < first || phys + h->header_blocks + h->payload_blocks > first + p->reading)
-            return;
-        open_replay_one(p, h, (const struct disk_batch *)(p->work + (phys - first) * BLOCK_SIZE));
-        p->at++;
-    }
-}
-
-static void open_ring_settle(struct store_opening *p)
-{
-    struct store *s = p->s;
-    struct batch *b = list_first(&s->batches, struct batch, link);
-
-    if (p->scan.end_gone) {
-        store_problem(s, "log ring: batches up to %llu were durable, and the last of them are gone",
-                      (unsigned long long)p->scan.durable_seq);
-        replay_damage(s, NULL, 0);
-    }
-    if (!b)
-        s->head = p->scan.max_end;
-    s->tail = s->tail_durable = b ? b->position : s->head;
-    s->tail_seq = b ? b->seq : MAX(p->scan.tail_seq, 1);
-    s->shown_tail = s->tail;
-    s->shown_tail_seq = s->tail_seq;
-    s->durable_seq = MAX(s->last_seq, p->scan.durable_seq);
-    s->next_seq = MAX(p->scan.max_seq, s->durable_seq) + 1;
-    replay_finish(s);
 }
 
 /* ---- pages --------------------------------------------------------------------------------------------- */
@@ -645,7 +482,7 @@ static void open_step(struct op *op)
             if (rc < 0)
                 break;
             if (rc > 0) {
-                open_read(o, s->g.ring_block + p->at, 1);
+                open_read(o, s->g.ring_block + p->at, p->reading);
                 return;
             }
             if (open_scan_read(o))
@@ -670,6 +507,12 @@ static void open_step(struct op *op)
             p->at = p->reading = 0;
             continue;
         case OPEN_RING_REPLAY:
+            if (p->reading && p->io.result) {
+                op->state = OPEN_RING_BLOCKS;
+                p->block = 0;
+                open_replay_block(o);
+                return;
+            }
             if (p->reading)
                 open_replay_take(p);
             if (open_replay_read(o))
@@ -680,6 +523,12 @@ static void open_step(struct op *op)
                 break;
             scatter_init(&p->pages, s->blk, op);
             op->state = OPEN_PAGES;
+            continue;
+        case OPEN_RING_BLOCKS:
+            if (open_replay_block(o))
+                return;
+            p->io.result = 0;
+            op->state = OPEN_RING_REPLAY;
             continue;
         case OPEN_PAGES:
             if (!open_pages(p))

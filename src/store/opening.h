@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the parts of opening a slice share: open.c (the op, ring and pages), open_load.c (superblock, PG
- * table, blob, checkpoint).
+ * What the parts of opening a slice share: open.c (the op, pages), open_load.c (superblock, PG table, blob,
+ * checkpoint), open_ring.c (log ring).
  */
 #ifndef STORE_OPENING_H
 #define STORE_OPENING_H
@@ -45,6 +45,7 @@ struct store_opening {
     /* Ring. */
     struct scan scan;
     uint64_t at, reading;
+    uint64_t block; /* of a batch that is read block by block */
     bool cut;
     /* Pages. */
     struct open_slot *slots;
@@ -65,5 +66,13 @@ void open_ckpt_header(struct store_opening *p, int copy);
 bool open_ckpt_choose(struct store_opening *p);
 bool open_ckpt_read(struct store_open *o);
 bool open_ckpt_verify(struct store_opening *p, bool load);
+bool open_scan_read(struct store_open *o);
+int open_scan_take(struct store_opening *p);
+bool open_verify_read(struct store_open *o);
+int open_verify_take(struct store_opening *p);
+bool open_replay_read(struct store_open *o);
+void open_replay_take(struct store_opening *p);
+bool open_replay_block(struct store_open *o);
+void open_ring_settle(struct store_opening *p);
 
 #endif

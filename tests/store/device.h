@@ -21,7 +21,9 @@ struct memory_device {
     uint8_t *data;
     struct list pending;
     uint64_t requests;
-    uint64_t fail_at; /* the request of this number (from 1) fails; 0: none */
+    uint64_t fail_at;  /* the request of this number (from 1) fails; 0: none */
+    uint64_t bad_from; /* bytes that cannot be read */
+    uint64_t bad_len;
 };
 
 struct rig {
@@ -49,6 +51,8 @@ static void memory_complete(struct memory_device *d)
 
     d->requests++;
     io->result = d->requests == d->fail_at ? -ERR_IO : 0;
+    if (io->type == BLK_READ && at < d->bad_from + d->bad_len && d->bad_from < at + io->len)
+        io->result = -ERR_IO;
     for (uint32_t i = 0; i < io->iov_count && !io->result; i++) {
         if (io->type == BLK_READ)
             memcpy(io->iov[i].iov_base, d->data + at, io->iov[i].iov_len);
