@@ -232,9 +232,10 @@ struct disk_batch {
 };
 _Static_assert(sizeof(struct disk_batch) == 128, "batch header");
 
+/* A PG of which there are entries or records in the batch. */
 struct disk_batch_pg {
     uint64_t key;
-    uint64_t first_index, last_index;
+    uint64_t first_index, last_index; /* of its entries; 0: only records */
 };
 _Static_assert(sizeof(struct disk_batch_pg) == 24, "batch PG");
 

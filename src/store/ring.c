@@ -139,17 +139,22 @@ static uint8_t *making_items(const struct making *m)
     return m->slot->header->data + HEADER_BYTES_MAX;
 }
 
-static void making_entry(struct store *s, struct making *m, struct log_entry *e, bool copied)
+static struct disk_batch_pg *making_pg(struct store *s, struct making *m, struct pg *pg)
 {
-    struct pg *pg = e->pg;
-
     if (pg->batch_mark != m->seq) {
         pg->batch_mark = m->seq;
         pg->batch_slot = m->pgs++;
-        s->this_pgs[pg->batch_slot] = (struct disk_batch_pg){pg->key, e->index, e->index};
+        s->this_pgs[pg->batch_slot] = (struct disk_batch_pg){.key = pg->key};
     }
-    struct disk_batch_pg *range = &s->this_pgs[pg->batch_slot];
-    range->first_index = MIN(range->first_index, e->index);
+    return &s->this_pgs[pg->batch_slot];
+}
+
+static void making_entry(struct store *s, struct making *m, struct log_entry *e, bool copied)
+{
+    struct pg *pg = e->pg;
+    struct disk_batch_pg *range = making_pg(s, m, pg);
+
+    range->first_index = range->first_index ? MIN(range->first_index, e->index) : e->index;
     range->last_index = MAX(range->last_index, e->index);
     struct disk_entry *d = (struct disk_entry *)(making_items(m) + m->item_bytes);
     *d = (struct disk_entry){.pg = (uint16_t)pg->batch_slot,
@@ -185,9 +190,20 @@ static void making_entry(struct store *s, struct making *m, struct log_entry *e,
     m->payload_blocks += blocks;
 }
 
+/* Their PGs are named first: if the batch is lost, what these records said is missing. */
+static void making_record_pgs(struct store *s, struct making *m)
+{
+    m->records = MIN(s->record_count, RECORDS_PER_BATCH);
+    for (uint32_t i = 0; i < m->records; i++) {
+        struct pg *pg = pg_by_key(s, s->records[(s->record_head + i) & (s->record_cap - 1)].key);
+        if (pg)
+            making_pg(s, m, pg);
+    }
+}
+
 static void making_records(struct store *s, struct making *m)
 {
-    uint32_t count = MIN(s->record_count, RECORDS_PER_BATCH);
+    uint32_t count = m->records;
     uint8_t *at = making_items(m) + m->item_bytes;
 
     for (uint32_t i = 0; i < count; i++)
@@ -278,7 +294,7 @@ static bool ring_make(struct store *s)
     struct batch *b = batch_new(s, m.seq, 0, 0);
     if (!b)
         return false;
-    m.records = MIN(s->record_count, RECORDS_PER_BATCH);
+    making_record_pgs(s, &m);
     list_for_each_safe (&s->copies, node) {
         struct log_entry *e = list_entry(node, struct log_entry, copy_link);
         if (!making_fits(s, &m, e) ||

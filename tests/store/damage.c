@@ -34,9 +34,51 @@ static int write_other(uint64_t object, uint32_t first, uint32_t count)
     return rc;
 }
 
+/* Work of PG 2, all of it applied, that fills the ring and so makes destage run. */
+static void churn(uint32_t entries)
+{
+    for (uint32_t n = 0; n < entries; n++) {
+        CHECK(write_other(n % 5, n % 500, 4) != -ERR_STOPPED);
+        rig_settle(&rig);
+        store_apply(other, other->durable_index);
+        rig_settle(&rig);
+    }
+}
+
 static uint64_t ring_offset(uint64_t position)
 {
     return block_offset(ring_place(s, position));
+}
+
+/* The header of the newest batch that has a record of this type of PG 1's object; NULL: none. */
+static struct disk_batch *batch_with_record(enum record_type type, uint64_t object)
+{
+    struct disk_batch *found = NULL;
+
+    for (uint64_t at = 0; at < s->g.ring_blocks; at++) {
+        struct disk_batch *h = (struct disk_batch *)(rig.device.data + ring_offset(at));
+        if (!batch_validate(s, h, at, s->g.ring_blocks - at) || (found && found->seq > h->seq))
+            continue;
+        for (uint32_t i = 0; i < h->record_count; i++) {
+            const struct disk_record *r = &batch_records(h)[i];
+            if (r->type == type && r->key == pg_of(pg)->key && r->slot_of.object == object)
+                found = h;
+        }
+    }
+    return found;
+}
+
+/* Until there is a newer one than batch `seq`. */
+static uint64_t churn_until_record(uint64_t seq)
+{
+    for (uint32_t n = 0; n < 3000; n++) {
+        const struct disk_batch *h = batch_with_record(RECORD_SLOT, 77);
+        if (h && h->seq > seq)
+            return h->seq;
+        churn(1);
+    }
+    CHECK(!"a record of the page");
+    return 0;
 }
 
 static void an_unused_block_that_cannot_be_read_costs_nothing(void)
@@ -84,9 +126,61 @@ static void an_unreadable_payload_costs_its_entry(void)
     tear_down();
 }
 
+static void a_lost_record_brings_no_older_page_back(void)
+{
+    set_up_both();
+    fill = 100;
+    CHECK_EQ(write_blocks(77, 3, 2), 0);
+    apply_all();
+    uint64_t seq = churn_until_record(0);
+    CHECK_EQ(
+        put((struct entry){.type = ENTRY_CLEAR, .image = 1, .object = 77, .first_block = 3, .block_count = 1},
+            0),
+        0);
+    apply_all();
+    seq = churn_until_record(seq);
+    churn(2);
+    struct disk_batch *lost = batch_with_record(RECORD_SLOT, 77);
+    CHECK_EQ(lost->seq, seq);
+    lost->crc ^= 1;
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    store_apply(pg, pg->last_index);
+    CHECK(pg->damaged || block_is(77, 3, false) == -1);
+    CHECK(!other->damaged || pg->damaged);
+    tear_down();
+}
+
+/* The evidence of damage may go with the next batch: so it is on record before there is one. */
+static void damage_is_not_forgotten(void)
+{
+    set_up_both();
+    for (uint32_t n = 0; n < 10; n++) {
+        CHECK_EQ(write_blocks(1, n, 1), 0);
+        rig_settle(&rig);
+    }
+    struct store_pg_record record = other->record;
+    record.term = 2;
+    CHECK_EQ(write_record(&record), 0);
+    struct log_entry *e = log_at(pg_of(pg), 10);
+    memset(rig.device.data + ring_offset(e->batch->position), 0x5a, BLOCK_SIZE);
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK(pg->damaged);
+    CHECK_EQ(pg->last_index, 9);
+    CHECK_EQ(write_other(1, 0, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK_EQ(pg->record.state, STORE_PG_DAMAGED);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(an_unused_block_that_cannot_be_read_costs_nothing);
     TEST(an_unreadable_payload_costs_its_entry);
+    TEST(a_lost_record_brings_no_older_page_back);
+    TEST(damage_is_not_forgotten);
     return tap_done();
 }
