@@ -403,6 +403,8 @@ MUST_CHECK int superblock_decode(const struct disk_superblock *sb, uint64_t size
 /* table.c */
 MUST_CHECK int table_load(struct store *s, const struct disk_table_block *a, const struct disk_table_block *b,
                           uint32_t block, bool *ret_heal_a, bool *ret_heal_b);
+uint32_t table_set_damaged(struct store *s,
+                           const struct pg *pg); /* at open; returns the block to be written */
 void table_start(struct store *s);
 void table_wake(struct store *s); /* everyone who waits for the table or for destage looks again */
 struct pg *pg_new(struct store *s, const struct disk_pg *record, uint32_t table_index);

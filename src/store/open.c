@@ -2,8 +2,10 @@
  *
  * Opening a slice, closing it, and failing.
  *
- *   superblocks -> PG table (-> healed) -> blob -> checkpoint -> ring: headers -> ring: batches -> pages ->
- * flush -> done
+ *   superblocks -> PG table (-> healed) -> blob -> checkpoint -> ring: headers -> ring: batches
+ *     (-> damage noted in the PG table) -> pages -> flush -> done
+ *
+ * Damage of a log is on record before the first new batch, with which the evidence may go.
  *
  * Nothing that was found is built upon before the flush at the end: what a process that was killed had
  * written may still be in the device's cache.
@@ -33,6 +35,7 @@ enum {
     OPEN_RING_VERIFY,
     OPEN_RING_REPLAY,
     OPEN_RING_BLOCKS,
+    OPEN_DAMAGE,
     OPEN_PAGES,
     OPEN_FLUSH,
 };
@@ -56,6 +59,7 @@ static const char *open_state(int state)
                                         "ring: newest batches",
                                         "ring: batches",
                                         "ring: a batch by blocks",
+                                        "noting damage",
                                         "pages",
                                         "flush"};
     return names[state];
@@ -521,14 +525,25 @@ static void open_step(struct op *op)
             rc = s->failed ? s->failed : open_slots(p);
             if (rc)
                 break;
-            scatter_init(&p->pages, s->blk, op);
-            op->state = OPEN_PAGES;
+            open_damage(p);
+            p->io.result = 0;
+            op->state = OPEN_DAMAGE;
             continue;
         case OPEN_RING_BLOCKS:
             if (open_replay_block(o))
                 return;
             p->io.result = 0;
             op->state = OPEN_RING_REPLAY;
+            continue;
+        case OPEN_DAMAGE:
+            if (p->io.result) {
+                rc = -ERR_IO;
+                break;
+            }
+            if (open_heal(o))
+                return;
+            scatter_init(&p->pages, s->blk, op);
+            op->state = OPEN_PAGES;
             continue;
         case OPEN_PAGES:
             if (!open_pages(p))

@@ -94,6 +94,21 @@ bool open_heal(struct store_open *o)
     return false;
 }
 
+/* PGs whose log was found damaged: open_heal() shall write their records. */
+void open_damage(struct store_opening *p)
+{
+    struct store *s = p->s;
+
+    p->heal_at = 0;
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        if (!pg->pub.damaged || pg->pub.record.state == STORE_PG_DAMAGED || p->read_only)
+            continue;
+        pg->pub.record.state = STORE_PG_DAMAGED;
+        p->heal[table_set_damaged(s, pg)] = 3;
+    }
+}
+
 void open_blob_header(struct store_opening *p, int copy)
 {
     const struct disk_blob_header *h = (const struct disk_blob_header *)p->work;

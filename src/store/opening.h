@@ -58,6 +58,7 @@ int open_superblock(struct store_opening *p, const char *name);
 int open_prepare(struct store_opening *p);
 int open_table(struct store_opening *p, uint32_t block);
 bool open_heal(struct store_open *o);
+void open_damage(struct store_opening *p);
 void open_blob_header(struct store_opening *p, int copy);
 bool open_blob_choose(struct store_opening *p);
 void open_blob_read(struct store_open *o);

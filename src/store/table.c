@@ -142,6 +142,26 @@ static struct disk_pg *table_record(struct store *s, uint32_t index)
     return &s->table[index / TABLE_RECORDS_PER_BLOCK].disk.records[index % TABLE_RECORDS_PER_BLOCK];
 }
 
+static void table_seal(struct store *s, uint32_t block)
+{
+    struct disk_table_block *disk = &s->table[block].disk;
+
+    disk->magic = MAGIC_PG_TABLE;
+    disk->block = block;
+    disk->seq++;
+    memcpy(disk->format_id, s->format_id, FORMAT_ID_BYTES);
+    FORMAT_SEAL(disk);
+}
+
+uint32_t table_set_damaged(struct store *s, const struct pg *pg)
+{
+    uint32_t block = pg->table_index / TABLE_RECORDS_PER_BLOCK;
+
+    table_record(s, pg->table_index)->state = STORE_PG_DAMAGED;
+    table_seal(s, block);
+    return block;
+}
+
 /* The record changed: it goes out with the block's next round. Returns what written_gen will be then. */
 static uint64_t table_touch(struct store *s, uint32_t index)
 {
@@ -168,12 +188,8 @@ static bool table_next(struct store *s)
         if (!b->dirty)
             continue;
         b->dirty = false;
-        b->disk.magic = MAGIC_PG_TABLE;
-        b->disk.block = i;
-        b->disk.seq++;
         b->disk.ring_seq = s->durable_seq;
-        memcpy(b->disk.format_id, s->format_id, FORMAT_ID_BYTES);
-        FORMAT_SEAL(&b->disk);
+        table_seal(s, i);
         memcpy(s->table_buf->data, &b->disk, BLOCK_SIZE);
         s->table_at = i;
         s->table_gen_writing = b->gen;
