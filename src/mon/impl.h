@@ -73,9 +73,12 @@ struct mon_shard {
 struct mon_osd {
     struct mon_item item;
     struct mon_shard shard[PLACEMENT_SHARDS_MAX];
-    uint64_t heard_ns;     /* the newest of its shards */
-    uint64_t gone_ns;      /* alive time at which its last session closed; 0: it has one, or had none */
-    bool witness;          /* mon_osd_witnesses() */
+    uint64_t heard_ns; /* the newest of its shards */
+    uint64_t gone_ns;  /* alive time at which its last session closed; 0: it has one, or had none */
+    bool witness;      /* mon_osd_witnesses() */
+    uint64_t up_ns;    /* alive time at which it came up; 0: before the start */
+    uint64_t
+        demoted_ns; /* alive time at which an operator wanted it to lead nothing; 0: not since it came up */
     uint64_t suspected_ns; /* alive time at which a peer last said that it does not answer */
     uint64_t
         down_ns; /* alive time and wall clock at which it was last seen going down; 0: before the start */
@@ -93,6 +96,9 @@ struct mon_pg {
     uint32_t leader_osd, state, in_contact, recovering;
     uint64_t objects;
     uint32_t born_mask, removed_mask; /* by member: has confirmed */
+    bool chosen;                      /* an operator said who is to lead: */
+    uint32_t chosen_osd;
+    uint64_t moved_ns; /* alive time at which its leader was last told to hand it back */
 };
 
 struct mon_image {
@@ -233,6 +239,7 @@ struct mon {
     struct mon_turn tick_turn;
     struct mon_change tick_change;
     bool settle_soon;
+    uint64_t balanced_ns;  /* alive time of the last look at who leads */
     uint64_t alive_ns;     /* starts at one tick */
     uint64_t tick_last_ns; /* by the core's clock */
     uint32_t request_count;
@@ -343,8 +350,6 @@ void mon_osd_speaks(struct mon *mon, struct mon_osd *o, uint32_t shard, uint64_t
                     uint64_t image_id_max);
 bool mon_osd_proven(struct mon *mon);
 void mon_shard_report(struct mon_request *r);
-void mon_osd_demote(struct mon_request *r);
-void mon_pg_leader(struct mon_request *r);
 void mon_osd_session_closed(struct mon *mon, struct mon_session *s);
 /* Puts what should change according to soft state, as much as fits in one transaction. */
 void mon_settle(struct mon *mon, struct mon_change *c);
@@ -353,6 +358,13 @@ void mon_settle_done(struct mon *mon, const struct mon_change *c);
 void mon_settle_soon(struct mon *mon);
 /* Is what the PG's leader said still good? */
 bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
+
+/* ---- leaders (mon_leader.c) ---- */
+
+void mon_osd_demote(struct mon_request *r);
+void mon_pg_leader(struct mon_request *r);
+/* Hands leaderships back to the first members of PGs, a few at a time. For every tick. */
+void mon_leaders_balance(struct mon *mon);
 
 /* ---- pools (mon_pool.c), images (mon_image.c), status (mon_status.c) ---- */
 

@@ -490,6 +490,7 @@ static void tick_step(struct op *op)
             if (timer_armed(&mon->tick_timer) && !mon->settle_soon)
                 return;
             advance_clock(mon);
+            mon_leaders_balance(mon);
             list_for_each (&mon->waiting, node)
                 op_wake(&list_entry(node, struct mon_request, waiting)->op);
             if (!mon->stale && !tick_build(mon)) {

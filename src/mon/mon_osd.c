@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * OSDs: registration, boot, reports, and what is asked of them (to hand leadership over).
+ * OSDs: registration, boot, reports.
  *
  * An OSD is up when one of its shards has booted and is heard of. A start of an OSD is known by its
  * incarnation, the start counter of its device, which only grows: a lower one is a copy of the device from an
@@ -263,6 +263,10 @@ static void osd_boot_done(struct mon_request *r)
     if (!o)
         return;
     o->shard[call->shard].failed[0] = 0;
+    if (!r->nothing) {
+        o->up_ns = r->mon->alive_ns;
+        o->demoted_ns = 0;
+    }
     if (s) {
         bind_session(r->mon, s, o, call->shard);
     } else { /* it went while the change was written: as if it had gone just now */
@@ -418,80 +422,5 @@ void mon_shard_report(struct mon_request *r)
         take_pg_report(mon, report->osd, report->pg[i]);
     for (size_t i = 0; i < report->n_confirm; i++)
         take_confirm(mon, report->osd, report->confirm[i]);
-    mon_reply(r, 0);
-}
-
-/* ---- moving leaders ---- */
-
-static bool send_transfer(struct mon *mon, uint64_t serial, uint64_t pg, const uint32_t *to_osd)
-{
-    struct mon_session *s = serial ? mon_session_find(mon, serial) : NULL;
-    Fb__PgTransferRequest transfer = FB__PG_TRANSFER_REQUEST__INIT;
-    Fb__MonEvent event = FB__MON_EVENT__INIT;
-
-    if (!s)
-        return false;
-    transfer.pg = pg;
-    transfer.to_osd = to_osd ? *to_osd : 0;
-    transfer.any = !to_osd;
-    event.transfer = &transfer;
-    mon_event_send(mon, s, &event);
-    return true;
-}
-
-void mon_osd_demote(struct mon_request *r)
-{
-    uint32_t id = r->call->osd_demote->osd, sent = 0;
-    struct mon_osd *o = mon_osd_find(r->mon, id);
-
-    if (!o) {
-        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no osd.%u", id));
-        return;
-    }
-    for (size_t i = 0; i < mon_osd_item(o)->n_shard; i++)
-        sent += send_transfer(r->mon, o->shard[i].session, 0, NULL);
-    if (!sent) {
-        mon_reply(r, mon_fail(r, -ERR_UNREACHABLE,
-                              "osd.%u is not connected to the monitor: it leads nothing, or cannot be told",
-                              id));
-        return;
-    }
-    mon_reply(r, 0);
-}
-
-void mon_pg_leader(struct mon_request *r)
-{
-    const Fb__PgLeader *call = r->call->pg_leader;
-    struct mon *mon = r->mon;
-    struct mon_pg *pg = mon_pg_find(mon, call->pg);
-    uint32_t pool = mon_pg_pool(call->pg), number = mon_pg_number(call->pg);
-
-    if (!pg || mon_pg_item(pg)->removed) {
-        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%x", pool, number));
-        return;
-    }
-    const Fb__Pg *item = mon_pg_item(pg);
-    if (!member_bit(item, call->osd)) {
-        mon_reply(r, mon_fail(r, -ERR_INVALID, "osd.%u has no replica of PG %u.%x", call->osd, pool, number));
-        return;
-    }
-    if (!mon_pg_reported(mon, pg)) {
-        mon_reply(r, mon_fail(r, -ERR_RETRY,
-                              "PG %u.%x has no leader at the moment that could hand over: try again", pool,
-                              number));
-        return;
-    }
-    struct mon_osd *leader = mon_osd_find(mon, pg->leader_osd);
-    uint32_t shard = 0;
-    for (size_t m = 0; m < item->n_member; m++)
-        if (item->member[m]->osd == pg->leader_osd)
-            shard = item->member[m]->shard;
-    if (pg->leader_osd != call->osd &&
-        (!leader || !send_transfer(mon, leader->shard[shard].session, call->pg, &call->osd))) {
-        mon_reply(r, mon_fail(r, -ERR_UNREACHABLE,
-                              "osd.%u, which leads PG %u.%x, is not connected to the monitor", pg->leader_osd,
-                              pool, number));
-        return;
-    }
     mon_reply(r, 0);
 }

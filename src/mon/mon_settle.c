@@ -156,6 +156,7 @@ void mon_settle_done(struct mon *mon, const struct mon_change *c)
             continue;
         struct mon_osd *o = mon_osd_find(mon, c->puts[i].id);
         if (mon_osd_item(o)->up) {
+            o->up_ns = mon->alive_ns;
             core_log(mon->core, LOG_INFO, "mon", "osd.%u is up: it reports again", mon_osd_item(o)->id);
             continue;
         }

@@ -40,7 +40,7 @@ int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
         best = raft_member_find(r, replica);
         if (!best || replica == r->self || best->learner)
             return -ERR_INVALID;
-        if (!ready(r, best) || !in_contact(r, best))
+        if (!ready(r, best) || !in_contact(r, best) || best->progress != RAFT_REPLICATE)
             return -ERR_RETRY;
     } else {
         for (uint32_t i = 0; i < r->member_count; i++) {

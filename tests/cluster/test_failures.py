@@ -47,6 +47,25 @@ def test_killed_leader_is_replaced(c):
     expect(c.hammer("check")["wrong"] == 0, "after the return")
 
 
+def test_leaders_come_back(c):
+    """After a failure leaderships are spread evenly again, and a client hardly notices."""
+    c.pool_image()
+
+    def spread():
+        return sorted(list(c.leaders().values()).count(osd) for osd in range(3))
+    wait_for("an even start", lambda: spread() == [5, 5, 6], 30)
+    before = c.leaders()
+
+    def action():
+        c.kill("osd.0")
+        wait_for("others to lead", lambda: 0 not in c.leaders().values(), 10)
+        c.start_process("osd.0")
+        c.wait_active()
+        wait_for("the leaders to be back", lambda: c.leaders() == before, 30)
+    result = hammered(c, 20, action)
+    expect(result["errors"] == 0 and result["max_gap_ms"] < 500, f"gap: {result}")
+
+
 def test_paused_osd_with_leaders(c):
     c.pool_image()
     result = hammered(c, 8, lambda: c.kill("osd.2", sig=signal.SIGSTOP))

@@ -240,6 +240,8 @@ static void caller_event(void *owner, struct rpc_peer *peer, const struct rpc_me
         c->transfer_pg = event->transfer->pg;
         c->transfer_osd = event->transfer->to_osd;
         c->transfer_any = event->transfer->any;
+        if (c->transfer)
+            c->transfer(c);
     }
     fb__mon_event__free_unpacked(event, NULL);
 }

@@ -87,6 +87,7 @@ struct caller {
     uint64_t transfer_pg;
     uint32_t transfer_osd;
     bool transfer_any;
+    void (*transfer)(struct caller *c); /* NULL, or called for each of them */
     /* Of the last call. */
     int result;
     Fb__MonReply *answer; /* NULL without one; freed by the next call */

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Who leads: what operators ask for, and leaderships brought back.
+ *
+ * Placement has made the first member of each PG its leader to be, evenly over the OSDs (placement.h). After
+ * failures leaderships are where elections left them, and pile up on the OSDs that stayed. So every second
+ * the monitor looks for PGs that all members are in contact with and none recovers, whose first member's OSD
+ * has been up for a while, and that another one leads: a few of them are handed back. Raft refuses a member
+ * that is not up to date, and then nothing has happened; each PG is tried again only after a while.
+ *
+ * An operator's word goes before: `pg leader` names another one for as long as this monitor runs, and an OSD
+ * that was demoted gets nothing back until it is started anew, or MON_DEMOTED_NS have passed.
+ */
+#include "mon/impl.h"
+
+#define BALANCE_EVERY_NS NS_PER_S
+#define BALANCE_PGS_MAX  4               /* in one look */
+#define BALANCE_AGAIN_NS (10 * NS_PER_S) /* the same PG */
+#define BALANCE_CALM_NS  (10 * NS_PER_S) /* so long an OSD must have been up */
+#define MON_DEMOTED_NS   (600 * NS_PER_S)
+
+/* ---- telling a leader ---- */
+
+static bool send_transfer(struct mon *mon, uint64_t serial, uint64_t pg, const uint32_t *to_osd)
+{
+    struct mon_session *s = serial ? mon_session_find(mon, serial) : NULL;
+    Fb__PgTransferRequest transfer = FB__PG_TRANSFER_REQUEST__INIT;
+    Fb__MonEvent event = FB__MON_EVENT__INIT;
+
+    if (!s)
+        return false;
+    transfer.pg = pg;
+    transfer.to_osd = to_osd ? *to_osd : 0;
+    transfer.any = !to_osd;
+    event.transfer = &transfer;
+    mon_event_send(mon, s, &event);
+    return true;
+}
+
+static const Fb__PgMember *member_of(const Fb__Pg *pg, uint32_t osd)
+{
+    for (size_t m = 0; m < pg->n_member; m++)
+        if (pg->member[m]->osd == osd)
+            return pg->member[m];
+    return NULL;
+}
+
+/* Tells the PG's leader. False: it is not connected. */
+static bool pg_hand_over(struct mon *mon, const struct mon_pg *pg, uint32_t to_osd)
+{
+    const struct mon_osd *leader = mon_osd_find(mon, pg->leader_osd);
+    const Fb__PgMember *member = member_of(mon_pg_item(pg), pg->leader_osd);
+
+    return leader && member &&
+           send_transfer(mon, leader->shard[member->shard].session, mon_pg_item(pg)->id, &to_osd);
+}
+
+/* ---- what operators ask for ---- */
+
+void mon_osd_demote(struct mon_request *r)
+{
+    uint32_t id = r->call->osd_demote->osd, sent = 0;
+    struct mon_osd *o = mon_osd_find(r->mon, id);
+
+    if (!o) {
+        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no osd.%u", id));
+        return;
+    }
+    for (size_t i = 0; i < mon_osd_item(o)->n_shard; i++)
+        sent += send_transfer(r->mon, o->shard[i].session, 0, NULL);
+    if (!sent) {
+        mon_reply(r, mon_fail(r, -ERR_UNREACHABLE,
+                              "osd.%u is not connected to the monitor: it leads nothing, or cannot be told",
+                              id));
+        return;
+    }
+    o->demoted_ns = r->mon->alive_ns;
+    mon_reply(r, 0);
+}
+
+void mon_pg_leader(struct mon_request *r)
+{
+    const Fb__PgLeader *call = r->call->pg_leader;
+    struct mon *mon = r->mon;
+    struct mon_pg *pg = mon_pg_find(mon, call->pg);
+    uint32_t pool = mon_pg_pool(call->pg), number = mon_pg_number(call->pg);
+
+    if (!pg || mon_pg_item(pg)->removed) {
+        mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%x", pool, number));
+        return;
+    }
+    const Fb__Pg *item = mon_pg_item(pg);
+    if (!member_of(item, call->osd)) {
+        mon_reply(r, mon_fail(r, -ERR_INVALID, "osd.%u has no replica of PG %u.%x", call->osd, pool, number));
+        return;
+    }
+    if (!mon_pg_reported(mon, pg)) {
+        mon_reply(r, mon_fail(r, -ERR_RETRY,
+                              "PG %u.%x has no leader at the moment that could hand over: try again", pool,
+                              number));
+        return;
+    }
+    if (pg->leader_osd != call->osd && !pg_hand_over(mon, pg, call->osd)) {
+        mon_reply(r, mon_fail(r, -ERR_UNREACHABLE,
+                              "osd.%u, which leads PG %u.%x, is not connected to the monitor", pg->leader_osd,
+                              pool, number));
+        return;
+    }
+    pg->chosen = true;
+    pg->chosen_osd = call->osd;
+    mon_reply(r, 0);
+}
+
+/* ---- balance ---- */
+
+/* Who should lead it, and can. NULL: nobody is better than who does. */
+static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mon_pg *pg)
+{
+    const Fb__Pg *item = mon_pg_item(pg);
+    const struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(item->id));
+
+    if (item->removed || !item->n_member || !pool || mon_pool_item(pool)->removed ||
+        !mon_pg_reported(mon, pg))
+        return NULL;
+    const Fb__PgMember *to = pg->chosen ? member_of(item, pg->chosen_osd) : item->member[0];
+    if (!to || to->osd == pg->leader_osd || pg->state || pg->recovering || pg->in_contact < item->n_member)
+        return NULL;
+    const struct mon_osd *o = mon_osd_find(mon, to->osd);
+    if (!o || !mon_osd_item(o)->up || o->shard[to->shard].failed[0] ||
+        mon->alive_ns - o->up_ns < BALANCE_CALM_NS ||
+        (o->demoted_ns && mon->alive_ns - o->demoted_ns < MON_DEMOTED_NS))
+        return NULL;
+    return to;
+}
+
+void mon_leaders_balance(struct mon *mon)
+{
+    uint32_t moved = 0;
+
+    if (mon->alive_ns - mon->balanced_ns < BALANCE_EVERY_NS)
+        return;
+    mon->balanced_ns = mon->alive_ns;
+    mon_for_each(mon, MON_PG, node)
+    {
+        struct mon_pg *pg = mon_pg_of(node);
+        const Fb__PgMember *to = pg_should_lead(mon, pg);
+
+        if (!to || moved == BALANCE_PGS_MAX ||
+            (pg->moved_ns && mon->alive_ns - pg->moved_ns < BALANCE_AGAIN_NS))
+            continue;
+        pg->moved_ns = mon->alive_ns;
+        moved += pg_hand_over(mon, pg, to->osd);
+    }
+    if (moved)
+        core_log(mon->core, LOG_INFO, "mon", "%u leaderships are handed back to where they belong", moved);
+}
