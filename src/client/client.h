@@ -15,6 +15,7 @@
 #define CLIENT_CLIENT_H
 
 #include "base/base.h"
+#include "base/histogram.h"
 #include "rt/buf.h"
 #include "rt/core.h"
 #include "rt/net.h"
@@ -53,6 +54,15 @@ struct client_open {
 void client_open_start(struct client_open *o, const struct client_config *config, struct op *parent);
 /* No request may be under way and all images must be closed. */
 void client_free(struct client *client);
+
+/* Where the time of reads and writes goes, as the client sees it: of those that succeeded, piece by piece. */
+struct client_perf {
+    struct histogram wait;  /* taken on until the attempt that succeeded was sent */
+    struct histogram read;  /* that attempt, until its answer was handled */
+    struct histogram write; /* the same of writes */
+    uint64_t retries;       /* attempts that failed or were sent elsewhere */
+};
+const struct client_perf *client_perf(const struct client *client);
 
 /* One call to the monitor (proto MonRequest). Retries connecting until timeout_ns. Calls that change
  * something are sent again only when it is certain that they were not carried out, or are idempotent.

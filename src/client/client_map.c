@@ -50,6 +50,11 @@ void client_map_fini(struct client *client)
     client->map = NULL;
 }
 
+const struct client_perf *client_perf(const struct client *client)
+{
+    return &client->perf;
+}
+
 const Fb__ClusterMap *client_map(const struct client *client)
 {
     return client->map;

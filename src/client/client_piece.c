@@ -32,6 +32,7 @@
 
 #include "base/crc32c.h"
 #include "base/placement.h"
+#include "base/trace.h"
 #include "client/impl.h"
 
 #define CONNECT_NS            (50 * NS_PER_MS)
@@ -313,13 +314,26 @@ static void piece_end(struct client_piece *p, int result)
     p->op.state = PIECE_STATE_END;
 }
 
+static void piece_count(struct client_piece *p, uint64_t took_ns)
+{
+    struct client_perf *perf = &p->client->perf;
+    uint64_t waited_ns = p->call.sent_ns - p->op.started_ns;
+
+    if (p->type != PIECE_READ && p->type != PIECE_WRITE)
+        return;
+    histogram_record(&perf->wait, waited_ns);
+    histogram_record(p->type == PIECE_READ ? &perf->read : &perf->write, took_ns);
+    TRACE(client_answered, piece_pg_id(p), p->type, p->len, waited_ns, took_ns);
+}
+
 static void piece_succeeded(struct client_piece *p, const struct client_answer *answer)
 {
     struct client_peer *peer = piece_peer(p);
+    uint64_t took_ns = core_now_ns(p->op.core) - p->call.sent_ns;
 
     piece_learn(p, answer);
     if (peer)
-        client_peer_answered(peer, core_now_ns(p->op.core) - p->call.sent_ns);
+        client_peer_answered(peer, took_ns);
     p->hops = 0;
     if (p->attaching) {
         piece_image_pg(p)->attached_generation = p->sent_generation;
@@ -328,6 +342,7 @@ static void piece_succeeded(struct client_piece *p, const struct client_answer *
         if (p->type != PIECE_ATTACH || piece_needs_attach(p))
             return;
     }
+    piece_count(p, took_ns);
     piece_end(p, 0);
 }
 
@@ -336,6 +351,7 @@ static void piece_unanswered(struct client_piece *p, int result)
 {
     struct client_peer *peer = piece_peer(p);
 
+    p->client->perf.retries++;
     if (result == -ERR_TIMEOUT && peer)
         client_peer_timed_out(peer);
     piece_try_next(p);
@@ -343,6 +359,7 @@ static void piece_unanswered(struct client_piece *p, int result)
 
 static void piece_refused(struct client_piece *p, int result, const struct client_answer *answer)
 {
+    p->client->perf.retries++;
     switch (-result) {
     case ERR_NOT_LEADER:
     case ERR_STALE_TERM:

@@ -226,6 +226,7 @@ struct client {
     struct map peers;
     struct list images;
 
+    struct client_perf perf;
     struct pool pieces;
     struct client_share shares[CLIENT_SHARES];
     struct list piece_waiters; /* for one of any PG */

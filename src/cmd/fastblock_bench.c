@@ -120,17 +120,39 @@ static json_t *histogram_json(const struct histogram *h, double seconds, uint64_
                      (double)histogram_percentile_ns(h, 99.9) / 1e3, "max_us", (double)h->max_ns / 1e3);
 }
 
-/* What this process did for a request, on average. */
+/* A stage as the client sees it: count and microseconds. */
+static json_t *stage_json(const struct histogram *h)
+{
+    return json_pack("{s:I, s:f, s:f, s:f}", "count", (json_int_t)h->count, "p50_us",
+                     (double)histogram_percentile_ns(h, 50) / 1e3, "p99_us",
+                     (double)histogram_percentile_ns(h, 99) / 1e3, "p999_us",
+                     (double)histogram_percentile_ns(h, 99.9) / 1e3);
+}
+
+/* What this process did for a request, on average, and where the time went. */
 static json_t *client_json(const struct core_counters *before, const struct core_counters *now,
-                           uint64_t count)
+                           const struct client_perf *perf, uint64_t count)
 {
     double n = count ? (double)count : 1;
-    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "syscalls_per_io",
-                     (double)(now->syscalls - before->syscalls) / n, "sleeps_per_io",
-                     (double)(now->sleeps - before->sleeps) / n, "send_calls_per_io",
-                     (double)(now->net_send_calls - before->net_send_calls) / n, "copied_bytes_per_io",
-                     (double)(now->copied_bytes - before->copied_bytes) / n, "allocs_per_io",
-                     (double)(now->allocs - before->allocs) / n);
+    json_t *json = json_pack("{s:f, s:f, s:f, s:f, s:f}", "syscalls_per_io",
+                             (double)(now->syscalls - before->syscalls) / n, "sleeps_per_io",
+                             (double)(now->sleeps - before->sleeps) / n, "send_calls_per_io",
+                             (double)(now->net_send_calls - before->net_send_calls) / n,
+                             "copied_bytes_per_io", (double)(now->copied_bytes - before->copied_bytes) / n,
+                             "allocs_per_io", (double)(now->allocs - before->allocs) / n);
+    json_object_set_new(json, "wait", stage_json(&perf->wait));
+    json_object_set_new(json, "read", stage_json(&perf->read));
+    json_object_set_new(json, "write", stage_json(&perf->write));
+    json_object_set_new(json, "retries", json_integer((json_int_t)perf->retries));
+    return json;
+}
+
+static void stage_print(const char *name, const struct histogram *h)
+{
+    if (h->count)
+        printf("  %-44s p50 %.0f  p99 %.0f  p99.9 %.0f us\n", name,
+               (double)histogram_percentile_ns(h, 50) / 1e3, (double)histogram_percentile_ns(h, 99) / 1e3,
+               (double)histogram_percentile_ns(h, 99.9) / 1e3);
 }
 
 static void histogram_print(const char *name, const struct histogram *h, double seconds, uint64_t block_bytes)
@@ -237,7 +259,8 @@ int cmd_bench(struct cmd_args *args)
             json_t *json =
                 json_pack("{s:s, s:I, s:I, s:f, s:f}", "rw", rw, "bs", (json_int_t)b->block_bytes, "qd",
                           (json_int_t)depth, "seconds", took, "client_cpu_us_per_io", cpu_us);
-            json_object_set_new(json, "client", client_json(&b->before, &s.core->counters, count));
+            json_object_set_new(json, "client",
+                                client_json(&b->before, &s.core->counters, client_perf(s.client), count));
             if (b->reads.count)
                 json_object_set_new(json, "read", histogram_json(&b->reads, took, b->block_bytes));
             if (b->writes.count)
@@ -250,6 +273,9 @@ int cmd_bench(struct cmd_args *args)
                 histogram_print("read", &b->reads, took, b->block_bytes);
             if (b->writes.count)
                 histogram_print("write", &b->writes, took, b->block_bytes);
+            stage_print("in the client, before it is sent", &client_perf(s.client)->wait);
+            stage_print("sent until answered: reads", &client_perf(s.client)->read);
+            stage_print("sent until answered: writes", &client_perf(s.client)->write);
         }
     }
     for (uint64_t i = 0; slots && i < depth; i++)

@@ -10,9 +10,52 @@
 #include "cmd/cmd.h"
 #include "wire/frame.h"
 
+/* Ratios that people look for. What a shard is asked for: client requests, and entries of its leaders. */
+static const struct ratio {
+    const char *name, *text;
+    const char *over[3], *under[3]; /* sums of counters */
+} ratios[] = {
+    {"entries_per_batch", "entries per log batch", {"store.batch_entries"}, {"store.batches"}},
+    {"entries_per_append", "entries per APPEND sent", {"osd.append_entries_sent"}, {"osd.appends_sent"}},
+    {"log_amplification", "log bytes per payload byte", {"store.log_bytes"}, {"store.payload_bytes"}},
+    {"destage_amplification",
+     "destaged bytes per payload byte",
+     {"store.destage_bytes"},
+     {"store.payload_bytes"}},
+    {"device_amplification",
+     "device bytes written per payload byte",
+     {"core.blk_bytes_written"},
+     {"store.payload_bytes"}},
+    {"syscalls_per_request",
+     "system calls per request",
+     {"core.syscalls"},
+     {"osd.writes", "osd.reads", "osd.append_entries_received"}},
+    {"sleeps_per_request",
+     "wake-ups per request",
+     {"core.sleeps"},
+     {"osd.writes", "osd.reads", "osd.append_entries_received"}},
+};
+
+static double counters_sum(const Fb__PerfReply *perf, const char *const names[3])
+{
+    double sum = 0;
+    for (size_t i = 0; i < perf->n_counter; i++)
+        for (size_t j = 0; j < 3 && names[j]; j++)
+            if (strcmp(perf->counter[i]->name, names[j]) == 0)
+                sum += (double)perf->counter[i]->value;
+    return sum;
+}
+
+/* 0 while there is nothing to divide by. */
+static double ratio_value(const struct ratio *ratio, const Fb__PerfReply *perf)
+{
+    double under = counters_sum(perf, ratio->under);
+    return under > 0 ? counters_sum(perf, ratio->over) / under : 0;
+}
+
 static json_t *perf_json(const Fb__PerfReply *perf)
 {
-    json_t *counters = json_object(), *histograms = json_object();
+    json_t *counters = json_object(), *histograms = json_object(), *derived = json_object();
     for (size_t i = 0; i < perf->n_counter; i++)
         json_object_set_new(counters, perf->counter[i]->name,
                             json_integer((json_int_t)perf->counter[i]->value));
@@ -24,7 +67,9 @@ static json_t *perf_json(const Fb__PerfReply *perf)
                                       "p99_us", (double)h->p99_ns / 1e3, "p999_us", (double)h->p999_ns / 1e3,
                                       "max_us", (double)h->max_ns / 1e3));
     }
-    return json_pack("{s:o, s:o}", "counters", counters, "histograms", histograms);
+    for (size_t i = 0; i < ARRAY_LEN(ratios); i++)
+        json_object_set_new(derived, ratios[i].name, json_real(ratio_value(&ratios[i], perf)));
+    return json_pack("{s:o, s:o, s:o}", "counters", counters, "derived", derived, "histograms", histograms);
 }
 
 static void perf_print(uint32_t osd, uint32_t shard, const Fb__PerfReply *perf)
@@ -32,10 +77,12 @@ static void perf_print(uint32_t osd, uint32_t shard, const Fb__PerfReply *perf)
     printf("osd.%u shard %u\n", osd, shard);
     for (size_t i = 0; i < perf->n_counter; i++)
         printf("  %-28s %llu\n", perf->counter[i]->name, (unsigned long long)perf->counter[i]->value);
+    for (size_t i = 0; i < ARRAY_LEN(ratios); i++)
+        printf("  %-38s %.2f\n", ratios[i].text, ratio_value(&ratios[i], perf));
     printf("  latency us                        count      mean       p50       p99     p99.9       max\n");
     for (size_t i = 0; i < perf->n_histogram; i++) {
         const Fb__Histogram *h = perf->histogram[i];
-        printf("  %-28s %10llu %9.0f %9.0f %9.0f %9.0f %9.0f\n", h->name, (unsigned long long)h->count,
+        printf("  %-28s %10llu %9.1f %9.1f %9.1f %9.1f %9.1f\n", h->name, (unsigned long long)h->count,
                (double)h->mean_ns / 1e3, (double)h->p50_ns / 1e3, (double)h->p99_ns / 1e3,
                (double)h->p999_ns / 1e3, (double)h->max_ns / 1e3);
     }

@@ -4,13 +4,17 @@
  */
 #include "osd/shard.h"
 
+#include <stdio.h>
+
 #include "base/error.h"
 
-#define PERF_ROWS_MAX 128
+#define PERF_ROWS_MAX  128
+#define PERF_PEERS_MAX 64 /* of the many that a shard may have */
 
 struct perf_rows {
     Fb__Counter counters[PERF_ROWS_MAX], *counter_pointers[PERF_ROWS_MAX];
     Fb__Histogram histograms[PERF_ROWS_MAX], *histogram_pointers[PERF_ROWS_MAX];
+    char peer_names[PERF_PEERS_MAX][48];
     Fb__PerfReply reply;
 };
 
@@ -50,6 +54,7 @@ static void store_add(struct perf_rows *rows, const struct store *store)
     counter_add(rows, "store.batch_entries", c->batch_entries);
     counter_add(rows, "store.log_bytes", c->log_bytes);
     counter_add(rows, "store.log_payload_bytes", c->log_payload_bytes);
+    counter_add(rows, "store.payload_bytes", c->payload_bytes);
     counter_add(rows, "store.destage_blocks", c->destage_blocks);
     counter_add(rows, "store.destage_bytes", c->destage_bytes);
     counter_add(rows, "store.page_writes", c->page_writes);
@@ -65,6 +70,8 @@ static void store_add(struct perf_rows *rows, const struct store *store)
     counter_add(rows, "store.total_bytes", space.total_bytes);
     counter_add(rows, "store.used_bytes", space.used_bytes);
     counter_add(rows, "store.free_bytes", space.free_bytes);
+    histogram_add(rows, "store.log_write", &c->log_write);
+    histogram_add(rows, "store.device_read", &c->device_read);
 }
 
 static void core_add(struct perf_rows *rows, const struct core_counters *c)
@@ -87,6 +94,21 @@ static void core_add(struct perf_rows *rows, const struct core_counters *c)
     counter_add(rows, "core.allocs", c->allocs);
 }
 
+/* How long each follower takes, as far as entries were sent to it. */
+static void peers_add(struct perf_rows *rows, struct osd_shard *shard)
+{
+    uint32_t count = 0;
+
+    map_for_each (&shard->peers, node) {
+        const struct peer *peer = map_entry(node, struct peer, node);
+        if (!peer->append_ack.count || count == PERF_PEERS_MAX)
+            continue;
+        char *name = rows->peer_names[count++];
+        snprintf(name, sizeof(rows->peer_names[0]), "osd.append_ack osd.%u.%u", peer->osd, peer->number);
+        histogram_add(rows, name, &peer->append_ack);
+    }
+}
+
 void shard_perf_reply(struct osd_shard *shard, const struct rpc_ticket *ticket)
 {
     struct perf_rows rows;
@@ -104,5 +126,6 @@ void shard_perf_reply(struct osd_shard *shard, const struct rpc_ticket *ticket)
 #define X(name, text) histogram_add(&rows, "osd." #name, &shard->perf.name);
     PERF_HISTOGRAMS(X)
 #undef X
+    peers_add(&rows, shard);
     shard_reply_cold(shard, ticket, 0, &rows.reply.base);
 }

@@ -37,12 +37,38 @@
     X(unrepaired_reads, "reads of damaged blocks that no replica could answer")
 
 #define PERF_HISTOGRAMS(X)                                                                                   \
-    X(write_total, "write: arrival to answer")                                                               \
-    X(write_propose, "write: arrival to proposal")                                                           \
-    X(write_commit, "write: proposal to commit")                                                             \
-    X(read_total, "read: arrival to answer")                                                                 \
-    X(log_durable, "append: proposal to durable on this device")                                             \
+    X(write_total, "write: taken on to answer")                                                              \
+    X(write_receive, "write: its frame decoded, its checksums verified")                                     \
+    X(write_propose, "write: taken on to proposal")                                                          \
+    X(write_commit, "write: proposal to the turn that saw the commit")                                       \
+    X(write_reply, "write: that turn: applied, answered")                                                    \
+    X(read_total, "read: taken on to answer")                                                                \
+    X(append_receive, "follower: an APPEND decoded, its checksums verified")                                 \
+    X(log_durable, "entry: appended to seen durable here; marked ones")                                      \
     X(record_write, "term and vote: time to write them")
+
+/* The latency of one index out of the many that are under way: taken when there is no mark, recorded when the
+ * log has come so far, forgotten when the term changes. No clock is read for it, and the next one marked is
+ * whichever comes first after that, so no kind of entry is preferred. */
+struct perf_mark {
+    uint64_t index; /* 0: no mark */
+    uint64_t term, began_ns;
+};
+
+static inline bool perf_mark_wanted(const struct perf_mark *mark, uint64_t term)
+{
+    return mark->index == 0 || mark->term != term;
+}
+
+static inline void perf_mark_reach(struct perf_mark *mark, uint64_t index, uint64_t term, uint64_t now_ns,
+                                   struct histogram *histogram)
+{
+    if (mark->index == 0 || index < mark->index)
+        return;
+    if (mark->term == term)
+        histogram_record(histogram, now_ns - mark->began_ns);
+    mark->index = 0;
+}
 
 struct perf {
 #define X(name, text) uint64_t name;

@@ -41,7 +41,8 @@ static int pg_members_init(struct pg *pg)
         const Fb__PgMember *from = item->member[i];
         struct pg_member *member = &pg->members[pg->member_count++];
 
-        *member = (struct pg_member){from->replica, from->osd, from->shard, NULL, UINT64_MAX};
+        *member = (struct pg_member){
+            .replica = from->replica, .osd = from->osd, .shard = from->shard, .free_bytes = UINT64_MAX};
         if (from == self)
             continue;
         member->peer = shard_peer_get(pg->shard, from->osd, from->shard);
@@ -166,6 +167,12 @@ bool pg_serves(const struct pg *pg)
            !pg->shard->failed;
 }
 
+void pg_mark_append(struct pg *pg, uint64_t index, uint64_t now_ns)
+{
+    if (perf_mark_wanted(&pg->durable, pg->raft.term))
+        pg->durable = (struct perf_mark){index, pg->raft.term, now_ns};
+}
+
 int pg_propose(struct pg *pg, struct entry *entry, const struct slice *payload)
 {
     struct raft *r = &pg->raft;
@@ -216,7 +223,7 @@ void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnati
 
 /* ---- the host loop, step by step ---- */
 
-static void pg_store_progress(struct pg *pg)
+static void pg_store_progress(struct pg *pg, uint64_t now_ns)
 {
     struct raft *r = &pg->raft;
     struct store_pg *sp = pg->sp;
@@ -225,6 +232,7 @@ static void pg_store_progress(struct pg *pg)
     if (recover_holds_log(pg))
         return;
     raft_log_durable(r, MIN(sp->durable_index, r->last_index));
+    perf_mark_reach(&pg->durable, sp->durable_index, r->term, now_ns, &pg->shard->perf.log_durable);
     if (sp->first_index > r->first_index && sp->first_index - 1 <= MIN(r->commit_index, r->durable_index))
         raft_compacted(r, sp->first_index);
 }
@@ -355,7 +363,7 @@ static void pg_live(struct pg *pg)
         shard_fail(shard, store_failed(shard->store), "the device failed");
     pg_set_abstain(pg);
     if (!shard->failed)
-        pg_store_progress(pg);
+        pg_store_progress(pg, now_ns);
     if (now_ns >= raft_deadline_ns(&pg->raft))
         raft_tick(&pg->raft, now_ns);
     if (!shard->failed) {

@@ -24,8 +24,9 @@ struct repair;
 
 struct pg_member {
     uint32_t replica, osd, shard;
-    struct peer *peer;   /* NULL for ourselves */
-    uint64_t free_bytes; /* as last reported */
+    struct peer *peer;             /* NULL for ourselves */
+    uint64_t free_bytes;           /* as last reported */
+    struct perf_mark acknowledged; /* sent to it, not acknowledged yet */
 };
 
 /* An image record that is proposed but not yet applied. */
@@ -64,6 +65,8 @@ struct pg {
     uint64_t want_base, want_base_term;
     struct raft_hard_state record_hs;
 
+    struct perf_mark durable; /* appended, not durable yet */
+
     uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
     uint64_t left_term;     /* the term in which we handed over because we have to abstain */
     uint32_t known_leader;  /* when last looked at */
@@ -92,7 +95,7 @@ struct pg_request {
     struct rpc_ticket ticket;
     struct list link; /* in one of the PG's lists */
     struct timer timer;
-    uint64_t taken_ns, proposed_ns;
+    uint64_t taken_ns, proposed_ns, committed_ns;
     uint64_t term, image, object, generation, incarnation, size_bytes;
     uint32_t offset, length;           /* bytes: WRITE, CLEAR */
     uint32_t first_block, block_count; /* touched, partial ones included */
@@ -126,6 +129,8 @@ static inline void pg_wake(struct pg *pg)
 void pg_apply(struct pg *pg);
 /* Is this replica the leader, with everything of earlier terms applied: may it check and propose? */
 bool pg_serves(const struct pg *pg);
+/* Entries up to `index` were appended: the latency of the log is measured on one of them. */
+void pg_mark_append(struct pg *pg, uint64_t index, uint64_t now_ns);
 /* Appends an entry to our log and to raft's; its index and term are filled in. Leader only. As
  * store_append(). */
 MUST_CHECK int pg_propose(struct pg *pg, struct entry *entry, const struct slice *payload);

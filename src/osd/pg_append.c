@@ -19,6 +19,7 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/trace.h"
 
 /* ---- old entries from the ring ---- */
 
@@ -181,6 +182,9 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
     }
     shard->perf.appends_sent++;
     shard->perf.append_entries_sent += count;
+    if (count > 0 && perf_mark_wanted(&member->acknowledged, msg->term))
+        member->acknowledged = (struct perf_mark){msg->index + count, msg->term, msg->sent_ns};
+    TRACE(append_sent, pg->id, msg->to, msg->index + count, count, bytes);
     raft_append_sent(&pg->raft, msg->to, msg->index + count, bytes);
 }
 
@@ -278,6 +282,7 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
 {
     struct osd_shard *shard = peer->shard;
     struct wire_append_request request;
+    uint64_t began_ns = core_now_ns(shard->core);
     int error =
         wire_append_request_decode(message->body, message->body_len, &request, shard->entries, shard->crcs);
 
@@ -314,9 +319,14 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
         msg.entries = NULL;
         shard->perf.payload_drops += message->payload_dropped;
     }
-    uint64_t first = raft_step(&pg->raft, &msg, core_now_ns(shard->core));
+    uint64_t now_ns = core_now_ns(shard->core);
+    histogram_record(&shard->perf.append_receive, now_ns - began_ns);
+    TRACE(append_received, pg->id, msg.last, request.entry_count, message->payload.len);
+    uint64_t first = raft_step(&pg->raft, &msg, now_ns);
     bool lost = message->payload_dropped;
-    if (first && !append_store(pg, &request, &message->payload, first))
+    if (first && append_store(pg, &request, &message->payload, first))
+        pg_mark_append(pg, pg->sp->last_index, now_ns);
+    else if (first)
         lost = true;
     /* It is the leader that we follow, so we have promised, and may say so. */
     if (lost && pg->raft.leader == request.from && pg->raft.term == request.term &&
@@ -356,6 +366,10 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     };
     raft_step(&pg->raft, &msg, now_ns);
     const struct raft_member *member = raft_member(&pg->raft, reply.from);
+    if (!msg.reject)
+        perf_mark_reach(&pg_member_find(pg, reply.from)->acknowledged, reply.match, reply.term, now_ns,
+                        &peer->append_ack);
+    TRACE(append_acknowledged, pg->id, reply.from, reply.match, reply.flags);
     if (reply.flags & APPEND_NO_MEMORY && reply.term == pg->raft.term && member)
         raft_append_failed(&pg->raft, reply.from, member->match);
     pg_touched(pg);

@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/plant.h"
+#include "base/trace.h"
 #include "osd/repair.h"
 
 enum { READ_START, READ_WAIT, READ_DATA, READ_REPAIR };
@@ -92,7 +93,9 @@ static void read_answer(struct pg_request *req)
 
     shard->perf.reads++;
     shard->perf.read_bytes += req->length;
-    histogram_record(&shard->perf.read_total, core_now_ns(shard->core) - req->taken_ns);
+    uint64_t took_ns = core_now_ns(shard->core) - req->taken_ns;
+    histogram_record(&shard->perf.read_total, took_ns);
+    TRACE(read_answered, req->pg->id, req->length, took_ns);
     rpc_reply(&req->ticket, 0, rpc_body(shard->frame), (uint32_t)len, &read->ret_data,
               read->ret_data.buf ? 1 : 0);
     slice_unref(&read->ret_data);

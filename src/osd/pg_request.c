@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/placement.h"
 #include "base/plant.h"
+#include "base/trace.h"
 
 void shard_reply_cold(struct osd_shard *shard, const struct rpc_ticket *ticket, int result,
                       const ProtobufCMessage *message)
@@ -72,6 +73,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
     req->pg = pg;
     req->kind = kind;
     req->ticket = *ticket;
+    TRACE(request_taken, pg_id, kind, bytes);
     req->taken_ns = core_now_ns(shard->core);
     req->payload = payload ? slice_sub(payload, 0, payload->len) : (struct slice){0};
     req->head_partial = req->tail_partial = req->waited = req->committed = req->exact = false;
@@ -180,11 +182,14 @@ void pg_requests_progress(struct pg *pg, uint64_t now_ns)
         if (req->index > index)
             break;
         list_remove(&req->link);
+        req->committed_ns = now_ns;
         /* Once the replica has stopped leading, the entry of that index may be another's. */
-        if (!req->error && pg->led_term == req->proposed_term)
+        if (!req->error && pg->led_term == req->proposed_term) {
             req->committed = true;
-        else if (!req->error)
+            TRACE(committed, pg->id, req->index);
+        } else if (!req->error) {
             req->error = -ERR_NOT_LEADER;
+        }
         op_wake(&req->op);
     }
     /* In contact, but without room: what nobody commits must not keep its place for ever. The asker may send

@@ -23,6 +23,7 @@
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "base/plant.h"
+#include "base/trace.h"
 #include "osd/repair.h"
 
 enum { WRITE_START, WRITE_BLOCKED, WRITE_MERGE, WRITE_REPAIR, WRITE_PROPOSED };
@@ -196,7 +197,9 @@ static void write_proposed(struct pg_request *req, uint64_t index)
     req->index = index;
     req->proposed_term = req->pg->raft.term;
     req->proposed_ns = core_now_ns(req->shard->core);
+    pg_mark_append(req->pg, index, req->proposed_ns);
     list_push_back(&req->pg->waiting, &req->link);
+    TRACE(proposed, req->pg->id, index, req->length);
 }
 
 static int write_propose(struct pg_request *req)
@@ -312,7 +315,9 @@ static void write_answer(struct pg_request *req)
     perf->write_bytes += req->length;
     histogram_record(&perf->write_total, now_ns - req->taken_ns);
     histogram_record(&perf->write_propose, req->proposed_ns - req->taken_ns);
-    histogram_record(&perf->write_commit, now_ns - req->proposed_ns);
+    histogram_record(&perf->write_commit, req->committed_ns - req->proposed_ns);
+    histogram_record(&perf->write_reply, now_ns - req->committed_ns);
+    TRACE(write_answered, req->pg->id, req->index, now_ns - req->taken_ns);
     rpc_reply(&req->ticket, 0, rpc_body(shard->frame), (uint32_t)len, NULL, 0);
 }
 
@@ -481,6 +486,7 @@ void pg_write_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
                       const struct rpc_message *message)
 {
     struct wire_write_request in = {0};
+    uint64_t began_ns = core_now_ns(shard->core);
     int error = wire_write_request_decode(message->body, message->body_len, &in, shard->crcs);
 
     if (!error)
@@ -494,6 +500,7 @@ void pg_write_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
     struct pg_request *req = pg_request_new(shard, ticket, in.pg, PG_WRITE, &message->payload, in.length);
     if (!req)
         return;
+    histogram_record(&shard->perf.write_receive, req->taken_ns - began_ns);
     req->term = in.term;
     req->image = in.image;
     req->object = in.object;

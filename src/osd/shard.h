@@ -41,6 +41,7 @@ struct peer {
     bool lost;                   /* the last thing we know of our session is that it ended or failed */
     struct heartbeat_out out;
     struct heartbeat_in in;
+    struct histogram append_ack; /* entries sent to it until it acknowledged them; marked ones */
 };
 
 static inline uint64_t peer_key(uint32_t osd, uint32_t number)

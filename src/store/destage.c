@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
 #include "store/internal.h"
 
 #define RETRY_NS (5 * NS_PER_MS)
@@ -388,6 +389,7 @@ static bool write_data(struct store *s)
                d->blocks[d->next].place == place + n)
             d->io.iov[slot][n++] =
                 (struct iovec){.iov_base = d->blocks[d->next++].data, .iov_len = BLOCK_SIZE};
+        TRACE(destage_written, place, n);
         s->counters.destage_blocks += n;
         s->counters.destage_bytes += block_offset(n);
         scatter_submit(&d->io, slot, BLK_WRITE, 0, place, n, 0);

@@ -358,8 +358,10 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
     else if (e->type == ENTRY_IMAGE)
         list_push_back(&pg->pending_images, &e->obj_link);
     entry_reserve(e);
-    if (payload && e->type == ENTRY_WRITE)
+    if (payload && e->type == ENTRY_WRITE) {
         entry_cache(e, payload);
+        s->counters.payload_bytes += payload->len;
+    }
     e->queued = true;
     list_push_back(&s->queue, &e->batch_link);
     s->queue_blocks += entry_blocks(e) + 1;

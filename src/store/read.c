@@ -121,6 +121,8 @@ static void read_verify(struct store_read *r, const struct object *o, int slot)
     struct read_state *state = r->private_state;
     uint32_t first = (uint32_t)(state->io.tag[slot] >> 32), count = (uint32_t)state->io.tag[slot];
 
+    histogram_record(&r->store->counters.device_read,
+                     core_now_ns(r->op.core) - state->io.io[slot].submitted_ns);
     for (uint32_t i = first; i < first + count; i++) {
         struct where w =
             o ? object_where(o, r->first_block + i, r->proposed) : (struct where){.source = WHERE_ZERO};

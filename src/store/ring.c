@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
 #include "store/internal.h"
 
 #define RECORDS_FIRST     256u
@@ -391,6 +392,9 @@ static bool ring_make(struct store *s)
 static void batch_durable(struct store *s, struct ring_slot *slot)
 {
     struct batch *b = slot->batch;
+    uint64_t took_ns = core_now_ns(s->core) - slot->io.submitted_ns;
+    histogram_record(&s->counters.log_write, took_ns);
+    TRACE(log_written, b->seq, slot->io.len, took_ns);
     b->durable = true;
     s->durable_seq = MAX(s->durable_seq, b->seq);
     list_for_each_safe (&b->copies, node) {

@@ -23,6 +23,7 @@
 
 #include "base/base.h"
 #include "base/entry.h"
+#include "base/histogram.h"
 #include "rt/blk.h"
 #include "rt/buf.h"
 #include "rt/core.h"
@@ -379,6 +380,9 @@ struct store_counters {
     uint64_t cache_bytes, cache_hits, device_reads;
     uint64_t checksum_errors, repaired_blocks, damaged_objects;
     uint64_t copied_forward;
+    uint64_t payload_bytes;       /* of the entries appended: what clients wrote, once per replica */
+    struct histogram log_write;   /* the device's part of a log batch: handed to it until durable */
+    struct histogram device_read; /* the same of a read of data */
 };
 const struct store_counters *store_counters(const struct store *store);
 

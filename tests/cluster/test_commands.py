@@ -224,5 +224,42 @@ def test_down_and_up_keeps_data(c):
     expect(sha(source) == sha(back), "the data changed")
 
 
+def test_perf_shows_every_stage(c):
+    before = {osd: c.json("perf", f"osd.{osd}")[0] for osd in range(3)}
+    bench = c.json("bench", "p/i", "--rw", "randwrite", "--qd", "16", "--time", "2")
+    c.fb("bench", "p/i", "--rw", "randread", "--qd", "4", "--time", "1")
+    after = {osd: c.json("perf", f"osd.{osd}")[0] for osd in range(3)}
+    written = round(bench["write"]["iops"] * bench["seconds"])
+
+    def counted(name, kind="counters", field=None):
+        """What the OSDs counted together meanwhile."""
+        values = [[p[osd][kind].get(name, {"count": 0} if field else 0) for osd in range(3)] for p in (before, after)]
+        sums = [sum(v[field] if field else v for v in row) for row in values]
+        return sums[1] - sums[0]
+
+    expect(abs(counted("osd.writes") - written) <= 1, f"{written} writes, {counted('osd.writes')} counted")
+    expect(counted("store.payload_bytes") == 3 * 4096 * counted("osd.writes"), "three replicas of every payload")
+    for stage in ("write_receive", "write_propose", "write_commit", "write_reply", "write_total"):
+        got = counted("osd." + stage, "histograms", "count")
+        expect(got == counted("osd.writes"), f"{stage}: {got} of {counted('osd.writes')} writes")
+    got, appends = counted("osd.append_receive", "histograms", "count"), counted("osd.appends_received")
+    expect(got == appends, f"{got} of {appends} APPENDs are measured")
+    expect(counted("store.log_write", "histograms", "count") == counted("store.batches"), "each log batch is measured")
+    expect(counted("osd.log_durable", "histograms", "count") > 0, "marks")
+    leaders = set(c.leaders().values())
+    for osd, perf in after.items():
+        stages, derived = perf["histograms"], perf["derived"]
+        followers = [name for name in stages if name.startswith("osd.append_ack ")]
+        expect(osd not in leaders or len(followers) == 2, f"osd.{osd} leads and shows the followers {followers}")
+        expect(stages["osd.write_commit"]["mean_us"] <= stages["osd.write_total"]["mean_us"], f"osd.{osd}: {stages}")
+        counters = perf["counters"]
+        expect(abs(derived["device_amplification"] - counters["core.blk_bytes_written"] / counters["store.payload_bytes"]) < 1e-3, f"{derived}")
+        expect(derived["log_amplification"] > 1 and derived["device_amplification"] >= derived["log_amplification"], f"{derived}")
+        expect(derived["entries_per_batch"] >= 1 and derived["syscalls_per_request"] > 0, f"{derived}")
+    client = bench["client"]
+    expect(client["write"]["count"] == written and client["wait"]["count"] == written, f"client: {client}")
+    expect(0 < client["write"]["p50_us"] <= bench["write"]["p50_us"] * 1.1, f"client: {client}, {bench['write']}")
+
+
 if __name__ == "__main__":
     main(globals())
