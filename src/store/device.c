@@ -46,7 +46,8 @@ static int label_decode(const struct disk_label *disk, uint64_t size_bytes, stru
         return -ERR_FORMAT;
     if (disk->version != FORMAT_VERSION)
         return -ERR_VERSION;
-    if (disk->slice_count == 0 || disk->slice_count > DEVICE_SLICES_MAX)
+    if (disk->slice_count == 0 || disk->slice_count > DEVICE_SLICES_MAX ||
+        disk->start_counter >= FORMAT_NUMBER_MAX)
         return -ERR_FORMAT;
     for (uint32_t i = 0; i < disk->slice_count; i++) {
         uint64_t offset = disk->slice_offset[i];

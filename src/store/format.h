@@ -17,7 +17,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs are laid over
 #define FORMAT_VERSION  1
 #define FORMAT_ID_BYTES 16
 
-/* Raft indexes, batch numbers and positions stay below: what is above is not ours. */
+/* Raft indexes and terms, numbers of batches and versions, positions stay below: what is above is not ours. */
 #define FORMAT_NUMBER_MAX (1ull << 60)
 
 #define MAGIC_LABEL      0x3130304c42414c46ull /* "FLABL001" */

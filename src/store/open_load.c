@@ -115,7 +115,7 @@ void open_blob_header(struct store_opening *p, int copy)
 
     p->blobs[copy] = *h;
     p->blob_ok[copy] = !p->io.result && h->magic == MAGIC_BLOB && FORMAT_SEALED(h) &&
-                       h->len <= STORE_BLOB_MAX &&
+                       h->len <= STORE_BLOB_MAX && h->seq < FORMAT_NUMBER_MAX &&
                        memcmp(h->format_id, p->s->format_id, FORMAT_ID_BYTES) == 0;
     if (p->blob_ok[copy])
         p->s->blob_seq = MAX(p->s->blob_seq, h->seq);
@@ -172,6 +172,8 @@ void open_ckpt_header(struct store_opening *p, int copy)
 
     p->ckpt[copy] = *c;
     p->ckpt_ok[copy] = !p->io.result && c->magic == MAGIC_CHECKPOINT && FORMAT_SEALED(c) && c->replay_seq &&
+                       c->replay_seq < FORMAT_NUMBER_MAX && c->number < FORMAT_NUMBER_MAX &&
+                       c->ring_seq < FORMAT_NUMBER_MAX &&
                        memcmp(c->format_id, s->format_id, FORMAT_ID_BYTES) == 0 &&
                        c->record_count < s->g.checkpoint_blocks * CKPT_RECORDS_PER_BLOCK &&
                        ckpt_blocks(c) < s->g.checkpoint_blocks;

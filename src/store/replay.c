@@ -36,8 +36,9 @@ static void replay_slot(struct store *s, struct pg *pg, const struct disk_record
 {
     uint32_t chunk = r->slot / SLOTS_PER_CHUNK;
 
-    if (r->type == RECORD_SLOT && (chunk == 0 || chunk > s->g.chunk_count)) {
-        store_problem(s, "slot map: slot %u does not exist", r->slot);
+    if (r->slot_of.index >= FORMAT_NUMBER_MAX || r->slot_of.version >= FORMAT_NUMBER_MAX ||
+        (r->type == RECORD_SLOT && (chunk == 0 || chunk > s->g.chunk_count))) {
+        store_problem(s, "slot map: an impossible record of slot %u", r->slot);
         return;
     }
     struct object *o = object_get(pg, r->image, r->slot_of.object);
@@ -45,7 +46,7 @@ static void replay_slot(struct store *s, struct pg *pg, const struct disk_record
         out_of_memory(s);
         return;
     }
-    if (r->slot_of.version <= o->version || r->slot_of.version >= FORMAT_NUMBER_MAX)
+    if (r->slot_of.version <= o->version)
         return;
     o->version = r->slot_of.version;
     o->slot = r->type == RECORD_SLOT ? r->slot : 0;

@@ -54,7 +54,7 @@ const struct disk_record *batch_records(const struct disk_batch *h)
 static bool disk_entry_valid(const struct disk_batch *h, const struct disk_entry *e, uint64_t bytes_there)
 {
     if (bytes_there < sizeof(*e) || e->pg >= h->pg_count || e->index == 0 || e->index >= FORMAT_NUMBER_MAX ||
-        e->term == 0 || e->copied > 1)
+        e->term == 0 || e->term >= FORMAT_NUMBER_MAX || e->copied > 1)
         return false;
     switch (e->type) {
     case ENTRY_NOOP:

@@ -105,7 +105,8 @@ void pg_free(struct pg *pg)
 static int table_block_validate(const struct store *s, const struct disk_table_block *b, uint32_t block)
 {
     if (b->magic != MAGIC_PG_TABLE || !FORMAT_SEALED(b) || b->block != block ||
-        memcmp(b->format_id, s->format_id, FORMAT_ID_BYTES) != 0)
+        memcmp(b->format_id, s->format_id, FORMAT_ID_BYTES) != 0 || b->seq >= FORMAT_NUMBER_MAX ||
+        b->ring_seq >= FORMAT_NUMBER_MAX)
         return -ERR_CHECKSUM;
     return 0;
 }
@@ -128,8 +129,8 @@ int table_load(struct store *s, const struct disk_table_block *a, const struct d
         uint32_t index = block * TABLE_RECORDS_PER_BLOCK + i;
         if (d->key == 0)
             continue;
-        if (index >= s->g.pgs_max || d->state > STORE_PG_DAMAGED || store_pg_find(s, d->pg) ||
-            pg_by_key(s, d->key))
+        if (index >= s->g.pgs_max || d->state > STORE_PG_DAMAGED || d->base_index >= FORMAT_NUMBER_MAX ||
+            d->order >= FORMAT_NUMBER_MAX || store_pg_find(s, d->pg) || pg_by_key(s, d->key))
             return -ERR_FORMAT;
         if (!pg_new(s, d, index))
             return -ERR_NO_MEMORY;

@@ -176,11 +176,50 @@ static void damage_is_not_forgotten(void)
     tear_down();
 }
 
+/* Opens with a number of both copies of PG 1's table block changed. */
+static int open_with(size_t offset, uint64_t value)
+{
+    uint64_t places[] = {16, 16 + DIV_UP(STORE_PGS_MAX, TABLE_RECORDS_PER_BLOCK)};
+    uint8_t saved[2][BLOCK_SIZE];
+
+    for (uint32_t i = 0; i < 2; i++) {
+        uint8_t *block = rig.device.data + places[i] * BLOCK_SIZE;
+        memcpy(saved[i], block, BLOCK_SIZE);
+        memcpy(block + offset, &value, 8);
+        FORMAT_SEAL((struct disk_table_block *)block);
+    }
+    int rc = open_both();
+    if (rc == 0)
+        close_store();
+    for (uint32_t i = 0; i < 2; i++)
+        memcpy(rig.device.data + places[i] * BLOCK_SIZE, saved[i], BLOCK_SIZE);
+    return rc;
+}
+
+static void impossible_numbers_are_refused(void)
+{
+    size_t record = offsetof(struct disk_table_block, records);
+
+    set_up_both();
+    CHECK_EQ(write_blocks(1, 0, 4), 0);
+    apply_all();
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_with(record + offsetof(struct disk_pg, base_index), 0), 0);
+    CHECK_EQ(open_with(record + offsetof(struct disk_pg, base_index), UINT64_MAX), -ERR_FORMAT);
+    CHECK_EQ(open_with(record + offsetof(struct disk_pg, order), UINT64_MAX), -ERR_FORMAT);
+    CHECK_EQ(open_with(offsetof(struct disk_table_block, seq), UINT64_MAX), -ERR_DAMAGED);
+    CHECK_EQ(open_with(offsetof(struct disk_table_block, ring_seq), UINT64_MAX), -ERR_DAMAGED);
+    CHECK_EQ(open_both(), 0);
+    CHECK_EQ(pg->last_index, 1);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(an_unused_block_that_cannot_be_read_costs_nothing);
     TEST(an_unreadable_payload_costs_its_entry);
     TEST(a_lost_record_brings_no_older_page_back);
     TEST(damage_is_not_forgotten);
+    TEST(impossible_numbers_are_refused);
     return tap_done();
 }

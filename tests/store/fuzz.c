@@ -175,7 +175,7 @@ static void mutate(void)
     for (uint64_t n = 1 + draw(4); n > 0; n--) {
         uint64_t at = 8 + draw(draw(2) ? 120 : BLOCK_SIZE - 16);
         uint64_t value = hash_u64(rng + n);
-        switch (draw(5)) {
+        switch (draw(6)) {
         case 0:
             block[at] ^= (uint8_t)(1u << draw(8));
             break;
@@ -190,7 +190,11 @@ static void mutate(void)
             value = ~draw(3);
             memcpy(block + ALIGN_DOWN(at, 4), &value, 4);
             break;
-        case 4: /* another block's content */
+        case 4: /* a number next to the largest */
+            value = draw(2) ? ~draw(3) : FORMAT_NUMBER_MAX - 1 - draw(3);
+            memcpy(block + ALIGN_DOWN(at, 8), &value, 8);
+            break;
+        case 5: /* another block's content */
             memcpy(block + at, rig.device.data + places[draw(place_count)] + at, draw(BLOCK_SIZE - at));
             break;
         }
