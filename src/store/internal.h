@@ -121,7 +121,7 @@ struct object {
     struct page_mem *page; /* NULL: nothing written in chunks */
     struct overlay *overlay;
     struct list unapplied;               /* entries, oldest first */
-    uint16_t pending[CHUNKS_PER_OBJECT]; /* entries that may need the chunk */
+    uint32_t pending[CHUNKS_PER_OBJECT]; /* entries that may need the chunk */
     uint32_t pending_total;
     bool busy; /* a round, repair or copy is changing chunks or page */
     bool slot_reserved;

@@ -195,7 +195,6 @@ static bool chunk_missing(const struct object *o, uint32_t chunk)
 
 void space_hold(struct object *o, uint32_t chunk)
 {
-    ASSERT(o->pending[chunk] < UINT16_MAX);
     o->pending_total++;
     if (o->pending[chunk]++ == 0 && chunk_missing(o, chunk))
         store_of(o->pg)->chunks_reserved++;
@@ -245,8 +244,6 @@ int space_admit(const struct pg *pg, const struct entry *entry)
     for (uint32_t c = entry->first_block / BLOCKS_PER_CHUNK; c <= last; c++)
         if (!o || (chunk_missing(o, c) && !o->pending[c]))
             need++;
-        else if (o->pending[c] >= UINT16_MAX - 1)
-            return -ERR_RETRY;
     uint64_t slots = !o || (!o->slot && !o->slot_reserved);
     if (slots && s->object_count + s->slots_reserved >= s->g.objects_max)
         return -ERR_NO_SPACE;

@@ -226,6 +226,42 @@ static void a_stuck_pg_does_not_stop_the_others(void)
     tear_down();
 }
 
+/* One block that is overwritten again and again: more often than 16 bits count, before it is destaged. */
+static void a_hot_block_survives_a_restart(void)
+{
+    rig_init(&rig, 16u << 20, 700u << 20);
+    config = (struct store_config){
+        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 1u << 30, .pgs_max = 8};
+    struct store_format f = {0};
+    store_format_start(&f, &config, 600u << 20, NULL);
+    CHECK_EQ(rig_wait(&rig, &f.op), 0);
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 1, .replica = 1, .birth = 3}), 0);
+    struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+    memset(data.buf->data, 7, BLOCK_SIZE);
+    uint32_t crc = crc32c(0, data.buf->data, BLOCK_SIZE);
+    for (uint64_t n = 1; n <= 66000; n++) {
+        struct entry e = {.index = n,
+                          .term = 1,
+                          .type = ENTRY_WRITE,
+                          .image = 1,
+                          .object = 2,
+                          .block_count = 1,
+                          .crc = &crc};
+        CHECK_EQ(store_append(pg, &e, &data), 0);
+        if (n % 384 == 0)
+            apply_all();
+    }
+    apply_all();
+    slice_unref(&data);
+    CHECK_EQ(store_counters(s)->page_writes, 0);
+    reopen();
+    CHECK_EQ(pg->last_index, 66000);
+    store_apply(pg, 66000);
+    CHECK_EQ(block_is(2, 0, false), 7);
+    tear_down();
+}
+
 static void a_removed_replica_leaves_nothing(void)
 {
     set_up();
@@ -358,6 +394,7 @@ int main(void)
     TEST(images_truncate_and_delete);
     TEST(a_full_device_works_on);
     TEST(a_stuck_pg_does_not_stop_the_others);
+    TEST(a_hot_block_survives_a_restart);
     TEST(a_removed_replica_leaves_nothing);
     TEST(damage_is_found_and_repaired);
     TEST(every_request_may_fail);
