@@ -428,6 +428,15 @@ static struct linear_op *open_write(struct linear_history *h, uint32_t reg, uint
     return op;
 }
 
+/* Stamps only grow: an end that is set stays what it is. */
+static uint32_t register_first_open(struct register_history *r)
+{
+    while (r->first_open < r->count &&
+           (!r->ops[r->first_open].maybe || r->ops[r->first_open].end != LINEAR_NEVER))
+        r->first_open++;
+    return r->first_open;
+}
+
 void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number)
 {
     struct register_history *r = &h->registers[reg];
@@ -437,11 +446,7 @@ void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number)
     op->maybe = false;
     op->returned = stamp;
     op->end = MIN(op->end, stamp);
-    /* Stamps only grow: an end that is set stays what it is. */
-    while (r->first_open < r->count &&
-           (!r->ops[r->first_open].maybe || r->ops[r->first_open].end != LINEAR_NEVER))
-        r->first_open++;
-    for (uint32_t i = r->first_open; i < r->count; i++) {
+    for (uint32_t i = register_first_open(r); i < r->count; i++) {
         struct linear_op *old = &r->ops[i];
         if (!old->maybe || old->end != LINEAR_NEVER || old->line != op->line)
             continue;
@@ -449,6 +454,26 @@ void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number)
             (old->incarnation == op->incarnation && old->returned && old->returned < op->start))
             old->end = stamp;
     }
+}
+
+void linear_fence(struct linear_history *h, uint32_t line, uint32_t incarnation)
+{
+    uint64_t stamp = ++h->stamp;
+
+    for (uint32_t reg = 0; reg < h->register_count; reg++) {
+        struct register_history *r = &h->registers[reg];
+        for (uint32_t i = register_first_open(r); i < r->count; i++) {
+            struct linear_op *old = &r->ops[i];
+            if (old->maybe && old->end == LINEAR_NEVER && old->line == line && old->incarnation < incarnation)
+                old->end = stamp;
+        }
+    }
+}
+
+void linear_forget(struct linear_history *h, uint32_t first)
+{
+    for (uint32_t reg = first; reg < h->register_count; reg++)
+        h->registers[reg].count = h->registers[reg].first_open = 0;
 }
 
 void linear_write_unknown(struct linear_history *h, uint32_t reg, uint32_t number)
@@ -477,13 +502,13 @@ uint64_t linear_history_ops(const struct linear_history *h)
     return h->op_count;
 }
 
-uint32_t linear_history_check(struct linear_history *h, uint64_t initial, uint64_t budget,
+uint32_t linear_history_check(struct linear_history *h, uint32_t first, uint64_t initial, uint64_t budget,
                               uint32_t *ret_register, struct linear_report *ret_report)
 {
     uint32_t undecided = 0;
 
     *ret_register = UINT32_MAX;
-    for (uint32_t i = 0; i < h->register_count; i++) {
+    for (uint32_t i = first; i < h->register_count; i++) {
         struct register_history *r = &h->registers[i];
         uint32_t count = 0;
         for (uint32_t j = 0; j < r->count; j++)

@@ -52,6 +52,10 @@ uint32_t linear_write_begin(struct linear_history *h, uint32_t reg, uint64_t sta
 /* It was acknowledged. From now on unknown writes of the same line that were given up before it began, and
  * all open ones of lower incarnations, can no longer take effect on this register. */
 void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number);
+/* From now on no open write of a lower incarnation of the line can take effect anywhere. */
+void linear_fence(struct linear_history *h, uint32_t line, uint32_t incarnation);
+/* Forgets all about the registers from `first` on; they hold `initial` again. Check them before. */
+void linear_forget(struct linear_history *h, uint32_t first);
 /* The writer gave it up without an answer: it may or may not take effect. */
 void linear_write_unknown(struct linear_history *h, uint32_t reg, uint32_t number);
 /* A definite answer that it did not happen and never will. */
@@ -59,9 +63,9 @@ void linear_write_refused(struct linear_history *h, uint32_t reg, uint32_t numbe
 /* A read is recorded when its answer is there. */
 void linear_read(struct linear_history *h, uint32_t reg, uint64_t start, uint64_t value, uint32_t who);
 uint64_t linear_history_ops(const struct linear_history *h);
-/* Checks every register. Returns the number of undecided ones; on a violation ret_register names one (else
- * UINT32_MAX). */
-uint32_t linear_history_check(struct linear_history *h, uint64_t initial, uint64_t budget,
+/* Checks the registers from `first` on. Returns the number of undecided ones; on a violation ret_register
+ * names one (else UINT32_MAX). */
+uint32_t linear_history_check(struct linear_history *h, uint32_t first, uint64_t initial, uint64_t budget,
                               uint32_t *ret_register, struct linear_report *ret_report);
 
 #endif

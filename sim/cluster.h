@@ -3,9 +3,10 @@
  * The parts of the cluster scenario: a monitor, OSDs of one or two shards, clients with overlapping images.
  *
  *   cluster_world.c    processes: what starts them, what a crash takes, how they come back
- *   cluster_admin.c    the operator: registers OSDs, makes pool and images, moves leaders
+ *   cluster_admin.c    the operator: registers OSDs, makes pool and images, moves leaders, resizes, removes
  *   cluster_load.c     clients: random requests, every read and write recorded
  *   cluster_faults.c   what goes wrong, and when
+ *   cluster_plots.c    what goes wrong together, as only ill luck would have it
  *   cluster_check.c    what must hold at any time, and at rest
  *   scenario_cluster.c the run
  */
@@ -26,13 +27,31 @@
 #define CLUSTER_CLIENTS_MAX 4
 #define CLUSTER_IMAGES_MAX  2
 #define CLUSTER_WORKERS     6
-#define CLUSTER_IO_MAX      (256u << 10)
+#define CLUSTER_IO_MAX      (700u << 10)
 
-#define CLUSTER_POOL       "pool"
-#define CLUSTER_IMAGE_SIZE (6u << 20) /* three objects */
-#define CLUSTER_SECTOR     512u       /* a register of the checker */
-#define CLUSTER_SECTORS    (CLUSTER_IMAGE_SIZE / CLUSTER_SECTOR)
-#define CLUSTER_MON        "10.0.0.1:6789"
+#define CLUSTER_POOL   "pool"
+#define CLUSTER_SECTOR 512u /* a register of the checker */
+#define CLUSTER_MON    "10.0.0.1:6789"
+
+/* What a run is about: its load, and the plots (cluster_plots.c) that come on top of the classes of faults.
+ */
+#define CLUSTER_PROFILE_TABLE(X)                                                                             \
+    X(ANY, "any")       /* nothing in particular */                                                          \
+    X(LATE, "late")     /* frames of sessions that were given up arrive after newer ones */                  \
+    X(FENCE, "fence")   /* images are taken over while their writer's frames are held up */                  \
+    X(TERM, "term")     /* leaders go and come back while frames for them are held up */                     \
+    X(RESIZE, "resize") /* images shrink, grow, go and come while frames for them are held up */             \
+    X(LEADER, "leader") /* leaders without followers, but with readers */                                    \
+    X(MERGE, "merge")   /* small writes to few blocks, which have to be read slowly first */                 \
+    X(LAG, "lag")       /* small log rings, replicas that fall behind */                                     \
+    X(FULL, "full")     /* devices too small for what is written */
+
+enum cluster_profile {
+#define X(name, text) PROFILE_##name,
+    CLUSTER_PROFILE_TABLE(X)
+#undef X
+        PROFILE_COUNT
+};
 
 struct cluster;
 
@@ -65,7 +84,8 @@ struct worker;
 struct cluster_client {
     struct process process;
     uint32_t number;
-    uint32_t image; /* which one it uses */
+    uint32_t image;    /* which one it uses */
+    bool reader;       /* it never writes, and so need not wait for its turn */
     struct load *load; /* in the node; NULL while down */
     struct sim_rng rng;
     uint64_t last_success_ns;
@@ -74,7 +94,29 @@ struct cluster_client {
 struct cluster_image {
     char name[16];
     struct linear_history *history;
-    uint32_t openings; /* of writers: the checker's incarnations */
+    uint32_t life;    /* raised when what is under way says nothing about the history any more */
+    uint32_t sectors; /* that the load may use now */
+    bool evict;       /* its writers are to close it, and to stay away */
+};
+
+enum admin_job_kind {
+    ADMIN_JOB_DEMOTE,
+    ADMIN_JOB_MOVE,
+    ADMIN_JOB_RESIZE,
+    ADMIN_JOB_REMOVE,
+    ADMIN_JOB_CREATE
+};
+
+/* Something that the operator is asked to do. */
+struct admin_job {
+    enum admin_job_kind kind;
+    uint32_t osd; /* DEMOTE, MOVE: id */
+    uint64_t pg;  /* MOVE: leadership, to that OSD */
+    uint32_t image;
+    uint64_t size_bytes;
+    uint32_t tries;                                               /* at most; 0: until it is done */
+    void (*done)(struct cluster *c, const struct admin_job *job); /* outside of any node; may be NULL */
+    void *owner;                                                  /* done's */
 };
 
 struct cluster {
@@ -83,6 +125,7 @@ struct cluster {
     struct sim_meta *meta;
     struct sim_rng rng; /* of the scenario's own decisions */
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
+    uint32_t writer_count; /* of the clients; the others read */
     struct process mon;
     struct process admin;
     struct cluster_osd osds[CLUSTER_OSDS_MAX];
@@ -92,19 +135,28 @@ struct cluster {
     uint64_t timeout_ns;    /* of the clients' requests */
     uint64_t strike_ns;     /* on average something happens that often */
     uint64_t slow_ns;       /* how long slow frames take */
-    bool ready;             /* pool and images exist */
-    bool discards;          /* the load has discards and write-zeroes */
-    bool quiet;             /* faults are over */
-    bool stopping;          /* the load ends */
+    uint64_t think_ns;      /* of a worker between requests, at most */
+    enum cluster_profile profile;
+    uint32_t image_sectors;                /* of each image, most of the time */
+    uint32_t hot_places;                   /* where requests meet; 0: they go anywhere */
+    uint32_t small_percent, large_percent; /* of the requests: parts of blocks; hundreds of KiB */
+    uint64_t disk_bytes, ring_bytes, cache_bytes;
+    uint64_t read_slow_ns; /* how long slow reads of the disks take; 0: there are none */
+    bool plot;             /* one is under way */
+    bool ready;            /* pool and images exist */
+    bool discards;         /* the load has discards and write-zeroes */
+    bool quiet;            /* faults are over */
+    bool stopping;         /* the load ends */
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */
-    uint64_t reads, writes, clears, failures, takeovers;
+    uint64_t reads, writes, clears, statuses, failures, takeovers, no_space;
+    uint64_t resizes, recreations, plots;
     struct leader_table *leaders;
 };
 
 /* ---- cluster_world.c ---- */
 
-void cluster_init(struct cluster *c, struct sim *sim);
+void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile);
 void cluster_fini(struct cluster *c);
 void process_init(struct process *p, struct cluster *c, const char *name, const char *host);
 struct sim_node *process_add_node(struct process *p, const char *name, size_t arena_bytes,
@@ -119,7 +171,9 @@ void process_exit_later(struct process *p);
 /* ---- cluster_admin.c ---- */
 
 void admin_start(void *owner, struct sim_node *node);
-/* Asks the operator to move leaders: away from an OSD. */
+/* Asks the operator for something; done after what was asked before. Dropped if that is too much. */
+void admin_ask(struct cluster *c, const struct admin_job *job);
+/* Moves leaders away from an OSD. */
 void admin_demote(struct cluster *c, uint32_t osd);
 
 /* ---- cluster_load.c ---- */
@@ -130,6 +184,15 @@ void load_died(struct process *p, enum sim_crash kind);
 bool load_idle(const struct cluster *c);
 /* Reads every image from end to end, once; `load_idle()` when done. */
 void load_read_all(struct cluster *c);
+/* The client that has an image open for writing, or NULL. */
+struct cluster_client *load_writer(struct cluster *c, uint32_t image);
+/* Another client that waits for an image takes it over by force now. False: there is none. */
+bool load_take_over(struct cluster *c, uint32_t image);
+/* The image is about to change: what is under way is not recorded, and from now on requests stay within
+ * `sectors`. */
+void load_image_changes(struct cluster *c, uint32_t image, uint32_t sectors);
+/* It has changed: from sector `first` on all is zeros, whatever was there. */
+void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first);
 /* Fails the run if a request is under way for longer than its timeout. */
 void load_check(struct cluster *c);
 
@@ -139,11 +202,15 @@ void faults_start(struct cluster *c);
 /* Everything is repaired: paths open, disks healthy, processes up. */
 void faults_stop(struct cluster *c);
 
+/* ---- cluster_plots.c ---- */
+
+void plots_start(struct cluster *c);
+
 /* ---- cluster_check.c ---- */
 
 void check_always(struct cluster *c);
-/* Every acknowledged write is there, every read was right. */
-void check_histories(struct cluster *c);
+/* Of an image, from a sector on: every acknowledged write is there, every read was right. */
+void check_history(struct cluster *c, uint32_t image, uint32_t first);
 /* All replicas of all PGs hold the same. Waits up to `until_ns`. */
 void check_replicas(struct cluster *c, uint64_t until_ns);
 void check_fini(struct cluster *c);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The operator: a client that registers the OSDs, waits until they are up, makes the pool and the images, and
- * later moves leaders when asked to. Calls that fail are simply tried again, as a person would.
+ * later does what it is asked to: moves leaders, resizes, removes and makes images. Calls that fail are
+ * simply tried again, as a person would.
  */
 #include "sim/cluster.h"
 
@@ -12,10 +13,11 @@
 #include "base/error.h"
 
 #define RETRY_NS (200 * NS_PER_MS)
+#define JOBS_MAX 32
 
 static const char *const MONITORS[] = {CLUSTER_MON};
 
-enum admin_state { ADMIN_OPEN, ADMIN_OSDS, ADMIN_UP, ADMIN_POOL, ADMIN_IMAGES, ADMIN_IDLE, ADMIN_DEMOTE };
+enum admin_state { ADMIN_OPEN, ADMIN_OSDS, ADMIN_UP, ADMIN_POOL, ADMIN_IMAGES, ADMIN_IDLE, ADMIN_JOB };
 
 struct admin {
     struct op op;
@@ -29,9 +31,12 @@ struct admin {
     Fb__PoolCreate pool;
     Fb__ImageCreate image;
     Fb__OsdDemote demote;
-    uint32_t at; /* which OSD, which image */
-    bool demote_asked;
-    uint32_t demote_osd;
+    Fb__PgLeader move;
+    Fb__ImageResize resize;
+    Fb__ImageRemove remove;
+    uint32_t at;                     /* which OSD, which image */
+    struct admin_job jobs[JOBS_MAX]; /* oldest first */
+    uint32_t job_count, tries;       /* of the oldest */
     struct timer timer;
 };
 
@@ -107,24 +112,57 @@ static void begin_pool(struct admin *a)
     call(a, FB__MON_REQUEST__CALL_POOL_CREATE);
 }
 
-static void begin_image(struct admin *a)
+static void begin_image(struct admin *a, uint32_t image)
 {
     fb__mon_request__init(&a->request);
     fb__image_create__init(&a->image);
     a->image.pool = (char *)(uintptr_t)CLUSTER_POOL;
-    a->image.name = a->cluster->images[a->at].name;
-    a->image.size_bytes = CLUSTER_IMAGE_SIZE;
+    a->image.name = a->cluster->images[image].name;
+    a->image.size_bytes = (uint64_t)a->cluster->image_sectors * CLUSTER_SECTOR;
     a->request.image_create = &a->image;
     call(a, FB__MON_REQUEST__CALL_IMAGE_CREATE);
 }
 
-static void begin_demote(struct admin *a)
+static void begin_job(struct admin *a, const struct admin_job *job)
 {
+    char *image = a->cluster->images[job->image].name;
+
     fb__mon_request__init(&a->request);
-    fb__osd_demote__init(&a->demote);
-    a->demote.osd = a->demote_osd;
-    a->request.osd_demote = &a->demote;
-    call(a, FB__MON_REQUEST__CALL_OSD_DEMOTE);
+    a->op.state = ADMIN_JOB;
+    a->tries++;
+    switch (job->kind) {
+    case ADMIN_JOB_DEMOTE:
+        fb__osd_demote__init(&a->demote);
+        a->demote.osd = job->osd;
+        a->request.osd_demote = &a->demote;
+        call(a, FB__MON_REQUEST__CALL_OSD_DEMOTE);
+        return;
+    case ADMIN_JOB_MOVE:
+        fb__pg_leader__init(&a->move);
+        a->move.pg = job->pg;
+        a->move.osd = job->osd;
+        a->request.pg_leader = &a->move;
+        call(a, FB__MON_REQUEST__CALL_PG_LEADER);
+        return;
+    case ADMIN_JOB_RESIZE:
+        fb__image_resize__init(&a->resize);
+        a->resize.pool = (char *)(uintptr_t)CLUSTER_POOL;
+        a->resize.name = image;
+        a->resize.size_bytes = job->size_bytes;
+        a->request.image_resize = &a->resize;
+        call(a, FB__MON_REQUEST__CALL_IMAGE_RESIZE);
+        return;
+    case ADMIN_JOB_REMOVE:
+        fb__image_remove__init(&a->remove);
+        a->remove.pool = (char *)(uintptr_t)CLUSTER_POOL;
+        a->remove.name = image;
+        a->request.image_remove = &a->remove;
+        call(a, FB__MON_REQUEST__CALL_IMAGE_REMOVE);
+        return;
+    case ADMIN_JOB_CREATE:
+        begin_image(a, job->image);
+        return;
+    }
 }
 
 static void osd_processes_start(void *owner)
@@ -145,12 +183,44 @@ static void clients_start(void *owner)
 }
 
 /* The call that has ended, if it was one: 0, or an error to be tried again. Something that exists has been
- * made by an earlier try. */
+ * made by an earlier try, and something to be removed that is not there was removed by one. */
 static int call_result(struct admin *a)
 {
     int result = a->call.op.result;
 
+    if (result == -ERR_NOT_FOUND && a->request.call_case == FB__MON_REQUEST__CALL_IMAGE_REMOVE)
+        return 0;
     return result == -ERR_EXISTS ? 0 : result;
+}
+
+struct job_done {
+    struct cluster *cluster;
+    struct admin_job job;
+};
+
+static void job_done_fire(void *owner)
+{
+    struct job_done *d = owner;
+
+    d->job.done(d->cluster, &d->job);
+    free(d);
+}
+
+/* A job has been tried. */
+static void job_called(struct admin *a, int error)
+{
+    struct admin_job job = a->jobs[0];
+
+    a->op.state = ADMIN_IDLE;
+    if (error && (job.tries == 0 || a->tries < job.tries))
+        return;
+    a->tries = 0;
+    memmove(&a->jobs[0], &a->jobs[1], --a->job_count * sizeof(a->jobs[0]));
+    if (!job.done)
+        return;
+    struct job_done *d = sim_alloc(sizeof(*d));
+    *d = (struct job_done){a->cluster, job};
+    sim_after(a->cluster->sim, 0, job_done_fire, d);
 }
 
 /* What follows an ended call. */
@@ -174,9 +244,6 @@ static void called(struct admin *a)
             a->op.state = ADMIN_IDLE;
             sim_after(c->sim, 0, clients_start, c);
         }
-        return;
-    case ADMIN_DEMOTE:
-        a->op.state = ADMIN_IDLE;
         return;
     default:
         return;
@@ -205,16 +272,13 @@ static void begin(struct admin *a)
         begin_pool(a);
         return;
     case ADMIN_IMAGES:
-        begin_image(a);
+        begin_image(a, a->at);
         return;
     case ADMIN_IDLE:
-        if (a->demote_asked) {
-            a->demote_asked = false;
-            a->op.state = ADMIN_DEMOTE;
-            begin_demote(a);
-        }
+        if (a->job_count)
+            begin_job(a, &a->jobs[0]);
         return;
-    case ADMIN_DEMOTE:
+    case ADMIN_JOB:
         return;
     }
 }
@@ -244,7 +308,9 @@ static void admin_step(struct op *op)
             core_log(op->core, LOG_INFO, "admin", "call %d: %s", (int)a->request.call_case,
                      a->call.ret_reply && a->call.ret_reply->message ? a->call.ret_reply->message
                                                                      : error_text(error));
-        if (!error || op->state == ADMIN_DEMOTE)
+        if (op->state == ADMIN_JOB)
+            job_called(a, error);
+        else if (!error)
             called(a);
         client_mon_call_fini(&a->call);
         memset(&a->call, 0, sizeof(a->call));
@@ -268,15 +334,19 @@ void admin_start(void *owner, struct sim_node *node)
     op_start(&a->op, &node->core, &ADMIN, NULL);
 }
 
-void admin_demote(struct cluster *c, uint32_t osd)
+void admin_ask(struct cluster *c, const struct admin_job *job)
 {
     struct admin *a = c->admin_op;
 
-    if (!c->ready || a->op.state != ADMIN_IDLE)
+    if (!c->ready || a->job_count == JOBS_MAX)
         return;
+    a->jobs[a->job_count++] = *job;
     sim_node_enter(c->admin.nodes[0]);
-    a->demote_asked = true;
-    a->demote_osd = osd;
     op_wake(&a->op);
     sim_node_leave(c->admin.nodes[0]);
+}
+
+void admin_demote(struct cluster *c, uint32_t osd)
+{
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_DEMOTE, .osd = osd, .tries = 1});
 }

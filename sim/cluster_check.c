@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What must hold. At any time: a term has one leader, and an index that is committed somewhere has one term
- * everywhere. In the end: every history is linearizable, and all replicas of a PG hold the same objects,
- * blocks and image records, read from their stores with checksums verified.
+ * What must hold. At any time: a term has one leader, an index that is committed somewhere has one term
+ * everywhere, and replicas that have applied as much know the same of their objects. In the end: every
+ * history is linearizable, and all replicas of a PG hold the same objects, blocks and image records, read
+ * from their stores with checksums verified.
  */
 #include "sim/cluster.h"
 
@@ -16,6 +17,7 @@
 #include "raft/raft.h"
 
 #define CHECK_EVERY_NS (2 * NS_PER_MS)
+#define OBJECTS_EVERY  10 /* of those checks, one looks at the objects too */
 #define COMPARE_NS     (500 * NS_PER_MS)
 #define SNAPSHOT_NS    (30 * NS_PER_S)
 #define SEARCH_BUDGET  300000
@@ -34,6 +36,7 @@ struct fact {
 struct leader_table {
     struct map facts;
     uint64_t next_ns;
+    uint32_t checks;
 };
 
 /* The value that was recorded first for this key. */
@@ -66,6 +69,33 @@ static void check_pg(struct cluster *c, const struct osd_pg_view *view, const st
                  ULL(view->pg), ULL(view->commit_index), ULL(term), view->replica);
 }
 
+/* Replicas that have applied the same entries know the same newest entry of each object. One that is ahead of
+ * its own applied index was copied while the log went on; it will agree when the log has caught up. A store
+ * that was opened again may have forgotten entries that later ones of its log replace: it is looked at when
+ * it has applied what it had then. */
+static void check_objects(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
+{
+    struct store_object_info at = {0};
+    uint64_t key = hash_pair(pg->record.pg, pg->applied_index);
+    uint64_t start_key = hash_pair(hash_pair(pg->record.pg, pg->record.replica), hash_pair(incarnation, 4));
+
+    if (pg->applied_index < fact_of(c->leaders, start_key, pg->last_index))
+        return;
+    for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false) {
+        if (at.damaged || at.index > pg->applied_index)
+            continue;
+        uint64_t object_key = hash_pair(hash_pair(key, at.image), hash_pair(at.object, 3));
+        uint64_t first = fact_of(c->leaders, object_key, at.index);
+        if (first != at.index) {
+            sim_fail(c->sim,
+                     "PG %llx, object %llu of image %llu at index %llu: its newest entry is %llu and %llu",
+                     ULL(pg->record.pg), ULL(at.object), ULL(at.image), ULL(pg->applied_index), ULL(first),
+                     ULL(at.index));
+            return;
+        }
+    }
+}
+
 void check_always(struct cluster *c)
 {
     if (!c->leaders) {
@@ -75,6 +105,7 @@ void check_always(struct cluster *c)
     if (c->sim->now_ns < c->leaders->next_ns)
         return;
     c->leaders->next_ns = c->sim->now_ns + CHECK_EVERY_NS;
+    bool objects = ++c->leaders->checks % OBJECTS_EVERY == 0;
     load_check(c);
     for (uint32_t i = 0; i < c->osd_count; i++) {
         for (uint32_t j = 0; j < c->shard_count; j++) {
@@ -84,8 +115,11 @@ void check_always(struct cluster *c)
             const struct store *store = osd_shard_store(shard);
             for (const struct store_pg *pg = NULL; (pg = store_pg_next(store, pg));) {
                 struct osd_pg_view view;
-                if (osd_pg_view(shard, pg->record.pg, &view))
-                    check_pg(c, &view, pg);
+                if (!osd_pg_view(shard, pg->record.pg, &view))
+                    continue;
+                check_pg(c, &view, pg);
+                if (objects && !view.recovering && !view.damaged && pg->record.state == STORE_PG_NORMAL)
+                    check_objects(c, pg, c->osds[i].process.nodes[j]->incarnation);
             }
         }
     }
@@ -106,20 +140,19 @@ void check_fini(struct cluster *c)
 /* ---- histories
  * ------------------------------------------------------------------------------------------------ */
 
-void check_histories(struct cluster *c)
+void check_history(struct cluster *c, uint32_t image, uint32_t first)
 {
-    for (uint32_t i = 0; i < c->image_count; i++) {
-        struct linear_report report;
-        uint32_t reg;
-        uint32_t undecided = linear_history_check(c->images[i].history, 0, SEARCH_BUDGET, &reg, &report);
-        sim_log(c->sim, "%s: %llu operations on sectors, %u sectors undecided", c->images[i].name,
-                ULL(linear_history_ops(c->images[i].history)), undecided);
-        if (reg != UINT32_MAX)
-            sim_fail(c->sim, "%s, sector %u (block %u of object %u) is not linearizable: %s",
-                     c->images[i].name, reg,
-                     reg % (OBJECT_SIZE / CLUSTER_SECTOR) / (BLOCK_SIZE / CLUSTER_SECTOR),
-                     reg / (OBJECT_SIZE / CLUSTER_SECTOR), report.text);
-    }
+    struct cluster_image *i = &c->images[image];
+    struct linear_report report;
+    uint32_t reg;
+    uint32_t undecided = linear_history_check(i->history, first, 0, SEARCH_BUDGET, &reg, &report);
+
+    sim_log(c->sim, "%s: %llu operations on sectors, %u sectors undecided", i->name,
+            ULL(linear_history_ops(i->history)), undecided);
+    if (reg != UINT32_MAX)
+        sim_fail(c->sim, "%s, sector %u (block %u of object %u) is not linearizable: %s", i->name, reg,
+                 reg % (OBJECT_SIZE / CLUSTER_SECTOR) / (BLOCK_SIZE / CLUSTER_SECTOR),
+                 reg / (OBJECT_SIZE / CLUSTER_SECTOR), report.text);
 }
 
 /* ---- replicas

@@ -32,12 +32,14 @@ static void set_lasting(struct cluster *c)
                                                   .slow_ppm = intensity(c, SIM_FAULT_META) * 500,
                                                   .slow_ns = 500 * NS_PER_MS});
     for (uint32_t i = 0; i < c->osd_count; i++)
-        sim_disk_set_faults(c->osds[i].disk,
-                            &(struct sim_disk_faults){.slow_ppm = intensity(c, SIM_FAULT_DISK_SLOW) * 300,
-                                                      .slow_ns = 50 * NS_PER_MS,
-                                                      .write_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
-                                                      .flush_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
-                                                      .stuck_ppm = intensity(c, SIM_FAULT_DISK_STUCK) / 10});
+        sim_disk_set_faults(c->osds[i].disk, &(struct sim_disk_faults){
+                                                 .slow_ppm = intensity(c, SIM_FAULT_DISK_SLOW) * 300,
+                                                 .slow_ns = 50 * NS_PER_MS,
+                                                 .read_slow_ppm = c->quiet || !c->read_slow_ns ? 0 : 30000,
+                                                 .read_slow_ns = c->read_slow_ns,
+                                                 .write_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
+                                                 .flush_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
+                                                 .stuck_ppm = intensity(c, SIM_FAULT_DISK_STUCK) / 10});
 }
 
 static struct process *random_process(struct cluster *c)
@@ -176,6 +178,8 @@ static void strike(struct cluster *c)
     struct process *p = random_process(c);
     enum sim_fault fault = (enum sim_fault)sim_rng_below(&c->rng, SIM_FAULT_COUNT);
 
+    if (!c->sim->faults)
+        return;
     for (uint32_t i = 0; i < SIM_FAULT_COUNT && !intensity(c, fault); i++)
         fault = (fault + 1) % SIM_FAULT_COUNT;
     if (sim_rng_below(&c->rng, 100) >= 30 + intensity(c, fault))
@@ -246,6 +250,7 @@ void faults_start(struct cluster *c)
 {
     set_lasting(c);
     sim_after(c->sim, ALL_HEALTHY_NS, faults_fire, c);
+    plots_start(c);
 }
 
 void faults_stop(struct cluster *c)

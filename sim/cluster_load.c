@@ -14,10 +14,13 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/le.h"
+#include "client/impl.h" /* the writer's incarnation */
 
-#define THINK_NS          (20 * NS_PER_MS)
 #define RETRY_NS          (200 * NS_PER_MS)
-#define HOT_PLACES        24
+#define READER_THINK_NS   (5 * NS_PER_MS)
+#define CALM_FACTOR       4 /* workers think so much longer when all is well */
+#define EXTENTS_MAX       64
+#define WRITERS           1              /* the checker's line of writers that fence each other */
 #define STUCK_NS          (8 * NS_PER_S) /* beyond its timeout */
 #define SECTORS_PER_BLOCK (BLOCK_SIZE / CLUSTER_SECTOR)
 #define IO_SECTORS_MAX    (CLUSTER_IO_MAX / CLUSTER_SECTOR)
@@ -30,9 +33,13 @@ struct worker {
     struct op op;
     struct load *load;
     struct client_io io;
+    struct client_status status;
+    struct client_extent extents[EXTENTS_MAX];
+    bool is_status; /* the request is `status`, not `io` */
     struct slice data;
     struct timer timer;
     bool read_all;
+    uint32_t life;                 /* of the image when the request began */
     uint32_t sector, sector_count; /* of the request */
     uint32_t reg, reg_count;       /* that it changes: fewer for discards */
     uint64_t start, tag;
@@ -51,7 +58,7 @@ struct load {
     struct client_image_close image_close;
     struct client_image *image;
     bool force;
-    uint32_t line, incarnation; /* for the checker */
+    uint32_t incarnation; /* for the checker */
     struct timer timer;
     struct worker workers[CLUSTER_WORKERS];
     char writer[24];
@@ -94,32 +101,41 @@ static uint64_t sector_tag(const uint8_t *bytes, uint32_t image, uint32_t sector
 /* ---- requests
  * ------------------------------------------------------------------------------------------------- */
 
+/* Where requests meet, or anywhere. */
+static uint32_t choose_base(struct worker *w)
+{
+    const struct cluster *c = cluster_of(w->load);
+    struct sim_rng *rng = &w->load->owner->rng;
+    uint32_t span = c->image_sectors - IO_SECTORS_MAX - SECTORS_PER_BLOCK;
+
+    if (!c->hot_places)
+        return ALIGN_DOWN((uint32_t)sim_rng_below(rng, span), SECTORS_PER_BLOCK);
+    uint32_t place = (uint32_t)sim_rng_below(rng, c->hot_places);
+    /* Some places stand just before the end of an object. */
+    if (place % 6 == 5)
+        return (place / 6 % 2 + 1) * (OBJECT_SIZE / CLUSTER_SECTOR) - SECTORS_PER_BLOCK;
+    return ALIGN_DOWN((uint32_t)(hash_pair(place, 7) % span), SECTORS_PER_BLOCK);
+}
+
 static void choose_range(struct worker *w)
 {
+    const struct cluster *c = cluster_of(w->load);
     struct sim_rng *rng = &w->load->owner->rng;
-    uint32_t place = (uint32_t)sim_rng_below(rng, HOT_PLACES);
     uint64_t roll = sim_rng_below(rng, 100);
-    uint32_t base = (uint32_t)(hash_pair(place, 7) % (CLUSTER_SECTORS - IO_SECTORS_MAX - SECTORS_PER_BLOCK));
+    uint32_t base = choose_base(w), limit = image_of(w->load)->sectors;
 
-    /* Some places stand just before the end of an object. */
-    if (place % 6 == 0)
-        base = (place / 6 % 2 + 1) * (OBJECT_SIZE / CLUSTER_SECTOR) - SECTORS_PER_BLOCK;
-    base = ALIGN_DOWN(base, SECTORS_PER_BLOCK);
-    if (roll < 35) {
-        w->sector = base;
-        w->sector_count = SECTORS_PER_BLOCK;
-    } else if (roll < 70) {
+    if (roll < c->small_percent) {
         w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK);
         w->sector_count = (uint32_t)sim_rng_range(rng, 1, 12);
-    } else if (roll < 97) {
-        w->sector = base;
-        w->sector_count = SECTORS_PER_BLOCK * (uint32_t)sim_rng_range(rng, 2, 6);
-    } else {
+    } else if (roll < c->small_percent + c->large_percent) {
         w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK);
         w->sector_count = (uint32_t)sim_rng_range(rng, 64, IO_SECTORS_MAX - 1);
+    } else {
+        w->sector = base;
+        w->sector_count = SECTORS_PER_BLOCK * (uint32_t)sim_rng_range(rng, 1, roll % 2 ? 1 : 6);
     }
-    w->reg = w->sector;
-    w->reg_count = w->sector_count;
+    if (w->sector + w->sector_count > limit)
+        w->sector %= limit - w->sector_count + 1;
 }
 
 static void record_begin(struct worker *w, uint64_t tag)
@@ -127,14 +143,14 @@ static void record_begin(struct worker *w, uint64_t tag)
     struct linear_history *h = image_of(w->load)->history;
 
     for (uint32_t i = 0; i < w->reg_count; i++)
-        w->numbers[i] = linear_write_begin(h, w->reg + i, w->start, tag, w->load->line, w->load->incarnation);
+        w->numbers[i] = linear_write_begin(h, w->reg + i, w->start, tag, WRITERS, w->load->incarnation);
 }
 
 static void record_end(struct worker *w, int result)
 {
     struct linear_history *h = image_of(w->load)->history;
 
-    for (uint32_t i = 0; i < w->reg_count; i++) {
+    for (uint32_t i = 0; i < w->reg_count && w->life == image_of(w->load)->life; i++) {
         if (result == 0)
             linear_write_done(h, w->reg + i, w->numbers[i]);
         else
@@ -148,7 +164,7 @@ static void record_read(struct worker *w)
     struct linear_history *h = image_of(l)->history;
     const uint8_t *bytes = slice_data(&w->data);
 
-    for (uint32_t i = 0; i < w->sector_count; i++) {
+    for (uint32_t i = 0; i < w->sector_count && w->life == image_of(l)->life; i++) {
         uint64_t tag = sector_tag(bytes + (size_t)i * CLUSTER_SECTOR, l->owner->image, w->sector + i);
         if (tag == UINT64_MAX) {
             sim_fail(cluster_of(l)->sim, "%s read a torn or misplaced sector: image %u, sector %u, tag %llx",
@@ -160,83 +176,162 @@ static void record_read(struct worker *w)
     }
 }
 
-static enum client_io_type choose_type(struct worker *w)
+/* What is not written reads as zeros. */
+static void record_status(struct worker *w)
+{
+    struct load *l = w->load;
+    struct linear_history *h = image_of(l)->history;
+    uint64_t at = (uint64_t)w->sector * CLUSTER_SECTOR;
+
+    for (uint32_t i = 0; i < w->status.ret_count && w->life == image_of(l)->life; i++) {
+        uint64_t end = at + w->extents[i].len;
+        for (; at < end; at += CLUSTER_SECTOR)
+            if (!w->extents[i].written)
+                linear_read(h, (uint32_t)(at / CLUSTER_SECTOR), w->start, 0, 1000 + l->owner->number);
+    }
+}
+
+enum request_type {
+    REQUEST_READ,
+    REQUEST_WRITE,
+    REQUEST_DISCARD,
+    REQUEST_ZERO,
+    REQUEST_FLUSH,
+    REQUEST_STATUS
+};
+
+static const enum client_io_type IO_TYPES[] = {
+    [REQUEST_READ] = CLIENT_READ, [REQUEST_WRITE] = CLIENT_WRITE, [REQUEST_DISCARD] = CLIENT_DISCARD,
+    [REQUEST_ZERO] = CLIENT_ZERO, [REQUEST_FLUSH] = CLIENT_FLUSH,
+};
+
+static enum request_type choose_type(struct worker *w)
 {
     struct cluster *c = cluster_of(w->load);
     uint64_t roll = sim_rng_below(&w->load->owner->rng, 100);
 
-    if (w->read_all || roll < 42)
-        return CLIENT_READ;
+    if (w->read_all)
+        return REQUEST_READ;
+    if (w->load->owner->reader)
+        return roll < 90 ? REQUEST_READ : REQUEST_STATUS;
+    if (roll < 40)
+        return REQUEST_READ;
+    if (roll < 42)
+        return REQUEST_STATUS;
     if (c->discards && roll < 45)
-        return CLIENT_DISCARD;
+        return REQUEST_DISCARD;
     if (c->discards && roll < 48)
-        return CLIENT_ZERO;
-    return roll < 50 ? CLIENT_FLUSH : CLIENT_WRITE;
+        return REQUEST_ZERO;
+    return roll < 50 ? REQUEST_FLUSH : REQUEST_WRITE;
+}
+
+static void status_begin(struct worker *w)
+{
+    struct load *l = w->load;
+
+    w->sector = ALIGN_DOWN(w->sector, SECTORS_PER_BLOCK);
+    w->sector_count = MIN(ALIGN_UP(w->sector_count, SECTORS_PER_BLOCK), image_of(l)->sectors - w->sector);
+    memset(&w->status, 0, sizeof(w->status));
+    client_status_start(&w->status, l->image, (uint64_t)w->sector * CLUSTER_SECTOR,
+                        (uint64_t)w->sector_count * CLUSTER_SECTOR, w->extents, EXTENTS_MAX, &w->op);
+}
+
+/* What of the image it changes, and to what: recorded before it can take effect. */
+static void change_begin(struct worker *w, enum request_type type)
+{
+    struct load *l = w->load;
+
+    if (type == REQUEST_WRITE) {
+        w->tag = ++cluster_of(l)->next_tag;
+        for (uint32_t i = 0; i < w->sector_count; i++)
+            sector_fill(slice_data(&w->data) + (size_t)i * CLUSTER_SECTOR, w->tag, l->owner->image,
+                        w->sector + i);
+    } else if (type == REQUEST_DISCARD) {
+        uint32_t first = ALIGN_UP(w->sector, SECTORS_PER_BLOCK);
+        uint32_t end = ALIGN_DOWN(w->sector + w->sector_count, SECTORS_PER_BLOCK);
+        w->reg = first;
+        w->reg_count = end > first ? end - first : 0;
+    }
+    if (type == REQUEST_WRITE || type == REQUEST_DISCARD || type == REQUEST_ZERO)
+        record_begin(w, type == REQUEST_WRITE ? w->tag : 0);
 }
 
 static bool worker_begin(struct worker *w)
 {
     struct load *l = w->load;
     struct cluster *c = cluster_of(l);
-    enum client_io_type type = choose_type(w);
+    enum request_type type = choose_type(w);
     uint32_t len;
 
     if (!w->read_all)
         choose_range(w);
+    w->reg = w->sector;
+    w->reg_count = w->sector_count;
     len = w->sector_count * CLUSTER_SECTOR;
     w->data = (struct slice){0};
-    if (type == CLIENT_READ || type == CLIENT_WRITE) {
+    if (type == REQUEST_READ || type == REQUEST_WRITE) {
         w->data = (struct slice){buf_new(l->op.core->arena, len), 0, len};
         if (!w->data.buf)
             return false;
     }
     w->start = linear_stamp(image_of(l)->history);
     w->started_ns = c->sim->now_ns;
-    if (type == CLIENT_WRITE) {
-        w->tag = ++c->next_tag;
-        for (uint32_t i = 0; i < w->sector_count; i++)
-            sector_fill(slice_data(&w->data) + (size_t)i * CLUSTER_SECTOR, w->tag, l->owner->image,
-                        w->sector + i);
-        record_begin(w, w->tag);
-    } else if (type == CLIENT_DISCARD) {
-        uint32_t first = ALIGN_UP(w->sector, SECTORS_PER_BLOCK);
-        uint32_t end = ALIGN_DOWN(w->sector + w->sector_count, SECTORS_PER_BLOCK);
-        w->reg = first;
-        w->reg_count = end > first ? end - first : 0;
-        record_begin(w, 0);
-    } else if (type == CLIENT_ZERO) {
-        record_begin(w, 0);
+    w->life = image_of(l)->life;
+    w->is_status = type == REQUEST_STATUS;
+    if (w->is_status) {
+        status_begin(w);
+        return true;
     }
+    change_begin(w, type);
     memset(&w->io, 0, sizeof(w->io));
-    client_io_start(&w->io, l->image, type, type == CLIENT_FLUSH ? 0 : (uint64_t)w->sector * CLUSTER_SECTOR,
-                    type == CLIENT_FLUSH ? 0 : len, w->data.buf ? &w->data : NULL, &w->op);
+    client_io_start(&w->io, l->image, IO_TYPES[type],
+                    type == REQUEST_FLUSH ? 0 : (uint64_t)w->sector * CLUSTER_SECTOR,
+                    type == REQUEST_FLUSH ? 0 : len, w->data.buf ? &w->data : NULL, &w->op);
     return true;
+}
+
+static void count_request(struct worker *w, int result)
+{
+    struct cluster *c = cluster_of(w->load);
+
+    c->failures += result != 0;
+    c->no_space += result == -ERR_NO_SPACE;
+    if (result) {
+        core_log(w->op.core, LOG_DEBUG, "load", "request %d on sectors %u+%u: %s",
+                 w->is_status ? -1 : (int)w->io.type, w->sector, w->sector_count, error_name(result));
+        return;
+    }
+    w->load->owner->last_success_ns = c->sim->now_ns;
+    if (w->is_status) {
+        c->statuses++;
+        return;
+    }
+    c->reads += w->io.type == CLIENT_READ;
+    c->writes += w->io.type == CLIENT_WRITE;
+    c->clears += w->io.type == CLIENT_DISCARD || w->io.type == CLIENT_ZERO;
 }
 
 static void worker_end(struct worker *w)
 {
-    struct load *l = w->load;
-    struct cluster *c = cluster_of(l);
-    int result = w->io.op.result;
+    int result = w->is_status ? w->status.op.result : w->io.op.result;
 
     w->op.child_result = 0;
-    if (w->io.type == CLIENT_READ && result == 0)
+    if (w->is_status && result == 0)
+        record_status(w);
+    else if (!w->is_status && w->io.type == CLIENT_READ && result == 0)
         record_read(w);
-    else if (w->io.type != CLIENT_READ && w->io.type != CLIENT_FLUSH)
+    else if (!w->is_status && w->io.type != CLIENT_READ && w->io.type != CLIENT_FLUSH)
         record_end(w, result);
     slice_unref(&w->data);
-    c->reads += w->io.type == CLIENT_READ && result == 0;
-    c->writes += w->io.type == CLIENT_WRITE && result == 0;
-    c->clears += (w->io.type == CLIENT_DISCARD || w->io.type == CLIENT_ZERO) && result == 0;
-    c->failures += result != 0;
-    if (result == 0)
-        l->owner->last_success_ns = c->sim->now_ns;
-    else
-        core_log(w->op.core, LOG_DEBUG, "load", "request %d on sectors %u+%u: %s", (int)w->io.type, w->sector,
-                 w->sector_count, error_name(result));
+    count_request(w, result);
     w->started_ns = 0;
     if (w->read_all && result == 0)
         w->sector += w->sector_count;
+}
+
+static bool must_leave(const struct load *l)
+{
+    return image_of(l)->evict && !l->owner->reader;
 }
 
 static bool worker_is_through(const struct worker *w)
@@ -246,8 +341,16 @@ static bool worker_is_through(const struct worker *w)
     if (client_image_failed(l->image))
         return true;
     if (w->read_all)
-        return w->sector >= CLUSTER_SECTORS;
-    return cluster_of(l)->stopping;
+        return w->sector >= cluster_of(l)->image_sectors;
+    return cluster_of(l)->stopping || must_leave(l);
+}
+
+static uint64_t think_ns(const struct worker *w)
+{
+    const struct cluster *c = cluster_of(w->load);
+    uint64_t most_ns = w->load->owner->reader ? READER_THINK_NS : c->think_ns;
+
+    return sim_rng_below(&w->load->owner->rng, c->quiet ? most_ns * CALM_FACTOR : most_ns);
 }
 
 static void worker_step(struct op *op)
@@ -260,8 +363,7 @@ static void worker_step(struct op *op)
         worker_end(w);
         op->state = WORKER_THINK;
         if (!w->read_all)
-            timer_arm(op->core, &w->timer, op,
-                      core_now_ns(op->core) + sim_rng_below(&w->load->owner->rng, THINK_NS));
+            timer_arm(op->core, &w->timer, op, core_now_ns(op->core) + think_ns(w));
     }
     if (timer_armed(&w->timer) && !cluster_of(w->load)->stopping)
         return;
@@ -271,7 +373,7 @@ static void worker_step(struct op *op)
         return;
     }
     if (w->read_all)
-        w->sector_count = MIN(128u, CLUSTER_SECTORS - w->sector);
+        w->sector_count = MIN(128u, cluster_of(w->load)->image_sectors - w->sector);
     if (worker_begin(w))
         op->state = WORKER_IO;
     else
@@ -303,7 +405,7 @@ static void begin_open(struct load *l)
 
 static void begin_image(struct load *l)
 {
-    bool write = !cluster_of(l)->reading_all;
+    bool write = !cluster_of(l)->reading_all && !l->owner->reader;
 
     memset(&l->image_open, 0, sizeof(l->image_open));
     client_image_open_start(&l->image_open, l->client, CLUSTER_POOL, image_of(l)->name, write,
@@ -312,13 +414,14 @@ static void begin_image(struct load *l)
 
 static void image_opened(struct load *l)
 {
-    struct cluster_image *image = image_of(l);
-
     l->image = l->image_open.ret_image;
     cluster_of(l)->takeovers += l->force;
     l->force = false;
-    l->line = 1;
-    l->incarnation = ++image->openings;
+    if (!client_image_writable(l->image))
+        return;
+    /* All PGs know this writer by now, if there was one before it. */
+    l->incarnation = (uint32_t)l->image->incarnation;
+    linear_fence(image_of(l)->history, WRITERS, l->incarnation);
 }
 
 static void workers_start(struct load *l)
@@ -392,6 +495,10 @@ static void load_step(struct op *op)
         begin_open(l);
         return;
     case LOAD_REST:
+        if (!cluster_of(l)->stopping && must_leave(l)) {
+            again_in(l, RETRY_NS / 2);
+            return;
+        }
         if (!may_run(l))
             return;
         op->state = LOAD_IMAGE;
@@ -454,6 +561,51 @@ void load_read_all(struct cluster *c)
         op_wake(&c->clients[i].load->op);
         sim_node_leave(node);
     }
+}
+
+struct cluster_client *load_writer(struct cluster *c, uint32_t image)
+{
+    for (uint32_t i = 0; i < c->writer_count; i++) {
+        struct cluster_client *client = &c->clients[i];
+        if (client->image == image && client->load && client->load->op.state == LOAD_RUN &&
+            client->process.nodes[0]->state == SIM_NODE_UP)
+            return client;
+    }
+    return NULL;
+}
+
+bool load_take_over(struct cluster *c, uint32_t image)
+{
+    for (uint32_t i = 0; i < c->writer_count; i++) {
+        struct cluster_client *client = &c->clients[i];
+        struct load *l = client->load;
+        if (client->image != image || !l || l->op.state != LOAD_REST || l->op.children ||
+            client->process.nodes[0]->state != SIM_NODE_UP)
+            continue;
+        sim_node_enter(client->process.nodes[0]);
+        l->force = true;
+        timer_cancel(l->op.core, &l->timer);
+        op_wake(&l->op);
+        sim_node_leave(client->process.nodes[0]);
+        return true;
+    }
+    return false;
+}
+
+void load_image_changes(struct cluster *c, uint32_t image, uint32_t sectors)
+{
+    c->images[image].life++;
+    c->images[image].sectors = sectors;
+}
+
+void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first)
+{
+    struct cluster_image *i = &c->images[image];
+
+    i->life++;
+    i->sectors = c->image_sectors;
+    check_history(c, image, first);
+    linear_forget(i->history, first);
 }
 
 void load_check(struct cluster *c)

@@ -14,11 +14,15 @@
 
 #define RESTART_NS     (NS_PER_S)
 #define LABEL_WAIT_NS  NS_PER_MS
-#define DISK_SIZE      (1ull << 30)
 #define OSD_ARENA      (96u << 20)
-#define CACHE_BYTES    (8u << 20)
 #define DOWN_AFTER_NS  (3 * NS_PER_S)
 #define WRITER_LOST_NS (4 * NS_PER_S)
+#define RING_SMALL     (8u << 20) /* the smallest there is */
+#define CACHE_SMALL    (64u << 10)
+/* Devices that hold less than the images: slices have a least size, so most of it goes to the ring. */
+#define FULL_DISK  (200ull << 20)
+#define FULL_RING  (160ull << 20)
+#define FULL_IMAGE (32u << 20)
 
 static const char *const MONITORS[] = {CLUSTER_MON};
 
@@ -212,10 +216,10 @@ static void boot_format(struct osd_boot *b)
         struct store_config config = {.core = &b->node->core,
                                       .blk = b->slices[i],
                                       .slice = i,
-                                      .cache_bytes = CACHE_BYTES,
+                                      .cache_bytes = c->cache_bytes,
                                       .pgs_max = 64};
         memcpy(config.osd_uuid, osd->uuid, sizeof(config.osd_uuid));
-        store_format_start(&b->format[i], &config, 0, &b->op);
+        store_format_start(&b->format[i], &config, c->ring_bytes, &b->op);
     }
 }
 
@@ -245,7 +249,7 @@ static void boot_serve(struct osd_boot *b)
                                       .monitor_count = 1,
                                       .host = osd->process.name,
                                       .rack = "rack",
-                                      .cache_bytes = CACHE_BYTES};
+                                      .cache_bytes = c->cache_bytes};
     osd_shard_start_start(&b->start, &config, &b->op);
     b->op.state = BOOT_START;
 }
@@ -362,7 +366,7 @@ static void osd_init(struct cluster *c, uint32_t number)
     for (uint32_t i = 0; i < sizeof(osd->uuid); i++)
         osd->uuid[i] = (uint8_t)sim_rng_u64(&c->rng);
     osd->disk = sim_disk_new(c->sim, &(struct sim_disk_config){.name = name,
-                                                               .size_bytes = DISK_SIZE,
+                                                               .size_bytes = c->disk_bytes,
                                                                .volatile_cache = sim_rng_below(&c->rng, 2),
                                                                .junk = sim_rng_below(&c->rng, 2),
                                                                .queue_depth_hint = 4});
@@ -385,29 +389,107 @@ static void client_init(struct cluster *c, uint32_t number)
     process_init(&client->process, c, name, host);
     client->process.died = load_died;
     client->number = number;
-    /* The first two meet on one image. */
-    client->image = number < 2 ? 0 : 1;
+    /* The first two meet on one image, and the reader looks at what they do. */
+    client->image = number < 2 || number >= c->writer_count ? 0 : 1;
+    client->reader = number >= c->writer_count;
     client->rng = sim_rng_make(c->sim->seed, "cluster.client", number);
     process_add_node(&client->process, name, 64u << 20, load_start, client);
 }
 
-void cluster_init(struct cluster *c, struct sim *sim)
+static void choose_shape(struct cluster *c)
 {
-    *c = (struct cluster){.sim = sim};
-    c->rng = sim_rng_make(sim->seed, "cluster", 0);
-    c->osd_count = 3 + (uint32_t)sim_rng_below(&c->rng, 3);
-    c->shard_count = 1 + (uint32_t)sim_rng_below(&c->rng, 2);
-    c->client_count = 2 + (uint32_t)sim_rng_below(&c->rng, 2);
-    c->image_count = c->client_count > 2 ? 2 : 1;
-    c->pg_count = 1 + (uint32_t)sim_rng_below(&c->rng, 6);
-    c->discards = sim_rng_below(&c->rng, 2);
+    struct sim_rng *rng = &c->rng;
     /* Short ones, so that requests are given up and sent again while their first frames are still under way.
      */
     static const uint64_t timeouts_ms[] = {300, 1000, 8000};
-    c->timeout_ns = timeouts_ms[sim_rng_below(&c->rng, ARRAY_LEN(timeouts_ms))] * NS_PER_MS;
     static const uint64_t slow_ms[] = {20, 500, 2000};
-    c->slow_ns = slow_ms[sim_rng_below(&c->rng, ARRAY_LEN(slow_ms))] * NS_PER_MS;
-    c->strike_ns = sim_rng_range(&c->rng, 50 * NS_PER_MS, 800 * NS_PER_MS);
+    static const uint64_t caches[] = {1 << 20, 8 << 20, 8 << 20};
+
+    c->osd_count = 3 + (uint32_t)sim_rng_below(rng, 3);
+    c->shard_count = 1 + (uint32_t)sim_rng_below(rng, 2);
+    c->writer_count = 2 + (uint32_t)sim_rng_below(rng, 2);
+    c->client_count = c->writer_count + (uint32_t)sim_rng_below(rng, 2);
+    c->image_count = c->writer_count > 2 ? 2 : 1;
+    c->pg_count = 1 + (uint32_t)sim_rng_below(rng, 6);
+    c->discards = sim_rng_below(rng, 2);
+    c->timeout_ns = timeouts_ms[sim_rng_below(rng, ARRAY_LEN(timeouts_ms))] * NS_PER_MS;
+    c->slow_ns = slow_ms[sim_rng_below(rng, ARRAY_LEN(slow_ms))] * NS_PER_MS;
+    c->strike_ns = sim_rng_range(rng, 50 * NS_PER_MS, 800 * NS_PER_MS);
+    c->cache_bytes = caches[sim_rng_below(rng, ARRAY_LEN(caches))];
+    c->ring_bytes = sim_rng_below(rng, 3) ? 0 : RING_SMALL;
+    c->disk_bytes = 1ull << 30;
+    c->image_sectors = (6u << 20) / CLUSTER_SECTOR; /* three objects */
+    c->hot_places = 24;
+    c->small_percent = 35;
+    c->large_percent = 3;
+    c->think_ns = 20 * NS_PER_MS;
+}
+
+/* What the profile's trouble needs in order to show. */
+static void choose_profile(struct cluster *c)
+{
+    struct sim_rng *rng = &c->rng;
+    bool needs_reader = false, short_timeouts = false;
+
+    switch (c->profile) {
+    case PROFILE_LATE:
+        c->hot_places = 4;
+        short_timeouts = true;
+        break;
+    case PROFILE_FENCE:
+    case PROFILE_RESIZE:
+        needs_reader = true;
+        short_timeouts = true;
+        break;
+    case PROFILE_TERM:
+        c->hot_places = 8;
+        short_timeouts = true;
+        break;
+    case PROFILE_LEADER:
+        needs_reader = true;
+        c->hot_places = 4;
+        c->pg_count = 1 + (uint32_t)sim_rng_below(rng, 3);
+        break;
+    case PROFILE_MERGE:
+        c->hot_places = 1 + (uint32_t)sim_rng_below(rng, 2);
+        c->small_percent = 85;
+        c->large_percent = 0;
+        c->cache_bytes = CACHE_SMALL;
+        c->timeout_ns = 300 * NS_PER_MS;
+        c->read_slow_ns = 500 * NS_PER_MS;
+        break;
+    case PROFILE_LAG:
+        c->large_percent = 10;
+        c->cache_bytes = 1 << 20;
+        c->ring_bytes = RING_SMALL;
+        c->think_ns = 10 * NS_PER_MS;
+        break;
+    case PROFILE_FULL:
+        c->osd_count = 3;
+        c->shard_count = 1;
+        c->disk_bytes = FULL_DISK;
+        c->ring_bytes = FULL_RING;
+        c->image_sectors = (FULL_IMAGE / c->image_count) / CLUSTER_SECTOR;
+        c->hot_places = 0;
+        c->discards = true;
+        c->large_percent = 30;
+        break;
+    case PROFILE_ANY:
+    case PROFILE_COUNT:
+        break;
+    }
+    if (needs_reader)
+        c->client_count = c->writer_count + 1;
+    if (short_timeouts)
+        c->timeout_ns = MIN(c->timeout_ns, NS_PER_S);
+}
+
+void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile)
+{
+    *c = (struct cluster){.sim = sim, .profile = profile};
+    c->rng = sim_rng_make(sim->seed, "cluster", 0);
+    choose_shape(c);
+    choose_profile(c);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
     c->meta = sim_meta_new(sim, &(struct sim_meta_config){0});
     process_init(&c->mon, c, "mon", "10.0.0.1");
@@ -420,7 +502,8 @@ void cluster_init(struct cluster *c, struct sim *sim)
         client_init(c, i);
     for (uint32_t i = 0; i < c->image_count; i++) {
         snprintf(c->images[i].name, sizeof(c->images[i].name), "image%u", i);
-        c->images[i].history = linear_history_new(CLUSTER_SECTORS);
+        c->images[i].sectors = c->image_sectors;
+        c->images[i].history = linear_history_new(c->image_sectors);
     }
 }
 

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/plant.h"
@@ -71,19 +73,56 @@ static void print_result(const struct sim_scenario *scenario, uint64_t seed, con
     fflush(stdout);
 }
 
+/* Of all runs, also those in children; not part of any trace. */
+struct totals {
+    _Atomic uint64_t client_ops, virtual_ns, cpu_ns;
+};
+static struct totals *totals;
+
+static uint64_t cpu_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static void run_counted(const struct sim_scenario *scenario, const struct sim_args *args,
+                        struct sim_result *result)
+{
+    uint64_t begin_ns = cpu_now_ns();
+
+    scenario->run(args, result);
+    totals->client_ops += result->client_ops;
+    totals->virtual_ns += result->virtual_ns;
+    totals->cpu_ns += cpu_now_ns() - begin_ns;
+}
+
+static void print_totals(void)
+{
+    double cpu_s = (double)totals->cpu_ns / (double)NS_PER_S;
+
+    printf("%.1f s of virtual time in %.2f s of CPU time", (double)totals->virtual_ns / (double)NS_PER_S,
+           cpu_s);
+    if (totals->client_ops)
+        printf("; %llu client operations, %.0f per second of a core", (unsigned long long)totals->client_ops,
+               (double)totals->client_ops / cpu_s);
+    printf("\n");
+}
+
 /* 0, 1 (failed) or EXIT_DIFFERENT. `quiet`: prints failures only. */
 static int run_one(const struct options *o, const struct sim_scenario *scenario, uint64_t seed, bool quiet)
 {
     struct sim_args args = {seed, o->verbose};
     struct sim_result first = {0}, second = {0};
 
-    scenario->run(&args, &first);
+    run_counted(scenario, &args, &first);
     if (!quiet || first.failed)
         print_result(scenario, seed, &first);
     if (first.failed || !o->twice)
         return first.failed ? 1 : 0;
     args.verbose = false;
-    scenario->run(&args, &second);
+    run_counted(scenario, &args, &second);
     if (first.trace_hash == second.trace_hash)
         return 0;
     printf("seed %llu: scenario %s: the same seed gave two traces, %016llx and %016llx\n",
@@ -168,6 +207,7 @@ static int campaign_run(const struct options *o)
     while (c.running)
         campaign_wait(&c);
     printf("%llu runs, %llu failed\n", (unsigned long long)c.runs, (unsigned long long)c.failed);
+    print_totals();
     for (uint64_t i = 0; i < MIN(c.failed, FAILED_SHOWN_MAX); i++)
         printf("failed: --scenario %s --seed %llu\n", c.shown[i].scenario,
                (unsigned long long)c.shown[i].seed);
@@ -336,10 +376,16 @@ int main(int argc, char **argv)
      * kernel. */
     mallopt(M_MMAP_THRESHOLD, 64 << 20);
     mallopt(M_TRIM_THRESHOLD, 512 << 20);
+    totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (totals == MAP_FAILED) {
+        perror("fastblock-sim: mmap");
+        return 2;
+    }
     if (!o.single)
         return campaign_run(&o);
     for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++)
         if (!o.scenario || o.scenario == s)
             failed |= run_one(&o, s, o.seed_first, false);
+    print_totals();
     return failed ? 1 : 0;
 }

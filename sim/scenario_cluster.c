@@ -15,6 +15,17 @@
 #define SERVED_NS (6 * NS_PER_S)  /* and then never unserved for so long */
 #define STOP_NS   (30 * NS_PER_S)
 #define REST_NS   (60 * NS_PER_S)
+#define MILD_FAULTS                                                                                          \
+    (SIM_FAULT_BIT(CLOCK) | SIM_FAULT_BIT(NET_DUP) | SIM_FAULT_BIT(NET_REORDER) | SIM_FAULT_BIT(MEMBER) |    \
+     SIM_FAULT_BIT(DISK_SLOW))
+
+static const char *const PROFILES[] = {
+#define X(name, text) text,
+    CLUSTER_PROFILE_TABLE(X)
+#undef X
+};
+
+#define ULL(x) ((unsigned long long)(x))
 
 static bool is_ready(void *owner)
 {
@@ -54,7 +65,7 @@ static void check_served(struct cluster *c)
     for (uint32_t i = 0; i < c->image_count && !c->sim->failed; i++) {
         uint64_t last_ns = 0;
         for (uint32_t j = 0; j < c->client_count; j++)
-            if (c->clients[j].image == i)
+            if (c->clients[j].image == i && !c->clients[j].reader)
                 last_ns = MAX(last_ns, c->clients[j].last_success_ns);
         if (c->sim->now_ns - last_ns > SERVED_NS)
             sim_fail(c->sim, "nobody was served on %s since %.3f s, though nothing is wrong any more",
@@ -79,8 +90,15 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
     struct sim *sim = sim_new(args->seed, args->verbose);
     struct cluster *c = sim_alloc(sizeof(*c));
 
-    sim_choose_faults(sim, SIM_FAULTS_ALL & ~(SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_MISDIRECT)));
-    cluster_init(c, sim);
+    struct sim_rng rng = sim_rng_make(args->seed, "cluster.profile", 0);
+    uint64_t roll = sim_rng_below(&rng, PROFILE_COUNT + 1);
+    enum cluster_profile profile = roll == PROFILE_COUNT ? PROFILE_ANY : (enum cluster_profile)roll;
+    uint32_t faults = SIM_FAULTS_ALL & ~(SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_MISDIRECT));
+    /* In half of the runs a plot is not drowned by other trouble. */
+    if (profile != PROFILE_ANY && sim_rng_below(&rng, 2))
+        faults &= MILD_FAULTS;
+    sim_choose_faults(sim, faults);
+    cluster_init(c, sim, profile);
     sim->after_step = always;
     sim->after_step_owner = c;
     form(c);
@@ -88,17 +106,20 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
         suffer(c);
     if (!sim->failed)
         come_to_rest(c);
-    if (!sim->failed)
-        check_histories(c);
+    for (uint32_t i = 0; i < c->image_count && !sim->failed; i++)
+        check_history(c, i, 0);
     if (!sim->failed)
         check_replicas(c, sim->now_ns + REST_NS);
     sim_result_take(ret_result, sim);
+    ret_result->client_ops = c->reads + c->writes + c->clears + c->statuses;
     snprintf(
         ret_result->stats, sizeof(ret_result->stats),
-        "%u OSDs of %u shards, %u PGs, %u clients; %llu writes, %llu reads, %llu clears, %llu failed, %llu takeovers",
-        c->osd_count, c->shard_count, c->pg_count, c->client_count, (unsigned long long)c->writes,
-        (unsigned long long)c->reads, (unsigned long long)c->clears, (unsigned long long)c->failures,
-        (unsigned long long)c->takeovers);
+        "profile %s: %u OSDs of %u shards, %u PGs, %u clients; %llu writes, %llu reads, %llu clears, %llu block "
+        "statuses, %llu failed (%llu for lack of space); %llu takeovers, %llu resizes, %llu images made again, "
+        "%llu plots",
+        PROFILES[profile], c->osd_count, c->shard_count, c->pg_count, c->client_count, ULL(c->writes),
+        ULL(c->reads), ULL(c->clears), ULL(c->statuses), ULL(c->failures), ULL(c->no_space),
+        ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots));
     sim->after_step = NULL;
     cluster_fini(c);
     sim_free(sim);

@@ -20,6 +20,7 @@ struct sim_result {
     char failure[512];
     uint64_t trace_hash;
     uint64_t virtual_ns, events, polls;
+    uint64_t client_ops; /* requests of clients that succeeded; 0: the scenario has none */
     uint32_t faults;
     uint8_t intensity[SIM_FAULT_COUNT];
     char stats[512]; /* the scenario's own figures, one line; may stay empty */

@@ -530,6 +530,8 @@ static void blk_sim_submit(struct blk *blk, struct blk_io *io)
         delay_ns += io->len / BYTES_PER_NS;
     if (sim_rng_chance(&disk->faults, disk->config.faults.slow_ppm))
         delay_ns += disk->config.faults.slow_ns;
+    if (io->type == BLK_READ && sim_rng_chance(&disk->faults, disk->config.faults.read_slow_ppm))
+        delay_ns += disk->config.faults.read_slow_ns;
     sim_schedule(disk->sim, &request->event, delay_ns);
 }
 

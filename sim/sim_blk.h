@@ -25,6 +25,8 @@ struct sim_disk_faults {
     uint32_t stuck_ppm;     /* a request never completes */
     uint32_t slow_ppm;      /* a request takes slow_ns more */
     uint64_t slow_ns;
+    uint32_t read_slow_ppm; /* the same of reads alone */
+    uint64_t read_slow_ns;
     bool lying_flush; /* planted: flushes (and FUA) succeed and do nothing */
 };
 

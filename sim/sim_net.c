@@ -68,6 +68,7 @@ struct end {
     uint32_t tries;
     uint64_t waiting_since_ns;
     uint64_t queued_bytes;
+    uint64_t held_until_ns;
     bool blackhole;
 };
 
@@ -102,7 +103,8 @@ struct sim_net {
     struct list ports, listeners, conns;
     char hosts[HOSTS_MAX][HOST_NAME_MAX_LEN];
     uint32_t host_count;
-    uint8_t path[HOSTS_MAX][HOSTS_MAX]; /* from, to */
+    uint8_t path[HOSTS_MAX][HOSTS_MAX];           /* from, to */
+    uint64_t held_until_ns[HOSTS_MAX][HOSTS_MAX]; /* from, to */
     uint64_t conn_count;
     struct sim_net_stats stats;
 };
@@ -296,6 +298,14 @@ static void stream_discard(struct conn *conn, uint32_t to)
     sim_unschedule(conn->net->sim, &end->retry);
 }
 
+static void stream_wait_for(struct conn *conn, uint32_t to, uint64_t delay_ns)
+{
+    struct end *end = &conn->end[to];
+
+    end->retry.fire = to ? stream_retry_1 : stream_retry_0;
+    sim_schedule(conn->net->sim, &end->retry, delay_ns);
+}
+
 static void stream_wait(struct conn *conn, uint32_t to)
 {
     struct end *end = &conn->end[to];
@@ -304,8 +314,14 @@ static void stream_wait(struct conn *conn, uint32_t to)
     if (end->tries == 0)
         end->waiting_since_ns = conn->net->sim->now_ns;
     end->tries++;
-    end->retry.fire = to ? stream_retry_1 : stream_retry_0;
-    sim_schedule(conn->net->sim, &end->retry, delay_ns);
+    stream_wait_for(conn, to, delay_ns);
+}
+
+/* Until when what goes to this end is held up; in the past: it is not. */
+static uint64_t stream_held_until_ns(const struct conn *conn, uint32_t to)
+{
+    return MAX(conn->end[to].held_until_ns,
+               conn->net->held_until_ns[conn->end[!to].host][conn->end[to].host]);
 }
 
 /* Hands a packet to the node of its end. */
@@ -350,6 +366,11 @@ static void stream_push(struct conn *conn, uint32_t to)
 
     if (!first)
         return;
+    uint64_t held_until_ns = stream_held_until_ns(conn, to);
+    if (held_until_ns > net->sim->now_ns) {
+        stream_wait_for(conn, to, held_until_ns - net->sim->now_ns);
+        return;
+    }
     if (path == SIM_PATH_OPEN && !end->blackhole) {
         if (target) {
             end->tries = 0;
@@ -400,7 +421,8 @@ static void packet_arrive(struct sim_event *event)
 
     if (packet->kind == PACKET_RST) {
         /* Not repeated when lost: the sender has forgotten the link. */
-        bool through = path_of(conn->net, conn->end[!packet->to].host, end->host) == SIM_PATH_OPEN;
+        bool through = path_of(conn->net, conn->end[!packet->to].host, end->host) == SIM_PATH_OPEN &&
+                       stream_held_until_ns(conn, packet->to) <= conn->net->sim->now_ns;
         if (!through || !end->link)
             packet_free(packet);
         else
@@ -886,6 +908,24 @@ void sim_net_heal(struct sim_net *net)
 {
     sim_trace(net->sim, "heal", 0, 0);
     memset(net->path, SIM_PATH_OPEN, sizeof(net->path));
+}
+
+void sim_net_hold(struct sim_net *net, const char *from, const char *to, uint64_t for_ns, bool new_links)
+{
+    uint32_t from_host = host_get(net, from), to_host = host_get(net, to);
+    uint64_t until_ns = net->sim->now_ns + for_ns;
+
+    sim_trace(net->sim, from, for_ns, hash_bytes(new_links, to, strlen(to)));
+    if (new_links) {
+        net->held_until_ns[from_host][to_host] = until_ns;
+        return;
+    }
+    list_for_each (&net->conns, node) {
+        struct conn *conn = list_entry(node, struct conn, link);
+        for (uint32_t side = 0; side < 2; side++)
+            if (conn->end[!side].host == from_host && conn->end[side].host == to_host)
+                conn->end[side].held_until_ns = until_ns;
+    }
 }
 
 void sim_net_break_links(struct sim_net *net, const char *host)

@@ -60,6 +60,9 @@ void sim_net_set_faults(struct sim_net *net, const struct sim_net_faults *faults
 void sim_net_set_path(struct sim_net *net, const char *from, const char *to, enum sim_path path);
 /* Between this host and all others, both ways. */
 void sim_net_isolate(struct sim_net *net, const char *host, enum sim_path path);
+/* What goes from one host to another is held up for so long; then it all arrives at once and in order,
+ * whatever has become of its sender. `new_links`: what links made meanwhile carry, too; else they pass. */
+void sim_net_hold(struct sim_net *net, const char *from, const char *to, uint64_t for_ns, bool new_links);
 /* All paths open. */
 void sim_net_heal(struct sim_net *net);
 /* Breaks every link of the host, at both ends. */

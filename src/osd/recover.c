@@ -298,10 +298,6 @@ static void recover_listed(struct recover *r)
             return;
         }
     }
-    if (PLANT(OSD_RECOVERY_LATE_BASE) && r->page->applied_term) {
-        r->base = r->page->applied_index;
-        r->base_term = r->page->applied_term;
-    }
     if (!r->records_listed) {
         bool more = r->page->more && r->page->n_image;
         if (!take_records(r)) {
@@ -383,7 +379,12 @@ static void recover_target(struct recover *r)
 
     if (r->call.pending)
         return;
-    if (!list_take(r) || !round_valid(r) || !raft_may_reset_base(&pg->raft, r->base, r->base_term) ||
+    bool taken = list_take(r);
+    if (taken && PLANT(OSD_RECOVERY_LATE_BASE) && r->page->applied_term) {
+        r->base = r->page->applied_index;
+        r->base_term = r->page->applied_term;
+    }
+    if (!taken || !round_valid(r) || !raft_may_reset_base(&pg->raft, r->base, r->base_term) ||
         pg->record_writing) {
         round_again(r);
         return;

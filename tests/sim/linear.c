@@ -147,7 +147,7 @@ static enum linear_verdict history_verdict(struct linear_history *h, uint32_t *r
 {
     struct linear_report report = {.verdict = LINEAR_OK};
 
-    CHECK_EQ(linear_history_check(h, 0, 1000, ret_register, &report), 0);
+    CHECK_EQ(linear_history_check(h, 0, 0, 1000, ret_register, &report), 0);
     return report.verdict;
 }
 

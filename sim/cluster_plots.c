@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Plots: several things go wrong together, in the order that would hurt most if a rule were left out. What a
+ * run's profile says is plotted again and again; a plot ends before the next one begins. Between the steps of
+ * a plot everything else goes on, so it may come to nothing.
+ */
+#include "sim/cluster.h"
+
+#include <stdlib.h>
+
+#include "raft/raft.h"
+
+#define PLOT_PGS_MAX   16
+#define GAP_MAX_NS     (600 * NS_PER_MS)
+#define GROWN_BYTES    (2u << 20)
+#define MOVE_TRIES     3
+#define HOLD_MARGIN_NS (30 * NS_PER_MS)
+
+struct plot {
+    struct cluster *c;
+    struct cluster_osd *osd;
+    struct cluster_osd *other;
+    uint64_t pgs[PLOT_PGS_MAX]; /* led by `osd` */
+    uint32_t pg_count;
+    uint32_t image;
+    uint32_t cut;      /* the image shrinks to so many sectors */
+    uint64_t until_ns; /* frames are held up */
+};
+
+static void plots_fire(void *owner);
+
+static struct plot *plot_new(struct cluster *c)
+{
+    struct plot *p = sim_alloc(sizeof(*p));
+
+    p->c = c;
+    c->plot = true;
+    c->plots++;
+    return p;
+}
+
+static void plot_end(void *owner)
+{
+    struct plot *p = owner;
+
+    p->c->plot = false;
+    free(p);
+}
+
+static uint64_t between(struct cluster *c, uint64_t min_ms, uint64_t max_ms)
+{
+    return sim_rng_range(&c->rng, min_ms * NS_PER_MS, max_ms * NS_PER_MS);
+}
+
+/* ---- who is who ---- */
+
+static bool leads(const struct osd_shard *shard, uint64_t pg)
+{
+    struct osd_pg_view view;
+
+    return osd_pg_view(shard, pg, &view) && view.role == RAFT_LEADER;
+}
+
+static bool has_replica(const struct cluster *c, const struct cluster_osd *osd, uint64_t pg)
+{
+    for (uint32_t i = 0; i < c->shard_count; i++)
+        if (osd->shards[i] && store_pg_find(osd_shard_store(osd->shards[i]), pg))
+            return true;
+    return false;
+}
+
+/* The PGs that an OSD leads. */
+static uint32_t find_led(const struct cluster *c, const struct cluster_osd *osd, uint64_t pgs[PLOT_PGS_MAX])
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < c->shard_count; i++) {
+        if (!osd->shards[i])
+            continue;
+        const struct store *store = osd_shard_store(osd->shards[i]);
+        for (const struct store_pg *pg = NULL; (pg = store_pg_next(store, pg));)
+            if (count < PLOT_PGS_MAX && leads(osd->shards[i], pg->record.pg))
+                pgs[count++] = pg->record.pg;
+    }
+    return count;
+}
+
+/* An OSD that leads something, from a random one on; NULL: none does. */
+static struct cluster_osd *find_leader(struct cluster *c, uint64_t pgs[PLOT_PGS_MAX], uint32_t *ret_count)
+{
+    uint32_t from = (uint32_t)sim_rng_below(&c->rng, c->osd_count);
+
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        struct cluster_osd *osd = &c->osds[(from + i) % c->osd_count];
+        *ret_count = process_running(&osd->process) ? find_led(c, osd, pgs) : 0;
+        if (*ret_count)
+            return osd;
+    }
+    return NULL;
+}
+
+/* Another OSD with a replica of the PG. */
+static struct cluster_osd *find_other(struct cluster *c, const struct cluster_osd *osd, uint64_t pg)
+{
+    uint32_t from = (uint32_t)sim_rng_below(&c->rng, c->osd_count);
+
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        struct cluster_osd *other = &c->osds[(from + i) % c->osd_count];
+        if (other != osd && has_replica(c, other, pg))
+            return other;
+    }
+    return NULL;
+}
+
+static void hold_to_all(struct cluster *c, const struct process *from, uint64_t for_ns, bool new_links)
+{
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        sim_net_hold(c->net, from->host, c->osds[i].process.host, for_ns, new_links);
+}
+
+/* ---- late: frames of a session that was given up come after those of the next one ---- */
+
+static bool plot_late(struct cluster *c)
+{
+    struct cluster_client *writer = load_writer(c, (uint32_t)sim_rng_below(&c->rng, c->image_count));
+    struct cluster_osd *osd = &c->osds[sim_rng_below(&c->rng, c->osd_count)];
+    uint64_t hold_ns = c->timeout_ns + between(c, 20, 700);
+
+    if (!writer)
+        return false;
+    sim_log(c->sim, "what %s has sent to %s comes late", writer->process.name, osd->process.name);
+    sim_net_hold(c->net, writer->process.host, osd->process.host, hold_ns, false);
+    sim_after(c->sim, hold_ns + HOLD_MARGIN_NS, plot_end, plot_new(c));
+    return true;
+}
+
+/* ---- fence: the frames of a former writer arrive when the next one is at work ---- */
+
+static bool plot_fence(struct cluster *c)
+{
+    struct cluster_client *writer = load_writer(c, 0);
+    uint64_t hold_ns = between(c, 50, 900);
+
+    if (!writer || !load_take_over(c, 0))
+        return false;
+    sim_log(c->sim, "%s is taken over from %s, whose frames are held up", c->images[0].name,
+            writer->process.name);
+    hold_to_all(c, &writer->process, hold_ns, sim_rng_below(&c->rng, 2));
+    sim_after(c->sim, hold_ns + HOLD_MARGIN_NS, plot_end, plot_new(c));
+    return true;
+}
+
+/* ---- term: the leader goes and comes back; frames for its first term arrive in its second ---- */
+
+static void term_go(void *owner)
+{
+    struct plot *p = owner;
+
+    for (uint32_t i = 0; i < p->pg_count; i++) {
+        const struct cluster_osd *other = find_other(p->c, p->osd, p->pgs[i]);
+        if (other)
+            admin_ask(p->c,
+                      &(struct admin_job){
+                          .kind = ADMIN_JOB_MOVE, .pg = p->pgs[i], .osd = other->id, .tries = MOVE_TRIES});
+    }
+}
+
+static void term_come_back(void *owner)
+{
+    struct plot *p = owner;
+
+    for (uint32_t i = 0; i < p->pg_count; i++)
+        admin_ask(p->c, &(struct admin_job){
+                            .kind = ADMIN_JOB_MOVE, .pg = p->pgs[i], .osd = p->osd->id, .tries = MOVE_TRIES});
+}
+
+static bool plot_term(struct cluster *c)
+{
+    struct cluster_client *writer = load_writer(c, (uint32_t)sim_rng_below(&c->rng, c->image_count));
+    uint64_t pgs[PLOT_PGS_MAX];
+    uint32_t pg_count;
+    struct cluster_osd *osd = find_leader(c, pgs, &pg_count);
+    uint64_t back_ns = c->timeout_ns + between(c, 400, 900), hold_ns = back_ns + between(c, 60, 400);
+
+    if (!writer || !osd)
+        return false;
+    struct plot *p = plot_new(c);
+    p->osd = osd;
+    p->pg_count = pg_count;
+    for (uint32_t i = 0; i < pg_count; i++)
+        p->pgs[i] = pgs[i];
+    sim_log(c->sim, "%s is to lead nothing, then to lead again; what %s sends to it is held up",
+            osd->process.name, writer->process.name);
+    sim_net_hold(c->net, writer->process.host, osd->process.host, hold_ns, true);
+    sim_after(c->sim, between(c, 5, 40), term_go, p);
+    sim_after(c->sim, back_ns, term_come_back, p);
+    sim_after(c->sim, hold_ns + HOLD_MARGIN_NS, plot_end, p);
+    return true;
+}
+
+/* ---- resize: frames from before an image lost its end, or was removed, arrive afterwards ---- */
+
+static void resize_over(void *owner)
+{
+    struct plot *p = owner;
+
+    p->c->images[p->image].evict = false;
+    plot_end(p);
+}
+
+/* The writers come back when the old frames are through. */
+static void resize_done(struct cluster *c, struct plot *p)
+{
+    sim_after(c->sim, p->until_ns > c->sim->now_ns ? p->until_ns - c->sim->now_ns + HOLD_MARGIN_NS : 0,
+              resize_over, p);
+}
+
+static void resize_grown(struct cluster *c, const struct admin_job *job)
+{
+    struct plot *p = job->owner;
+
+    c->resizes++;
+    sim_log(c->sim, "%s has its size again", c->images[p->image].name);
+    load_image_cleared(c, p->image, p->cut);
+    resize_done(c, p);
+}
+
+static void resize_created(struct cluster *c, const struct admin_job *job)
+{
+    struct plot *p = job->owner;
+
+    c->recreations++;
+    sim_log(c->sim, "%s was made again", c->images[p->image].name);
+    load_image_cleared(c, p->image, 0);
+    resize_done(c, p);
+}
+
+/* First, with the writer at work, it only grows. */
+static void resize_begin(struct cluster *c, const struct admin_job *job)
+{
+    struct plot *p = job->owner;
+    struct cluster_client *writer = load_writer(c, p->image);
+    uint64_t hold_ns = between(c, 200, 2500);
+    bool remove = sim_rng_below(&c->rng, 3) == 0;
+
+    c->resizes++;
+    c->images[p->image].evict = true;
+    if (writer)
+        hold_to_all(c, &writer->process, hold_ns, true);
+    p->until_ns = c->sim->now_ns + hold_ns;
+    p->cut = remove ? 0
+                    : (uint32_t)ALIGN_DOWN(sim_rng_range(&c->rng, c->image_sectors / 2, c->image_sectors - 8),
+                                           BLOCK_SIZE / CLUSTER_SECTOR);
+    sim_log(c->sim, "%s is to %s; what its writer sends is held up", c->images[p->image].name,
+            remove ? "be removed" : "shrink");
+    load_image_changes(c, p->image, remove ? c->image_sectors : p->cut);
+    admin_ask(c, &(struct admin_job){.kind = remove ? ADMIN_JOB_REMOVE : ADMIN_JOB_RESIZE,
+                                     .image = p->image,
+                                     .size_bytes = (uint64_t)p->cut * CLUSTER_SECTOR});
+    admin_ask(c, &(struct admin_job){.kind = remove ? ADMIN_JOB_CREATE : ADMIN_JOB_RESIZE,
+                                     .image = p->image,
+                                     .size_bytes = (uint64_t)c->image_sectors * CLUSTER_SECTOR,
+                                     .done = remove ? resize_created : resize_grown,
+                                     .owner = p});
+}
+
+static bool plot_resize(struct cluster *c)
+{
+    struct plot *p = plot_new(c);
+
+    p->image = (uint32_t)sim_rng_below(&c->rng, c->image_count);
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_RESIZE,
+                                     .image = p->image,
+                                     .size_bytes = (uint64_t)c->image_sectors * CLUSTER_SECTOR + GROWN_BYTES,
+                                     .done = resize_begin,
+                                     .owner = p});
+    return true;
+}
+
+/* ---- leader: cut off from its followers and from writers, but not from readers ---- */
+
+static void leader_heal(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+
+    for (uint32_t i = 0; i < c->writer_count; i++)
+        sim_net_set_path(c->net, c->clients[i].process.host, p->osd->process.host, SIM_PATH_OPEN);
+    plot_end(p);
+}
+
+/* The followers hear from it again a little later, one perhaps so soon that the leader has not yet noticed
+ * that it led alone: it is not to take the follower's word for what it was before. */
+static bool plot_leader(struct cluster *c)
+{
+    uint64_t pgs[PLOT_PGS_MAX];
+    uint32_t pg_count;
+    struct cluster_osd *osd = find_leader(c, pgs, &pg_count);
+    uint64_t until_ns = between(c, 600, 1200);
+
+    if (!osd)
+        return false;
+    struct plot *p = plot_new(c);
+    p->osd = osd;
+    p->other = sim_rng_below(&c->rng, 3) ? find_other(c, osd, pgs[0]) : NULL;
+    uint64_t other_ns = between(c, 250, 345);
+    sim_log(c->sim, "%s leads without followers and writers", osd->process.name);
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        const struct cluster_osd *peer = &c->osds[i];
+        if (peer == osd)
+            continue;
+        uint64_t for_ns = peer == p->other ? other_ns : until_ns;
+        sim_net_hold(c->net, osd->process.host, peer->process.host, for_ns, true);
+        sim_net_hold(c->net, peer->process.host, osd->process.host, for_ns, true);
+    }
+    for (uint32_t i = 0; i < c->writer_count; i++)
+        sim_net_set_path(c->net, c->clients[i].process.host, osd->process.host, SIM_PATH_REJECT);
+    sim_after(c->sim, until_ns + HOLD_MARGIN_NS, leader_heal, p);
+    return true;
+}
+
+/* ---- lag: a replica is away for so long that the ring has gone on; then it is to lead ---- */
+
+static void lag_lead(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+
+    for (uint32_t i = 0; i < p->pg_count; i++)
+        if (sim_rng_below(&c->rng, 2))
+            admin_ask(c,
+                      &(struct admin_job){
+                          .kind = ADMIN_JOB_MOVE, .pg = p->pgs[i], .osd = p->osd->id, .tries = MOVE_TRIES});
+    plot_end(p);
+}
+
+static bool plot_lag(struct cluster *c)
+{
+    struct cluster_osd *osd = &c->osds[sim_rng_below(&c->rng, c->osd_count)];
+    uint64_t away_ns = between(c, 500, 2500);
+
+    if (!process_running(&osd->process))
+        return false;
+    struct plot *p = plot_new(c);
+    p->osd = osd;
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        const struct cluster_osd *peer = &c->osds[i];
+        if (peer == osd)
+            continue;
+        uint64_t pgs[PLOT_PGS_MAX];
+        uint32_t count = find_led(c, peer, pgs);
+        for (uint32_t j = 0; j < count && p->pg_count < PLOT_PGS_MAX; j++)
+            if (has_replica(c, osd, pgs[j]))
+                p->pgs[p->pg_count++] = pgs[j];
+    }
+    if (sim_rng_below(&c->rng, 2)) {
+        process_kill(&osd->process, SIM_CRASH_PROCESS, away_ns);
+    } else {
+        sim_log(c->sim, "%s lags behind", osd->process.name);
+        for (uint32_t i = 0; i < c->osd_count; i++)
+            if (&c->osds[i] != osd)
+                sim_net_hold(c->net, c->osds[i].process.host, osd->process.host, away_ns, true);
+    }
+    sim_after(c->sim, away_ns + between(c, 200, 600), lag_lead, p);
+    return true;
+}
+
+/* ---- one after the other ---- */
+
+static bool plot_begin(struct cluster *c)
+{
+    switch (c->profile) {
+    case PROFILE_LATE:
+        return plot_late(c);
+    case PROFILE_FENCE:
+        return plot_fence(c);
+    case PROFILE_TERM:
+        return plot_term(c);
+    case PROFILE_RESIZE:
+        return plot_resize(c);
+    case PROFILE_LEADER:
+        return plot_leader(c);
+    case PROFILE_LAG:
+        return plot_lag(c);
+    case PROFILE_ANY:
+    case PROFILE_MERGE:
+    case PROFILE_FULL:
+    case PROFILE_COUNT:
+        break;
+    }
+    return false;
+}
+
+static void plots_fire(void *owner)
+{
+    struct cluster *c = owner;
+
+    if (c->quiet)
+        return;
+    if (!c->plot)
+        (void)plot_begin(c);
+    sim_after(c->sim, sim_rng_below(&c->rng, GAP_MAX_NS), plots_fire, c);
+}
+
+void plots_start(struct cluster *c)
+{
+    sim_after(c->sim, sim_rng_below(&c->rng, GAP_MAX_NS), plots_fire, c);
+}
