@@ -17,7 +17,8 @@ static const struct cmd_command commands[] = {
     {"osd demote",
      "OSD",
      "move all PG leaders away from an OSD (osd.N)",
-     "Use it before stopping an OSD on purpose: then no write has to wait for an election.",
+     "Use it before stopping an OSD on purpose: then no write has to wait for an election. Leaderships come back by "
+     "themselves soon after it was started again, or after 10 minutes.",
      {{0}},
      cmd_osd_demote},
     {"pool create",
@@ -35,7 +36,8 @@ static const struct cmd_command commands[] = {
     {"pg leader",
      "PG OSD",
      "hand the leadership of a PG (as `pg ls` shows it, 1.2a) to an OSD (osd.N)",
-     NULL,
+     "It is brought back there after failures, too, as long as the monitor is not restarted. Leaderships that nobody "
+     "has moved by hand go back to where they are spread evenly.",
      {{0}},
      cmd_pg_leader},
     {"image create",

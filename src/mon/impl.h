@@ -67,6 +67,7 @@ struct mon_shard {
     bool reported;     /* since the start */
     uint64_t epoch;    /* of the map that it has saved, by its last report */
     uint64_t free_bytes;
+    uint64_t damaged_objects, repaired_blocks, unrepaired_reads; /* since its process started */
     char failed[MON_TEXT_MAX];
 };
 

@@ -406,6 +406,9 @@ void mon_shard_report(struct mon_request *r)
     shard->reported = true;
     shard->epoch = report->epoch;
     shard->free_bytes = report->free_bytes;
+    shard->damaged_objects = report->damaged_objects;
+    shard->repaired_blocks = report->repaired_blocks;
+    shard->unrepaired_reads = report->unrepaired_reads;
     if (report->failed[0] && !shard->failed[0])
         core_log(mon->core, LOG_ERROR, "mon", "osd.%u shard %u took itself out of service: %.100s",
                  report->osd, report->shard, report->failed);

@@ -186,6 +186,31 @@ static void osd_down_problem(struct status *st, struct mon_osd *o)
         osd->id, since, lost, osd->host[0] ? osd->host : "?", osd->id);
 }
 
+/* What its device lost or returned wrong since its process started. */
+static void damage_problem(struct status *st, const struct mon_osd *o)
+{
+    uint64_t objects = 0, repaired = 0, unrepaired = 0;
+    uint32_t id = mon_osd_item(o)->id;
+
+    for (size_t s = 0; s < mon_osd_item(o)->n_shard; s++) {
+        objects += o->shard[s].damaged_objects;
+        repaired += o->shard[s].repaired_blocks;
+        unrepaired += o->shard[s].unrepaired_reads;
+    }
+    if (unrepaired)
+        problem(st, true,
+                "osd.%u met damage that no other replica could repair: %" PRIu64
+                " reads ended with an error; look at its log, and replace its device",
+                id, unrepaired);
+    if (objects || repaired)
+        problem(
+            st, false,
+            "osd.%u: its device returned wrong data since it was started: %" PRIu64
+            " objects were damaged, %" PRIu64
+            " blocks have been restored from other replicas; nothing is lost, but consider replacing the device",
+            id, objects, repaired);
+}
+
 static void osd_problems(struct status *st, struct mon_osd *o)
 {
     const Fb__Osd *osd = mon_osd_item(o);
@@ -198,6 +223,7 @@ static void osd_problems(struct status *st, struct mon_osd *o)
             osd->id);
     else if (!osd->up)
         osd_down_problem(st, o);
+    damage_problem(st, o);
     for (size_t s = 0; s < osd->n_shard; s++) {
         const struct mon_shard *shard = &o->shard[s];
         if (shard->failed[0])

@@ -366,6 +366,9 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report->message.epoch = shard->map.saved_epoch;
     report->message.used_bytes = space.used_bytes;
     report->message.free_bytes = space.free_bytes;
+    report->message.damaged_objects = store_counters(shard->store)->damaged_objects;
+    report->message.repaired_blocks = shard->perf.repaired_blocks;
+    report->message.unrepaired_reads = shard->perf.unrepaired_reads;
     report->message.failed = shard->failed ? shard->failed_text : (char *)protobuf_c_empty_string;
     report->message.pg = report->pg_pointers;
     report->message.confirm = report->confirm_pointers;

@@ -329,6 +329,16 @@ static void says_what_is_wrong(void)
     CHECK(!strcmp(c.answer->status->health, "warning"));
     CHECK_EQ(c.answer->status->pgs_degraded, 8);
 
+    report.repaired_blocks = 2;
+    report.damaged_objects = 1;
+    CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+    CHECK(has_problem(
+        &c, "osd.0: its device returned wrong data since it was started: 1 objects were damaged, 2 blocks"));
+    CHECK(!strcmp(c.answer->status->health, "warning"));
+    report.unrepaired_reads = 3;
+    CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+    CHECK(has_problem(&c, "osd.0 met damage that no other replica could repair: 3 reads"));
+    CHECK(!strcmp(c.answer->status->health, "error"));
     report.n_pg = 0;
     report.failed = (char *)"the device's flush failed";
     report.used_bytes = 0;
