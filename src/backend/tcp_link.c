@@ -265,6 +265,31 @@ static void tcp_accepted(struct listener *listener, int fd, const struct addr *p
     sock_release(&l->sock);
 }
 
+/* Port 0 takes any free one of these. They lie below those that kernels hand out to outgoing connections: a
+ * daemon that is started again wants its old port back, which no connection of anybody may have taken
+ * meanwhile. */
+#define ANY_PORT_FIRST 27700
+#define ANY_PORT_COUNT 2048
+
+static in_port_t *addr_port(struct addr *addr)
+{
+    return addr->storage.ss_family == AF_INET6 ? &((struct sockaddr_in6 *)&addr->storage)->sin6_port
+                                               : &((struct sockaddr_in *)&addr->storage)->sin_port;
+}
+
+static int tcp_listener_new(struct tcp_net *net, struct addr *addr, struct listener **ret_listener)
+{
+    bool any = *addr_port(addr) == 0;
+    uint32_t first = (uint32_t)getpid(); /* others look elsewhere first */
+    int result = -ERR_EXISTS;
+
+    for (uint32_t i = 0; any && i < ANY_PORT_COUNT && result == -ERR_EXISTS; i++) {
+        *addr_port(addr) = htons((uint16_t)(ANY_PORT_FIRST + (first + i) % ANY_PORT_COUNT));
+        result = listener_new(net->uc, addr, tcp_accepted, ret_listener);
+    }
+    return any ? result : listener_new(net->uc, addr, tcp_accepted, ret_listener);
+}
+
 static int tcp_listen(struct net *base, const char *address, void (*accepted)(void *owner, struct link *link),
                       void *owner, char *ret_address, size_t ret_address_size)
 {
@@ -274,7 +299,7 @@ static int tcp_listen(struct net *base, const char *address, void (*accepted)(vo
     int result = addr_parse(address, false, &addr);
 
     if (!result)
-        result = listener_new(net->uc, &addr, tcp_accepted, &listener);
+        result = tcp_listener_new(net, &addr, &listener);
     if (result)
         return result;
     listener->net = net;

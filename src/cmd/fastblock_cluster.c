@@ -110,21 +110,25 @@ static int cluster_save(const struct cluster *c)
     return error ? cmd_fail("cannot write %s: %s", path, strerror(errno)) : CMD_OK;
 }
 
-/* A port that is free now, for the monitor to keep. */
+/* A port that is free now, for the monitor to keep: below those that kernels hand out to outgoing
+ * connections, one of which could have it when the monitor is started again. */
 static int choose_address(char *ret_address, size_t size)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &len) < 0) {
-        if (fd >= 0)
-            close(fd);
-        return cmd_fail("cannot find a free port on 127.0.0.1: %s", strerror(errno));
+    enum { FIRST = 26000, COUNT = 1700 };
+    bool found = false;
+
+    for (int i = 0; i < COUNT && !found; i++) {
+        int port = FIRST + (getpid() + i) % COUNT;
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        address.sin_port = htons((uint16_t)port);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            break;
+        found = bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+        close(fd);
+        snprintf(ret_address, size, "127.0.0.1:%d", port);
     }
-    close(fd);
-    snprintf(ret_address, size, "127.0.0.1:%d", ntohs(address.sin_port));
-    return CMD_OK;
+    return found ? CMD_OK : cmd_fail("cannot find a free port on 127.0.0.1: %s", strerror(errno));
 }
 
 /* ---- processes ---- */

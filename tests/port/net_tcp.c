@@ -182,6 +182,19 @@ static void freeing_in_the_middle(void)
     }
 }
 
+/* A daemon that dies wants its port back: no outgoing connection may be given it meanwhile. */
+static void any_port_is_not_for_outgoing_connections(void)
+{
+    unsigned first = 0;
+    FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+
+    CHECK(file && fscanf(file, "%u", &first) == 1);
+    if (file)
+        fclose(file);
+    if (first > 30000) /* as everywhere, unless somebody has changed it */
+        CHECK((unsigned)atoi(strrchr(server_address, ':') + 1) < first);
+}
+
 /* A port that nobody listens on: it was free a moment ago. */
 static void find_dead_address(char *text, size_t size)
 {
@@ -213,6 +226,7 @@ int main(int argc, char **argv)
     TEST(truncated_frames_are_not_delivered);
     TEST(noise);
     TEST(freeing_in_the_middle);
+    TEST(any_port_is_not_for_outgoing_connections);
     tcp_net_free(client);
     tcp_net_free(server);
     real_world_fini(&real);
