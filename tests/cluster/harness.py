@@ -15,6 +15,7 @@ import traceback
 
 BIN = os.environ.get("FASTBLOCK_BIN", os.path.join(os.path.dirname(__file__), "../../build/src/cmd"))
 HAMMER = os.environ.get("FASTBLOCK_HAMMER", os.path.join(os.path.dirname(__file__), "../../build/tests/cluster/hammer"))
+HISTORY = os.environ.get("FASTBLOCK_HISTORY", os.path.join(os.path.dirname(__file__), "../../build/tests/cluster/history"))
 
 
 class Failure(Exception):
@@ -54,12 +55,15 @@ class Cluster:
         self.env.pop("FASTBLOCK_MON", None)
         self.children = []
         try:
-            self.fb("cluster", "up", self.dir, "--osds", str(osds), "--shards", str(shards), "--size", size, "--spin", str(spin))
-            self.env["FASTBLOCK_MON"] = json.loads(self.fb("cluster", "env", self.dir, "--json"))["FASTBLOCK_MON"]
+            self.bring_up(osds, shards, size, spin)
         except BaseException:
             self.logs()
             self.close()
             raise
+
+    def bring_up(self, osds, shards, size, spin):
+        self.fb("cluster", "up", self.dir, "--osds", str(osds), "--shards", str(shards), "--size", size, "--spin", str(spin))
+        self.env["FASTBLOCK_MON"] = json.loads(self.fb("cluster", "env", self.dir, "--json"))["FASTBLOCK_MON"]
 
     def close(self):
         for child in self.children:
@@ -164,7 +168,7 @@ class Cluster:
         return child, f"nbd+unix:///?socket={path}"
 
 
-def main(names, **cluster_options):
+def main(names, cluster=Cluster, **cluster_options):
     tests = [(name, function) for name, function in names.items() if name.startswith("test_")]
     if len(sys.argv) > 1:
         tests = [t for t in tests if any(word in t[0] for word in sys.argv[1:])]
@@ -172,27 +176,27 @@ def main(names, **cluster_options):
     shared = None
     print(f"1..{len(tests)}", flush=True)
     for number, (name, function) in enumerate(tests, 1):
-        cluster, began = None, time.monotonic()
+        current, began = None, time.monotonic()
         try:
             if names.get("SHARED"):
                 if not shared:
-                    cluster = shared = Cluster(**cluster_options)
+                    current = shared = cluster(**cluster_options)
                     names.get("setup", lambda c: None)(shared)
-                cluster = shared
+                current = shared
             else:
-                cluster = Cluster(**cluster_options)
-            function(cluster)
+                current = cluster(**cluster_options)
+            function(current)
             print(f"ok {number} - {name} # {time.monotonic() - began:.1f} s", flush=True)
         except Exception as error:
             failed += 1
             for line in (str(error) if isinstance(error, Failure) else traceback.format_exc()).split("\n"):
                 print("# " + line)
-            if cluster:
-                cluster.logs()
+            if current:
+                current.logs()
             print(f"not ok {number} - {name}", flush=True)
         finally:
-            if cluster and cluster is not shared:
-                cluster.close()
+            if current and current is not shared:
+                current.close()
     if shared:
         shared.close()
     sys.exit(1 if failed else 0)
