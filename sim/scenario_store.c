@@ -647,12 +647,14 @@ static void take_images(struct driver *d)
 {
     struct model_pg *m = &d->world->pgs[d->pg];
 
-    for (uint32_t i = 0; i < MODEL_IMAGES; i++)
-        if (m->images[i].index) {
-            int rc = store_recover_image(pg_now(d, d->pg), &m->images[i]);
-            if (rc)
-                fail_op(d, "image record", rc);
-        }
+    store_recover_floor(pg_now(d, d->pg), m->floor_epoch);
+    for (uint32_t i = 0; i < MODEL_IMAGES; i++) {
+        int rc = m->forgotten[i] ? store_recover_forget(pg_now(d, d->pg), i, m->forgotten[i]) : 0;
+        if (rc == 0 && m->images[i].index)
+            rc = store_recover_image(pg_now(d, d->pg), &m->images[i]);
+        if (rc)
+            fail_op(d, "image record", rc);
+    }
 }
 
 /* ---- the driver ---------------------------------------------------------------------------------------- */
@@ -669,6 +671,9 @@ static void verify_images(struct driver *d, uint32_t i)
 {
     struct model_pg *m = &d->world->pgs[i];
 
+    if (pg_now(d, i)->floor_epoch < m->floor_epoch && !d->world->rot)
+        sim_fail(d->world->sim, "PG %u: floor %lu, should be %lu", i, pg_now(d, i)->floor_epoch,
+                 m->floor_epoch);
     for (uint32_t n = 1; n < MODEL_IMAGES && !d->world->rot; n++) {
         const struct image_record *r = store_image_get(pg_now(d, i), n), *want = &m->images[n];
         if ((r != NULL) != (want->index != 0) ||
@@ -865,6 +870,10 @@ static bool drive(struct driver *d)
         return true;
     case DRIVE_COPY_NEXT: {
         if (!copy_find(d)) {
+            if (!store_recover_settled(pg_now(d, d->pg))) {
+                timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + 100 * NS_PER_US);
+                return false;
+            }
             struct model_pg *m = &w->pgs[d->pg];
             store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit]);
             op->state = DRIVE_RECOVERED;

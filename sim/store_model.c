@@ -20,8 +20,13 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
         image -= 2;
     *ret = (struct entry){.index = index, .term = term, .image = image};
     uint32_t kind = (uint32_t)(h >> 16 & 127);
-    if (kind < 4) {
+    if (kind < 3) {
         ret->type = ENTRY_NOOP;
+        return;
+    }
+    if (kind == 3) {
+        ret->type = ENTRY_FORGET;
+        ret->epoch = index / 2;
         return;
     }
     if (kind < 7) {
@@ -123,6 +128,15 @@ static void image_apply(struct model_pg *pg, const struct entry *e)
     }
 }
 
+static void forget_apply(struct model_pg *pg, const struct entry *e)
+{
+    pg->images[e->image] = (struct image_record){0};
+    pg->forgotten[e->image] = e->index;
+    pg->floor_epoch = MAX(pg->floor_epoch, e->epoch);
+    for (uint32_t n = 0; n < MODEL_OBJECTS; n++)
+        pg->object[e->image][n] = (struct model_object){0};
+}
+
 void model_apply(struct model_pg *pg, uint64_t index)
 {
     while (pg->applied < index) {
@@ -131,6 +145,8 @@ void model_apply(struct model_pg *pg, uint64_t index)
         model_entry(pg, pg->applied, pg->term[pg->applied], &e);
         if (e.type == ENTRY_IMAGE)
             image_apply(pg, &e);
+        if (e.type == ENTRY_FORGET)
+            forget_apply(pg, &e);
         if (e.type != ENTRY_WRITE && e.type != ENTRY_CLEAR)
             continue;
         struct model_object *o = &pg->object[e.image][e.object];

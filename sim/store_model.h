@@ -32,6 +32,8 @@ struct model_pg {
     uint64_t last, commit, applied, acked;    /* acked: durable by the store's word */
     uint64_t cuts;                            /* of the log */
     struct image_record images[MODEL_IMAGES]; /* by image id */
+    uint64_t forgotten[MODEL_IMAGES];         /* index of the newest FORGET entry; 0: none */
+    uint64_t floor_epoch;
     struct model_object object[MODEL_IMAGES][MODEL_OBJECTS];
 };
 

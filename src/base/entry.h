@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The log entry: the one noun that wire, store and osd share. An entry changes one object or one image record of a PG;
- * a write's data (whole blocks) travels beside it, as payload.
+ * The log entry: the one noun that wire, store and osd share. An entry changes one object or one image record
+ * of a PG; a write's data (whole blocks) travels beside it, as payload.
  */
 #ifndef BASE_ENTRY_H
 #define BASE_ENTRY_H
@@ -12,8 +12,10 @@
 enum entry_type {
     ENTRY_NOOP = 1,  /* a new leader's first */
     ENTRY_WRITE = 2, /* whole blocks of one object; has a payload of block_count blocks */
-    ENTRY_CLEAR = 3, /* whole blocks of one object: they read as zeros afterwards (discard and write-zeroes) */
-    ENTRY_IMAGE = 4, /* sets an image's record in the PG: fences older writers, truncates, or deletes */
+    ENTRY_CLEAR =
+        3, /* whole blocks of one object: they read as zeros afterwards (discard and write-zeroes) */
+    ENTRY_IMAGE = 4,  /* sets an image's record in the PG: fences older writers, truncates, or deletes */
+    ENTRY_FORGET = 5, /* the record of a deleted image goes, and the PG's floor rises to `epoch` */
 };
 enum { ENTRY_IMAGE_DELETED = 1 }; /* flags of ENTRY_IMAGE */
 
@@ -24,10 +26,14 @@ struct entry {
     uint32_t type;
     uint32_t flags;
     uint64_t image;
-    uint64_t object;                              /* object number within the image */
-    uint32_t first_block, block_count;            /* ENTRY_WRITE, ENTRY_CLEAR: within the object */
-    uint64_t incarnation, generation, size_bytes; /* ENTRY_IMAGE */
-    const uint32_t *crc;                          /* ENTRY_WRITE: crc32c of each block */
+    uint64_t object;                   /* object number within the image */
+    uint32_t first_block, block_count; /* ENTRY_WRITE, ENTRY_CLEAR: within the object */
+    uint64_t incarnation, generation;  /* ENTRY_IMAGE */
+    union {
+        uint64_t size_bytes; /* ENTRY_IMAGE */
+        uint64_t epoch;      /* of the monitor's order: ENTRY_FORGET, and ENTRY_IMAGE that deletes */
+    };
+    const uint32_t *crc; /* ENTRY_WRITE: crc32c of each block */
 };
 
 static inline uint32_t entry_payload_bytes(const struct entry *e)
@@ -35,14 +41,21 @@ static inline uint32_t entry_payload_bytes(const struct entry *e)
     return e->type == ENTRY_WRITE ? e->block_count * BLOCK_SIZE : 0;
 }
 
-/* What a PG knows of an image. Applied in log order: a record only ever moves up in (generation, incarnation). */
+/* What a PG knows of an image. Applied in log order: a record only ever moves up in (generation,
+ * incarnation). It goes only by ENTRY_FORGET: when a deleted image has left every member, or was never here.
+ * An image without a record can be attached only by a request for which the monitor vouched at the PG's
+ * *floor* or later, the highest epoch of all FORGET entries so far: see pg_image.c. */
 struct image_record {
     uint64_t image;
     uint64_t incarnation; /* of the writer that may write; lower ones are fenced */
     uint64_t generation;
-    uint64_t size_bytes;
-    uint64_t index;       /* Raft index of the entry that set it */
-    bool deleted;         /* a tombstone: nothing of this image may be written any more */
+    union {
+        uint64_t size_bytes;
+        uint64_t epoch; /* a tombstone: of the order that deleted the image */
+    };
+    uint64_t index; /* Raft index of the entry that set it */
+    bool deleted;   /* a tombstone: nothing of this image may be written any more */
+    bool forgotten; /* the store's own: there is no record any more; nobody else meets one */
 };
 
 #endif

@@ -96,8 +96,10 @@ static void refresh_step(struct op *op)
         return;
     if (call->op.result == -ERR_NOT_FOUND)
         client_image_fail(image, -ERR_STALE_GENERATION);
-    else if (call->op.result == 0 && call->ret_reply->image && call->ret_reply->image->id == image->id)
+    else if (call->op.result == 0 && call->ret_reply->image && call->ret_reply->image->id == image->id) {
+        image->epoch = MAX(image->epoch, call->ret_reply->epoch);
         client_image_update(image, call->ret_reply->image);
+    }
     client_mon_call_fini(call);
     for (struct list *node; (node = list_pop_front(&image->refresh_waiters));)
         op_wake(&list_entry(node, struct client_piece, wait)->op);
@@ -124,8 +126,8 @@ static void image_free(struct client_image *image)
     free(image);
 }
 
-static struct client_image *image_new(struct client *client, const Fb__Image *from, const char *writer,
-                                      bool write)
+static struct client_image *image_new(struct client *client, const Fb__Image *from, uint64_t epoch,
+                                      const char *writer, bool write)
 {
     struct client_image *image = calloc(1, sizeof(*image));
 
@@ -137,6 +139,7 @@ static struct client_image *image_new(struct client *client, const Fb__Image *fr
     image->size_bytes = from->size_bytes;
     image->generation = from->generation;
     image->incarnation = from->incarnation;
+    image->epoch = epoch;
     image->pool = from->pool;
     image->shared = from->shared;
     image->writable = write;
@@ -244,7 +247,7 @@ static int open_called(struct client_image_open *o)
                  reply && reply->message[0] ? reply->message : error_text(result));
         return result;
     }
-    p->image = image_new(o->client, reply->image, o->writer, o->write);
+    p->image = image_new(o->client, reply->image, reply->epoch, o->writer, o->write);
     if (!p->image)
         return -ERR_NO_MEMORY;
     timer_arm(o->op.core, &p->timer, &o->op, core_now_ns(o->op.core) + IMAGE_MAP_NS);

@@ -81,6 +81,12 @@ static void mon_take_map(struct client_mon *m, Fb__ClusterMap *map)
     }
 }
 
+static void mon_refresh_images(struct client *client)
+{
+    list_for_each (&client->images, node)
+        client_image_refresh(list_entry(node, struct client_image, link));
+}
+
 static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_message *message)
 {
     struct client_mon *m = owner;
@@ -92,6 +98,13 @@ static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_messa
         return;
     if (event->map)
         mon_take_map(m, event->map);
+    /* An image was removed or resized, and its PGs will take nobody's word that is older. Without asking now
+     * a piece would have to ask later, and perhaps at a time when no monitor answers. */
+    for (size_t i = 0; event->map && i < event->map->n_order; i++)
+        if (!event->map->order[i]->removed) {
+            mon_refresh_images(mon_client(m));
+            break;
+        }
     if (event->image) {
         struct client *client = mon_client(m);
         list_for_each (&client->images, node) {
@@ -189,9 +202,7 @@ static int mon_subscribed(struct client_mon *m)
     mon_wake_waiters(m);
     op_wake(client->opener);
     if (fresh)
-        list_for_each (&client->images, node) {
-            client_image_refresh(list_entry(node, struct client_image, link));
-        }
+        mon_refresh_images(client);
     return 0;
 }
 

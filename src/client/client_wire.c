@@ -53,6 +53,7 @@ static int encode_attach(const struct client_piece *p, uint64_t pg, uint64_t ter
     m.generation = p->sent_generation;
     m.incarnation = p->image->incarnation;
     m.size_bytes = p->image->size_bytes;
+    m.epoch = p->image->epoch;
     return wire_cold_encode(&m.base, body, BODY_MAX, ret_len);
 }
 
@@ -66,6 +67,7 @@ static int encode_status(const struct client_piece *p, uint64_t pg, uint64_t ter
     m.image = p->image->id;
     m.object = p->object;
     m.generation = p->sent_generation;
+    m.epoch = p->image->epoch;
     return wire_cold_encode(&m.base, body, BODY_MAX, ret_len);
 }
 
@@ -101,6 +103,7 @@ static int encode_read(const struct client_piece *p, uint64_t pg, uint64_t term,
         .generation = p->sent_generation,
         .first_block = piece_first_block(p),
         .block_count = piece_block_count(p),
+        .epoch = p->image->epoch,
     };
 
     *ret_len = (uint32_t)wire_read_request_encode(body, &m);

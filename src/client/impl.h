@@ -117,6 +117,7 @@ struct client_image {
     struct client *client;
     struct list link; /* in client->images */
     uint64_t id, key, size_bytes, generation, incarnation;
+    uint64_t epoch; /* the newest at which the monitor said that it exists */
     uint32_t pool, pg_count;
     bool writable, shared;
     int failed;

@@ -82,6 +82,7 @@ static void reply_image(struct mon_request *r)
     struct mon_image *i = mon_image_find(r->mon, r->image);
 
     r->reply.image = i ? mon_image_item(i) : NULL;
+    r->reply.epoch = i ? r->mon->state.epoch : 0;
 }
 
 void mon_image_client_came(struct mon *mon, const uint8_t client[16])
@@ -445,7 +446,9 @@ void mon_image_get(struct mon_request *r)
     } else {
         error = find_image(r, call->pool, call->name, &i);
     }
-    if (!error)
-        r->reply.image = mon_image_item(i);
+    if (!error) {
+        r->image = mon_image_item(i)->id;
+        reply_image(r);
+    }
     mon_reply(r, error);
 }

@@ -216,6 +216,7 @@ void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnati
         for (uint32_t i = 0; i < pg->member_count; i++)
             if (pg->members[i].peer == peer) {
                 raft_peer_lost(&pg->raft, pg->members[i].replica, new_incarnation, now_ns);
+                pg->members[i].complete = 0;
                 pg_touched(pg);
             }
     }
@@ -326,8 +327,11 @@ static void pg_role(struct pg *pg)
         if (led_term) {
             pg->shard->perf.elections_won++;
             pg->orders_due = true;
-            for (uint32_t i = 0; i < pg->member_count; i++)
-                pg->members[i].free_bytes = UINT64_MAX; /* until it says */
+            for (uint32_t i = 0; i < pg->member_count; i++) { /* until it says */
+                pg->members[i].free_bytes = UINT64_MAX;
+                pg->members[i].complete = 0;
+            }
+            pg->tombstones_ns = pg->forgotten_index = 0;
             core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": replica %u leads in term %" PRIu64,
                      PG_ARGS(pg->id), pg->replica, led_term);
         }
@@ -349,6 +353,8 @@ static void pg_timer(struct pg *pg, uint64_t now_ns)
 
     if (raft_noop_due(&pg->raft) || pg->orders_due)
         deadline_ns = MIN(deadline_ns, now_ns + PG_NOOP_RETRY_NS);
+    if (pg->led_term && pg->sp->tombstone_count)
+        deadline_ns = MIN(deadline_ns, pg->tombstones_ns);
     /* A deadline only moves on with every message: then the timer is left to fire early, and armed again. */
     if (!timer_armed(&pg->timer) || deadline_ns < pg->timer.deadline_ns)
         timer_arm(pg->shard->core, &pg->timer, &pg->op, MAX(deadline_ns, now_ns + 1));
@@ -379,6 +385,7 @@ static void pg_live(struct pg *pg)
     pg_role(pg);
     if (pg->orders_due && pg_serves(pg))
         pg_orders_run(pg);
+    pg_tombstones_run(pg, now_ns);
     pg_requests_progress(pg, now_ns);
     recover_wake(pg);
     if (!shard_mute(shard))

@@ -17,6 +17,7 @@
 #define PG_COMMIT_NS (5 * NS_PER_S) /* and so long for what it proposed to be committed */
 #define PG_SPACE_MARGIN                                                                                      \
     (8ull << 20) /* free bytes that writes leave alone at every member: room for what is under way */
+#define PG_TOMBSTONES_NS NS_PER_S   /* how often it is looked at whether they can be forgotten */
 #define PG_CATCHUP_BYTES (1u << 20) /* read from the ring at once for a lagging member */
 
 struct recover;
@@ -27,6 +28,7 @@ struct pg_member {
     struct peer *peer;             /* NULL for ourselves */
     uint64_t free_bytes;           /* as last reported */
     struct perf_mark acknowledged; /* sent to it, not acknowledged yet */
+    uint64_t complete; /* its pages and records hold everything up to here, by its word in our term */
 };
 
 /* An image record that is proposed but not yet applied. */
@@ -72,12 +74,15 @@ struct pg {
     uint32_t known_leader;  /* when last looked at */
     uint32_t request_count; /* ops that may look at this struct */
     uint64_t request_bytes;
-    struct list waiting; /* proposed requests, ascending by index */
-    struct list reading; /* reads that wait for a majority or for entries to be applied */
-    struct list merging; /* writes that read what they will merge with */
-    struct list blocked; /* requests that wait for one of these, FIFO */
-    struct list images;  /* struct pg_image */
-    bool orders_due;     /* look at the map's image orders */
+    struct list waiting;      /* proposed requests, ascending by index */
+    struct list reading;      /* reads that wait for a majority or for entries to be applied */
+    struct list merging;      /* writes that read what they will merge with */
+    struct list blocked;      /* requests that wait for one of these, FIFO */
+    struct list images;       /* struct pg_image */
+    bool orders_due;          /* look at the map's image orders */
+    uint64_t floor_epoch;     /* the highest proposed in our term */
+    uint64_t forgotten_index; /* of the newest entry proposed to forget a tombstone */
+    uint64_t tombstones_ns;   /* when they are looked at next */
 
     struct pg_catchup *catchup; /* NULL: none */
     struct recover *recover;    /* NULL: none */
@@ -96,7 +101,7 @@ struct pg_request {
     struct list link; /* in one of the PG's lists */
     struct timer timer;
     uint64_t taken_ns, proposed_ns, committed_ns;
-    uint64_t term, image, object, generation, incarnation, size_bytes;
+    uint64_t term, image, object, generation, incarnation, size_bytes, epoch;
     uint32_t offset, length;           /* bytes: WRITE, CLEAR */
     uint32_t first_block, block_count; /* touched, partial ones included */
     bool head_partial, tail_partial;   /* the first, the last block is not wholly covered */
@@ -199,6 +204,11 @@ void pg_images_forget(struct pg *pg);
 void pg_orders_run(struct pg *pg);
 /* Has this PG, as applied, carried the order out? */
 bool pg_order_done(const struct pg *pg, const Fb__ImageOrder *order);
+/* May `epoch`, the newest at which the monitor vouched for an image of which there is no record, be taken for
+ * proof that it exists? */
+bool pg_image_vouched(const struct pg *pg, uint64_t epoch);
+/* Forgets the tombstones that every member has, now and then. */
+void pg_tombstones_run(struct pg *pg, uint64_t now_ns);
 
 /* ---- recover.c, recover_serve.c, repair.c ---- */
 

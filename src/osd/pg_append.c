@@ -258,6 +258,7 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
         .hint_term = msg->log_term,
         .sent_ns = msg->sent_ns,
         .free_bytes = store_space(shard->store).free_bytes,
+        .complete = recover_active(pg) || recover_holds_log(pg) ? 0 : store_complete_index(pg->sp),
         .flags = more_flags | (msg->reject ? APPEND_REJECT : 0) |
                  (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0),
     };
@@ -352,6 +353,8 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     if (!pg)
         return;
     pg_member_find(pg, reply.from)->free_bytes = reply.free_bytes;
+    if (reply.term == pg->raft.term)
+        pg_member_find(pg, reply.from)->complete = reply.complete;
     uint64_t now_ns = core_now_ns(peer->shard->core);
     struct raft_msg msg = {
         .type = RAFT_APPEND_REPLY,

@@ -9,6 +9,25 @@
  * leader serves nothing before all of earlier terms is applied.
  *
  * Records move up only, in generation and in incarnation.
+ *
+ * Forgetting. A removal makes the record a tombstone. It is needed for as long as a member may come back that
+ * has missed it: that one gets it by the log, or by its recovery. When every member is in contact, and each
+ * says that its pages and records on the device hold everything up to the tombstone (`complete`), the leader
+ * proposes FORGET, and with that entry the record goes everywhere. So a member that is away, or recovers,
+ * keeps the tombstones of its PGs alive.
+ *
+ * From then on nothing says that the image was removed, and a client that has slept through it must not make
+ * it anew. Ids are not used again, but they are not removed in order either, so no number of an image can
+ * tell. Epochs can. The order to remove an image has the epoch E at which the monitor took it off its list;
+ * the tombstone carries E, and FORGET raises the PG's FLOOR to it, for good. Whoever attaches or reads says
+ * at which epoch the monitor last vouched that the image exists. For one that was removed at E that is below
+ * E, whenever it was said, however late it comes; so without a record the answer is "stale" when it is below
+ * the floor, and the client asks the monitor: of an image that lives it gets a newer epoch, of one that does
+ * not, the end. The map that this leader has plays no part, it may be of any age.
+ *
+ * The floor does the same for orders. An order for an image of which there is no record needs no record: the
+ * floor at its epoch refuses all who have not heard of it. Where it is that high already there is nothing to
+ * do. So what removes needs no room for a record, ever.
  */
 #include "osd/pg.h"
 
@@ -90,6 +109,22 @@ void pg_images_forget(struct pg *pg)
 {
     while (!list_empty(&pg->images))
         image_free(list_entry(pg->images.next, struct pg_image, link));
+    pg->floor_epoch = 0;
+}
+
+static int forget_propose(struct pg *pg, uint64_t image, uint64_t epoch)
+{
+    struct entry entry = {.type = ENTRY_FORGET, .image = image, .epoch = epoch};
+    int error = pg_propose(pg, &entry, NULL);
+
+    if (!error)
+        pg->floor_epoch = MAX(pg->floor_epoch, epoch);
+    return error;
+}
+
+bool pg_image_vouched(const struct pg *pg, uint64_t epoch)
+{
+    return epoch >= MAX(pg->floor_epoch, pg->sp->floor_epoch);
 }
 
 /* ---- attach ---- */
@@ -108,7 +143,7 @@ static int attach_check(struct pg_request *req, bool *ret_is_there)
         return -ERR_INVALID;
     record = pg_image_newest(req->pg, req->image);
     if (!record)
-        return 0;
+        return pg_image_vouched(req->pg, req->epoch) ? 0 : -ERR_STALE_GENERATION;
     if (record->deleted || req->generation < record->generation)
         return -ERR_STALE_GENERATION;
     if (req->incarnation < record->incarnation)
@@ -197,6 +232,7 @@ void pg_attach_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
         req->generation = in->generation;
         req->incarnation = in->incarnation;
         req->size_bytes = in->size_bytes;
+        req->epoch = in->epoch;
         pg_request_go(req, &attach_kind);
     }
     wire_arena_fini(&arena);
@@ -204,16 +240,36 @@ void pg_attach_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
 
 /* ---- the monitor's orders ---- */
 
-static bool record_has(const struct image_record *record, const Fb__ImageOrder *order)
+static bool order_met(const Fb__ImageOrder *order, const struct image_record *record, uint64_t floor_epoch)
 {
     if (!record)
-        return false;
-    return order->deleted ? record->deleted : record->deleted || record->generation >= order->generation;
+        return floor_epoch >= order->epoch;
+    return record->deleted || (!order->deleted && record->generation >= order->generation);
 }
 
 bool pg_order_done(const struct pg *pg, const Fb__ImageOrder *order)
 {
-    return record_has(store_image_get(pg->sp, order->image), order);
+    return order_met(order, store_image_get(pg->sp, order->image), pg->sp->floor_epoch);
+}
+
+static int order_propose(struct pg *pg, const Fb__ImageOrder *order, const struct image_record *newest)
+{
+    uint64_t index;
+
+    if (!newest)
+        return forget_propose(pg, order->deleted ? order->image : 0, order->epoch);
+    struct image_record record = {
+        .image = order->image,
+        .incarnation = newest->incarnation,
+        /* Upwards in any case, or the entry would have no effect. */
+        .generation = MAX(newest->generation + order->deleted, order->generation),
+        .deleted = order->deleted,
+    };
+    if (order->deleted)
+        record.epoch = order->epoch;
+    else
+        record.size_bytes = order->size_bytes;
+    return pg_image_propose(pg, &record, &index);
 }
 
 void pg_orders_run(struct pg *pg)
@@ -222,20 +278,50 @@ void pg_orders_run(struct pg *pg)
     map_for_each (&pg->shard->map.orders, node) {
         const Fb__ImageOrder *order = map_entry(node, struct map_item, node)->order;
         const struct image_record *newest = pg_image_newest(pg, order->image);
-        uint64_t index;
 
-        if (order->pool != pg->id >> 32 || record_has(newest, order))
+        if (order->pool != pg->id >> 32 ||
+            order_met(order, newest, MAX(pg->floor_epoch, pg->sp->floor_epoch)))
             continue;
-        struct image_record record = {
-            .image = order->image,
-            .incarnation = newest ? newest->incarnation : 0,
-            /* Upwards in any case, or the entry would have no effect. */
-            .generation =
-                newest ? MAX(newest->generation + order->deleted, order->generation) : order->generation,
-            .size_bytes = order->deleted ? 0 : order->size_bytes,
-            .deleted = order->deleted,
-        };
-        if (pg_image_propose(pg, &record, &index))
+        if (order_propose(pg, order, newest))
             pg->orders_due = true; /* no room now: the timer comes back to it */
     }
+}
+
+/* ---- tombstones ---- */
+
+/* What every member holds on its device, by its own word; 0: somebody is away, or recovers. */
+static uint64_t complete_everywhere(const struct pg *pg, uint64_t now_ns)
+{
+    const struct raft *r = &pg->raft;
+    uint64_t least = store_complete_index(pg->sp);
+
+    for (uint32_t i = 0; i < pg->member_count; i++) {
+        const struct raft_member *known = raft_member(r, pg->members[i].replica);
+        if (known->replica == r->self)
+            continue;
+        if (known->recovering || known->progress == RAFT_BEHIND ||
+            known->contact_ns + r->config.election_max_ns <= now_ns)
+            return 0;
+        least = MIN(least, pg->members[i].complete);
+    }
+    return least;
+}
+
+void pg_tombstones_run(struct pg *pg, uint64_t now_ns)
+{
+    uint64_t complete;
+
+    if (!pg->sp->tombstone_count || now_ns < pg->tombstones_ns || !pg_serves(pg))
+        return;
+    pg->tombstones_ns = now_ns + PG_TOMBSTONES_NS;
+    complete = complete_everywhere(pg, now_ns);
+    const struct image_record *r = store_image_next(pg->sp, 0);
+    /* One round at a time: what was proposed and not applied would be found again. */
+    for (; complete && r && pg->forgotten_index <= pg->sp->applied_index;
+         r = store_image_next(pg->sp, r->image))
+        if (r->deleted && r->index <= complete && forget_propose(pg, r->image, r->epoch))
+            break;
+    pg->forgotten_index = pg->sp->last_index;
+    /* They are asked how far they are by then. */
+    raft_probe(&pg->raft);
 }

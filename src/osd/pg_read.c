@@ -43,10 +43,13 @@ static int read_check(struct pg_request *req)
     if (error)
         return error;
     record = store_image_get(req->pg->sp, req->image);
-    /* Readers do not attach: an image that nobody has written to here is unknown, and reads as zeros. */
-    if (record && req->generation && (record->deleted || req->generation < record->generation))
-        return -ERR_STALE_GENERATION;
-    return 0;
+    if (!req->generation)
+        return 0;
+    /* Readers do not attach: an image that nobody has written to here is unknown, and reads as zeros; but not
+     * one that was removed. */
+    bool stale = record ? record->deleted || req->generation < record->generation
+                        : !pg_image_vouched(req->pg, req->epoch);
+    return stale ? -ERR_STALE_GENERATION : 0;
 }
 
 static bool read_leads(struct pg_request *req)
@@ -230,6 +233,7 @@ void pg_read_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
     req->image = in.image;
     req->object = in.object;
     req->generation = in.generation;
+    req->epoch = in.epoch;
     req->first_block = in.first_block;
     req->block_count = in.block_count;
     req->length = in.block_count * BLOCK_SIZE;
@@ -253,6 +257,7 @@ void pg_block_status_receive(struct osd_shard *shard, const struct rpc_ticket *t
         req->image = in->image;
         req->object = in->object;
         req->generation = in->generation;
+        req->epoch = in->epoch;
         pg_request_go(req, &read_kind);
     }
     wire_arena_fini(&arena);

@@ -43,6 +43,7 @@ enum {
 #define RECOVER_TURNS_MAX 2    /* recoveries of one shard at once */
 #define RECOVER_RETRY_NS  (100 * NS_PER_MS)
 #define RECOVER_BASE_MAX  (UINT64_MAX / 2) /* whatever a leader says: indexes never wrap */
+#define RECOVER_SETTLE_NS (10 * NS_PER_MS)
 
 struct recover {
     struct op op;
@@ -55,6 +56,7 @@ struct recover {
     enum store_pg_state mark; /* what the record says meanwhile */
     uint64_t base, base_term, target;
     bool records_listed;    /* the image records are all here; then come the objects */
+    bool forgot;            /* something of ours was forgotten by the leader, and has to leave the device */
     uint64_t record;        /* cursor: image of the last record */
     bool listed;            /* a page of objects has been taken */
     uint64_t image, object; /* cursor */
@@ -262,7 +264,60 @@ static void recover_mark(struct recover *r)
         round_again(r);
 }
 
-static bool take_records(struct recover *r)
+/* We have something of an image, set at or below the index of the page, of which the leader has no record.
+ * Only an entry of the log takes records away, so one at or below that index did: the leader's state is what
+ * the log up to there makes of it, and ours was made by the same log. This is no guess from a list that may
+ * lack something, so it must fit what the leader says of such entries. */
+static bool take_gone(struct recover *r, uint64_t image, uint64_t floor_epoch)
+{
+    struct pg *pg = r->pg;
+
+    if (r->page->floor_epoch < MAX(floor_epoch, 1)) {
+        core_log(pg->shard->core, LOG_ERROR, "osd",
+                 PG_FMT ": replica %u, which leads, has no record of image %" PRIu64
+                        " and cannot have forgotten it: nothing is deleted",
+                 PG_ARGS(pg->id), r->source, image);
+        return false;
+    }
+    core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": image %" PRIu64 " was removed while we were away",
+             PG_ARGS(pg->id), image);
+    r->forgot = true;
+    return !store_recover_forget(pg->sp, image, r->page->applied_index);
+}
+
+/* The leader has no records of images between the two (exclusive). */
+static bool records_gone(struct recover *r, uint64_t after, uint64_t before)
+{
+    const struct image_record *record;
+
+    while ((record = store_image_next(r->pg->sp, after)) && record->image < before) {
+        after = record->image;
+        if (record->index <= r->page->applied_index &&
+            !take_gone(r, record->image, record->deleted ? record->epoch : 0))
+            return false;
+    }
+    return true;
+}
+
+/* All records are as the leader's: objects of an image without one are left from before it was removed. */
+static bool objects_gone(struct recover *r)
+{
+    struct store_pg *sp = r->pg->sp;
+    struct store_object_info info;
+    bool more = store_object_next(sp, true, 0, 0, &info);
+
+    while (more) {
+        uint64_t object = UINT64_MAX;
+        if (!store_image_get(sp, info.image) && info.index > r->page->applied_index)
+            object = info.object;
+        else if (!store_image_get(sp, info.image) && !take_gone(r, info.image, 0))
+            return false;
+        more = store_object_next(sp, false, info.image, object, &info);
+    }
+    return true;
+}
+
+static bool take_records(struct recover *r, bool more)
 {
     for (size_t i = 0; i < r->page->n_image; i++) {
         const Fb__ImageRecord *in = r->page->image[i];
@@ -274,11 +329,15 @@ static bool take_records(struct recover *r)
             .index = in->index,
             .deleted = in->deleted,
         };
-        if (record.image <= r->record || store_recover_image(r->pg->sp, &record))
+        if (record.image <= r->record || !records_gone(r, r->record, record.image) ||
+            store_recover_image(r->pg->sp, &record))
             return false;
         r->record = record.image;
     }
-    return true;
+    if (more)
+        return true;
+    store_recover_floor(r->pg->sp, r->page->floor_epoch);
+    return records_gone(r, r->record, UINT64_MAX) && objects_gone(r);
 }
 
 static void recover_listed(struct recover *r)
@@ -300,7 +359,7 @@ static void recover_listed(struct recover *r)
     }
     if (!r->records_listed) {
         bool more = r->page->more && r->page->n_image;
-        if (!take_records(r)) {
+        if (!take_records(r, more)) {
             round_again(r);
             return;
         }
@@ -367,6 +426,11 @@ static void recover_copy_more(struct recover *r)
         r->object = last->object;
     }
     bool more = r->page->more && r->page->n_object;
+    if (!more && r->forgot && !store_recover_settled(pg->sp)) {
+        /* Until then the record says RECOVERING: a crash now and all this is done again. */
+        timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_SETTLE_NS);
+        return;
+    }
     r->op.state = more ? RECOVER_LIST : RECOVER_TARGET;
     if (!round_valid(r) || !list_send(r, more ? RECOVER_PAGE : 0))
         round_again(r);

@@ -116,6 +116,8 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
         rows->reply.term = pg->raft.term;
         /* What it acknowledged so far counts no more, and the target is taken in the same moment. */
         rows->reply.commit_index = raft_member_forgotten(&pg->raft, in->from, core_now_ns(shard->core));
+        pg_member_find(pg, in->from)->complete = 0;
+        rows->reply.floor_epoch = pg->sp->floor_epoch;
         if (in->records)
             list_records(pg->sp, in, rows);
         else

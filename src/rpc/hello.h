@@ -8,7 +8,7 @@
 #include "rpc/rpc.h"
 
 /* Raised when methods or messages change in a way that older processes cannot understand. */
-#define RPC_PROTOCOL 1
+#define RPC_PROTOCOL 2
 
 #define HELLO_BODY_MAX 512
 

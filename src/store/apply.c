@@ -24,11 +24,18 @@ static uint32_t image_place(const struct pg *pg, uint64_t id)
     return low;
 }
 
-struct image *image_find(const struct pg *pg, uint64_t id)
+struct image *image_slot(const struct pg *pg, uint64_t id)
 {
     uint32_t at = image_place(pg, id);
 
     return at < pg->image_count && pg->images[at]->record.image == id ? pg->images[at] : NULL;
+}
+
+struct image *image_find(const struct pg *pg, uint64_t id)
+{
+    struct image *image = image_slot(pg, id);
+
+    return image && !image->record.forgotten ? image : NULL;
 }
 
 const struct image_record *store_image_get(const struct store_pg *pub, uint64_t id)
@@ -46,11 +53,37 @@ const struct image_record *store_image_next(const struct store_pg *pub, uint64_t
     /* Image 0 is the first when asked from the start. */
     if (after == 0 && pg->image_count && pg->images[0]->record.image == 0)
         at = 0;
+    while (at < pg->image_count && pg->images[at]->record.forgotten)
+        at++;
     return at < pg->image_count ? &pg->images[at]->record : NULL;
+}
+
+uint64_t store_complete_index(const struct store_pg *pub)
+{
+    return pg_of(pub)->complete_durable;
+}
+
+void image_set(struct pg *pg, struct image *image, const struct image_record *record)
+{
+    pg->pub.tombstone_count += (uint64_t)record->deleted - (uint64_t)image->record.deleted;
+    image->record = *record;
+}
+
+void image_free(struct pg *pg, struct image *image)
+{
+    struct store *s = store_of(pg);
+
+    pg->pub.tombstone_count -= image->record.deleted;
+    if (image->holder)
+        entry_release(image->holder);
+    s->image_count--;
+    slab_put(&s->slab, image, sizeof(*image));
 }
 
 static bool record_newer(const struct image_record *a, const struct image_record *b)
 {
+    if (a->forgotten || b->forgotten)
+        return a->index > b->index;
     if (a->generation != b->generation)
         return a->generation > b->generation;
     if (a->incarnation != b->incarnation)
@@ -61,12 +94,15 @@ static bool record_newer(const struct image_record *a, const struct image_record
 int image_put(struct pg *pg, const struct image_record *record, struct log_entry *holder)
 {
     struct store *s = store_of(pg);
-    struct image *image = image_find(pg, record->image);
+    struct image *image = image_slot(pg, record->image);
 
     if (image) {
-        /* A tombstone stays one. */
-        if (!record_newer(record, &image->record) || (image->record.deleted && !record->deleted))
+        /* A tombstone stays one until it is forgotten. */
+        if (!record_newer(record, &image->record) ||
+            (image->record.deleted && !record->deleted && !record->forgotten))
             return -ERR_CONFLICT;
+    } else if (record->forgotten) {
+        return -ERR_CONFLICT;
     } else {
         uint32_t at = image_place(pg, record->image);
         if (pg->image_count == pg->image_cap) {
@@ -85,7 +121,7 @@ int image_put(struct pg *pg, const struct image_record *record, struct log_entry
         pg->image_count++;
         s->image_count++;
     }
-    image->record = *record;
+    image_set(pg, image, record);
     struct log_entry *old = image->holder;
     image->holder = holder;
     if (holder)
@@ -98,7 +134,8 @@ int image_put(struct pg *pg, const struct image_record *record, struct log_entry
 struct disk_record image_encode(const struct pg *pg, const struct image_record *r)
 {
     return (struct disk_record){.type = RECORD_IMAGE,
-                                .flags = r->deleted ? RECORD_IMAGE_DELETED : 0,
+                                .flags = (r->deleted ? RECORD_IMAGE_DELETED : 0) |
+                                         (r->forgotten ? RECORD_IMAGE_FORGOTTEN : 0),
                                 .key = pg->key,
                                 .image = r->image,
                                 .image_of = {.index = r->index,
@@ -116,7 +153,8 @@ int image_decode(const struct disk_record *r, struct image_record *ret)
                                  .generation = r->image_of.generation,
                                  .size_bytes = r->image_of.size_bytes,
                                  .index = r->image_of.index,
-                                 .deleted = r->flags & RECORD_IMAGE_DELETED};
+                                 .deleted = r->flags & RECORD_IMAGE_DELETED,
+                                 .forgotten = r->flags & RECORD_IMAGE_FORGOTTEN};
     return 0;
 }
 
@@ -147,7 +185,7 @@ static void object_clear_from(struct object *o, uint32_t first, struct log_entry
  * old, and it must not look as new as the record. */
 void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only)
 {
-    uint64_t end = r->deleted ? 0 : DIV_UP(r->size_bytes, (uint64_t)BLOCK_SIZE);
+    uint64_t end = r->deleted || r->forgotten ? 0 : DIV_UP(r->size_bytes, (uint64_t)BLOCK_SIZE);
     uint64_t number = end / BLOCKS_PER_OBJECT;
     uint32_t first = (uint32_t)(end % BLOCKS_PER_OBJECT);
     struct object *o = object_find(pg, r->image, number);
@@ -167,7 +205,7 @@ struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *r)
 {
     struct entry from = {.index = r->index,
                          .term = 1,
-                         .type = ENTRY_IMAGE,
+                         .type = r->forgotten ? ENTRY_FORGET : ENTRY_IMAGE,
                          .flags = r->deleted ? ENTRY_IMAGE_DELETED : 0,
                          .image = r->image,
                          .incarnation = r->incarnation,
@@ -202,6 +240,34 @@ static void image_apply(struct log_entry *e)
     /* What was deleted or cut off gives its chunks back when this is destaged: now, and not when the ring
      * fills. */
     if (rc == 0 && (r.deleted || e->generation > 1))
+        destage_up_to(pg, e->index);
+}
+
+static void floor_raise(struct pg *pg, uint64_t epoch)
+{
+    struct disk_record r = {.type = RECORD_FLOOR, .key = pg->key, .floor_of = {.epoch = epoch}};
+
+    if (epoch <= pg->pub.floor_epoch)
+        return;
+    pg->pub.floor_epoch = epoch;
+    /* At once, and so in front of the news that the entry is complete: to know a committed entry's floor too
+     * early does no harm. */
+    ring_record(store_of(pg), &r);
+}
+
+/* The image is gone, whatever of it should be left here. Its record's place stays until the device knows. */
+static void forget_apply(struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+    struct image_record gone = {.image = e->image, .index = e->index, .forgotten = true};
+
+    floor_raise(pg, e->epoch);
+    if (!e->image)
+        return;
+    int rc = image_put(pg, &gone, e);
+    ASSERT(rc == 0 || rc == -ERR_CONFLICT); /* nothing is made */
+    image_enforce(pg, &gone, e, false);
+    if (e->holds)
         destage_up_to(pg, e->index);
 }
 
@@ -240,6 +306,8 @@ void entry_apply(struct log_entry *e)
         write_apply(e, o);
     } else if (e->type == ENTRY_IMAGE) {
         image_apply(e);
+    } else if (e->type == ENTRY_FORGET) {
+        forget_apply(e);
     }
     if (e->holds == 0) {
         entry_unreserve(e);
@@ -273,7 +341,7 @@ int store_recover_image(struct store_pg *pub, const struct image_record *record)
 
     if (s->failed)
         return -ERR_STOPPED;
-    if (!image_find(pg, record->image) && s->image_count >= s->g.images_max)
+    if (!record->deleted && !image_find(pg, record->image) && s->image_count >= s->g.images_max)
         return -ERR_NO_SPACE;
     struct log_entry *e = entry_synthetic(pg, record);
     if (!e)
@@ -291,8 +359,50 @@ int store_recover_image(struct store_pg *pub, const struct image_record *record)
         ring_record(s, &r);
     }
     /* Also when the record is known, but a crash came before its effects were destaged. */
-    if (rc == 0 || (rc == -ERR_CONFLICT && image->record.index == record->index))
+    if (rc == 0 || (rc == -ERR_CONFLICT && image && image->record.index == record->index))
         image_enforce(pg, record, e, true);
     entry_release(e);
     return rc == -ERR_CONFLICT ? 0 : rc;
+}
+
+int store_recover_forget(struct store_pg *pub, uint64_t id, uint64_t index)
+{
+    struct pg *pg = pg_of(pub);
+    struct store *s = store_of(pg);
+    struct image_record gone = {.image = id, .index = index, .forgotten = true};
+    uint32_t at = image_place(pg, id);
+
+    if (s->failed)
+        return -ERR_STOPPED;
+    struct log_entry *e = entry_synthetic(pg, &gone);
+    if (!e)
+        return -ERR_NO_MEMORY;
+    if (image_slot(pg, id) && pg->images[at]->record.index <= index) {
+        struct disk_record r = image_encode(pg, &gone);
+        r.flags |= RECORD_IMAGE_NOW;
+        ring_record(s, &r);
+        image_free(pg, pg->images[at]);
+        pg->image_count--;
+        memmove(&pg->images[at], &pg->images[at + 1], (pg->image_count - at) * sizeof(*pg->images));
+    }
+    image_enforce(pg, &gone, e, false);
+    entry_release(e);
+    return 0;
+}
+
+void store_recover_floor(struct store_pg *pub, uint64_t epoch)
+{
+    if (!pub->store->failed)
+        floor_raise(pg_of(pub), epoch);
+}
+
+bool store_recover_settled(struct store_pg *pub)
+{
+    struct pg *pg = pg_of(pub);
+
+    if (!pg->offlog_holds)
+        return true;
+    pg->destage_all = true;
+    destage_wake(store_of(pg));
+    return false;
 }

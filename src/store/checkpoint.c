@@ -10,7 +10,7 @@
 
 #include "store/internal.h"
 
-enum { PHASE_PG, PHASE_IMAGES, PHASE_OBJECTS };
+enum { PHASE_PG, PHASE_FLOOR, PHASE_IMAGES, PHASE_OBJECTS };
 
 static int checkpoint_older(const struct store *s)
 {
@@ -96,13 +96,20 @@ static bool next_record(struct store *s, struct disk_record *ret)
         }
         switch (d->ckpt_phase) {
         case PHASE_PG:
-            d->ckpt_phase = PHASE_IMAGES;
-            d->ckpt_first = true;
+            d->ckpt_phase = PHASE_FLOOR;
             *ret = (struct disk_record){.type = RECORD_APPLIED,
                                         .key = pg->key,
                                         .log_of = {.index = pg->complete_durable,
                                                    .term = store_log_term(&pg->pub, pg->complete_durable)}};
             if (ret->log_of.term)
+                return true;
+            break;
+        case PHASE_FLOOR:
+            d->ckpt_phase = PHASE_IMAGES;
+            d->ckpt_first = true;
+            *ret = (struct disk_record){
+                .type = RECORD_FLOOR, .key = pg->key, .floor_of = {.epoch = pg->pub.floor_epoch}};
+            if (pg->pub.floor_epoch)
                 return true;
             break;
         case PHASE_IMAGES:

@@ -215,7 +215,8 @@ static bool object_collect(struct store *s, struct object *o)
     if (o->page)
         *r->page = *o->page;
     page_overlay(r->page, r->snap);
-    r->drop = image && image->record.deleted && page_is_empty(r->page);
+    bool gone = (image && image->record.deleted) || (r->snap->whole && r->snap->whole->type == ENTRY_FORGET);
+    r->drop = gone && page_is_empty(r->page);
     if (!r->drop)
         r->new_slot = PLANT(STORE_EARLY_REUSE) && o->slot ? o->slot : slot_alloc(s);
     if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, o->page)) {
@@ -239,7 +240,7 @@ static bool object_collect(struct store *s, struct object *o)
 /* Objects in whose overlays the entry is. False: the round is full. */
 static bool entry_collect(struct store *s, struct log_entry *e)
 {
-    if (e->type == ENTRY_IMAGE) {
+    if (entry_is_image(e->type)) {
         struct object *o = object_find(e->pg, e->image, 0);
         if (!o)
             o = object_after(e->pg, false, e->image, 0);
@@ -254,9 +255,9 @@ static bool entry_collect(struct store *s, struct log_entry *e)
 
 static bool image_only(const struct log_entry *e)
 {
-    if (e->type != ENTRY_IMAGE || e->holds != 1)
+    if (!entry_is_image(e->type) || e->holds != 1)
         return false;
-    const struct image *image = image_find(e->pg, e->image);
+    const struct image *image = image_slot(e->pg, e->image);
     return image && image->holder == e;
 }
 

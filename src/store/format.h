@@ -14,7 +14,7 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs are laid over device blocks");
 
-#define FORMAT_VERSION  1
+#define FORMAT_VERSION  2
 #define FORMAT_ID_BYTES 16
 
 /* Raft indexes and terms, numbers of batches and versions, positions stay below: what is above is not ours. */
@@ -131,15 +131,17 @@ _Static_assert(sizeof(struct disk_blob_header) == BLOCK_SIZE, "one block");
  */
 
 enum record_type {
-    RECORD_SLOT = 1,    /* the page in `slot` is the live one of the object; its older one is not any more */
-    RECORD_DROP = 2,    /* the object has no page any more */
-    RECORD_IMAGE = 3,   /* an image record as applied */
-    RECORD_APPLIED = 4, /* pages and records hold everything up to index (whose term is here) */
-    RECORD_RESET = 5,   /* the PG's log so far is void; it begins above index */
+    RECORD_SLOT = 1,     /* the page in `slot` is the live one of the object; its older one is not any more */
+    RECORD_DROP = 2,     /* the object has no page any more */
+    RECORD_IMAGE = 3,    /* an image record as applied */
+    RECORD_APPLIED = 4,  /* pages and records hold everything up to index (whose term is here) */
+    RECORD_RESET = 5,    /* the PG's log so far is void; it begins above index */
     RECORD_TRUNCATE = 6, /* entries of the PG so far, from index on, are void */
+    RECORD_FLOOR = 7,    /* the PG's floor is at least this epoch */
 };
-/* Flags of RECORD_IMAGE. Without NOW it counts from the PG's next RECORD_APPLIED that reaches its index. */
-enum { RECORD_IMAGE_DELETED = 1, RECORD_IMAGE_NOW = 2 };
+/* Flags of RECORD_IMAGE. Without NOW it counts from the PG's next RECORD_APPLIED that reaches its index.
+ * FORGOTTEN: from then on there is no record of the image. */
+enum { RECORD_IMAGE_DELETED = 1, RECORD_IMAGE_NOW = 2, RECORD_IMAGE_FORGOTTEN = 4 };
 
 struct disk_record {
     uint16_t type;
@@ -166,6 +168,10 @@ struct disk_record {
             uint64_t term;
             uint64_t unused[3];
         } log_of;
+        struct {
+            uint64_t epoch;
+            uint64_t unused[4];
+        } floor_of;
     };
 };
 _Static_assert(sizeof(struct disk_record) == 64, "record size");

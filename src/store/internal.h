@@ -68,7 +68,10 @@ struct log_entry {
     struct batch *batch; /* NULL: not written yet, or never will be */
     uint64_t index, term, prev_term;
     uint64_t image, object;
-    uint64_t incarnation, generation, size_bytes;
+    uint64_t incarnation, generation;
+    union {
+        uint64_t size_bytes, epoch; /* as of struct entry */
+    };
     uint64_t position;      /* ring block of the payload */
     uint64_t copy_position; /* and of its copy, until that is durable */
     struct slice payload;   /* empty: only in the ring */
@@ -92,7 +95,7 @@ struct batch {
  */
 struct image {
     struct image_record record, saved, pushed;
-    struct log_entry *holder; /* set the record, which is not saved yet */
+    struct log_entry *holder; /* set the record, or forgot it, which is not saved yet */
     bool is_saved, is_pushed;
 };
 
@@ -430,6 +433,11 @@ static inline uint32_t entry_blocks(const struct log_entry *e)
 {
     return e->type == ENTRY_WRITE ? e->block_count : 0;
 }
+/* About an image and not about an object. */
+static inline bool entry_is_image(uint32_t type)
+{
+    return type == ENTRY_IMAGE || type == ENTRY_FORGET;
+}
 static inline uint64_t entry_ring_bytes(const struct log_entry *e)
 {
     return (uint64_t)(entry_blocks(e)) * BLOCK_SIZE + sizeof(struct disk_entry) + 4ull * entry_blocks(e);
@@ -515,7 +523,11 @@ MUST_CHECK int space_admit(const struct pg *pg, const struct entry *entry);
 
 /* apply.c */
 void entry_apply(struct log_entry *e);
+struct image *image_slot(const struct pg *pg, uint64_t id); /* also when it is being forgotten */
 struct image *image_find(const struct pg *pg, uint64_t id);
+/* What the image's record is, in memory; counts it. */
+void image_set(struct pg *pg, struct image *image, const struct image_record *record);
+void image_free(struct pg *pg, struct image *image); /* its place in pg->images is the caller's */
 MUST_CHECK int image_put(struct pg *pg, const struct image_record *record, struct log_entry *holder);
 void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only);
 struct disk_record image_encode(const struct pg *pg, const struct image_record *r);

@@ -268,7 +268,7 @@ static int room_allows(struct pg *pg, const struct entry *entry)
 {
     struct store *s = store_of(pg);
     uint64_t payload = entry_payload_bytes(entry);
-    bool small = entry->type == ENTRY_NOOP || entry->type == ENTRY_IMAGE;
+    bool small = entry->type == ENTRY_NOOP || entry_is_image(entry->type);
 
     if (s->failed)
         return -ERR_STOPPED;
@@ -286,7 +286,7 @@ int store_can_append(const struct store_pg *pub, const struct entry *entry)
 {
     struct pg *pg = pg_of(pub);
     uint64_t payload = entry_payload_bytes(entry);
-    bool small = entry->type == ENTRY_NOOP || entry->type == ENTRY_IMAGE;
+    bool small = entry->type == ENTRY_NOOP || entry_is_image(entry->type);
 
     if (!small && !store_of(pg)->failed &&
         !share_allows(pg, payload + payload / 1024 + sizeof(struct disk_entry)))
@@ -309,6 +309,7 @@ static void check_shape(const struct store_pg *pg, const struct entry *entry, co
         return;
     case ENTRY_NOOP:
     case ENTRY_IMAGE:
+    case ENTRY_FORGET:
         return;
     default:
         UNREACHABLE();

@@ -55,7 +55,7 @@ static void replay_slot(struct store *s, struct pg *pg, const struct disk_record
 
 static struct image *replay_image_get(struct store *s, struct pg *pg, const struct image_record *record)
 {
-    struct image *image = image_find(pg, record->image);
+    struct image *image = image_slot(pg, record->image);
 
     if (image)
         return image;
@@ -64,7 +64,7 @@ static struct image *replay_image_get(struct store *s, struct pg *pg, const stru
         out_of_memory(s);
         return NULL;
     }
-    return image_find(pg, record->image);
+    return image_slot(pg, record->image);
 }
 
 static void image_saved(struct image *image, const struct image_record *r)
@@ -176,6 +176,12 @@ void replay_record(struct store *s, const struct disk_record *r)
     case RECORD_TRUNCATE:
         replay_log(s, pg, r);
         return;
+    case RECORD_FLOOR:
+        if (r->floor_of.epoch >= FORMAT_NUMBER_MAX)
+            store_problem(s, "a floor at the impossible epoch %llu", (unsigned long long)r->floor_of.epoch);
+        else
+            pg->pub.floor_epoch = MAX(pg->pub.floor_epoch, r->floor_of.epoch);
+        return;
     default:
         store_problem(s, "a record of unknown type %u", r->type);
     }
@@ -222,7 +228,7 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
 
     if (d->index <= pg->pub.record.base_index)
         return;
-    if (d->type == ENTRY_IMAGE) {
+    if (entry_is_image(d->type)) {
         from.incarnation = d->image_of.incarnation;
         from.generation = d->image_of.generation;
         from.size_bytes = d->image_of.size_bytes;
@@ -366,18 +372,16 @@ static bool entry_settle(struct log_entry *e)
 
 static void images_settle(struct pg *pg)
 {
-    struct store *s = store_of(pg);
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < pg->image_count; i++) {
         struct image *image = pg->images[i];
         image->is_pushed = false;
-        if (!image->is_saved) {
-            slab_put(&s->slab, image, sizeof(*image));
-            s->image_count--;
+        if (!image->is_saved || image->saved.forgotten) {
+            image_free(pg, image);
             continue;
         }
-        image->record = image->saved;
+        image_set(pg, image, &image->saved);
         pg->images[kept++] = image;
     }
     pg->image_count = kept;

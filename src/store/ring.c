@@ -166,7 +166,7 @@ static void making_entry(struct store *s, struct making *m, struct log_entry *e,
                              .term = e->term,
                              .prev_term = e->prev_term,
                              .image = e->image};
-    if (e->type == ENTRY_IMAGE) {
+    if (entry_is_image(e->type)) {
         d->image_of.incarnation = e->incarnation;
         d->image_of.generation = e->generation;
         d->image_of.size_bytes = e->size_bytes;

@@ -59,6 +59,7 @@ static bool disk_entry_valid(const struct disk_batch *h, const struct disk_entry
     switch (e->type) {
     case ENTRY_NOOP:
     case ENTRY_IMAGE:
+    case ENTRY_FORGET:
         return true;
     case ENTRY_WRITE:
         if (e->data.block_count > IO_BLOCKS_MAX || e->data.payload_block > h->payload_blocks ||

@@ -234,7 +234,8 @@ int space_admit(const struct pg *pg, const struct entry *entry)
 {
     const struct store *s = store_of(pg);
 
-    if (entry->type == ENTRY_IMAGE)
+    /* What deletes or forgets passes always: it is what makes room again. */
+    if (entry->type == ENTRY_IMAGE && !(entry->flags & ENTRY_IMAGE_DELETED))
         return s->image_count < s->g.images_max || image_find(pg, entry->image) ? 0 : -ERR_NO_SPACE;
     if (entry->type != ENTRY_WRITE)
         return 0;

@@ -195,10 +195,12 @@ struct store_pg {
     uint64_t
         applied_index; /* by store_apply(); after open: what pages and records are known complete up to */
     uint64_t object_count;
-    uint64_t ring_bytes; /* its share of the ring now */
-    bool damaged;        /* the ring had damage that concerns this PG: its log cannot be proven whole */
-    struct op *waiter;   /* the host's: woken when durable_index or first_index changed or the store failed */
-    void *host;          /* the host's own */
+    uint64_t tombstone_count; /* records of deleted images */
+    uint64_t floor_epoch;     /* the highest of all applied FORGET entries */
+    uint64_t ring_bytes;      /* its share of the ring now */
+    bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
+    struct op *waiter; /* the host's: woken when durable_index or first_index changed or the store failed */
+    void *host;        /* the host's own */
 };
 
 struct store_pg *store_pg_find(const struct store *store, uint64_t pg);
@@ -280,6 +282,9 @@ void store_apply(struct store_pg *pg, uint64_t index);
 /* ---- state
  * ---------------------------------------------------------------------------------------------------------
  */
+
+/* What pages and records on the device hold everything up to: what a restart begins with, at the least. */
+uint64_t store_complete_index(const struct store_pg *pg);
 
 /* The record of an image as applied; NULL if the PG has none. */
 const struct image_record *store_image_get(const struct store_pg *pg, uint64_t image);
@@ -366,6 +371,16 @@ void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, boo
 /* Takes over an image record from the source (never lowers one); durable with the PG's next record write at
  * the latest. Applies its effect (truncation, deletion) to the objects that are here. */
 MUST_CHECK int store_recover_image(struct store_pg *pg, const struct image_record *record);
+
+/* The source had forgotten the image at `index`: our record of it goes, and all its objects, as far as they
+ * are not newer. The record is gone durably with the PG's next record write at the latest, the objects when
+ * store_recover_settled() says so: until then the replica must stay RECOVERING. ERR_STOPPED, ERR_NO_MEMORY.
+ */
+MUST_CHECK int store_recover_forget(struct store_pg *pg, uint64_t image, uint64_t index);
+/* Takes over the source's floor (never lowers it); durable like an image record. */
+void store_recover_floor(struct store_pg *pg, uint64_t epoch);
+/* Has what recovery cleared left the device? If not, it is hurried: ask again a moment later. */
+bool store_recover_settled(struct store_pg *pg);
 
 /* Drops the log and sets the base: the state is at least that of `index`. Followed by store_pg_write with the
  * same base, which makes it durable. */

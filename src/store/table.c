@@ -75,13 +75,8 @@ void pg_free(struct pg *pg)
 
     if (pg->log_cap)
         log_truncate(pg, pg->pub.first_index);
-    for (uint32_t i = 0; i < pg->image_count; i++) {
-        struct image *image = pg->images[i];
-        if (image->holder)
-            entry_release(image->holder);
-        slab_put(&s->slab, image, sizeof(*image));
-        s->image_count--;
-    }
+    for (uint32_t i = 0; i < pg->image_count; i++)
+        image_free(pg, pg->images[i]);
     free(pg->images);
     for (struct object *o; (o = pg->root);) {
         for (uint32_t b = 0; o->overlay && b < BLOCKS_PER_OBJECT; b++)

@@ -28,7 +28,7 @@ static bool entry_complete(const struct log_entry *e)
     if (e->holds == 0)
         return true;
     /* Only its image's record, which goes out together with the news. */
-    const struct image *image = e->type == ENTRY_IMAGE && e->holds == 1 ? image_find(e->pg, e->image) : NULL;
+    const struct image *image = entry_is_image(e->type) && e->holds == 1 ? image_slot(e->pg, e->image) : NULL;
     return image && image->holder == e;
 }
 
@@ -67,6 +67,32 @@ bool applied_push(struct store *s)
     return true;
 }
 
+/* Records that were pushed are what a restart would find; those that were forgotten go. */
+static void images_durable(struct pg *pg)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < pg->image_count; i++) {
+        struct image *image = pg->images[i];
+        bool newest = image->record.index == image->pushed.index;
+        pg->images[kept++] = image;
+        if (!image->is_pushed)
+            continue;
+        image->is_pushed = false;
+        image->saved = image->pushed;
+        image->is_saved = !image->pushed.forgotten;
+        if (newest && image->pushed.forgotten) {
+            image_free(pg, image);
+            kept--;
+        } else if (newest && image->holder) {
+            struct log_entry *holder = image->holder;
+            image->holder = NULL;
+            entry_release(holder);
+        }
+    }
+    pg->image_count = kept;
+}
+
 void applied_durable(struct store *s)
 {
     list_for_each (&s->pgs, node) {
@@ -74,19 +100,7 @@ void applied_durable(struct store *s)
         if (pg->complete_pushed <= pg->complete_durable)
             continue;
         pg->complete_durable = pg->complete_pushed;
-        for (uint32_t i = 0; i < pg->image_count; i++) {
-            struct image *image = pg->images[i];
-            if (!image->is_pushed)
-                continue;
-            image->is_pushed = false;
-            image->saved = image->pushed;
-            image->is_saved = true;
-            if (image->holder && image->record.index == image->pushed.index) {
-                struct log_entry *holder = image->holder;
-                image->holder = NULL;
-                entry_release(holder);
-            }
-        }
+        images_durable(pg);
     }
     ring_reflected(&s->destage.wait);
     s->destage.waiting = false;

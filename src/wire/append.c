@@ -74,6 +74,7 @@ int wire_entry_validate(const struct entry *e)
     switch (e->type) {
     case ENTRY_NOOP:
     case ENTRY_IMAGE:
+    case ENTRY_FORGET:
         return e->first_block || e->block_count ? -ERR_PROTOCOL : 0;
     case ENTRY_WRITE:
         if (e->block_count > IO_BLOCKS_MAX || !e->crc)
@@ -234,7 +235,7 @@ int wire_append_request_decode(const uint8_t *src, size_t len, struct wire_appen
 
 /* ---- AppendReply ---- */
 
-#define APPEND_REPLY_FIXED (6 * SIZE_U64 + 3 * SIZE_U32)
+#define APPEND_REPLY_FIXED (7 * SIZE_U64 + 3 * SIZE_U32)
 
 size_t wire_append_reply_size(const struct wire_append_reply *m)
 {
@@ -254,6 +255,7 @@ size_t wire_append_reply_encode(uint8_t *dst, const struct wire_append_reply *m)
     at = put_u64(at, 7, m->sent_ns);
     at = put_u64(at, 8, m->free_bytes);
     at = put_u32(at, 9, m->flags);
+    at = put_u64(at, 10, m->complete);
     return (size_t)(at - dst);
 }
 
@@ -271,6 +273,7 @@ static int append_reply_fill(const void *message, void *context)
         .sent_ns = from->sent_ns,
         .free_bytes = from->free_bytes,
         .flags = from->flags,
+        .complete = from->complete,
     };
     return 0;
 }
@@ -290,6 +293,7 @@ int wire_append_reply_decode(const uint8_t *src, size_t len, struct wire_append_
         m.sent_ns = take_u64(&t, 7);
         m.free_bytes = take_u64(&t, 8);
         m.flags = take_u32(&t, 9);
+        m.complete = take_u64(&t, 10);
         if (!t.wrong) {
             *ret = m;
             return 0;

@@ -144,7 +144,7 @@ int wire_write_reply_decode(const uint8_t *src, size_t len, struct wire_write_re
 
 /* ---- ReadRequest ---- */
 
-#define READ_REQUEST_FIXED (5 * SIZE_U64 + 2 * SIZE_U32)
+#define READ_REQUEST_FIXED (6 * SIZE_U64 + 2 * SIZE_U32)
 
 size_t wire_read_request_size(const struct wire_read_request *m)
 {
@@ -162,6 +162,7 @@ size_t wire_read_request_encode(uint8_t *dst, const struct wire_read_request *m)
     at = put_u64(at, 5, m->generation);
     at = put_u32(at, 6, m->first_block);
     at = put_u32(at, 7, m->block_count);
+    at = put_u64(at, 8, m->epoch);
     return (size_t)(at - dst);
 }
 
@@ -177,6 +178,7 @@ static int read_request_fill(const void *message, void *context)
         .generation = from->generation,
         .first_block = from->first_block,
         .block_count = from->block_count,
+        .epoch = from->epoch,
     };
     return 0;
 }
@@ -194,6 +196,7 @@ int wire_read_request_decode(const uint8_t *src, size_t len, struct wire_read_re
         m.generation = take_u64(&t, 5);
         m.first_block = take_u32(&t, 6);
         m.block_count = take_u32(&t, 7);
+        m.epoch = take_u64(&t, 8);
         if (!t.wrong) {
             *ret = m;
             return 0;

@@ -37,6 +37,7 @@ struct wire_write_reply {
 struct wire_read_request {
     uint64_t pg, term, image, object, generation;
     uint32_t first_block, block_count;
+    uint64_t epoch; /* the newest at which the monitor said that the image exists */
 };
 
 struct wire_read_reply {
@@ -61,6 +62,7 @@ struct wire_append_reply {
     uint32_t from, to;
     uint64_t term, match, hint_term, sent_ns, free_bytes;
     uint32_t flags;
+    uint64_t complete; /* the follower's pages and records hold everything up to here; 0: it recovers */
 };
 
 struct wire_heartbeat_group {

@@ -166,10 +166,12 @@ static void image_set(struct fake_pg *pg, const struct image_record *record)
     if (!had) {
         ASSERT(pg->image_count < ARRAY_LEN(pg->images));
         had = &pg->images[pg->image_count++];
+        had->deleted = false;
     } else if (had->generation > record->generation ||
                (had->generation == record->generation && had->incarnation >= record->incarnation)) {
         return;
     }
+    pg->pub.tombstone_count += (uint64_t)record->deleted - (uint64_t)had->deleted;
     *had = *record;
     for (uint32_t i = pg->object_count; i-- > 0;) {
         struct fake_object *o = pg->objects[i];
@@ -185,15 +187,35 @@ static void image_set(struct fake_pg *pg, const struct image_record *record)
     }
 }
 
+static void image_forget(struct fake_pg *pg, uint64_t image, uint64_t index)
+{
+    struct image_record *had = image_find(pg, image);
+
+    if (had && had->index <= index) {
+        pg->pub.tombstone_count -= had->deleted;
+        *had = pg->images[--pg->image_count];
+    }
+    for (uint32_t i = pg->object_count; i-- > 0;)
+        if (pg->objects[i]->info.image == image && pg->objects[i]->info.index <= index)
+            object_drop(pg, i);
+}
+
 static void entry_apply(struct fake_pg *pg, const struct fake_entry *e)
 {
     const struct entry *entry = &e->entry;
 
     if (entry->type == ENTRY_IMAGE) {
-        struct image_record record = {entry->image,      entry->incarnation,
-                                      entry->generation, entry->size_bytes,
-                                      entry->index,      entry->flags & ENTRY_IMAGE_DELETED};
+        struct image_record record = {.image = entry->image,
+                                      .incarnation = entry->incarnation,
+                                      .generation = entry->generation,
+                                      .size_bytes = entry->size_bytes,
+                                      .index = entry->index,
+                                      .deleted = entry->flags & ENTRY_IMAGE_DELETED};
         image_set(pg, &record);
+    }
+    if (entry->type == ENTRY_FORGET) {
+        pg->pub.floor_epoch = MAX(pg->pub.floor_epoch, entry->epoch);
+        image_forget(pg, entry->image, entry->index);
     }
     if (entry->type != ENTRY_WRITE && entry->type != ENTRY_CLEAR)
         return;
@@ -482,6 +504,23 @@ void fake_store_damage_log(const uint8_t *uuid, uint64_t id, uint32_t keep)
     }
 }
 
+void fake_store_resurrect(const uint8_t *uuid, uint64_t id, uint64_t image, uint64_t index)
+{
+    struct fake_device *device = device_of(uuid);
+
+    for (int i = 0; i < FAKE_PGS_MAX; i++) {
+        struct fake_pg *pg = &device->pgs[i];
+        if (!pg->used || pg->pub.record.pg != id)
+            continue;
+        image_set(pg, &(struct image_record){.image = image,
+                                             .incarnation = 1,
+                                             .generation = 1,
+                                             .size_bytes = OBJECT_SIZE,
+                                             .index = index});
+        object_get(pg, image, 0)->info.index = index;
+    }
+}
+
 void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, uint64_t object,
                              uint32_t block, bool page)
 {
@@ -637,6 +676,11 @@ void store_reset_base(struct store_pg *sp, uint64_t index, uint64_t term)
 }
 
 /* ---- state ---- */
+
+uint64_t store_complete_index(const struct store_pg *sp)
+{
+    return sp->applied_index;
+}
 
 const struct image_record *store_image_get(const struct store_pg *sp, uint64_t image)
 {
@@ -858,4 +902,20 @@ int store_recover_image(struct store_pg *sp, const struct image_record *record)
 {
     image_set((struct fake_pg *)sp, record);
     return 0;
+}
+
+int store_recover_forget(struct store_pg *sp, uint64_t image, uint64_t index)
+{
+    image_forget((struct fake_pg *)sp, image, index);
+    return 0;
+}
+
+void store_recover_floor(struct store_pg *sp, uint64_t epoch)
+{
+    sp->floor_epoch = MAX(sp->floor_epoch, epoch);
+}
+
+bool store_recover_settled(struct store_pg *sp)
+{
+    return true;
 }

@@ -21,6 +21,7 @@ struct io io_make(struct world *w, enum io_type type, uint64_t object, uint32_t 
     return (struct io){.world = w,
                        .type = type,
                        .image = IMAGE,
+                       .epoch = w->epoch,
                        .object = object,
                        .generation = 1,
                        .incarnation = 1,
@@ -123,6 +124,7 @@ static int io_send(struct io *io)
             .generation = io->generation,
             .first_block = io->offset / BLOCK_SIZE,
             .block_count = io->length / BLOCK_SIZE,
+            .epoch = io->epoch,
         };
         size_t len = wire_read_request_encode(rpc_body(frame), &request);
         return rpc_call_start(&io->call, peer, &io->op, METHOD_READ, rpc_body(frame), (uint32_t)len, NULL, 0,
@@ -148,6 +150,7 @@ static int io_send(struct io *io)
         status.image = io->image;
         status.object = io->object;
         status.generation = io->generation;
+        status.epoch = io->epoch;
         return send_cold(io, frame, peer, METHOD_BLOCK_STATUS, &status.base, deadline_ns);
     }
     Fb__AttachRequest request = FB__ATTACH_REQUEST__INIT;
@@ -157,6 +160,7 @@ static int io_send(struct io *io)
     request.generation = io->generation;
     request.incarnation = io->incarnation;
     request.size_bytes = io->size_bytes;
+    request.epoch = io->epoch;
     return send_cold(io, frame, peer, METHOD_ATTACH, &request.base, deadline_ns);
 }
 

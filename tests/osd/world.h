@@ -93,6 +93,7 @@ struct io {
     struct world *world;
     enum io_type type;
     uint64_t image, object, generation, incarnation, size_bytes;
+    uint64_t epoch; /* at which the monitor vouched for the image */
     uint32_t offset, length; /* READ: whole blocks */
     bool exact;
     bool once;           /* the first answer is final, whatever it says */

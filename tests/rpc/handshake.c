@@ -196,7 +196,7 @@ static void caller_checks(void)
          .error = -ERR_IDENTITY},
         {.hello = {.protocol = RPC_PROTOCOL, .who = {.role = RPC_OSD, .osd = 4, .shard = 1, .cluster = {7}}},
          .error = -ERR_CLUSTER},
-        {.hello = {.protocol = 2, .who = {.role = RPC_OSD, .osd = 4, .shard = 1}}, .error = -ERR_VERSION},
+        {.hello = {.protocol = RPC_PROTOCOL + 1, .who = {.role = RPC_OSD, .osd = 4, .shard = 1}}, .error = -ERR_VERSION},
         {.hello = {.protocol = RPC_PROTOCOL, .who = {.role = (enum rpc_role)9, .osd = 4, .shard = 1}},
          .error = -ERR_PROTOCOL},
         {.garbage = "\xff\xff\xff", .error = -ERR_PROTOCOL},
@@ -279,12 +279,12 @@ static void malformed(void)
     } cases[] = {
         {METHOD_HELLO, FRAME_REQUEST, "\x08", -ERR_PROTOCOL},
         {METHOD_HELLO, FRAME_REQUEST, "\x0b\x0b\x0b\x0b", -ERR_PROTOCOL},
-        {METHOD_HELLO, FRAME_REQUEST, "\x08\x01", -ERR_PROTOCOL}, /* no role */
-        {METHOD_HELLO, FRAME_REQUEST, "\x08\x01\x10\x01\x1a\x03xyz",
+        {METHOD_HELLO, FRAME_REQUEST, "\x08\x02", -ERR_PROTOCOL}, /* no role */
+        {METHOD_HELLO, FRAME_REQUEST, "\x08\x02\x10\x01\x1a\x03xyz",
          -ERR_PROTOCOL}, /* a cluster of 3 bytes */
         {METHOD_HELLO, FRAME_REQUEST, "", -ERR_VERSION},
-        {METHOD_HELLO, FRAME_ONEWAY, "\x08\x01", 0},
-        {METHOD_HELLO, FRAME_REPLY, "\x08\x01", 0},
+        {METHOD_HELLO, FRAME_ONEWAY, "\x08\x02", 0},
+        {METHOD_HELLO, FRAME_REPLY, "\x08\x02", 0},
         {METHOD_WRITE, FRAME_REQUEST, "hello", 0},
         {METHOD_PING, FRAME_REQUEST, "", 0},
         {METHOD_HEARTBEAT, FRAME_ONEWAY, "", 0},

@@ -151,6 +151,129 @@ static void images_truncate_and_delete(void)
     tear_down();
 }
 
+static int image_entry(uint64_t image, uint32_t flags, uint64_t generation)
+{
+    return put(
+        (struct entry){
+            .type = ENTRY_IMAGE, .image = image, .flags = flags, .incarnation = 1, .generation = generation},
+        0);
+}
+
+static int forget_entry(uint64_t image, uint64_t epoch)
+{
+    return put((struct entry){.type = ENTRY_FORGET, .image = image, .epoch = epoch}, 0);
+}
+
+/* The record of a deleted image goes, for good; the floor stays. */
+static void images_are_forgotten(void)
+{
+    set_up();
+    uint64_t free_bytes = store_space(s).free_bytes;
+    for (uint64_t image = 1; image <= 3; image++)
+        CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                    .image = image,
+                                    .incarnation = 1,
+                                    .generation = 1,
+                                    .size_bytes = OBJECT_SIZE},
+                     0),
+                 0);
+    fill = 20;
+    CHECK_EQ(write_blocks(0, 0, 8), 0);
+    CHECK_EQ(image_entry(1, ENTRY_IMAGE_DELETED, 2), 0);
+    apply_all();
+    CHECK_EQ(pg->tombstone_count, 1);
+    rig_settle(&rig);
+    CHECK(store_complete_index(pg) >= store_image_get(pg, 1)->index);
+    CHECK_EQ(forget_entry(1, 40), 0);
+    CHECK_EQ(forget_entry(9, 30), 0); /* nothing is known of it: the floor alone, and that does not fall */
+    apply_all();
+    CHECK(!store_image_get(pg, 1));
+    CHECK_EQ(store_image_next(pg, 0)->image, 2);
+    CHECK_EQ(pg->tombstone_count, 0);
+    CHECK_EQ(pg->floor_epoch, 40);
+    CHECK_EQ(pg->object_count, 0);
+    CHECK_EQ(store_space(s).free_bytes, free_bytes);
+    for (int i = 0; i < 2; i++) {
+        reopen();
+        store_apply(pg, pg->last_index);
+        CHECK(!store_image_get(pg, 1));
+        CHECK(store_image_get(pg, 2) && store_image_get(pg, 3));
+        CHECK_EQ(pg->floor_epoch, 40);
+        CHECK_EQ(pg->tombstone_count, 0);
+    }
+    /* It takes what it was told too late, or never, with it. */
+    fill = 40;
+    CHECK_EQ(put((struct entry){.image = 2, .object = 5}, 4), 0);
+    CHECK_EQ(forget_entry(2, 50), 0);
+    apply_all();
+    CHECK(!store_image_get(pg, 2));
+    CHECK_EQ(pg->object_count, 0);
+    CHECK_EQ(pg->floor_epoch, 50);
+    tear_down();
+}
+
+/* When there are as many records as there may be, no image gets one more; what deletes and forgets works. */
+static void records_are_used_up(void)
+{
+    set_up();
+    uint64_t image = 0;
+    int rc;
+    while ((rc = image_entry(++image, 0, 1)) == 0 || rc == -ERR_RETRY) {
+        image -= rc != 0;
+        if (rc || image % 64 == 0)
+            apply_all();
+    }
+    CHECK_EQ(rc, -ERR_NO_SPACE);
+    CHECK_EQ(image_entry(image, ENTRY_IMAGE_DELETED, 2), 0);
+    CHECK_EQ(image_entry(1, ENTRY_IMAGE_DELETED, 2), 0);
+    CHECK_EQ(image_entry(2, 0, 2), 0); /* has its record */
+    CHECK_EQ(forget_entry(image + 1, 7), 0);
+    apply_all();
+    CHECK_EQ(pg->tombstone_count, 2);
+    CHECK_EQ(image_entry(image + 2, 0, 1), -ERR_NO_SPACE);
+    CHECK_EQ(forget_entry(1, 8), 0);
+    CHECK_EQ(forget_entry(image, 9), 0);
+    apply_all();
+    CHECK_EQ(pg->tombstone_count, 0);
+    CHECK_EQ(image_entry(image + 2, 0, 1), 0);
+    tear_down();
+}
+
+/* A replica that missed it all is told by its source, and is not whole before the objects have gone. */
+static void recovery_forgets(void)
+{
+    set_up();
+    fill = 20;
+    CHECK_EQ(image_entry(1, 0, 1), 0);
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE, .image = 2, .incarnation = 1, .generation = 1}, 0), 0);
+    CHECK_EQ(write_blocks(0, 0, 8), 0);
+    CHECK_EQ(put((struct entry){.image = 2}, 4), 0);
+    apply_all();
+    struct store_pg_record record = pg->record;
+    record.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&record), 0);
+    CHECK_EQ(store_recover_forget(pg, 1, 70), 0);
+    CHECK_EQ(store_recover_forget(pg, 77, 70), 0);
+    store_recover_floor(pg, 12);
+    store_recover_floor(pg, 11);
+    CHECK(!store_image_get(pg, 1));
+    CHECK_EQ(block_is(0, 0, false), -1);
+    while (!store_recover_settled(pg))
+        rig_settle(&rig);
+    CHECK_EQ(pg->object_count, 1);
+    store_reset_base(pg, 70, 1);
+    record.state = STORE_PG_NORMAL;
+    record.base_index = 70;
+    record.base_term = 1;
+    CHECK_EQ(write_record(&record), 0);
+    reopen();
+    CHECK(!store_image_get(pg, 1));
+    CHECK(store_image_get(pg, 2));
+    CHECK_EQ(pg->object_count, 1);
+    CHECK_EQ(pg->floor_epoch, 12);
+    tear_down();
+}
+
 /* Fills the device, then makes room again: it must never be stuck. */
 static void a_full_device_works_on(void)
 {
@@ -392,6 +515,9 @@ int main(void)
     TEST(records_survive);
     TEST(blocks_are_read_back);
     TEST(images_truncate_and_delete);
+    TEST(images_are_forgotten);
+    TEST(records_are_used_up);
+    TEST(recovery_forgets);
     TEST(a_full_device_works_on);
     TEST(a_stuck_pg_does_not_stop_the_others);
     TEST(a_hot_block_survives_a_restart);

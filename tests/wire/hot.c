@@ -348,6 +348,9 @@ static void validate_entries(void)
         {{.type = ENTRY_IMAGE, .flags = ENTRY_IMAGE_DELETED}, 0},
         {{.type = ENTRY_IMAGE, .flags = 2}, -ERR_PROTOCOL},
         {{.type = ENTRY_IMAGE, .first_block = 2}, -ERR_PROTOCOL},
+        {{.type = ENTRY_FORGET, .epoch = 7}, 0},
+        {{.type = ENTRY_FORGET, .flags = ENTRY_IMAGE_DELETED}, -ERR_PROTOCOL},
+        {{.type = ENTRY_FORGET, .block_count = 1}, -ERR_PROTOCOL},
         {{.type = ENTRY_WRITE, .block_count = 1, .crc = crc}, 0},
         {{.type = ENTRY_WRITE, .block_count = 1}, -ERR_PROTOCOL},
         {{.type = ENTRY_WRITE, .block_count = 0, .crc = crc}, -ERR_PROTOCOL},
@@ -362,7 +365,7 @@ static void validate_entries(void)
         {{.type = ENTRY_CLEAR, .first_block = 1, .block_count = UINT32_MAX}, -ERR_PROTOCOL},
         {{.type = ENTRY_CLEAR}, -ERR_PROTOCOL},
         {{.type = 0}, -ERR_PROTOCOL},
-        {{.type = 5}, -ERR_PROTOCOL},
+        {{.type = 6}, -ERR_PROTOCOL},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
