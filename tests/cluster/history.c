@@ -281,7 +281,7 @@ int main(int argc, char **argv)
 
     uint32_t bad;
     struct linear_report report;
-    uint32_t undecided = linear_history_check(h.linear, 0, CHECK_BUDGET, &bad, &report);
+    uint32_t undecided = linear_history_check(h.linear, 0, 0, CHECK_BUDGET, &bad, &report);
     if (bad != UINT32_MAX)
         fprintf(stderr, "history: sector %u: %s\n", bad, report.text);
     bool wrong = h.foreign > 0 || bad != UINT32_MAX;
