@@ -3,8 +3,9 @@
  * What follows from reports: OSDs up and down, PGs born, PGs of removed pools gone, image orders done.
  *
  * A comparison of items with soft state, so it does not matter which event made it run, or how often; what
- * does not fit in one transaction is found again by the next run. OSDs and the markers of orders are looked
- * at on every tick, the rest only after a report that completed something.
+ * does not fit in one transaction is found again by the next run. OSDs and markers (of orders that are done,
+ * of PGs and pools that are gone) are looked at on every tick, the rest only after a report that completed
+ * something.
  */
 #include "mon/impl.h"
 
@@ -85,6 +86,32 @@ static void settle_pgs(struct mon *mon, struct mon_change *c)
     }
 }
 
+static bool pool_has_pgs(const struct mon *mon, uint32_t pool, bool markers)
+{
+    mon_for_each(mon, MON_PG, node)
+    {
+        const Fb__Pg *pg = mon_pg_item(mon_pg_of(node));
+        if (mon_pg_pool(pg->id) == pool && (markers || !pg->removed))
+            return true;
+    }
+    return false;
+}
+
+/* A removed pool whose PGs have all gone is of no more use to anybody: its marker says so. */
+static void settle_pools(struct mon *mon, struct mon_change *c)
+{
+    mon_for_each(mon, MON_POOL, node)
+    {
+        Fb__Pool pool = *mon_pool_item(mon_pool_of(node));
+
+        if (!pool.removed || !pool.pg_count || !room(c) || pool_has_pgs(mon, pool.id, false))
+            continue;
+        pool.pg_count = 0;
+        pool.epoch = c->state.epoch;
+        mon_change_put(c, MON_POOL, pool.id, &pool.base);
+    }
+}
+
 static void settle_orders(struct mon *mon, struct mon_change *c)
 {
     mon_for_each(mon, MON_ORDER, node)
@@ -118,10 +145,32 @@ static uint64_t epoch_everywhere(const struct mon *mon)
     return least;
 }
 
-static void prune_orders(struct mon *mon, struct mon_change *c)
+/* Markers that every shard has: PGs, and when they are gone their pool. A subscriber that slept through them
+ * all has a pool in its map that leads nowhere; its name and its id mean nothing any more. */
+static void prune_pools(struct mon *mon, struct mon_change *c, uint64_t everywhere)
 {
-    uint64_t everywhere = epoch_everywhere(mon);
+    bool any = false;
 
+    mon_for_each(mon, MON_POOL, node)
+    {
+        const Fb__Pool *pool = mon_pool_item(mon_pool_of(node));
+        any |= pool->removed;
+        if (pool->removed && !pool->pg_count && pool->epoch <= everywhere && room(c) &&
+            !pool_has_pgs(mon, pool->id, true))
+            mon_change_put(c, MON_POOL, pool->id, NULL);
+    }
+    if (!any)
+        return;
+    mon_for_each(mon, MON_PG, node)
+    {
+        const Fb__Pg *pg = mon_pg_item(mon_pg_of(node));
+        if (pg->removed && pg->epoch <= everywhere && room(c))
+            mon_change_put(c, MON_PG, pg->id, NULL);
+    }
+}
+
+static void prune_orders(struct mon *mon, struct mon_change *c, uint64_t everywhere)
+{
     mon_for_each(mon, MON_ORDER, node)
     {
         const Fb__ImageOrder *order = mon_order_item(mon_order_of(node));
@@ -132,11 +181,15 @@ static void prune_orders(struct mon *mon, struct mon_change *c)
 
 void mon_settle(struct mon *mon, struct mon_change *c)
 {
+    uint64_t everywhere = epoch_everywhere(mon);
+
     settle_osds(mon, c);
-    prune_orders(mon, c);
+    prune_orders(mon, c, everywhere);
+    prune_pools(mon, c, everywhere);
     if (!mon->settle_soon)
         return;
     settle_pgs(mon, c);
+    settle_pools(mon, c);
     settle_orders(mon, c);
 }
 

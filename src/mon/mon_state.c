@@ -117,8 +117,9 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
     case MON_POOL: {
         const Fb__Pool *p = (const Fb__Pool *)message;
         enum placement_domain domain;
-        good = p->id >= 1 && p->replicas >= 1 && p->replicas <= MON_REPLICAS_MAX && p->pg_count >= 1 &&
-               p->pg_count <= MON_PGS_MAX && !placement_domain_parse(p->failure_domain, &domain);
+        good = p->id >= 1 && p->replicas >= 1 && p->replicas <= MON_REPLICAS_MAX &&
+               (p->pg_count >= 1 || p->removed) && p->pg_count <= MON_PGS_MAX &&
+               !placement_domain_parse(p->failure_domain, &domain);
         *ret_id = p->id;
         break;
     }

@@ -40,6 +40,8 @@ static int compare_rows(const void *a, const void *b)
 static bool is_marker(enum mon_kind kind, const ProtobufCMessage *message)
 {
     return (kind == MON_PG && ((const Fb__Pg *)message)->removed) ||
+           (kind == MON_POOL && ((const Fb__Pool *)message)->removed &&
+            !((const Fb__Pool *)message)->pg_count) ||
            (kind == MON_ORDER && ((const Fb__ImageOrder *)message)->removed);
 }
 

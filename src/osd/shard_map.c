@@ -3,9 +3,9 @@
  * The cluster map as this shard has it: items by id, each the decoded message of its kind.
  *
  * A delta carries items with their whole new value, so taking one over is replacing items; nothing is ever
- * removed because it is missing. Only an order that is done goes, when the map says so: every PG has it in
- * its log. What the map orders (births, removals, image records) is carried out by shard_orders.c and
- * pg_image.c once the map is durable here.
+ * removed because it is missing. What is done goes when the map says so: an order that every PG has in its
+ * log, a PG that every member has removed, a pool whose PGs have all gone. What the map orders (births,
+ * removals, image records) is carried out by shard_orders.c and pg_image.c once the map is durable here.
  *
  * `born` of a PG is kept false here until our replica has been created, whatever the map says since: we saw
  * the order before the group was born, so that the replica is not there yet proves no damage. A PG that we
@@ -137,10 +137,26 @@ static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
 
     if (!members_valid(message))
         return -ERR_PROTOCOL;
+    /* Every member has confirmed. */
+    if (message->removed && !store_pg_find(shard->store, message->id)) {
+        item_drop(&shard->map.pgs, message->id);
+        return 0;
+    }
     error = item_take(&shard->map.pgs, message->id, &message->base);
     if (!error && unborn)
         shard_map_pg(shard, message->id)->born = false;
     return error;
+}
+
+/* Of a removed pool nothing is left anywhere: it goes, too, unless one of its PGs is still known here. */
+static void pool_settle(struct shard_map *map, const Fb__Pool *pool)
+{
+    if (!pool->removed || pool->pg_count)
+        return;
+    map_for_each (&map->pgs, node)
+        if (node->key >> 32 == pool->id)
+            return;
+    item_drop(&map->pools, pool->id);
 }
 
 static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message)
@@ -160,6 +176,8 @@ static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message
         else
             error = item_take(&map->orders, message->order[i]->image, &message->order[i]->base);
     }
+    for (size_t i = 0; i < message->n_pool && !error; i++)
+        pool_settle(map, message->pool[i]);
     map->changed |= message->n_osd || message->n_pool || message->n_pg || message->n_order;
     return error;
 }

@@ -300,6 +300,52 @@ static void lost_writers_are_replaced(void)
     teardown(&s);
 }
 
+/* A writer that is lost for long holds up neither removal nor shrinking; the generation goes up, which fences
+ * it in the PGs. */
+static void lost_writers_do_not_block(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_create(&s.a, "rbd", "y", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "y", "wa", false, false), 0);
+    live_ms(&s, 15000);
+    CHECK_EQ(image_remove(&s.b, "rbd", "x"), -ERR_WRITER_EXISTS);
+    CHECK_EQ(image_resize(&s.b, "rbd", "y", 4096), -ERR_WRITER_EXISTS);
+    caller_stop(&s.a);
+    live_ms(&s, 8000);
+    CHECK_EQ(image_remove(&s.b, "rbd", "x"), -ERR_WRITER_EXISTS);
+    CHECK_EQ(image_resize(&s.b, "rbd", "y", 4096), -ERR_WRITER_EXISTS);
+    CHECK_EQ(image_resize(&s.b, "rbd", "y", 2 << 20), 0); /* nobody loses by more */
+    live_ms(&s, 2500);
+    osds_confirm(s.osds, 3);
+    live_ms(&s, 500);
+    CHECK_EQ(get_map(&s.b, 0), 0);
+    uint64_t before = s.b.answer->map->epoch;
+    CHECK_EQ(image_remove(&s.b, "rbd", "x"), 0);
+    CHECK_EQ(image_resize(&s.b, "rbd", "y", 4096), 0);
+    CHECK_EQ(image_of(&s.b)->generation, 3);
+    CHECK_EQ(get_map(&s.b, before), 0);
+    CHECK_EQ(s.b.answer->map->n_order, 2);
+    for (size_t i = 0; i < s.b.answer->map->n_order; i++) {
+        const Fb__ImageOrder *order = s.b.answer->map->order[i];
+        CHECK_EQ(order->generation, order->image == 1 ? 2 : 3);
+        CHECK_EQ(order->deleted, order->image == 1);
+    }
+
+    /* It comes back, and finds what has become of its images. */
+    client_start(&s.a, s.w, 1);
+    s.a.self.session = 1000;
+    CHECK_EQ(image_get(&s.a, "rbd", "x"), -ERR_NOT_FOUND);
+    CHECK_EQ(image_get(&s.a, "rbd", "y"), 0);
+    CHECK_EQ(image_of(&s.a)->generation, 3);
+    CHECK_EQ(image_of(&s.a)->size_bytes, 4096);
+    CHECK(s.a.answer->epoch > before);
+    teardown(&s);
+}
+
 static void resizes(void)
 {
     struct setup s;
@@ -403,6 +449,7 @@ int main(void)
     TEST(one_process_per_name);
     TEST(sharing_is_refused);
     TEST(lost_writers_are_replaced);
+    TEST(lost_writers_do_not_block);
     TEST(resizes);
     TEST(removes);
     return tap_done();

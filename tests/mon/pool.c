@@ -222,7 +222,29 @@ static void removes(void)
     CHECK_EQ(pools, 2);
     CHECK_EQ(pgs, 308); /* 300 markers */
     count_map(&client, 0, &pools, &pgs, &parts);
+    CHECK_EQ(pools, 1);
     CHECK_EQ(pgs, 8);
+
+    /* The markers go when every OSD has saved a map with them, not before; first those of PGs. */
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+    report.epoch = client.answer->map->epoch;
+    for (uint32_t known = 1; known <= 3; known++) {
+        count_map(&client, epoch, &pools, &pgs, &parts);
+        CHECK_EQ(pools, 2);
+        CHECK_EQ(pgs, 308);
+        for (uint32_t i = 0; i < known; i++)
+            CHECK_EQ(osd_report(&osds[i], 0, &report), 0);
+        world_run_ms(w, 500);
+    }
+    world_run_ms(w, 1500);
+    for (int i = 0; i < 2; i++) {
+        count_map(&client, epoch, &pools, &pgs, &parts);
+        CHECK_EQ(pools, 1);
+        CHECK_EQ(pgs, 8);
+        world_crash_mon(w); /* in the store, too */
+    }
+    CHECK_EQ(pool_create(&client, "new", 1, 1, "osd"), 0);
+    CHECK_EQ(client.answer->id, 3);
     for (int i = 0; i < 3; i++)
         caller_stop(&osds[i]);
     caller_stop(&client);

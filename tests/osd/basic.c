@@ -407,6 +407,45 @@ static void test_pool_removed(void)
     world_feed_map(w);
     sim_run_for(w->sim, NS_PER_S);
     CHECK(all_removed(w));
+    /* What all have confirmed leaves the map. */
+    for (uint32_t i = 0; i < OSDS; i++)
+        CHECK(w->osds[i].shard->map.pgs.count == 3 && w->osds[i].shard->map.pools.count == 1);
+    w->pool_gone = true;
+    world_feed_map(w);
+    for (uint32_t i = 0; i < OSDS; i++)
+        CHECK(!w->osds[i].shard->map.pgs.count && !w->osds[i].shard->map.pools.count);
+    world_free(w);
+}
+
+/* A PG that the map has called born, and a member that has no replica of it: lost, and not to be made anew.
+ */
+static void test_lost_replica(void)
+{
+    struct world *w = world_new(6, 2);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    w->born = true;
+    world_feed_map(w);
+    sim_run_for(w->sim, NS_PER_S);
+    world_osd_kill(w, 2, SIM_CRASH_POWER);
+    fake_store_lose_pg(w->osds[2].label.osd_uuid, world_pg(w, 0));
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 3000, w->osds[2].shard && w->osds[2].shard->serving);
+    for (int i = 0; i < 3; i++) {
+        world_feed_map(w);
+        sim_run_for(w->sim, NS_PER_S);
+        CHECK(!store_pg_find(osd_shard_store(w->osds[2].shard), world_pg(w, 0)));
+    }
+    /* The same of a device that has lost its map as well, and hears of the PG as born. */
+    world_osd_kill(w, 2, SIM_CRASH_POWER);
+    fake_store_lose_map(w->osds[2].label.osd_uuid);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 3000, w->osds[2].shard && w->osds[2].shard->serving);
+    world_feed_map(w);
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK(!store_pg_find(osd_shard_store(w->osds[2].shard), world_pg(w, 0)));
+    /* The others serve on. */
+    CHECK_EQ(world_attach(w, 1, 2), 0);
     world_free(w);
 }
 
@@ -422,6 +461,7 @@ int main(void)
     TEST(test_saved_map);
     TEST(test_same_port);
     TEST(test_pool_removed);
+    TEST(test_lost_replica);
     fake_store_forget_all();
     return tap_done();
 }

@@ -471,19 +471,24 @@ void store_pg_remove_start(struct store_pg_remove *r, struct store_pg *sp, struc
     op_start(&r->op, sp->store->core, &ok_kind, parent);
 }
 
+static void pg_lose(struct fake_pg *pg)
+{
+    for (uint64_t n = pg->pub.first_index; n <= pg->pub.last_index; n++)
+        free(log_at(pg, n)->data);
+    while (pg->object_count)
+        object_drop(pg, 0);
+    free(pg->log);
+    *pg = (struct fake_pg){0};
+}
+
 void fake_store_forget_all(void)
 {
     for (int d = 0; d < DEVICES_MAX; d++) {
         struct fake_device *device = &devices[d];
         for (int i = 0; i < FAKE_PGS_MAX; i++) {
             struct fake_pg *pg = &device->pgs[i];
-            if (!pg->used)
-                continue;
-            for (uint64_t n = pg->pub.first_index; n <= pg->pub.last_index; n++)
-                free(log_at(pg, n)->data);
-            while (pg->object_count)
-                object_drop(pg, 0);
-            free(pg->log);
+            if (pg->used)
+                pg_lose(pg);
         }
         free(device->blob);
         *device = (struct fake_device){0};
@@ -502,6 +507,24 @@ void fake_store_damage_log(const uint8_t *uuid, uint64_t id, uint32_t keep)
         while (pg->pub.durable_index > pg->pub.applied_index && pg->pub.durable_index > keep)
             pg->pub.durable_index--;
     }
+}
+
+void fake_store_lose_pg(const uint8_t *uuid, uint64_t id)
+{
+    struct fake_device *device = device_of(uuid);
+
+    for (int i = 0; i < FAKE_PGS_MAX; i++)
+        if (device->pgs[i].used && device->pgs[i].pub.record.pg == id)
+            pg_lose(&device->pgs[i]);
+}
+
+void fake_store_lose_map(const uint8_t *uuid)
+{
+    struct fake_device *device = device_of(uuid);
+
+    free(device->blob);
+    device->blob = NULL;
+    device->blob_len = 0;
 }
 
 void fake_store_resurrect(const uint8_t *uuid, uint64_t id, uint64_t image, uint64_t index)

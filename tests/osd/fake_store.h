@@ -26,6 +26,9 @@ void fake_store_set_free(struct store *store, uint64_t free_bytes);
 void fake_store_damage_log(const uint8_t *uuid, uint64_t pg, uint32_t keep);
 /* While the OSD is down: an image that it had once is there again, with one empty object, as of `index`. */
 void fake_store_resurrect(const uint8_t *uuid, uint64_t pg, uint64_t image, uint64_t index);
+/* While the OSD is down: a replica, or the blob, is gone without a trace. */
+void fake_store_lose_pg(const uint8_t *uuid, uint64_t pg);
+void fake_store_lose_map(const uint8_t *uuid);
 /* One bit of a block changes; or the object's page becomes unreadable. */
 void fake_store_damage_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object,
                              uint32_t block, bool page);

@@ -46,7 +46,7 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
     m->pool = (Fb__Pool)FB__POOL__INIT;
     m->pool.id = POOL;
     m->pool.epoch = w->epoch;
-    m->pool.pg_count = w->pg_count;
+    m->pool.pg_count = w->pool_gone ? 0 : w->pg_count;
     m->pool.replicas = OSDS;
     m->pool.removed = w->pool_removed;
     m->pool_pointer = &m->pool;
@@ -63,7 +63,8 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
         m->pgs[p].birth = 1;
         m->pgs[p].born = w->born;
         m->pgs[p].member = m->member_pointers[p];
-        m->pgs[p].n_member = OSDS;
+        m->pgs[p].n_member = w->pool_gone ? 0 : OSDS;
+        m->pgs[p].removed = w->pool_gone;
         m->pg_pointers[p] = &m->pgs[p];
     }
     m->map.osd = m->osd_pointers;

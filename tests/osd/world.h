@@ -45,7 +45,7 @@ struct world {
     struct rpc_peer *peers[OSDS];
     uint32_t pg_count;
     uint64_t epoch;
-    bool born, pool_removed;
+    bool born, pool_removed, pool_gone; /* gone: all members have confirmed the removal */
     bool has_order;
     Fb__ImageOrder order;
     uint32_t leader[PGS_MAX]; /* the client's guess */
@@ -93,7 +93,7 @@ struct io {
     struct world *world;
     enum io_type type;
     uint64_t image, object, generation, incarnation, size_bytes;
-    uint64_t epoch; /* at which the monitor vouched for the image */
+    uint64_t epoch;          /* at which the monitor vouched for the image */
     uint32_t offset, length; /* READ: whole blocks */
     bool exact;
     bool once;           /* the first answer is final, whatever it says */
