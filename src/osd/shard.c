@@ -115,6 +115,7 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
         .osd = shard->label.osd,
         .shard = shard->number,
         .incarnation = shard->label.start_counter,
+        .start_token = shard->label.start_token,
     };
     memcpy(shard->self.cluster, shard->label.cluster, 16);
     memcpy(shard->self.osd_uuid, shard->label.osd_uuid, 16);

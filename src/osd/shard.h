@@ -38,6 +38,7 @@ struct peer {
     struct rpc_peer *rpc;        /* our session to it */
     struct rpc_session *session; /* its newest session to us, NULL: none */
     uint64_t incarnation;        /* newest that a handshake showed; 0: none yet */
+    uint64_t start_token;        /* of that start; 0: not known */
     bool lost;                   /* the last thing we know of our session is that it ended or failed */
     struct heartbeat_out out;
     struct heartbeat_in in;
@@ -56,7 +57,8 @@ struct peer *shard_peer_find(struct osd_shard *shard, uint32_t osd, uint32_t num
 void shard_peers_map_changed(struct osd_shard *shard);
 void shard_peers_free(struct osd_shard *shard);
 /* May the shard be who it says it is, after all that we know? ERR_IDENTITY: another device than the map's;
- * ERR_ROLLED_BACK: an older process than the map or a handshake has shown; ERR_RETRY: the map does not know
+ * ERR_ROLLED_BACK: an older process than the map or a handshake has shown, or another that counts as many
+ * starts; ERR_RETRY: the map does not know
  * it, yet. */
 MUST_CHECK int shard_peer_check(struct osd_shard *shard, const struct rpc_identity *who);
 /* A handshake showed who is there. */

@@ -28,6 +28,8 @@ void shard_peer_seen(struct peer *peer, const struct rpc_identity *who)
 {
     bool newer = peer->incarnation && who->incarnation > peer->incarnation;
 
+    if (who->incarnation >= peer->incarnation)
+        peer->start_token = who->start_token;
     if (who->incarnation > peer->incarnation)
         peer->incarnation = who->incarnation;
     if (newer) {
@@ -35,6 +37,20 @@ void shard_peer_seen(struct peer *peer, const struct rpc_identity *who)
                  peer->osd, peer->number, who->incarnation);
         pg_peer_lost(peer->shard, peer, true);
     }
+}
+
+/* Every start is counted on the device and draws a token: as many starts and another token are another
+ * device, a copy or the original of this one. The monitor has decided which is which; without its word, who
+ * came first is as good, as long as the two are not both listened to. */
+static bool is_other_start(const struct peer *peer, const Fb__Osd *osd, const struct rpc_identity *who)
+{
+    uint64_t known = 0;
+
+    if (who->incarnation == osd->incarnation)
+        known = osd->start_token;
+    else if (peer && who->incarnation == peer->incarnation)
+        known = peer->start_token;
+    return known && who->start_token && known != who->start_token;
 }
 
 int shard_peer_check(struct osd_shard *shard, const struct rpc_identity *who)
@@ -48,7 +64,7 @@ int shard_peer_check(struct osd_shard *shard, const struct rpc_identity *who)
         return -ERR_IDENTITY;
     if (who->incarnation < osd->incarnation || (peer && who->incarnation < peer->incarnation))
         return -ERR_ROLLED_BACK;
-    return 0;
+    return is_other_start(peer, osd, who) ? -ERR_ROLLED_BACK : 0;
 }
 
 static int peer_check(void *owner, const struct rpc_identity *who)

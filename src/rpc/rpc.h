@@ -36,6 +36,7 @@ struct rpc_identity {
     uint32_t osd, shard;       /* RPC_OSD */
     uint8_t osd_uuid[16];
     uint64_t incarnation;      /* RPC_OSD: start counter */
+    uint64_t start_token;      /* RPC_OSD: random, of this start; 0: not known */
     uint8_t client_uuid[16];   /* RPC_CLIENT */
     uint64_t session;          /* RPC_CLIENT: number of this session */
     uint64_t epoch;

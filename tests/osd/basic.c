@@ -417,6 +417,50 @@ static void test_pool_removed(void)
     world_free(w);
 }
 
+static int check_start(struct world *w, uint64_t incarnation, uint64_t token, bool seen)
+{
+    struct osd_shard *shard = w->osds[0].shard;
+    struct rpc_identity who = w->osds[1].shard->self;
+
+    who.incarnation = incarnation;
+    who.start_token = token;
+    sim_node_enter(w->osds[0].node);
+    int error = shard_peer_check(shard, &who);
+    if (!error && seen)
+        shard_peer_seen(shard_peer_find(shard, 1, 0), &who);
+    sim_node_leave(w->osds[0].node);
+    return error;
+}
+
+/* Two devices that count as many starts: a peer listens to one of them, and to the monitor about which. */
+static void test_same_start(void)
+{
+    struct world *w = world_new(7, 1);
+    uint64_t next = w->osds[1].shard->self.incarnation + 1;
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__Osd osd = *shard_map_osd(w->osds[0].shard, 1), *osds[] = {&osd};
+
+    CHECK_EQ(check_start(w, next, 5, true), 0);
+    CHECK_EQ(check_start(w, next, 6, true), -ERR_ROLLED_BACK);
+    CHECK_EQ(check_start(w, next - 1, 5, true), -ERR_ROLLED_BACK);
+    CHECK_EQ(check_start(w, next, 5, true), 0);
+    CHECK_EQ(check_start(w, next + 1, 6, false), 0);
+    osd.incarnation = next;
+    osd.start_token = 6;
+    map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
+    map.base_epoch = w->epoch;
+    map.epoch = ++w->epoch;
+    map.osd = osds;
+    map.n_osd = 1;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_feed_map(w->osds[0].shard, &map), 0);
+    sim_node_leave(w->osds[0].node);
+    CHECK_EQ(check_start(w, next, 5, true), -ERR_ROLLED_BACK);
+    CHECK_EQ(check_start(w, next, 6, true), 0);
+    CHECK_EQ(check_start(w, next, 6, true), 0);
+    world_free(w);
+}
+
 /* A PG that the map has called born, and a member that has no replica of it: lost, and not to be made anew.
  */
 static void test_lost_replica(void)
@@ -462,6 +506,7 @@ int main(void)
     TEST(test_same_port);
     TEST(test_pool_removed);
     TEST(test_lost_replica);
+    TEST(test_same_start);
     fake_store_forget_all();
     return tap_done();
 }
