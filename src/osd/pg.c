@@ -347,17 +347,31 @@ static void pg_role(struct pg *pg)
     }
 }
 
+/* A deadline moves on with every message, so the timer mostly fires for nothing: it comes early, together
+ * with a heartbeat of the shard, so that an idle shard is not woken once for each group. A deadline before
+ * the next heartbeat is kept. */
+static uint64_t pg_timer_early(const struct pg *pg, uint64_t deadline_ns, uint64_t now_ns)
+{
+    uint64_t beat_ns = pg->shard->heartbeat.timer.deadline_ns;
+
+    if (deadline_ns == UINT64_MAX || deadline_ns <= beat_ns)
+        return deadline_ns;
+    uint64_t early_ns = deadline_ns - (deadline_ns - beat_ns) % SHARD_HEARTBEAT_NS;
+    return early_ns > now_ns ? early_ns : deadline_ns;
+}
+
 static void pg_timer(struct pg *pg, uint64_t now_ns)
 {
     uint64_t deadline_ns = raft_deadline_ns(&pg->raft);
 
-    if (raft_noop_due(&pg->raft) || pg->orders_due)
+    /* What found no room is tried again. Orders wait without a timer while we do not serve. */
+    if (raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)))
         deadline_ns = MIN(deadline_ns, now_ns + PG_NOOP_RETRY_NS);
     if (pg->led_term && pg->sp->tombstone_count)
         deadline_ns = MIN(deadline_ns, pg->tombstones_ns);
-    /* A deadline only moves on with every message: then the timer is left to fire early, and armed again. */
     if (!timer_armed(&pg->timer) || deadline_ns < pg->timer.deadline_ns)
-        timer_arm(pg->shard->core, &pg->timer, &pg->op, MAX(deadline_ns, now_ns + 1));
+        timer_arm(pg->shard->core, &pg->timer, &pg->op,
+                  MAX(pg_timer_early(pg, deadline_ns, now_ns), now_ns + 1));
 }
 
 static void pg_live(struct pg *pg)

@@ -493,6 +493,29 @@ static void test_lost_replica(void)
     world_free(w);
 }
 
+/* Nothing happens: each group looks up a few times per second to see that its leader is there, together with
+ * the others, when the shard sends its heartbeats; orders that only a leader can carry out keep nobody awake.
+ */
+static void test_idle(void)
+{
+    struct world *w = world_new(9, PGS_MAX);
+    struct core_counters before[OSDS];
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    world_feed_map(w);
+    sim_run_for(w->sim, NS_PER_S);
+    for (uint32_t i = 0; i < OSDS; i++)
+        before[i] = w->osds[i].shard->core->counters;
+    sim_run_for(w->sim, 4 * NS_PER_S);
+    for (uint32_t i = 0; i < OSDS; i++) {
+        const struct core_counters *now = &w->osds[i].shard->core->counters;
+        CHECK((now->timers - before[i].timers) / 4 < PGS_MAX * 8 + 100);
+        /* 33 beats per second, and what comes in for each. */
+        CHECK((now->polls - before[i].polls) / 4 < 33 * 4);
+    }
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_model);
@@ -507,6 +530,7 @@ int main(void)
     TEST(test_pool_removed);
     TEST(test_lost_replica);
     TEST(test_same_start);
+    TEST(test_idle);
     fake_store_forget_all();
     return tap_done();
 }
