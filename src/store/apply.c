@@ -390,6 +390,34 @@ int store_recover_forget(struct store_pg *pub, uint64_t id, uint64_t index)
     return 0;
 }
 
+void images_save(struct pg *pg)
+{
+    struct store *s = store_of(pg);
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < pg->image_count; i++) {
+        struct image *image = pg->images[i];
+        pg->images[kept++] = image;
+        if (!image->holder)
+            continue;
+        struct disk_record r = image_encode(pg, &image->record);
+        r.flags |= RECORD_IMAGE_NOW;
+        ring_record(s, &r);
+        if (image->record.forgotten) {
+            image_free(pg, image);
+            kept--;
+            continue;
+        }
+        struct log_entry *holder = image->holder;
+        image->saved = image->record;
+        image->is_saved = true;
+        image->is_pushed = false; /* what is on its way is not newer */
+        image->holder = NULL;
+        entry_release(holder);
+    }
+    pg->image_count = kept;
+}
+
 void store_recover_floor(struct store_pg *pub, uint64_t epoch)
 {
     if (!pub->store->failed)

@@ -529,6 +529,8 @@ struct image *image_find(const struct pg *pg, uint64_t id);
 void image_set(struct pg *pg, struct image *image, const struct image_record *record);
 void image_free(struct pg *pg, struct image *image); /* its place in pg->images is the caller's */
 MUST_CHECK int image_put(struct pg *pg, const struct image_record *record, struct log_entry *holder);
+/* The log goes, and with it what would have been the occasion to save the records that it holds. */
+void images_save(struct pg *pg);
 void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only);
 struct disk_record image_encode(const struct pg *pg, const struct image_record *r);
 MUST_CHECK int image_decode(const struct disk_record *r, struct image_record *ret);

@@ -414,5 +414,6 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term)
     pub->damaged = false;
     if (store_of(pg)->failed)
         return;
+    images_save(pg);
     ring_record(store_of(pg), &r);
 }

@@ -274,6 +274,26 @@ static void recovery_forgets(void)
     tear_down();
 }
 
+/* What the dropped log would have saved later is saved, and holds nothing up. */
+static void recovery_keeps_records(void)
+{
+    set_up();
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE, .image = 2, .incarnation = 5, .generation = 1}, 0), 0);
+    apply_all();
+    struct store_pg_record record = pg->record;
+    record.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&record), 0);
+    store_reset_base(pg, 70, 1);
+    record.state = STORE_PG_NORMAL;
+    record.base_index = 70;
+    record.base_term = 1;
+    CHECK_EQ(write_record(&record), 0);
+    reopen();
+    CHECK(store_image_get(pg, 2) && store_image_get(pg, 2)->incarnation == 5);
+    CHECK_EQ(pg->applied_index, 70);
+    tear_down();
+}
+
 /* Fills the device, then makes room again: it must never be stuck. */
 static void a_full_device_works_on(void)
 {
@@ -518,6 +538,7 @@ int main(void)
     TEST(images_are_forgotten);
     TEST(records_are_used_up);
     TEST(recovery_forgets);
+    TEST(recovery_keeps_records);
     TEST(a_full_device_works_on);
     TEST(a_stuck_pg_does_not_stop_the_others);
     TEST(a_hot_block_survives_a_restart);
