@@ -374,6 +374,27 @@ static void pg_timer(struct pg *pg, uint64_t now_ns)
                   MAX(pg_timer_early(pg, deadline_ns, now_ns), now_ns + 1));
 }
 
+/* Our device hangs, and does not say so: the others commit what is not durable here, and so can be neither
+ * applied nor answered. Handing over needs no disk. */
+static void pg_stalled(struct pg *pg, uint64_t now_ns)
+{
+    struct raft *r = &pg->raft;
+
+    if (r->role != RAFT_LEADER || r->commit_index <= r->durable_index ||
+        r->durable_index != pg->durable_seen) {
+        pg->durable_seen = r->durable_index;
+        pg->durable_ns = now_ns;
+        return;
+    }
+    if (now_ns - pg->durable_ns < PG_STALL_NS)
+        return;
+    pg->durable_ns = now_ns; /* nobody can take it now? Again after as long */
+    if (!raft_transfer(r, 0, now_ns))
+        core_log(pg->shard->core, LOG_WARN, "osd",
+                 PG_FMT ": the device has written nothing for a second: replica %u hands over",
+                 PG_ARGS(pg->id), pg->replica);
+}
+
 static void pg_live(struct pg *pg)
 {
     struct osd_shard *shard = pg->shard;
@@ -396,6 +417,7 @@ static void pg_live(struct pg *pg)
         pg_record(pg);
         pg_apply(pg);
     }
+    pg_stalled(pg, now_ns);
     pg_role(pg);
     if (pg->orders_due && pg_serves(pg))
         pg_orders_run(pg);

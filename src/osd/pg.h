@@ -14,6 +14,7 @@
 #include "osd/shard.h"
 
 #define PG_WAIT_NS   NS_PER_S       /* a request waits so long for a merge or a majority; then ERR_RETRY */
+#define PG_STALL_NS  NS_PER_S       /* a leader whose device writes nothing for so long hands over */
 #define PG_COMMIT_NS (5 * NS_PER_S) /* and so long for what it proposed to be committed */
 #define PG_SPACE_MARGIN                                                                                      \
     (8ull << 20) /* free bytes that writes leave alone at every member: room for what is under way */
@@ -72,6 +73,8 @@ struct pg {
     uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
     uint64_t left_term;     /* the term in which we handed over because we have to abstain */
     uint32_t known_leader;  /* when last looked at */
+    uint64_t durable_seen;  /* of our log, when it last moved or did not have to, */
+    uint64_t durable_ns;    /* which was then */
     uint32_t request_count; /* ops that may look at this struct */
     uint64_t request_bytes;
     struct list waiting;      /* proposed requests, ascending by index */
