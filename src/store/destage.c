@@ -600,6 +600,7 @@ static int trim_next(struct store *s)
     case TRIM_COPY_READ:
         if (copy_read_start(s))
             return DESTAGE_COPY_READ;
+        trim_release(s, true);
         timer_arm(s->core, &d->retry, &d->op, core_now_ns(s->core) + RETRY_NS);
         return DESTAGE_IDLE;
     case TRIM_CHECKPOINT:

@@ -300,6 +300,7 @@ struct store {
     struct list queue; /* entries for the next batch */
     uint64_t queue_blocks;
     struct list copies;          /* entries to be copied forward in the next batch */
+    bool copies_held;            /* more are to come first */
     struct disk_record *records; /* a queue, to go with the next batches */
     uint32_t record_head, record_count, record_cap;
     uint64_t records_pushed, records_taken, records_durable; /* tickets */
@@ -547,6 +548,7 @@ bool destage_wanted(const struct store *s);
 enum trim_result { TRIM_DONE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };
 bool trim_wanted(const struct store *s);
 enum trim_result trim_step(struct store *s);
+void trim_release(struct store *s, bool release); /* what is to be copied may go, or is held for more */
 bool applied_push(struct store *s); /* records of how far PGs are complete; false: nothing new */
 void applied_durable(struct store *s);
 uint64_t destage_target(const struct store *s); /* position: what lies below is to be destaged */

@@ -8,7 +8,8 @@
  *
  * A PG's share of the ring. What is not applied holds the tail (it is copied forward when the tail comes by),
  * so its sum is bounded by half of the ring. A PG may have an eighth of the ring while little is held in all;
- * when much is held, by PGs without a quorum say, each one is cut to its fair part, so that the others go on.
+ * when much is held, by PGs without a quorum say, each one is cut to its fair part, so that the others go on;
+ * one entry at a time at the least.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -257,7 +258,7 @@ static bool share_allows(const struct pg *pg, uint64_t bytes)
 
     if (mine <= much && all <= ring / 4)
         return true;
-    return mine <= fair && all <= ring / 2;
+    return mine <= fair && (all <= ring / 2 || mine == bytes);
 }
 
 /* Is there room at all? What holds for a replicated entry too, which its leader has admitted to the PG's

@@ -298,7 +298,7 @@ static bool ring_make(struct store *s)
     making_record_pgs(s, &m);
     list_for_each_safe (&s->copies, node) {
         struct log_entry *e = list_entry(node, struct log_entry, copy_link);
-        if (!making_fits(s, &m, e) ||
+        if (s->copies_held || !making_fits(s, &m, e) ||
             !ring_place_for(s, BATCH_HEADER_BLOCKS_MAX + m.payload_blocks + entry_blocks(e), &position))
             break;
         making_entry(s, &m, e, true);
@@ -470,7 +470,7 @@ static void ring_complete(struct store *s)
 
 static bool ring_has_work(const struct store *s)
 {
-    return s->record_count || !list_empty(&s->copies) || !list_empty(&s->queue) ||
+    return s->record_count || (!s->copies_held && !list_empty(&s->copies)) || !list_empty(&s->queue) ||
            (tail_unpublished(s) && !tail_on_its_way(s));
 }
 

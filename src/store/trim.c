@@ -4,19 +4,25 @@
  *
  * A batch may go when every entry in it is complete (applied, destaged, and a durable record of its PG says
  * so) and the records in it are in both copies of the checkpoint, so that either copy can rot. An entry that
- * is not applied is copied forward instead. Nothing goes before the space is wanted: until then followers
- * that lag can be served.
+ * is not applied is copied forward instead, together with those of the batches behind it, as many as fit into
+ * one batch: so it takes less room afterwards. Nothing goes before the space is wanted: until then followers
+ * that lag can be served; and nothing when all would be copied.
  */
 #include <string.h>
 
 #include "store/internal.h"
 
+/* Many batches at once: each move of the tail must be told by a header. */
+static uint64_t trim_limit(const struct store *s)
+{
+    return s->room_wanted || s->destage.trimming ? ring_usable(s) * 5 / 8 : ring_usable(s) * 3 / 4;
+}
+
 bool trim_wanted(const struct store *s)
 {
-    /* Many batches at once: each move of the tail must be told by a header. */
-    uint64_t limit = s->room_wanted || s->destage.trimming ? ring_usable(s) * 5 / 8 : ring_usable(s) * 3 / 4;
+    uint64_t used = s->head - s->tail, live = DIV_UP(s->unapplied_bytes, (uint64_t)BLOCK_SIZE);
 
-    return s->head - s->tail > limit;
+    return used > trim_limit(s) && used > live + ring_usable(s) / 8;
 }
 
 /* ---- how far a PG is complete -------------------------------------------------------------------------- */
@@ -140,11 +146,31 @@ static enum trim_result batch_blocked(struct store *s, struct batch *b)
             return TRIM_COPY_READ;
         } else {
             list_push_back(&s->copies, &e->copy_link);
-            op_wake(&s->ring_op);
             result = result == TRIM_DESTAGE ? result : TRIM_WAIT;
         }
     }
     return result;
+}
+
+/* Batch `b` waits for its copies: those of the batches behind it shall go with them. */
+static enum trim_result copy_more(struct store *s, struct batch *b)
+{
+    uint64_t blocks = 0, limit = trim_limit(s);
+
+    list_for_each (&s->copies, node)
+        blocks += 1 + entry_blocks(list_entry(node, struct log_entry, copy_link));
+    while (blocks < BATCH_PAYLOAD_BLOCKS_MAX && b->link.next != &s->batches) {
+        b = list_entry(b->link.next, struct batch, link);
+        if (!b->durable || s->head - b->position <= limit)
+            break;
+        struct list *last = s->copies.prev;
+        enum trim_result result = batch_blocked(s, b);
+        if (result == TRIM_COPY_READ)
+            return result;
+        for (struct list *node = last->next; node != &s->copies; node = node->next)
+            blocks += 1 + entry_blocks(list_entry(node, struct log_entry, copy_link));
+    }
+    return TRIM_WAIT;
 }
 
 static void batch_trim(struct store *s, struct batch *b)
@@ -172,9 +198,8 @@ static void batch_trim(struct store *s, struct batch *b)
     op_wake(&s->ring_op);
 }
 
-enum trim_result trim_step(struct store *s)
+static enum trim_result trim_tail(struct store *s)
 {
-    s->destage.trimming = trim_wanted(s);
     while (trim_wanted(s)) {
         struct batch *b = list_first(&s->batches, struct batch, link);
         if (!b || b->link.next == &s->batches || !b->durable)
@@ -182,10 +207,28 @@ enum trim_result trim_step(struct store *s)
         if (b->record_count && b->seq >= MIN(s->ckpt_replay[0], s->ckpt_replay[1]))
             return TRIM_CHECKPOINT;
         enum trim_result blocked = batch_blocked(s, b);
+        if (blocked == TRIM_WAIT)
+            blocked = copy_more(s, b);
         if (blocked != TRIM_DONE)
             return blocked;
         batch_trim(s, b);
     }
-    s->destage.trimming = false;
     return TRIM_DONE;
+}
+
+enum trim_result trim_step(struct store *s)
+{
+    s->destage.trimming = trim_wanted(s);
+    enum trim_result result = trim_tail(s);
+    if (result == TRIM_DONE)
+        s->destage.trimming = false;
+    trim_release(s, result != TRIM_COPY_READ);
+    return result;
+}
+
+void trim_release(struct store *s, bool release)
+{
+    s->copies_held = !release;
+    if (release && !list_empty(&s->copies))
+        op_wake(&s->ring_op);
 }

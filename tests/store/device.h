@@ -127,10 +127,18 @@ static inline int rig_wait(struct rig *rig, struct op *op)
     return op->result;
 }
 
+/* Until nothing happens any more. */
 static inline void rig_settle(struct rig *rig)
 {
-    while (core_poll(&rig->core) || !list_empty(&rig->device.pending))
+    uint64_t turns = 0;
+
+    while (core_poll(&rig->core) || !list_empty(&rig->device.pending)) {
+        if (++turns > 1000000) {
+            printf("Bail out! there is no end of it\n");
+            exit(1);
+        }
         rig_turn(rig);
+    }
 }
 
 #endif

@@ -340,6 +340,60 @@ static void a_full_device_works_on(void)
     tear_down();
 }
 
+/* What is not applied is copied forward only as long as that makes room. */
+static void a_ring_full_of_waiting_entries_is_left_alone(void)
+{
+    for (uint32_t blocks = 1; blocks <= 64; blocks *= 4) {
+        int rc;
+        set_up();
+        for (uint32_t n = 0; (rc = write_blocks(n % 8, n % 7 * 64, blocks)) == 0; n++)
+            rig_settle(&rig);
+        CHECK_EQ(rc, -ERR_RETRY);
+        rig_settle(&rig);
+        /* Much of the ring is theirs, the headers of small ones are not in the way. */
+        CHECK(pg->last_index * blocks > 550);
+        apply_all();
+        CHECK_EQ(write_blocks(0, 0, 1), 0);
+        tear_down();
+    }
+}
+
+/* `id` takes what it can get and applies nothing. */
+static void stick(uint64_t id, uint32_t blocks)
+{
+    struct entry probe = {.type = ENTRY_WRITE, .block_count = blocks};
+
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = id, .replica = 1, .birth = 3}), 0);
+    pg = store_pg_find(s, id);
+    for (uint32_t n = 0; n < 10000 && store_can_append(pg, &probe) == 0; n++) {
+        CHECK_EQ(write_blocks(n % 4, n % 7 * 64, blocks), 0);
+        rig_settle(&rig);
+    }
+    CHECK(store_can_append(pg, &probe) == -ERR_RETRY);
+    pg = store_pg_find(s, 1);
+}
+
+static void pgs_that_have_used_their_share_stop_alone(void)
+{
+    struct entry probe = {.type = ENTRY_WRITE, .block_count = 16};
+
+    set_up();
+    for (uint64_t id = 2; id <= 7; id++)
+        stick(id, id % 2 ? 1 : 16);
+    uint32_t refused = 0;
+    for (uint32_t n = 0; n < 3000; n++) {
+        refused += store_can_append(pg, &probe) != 0;
+        CHECK_EQ(write_blocks(n % 5, n % 496, 16), 0);
+        apply_all();
+    }
+    CHECK_EQ(refused, 0);
+    CHECK(store_counters(s)->copied_forward > 0);
+    uint64_t last = store_pg_find(s, 7)->last_index;
+    reopen();
+    CHECK_EQ(store_pg_find(s, 7)->last_index, last);
+    tear_down();
+}
+
 static void a_stuck_pg_does_not_stop_the_others(void)
 {
     set_up();
@@ -540,6 +594,8 @@ int main(void)
     TEST(recovery_forgets);
     TEST(recovery_keeps_records);
     TEST(a_full_device_works_on);
+    TEST(a_ring_full_of_waiting_entries_is_left_alone);
+    TEST(pgs_that_have_used_their_share_stop_alone);
     TEST(a_stuck_pg_does_not_stop_the_others);
     TEST(a_hot_block_survives_a_restart);
     TEST(a_removed_replica_leaves_nothing);
