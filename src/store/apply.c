@@ -121,6 +121,8 @@ int image_put(struct pg *pg, const struct image_record *record, struct log_entry
         pg->image_count++;
         s->image_count++;
     }
+    if (image->record.forgotten && !record->forgotten)
+        image->forgotten_index = image->record.index;
     image_set(pg, image, record);
     struct log_entry *old = image->holder;
     image->holder = holder;

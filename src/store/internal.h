@@ -96,6 +96,7 @@ struct batch {
 struct image {
     struct image_record record, saved, pushed;
     struct log_entry *holder; /* set the record, or forgot it, which is not saved yet */
+    uint64_t forgotten_index; /* of a FORGET that is not saved and has a successor; 0: none */
     bool is_saved, is_pushed;
 };
 

@@ -52,11 +52,18 @@ bool applied_push(struct store *s)
             continue;
         for (uint32_t i = 0; i < pg->image_count; i++) {
             struct image *image = pg->images[i];
-            image->is_pushed = image->holder && image->record.index <= pg->complete_index;
-            if (!image->is_pushed)
+            image->is_pushed = false;
+            if (image->holder && image->record.index <= pg->complete_index)
+                image->pushed = image->record;
+            else if (image->forgotten_index && image->forgotten_index <= pg->complete_index)
+                /* Its successor is not complete yet; but the tombstone before must not come back under it. */
+                image->pushed = (struct image_record){
+                    .image = image->record.image, .index = image->forgotten_index, .forgotten = true};
+            else
                 continue;
-            struct disk_record r = image_encode(pg, &image->record);
-            image->pushed = image->record;
+            image->is_pushed = true;
+            image->forgotten_index = 0;
+            struct disk_record r = image_encode(pg, &image->pushed);
             ring_record(s, &r);
         }
         struct disk_record r = {.type = RECORD_APPLIED,
