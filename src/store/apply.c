@@ -187,7 +187,7 @@ static void object_clear_from(struct object *o, uint32_t first, struct log_entry
  * old, and it must not look as new as the record. */
 void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only)
 {
-    uint64_t end = r->deleted || r->forgotten ? 0 : DIV_UP(r->size_bytes, (uint64_t)BLOCK_SIZE);
+    uint64_t end = r->deleted || r->forgotten ? 0 : image_end(r->size_bytes);
     uint64_t number = end / BLOCKS_PER_OBJECT;
     uint32_t first = (uint32_t)(end % BLOCKS_PER_OBJECT);
     struct object *o = object_find(pg, r->image, number);

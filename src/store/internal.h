@@ -524,6 +524,11 @@ void space_switch(struct object *o, struct page_mem *page, uint32_t slot);
 MUST_CHECK int space_admit(const struct pg *pg, const struct entry *entry);
 
 /* apply.c */
+/* Blocks of an image of that size; which may be any number. */
+static inline uint64_t image_end(uint64_t size_bytes)
+{
+    return size_bytes / BLOCK_SIZE + (size_bytes % BLOCK_SIZE != 0);
+}
 void entry_apply(struct log_entry *e);
 struct image *image_slot(const struct pg *pg, uint64_t id); /* also when it is being forgotten */
 struct image *image_find(const struct pg *pg, uint64_t id);

@@ -282,7 +282,7 @@ static bool image_pending(const struct object *o, uint32_t block, uint64_t index
 {
     list_for_each (&o->pg->pending_images, node) {
         const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
-        uint64_t end = DIV_UP(e->size_bytes, (uint64_t)BLOCK_SIZE);
+        uint64_t end = image_end(e->size_bytes);
         if (e->image == o->image && e->index > index &&
             (e->flags & ENTRY_IMAGE_DELETED || o->number * BLOCKS_PER_OBJECT + block >= end))
             return true;

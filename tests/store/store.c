@@ -133,6 +133,16 @@ static void images_truncate_and_delete(void)
     CHECK_EQ(block_is(1, 103, false), 24);
     CHECK_EQ(block_is(1, 104, false), -1);
     CHECK_EQ(block_is(2, 100, false), -1);
+    /* The largest number is a size like others. */
+    CHECK_EQ(
+        put(
+            (struct entry){
+                .type = ENTRY_IMAGE, .image = 1, .incarnation = 5, .generation = 1, .size_bytes = UINT64_MAX},
+            0),
+        0);
+    apply_all();
+    CHECK_EQ(block_is(0, 107, false), 27);
+    CHECK_EQ(block_is(1, 103, false), 24);
     /* Older writers' records have no effect. */
     CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE, .image = 1, .incarnation = 4, .generation = 1}, 0), 0);
     apply_all();
