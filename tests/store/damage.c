@@ -176,6 +176,42 @@ static void damage_is_not_forgotten(void)
     tear_down();
 }
 
+static bool slot_is_live(uint32_t slot)
+{
+    for (struct object *o = object_after(pg_of(other), true, 0, 0); o;
+         o = object_after(pg_of(other), false, o->image, o->number))
+        if (o->slot == slot)
+            return true;
+    return false;
+}
+
+static void dead_slots_are_ignored(void)
+{
+    set_up_both();
+    churn(900);
+    /* Former pages become copies of a live one, as if it had been written there too. */
+    struct object *o = object_after(pg_of(other), true, 0, 0);
+    const uint8_t *live = rig.device.data + block_offset(slot_place(s, o->slot));
+    uint32_t dead = 0;
+    for (uint64_t chunk = 1; chunk <= s->g.chunk_count; chunk++)
+        for (uint32_t i = 0; i < SLOTS_PER_CHUNK; i++) {
+            uint32_t slot = (uint32_t)chunk * SLOTS_PER_CHUNK + i;
+            uint8_t *at = rig.device.data + block_offset(slot_place(s, slot));
+            if (((struct disk_page *)at)->magic != MAGIC_PAGE || slot_is_live(slot))
+                continue;
+            memcpy(at, live, BLOCK_SIZE);
+            dead++;
+        }
+    CHECK(dead > 0);
+    uint64_t used = store_space(s).used_bytes, objects = other->object_count;
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK_EQ(store_space(s).used_bytes, used);
+    CHECK_EQ(other->object_count, objects);
+    CHECK_EQ(store_counters(s)->damaged_objects, 0);
+    tear_down();
+}
+
 /* Opens with a number of both copies of PG 1's table block changed. */
 static int open_with(size_t offset, uint64_t value)
 {
@@ -220,6 +256,7 @@ int main(void)
     TEST(an_unreadable_payload_costs_its_entry);
     TEST(a_lost_record_brings_no_older_page_back);
     TEST(damage_is_not_forgotten);
+    TEST(dead_slots_are_ignored);
     TEST(impossible_numbers_are_refused);
     return tap_done();
 }
