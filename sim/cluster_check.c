@@ -159,7 +159,7 @@ void check_history(struct cluster *c, uint32_t image, uint32_t first)
  * ------------------------------------------------------------------------------------------------- */
 
 struct digest {
-    uint64_t pg, applied, objects, hash;
+    uint64_t pg, applied, objects, tombstones, hash;
 };
 
 /* What one shard holds; outlives the node. */
@@ -233,7 +233,9 @@ static bool snapshot_next(struct snapshot *s)
         if (!s->pg)
             return false;
         ASSERT(ret->count < PGS_MAX);
-        ret->pgs[ret->count++] = (struct digest){.pg = s->pg->record.pg, .applied = s->pg->applied_index};
+        ret->pgs[ret->count++] = (struct digest){
+            .pg = s->pg->record.pg, .applied = s->pg->applied_index, .tombstones = s->pg->tombstone_count};
+        fold(&ret->pgs[ret->count - 1], s->pg->floor_epoch);
         fold_images(&ret->pgs[ret->count - 1], s->pg);
     }
 }
@@ -309,7 +311,7 @@ static bool snapshots_start(struct comparison *cmp)
     return true;
 }
 
-/* Whether all replicas that exist agree, and every PG has three. */
+/* Whether all replicas that exist agree, every PG has three, and removed images are forgotten. */
 static bool holdings_agree(struct comparison *cmp)
 {
     struct cluster *c = cmp->cluster;
@@ -336,6 +338,12 @@ static bool holdings_agree(struct comparison *cmp)
                     "PG %llx on osd.%u.%u: applied %llu, %llu objects, differs from: applied %llu, %llu objects",
                     ULL(h->pgs[j].pg), i / c->shard_count, i % c->shard_count, ULL(h->pgs[j].applied),
                     ULL(h->pgs[j].objects), ULL(first[at]->applied), ULL(first[at]->objects));
+                return false;
+            }
+            if (h->pgs[j].tombstones) {
+                snprintf(cmp->what, sizeof(cmp->what),
+                         "PG %llx on osd.%u.%u: %llu removed images are not forgotten", ULL(h->pgs[j].pg),
+                         i / c->shard_count, i % c->shard_count, ULL(h->pgs[j].tombstones));
                 return false;
             }
         }

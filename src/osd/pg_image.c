@@ -311,9 +311,12 @@ void pg_tombstones_run(struct pg *pg, uint64_t now_ns)
 {
     uint64_t complete;
 
-    if (!pg->sp->tombstone_count || now_ns < pg->tombstones_ns || !pg_serves(pg))
+    if (!pg->sp->tombstone_count || !pg->led_term || now_ns < pg->tombstones_ns)
         return;
+    /* In any case: a leader that cannot serve yet would else have a timer that is always due. */
     pg->tombstones_ns = now_ns + PG_TOMBSTONES_NS;
+    if (!pg_serves(pg))
+        return;
     complete = complete_everywhere(pg, now_ns);
     const struct image_record *r = store_image_next(pg->sp, 0);
     /* One round at a time: what was proposed and not applied would be found again. */
