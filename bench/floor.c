@@ -686,6 +686,9 @@ static void run_role(int fds[3][2], int ready[2])
     char byte = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* Where the scheduler shares cores out by session, the daemons of a store have one each. */
+    if (role != CLIENT && setsid() < 0)
+        DIE("setsid");
     ring_open();
     if (role == CLIENT) {
         for (int i = 0; i < 3; i++)

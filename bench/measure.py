@@ -92,6 +92,19 @@ def end_processes(directory):
             time.sleep(0.1)
 
 
+def busy_share(seconds):
+    """How much of the machine is in use, 0 to 1, over so many seconds from now: by others, when our sides are idle."""
+    def sample():
+        with open("/proc/stat") as f:
+            times = [int(t) for t in f.readline().split()[1:9]]
+        return times[3] + times[4], sum(times)  # idle and waiting for a device; all
+
+    idle, whole = sample()
+    time.sleep(seconds)
+    idle_after, whole_after = sample()
+    return 1 - (idle_after - idle) / max(whole_after - whole, 1)
+
+
 def children_seconds():
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

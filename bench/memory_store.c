@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bench-memory: the store's structures.
+ */
+#include <stdio.h>
+
+#include "bench/memory.h"
+#include "store/internal.h"
+
+#define TB 1e12
+
+void memory_store(void)
+{
+    printf("store of a shard\n");
+    memory_row("the store with its counters", sizeof(struct store), 1);
+    memory_row("a replica of a placement group", sizeof(struct pg), 1);
+    memory_row("an entry in the log, 4 KiB write", sizeof(struct log_entry) + sizeof(uint32_t), 1);
+    memory_row("  in a full ring of 1 GiB", sizeof(struct log_entry) + sizeof(uint32_t),
+               (double)(1u << 30) / BLOCK_SIZE);
+    memory_row("an object with newer versions in the log, beside its own", sizeof(struct overlay), 1);
+    printf("device: each object of %u MiB that has data\n", OBJECT_SIZE >> 20);
+    memory_row("object", sizeof(struct object), 1);
+    memory_row("its page: chunks, checksums", sizeof(struct page_mem), 1);
+    memory_row("1 TB of whole objects", sizeof(struct object) + sizeof(struct page_mem), TB / OBJECT_SIZE);
+    memory_row("1 TB of one chunk in each object", sizeof(struct object) + sizeof(struct page_mem),
+               TB / CHUNK_SIZE);
+}
