@@ -12,8 +12,9 @@
 
 #include "base/error.h"
 
-#define RETRY_NS (200 * NS_PER_MS)
-#define JOBS_MAX 32
+#define RETRY_NS     (200 * NS_PER_MS)
+#define JOB_RETRY_NS (50 * NS_PER_MS)
+#define JOBS_MAX     32
 
 static const char *const MONITORS[] = {CLUSTER_MON};
 
@@ -49,7 +50,9 @@ static void call(struct admin *a, Fb__MonRequest__CallCase which)
 
 static void again_later(struct admin *a)
 {
-    timer_arm(a->op.core, &a->timer, &a->op, core_now_ns(a->op.core) + RETRY_NS);
+    uint64_t delay_ns = a->op.state == ADMIN_IDLE ? JOB_RETRY_NS : RETRY_NS;
+
+    timer_arm(a->op.core, &a->timer, &a->op, core_now_ns(a->op.core) + delay_ns);
 }
 
 static void begin_open(struct admin *a)

@@ -35,7 +35,7 @@ static void set_lasting(struct cluster *c)
         sim_disk_set_faults(c->osds[i].disk, &(struct sim_disk_faults){
                                                  .slow_ppm = intensity(c, SIM_FAULT_DISK_SLOW) * 300,
                                                  .slow_ns = 50 * NS_PER_MS,
-                                                 .read_slow_ppm = c->quiet || !c->read_slow_ns ? 0 : 30000,
+                                                 .read_slow_ppm = c->quiet || !c->read_slow_ns ? 0 : 10000,
                                                  .read_slow_ns = c->read_slow_ns,
                                                  .write_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
                                                  .flush_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),

@@ -14,6 +14,7 @@
 #define GAP_MAX_NS     (600 * NS_PER_MS)
 #define GROWN_BYTES    (2u << 20)
 #define MOVE_TRIES     3
+#define HOLD_MAX_NS    (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
 #define HOLD_MARGIN_NS (30 * NS_PER_MS)
 
 struct plot {
@@ -23,8 +24,8 @@ struct plot {
     uint64_t pgs[PLOT_PGS_MAX]; /* led by `osd` */
     uint32_t pg_count;
     uint32_t image;
-    uint32_t cut;      /* the image shrinks to so many sectors */
-    uint64_t until_ns; /* frames are held up */
+    uint32_t cut;         /* the image shrinks to so many sectors */
+    struct process *held; /* its frames are held up; NULL: nobody's */
 };
 
 static void plots_fire(void *owner);
@@ -69,7 +70,7 @@ static bool has_replica(const struct cluster *c, const struct cluster_osd *osd, 
     return false;
 }
 
-/* The PGs that an OSD leads. */
+/* The PGs that an OSD leads and that hold something. */
 static uint32_t find_led(const struct cluster *c, const struct cluster_osd *osd, uint64_t pgs[PLOT_PGS_MAX])
 {
     uint32_t count = 0;
@@ -79,7 +80,7 @@ static uint32_t find_led(const struct cluster *c, const struct cluster_osd *osd,
             continue;
         const struct store *store = osd_shard_store(osd->shards[i]);
         for (const struct store_pg *pg = NULL; (pg = store_pg_next(store, pg));)
-            if (count < PLOT_PGS_MAX && leads(osd->shards[i], pg->record.pg))
+            if (count < PLOT_PGS_MAX && pg->object_count && leads(osd->shards[i], pg->record.pg))
                 pgs[count++] = pg->record.pg;
     }
     return count;
@@ -192,7 +193,7 @@ static bool plot_term(struct cluster *c)
     sim_log(c->sim, "%s is to lead nothing, then to lead again; what %s sends to it is held up",
             osd->process.name, writer->process.name);
     sim_net_hold(c->net, writer->process.host, osd->process.host, hold_ns, true);
-    sim_after(c->sim, between(c, 5, 40), term_go, p);
+    sim_after(c->sim, between(c, 20, 60), term_go, p);
     sim_after(c->sim, back_ns, term_come_back, p);
     sim_after(c->sim, hold_ns + HOLD_MARGIN_NS, plot_end, p);
     return true;
@@ -208,11 +209,14 @@ static void resize_over(void *owner)
     plot_end(p);
 }
 
-/* The writers come back when the old frames are through. */
+/* The old frames arrive; then the writers come back. */
 static void resize_done(struct cluster *c, struct plot *p)
 {
-    sim_after(c->sim, p->until_ns > c->sim->now_ns ? p->until_ns - c->sim->now_ns + HOLD_MARGIN_NS : 0,
-              resize_over, p);
+    uint64_t delay_ns = between(c, 0, 30);
+
+    if (p->held)
+        hold_to_all(c, p->held, delay_ns, true);
+    sim_after(c->sim, delay_ns + HOLD_MARGIN_NS, resize_over, p);
 }
 
 static void resize_grown(struct cluster *c, const struct admin_job *job)
@@ -235,24 +239,14 @@ static void resize_created(struct cluster *c, const struct admin_job *job)
     resize_done(c, p);
 }
 
-/* First, with the writer at work, it only grows. */
-static void resize_begin(struct cluster *c, const struct admin_job *job)
+/* The writers are sent away, when some frames are stuck. */
+static void resize_evict(void *owner)
 {
-    struct plot *p = job->owner;
-    struct cluster_client *writer = load_writer(c, p->image);
-    uint64_t hold_ns = between(c, 200, 2500);
-    bool remove = sim_rng_below(&c->rng, 3) == 0;
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+    bool remove = p->cut == 0;
 
-    c->resizes++;
     c->images[p->image].evict = true;
-    if (writer)
-        hold_to_all(c, &writer->process, hold_ns, true);
-    p->until_ns = c->sim->now_ns + hold_ns;
-    p->cut = remove ? 0
-                    : (uint32_t)ALIGN_DOWN(sim_rng_range(&c->rng, c->image_sectors / 2, c->image_sectors - 8),
-                                           BLOCK_SIZE / CLUSTER_SECTOR);
-    sim_log(c->sim, "%s is to %s; what its writer sends is held up", c->images[p->image].name,
-            remove ? "be removed" : "shrink");
     load_image_changes(c, p->image, remove ? c->image_sectors : p->cut);
     admin_ask(c, &(struct admin_job){.kind = remove ? ADMIN_JOB_REMOVE : ADMIN_JOB_RESIZE,
                                      .image = p->image,
@@ -264,11 +258,40 @@ static void resize_begin(struct cluster *c, const struct admin_job *job)
                                      .owner = p});
 }
 
+static void resize_hold(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+    struct cluster_client *writer = load_writer(c, p->image);
+    bool remove = sim_rng_below(&c->rng, 4) == 0;
+
+    p->held = writer ? &writer->process : NULL;
+    if (writer)
+        hold_to_all(c, p->held, HOLD_MAX_NS, true);
+    p->cut =
+        remove ? 0
+               : (uint32_t)ALIGN_DOWN(sim_rng_range(&c->rng, c->image_sectors / 3, c->image_sectors * 3 / 4),
+                                      BLOCK_SIZE / CLUSTER_SECTOR);
+    sim_log(c->sim, "%s is to %s; what its writer sends is held up", c->images[p->image].name,
+            remove ? "be removed" : "shrink");
+    sim_after(c->sim, between(c, 10, 50), resize_evict, p);
+}
+
+/* It has grown, with the writer at work, which has to attach anew before it writes on. */
+static void resize_begin(struct cluster *c, const struct admin_job *job)
+{
+    c->resizes++;
+    sim_after(c->sim, between(c, 50, 300), resize_hold, job->owner);
+}
+
 static bool plot_resize(struct cluster *c)
 {
-    struct plot *p = plot_new(c);
+    uint32_t image = (uint32_t)sim_rng_below(&c->rng, c->image_count);
 
-    p->image = (uint32_t)sim_rng_below(&c->rng, c->image_count);
+    if (!load_writer(c, image))
+        return false;
+    struct plot *p = plot_new(c);
+    p->image = image;
     admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_RESIZE,
                                      .image = p->image,
                                      .size_bytes = (uint64_t)c->image_sectors * CLUSTER_SECTOR + GROWN_BYTES,
@@ -290,7 +313,8 @@ static void leader_heal(void *owner)
 }
 
 /* The followers hear from it again a little later, one perhaps so soon that the leader has not yet noticed
- * that it led alone: it is not to take the follower's word for what it was before. */
+ * that it led alone: it must not take that one's answers for promises. Readers wait for that, lest the leader
+ * asks its followers on their behalf. */
 static bool plot_leader(struct cluster *c)
 {
     uint64_t pgs[PLOT_PGS_MAX];
@@ -315,6 +339,9 @@ static bool plot_leader(struct cluster *c)
     }
     for (uint32_t i = 0; i < c->writer_count; i++)
         sim_net_set_path(c->net, c->clients[i].process.host, osd->process.host, SIM_PATH_REJECT);
+    for (uint32_t i = c->writer_count; i < c->client_count && p->other; i++)
+        sim_net_hold(c->net, c->clients[i].process.host, osd->process.host, other_ns + between(c, 2, 20),
+                     true);
     sim_after(c->sim, until_ns + HOLD_MARGIN_NS, leader_heal, p);
     return true;
 }

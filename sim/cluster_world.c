@@ -18,7 +18,7 @@
 #define DOWN_AFTER_NS  (3 * NS_PER_S)
 #define WRITER_LOST_NS (4 * NS_PER_S)
 #define RING_SMALL     (8u << 20) /* the smallest there is */
-#define CACHE_SMALL    (64u << 10)
+#define CACHE_SMALL    BLOCK_SIZE
 /* Devices that hold less than the images: slices have a least size, so most of it goes to the ring. */
 #define FULL_DISK  (200ull << 20)
 #define FULL_RING  (160ull << 20)
@@ -443,10 +443,12 @@ static void choose_profile(struct cluster *c)
         break;
     case PROFILE_TERM:
         c->hot_places = 8;
+        c->pg_count = 1 + (uint32_t)sim_rng_below(rng, 3);
         short_timeouts = true;
         break;
     case PROFILE_LEADER:
         needs_reader = true;
+        c->timeout_ns = MAX(c->timeout_ns, NS_PER_S);
         c->hot_places = 4;
         c->pg_count = 1 + (uint32_t)sim_rng_below(rng, 3);
         break;

@@ -910,21 +910,34 @@ void sim_net_heal(struct sim_net *net)
     memset(net->path, SIM_PATH_OPEN, sizeof(net->path));
 }
 
+/* What waits already waits as long as is wanted now. */
+static void stream_hold(struct conn *conn, uint32_t to, uint64_t for_ns)
+{
+    struct sim_event *retry = &conn->end[to].retry;
+
+    if (!retry->heap_index)
+        return;
+    sim_unschedule(conn->net->sim, retry);
+    stream_wait_for(conn, to, for_ns);
+}
+
 void sim_net_hold(struct sim_net *net, const char *from, const char *to, uint64_t for_ns, bool new_links)
 {
     uint32_t from_host = host_get(net, from), to_host = host_get(net, to);
     uint64_t until_ns = net->sim->now_ns + for_ns;
 
     sim_trace(net->sim, from, for_ns, hash_bytes(new_links, to, strlen(to)));
-    if (new_links) {
+    if (new_links)
         net->held_until_ns[from_host][to_host] = until_ns;
-        return;
-    }
     list_for_each (&net->conns, node) {
         struct conn *conn = list_entry(node, struct conn, link);
-        for (uint32_t side = 0; side < 2; side++)
-            if (conn->end[!side].host == from_host && conn->end[side].host == to_host)
+        for (uint32_t side = 0; side < 2; side++) {
+            if (conn->end[!side].host != from_host || conn->end[side].host != to_host)
+                continue;
+            if (!new_links)
                 conn->end[side].held_until_ns = until_ns;
+            stream_hold(conn, side, for_ns);
+        }
     }
 }
 
