@@ -140,6 +140,7 @@ struct cluster {
     uint32_t image_sectors;                /* of each image, most of the time */
     uint32_t hot_places;                   /* where requests meet; 0: they go anywhere */
     uint32_t small_percent, large_percent; /* of the requests: parts of blocks; hundreds of KiB */
+    uint32_t small_blocks;                 /* in which the small ones begin, at each place */
     uint64_t disk_bytes, ring_bytes, cache_bytes;
     uint64_t read_slow_ns; /* how long slow reads of the disks take; 0: there are none */
     bool plot;             /* one is under way */

@@ -125,7 +125,7 @@ static void choose_range(struct worker *w)
     uint32_t base = choose_base(w), limit = image_of(w->load)->sectors;
 
     if (roll < c->small_percent) {
-        w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK);
+        w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK * c->small_blocks);
         w->sector_count = (uint32_t)sim_rng_range(rng, 1, 12);
     } else if (roll < c->small_percent + c->large_percent) {
         w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK);

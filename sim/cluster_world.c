@@ -421,6 +421,7 @@ static void choose_shape(struct cluster *c)
     c->image_sectors = (6u << 20) / CLUSTER_SECTOR; /* three objects */
     c->hot_places = 24;
     c->small_percent = 35;
+    c->small_blocks = 1;
     c->large_percent = 3;
     c->think_ns = 20 * NS_PER_MS;
 }
@@ -455,6 +456,7 @@ static void choose_profile(struct cluster *c)
     case PROFILE_MERGE:
         c->hot_places = 1 + (uint32_t)sim_rng_below(rng, 2);
         c->small_percent = 85;
+        c->small_blocks = 3;
         c->large_percent = 0;
         c->cache_bytes = CACHE_SMALL;
         c->timeout_ns = 300 * NS_PER_MS;
