@@ -437,7 +437,7 @@ static const char *tick_state_name(int state)
 
 void mon_settle_soon(struct mon *mon)
 {
-    mon->settle_soon = true;
+    mon->settle_soon = mon->settle_due = true;
     if (op_live(&mon->tick))
         op_wake(&mon->tick);
 }
@@ -457,6 +457,8 @@ static bool tick_build(struct mon *mon)
     mon_change_init(&mon->tick_change, mon);
     if (!mon->behind[0])
         mon_settle(mon, &mon->tick_change);
+    if (!mon->tick_change.count)
+        mon->settle_due = false;
     return mon->tick_change.count > 0;
 }
 
@@ -564,7 +566,7 @@ static struct mon *mon_new(const struct mon_config *config)
     mon->self = (struct rpc_identity){.role = RPC_MON, .name = "fastblock-mon"};
     mon->alive_ns = MON_TICK_NS; /* 0 means "never" everywhere */
     mon->tick_last_ns = core_now_ns(mon->core);
-    mon->settle_soon = true;
+    mon->settle_soon = mon->settle_due = true;
     fb__mon_state__init(&mon->state);
     list_init(&mon->sessions);
     list_init(&mon->turns);

@@ -186,7 +186,7 @@ void mon_settle(struct mon *mon, struct mon_change *c)
     settle_osds(mon, c);
     prune_orders(mon, c, everywhere);
     prune_pools(mon, c, everywhere);
-    if (!mon->settle_soon)
+    if (!mon->settle_due)
         return;
     settle_pgs(mon, c);
     settle_pools(mon, c);
