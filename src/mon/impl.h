@@ -239,8 +239,8 @@ struct mon {
     struct timer tick_timer;
     struct mon_turn tick_turn;
     struct mon_change tick_change;
-    bool settle_soon; /* do not wait for the next tick */
-    bool settle_due;  /* something was reported since all was found settled */
+    bool settle_soon;      /* do not wait for the next tick */
+    bool settle_due;       /* something was reported since all was found settled */
     uint64_t balanced_ns;  /* alive time of the last look at who leads */
     uint64_t alive_ns;     /* starts at one tick */
     uint64_t tick_last_ns; /* by the core's clock */
