@@ -238,6 +238,22 @@ static void pg_store_progress(struct pg *pg, uint64_t now_ns)
         raft_compacted(r, sp->first_index);
 }
 
+/* The first entry that a member still waits for, of those that have lately been heard of: for the others the
+ * ring need not be kept. */
+static uint64_t pg_wanted_index(const struct pg *pg, uint64_t now_ns)
+{
+    const struct raft *r = &pg->raft;
+    uint64_t first = r->last_index + 1;
+
+    for (uint32_t i = 0; r->role == RAFT_LEADER && i < r->member_count; i++) {
+        const struct raft_member *m = &r->members[i];
+        if (m->replica != r->self && m->progress != RAFT_BEHIND &&
+            now_ns < m->contact_ns + r->config.election_max_ns)
+            first = MIN(first, m->match + 1);
+    }
+    return first <= r->last_index ? first : 0;
+}
+
 static void pg_noop(struct pg *pg)
 {
     struct entry noop = {.type = ENTRY_NOOP};
@@ -419,6 +435,7 @@ static void pg_live(struct pg *pg)
     }
     pg_stalled(pg, now_ns);
     pg_role(pg);
+    pg->sp->wanted_index = pg_wanted_index(pg, now_ns);
     if (pg->orders_due && pg_serves(pg))
         pg_orders_run(pg);
     pg_tombstones_run(pg, now_ns);

@@ -201,6 +201,9 @@ struct store_pg {
     bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
     struct op *waiter; /* the host's: woken when durable_index or first_index changed or the store failed */
     void *host;        /* the host's own */
+    /* The host's: a member that is in contact lacks the entries from here on; 0: none does. They are kept as
+     * long as the others leave them an eighth of the ring. */
+    uint64_t wanted_index;
 };
 
 struct store_pg *store_pg_find(const struct store *store, uint64_t pg);

@@ -6,7 +6,7 @@
  * so) and the records in it are in both copies of the checkpoint, so that either copy can rot. An entry that
  * is not applied is copied forward instead, together with those of the batches behind it, as many as fit into
  * one batch: so it takes less room afterwards. Nothing goes before the space is wanted: until then followers
- * that lag can be served; and nothing when all would be copied.
+ * that lag can be served, and those in contact a while longer; and nothing when all would be copied.
  */
 #include <string.h>
 
@@ -18,11 +18,28 @@ static uint64_t trim_limit(const struct store *s)
     return s->room_wanted || s->destage.trimming ? ring_usable(s) * 5 / 8 : ring_usable(s) * 3 / 4;
 }
 
+/* Would a member that lags lose entries that it could still be sent? Then it would have to be copied. */
+static bool tail_awaited(const struct store *s)
+{
+    const struct batch *b = list_first(&s->batches, struct batch, link);
+
+    if (!b)
+        return false;
+    list_for_each (&b->entries, node) {
+        const struct log_entry *e = list_entry(node, struct log_entry, batch_link);
+        if (e->in_log && e->pg->pub.wanted_index && e->index >= e->pg->pub.wanted_index)
+            return true;
+    }
+    return false;
+}
+
 bool trim_wanted(const struct store *s)
 {
     uint64_t used = s->head - s->tail, live = DIV_UP(s->unapplied_bytes, (uint64_t)BLOCK_SIZE);
 
-    return used > trim_limit(s) && used > live + ring_usable(s) / 8;
+    if (used <= trim_limit(s) || used <= live + ring_usable(s) / 8)
+        return false;
+    return s->room_wanted || used > ring_usable(s) / 8 * 7 || !tail_awaited(s);
 }
 
 /* ---- how far a PG is complete -------------------------------------------------------------------------- */

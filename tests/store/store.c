@@ -368,6 +368,32 @@ static void a_ring_full_of_waiting_entries_is_left_alone(void)
     }
 }
 
+/* Writes until the tail has passed the first entry; how much of the ring was in use then, in percent. */
+static uint64_t used_when_trimmed(uint64_t wanted_index)
+{
+    uint64_t used = 0;
+
+    set_up();
+    pg->wanted_index = wanted_index;
+    while (pg->first_index == 1) {
+        used = pg->ring_bytes;
+        CHECK_EQ(write_blocks(pg->last_index % 4, 0, 16), 0);
+        apply_all();
+    }
+    tear_down();
+    return used * 100 / (8u << 20);
+}
+
+/* What a member in contact lacks stays longer than what nobody does, but not for ever. */
+static void what_members_lack_is_kept_longer(void)
+{
+    uint64_t nobody = used_when_trimmed(0), later = used_when_trimmed(40), first = used_when_trimmed(1);
+
+    CHECK_EQ(nobody, later);
+    CHECK(first >= nobody + 5);
+    CHECK(first < 90);
+}
+
 /* `id` takes what it can get and applies nothing. */
 static void stick(uint64_t id, uint32_t blocks)
 {
@@ -605,6 +631,7 @@ int main(void)
     TEST(recovery_keeps_records);
     TEST(a_full_device_works_on);
     TEST(a_ring_full_of_waiting_entries_is_left_alone);
+    TEST(what_members_lack_is_kept_longer);
     TEST(pgs_that_have_used_their_share_stop_alone);
     TEST(a_stuck_pg_does_not_stop_the_others);
     TEST(a_hot_block_survives_a_restart);
