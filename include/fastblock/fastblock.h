@@ -5,7 +5,8 @@
  * A connection (struct fb_conn) is driven by the thread that uses it: nothing happens behind its back. Asynchronous calls start
  * work that goes on, and whose callbacks run, inside fb_poll(). Synchronous calls drive the same loop until they are done, so callbacks
  * of other requests may run inside them. There are no threads and no locks in the library: use a connection from one
- * thread at a time; several threads each open their own.
+ * thread at a time. Connections share nothing, not even a lock, so several threads scale by opening one each; an image
+ * may be open for reading through any number of them, and for writing through one.
  *
  * Errors: functions return 0 or a negative errno value; fb_error() then gives a sentence that says what failed and what to do.
  *   -ETIMEDOUT   could not be served within the connection's timeout; whether a write took effect is unknown

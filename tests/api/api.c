@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -255,6 +256,96 @@ static void test_manage(void)
     tear_down();
 }
 
+/* ---- threads, each with a connection of its own ---- */
+
+#define WORKER_DEPTH  16
+#define WORKER_ROUNDS 200
+
+/* It checks for itself, and others look at `wrong` when it has ended. */
+struct worker {
+    pthread_t thread;
+    bool writes; /* or reads only what is there */
+    uint64_t base;
+    struct {
+        struct worker *worker;
+        uint8_t data[4096];
+    } slots[WORKER_DEPTH];
+    unsigned ended, wrong;
+};
+
+static void worker_ended(void *arg, int result)
+{
+    struct worker *w = *(struct worker **)arg; /* the slot's first member */
+
+    w->ended++;
+    w->wrong += result != 0;
+}
+
+static void worker_round(struct worker *w, struct fb_conn *own, struct fb_image *handle, uint8_t value,
+                         bool write)
+{
+    w->ended = 0;
+    for (unsigned i = 0; i < WORKER_DEPTH; i++) {
+        uint64_t offset = w->base + i * 4096;
+        uint8_t *data = w->slots[i].data;
+        w->slots[i].worker = w;
+        memset(data, write ? value + (int)i : 0, 4096);
+        int result = write ? fb_aio_write(handle, data, 4096, offset, worker_ended, &w->slots[i])
+                           : fb_aio_read(handle, data, 4096, offset, worker_ended, &w->slots[i]);
+        w->ended += result != 0;
+        w->wrong += result != 0;
+    }
+    while (w->ended < WORKER_DEPTH && fb_poll(own, 1000) >= 0)
+        ;
+    w->wrong += w->ended != WORKER_DEPTH;
+    for (unsigned i = 0; i < WORKER_DEPTH && !write; i++)
+        w->wrong += !all(w->slots[i].data, 4096, (uint8_t)(value + i));
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct fb_options options = {.monitors = monitors, .timeout_ms = 5000, .memory_bytes = 4 * MIB};
+    struct fb_conn *own = NULL;
+    struct fb_image *handle = NULL;
+
+    if (fb_connect(&options, &own, NULL, 0) ||
+        fb_open(own, "pool/image", w->writes ? 0 : FB_OPEN_READ_ONLY, "writer", &handle)) {
+        w->wrong++;
+        fb_disconnect(own);
+        return NULL;
+    }
+    for (unsigned round = 0; round < WORKER_ROUNDS; round++) {
+        uint8_t value = w->writes ? (uint8_t)round : 77;
+        if (w->writes)
+            worker_round(w, own, handle, value, true);
+        worker_round(w, own, handle, value, false);
+    }
+    w->wrong += fb_close(handle) != 0;
+    fb_disconnect(own);
+    return NULL;
+}
+
+/* Connections share nothing: each thread drives its own, at the same time, without a lock. */
+static void test_threads(void)
+{
+    static struct worker workers[3] = {{.writes = true}, {.base = MIB}, {.base = MIB}};
+    uint8_t block[4096];
+
+    set_up(0);
+    for (unsigned i = 0; i < WORKER_DEPTH; i++) {
+        memset(block, 77 + (int)i, sizeof(block));
+        CHECK_EQ(fb_write(image, block, sizeof(block), MIB + i * sizeof(block)), 0);
+    }
+    tear_down();
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_EQ(pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_EQ(pthread_join(workers[i].thread, NULL), 0);
+        CHECK_EQ(workers[i].wrong, 0);
+    }
+}
+
 int main(void)
 {
     pid_t cluster = fake_process_start(monitors);
@@ -267,6 +358,7 @@ int main(void)
     TEST(test_async);
     TEST(test_async_limits);
     TEST(test_manage);
+    TEST(test_threads);
     fake_process_stop(cluster);
     return tap_done();
 }
