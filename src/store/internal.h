@@ -598,6 +598,8 @@ void replay_record(struct store *s, const struct disk_record *r);
 void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *lost, bool with_records);
 void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count); /* NULL: all PGs */
 void replay_finish(struct store *s);
+/* Opening fails: slots that records named may not have been claimed, and are not to be given back. */
+void replay_abandon(struct store *s);
 
 /* open.c */
 void store_free(struct store *s);

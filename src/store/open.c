@@ -133,8 +133,7 @@ static struct store *store_alloc(const struct store_config *config)
 
 void store_free(struct store *s)
 {
-    if (s->destage.snaps)
-        destage_fini(s);
+    destage_fini(s);
     while (!list_empty(&s->pgs))
         pg_free(list_entry(s->pgs.next, struct pg, link));
     map_fini(&s->pgs_by_id);
@@ -143,7 +142,6 @@ void store_free(struct store *s)
     for (uint32_t i = 0; i < RING_INFLIGHT_MAX; i++)
         buf_unref(s->slots[i].header);
     buf_unref(s->table_buf);
-    buf_unref(s->destage.work);
     free(s->table);
     free(s->blob);
     free(s->records);
@@ -288,6 +286,7 @@ static void open_end(struct store_open *o, int result)
     if (result == 0 && p->s->failed)
         result = p->s->failed;
     if (result) {
+        replay_abandon(p->s);
         store_free(p->s);
     } else {
         o->ret_store = p->s;

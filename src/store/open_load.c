@@ -131,7 +131,7 @@ bool open_blob_choose(struct store_opening *p)
     free(p->blob_data);
     p->blob_data = malloc(p->blobs[p->blob_copy].len + 1);
     if (!p->blob_data)
-        p->blob_ok[0] = p->blob_ok[1] = false;
+        store_fail(p->s, -ERR_NO_MEMORY, "no memory for the cluster map");
     return p->blob_data != NULL;
 }
 

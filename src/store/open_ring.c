@@ -51,7 +51,7 @@ bool open_replay_read(struct store_open *o)
     struct store *s = p->s;
     const struct scan_header *h = &p->scan.chain[p->at];
 
-    if (p->cut || p->at >= p->scan.chain_count)
+    if (p->cut || s->failed || p->at >= p->scan.chain_count)
         return false;
     uint64_t first = header_phys(s, h), end = first;
     for (uint64_t i = p->at; i < p->scan.chain_count; i++) {
@@ -150,7 +150,7 @@ void open_replay_take(struct store_opening *p)
     struct store *s = p->s;
     uint64_t first = header_phys(s, &p->scan.chain[p->at]);
 
-    while (!p->cut && p->at < p->scan.chain_count) {
+    while (!p->cut && !s->failed && p->at < p->scan.chain_count) {
         const struct scan_header *h = &p->scan.chain[p->at];
         uint64_t phys = header_phys(s, h);
         if (phys < first || phys + h->header_blocks + h->payload_blocks > first + p->reading)

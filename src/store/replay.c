@@ -194,21 +194,21 @@ static bool log_is_empty(const struct pg *pg)
     return pg->pub.last_index < pg->pub.first_index;
 }
 
-/* Makes [first, last] include `index`. */
-static bool log_span(struct pg *pg, uint64_t index)
+/* Makes [first, last] include `index`. -ERR_FORMAT: no log is that long. */
+static int log_span(struct pg *pg, uint64_t index)
 {
     uint64_t first = log_is_empty(pg) ? index : MIN(pg->pub.first_index, index);
     uint64_t last = log_is_empty(pg) ? index : MAX(pg->pub.last_index, index);
 
     if (last - first >= LOG_SPAN_MAX)
-        return false;
+        return -ERR_FORMAT;
     if (last - first + 1 > pg->log_cap) {
         uint32_t cap = pg->log_cap ? pg->log_cap : 64;
         while (cap < last - first + 1)
             cap *= 2;
         struct log_entry **log = calloc(cap, sizeof(*log));
         if (!log)
-            return false;
+            return -ERR_NO_MEMORY;
         for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)
             log[i & (cap - 1)] = pg->log[i & (pg->log_cap - 1)];
         free(pg->log);
@@ -217,7 +217,7 @@ static bool log_span(struct pg *pg, uint64_t index)
     }
     pg->pub.first_index = first;
     pg->pub.last_index = last;
-    return true;
+    return 0;
 }
 
 static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const struct disk_batch *h,
@@ -245,12 +245,13 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
     } else if (old) {
         replay_drop(old);
     }
-    struct log_entry *e = entry_new(s, &from);
-    if (!e || !log_span(pg, d->index)) {
-        if (e) {
-            e->pg = pg;
-            entry_drop(e);
-        }
+    int rc = log_span(pg, d->index);
+    struct log_entry *e = rc ? NULL : entry_new(s, &from);
+    if (rc == -ERR_NO_MEMORY || (!rc && !e)) {
+        out_of_memory(s);
+        return;
+    }
+    if (rc) {
         store_problem(s, "PG %llx: entry %llu does not fit into its log",
                       (unsigned long long)pg->pub.record.pg, (unsigned long long)d->index);
         pg->pub.damaged = true;
@@ -284,7 +285,7 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
         if (with_records || r->type == RECORD_RESET || r->type == RECORD_TRUNCATE)
             replay_record(s, r);
     }
-    for (const struct disk_entry *d = NULL; (d = batch_entry_next(h, d)); i++) {
+    for (const struct disk_entry *d = NULL; !s->failed && (d = batch_entry_next(h, d)); i++) {
         struct pg *pg = pg_by_key(s, batch_pgs(h)[d->pg].key);
         if (!pg)
             continue;
@@ -346,7 +347,7 @@ static void log_settle(struct pg *pg)
     pg->complete_durable = pg->complete_pushed = complete;
 }
 
-static bool entry_settle(struct log_entry *e)
+static void entry_settle(struct log_entry *e)
 {
     struct pg *pg = e->pg;
     struct store *s = store_of(pg);
@@ -355,19 +356,24 @@ static bool entry_settle(struct log_entry *e)
     pg->pub.ring_bytes += entry_ring_bytes(e);
     e->applied = e->index <= pg->complete_index;
     if (e->applied)
-        return true;
+        return;
     pg->unapplied_bytes += entry_ring_bytes(e);
     s->unapplied_bytes += entry_ring_bytes(e);
     if (e->type == ENTRY_IMAGE)
         list_push_back(&pg->pending_images, &e->obj_link);
-    if (e->type != ENTRY_WRITE && e->type != ENTRY_CLEAR)
-        return true;
-    e->obj = object_get(pg, e->image, e->object);
+}
+
+/* The room that it holds for its object. */
+static int entry_admit(struct log_entry *e)
+{
+    if (e->applied || (e->type != ENTRY_WRITE && e->type != ENTRY_CLEAR))
+        return 0;
+    e->obj = object_get(e->pg, e->image, e->object);
     if (!e->obj)
-        return false;
+        return -ERR_NO_MEMORY;
     list_push_back(&e->obj->unapplied, &e->obj_link);
     entry_reserve(e);
-    return true;
+    return 0;
 }
 
 static void images_settle(struct pg *pg)
@@ -387,16 +393,35 @@ static void images_settle(struct pg *pg)
     pg->image_count = kept;
 }
 
+static void pg_finish(struct pg *pg)
+{
+    log_settle(pg);
+    images_settle(pg);
+    for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)
+        entry_settle(log_at(pg, i));
+    for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index && !store_of(pg)->failed; i++)
+        if (entry_admit(log_at(pg, i)))
+            out_of_memory(store_of(pg));
+}
+
 void replay_finish(struct store *s)
 {
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
-        log_settle(pg);
-        images_settle(pg);
-        for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)
-            if (!entry_settle(log_at(pg, i))) {
-                out_of_memory(s);
-                return;
-            }
+        /* When memory has run out the logs have holes that tell nothing. */
+        if (s->failed)
+            replay_drop_from(pg, pg->pub.first_index);
+        else
+            pg_finish(pg);
+    }
+}
+
+void replay_abandon(struct store *s)
+{
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        for (struct object *o = object_after(pg, true, 0, 0); o;
+             o = object_after(pg, false, o->image, o->number))
+            o->slot = 0;
     }
 }
