@@ -332,6 +332,7 @@ void store_apply(struct store_pg *pub, uint64_t index)
         if (e && !e->applied)
             entry_apply(e);
     }
+    log_measure(pg);
     if (destage_wanted(s))
         destage_wake(s);
 }

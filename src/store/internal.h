@@ -41,6 +41,12 @@
 #define SCATTER_IOVS 32u
 #define SLAB_CLASSES 7u
 
+/* Entries of one PG's log. Small ones are many in a large ring: they cost memory, and replay, which may also
+ * find what was trimmed when no header had told of it yet, takes an index far from the others for damage. */
+#define LOG_ENTRIES_MAX (1u << 21)
+#define LOG_SPAN_MAX    (1ull << 24)
+_Static_assert(LOG_SPAN_MAX >= 4ull * LOG_ENTRIES_MAX, "replay has room for what may be found twice");
+
 /* ---- memory: free lists over blocks of the allocator, so that the data path settles without calling it ---
  */
 
@@ -156,6 +162,7 @@ struct pg {
     uint64_t batch_mark;   /* seq of the batch being built that lists it ... */
     uint32_t batch_slot;   /* ... under this number */
     bool removing, destage_all;
+    bool long_log; /* counted in the store's */
 };
 
 static inline struct pg *pg_of(const struct store_pg *pub)
@@ -317,7 +324,9 @@ struct store {
     uint32_t prev_pg_count;
     struct disk_batch_pg this_pgs[BATCH_PGS_MAX];
     uint64_t unapplied_bytes;
-    bool room_wanted; /* an append was refused, or a batch waits, for want of ring space */
+    uint32_t log_entries_max; /* of one PG */
+    uint32_t long_logs;       /* PGs whose logs have too many applied entries: the tail is to move */
+    bool room_wanted;         /* an append was refused, or a batch waits, for want of ring space */
     struct list cached;
     uint64_t cache_used;
 
@@ -430,6 +439,7 @@ MUST_CHECK int log_put(struct pg *pg, struct log_entry *e); /* at last_index + 1
 struct log_entry *log_at(const struct pg *pg, uint64_t index);
 void log_truncate(struct pg *pg, uint64_t index); /* drops [index, last] */
 void log_trim(struct pg *pg, uint64_t first);     /* drops what is below */
+void log_measure(struct pg *pg); /* after applied entries came or went: is the log a long one? */
 void cache_evict(struct store *s);
 static inline uint32_t entry_blocks(const struct log_entry *e)
 {

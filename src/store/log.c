@@ -9,7 +9,8 @@
  * A PG's share of the ring. What is not applied holds the tail (it is copied forward when the tail comes by),
  * so its sum is bounded by half of the ring. A PG may have an eighth of the ring while little is held in all;
  * when much is held, by PGs without a quorum say, each one is cut to its fair part, so that the others go on;
- * one entry at a time at the least.
+ * one entry at a time at the least. Small entries are also bounded by number: a quarter of what a log may
+ * have waits to be applied, and when half of it is applied the tail moves whatever room there is (trim.c).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -244,6 +245,17 @@ void log_trim(struct pg *pg, uint64_t first)
         entry_detach(e);
         pg->pub.first_index++;
     }
+    log_measure(pg);
+}
+
+void log_measure(struct pg *pg)
+{
+    struct store *s = store_of(pg);
+    uint64_t applied = pg->pub.applied_index + 1 - MIN(pg->pub.first_index, pg->pub.applied_index + 1);
+    bool is_long = applied > s->log_entries_max / 8 * (pg->long_log ? 3 : 4);
+
+    s->long_logs += (uint32_t)is_long - (uint32_t)pg->long_log;
+    pg->long_log = is_long;
 }
 
 /* ---- appending ----------------------------------------------------------------------------------------- */
@@ -256,6 +268,8 @@ static bool share_allows(const struct pg *pg, uint64_t bytes)
     uint64_t much = MAX(ring / 8, SHARE_MIN_BYTES);
     uint64_t fair = MAX(ring / 4 / MAX(s->pg_count, 1u), SHARE_MIN_BYTES);
 
+    if (pg->pub.last_index - pg->pub.applied_index >= s->log_entries_max / 4)
+        return false;
     if (mine <= much && all <= ring / 4)
         return true;
     return mine <= fair && (all <= ring / 2 || mine == bytes);
@@ -274,6 +288,8 @@ static int room_allows(struct pg *pg, const struct entry *entry)
     if (s->failed)
         return -ERR_STOPPED;
     if (pg->removing || (!small && s->unapplied_bytes + payload > ring_usable(s) * BLOCK_SIZE / 4 * 3))
+        return -ERR_RETRY;
+    if (pg->pub.last_index + 1 - pg->pub.first_index >= s->log_entries_max)
         return -ERR_RETRY;
     if (ring_used(s) + s->queue_blocks + payload / BLOCK_SIZE + 2 > ring_usable(s)) {
         s->room_wanted = true;
@@ -413,6 +429,7 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term)
     pg->destage_limit = 0;
     pg->complete_pushed = index;
     pub->damaged = false;
+    log_measure(pg);
     if (store_of(pg)->failed)
         return;
     images_save(pg);

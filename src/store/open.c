@@ -128,6 +128,7 @@ static struct store *store_alloc(const struct store_config *config)
     list_init(&s->ring_waits);
     list_init(&s->cached);
     s->next_seq = 1;
+    s->log_entries_max = LOG_ENTRIES_MAX;
     return s;
 }
 

@@ -11,9 +11,6 @@
 
 #include "store/internal.h"
 
-/* A span of indexes that no log can have: such a header was not ours. */
-#define LOG_SPAN_MAX (1ull << 24)
-
 void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count)
 {
     list_for_each (&s->pgs, node) {
@@ -194,7 +191,7 @@ static bool log_is_empty(const struct pg *pg)
     return pg->pub.last_index < pg->pub.first_index;
 }
 
-/* Makes [first, last] include `index`. -ERR_FORMAT: no log is that long. */
+/* Makes [first, last] include `index`. -ERR_FORMAT: no log is that long, such a header was not ours. */
 static int log_span(struct pg *pg, uint64_t index)
 {
     uint64_t first = log_is_empty(pg) ? index : MIN(pg->pub.first_index, index);
@@ -402,6 +399,7 @@ static void pg_finish(struct pg *pg)
     for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index && !store_of(pg)->failed; i++)
         if (entry_admit(log_at(pg, i)))
             out_of_memory(store_of(pg));
+    log_measure(pg);
 }
 
 void replay_finish(struct store *s)

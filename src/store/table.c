@@ -87,6 +87,7 @@ void pg_free(struct pg *pg)
         object_free(o);
     }
     ASSERT(pg->offlog_holds == 0);
+    s->long_logs -= pg->long_log;
     free(pg->log);
     list_remove(&pg->link);
     map_remove(&s->pgs_by_id, pg->pub.record.pg);

@@ -6,7 +6,8 @@
  * so) and the records in it are in both copies of the checkpoint, so that either copy can rot. An entry that
  * is not applied is copied forward instead, together with those of the batches behind it, as many as fit into
  * one batch: so it takes less room afterwards. Nothing goes before the space is wanted: until then followers
- * that lag can be served, and those in contact a while longer; and nothing when all would be copied.
+ * that lag can be served, and those in contact a while longer; and nothing when all would be copied. But a PG
+ * whose applied entries have become too many for its log (long_logs) is helped at once.
  */
 #include <string.h>
 
@@ -35,6 +36,8 @@ static bool tail_awaited(const struct store *s)
 
 bool trim_wanted(const struct store *s)
 {
+    if (s->long_logs)
+        return true;
     uint64_t used = s->head - s->tail, live = DIV_UP(s->unapplied_bytes, (uint64_t)BLOCK_SIZE);
 
     if (used <= trim_limit(s) || used <= live + ring_usable(s) / 8)

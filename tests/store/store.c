@@ -3,6 +3,7 @@
  * The store's contract, piece by piece, on a device in memory: label, PG records, log, apply, reads, clears,
  * images, full devices, removal, copies, repair, and a failure of each request in turn.
  */
+#include "store/internal.h"
 #include "tests/store/slice.h"
 
 static void labels_are_written_and_read(void)
@@ -459,6 +460,49 @@ static void a_stuck_pg_does_not_stop_the_others(void)
     tear_down();
 }
 
+/* Clears are small: a PG may have so many of them, waiting or applied, however large the ring. */
+static void a_log_is_bounded_by_number(void)
+{
+    struct entry clear = {.type = ENTRY_CLEAR, .image = 1, .block_count = 3};
+    uint64_t stuck = 0;
+
+    set_up();
+    s->log_entries_max = 1024;
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 2, .replica = 1, .birth = 3}), 0);
+    struct store_pg *other = store_pg_find(s, 2), *mine = pg;
+    pg = other;
+    while (store_can_append(pg, &clear) == 0 && stuck++ < 5000)
+        CHECK_EQ(put(clear, 0), 0);
+    CHECK_EQ(stuck, 256);
+    /* What another leader has admitted is taken, up to the end. */
+    while (put(clear, 0) == 0)
+        ;
+    CHECK_EQ(pg->last_index, 1024);
+    rig_settle(&rig);
+    pg = mine;
+    uint64_t longest = 0;
+    for (uint32_t n = 0; n < 8000; n++) {
+        clear.object = n % 50;
+        CHECK_EQ(store_can_append(pg, &clear), 0);
+        CHECK_EQ(put(clear, 0), 0);
+        if (n % 16 == 0)
+            apply_all();
+        longest = MAX(longest, pg->last_index + 1 - pg->first_index);
+    }
+    apply_all();
+    CHECK(longest > 512 && longest < 600);
+    pg = other;
+    CHECK_EQ(store_can_append(pg, &clear), -ERR_RETRY);
+    apply_all();
+    CHECK_EQ(store_can_append(pg, &clear), 0);
+    pg = mine;
+    reopen();
+    CHECK_EQ(pg->last_index, 8000);
+    CHECK(!pg->damaged);
+    CHECK_EQ(store_pg_find(s, 2)->last_index, 1024);
+    tear_down();
+}
+
 /* One block that is overwritten again and again: more often than 16 bits count, before it is destaged. */
 static void a_hot_block_survives_a_restart(void)
 {
@@ -634,6 +678,7 @@ int main(void)
     TEST(what_members_lack_is_kept_longer);
     TEST(pgs_that_have_used_their_share_stop_alone);
     TEST(a_stuck_pg_does_not_stop_the_others);
+    TEST(a_log_is_bounded_by_number);
     TEST(a_hot_block_survives_a_restart);
     TEST(a_removed_replica_leaves_nothing);
     TEST(damage_is_found_and_repaired);
