@@ -33,16 +33,10 @@ static const char *read_state_name(int state)
 static void read_step(struct op *op);
 static const struct op_kind read_kind = {"osd.read", read_state_name, read_step};
 
-static int read_check(struct pg_request *req)
+static int read_check_image(const struct pg_request *req)
 {
-    const struct image_record *record;
-    int error = pg_request_check(req, false);
+    const struct image_record *record = store_image_get(req->pg->sp, req->image);
 
-    if (!error)
-        error = pg_request_check_object(req);
-    if (error)
-        return error;
-    record = store_image_get(req->pg->sp, req->image);
     if (!req->generation)
         return 0;
     /* Readers do not attach: an image that nobody has written to here is unknown, and reads as zeros; but not
@@ -50,6 +44,15 @@ static int read_check(struct pg_request *req)
     bool stale = record ? record->deleted || req->generation < record->generation
                         : !pg_image_vouched(req->pg, req->epoch);
     return stale ? -ERR_STALE_GENERATION : 0;
+}
+
+static int read_check(struct pg_request *req)
+{
+    int error = pg_request_check(req, false);
+
+    if (!error)
+        error = pg_request_check_object(req);
+    return error ? error : read_check_image(req);
 }
 
 static bool read_leads(struct pg_request *req)
@@ -125,6 +128,9 @@ static bool read_data_end(struct pg_request *req)
     int error = req->op.child_result;
 
     req->op.child_result = 0;
+    /* A removal or resize may have been applied meanwhile, and its zeros are no data. */
+    if (!error)
+        error = read_check_image(req);
     if (error == -ERR_DAMAGED && req->repair_tries++ < READ_REPAIRS_MAX) {
         slice_unref(&req->reads[0].ret_data);
         req->op.state = READ_REPAIR;
