@@ -7,6 +7,7 @@
  *   cluster_load.c     clients: random requests, every read and write recorded
  *   cluster_faults.c   what goes wrong, and when
  *   cluster_plots.c    what goes wrong together, as only ill luck would have it
+ *   cluster_damage.c   damage to what disks hold, and what of it must be survived
  *   cluster_check.c    what must hold at any time, and at rest
  *   scenario_cluster.c the run
  */
@@ -153,6 +154,8 @@ struct cluster {
     uint64_t reads, writes, clears, statuses, failures, takeovers, no_space;
     uint64_t resizes, recreations, plots;
     struct leader_table *leaders;
+    struct damage *damage;   /* NULL: no disk is damaged in this run */
+    uint64_t damaged_blocks; /* found at rest where they may be */
 };
 
 /* ---- cluster_world.c ---- */
@@ -206,6 +209,23 @@ void faults_stop(struct cluster *c);
 /* ---- cluster_plots.c ---- */
 
 void plots_start(struct cluster *c);
+
+/* ---- cluster_damage.c ---- */
+
+/* Before the disks are made. */
+void damage_init(struct cluster *c);
+/* The disks' atlas; its owner is the struct cluster_osd. */
+bool damage_may(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset, uint64_t len);
+/* Something is damaged now: SIM_FAULT_DISK_ROT or SIM_FAULT_DISK_MISDIRECT. */
+void damage_strike(struct cluster *c, enum sim_fault fault);
+void damage_died(struct cluster_osd *osd);
+/* Adds what goes wrong by the way to a disk's faults. */
+void damage_lasting(struct cluster *c, const struct cluster_osd *osd, struct sim_disk_faults *faults);
+void damage_stop(struct cluster *c);
+/* Something may be damaged at this OSD alone ... */
+bool damage_is_victim(const struct cluster *c, uint32_t osd);
+/* ... or everywhere, so that reads of it fail for ever. */
+bool damage_is_uncovered(const struct cluster *c);
 
 /* ---- cluster_check.c ---- */
 

@@ -7,6 +7,7 @@
  */
 #include "sim/cluster.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #define SNAPSHOT_NS    (30 * NS_PER_S)
 #define SEARCH_BUDGET  300000
 #define PGS_MAX        64
+#define OBJECTS_MAX    256
 
 #define ULL(x) ((unsigned long long)(x))
 
@@ -158,13 +160,25 @@ void check_history(struct cluster *c, uint32_t image, uint32_t first)
 /* ---- replicas
  * ------------------------------------------------------------------------------------------------- */
 
-struct digest {
-    uint64_t pg, applied, objects, tombstones, hash;
+/* What a shard holds of an object. `value`: 0 not written, else checksum + 1, as its page says; verified,
+ * where the block is not damaged. */
+struct held_object {
+    uint64_t image, object, index;
+    uint64_t value[BLOCKS_PER_OBJECT];
+    bool damaged[BLOCKS_PER_OBJECT];
+};
+
+struct held_pg {
+    uint64_t pg, applied, tombstones;
+    uint64_t images; /* hash of the records, and of what is forgotten */
+    enum store_pg_state state;
+    uint32_t object_count;
+    struct held_object *objects[OBJECTS_MAX];
 };
 
 /* What one shard holds; outlives the node. */
 struct holdings {
-    struct digest pgs[PGS_MAX];
+    struct held_pg pgs[PGS_MAX];
     uint32_t count;
     bool done;
     int error;
@@ -182,61 +196,93 @@ struct snapshot {
     struct store_read read;
 };
 
-static void fold(struct digest *d, uint64_t value)
+static uint64_t images_hash(const struct store_pg *pg)
 {
-    d->hash = hash_pair(d->hash, value);
-}
+    uint64_t hash = pg->floor_epoch;
 
-static void fold_images(struct digest *d, const struct store_pg *pg)
-{
     for (const struct image_record *image = NULL; (image = store_image_next(pg, image ? image->image : 0));) {
-        fold(d, image->image);
-        fold(d, image->incarnation);
-        fold(d, image->generation);
-        fold(d, image->size_bytes);
-        fold(d, image->deleted);
+        hash = hash_pair(hash, image->image);
+        hash = hash_pair(hash, image->incarnation);
+        hash = hash_pair(hash, image->generation);
+        hash = hash_pair(hash, image->size_bytes);
+        hash = hash_pair(hash, image->deleted);
+    }
+    return hash;
+}
+
+static struct held_object *snapshot_object(struct snapshot *s)
+{
+    struct held_pg *held = &s->ret->pgs[s->ret->count - 1];
+
+    return held->objects[held->object_count - 1];
+}
+
+static void take_read(struct snapshot *s)
+{
+    struct held_object *o = snapshot_object(s);
+
+    for (uint32_t i = 0; i < s->read.block_count; i++) {
+        bool written = (s->read.ret_written[i / 64] >> (i % 64)) & 1;
+        o->value[s->first_block + i] = written ? s->read.ret_crc[i] + 1ull : 0;
+        o->damaged[s->first_block + i] = (s->read.ret_damaged[i / 64] >> (i % 64)) & 1;
     }
 }
 
-static void fold_read(struct digest *d, const struct store_read *read)
+static void snapshot_pg(struct snapshot *s)
 {
-    for (uint32_t i = 0; i < read->block_count; i++) {
-        bool written = (read->ret_written[i / 64] >> (i % 64)) & 1;
-        fold(d, written ? read->ret_crc[i] + 1ull : 0);
-    }
+    struct held_pg *held = &s->ret->pgs[s->ret->count++];
+
+    ASSERT(s->ret->count <= PGS_MAX);
+    *held = (struct held_pg){.pg = s->pg->record.pg,
+                             .applied = s->pg->applied_index,
+                             .tombstones = s->pg->tombstone_count,
+                             .images = images_hash(s->pg),
+                             .state = s->pg->record.state};
+}
+
+static void snapshot_object_begin(struct snapshot *s)
+{
+    struct held_pg *held = &s->ret->pgs[s->ret->count - 1];
+
+    ASSERT(held->object_count < OBJECTS_MAX);
+    struct sim_heap *heap = sim_heap_enter(NULL);
+    struct held_object *o = sim_alloc(sizeof(*o));
+    sim_heap_enter(heap);
+    o->image = s->at.image;
+    o->object = s->at.object;
+    o->index = s->at.index;
+    held->objects[held->object_count++] = o;
+}
+
+static void holdings_free(struct holdings *h)
+{
+    for (uint32_t i = 0; i < h->count; i++)
+        for (uint32_t j = 0; j < h->pgs[i].object_count; j++)
+            free(h->pgs[i].objects[j]);
+    free(h);
 }
 
 /* Starts the next read; false when there is nothing more. */
 static bool snapshot_next(struct snapshot *s)
 {
-    struct holdings *ret = s->ret;
-
-    if (s->has_object && s->first_block < BLOCKS_PER_OBJECT) {
-        memset(&s->read, 0, sizeof(s->read));
-        store_read_start(&s->read, (struct store_pg *)(uintptr_t)s->pg, s->at.image, s->at.object,
-                         s->first_block, IO_BLOCKS_MAX, false, &s->op);
-        return true;
-    }
     for (;;) {
+        if (s->has_object && s->first_block < BLOCKS_PER_OBJECT) {
+            memset(&s->read, 0, sizeof(s->read));
+            store_read_start(&s->read, (struct store_pg *)(uintptr_t)s->pg, s->at.image, s->at.object,
+                             s->first_block, IO_BLOCKS_MAX, false, &s->op);
+            return true;
+        }
         if (s->pg && store_object_next(s->pg, !s->has_object, s->at.image, s->at.object, &s->at)) {
-            struct digest *d = &ret->pgs[ret->count - 1];
             s->has_object = true;
             s->first_block = 0;
-            d->objects++;
-            fold(d, s->at.image);
-            fold(d, s->at.object);
-            fold(d, s->at.index);
-            return snapshot_next(s);
+            snapshot_object_begin(s);
+            continue;
         }
         s->pg = store_pg_next(s->store, s->pg);
         s->has_object = false;
         if (!s->pg)
             return false;
-        ASSERT(ret->count < PGS_MAX);
-        ret->pgs[ret->count++] = (struct digest){
-            .pg = s->pg->record.pg, .applied = s->pg->applied_index, .tombstones = s->pg->tombstone_count};
-        fold(&ret->pgs[ret->count - 1], s->pg->floor_epoch);
-        fold_images(&ret->pgs[ret->count - 1], s->pg);
+        snapshot_pg(s);
     }
 }
 
@@ -247,14 +293,16 @@ static void snapshot_step(struct op *op)
     if (op->children)
         return;
     if (op->state == 1) {
-        if (s->read.op.result) {
-            s->ret->error = s->read.op.result;
+        int error = s->read.op.result;
+        op->child_result = 0;
+        slice_unref(&s->read.ret_data);
+        if (error && error != -ERR_DAMAGED) {
+            s->ret->error = error;
             s->ret->done = true;
             op_done(op, 0);
             return;
         }
-        fold_read(&s->ret->pgs[s->ret->count - 1], &s->read);
-        slice_unref(&s->read.ret_data);
+        take_read(s);
         s->first_block += IO_BLOCKS_MAX;
     }
     op->state = 1;
@@ -269,7 +317,8 @@ static const struct op_kind SNAPSHOT = {"sim.snapshot", NULL, snapshot_step};
 struct comparison {
     struct cluster *cluster;
     struct holdings *holdings[CLUSTER_OSDS_MAX][CLUSTER_SHARDS_MAX];
-    char what[256]; /* the difference found last */
+    uint64_t damaged; /* blocks, where that may be */
+    char what[256];   /* the difference found last */
 };
 
 static bool snapshots_done(void *owner)
@@ -311,51 +360,106 @@ static bool snapshots_start(struct comparison *cmp)
     return true;
 }
 
-/* Whether all replicas that exist agree, every PG has three, and removed images are forgotten. */
+static bool differs(struct comparison *cmp, const char *format, ...) PRINTF_LIKE(2, 3);
+static bool differs(struct comparison *cmp, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(cmp->what, sizeof(cmp->what), format, args);
+    va_end(args);
+    return false;
+}
+
+/* One shard's own: nothing is damaged that must not be, and removed images are forgotten. */
+static bool holdings_sound(struct comparison *cmp, uint32_t osd, uint32_t shard)
+{
+    const struct cluster *c = cmp->cluster;
+    const struct holdings *h = cmp->holdings[osd][shard];
+    bool may = damage_is_victim(c, osd) || damage_is_uncovered(c);
+
+    if (!h || h->error)
+        return differs(cmp, "osd.%u.%u cannot be read: %s", osd, shard, h ? error_text(h->error) : "");
+    for (uint32_t i = 0; i < h->count; i++) {
+        const struct held_pg *pg = &h->pgs[i];
+        if (pg->state != STORE_PG_NORMAL && !damage_is_uncovered(c))
+            return differs(cmp, "PG %llx on osd.%u.%u is still to recover", ULL(pg->pg), osd, shard);
+        if (pg->tombstones && !damage_is_uncovered(c))
+            return differs(cmp, "PG %llx on osd.%u.%u: %llu removed images are not forgotten", ULL(pg->pg),
+                           osd, shard, ULL(pg->tombstones));
+        for (uint32_t j = 0; j < pg->object_count; j++) {
+            for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+                cmp->damaged += pg->objects[j]->damaged[b];
+                if (pg->objects[j]->damaged[b] && !may)
+                    return differs(cmp, "PG %llx on osd.%u.%u: block %u of object %llu is damaged",
+                                   ULL(pg->pg), osd, shard, b, ULL(pg->objects[j]->object));
+            }
+        }
+    }
+    return true;
+}
+
+/* A damaged block may be anything, but where its checksum is known that must be the right one. */
+static bool block_agrees(const struct held_object *a, const struct held_object *b, uint32_t block)
+{
+    return a->value[block] == b->value[block] || (a->damaged[block] && a->value[block] == 1) ||
+           (b->damaged[block] && b->value[block] == 1);
+}
+
+static bool pgs_agree(struct comparison *cmp, const struct held_pg *a, const struct held_pg *b)
+{
+    if (a->applied != b->applied)
+        return differs(cmp, "PG %llx: applied to %llu and %llu", ULL(a->pg), ULL(a->applied),
+                       ULL(b->applied));
+    if (a->images != b->images)
+        return differs(cmp, "PG %llx: image records differ", ULL(a->pg));
+    if (a->object_count != b->object_count)
+        return differs(cmp, "PG %llx: %u and %u objects", ULL(a->pg), a->object_count, b->object_count);
+    for (uint32_t i = 0; i < a->object_count; i++) {
+        const struct held_object *x = a->objects[i], *y = b->objects[i];
+        if (x->image != y->image || x->object != y->object || x->index != y->index)
+            return differs(cmp, "PG %llx: object %llu/%llu of index %llu, and %llu/%llu of %llu", ULL(a->pg),
+                           ULL(x->image), ULL(x->object), ULL(x->index), ULL(y->image), ULL(y->object),
+                           ULL(y->index));
+        for (uint32_t block = 0; block < BLOCKS_PER_OBJECT; block++)
+            if (!block_agrees(x, y, block))
+                return differs(cmp, "PG %llx: object %llu/%llu: block %u differs", ULL(a->pg), ULL(x->image),
+                               ULL(x->object), block);
+    }
+    return true;
+}
+
+/* Whether all replicas that exist agree, and every PG has three. */
 static bool holdings_agree(struct comparison *cmp)
 {
     struct cluster *c = cmp->cluster;
-    const struct digest *first[PGS_MAX];
-    uint32_t replicas[PGS_MAX] = {0}, count = 0;
+    uint32_t shards = c->osd_count * c->shard_count, replicas = 0;
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+    cmp->damaged = 0;
+    for (uint32_t i = 0; i < shards; i++)
+        if (!holdings_sound(cmp, i / c->shard_count, i % c->shard_count))
+            return false;
+    for (uint32_t i = 0; i < shards; i++) {
         const struct holdings *h = cmp->holdings[i / c->shard_count][i % c->shard_count];
-        if (!h || h->error) {
-            snprintf(cmp->what, sizeof(cmp->what), "osd.%u.%u cannot be read: %s", i / c->shard_count,
-                     i % c->shard_count, h ? error_text(h->error) : "");
-            return false;
-        }
+        replicas += h->count;
         for (uint32_t j = 0; j < h->count; j++) {
-            uint32_t at = 0;
-            while (at < count && first[at]->pg != h->pgs[j].pg)
-                at++;
-            if (at == count)
-                first[count++] = &h->pgs[j];
-            replicas[at]++;
-            if (first[at]->hash != h->pgs[j].hash || first[at]->applied != h->pgs[j].applied) {
-                snprintf(
-                    cmp->what, sizeof(cmp->what),
-                    "PG %llx on osd.%u.%u: applied %llu, %llu objects, differs from: applied %llu, %llu objects",
-                    ULL(h->pgs[j].pg), i / c->shard_count, i % c->shard_count, ULL(h->pgs[j].applied),
-                    ULL(h->pgs[j].objects), ULL(first[at]->applied), ULL(first[at]->objects));
-                return false;
+            uint32_t others = 0;
+            for (uint32_t k = 0; k < shards; k++) {
+                const struct holdings *other = cmp->holdings[k / c->shard_count][k % c->shard_count];
+                for (uint32_t l = 0; l < other->count; l++) {
+                    if (k == i || other->pgs[l].pg != h->pgs[j].pg)
+                        continue;
+                    others++;
+                    if (k > i && !pgs_agree(cmp, &h->pgs[j], &other->pgs[l]))
+                        return false;
+                }
             }
-            if (h->pgs[j].tombstones) {
-                snprintf(cmp->what, sizeof(cmp->what),
-                         "PG %llx on osd.%u.%u: %llu removed images are not forgotten", ULL(h->pgs[j].pg),
-                         i / c->shard_count, i % c->shard_count, ULL(h->pgs[j].tombstones));
-                return false;
-            }
+            if (others != 2)
+                return differs(cmp, "PG %llx has %u replicas", ULL(h->pgs[j].pg), others + 1);
         }
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (replicas[i] != 3) {
-            snprintf(cmp->what, sizeof(cmp->what), "PG %llx has %u replicas", ULL(first[i]->pg), replicas[i]);
-            return false;
-        }
-    }
-    snprintf(cmp->what, sizeof(cmp->what), "%u PGs of %u", count, c->pg_count);
-    return count == c->pg_count;
+    differs(cmp, "%u replicas of %u PGs", replicas, c->pg_count);
+    return replicas == 3 * c->pg_count;
 }
 
 void check_replicas(struct cluster *c, uint64_t until_ns)
@@ -374,12 +478,13 @@ void check_replicas(struct cluster *c, uint64_t until_ns)
                 /* One that is not done is still being written to. */
                 if (cmp.holdings[i][j] && !cmp.holdings[i][j]->done)
                     sim_fail(c->sim, "osd.%u.%u: its store's objects could not be read in time", i, j);
-                else
-                    free(cmp.holdings[i][j]);
+                else if (cmp.holdings[i][j])
+                    holdings_free(cmp.holdings[i][j]);
                 cmp.holdings[i][j] = NULL;
             }
         }
     }
+    c->damaged_blocks = cmp.damaged;
     if (!equal && !c->sim->failed)
         sim_fail(c->sim, "at rest the replicas are not equal: %s", cmp.what);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What goes wrong: at random intervals one of the classes that this run has on strikes. The lasting ones
- * (loss of frames, slow disks) are set at the beginning and taken back at the end. Damage to stored data
- * concerns one OSD only, chosen for the run: so of everything two intact copies remain.
+ * (loss of frames, slow disks) are set at the beginning and taken back at the end. For damage to stored data
+ * see cluster_damage.c.
  */
 #include "sim/cluster.h"
 
@@ -31,15 +31,17 @@ static void set_lasting(struct cluster *c)
                                                   .conflict_ppm = intensity(c, SIM_FAULT_META) * 1000,
                                                   .slow_ppm = intensity(c, SIM_FAULT_META) * 500,
                                                   .slow_ns = 500 * NS_PER_MS});
-    for (uint32_t i = 0; i < c->osd_count; i++)
-        sim_disk_set_faults(c->osds[i].disk, &(struct sim_disk_faults){
-                                                 .slow_ppm = intensity(c, SIM_FAULT_DISK_SLOW) * 300,
-                                                 .slow_ns = 50 * NS_PER_MS,
-                                                 .read_slow_ppm = c->quiet || !c->read_slow_ns ? 0 : 10000,
-                                                 .read_slow_ns = c->read_slow_ns,
-                                                 .write_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
-                                                 .flush_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
-                                                 .stuck_ppm = intensity(c, SIM_FAULT_DISK_STUCK) / 10});
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        struct sim_disk_faults faults = {.slow_ppm = intensity(c, SIM_FAULT_DISK_SLOW) * 300,
+                                         .slow_ns = 50 * NS_PER_MS,
+                                         .read_slow_ppm = c->quiet || !c->read_slow_ns ? 0 : 10000,
+                                         .read_slow_ns = c->read_slow_ns,
+                                         .write_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
+                                         .flush_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
+                                         .stuck_ppm = intensity(c, SIM_FAULT_DISK_STUCK) / 10};
+        damage_lasting(c, &c->osds[i], &faults);
+        sim_disk_set_faults(c->osds[i].disk, &faults);
+    }
 }
 
 static struct process *random_process(struct cluster *c)
@@ -207,6 +209,10 @@ static void strike(struct cluster *c)
     case SIM_FAULT_DISK_SLOW:
         strike_disk_hang(c);
         break;
+    case SIM_FAULT_DISK_ROT:
+    case SIM_FAULT_DISK_MISDIRECT:
+        damage_strike(c, fault);
+        break;
     case SIM_FAULT_META:
         sim_meta_set_down(c->meta, sim_rng_below(&c->rng, 2));
         break;
@@ -272,4 +278,5 @@ void faults_stop(struct cluster *c)
             process_kill(&osd->process, SIM_CRASH_PROCESS, NS_PER_S);
     }
     restart_failed(c);
+    damage_stop(c);
 }

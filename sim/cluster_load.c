@@ -23,6 +23,7 @@
 #define WRITERS           1              /* the checker's line of writers that fence each other */
 #define STUCK_NS          (8 * NS_PER_S) /* beyond its timeout */
 #define SECTORS_PER_BLOCK (BLOCK_SIZE / CLUSTER_SECTOR)
+#define READ_ALL_SECTORS  128u
 #define IO_SECTORS_MAX    (CLUSTER_IO_MAX / CLUSTER_SECTOR)
 
 static const char *const MONITORS[] = {CLUSTER_MON};
@@ -40,6 +41,7 @@ struct worker {
     struct timer timer;
     bool read_all;
     uint32_t life;                 /* of the image when the request began */
+    uint32_t piece_max;            /* sectors, in read_all */
     uint32_t sector, sector_count; /* of the request */
     uint32_t reg, reg_count;       /* that it changes: fewer for discards */
     uint64_t start, tag;
@@ -325,7 +327,12 @@ static void worker_end(struct worker *w)
     slice_unref(&w->data);
     count_request(w, result);
     w->started_ns = 0;
-    if (w->read_all && result == 0)
+    if (!w->read_all)
+        return;
+    /* Damaged everywhere: that the read fails is all that can be asked for. Block by block around it. */
+    bool gone = result == -ERR_DAMAGED && damage_is_uncovered(cluster_of(w->load));
+    w->piece_max = gone && w->sector_count > SECTORS_PER_BLOCK ? SECTORS_PER_BLOCK : READ_ALL_SECTORS;
+    if (result == 0 || (gone && w->sector_count == SECTORS_PER_BLOCK))
         w->sector += w->sector_count;
 }
 
@@ -373,7 +380,7 @@ static void worker_step(struct op *op)
         return;
     }
     if (w->read_all)
-        w->sector_count = MIN(128u, cluster_of(w->load)->image_sectors - w->sector);
+        w->sector_count = MIN(w->piece_max, cluster_of(w->load)->image_sectors - w->sector);
     if (worker_begin(w))
         op->state = WORKER_IO;
     else
@@ -433,6 +440,7 @@ static void workers_start(struct load *l)
         memset(w, 0, sizeof(*w));
         w->load = l;
         w->read_all = all;
+        w->piece_max = READ_ALL_SECTORS;
         op_start(&w->op, l->op.core, &WORKER, &l->op);
     }
 }

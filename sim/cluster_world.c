@@ -351,6 +351,7 @@ static void osd_died(struct process *p, enum sim_crash kind)
     if (kind == SIM_CRASH_POWER)
         sim_disk_power_cut(osd->disk);
     sim_disk_hang(osd->disk, false);
+    damage_died(osd);
 }
 
 static void osd_init(struct cluster *c, uint32_t number)
@@ -369,7 +370,10 @@ static void osd_init(struct cluster *c, uint32_t number)
                                                                .size_bytes = c->disk_bytes,
                                                                .volatile_cache = sim_rng_below(&c->rng, 2),
                                                                .junk = sim_rng_below(&c->rng, 2),
-                                                               .queue_depth_hint = 4});
+                                                               .queue_depth_hint = 4,
+                                                               .keep_older = damage_is_victim(c, number),
+                                                               .may_damage = damage_may,
+                                                               .owner = osd});
     for (uint32_t i = 0; i < c->shard_count; i++) {
         snprintf(name, sizeof(name), "osd.%u.%u", number, i);
         process_add_node(&osd->process, name, OSD_ARENA, osd_node_start, osd);
@@ -500,6 +504,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     process_add_node(&c->mon, "mon", 8u << 20, mon_node_start, c);
     process_init(&c->admin, c, "admin", "10.0.3.1");
     process_add_node(&c->admin, "admin", 8u << 20, admin_start, c);
+    damage_init(c);
     for (uint32_t i = 0; i < c->osd_count; i++)
         osd_init(c, i);
     for (uint32_t i = 0; i < c->client_count; i++)
@@ -514,6 +519,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
 void cluster_fini(struct cluster *c)
 {
     check_fini(c);
+    free(c->damage);
     for (uint32_t i = 0; i < c->osd_count; i++)
         sim_disk_free(c->osds[i].disk);
     sim_net_free(c->net);

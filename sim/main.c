@@ -50,6 +50,7 @@ static void usage(FILE *to)
                 "  --timeout SECONDS   a run that takes longer has failed (default 300)\n"
                 "  --twice             every run twice: both must give the same trace hash\n"
                 "  --verbose           print every log line\n"
+                "  --with FAULT        this class of faults is on in every run (may be repeated)\n"
                 "  --plant NAME        with a bug planted (may be repeated); --plants lists them\n"
                 "  --expect-failure    exits with 0 at the first seed that fails, with 1 if none does\n"
                 "  --list              list the scenarios\n"
@@ -228,6 +229,18 @@ static void plant_add(const char *name)
     exit(2);
 }
 
+static void fault_add(const char *name)
+{
+    for (uint32_t i = 0; i < SIM_FAULT_COUNT; i++) {
+        if (strcasecmp(sim_fault_name((enum sim_fault)i), name) == 0) {
+            sim_faults_always |= 1u << i;
+            return;
+        }
+    }
+    fprintf(stderr, "fastblock-sim: no class of faults is called '%s'; --faults lists them\n", name);
+    exit(2);
+}
+
 static const struct sim_scenario *scenario_find(const char *name)
 {
     for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++)
@@ -288,6 +301,7 @@ enum {
     OPT_TIMEOUT,
     OPT_TWICE,
     OPT_VERBOSE,
+    OPT_WITH,
     OPT_PLANT,
     OPT_EXPECT,
     OPT_LIST,
@@ -304,6 +318,7 @@ static const struct option OPTIONS[] = {
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"twice", no_argument, NULL, OPT_TWICE},
     {"verbose", no_argument, NULL, OPT_VERBOSE},
+    {"with", required_argument, NULL, OPT_WITH},
     {"plant", required_argument, NULL, OPT_PLANT},
     {"expect-failure", no_argument, NULL, OPT_EXPECT},
     {"list", no_argument, NULL, OPT_LIST},
@@ -339,6 +354,9 @@ static struct options parse(int argc, char **argv)
             break;
         case OPT_VERBOSE:
             o.verbose = true;
+            break;
+        case OPT_WITH:
+            fault_add(optarg);
             break;
         case OPT_PLANT:
             plant_add(optarg);

@@ -93,7 +93,7 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
     struct sim_rng rng = sim_rng_make(args->seed, "cluster.profile", 0);
     uint64_t roll = sim_rng_below(&rng, PROFILE_COUNT + 1);
     enum cluster_profile profile = roll == PROFILE_COUNT ? PROFILE_ANY : (enum cluster_profile)roll;
-    uint32_t faults = SIM_FAULTS_ALL & ~(SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_MISDIRECT));
+    uint32_t faults = SIM_FAULTS_ALL;
     /* In half of the runs a plot is not drowned by other trouble. */
     if (profile != PROFILE_ANY && sim_rng_below(&rng, 2))
         faults &= MILD_FAULTS;
@@ -111,15 +111,24 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
     if (!sim->failed)
         check_replicas(c, sim->now_ns + REST_NS);
     sim_result_take(ret_result, sim);
+    struct sim_disk_stats disks = {0};
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        struct sim_disk_stats one = sim_disk_stats(c->osds[i].disk);
+        disks.rotten += one.rotten;
+        disks.taken_back += one.taken_back;
+        disks.misdirected += one.misdirected;
+        disks.read_errors += one.read_errors;
+    }
     ret_result->client_ops = c->reads + c->writes + c->clears + c->statuses;
     snprintf(
         ret_result->stats, sizeof(ret_result->stats),
         "profile %s: %u OSDs of %u shards, %u PGs, %u clients; %llu writes, %llu reads, %llu clears, %llu block "
         "statuses, %llu failed (%llu for lack of space); %llu takeovers, %llu resizes, %llu images made again, "
-        "%llu plots",
+        "%llu plots; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest",
         PROFILES[profile], c->osd_count, c->shard_count, c->pg_count, c->client_count, ULL(c->writes),
         ULL(c->reads), ULL(c->clears), ULL(c->statuses), ULL(c->failures), ULL(c->no_space),
-        ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots));
+        ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots), ULL(disks.rotten),
+        ULL(disks.taken_back), ULL(disks.misdirected), ULL(disks.read_errors), ULL(c->damaged_blocks));
     sim->after_step = NULL;
     cluster_fini(c);
     sim_free(sim);

@@ -1031,7 +1031,8 @@ static void node_crashed(void *owner, struct sim_node *node, enum sim_crash kind
     w->crashes++;
 }
 
-static bool may_damage(void *owner, struct sim_disk *disk, uint64_t offset, uint64_t len)
+static bool may_damage(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset,
+                       uint64_t len)
 {
     return ((struct world *)owner)->rot;
 }
@@ -1076,7 +1077,7 @@ static void world_run(struct world *w)
         if (i + 1 == rounds && sim_fault_intensity(sim, SIM_FAULT_DISK_ROT)) {
             w->rot = true;
             for (uint32_t n = 0; n < 1 + sim_fault_intensity(sim, SIM_FAULT_DISK_ROT) / 10; n++)
-                sim_disk_rot_anywhere(w->disk);
+                sim_disk_rot(w->disk, 0, sim_disk_size(w->disk));
         }
         crash(w);
     }

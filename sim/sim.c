@@ -47,6 +47,8 @@ struct sim *sim_new(uint64_t seed, bool verbose)
     return sim;
 }
 
+uint32_t sim_faults_always;
+
 void sim_choose_faults(struct sim *sim, uint32_t allowed)
 {
     struct sim_rng rng = sim_rng_make(sim->seed, "faults", 0);
@@ -57,6 +59,7 @@ void sim_choose_faults(struct sim *sim, uint32_t allowed)
     for (uint32_t i = 0; i < SIM_FAULT_COUNT; i++) {
         bool on = style == 7 || (style != 0 && sim_rng_below(&rng, 3) == 0);
         uint8_t intensity = (uint8_t)sim_rng_range(&rng, 1, 100);
+        on |= (sim_faults_always >> i) & 1;
         if (!on || !((allowed >> i) & 1))
             continue;
         sim->faults |= 1u << i;

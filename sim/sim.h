@@ -148,6 +148,9 @@ struct sim *sim_new(uint64_t seed, bool verbose);
  */
 void sim_free(struct sim *sim);
 
+/* Classes that are on in every run whose scenario can stand them (`fastblock-sim --with`). */
+extern uint32_t sim_faults_always;
+
 /* Chooses, out of the classes in `allowed`, those of this run and their intensities. */
 void sim_choose_faults(struct sim *sim, uint32_t allowed);
 /* 1 .. 100, or 0 when the class is off. */

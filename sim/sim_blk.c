@@ -24,6 +24,7 @@ struct page {
     struct map_node by_number;
     uint8_t durable[BLOCK_SIZE];
     uint64_t durable_seq[SECTORS_PER_BLOCK];
+    uint8_t *older;        /* what was durable before the last write; NULL: not known */
     uint8_t *current;      /* NULL: as durable */
     uint32_t cached_count; /* cached writes that cover the page */
 };
@@ -167,12 +168,32 @@ static void disk_read(const struct sim_disk *disk, uint64_t offset, uint8_t *byt
         memcpy(bytes, page->current ? page->current : page->durable, BLOCK_SIZE);
 }
 
+static uint64_t page_seq(const struct page *page)
+{
+    uint64_t seq = 0;
+
+    for (uint32_t i = 0; i < SECTORS_PER_BLOCK; i++)
+        seq = MAX(seq, page->durable_seq[i]);
+    return seq;
+}
+
+static void page_keep_older(struct page *page, uint64_t seq)
+{
+    if (page_seq(page) >= seq)
+        return;
+    if (!page->older)
+        page->older = sim_alloc(BLOCK_SIZE);
+    memcpy(page->older, page->durable, BLOCK_SIZE);
+}
+
 /* Makes sectors of a write durable where nothing newer is. `keep` says which, by sector of the write; NULL:
  * all. */
 static void write_durable(struct sim_disk *disk, const struct cached *w, const uint8_t *keep)
 {
     for (uint64_t at = 0; at < w->len; at += BLOCK_SIZE) {
         struct page *page = page_get(disk, (w->offset + at) / BLOCK_SIZE);
+        if (disk->config.keep_older)
+            page_keep_older(page, w->seq);
         for (uint32_t i = 0; i < BLOCK_SIZE / SECTOR; i++) {
             if ((keep && !keep[at / SECTOR + i]) || page->durable_seq[i] > w->seq)
                 continue;
@@ -286,14 +307,30 @@ static void cache_decide(struct sim_disk *disk, uint64_t offset, uint64_t len)
 /* ---- damage
  * --------------------------------------------------------------------------------------------------- */
 
-static bool may_damage(struct sim_disk *disk, uint64_t offset, uint64_t len)
+static bool may_damage(struct sim_disk *disk, enum sim_damage damage, uint64_t offset, uint64_t len)
 {
-    return disk->config.may_damage && disk->config.may_damage(disk->config.owner, disk, offset, len);
+    return disk->config.may_damage && disk->config.may_damage(disk->config.owner, disk, damage, offset, len);
 }
 
-static bool page_rot(struct sim_disk *disk, struct page *page)
+/* One of the pages in a range, each as likely; NULL: there is none. */
+static struct page *page_pick(struct sim_disk *disk, uint64_t offset, uint64_t len)
 {
-    if (!page || !may_damage(disk, page->by_number.key * BLOCK_SIZE, BLOCK_SIZE))
+    struct page *picked = NULL;
+    uint64_t seen = 0;
+
+    for (uint32_t i = 0; i < disk->page_count; i++) {
+        uint64_t at = disk->by_age[i]->by_number.key * BLOCK_SIZE;
+        if (at >= offset && at < offset + len && sim_rng_below(&disk->faults, ++seen) == 0)
+            picked = disk->by_age[i];
+    }
+    return picked;
+}
+
+bool sim_disk_rot(struct sim_disk *disk, uint64_t offset, uint64_t len)
+{
+    struct page *page = page_pick(disk, offset, len);
+
+    if (!page || !may_damage(disk, SIM_DAMAGE_ROT, page->by_number.key * BLOCK_SIZE, BLOCK_SIZE))
         return false;
     uint64_t bit = sim_rng_below(&disk->faults, BLOCK_SIZE * 8);
     page->durable[bit / 8] ^= (uint8_t)(1 << (bit % 8));
@@ -305,28 +342,67 @@ static bool page_rot(struct sim_disk *disk, struct page *page)
     return true;
 }
 
-bool sim_disk_rot(struct sim_disk *disk, uint64_t offset, uint64_t len)
+bool sim_disk_lose(struct sim_disk *disk, uint64_t offset, uint64_t len)
 {
-    uint64_t number = (offset + sim_rng_below(&disk->faults, len)) / BLOCK_SIZE;
+    struct page *page = page_pick(disk, offset, len);
 
-    return page_rot(disk, page_find(disk, number));
-}
-
-bool sim_disk_rot_anywhere(struct sim_disk *disk)
-{
-    if (!disk->page_count)
+    if (!page)
         return false;
-    return page_rot(disk, disk->by_age[sim_rng_below(&disk->faults, disk->page_count)]);
+    uint64_t seq = page_seq(page), first = page->by_number.key, end = first + 1;
+    while (first && (page = page_find(disk, first - 1)) && page_seq(page) == seq)
+        first--;
+    while ((page = page_find(disk, end)) && page_seq(page) == seq)
+        end++;
+    for (uint64_t i = first; i < end; i++) {
+        page = page_find(disk, i);
+        if (!page->older || page->current)
+            return false;
+    }
+    if (!may_damage(disk, SIM_DAMAGE_LOSE, first * BLOCK_SIZE, (end - first) * BLOCK_SIZE))
+        return false;
+    for (uint64_t i = first; i < end; i++) {
+        page = page_find(disk, i);
+        memcpy(page->durable, page->older, BLOCK_SIZE);
+        free(page->older);
+        page->older = NULL;
+    }
+    disk->stats.taken_back++;
+    sim_log(disk->sim, "%s: the write of blocks %llu to %llu never happened", disk->name,
+            (unsigned long long)first, (unsigned long long)(end - 1));
+    return true;
 }
 
-/* Where a misdirected write goes instead, in the same window; the right place when that may not be. */
+bool sim_disk_is_settled(const struct sim_disk *disk, uint64_t offset, uint64_t len)
+{
+    list_for_each (&disk->handles, node) {
+        const struct handle *handle = list_entry(node, struct handle, link);
+        list_for_each (&handle->inflight, item) {
+            const struct request *r = list_entry(item, struct request, link);
+            if (r->write && r->offset < offset + len && r->offset + r->write->len > offset)
+                return false;
+        }
+    }
+    list_for_each (&disk->cache, node) {
+        const struct cached *w = list_entry(node, struct cached, link);
+        if (w->offset < offset + len && w->offset + w->len > offset)
+            return false;
+    }
+    return true;
+}
+
+/* Where a misdirected write goes instead, in the same window, most often onto something; the right place when
+ * that may not be. */
 static uint64_t misdirect(struct handle *handle, uint64_t offset, uint64_t len)
 {
     struct sim_disk *disk = handle->disk;
     uint64_t blocks = (handle->blk.size_bytes - len) / BLOCK_SIZE + 1;
     uint64_t other = handle->offset + sim_rng_below(&disk->faults, blocks) * BLOCK_SIZE;
+    struct page *page = page_pick(disk, handle->offset, blocks * BLOCK_SIZE);
 
-    if (other == offset || !may_damage(disk, offset, len) || !may_damage(disk, other, len))
+    if (page && sim_rng_below(&disk->faults, 4))
+        other = page->by_number.key * BLOCK_SIZE;
+    if (other == offset || !may_damage(disk, SIM_DAMAGE_MISDIRECT, offset, len) ||
+        !may_damage(disk, SIM_DAMAGE_MISDIRECT, other, len))
         return offset;
     disk->stats.misdirected++;
     sim_log(disk->sim, "%s: a write for block %llu goes to block %llu", disk->name,
@@ -377,8 +453,12 @@ static int request_complete(struct sim_disk *disk, struct request *request)
 
     switch (io->type) {
     case BLK_READ:
-        if (sim_rng_chance(&disk->faults, f->read_error_ppm) && may_damage(disk, request->offset, io->len)) {
+        if (sim_rng_chance(&disk->faults, f->read_error_ppm) &&
+            may_damage(disk, SIM_DAMAGE_READ_ERROR, request->offset, io->len)) {
             disk->stats.errors++;
+            disk->stats.read_errors++;
+            sim_log(disk->sim, "%s: block %llu cannot be read", disk->name,
+                    (unsigned long long)(request->offset / BLOCK_SIZE));
             return -ERR_IO;
         }
         read_complete(disk, request);
@@ -393,6 +473,14 @@ static int request_complete(struct sim_disk *disk, struct request *request)
             write_decide(disk, w);
             free(w);
             return -ERR_IO;
+        }
+        if (sim_rng_chance(&disk->faults, f->lose_ppm) &&
+            may_damage(disk, SIM_DAMAGE_LOSE, request->offset, io->len)) {
+            disk->stats.taken_back++;
+            sim_log(disk->sim, "%s: the write of block %llu goes nowhere", disk->name,
+                    (unsigned long long)(request->offset / BLOCK_SIZE));
+            free(w);
+            return 0;
         }
         if (sim_rng_chance(&disk->faults, f->misdirect_ppm))
             w->offset = misdirect(request->handle, w->offset, w->len);
@@ -659,6 +747,7 @@ void sim_disk_wipe(struct sim_disk *disk)
     for (uint32_t i = 0; i < disk->page_count; i++) {
         map_remove(&disk->pages, disk->by_age[i]->by_number.key);
         free(disk->by_age[i]->current);
+        free(disk->by_age[i]->older);
         free(disk->by_age[i]);
     }
     disk->page_count = 0;
@@ -677,6 +766,18 @@ void sim_disk_free(struct sim_disk *disk)
     map_fini(&disk->pages);
     free(disk->by_age);
     free(disk);
+}
+
+uint64_t sim_disk_writes(const struct sim_disk *disk)
+{
+    return disk->seq;
+}
+
+uint64_t sim_disk_written(const struct sim_disk *disk, uint64_t offset)
+{
+    const struct page *page = page_find(disk, offset / BLOCK_SIZE);
+
+    return page ? page_seq(page) : 0;
 }
 
 uint64_t sim_disk_cached_bytes(const struct sim_disk *disk)

@@ -21,7 +21,8 @@ struct sim_disk;
 struct sim_disk_faults {
     uint32_t read_error_ppm, write_error_ppm, flush_error_ppm;
     uint32_t rot_ppm;       /* a read finds a bit of the stored data changed, for good */
-    uint32_t misdirect_ppm; /* a write that succeeds lands somewhere else */
+    uint32_t lose_ppm;      /* a write that succeeds lands nowhere */
+    uint32_t misdirect_ppm; /* it lands somewhere else, and in its own place stays what was there */
     uint32_t stuck_ppm;     /* a request never completes */
     uint32_t slow_ppm;      /* a request takes slow_ns more */
     uint64_t slow_ns;
@@ -29,6 +30,8 @@ struct sim_disk_faults {
     uint64_t read_slow_ns;
     bool lying_flush; /* planted: flushes (and FUA) succeed and do nothing */
 };
+
+enum sim_damage { SIM_DAMAGE_ROT, SIM_DAMAGE_LOSE, SIM_DAMAGE_MISDIRECT, SIM_DAMAGE_READ_ERROR };
 
 struct sim_disk_config {
     const char *name;    /* for log lines; copied */
@@ -39,16 +42,19 @@ struct sim_disk_config {
     uint64_t latency_min_ns, latency_typical_ns; /* 0: 10 us and 80 us */
     uint32_t torn_ppm, lost_ppm;                 /* fate at a crash; the rest is kept. 0, 0: 300000 each */
     struct sim_disk_faults faults;
-    /* The fault atlas: may this range be damaged (rot, misdirected write, read error) now? NULL: never. The
-     * owner keeps the promise of the design, that enough intact copies of everything remain somewhere. */
-    bool (*may_damage)(void *owner, struct sim_disk *disk, uint64_t offset, uint64_t len);
+    bool keep_older; /* for sim_disk_lose(): each block remembers what was there before its last write */
+    /* The fault atlas: may this range be damaged so now? NULL: never. The owner keeps the promise of the
+     * design, that enough intact copies of everything remain somewhere. A misdirected write asks for the
+     * place that it misses and for the one that it hits. */
+    bool (*may_damage)(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset,
+                       uint64_t len);
     void *owner;
 };
 
 struct sim_disk_stats {
     uint64_t reads, writes, flushes, discards;
-    uint64_t kept, lost, torn; /* writes at crashes */
-    uint64_t errors, rotten, misdirected, stuck;
+    uint64_t kept, lost, torn;                                            /* writes at crashes */
+    uint64_t errors, read_errors, rotten, taken_back, misdirected, stuck; /* read_errors: of errors */
 };
 
 struct sim_disk *sim_disk_new(struct sim *sim, const struct sim_disk_config *config);
@@ -65,11 +71,18 @@ void sim_disk_power_cut(struct sim_disk *disk);
 /* While hung nothing completes; afterwards everything does. */
 void sim_disk_hang(struct sim_disk *disk, bool hung);
 void sim_disk_set_faults(struct sim_disk *disk, const struct sim_disk_faults *faults);
-/* Changes one bit of the durable data in `len` bytes at `offset`, if the atlas allows it and the page was
- * ever written. */
+/* Changes one bit of a block in `len` bytes at `offset`, one that was ever written; false: there is none, or
+ * the atlas does not allow it. */
 bool sim_disk_rot(struct sim_disk *disk, uint64_t offset, uint64_t len);
-/* The same anywhere in what was written. */
-bool sim_disk_rot_anywhere(struct sim_disk *disk);
+/* It turns out that the last write of such a block, all of it, never reached the medium: what was there
+ * before is back. False: as above, or one of its blocks is in the cache, or has been taken back before. */
+bool sim_disk_lose(struct sim_disk *disk, uint64_t offset, uint64_t len);
+/* No write to this range is under way or in the volatile cache: it stays what it is, even if power fails. */
+bool sim_disk_is_settled(const struct sim_disk *disk, uint64_t offset, uint64_t len);
+/* How many writes have become durable on the disk, and the number of the last one of the block at `offset`.
+ */
+uint64_t sim_disk_writes(const struct sim_disk *disk);
+uint64_t sim_disk_written(const struct sim_disk *disk, uint64_t offset);
 
 /* Looks at the contents, as a read would see them, outside of any node. */
 void sim_disk_peek(const struct sim_disk *disk, uint64_t offset, void *ret_bytes, size_t len);

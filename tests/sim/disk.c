@@ -25,7 +25,8 @@ static void node_started(void *owner, struct sim_node *node)
     t.blk = sim_disk_open(t.disk, node, 0, SIZE);
 }
 
-static bool may_damage(void *owner, struct sim_disk *disk, uint64_t offset, uint64_t len)
+static bool may_damage(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset,
+                       uint64_t len)
 {
     return t.allow_damage;
 }
@@ -37,6 +38,7 @@ static void set_up(uint64_t seed, bool volatile_cache, const struct sim_disk_fau
                           &(struct sim_disk_config){.name = "disk",
                                                     .size_bytes = SIZE,
                                                     .volatile_cache = volatile_cache,
+                                                    .keep_older = true,
                                                     .faults = faults ? *faults : (struct sim_disk_faults){0},
                                                     .may_damage = may_damage});
     t.node = sim_node_new(t.sim, &(struct sim_node_config){.name = "n", .host = "h", .start = node_started});
@@ -291,9 +293,9 @@ static void injected_errors(void)
     tear_down();
     set_up(1, true, NULL);
     CHECK_EQ(run(BLK_WRITE, 0, 0, a, 1), 0);
-    CHECK(!sim_disk_rot_anywhere(t.disk));
+    CHECK(!sim_disk_rot(t.disk, 0, SIZE));
     t.allow_damage = true;
-    CHECK(sim_disk_rot_anywhere(t.disk));
+    CHECK(sim_disk_rot(t.disk, 0, SIZE));
     CHECK_EQ(run(BLK_READ, 0, 0, b, 1), 0);
     CHECK(memcmp(a, b, BLOCK_SIZE) != 0);
     CHECK_EQ(sectors_with(0, 1, 0xbb), 7);
@@ -302,7 +304,41 @@ static void injected_errors(void)
     t.allow_damage = true;
     CHECK_EQ(run(BLK_WRITE, 0, 0, a, 1), 0);
     CHECK_EQ(sim_disk_stats(t.disk).misdirected, 1);
+    CHECK_EQ(sim_disk_stats(t.disk).misdirected, 1);
+    tear_down();
+    set_up(1, true, &(struct sim_disk_faults){.lose_ppm = 1000000});
+    t.allow_damage = true;
+    CHECK_EQ(run(BLK_WRITE, 0, 0, a, 1), 0);
+    CHECK_EQ(sim_disk_stats(t.disk).taken_back, 1);
     CHECK_EQ(sectors_with(0, 1, 0), 8);
+    tear_down();
+    free(a);
+    free(b);
+}
+
+/* The last write of a place is undone, all of it and nothing else. */
+static void writes_taken_back(void)
+{
+    uint8_t *a = memory_new(4, 0x11), *b = memory_new(2, 0x22);
+
+    set_up(1, true, NULL);
+    t.allow_damage = true;
+    CHECK_EQ(run(BLK_WRITE, 0, 0, a, 4), 0);
+    CHECK(!sim_disk_is_settled(t.disk, 3 * BLOCK_SIZE, BLOCK_SIZE));
+    CHECK(sim_disk_is_settled(t.disk, 4 * BLOCK_SIZE, BLOCK_SIZE));
+    CHECK_EQ(run(BLK_FLUSH, 0, 0, NULL, 0), 0);
+    CHECK(sim_disk_is_settled(t.disk, 0, SIZE));
+    CHECK_EQ(run(BLK_WRITE, 0, 1, b, 2), 0);
+    CHECK(!sim_disk_lose(t.disk, BLOCK_SIZE, BLOCK_SIZE)); /* in the cache */
+    CHECK_EQ(run(BLK_FLUSH, 0, 0, NULL, 0), 0);
+    CHECK_EQ(sim_disk_written(t.disk, 0), 1);
+    CHECK_EQ(sim_disk_written(t.disk, 2 * BLOCK_SIZE), sim_disk_writes(t.disk));
+    t.allow_damage = false;
+    CHECK(!sim_disk_lose(t.disk, BLOCK_SIZE, BLOCK_SIZE));
+    t.allow_damage = true;
+    CHECK(sim_disk_lose(t.disk, BLOCK_SIZE, BLOCK_SIZE));
+    CHECK_EQ(sectors_with(0, 4, 0x11), 32);
+    CHECK(!sim_disk_lose(t.disk, BLOCK_SIZE, BLOCK_SIZE)); /* what was before that is forgotten */
     tear_down();
     free(a);
     free(b);
@@ -341,6 +377,7 @@ int main(void)
     TEST(completions_are_reordered);
     TEST(lying_flush_loses);
     TEST(injected_errors);
+    TEST(writes_taken_back);
     TEST(stuck_and_hung);
     return tap_done();
 }

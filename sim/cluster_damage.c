@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Damage to what disks hold, and the atlas of it: what may be damaged such that the cluster must come
+ * through.
+ *
+ * One OSD of the run is the victim; the other replicas of what it has stay whole. On its disk
+ *
+ *   label, superblock, PG table, checkpoint   one of the two copies, while the other is whole and on the
+ * medium, and (but for reads that fail) only while nothing serves from it blob (cluster map) anything: the
+ * monitor has it, too log ring                                  all but the newest batches: that those were
+ * durable nobody but they themselves can tell, so a damaged one looks like one that was never finished. Reads
+ * may fail anywhere chunks (data and object pages)            anything
+ *
+ * In some runs there is, besides, damage that nothing covers: the same block goes bad on every replica. Such
+ * blocks must read as errors from then on, never as anything else.
+ */
+#include "sim/cluster.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "store/internal.h"
+
+#define NEWEST_BATCHES 64 /* more than can be in flight */
+#define PLACES_MAX     6  /* places that go bad at once, at most */
+
+enum area_kind { AREA_LABEL, AREA_SUPER, AREA_TABLE, AREA_CHECKPOINT, AREA_BLOB, AREA_RING, AREA_CHUNKS };
+
+struct area {
+    enum area_kind kind;
+    uint64_t offset, len;
+    uint64_t sibling; /* where the other copy is; 0: there is none */
+};
+
+/* label, and per slice: superblock, table, checkpoint, blob (two copies each), ring, chunks */
+#define AREAS_MAX (2 + CLUSTER_SHARDS_MAX * 10)
+
+struct damage {
+    struct sim_rng rng;
+    uint32_t victim;
+    bool everywhere; /* this run has damage that nothing covers */
+    uint64_t uncovered;
+    struct area areas[CLUSTER_OSDS_MAX][AREAS_MAX];
+    uint32_t area_count[CLUSTER_OSDS_MAX]; /* 0: not known yet */
+};
+
+void damage_init(struct cluster *c)
+{
+    if (!sim_fault_intensity(c->sim, SIM_FAULT_DISK_ROT) &&
+        !sim_fault_intensity(c->sim, SIM_FAULT_DISK_MISDIRECT))
+        return;
+    c->damage = sim_alloc(sizeof(*c->damage));
+    c->damage->rng = sim_rng_make(c->sim->seed, "cluster.damage", 0);
+    c->damage->victim = (uint32_t)sim_rng_below(&c->damage->rng, c->osd_count);
+    c->damage->everywhere =
+        sim_rng_below(&c->damage->rng, 5) == 0 && sim_fault_intensity(c->sim, SIM_FAULT_DISK_ROT);
+    sim_log(c->sim, "osd.%u is the one whose data may be damaged%s", c->damage->victim,
+            c->damage->everywhere ? "; some blocks will be everywhere" : "");
+}
+
+bool damage_is_victim(const struct cluster *c, uint32_t osd)
+{
+    return c->damage && c->damage->victim == osd;
+}
+
+bool damage_is_uncovered(const struct cluster *c)
+{
+    return c->damage && c->damage->uncovered;
+}
+
+/* ---- the atlas
+ * ---------------------------------------------------------------------------------------------- */
+
+static struct area *area_add(struct damage *d, uint32_t osd, enum area_kind kind, uint64_t offset,
+                             uint64_t len)
+{
+    struct area *area = &d->areas[osd][d->area_count[osd]++];
+
+    ASSERT(d->area_count[osd] <= AREAS_MAX);
+    *area = (struct area){kind, offset, len, 0};
+    return area;
+}
+
+static void area_pair(struct damage *d, uint32_t osd, enum area_kind kind, uint64_t a, uint64_t b,
+                      uint64_t len)
+{
+    area_add(d, osd, kind, a, len)->sibling = b;
+    area_add(d, osd, kind, b, len)->sibling = a;
+}
+
+static void slice_areas(struct damage *d, struct cluster_osd *osd, uint32_t slice)
+{
+    uint64_t base = osd->label.slice_offset[slice];
+    uint32_t n = osd->number;
+    struct disk_superblock sb;
+    struct geometry g;
+
+    sim_disk_peek(osd->disk, base, &sb, sizeof(sb));
+    int error = superblock_decode(&sb, osd->label.slice_size, &g);
+    ASSERT(!error); /* looked at before anything is damaged */
+    area_pair(d, n, AREA_SUPER, base, base + SUPERBLOCK_B_BLOCK * BLOCK_SIZE, BLOCK_SIZE);
+    area_pair(d, n, AREA_TABLE, base + g.table_block * BLOCK_SIZE,
+              base + (g.table_block + g.table_blocks) * BLOCK_SIZE, g.table_blocks * BLOCK_SIZE);
+    area_pair(d, n, AREA_CHECKPOINT, base + g.checkpoint_block * BLOCK_SIZE,
+              base + (g.checkpoint_block + g.checkpoint_blocks) * BLOCK_SIZE,
+              g.checkpoint_blocks * BLOCK_SIZE);
+    area_add(d, n, AREA_BLOB, base + g.blob_block * BLOCK_SIZE, 2 * g.blob_blocks * BLOCK_SIZE);
+    area_add(d, n, AREA_RING, base + g.ring_block * BLOCK_SIZE, g.ring_blocks * BLOCK_SIZE);
+    area_add(d, n, AREA_CHUNKS, base + g.chunk_block * BLOCK_SIZE, g.chunk_count * CHUNK_SIZE);
+}
+
+/* The map of a disk; false: it is not formatted yet. */
+static bool areas_know(struct damage *d, struct cluster_osd *osd)
+{
+    if (d->area_count[osd->number])
+        return true;
+    if (!osd->process.cluster->ready || !osd->formatted)
+        return false;
+    area_pair(d, osd->number, AREA_LABEL, LABEL_OFFSET_A, LABEL_OFFSET_B, BLOCK_SIZE);
+    for (uint32_t i = 0; i < osd->label.slice_count; i++)
+        slice_areas(d, osd, i);
+    return true;
+}
+
+static const struct area *area_of(const struct damage *d, uint32_t osd, uint64_t offset, uint64_t len)
+{
+    for (uint32_t i = 0; i < d->area_count[osd]; i++) {
+        const struct area *area = &d->areas[osd][i];
+        if (offset >= area->offset && offset + len <= area->offset + area->len)
+            return area;
+    }
+    return NULL;
+}
+
+static bool block_is_sealed(const struct cluster_osd *osd, uint64_t offset, size_t crc_offset,
+                            uint8_t *ret_block)
+{
+    sim_disk_peek(osd->disk, offset, ret_block, BLOCK_SIZE);
+    uint32_t crc;
+    memcpy(&crc, ret_block + crc_offset, sizeof(crc));
+    return crc == format_crc(ret_block, BLOCK_SIZE, crc_offset);
+}
+
+static bool checkpoint_is_whole(const struct cluster_osd *osd, uint64_t offset)
+{
+    union {
+        uint8_t bytes[BLOCK_SIZE];
+        struct disk_checkpoint header;
+        struct disk_checkpoint_block block;
+    } b;
+
+    if (!block_is_sealed(osd, offset, offsetof(struct disk_checkpoint, crc), b.bytes) ||
+        b.header.magic != MAGIC_CHECKPOINT)
+        return false;
+    uint64_t number = b.header.number,
+             blocks = DIV_UP(b.header.record_count, (uint64_t)CKPT_RECORDS_PER_BLOCK);
+    for (uint64_t i = 0; i < blocks; i++)
+        if (!block_is_sealed(osd, offset + (1 + i) * BLOCK_SIZE, offsetof(struct disk_checkpoint_block, crc),
+                             b.bytes) ||
+            b.block.number != number)
+            return false;
+    return true;
+}
+
+/* Is the other copy of what lies here whole, and will it stay so? */
+static bool sibling_is_whole(const struct cluster_osd *osd, const struct area *area, uint64_t offset,
+                             uint64_t len)
+{
+    uint64_t other = area->sibling + (offset - area->offset);
+    uint8_t block[BLOCK_SIZE];
+
+    if (!sim_disk_is_settled(osd->disk, area->sibling, area->len))
+        return false;
+    if (area->kind == AREA_CHECKPOINT)
+        return checkpoint_is_whole(osd, area->sibling);
+    for (uint64_t at = other; at < other + len; at += BLOCK_SIZE)
+        if (!block_is_sealed(osd, at,
+                             area->kind == AREA_TABLE ? offsetof(struct disk_table_block, crc)
+                                                      : offsetof(struct disk_superblock, crc),
+                             block))
+            return false;
+    return true;
+}
+
+/* Enough writes have gone to the ring since: later batches tell that those here were durable. */
+static bool ring_is_covered(const struct cluster_osd *osd, const struct area *ring, uint64_t offset,
+                            uint64_t len)
+{
+    uint64_t newest = 0, later = 0, before = 0;
+
+    for (uint64_t at = offset; at < offset + len; at += BLOCK_SIZE)
+        newest = MAX(newest, sim_disk_written(osd->disk, at));
+    for (uint64_t at = ring->offset; at < ring->offset + ring->len; at += BLOCK_SIZE) {
+        uint64_t seq = sim_disk_written(osd->disk, at);
+        later += seq > newest && seq != before;
+        before = seq;
+    }
+    return newest && later > NEWEST_BATCHES;
+}
+
+bool damage_may(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset, uint64_t len)
+{
+    struct cluster_osd *osd = owner;
+    struct cluster *c = osd->process.cluster;
+    struct damage *d = c->damage;
+
+    if (!d || c->quiet || !areas_know(d, osd))
+        return false;
+    const struct area *area = area_of(d, osd->number, offset, len);
+    if (!area)
+        return false;
+    if (d->victim != osd->number)
+        return d->everywhere && area->kind == AREA_CHUNKS && damage == SIM_DAMAGE_ROT;
+    switch (area->kind) {
+    case AREA_LABEL:
+    case AREA_SUPER:
+    case AREA_TABLE:
+    case AREA_CHECKPOINT:
+        /* Of a pair it is always the first whose reads fail: never both in one start. */
+        if (damage == SIM_DAMAGE_READ_ERROR)
+            return area->sibling > area->offset && sibling_is_whole(osd, area, offset, len);
+        return damage == SIM_DAMAGE_ROT && !process_running(&osd->process) &&
+               sibling_is_whole(osd, area, offset, len);
+    case AREA_BLOB:
+        return true;
+    case AREA_RING:
+        return damage == SIM_DAMAGE_READ_ERROR || ring_is_covered(osd, area, offset, len);
+    case AREA_CHUNKS:
+        return true;
+    }
+    UNREACHABLE();
+}
+
+/* ---- what happens
+ * -------------------------------------------------------------------------------------------- */
+
+/* All areas that may be damaged now are as likely, however large they are; chunks more so. */
+static const struct area *choose_area(struct cluster *c)
+{
+    struct damage *d = c->damage;
+    const struct area *chosen = NULL;
+    uint64_t seen = 0;
+
+    for (uint32_t i = 0; i < d->area_count[d->victim]; i++) {
+        const struct area *area = &d->areas[d->victim][i];
+        uint64_t weight = area->kind == AREA_CHUNKS                                       ? 4
+                          : area->sibling && process_running(&c->osds[d->victim].process) ? 0
+                                                                                          : 1;
+        seen += weight;
+        if (weight && sim_rng_below(&d->rng, seen) < weight)
+            chosen = area;
+    }
+    return chosen;
+}
+
+static void strike_victim(struct cluster *c, enum sim_fault fault)
+{
+    struct damage *d = c->damage;
+    struct cluster_osd *osd = &c->osds[d->victim];
+
+    if (!areas_know(d, osd))
+        return;
+    for (uint64_t i = 1 + sim_rng_below(&d->rng, PLACES_MAX); i; i--) {
+        const struct area *area = choose_area(c);
+        if (fault == SIM_FAULT_DISK_ROT)
+            sim_disk_rot(osd->disk, area->offset, area->len);
+        else
+            sim_disk_lose(osd->disk, area->offset, area->len);
+    }
+}
+
+struct block_place {
+    uint64_t pg, image, object;
+    uint32_t block;
+};
+
+static const struct object *place_object(const struct cluster_osd *osd, uint32_t shard,
+                                         const struct block_place *at)
+{
+    struct store_pg *pub =
+        osd->shards[shard] ? store_pg_find(osd_shard_store(osd->shards[shard]), at->pg) : NULL;
+
+    return pub ? object_find(pg_of(pub), at->image, at->object) : NULL;
+}
+
+/* A block that some replica has in a chunk. */
+static bool place_choose(struct cluster *c, struct block_place *ret)
+{
+    struct damage *d = c->damage;
+    uint32_t shard = (uint32_t)sim_rng_below(&d->rng, c->shard_count);
+    const struct cluster_osd *osd = &c->osds[sim_rng_below(&d->rng, c->osd_count)];
+    uint64_t seen = 0;
+
+    if (!osd->shards[shard])
+        return false;
+    const struct store *store = osd_shard_store(osd->shards[shard]);
+    for (struct store_pg *pg = NULL; (pg = store_pg_next(store, pg));) {
+        struct store_object_info info = {0};
+        for (bool start = true; store_object_next(pg, start, info.image, info.object, &info); start = false) {
+            const struct object *o = object_find(pg_of(pg), info.image, info.object);
+            for (uint32_t b = 0; o->page && b < BLOCKS_PER_OBJECT; b++)
+                if (bit_get(o->page->written, b) && sim_rng_below(&d->rng, ++seen) == 0)
+                    *ret = (struct block_place){pg->record.pg, info.image, info.object, b};
+        }
+    }
+    return seen;
+}
+
+/* The same block on every replica that has it in a chunk: if all have, nothing covers it any more. */
+static void strike_everywhere(struct cluster *c)
+{
+    struct block_place at = {0};
+
+    if (!place_choose(c, &at))
+        return;
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        for (uint32_t j = 0; j < c->shard_count; j++) {
+            struct cluster_osd *osd = &c->osds[i];
+            const struct object *o = areas_know(c->damage, osd) ? place_object(osd, j, &at) : NULL;
+            uint32_t chunk = o && o->page ? o->page->chunk[at.block / BLOCKS_PER_CHUNK] : 0;
+            if (!chunk)
+                continue;
+            const struct store *s = store_of(o->pg);
+            uint64_t block = chunk_place(s, chunk, at.block % BLOCKS_PER_CHUNK);
+            if (sim_disk_rot(osd->disk, osd->label.slice_offset[j] + block * BLOCK_SIZE, BLOCK_SIZE))
+                c->damage->uncovered++;
+        }
+    }
+}
+
+void damage_strike(struct cluster *c, enum sim_fault fault)
+{
+    if (!c->damage)
+        return;
+    if (c->damage->everywhere && sim_rng_below(&c->damage->rng, 2))
+        strike_everywhere(c);
+    else
+        strike_victim(c, fault);
+}
+
+void damage_died(struct cluster_osd *osd)
+{
+    struct cluster *c = osd->process.cluster;
+
+    if (!c->quiet && damage_is_victim(c, osd->number) && sim_fault_intensity(c->sim, SIM_FAULT_DISK_ROT))
+        strike_victim(c, SIM_FAULT_DISK_ROT);
+}
+
+void damage_lasting(struct cluster *c, const struct cluster_osd *osd, struct sim_disk_faults *faults)
+{
+    if (c->quiet || !damage_is_victim(c, osd->number))
+        return;
+    faults->read_error_ppm = sim_fault_intensity(c->sim, SIM_FAULT_DISK_ROT) * 200;
+    faults->misdirect_ppm = sim_fault_intensity(c->sim, SIM_FAULT_DISK_MISDIRECT) * 200;
+    faults->lose_ppm = sim_fault_intensity(c->sim, SIM_FAULT_DISK_MISDIRECT) * 200;
+}
+
+/* Whatever is still hidden in what only a start reads comes to light, and must be put right. */
+void damage_stop(struct cluster *c)
+{
+    if (c->damage)
+        process_kill(&c->osds[c->damage->victim].process, SIM_CRASH_PROCESS, NS_PER_S);
+}
