@@ -250,6 +250,109 @@ static void impossible_numbers_are_refused(void)
     tear_down();
 }
 
+/* A batch of its own for the PGs of the bit mask, one entry each; its position. */
+static uint64_t batch_for(uint32_t mask)
+{
+    struct log_entry *e = NULL;
+
+    for (uint64_t id = 1; id <= 4; id++) {
+        if (!(mask & 1u << id))
+            continue;
+        pg = store_pg_find(s, id);
+        CHECK_EQ(write_blocks(1, (uint32_t)pg->last_index, 1), 0);
+    }
+    uint64_t index = pg->last_index;
+    rig_settle(&rig);
+    e = log_at(pg_of(pg), index);
+    return e->batch->position;
+}
+
+/* Bit mask of the PGs that are damaged. */
+static uint32_t damaged_pgs(void)
+{
+    uint32_t mask = 0;
+
+    for (const struct store_pg *p = NULL; (p = store_pg_next(s, p));)
+        mask |= (uint32_t)p->damaged << p->record.pg;
+    return mask;
+}
+
+/* Of batches for these PGs those at [spoiled, spoiled + count) get unreadable headers. Who is damaged then?
+ */
+static uint32_t damaged_by(const uint32_t *masks, uint32_t spoiled, uint32_t count)
+{
+    set_up_both();
+    for (uint32_t id = 3; id <= 4; id++)
+        CHECK_EQ(write_record(&(struct store_pg_record){.pg = id, .replica = 1, .birth = 3}), 0);
+    for (uint32_t i = 0; i < 6; i++) {
+        uint64_t position = batch_for(masks[i]);
+        if (i >= spoiled && i < spoiled + count)
+            memset(rig.device.data + ring_offset(position), 0x5a, BLOCK_SIZE);
+    }
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    uint32_t damaged = damaged_pgs();
+    for (uint64_t id = 1; id <= 4; id++) {
+        struct store_pg *p = store_pg_find(s, id);
+        uint64_t entries = 0;
+        for (uint32_t i = 0; i < 6; i++)
+            entries += masks[i] >> id & 1;
+        if (!(damaged & 1u << id))
+            CHECK_EQ(p->last_index, entries);
+    }
+    tear_down();
+    return damaged;
+}
+
+/* One lost batch concerns the PGs that had entries in it; of several nobody knows all, so it concerns all. */
+static void exactly_the_named_pgs_are_damaged(void)
+{
+    static const uint32_t masks[6] = {1u << 2, 1u << 1 | 1u << 3, 1u << 2,
+                                      1u << 4, 1u << 2 | 1u << 3, 1u << 1};
+
+    CHECK_EQ(damaged_by(masks, 0, 0), 0);
+    for (uint32_t i = 0; i < 4; i++)
+        CHECK_EQ(damaged_by(masks, i, 1), masks[i]);
+    CHECK_EQ(damaged_by(masks, 1, 2), 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4);
+}
+
+static void other_versions_are_refused(void)
+{
+    set_up();
+    CHECK_EQ(close_store(), 0);
+    struct disk_superblock *a = (struct disk_superblock *)(rig.device.data + SUPERBLOCK_A_BLOCK * BLOCK_SIZE);
+    struct disk_superblock *b = (struct disk_superblock *)(rig.device.data + SUPERBLOCK_B_BLOCK * BLOCK_SIZE);
+    uint32_t b_crc = b->crc;
+    a->version = b->version = FORMAT_VERSION + 1;
+    FORMAT_SEAL(a);
+    FORMAT_SEAL(b);
+    CHECK_EQ(open_store(), -ERR_VERSION);
+    b->crc ^= 1; /* what the other copy is does not hide it */
+    CHECK_EQ(open_store(), -ERR_VERSION);
+    b->version = FORMAT_VERSION;
+    b->crc = b_crc;
+    a->crc ^= 1;
+    CHECK_EQ(open_store(), 0);
+    tear_down();
+
+    rig_init(&rig, 4u << 20, 200u << 20);
+    struct device_label label = {.osd = 7, .start_counter = 1};
+    struct device_write w = {0};
+    struct device_read r = {0};
+    CHECK_EQ(device_layout(200u << 20, 1, &label), 0);
+    device_write_start(&w, &rig.core, &rig.device.blk, &label, NULL);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct disk_label *disk =
+            (struct disk_label *)(rig.device.data + (i ? LABEL_OFFSET_B : LABEL_OFFSET_A));
+        disk->version++;
+        FORMAT_SEAL(disk);
+    }
+    device_read_start(&r, &rig.core, &rig.device.blk, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), -ERR_VERSION);
+    rig_fini(&rig);
+}
+
 int main(void)
 {
     TEST(an_unused_block_that_cannot_be_read_costs_nothing);
@@ -258,5 +361,7 @@ int main(void)
     TEST(damage_is_not_forgotten);
     TEST(dead_slots_are_ignored);
     TEST(impossible_numbers_are_refused);
+    TEST(exactly_the_named_pgs_are_damaged);
+    TEST(other_versions_are_refused);
     return tap_done();
 }
