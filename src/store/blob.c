@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The shard's blob: two copies, the older of which is overwritten; its header has the checksum of the data.
+ * The shard's blob: two copies, the older of which is overwritten, or the one that was found damaged; its
+ * header has the checksum of the data.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@ static const char *blob_state(int state)
 
 static uint64_t blob_place(const struct store *s)
 {
-    return s->g.blob_block + ((s->blob_seq + 1) & 1) * s->g.blob_blocks;
+    return s->g.blob_block + (uint64_t)s->blob_copy * s->g.blob_blocks;
 }
 
 static void blob_piece(struct store_blob_write *w)
@@ -107,6 +108,7 @@ static void blob_step(struct op *op)
         return;
     case BLOB_HEADER_FLUSH:
         s->blob_seq++;
+        s->blob_copy = !s->blob_copy;
         blob_end(w, 0);
         return;
     }

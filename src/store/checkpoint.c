@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The checkpoint: all of the store's facts as records, in the copy that is older.
+ * The checkpoint: all of the store's facts as records, in the copy that is older, or was found damaged.
  *
  * It is written while state changes. That does no harm, because records are idempotent and those of batches
  * from replay_seq on, which is taken at the beginning, come on top: whatever the checkpoint shows too early
@@ -26,7 +26,8 @@ void checkpoint_begin(struct store *s)
 {
     struct destage *d = &s->destage;
 
-    d->ckpt_number = MAX(s->ckpt_number[0], s->ckpt_number[1]) + 1;
+    /* Above that of a damaged copy, too, which this one is written over: their blocks must not mix. */
+    d->ckpt_number = s->ckpt_last + 1;
     d->ckpt_replay_seq = ring_replay_seq(s);
     d->ckpt_records = d->ckpt_blocks = 0;
     d->ckpt_pg_order = 0;
@@ -178,5 +179,6 @@ void checkpoint_done(struct store *s)
 
     s->ckpt_number[copy] = s->destage.ckpt_number;
     s->ckpt_replay[copy] = s->destage.ckpt_replay_seq;
+    s->ckpt_last = s->destage.ckpt_number;
     s->counters.checkpoints++;
 }

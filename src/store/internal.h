@@ -298,6 +298,7 @@ struct store {
     void *blob;
     uint32_t blob_len;
     uint64_t blob_seq;
+    int blob_copy; /* that is written next: the other one is the newest that is whole */
     bool blob_busy;
 
     /* The ring. */
@@ -346,6 +347,7 @@ struct store {
 
     /* Checkpoints. */
     uint64_t ckpt_number[2], ckpt_replay[2]; /* of copies A and B; replay 0: not valid */
+    uint64_t ckpt_last;                      /* highest number there is, of a copy that is not valid too */
 
     struct destage destage;
 };

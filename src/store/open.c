@@ -2,7 +2,7 @@
  *
  * Opening a slice, closing it, and failing.
  *
- *   superblocks -> PG table (-> healed) -> blob -> checkpoint -> ring: headers -> ring: batches
+ *   superblocks -> PG table (-> both healed) -> blob -> checkpoint -> ring: headers -> ring: batches
  *     (-> damage noted in the PG table) -> pages -> flush -> done
  *
  * Damage of a log is on record before the first new batch, with which the evidence may go.
@@ -357,14 +357,14 @@ static void open_step(struct op *op)
             open_read(o, SUPERBLOCK_A_BLOCK, 1);
             return;
         case OPEN_SUPER_A:
-            rc = open_superblock(p, "A");
+            rc = open_superblock(p, 0);
             if (rc)
                 break;
             op->state = OPEN_SUPER_B;
             open_read(o, SUPERBLOCK_B_BLOCK, 1);
             return;
         case OPEN_SUPER_B:
-            rc = open_superblock(p, "B");
+            rc = open_superblock(p, 1);
             if (rc == 0)
                 rc = open_prepare(p);
             if (rc)
@@ -395,7 +395,7 @@ static void open_step(struct op *op)
                 rc = -ERR_IO;
                 break;
             }
-            if (!p->read_only && open_heal(o))
+            if (open_heal(o))
                 return;
             op->state = OPEN_BLOB_A;
             open_read(o, s->g.blob_block, 1);

@@ -15,9 +15,10 @@ void open_read(struct store_open *o, uint64_t block, uint64_t blocks)
     io_start(p->config.blk, &p->io, &p->iov, BLK_READ, 0, block, p->work, blocks, &o->op);
 }
 
-int open_superblock(struct store_opening *p, const char *name)
+int open_superblock(struct store_opening *p, int copy)
 {
     const struct disk_superblock *sb = (const struct disk_superblock *)p->work;
+    const char *name = copy ? "B" : "A";
     struct store *s = p->s;
     struct geometry g;
     int rc = p->io.result ? -ERR_IO : superblock_decode(sb, p->config.blk->size_bytes, &g);
@@ -27,11 +28,19 @@ int open_superblock(struct store_opening *p, const char *name)
             p->super_error = rc;
         if (s->report || p->have_super)
             store_problem(s, "superblock copy %s: %s", name, error_text(rc));
+        /* What another version wrote is not ours to change. */
+        p->super_heal |= rc == -ERR_VERSION ? 0 : 1u << copy;
         return 0;
     }
-    if (p->have_super)
+    if (p->have_super) {
+        if (memcmp(sb, &p->super, sizeof(*sb)) == 0)
+            return 0;
+        store_problem(s, "superblock copy %s: differs from copy A", name);
+        p->super_heal |= 1u << copy;
         return 0;
+    }
     p->have_super = true;
+    p->super = *sb;
     s->g = g;
     memcpy(s->format_id, sb->format_id, FORMAT_ID_BYTES);
     if (!p->read_only &&
@@ -75,12 +84,33 @@ int open_table(struct store_opening *p, uint32_t block)
     return 0;
 }
 
-/* Writes the next copy that needs it; false: none. */
+/* The superblock by which the PG table was found readable. */
+static void open_heal_super(struct store_open *o, int copy)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+
+    core_log(s->core, LOG_INFO, "store", "slice %u: superblock copy %s is written again", s->config.slice,
+             copy ? "B" : "A");
+    memcpy(p->work, &p->super, BLOCK_SIZE);
+    io_start(s->blk, &p->io, &p->iov, BLK_WRITE, fua(s), copy ? SUPERBLOCK_B_BLOCK : SUPERBLOCK_A_BLOCK,
+             p->work, 1, &o->op);
+}
+
+/* Writes the next copy that needs it; false: none, or nothing is to be written. */
 bool open_heal(struct store_open *o)
 {
     struct store_opening *p = o->opening;
     struct store *s = p->s;
 
+    if (p->read_only)
+        return false;
+    if (p->super_heal) {
+        int copy = p->super_heal & 1 ? 0 : 1;
+        p->super_heal &= ~(1u << copy);
+        open_heal_super(o, copy);
+        return true;
+    }
     for (; p->heal_at < s->g.table_blocks; p->heal_at++) {
         if (!p->heal[p->heal_at])
             continue;
@@ -156,6 +186,7 @@ bool open_blob_take(struct store_opening *p)
     }
     p->s->blob = p->blob_data;
     p->s->blob_len = h->len;
+    p->s->blob_copy = !p->blob_copy;
     p->blob_data = NULL;
     return true;
 }
@@ -185,6 +216,7 @@ void open_ckpt_header(struct store_opening *p, int copy)
     }
     s->ckpt_number[copy] = c->number;
     s->ckpt_replay[copy] = c->replay_seq;
+    s->ckpt_last = MAX(s->ckpt_last, c->number);
     p->scan.durable_seq = MAX(p->scan.durable_seq, c->ring_seq);
 }
 

@@ -27,6 +27,8 @@ struct store_opening {
     /* Superblock. */
     int super_error;
     bool have_super;
+    struct disk_superblock super;
+    uint32_t super_heal; /* 1: copy A, 2: copy B */
     /* Table. */
     uint8_t *heal; /* per block: 1: copy A, 2: copy B */
     uint32_t heal_at;
@@ -54,7 +56,7 @@ struct store_opening {
 };
 
 void open_read(struct store_open *o, uint64_t block, uint64_t blocks);
-int open_superblock(struct store_opening *p, const char *name);
+int open_superblock(struct store_opening *p, int copy);
 int open_prepare(struct store_opening *p);
 int open_table(struct store_opening *p, uint32_t block);
 bool open_heal(struct store_open *o);

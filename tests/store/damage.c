@@ -353,6 +353,130 @@ static void other_versions_are_refused(void)
     rig_fini(&rig);
 }
 
+static void write_blob(const char *text)
+{
+    struct store_blob_write w = {0};
+
+    store_blob_write_start(&w, s, text, (uint32_t)strlen(text), NULL);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+}
+
+static bool blob_is(const char *text)
+{
+    uint32_t len;
+    const void *blob = store_blob(s, &len);
+
+    return blob && len == strlen(text) && memcmp(blob, text, len) == 0;
+}
+
+/* The newest copy is damaged: while the next is written, the other must stay what it is. */
+static void a_damaged_blob_is_written_over(void)
+{
+    for (uint32_t writes = 2; writes <= 3; writes++) {
+        set_up();
+        for (uint32_t n = 1; n <= writes; n++)
+            write_blob(n == writes ? "newest" : n == writes - 1 ? "before" : "oldest");
+        uint8_t *copies = rig.device.data + block_offset(s->g.blob_block);
+        uint64_t size = block_offset(s->g.blob_blocks);
+        uint64_t newest = memcmp(copies + BLOCK_SIZE, "newest", 6) == 0 ? 0 : size;
+        copies[newest + BLOCK_SIZE] ^= 1;
+        reopen();
+        CHECK(blob_is("before"));
+        write_blob("after1");
+        CHECK(memcmp(copies + newest + BLOCK_SIZE, "after1", 6) == 0);
+        CHECK(memcmp(copies + (size - newest) + BLOCK_SIZE, "before", 6) == 0);
+        reopen();
+        CHECK(blob_is("after1"));
+        write_blob("after2");
+        CHECK(memcmp(copies + newest + BLOCK_SIZE, "after1", 6) == 0);
+        reopen();
+        CHECK(blob_is("after2"));
+        tear_down();
+    }
+}
+
+static void a_damaged_checkpoint_is_written_over(void)
+{
+    set_up_both();
+    while (store_counters(s)->checkpoints < 3)
+        churn(10);
+    int newest = s->ckpt_number[0] > s->ckpt_number[1] ? 0 : 1;
+    uint64_t number = s->ckpt_number[newest];
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    uint8_t *copies = rig.device.data + block_offset(s->g.checkpoint_block);
+    uint64_t size = block_offset(s->g.checkpoint_blocks);
+    struct disk_checkpoint *bad = (struct disk_checkpoint *)(copies + (newest ? size : 0));
+    struct disk_checkpoint *good = (struct disk_checkpoint *)(copies + (newest ? 0 : size));
+    CHECK_EQ(bad->number, number);
+    ((uint8_t *)bad)[BLOCK_SIZE + 100] ^= 1;
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    uint64_t before = good->number;
+    while (store_counters(s)->checkpoints < 1)
+        churn(1);
+    CHECK_EQ(good->number, before);
+    CHECK(bad->number > number);
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK(!pg->damaged && !other->damaged);
+    tear_down();
+}
+
+static uint64_t problems_found(void)
+{
+    struct store_check c = {0};
+
+    store_check_start(&c, &rig.core, &rig.device.blk, false, NULL, NULL, NULL);
+    CHECK_EQ(rig_wait(&rig, &c.op), 0);
+    return c.ret_problems;
+}
+
+static void superblocks_are_compared_and_healed(void)
+{
+    set_up();
+    struct disk_superblock *copies[] = {
+        (struct disk_superblock *)rig.device.data,
+        (struct disk_superblock *)(rig.device.data + SUPERBLOCK_B_BLOCK * BLOCK_SIZE)};
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(problems_found(), 0);
+    for (uint32_t n = 0; n < 4; n++) {
+        struct disk_superblock *sb = copies[n & 1];
+        if (n == 3) {
+            /* It verifies, and is another one. */
+            sb->format_id[3] ^= 1;
+            FORMAT_SEAL(sb);
+        } else {
+            memset(sb, n == 2 ? 0 : 0x55, sizeof(*sb));
+        }
+        CHECK_EQ(problems_found(), 1);
+        CHECK(memcmp(copies[0], copies[1], BLOCK_SIZE) != 0);
+        CHECK_EQ(open_store(), 0);
+        CHECK(memcmp(copies[0], copies[1], BLOCK_SIZE) == 0);
+        CHECK_EQ(close_store(), 0);
+        CHECK_EQ(problems_found(), 0);
+    }
+    CHECK_EQ(open_store(), 0);
+    tear_down();
+}
+
+static void a_check_writes_nothing(void)
+{
+    set_up();
+    uint64_t table = block_offset(s->g.table_block), len = block_offset(s->g.ring_block);
+    CHECK_EQ(write_blocks(1, 0, 4), 0);
+    apply_all();
+    CHECK_EQ(close_store(), 0);
+    rig.device.data[table] ^= 1;
+    rig.device.data[SUPERBLOCK_B_BLOCK * BLOCK_SIZE] ^= 1;
+    uint8_t *before = malloc(len);
+    memcpy(before, rig.device.data, len);
+    CHECK(problems_found() > 0);
+    CHECK(memcmp(before, rig.device.data, len) == 0);
+    free(before);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(an_unused_block_that_cannot_be_read_costs_nothing);
@@ -363,5 +487,9 @@ int main(void)
     TEST(impossible_numbers_are_refused);
     TEST(exactly_the_named_pgs_are_damaged);
     TEST(other_versions_are_refused);
+    TEST(a_damaged_blob_is_written_over);
+    TEST(a_damaged_checkpoint_is_written_over);
+    TEST(superblocks_are_compared_and_healed);
+    TEST(a_check_writes_nothing);
     return tap_done();
 }
