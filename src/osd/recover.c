@@ -264,10 +264,11 @@ static void recover_mark(struct recover *r)
         round_again(r);
 }
 
-/* We have something of an image, set at or below the index of the page, of which the leader has no record.
- * Only an entry of the log takes records away, so one at or below that index did: the leader's state is what
- * the log up to there makes of it, and ours was made by the same log. This is no guess from a list that may
- * lack something, so it must fit what the leader says of such entries. */
+/* We have something of an image, set at or below S, of which the leader has no record. Only an entry of the
+ * log takes records away, so one did: the leader's state is what the log makes of it, and ours was made by
+ * the same log. This is no guess from a list that may lack something, so it must fit what the leader says of
+ * such entries. What is newer than S proves nothing, though later pages of the list show more than S: the
+ * record may have come after the page on which it would stand. The log after S decides on that. */
 static bool take_gone(struct recover *r, uint64_t image, uint64_t floor_epoch)
 {
     struct pg *pg = r->pg;
@@ -282,7 +283,7 @@ static bool take_gone(struct recover *r, uint64_t image, uint64_t floor_epoch)
     core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": image %" PRIu64 " was removed while we were away",
              PG_ARGS(pg->id), image);
     r->forgot = true;
-    return !store_recover_forget(pg->sp, image, r->page->applied_index);
+    return !store_recover_forget(pg->sp, image, r->base);
 }
 
 /* The leader has no records of images between the two (exclusive). */
@@ -292,8 +293,7 @@ static bool records_gone(struct recover *r, uint64_t after, uint64_t before)
 
     while ((record = store_image_next(r->pg->sp, after)) && record->image < before) {
         after = record->image;
-        if (record->index <= r->page->applied_index &&
-            !take_gone(r, record->image, record->deleted ? record->epoch : 0))
+        if (record->index <= r->base && !take_gone(r, record->image, record->deleted ? record->epoch : 0))
             return false;
     }
     return true;
@@ -308,7 +308,7 @@ static bool objects_gone(struct recover *r)
 
     while (more) {
         uint64_t object = UINT64_MAX;
-        if (!store_image_get(sp, info.image) && info.index > r->page->applied_index)
+        if (!store_image_get(sp, info.image) && info.index > r->base)
             object = info.object;
         else if (!store_image_get(sp, info.image) && !take_gone(r, info.image, 0))
             return false;

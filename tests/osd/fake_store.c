@@ -37,7 +37,7 @@ struct fake_pg {
     struct store_pg pub; /* first */
     bool used, refuse;
     struct fake_entry *log; /* [first_index .. last_index], ring of FAKE_LOG_MAX */
-    struct image_record images[64];
+    struct image_record images[FAKE_IMAGES_MAX];
     uint32_t image_count;
     struct fake_object *objects[FAKE_OBJECTS_MAX]; /* ascending */
     uint32_t object_count;
@@ -527,7 +527,7 @@ void fake_store_lose_map(const uint8_t *uuid)
     device->blob_len = 0;
 }
 
-void fake_store_resurrect(const uint8_t *uuid, uint64_t id, uint64_t image, uint64_t index)
+void fake_store_resurrect(const uint8_t *uuid, uint64_t id, uint64_t image, uint64_t index, bool record)
 {
     struct fake_device *device = device_of(uuid);
 
@@ -535,11 +535,12 @@ void fake_store_resurrect(const uint8_t *uuid, uint64_t id, uint64_t image, uint
         struct fake_pg *pg = &device->pgs[i];
         if (!pg->used || pg->pub.record.pg != id)
             continue;
-        image_set(pg, &(struct image_record){.image = image,
-                                             .incarnation = 1,
-                                             .generation = 1,
-                                             .size_bytes = OBJECT_SIZE,
-                                             .index = index});
+        if (record)
+            image_set(pg, &(struct image_record){.image = image,
+                                                 .incarnation = 1,
+                                                 .generation = 1,
+                                                 .size_bytes = OBJECT_SIZE,
+                                                 .index = index});
         object_get(pg, image, 0)->info.index = index;
     }
 }

@@ -11,6 +11,7 @@
 #define FAKE_LOG_MAX     1280
 #define FAKE_LOG_KEEP    32
 #define FAKE_OBJECTS_MAX 256
+#define FAKE_IMAGES_MAX  4200
 
 /* All devices are new. */
 void fake_store_forget_all(void);
@@ -24,8 +25,9 @@ void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse);
 void fake_store_set_free(struct store *store, uint64_t free_bytes);
 /* While the OSD is down: its log cannot be proven whole, and entries that were not applied are lost. */
 void fake_store_damage_log(const uint8_t *uuid, uint64_t pg, uint32_t keep);
-/* While the OSD is down: an image that it had once is there again, with one empty object, as of `index`. */
-void fake_store_resurrect(const uint8_t *uuid, uint64_t pg, uint64_t image, uint64_t index);
+/* While the OSD is down: an image that it had once is there again, with one empty object, as of `index`; or
+ * the object alone. */
+void fake_store_resurrect(const uint8_t *uuid, uint64_t pg, uint64_t image, uint64_t index, bool record);
 /* While the OSD is down: a replica, or the blob, is gone without a trace. */
 void fake_store_lose_pg(const uint8_t *uuid, uint64_t pg);
 void fake_store_lose_map(const uint8_t *uuid);
