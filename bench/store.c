@@ -5,23 +5,28 @@
  *
  *     bench-store PATH [--seconds S]      a directory (the file is made there and removed) on tmpfs or a disk
  *
- * Keeps DEPTH entries not yet durable, for DEPTH 1, 32 and 128; one line each: entries per second, CPU time
- * per entry, and device writes and bytes per entry, log and destage together.
+ * Keeps DEPTH entries not yet durable: 32 while the store is new and has nothing to destage, then 1, 32 and
+ * 128; one line each: entries per second, CPU time per entry, device writes and bytes per entry, log and
+ * destage together, and the CPU time of a turn of the loop: what a request may have to wait for, whatever
+ * else runs on the machine.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backend/backend.h"
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/histogram.h"
 #include "store/store.h"
 
 #define SIZE    (2ull << 30)
 #define OBJECTS 256u
+#define FRESH   10000u /* entries that are not destaged yet */
 
 static struct uring_core *uc;
 
@@ -32,6 +37,14 @@ static uint64_t cpu_ns(void)
     getrusage(RUSAGE_SELF, &use);
     return (uint64_t)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * NS_PER_S +
            (uint64_t)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * NS_PER_US;
+}
+
+static uint64_t thread_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
 static void must(int rc, const char *what)
@@ -82,8 +95,10 @@ static int append(struct store_pg *pg, const struct buf *source)
     return rc;
 }
 
-static void run(struct store *store, struct store_pg *pg, uint64_t depth, uint64_t seconds)
+static void run(struct store *store, struct store_pg *pg, uint64_t depth, uint64_t seconds,
+                uint64_t entries_max)
 {
+    static struct histogram turns;
     struct core *core = uring_core_core(uc);
     struct buf *source = buf_new(core->arena, BLOCK_SIZE);
     uint64_t start_ns = core_now_ns(core), entries = pg->last_index, retries = 0, cpu = cpu_ns();
@@ -91,7 +106,9 @@ static void run(struct store *store, struct store_pg *pg, uint64_t depth, uint64
     struct store_counters log = *store_counters(store);
 
     memset(source->data, 0x5a, BLOCK_SIZE);
-    while (core_now_ns(core) - start_ns < seconds * NS_PER_S) {
+    memset(&turns, 0, sizeof(turns));
+    while (core_now_ns(core) - start_ns < seconds * NS_PER_S && pg->last_index - entries < entries_max) {
+        uint64_t turn_ns = thread_ns();
         while (pg->last_index - pg->durable_index < depth) {
             int rc = append(pg, source);
             if (rc == -ERR_RETRY) {
@@ -102,17 +119,20 @@ static void run(struct store *store, struct store_pg *pg, uint64_t depth, uint64
         }
         uring_core_turn(uc, NS_PER_MS);
         store_apply(pg, pg->durable_index);
+        histogram_record(&turns, thread_ns() - turn_ns);
     }
     double n = (double)(pg->last_index - entries), s = (double)(core_now_ns(core) - start_ns) / 1e9;
     const struct store_counters *now = store_counters(store);
     printf(
         "depth %3llu: %8.0f entries/s, %6.0f ns CPU, %.3f device writes, %6.0f bytes written, %.1f entries per batch, "
-        "%.2f system calls, %llu refused\n",
+        "%.2f system calls, %llu refused; turn p50 %.1f p99 %.1f p99.9 %.1f max %.0f us\n",
         (unsigned long long)depth, n / s, (double)(cpu_ns() - cpu) / n,
         (double)(core->counters.blk_writes - before.blk_writes) / n,
         (double)(core->counters.blk_bytes_written - before.blk_bytes_written) / n,
         (double)(now->batch_entries - log.batch_entries) / (double)(now->batches - log.batches),
-        (double)(core->counters.syscalls - before.syscalls) / n, (unsigned long long)retries);
+        (double)(core->counters.syscalls - before.syscalls) / n, (unsigned long long)retries,
+        (double)histogram_percentile_ns(&turns, 50) / 1e3, (double)histogram_percentile_ns(&turns, 99) / 1e3,
+        (double)histogram_percentile_ns(&turns, 99.9) / 1e3, (double)turns.max_ns / 1e3);
     buf_unref(source);
 }
 
@@ -152,9 +172,10 @@ int main(int argc, char **argv)
     op_start(&waiter, config.core, &WAITER, NULL);
     w.ret_pg->waiter = &waiter;
     uring_core_turn(uc, 0);
+    run(o.ret_store, w.ret_pg, 32, seconds, FRESH);
     static const uint64_t depths[] = {1, 32, 128};
     for (uint32_t i = 0; i < ARRAY_LEN(depths); i++)
-        run(o.ret_store, w.ret_pg, depths[i], seconds);
+        run(o.ret_store, w.ret_pg, depths[i], seconds, UINT64_MAX);
     const struct store_counters *n = store_counters(o.ret_store);
     printf("destaged %llu blocks with %llu pages in all, %llu checkpoints, %llu tail moves\n",
            (unsigned long long)n->destage_blocks, (unsigned long long)n->page_writes,

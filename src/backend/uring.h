@@ -28,15 +28,16 @@ struct uring_core {
     struct core core; /* first */
     struct env env;
     struct io_uring ring;
-    struct list events;     /* tasks that call the rooms above: run before the ops are stepped */
-    struct list flushes;    /* tasks that fill the submission queue: run before it is handed over */
-    struct list inline_ios; /* struct blk_io on memory file systems: served after the hand-over */
-    uint32_t requests;      /* in the ring */
-    uint32_t blk_requests;  /* of these, on devices */
-    bool started;           /* the ring has been enabled, by the thread that owns it now */
-    bool turning;           /* inside the rooms' code: no turn may begin there */
-    bool urgent;            /* sends or device requests are prepared, not just receives */
-    bool waived;            /* the last hand-over was left out in favour of writes to memory */
+    struct list events;       /* tasks that call the rooms above: run before the ops are stepped */
+    struct list flushes;      /* tasks that fill the submission queue: run before it is handed over */
+    struct list inline_ios;   /* struct blk_io on memory file systems: served after the hand-over */
+    struct list inline_later; /* the same, in the background */
+    uint32_t requests;        /* in the ring */
+    uint32_t blk_requests;    /* of these, on devices */
+    bool started;             /* the ring has been enabled, by the thread that owns it now */
+    bool turning;             /* inside the rooms' code: no turn may begin there */
+    bool urgent;              /* sends or device requests are prepared, not just receives */
+    bool waived;              /* the last hand-over was left out in favour of writes to memory */
     bool sending; /* of these, sends, which as a rule complete within the call that hands them over */
     uint64_t spin_ns;
     uint64_t event_ns; /* when the last completion was taken; kept only when spinning */

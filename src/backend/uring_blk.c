@@ -26,6 +26,8 @@ struct uring_blk {
 #define QUEUE_DEPTH_HINT 4
 /* So much is served inline in one turn, so that a run of large writes does not keep the network waiting. */
 #define INLINE_BYTES_MAX (512u << 10)
+/* And so much of what nobody waits for: a write to the log stands behind no more than that. */
+#define INLINE_LATER_MAX (128u << 10)
 #define DISCARD_MODE     (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
 static void uring_blk_check(const struct uring_blk *b, const struct blk_io *io)
@@ -71,7 +73,7 @@ static void uring_blk_submit(struct blk *blk, struct blk_io *io)
     io->port = b;
     b->pending++;
     if (b->dev->in_memory || uring_blk_is_nothing(b, io)) {
-        list_push_back(&uc->inline_ios, &io->link);
+        list_push_back(io->flags & BLK_BACKGROUND ? &uc->inline_later : &uc->inline_ios, &io->link);
         return;
     }
     uring_blk_count(&uc->core.counters, io);
@@ -148,10 +150,10 @@ static int64_t uring_blk_call(struct uring_core *uc, const struct uring_blk *b, 
     return res < 0 ? -errno : res;
 }
 
-void uring_blk_serve_inline(struct uring_core *uc)
+static void uring_blk_serve(struct uring_core *uc, struct list *ios, uint64_t bytes_max)
 {
-    for (uint64_t bytes = 0; !list_empty(&uc->inline_ios) && bytes < INLINE_BYTES_MAX;) {
-        struct blk_io *io = list_entry(list_pop_front(&uc->inline_ios), struct blk_io, link);
+    for (uint64_t bytes = 0; !list_empty(ios) && bytes < bytes_max;) {
+        struct blk_io *io = list_entry(list_pop_front(ios), struct blk_io, link);
         struct uring_blk *b = io->port;
         int64_t res = 0;
         if (!uring_blk_is_nothing(b, io)) {
@@ -161,6 +163,12 @@ void uring_blk_serve_inline(struct uring_core *uc)
         }
         uring_blk_done(io, (int)res);
     }
+}
+
+void uring_blk_serve_inline(struct uring_core *uc)
+{
+    uring_blk_serve(uc, &uc->inline_ios, INLINE_BYTES_MAX);
+    uring_blk_serve(uc, &uc->inline_later, INLINE_LATER_MAX);
 }
 
 static void uring_blk_close(struct blk *blk)

@@ -90,6 +90,7 @@ int uring_core_new(const struct uring_core_opts *opts, struct uring_core **ret_u
     list_init(&uc->events);
     list_init(&uc->flushes);
     list_init(&uc->inline_ios);
+    list_init(&uc->inline_later);
     uc->spin_ns = opts->spin_us * NS_PER_US;
     uc->stop_req.done = uring_core_stop_done;
     int result = uring_ring_init(uc, opts->any_thread);
@@ -184,7 +185,7 @@ static void uring_tasks_run(struct list *queue)
 static bool uring_core_busy(const struct uring_core *uc)
 {
     return !list_empty(&uc->core.run_queue) || !list_empty(&uc->events) || !list_empty(&uc->inline_ios) ||
-           !list_empty(&uc->flushes);
+           !list_empty(&uc->inline_later) || !list_empty(&uc->flushes);
 }
 
 uint64_t uring_core_deadline_ns(const struct uring_core *uc)

@@ -20,7 +20,11 @@
 #define BLK_IOV_MAX 512 /* pieces in one request, at most */
 
 enum blk_type { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD };
-enum { BLK_FUA = 1 }; /* the write is durable when it completes */
+enum {
+    BLK_FUA = 1,        /* the write is durable when it completes */
+    BLK_BACKGROUND = 2, /* nobody waits for it in particular: a device that is served by plain calls serves others
+                         * first, and only a little of these at once */
+};
 
 /* One request, embedded by value in the op that waits. The iovec array and the memory stay the caller's and untouched
  * until it completes. */

@@ -393,7 +393,7 @@ static bool write_data(struct store *s)
         TRACE(destage_written, place, n);
         s->counters.destage_blocks += n;
         s->counters.destage_bytes += block_offset(n);
-        scatter_submit(&d->io, slot, BLK_WRITE, 0, place, n, 0);
+        scatter_submit(&d->io, slot, BLK_WRITE, BLK_BACKGROUND, place, n, 0);
     }
     return !d->io.pending;
 }
@@ -426,7 +426,7 @@ static bool write_pages(struct store *s)
         }
         s->counters.page_writes += n;
         d->io.iov[slot][0] = (struct iovec){.iov_base = first, .iov_len = (size_t)n * BLOCK_SIZE};
-        scatter_submit(&d->io, slot, BLK_WRITE, 0, place, 1, 0);
+        scatter_submit(&d->io, slot, BLK_WRITE, BLK_BACKGROUND, place, 1, 0);
     }
     return !d->io.pending;
 }
@@ -606,6 +606,9 @@ static int trim_next(struct store *s)
     case TRIM_CHECKPOINT:
         checkpoint_begin(s);
         return DESTAGE_CKPT_BLOCKS;
+    case TRIM_MORE: /* in the next turn: requests come first */
+        timer_arm(s->core, &d->retry, &d->op, core_now_ns(s->core));
+        return DESTAGE_TRIM;
     case TRIM_WAIT:
     case TRIM_DONE:
         return d->more ? DESTAGE_COLLECT : DESTAGE_IDLE;
@@ -712,7 +715,7 @@ static void destage_step(struct op *op)
                 table_wake(s);
                 return;
             }
-            if (next == DESTAGE_COPY_READ)
+            if (next == DESTAGE_COPY_READ || next == DESTAGE_TRIM)
                 return;
             break;
         }

@@ -31,10 +31,12 @@
 
 /* ---- limits -------------------------------------------------------------------------------------------- */
 
-#define RING_INFLIGHT_MAX   4u
-#define WORK_BUF_BYTES      (2u << 20)
-#define DESTAGE_OBJECTS_MAX 64u   /* in one round */
-#define DESTAGE_BLOCKS_MAX  4096u /* in one round; at least one object fits */
+#define RING_INFLIGHT_MAX 4u
+#define WORK_BUF_BYTES    (2u << 20)
+/* Of a round, which is taken and given back in one step each: that may not keep requests waiting for long. */
+#define DESTAGE_OBJECTS_MAX 16u
+#define DESTAGE_BLOCKS_MAX  1024u /* at least one object fits */
+#define TRIM_ENTRIES_MAX    256u  /* that leave the ring in one step */
 #define DESTAGE_READBACK_MAX                                                                                 \
     (BLOCKS_PER_OBJECT) /* blocks of a round that are not in memory: fit the work buffer */
 #define SCATTER_IOS  8u
@@ -563,7 +565,7 @@ void destage_wake(struct store *s);
 /* Wants the PG destaged up to this entry soon, whatever room there is. */
 void destage_up_to(struct pg *pg, uint64_t index);
 bool destage_wanted(const struct store *s);
-enum trim_result { TRIM_DONE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };
+enum trim_result { TRIM_DONE, TRIM_MORE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };
 bool trim_wanted(const struct store *s);
 enum trim_result trim_step(struct store *s);
 void trim_release(struct store *s, bool release); /* what is to be copied may go, or is held for more */

@@ -200,13 +200,16 @@ static enum trim_result copy_more(struct store *s, struct batch *b)
     return TRIM_WAIT;
 }
 
-static void batch_trim(struct store *s, struct batch *b)
+/* Returns how many entries went with it. */
+static uint32_t batch_trim(struct store *s, struct batch *b)
 {
     struct batch *next = list_entry(b->link.next, struct batch, link);
+    uint32_t count = 0;
 
     while (!list_empty(&b->entries)) {
         struct log_entry *e = list_entry(b->entries.next, struct log_entry, batch_link);
         struct pg *pg = e->pg;
+        count++;
         if (!e->in_log) {
             /* A planted bug moves the tail over what is still needed. */
             list_remove(&e->batch_link);
@@ -223,11 +226,14 @@ static void batch_trim(struct store *s, struct batch *b)
     list_remove(&b->link);
     slab_put(&s->slab, b, sizeof(*b));
     op_wake(&s->ring_op);
+    return count;
 }
 
 static enum trim_result trim_tail(struct store *s)
 {
-    while (trim_wanted(s)) {
+    for (uint32_t entries = 0; trim_wanted(s);) {
+        if (entries >= TRIM_ENTRIES_MAX)
+            return TRIM_MORE;
         struct batch *b = list_first(&s->batches, struct batch, link);
         if (!b || b->link.next == &s->batches || !b->durable)
             return TRIM_WAIT;
@@ -238,7 +244,7 @@ static enum trim_result trim_tail(struct store *s)
             blocked = copy_more(s, b);
         if (blocked != TRIM_DONE)
             return blocked;
-        batch_trim(s, b);
+        entries += batch_trim(s, b);
     }
     return TRIM_DONE;
 }

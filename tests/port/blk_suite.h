@@ -225,7 +225,8 @@ static void many_in_flight(void)
                 fill(slot->memory, BLOCK_SIZE, slot->seed);
             slot->iov = (struct iovec){slot->memory, BLOCK_SIZE};
             slot->io = (struct blk_io){.type = is_write ? BLK_WRITE : BLK_READ,
-                                       .flags = is_write && (random >> 20 & 15) == 0 ? BLK_FUA : 0,
+                                       .flags = (is_write && (random >> 20 & 15) == 0 ? BLK_FUA : 0u) |
+                                                ((random >> 24 & 3) == 0 ? BLK_BACKGROUND : 0u),
                                        .offset = (uint64_t)block * BLOCK_SIZE,
                                        .len = BLOCK_SIZE,
                                        .iov = &slot->iov,
