@@ -223,7 +223,6 @@ static bool object_collect(struct store *s, struct object *o)
         if (r->new_slot)
             slot_free(s, r->new_slot);
         page_free(s, r->page);
-        core_log(s->core, LOG_ERROR, "store", "slice %u: no chunk left to destage to", s->config.slice);
         return false;
     }
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
@@ -292,6 +291,16 @@ static void collect(struct store *s)
         if (d->more)
             break;
     }
+    bool starved = d->more && !d->object_count;
+    if (starved && !d->starved)
+        core_log(s->core, LOG_ERROR, "store", "slice %u: no memory or chunk to destage with",
+                 s->config.slice);
+    d->starved = starved;
+    if (!starved)
+        return;
+    /* An empty round is not full: for want of memory or a chunk. Some may come back. */
+    d->more = false;
+    timer_arm(s->core, &d->retry, &d->op, core_now_ns(s->core) + RETRY_NS);
 }
 
 /* ---- moving data --------------------------------------------------------------------------------------- */

@@ -254,7 +254,8 @@ struct destage {
     struct iovec flush_iov;
     struct log_entry *reading; /* pinned: its payload is being read to be copied forward */
     struct batch *scan;        /* batches before it have told their PGs how far to destage; NULL: all have */
-    bool more;                 /* the round was full */
+    bool more;                 /* the round was full: it took some, and there are more */
+    bool starved;              /* it could take none, for want of memory or chunks */
     bool active;               /* a round is under way: PGs may not go */
     bool waiting;              /* of ring_wait */
     bool trimming;             /* the tail is to move on until enough is free */

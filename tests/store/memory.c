@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening a slice when memory runs out: each allocation fails in turn. The open ends with ERR_NO_MEMORY, or
- * does without; it never takes the shortage for damage.
+ * When memory runs out. Opening a slice, each allocation fails in turn: the open ends with ERR_NO_MEMORY, or
+ * does without; it never takes the shortage for damage. Destage waits.
  */
 #include "store/internal.h"
 #include "tests/store/slice.h"
@@ -14,10 +14,11 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *ptr, size_t size);
 
 static uint64_t allocations, fail_at; /* 0: none fails */
+static bool fail_all;
 
 static bool refuse(void)
 {
-    return ++allocations == fail_at;
+    return ++allocations == fail_at || fail_all;
 }
 
 void *__wrap_malloc(size_t size)
@@ -113,9 +114,35 @@ static void an_open_that_fails_between_checkpoint_and_pages(void)
     tear_down();
 }
 
+static void destage_without_memory_waits(void)
+{
+    set_up();
+    for (uint32_t n = 0; n < 100; n++)
+        CHECK_EQ(write_blocks(n, 0, 2), 0);
+    apply_all();
+    struct timer timer = {0}; /* the core's heap of timers is no concern of this test */
+    timer_arm(&rig.core, &timer, NULL, UINT64_MAX);
+    timer_cancel(&rig.core, &timer);
+    fail_all = true;
+    destage_up_to(pg_of(pg), pg->last_index);
+    rig_settle(&rig);
+    CHECK_EQ(store_counters(s)->page_writes, 0);
+    rig.now_ns += NS_PER_S;
+    rig_settle(&rig);
+    CHECK_EQ(store_counters(s)->page_writes, 0);
+    CHECK_EQ(store_failed(s), 0);
+    fail_all = false;
+    rig.now_ns += NS_PER_S;
+    rig_settle(&rig);
+    CHECK_EQ(store_counters(s)->page_writes, 100);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(an_open_without_memory_fails_cleanly);
     TEST(an_open_that_fails_between_checkpoint_and_pages);
+    TEST(destage_without_memory_waits);
     return tap_done();
 }
