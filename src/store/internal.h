@@ -343,9 +343,7 @@ struct store {
     uint32_t *page_chunks; /* chunks that hold pages: number, and which slots are used */
     uint16_t *page_chunk_used;
     uint32_t page_chunk_count, page_chunk_cap;
-    struct map_node *page_chunk_nodes;
     uint64_t slots_used, slots_reserved;
-    bool slots_maybe_free;
     uint32_t slot_hint;
 
     /* Checkpoints. */
@@ -484,7 +482,6 @@ void ring_reflected(struct ring_wait *w);
 uint64_t ring_usable(const struct store *s); /* blocks that entries may take */
 uint64_t ring_used(const struct store *s);
 uint64_t ring_replay_seq(const struct store *s);
-bool ring_idle(const struct store *s);
 struct batch *batch_new(struct store *s, uint64_t seq, uint64_t position, uint64_t end);
 
 /* object.c */

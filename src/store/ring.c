@@ -98,11 +98,6 @@ uint64_t ring_replay_seq(const struct store *s)
     return seq;
 }
 
-bool ring_idle(const struct store *s)
-{
-    return s->inflight_count == 0;
-}
-
 /* ---- making a batch ------------------------------------------------------------------------------------ */
 
 struct making {
