@@ -41,8 +41,7 @@ struct leader_table {
     uint32_t checks;
 };
 
-/* The value that was recorded first for this key. */
-static uint64_t fact_of(struct leader_table *t, uint64_t key, uint64_t value)
+static uint64_t *fact_at(struct leader_table *t, uint64_t key, uint64_t value)
 {
     struct map_node *node = map_get(&t->facts, key);
 
@@ -50,9 +49,15 @@ static uint64_t fact_of(struct leader_table *t, uint64_t key, uint64_t value)
         struct fact *fact = sim_alloc(sizeof(*fact));
         fact->value = value;
         map_put(&t->facts, &fact->node, key);
-        return value;
+        return &fact->value;
     }
-    return map_entry(node, struct fact, node)->value;
+    return &map_entry(node, struct fact, node)->value;
+}
+
+/* The value that was recorded first for this key. */
+static uint64_t fact_of(struct leader_table *t, uint64_t key, uint64_t value)
+{
+    return *fact_at(t, key, value);
 }
 
 static void check_pg(struct cluster *c, const struct osd_pg_view *view, const struct store_pg *pg)
@@ -71,17 +76,33 @@ static void check_pg(struct cluster *c, const struct osd_pg_view *view, const st
                  ULL(view->pg), ULL(view->commit_index), ULL(term), view->replica);
 }
 
+/* From which applied index on what this replica knows of its objects is compared. A store that was opened
+ * again may have forgotten entries that later ones of its log replace, so it must have applied what it had
+ * then; and what recovers may have been copied from such a one. */
+static uint64_t *compared_from(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
+{
+    uint64_t key = hash_pair(hash_pair(pg->record.pg, pg->record.replica), hash_pair(incarnation, 4));
+    uint64_t *newest = fact_at(c->leaders, hash_pair(pg->record.pg, 5), 0);
+
+    *newest = MAX(*newest, pg->last_index);
+    return fact_at(c->leaders, key, pg->last_index);
+}
+
+static void check_recovering(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
+{
+    uint64_t *from = compared_from(c, pg, incarnation);
+
+    *from = MAX(*from, fact_of(c->leaders, hash_pair(pg->record.pg, 5), 0));
+}
+
 /* Replicas that have applied the same entries know the same newest entry of each object. One that is ahead of
- * its own applied index was copied while the log went on; it will agree when the log has caught up. A store
- * that was opened again may have forgotten entries that later ones of its log replace: it is looked at when
- * it has applied what it had then. */
+ * its own applied index was copied while the log went on; it will agree when the log has caught up. */
 static void check_objects(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
 {
     struct store_object_info at = {0};
     uint64_t key = hash_pair(pg->record.pg, pg->applied_index);
-    uint64_t start_key = hash_pair(hash_pair(pg->record.pg, pg->record.replica), hash_pair(incarnation, 4));
 
-    if (pg->applied_index < fact_of(c->leaders, start_key, pg->last_index))
+    if (pg->applied_index < *compared_from(c, pg, incarnation))
         return;
     for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false) {
         if (at.damaged || at.index > pg->applied_index)
@@ -120,8 +141,11 @@ void check_always(struct cluster *c)
                 if (!osd_pg_view(shard, pg->record.pg, &view))
                     continue;
                 check_pg(c, &view, pg);
-                if (objects && !view.recovering && !view.damaged && pg->record.state == STORE_PG_NORMAL)
-                    check_objects(c, pg, c->osds[i].process.nodes[j]->incarnation);
+                uint64_t incarnation = c->osds[i].process.nodes[j]->incarnation;
+                if (view.recovering || view.damaged || pg->record.state != STORE_PG_NORMAL)
+                    check_recovering(c, pg, incarnation);
+                else if (objects)
+                    check_objects(c, pg, incarnation);
             }
         }
     }
