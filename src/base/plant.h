@@ -39,6 +39,8 @@
     X(OSD_COUNT_REFUSED,            "osd: groups that a heartbeat's answer refuses count as acknowledged")         \
     X(OSD_RECOVERY_LATE_BASE,       "osd: a recovery takes the index at its end, not at its start, for its base")  \
     X(OSD_MERGE_RACE,               "osd: partial writes do not wait for one another")                             \
+    X(OSD_NO_FLOOR,                 "osd: an image without a record is attached by whoever asks, however late")    \
+    X(OSD_EARLY_FORGET,             "osd: a removed image is forgotten before every member has said it is gone")   \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {

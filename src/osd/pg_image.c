@@ -35,6 +35,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/plant.h"
 
 enum { ATTACH_START, ATTACH_PROPOSED };
 #define IMAGE_NUMBER_MAX (UINT64_MAX / 2) /* of generations and incarnations that clients name */
@@ -124,7 +125,7 @@ static int forget_propose(struct pg *pg, uint64_t image, uint64_t epoch)
 
 bool pg_image_vouched(const struct pg *pg, uint64_t epoch)
 {
-    return epoch >= MAX(pg->floor_epoch, pg->sp->floor_epoch);
+    return PLANT(OSD_NO_FLOOR) || epoch >= MAX(pg->floor_epoch, pg->sp->floor_epoch);
 }
 
 /* ---- attach ---- */
@@ -297,7 +298,7 @@ static uint64_t complete_everywhere(const struct pg *pg, uint64_t now_ns)
 
     for (uint32_t i = 0; i < pg->member_count; i++) {
         const struct raft_member *known = raft_member(r, pg->members[i].replica);
-        if (known->replica == r->self)
+        if (known->replica == r->self || PLANT(OSD_EARLY_FORGET))
             continue;
         if (known->recovering || known->progress == RAFT_BEHIND ||
             known->contact_ns + r->config.election_max_ns <= now_ns)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/placement.h"
+#include "base/plant.h"
 #include "sim/rng.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
@@ -260,8 +261,20 @@ static void test_young_image(void)
     world_free(w);
 }
 
-int main(void)
+/* With arguments: the names of planted bugs, and something must fail. */
+int main(int argc, char **argv)
 {
+#ifdef FASTBLOCK_PLANT
+    static const char *const names[] = {
+#define X(name, text) #name,
+        PLANT_TABLE(X)
+#undef X
+    };
+
+    for (int a = 1; a < argc; a++)
+        for (int i = 0; i < PLANT_COUNT; i++)
+            plant_mask |= (uint64_t)!strcmp(argv[a], names[i]) << i;
+#endif
     TEST(test_late_comers);
     TEST(test_unknown_image);
     TEST(test_waits_for_the_log);
