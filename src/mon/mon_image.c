@@ -77,12 +77,17 @@ static void remember_open(struct mon_request *r, uint64_t image)
     s->opens[s->open_count++] = image;
 }
 
+/* The reply's epoch vouches that the image exists then: PGs take it for proof (osd/pg_image.c). If our data
+ * may be from a backup, that is known of the epoch that was loaded only; those that we made since are no part
+ * of what happened, and may be as high as one at which the image was removed. */
 static void reply_image(struct mon_request *r)
 {
-    struct mon_image *i = mon_image_find(r->mon, r->image);
+    struct mon *mon = r->mon;
+    struct mon_image *i = mon_image_find(mon, r->image);
+    bool newest = !mon->behind[0] && mon_osd_proven(mon);
 
     r->reply.image = i ? mon_image_item(i) : NULL;
-    r->reply.epoch = i ? r->mon->state.epoch : 0;
+    r->reply.epoch = !i ? 0 : newest ? mon->state.epoch : mon->start_epoch;
 }
 
 void mon_image_client_came(struct mon *mon, const uint8_t client[16])

@@ -564,17 +564,25 @@ static void own_changes_hide_nothing(void)
     client_start(&c, w, 1);
     osds_up(w, osds, 3);
     CHECK_EQ(pool_create(&c, "p", 1, 1, "osd"), 0);
+    CHECK_EQ(image_create(&c, "p", "y", 4096), 0);
     CHECK_EQ(get_map(&c, 0), 0);
     memcpy(cluster, c.answer->map->cluster.data, 16);
     uint64_t epoch = c.answer->map->epoch;
+    CHECK_EQ(image_get(&c, "p", "y"), 0);
+    CHECK_EQ(c.answer->epoch, epoch);
     for (int i = 0; i < 3; i++)
         caller_stop(&osds[i]);
     world_crash_mon(w);
     world_run_ms(w, 5000); /* all are marked down: the epoch rises */
     CHECK_EQ(get_map(&c, 0), 0);
     CHECK(c.answer->map->epoch > epoch);
+    /* Nor does it vouch at an epoch of its own for images that may have been removed since. */
+    CHECK_EQ(image_get(&c, "p", "y"), 0);
+    CHECK_EQ(c.answer->epoch, epoch);
     osd_speaks(&osds[0], w, 0, epoch + 1, cluster);
     CHECK_EQ(image_create(&c, "p", "x", 4096), -ERR_BEHIND);
+    CHECK_EQ(image_get(&c, "p", "y"), 0);
+    CHECK_EQ(c.answer->epoch, epoch);
     /* Nor one that was registered after the backup. */
     caller_stop(&osds[0]);
     world_crash_mon(w);
