@@ -56,6 +56,10 @@ struct driver {
     struct store_copy_write copy_write;
     struct store_copy_end copy_end;
     struct reading reads[READS];
+    struct store_log_read lag_read; /* for a follower that lags */
+    uint32_t lag_pg;
+    uint64_t lag_first, lag_cuts;
+    bool lag_busy;
     struct buf *buf;
     uint32_t crc[IO_BLOCKS_MAX];
     uint64_t written[IO_BLOCKS_MAX / 64];
@@ -85,7 +89,7 @@ struct world {
     uint32_t burst;
     uint64_t objects_max;
     uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damaged, repairs, checkpoints,
-        forward, moves, checks;
+        forward, moves, checks, large, lag_reads;
 };
 
 enum {
@@ -426,6 +430,45 @@ static void reads_reap(struct driver *d)
     }
 }
 
+/* A follower that lags is sent what is in the log, old or new. */
+static void lag_reap(struct driver *d)
+{
+    struct store_log_read *r = &d->lag_read;
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[d->lag_pg];
+
+    if (!d->lag_busy || op_live(&r->op))
+        return;
+    d->lag_busy = false;
+    bool same = m->cuts == d->lag_cuts && !w->fell_behind[d->lag_pg];
+    struct store_pg *pg = pg_now(d, d->lag_pg);
+    if (r->op.result && r->op.result != -ERR_RETRY && same && pg && d->lag_first >= pg->first_index &&
+        !excused(d, r->op.result))
+        sim_fail(w->sim, "PG %u: reading entry %lu: %s", d->lag_pg, d->lag_first, error_name(r->op.result));
+    for (uint32_t i = 0; i < r->ret_count; i++) {
+        if (same)
+            verify_entry(d, m, &r->ret_entries[i], &r->ret_payloads[i]);
+        slice_unref(&r->ret_payloads[i]);
+    }
+    w->lag_reads += r->ret_count;
+}
+
+static void lag_read(struct driver *d)
+{
+    struct world *w = d->world;
+
+    if (d->lag_busy)
+        return;
+    d->lag_pg = (uint32_t)below(d, MODEL_PGS);
+    struct store_pg *pg = pg_now(d, d->lag_pg);
+    if (!pg || w->recovering[d->lag_pg] || w->fell_behind[d->lag_pg] || pg->last_index < pg->first_index)
+        return;
+    d->lag_first = pg->first_index + below(d, pg->last_index - pg->first_index + 1);
+    d->lag_cuts = w->pgs[d->lag_pg].cuts;
+    d->lag_busy = true;
+    store_log_read_start(&d->lag_read, pg, d->lag_first, pg->last_index, 512u << 10, &d->op);
+}
+
 /* ---- the workload -------------------------------------------------------------------------------------- */
 
 static void work_log(struct driver *d, uint32_t i)
@@ -532,6 +575,8 @@ static bool work_fall_behind(struct driver *d, uint32_t i)
     for (uint32_t r = 0; r < READS; r++)
         if (d->reads[r].busy)
             return false;
+    if (d->lag_busy)
+        return false;
     if (m->commit + n + 2 >= MODEL_LOG_MAX || d->pg_writing ||
         (m->commit + n) / MODEL_IMAGE_SPAN * 2 + 3 >= MODEL_IMAGES)
         return false;
@@ -554,6 +599,7 @@ static bool work(struct driver *d)
 
     note_durable(d);
     reads_reap(d);
+    lag_reap(d);
     pg_write_reap(d);
     work_blob(d);
     if (store_failed(d->store)) {
@@ -568,8 +614,10 @@ static bool work(struct driver *d)
             work_log(d, i);
         else if (what < 85)
             work_commit(d, i);
-        else if (what < 97)
+        else if (what < 96)
             read_random(d);
+        else if (what < 97)
+            lag_read(d);
         else
             work_pg_write(d, i);
     }
@@ -945,9 +993,11 @@ static bool drive(struct driver *d)
         w->checkpoints = MAX(w->checkpoints, c->checkpoints);
         w->forward = MAX(w->forward, c->copied_forward);
         w->moves = MAX(w->moves, c->tail_moves);
+        w->large = MAX(w->large, c->large_entries);
         if (w->stop && op->children == 0) {
             for (uint32_t i = 0; i < READS; i++)
                 reads_reap(d);
+            lag_reap(d);
             op->state = DRIVE_CLOSE;
             store_close_start(&d->close, d->store, op);
             return false;
@@ -997,6 +1047,7 @@ static void drive_step(struct op *op)
         return;
     if (op->state == DRIVE_RECOVER) {
         reads_reap(d);
+        lag_reap(d);
         if (d->blob_writing)
             work_blob(d);
     }
@@ -1122,8 +1173,9 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
                                        .queue_depth_hint = 1 + (uint32_t)sim_rng_below(&w->rng, 4),
                                        .may_damage = may_damage,
                                        .owner = w});
-    w->config =
-        (struct store_config){.cache_bytes = sim_rng_below(&w->rng, 2) ? 2u << 20 : 16u << 20, .pgs_max = 16};
+    w->config = (struct store_config){.cache_bytes = sim_rng_below(&w->rng, 2) ? 2u << 20 : 16u << 20,
+                                      .pgs_max = 16,
+                                      .large_chunks_min = 1 + (uint32_t)sim_rng_below(&w->rng, 3)};
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         w->pgs[i].id = 7ull << 32 | i;
         w->pgs[i].seed = sim_rng_u64(&w->rng);
@@ -1141,9 +1193,10 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     snprintf(
         ret->stats, sizeof(ret->stats),
         "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, "
-        "%lu checkpoints, %lu copied forward, %lu tail moves, %lu checks, %lu lost, %lu torn",
+        "%lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu old entries read, %lu checks, %lu lost, %lu torn",
         w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damaged, w->repairs,
-        w->copies, w->checkpoints, w->forward, w->moves, w->checks, stats.lost, stats.torn);
+        w->copies, w->checkpoints, w->forward, w->moves, w->large, w->lag_reads, w->checks, stats.lost,
+        stats.torn);
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);

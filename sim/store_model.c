@@ -44,6 +44,11 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
     if (ret->type == ENTRY_CLEAR && (h >> 32 & 15) == 0)
         ret->block_count = BLOCKS_PER_OBJECT;
     ret->first_block = (uint32_t)((h >> 48) % (BLOCKS_PER_OBJECT - ret->block_count + 1));
+    /* Whole chunks, often. */
+    if (ret->block_count >= BLOCKS_PER_CHUNK && (h >> 12 & 1)) {
+        ret->block_count = ALIGN_DOWN(ret->block_count, BLOCKS_PER_CHUNK);
+        ret->first_block = ALIGN_DOWN(ret->first_block, BLOCKS_PER_CHUNK);
+    }
 }
 
 uint64_t model_tag(const struct model_pg *pg, uint64_t index, uint32_t term, uint32_t block)

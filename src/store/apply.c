@@ -213,7 +213,7 @@ struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *r)
                          .incarnation = r->incarnation,
                          .generation = r->generation,
                          .size_bytes = r->size_bytes};
-    struct log_entry *e = entry_new(store_of(pg), &from);
+    struct log_entry *e = entry_new(store_of(pg), &from, 0);
 
     if (!e)
         return NULL;

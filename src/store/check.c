@@ -86,12 +86,16 @@ static void check_space(struct store_check *c)
 {
     struct checking *k = c->private_state;
     struct store *s = k->s;
-    uint64_t used = 0, chunks = s->page_chunk_count, slots = 0;
+    uint64_t refs = 0, used = 0, chunks = s->page_chunk_count, held = 0, slots = 0;
 
-    for (uint64_t i = 1; i <= s->g.chunk_count; i++)
-        used += s->chunk_refs[i];
+    for (uint64_t i = 1; i <= s->g.chunk_count; i++) {
+        refs += s->chunk_refs[i];
+        used += s->chunk_refs[i] != 0;
+    }
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
+        for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)
+            held += log_at(pg, i)->chunks_held ? log_at(pg, i)->chunk_count : 0;
         for (struct object *o = object_after(pg, true, 0, 0); o;
              o = object_after(pg, false, o->image, o->number)) {
             slots += o->slot != 0;
@@ -99,11 +103,12 @@ static void check_space(struct store_check *c)
                 chunks += o->page->chunk[i] != 0;
         }
     }
-    if (used != chunks || used + s->chunks_free != s->g.chunk_count || slots != s->slots_used)
+    say(c, false, "chunks of entries in the log: %" PRIu64, held);
+    if (refs != chunks + held || used + s->chunks_free != s->g.chunk_count || slots != s->slots_used)
         say(c, true,
-            "allocation: %" PRIu64 " chunks in use, objects have %" PRIu64 "; %" PRIu64
-            " slots in use, objects have %" PRIu64,
-            used, chunks, s->slots_used, slots);
+            "allocation: %" PRIu64 " references on chunks, objects have %" PRIu64 ", the log has %" PRIu64
+            "; %" PRIu64 " slots in use, objects have %" PRIu64,
+            refs, chunks, held, s->slots_used, slots);
 }
 
 static bool covered_by_log(const struct object *o, uint32_t block)

@@ -454,7 +454,8 @@ static int repair_begin(struct store_repair *r)
     struct where w = object_where(o, r->block, false);
     if (w.source == WHERE_LOST)
         return -ERR_DAMAGED; /* which checksum is right is not known: the object must be copied */
-    if (w.source != WHERE_CHUNK)
+    /* One that came with an entry may go with it before the write is done: after destage, perhaps. */
+    if (w.source != WHERE_CHUNK || w.entry)
         return -ERR_CONFLICT;
     if (r->data.len != BLOCK_SIZE || crc32c(0, slice_data(&r->data), BLOCK_SIZE) != w.crc)
         return -ERR_CHECKSUM;

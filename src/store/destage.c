@@ -64,14 +64,14 @@ uint64_t destage_target(const struct store *s)
 {
     uint64_t keep = MIN(ring_usable(s) / 2, s->config.cache_bytes / 2 / BLOCK_SIZE);
 
-    return s->head > keep ? s->head - keep : 0;
+    return s->volume > keep ? s->volume - keep : 0;
 }
 
 bool destage_wanted(const struct store *s)
 {
     const struct batch *b = s->destage.scan;
 
-    return (b && b->durable && b->end < destage_target(s)) || trim_wanted(s);
+    return (b && b->durable && b->volume_end < destage_target(s)) || trim_wanted(s);
 }
 
 void destage_wake(struct store *s)
@@ -100,7 +100,7 @@ static void scan_batches(struct store *s)
     struct destage *d = &s->destage;
     uint64_t target = destage_target(s);
 
-    while (d->scan && d->scan->durable && d->scan->end < target) {
+    while (d->scan && d->scan->durable && d->scan->volume_end < target) {
         list_for_each (&d->scan->entries, item) {
             struct log_entry *e = list_entry(item, struct log_entry, batch_link);
             if (e->in_log && e->applied)
@@ -148,15 +148,62 @@ static bool chunk_written(const struct page_mem *page, uint32_t c)
 }
 _Static_assert(BLOCKS_PER_CHUNK == 16, "chunk_written");
 
+/* The chunk that an entry brought along, if all of the newest blocks there are its. */
+static uint32_t chunk_brought(const struct overlay *snap, uint32_t c)
+{
+    struct log_entry *const *block = &snap->block[c * BLOCKS_PER_CHUNK];
+
+    if (!block[0] || block[0]->type != ENTRY_WRITE || !block[0]->chunks_held)
+        return 0;
+    for (uint32_t b = 1; b < BLOCKS_PER_CHUNK; b++)
+        if (block[b] != block[0])
+            return 0;
+    return large_chunk(block[0], c);
+}
+
+/* Would a chunk be written in place that an entry in the log refers to? */
+static bool object_shares(const struct store *s, const struct object *o)
+{
+    for (uint32_t c = 0; o->page && c < CHUNKS_PER_OBJECT; c++) {
+        if (!o->page->chunk[c] || s->chunk_refs[o->page->chunk[c]] == 1 || chunk_brought(o->overlay, c))
+            continue;
+        for (uint32_t b = c * BLOCKS_PER_CHUNK; b < (c + 1) * BLOCKS_PER_CHUNK; b++)
+            if (o->overlay->block[b] && o->overlay->block[b]->type == ENTRY_WRITE)
+                return true;
+    }
+    return false;
+}
+
+/* The log lets go of the object's chunks, if it may: what is complete only serves followers that lag. */
+static bool object_unshare(struct store *s, struct object *o)
+{
+    struct pg *pg = o->pg;
+
+    if (!object_shares(s, o) || PLANT(STORE_LARGE_IN_PLACE))
+        return true;
+    if (o->brought_index <= pg->complete_durable) {
+        log_trim(pg, o->brought_index + 1);
+        op_wake(pg->pub.waiter);
+    }
+    return !object_shares(s, o);
+}
+
 /* Chunks for what is written, none for what is not; undone when there are not enough. */
-static bool page_chunks(struct store *s, struct page_mem *page, const struct page_mem *old)
+static bool page_chunks(struct store *s, struct page_mem *page, const struct page_mem *old,
+                        const struct overlay *snap)
 {
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
         bool want = chunk_written(page, c);
-        if (!want)
+        uint32_t brought = chunk_brought(snap, c);
+        if (!want) {
             page->chunk[c] = 0;
-        else if (!page->chunk[c])
+        } else if (brought) {
+            if (page->chunk[c] != brought)
+                chunk_ref(s, brought);
+            page->chunk[c] = brought;
+        } else if (!page->chunk[c]) {
             page->chunk[c] = chunk_alloc(s);
+        }
         if (!want || page->chunk[c])
             continue;
         for (uint32_t i = 0; i < c; i++)
@@ -173,7 +220,7 @@ static void object_blocks(struct store *s, struct destage_object *r)
 
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
         struct log_entry *e = r->snap->block[b];
-        if (!e || e->type != ENTRY_WRITE)
+        if (!e || e->type != ENTRY_WRITE || chunk_brought(r->snap, b / BLOCKS_PER_CHUNK))
             continue;
         struct destage_block *block = &d->blocks[d->block_count++];
         *block = (struct destage_block){
@@ -197,9 +244,14 @@ static bool object_collect(struct store *s, struct object *o)
         return false;
     if (!object_ready(o))
         return true;
+    if (!object_unshare(s, o)) {
+        d->held = true;
+        return true;
+    }
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
         const struct log_entry *e = o->overlay->block[b];
-        readback += e && e->type == ENTRY_WRITE && !e->payload.buf;
+        readback += e && e->type == ENTRY_WRITE && !e->payload.buf &&
+                    !chunk_brought(o->overlay, b / BLOCKS_PER_CHUNK);
     }
     if (d->readback_count + readback > DESTAGE_READBACK_MAX)
         return false;
@@ -219,7 +271,7 @@ static bool object_collect(struct store *s, struct object *o)
     r->drop = gone && page_is_empty(r->page);
     if (!r->drop)
         r->new_slot = PLANT(STORE_EARLY_REUSE) && o->slot ? o->slot : slot_alloc(s);
-    if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, o->page)) {
+    if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, o->page, r->snap)) {
         if (r->new_slot)
             slot_free(s, r->new_slot);
         page_free(s, r->page);
@@ -284,7 +336,7 @@ static void collect(struct store *s)
 
     d->object_count = d->block_count = d->readback_count = d->next = 0;
     scan_batches(s);
-    d->more = false;
+    d->more = d->held = false;
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         d->more = !pg->removing && !pg_collect(s, pg);
@@ -313,15 +365,17 @@ static int by_place(const void *a, const void *b)
 }
 
 /* Blocks of one entry that follow each other are read with one request. */
-static uint32_t readback_run(const struct destage *d, uint32_t from)
+static uint32_t readback_run(const struct store *s, uint32_t from)
 {
+    const struct destage *d = &s->destage;
     uint32_t n = 1;
 
     while (from + n < d->block_count && !d->blocks[from + n].data &&
            d->blocks[from + n].entry == d->blocks[from].entry &&
            d->blocks[from + n].block == d->blocks[from].block + n)
         n++;
-    return n;
+    const struct log_entry *e = d->blocks[from].entry;
+    return entry_run(s, e, d->blocks[from].block - e->first_block, n);
 }
 
 static void readback_verify(struct store *s, int slot)
@@ -364,13 +418,13 @@ static bool readback(struct store *s)
         slot = scatter_slot(&d->io);
         if (slot < 0)
             return false;
-        uint32_t n = readback_run(d, d->next);
+        uint32_t n = readback_run(s, d->next);
         const struct log_entry *e = b->entry;
         d->io.iov[slot][0] = (struct iovec){.iov_base = d->work->data + d->readback_count * BLOCK_SIZE,
                                             .iov_len = (size_t)n * BLOCK_SIZE};
         d->readback_count += n;
         s->counters.device_reads++;
-        scatter_submit(&d->io, slot, BLK_READ, 0, ring_place(s, e->position) + (b->block - e->first_block), 1,
+        scatter_submit(&d->io, slot, BLK_READ, 0, entry_place(s, e, b->block - e->first_block), 1,
                        (uint64_t)d->next << 32 | n);
         d->next += n;
     }
@@ -462,6 +516,9 @@ static void object_commit(struct store *s, struct destage_object *r)
 {
     struct object *o = r->object;
 
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+        if (chunk_brought(r->snap, c))
+            o->brought_index = MAX(o->brought_index, r->snap->block[c * BLOCKS_PER_CHUNK]->index);
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
         struct log_entry *e = r->snap->block[b];
         if (e && o->overlay && o->overlay->block[b] == e)
@@ -503,6 +560,21 @@ static void commit(struct store *s)
 /* ---- payloads of entries that are copied forward ---------------------------------------------------------
  */
 
+/* The next piece of it; false: all is here, or it cannot be read. */
+static bool copy_read_next(struct store *s)
+{
+    struct destage *d = &s->destage;
+    const struct log_entry *e = d->reading;
+
+    if (d->copy_done == e->block_count || (d->copy_done && d->copy_io.result))
+        return false;
+    uint32_t n = entry_run(s, e, d->copy_done, e->block_count - d->copy_done);
+    io_start(s->blk, &d->copy_io, &d->copy_iov, BLK_READ, 0, entry_place(s, e, d->copy_done),
+             d->copy_buf->data + block_offset(d->copy_done), n, &d->op);
+    d->copy_done += n;
+    return true;
+}
+
 static bool copy_read_start(struct store *s)
 {
     struct destage *d = &s->destage;
@@ -512,9 +584,8 @@ static bool copy_read_start(struct store *s)
     if (!d->copy_buf)
         return false;
     entry_pin(e);
-    io_start(s->blk, &d->copy_io, &d->copy_iov, BLK_READ, 0, ring_place(s, e->position), d->copy_buf->data,
-             e->block_count, &d->op);
-    return true;
+    d->copy_done = 0;
+    return copy_read_next(s);
 }
 
 static void copy_read_end(struct store *s)
@@ -711,6 +782,7 @@ static void destage_step(struct op *op)
             if (!d->wait.done)
                 return;
             applied_durable(s);
+            d->more |= d->held;
             op->state = DESTAGE_TRIM;
             break;
         case DESTAGE_TRIM: {
@@ -729,7 +801,7 @@ static void destage_step(struct op *op)
             break;
         }
         case DESTAGE_COPY_READ:
-            if (d->copy_io.pending)
+            if (d->copy_io.pending || copy_read_next(s))
                 return;
             copy_read_end(s);
             op->state = DESTAGE_TRIM;

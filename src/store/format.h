@@ -17,7 +17,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs are laid over
 #define FORMAT_VERSION  2
 #define FORMAT_ID_BYTES 16
 
-/* Raft indexes and terms, numbers of batches and versions, positions stay below: what is above is not ours. */
+/* Raft indexes and terms, numbers of batches and versions, positions stay below: what is above is not ours.
+ */
 #define FORMAT_NUMBER_MAX (1ull << 60)
 
 #define MAGIC_LABEL      0x3130304c42414c46ull /* "FLABL001" */
@@ -216,7 +217,7 @@ _Static_assert(sizeof(struct disk_checkpoint_block) == BLOCK_SIZE, "one block");
 /* Positions in the ring count blocks and never wrap: block (position % ring_blocks). A batch does not wrap:
  * where it would, it begins at the next multiple of ring_blocks instead. Behind this follow: `pg_count`
  * disk_batch_pg of this batch, `prev_pg_count` of the one before, the entries (each followed by its
- * checksums, padded to 8 bytes), the records. */
+ * checksums and chunk numbers, padded to 8 bytes), the records. */
 struct disk_batch {
     uint64_t magic;
     uint32_t crc;      /* of used_bytes */
@@ -262,7 +263,7 @@ struct disk_entry {
             uint32_t first_block;
             uint32_t block_count;
             uint32_t payload_block; /* WRITE: first block, counted from the end of the header */
-            uint32_t unused;
+            uint32_t chunk_count; /* whole chunks that are not payload: their numbers follow the checksums */
         } data;
         struct {
             uint64_t incarnation;

@@ -9,6 +9,7 @@
  *   log.c         entries in memory: append, get       destage.c     newest versions go to chunks and pages
  *   log_read.c    entries from the ring                trim.c        tail of the ring, copying forward
  *   ring.c        batches to the ring                  checkpoint.c  records of all state, in two copies
+ *   large.c       entries that bring chunks along
  *   scan.c        batches from the ring, at open       read.c        blocks of an object
  *   replay.c      what scan finds becomes state        copy.c        recovery of a replica, repair
  *   open*.c       opening and closing                  check.c       offline inspection
@@ -32,6 +33,7 @@
 /* ---- limits -------------------------------------------------------------------------------------------- */
 
 #define RING_INFLIGHT_MAX 4u
+#define LARGE_RUNS_MAX    32u /* pieces of chunks in one batch; an entry of the largest size fits */
 #define WORK_BUF_BYTES    (2u << 20)
 /* Of a round, which is taken and given back in one step each: that may not keep requests waiting for long. */
 #define DESTAGE_OBJECTS_MAX 16u
@@ -80,20 +82,25 @@ struct log_entry {
     union {
         uint64_t size_bytes, epoch; /* as of struct entry */
     };
-    uint64_t position;      /* ring block of the payload */
+    uint64_t position;      /* ring block of the payload, without what is in chunks of its own */
     uint64_t copy_position; /* and of its copy, until that is durable */
     struct slice payload;   /* empty: only in the ring */
+    uint64_t release_ticket, release_seq; /* large.c: when its chunks are free */
     uint32_t type, flags, first_block, block_count;
+    uint32_t chunk_count; /* chunks of its own: one for each whole chunk of its range, or none */
     uint32_t holds;
     uint32_t pins; /* a destage round refers to it: its memory stays */
     bool in_log, applied, durable, reserved, lost, dead, queued;
-    uint32_t crc[];
+    bool chunks_held;  /* counts in chunk_refs */
+    bool release_late; /* being complete does not prove that its chunks are free: large.c */
+    uint32_t crc[];    /* of the blocks; behind them the numbers of its chunks */
 };
 
 struct batch {
     struct list link; /* in the store's list, oldest first */
     struct list entries, copies;
     uint64_t seq, position, end; /* end: the position after it */
+    uint64_t volume_end;         /* the store's volume after it */
     uint32_t record_count;
     bool durable;
 };
@@ -133,6 +140,7 @@ struct object {
     struct page_mem *page; /* NULL: nothing written in chunks */
     struct overlay *overlay;
     struct list unapplied;               /* entries, oldest first */
+    uint64_t brought_index;              /* newest entry whose chunk became the page's */
     uint32_t pending[CHUNKS_PER_OBJECT]; /* entries that may need the chunk */
     uint32_t pending_total;
     bool busy; /* a round, repair or copy is changing chunks or page */
@@ -159,6 +167,7 @@ struct pg {
     uint32_t image_count, image_cap;
     struct list pending_images; /* IMAGE entries not applied */
     uint64_t unapplied_bytes;
+    uint64_t large_count;  /* entries of the log that hold chunks */
     uint64_t offlog_holds; /* entries with holds that are in no log */
     uint32_t busy_ops;     /* repairs and copies that hold one of its objects */
     uint64_t batch_mark;   /* seq of the batch being built that lists it ... */
@@ -189,6 +198,12 @@ struct ring_slot {
     struct iovec iov[BLK_IOV_MAX];
     struct buf *held[BLK_IOV_MAX];
     uint32_t iov_count;
+    /* Chunks that its entries bring along: pieces that follow each other on the device are one request. */
+    struct blk_io large_io[LARGE_RUNS_MAX];
+    struct iovec large_iov[LARGE_RUNS_MAX];
+    struct buf *large_held[LARGE_RUNS_MAX];
+    uint32_t large_ios, large_iovs;
+    uint64_t proven_seq;  /* its header proves batches up to this one */
     uint64_t records_end; /* tickets up to here are in this or an earlier batch */
     uint64_t tail_seq, tail_position;
     bool busy, complete;
@@ -250,12 +265,14 @@ struct destage {
     struct buf *copy_buf;
     struct iovec copy_iov;
     struct blk_io copy_io;
+    uint32_t copy_done; /* blocks that were asked for */
     struct blk_io flush;
     struct iovec flush_iov;
     struct log_entry *reading; /* pinned: its payload is being read to be copied forward */
     struct batch *scan;        /* batches before it have told their PGs how far to destage; NULL: all have */
     bool more;                 /* the round was full: it took some, and there are more */
     bool starved;              /* it could take none, for want of memory or chunks */
+    bool held;                 /* an object waits until the log lets go of its chunks */
     bool active;               /* a round is under way: PGs may not go */
     bool waiting;              /* of ring_wait */
     bool trimming;             /* the tail is to move on until enough is free */
@@ -324,6 +341,9 @@ struct store {
     uint64_t tail_seq, tail;             /* oldest batch kept */
     uint64_t shown_tail_seq, shown_tail; /* as the newest header says */
     uint64_t tail_durable;               /* its position as a durable header tells */
+    /* Blocks that batches brought so far, in the ring or in chunks; and what was trimmed of it. */
+    uint64_t volume, volume_tail;
+    struct list releases; /* dropped entries whose chunks are not free yet */
     struct disk_batch_pg prev_pgs[BATCH_PGS_MAX];
     uint32_t prev_pg_count;
     struct disk_batch_pg this_pgs[BATCH_PGS_MAX];
@@ -340,6 +360,7 @@ struct store {
     uint64_t image_count;
     uint8_t *chunk_refs; /* by number, from 1 */
     uint64_t chunks_free, chunks_reserved, chunk_hint;
+    uint64_t chunk_high;   /* the highest that was ever used since the slice was opened */
     uint32_t *page_chunks; /* chunks that hold pages: number, and which slots are used */
     uint16_t *page_chunk_used;
     uint32_t page_chunk_count, page_chunk_cap;
@@ -429,7 +450,8 @@ void pg_free(struct pg *pg);
 struct pg *pg_by_key(const struct store *s, uint64_t key);
 
 /* log.c */
-struct log_entry *entry_new(struct store *s, const struct entry *from);
+struct log_entry *entry_new(struct store *s, const struct entry *from, uint32_t chunk_count);
+size_t entry_size(uint32_t blocks, uint32_t chunks);
 void entry_drop(struct log_entry *e);    /* out of everything; freed unless pinned */
 void entry_release(struct log_entry *e); /* one hold less */
 void entry_pin(struct log_entry *e);
@@ -453,6 +475,20 @@ static inline bool entry_is_image(uint32_t type)
 {
     return type == ENTRY_IMAGE || type == ENTRY_FORGET;
 }
+static inline uint32_t entry_large_blocks(const struct log_entry *e)
+{
+    return e->chunk_count * BLOCKS_PER_CHUNK;
+}
+/* What of its payload is in the ring. */
+static inline uint32_t entry_ring_blocks(const struct log_entry *e)
+{
+    return entry_blocks(e) - entry_large_blocks(e);
+}
+static inline uint32_t *entry_chunks(struct log_entry *e)
+{
+    return e->crc + e->block_count;
+}
+/* A PG's share of the ring: chunks count as if they were there, so that they are bounded, too. */
 static inline uint64_t entry_ring_bytes(const struct log_entry *e)
 {
     return (uint64_t)(entry_blocks(e)) * BLOCK_SIZE + sizeof(struct disk_entry) + 4ull * entry_blocks(e);
@@ -481,8 +517,25 @@ void ring_wait(struct store *s, struct ring_wait *w, struct op *op); /* for all 
 void ring_reflected(struct ring_wait *w);
 uint64_t ring_usable(const struct store *s); /* blocks that entries may take */
 uint64_t ring_used(const struct store *s);
+uint64_t ring_held(const struct store *s); /* blocks between tail and head, or their volume */
 uint64_t ring_replay_seq(const struct store *s);
 struct batch *batch_new(struct store *s, uint64_t seq, uint64_t position, uint64_t end);
+
+/* large.c */
+uint32_t large_chunks_wanted(const struct store *s, const struct entry *entry);
+void large_take(struct store *s, struct log_entry *e); /* gives the entry its chunks, or none */
+void large_drop(struct log_entry *e);                  /* the entry is out of the log */
+void large_release(struct store *s, struct log_entry *e);
+void large_settle(struct store *s, uint64_t seq, uint64_t proven_seq);
+bool large_unproven(const struct store *s);
+void large_relieve(struct store *s);
+bool large_space_low(const struct store *s);
+void large_claim(struct store *s);
+uint32_t large_chunk(const struct log_entry *e, uint32_t chunk);
+uint64_t entry_place(const struct store *s, const struct log_entry *e, uint32_t i);
+uint32_t entry_run(const struct store *s, const struct log_entry *e, uint32_t i, uint32_t count);
+uint32_t entry_runs(const struct log_entry *e);
+uint32_t entry_head(const struct log_entry *e);
 
 /* object.c */
 struct object *object_find(const struct pg *pg, uint64_t image, uint64_t number);
@@ -521,8 +574,9 @@ void page_free(struct store *s, struct page_mem *page);
 /* space.c */
 MUST_CHECK int space_init(struct store *s);
 void space_fini(struct store *s);
-uint32_t chunk_alloc(struct store *s); /* 0: none */
-void chunk_free(struct store *s, uint32_t chunk);
+uint32_t chunk_alloc(struct store *s);                       /* 0: none */
+void chunk_ref(struct store *s, uint32_t chunk);             /* one reference more */
+void chunk_free(struct store *s, uint32_t chunk);            /* one less */
 MUST_CHECK int chunk_claim(struct store *s, uint32_t chunk); /* at open: ERR_CONFLICT if it is taken */
 uint32_t slot_alloc(struct store *s);                        /* 0: none */
 void slot_free(struct store *s, uint32_t slot);
@@ -604,6 +658,9 @@ const struct disk_batch_pg *batch_pgs(const struct disk_batch *h);
 /* The entries one after the other: NULL starts, NULL ends. The batch is valid. */
 const struct disk_entry *batch_entry_next(const struct disk_batch *h, const struct disk_entry *after);
 const uint32_t *batch_entry_crc(const struct disk_entry *e);
+/* The chunk that has block b of a WRITE entry; 0: it is payload of the batch. */
+uint32_t batch_entry_chunk(const struct disk_entry *e, uint32_t b);
+uint32_t batch_large_blocks(const struct disk_batch *h);
 const struct disk_record *batch_records(const struct disk_batch *h);
 void replay_record(struct store *s, const struct disk_record *r);
 /* `lost`: bit per entry whose payload does not verify. */

@@ -20,14 +20,15 @@
 #define LOG_CAP_FIRST   64u
 #define SHARE_MIN_BYTES (9ull << 18) /* two entries of the largest size */
 
-static size_t entry_size(uint32_t type, uint32_t block_count)
+size_t entry_size(uint32_t blocks, uint32_t chunks)
 {
-    return sizeof(struct log_entry) + (type == ENTRY_WRITE ? 4ull * block_count : 0);
+    return sizeof(struct log_entry) + 4ull * (blocks + chunks);
 }
 
-struct log_entry *entry_new(struct store *s, const struct entry *from)
+struct log_entry *entry_new(struct store *s, const struct entry *from, uint32_t chunk_count)
 {
-    struct log_entry *e = slab_get(&s->slab, entry_size(from->type, from->block_count));
+    uint32_t blocks = from->type == ENTRY_WRITE ? from->block_count : 0;
+    struct log_entry *e = slab_get(&s->slab, entry_size(blocks, chunk_count));
 
     if (!e)
         return NULL;
@@ -46,8 +47,9 @@ struct log_entry *entry_new(struct store *s, const struct entry *from)
     e->incarnation = from->incarnation;
     e->generation = from->generation;
     e->size_bytes = from->size_bytes;
-    if (from->type == ENTRY_WRITE)
-        memcpy(e->crc, from->crc, 4ull * from->block_count);
+    e->chunk_count = chunk_count;
+    if (blocks)
+        memcpy(e->crc, from->crc, 4ull * blocks);
     return e;
 }
 
@@ -114,7 +116,10 @@ static void entry_free(struct log_entry *e)
 
     /* Not before: a destage round may be writing from it. */
     entry_uncache(e);
-    slab_put(&s->slab, e, entry_size(e->type, e->block_count));
+    if (e->chunks_held)
+        large_release(s, e);
+    else
+        slab_put(&s->slab, e, entry_size(entry_blocks(e), e->chunk_count));
 }
 
 void entry_drop(struct log_entry *e)
@@ -130,6 +135,7 @@ void entry_drop(struct log_entry *e)
     list_remove(&e->copy_link);
     list_remove(&e->obj_link);
     entry_unreserve(e);
+    large_drop(e);
     e->batch = NULL;
     e->obj = NULL;
     if (o)
@@ -291,7 +297,7 @@ static int room_allows(struct pg *pg, const struct entry *entry)
         return -ERR_RETRY;
     if (pg->pub.last_index + 1 - pg->pub.first_index >= s->log_entries_max)
         return -ERR_RETRY;
-    if (ring_used(s) + s->queue_blocks + payload / BLOCK_SIZE + 2 > ring_usable(s)) {
+    if (MAX(ring_used(s), ring_held(s)) + s->queue_blocks + payload / BLOCK_SIZE + 2 > ring_usable(s)) {
         s->room_wanted = true;
         destage_wake(s);
         return -ERR_RETRY;
@@ -339,8 +345,8 @@ static void log_cut(struct pg *pg, uint64_t index)
 {
     struct disk_record r = {.type = RECORD_TRUNCATE, .key = pg->key, .log_of = {.index = index}};
 
-    log_truncate(pg, index);
     ring_record(store_of(pg), &r);
+    log_truncate(pg, index);
 }
 
 int store_append(struct store_pg *pub, const struct entry *entry, const struct slice *payload)
@@ -358,12 +364,12 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
         return rc;
     if (log_need(pg, entry->index - pub->first_index + 1))
         return -ERR_RETRY;
-    struct log_entry *e = entry_new(s, entry);
+    struct log_entry *e = entry_new(s, entry, large_chunks_wanted(s, entry));
     if (e && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))
         o = object_get(pg, entry->image, entry->object);
     if (!e || (!o && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))) {
         if (e)
-            slab_put(&s->slab, e, entry_size(e->type, e->block_count));
+            slab_put(&s->slab, e, entry_size(entry_blocks(e), e->chunk_count));
         return -ERR_RETRY;
     }
     e->pg = pg;
@@ -376,6 +382,7 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
     else if (e->type == ENTRY_IMAGE)
         list_push_back(&pg->pending_images, &e->obj_link);
     entry_reserve(e);
+    large_take(s, e);
     if (payload && e->type == ENTRY_WRITE) {
         entry_cache(e, payload);
         s->counters.payload_bytes += payload->len;
@@ -417,8 +424,14 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term)
     struct pg *pg = pg_of(pub);
     struct disk_record r = {.type = RECORD_RESET, .key = pg->key, .log_of = {.index = index, .term = term}};
 
-    for (uint64_t i = pub->first_index; i <= pub->last_index; i++)
+    if (!store_of(pg)->failed) {
+        images_save(pg);
+        ring_record(store_of(pg), &r);
+    }
+    for (uint64_t i = pub->first_index; i <= pub->last_index; i++) {
+        log_at(pg, i)->release_late = true; /* it is the reset that makes it complete, once durable */
         entry_detach(log_at(pg, i));
+    }
     pub->first_index = index + 1;
     pub->last_index = pub->durable_index = pub->applied_index = index;
     pub->record.base_index = index;
@@ -430,8 +443,4 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term)
     pg->complete_pushed = index;
     pub->damaged = false;
     log_measure(pg);
-    if (store_of(pg)->failed)
-        return;
-    images_save(pg);
-    ring_record(store_of(pg), &r);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading entries back from the ring, for a follower that lags. An entry that is trimmed or replaced while
- * its payload is being read is found out by looking it up again, and ends the answer there.
+ * Reading entries back from the ring, and from chunks that they brought, for a follower that lags. An entry
+ * that is trimmed or replaced while its payload is being read is found out by looking it up again, and ends
+ * the answer there.
  */
 #include <string.h>
 
@@ -18,6 +19,7 @@ static const char *log_read_state(int state)
 struct log_reading {
     struct buf *buf;
     uint32_t bytes, crcs;
+    uint32_t done; /* blocks of the entry that were asked for */
     uint64_t position, term;
 };
 
@@ -47,7 +49,20 @@ static void log_read_take(struct store_log_read *r, const struct log_entry *e, s
     state->bytes += payload.len;
 }
 
-/* The payload is here: is it still the entry's? */
+/* Asks for the next piece. */
+static void log_read_piece(struct store_log_read *r, const struct log_entry *e)
+{
+    struct log_reading *state = r->private_state;
+    struct store *s = r->store;
+    uint32_t n = entry_run(s, e, state->done, e->block_count - state->done);
+
+    s->counters.device_reads++;
+    io_start(s->blk, &r->io, &r->iov, BLK_READ, 0, entry_place(s, e, state->done),
+             state->buf->data + block_offset(state->done), n, &r->op);
+    state->done += n;
+}
+
+/* A piece of the payload is here: is it still the entry's? 1: another is under way. */
 static int log_read_verify(struct store_log_read *r, const struct log_entry *e)
 {
     struct log_reading *state = r->private_state;
@@ -59,6 +74,10 @@ static int log_read_verify(struct store_log_read *r, const struct log_entry *e)
         buf_unref(state->buf);
         state->buf = NULL;
         return 0;
+    }
+    if (!r->io.result && state->done < e->block_count) {
+        log_read_piece(r, e);
+        return 1;
     }
     for (uint32_t b = 0; b < e->block_count; b++)
         if (r->io.result || crc32c(0, state->buf->data + b * BLOCK_SIZE, BLOCK_SIZE) != e->crc[b]) {
@@ -93,6 +112,8 @@ static void log_read_step(struct op *op)
         struct log_entry *e = pub ? log_at(pg_of(pub), index) : NULL;
         if (op->state == LOG_READ_PAYLOAD) {
             int rc = log_read_verify(r, e);
+            if (rc > 0)
+                return;
             if (rc) {
                 log_read_end(r, rc);
                 return;
@@ -126,10 +147,9 @@ static void log_read_step(struct op *op)
         }
         state->position = e->position;
         state->term = e->term;
+        state->done = 0;
         op->state = LOG_READ_PAYLOAD;
-        s->counters.device_reads++;
-        io_start(s->blk, &r->io, &r->iov, BLK_READ, 0, ring_place(s, e->position), state->buf->data, blocks,
-                 op);
+        log_read_piece(r, e);
         return;
     }
 }

@@ -267,13 +267,15 @@ static struct where entry_where(const struct store *s, const struct log_entry *e
     if (e->type != ENTRY_WRITE)
         return (struct where){.source = WHERE_ZERO};
     uint32_t i = block - e->first_block;
-    struct where w = {.source = WHERE_RING, .crc = e->crc[i], .entry = e, .written = true};
+    bool in_chunk = large_chunk(e, block / BLOCKS_PER_CHUNK);
+    struct where w = {
+        .source = in_chunk ? WHERE_CHUNK : WHERE_RING, .crc = e->crc[i], .entry = e, .written = true};
     if (e->lost || (!e->payload.buf && !e->batch))
         w.source = WHERE_LOST;
     else if (e->payload.buf)
         w.source = WHERE_MEMORY;
     else
-        w.place = ring_place(s, e->position) + i;
+        w.place = entry_place(s, e, i);
     return w;
 }
 

@@ -2,8 +2,8 @@
  *
  * Opening a slice, closing it, and failing.
  *
- *   superblocks -> PG table (-> both healed) -> blob -> checkpoint -> ring: headers -> ring: batches
- *     (-> damage noted in the PG table) -> pages -> flush -> done
+ *   superblocks -> PG table (-> both healed) -> blob -> checkpoint -> ring: headers -> ring: newest batches
+ *     and their chunks -> ring: batches -> pages (-> damage noted in the PG table) -> flush -> done
  *
  * Damage of a log is on record before the first new batch, with which the evidence may go.
  *
@@ -33,35 +33,23 @@ enum {
     OPEN_CKPT_LOAD,
     OPEN_RING_SCAN,
     OPEN_RING_VERIFY,
+    OPEN_RING_CHUNKS,
     OPEN_RING_REPLAY,
     OPEN_RING_BLOCKS,
-    OPEN_DAMAGE,
     OPEN_PAGES,
+    OPEN_DAMAGE,
     OPEN_FLUSH,
 };
 
 static const char *open_state(int state)
 {
-    static const char *const names[] = {"start",
-                                        "superblock A",
-                                        "superblock B",
-                                        "table A",
-                                        "table B",
-                                        "healing the table",
-                                        "blob A",
-                                        "blob B",
-                                        "blob data",
-                                        "checkpoint A",
-                                        "checkpoint B",
-                                        "verifying the checkpoint",
-                                        "the checkpoint",
-                                        "ring: headers",
-                                        "ring: newest batches",
-                                        "ring: batches",
-                                        "ring: a batch by blocks",
-                                        "noting damage",
-                                        "pages",
-                                        "flush"};
+    static const char *const names[] = {"start",          "superblock A",  "superblock B",
+                                        "table A",        "table B",       "healing the table",
+                                        "blob A",         "blob B",        "blob data",
+                                        "checkpoint A",   "checkpoint B",  "verifying the checkpoint",
+                                        "the checkpoint", "ring: headers", "ring: newest batches",
+                                        "ring: chunks",   "ring: batches", "ring: a batch by blocks",
+                                        "pages",          "noting damage", "flush"};
     return names[state];
 }
 
@@ -127,6 +115,7 @@ static struct store *store_alloc(const struct store_config *config)
     list_init(&s->copies);
     list_init(&s->ring_waits);
     list_init(&s->cached);
+    list_init(&s->releases);
     s->next_seq = 1;
     s->log_entries_max = LOG_ENTRIES_MAX;
     return s;
@@ -502,9 +491,14 @@ static void open_step(struct op *op)
             p->at = p->reading = 0;
             continue;
         case OPEN_RING_VERIFY:
-            rc = open_verify_take(p);
-            if (rc)
+        case OPEN_RING_CHUNKS:
+            rc = op->state == OPEN_RING_VERIFY ? open_verify_take(p) : open_chunk_take(p);
+            if (rc < 0)
                 break;
+            op->state = OPEN_RING_CHUNKS;
+            if (rc == 0 && open_chunk_read(o))
+                return;
+            op->state = OPEN_RING_VERIFY;
             if (open_verify_read(o))
                 return;
             op->state = OPEN_RING_REPLAY;
@@ -525,9 +519,8 @@ static void open_step(struct op *op)
             rc = s->failed ? s->failed : open_slots(p);
             if (rc)
                 break;
-            open_damage(p);
-            p->io.result = 0;
-            op->state = OPEN_DAMAGE;
+            scatter_init(&p->pages, s->blk, op);
+            op->state = OPEN_PAGES;
             continue;
         case OPEN_RING_BLOCKS:
             if (open_replay_block(o))
@@ -535,18 +528,20 @@ static void open_step(struct op *op)
             p->io.result = 0;
             op->state = OPEN_RING_REPLAY;
             continue;
+        case OPEN_PAGES:
+            if (!open_pages(p))
+                return;
+            large_claim(s);
+            open_damage(p);
+            p->io.result = 0;
+            op->state = OPEN_DAMAGE;
+            continue;
         case OPEN_DAMAGE:
             if (p->io.result) {
                 rc = -ERR_IO;
                 break;
             }
             if (open_heal(o))
-                return;
-            scatter_init(&p->pages, s->blk, op);
-            op->state = OPEN_PAGES;
-            continue;
-        case OPEN_PAGES:
-            if (!open_pages(p))
                 return;
             if (p->read_only || !s->blk->volatile_cache) {
                 open_end(o, 0);

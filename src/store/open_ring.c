@@ -75,12 +75,16 @@ static bool payload_verify(const struct disk_batch *h, uint64_t *lost)
     memset(lost, 0, BATCH_ENTRIES_MAX / 8);
     for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e)); i++) {
         const uint8_t *at = payload + (size_t)e->data.payload_block * BLOCK_SIZE;
-        for (uint32_t b = 0; e->type == ENTRY_WRITE && b < e->data.block_count; b++)
-            if (crc32c(0, at + (size_t)b * BLOCK_SIZE, BLOCK_SIZE) != batch_entry_crc(e)[b]) {
+        for (uint32_t b = 0; e->type == ENTRY_WRITE && b < e->data.block_count; b++) {
+            if (batch_entry_chunk(e, b))
+                continue;
+            if (crc32c(0, at, BLOCK_SIZE) != batch_entry_crc(e)[b]) {
                 bit_set(lost, i);
                 whole = false;
                 break;
             }
+            at += BLOCK_SIZE;
+        }
     }
     return whole;
 }
@@ -102,6 +106,16 @@ bool open_verify_read(struct store_open *o)
     return true;
 }
 
+/* 1: it does not count, nor does anything behind it. */
+static int open_verify_cut(struct store_opening *p)
+{
+    int rc = scan_chain(&p->scan, p->scan.chain[p->at].seq - 1);
+
+    /* What is in the chain now may be others than were looked at. */
+    p->at = 0;
+    return rc ? rc : 1;
+}
+
 int open_verify_take(struct store_opening *p)
 {
     const struct scan_header *sh = &p->scan.chain[p->at];
@@ -110,12 +124,52 @@ int open_verify_take(struct store_opening *p)
 
     if (!p->io.result && batch_validate(p->s, h, header_phys(p->s, sh), sh->header_blocks) &&
         h->seq == sh->seq && payload_verify(h, lost)) {
-        p->at++;
+        p->large_entry = batch_entry_next(h, NULL);
+        p->large_block = 0;
         return 0;
     }
-    /* What is in the chain now may be others than were looked at. */
-    p->at = 0;
-    return scan_chain(&p->scan, sh->seq - 1);
+    return open_verify_cut(p);
+}
+
+/* Behind the largest batch in the work buffer. */
+#define VERIFY_CHUNK_AT (BATCH_HEADER_BLOCKS_MAX + BATCH_PAYLOAD_BLOCKS_MAX)
+_Static_assert(VERIFY_CHUNK_AT + BLOCKS_PER_CHUNK <= WORK_BLOCKS, "work buffer");
+
+/* The next chunk that an entry of the batch brought: true. What is void, of a replica that is gone, does not
+ * count: its chunks may be another's. */
+bool open_chunk_read(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+    const struct disk_batch *h = (const struct disk_batch *)p->work;
+
+    for (; p->large_entry; p->large_entry = batch_entry_next(h, p->large_entry), p->large_block = 0) {
+        const struct disk_entry *e = p->large_entry;
+        if (e->type != ENTRY_WRITE || !pg_by_key(s, batch_pgs(h)[e->pg].key))
+            continue;
+        while (p->large_block < e->data.block_count && !batch_entry_chunk(e, p->large_block))
+            p->large_block++;
+        if (p->large_block == e->data.block_count)
+            continue;
+        io_start(s->blk, &p->io, &p->iov, BLK_READ, 0,
+                 chunk_place(s, batch_entry_chunk(e, p->large_block), 0),
+                 p->work + block_offset(VERIFY_CHUNK_AT), BLOCKS_PER_CHUNK, &o->op);
+        return true;
+    }
+    p->at++;
+    return false;
+}
+
+int open_chunk_take(struct store_opening *p)
+{
+    const uint8_t *data = p->work + block_offset(VERIFY_CHUNK_AT);
+    const uint32_t *crc = batch_entry_crc(p->large_entry) + p->large_block;
+
+    for (uint32_t b = 0; b < BLOCKS_PER_CHUNK; b++)
+        if (p->io.result || crc32c(0, data + block_offset(b), BLOCK_SIZE) != crc[b])
+            return open_verify_cut(p);
+    p->large_block += BLOCKS_PER_CHUNK;
+    return 0;
 }
 
 static void open_replay_one(struct store_opening *p, const struct scan_header *sh, const struct disk_batch *h)

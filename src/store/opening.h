@@ -47,7 +47,9 @@ struct store_opening {
     /* Ring. */
     struct scan scan;
     uint64_t at, reading;
-    uint64_t block; /* of a batch that is read block by block */
+    uint64_t block;                       /* of a batch that is read block by block */
+    const struct disk_entry *large_entry; /* whose chunks are verified: in the work buffer */
+    uint32_t large_block;
     bool cut;
     /* Pages. */
     struct open_slot *slots;
@@ -73,6 +75,8 @@ bool open_scan_read(struct store_open *o);
 int open_scan_take(struct store_opening *p);
 bool open_verify_read(struct store_open *o);
 int open_verify_take(struct store_opening *p);
+bool open_chunk_read(struct store_open *o);
+int open_chunk_take(struct store_opening *p);
 bool open_replay_read(struct store_open *o);
 void open_replay_take(struct store_opening *p);
 bool open_replay_block(struct store_open *o);

@@ -242,8 +242,9 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
     } else if (old) {
         replay_drop(old);
     }
+    bool is_write = d->type == ENTRY_WRITE;
     int rc = log_span(pg, d->index);
-    struct log_entry *e = rc ? NULL : entry_new(s, &from);
+    struct log_entry *e = rc ? NULL : entry_new(s, &from, is_write ? d->data.chunk_count : 0);
     if (rc == -ERR_NO_MEMORY || (!rc && !e)) {
         out_of_memory(s);
         return;
@@ -259,7 +260,10 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
     e->batch = b;
     e->durable = true;
     e->lost = lost;
-    e->position = h->position + h->header_blocks + (d->type == ENTRY_WRITE ? d->data.payload_block : 0);
+    e->release_late = d->copied;
+    e->position = h->position + h->header_blocks + (is_write ? d->data.payload_block : 0);
+    if (e->chunk_count)
+        memcpy(entry_chunks(e), from.crc + from.block_count, 4ull * e->chunk_count);
     list_push_back(&b->entries, &e->batch_link);
     pg->log[e->index & (pg->log_cap - 1)] = e;
 }
@@ -273,6 +277,8 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
         out_of_memory(s);
         return;
     }
+    s->volume += h->header_blocks + h->payload_blocks + batch_large_blocks(h);
+    b->volume_end = s->volume;
     b->durable = true;
     b->record_count = h->record_count;
     for (uint32_t n = 0; n < h->record_count; n++) {
@@ -313,7 +319,8 @@ static void log_settle(struct pg *pg)
         first = last + 1;
     }
     for (uint64_t i = MIN(complete, last); i >= first && i > 0; i--)
-        if (!log_at(pg, i)) {
+        /* What was complete may have let its chunks go. */
+        if (!log_at(pg, i) || log_at(pg, i)->chunk_count) {
             first = i + 1;
             break;
         }

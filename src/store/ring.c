@@ -33,6 +33,11 @@ uint64_t ring_used(const struct store *s)
     return s->head - s->tail_durable;
 }
 
+uint64_t ring_held(const struct store *s)
+{
+    return MAX(s->head - s->tail, s->volume - s->volume_tail);
+}
+
 struct batch *batch_new(struct store *s, uint64_t seq, uint64_t position, uint64_t end)
 {
     struct batch *b = slab_get(&s->slab, sizeof(*b));
@@ -103,13 +108,13 @@ uint64_t ring_replay_seq(const struct store *s)
 struct making {
     struct ring_slot *slot;
     uint8_t *at; /* end of what is encoded; the PG lists come in between at the end */
-    uint32_t item_bytes, payload_blocks, entries, pgs, records;
+    uint32_t item_bytes, payload_blocks, large_blocks, entries, pgs, records;
     uint64_t seq;
 };
 
 static uint32_t item_bytes(const struct log_entry *e)
 {
-    return (uint32_t)(sizeof(struct disk_entry) + ALIGN_UP(4u * entry_blocks(e), 8u));
+    return (uint32_t)(sizeof(struct disk_entry) + ALIGN_UP(4u * (entry_blocks(e) + e->chunk_count), 8u));
 }
 
 static uint32_t header_bytes(const struct store *s, const struct making *m)
@@ -124,8 +129,9 @@ static bool making_fits(const struct store *s, const struct making *m, const str
         item_bytes(e) + (e->pg->batch_mark == m->seq ? 0 : (uint32_t)sizeof(struct disk_batch_pg));
 
     return header_bytes(s, m) + more <= HEADER_BYTES_MAX &&
-           m->payload_blocks + entry_blocks(e) <= BATCH_PAYLOAD_BLOCKS_MAX &&
-           m->slot->iov_count + 1 < BLK_IOV_MAX && m->pgs < BATCH_PGS_MAX;
+           m->payload_blocks + m->large_blocks + entry_blocks(e) <= BATCH_PAYLOAD_BLOCKS_MAX &&
+           m->slot->iov_count + 2 < BLK_IOV_MAX && m->slot->large_iovs + entry_runs(e) <= LARGE_RUNS_MAX &&
+           m->pgs < BATCH_PGS_MAX;
 }
 
 /* Items are encoded behind the largest place that the PG lists may take, and moved down once those are known.
@@ -133,6 +139,44 @@ static bool making_fits(const struct store *s, const struct making *m, const str
 static uint8_t *making_items(const struct making *m)
 {
     return m->slot->header->data + HEADER_BYTES_MAX;
+}
+
+/* Blocks [i, i + count) of the entry are payload of the batch. */
+static void making_payload(struct making *m, struct log_entry *e, uint32_t i, uint32_t count)
+{
+    struct ring_slot *slot = m->slot;
+
+    if (!count)
+        return;
+    slot->iov[slot->iov_count] = (struct iovec){.iov_base = slice_data(&e->payload) + (size_t)i * BLOCK_SIZE,
+                                                .iov_len = (size_t)count * BLOCK_SIZE};
+    slot->held[slot->iov_count++] = buf_ref(e->payload.buf);
+    m->payload_blocks += count;
+}
+
+/* The same, for those that go to chunks of the entry's own. */
+static void making_chunks(struct store *s, struct making *m, struct log_entry *e, uint32_t i, uint32_t count)
+{
+    struct ring_slot *slot = m->slot;
+
+    for (uint32_t n; count; i += n, count -= n) {
+        n = entry_run(s, e, i, count);
+        uint32_t at = slot->large_iovs++;
+        slot->large_iov[at] = (struct iovec){.iov_base = slice_data(&e->payload) + (size_t)i * BLOCK_SIZE,
+                                             .iov_len = (size_t)n * BLOCK_SIZE};
+        slot->large_held[at] = buf_ref(e->payload.buf);
+        uint64_t offset = block_offset(entry_place(s, e, i));
+        struct blk_io *io = slot->large_ios ? &slot->large_io[slot->large_ios - 1] : NULL;
+        if (!io || io->offset + io->len != offset) {
+            io = &slot->large_io[slot->large_ios++];
+            *io = (struct blk_io){.type = BLK_WRITE,
+                                  .flags = PLANT(STORE_NO_FLUSH) ? 0 : fua(s),
+                                  .offset = offset,
+                                  .iov = &slot->large_iov[at]};
+        }
+        io->len += block_offset(n);
+        io->iov_count++;
+    }
 }
 
 static struct disk_batch_pg *making_pg(struct store *s, struct making *m, struct pg *pg)
@@ -170,20 +214,21 @@ static void making_entry(struct store *s, struct making *m, struct log_entry *e,
         d->data.first_block = e->first_block;
         d->data.block_count = e->block_count;
         d->data.payload_block = m->payload_blocks;
+        d->data.chunk_count = e->chunk_count;
     }
-    uint32_t blocks = entry_blocks(e);
-    memcpy(d + 1, e->crc, 4ull * blocks);
-    if (blocks & 1)
-        memset((uint8_t *)(d + 1) + 4ull * blocks, 0, 4);
+    uint32_t blocks = entry_blocks(e), numbers = blocks + e->chunk_count;
+    memcpy(d + 1, e->crc, 4ull * numbers);
+    if (numbers & 1)
+        memset((uint8_t *)(d + 1) + 4ull * numbers, 0, 4);
     m->item_bytes += item_bytes(e);
     m->entries++;
-    if (blocks) {
-        struct ring_slot *slot = m->slot;
-        slot->iov[slot->iov_count] =
-            (struct iovec){.iov_base = slice_data(&e->payload), .iov_len = e->payload.len};
-        slot->held[slot->iov_count++] = buf_ref(e->payload.buf);
-    }
-    m->payload_blocks += blocks;
+    uint32_t large = entry_large_blocks(e), head = large ? entry_head(e) : blocks;
+    making_payload(m, e, 0, head);
+    making_payload(m, e, head + large, blocks - head - large);
+    if (!copied)
+        making_chunks(s, m, e, head, large);
+    e->release_late |= copied;
+    m->large_blocks += large;
 }
 
 /* Their PGs are named first: if the batch is lost, what these records said is missing. */
@@ -287,6 +332,7 @@ static bool ring_make(struct store *s)
     if (!ring_place_for(s, 1, &position))
         return false;
     slot->iov_count = 1;
+    slot->large_ios = slot->large_iovs = 0;
     struct batch *b = batch_new(s, m.seq, 0, 0);
     if (!b)
         return false;
@@ -294,7 +340,7 @@ static bool ring_make(struct store *s)
     list_for_each_safe (&s->copies, node) {
         struct log_entry *e = list_entry(node, struct log_entry, copy_link);
         if (s->copies_held || !making_fits(s, &m, e) ||
-            !ring_place_for(s, BATCH_HEADER_BLOCKS_MAX + m.payload_blocks + entry_blocks(e), &position))
+            !ring_place_for(s, BATCH_HEADER_BLOCKS_MAX + m.payload_blocks + entry_ring_blocks(e), &position))
             break;
         making_entry(s, &m, e, true);
         list_remove(&e->copy_link);
@@ -309,7 +355,7 @@ static bool ring_make(struct store *s)
             break;
         if (!ring_place_for(s,
                             DIV_UP(header_bytes(s, &m) + item_bytes(e) + 24, BLOCK_SIZE) + m.payload_blocks +
-                                entry_blocks(e) + 1,
+                                entry_ring_blocks(e) + 1,
                             &position)) {
             s->room_wanted = true;
             break;
@@ -320,7 +366,7 @@ static bool ring_make(struct store *s)
         list_remove(&e->batch_link);
         list_push_back(&b->entries, &e->batch_link);
     }
-    if (only_queue && !m.entries && (!tail_unpublished(s) || tail_on_its_way(s))) {
+    if (only_queue && !m.entries && (!tail_unpublished(s) || tail_on_its_way(s)) && !large_unproven(s)) {
         if (s->destage.scan == b)
             s->destage.scan = NULL;
         list_remove(&b->link);
@@ -352,17 +398,18 @@ static bool ring_make(struct store *s)
     list_for_each (&b->copies, node) {
         struct log_entry *e = list_entry(node, struct log_entry, copy_link);
         e->copy_position = at;
-        at += entry_blocks(e);
+        at += entry_ring_blocks(e);
     }
     list_for_each (&b->entries, node) {
         struct log_entry *e = list_entry(node, struct log_entry, batch_link);
         e->position = at;
-        at += entry_blocks(e);
+        at += entry_ring_blocks(e);
     }
     slot->iov[0] = (struct iovec){.iov_base = slot->header->data, .iov_len = header_blocks * BLOCK_SIZE};
     slot->batch = b;
     slot->busy = true;
     slot->records_end = s->records_taken;
+    slot->proven_seq = s->durable_seq;
     slot->tail_seq = s->shown_tail_seq;
     slot->tail_position = s->shown_tail;
     slot->io = (struct blk_io){.type = BLK_WRITE,
@@ -372,12 +419,18 @@ static bool ring_make(struct store *s)
                                .iov = slot->iov,
                                .iov_count = slot->iov_count};
     s->next_seq = m.seq + 1;
+    s->volume += b->end - s->head + m.large_blocks;
+    b->volume_end = s->volume;
     s->head = b->end;
     s->inflight_count++;
     s->counters.batches++;
     s->counters.batch_entries += m.entries;
     s->counters.log_bytes += slot->io.len;
     s->counters.log_payload_bytes += block_offset(m.payload_blocks);
+    for (uint32_t i = 0; i < slot->large_ios; i++) {
+        s->counters.large_bytes += slot->large_io[i].len;
+        blk_submit(s->blk, &slot->large_io[i], &s->ring_op);
+    }
     blk_submit(s->blk, &slot->io, &s->ring_op);
     return true;
 }
@@ -424,16 +477,32 @@ static void batch_durable(struct store *s, struct ring_slot *slot)
         s->counters.tail_moves++;
         s->room_wanted = false;
     }
+    large_settle(s, b->seq, slot->proven_seq);
     cache_evict(s);
+}
+
+static bool slot_pending(const struct ring_slot *slot)
+{
+    bool pending = slot->io.pending;
+
+    for (uint32_t i = 0; i < slot->large_ios; i++)
+        pending |= slot->large_io[i].pending;
+    return pending;
 }
 
 static void slot_reap(struct store *s, struct ring_slot *slot)
 {
+    int result = slot->io.result;
+
     for (uint32_t i = 1; i < slot->iov_count; i++)
         buf_unref(slot->held[i]);
+    for (uint32_t i = 0; i < slot->large_iovs; i++)
+        buf_unref(slot->large_held[i]);
+    for (uint32_t i = 0; i < slot->large_ios; i++)
+        result = result ? result : slot->large_io[i].result;
     slot->busy = slot->complete = false;
-    if (slot->io.result)
-        store_fail(s, slot->io.result, "a write to the log ring failed");
+    if (result)
+        store_fail(s, result, "a write to the log ring failed");
     else if (!s->failed)
         batch_durable(s, slot);
     slot->batch = NULL;
@@ -443,17 +512,19 @@ static void ring_complete(struct store *s)
 {
     bool any = false;
 
-    if (PLANT(STORE_ACK_ORDER)) {
+    if (PLANT(STORE_ACK_ORDER) || PLANT(STORE_LARGE_EARLY_ACK)) {
         /* Counts what has completed, whatever is missing before it. */
         for (uint32_t i = 0; i < s->inflight_count; i++) {
             struct ring_slot *slot = &s->slots[(s->inflight_head + i) % s->inflight_max];
+            if (slot->io.pending && !PLANT(STORE_ACK_ORDER))
+                break;
             if (!slot->io.pending && !slot->complete && !slot->io.result && !s->failed) {
                 batch_durable(s, slot);
                 slot->complete = true;
             }
         }
     }
-    while (s->inflight_count && !s->slots[s->inflight_head].io.pending) {
+    while (s->inflight_count && !slot_pending(&s->slots[s->inflight_head])) {
         slot_reap(s, &s->slots[s->inflight_head]);
         s->inflight_head = (s->inflight_head + 1) % s->inflight_max;
         s->inflight_count--;
@@ -466,7 +537,7 @@ static void ring_complete(struct store *s)
 static bool ring_has_work(const struct store *s)
 {
     return s->record_count || (!s->copies_held && !list_empty(&s->copies)) || !list_empty(&s->queue) ||
-           (tail_unpublished(s) && !tail_on_its_way(s));
+           (tail_unpublished(s) && !tail_on_its_way(s)) || large_unproven(s);
 }
 
 static void ring_step(struct op *op)

@@ -23,14 +23,28 @@ static const uint8_t *batch_items(const struct disk_batch *h)
     return (const uint8_t *)(batch_pgs(h) + h->pg_count + h->prev_pg_count);
 }
 
-static uint32_t disk_entry_blocks(const struct disk_entry *e)
-{
-    return e->type == ENTRY_WRITE ? e->data.block_count : 0;
-}
-
 static size_t disk_entry_bytes(const struct disk_entry *e)
 {
-    return sizeof(*e) + ALIGN_UP(4ull * disk_entry_blocks(e), 8ull);
+    uint64_t numbers = e->type == ENTRY_WRITE ? (uint64_t)e->data.block_count + e->data.chunk_count : 0;
+
+    return sizeof(*e) + ALIGN_UP(4ull * numbers, 8ull);
+}
+
+uint32_t batch_large_blocks(const struct disk_batch *h)
+{
+    uint32_t blocks = 0;
+
+    for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e));)
+        blocks += e->type == ENTRY_WRITE ? e->data.chunk_count * BLOCKS_PER_CHUNK : 0;
+    return blocks;
+}
+
+uint32_t batch_entry_chunk(const struct disk_entry *e, uint32_t b)
+{
+    uint32_t first = DIV_UP(e->data.first_block, BLOCKS_PER_CHUNK),
+             i = (e->data.first_block + b) / BLOCKS_PER_CHUNK - first;
+
+    return i < e->data.chunk_count ? batch_entry_crc(e)[e->data.block_count + i] : 0;
 }
 
 const struct disk_entry *batch_entry_next(const struct disk_batch *h, const struct disk_entry *after)
@@ -51,7 +65,23 @@ const struct disk_record *batch_records(const struct disk_batch *h)
     return (const struct disk_record *)((const uint8_t *)h + h->used_bytes) - h->record_count;
 }
 
-static bool disk_entry_valid(const struct disk_batch *h, const struct disk_entry *e, uint64_t bytes_there)
+static bool disk_chunks_valid(const struct store *s, const struct disk_entry *e)
+{
+    uint32_t first = DIV_UP(e->data.first_block, BLOCKS_PER_CHUNK),
+             end = (e->data.first_block + e->data.block_count) / BLOCKS_PER_CHUNK;
+
+    if (e->data.chunk_count && (end < first || e->data.chunk_count != end - first))
+        return false;
+    for (uint32_t i = 0; i < e->data.chunk_count; i++) {
+        uint32_t chunk = batch_entry_crc(e)[e->data.block_count + i];
+        if (chunk == 0 || chunk > s->g.chunk_count)
+            return false;
+    }
+    return true;
+}
+
+static bool disk_entry_valid(const struct store *s, const struct disk_batch *h, const struct disk_entry *e,
+                             uint64_t bytes_there)
 {
     if (bytes_there < sizeof(*e) || e->pg >= h->pg_count || e->index == 0 || e->index >= FORMAT_NUMBER_MAX ||
         e->term == 0 || e->term >= FORMAT_NUMBER_MAX || e->copied > 1)
@@ -63,13 +93,16 @@ static bool disk_entry_valid(const struct disk_batch *h, const struct disk_entry
         return true;
     case ENTRY_WRITE:
         if (e->data.block_count > IO_BLOCKS_MAX || e->data.payload_block > h->payload_blocks ||
-            e->data.block_count > h->payload_blocks - e->data.payload_block ||
+            e->data.chunk_count > e->data.block_count / BLOCKS_PER_CHUNK ||
+            e->data.block_count - e->data.chunk_count * BLOCKS_PER_CHUNK >
+                h->payload_blocks - e->data.payload_block ||
             bytes_there < disk_entry_bytes(e))
             return false;
         /* fall through */
     case ENTRY_CLEAR:
         return e->data.block_count && e->data.first_block < BLOCKS_PER_OBJECT &&
-               e->data.block_count <= BLOCKS_PER_OBJECT - e->data.first_block;
+               e->data.block_count <= BLOCKS_PER_OBJECT - e->data.first_block &&
+               (e->type == ENTRY_CLEAR || disk_chunks_valid(s, e));
     default:
         return false;
     }
@@ -99,7 +132,7 @@ bool batch_validate(const struct store *s, const struct disk_batch *h, uint64_t 
     const uint8_t *at = batch_items(h);
     for (uint32_t i = 0; i < h->entry_count; i++) {
         const struct disk_entry *e = (const struct disk_entry *)at;
-        if (!disk_entry_valid(h, e, left))
+        if (!disk_entry_valid(s, h, e, left))
             return false;
         left -= disk_entry_bytes(e);
         at += disk_entry_bytes(e);

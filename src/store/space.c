@@ -36,18 +36,29 @@ void space_fini(struct store *s)
     free(s->page_chunks);
 }
 
+void chunk_ref(struct store *s, uint32_t chunk)
+{
+    ASSERT(s->chunk_refs[chunk] < UINT8_MAX);
+    if (s->chunk_refs[chunk]++ == 0)
+        s->chunks_free--;
+    s->chunk_high = MAX(s->chunk_high, chunk);
+}
+
 uint32_t chunk_alloc(struct store *s)
 {
     if (s->chunks_free == 0)
         return 0;
-    /* Next fit: what is destaged together lies together. */
+    /* Next fit: what is written together lies together. But what was never used is left alone while enough is
+     * free below it, so that overwriting a small image does not walk over the whole device. */
+    uint64_t below = s->chunk_high - MIN(s->chunk_high, s->g.chunk_count - s->chunks_free);
+    if (s->chunk_hint > s->chunk_high && below > s->chunk_high / 8 + s->g.chunk_count / 64)
+        s->chunk_hint = 1;
     for (uint64_t i = 0; i < s->g.chunk_count; i++) {
         uint64_t chunk = s->chunk_hint++;
         if (s->chunk_hint > s->g.chunk_count)
             s->chunk_hint = 1;
         if (!s->chunk_refs[chunk]) {
-            s->chunk_refs[chunk] = 1;
-            s->chunks_free--;
+            chunk_ref(s, (uint32_t)chunk);
             return (uint32_t)chunk;
         }
     }
@@ -58,8 +69,7 @@ int chunk_claim(struct store *s, uint32_t chunk)
 {
     if (s->chunk_refs[chunk])
         return -ERR_CONFLICT;
-    s->chunk_refs[chunk] = 1;
-    s->chunks_free--;
+    chunk_ref(s, chunk);
     return 0;
 }
 
@@ -248,7 +258,10 @@ int space_admit(const struct pg *pg, const struct entry *entry)
     uint64_t slots = !o || (!o->slot && !o->slot_reserved);
     if (slots && s->object_count + s->slots_reserved >= s->g.objects_max)
         return -ERR_NO_SPACE;
-    return (need || slots) && available(s, slots) < need ? -ERR_NO_SPACE : 0;
+    if ((!need && !slots) || available(s, slots) >= need)
+        return 0;
+    large_relieve(store_of(pg));
+    return available(s, slots) >= need ? 0 : -ERR_NO_SPACE;
 }
 
 struct store_space store_space(const struct store *s)

@@ -89,6 +89,7 @@ struct store_config {
     uint64_t
         cache_bytes;  /* payload kept in memory; past it destage runs and data is read back from the ring */
     uint32_t pgs_max; /* at most STORE_PGS_MAX */
+    uint32_t large_chunks_min; /* writes of so many whole chunks go to chunks of their own; 0: the default */
 };
 
 #define STORE_PGS_MAX 4096
@@ -398,9 +399,10 @@ struct store_counters {
     uint64_t cache_bytes, cache_hits, device_reads;
     uint64_t checksum_errors, repaired_blocks, damaged_objects;
     uint64_t copied_forward;
-    uint64_t payload_bytes;       /* of the entries appended: what clients wrote, once per replica */
-    struct histogram log_write;   /* the device's part of a log batch: handed to it until durable */
-    struct histogram device_read; /* the same of a read of data */
+    uint64_t large_entries, large_bytes; /* written to chunks of their own */
+    uint64_t payload_bytes;              /* of the entries appended: what clients wrote, once per replica */
+    struct histogram log_write;          /* the device's part of a log batch: handed to it until durable */
+    struct histogram device_read;        /* the same of a read of data */
 };
 const struct store_counters *store_counters(const struct store *store);
 

@@ -38,7 +38,7 @@ bool trim_wanted(const struct store *s)
 {
     if (s->long_logs)
         return true;
-    uint64_t used = s->head - s->tail, live = DIV_UP(s->unapplied_bytes, (uint64_t)BLOCK_SIZE);
+    uint64_t used = ring_held(s), live = DIV_UP(s->unapplied_bytes, (uint64_t)BLOCK_SIZE);
 
     if (used <= trim_limit(s) || used <= live + ring_usable(s) / 8)
         return false;
@@ -137,6 +137,8 @@ void applied_durable(struct store *s)
     }
     ring_reflected(&s->destage.wait);
     s->destage.waiting = false;
+    if (large_space_low(s))
+        large_relieve(s);
 }
 
 /* ---- the tail ------------------------------------------------------------------------------------------ */
@@ -168,7 +170,7 @@ static enum trim_result batch_blocked(struct store *s, struct batch *b)
             result = TRIM_DESTAGE;
         } else if (list_linked(&e->copy_link)) {
             result = result == TRIM_DESTAGE ? result : TRIM_WAIT;
-        } else if (e->type == ENTRY_WRITE && !e->payload.buf) {
+        } else if (entry_ring_blocks(e) && !e->payload.buf) {
             s->destage.reading = e;
             return TRIM_COPY_READ;
         } else {
@@ -188,7 +190,7 @@ static enum trim_result copy_more(struct store *s, struct batch *b)
         blocks += 1 + entry_blocks(list_entry(node, struct log_entry, copy_link));
     while (blocks < BATCH_PAYLOAD_BLOCKS_MAX && b->link.next != &s->batches) {
         b = list_entry(b->link.next, struct batch, link);
-        if (!b->durable || s->head - b->position <= limit)
+        if (!b->durable || MAX(s->head - b->position, s->volume - b->volume_end) <= limit)
             break;
         struct list *last = s->copies.prev;
         enum trim_result result = batch_blocked(s, b);
@@ -222,6 +224,7 @@ static uint32_t batch_trim(struct store *s, struct batch *b)
     if (s->destage.scan == b)
         s->destage.scan = next;
     s->tail = next->position;
+    s->volume_tail = b->volume_end;
     s->tail_seq = next->seq;
     list_remove(&b->link);
     slab_put(&s->slab, b, sizeof(*b));
