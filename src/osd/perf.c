@@ -56,6 +56,7 @@ static void store_add(struct perf_rows *rows, const struct store *store)
     counter_add(rows, "store.log_payload_bytes", c->log_payload_bytes);
     counter_add(rows, "store.payload_bytes", c->payload_bytes);
     counter_add(rows, "store.destage_blocks", c->destage_blocks);
+    counter_add(rows, "store.large_bytes", c->large_bytes);
     counter_add(rows, "store.destage_bytes", c->destage_bytes);
     counter_add(rows, "store.page_writes", c->page_writes);
     counter_add(rows, "store.checkpoints", c->checkpoints);

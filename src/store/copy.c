@@ -33,7 +33,7 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, uint64
 
     if (s->failed)
         return -ERR_STOPPED;
-    if (space_available(s) < 1 || s->object_count + s->slots_reserved >= s->g.objects_max)
+    if (!space_spare(s) || s->object_count + s->slots_reserved >= s->g.objects_max)
         return -ERR_NO_SPACE;
     struct store_copy *c = slab_get(&s->slab, sizeof(*c));
     if (!c)
@@ -81,7 +81,7 @@ static int copy_window_begin(struct store_copy_write *w)
             return -ERR_CHECKSUM;
         uint32_t chunk = block / BLOCKS_PER_CHUNK;
         if (!c->page.chunk[chunk]) {
-            if (space_available(c->store) < 1)
+            if (!space_spare(c->store))
                 return -ERR_NO_SPACE;
             c->page.chunk[chunk] = chunk_alloc(c->store);
             if (!c->page.chunk[chunk])

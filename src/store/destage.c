@@ -745,7 +745,8 @@ static void destage_step(struct op *op)
                 return;
             }
             op->state = DESTAGE_DATA_FLUSH;
-            if (flush_start(s))
+            /* Chunks that entries brought are durable already. */
+            if (d->block_count && flush_start(s))
                 return;
             break;
         case DESTAGE_DATA_FLUSH:

@@ -582,6 +582,7 @@ uint32_t slot_alloc(struct store *s);                        /* 0: none */
 void slot_free(struct store *s, uint32_t slot);
 MUST_CHECK int slot_claim(struct store *s, uint32_t slot);
 int64_t space_available(const struct store *s); /* chunks that nobody uses or may need */
+bool space_spare(struct store *s);              /* there is one, be it at the cost of the log's past */
 void space_hold(struct object *o, uint32_t chunk);
 void space_unhold(struct object *o, uint32_t chunk);
 /* The object's page becomes another (NULL: none): chunks that the new one lacks are freed, reservations

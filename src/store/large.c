@@ -172,7 +172,7 @@ void large_relieve(struct store *s)
 {
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
-        if (!pg->large_count || pg->removing)
+        if (!pg->large_count || pg->removing || pg->complete_durable < pg->pub.first_index)
             continue;
         log_trim(pg, pg->complete_durable + 1);
         op_wake(pg->pub.waiter);

@@ -187,6 +187,13 @@ int64_t space_available(const struct store *s)
     return available(s, 0);
 }
 
+bool space_spare(struct store *s)
+{
+    if (space_available(s) < 1)
+        large_relieve(s);
+    return space_available(s) >= 1;
+}
+
 static void slot_reserve_settle(struct object *o)
 {
     struct store *s = store_of(o->pg);

@@ -61,6 +61,9 @@ NOTICES(STORE_EARLY_REUSE, 11)
 NOTICES(STORE_EARLY_DESTAGE, 1)
 NOTICES(STORE_EARLY_TAIL, 1)
 NOTICES(STORE_ACK_ORDER, 19)
+NOTICES(STORE_LARGE_EARLY_ACK, 1)
+NOTICES(STORE_LARGE_FREE, 1)
+NOTICES(STORE_LARGE_IN_PLACE, 1)
 
 static int seeds(char **argv, int argc)
 {
@@ -93,5 +96,8 @@ int main(int argc, char **argv)
     TEST(notices_STORE_EARLY_DESTAGE);
     TEST(notices_STORE_EARLY_TAIL);
     TEST(notices_STORE_ACK_ORDER);
+    TEST(notices_STORE_LARGE_EARLY_ACK);
+    TEST(notices_STORE_LARGE_FREE);
+    TEST(notices_STORE_LARGE_IN_PLACE);
     return tap_done();
 }

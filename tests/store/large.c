@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Writes that bring chunks along: written once, torn or damaged, overwritten, cut off, and when space is low.
+ */
+#include "store/internal.h"
+#include "tests/store/slice.h"
+
+static void destage_all(void)
+{
+    apply_all();
+    destage_up_to(pg_of(pg), pg->last_index);
+    rig_settle(&rig);
+}
+
+static const struct log_entry *entry_at(uint64_t index)
+{
+    return log_at(pg_of(pg), index);
+}
+
+/* A byte on the device, of block i of the entry. */
+static uint8_t *medium(uint64_t index, uint32_t i)
+{
+    return rig.device.data + block_offset(entry_place(s, entry_at(index), i));
+}
+
+/* What a follower that lags would be sent: the byte of each block, or the error. */
+static int log_has(uint64_t index, uint32_t blocks, uint8_t first)
+{
+    struct store_log_read r = {0};
+
+    store_log_read_start(&r, pg, index, index, IO_SIZE_MAX, NULL);
+    int rc = rig_wait(&rig, &r.op);
+    if (rc)
+        return rc;
+    CHECK_EQ(r.ret_payloads[0].len, blocks * BLOCK_SIZE);
+    for (uint32_t i = 0; i < blocks; i++)
+        CHECK_EQ(slice_data(&r.ret_payloads[0])[i * BLOCK_SIZE], (uint8_t)(first + i));
+    slice_unref(&r.ret_payloads[0]);
+    return 0;
+}
+
+static void whole_chunks_are_written_once(void)
+{
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(1, 0, 256), 0);
+    rig_settle(&rig);
+    const struct store_counters *c = store_counters(s);
+    CHECK_EQ(c->large_bytes, 256 * BLOCK_SIZE);
+    CHECK_EQ(c->log_payload_bytes, 0);
+    /* What is in front and behind is in the ring. */
+    CHECK_EQ(write_blocks(2, 8, 45), 0);
+    rig_settle(&rig);
+    CHECK_EQ(c->large_bytes, (256 + 32) * BLOCK_SIZE);
+    CHECK_EQ(c->log_payload_bytes, 13 * BLOCK_SIZE);
+    CHECK_EQ(*medium(2, 0), 2);
+    CHECK_EQ(*medium(2, 8), 10);
+    CHECK_EQ(*medium(2, 44), 46);
+    reopen();
+    CHECK_EQ(log_has(1, 256, 1), 0);
+    CHECK_EQ(log_has(2, 45, 2), 0);
+    uint64_t used = store_space(s).used_bytes;
+    CHECK_EQ(used, 18 * CHUNK_SIZE);
+    destage_all();
+    c = store_counters(s);
+    CHECK_EQ(c->destage_blocks, 13);
+    /* Two more for the ends of the second one, one for pages. */
+    CHECK_EQ(store_space(s).used_bytes, used + 3 * CHUNK_SIZE);
+    CHECK_EQ(block_is(1, 255, false), (uint8_t)256);
+    CHECK_EQ(block_is(2, 8, false), 2);
+    CHECK_EQ(block_is(2, 52, false), 46);
+    reopen();
+    CHECK_EQ(block_is(1, 100, false), 101);
+    CHECK_EQ(block_is(2, 20, false), 14);
+    CHECK_EQ(store_space(s).used_bytes, used + 3 * CHUNK_SIZE);
+    tear_down();
+}
+
+static void an_entry_without_its_chunks_is_torn(void)
+{
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(1, 0, 32), 0);
+    rig_settle(&rig);
+    CHECK_EQ(write_blocks(1, 32, 32), 0);
+    rig_settle(&rig);
+    uint8_t *first = medium(1, 20), *second = medium(2, 31);
+    CHECK_EQ(close_store(), 0);
+    /* The second is not proven durable by anything. */
+    *second ^= 1;
+    CHECK_EQ(open_store(), 0);
+    CHECK(!pg->damaged);
+    CHECK_EQ(pg->last_index, 1);
+    /* The first is: from now on it is damage, of one block, that another replica can mend. */
+    CHECK_EQ(write_blocks(3, 0, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(close_store(), 0);
+    *first ^= 1;
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(pg->last_index, 2);
+    CHECK_EQ(log_has(1, 32, 1), -ERR_CHECKSUM);
+    destage_all();
+    CHECK_EQ(block_is(1, 20, false), -ERR_DAMAGED);
+    CHECK_EQ(block_is(1, 21, false), 22);
+    struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+    struct store_repair repair = {0};
+    memset(data.buf->data, 21, BLOCK_SIZE);
+    store_repair_start(&repair, pg, 1, 1, 20, &data, NULL);
+    CHECK_EQ(rig_wait(&rig, &repair.op), 0);
+    slice_unref(&data);
+    CHECK_EQ(block_is(1, 20, false), 21);
+    tear_down();
+}
+
+static void the_log_lets_go_before_a_chunk_is_written_in_place(void)
+{
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(1, 16, 16), 0);
+    /* Both are newest somewhere in it: neither brings the chunk. */
+    CHECK_EQ(write_blocks(2, 0, 16), 0);
+    CHECK_EQ(write_blocks(2, 3, 1), 0);
+    destage_all();
+    CHECK_EQ(pg->first_index, 1);
+    CHECK_EQ(log_has(1, 16, 1), 0);
+    CHECK_EQ(log_has(2, 16, 2), 0);
+    CHECK_EQ(block_is(2, 2, false), 4);
+    CHECK_EQ(block_is(2, 3, false), 3);
+    /* In the other's own chunk: that costs nobody anything. */
+    CHECK_EQ(write_blocks(2, 4, 1), 0);
+    destage_all();
+    CHECK_EQ(pg->first_index, 1);
+    CHECK_EQ(log_has(2, 16, 2), 0);
+    CHECK_EQ(write_blocks(1, 17, 1), 0);
+    destage_all();
+    CHECK_EQ(pg->first_index, 2);
+    CHECK_EQ(log_has(1, 16, 1), -ERR_COMPACTED);
+    CHECK_EQ(block_is(1, 16, false), 1);
+    CHECK_EQ(block_is(1, 17, false), 5);
+    reopen();
+    CHECK_EQ(block_is(1, 17, false), 5);
+    CHECK_EQ(block_is(1, 18, false), 3);
+    CHECK_EQ(block_is(2, 4, false), 4);
+    tear_down();
+}
+
+static void chunks_of_what_was_cut_off_are_free_later(void)
+{
+    set_up();
+    fill = 1;
+    uint64_t used = store_space(s).used_bytes;
+    CHECK_EQ(write_blocks(1, 0, 256), 0);
+    rig_settle(&rig);
+    uint32_t chunk = large_chunk(entry_at(1), 3);
+    CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 5}, 1), 0);
+    CHECK_EQ(s->chunk_refs[chunk], 1);
+    rig_settle(&rig);
+    CHECK_EQ(s->chunk_refs[chunk], 0);
+    CHECK_EQ(store_space(s).used_bytes, used);
+    reopen();
+    CHECK_EQ(store_log_term(pg, 1), 2);
+    /* The same, while its writes are under way. */
+    CHECK_EQ(write_blocks(1, 0, 256), 0);
+    core_poll(&rig.core);
+    chunk = large_chunk(entry_at(2), 3);
+    CHECK_EQ(put((struct entry){.index = 2, .term = 3, .image = 1, .object = 6}, 1), 0);
+    CHECK_EQ(s->chunk_refs[chunk], 1);
+    rig_settle(&rig);
+    CHECK_EQ(store_space(s).used_bytes, used);
+    tear_down();
+}
+
+static void the_past_gives_way_when_space_is_low(void)
+{
+    set_up();
+    fill = 1;
+    int rc = 0;
+    uint32_t n = 0;
+    /* The same range again and again needs no more than the log keeps; then others until all is full. */
+    for (; n < 200 && !rc; n++, apply_all())
+        rc = write_blocks(1, 0, 256);
+    CHECK_EQ(rc, 0);
+    for (uint64_t object = 2; object < 40 && !rc; apply_all())
+        rc = write_blocks(object++, 0, 256);
+    CHECK_EQ(rc, -ERR_NO_SPACE);
+    struct store_space space = store_space(s);
+    CHECK(space.free_bytes < 4u << 20);
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                .image = 1,
+                                .incarnation = 1,
+                                .generation = 2,
+                                .flags = ENTRY_IMAGE_DELETED},
+                 0),
+             0);
+    destage_all();
+    destage_all();
+    CHECK_EQ(store_space(s).used_bytes, 0);
+    tear_down();
+}
+
+int main(void)
+{
+    TEST(whole_chunks_are_written_once);
+    TEST(an_entry_without_its_chunks_is_torn);
+    TEST(the_log_lets_go_before_a_chunk_is_written_in_place);
+    TEST(chunks_of_what_was_cut_off_are_free_later);
+    TEST(the_past_gives_way_when_space_is_low);
+    return tap_done();
+}
