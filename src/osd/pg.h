@@ -18,8 +18,9 @@
 #define PG_COMMIT_NS (5 * NS_PER_S) /* and so long for what it proposed to be committed */
 #define PG_SPACE_MARGIN                                                                                      \
     (8ull << 20) /* free bytes that writes leave alone at every member: room for what is under way */
-#define PG_TOMBSTONES_NS NS_PER_S   /* how often it is looked at whether they can be forgotten */
-#define PG_CATCHUP_BYTES (1u << 20) /* read from the ring at once for a lagging member */
+#define PG_TOMBSTONES_NS NS_PER_S          /* how often it is looked at whether they can be forgotten */
+#define PG_LAG_NS        (200 * NS_PER_MS) /* lacking what is committed, a member acknowledges nothing */
+#define PG_CATCHUP_BYTES (1u << 20)        /* read from the ring at once for a lagging member */
 
 struct recover;
 struct repair;
@@ -29,7 +30,8 @@ struct pg_member {
     struct peer *peer;             /* NULL for ourselves */
     uint64_t free_bytes;           /* as last reported */
     struct perf_mark acknowledged; /* sent to it, not acknowledged yet */
-    uint64_t complete; /* its pages and records hold everything up to here, by its word in our term */
+    uint64_t match, match_ns; /* what it acknowledged, and when that last was more, or all that there is */
+    uint64_t complete;        /* its pages and records hold everything up to here, by its word in our term */
 };
 
 /* An image record that is proposed but not yet applied. */

@@ -352,9 +352,10 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     struct pg *pg = pg_addressed(peer, reply.pg, reply.from, reply.to);
     if (!pg)
         return;
-    pg_member_find(pg, reply.from)->free_bytes = reply.free_bytes;
+    struct pg_member *m = pg_member_find(pg, reply.from);
+    m->free_bytes = reply.free_bytes;
     if (reply.term == pg->raft.term)
-        pg_member_find(pg, reply.from)->complete = reply.complete;
+        m->complete = reply.complete;
     uint64_t now_ns = core_now_ns(peer->shard->core);
     struct raft_msg msg = {
         .type = RAFT_APPEND_REPLY,
@@ -369,9 +370,13 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     };
     raft_step(&pg->raft, &msg, now_ns);
     const struct raft_member *member = raft_member(&pg->raft, reply.from);
+    if (member) {
+        if (member->match > m->match || member->match == pg->raft.last_index)
+            m->match_ns = now_ns;
+        m->match = member->match;
+    }
     if (!msg.reject)
-        perf_mark_reach(&pg_member_find(pg, reply.from)->acknowledged, reply.match, reply.term, now_ns,
-                        &peer->append_ack);
+        perf_mark_reach(&m->acknowledged, reply.match, reply.term, now_ns, &peer->append_ack);
     TRACE(append_acknowledged, pg->id, reply.from, reply.match, reply.flags);
     if (reply.flags & APPEND_NO_MEMORY && reply.term == pg->raft.term && member)
         raft_append_failed(&pg->raft, reply.from, member->match);

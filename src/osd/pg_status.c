@@ -104,13 +104,26 @@ void pg_status_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
 
 /* ---- handing over ---- */
 
+/* Its device hangs, perhaps: it could not lead, and while it is waited for nothing is written. */
+static bool is_stalled(const struct pg *pg, const struct pg_member *m)
+{
+    const struct raft_member *known = raft_member(&pg->raft, m->replica);
+
+    return known && known->match < pg->raft.commit_index &&
+           m->match_ns + PG_LAG_NS <= core_now_ns(pg->shard->core);
+}
+
 static int transfer_one(struct pg *pg, const Fb__PgTransferRequest *request)
 {
     uint32_t to = 0;
 
-    for (uint32_t i = 0; i < pg->member_count && !request->any; i++)
-        if (pg->members[i].osd == request->to_osd && pg->members[i].peer)
-            to = pg->members[i].replica;
+    for (uint32_t i = 0; i < pg->member_count && !request->any; i++) {
+        if (pg->members[i].osd != request->to_osd || !pg->members[i].peer)
+            continue;
+        if (pg->raft.role == RAFT_LEADER && is_stalled(pg, &pg->members[i]))
+            return -ERR_RETRY;
+        to = pg->members[i].replica;
+    }
     if (!to && !request->any)
         return -ERR_INVALID; /* that OSD has no replica, or it is us */
     int error = raft_transfer(&pg->raft, to, core_now_ns(pg->shard->core));

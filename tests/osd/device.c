@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/error.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
 
@@ -43,7 +44,23 @@ static void test_device_hangs(void)
     world_free(w);
 }
 
-/* A follower's device hangs: nobody notices. */
+/* Is the leader willing to hand over to that OSD? */
+static int hand_over(struct world *w, uint32_t to)
+{
+    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
+    uint64_t pg = world_pg(w, 0);
+    uint32_t from = world_leader(w, pg);
+
+    request.pg = pg;
+    request.to_osd = to;
+    sim_node_enter(w->osds[from].node);
+    int error = pg_transfer(w->osds[from].shard, &request);
+    sim_node_leave(w->osds[from].node);
+    return error;
+}
+
+/* A follower's device hangs: nobody notices, and it is not made the leader, though its process is in contact.
+ */
 static void test_follower_device_hangs(void)
 {
     struct world *w = world_new(52, 1);
@@ -56,10 +73,14 @@ static void test_follower_device_hangs(void)
         CHECK_EQ(world_write(w, 0, i * BLOCK_SIZE, BLOCK_SIZE, data), 0);
         CHECK(w->sim->now_ns - begun_ns < 20 * NS_PER_MS);
         sim_run_for(w->sim, 100 * NS_PER_MS);
+        if (i >= 5)
+            CHECK_EQ(hand_over(w, follower), -ERR_RETRY);
     }
     CHECK_EQ(world_leader(w, world_pg(w, 0)), leader);
     sim_disk_hang(w->osds[follower].disk, false);
     WAIT_FOR(w, 10000, world_settled(w));
+    CHECK_EQ(hand_over(w, follower), 0);
+    WAIT_FOR(w, 2000, world_leader(w, world_pg(w, 0)) == follower);
     world_free(w);
 }
 
