@@ -425,5 +425,6 @@ void mon_shard_report(struct mon_request *r)
         take_pg_report(mon, report->osd, report->pg[i]);
     for (size_t i = 0; i < report->n_confirm; i++)
         take_confirm(mon, report->osd, report->confirm[i]);
+    r->reply.epoch = mon->state.epoch;
     mon_reply(r, 0);
 }

@@ -11,7 +11,8 @@
  * cluster has no say once the shard serves: someone has mistaken an address, or begun anew in an empty
  * directory.
  *
- * Everything in a report is the whole truth of that moment, so reports may be lost or repeated.
+ * Everything in a report is the whole truth of that moment, so reports may be lost or repeated. Its answer
+ * names the newest epoch, so events may be lost, too.
  */
 #include "osd/pg.h"
 
@@ -390,6 +391,19 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     return true;
 }
 
+/* An event of the map may have been lost, and it may be long until the next one shows that. */
+static bool report_end(struct shard_mon *mon)
+{
+    struct wire_arena arena;
+
+    wire_arena_init(&arena, NULL, 0, WIRE_ARENA_MAX);
+    const Fb__MonReply *reply = call_reply(mon, &arena);
+    bool ok = !mon->call.result && reply;
+    mon->resubscribe |= ok && reply->epoch > mon->shard->map.epoch;
+    wire_arena_fini(&arena);
+    return ok;
+}
+
 static bool report_send(struct shard_mon *mon)
 {
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
@@ -491,6 +505,7 @@ static void mon_step(struct op *op)
             mon_pause(mon, true);
             return;
         }
+        mon->report_due = true;
         op->state = MON_SUBSCRIBE;
         return;
     case MON_SUBSCRIBE:
@@ -499,11 +514,9 @@ static void mon_step(struct op *op)
             mon_pause(mon, true);
             return;
         }
-        mon->report_due = true;
         break;
     case MON_REPORT:
-        slice_unref(&mon->call.reply_payload);
-        if (mon->call.result) {
+        if (!report_end(mon)) {
             mon_pause(mon, false);
             return;
         }

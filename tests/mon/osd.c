@@ -70,6 +70,9 @@ static void boots(void)
     CHECK_EQ(osd_report(&osd, 0, NULL), -ERR_RETRY); /* not announced yet */
     CHECK_EQ(osd_boot(&osd, 1, 0, 2, "10.0.1.1:1"), 0);
     CHECK_EQ(osd_report(&osd, 0, NULL), 0);
+    uint64_t told = osd.answer->epoch; /* so that it notices when it misses one */
+    CHECK_EQ(get_map(&osd, 0), 0);
+    CHECK_EQ(osd.answer->map->epoch, told);
     CHECK_EQ(osd_report(&osd, 1, NULL), -ERR_RETRY);
     CHECK_EQ(osd_report(&osd, 5, NULL), -ERR_NOT_FOUND);
     CHECK(is_up(&c, 0));

@@ -17,7 +17,8 @@ struct fake_mon {
     struct rpc_identity self;
     struct rpc_server *server;
     const char *address;
-    uint32_t boots, reports;
+    uint64_t epoch; /* its map's; it is never announced. 0: it has none */
+    uint32_t boots, reports, subscribes;
     uint32_t confirmed[PGS_MAX]; /* how often, by number of the PG */
     uint32_t confirms_most;      /* in one report */
 };
@@ -40,6 +41,7 @@ static void mon_message(void *owner, struct rpc_session *session, const struct r
     struct wire_arena arena;
     Fb__MonRequest *request;
     Fb__MonReply reply = FB__MON_REPLY__INIT;
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
     uint32_t len = 0;
 
     if (!(message->flags & FRAME_REQUEST))
@@ -50,8 +52,17 @@ static void mon_message(void *owner, struct rpc_session *session, const struct r
         wire_cold_decode(&fb__mon_request__descriptor, message->body, message->body_len, &arena, &request),
         0);
     mon->boots += request->call_case == FB__MON_REQUEST__CALL_OSD_BOOT;
-    if (request->call_case == FB__MON_REQUEST__CALL_SHARD_REPORT)
+    if (request->call_case == FB__MON_REQUEST__CALL_SHARD_REPORT) {
         take_report(mon, request->shard_report);
+        reply.epoch = mon->epoch;
+    }
+    if (request->call_case == FB__MON_REQUEST__CALL_SUBSCRIBE) {
+        mon->subscribes++;
+        map.cluster = (ProtobufCBinaryData){16, mon->self.cluster};
+        map.base_epoch = request->subscribe->since_epoch;
+        map.epoch = mon->epoch;
+        reply.map = mon->epoch ? &map : NULL;
+    }
     wire_arena_fini(&arena);
     CHECK_EQ(wire_cold_encode(&reply.base, rpc_body(scratch), 256, &len), 0);
     rpc_reply(&ticket, 0, rpc_body(scratch), len, NULL, 0);
@@ -173,11 +184,35 @@ static void test_confirms_in_turn(void)
     world_free(w);
 }
 
+/* Events are one-way frames and may be lost; the answers to reports tell. */
+static void test_lost_event(void)
+{
+    struct world *w = world_new(4, 1);
+
+    mon_make(w, FOREIGN);
+    mon_make(w, OURS);
+    w->monitors[0] = w->monitors[OURS];
+    w->monitor_count = 1;
+    sim_node_start(mons[OURS].node);
+    osd_restart(w, 0);
+    WAIT_FOR(w, 10000, mons[OURS].reports > 2);
+    mons[OURS].epoch = w->osds[0].shard->map.epoch;
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    CHECK_EQ(mons[OURS].subscribes, 1);
+    mons[OURS].epoch += 3;
+    WAIT_FOR(w, 1500, w->osds[0].shard->map.epoch == mons[OURS].epoch);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    CHECK_EQ(mons[OURS].subscribes, 2);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_foreign_monitor);
     TEST(test_foreign_at_start);
     TEST(test_confirms_in_turn);
+    TEST(test_lost_event);
     fake_store_forget_all();
     return tap_done();
 }
