@@ -410,7 +410,7 @@ struct close_private {
     Fb__ImageClose close;
 };
 
-/* Failure to tell the monitor is no error: it notices by itself that the writer is gone. */
+/* Failure to tell the monitor is no error: what is not named in the next Subscribe is given up, too. */
 static void close_call(struct client_image_close *c)
 {
     struct client_image *image = c->image;

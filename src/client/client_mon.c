@@ -10,7 +10,8 @@
  *                  next address
  *
  * The repeated Subscribe names the epoch that is known, so that its answer is small; it finds a monitor that
- * hangs. While no monitor answers the client goes on with the last map. After each new session the open
+ * hangs, makes up for events that were lost, and keeps the registration of the images that are open for
+ * writing. While no monitor answers the client goes on with the last map. After each new session the open
  * images are asked about again, because events may have been missed.
  */
 #include <stdio.h>
@@ -161,24 +162,49 @@ static void mon_give_up(struct client_mon *m)
     op_wake(client->opener);
 }
 
+/* The images that are open for writing. They are named every time, so that the monitor finds out what was
+ * closed, or never opened, without its knowledge. NULL: no memory. */
+static uint64_t *mon_list_writing(struct client *client, size_t *ret_count)
+{
+    size_t count = 0;
+
+    list_for_each (&client->images, node)
+        count++;
+    uint64_t *ids = malloc((count + 1) * sizeof(*ids));
+    if (!ids)
+        return NULL;
+    count = 0;
+    list_for_each (&client->images, node) {
+        const struct client_image *image = list_entry(node, struct client_image, link);
+        if (image->writable && !image->failed)
+            ids[count++] = image->id;
+    }
+    *ret_count = count;
+    return ids;
+}
+
 static int mon_subscribe(struct client_mon *m)
 {
     struct client *client = mon_client(m);
-    RPC_FRAME_SCRATCH(scratch, 64);
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     Fb__Subscribe subscribe = FB__SUBSCRIBE__INIT;
     uint32_t len;
 
     subscribe.since_epoch = client->has_map && !m->resync ? client->map->epoch : 0;
+    subscribe.writing = mon_list_writing(client, &subscribe.n_writing);
     request.call_case = FB__MON_REQUEST__CALL_SUBSCRIBE;
     request.subscribe = &subscribe;
-    int error = wire_cold_encode(&request.base, rpc_body(scratch), 64, &len);
+    /* The memory of the reply serves the request first. */
+    int error = -ERR_NO_MEMORY;
+    if (subscribe.writing)
+        error = wire_cold_encode(&request.base, rpc_body(m->reply), FRAME_BODY_MAX - FRAME_HEADER_SIZE, &len);
+    free(subscribe.writing);
     if (error)
         return error;
     m->resync = false;
     m->call.reply = m->reply;
     m->call.reply_cap = FRAME_BODY_MAX;
-    return rpc_call_start(&m->call, m->peer, &m->op, METHOD_MON, rpc_body(scratch), len, NULL, 0,
+    return rpc_call_start(&m->call, m->peer, &m->op, METHOD_MON, rpc_body(m->reply), len, NULL, 0,
                           core_now_ns(client->core) + MON_SUBSCRIBE_NS);
 }
 

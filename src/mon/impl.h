@@ -104,7 +104,7 @@ struct mon_pg {
 
 struct mon_image {
     struct mon_item item;
-    bool writer_here;        /* a session of the writer's client is open */
+    bool writer_here;        /* its client has a session, and the image open by its last word */
     uint64_t writer_gone_ns; /* alive time since when not */
 };
 
@@ -377,8 +377,10 @@ extern const struct mon_method mon_image_create, mon_image_open, mon_image_close
     mon_image_remove;
 void mon_image_list(struct mon_request *r);
 void mon_image_get(struct mon_request *r);
-void mon_image_client_came(struct mon *mon, const uint8_t client[16]);
+/* Its last session has ended. */
 void mon_image_client_gone(struct mon *mon, const uint8_t client[16]);
+/* What a client says: of all images these are the ones that it has open for writing. */
+void mon_image_client_writes(struct mon *mon, const uint8_t client[16], const uint64_t *images, size_t count);
 
 void mon_status(struct mon_request *r);
 void mon_pg_list(struct mon_request *r);

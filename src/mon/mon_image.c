@@ -3,8 +3,10 @@
  * Images: create, open and close with the registration of writers, resize, remove.
  *
  * An incarnation is given out once, durably, before it is answered; the PGs fence every lower one. The
- * writer's registration lives as long as a session of its client does, and some time longer (it may be
- * reconnecting); after that it may be replaced without force. Resize and removal raise the image's generation
+ * writer's registration lives as long as a session of its client does and the client says, every few seconds,
+ * that it has the image open, and some time longer (it may be reconnecting, or not know yet that it was
+ * registered); after that it may be replaced without force. So nothing hangs on an answer to open or close
+ * that was lost. Resize and removal raise the image's generation
  * and leave an order: every PG of the pool brings its record and objects to that state, and the order ends
  * when all have confirmed. An image is not resized again before that: a PG that skipped a smaller size would
  * show old data in the part that grew back.
@@ -90,14 +92,11 @@ static void reply_image(struct mon_request *r)
     r->reply.epoch = !i ? 0 : newest ? mon->state.epoch : mon->start_epoch;
 }
 
-void mon_image_client_came(struct mon *mon, const uint8_t client[16])
+static bool is_writer(const struct mon_image *i, const uint8_t client[16])
 {
-    mon_for_each(mon, MON_IMAGE, node)
-    {
-        const ProtobufCBinaryData *writer = &mon_image_item(mon_image_of(node))->writer_client;
-        if (writer->len == 16 && !memcmp(writer->data, client, 16))
-            mon_image_of(node)->writer_here = true;
-    }
+    const ProtobufCBinaryData *writer = &mon_image_item(i)->writer_client;
+
+    return writer->len == 16 && !memcmp(writer->data, client, 16);
 }
 
 void mon_image_client_gone(struct mon *mon, const uint8_t client[16])
@@ -105,11 +104,20 @@ void mon_image_client_gone(struct mon *mon, const uint8_t client[16])
     mon_for_each(mon, MON_IMAGE, node)
     {
         struct mon_image *i = mon_image_of(node);
-        const ProtobufCBinaryData *writer = &mon_image_item(i)->writer_client;
-        if (i->writer_here && writer->len == 16 && !memcmp(writer->data, client, 16)) {
+        if (i->writer_here && is_writer(i, client)) {
             i->writer_here = false;
             i->writer_gone_ns = mon->alive_ns;
         }
+    }
+}
+
+void mon_image_client_writes(struct mon *mon, const uint8_t client[16], const uint64_t *images, size_t count)
+{
+    mon_image_client_gone(mon, client);
+    for (size_t n = 0; n < count; n++) {
+        struct mon_image *i = mon_image_find(mon, images[n]);
+        if (i && is_writer(i, client))
+            i->writer_here = true;
     }
 }
 

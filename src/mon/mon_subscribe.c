@@ -145,8 +145,6 @@ void mon_session_opened(void *owner, struct rpc_session *session)
     s->serial = ++mon->session_serial;
     list_push_back(&mon->sessions, &s->link);
     mon->session_count++;
-    if (rpc_session_identity(session)->role == RPC_CLIENT)
-        mon_image_client_came(mon, rpc_session_identity(session)->client_uuid);
 }
 
 void mon_session_closed(void *owner, struct rpc_session *session)
@@ -324,9 +322,12 @@ void mon_map_get(struct mon_request *r)
 void mon_subscribe(struct mon_request *r)
 {
     struct mon_session *s = mon_session_find(r->mon, r->session);
+    const Fb__Subscribe *call = r->call->subscribe;
     uint64_t epoch;
 
-    if (!s || map_reply(r, r->call->subscribe->since_epoch, &epoch))
+    if (s && r->who.role == RPC_CLIENT)
+        mon_image_client_writes(r->mon, r->who.client_uuid, call->writing, call->n_writing);
+    if (!s || map_reply(r, call->since_epoch, &epoch))
         return;
     s->subscribed = true;
     s->sent_epoch = epoch;

@@ -335,6 +335,25 @@ static void test_checksums(void)
     fake_down();
 }
 
+/* The monitor is told again and again what is open for writing, so it need not hear of the closing. */
+static void test_unheard_close(void)
+{
+    fake_up(35, 0, 0);
+    CHECK_EQ(fake_open(false, false), 0);
+    sim_run_for(world.sim, 5 * NS_PER_S);
+    CHECK_EQ(fake.monitors[0].writing + fake.monitors[1].writing, 0);
+    fake_close();
+    CHECK_EQ(fake_open(true, false), 0);
+    sim_run_for(world.sim, 5 * NS_PER_S);
+    CHECK_EQ(fake.monitors[0].writing + fake.monitors[1].writing, 1);
+    fake.close_error = -ERR_IO;
+    fake_close();
+    sim_run_for(world.sim, 5 * NS_PER_S);
+    CHECK_EQ(fake.monitors[0].writing + fake.monitors[1].writing, 0);
+    CHECK_EQ(fake.monitors[0].closes + fake.monitors[1].closes, 1);
+    fake_down();
+}
+
 static void test_attach(void)
 {
     fake_up(12, 0, 0);
@@ -637,6 +656,7 @@ int main(void)
     TEST(test_gives_up);
     TEST(test_busy_and_definite);
     TEST(test_checksums);
+    TEST(test_unheard_close);
     TEST(test_attach);
     TEST(test_fenced);
     TEST(test_resize);

@@ -423,6 +423,9 @@ static void monitor_message(void *owner, struct rpc_session *session, const stru
     switch (request->call_case) {
     case FB__MON_REQUEST__CALL_SUBSCRIBE:
         monitor->subscribes++;
+        monitor->writing = 0;
+        for (size_t i = 0; i < request->subscribe->n_writing; i++)
+            monitor->writing += request->subscribe->writing[i] == FAKE_IMAGE;
         if (!rpc_session_context(session) && monitor->subscriber_count < ARRAY_LEN(monitor->subscribers)) {
             monitor->subscribers[monitor->subscriber_count++] = session;
             rpc_session_set_context(session, monitor);
@@ -435,6 +438,7 @@ static void monitor_message(void *owner, struct rpc_session *session, const stru
         break;
     case FB__MON_REQUEST__CALL_IMAGE_CLOSE:
         monitor->closes++;
+        result = fake.close_error;
         break;
     case FB__MON_REQUEST__CALL_IMAGE_GET:
         monitor->gets++;

@@ -50,6 +50,7 @@ struct fake_monitor {
     struct rpc_server *server;
     struct rpc_session *subscribers[16];
     uint32_t subscriber_count, opens, closes, gets, subscribes;
+    uint32_t writing; /* images that the last Subscribe named */
     uint32_t resizes; /* the first FAKE_BUSY find an earlier one still under way */
 };
 
@@ -59,6 +60,7 @@ struct fake_cluster {
     struct fake_pg pgs[FAKE_PGS];
     uint64_t epoch, generation, incarnation, size_bytes;
     bool removed;
+    int close_error; /* of the monitors, to closing images */
     uint8_t objects[FAKE_OBJECTS][OBJECT_SIZE];
     bool written[FAKE_OBJECTS][BLOCKS_PER_OBJECT];
 };

@@ -277,6 +277,7 @@ static void lost_writers_are_replaced(void)
     CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
     client_start(&s.a, s.w, 1);
     s.a.self.session = 1000;
+    CHECK_EQ(say_writing(&s.a, 1), 0);
     live_ms(&s, 5000);
     CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
     caller_stop(&s.a);
@@ -289,6 +290,7 @@ static void lost_writers_are_replaced(void)
     world_crash_mon(s.w);
     client_start(&s.a, s.w, 3);
     CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), -ERR_WRITER_EXISTS);
+    CHECK_EQ(say_writing(&s.b, 1), 0);
     world_run_ms(s.w, 15000);
     CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), -ERR_WRITER_EXISTS);
     world_crash_mon(s.w);
@@ -297,6 +299,41 @@ static void lost_writers_are_replaced(void)
     world_run_ms(s.w, 11000);
     CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
     CHECK_EQ(image_of(&s.a)->incarnation, 3);
+    teardown(&s);
+}
+
+/* Its client is there, but an answer to open or close was lost, and it has the image no more: it says so
+ * again and again, which does not prolong anything. */
+static void unheard_closes_are_noticed(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    for (int i = 0; i < 5; i++) {
+        CHECK_EQ(say_writing(&s.a, 1), 0);
+        CHECK_EQ(say_writing(&s.b, 1), 0); /* not its image: means nothing */
+        live_ms(&s, 4000);
+    }
+    CHECK_EQ(image_remove(&s.b, "rbd", "x"), -ERR_WRITER_EXISTS);
+    /* One that was registered a moment ago may not know it yet. */
+    CHECK_EQ(say_writing(&s.a, 0), 0);
+    live_ms(&s, 4000);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
+    CHECK_EQ(say_writing(&s.a, 1), 0);
+    live_ms(&s, 8000);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), -ERR_WRITER_EXISTS);
+
+    CHECK_EQ(say_writing(&s.a, 0), 0);
+    live_ms(&s, 4000);
+    CHECK_EQ(say_writing(&s.a, 0), 0);
+    live_ms(&s, 5000);
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 4096), -ERR_WRITER_EXISTS);
+    CHECK_EQ(say_writing(&s.a, 0), 0);
+    live_ms(&s, 1500);
+    CHECK_EQ(image_resize(&s.b, "rbd", "x", 4096), 0);
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "wb", false, false), 0);
     teardown(&s);
 }
 
@@ -449,6 +486,7 @@ int main(void)
     TEST(one_process_per_name);
     TEST(sharing_is_refused);
     TEST(lost_writers_are_replaced);
+    TEST(unheard_closes_are_noticed);
     TEST(lost_writers_do_not_block);
     TEST(resizes);
     TEST(removes);

@@ -501,6 +501,15 @@ int subscribe(struct caller *c, uint64_t since)
     return error;
 }
 
+int say_writing(struct caller *c, uint64_t image)
+{
+    Fb__Subscribe body = FB__SUBSCRIBE__INIT;
+    body.writing = &image;
+    body.n_writing = image != 0;
+    REQUEST(subscribe, SUBSCRIBE);
+    return call(c, &request);
+}
+
 int status(struct caller *c)
 {
     Fb__Status body = FB__STATUS__INIT;

@@ -121,6 +121,8 @@ int image_remove(struct caller *c, const char *pool, const char *name);
 int image_get(struct caller *c, const char *pool, const char *name);
 int get_map(struct caller *c, uint64_t since);
 int subscribe(struct caller *c, uint64_t since);
+/* Subscribes, as a client that has this one image open for writing; 0: none. */
+int say_writing(struct caller *c, uint64_t image);
 int status(struct caller *c);
 
 /* `count` OSDs on hosts of their own, registered and booted with one shard; osds[i] is osd.i with uuid i + 1.
