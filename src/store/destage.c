@@ -322,9 +322,16 @@ static bool pg_collect(struct store *s, struct pg *pg)
         pg->destage_all = false;
     }
     uint64_t limit = MIN(pg->destage_limit, pg->pub.applied_index);
-    for (uint64_t i = pg->complete_index + 1; i <= limit; i++) {
+    /* Entries lose holds and do not get them back: what has none left is not looked at in each round again.
+     */
+    bool nothing = true;
+    for (uint64_t i = MAX(pg->complete_index, pg->collected_index) + 1; i <= limit; i++) {
         struct log_entry *e = log_at(pg, i);
-        if (e && e->holds && !image_only(e) && !entry_collect(s, e))
+        bool holds = e && e->holds && !image_only(e);
+        nothing &= !holds;
+        if (nothing)
+            pg->collected_index = i;
+        if (holds && !entry_collect(s, e))
             return false;
     }
     return true;

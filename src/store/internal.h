@@ -162,6 +162,7 @@ struct pg {
     uint64_t complete_durable; /* and a durable record says so */
     uint64_t complete_pushed;  /* on its way */
     uint64_t destage_limit;
+    uint64_t collected_index; /* no entry up to here has anything left for a round to take */
     struct object *root;
     struct image **images; /* by id */
     uint32_t image_count, image_cap;

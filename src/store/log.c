@@ -439,7 +439,7 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term)
     pg->complete_index = index;
     pg->complete_term = term;
     pg->complete_durable = index;
-    pg->destage_limit = 0;
+    pg->destage_limit = pg->collected_index = 0;
     pg->complete_pushed = index;
     pub->damaged = false;
     log_measure(pg);
