@@ -1133,6 +1133,11 @@ static void world_run(struct world *w)
         crash(w);
     }
     faults = (struct sim_disk_faults){0};
+    if (w->rot && sim_rng_below(&w->rng, 2)) {
+        /* What cannot be read at the last start, of the ring above all, is gone like what has rotted. */
+        faults.read_error_ppm = (1 + sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR)) * 1000;
+        w->errors = true;
+    }
     sim_disk_set_faults(w->disk, &faults);
     if (w->rot) {
         sim_run_for(sim, 300 * NS_PER_MS);
