@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fastblock-mon: the monitor. One thread, one core, the metadata in a SQLite file in the data directory. Says
- * nothing but log lines on stderr; ends in order on SIGTERM and SIGINT.
+ * fastblock-mon: the monitor. One thread, one core, the metadata in a SQLite file in the data directory, or
+ * in etcd. Says nothing but log lines on stderr; ends in order on SIGTERM and SIGINT.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
+#include "backend/etcd_meta.h"
 #include "base/error.h"
 #include "cmd/daemon.h"
 #include "mon/mon.h"
@@ -22,7 +23,7 @@
 #define ARENA_BYTES (8u << 20)
 
 struct program {
-    const char *listen, *data;
+    const char *listen, *data, *etcd;
     char address[DAEMON_ADDRESS_SIZE];
     enum log_level log_level;
     struct uring_core *uring;
@@ -35,14 +36,17 @@ static void print_help(FILE *out)
 {
     fprintf(
         out,
-        "usage: fastblock-mon --listen HOST:PORT --data DIR [--log-level LEVEL]\n"
+        "usage: fastblock-mon --listen HOST:PORT (--data DIR | --meta ADDRESS) [--log-level LEVEL]\n"
         "\n"
         "The monitor of a fastblock cluster: keeps the cluster map (OSDs, pools, placement groups, images).\n"
-        "The first start in an empty directory founds a new cluster.\n"
+        "The first start on an empty directory or store founds a new cluster.\n"
         "\n"
         "options:\n"
         "  --listen HOST:PORT   where clients and OSDs find it; port 0 takes any\n"
         "  --data DIR           where its state is kept; made if it is not there\n"
+        "  --meta ADDRESS       instead of that: keep it in etcd v3.\n"
+        "                       etcd://HOST:PORT[,HOST:PORT...][/PREFIX][?OPTION=VALUE[&...]], where the options\n"
+        "                       are ca, cert, key, password-file (files) and user. ca asks for TLS\n"
         "  --log-level LEVEL    error, warn, info (the default) or debug\n"
         "  --help, --version\n"
         "\n"
@@ -52,10 +56,13 @@ static void print_help(FILE *out)
 /* -1: go on. */
 static int parse(struct program *p, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"listen", required_argument, NULL, 'l'},    {"data", required_argument, NULL, 'd'},
-        {"log-level", required_argument, NULL, 'L'}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},         {0}};
+    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
+                                            {"data", required_argument, NULL, 'd'},
+                                            {"meta", required_argument, NULL, 'm'},
+                                            {"log-level", required_argument, NULL, 'L'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
@@ -65,6 +72,9 @@ static int parse(struct program *p, int argc, char **argv)
             break;
         case 'd':
             p->data = optarg;
+            break;
+        case 'm':
+            p->etcd = optarg;
             break;
         case 'L':
             if (!daemon_log_level(optarg, &p->log_level))
@@ -82,12 +92,22 @@ static int parse(struct program *p, int argc, char **argv)
     }
     if (optind < argc)
         return daemon_usage("too many arguments at '%s'", argv[optind]);
-    if (!p->listen || !p->data || !*p->data)
-        return daemon_usage("%s is needed", !p->listen ? "--listen HOST:PORT" : "--data DIR");
+    if (!p->listen)
+        return daemon_usage("--listen HOST:PORT is needed");
+    if (p->etcd ? p->data != NULL : !p->data || !*p->data)
+        return daemon_usage("one of --data DIR and --meta ADDRESS is needed");
     return daemon_address(p->listen, p->address) ? -1 : DAEMON_USAGE;
 }
 
-static int open_metadata(struct program *p)
+static int open_etcd(struct program *p)
+{
+    char message[256];
+
+    return etcd_meta_open(p->uring, p->etcd, &p->meta, message, sizeof(message)) ? daemon_fail("%s", message)
+                                                                                 : DAEMON_OK;
+}
+
+static int open_sqlite(struct program *p)
 {
     char path[PATH_MAX];
 
@@ -180,7 +200,7 @@ static int run(struct program *p)
     if (error)
         result = daemon_fail("cannot start: %s", error_text(error));
     else
-        result = open_metadata(p);
+        result = p->etcd ? open_etcd(p) : open_sqlite(p);
     if (!result) {
         result = serve(p);
         p->meta->ops->close(p->meta);

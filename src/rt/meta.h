@@ -3,12 +3,13 @@
  * The metadata store port: what the monitor keeps its state in. Only what both SQLite and etcd v3 can do.
  *
  * Keys are strings (printable, '/'-separated, at most META_KEY_MAX), values are bytes (at most META_VALUE_MAX). The
- * store has one revision, a counter that rises by one with every transaction that changes anything; every key
- * remembers the revision that last changed it (`mod_revision`; 0: the key is not there).
+ * store has one revision, a counter that rises with every transaction that changes anything (by one, if nobody else
+ * uses the store); every key remembers the revision that last changed it (`mod_revision`; 0: the key is not there).
  *
  * A transaction is a list of conditions "key K's mod_revision equals R" and a list of puts and deletes, applied
- * together or not at all. Linearizable; durable when it completes.
- * Drivers: src/backend/sqlite_meta.c, sim/sim_meta.c, later etcd; tests/port runs one suite on all of them.
+ * together or not at all; of several changes of one key the last counts. What a transaction holds in all is bounded
+ * by etcd's --max-request-bytes (1.5 MiB): ERR_TOO_LARGE. Linearizable; durable when it completes.
+ * Drivers: src/backend/sqlite_meta.c, sim/sim_meta.c, src/backend/etcd_meta.c; tests/port runs one suite on all of them.
  */
 #ifndef RT_META_H
 #define RT_META_H
@@ -62,7 +63,8 @@ struct meta_txn {
     uint64_t ret_revision;  /* after the transaction */
 };
 
-/* A watch reports every change of keys in [first, end) after `from_revision`, in order of revision. */
+/* A watch reports every change of keys in [first, end) after `from_revision`, in order of revision; after a failure of the store's
+ * those of one revision may be reported twice. */
 struct meta_watch {
     const char *first, *end;
     uint64_t from_revision;

@@ -197,6 +197,17 @@ static void conditions_guard_all_or_nothing(void)
     put("c/1", NULL);
 }
 
+static void the_last_change_of_a_key_counts(void)
+{
+    struct meta_change changes[] = {{"d/1", "a", 1}, {"d/2", "b", 1}, {"d/1", NULL, 0}, {"d/2", "c", 1}};
+    struct meta_txn txn = {.changes = changes, .change_count = 4};
+
+    CHECK_EQ(do_txn(&txn), 0);
+    CHECK_EQ(get("d/1", NULL), 0);
+    CHECK_EQ(get("d/2", "c"), txn.ret_revision);
+    put("d/2", NULL);
+}
+
 /* Two that want the same: one wins. */
 static void of_two_at_once_one_wins(void)
 {
@@ -313,6 +324,11 @@ static bool watch_run(const struct watching *w, uint32_t count)
     return meta_suite_now->world->run(meta_suite_now->world, watch_reached, &goal, WORLD_WAIT_NS);
 }
 
+static bool watch_lost(void *owner)
+{
+    return ((struct watching *)owner)->compacted_at;
+}
+
 static void watches_tell_every_change_in_order(void)
 {
     uint64_t start = put("w/0", "0");
@@ -337,6 +353,7 @@ static void watches_tell_every_change_in_order(void)
     CHECK(watch_run(&late, 6));
     CHECK(watch_run(&early, 6));
     watch_stop(&early);
+    CHECK(watch_run(&stopping, 2));
     put("w/9", "10");
     CHECK(watch_run(&late, 7));
     world_settle(meta_suite_now->world);
@@ -359,7 +376,7 @@ static void lost_history_is_told(void)
     if (meta_suite_now->compact)
         meta_suite_now->compact(meta_suite_now);
     watch_start(&w, start);
-    world_settle(meta_suite_now->world);
+    CHECK(meta_suite_now->world->run(meta_suite_now->world, watch_lost, &w, WORLD_WAIT_NS));
     CHECK(w.compacted_at > start + 1);
     CHECK_EQ(w.count, 0);
     watch_stop(&w);
@@ -377,6 +394,7 @@ static void meta_suite(struct meta_suite *suite)
     TEST(keys_are_put_read_and_deleted);
     TEST(ranges_are_ordered_and_bounded);
     TEST(conditions_guard_all_or_nothing);
+    TEST(the_last_change_of_a_key_counts);
     TEST(of_two_at_once_one_wins);
     TEST(limits_hold);
     TEST(watches_tell_every_change_in_order);
