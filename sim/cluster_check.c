@@ -406,7 +406,7 @@ static bool holdings_sound(struct comparison *cmp, uint32_t osd, uint32_t shard)
         return differs(cmp, "osd.%u.%u cannot be read: %s", osd, shard, h ? error_text(h->error) : "");
     for (uint32_t i = 0; i < h->count; i++) {
         const struct held_pg *pg = &h->pgs[i];
-        if (pg->state != STORE_PG_NORMAL && !damage_is_uncovered(c))
+        if (pg->state != STORE_PG_NORMAL)
             return differs(cmp, "PG %llx on osd.%u.%u is still to recover", ULL(pg->pg), osd, shard);
         if (pg->tombstones && !damage_is_uncovered(c))
             return differs(cmp, "PG %llx on osd.%u.%u: %llu removed images are not forgotten", ULL(pg->pg),

@@ -685,7 +685,7 @@ static int copy_window(struct driver *d)
         count++;
     }
     struct slice data = {.buf = d->buf, .len = count * BLOCK_SIZE};
-    store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, d->crc,
+    store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, NULL, d->crc,
                            count ? &data : NULL, &d->op);
     d->block += IO_BLOCKS_MAX;
     return 0;

@@ -416,7 +416,7 @@ static void recover_copy_more(struct recover *r)
         const Fb__RecoverObject *object = r->page->object[r->next++];
         r->done++;
         pg->shard->perf.recovered_objects++;
-        recover_copy_start(&r->copies[i], pg, r->source, object->image, object->object, 0, &r->op);
+        recover_copy_start(&r->copies[i], pg, r->source, object->image, object->object, r->base, &r->op);
     }
     if (r->op.children)
         return;

@@ -57,7 +57,7 @@ int recover_read_decode(const struct rpc_call *call, uint32_t block_count, struc
     int error =
         wire_cold_decode(&fb__recover_read_reply__descriptor, call->reply, call->reply_len, &arena, &in);
     memset(ret, 0, sizeof(*ret));
-    if (!error && in->written.len > sizeof(ret->written))
+    if (!error && (in->written.len > sizeof(ret->written) || in->damaged.len > sizeof(ret->damaged)))
         error = -ERR_PROTOCOL;
     if (!error) {
         ret->index = in->index;
@@ -65,11 +65,15 @@ int recover_read_decode(const struct rpc_call *call, uint32_t block_count, struc
         ret->absent = in->absent;
         if (in->written.len)
             memcpy(ret->written, in->written.data, in->written.len);
+        if (in->damaged.len)
+            memcpy(ret->damaged, in->damaged.data, in->damaged.len);
         for (uint32_t i = 0; i < RECOVER_WINDOW; i++) {
             bool written = ret->written[i / 64] >> i % 64 & 1;
-            if (written && i >= block_count)
+            bool damaged = ret->damaged[i / 64] >> i % 64 & 1;
+            if ((written && i >= block_count) || (damaged && !written))
                 error = -ERR_PROTOCOL;
             ret->written_count += written;
+            ret->damaged_count += damaged;
         }
         if (in->n_crc != ret->written_count || call->reply_payload.len != ret->written_count * BLOCK_SIZE ||
             (ret->absent && ret->written_count))
@@ -90,7 +94,7 @@ void recover_copy_start(struct recover_copy *c, struct pg *pg, uint32_t source, 
     c->object = object;
     c->min_applied = min_applied;
     c->ret_absent = false;
-    c->first_block = c->tries = 0;
+    c->first_block = c->tries = c->damaged_count = 0;
     c->error = 0;
     c->restart = false;
     c->copy = NULL;
@@ -183,6 +187,10 @@ static void copy_answer(struct recover_copy *c)
         return;
     }
     bool exact = c->pg->sp->record.state == STORE_PG_NORMAL;
+    if (exact && window.damaged_count) {
+        copy_give_up(c, -ERR_DAMAGED, false);
+        return;
+    }
     if (c->copy && (window.absent || window.index < c->index || (exact && window.index != c->index))) {
         copy_give_up(c, c->tries >= COPY_TRIES_MAX ? -ERR_CONFLICT : 0, c->tries < COPY_TRIES_MAX);
         c->tries++;
@@ -198,11 +206,13 @@ static void copy_answer(struct recover_copy *c)
         }
     }
     memcpy(c->written, window.written, sizeof(c->written));
+    memcpy(c->damaged, window.damaged, sizeof(c->damaged));
     memcpy(c->crc, window.crc, sizeof(c->crc));
+    c->damaged_count += window.damaged_count;
     c->op.state = COPY_WRITE;
     if (window.written_count)
-        store_copy_write_start(&c->write, c->copy, c->first_block, RECOVER_WINDOW, c->written, c->crc,
-                               &c->data, &c->op);
+        store_copy_write_start(&c->write, c->copy, c->first_block, RECOVER_WINDOW, c->written, c->damaged,
+                               c->crc, &c->data, &c->op);
     else
         op_wake(&c->op);
 }
@@ -250,11 +260,16 @@ static void copy_step(struct op *op)
         op->child_result = 0;
         if (c->restart && !c->error && !op->cancelled) {
             c->restart = false;
-            c->first_block = 0;
+            c->first_block = c->damaged_count = 0;
             op->state = COPY_ASK;
             op_wake(op);
             return;
         }
+        if (c->damaged_count && !c->error)
+            core_log(op->core, LOG_ERROR, "osd",
+                     PG_FMT ": image %" PRIu64 " object %" PRIu64
+                            ": %u blocks are damaged at replica %u, too",
+                     PG_ARGS(c->pg->id), c->image, c->object, c->damaged_count, c->source);
         copy_done(c);
         return;
     }

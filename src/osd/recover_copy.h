@@ -7,6 +7,9 @@
  * after the recovery's base, which are applied here again. A repair, in a replica that is whole, has no such
  * entries to come: there all windows must show the same index, or the copy is thrown away and begun again.
  * The store makes the copy the object in one step at the end; until then the old one stays.
+ *
+ * Blocks that the source has not, and found nowhere else, do not hold up a recovery: the copy has them as
+ * lost, and they read as errors here, too. A repair takes no such copy.
  */
 #ifndef OSD_RECOVER_COPY_H
 #define OSD_RECOVER_COPY_H
@@ -31,10 +34,10 @@ struct recover_copy {
     struct store_copy_write write;
     struct store_copy_end end;
     uint64_t index;
-    uint64_t written[RECOVER_WINDOW / 64];
+    uint64_t written[RECOVER_WINDOW / 64], damaged[RECOVER_WINDOW / 64];
     uint32_t crc[RECOVER_WINDOW];
     struct slice data;
-    uint32_t first_block, tries;
+    uint32_t first_block, tries, damaged_count;
     int error;
     bool restart;
     uint8_t frame[FRAME_HEADER_SIZE + 128];
@@ -42,7 +45,8 @@ struct recover_copy {
 };
 
 /* Ends with 0 (also when the source has no such object), ERR_CLOSED and the like when the source does not
- * answer, ERR_RECOVERING or ERR_RETRY when it cannot serve, ERR_CONFLICT when the object changes all the
+ * answer, ERR_RECOVERING or ERR_RETRY when it cannot serve, ERR_DAMAGED when a repair's source
+ * is damaged itself, ERR_CONFLICT when the object changes all the
  * time, or the store's error. */
 void recover_copy_start(struct recover_copy *c, struct pg *pg, uint32_t source, uint64_t image,
                         uint64_t object, uint64_t min_applied, struct op *parent);
@@ -57,8 +61,9 @@ struct recover_window {
     uint64_t index, applied_index;
     bool absent;
     uint64_t written[RECOVER_WINDOW / 64];
+    uint64_t damaged[RECOVER_WINDOW / 64]; /* of these: what came for them is not their content */
     uint32_t crc[RECOVER_WINDOW];
-    uint32_t written_count;
+    uint32_t written_count, damaged_count;
 };
 /* Decodes and validates the answer, payload length included. ERR_PROTOCOL. */
 MUST_CHECK int recover_read_decode(const struct rpc_call *call, uint32_t block_count,

@@ -4,10 +4,17 @@
  * group.
  *
  * LIST is for the leader alone: what it has applied is the state that the asker will have. READ is answered
- * by every replica whose state is one of some index; the asker knows by applied_index and by checksums
- * whether it is of use.
+ * by every replica; the asker knows by applied_index, which is 0 where objects are of no common index, and by
+ * checksums whether it is of use.
+ *
+ *      START ---> READ ---> answered
+ *                 |  ^
+ *                REPAIR: damaged blocks, first. The leader's only: it may be that no client ever reads them
+ *
+ * Blocks that stay damaged are marked in the answer, for a recovery must not wait for what nobody has.
  */
 #include "osd/recover_copy.h"
+#include "osd/repair.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -138,14 +145,24 @@ struct serve {
     uint64_t pg;
     struct rpc_ticket ticket;
     struct store_read read;
+    bool repaired; /* as far as it could be */
+    bool answered; /* the repair takes too long */
+    struct timer timer;
     uint32_t crc[RECOVER_WINDOW];
     struct slice pieces[FRAME_PIECES_MAX];
     uint8_t frame[FRAME_HEADER_SIZE + RECOVER_READ_BODY];
 };
-enum { SERVE_START, SERVE_READ };
+enum { SERVE_START, SERVE_READ, SERVE_REPAIR };
+#define SERVE_REPAIR_NS NS_PER_S /* the asker is told to come again */
+_Static_assert(SERVE_REPAIR_NS < RECOVER_CALL_NS, "a call that times out closes its link");
 
+static const char *serve_state_name(int state)
+{
+    static const char *const names[] = {"start", "read", "repair"};
+    return names[state];
+}
 static void serve_step(struct op *op);
-static const struct op_kind serve_kind = {"osd.recover-serve", NULL, serve_step};
+static const struct op_kind serve_kind = {"osd.recover-serve", serve_state_name, serve_step};
 
 static void serve_end(struct serve *s)
 {
@@ -211,7 +228,10 @@ static void serve_answer(struct serve *s)
     struct slice packed = {0};
     uint32_t pieces = 0, blocks = 0, len = 0;
     int error = pg ? s->op.child_result : -ERR_NO_PG;
+    bool damaged = error == -ERR_DAMAGED;
 
+    if (damaged)
+        error = 0;
     /* The caller must not take a part of zeros for the whole. */
     if (!error && !read->ret_data.buf)
         memset(read->ret_written, 0, sizeof(read->ret_written));
@@ -219,9 +239,12 @@ static void serve_answer(struct serve *s)
         error = serve_gather(s, &packed, &pieces, &blocks);
     if (!error) {
         reply.index = read->ret_index;
-        reply.applied_index = pg->sp->applied_index;
+        reply.applied_index =
+            pg->sp->record.state != STORE_PG_NORMAL || pg->sp->damaged ? 0 : pg->sp->applied_index;
         reply.absent = read->ret_index == 0;
         reply.written = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_written};
+        if (damaged)
+            reply.damaged = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_damaged};
         reply.crc = s->crc;
         reply.n_crc = blocks;
         error = wire_cold_encode(&reply.base, rpc_body(s->frame), RECOVER_READ_BODY, &len);
@@ -229,6 +252,27 @@ static void serve_answer(struct serve *s)
     rpc_reply(&s->ticket, error, error ? NULL : rpc_body(s->frame), error ? 0 : len, s->pieces,
               error ? 0 : pieces);
     slice_unref(&packed);
+}
+
+static void serve_read(struct serve *s, struct pg *pg)
+{
+    s->op.state = SERVE_READ;
+    store_read_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
+                     s->read.block_count, false, &s->op);
+}
+
+static bool serve_repair(struct serve *s, struct pg *pg)
+{
+    if (s->repaired || s->op.child_result != -ERR_DAMAGED || !pg || pg->stopping ||
+        pg->raft.role != RAFT_LEADER)
+        return false;
+    s->repaired = true;
+    s->op.child_result = 0;
+    slice_unref(&s->read.ret_data);
+    s->op.state = SERVE_REPAIR;
+    timer_arm(s->op.core, &s->timer, &s->op, core_now_ns(s->op.core) + SERVE_REPAIR_NS);
+    repair_start(pg, &s->read, &s->op);
+    return true;
 }
 
 static void serve_step(struct op *op)
@@ -243,15 +287,28 @@ static void serve_step(struct op *op)
             serve_end(s);
             return;
         }
-        op->state = SERVE_READ;
-        store_read_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
-                         s->read.block_count, false, op);
+        serve_read(s, pg);
         return;
     case SERVE_READ:
-        if (op->children)
+        if (op->children || serve_repair(s, pg))
             return;
         serve_answer(s);
         serve_end(s);
+        return;
+    case SERVE_REPAIR:
+        if (!s->answered && (s->timer.fired || (!op->children && !pg))) {
+            rpc_reply(&s->ticket, pg ? -ERR_RETRY : -ERR_NO_PG, NULL, 0, NULL, 0);
+            s->answered = true;
+        }
+        if (op->children)
+            return;
+        timer_cancel(op->core, &s->timer);
+        s->shard->perf.unrepaired_reads += op->child_result == -ERR_DAMAGED;
+        op->child_result = 0;
+        if (s->answered)
+            serve_end(s);
+        else
+            serve_read(s, pg);
         return;
     }
 }
@@ -262,7 +319,6 @@ void recover_read_receive(struct peer *peer, struct osd_shard *shard, const stru
     uint64_t memory[64];
     struct wire_arena arena;
     Fb__RecoverReadRequest *in;
-    struct pg *pg = NULL;
     struct serve *s = NULL;
 
     wire_arena_init(&arena, memory, sizeof(memory), sizeof(memory));
@@ -273,9 +329,7 @@ void recover_read_receive(struct peer *peer, struct osd_shard *shard, const stru
          in->first_block + in->block_count > BLOCKS_PER_OBJECT))
         error = -ERR_INVALID;
     if (!error)
-        pg = asked_pg(peer, shard, in->pg, in->from, in->to, &error);
-    if (!error && (pg->sp->record.state != STORE_PG_NORMAL || pg->sp->damaged))
-        error = -ERR_RECOVERING;
+        asked_pg(peer, shard, in->pg, in->from, in->to, &error);
     if (!error) {
         s = calloc(1, sizeof(*s));
         error = s ? 0 : -ERR_NO_MEMORY;

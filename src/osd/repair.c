@@ -166,7 +166,7 @@ static void repair_blocks(struct repair *r)
 
     for (uint32_t i = 0; i < r->block_count; i++) {
         bool there = bit(r->window.written, i);
-        if (i >= r->block && bit(r->damaged, i) && there && !pg->stopping) {
+        if (i >= r->block && bit(r->damaged, i) && there && !bit(r->window.damaged, i) && !pg->stopping) {
             struct slice data = {r->call.reply_payload.buf, r->call.reply_payload.offset + at * BLOCK_SIZE,
                                  BLOCK_SIZE};
             r->block = i;

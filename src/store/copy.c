@@ -65,6 +65,11 @@ struct copy_writing {
     bool started;
 };
 
+static bool is_damaged(const struct store_copy_write *w, uint32_t i)
+{
+    return w->damaged && bit_get(w->damaged, i);
+}
+
 static int copy_window_begin(struct store_copy_write *w)
 {
     struct store_copy *c = w->copy;
@@ -73,10 +78,16 @@ static int copy_window_begin(struct store_copy_write *w)
     for (uint32_t i = 0; i < w->block_count; i++) {
         uint32_t block = w->first_block + i;
         bit_clear(c->page.written, block);
+        bit_clear(c->page.lost, block);
         if (!bit_get(w->written, i))
             continue;
         if ((sent + 1) * BLOCK_SIZE > w->data.len)
             return -ERR_INVALID;
+        if (is_damaged(w, i)) {
+            bit_set(c->page.lost, block);
+            sent++;
+            continue;
+        }
         if (crc32c(0, slice_data(&w->data) + sent * BLOCK_SIZE, BLOCK_SIZE) != w->crc[sent])
             return -ERR_CHECKSUM;
         uint32_t chunk = block / BLOCKS_PER_CHUNK;
@@ -99,7 +110,8 @@ static bool copy_window_write(struct store_copy_write *w)
     struct store_copy *c = w->copy;
 
     while (state->next < w->block_count && !state->io.error) {
-        if (!bit_get(w->written, state->next)) {
+        if (!bit_get(w->written, state->next) || is_damaged(w, state->next)) {
+            state->sent += bit_get(w->written, state->next);
             state->next++;
             continue;
         }
@@ -109,6 +121,7 @@ static bool copy_window_write(struct store_copy_write *w)
         uint32_t n = 0, first = w->first_block + state->next;
         uint64_t place = chunk_place(c->store, c->page.chunk[first / BLOCKS_PER_CHUNK], first);
         while (state->next < w->block_count && bit_get(w->written, state->next) &&
+               !is_damaged(w, state->next) &&
                chunk_place(c->store, c->page.chunk[(first + n) / BLOCKS_PER_CHUNK], first + n) == place + n) {
             n++;
             state->next++;
@@ -160,14 +173,15 @@ static void copy_write_step(struct op *op)
 static const struct op_kind COPY_WRITE = {"store.copy_write", NULL, copy_write_step};
 
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
-                            uint32_t block_count, const uint64_t *written, const uint32_t *crc,
-                            const struct slice *data, struct op *parent)
+                            uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
+                            const uint32_t *crc, const struct slice *data, struct op *parent)
 {
     ASSERT(block_count && first_block < BLOCKS_PER_OBJECT && block_count <= BLOCKS_PER_OBJECT - first_block);
     w->copy = copy;
     w->first_block = first_block;
     w->block_count = block_count;
     w->written = written;
+    w->damaged = damaged;
     w->crc = crc;
     w->data = data ? *data : (struct slice){0};
     w->private_state = NULL;

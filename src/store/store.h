@@ -356,13 +356,14 @@ struct store_copy_write {
     struct store_copy *copy;
     uint32_t first_block, block_count;
     const uint64_t *written; /* bit i: first_block + i */
+    const uint64_t *damaged; /* of these: content unknown, also here from now on; NULL: none */
     const uint32_t *crc;     /* of the written blocks, in order: verified */
     struct slice data;       /* the written blocks, in order */
     void *private_state;
 };
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
-                            uint32_t block_count, const uint64_t *written, const uint32_t *crc,
-                            const struct slice *data, struct op *parent);
+                            uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
+                            const uint32_t *crc, const struct slice *data, struct op *parent);
 struct store_copy_end {
     struct op op;
     struct store_copy *copy;

@@ -790,9 +790,10 @@ static int read_now(struct store_read *r)
             crc32c(0, buf->data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE) != r->ret_crc[i]) {
             damaged = true;
             bit_set(r->ret_damaged, i, true);
+            bit_set(r->ret_written, i, true);
         }
     }
-    if (any && !damaged)
+    if (any || damaged)
         r->ret_data = (struct slice){buf, 0, r->block_count * BLOCK_SIZE};
     else
         buf_unref(buf);
@@ -891,15 +892,17 @@ int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, uint64_
 }
 
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
-                            uint32_t block_count, const uint64_t *written, const uint32_t *crc,
-                            const struct slice *data, struct op *parent)
+                            uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
+                            const uint32_t *crc, const struct slice *data, struct op *parent)
 {
     for (uint32_t i = 0, at = 0; i < block_count; i++) {
         if (!bit(written, i))
             continue;
         const uint8_t *from = slice_data(data) + (size_t)at * BLOCK_SIZE;
-        ASSERT(crc32c(0, from, BLOCK_SIZE) == crc[at]);
-        block_put(copy->object, first_block + i, from, crc[at++]);
+        bool lost = damaged && bit(damaged, i);
+        ASSERT(lost || crc32c(0, from, BLOCK_SIZE) == crc[at]);
+        block_put(copy->object, first_block + i, from, lost ? ~crc32c(0, from, BLOCK_SIZE) : crc[at]);
+        at++;
     }
     op_start(&w->op, copy->core, &ok_kind, parent);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A recovery that takes longer than the leader's log lasts: the next round starts from where the first one
- * ended, and so gets there.
+ * ended, and so gets there. And one from a leader whose own disk lost blocks that no client reads.
  */
 #include <string.h>
 
+#include "base/error.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
 
@@ -78,7 +79,7 @@ static uint32_t run_recovery(struct world *w, uint32_t osd)
     return rounds;
 }
 
-static void check_objects(struct world *w, uint32_t osd)
+static void lead(struct world *w, uint32_t osd)
 {
     Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
     uint64_t pg = world_pg(w, 0);
@@ -86,10 +87,16 @@ static void check_objects(struct world *w, uint32_t osd)
 
     request.pg = pg;
     request.to_osd = osd;
+    sim_run_for(w->sim, 500 * NS_PER_MS); /* for the leader to hear that all are whole */
     sim_node_enter(w->osds[from].node);
     CHECK_EQ(pg_transfer(w->osds[from].shard, &request), 0);
     sim_node_leave(w->osds[from].node);
     WAIT_FOR(w, 2000, world_leader(w, pg) == osd);
+}
+
+static void check_objects(struct world *w, uint32_t osd)
+{
+    lead(w, osd);
     for (uint64_t object = 0; object < OBJECTS; object++) {
         CHECK_EQ(world_read(w, object, 9, 1, got), 0);
         CHECK(got[0] == (uint8_t)object && got[BLOCK_SIZE - 1] == (uint8_t)object);
@@ -135,10 +142,85 @@ static void test_second_round_damaged(void)
     second_round(42, true);
 }
 
+/* Object 3 is written while one replica is away, which then has to copy it; its block 9 is damaged at the
+ * leader, and, with `third`, at the other replica, too. With `kept` the one that was away has that block. */
+static struct world *recover_damaged(uint64_t seed, bool third, bool kept, uint32_t *ret_leader,
+                                     uint32_t *ret_away)
+{
+    struct world *w = world_new(seed, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    uint32_t leader = *ret_leader = world_leader(w, pg), away = *ret_away = (leader + 1) % OSDS;
+    memset(data, 3, BLOCK_SIZE);
+    if (kept)
+        CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    world_osd_kill(w, away, SIM_CRASH_PROCESS);
+    for (uint32_t block = kept ? 10 : 9; block < 12; block++)
+        CHECK_EQ(world_write(w, 3, block * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    CHECK_EQ(world_leader(w, pg), leader);
+    for (uint32_t i = 0; i < OSDS; i++)
+        if (i == leader || (third && i != away))
+            fake_store_damage_block(osd_shard_store(w->osds[i].shard), pg, IMAGE, 3, 9, false);
+    fake_store_damage_log(w->osds[away].label.osd_uuid, pg, 0);
+    world_osd_start(w, away);
+    WAIT_FOR(w, 10000, world_settled(w));
+    CHECK(w->osds[away].shard->perf.recovered_objects > 0);
+    return w;
+}
+
+static void test_damaged_source(void)
+{
+    uint32_t leader, away;
+    struct world *w = recover_damaged(43, false, false, &leader, &away);
+
+    CHECK_EQ(w->osds[leader].shard->perf.repaired_blocks, 1);
+    lead(w, away);
+    CHECK_EQ(world_read(w, 3, 9, 1, got), 0);
+    CHECK(!memcmp(got, data, BLOCK_SIZE));
+    CHECK_EQ(w->osds[away].shard->perf.repaired_blocks, 0);
+    world_free(w);
+}
+
+/* The one that recovers is the only one that still has it. */
+static void test_damaged_source_asks_back(void)
+{
+    uint32_t leader, away;
+    struct world *w = recover_damaged(44, true, true, &leader, &away);
+
+    CHECK_EQ(w->osds[leader].shard->perf.repaired_blocks, 1);
+    CHECK_EQ(world_read(w, 3, 9, 1, got), 0);
+    CHECK(!memcmp(got, data, BLOCK_SIZE));
+    world_free(w);
+}
+
+/* Nobody has it: that block is an error, also here from now on, until it is written again. */
+static void test_damaged_everywhere(void)
+{
+    uint32_t leader, away;
+    struct world *w = recover_damaged(45, true, false, &leader, &away);
+
+    CHECK(w->osds[leader].shard->perf.unrepaired_reads > 0);
+    CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
+    lead(w, away);
+    CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
+    CHECK_EQ(world_read(w, 3, 10, 1, got), 0);
+    CHECK(!memcmp(got, data, BLOCK_SIZE));
+    CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    CHECK_EQ(world_read(w, 3, 9, 1, got), 0);
+    CHECK(!memcmp(got, data, BLOCK_SIZE));
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_second_round_behind);
     TEST(test_second_round_damaged);
+    TEST(test_damaged_source);
+    TEST(test_damaged_source_asks_back);
+    TEST(test_damaged_everywhere);
     fake_store_forget_all();
     return tap_done();
 }

@@ -477,6 +477,57 @@ static void a_check_writes_nothing(void)
     tear_down();
 }
 
+/* The bits of the damaged ones of the object's first 8 blocks. */
+static uint64_t damaged_blocks(uint64_t object)
+{
+    struct store_read r = {0};
+
+    store_read_start(&r, pg, 1, object, 0, 8, false, NULL);
+    int rc = rig_wait(&rig, &r.op);
+    CHECK_EQ(rc, r.ret_damaged[0] ? -ERR_DAMAGED : 0);
+    slice_unref(&r.ret_data);
+    return r.ret_damaged[0];
+}
+
+/* Blocks that a copy's source has not are errors from then on, also after a start, and the others are not. */
+static void a_copy_may_lack_blocks(void)
+{
+    const uint64_t written[IO_BLOCKS_MAX / 64] = {1 << 1 | 1 << 2 | 1 << 4};
+    const uint64_t damaged[IO_BLOCKS_MAX / 64] = {1 << 2};
+    struct store_copy_write w = {0};
+    struct store_copy_end end = {0};
+    struct store_copy *copy = NULL;
+    uint32_t crc[3];
+
+    set_up();
+    CHECK_EQ(write_blocks(3, 0, 1), 0);
+    apply_all();
+    struct buf *buf = buf_new(rig.core.arena, 3 * BLOCK_SIZE);
+    for (int i = 0; i < 3; i++) {
+        memset(buf->data + i * BLOCK_SIZE, 0x50 + i, BLOCK_SIZE);
+        crc[i] = crc32c(0, buf->data + i * BLOCK_SIZE, BLOCK_SIZE) ^ (i == 1);
+    }
+    CHECK_EQ(store_copy_new(pg, 1, 7, pg->applied_index, &copy), 0);
+    struct slice data = {buf, 0, 3 * BLOCK_SIZE};
+    store_copy_write_start(&w, copy, 0, 8, written, damaged, crc, &data, NULL);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    store_copy_end_start(&end, copy, true, NULL);
+    CHECK_EQ(rig_wait(&rig, &end.op), 0);
+    buf_unref(buf);
+    for (int start = 0; start < 2; start++) {
+        CHECK_EQ(damaged_blocks(7), 1 << 2);
+        CHECK_EQ(block_is(7, 1, false), 0x50);
+        CHECK_EQ(block_is(7, 3, false), -1);
+        CHECK_EQ(block_is(7, 4, false), 0x52);
+        reopen();
+    }
+    fill = 0x60;
+    CHECK_EQ(write_blocks(7, 2, 1), 0);
+    apply_all();
+    CHECK_EQ(damaged_blocks(7), 0);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(an_unused_block_that_cannot_be_read_costs_nothing);
@@ -491,5 +542,6 @@ int main(void)
     TEST(a_damaged_checkpoint_is_written_over);
     TEST(superblocks_are_compared_and_healed);
     TEST(a_check_writes_nothing);
+    TEST(a_copy_may_lack_blocks);
     return tap_done();
 }
