@@ -379,7 +379,7 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
 
     switch ((uint32_t)msg->type) {
     case RAFT_HOST_HEARTBEAT:
-        raft_leader_alive(&h->raft, msg->from, msg->term, msg->commit, now_ns);
+        raft_leader_alive(&h->raft, msg->from, msg->term, msg->commit, now_ns, 0);
         if (h->raft.role == RAFT_FOLLOWER && h->raft.leader == msg->from && h->raft.term == msg->term &&
             raft_term_durable(&h->raft))
             send_host_message(h, RAFT_HOST_HEARTBEAT_REPLY, msg->from, 0, msg->sent_ns);

@@ -248,7 +248,7 @@ static uint64_t pg_wanted_index(const struct pg *pg, uint64_t now_ns)
     for (uint32_t i = 0; r->role == RAFT_LEADER && i < r->member_count; i++) {
         const struct raft_member *m = &r->members[i];
         if (m->replica != r->self && m->progress != RAFT_BEHIND &&
-            now_ns < m->contact_ns + r->config.election_max_ns)
+            raft_in_contact(r, m, now_ns))
             first = MIN(first, m->match + 1);
     }
     return first <= r->last_index ? first : 0;
@@ -363,17 +363,16 @@ static void pg_role(struct pg *pg)
     }
 }
 
-/* A deadline moves on with every message, so the timer mostly fires for nothing: it comes early, together
- * with a heartbeat of the shard, so that an idle shard is not woken once for each group. A deadline before
- * the next heartbeat is kept. */
+/* A deadline moves on with every message, so the timer mostly fires for nothing: it comes early, at a time
+ * at which the shard may send heartbeats, so that an idle shard is not woken once for each group. One that is
+ * near is kept. */
 static uint64_t pg_timer_early(const struct pg *pg, uint64_t deadline_ns, uint64_t now_ns)
 {
-    uint64_t beat_ns = pg->shard->heartbeat.timer.deadline_ns;
+    uint64_t phase_ns = pg->shard->heartbeat.timer.deadline_ns % SHARD_HEARTBEAT_NS;
 
-    if (deadline_ns == UINT64_MAX || deadline_ns <= beat_ns)
+    if (deadline_ns == UINT64_MAX || deadline_ns <= now_ns + SHARD_HEARTBEAT_NS)
         return deadline_ns;
-    uint64_t early_ns = deadline_ns - (deadline_ns - beat_ns) % SHARD_HEARTBEAT_NS;
-    return early_ns > now_ns ? early_ns : deadline_ns;
+    return deadline_ns - (deadline_ns - phase_ns) % SHARD_HEARTBEAT_NS;
 }
 
 static void pg_timer(struct pg *pg, uint64_t now_ns)

@@ -72,6 +72,9 @@ struct pg {
 
     struct perf_mark durable; /* appended, not durable yet */
 
+    uint64_t traffic_ns; /* when a request came or entries left, last */
+    uint64_t woken_ns;   /* and when for the first time after a rest */
+
     uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
     uint64_t left_term;     /* the term in which we handed over because we have to abstain */
     uint32_t known_leader;  /* when last looked at */

@@ -173,6 +173,7 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
     };
     size_t len = wire_append_request_size(&request);
 
+    shard_heartbeat_traffic(pg); /* the follower's election timeout is now the usual one */
     ASSERT(len <= SHARD_BODY_MAX);
     wire_append_request_encode(rpc_body(shard->frame), &request);
     if (shard_peer_send(member->peer, false, METHOD_APPEND, rpc_body(shard->frame), (uint32_t)len,

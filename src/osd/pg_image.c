@@ -301,7 +301,7 @@ static uint64_t complete_everywhere(const struct pg *pg, uint64_t now_ns)
         if (known->replica == r->self || PLANT(OSD_EARLY_FORGET))
             continue;
         if (known->recovering || known->progress == RAFT_BEHIND ||
-            known->contact_ns + r->config.election_max_ns <= now_ns)
+            !raft_in_contact(r, known, now_ns))
             return 0;
         least = MIN(least, pg->members[i].complete);
     }

@@ -54,7 +54,7 @@ static void row_fill(const struct pg *pg, struct status_row *row)
         peer->osd = member->osd;
         if (r->role == RAFT_LEADER) {
             peer->match = known->match;
-            peer->in_contact = !member->peer || known->contact_ns + r->config.election_max_ns > now_ns;
+            peer->in_contact = !member->peer || raft_in_contact(r, known, now_ns);
             peer->recovering = known->recovering || known->progress == RAFT_BEHIND;
         }
         row->peer_pointers[i] = peer;

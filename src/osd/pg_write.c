@@ -75,8 +75,7 @@ static int write_check_space(struct pg *pg, const struct entry *entry)
     for (uint32_t i = 0; i < pg->member_count; i++) {
         const struct pg_member *member = &pg->members[i];
         const struct raft_member *known = raft_member(r, member->replica);
-        if (member->peer && known->contact_ns + r->config.election_max_ns > now_ns &&
-            member->free_bytes < need) {
+        if (member->peer && raft_in_contact(r, known, now_ns) && member->free_bytes < need) {
             /* It says how much it has with its next answer only, and without writes there is none. */
             raft_probe(&pg->raft);
             pg_wake(pg);

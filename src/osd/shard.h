@@ -21,6 +21,8 @@
 #define SHARD_SESSIONS_MAX     1024
 #define SHARD_SESSION_REQUESTS 1024 /* under way per session */
 #define SHARD_HEARTBEAT_NS     (30 * NS_PER_MS)
+#define SHARD_REST_AFTER_NS    (1000 * NS_PER_MS) /* a group without traffic for so long is at rest */
+#define SHARD_REST_MS          470 /* what is added to the pace of a pair whose groups all rest */
 #define SHARD_REPORT_NS        NS_PER_S
 #define SHARD_STOP_NS          NS_PER_S   /* leaders are given so long to move away */
 #define SHARD_BODY_MAX         (1u << 16) /* of what we send but maps and reports */
@@ -42,6 +44,9 @@ struct peer {
     bool lost;                   /* the last thing we know of our session is that it ended or failed */
     struct heartbeat_out out;
     struct heartbeat_in in;
+    bool busy;                   /* a group that we lead together with it is not at rest */
+    bool beat_rests;             /* our last heartbeat said that the next one comes late */
+    uint64_t beat_ns;            /* when it left */
     struct histogram append_ack; /* entries sent to it until it acknowledged them; marked ones */
 };
 
@@ -165,6 +170,8 @@ struct shard_heartbeat {
     uint8_t frame[FRAME_HEADER_SIZE + 128 + WIRE_GROUPS_MAX * 64];
 };
 void shard_heartbeat_start(struct osd_shard *shard);
+/* A group has traffic: its heartbeats come at the usual pace, from now on and for a while. */
+void shard_heartbeat_traffic(struct pg *pg);
 void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *message);
 void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *message);
 

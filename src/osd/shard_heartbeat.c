@@ -3,6 +3,13 @@
  * Merged heartbeats at work: every 30 ms one frame to each shard that has members of groups which we lead.
  * heartbeat.h explains the sets; here they are filled from the PGs, and what was promised is told to raft.
  *
+ * A group without traffic is at rest. A pair of shards whose groups all rest beats every 500 ms only, and
+ * says so in each heartbeat, so that followers wait that much longer before they stand up, and the leader
+ * before it steps down. There is no lease then: the first read asks the members (ReadIndex), and with the
+ * first request the usual pace is back. The slow pace follows upon a heartbeat that said so and was answered; until
+ * then the next one comes after 30 ms. Promises last as long as ever, so nothing of this bears on safety; a leader
+ * that hangs while its groups rest is replaced within a second.
+ *
  * The receiver looks at every group of the set with every heartbeat, not just at those in the message:
  * whether it still follows that leader in that term decides between acknowledging and refusing. That is some
  * 20 ns per group and heartbeat.
@@ -22,18 +29,50 @@ void shard_heartbeat_start(struct osd_shard *shard)
     op_start(&shard->heartbeat.op, shard->core, &heartbeat_kind, NULL);
 }
 
+void shard_heartbeat_traffic(struct pg *pg)
+{
+    struct osd_shard *shard = pg->shard;
+    struct timer *timer = &shard->heartbeat.timer;
+    uint64_t now_ns = core_now_ns(shard->core);
+
+    if (now_ns - pg->traffic_ns >= SHARD_REST_AFTER_NS)
+        pg->woken_ns = now_ns;
+    pg->traffic_ns = now_ns;
+    if (timer_armed(timer) && timer->deadline_ns > now_ns + SHARD_HEARTBEAT_NS)
+        timer_arm(shard->core, timer, &shard->heartbeat.op, now_ns);
+}
+
+/* A group at rest, and one that was until a moment ago and whose members have yet to answer, excuse silence.
+ */
+static bool group_rests(struct pg *pg, uint64_t now_ns)
+{
+    struct raft *r = &pg->raft;
+    bool rests = now_ns - pg->traffic_ns >= SHARD_REST_AFTER_NS && r->commit_index == r->last_index;
+
+    if (rests)
+        raft_rest(r, SHARD_REST_MS * NS_PER_MS);
+    else if (now_ns - pg->woken_ns >= r->config.election_max_ns)
+        raft_rest(r, 0);
+    return rests;
+}
+
 /* The commit index goes out only as far as the member is known to have the log: it needs no proof of its own
  * then. */
-static void groups_collect(struct osd_shard *shard)
+static void groups_collect(struct osd_shard *shard, uint64_t now_ns)
 {
+    map_for_each (&shard->peers, node)
+        map_entry(node, struct peer, node)->busy = false;
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
         if (!pg->led_term || pg->led_term != pg->raft.term || pg->raft.role != RAFT_LEADER || pg->stopping)
             continue;
+        bool rests = group_rests(pg, now_ns);
         for (uint32_t i = 0; i < pg->member_count; i++) {
             struct pg_member *member = &pg->members[i];
             if (!member->peer)
                 continue;
+            member->peer->busy |=
+                !rests || raft_member(&pg->raft, member->replica)->match < pg->raft.last_index;
             struct wire_heartbeat_group group = {
                 .pg = pg->id,
                 .term = pg->raft.term,
@@ -55,11 +94,22 @@ static void heartbeat_send(struct osd_shard *shard, struct peer *peer)
     heartbeat_out_next(&peer->out, &message, heartbeat->groups);
     message.incarnation = shard->self.incarnation;
     message.sent_ns = core_now_ns(shard->core);
+    peer->beat_rests = !peer->busy;
+    message.rest_ms = peer->beat_rests ? SHARD_REST_MS : 0;
     size_t len = wire_heartbeat_size(&message);
     ASSERT(FRAME_HEADER_SIZE + len <= sizeof(heartbeat->frame));
     wire_heartbeat_encode(rpc_body(heartbeat->frame), &message);
     if (!shard_peer_send(peer, false, METHOD_HEARTBEAT, rpc_body(heartbeat->frame), (uint32_t)len, NULL, 0))
         shard->perf.heartbeats_sent++;
+}
+
+/* When the next heartbeat to this peer is due. */
+static uint64_t heartbeat_due_ns(const struct peer *peer)
+{
+    bool slow = !peer->busy && peer->beat_rests && peer->out.answered_seq == peer->out.seq &&
+                peer->out.acked_version == peer->out.version;
+
+    return peer->beat_ns + SHARD_HEARTBEAT_NS + (slow ? SHARD_REST_MS * NS_PER_MS : 0);
 }
 
 static void heartbeat_step(struct op *op)
@@ -76,23 +126,32 @@ static void heartbeat_step(struct op *op)
     }
     if (timer_armed(&heartbeat->timer))
         return;
-    /* At a steady pace, but never two at once after a pause. */
-    timer_arm(op->core, &heartbeat->timer, op,
-              MAX(heartbeat->timer.deadline_ns, now_ns - SHARD_HEARTBEAT_NS / 2) + SHARD_HEARTBEAT_NS);
-    if (!shard->serving || shard_mute(shard))
+    if (!shard->serving || shard_mute(shard)) {
+        timer_arm(op->core, &heartbeat->timer, op, now_ns + SHARD_HEARTBEAT_NS);
         return;
-    groups_collect(shard);
+    }
+    uint64_t next_ns = now_ns + SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS;
+    groups_collect(shard, now_ns);
     map_for_each (&shard->peers, node) {
         struct peer *peer = map_entry(node, struct peer, node);
-        if (heartbeat_out_due(&peer->out))
+        if (!heartbeat_out_due(&peer->out))
+            continue;
+        uint64_t due_ns = heartbeat_due_ns(peer);
+        if (due_ns <= now_ns + SHARD_HEARTBEAT_NS / 2) { /* with the others, to wake up once */
             heartbeat_send(shard, peer);
+            /* At a steady pace, but never two at once after a pause. */
+            peer->beat_ns = MAX(MIN(due_ns, now_ns), now_ns - SHARD_HEARTBEAT_NS / 2);
+            due_ns = peer->beat_ns + SHARD_HEARTBEAT_NS;
+        }
+        next_ns = MIN(next_ns, due_ns);
     }
+    timer_arm(op->core, &heartbeat->timer, op, next_ns);
 }
 
 /* Tells the group's raft that its leader is alive. True: it follows that leader in that term, and has
  * promised. Not while the term may yet be forgotten by a crash, and the promise with it. */
 static bool group_alive(struct osd_shard *shard, const struct wire_heartbeat_group *group, struct peer *peer,
-                        uint64_t now_ns)
+                        uint64_t now_ns, uint64_t rest_ns)
 {
     struct pg *pg = pg_find(shard, group->pg);
     struct pg_member *member = pg ? pg_member_find(pg, group->from) : NULL;
@@ -103,7 +162,7 @@ static bool group_alive(struct osd_shard *shard, const struct wire_heartbeat_gro
     uint64_t commit = r->commit_index;
     bool followed = r->leader == group->from;
 
-    raft_leader_alive(r, group->from, group->term, group->commit, now_ns);
+    raft_leader_alive(r, group->from, group->term, group->commit, now_ns, rest_ns);
     if (r->commit_index != commit || !followed)
         pg_touched(pg);
     return r->role == RAFT_FOLLOWER && r->leader == group->from && r->term == group->term &&
@@ -134,10 +193,11 @@ void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
         .set_version = peer->in.version,
         .refused = heartbeat->refused,
     };
+    uint64_t rest_ns = MIN(message.rest_ms, SHARD_REST_MS) * NS_PER_MS;
     bool all = true;
     map_for_each (&peer->in.groups, node) {
         const struct wire_heartbeat_group *group = &map_entry(node, struct heartbeat_heard, by_pg)->group;
-        if (group_alive(shard, group, peer, now_ns))
+        if (group_alive(shard, group, peer, now_ns, rest_ns))
             continue;
         if (reply.refused_count == WIRE_REFUSED_MAX)
             all = false;

@@ -275,7 +275,7 @@ static void report_pg(const struct pg *pg, Fb__PgReport *to)
         const struct raft_member *member = &r->members[i];
         if (member->replica == r->self)
             continue;
-        to->in_contact += member->contact_ns + r->config.election_max_ns > now_ns;
+        to->in_contact += raft_in_contact(r, member, now_ns);
         to->recovering += member->recovering || member->progress == RAFT_BEHIND;
     }
 }

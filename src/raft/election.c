@@ -102,6 +102,7 @@ static void become_leader(struct raft *r)
     r->role = RAFT_LEADER;
     r->leader = r->self;
     r->leader_since_ns = r->now_ns;
+    r->rest_ns = 0;
     r->term_start_index = r->last_index + 1;
     r->campaign_rounds = 0;
     raft_replicate_start(r);

@@ -67,7 +67,7 @@ uint64_t raft_check_quorum_deadline(const struct raft *r)
 
     if (contact_ns == UINT64_MAX)
         return UINT64_MAX;
-    return MAX(contact_ns, r->leader_since_ns) + r->config.election_max_ns;
+    return MAX(contact_ns, r->leader_since_ns) + r->config.election_max_ns + r->rest_ns;
 }
 
 bool raft_can_read(const struct raft *r)
@@ -92,7 +92,8 @@ bool raft_lease_valid(const struct raft *r, uint64_t now_ns)
 
 /* ---- merged heartbeats ---- */
 
-void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t commit, uint64_t received_ns)
+void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t commit, uint64_t received_ns,
+                       uint64_t rest_ns)
 {
     if (term != r->term || leader == r->self || r->role == RAFT_LEADER || !raft_member_find(r, leader))
         return;
@@ -105,8 +106,18 @@ void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t 
         r->reply_reject = false;
     }
     raft_promise(r, leader, received_ns);
-    raft_election_timer_reset(r, MAX(received_ns, r->now_ns));
+    raft_election_timer_reset(r, MAX(received_ns, r->now_ns) + rest_ns);
     raft_commit_learn(r, commit);
+}
+
+void raft_rest(struct raft *r, uint64_t rest_ns)
+{
+    r->rest_ns = rest_ns;
+}
+
+bool raft_in_contact(const struct raft *r, const struct raft_member *member, uint64_t now_ns)
+{
+    return now_ns < member->contact_ns + r->config.election_max_ns + r->rest_ns;
 }
 
 void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns)

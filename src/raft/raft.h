@@ -158,6 +158,8 @@ struct raft {
     bool abstain;           /* the log cannot be proven whole: no vote, no campaign */
     bool held;              /* the host takes no entries now, and may drop those that it has */
     bool recovering; /* the log is whole, what it was applied to is not: votes, but does not campaign */
+    uint64_t
+        rest_ns; /* leader: silence beyond the usual that the host's heartbeats now leave, see raft_rest() */
 
     /* The rest is raft's own. */
     struct raft_run *runs; /* term runs of [first_index, last_index], ascending */
@@ -221,8 +223,17 @@ void raft_log_durable(struct raft *r, uint64_t index);
 /* May come late and in any order; a candidate may lead by it. */
 void raft_hard_state_durable(struct raft *r, struct raft_hard_state hs);
 
-/* Follower: the leader's process said at `received_ns` that it still leads in our term (merged heartbeat). */
-void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t commit, uint64_t received_ns);
+/* Follower: the leader's process said at `received_ns` that it still leads in our term (merged heartbeat),
+ * and that its next word comes up to `rest_ns` later than usual: the election timeout is that much longer,
+ * the promise is not. */
+void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t commit, uint64_t received_ns,
+                       uint64_t rest_ns);
+/* Leader of a group without traffic: the host's heartbeats come up to `rest_ns` later than usual, so silence
+ * of a member or of a majority means that much less. There is no lease meanwhile. Before the host sets it
+ * back to 0, members must have had an election timeout's time to answer heartbeats at the usual pace. */
+void raft_rest(struct raft *r, uint64_t rest_ns);
+/* Leader: has the member answered lately? Of ourselves: no. */
+bool raft_in_contact(const struct raft *r, const struct raft_member *member, uint64_t now_ns);
 /* Leader: `replica` answered a message of ours (merged heartbeat) sent at `sent_ns`, and follows us in our
  * term. */
 void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns);

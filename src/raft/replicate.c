@@ -241,12 +241,12 @@ static uint64_t member_deadline(const struct raft *r, const struct raft_member *
 {
     const struct raft_config *c = &r->config;
     uint64_t contact_ns = MAX(m->contact_ns, r->leader_since_ns);
-    bool gone = r->now_ns >= contact_ns + c->election_max_ns;
+    bool gone = r->now_ns >= contact_ns + c->election_max_ns + r->rest_ns;
 
     if (m->replica == r->self || m->probe_due || m->contact_due || m->install_due)
         return UINT64_MAX;
     if (at_rest(m))
-        return MAX(contact_ns, m->wait_ns) + c->election_min_ns;
+        return MAX(contact_ns, m->wait_ns) + c->election_min_ns + r->rest_ns;
     return m->wait_ns + (gone ? c->election_max_ns : RESEND * c->heartbeat_ns);
 }
 

@@ -24,7 +24,7 @@ static bool ready(const struct raft *r, const struct raft_member *m)
 /* Or proposals would be refused for nothing until the transfer is given up. */
 static bool in_contact(const struct raft *r, const struct raft_member *m)
 {
-    return m->contact_ns + r->config.promise_ns > r->now_ns;
+    return m->contact_ns + r->config.promise_ns + r->rest_ns > r->now_ns;
 }
 
 int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)

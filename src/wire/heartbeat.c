@@ -10,7 +10,7 @@
 #include "wire/template.h"
 
 #define GROUP_FIXED     (3 * SIZE_U64 + 2 * SIZE_U32)
-#define HEARTBEAT_FIXED (5 * SIZE_U64)
+#define HEARTBEAT_FIXED (5 * SIZE_U64 + SIZE_U32)
 
 /* ---- Heartbeat ---- */
 
@@ -30,6 +30,7 @@ size_t wire_heartbeat_encode(uint8_t *dst, const struct wire_heartbeat *m)
     at = put_u64(at, 3, m->sent_ns);
     at = put_u64(at, 4, m->base_version);
     at = put_u64(at, 5, m->set_version);
+    at = put_u32(at, 7, m->rest_ms);
     for (uint32_t i = 0; i < m->group_count; i++) {
         const struct wire_heartbeat_group *group = &m->groups[i];
         at = put_len(at, 6, GROUP_FIXED);
@@ -70,6 +71,7 @@ static int heartbeat_fill(const void *message, void *context)
         .sent_ns = from->sent_ns,
         .base_version = from->base_version,
         .set_version = from->set_version,
+        .rest_ms = from->rest_ms,
         .group_count = (uint32_t)from->n_group,
         .groups = slow->ret_groups,
     };
@@ -89,6 +91,7 @@ static bool heartbeat_template(const uint8_t *src, size_t len, struct wire_heart
     m.sent_ns = take_u64(&t, 3);
     m.base_version = take_u64(&t, 4);
     m.set_version = take_u64(&t, 5);
+    m.rest_ms = take_u32(&t, 7);
     while (template_left(&t) && !t.wrong) {
         size_t group_len;
         if (m.group_count == WIRE_GROUPS_MAX || !take_len(&t, 6, &group_len) || group_len != GROUP_FIXED)

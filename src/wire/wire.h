@@ -72,6 +72,7 @@ struct wire_heartbeat_group {
 
 struct wire_heartbeat {
     uint64_t incarnation, seq, sent_ns, base_version, set_version;
+    uint32_t rest_ms;
     uint32_t group_count;
     const struct wire_heartbeat_group *groups;
 };

@@ -500,19 +500,37 @@ static void test_idle(void)
 {
     struct world *w = world_new(9, PGS_MAX);
     struct core_counters before[OSDS];
+    uint64_t beats[OSDS], asked = 0, asked_again = 0;
 
     CHECK_EQ(world_attach(w, 1, 1), 0);
     world_feed_map(w);
-    sim_run_for(w->sim, NS_PER_S);
-    for (uint32_t i = 0; i < OSDS; i++)
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    for (uint32_t i = 0; i < OSDS; i++) {
         before[i] = w->osds[i].shard->core->counters;
+        beats[i] = w->osds[i].shard->perf.heartbeats_sent;
+    }
     sim_run_for(w->sim, 4 * NS_PER_S);
     for (uint32_t i = 0; i < OSDS; i++) {
         const struct core_counters *now = &w->osds[i].shard->core->counters;
-        CHECK((now->timers - before[i].timers) / 4 < PGS_MAX * 8 + 100);
-        /* 33 beats per second, and what comes in for each. */
-        CHECK((now->polls - before[i].polls) / 4 < 33 * 4);
+        CHECK((now->timers - before[i].timers) / 4 < PGS_MAX * 8);
+        /* Two beats per second to each of two peers, and what comes in for each. */
+        CHECK(w->osds[i].shard->perf.heartbeats_sent - beats[i] <= 4 * 2 * 2 + 2);
+        CHECK((now->polls - before[i].polls) / 4 < 33);
     }
+    /* Without a lease the first read asks the members; then there is one. */
+    for (uint32_t i = 0; i < OSDS; i++)
+        asked -= w->osds[i].shard->perf.read_index;
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    for (uint32_t i = 0; i < OSDS; i++)
+        asked += w->osds[i].shard->perf.read_index;
+    CHECK_EQ(asked, 1);
+    sim_run_for(w->sim, 100 * NS_PER_MS);
+    for (uint32_t i = 0; i < OSDS; i++)
+        asked_again -= w->osds[i].shard->perf.read_index;
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    for (uint32_t i = 0; i < OSDS; i++)
+        asked_again += w->osds[i].shard->perf.read_index;
+    CHECK_EQ(asked_again, 0);
     world_free(w);
 }
 

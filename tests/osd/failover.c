@@ -230,6 +230,25 @@ static void test_leader_hangs(void)
     world_free(w);
 }
 
+/* Nobody has heard from it for up to half a second, and nobody needs to have. */
+static void test_leader_hangs_at_rest(void)
+{
+    struct world *w = world_new(12, 4);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    sim_node_pause(w->osds[leader].node);
+    uint64_t hung_ns = w->sim->now_ns;
+    WAIT_FOR(w, 2000, world_leader(w, world_pg(w, 0)) != leader);
+    printf("# a leader that hangs at rest: replaced after %d ms\n",
+           (int)((w->sim->now_ns - hung_ns) / NS_PER_MS));
+    CHECK(w->sim->now_ns - hung_ns < 1100 * NS_PER_MS);
+    sim_node_resume(w->osds[leader].node);
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    world_free(w);
+}
+
 static void test_follower_killed(void)
 {
     struct world *w = world_new(13, 4);
@@ -563,9 +582,19 @@ int main(int argc, char **argv)
         void (*run)(void);
     } tests[] = {
 #define ROW(name) {#name, test_##name}
-        ROW(leader_killed),  ROW(leader_hangs), ROW(follower_killed), ROW(follower_hangs),
-        ROW(all_killed),     ROW(orderly_stop), ROW(damaged_log),     ROW(damage_remembered),
-        ROW(damaged_blocks), ROW(store_fails),  ROW(append_refused),  ROW(refused_and_leader_killed),
+        ROW(leader_killed),
+        ROW(leader_hangs),
+        ROW(leader_hangs_at_rest),
+        ROW(follower_killed),
+        ROW(follower_hangs),
+        ROW(all_killed),
+        ROW(orderly_stop),
+        ROW(damaged_log),
+        ROW(damage_remembered),
+        ROW(damaged_blocks),
+        ROW(store_fails),
+        ROW(append_refused),
+        ROW(refused_and_leader_killed),
         ROW(storm),
     };
 

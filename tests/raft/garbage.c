@@ -93,7 +93,7 @@ static void other_input(struct sim_rng *rng, struct raft *r)
 
     switch (sim_rng_below(rng, 12)) {
     case 0:
-        raft_leader_alive(r, replica, r->term, number(rng, r->commit_index), r->now_ns);
+        raft_leader_alive(r, replica, r->term, number(rng, r->commit_index), r->now_ns, 0);
         break;
     case 1:
         raft_contact(r, replica, number(rng, r->now_ns));
