@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "base/placement.h"
-#include "base/plant.h"
 #include "sim/rng.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
+#include "tests/plants.h"
 
 #define OTHER (IMAGE + 1) /* an image that nobody has written to yet */
 
@@ -261,20 +261,9 @@ static void test_young_image(void)
     world_free(w);
 }
 
-/* With arguments: the names of planted bugs, and something must fail. */
 int main(int argc, char **argv)
 {
-#ifdef FASTBLOCK_PLANT
-    static const char *const names[] = {
-#define X(name, text) #name,
-        PLANT_TABLE(X)
-#undef X
-    };
-
-    for (int a = 1; a < argc; a++)
-        for (int i = 0; i < PLANT_COUNT; i++)
-            plant_mask |= (uint64_t)!strcmp(argv[a], names[i]) << i;
-#endif
+    plants_take(argc, argv);
     TEST(test_late_comers);
     TEST(test_unknown_image);
     TEST(test_waits_for_the_log);

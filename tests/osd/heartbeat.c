@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "tests/plants.h"
 #include "tests/tap.h"
 
 static struct wire_heartbeat_group group_of(uint64_t pg, uint64_t term, uint64_t commit)
@@ -267,8 +268,9 @@ static void test_bad_link(void)
         run_bad_link(seed);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    plants_take(argc, argv);
     TEST(test_changes);
     TEST(test_cut);
     TEST(test_restart);
