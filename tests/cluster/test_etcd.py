@@ -72,15 +72,20 @@ class EtcdCluster(Cluster):
             return False
 
 
+def images(c):
+    return [(i["name"], i["id"], i["size_bytes"], i["generation"]) for i in c.json("image", "ls", "p")]
+
+
 def test_monitor_and_a_member_die_and_come_back(c):
     c.pool_image()
     c.fb("image", "create", "p/second", "--size", "64M")
-    before = c.json("image", "ls", "p")
+    before = images(c)
     child = c.hammer("run", background=True, time=8, blocks=2048)
+    wait_for("the writer", lambda: c.json("image", "info", "p/i")["writer"])
     c.kill("mon", "etcd0")
     c.start_process("mon")  # on the two members that are left
     c.wait_active()
-    expect(c.json("image", "ls", "p") == before, "the images are not the same after the monitor's start")
+    expect(images(c) == before, "the images are not the same after the monitor's start")
     c.fb("image", "create", "p/third", "--size", "64M")
     c.start_process("etcd0")
     wait_for("etcd0", lambda: c.etcd_answers(0))
