@@ -15,6 +15,9 @@
 #define SERVED_NS (6 * NS_PER_S)  /* and then never unserved for so long */
 #define STOP_NS   (30 * NS_PER_S)
 #define REST_NS   (60 * NS_PER_S)
+#define READ_NS                                                                                              \
+    (20 *                                                                                                    \
+     REST_NS) /* all images, block by block, when many blocks are lost: each costs all tries of a repair */
 #define MILD_FAULTS                                                                                          \
     (SIM_FAULT_BIT(CLOCK) | SIM_FAULT_BIT(NET_DUP) | SIM_FAULT_BIT(NET_REORDER) | SIM_FAULT_BIT(MEMBER) |    \
      SIM_FAULT_BIT(DISK_SLOW))
@@ -81,7 +84,8 @@ static void come_to_rest(struct cluster *c)
     if (!sim_run_while(c->sim, is_idle, c, c->sim->now_ns + STOP_NS) && !c->sim->failed)
         sim_fail(c->sim, "requests are under way, or clients cannot close their images, long after the end");
     load_read_all(c);
-    if (!sim_run_while(c->sim, is_idle, c, c->sim->now_ns + REST_NS) && !c->sim->failed)
+    uint64_t limit_ns = damage_is_uncovered(c) ? READ_NS : REST_NS;
+    if (!sim_run_while(c->sim, is_idle, c, c->sim->now_ns + limit_ns) && !c->sim->failed)
         sim_fail(c->sim, "the images cannot be read");
 }
 
