@@ -338,7 +338,8 @@ void linear_check(struct linear_op *ops, uint32_t count, uint64_t initial, uint6
     struct linear_report report = {.verdict = LINEAR_OK};
     bool unique = true;
 
-    qsort(ops, count, sizeof(*ops), by_value);
+    if (count) /* nothing has no place, either */
+        qsort(ops, count, sizeof(*ops), by_value);
     count = drop_unseen(ops, count);
     for (uint32_t i = 0; i < count; i++)
         if (ops[i].is_write &&
