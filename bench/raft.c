@@ -56,12 +56,13 @@ static void run(uint64_t now_ns)
 
 int main(void)
 {
-    static const uint32_t members[] = {1, 2, 3};
+    static const struct raft_group born = {.count = 3,
+                                           .members = {{1, RAFT_VOTER}, {2, RAFT_VOTER}, {3, RAFT_VOTER}}};
     uint64_t now_ns = NS_PER_S;
 
     for (uint32_t i = 0; i < 3; i++)
-        raft_init(&group[i], &RAFT_CONFIG_DEFAULT, i + 1, members, 3, (struct raft_hard_state){0}, 0, 0, true,
-                  i, now_ns);
+        raft_init(&group[i], &RAFT_CONFIG_DEFAULT, i + 1, &born, (struct raft_hard_state){0}, 0, 0, true, i,
+                  now_ns);
     raft_tick(&group[0], now_ns);
     run(now_ns);
     for (uint32_t batch = 1; batch <= ARRAY_LEN(entries); batch *= 4) {

@@ -97,24 +97,52 @@ static bool disk_up_to_date(const struct raft_host *candidate, const struct raft
     return term > voter_term || (term == voter_term && candidate->disk_last >= voter->disk_last);
 }
 
+static const struct raft_host *host_of(const struct raft_checker *c, uint32_t replica)
+{
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->hosts[i]->replica == replica)
+            return c->hosts[i];
+    }
+    return NULL;
+}
+
+/* Would those with this flag elect it, by what is on the disks? */
+static bool elected_by(const struct raft_checker *c, const struct raft_host *candidate,
+                       const struct raft_group *group, uint32_t flag)
+{
+    uint32_t voters = 0, votes = 0;
+
+    for (uint32_t i = 0; i < group->count; i++) {
+        const struct raft_host *voter = host_of(c, group->members[i].replica);
+
+        if (!(group->members[i].flags & flag))
+            continue;
+        voters++;
+        votes += voter && !voter->disk_damaged && disk_up_to_date(candidate, voter);
+    }
+    return votes >= voters / 2 + 1;
+}
+
+static bool electable(const struct raft_checker *c, const struct raft_host *candidate)
+{
+    const struct raft_group *group = raft_host_disk_group(candidate);
+    bool votes = false;
+
+    for (uint32_t i = 0; i < group->count; i++)
+        votes |= group->members[i].replica == candidate->replica && group->members[i].flags;
+    return votes && elected_by(c, candidate, group, RAFT_VOTER) &&
+           (!raft_group_joint(group) || elected_by(c, candidate, group, RAFT_VOTER_OLD));
+}
+
 /* An entry is committed: if all lost power now, could one be elected that does not have it? Figure 8 of the
  * paper is a yes. */
 static void check_kept(struct raft_checker *c, uint64_t index, uint64_t hash)
 {
     for (uint32_t i = 0; i < c->count; i++) {
         const struct raft_host *candidate = c->hosts[i];
-        uint32_t votes = 0, voters = c->count - (candidate->learner != 0);
 
-        if (candidate->replica == candidate->learner || candidate->disk_damaged ||
-            on_disk(candidate, index, hash))
-            continue;
-        for (uint32_t j = 0; j < c->count; j++) {
-            const struct raft_host *voter = c->hosts[j];
-
-            votes +=
-                voter->replica != voter->learner && !voter->disk_damaged && disk_up_to_date(candidate, voter);
-        }
-        if (votes >= voters / 2 + 1)
+        if (candidate->replica && !candidate->disk_damaged && !on_disk(candidate, index, hash) &&
+            electable(c, candidate))
             sim_fail(c->sim, "durability: entry %lu is committed, but %u could be elected without it", index,
                      candidate->replica);
     }

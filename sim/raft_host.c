@@ -19,20 +19,18 @@ static void items_reserve(struct raft_item **items, uint64_t *cap, uint64_t inde
     ASSERT(*items);
 }
 
-void raft_host_init(struct raft_host *h, uint32_t replica, const uint32_t *members, uint32_t member_count,
+void raft_host_init(struct raft_host *h, uint32_t replica, const struct raft_group *group,
                     const struct raft_config *config, const struct raft_host_hooks *hooks, void *owner)
 {
     memset(h, 0, sizeof *h);
     h->replica = replica;
-    memcpy(h->members, members, member_count * sizeof *members);
-    h->member_count = member_count;
     h->config = *config;
     h->hooks = hooks;
     h->owner = owner;
     h->append_max = 64;
     items_reserve(&h->log, &h->log_cap, 0);
     items_reserve(&h->disk_log, &h->disk_cap, 0);
-    h->disk_log[0] = (struct raft_item){0};
+    h->disk_log[0] = (struct raft_item){.group = group};
 }
 
 static void queue_clear(struct raft_host *h, enum raft_host_queue queue)
@@ -51,6 +49,32 @@ void raft_host_fini(struct raft_host *h)
         raft_host_crash(h, NULL);
     free(h->log);
     free(h->disk_log);
+}
+
+/* ---- groups ---- */
+
+/* Does the item at `index` set the group? */
+static bool sets_group(const struct raft_item *log, uint64_t index)
+{
+    return log[index].group && log[index].group->index == index;
+}
+
+/* The group in force at `index`, of a log that begins at `base`. */
+static const struct raft_group *group_at(const struct raft_item *log, uint64_t base, uint64_t index)
+{
+    while (index > base && !sets_group(log, index))
+        index--;
+    return log[index].group;
+}
+
+const struct raft_group *raft_host_disk_group(const struct raft_host *h)
+{
+    return group_at(h->disk_log, h->disk_base, h->disk_last);
+}
+
+const struct raft_group *raft_host_group(const struct raft_host *h)
+{
+    return h->up ? &h->raft.group : raft_host_disk_group(h);
 }
 
 /* ---- disk ---- */
@@ -103,7 +127,7 @@ static void base_done(struct raft_host *h, const struct raft_write *w)
     queue_clear(h, RAFT_HOST_QUEUE_LOG); /* appended to the log that is no more, and never acknowledged */
     items_reserve(&h->log, &h->log_cap, w->last);
     h->log[w->last] = w->items[0];
-    raft_reset_base(&h->raft, w->last, w->items[0].term);
+    raft_reset_base(&h->raft, w->last, w->items[0].term, w->items[0].group);
     h->recovering = false;
     h->based = true;
     raft_set_recovering(&h->raft, false);
@@ -146,14 +170,12 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
     h->recovering = h->based = false;
     h->target = 0;
     h->start_ns = now_ns;
-    raft_init(&h->raft, &h->config, h->replica, h->members, h->member_count, h->disk_hs, h->disk_base,
-              base->term, born_now, seed, now_ns);
-    for (uint32_t i = 0; i < h->member_count; i++)
-        h->raft.members[i].learner = h->members[i] == h->learner;
+    raft_init(&h->raft, &h->config, h->replica, base->group, h->disk_hs, h->disk_base, base->term, born_now,
+              seed, now_ns);
     items_reserve(&h->log, &h->log_cap, h->disk_last);
     memcpy(h->log + h->disk_base, base, (h->disk_last - h->disk_base + 1) * sizeof *base);
     for (uint64_t i = h->disk_base + 1; i <= h->disk_last; i++)
-        raft_restore(&h->raft, i, h->log[i].term);
+        raft_restore(&h->raft, i, h->log[i].term, sets_group(h->log, i) ? h->log[i].group : NULL);
     if (h->disk_damaged) {
         h->recovering = true;
         raft_set_abstain(&h->raft, true);
@@ -238,7 +260,13 @@ static void send_raft_message(struct raft_host *h, struct raft_msg *msg)
         msg->last = msg->index;
     if (msg->type == RAFT_APPEND) {
         msg->last = MIN(msg->last, msg->index + h->append_max);
+        for (uint64_t i = msg->index + 1; i < msg->last; i++) {
+            if (sets_group(h->log, i))
+                msg->last = i;
+        }
         count = msg->last - msg->index;
+        if (count && sets_group(h->log, msg->last))
+            msg->group = h->log[msg->last].group;
     }
     p = packet_new(msg, count);
     for (uint64_t i = 0; i < count; i++) {
@@ -252,21 +280,27 @@ static void send_raft_message(struct raft_host *h, struct raft_msg *msg)
     h->hooks->send(h->owner, h, p);
 }
 
-static void log_put(struct raft_host *h, uint64_t index, uint64_t term, uint64_t value)
+static void log_put(struct raft_host *h, uint64_t index, uint64_t term, uint64_t value,
+                    const struct raft_group *group)
 {
     items_reserve(&h->log, &h->log_cap, index);
     h->log[index] = (struct raft_item){
-        .term = term, .value = value, .hash = hash_pair(h->log[index - 1].hash, hash_pair(term, value))};
+        .term = term,
+        .value = value,
+        .hash = hash_pair(h->log[index - 1].hash, hash_pair(term, value)),
+        .group = group,
+    };
 }
 
-static int propose(struct raft_host *h, uint64_t value)
+/* `group`: the entry sets it; NULL: an ordinary one. */
+static int propose(struct raft_host *h, uint64_t value, const struct raft_group *group)
 {
     uint64_t index;
-    int result = raft_propose(&h->raft, &index);
+    int result = group ? raft_propose_group(&h->raft, group, &index) : raft_propose(&h->raft, &index);
 
     if (result)
         return result;
-    log_put(h, index, h->raft.term, value);
+    log_put(h, index, h->raft.term, value, group ? h->hooks->keep_group(h->owner, &h->raft.group) : NULL);
     write_log(h, index, index);
     if (h->hooks->appended)
         h->hooks->appended(h->owner, h, index, index);
@@ -304,7 +338,15 @@ void raft_host_pump(struct raft_host *h, uint64_t now_ns)
             h->hooks->role_changed(h->owner, h);
     }
     if (raft_noop_due(&h->raft)) {
-        int result = propose(h, h->hooks->next_value(h->owner));
+        int result = propose(h, h->hooks->next_value(h->owner), NULL);
+
+        ASSERT(result == 0);
+    }
+    if (raft_group_leave_due(&h->raft)) {
+        struct raft_group left;
+
+        raft_group_left(&h->raft, &left);
+        int result = propose(h, h->hooks->next_value(h->owner), &left);
 
         ASSERT(result == 0);
     }
@@ -320,9 +362,11 @@ void raft_host_pump(struct raft_host *h, uint64_t now_ns)
 
 void raft_host_heartbeat(struct raft_host *h, uint64_t now_ns)
 {
-    for (uint32_t i = 0; i < h->member_count; i++) {
-        if (h->raft.role == RAFT_LEADER && h->members[i] != h->replica)
-            send_host_message(h, RAFT_HOST_HEARTBEAT, h->members[i], 0, now_ns);
+    for (uint32_t i = 0; i < h->raft.member_count; i++) {
+        uint32_t member = h->raft.members[i].replica;
+
+        if (h->raft.role == RAFT_LEADER && member != h->replica)
+            send_host_message(h, RAFT_HOST_HEARTBEAT, member, 0, now_ns);
     }
     if (h->recovering && h->raft.leader && !h->queue[RAFT_HOST_QUEUE_LOG])
         send_host_message(h, RAFT_HOST_PULL, h->raft.leader, 0, now_ns);
@@ -345,6 +389,7 @@ static void send_state(struct raft_host *h, const struct raft_msg *pull, uint64_
     struct raft_packet *p = packet_new(&msg, 0);
 
     p->base = h->log[index];
+    p->base.group = group_at(h->log, h->raft.first_index - 1, index);
     h->hooks->send(h->owner, h, p);
 }
 
@@ -403,6 +448,7 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
             empty = *msg;
             empty.last = msg->index;
             empty.entries = NULL;
+            empty.group = NULL;
             msg = &empty;
         }
         /* fallthrough */
@@ -413,7 +459,7 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
             for (uint64_t i = first; i <= msg->last; i++) {
                 const struct entry *e = &packet->entries[i - msg->index - 1];
 
-                log_put(h, i, e->term, e->object);
+                log_put(h, i, e->term, e->object, i == msg->last ? msg->group : NULL);
             }
             write_log(h, first, msg->last);
             if (h->hooks->appended)
@@ -443,7 +489,34 @@ void raft_host_tick(struct raft_host *h, uint64_t now_ns)
 
 int raft_host_propose(struct raft_host *h, uint64_t value, uint64_t now_ns)
 {
-    int result = propose(h, value);
+    int result = propose(h, value, NULL);
+
+    raft_host_pump(h, now_ns);
+    return result;
+}
+
+int raft_host_change(struct raft_host *h, const struct raft_group *target, uint64_t now_ns)
+{
+    const struct raft_group *now = &h->raft.group;
+    struct raft_group joint = *target;
+    bool voters_change = false;
+
+    for (uint32_t i = 0; i < now->count; i++) {
+        uint32_t at = 0;
+
+        if (!now->members[i].flags)
+            continue;
+        while (at < joint.count && joint.members[at].replica != now->members[i].replica)
+            at++;
+        if (at == joint.count) {
+            joint.members[joint.count].replica = now->members[i].replica;
+            joint.members[joint.count++].flags = 0;
+        }
+        joint.members[at].flags |= RAFT_VOTER_OLD;
+    }
+    for (uint32_t i = 0; i < joint.count; i++)
+        voters_change |= joint.members[i].flags && joint.members[i].flags != (RAFT_VOTER | RAFT_VOTER_OLD);
+    int result = propose(h, h->hooks->next_value(h->owner), voters_change ? &joint : target);
 
     raft_host_pump(h, now_ns);
     return result;
@@ -459,6 +532,8 @@ void raft_host_compact(struct raft_host *h, uint64_t index)
     index = MIN(index, raft_host_applied(h));
     if (index < h->raft.first_index)
         return;
+    h->log[index].group = group_at(h->log, h->raft.first_index - 1, index);
+    h->disk_log[index].group = h->log[index].group;
     raft_compacted(&h->raft, index + 1);
     h->disk_base = index;
     raft_check(&h->raft);

@@ -17,6 +17,8 @@
 
 struct raft_item {
     uint64_t term, value, hash;
+    /* Of an entry that sets the group, and of the base: the one in force there. The owner's, for ever. */
+    const struct raft_group *group;
 };
 
 /* A message with the entries that it carries. On the heap: whoever is handed one frees it. */
@@ -57,13 +59,13 @@ struct raft_host_hooks {
     /* What stands in the way of an APPEND: nothing, a link that takes no more, entries that are not at hand.
      */
     enum raft_host_hindrance (*hindrance)(void *owner, struct raft_host *h);
-    uint64_t (*next_value)(void *owner); /* of a NOOP */
+    uint64_t (*next_value)(void *owner); /* of a NOOP, or a group */
+    /* Keeps a copy of a group to the end of the run. */
+    const struct raft_group *(*keep_group)(void *owner, const struct raft_group *group);
 };
 
 struct raft_host {
     uint32_t replica;
-    uint32_t members[RAFT_MEMBERS_MAX], member_count;
-    uint32_t learner; /* one of them; 0: none. Set before start */
     struct raft_config config;
     const struct raft_host_hooks *hooks;
     void *owner;
@@ -89,7 +91,8 @@ struct raft_host {
     uint64_t disk_cap;
 };
 
-void raft_host_init(struct raft_host *h, uint32_t replica, const uint32_t *members, uint32_t member_count,
+/* `group`: as the replica first knows it; the owner's. */
+void raft_host_init(struct raft_host *h, uint32_t replica, const struct raft_group *group,
                     const struct raft_config *config, const struct raft_host_hooks *hooks, void *owner);
 void raft_host_fini(struct raft_host *h);
 void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t now_ns);
@@ -109,6 +112,12 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
 void raft_host_refuse(struct raft_host *h);
 void raft_host_tick(struct raft_host *h, uint64_t now_ns);
 int raft_host_propose(struct raft_host *h, uint64_t value, uint64_t now_ns);
+/* Leader: the group is to become `target` (not joint, flags VOTER or 0), by a joint one if voters change. The
+ * way out of that goes by itself. */
+int raft_host_change(struct raft_host *h, const struct raft_group *target, uint64_t now_ns);
+/* The newest group of its log; of what is on its disk. */
+const struct raft_group *raft_host_group(const struct raft_host *h);
+const struct raft_group *raft_host_disk_group(const struct raft_host *h);
 /* The oldest write of the queue is on disk. False: there is none. */
 bool raft_host_write_done(struct raft_host *h, enum raft_host_queue queue, uint64_t now_ns);
 /* Leader: a merged heartbeat to everyone. Recovering: asks again. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One Raft group of 1 to 5 replicas on hosts that do nothing else (raft_host.h), so that thousands of runs
- * take seconds.
+ * One Raft group of 1 to 5 replicas, and up to 7 while its members change, on hosts that do nothing else
+ * (raft_host.h), so that thousands of runs take seconds.
  *
  * Everything goes wrong for a while: messages are lost, repeated, late and out of order, links are cut both
  * ways or one way, hosts crash and lose what their disks had not written, hang, have slow disks and clocks of
@@ -30,17 +30,18 @@
 #include "sim/raft_check.h"
 #include "sim/raft_host.h"
 
-#define HOSTS_MAX   5
+#define HOSTS_MAX   7
+#define GROUPS_MAX  256
 #define FAULTY_NS   (4 * NS_PER_S)
 #define WORKING_NS  (2 * NS_PER_S)
 #define SETTLING_NS (1 * NS_PER_S)
 
 struct world;
 
-/* A host and what happens to it next. */
+/* A host and what happens to it next. It may be empty, and may be used for one replica after the other. */
 struct place {
     struct world *world;
-    struct raft_host host;
+    struct raft_host host; /* replica 0: empty */
     uint32_t number;
     uint64_t clock_base_ns;
     int64_t drift_ppm;
@@ -60,16 +61,22 @@ struct world {
     uint64_t client_silent_until_ns;
     bool cut[HOSTS_MAX][HOSTS_MAX];
     uint64_t link_busy_ns[HOSTS_MAX][HOSTS_MAX];
-    struct sim_event fault, client, coup, heal;
+    struct sim_event fault, client, coup, heal, change;
     bool storm;            /* elections all the time, and disks that take long to write a vote */
     uint32_t coup_percent; /* how often something happens to a new leader */
     struct place *coup_on;
     uint32_t restless; /* mask of a pair: those outside of it crash again and again; 0: nobody does */
     uint64_t value;
+    uint64_t change_pause_ns; /* between two changes of members; 0: none changes */
+    uint32_t replica_max;     /* the highest number given to a replica */
+    struct raft_config config;
+    struct raft_group *groups[GROUPS_MAX]; /* all that there ever were */
+    uint32_t group_count;
+    const struct raft_group *committed; /* the newest of which that is known */
 
     struct raft_checker checker;
     uint64_t fallen_term, failover_ns;
-    uint64_t elections, crashes, damages, transfers, installs, lease_checks, reads;
+    uint64_t elections, crashes, damages, transfers, changes, installs, lease_checks, reads;
 };
 
 struct flight {
@@ -165,6 +172,12 @@ static void on_committed(void *owner, struct raft_host *h, uint64_t before)
 {
     struct world *w = owner;
 
+    for (uint64_t i = MAX(before + 1, h->raft.first_index); i <= h->raft.commit_index; i++) {
+        const struct raft_group *group = h->log[i].group;
+
+        if (group && group->index == i && i > w->committed->index)
+            w->committed = group;
+    }
     raft_checker_committed(&w->checker, h, before);
     sim_trace(w->sim, "commit", h->replica, h->raft.commit_index);
 }
@@ -247,6 +260,15 @@ static void write_log_fire(struct sim_event *event)
 
 /* ---- network ---- */
 
+static struct place *place_of(struct world *w, uint32_t replica)
+{
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (w->places[i].host.replica == replica)
+            return &w->places[i];
+    }
+    return NULL;
+}
+
 static void flight_drop(struct sim_event *event)
 {
     struct flight *f = container_of(event, struct flight, event);
@@ -258,11 +280,11 @@ static void flight_drop(struct sim_event *event)
 static void flight_fire(struct sim_event *event)
 {
     struct flight *f = container_of(event, struct flight, event);
-    struct place *p = &f->world->places[f->packet->msg.to - 1];
+    struct place *p = place_of(f->world, f->packet->msg.to);
 
-    if (p->host.up && defer(p, event))
+    if (p && p->host.up && defer(p, event))
         return;
-    if (p->host.up) {
+    if (p && p->host.up) {
         sim_trace(f->world->sim, "message", hash_pair(f->packet->msg.from, f->packet->msg.to),
                   hash_pair(f->packet->msg.type, f->packet->msg.index));
         f->world->installs += (uint32_t)f->packet->msg.type == RAFT_HOST_STATE;
@@ -305,10 +327,11 @@ static bool fault_happens(struct world *w, enum sim_fault fault, uint32_t max_pp
 static void on_send(void *owner, struct raft_host *h, struct raft_packet *packet)
 {
     struct world *w = owner;
-    uint32_t from = h->replica - 1, to = packet->msg.to - 1;
+    const struct place *place = place_of(w, packet->msg.to);
+    uint32_t from = container_of(h, struct place, host)->number, to = place ? place->number : from;
     uint64_t delay_ns = sim_rng_latency(&w->net_rng, 20 * NS_PER_US, 100 * NS_PER_US), due_ns;
 
-    if (w->cut[from][to] || fault_happens(w, SIM_FAULT_NET_LOSS, 300000)) {
+    if (!place || w->cut[from][to] || fault_happens(w, SIM_FAULT_NET_LOSS, 300000)) {
         free(packet);
         return;
     }
@@ -338,8 +361,18 @@ static enum raft_host_hindrance on_hindrance(void *owner, struct raft_host *h)
     return fault_happens(owner, SIM_FAULT_DISK_SLOW, 100000) ? RAFT_HOST_NOTHING : RAFT_HOST_FREE;
 }
 
-static const struct raft_host_hooks HOOKS = {on_send,      on_appended,  on_role,
-                                             on_committed, on_hindrance, on_value};
+static const struct raft_group *on_group(void *owner, const struct raft_group *group)
+{
+    struct world *w = owner;
+    struct raft_group *copy = malloc(sizeof *copy);
+
+    ASSERT(copy && w->group_count < GROUPS_MAX);
+    *copy = *group;
+    return w->groups[w->group_count++] = copy;
+}
+
+static const struct raft_host_hooks HOOKS = {on_send,      on_appended, on_role, on_committed,
+                                             on_hindrance, on_value,    on_group};
 
 /* ---- crashes and other faults ---- */
 
@@ -363,7 +396,6 @@ static void place_start(struct place *p, bool born_now)
 {
     struct world *w = p->world;
 
-    p->host.learner = w->count == 4 ? 4 : 0;
     raft_host_start(&p->host, born_now, sim_rng_u64(&w->rng), local_ns(p));
     schedule(p, &p->beat, sim_rng_below(&w->rng, p->host.config.heartbeat_ns));
     if (!born_now) {
@@ -373,14 +405,35 @@ static void place_start(struct place *p, bool born_now)
     settle(p);
 }
 
-/* As many as a group can lose and still elect. */
-static bool damage_bearable(const struct world *w)
+/* The group that all replicas know; NULL: it is changing. */
+static const struct raft_group *settled_group(const struct world *w)
 {
-    uint32_t voters = w->count - (w->count == 4), damaged = 0;
+    const struct raft_group *group = NULL;
 
-    for (uint32_t i = 0; i < voters; i++)
-        damaged += w->places[i].host.disk_damaged;
-    return damaged + 1 + voters / 2 + 1 <= voters;
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct raft_host *h = &w->places[i].host;
+
+        if (!h->replica)
+            continue;
+        const struct raft_group *own = raft_host_group(h);
+        if (raft_group_joint(own) || (group && own->index != group->index))
+            return NULL;
+        group = own;
+    }
+    return group && group->index <= w->checker.commit_max ? group : NULL;
+}
+
+/* As many as a group can lose and still elect. */
+static bool damage_bearable(struct world *w)
+{
+    const struct raft_group *group = settled_group(w);
+    uint32_t voters = 0, damaged = 0;
+
+    for (uint32_t i = 0; group && i < group->count; i++) {
+        voters += group->members[i].flags != 0;
+        damaged += group->members[i].flags && place_of(w, group->members[i].replica)->host.disk_damaged;
+    }
+    return group && damaged + 1 + voters / 2 + 1 <= voters;
 }
 
 static void damage(struct place *p)
@@ -401,6 +454,8 @@ static void start_fire(struct sim_event *event)
 {
     struct place *p = container_of(event, struct place, start);
 
+    if (!p->host.replica)
+        return;
     if (!p->world->quiet &&
         sim_rng_below(&p->world->disk_rng, 200) < sim_fault_intensity(p->world->sim, SIM_FAULT_DISK_ROT))
         damage(p);
@@ -451,7 +506,7 @@ static void partition(struct world *w)
 
 static void hand_over(struct world *w, struct place *p)
 {
-    uint32_t to = (uint32_t)sim_rng_below(&w->rng, w->count + 1);
+    uint32_t to = w->places[sim_rng_below(&w->rng, w->count)].host.replica;
 
     if (raft_transfer(&p->host.raft, to, local_ns(p)) == 0) {
         w->transfers++;
@@ -459,6 +514,136 @@ static void hand_over(struct world *w, struct place *p)
     }
     raft_host_pump(&p->host, local_ns(p));
     settle(p);
+}
+
+/* ---- members come and go ---- */
+
+static void change_members(struct world *w, struct place *leader, const struct raft_group *target)
+{
+    int result = raft_host_change(&leader->host, target, local_ns(leader));
+
+    w->changes += !result;
+    if (!result)
+        sim_log(w->sim, "%u changes the group, at %lu", leader->host.replica, leader->host.raft.group.index);
+    settle(leader);
+}
+
+/* An empty place gets a replica. It knows the group as the leader knows it now. */
+static void add_replica(struct world *w, struct place *leader, struct place *empty)
+{
+    struct raft_group group = leader->host.raft.group, born;
+
+    if (group.count == RAFT_MEMBERS_MAX)
+        return;
+    group.members[group.count].replica = ++w->replica_max;
+    group.members[group.count++].flags = 0;
+    born = group;
+    born.index = 0;
+    raft_host_init(&empty->host, w->replica_max, on_group(w, &born), &w->config, &HOOKS, w);
+    place_start(empty, false);
+    change_members(w, leader, &group);
+}
+
+/* Out of what is committed for good: by order, what it holds is thrown away. */
+static void drop_replica(struct place *p)
+{
+    struct world *w = p->world;
+
+    sim_log(w->sim, "%u is removed", p->host.replica);
+    raft_host_fini(&p->host);
+    p->host.replica = 0;
+    p->reading = false;
+    p->paused_until_ns = p->slow_disk_until_ns = 0;
+    sim_unschedule(w->sim, &p->tick);
+    sim_unschedule(w->sim, &p->beat);
+    sim_unschedule(w->sim, &p->start);
+    for (uint32_t i = 0; i < RAFT_HOST_QUEUES; i++)
+        sim_unschedule(w->sim, &p->writes[i]);
+}
+
+static bool is_member(const struct raft_group *group, uint32_t replica)
+{
+    for (uint32_t i = 0; i < group->count; i++) {
+        if (group->members[i].replica == replica)
+            return true;
+    }
+    return false;
+}
+
+/* All replicas that are in no group any more, of those that may yet be in force. */
+static void drop_strangers(struct world *w)
+{
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct place *p = &w->places[i];
+        bool wanted = !p->host.replica || is_member(w->committed, p->host.replica);
+
+        for (uint32_t j = 0; j < w->count && !wanted; j++) {
+            const struct raft_host *h = &w->places[j].host;
+            wanted = h->replica && j != i && raft_host_group(h)->index > w->committed->index &&
+                     is_member(raft_host_group(h), p->host.replica);
+        }
+        if (!wanted)
+            drop_replica(p);
+    }
+}
+
+/* What an operator may want of a group that works: one more, one less, another in the place of one. */
+static void change_something(struct world *w, struct place *leader)
+{
+    struct raft_group target = leader->host.raft.group;
+    struct place *p = &w->places[sim_rng_below(&w->rng, w->count)];
+    uint32_t voters = 0, at = 0;
+
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (w->places[i].host.disk_damaged)
+            return; /* first things first */
+    }
+    if (w->group_count + 4 > GROUPS_MAX)
+        return;
+    if (sim_rng_below(&w->rng, 3) == 0)
+        drop_strangers(w);
+    if (!leader->host.replica)
+        return;
+    if (!p->host.replica) {
+        add_replica(w, leader, p);
+        return;
+    }
+    while (at < target.count && target.members[at].replica != p->host.replica)
+        at++;
+    for (uint32_t i = 0; i < target.count; i++)
+        voters += target.members[i].flags != 0;
+    if (at == target.count)
+        return;
+    if (!target.members[at].flags && sim_rng_below(&w->rng, 4)) {
+        target.members[at].flags = RAFT_VOTER;
+        at = (uint32_t)sim_rng_below(&w->rng, target.count); /* and in the same step another goes, or not */
+        if (!target.members[at].flags || sim_rng_below(&w->rng, 2)) {
+            change_members(w, leader, &target);
+            return;
+        }
+    } else if (target.members[at].flags && voters <= 2) {
+        return;
+    }
+    if (sim_rng_below(&w->rng, 4) == 0)
+        target.members[at].flags = 0; /* stays as a learner */
+    else
+        target.members[at] = target.members[--target.count];
+    change_members(w, leader, &target);
+}
+
+static void change_fire(struct sim_event *event)
+{
+    struct world *w = container_of(event, struct world, change);
+
+    if (w->quiet)
+        return;
+    sim_schedule(w->sim, event, sim_rng_below(&w->rng, w->change_pause_ns));
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct place *p = &w->places[i];
+
+        if (p->host.up && !paused(p) && p->host.raft.role == RAFT_LEADER)
+            change_something(w, p);
+    }
 }
 
 static bool turn(struct world *w, enum sim_fault fault)
@@ -595,15 +780,24 @@ static void client_fire(struct sim_event *event)
 static void world_start(struct world *w, const struct sim_args *args)
 {
     static const uint32_t sizes[] = {1, 2, 3, 3, 3, 3, 3, 4, 5, 5};
-    struct raft_config config = RAFT_CONFIG_DEFAULT;
-    uint32_t members[HOSTS_MAX] = {1, 2, 3, 4, 5};
+    struct raft_group group = {0};
     static const uint32_t append_max[] = {1, 3, 64};
     bool small_window;
 
     w->rng = sim_rng_make(args->seed, "raft", 0);
     w->net_rng = sim_rng_make(args->seed, "raft net", 0);
     w->disk_rng = sim_rng_make(args->seed, "raft disk", 0);
-    w->count = sizes[sim_rng_below(&w->rng, ARRAY_LEN(sizes))]; /* the fourth of four is a learner */
+    w->config = RAFT_CONFIG_DEFAULT;
+    w->count = group.count = sizes[sim_rng_below(&w->rng, ARRAY_LEN(sizes))];
+    for (uint32_t i = 0; i < group.count; i++) {
+        group.members[i].replica = i + 1;
+        group.members[i].flags = i == 3 && group.count == 4 ? 0 : RAFT_VOTER;
+    }
+    w->replica_max = group.count;
+    if (sim_rng_below(&w->rng, 2))
+        w->change_pause_ns = (10 + sim_rng_below(&w->rng, 300)) * NS_PER_MS;
+    if (w->change_pause_ns)
+        w->count = (uint32_t)sim_rng_range(&w->rng, MAX(w->count, 3u), HOSTS_MAX);
     w->fault_pause_ns = (5 + sim_rng_below(&w->rng, 100)) * NS_PER_MS;
     if (sim_fault_intensity(w->sim, SIM_FAULT_CRASH) && sim_rng_below(&w->rng, 2))
         w->coup_percent = (uint32_t)sim_rng_below(&w->rng, 80);
@@ -615,8 +809,8 @@ static void world_start(struct world *w, const struct sim_args *args)
     w->checker.count = w->count;
     small_window = sim_rng_below(&w->rng, 4) == 0;
     if (small_window) {
-        config.window_bytes = 4 * BLOCK_SIZE;
-        config.window_entries = 6;
+        w->config.window_bytes = 4 * BLOCK_SIZE;
+        w->config.window_entries = 6;
     }
     for (uint32_t i = 0; i < w->count; i++) {
         struct place *p = &w->places[i];
@@ -632,18 +826,24 @@ static void world_start(struct world *w, const struct sim_args *args)
         p->writes[RAFT_HOST_QUEUE_VOTE].fire = write_vote_fire;
         p->writes[RAFT_HOST_QUEUE_LOG].fire = write_log_fire;
         w->checker.hosts[i] = &p->host;
-        raft_host_init(&p->host, i + 1, members, w->count, &config, &HOOKS, w);
+        if (i >= group.count)
+            continue;
+        raft_host_init(&p->host, i + 1, i ? w->groups[0] : on_group(w, &group), &w->config, &HOOKS, w);
         p->host.append_max = append_max[sim_rng_below(&w->rng, ARRAY_LEN(append_max))];
         if (w->storm)
             p->host.append_max = 1;
     }
-    for (uint32_t i = 0; i < w->count; i++)
+    w->committed = w->groups[0];
+    for (uint32_t i = 0; i < group.count; i++)
         place_start(&w->places[i], true);
     w->proposing = true;
     w->fault.fire = fault_fire;
     w->client.fire = client_fire;
     w->coup.fire = coup_fire;
     w->heal.fire = heal_fire;
+    w->change.fire = change_fire;
+    if (w->change_pause_ns)
+        sim_schedule(w->sim, &w->change, 0);
     sim_schedule(w->sim, &w->fault, 0);
     sim_schedule(w->sim, &w->client, 0);
 }
@@ -654,10 +854,16 @@ static void log_members(const struct world *w)
     for (uint32_t i = 0; i < w->count; i++) {
         const struct raft *r = &w->places[i].host.raft;
 
+        if (!w->places[i].host.up)
+            continue;
         sim_log(w->sim, "%u: role %u term %lu leader %u log %lu..%lu durable %lu matched %lu commit %lu%s%s",
                 r->self, r->role, r->term, r->leader, r->first_index, r->last_index, r->durable_index,
                 r->matched_index, r->commit_index, r->recovering ? " recovering" : "",
                 r->abstain ? " abstains" : "");
+        for (uint32_t j = 0; j < r->group.count; j++)
+            sim_log(w->sim, "   group of %lu: %u%s%s", r->group.index, r->group.members[j].replica,
+                    r->group.members[j].flags & RAFT_VOTER ? " votes" : "",
+                    r->group.members[j].flags & RAFT_VOTER_OLD ? " until now" : "");
         for (uint32_t j = 0; j < r->member_count && r->role == RAFT_LEADER; j++) {
             const struct raft_member *m = &r->members[j];
 
@@ -678,6 +884,8 @@ static void check_converged(struct world *w, uint64_t committed_before)
     for (uint32_t i = 0; i < w->count; i++) {
         struct place *p = &w->places[i];
 
+        if (!p->host.replica)
+            continue;
         leaders += p->host.raft.role == RAFT_LEADER;
         if (raft_host_applied(&p->host) != w->checker.commit_max ||
             p->host.raft.last_index != w->checker.commit_max)
@@ -716,7 +924,7 @@ static void check_failover(struct world *w)
     for (uint32_t i = 0; i < w->count; i++) {
         struct place *p = &w->places[i];
 
-        if (p->host.raft.role != RAFT_LEADER)
+        if (!p->host.up || p->host.raft.role != RAFT_LEADER)
             continue;
         w->fallen_term = p->host.raft.term;
         if (kill)
@@ -732,10 +940,19 @@ static void check_failover(struct world *w)
     sim_run_until(w->sim, start_ns + NS_PER_S);
 }
 
+static uint32_t voters_of(const struct world *w)
+{
+    const struct raft_group *group = settled_group(w);
+    uint32_t voters = 0;
+
+    for (uint32_t i = 0; group && i < group->count; i++)
+        voters += group->members[i].flags != 0;
+    return voters;
+}
+
 static void world_run(struct world *w)
 {
-    bool redundant = w->count == 3 || w->count == 5;
-
+    bool redundant;
     uint64_t committed;
 
     sim_run_for(w->sim, FAULTY_NS);
@@ -743,6 +960,8 @@ static void world_run(struct world *w)
     memset(w->cut, 0, sizeof w->cut);
     sim_log(w->sim, "no more faults");
     sim_run_for(w->sim, 2 * NS_PER_S);
+    drop_strangers(w);
+    redundant = voters_of(w) >= 3;
     committed = w->checker.commit_max;
     sim_run_for(w->sim, WORKING_NS);
     if (redundant && !w->sim->failed)
@@ -770,14 +989,18 @@ void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_resul
     world_run(w);
     snprintf(
         ret_result->stats, sizeof ret_result->stats,
-        "%u replicas, %lu committed, %lu elections, %lu crashes, %lu damaged, %lu transfers, %lu installs, %lu lease checks, "
-        "%lu reads, failover in %lu ms",
-        w->count, w->checker.commit_max, w->elections, w->crashes, w->damages, w->transfers, w->installs,
-        w->lease_checks, w->reads, (uint64_t)(w->failover_ns / NS_PER_MS));
+        "%u replicas, %lu committed, %lu elections, %lu crashes, %lu damaged, %lu transfers, %lu changes of members, %lu installs, "
+        "%lu lease checks, %lu reads, failover in %lu ms",
+        w->count, w->checker.commit_max, w->elections, w->crashes, w->damages, w->transfers, w->changes,
+        w->installs, w->lease_checks, w->reads, (uint64_t)(w->failover_ns / NS_PER_MS));
     sim_result_take(ret_result, w->sim);
     sim_free(w->sim);
-    for (uint32_t i = 0; i < w->count; i++)
-        raft_host_fini(&w->places[i].host);
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (w->places[i].host.replica)
+            raft_host_fini(&w->places[i].host);
+    }
+    for (uint32_t i = 0; i < w->group_count; i++)
+        free(w->groups[i]);
     raft_checker_fini(&w->checker);
     free(w);
 }

@@ -23,6 +23,9 @@
     X(RAFT_NO_PROMISE,              "raft: votes are granted while the promise to the leader holds")               \
     X(RAFT_NO_RESTART_PROMISE,      "raft: a restarted replica does not keep the promise that it may have made")   \
     X(RAFT_STALE_TRUNCATE,          "raft: an APPEND that is a prefix of the log truncates it")                     \
+    X(RAFT_ONE_MAJORITY,            "raft: a joint group decides by the majority of its new voters alone")          \
+    X(RAFT_KEEP_GROUP,              "raft: a group whose entry was replaced stays in force")                        \
+    X(RAFT_GROUP_OVER_GROUP,        "raft: the group changes before its last change is committed")                  \
     X(STORE_NO_FLUSH,               "store: the flush after a batch is left out")                                  \
     X(STORE_NO_FUA,                 "store: the flush before the log's tail advances is left out")                 \
     X(STORE_NO_CHECKSUM,            "store: checksums are not verified on read")                                   \

@@ -456,7 +456,7 @@ static void recover_target(struct recover *r)
     r->target = MAX(r->page->commit_index, r->base);
     page_drop(r);
     store_reset_base(pg->sp, r->base, r->base_term);
-    raft_reset_base(&pg->raft, r->base, r->base_term);
+    raft_reset_base(&pg->raft, r->base, r->base_term, &pg->raft.group);
     r->again = false;
     /* With a whole log there was nothing above the base that we had acknowledged: the replica is what it was,
      * only newer. */

@@ -32,6 +32,22 @@ static void check_hard_state(const struct raft *r)
     ASSERT(r->durable_hs.term < r->term || !r->durable_hs.vote || r->durable_hs.vote == r->vote);
 }
 
+static void check_group(const struct raft *r)
+{
+    uint32_t others = 0;
+
+    ASSERT(raft_group_validate(&r->group) && raft_group_validate(&r->group_before));
+    ASSERT(r->group.index <= r->last_index && r->group_before.index <= r->group.index);
+    ASSERT(r->joint == raft_group_joint(&r->group));
+    for (uint32_t i = 0; i < r->group.count; i++) {
+        const struct raft_member *m = raft_member(r, r->group.members[i].replica);
+
+        ASSERT(m && m->flags == r->group.members[i].flags);
+        others += m->replica != r->self;
+    }
+    ASSERT(raft_member(r, r->self) && r->member_count == others + 1);
+}
+
 static void check_member(const struct raft *r, const struct raft_member *m)
 {
     uint64_t bytes = 0, last = m->inflight_base;
@@ -62,9 +78,9 @@ void raft_check(const struct raft *r)
 {
     check_log(r);
     check_hard_state(r);
-    ASSERT(raft_member(r, r->self));
+    check_group(r);
     ASSERT((r->role == RAFT_LEADER) == (r->leader == r->self));
-    ASSERT(r->role == RAFT_FOLLOWER || raft_may_lead(r));
+    ASSERT(r->role == RAFT_FOLLOWER || r->role == RAFT_LEADER || raft_may_lead(r));
     ASSERT(r->role == RAFT_FOLLOWER || !r->reply_due);
     ASSERT(!r->reply_due || r->leader);
     switch (r->role) {

@@ -25,6 +25,8 @@
  */
 #include "raft/internal.h"
 
+#include <string.h>
+
 enum { SHORT_ROUNDS = 4 };
 
 void raft_election_timer_reset(struct raft *r, uint64_t from_ns)
@@ -55,8 +57,7 @@ void raft_become_follower(struct raft *r, uint64_t term, uint32_t leader)
         r->matched_index = r->commit_index; /* what is committed is in every later leader's log */
         r->acked_sent_ns = 0;
         r->reply_due = false;
-        for (uint32_t i = 0; i < r->member_count; i++)
-            r->members[i].answer_due = false;
+        memset(r->answers, 0, sizeof r->answers);
     }
     if (r->role == RAFT_LEADER)
         r->matched_index = r->commit_index;
@@ -77,7 +78,7 @@ static void ask_all(struct raft *r)
         struct raft_member *m = &r->members[i];
 
         m->vote_granted = false;
-        m->vote_due = m->replica != r->self && !m->learner;
+        m->vote_due = m->replica != r->self && m->flags;
     }
 }
 
@@ -110,7 +111,7 @@ static void become_leader(struct raft *r)
 
 bool raft_may_lead(const struct raft *r)
 {
-    return !r->abstain && !r->recovering && raft_is_voter(r, r->self);
+    return !r->abstain && !r->recovering && raft_group_needs(r, r->self);
 }
 
 static void campaign(struct raft *r)
@@ -147,16 +148,15 @@ void raft_election_tick(struct raft *r)
 
 void raft_election_count(struct raft *r)
 {
-    uint32_t votes;
+    uint64_t votes[RAFT_MEMBERS_MAX + 1];
 
     if (r->role != RAFT_PRE_CANDIDATE && r->role != RAFT_CANDIDATE)
         return;
     if (r->role == RAFT_CANDIDATE && !raft_vote_durable(r))
         return;
-    votes = 1;
     for (uint32_t i = 0; i < r->member_count; i++)
-        votes += r->members[i].vote_granted && !r->members[i].learner;
-    if (votes < raft_quorum(r))
+        votes[i] = r->members[i].replica == r->self || r->members[i].vote_granted;
+    if (!raft_majority(r, votes))
         return;
     if (r->role == RAFT_PRE_CANDIDATE)
         raft_become_candidate(r, 0);
@@ -173,19 +173,17 @@ static bool log_up_to_date(const struct raft *r, const struct raft_msg *msg)
 
 static bool may_vote(const struct raft *r, const struct raft_msg *msg)
 {
-    return !r->abstain && raft_is_voter(r, r->self) && !raft_promise_holds(r, msg->flags) &&
-           log_up_to_date(r, msg);
+    return !r->abstain && !raft_promise_holds(r, msg->flags) && log_up_to_date(r, msg);
 }
 
-void raft_on_pre_vote(struct raft *r, struct raft_member *m, const struct raft_msg *msg)
+void raft_on_pre_vote(struct raft *r, const struct raft_msg *msg)
 {
     bool grant = msg->term > r->term && may_vote(r, msg);
 
-    raft_answer(m, RAFT_PRE_VOTE_REPLY, grant ? msg->term : r->term, !grant);
-    m->answer_sent_ns = msg->sent_ns;
+    raft_answer(r, msg, RAFT_PRE_VOTE_REPLY, grant ? msg->term : r->term, !grant);
 }
 
-void raft_on_vote(struct raft *r, struct raft_member *m, const struct raft_msg *msg)
+void raft_on_vote(struct raft *r, const struct raft_msg *msg)
 {
     bool grant;
 
@@ -194,14 +192,14 @@ void raft_on_vote(struct raft *r, struct raft_member *m, const struct raft_msg *
             return;
         raft_become_follower(r, msg->term, 0);
     }
-    grant = msg->term == r->term && !r->leader && (!r->vote || r->vote == m->replica) && may_vote(r, msg);
+    grant = msg->term == r->term && !r->leader && (!r->vote || r->vote == msg->from) && may_vote(r, msg);
     if (grant) {
         if (r->role != RAFT_FOLLOWER)
             raft_become_follower(r, r->term, 0);
-        r->vote = m->replica;
+        r->vote = msg->from;
         raft_election_timer_reset(r, r->now_ns);
     }
-    raft_answer(m, RAFT_VOTE_REPLY, r->term, !grant);
+    raft_answer(r, msg, RAFT_VOTE_REPLY, r->term, !grant);
 }
 
 /* Replies of a higher term never get here but as the grant of a pre-vote (raft_step). */
@@ -245,10 +243,11 @@ void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint
     uint64_t start_ns;
 
     raft_time(r, now_ns);
-    if (!m || replica == r->self)
+    if (!replica || replica == r->self)
         return;
     if (r->role == RAFT_LEADER) {
-        raft_replicate_lost(r, m);
+        if (m)
+            raft_replicate_lost(r, m);
         return;
     }
     if (new_incarnation && r->promise_to == replica)

@@ -72,6 +72,9 @@ static bool entries_validate(const struct raft_msg *msg, uint32_t *ret_changes)
     *ret_changes = 1;
     if (msg->last < msg->index || msg->log_term > msg->term || (msg->last > msg->index && !msg->entries))
         return false;
+    if (msg->group &&
+        (msg->last == msg->index || msg->group->index != msg->last || !raft_group_validate(msg->group)))
+        return false;
     for (uint64_t i = 0; i < msg->last - msg->index; i++) {
         if (msg->entries[i].term < term || msg->entries[i].term > msg->term)
             return false;
@@ -110,14 +113,19 @@ uint64_t raft_on_append(struct raft *r, const struct raft_msg *msg)
             return 0; /* contradicts what this leader said before */
         if (msg->entries[first - msg->index - 1].term < raft_term_at(r, first - 1))
             return 0; /* contradicts what is committed */
+        if (!raft_group_may_truncate(r, first - 1))
+            return 0; /* the same: of two groups the first must be */
         if (!raft_terms_reserve(r, changes))
             return 0; /* as if it had been lost */
         if (first <= r->last_index) {
             raft_terms_truncate(r, first - 1);
+            raft_group_truncate(r, first - 1);
             r->durable_index = MIN(r->durable_index, first - 1);
         }
         for (uint64_t i = first; i <= msg->last; i++)
             raft_terms_append(r, i, msg->entries[i - msg->index - 1].term);
+        if (msg->group)
+            raft_group_take(r, msg->group);
     } else {
         first = 0;
     }
@@ -190,9 +198,11 @@ bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term)
     return index >= r->durable_index || raft_term_at(r, index) != term;
 }
 
-void raft_reset_base(struct raft *r, uint64_t index, uint64_t term)
+void raft_reset_base(struct raft *r, uint64_t index, uint64_t term, const struct raft_group *group)
 {
     ASSERT(raft_may_reset_base(r, index, term));
+    ASSERT(raft_group_validate(group) && group->index <= index);
+    raft_group_init(r, group);
     r->run_count = 0;
     r->held = false;
     r->first_index = index + 1;
@@ -210,6 +220,7 @@ bool raft_cut(struct raft *r, uint64_t index)
     if (index >= r->last_index)
         return index == r->last_index;
     raft_terms_truncate(r, index);
+    raft_group_truncate(r, index);
     r->commit_index = MIN(r->commit_index, index);
     r->matched_index = MIN(r->matched_index, index);
     return true;

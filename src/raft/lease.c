@@ -43,16 +43,14 @@ void raft_promise(struct raft *r, uint32_t leader, uint64_t from_ns)
 
 static uint64_t quorum_contact(const struct raft *r, uint64_t self_ns)
 {
-    uint64_t contact[RAFT_MEMBERS_MAX];
-    uint32_t n = 0;
+    uint64_t contact[RAFT_MEMBERS_MAX + 1];
 
     for (uint32_t i = 0; i < r->member_count; i++) {
         const struct raft_member *m = &r->members[i];
 
-        if (!m->learner)
-            contact[n++] = m->replica == r->self ? self_ns : MIN(m->contact_ns, self_ns);
+        contact[i] = m->replica == r->self ? self_ns : MIN(m->contact_ns, self_ns);
     }
-    return raft_kth_largest(contact, n, raft_quorum(r));
+    return raft_majority(r, contact);
 }
 
 uint64_t raft_quorum_contact_ns(const struct raft *r, uint64_t now_ns)
@@ -95,7 +93,7 @@ bool raft_lease_valid(const struct raft *r, uint64_t now_ns)
 void raft_leader_alive(struct raft *r, uint32_t leader, uint64_t term, uint64_t commit, uint64_t received_ns,
                        uint64_t rest_ns)
 {
-    if (term != r->term || leader == r->self || r->role == RAFT_LEADER || !raft_member_find(r, leader))
+    if (term != r->term || leader == r->self || !leader || r->role == RAFT_LEADER)
         return;
     if (r->leader && r->leader != leader)
         return;

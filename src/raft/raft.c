@@ -49,16 +49,7 @@ bool raft_is_voter(const struct raft *r, uint32_t replica)
 {
     const struct raft_member *m = raft_member(r, replica);
 
-    return m && !m->learner;
-}
-
-uint32_t raft_quorum(const struct raft *r)
-{
-    uint32_t voters = 0;
-
-    for (uint32_t i = 0; i < r->member_count; i++)
-        voters += !r->members[i].learner;
-    return voters / 2 + 1;
+    return m && m->flags;
 }
 
 uint64_t raft_random_below(struct raft *r, uint64_t n)
@@ -90,38 +81,63 @@ bool raft_vote_durable(const struct raft *r)
     return (r->durable_hs.term == r->term && r->durable_hs.vote == r->vote) || PLANT(RAFT_UNDURABLE_VOTE);
 }
 
-void raft_answer(struct raft_member *m, enum raft_msg_type type, uint64_t term, bool reject)
+void raft_answer(struct raft *r, const struct raft_msg *msg, enum raft_msg_type type, uint64_t term,
+                 bool reject)
 {
-    m->answer_due = true;
-    m->answer_type = type;
-    m->answer_term = term;
-    m->answer_reject = reject;
-    m->answer_sent_ns = 0;
+    struct raft_answer *free = NULL;
+
+    for (uint32_t i = 0; i < RAFT_MEMBERS_MAX; i++) {
+        struct raft_answer *a = &r->answers[i];
+
+        if (a->to == msg->from) {
+            free = a;
+            break;
+        }
+        if (!a->to && !free)
+            free = a;
+    }
+    if (!free)
+        return;
+    *free = (struct raft_answer){
+        .to = msg->from,
+        .type = type,
+        .term = term,
+        .reject = reject,
+        .sent_ns = type == RAFT_PRE_VOTE_REPLY ? msg->sent_ns : 0,
+    };
 }
 
 /* ---- start and end ---- */
 
-static bool lowest_replica(const struct raft *r)
+static bool lowest_voter(const struct raft *r)
 {
     for (uint32_t i = 0; i < r->member_count; i++) {
-        if (r->members[i].replica < r->self)
+        if (r->members[i].flags && r->members[i].replica < r->self)
             return false;
     }
-    return true;
+    return raft_is_voter(r, r->self);
 }
 
-void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, const uint32_t *members,
-               uint32_t member_count, struct raft_hard_state hs, uint64_t base_index, uint64_t base_term,
-               bool born_now, uint64_t seed, uint64_t now_ns)
+static bool only_voter(const struct raft *r)
 {
-    ASSERT(member_count >= 1 && member_count <= RAFT_MEMBERS_MAX);
+    for (uint32_t i = 0; i < r->member_count; i++) {
+        if (r->members[i].flags && r->members[i].replica != r->self)
+            return false;
+    }
+    return raft_is_voter(r, r->self);
+}
+
+void raft_init(struct raft *r, const struct raft_config *config, uint32_t self,
+               const struct raft_group *group, struct raft_hard_state hs, uint64_t base_index,
+               uint64_t base_term, bool born_now, uint64_t seed, uint64_t now_ns)
+{
+    ASSERT(self && raft_group_validate(group) && group->index <= base_index);
     ASSERT(config->election_min_ns >= config->promise_ns &&
            config->election_max_ns > config->election_min_ns);
     ASSERT(base_index || !base_term);
     *r = (struct raft){
         .config = *config,
         .self = self,
-        .member_count = member_count,
         .role = RAFT_FOLLOWER,
         .term = hs.term,
         .vote = hs.vote,
@@ -136,22 +152,18 @@ void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, 
         .now_ns = now_ns,
         .random_state = hash_pair(seed, self),
     };
-    for (uint32_t i = 0; i < member_count; i++) {
-        ASSERT(members[i] && !raft_member(r, members[i]));
-        r->members[i].replica = members[i];
-    }
-    ASSERT(raft_member(r, self));
+    raft_group_init(r, group);
     if (base_term > r->term) {
         r->term = base_term;
         r->vote = 0;
     }
     /* A group of one never promised anything to anybody, and need not wait for anybody. In a new group the
      * first one need not either, and the others leave it the time. */
-    if (member_count == 1 || (born_now && lowest_replica(r)))
+    if (only_voter(r) || (born_now && lowest_voter(r)))
         r->election_deadline_ns = now_ns;
     else
         raft_election_timer_reset(r, now_ns);
-    if (member_count > 1 && !born_now && !PLANT(RAFT_NO_RESTART_PROMISE))
+    if (!only_voter(r) && !born_now && !PLANT(RAFT_NO_RESTART_PROMISE))
         raft_promise(r, 0, now_ns);
 }
 
@@ -162,7 +174,7 @@ void raft_fini(struct raft *r)
     r->run_count = r->run_cap = 0;
 }
 
-void raft_restore(struct raft *r, uint64_t last, uint64_t term)
+void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct raft_group *group)
 {
     bool reserved = raft_terms_reserve(r, 1);
 
@@ -173,6 +185,10 @@ void raft_restore(struct raft *r, uint64_t last, uint64_t term)
         r->term = term;
         r->vote = 0;
     }
+    if (group) {
+        ASSERT(group->index == last);
+        raft_group_take(r, group);
+    }
 }
 
 /* ---- in ---- */
@@ -182,23 +198,24 @@ uint64_t raft_step(struct raft *r, const struct raft_msg *msg, uint64_t now_ns)
     struct raft_member *m = raft_member_find(r, msg->from);
 
     raft_time(r, now_ns);
-    if (!m || msg->from == r->self || msg->to != r->self || msg->term > RAFT_TERM_MAX)
+    if (!msg->from || msg->from == r->self || msg->to != r->self || msg->term > RAFT_TERM_MAX)
         return 0;
     if (msg->type == RAFT_PRE_VOTE) {
-        raft_on_pre_vote(r, m, msg);
+        raft_on_pre_vote(r, msg);
         return 0;
     }
     if (msg->type == RAFT_VOTE) {
-        raft_on_vote(r, m, msg);
+        raft_on_vote(r, msg);
         return 0;
     }
     if (msg->type == RAFT_PRE_VOTE_REPLY && !msg->reject) {
-        raft_on_vote_reply(r, m, msg);
+        if (m)
+            raft_on_vote_reply(r, m, msg);
         return 0;
     }
     if (msg->term < r->term) {
         if (msg->type == RAFT_APPEND || msg->type == RAFT_INSTALL)
-            raft_answer(m, RAFT_APPEND_REPLY, r->term, true);
+            raft_answer(r, msg, RAFT_APPEND_REPLY, r->term, true);
         return 0;
     }
     if (msg->term > r->term)
@@ -211,10 +228,12 @@ uint64_t raft_step(struct raft *r, const struct raft_msg *msg, uint64_t now_ns)
         raft_on_install(r, msg);
         break;
     case RAFT_APPEND_REPLY:
-        raft_on_append_reply(r, m, msg);
+        if (m)
+            raft_on_append_reply(r, m, msg);
         break;
     case RAFT_VOTE_REPLY:
-        raft_on_vote_reply(r, m, msg);
+        if (m)
+            raft_on_vote_reply(r, m, msg);
         break;
     case RAFT_TIMEOUT_NOW:
         raft_on_timeout_now(r, msg);
@@ -298,27 +317,24 @@ void raft_compacted(struct raft *r, uint64_t first_index)
 /* ---- out ---- */
 
 /* Answers to questions of others. */
-static bool answer_next(struct raft *r, struct raft_member *m, struct raft_msg *ret)
+static bool answer_next(struct raft *r, struct raft_msg *ret)
 {
-    if (!m->answer_due)
-        return false;
-    if (m->answer_type == RAFT_VOTE_REPLY && !m->answer_reject ? !raft_vote_durable(r)
-                                                               : !raft_term_durable(r))
-        return false;
-    m->answer_due = false;
-    *ret = (struct raft_msg){
-        .type = m->answer_type,
-        .term = m->answer_term,
-        .sent_ns = m->answer_sent_ns,
-        .reject = m->answer_reject,
-    };
-    return true;
+    for (uint32_t i = 0; i < RAFT_MEMBERS_MAX; i++) {
+        struct raft_answer *a = &r->answers[i];
+
+        if (!a->to ||
+            (a->type == RAFT_VOTE_REPLY && !a->reject ? !raft_vote_durable(r) : !raft_term_durable(r)))
+            continue;
+        *ret = (struct raft_msg){
+            .type = a->type, .to = a->to, .term = a->term, .sent_ns = a->sent_ns, .reject = a->reject};
+        a->to = 0;
+        return true;
+    }
+    return false;
 }
 
 static bool member_next(struct raft *r, struct raft_member *m, struct raft_msg *ret)
 {
-    if (answer_next(r, m, ret))
-        return true;
     if (r->role == RAFT_LEADER)
         return raft_transfer_next(r, m, ret) || raft_append_next(r, m, ret);
     if (r->role == RAFT_FOLLOWER)
@@ -330,7 +346,7 @@ bool raft_next_msg(struct raft *r, uint64_t now_ns, struct raft_msg *ret)
 {
     raft_time(r, now_ns);
     ASSERT(!r->offered_to);
-    if (raft_reply_next(r, ret)) {
+    if (raft_reply_next(r, ret) || answer_next(r, ret)) {
         ret->from = r->self;
         return true;
     }

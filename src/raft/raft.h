@@ -24,8 +24,8 @@
  * same call.
  *
  * Sources: Ongaro & Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended), sections 5
- * and 8; Ongaro's thesis, 3.10 (leadership transfer), 6.4 (ReadIndex, leases), 9.6 (pre-vote), 10.2.1
- * (writing to disk in parallel).
+ * 6 (joint consensus) and 8; Ongaro's thesis, 3.10 (leadership transfer), 4.2.2, 4.3 (members), 6.4
+ * (ReadIndex, leases), 9.6 (pre-vote), 10.2.1 (writing to disk in parallel).
  *
  * Time: all times are nanoseconds of this replica's own clock. Clocks of two machines may differ in rate by
  * clock_drift_ppm.
@@ -85,6 +85,8 @@ struct raft_msg {
     uint32_t flags;
     /* APPEND received: last - index of them; only their terms are looked at. NULL when sent. */
     const struct entry *entries;
+    /* APPEND received: the group that the last of the entries sets; NULL: it sets none. No other may. */
+    const struct raft_group *group;
 };
 
 struct raft_config {
@@ -103,11 +105,26 @@ struct raft_hard_state {
     uint32_t vote; /* replica number; 0: none */
 };
 
+/* What a member is; neither: a learner, which takes entries and counts for nothing. */
+enum raft_member_flags {
+    RAFT_VOTER = 1,
+    RAFT_VOTER_OLD = 2, /* votes until the change of voters under way is complete: the group is *joint* */
+};
+
+/* Who is in the group. Set by an entry of the log, in force as soon as it is in the log. */
+struct raft_group {
+    uint64_t index; /* of that entry; 0: the group as it was born */
+    uint32_t count;
+    struct {
+        uint32_t replica, flags;
+    } members[RAFT_MEMBERS_MAX];
+};
+
 enum raft_progress { RAFT_PROBE, RAFT_REPLICATE, RAFT_BEHIND }; /* BEHIND: needs recovery, told by INSTALL */
 
 struct raft_member {
     uint32_t replica;
-    bool learner;
+    uint32_t flags; /* as in the group; ourselves: 0 also if the group does not have us */
     enum raft_progress progress;
     uint64_t match;      /* durable there, in this leader's term */
     uint64_t next;       /* next index to send */
@@ -131,9 +148,14 @@ struct raft_member {
     uint32_t probe_max; /* entries that the probe may carry */
     bool probe_due, contact_due, install_due, timeout_now_due;
     bool vote_due, vote_granted;
-    bool answer_due, answer_reject; /* an answer other than to our leader's APPEND */
-    enum raft_msg_type answer_type;
-    uint64_t answer_term, answer_sent_ns;
+};
+
+/* An answer that is due, other than to our leader's APPEND. */
+struct raft_answer {
+    uint32_t to; /* 0: none */
+    enum raft_msg_type type;
+    uint64_t term, sent_ns;
+    bool reject;
 };
 
 struct raft_run {
@@ -142,8 +164,10 @@ struct raft_run {
 
 struct raft {
     struct raft_config config;
-    uint32_t self;                                /* replica number */
-    struct raft_member members[RAFT_MEMBERS_MAX]; /* self included */
+    uint32_t self;                                    /* replica number */
+    struct raft_group group;                          /* the newest of the log */
+    bool joint;                                       /* it is */
+    struct raft_member members[RAFT_MEMBERS_MAX + 1]; /* the group's, and self in any case */
     uint32_t member_count;
 
     enum raft_role role;
@@ -162,7 +186,9 @@ struct raft {
         rest_ns; /* leader: silence beyond the usual that the host's heartbeats now leave, see raft_rest() */
 
     /* The rest is raft's own. */
-    struct raft_run *runs; /* term runs of [first_index, last_index], ascending */
+    struct raft_group group_before; /* the one before it: what it goes back to if its entry is replaced */
+    struct raft_answer answers[RAFT_MEMBERS_MAX]; /* full: the asker asks again */
+    struct raft_run *runs;                        /* term runs of [first_index, last_index], ascending */
     uint32_t run_count, run_cap;
     struct raft_hard_state taken_hs, durable_hs; /* given to the host to write; written */
     uint64_t now_ns, election_deadline_ns;
@@ -186,23 +212,25 @@ struct raft {
     uint64_t offered_index, offered_last;
 };
 
-/* A replica that starts: a follower. `members` are the replica numbers of the group, self included. `hs` as
- * found on disk; the log begins as empty above (base_index, base_term); raft_restore() then adds what the
- * store found. `seed` randomizes timeouts. `born_now`: the group is new and no promise can exist. */
-void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, const uint32_t *members,
-               uint32_t member_count, struct raft_hard_state hs, uint64_t base_index, uint64_t base_term,
-               bool born_now, uint64_t seed, uint64_t now_ns);
+/* A replica that starts: a follower. `group`: the one in force at the base; valid (raft_group_validate()).
+ * `hs` as found on disk; the log begins as empty above (base_index, base_term); raft_restore() then adds what
+ * the store found. `seed` randomizes timeouts. `born_now`: the group is new and no promise can exist. */
+void raft_init(struct raft *r, const struct raft_config *config, uint32_t self,
+               const struct raft_group *group, struct raft_hard_state hs, uint64_t base_index,
+               uint64_t base_term, bool born_now, uint64_t seed, uint64_t now_ns);
 void raft_fini(struct raft *r);
-/* Entries [last_index + 1 .. last] are in the durable log with this term. Raises the term to theirs, if hs
- * was written too late: look at raft_hard_state_pending() afterwards. */
-void raft_restore(struct raft *r, uint64_t last, uint64_t term);
+/* Entries [last_index + 1 .. last] are in the durable log with this term; `group`: the last of them sets it,
+ * NULL: none of them sets one. Raises the term to theirs, if hs was written too late: look at
+ * raft_hard_state_pending() afterwards. */
+void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct raft_group *group);
 
 /* ---- inputs ---- */
 
 /* A message, already validated in form; nothing in it can make raft assert. Returns the index of the first of
  * its entries that must be appended to the log (replacing what is there from that index on), 0 if none.
- * Unknown senders and wrong `to` are dropped; a leader or candidate of an old term is told the new one.
- * Entries after the returned one are appended too: [first, msg->last]. */
+ * Wrong `to` is dropped, and of senders that are not in our group what only a member may say; a leader or
+ * candidate of an old term is told the new one. That senders are who they say they are is for the host to
+ * know. Entries after the returned one are appended too: [first, msg->last]. */
 uint64_t raft_step(struct raft *r, const struct raft_msg *msg, uint64_t now_ns);
 
 /* Time passes; call at raft_deadline_ns() at the latest. */
@@ -212,6 +240,19 @@ uint64_t raft_deadline_ns(const struct raft *r);
 /* Leader: takes a new entry's place in the log; its term is r->term. -ERR_NOT_LEADER; -ERR_RETRY while
  * leadership is being handed over. */
 MUST_CHECK int raft_propose(struct raft *r, uint64_t *ret_index);
+/* Leader: the same for an entry that sets the group (index is ignored, order free). From a group that is not
+ * joint, either only learners come or go, or all voters are given as VOTER_OLD and those that are to be as
+ * VOTER; then the group is joint, until it is followed by what raft_group_left() says. -ERR_INVALID: it may
+ * not follow the one in force; -ERR_RETRY: the one in force is not committed yet, nothing of this term is,
+ * or one that is to vote has not caught up or is not in contact. */
+MUST_CHECK int raft_propose_group(struct raft *r, const struct raft_group *group, uint64_t *ret_index);
+/* Leader: the joint group is committed: propose what raft_group_left() says. */
+bool raft_group_leave_due(const struct raft *r);
+/* The group that follows the joint one in force: without those that were only VOTER_OLD. */
+void raft_group_left(const struct raft *r, struct raft_group *ret);
+/* Can this be a group: members named once, one of them a voter, nothing else in flags. */
+bool raft_group_validate(const struct raft_group *group);
+bool raft_group_joint(const struct raft_group *group);
 /* A new leader: the next proposal must be a NOOP. Look after every input; nothing of an earlier term can be
  * committed, and no read served, before it is. Others may be proposed right behind it. */
 bool raft_noop_due(const struct raft *r);
@@ -264,14 +305,16 @@ void raft_compacted(struct raft *r, uint64_t first_index);
  * committed by counting us, by this leader or an earlier one, is at or below that target; what we
  * acknowledged and was not counted by then never will be. raft_reset_base() ends raft_set_held(). */
 bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term);
-void raft_reset_base(struct raft *r, uint64_t index, uint64_t term);
+/* `group`: the one in force at `index`. */
+void raft_reset_base(struct raft *r, uint64_t index, uint64_t term, const struct raft_group *group);
 /* A follower whose host could not store some of the entries that raft just took: its log is cut to `index`,
  * the last that the host's store has (at least durable_index), as if the rest had been lost on the way. Also
  * the commit index goes back there, if it was beyond. The host's log must end at `index`, too: old entries
  * that the refused ones were to replace must be dropped there. Nothing happens, and false is returned, if we
  * are none but a follower. Safe, because it leaves what a restart would find: what lies behind durable_index
  * was never acknowledged to anybody, so nobody counted it as ours, and neither commit index nor a longer log
- * was ever promised. The leader is not told by this: it learns it by a rejection, or the host's answer. */
+ * was ever promised. No further than behind the entries of the APPEND that was just stepped, so at most one
+ * group goes back. The leader is not told by this: it learns it by a rejection, or the host's answer. */
 bool raft_cut(struct raft *r, uint64_t index);
 /* Sets or clears `abstain`: something that was acknowledged may be missing in the log (damage), so a vote
  * might elect a leader without it. To be cleared when the log again reaches as far as that of a leader did
@@ -310,7 +353,8 @@ MUST_CHECK bool raft_hard_state_pending(struct raft *r, struct raft_hard_state *
 bool raft_term_durable(const struct raft *r);
 
 /* The next message to send, if any. For an APPEND, [index + 1, last] are chosen by window_entries; the host
- * may cut `last` (bytes, what it has at hand; down to `index`: an empty APPEND) and MUST, before the next
+ * may cut `last` (bytes, what it has at hand; down to `index`: an empty APPEND), must cut it behind an entry
+ * that sets the group, and MUST, before the next
  * raft_next_msg(), call raft_append_sent() with what it really sent, or raft_append_failed(). After a cut to
  * nothing the member is asked about again when it has answered the empty APPEND. Commit: followers learn it
  * by the next APPEND or heartbeat; no message is sent for its sake. Losses: an APPEND without answer for 3

@@ -58,40 +58,44 @@ static void rewind_to(struct raft *r, struct raft_member *m, uint64_t next)
     }
 }
 
+void raft_replicate_member(struct raft *r, struct raft_member *m)
+{
+    m->match = m->replica == r->self ? r->durable_index : 0;
+    m->contact_ns = m->wait_ns = m->rewound_ns = m->forgotten_ns = m->acked_ns = 0;
+    m->inflight_count = 0;
+    m->inflight_bytes = 0;
+    m->inflight_base = r->last_index;
+    m->next = r->last_index + 1;
+    m->progress = RAFT_PROBE;
+    m->probe_due = m->replica != r->self;
+    m->probe_max = UINT32_MAX;
+    m->contact_due = m->install_due = m->timeout_now_due = m->recovering = m->lost = false;
+}
+
 void raft_replicate_start(struct raft *r)
 {
-    for (uint32_t i = 0; i < r->member_count; i++) {
-        struct raft_member *m = &r->members[i];
-
-        m->match = m->replica == r->self ? r->durable_index : 0;
-        m->contact_ns = m->wait_ns = m->rewound_ns = m->forgotten_ns = m->acked_ns = 0;
-        m->inflight_count = 0;
-        m->inflight_bytes = 0;
-        m->inflight_base = r->last_index;
-        m->next = r->last_index + 1;
-        m->progress = RAFT_PROBE;
-        m->probe_due = m->replica != r->self;
-        m->probe_max = UINT32_MAX;
-        m->contact_due = m->install_due = m->timeout_now_due = m->recovering = m->lost = false;
-    }
+    for (uint32_t i = 0; i < r->member_count; i++)
+        raft_replicate_member(r, &r->members[i]);
 }
 
 /* ---- commit ---- */
 
 void raft_commit_advance(struct raft *r)
 {
-    uint64_t match[RAFT_MEMBERS_MAX], index;
-    uint32_t n = 0;
+    uint64_t match[RAFT_MEMBERS_MAX + 1], index;
 
     for (uint32_t i = 0; i < r->member_count; i++) {
         const struct raft_member *m = &r->members[i];
 
-        if (!m->learner)
-            match[n++] = PLANT(RAFT_UNDURABLE_SELF) && m->replica == r->self ? r->last_index : m->match;
+        match[i] = PLANT(RAFT_UNDURABLE_SELF) && m->replica == r->self ? r->last_index : m->match;
     }
-    index = raft_kth_largest(match, n, raft_quorum(r));
-    if (index > r->commit_index && (index >= r->term_start_index || PLANT(RAFT_COMMIT_OLD_TERM)))
-        r->commit_index = index;
+    index = raft_majority(r, match);
+    if (index <= r->commit_index || (index < r->term_start_index && !PLANT(RAFT_COMMIT_OLD_TERM)))
+        return;
+    r->commit_index = index;
+    /* Its last act: the others go on at once, and learn of this commit by the next leader's NOOP. */
+    if (raft_leader_is_out(r) && !r->transfer_to && !r->transfer_sent && raft_transfer(r, 0, r->now_ns))
+        raft_become_follower(r, r->term, 0);
 }
 
 int raft_propose(struct raft *r, uint64_t *ret_index)

@@ -18,7 +18,7 @@
 /* Can it lead soon? */
 static bool ready(const struct raft *r, const struct raft_member *m)
 {
-    return m->replica != r->self && !m->learner && !m->recovering && m->progress != RAFT_BEHIND;
+    return m->replica != r->self && m->flags & RAFT_VOTER && !m->recovering && m->progress != RAFT_BEHIND;
 }
 
 /* Or proposals would be refused for nothing until the transfer is given up. */
@@ -38,7 +38,7 @@ int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
         return -ERR_RETRY;
     if (replica) {
         best = raft_member_find(r, replica);
-        if (!best || replica == r->self || best->learner)
+        if (!best || replica == r->self || !(best->flags & RAFT_VOTER))
             return -ERR_INVALID;
         if (!ready(r, best) || !in_contact(r, best) || best->progress != RAFT_REPLICATE)
             return -ERR_RETRY;
@@ -86,7 +86,7 @@ void raft_transfer_tick(struct raft *r)
 {
     if (r->role != RAFT_LEADER || !r->transfer_to || r->now_ns < r->transfer_deadline_ns)
         return;
-    if (r->transfer_sent) {
+    if (r->transfer_sent || raft_leader_is_out(r)) {
         raft_become_follower(r, r->term, 0);
     } else {
         raft_member_find(r, r->transfer_to)->timeout_now_due = false;

@@ -15,6 +15,7 @@
 enum { RUNS = 300, STEPS = 3000 };
 
 static struct entry entries[8];
+static struct raft_group group;
 
 /* Near to something that matters, mostly. */
 static uint64_t number(struct sim_rng *rng, uint64_t near)
@@ -29,6 +30,22 @@ static uint64_t number(struct sim_rng *rng, uint64_t near)
     default:
         return near + sim_rng_below(rng, 4) - MIN(near, 2u);
     }
+}
+
+/* Mostly one that can be. */
+static void random_group(struct sim_rng *rng, uint64_t index)
+{
+    uint32_t mask = (uint32_t)sim_rng_below(rng, 1u << 6);
+
+    group = (struct raft_group){.index = sim_rng_below(rng, 20) ? index : number(rng, index)};
+    for (uint32_t i = 0; i < 6; i++) {
+        if (!(mask >> i & 1))
+            continue;
+        group.members[group.count].replica = i + (sim_rng_below(rng, 50) != 0);
+        group.members[group.count++].flags = (uint32_t)sim_rng_below(rng, sim_rng_below(rng, 50) ? 4 : 9);
+    }
+    if (sim_rng_below(rng, 100) == 0)
+        group.count = RAFT_MEMBERS_MAX + 1;
 }
 
 static void random_message(struct sim_rng *rng, const struct raft *r, struct raft_msg *msg)
@@ -60,6 +77,10 @@ static void random_message(struct sim_rng *rng, const struct raft *r, struct raf
             msg->log_term = raft_term_at(r, msg->index);
         for (uint32_t i = 0; i < count; i++)
             entries[i].term = sim_rng_below(rng, 3) ? msg->term : number(rng, r->term);
+        if (sim_rng_below(rng, 4) == 0) {
+            random_group(rng, msg->last);
+            msg->group = &group;
+        }
     }
 }
 
@@ -91,7 +112,7 @@ static void other_input(struct sim_rng *rng, struct raft *r)
     uint32_t replica = (uint32_t)sim_rng_below(rng, 5);
     int result = 0;
 
-    switch (sim_rng_below(rng, 12)) {
+    switch (sim_rng_below(rng, 14)) {
     case 0:
         raft_leader_alive(r, replica, r->term, number(rng, r->commit_index), r->now_ns, 0);
         break;
@@ -113,6 +134,21 @@ static void other_input(struct sim_rng *rng, struct raft *r)
     case 6:
         raft_probe(r);
         break;
+    case 7: {
+        uint64_t index;
+
+        random_group(rng, 0);
+        result = raft_propose_group(r, &group, &index);
+        break;
+    }
+    case 8:
+        if (raft_group_leave_due(r)) {
+            uint64_t index;
+
+            raft_group_left(r, &group);
+            result = raft_propose_group(r, &group, &index);
+        }
+        break;
     default:
         raft_tick(r, MAX(r->now_ns, sim_rng_below(rng, 3) ? r->now_ns : raft_deadline_ns(r)) +
                          sim_rng_below(rng, NS_PER_MS));
@@ -123,15 +159,18 @@ static void other_input(struct sim_rng *rng, struct raft *r)
 
 static void test_garbage(void)
 {
-    static const uint32_t members[] = {1, 2, 3, 4};
+    static const struct raft_group born = {
+        .members = {{1, RAFT_VOTER}, {2, RAFT_VOTER}, {3, RAFT_VOTER}, {4, RAFT_VOTER}}};
     uint64_t led = 0, appended = 0;
 
     for (uint64_t run = 0; run < RUNS; run++) {
         struct sim_rng rng = sim_rng_make(run, "garbage", 0);
+        struct raft_group start = born;
         struct raft r;
 
-        raft_init(&r, &RAFT_CONFIG_DEFAULT, 2, members, 2 + run % 3,
-                  (struct raft_hard_state){.term = run % 4}, 0, 0, run % 2, run, NS_PER_S);
+        start.count = 2 + run % 3;
+        raft_init(&r, &RAFT_CONFIG_DEFAULT, 2, &start, (struct raft_hard_state){.term = run % 4}, 0, 0,
+                  run % 2, run, NS_PER_S);
         for (uint32_t i = 0; i < STEPS; i++) {
             struct raft_msg msg;
 

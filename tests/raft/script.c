@@ -17,11 +17,10 @@
  * the next message is delivered) unless held.
  *
  * Before the start:
- *     group N               N replicas of a group just born, and starts them
- *     replicas N            declares N replicas, without starting them
+ *     group N [L]           N replicas of a group just born, and starts them; L is a learner
+ *     replicas N [L]        declares N replicas, without starting them
  *     log R T T T ...       entries of these terms are on the disk of R
  *     vote R TERM VOTE      term and vote on the disk of R
- *     learner R             R is a learner to everybody
  *     start R               R starts (and so has promised to whoever was there)
  * Inputs of replica R (`*`: of everybody):
  *     tick R [D]            D passes (such as 200ms), then R looks at its timers
@@ -29,6 +28,8 @@
  *     heartbeat R           R sends merged heartbeats, if it leads
  *     propose R [N]         N entries
  *     transfer R S          R is to hand leadership over to S
+ *     members R S Tl ...    R changes the group: S a voter, T a learner
+ *     join R                one more replica, which knows of the group what R does
  *     abstain R on|off      and the same for `recovering`
  *     compact R I           R drops its log up to I
  *     lost R S [replaced]   R has lost the connection to S; its process was replaced
@@ -60,10 +61,13 @@
 #include "sim/raft_host.h"
 
 #define PACKETS_MAX 4096
+#define GROUPS_MAX  64
 
 struct script {
     struct raft_host hosts[RAFT_MEMBERS_MAX];
     uint32_t count;
+    struct raft_group *groups[GROUPS_MAX]; /* all that there ever were */
+    uint32_t group_count;
     bool held[RAFT_MEMBERS_MAX], cut[RAFT_MEMBERS_MAX][RAFT_MEMBERS_MAX];
     struct raft_packet *queue[PACKETS_MAX];
     uint32_t queued;
@@ -137,6 +141,8 @@ static void describe(char *text, size_t size, const struct raft_packet *p)
             n += snprintf(text + n, size - n, " entries");
         for (uint64_t i = 0; i < m->last - m->index; i++)
             n += snprintf(text + n, size - n, " %lu/%lu", p->entries[i].index, p->entries[i].term);
+        if (m->group)
+            n += snprintf(text + n, size - n, " group");
         n += snprintf(text + n, size - n, " commit %lu", m->commit);
         break;
     case RAFT_APPEND_REPLY:
@@ -199,7 +205,18 @@ static uint64_t on_value(void *owner)
     return ++((struct script *)owner)->value;
 }
 
-static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role, on_committed, NULL, on_value};
+static const struct raft_group *on_group(void *owner, const struct raft_group *group)
+{
+    struct script *s = owner;
+    struct raft_group *copy = malloc(sizeof *copy);
+
+    ASSERT(copy && s->group_count < GROUPS_MAX);
+    *copy = *group;
+    return s->groups[s->group_count++] = copy;
+}
+
+static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role, on_committed,
+                                             NULL,    on_value,    on_group};
 
 static void settle_disks(struct script *s)
 {
@@ -229,17 +246,46 @@ static void deliver_one(struct script *s, uint32_t i)
 
 /* ---- commands ---- */
 
-static void declare(struct script *s, uint32_t n)
+static void declare(struct script *s, uint32_t n, uint32_t learner)
 {
-    uint32_t members[RAFT_MEMBERS_MAX];
+    struct raft_group group = {.count = n};
+    const struct raft_group *kept;
 
     for (uint32_t i = 0; i < s->count; i++)
         raft_host_fini(&s->hosts[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        group.members[i].replica = i + 1;
+        group.members[i].flags = i + 1 == learner ? 0 : RAFT_VOTER;
+    }
+    kept = on_group(s, &group);
     for (uint32_t i = 0; i < n; i++)
-        members[i] = i + 1;
-    for (uint32_t i = 0; i < n; i++)
-        raft_host_init(&s->hosts[i], i + 1, members, n, &RAFT_CONFIG_DEFAULT, &HOOKS, s);
+        raft_host_init(&s->hosts[i], i + 1, kept, &RAFT_CONFIG_DEFAULT, &HOOKS, s);
     s->count = n;
+}
+
+/* A new replica, which knows the group as another knows it, and itself as a learner. */
+static void join(struct script *s, struct raft_host *other)
+{
+    struct raft_group group = *raft_host_group(other);
+
+    group.index = 0;
+    group.members[group.count].replica = s->count + 1;
+    group.members[group.count++].flags = 0;
+    raft_host_init(&s->hosts[s->count], s->count + 1, on_group(s, &group), &RAFT_CONFIG_DEFAULT, &HOOKS, s);
+    s->count++;
+    raft_host_start(&s->hosts[s->count - 1], false, s->count, s->now_ns);
+}
+
+/* "1", or "1l" for a learner. */
+static int change(struct raft_host *h, char **words, uint64_t now_ns)
+{
+    struct raft_group group = {0};
+
+    for (; *words && group.count < RAFT_MEMBERS_MAX; words++) {
+        group.members[group.count].replica = (uint32_t)atoi(*words);
+        group.members[group.count++].flags = strchr(*words, 'l') ? 0 : RAFT_VOTER;
+    }
+    return raft_host_change(h, &group, now_ns);
 }
 
 static bool duration(const char *text, uint64_t *ret_ns)
@@ -353,6 +399,16 @@ static void cmd_show(struct script *s, struct raft_host *h)
     for (uint64_t i = r->first_index - 1; i <= r->last_index && n < 360; i++)
         n += snprintf(text + n, sizeof text - n, " %lu", raft_term_at(r, i));
     out(s, "%s", text);
+    n = snprintf(text, sizeof text, "   group of %lu:", r->group.index);
+    for (uint32_t i = 0; i < r->group.count; i++) {
+        static const char *const kinds[] = {" learner", "", " out", " stays"};
+
+        n += snprintf(text + n, sizeof text - n, "%s %u%s", i ? "," : "", r->group.members[i].replica,
+                      r->joint && r->group.members[i].flags == RAFT_VOTER ? " in"
+                                                                          : kinds[r->group.members[i].flags]);
+    }
+    if (r->group.index)
+        out(s, "%s", text);
     for (uint32_t i = 0; r->role == RAFT_LEADER && i < r->member_count; i++) {
         const struct raft_member *m = &r->members[i];
 
@@ -419,6 +475,10 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
         raft_host_crash(h, NULL);
     } else if (!strcmp(w[0], "transfer") && n == 3) {
         result = raft_transfer(&h->raft, (uint32_t)atoi(w[2]), s->now_ns);
+    } else if (!strcmp(w[0], "members") && n > 2) {
+        result = change(h, w + 2, s->now_ns);
+    } else if (!strcmp(w[0], "join") && s->count < RAFT_MEMBERS_MAX) {
+        join(s, h);
     } else if (!strcmp(w[0], "abstain") && n == 3) {
         raft_set_abstain(&h->raft, !strcmp(w[2], "on"));
     } else if (!strcmp(w[0], "recovering") && n == 3) {
@@ -461,8 +521,8 @@ static void command(struct script *s, char *line)
     w[n] = NULL;
     if (!n || w[0][0] == '#')
         return;
-    if ((!strcmp(w[0], "group") || !strcmp(w[0], "replicas")) && n == 2) {
-        declare(s, (uint32_t)atoi(w[1]));
+    if ((!strcmp(w[0], "group") || !strcmp(w[0], "replicas")) && n >= 2) {
+        declare(s, (uint32_t)atoi(w[1]), n > 2 ? (uint32_t)atoi(w[2]) : 0);
         for (uint32_t i = 0; i < s->count && !strcmp(w[0], "group"); i++)
             raft_host_start(&s->hosts[i], true, i + 1, s->now_ns);
     } else if (!strcmp(w[0], "time") && n == 2 && duration(w[1], &ns)) {
@@ -482,9 +542,6 @@ static void command(struct script *s, char *line)
             if (n == 1 || (uint32_t)atoi(w[1]) == i + 1)
                 cmd_show(s, &s->hosts[i]);
         }
-    } else if (!strcmp(w[0], "learner") && n == 2) {
-        for (uint32_t i = 0; i < s->count; i++)
-            s->hosts[i].raft.members[atoi(w[1]) - 1].learner = true;
     } else if (n >= 2 && !strcmp(w[1], "*")) {
         for (uint32_t i = 0; i < s->count && !s->error; i++)
             cmd_replica(s, &s->hosts[i], w, n);
@@ -560,6 +617,8 @@ static char *run(const char *path, char *text, bool *ret_ok)
         free(s->queue[i]);
     for (uint32_t i = 0; i < s->count; i++)
         raft_host_fini(&s->hosts[i]);
+    for (uint32_t i = 0; i < s->group_count; i++)
+        free(s->groups[i]);
     fclose(f);
     free(s->out);
     free(s);
