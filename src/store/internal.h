@@ -6,10 +6,10 @@
  *   slice.c       geometry, superblock, format         page.c        pages on disk and in memory
  *   table.c       PG table: records, votes             space.c       chunks, slots, reservations
  *   blob.c        the shard's blob                     apply.c       entries become state; image records
- *   log.c         entries in memory: append, get       destage.c     newest versions go to chunks and pages
- *   log_read.c    entries from the ring                trim.c        tail of the ring, copying forward
- *   ring.c        batches to the ring                  checkpoint.c  records of all state, in two copies
- *   large.c       entries that bring chunks along
+ *   log.c         entries in memory: append, get       destage.c     when newest versions go to chunks and
+ * pages log_read.c    entries from the ring                round*.c      which ones at once, and how they get
+ * there ring.c        batches to the ring                  trim.c        tail of the ring, copying forward
+ *   large.c       entries that bring chunks along      checkpoint.c  records of all state, in two copies
  *   scan.c        batches from the ring, at open       read.c        blocks of an object
  *   replay.c      what scan finds becomes state        copy.c        recovery of a replica, repair
  *   open*.c       opening and closing                  check.c       offline inspection
@@ -611,7 +611,7 @@ struct disk_record image_encode(const struct pg *pg, const struct image_record *
 MUST_CHECK int image_decode(const struct disk_record *r, struct image_record *ret);
 struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *record);
 
-/* destage.c, trim.c, checkpoint.c */
+/* destage.c, round*.c, trim.c, checkpoint.c */
 MUST_CHECK int destage_init(struct store *s);
 void destage_fini(struct store *s);
 void destage_start(struct store *s);
@@ -619,9 +619,21 @@ void destage_wake(struct store *s);
 /* Wants the PG destaged up to this entry soon, whatever room there is. */
 void destage_up_to(struct pg *pg, uint64_t index);
 bool destage_wanted(const struct store *s);
+void round_collect(struct store *s);     /* takes objects for a round; which may be none */
+bool round_readback(struct store *s);    /* payloads that are only in the ring; true: all are here */
+void round_sort(struct store *s);        /* blocks in the order of the device */
+bool round_write_data(struct store *s);  /* true: all done, or failed: io.error */
+bool round_write_pages(struct store *s); /* likewise */
+void round_push_slots(struct store *s);  /* `wait` tells when the records are durable */
+void round_commit(struct store *s);
+void round_abandon(struct store *s); /* gives back what a round holds that was interrupted */
 enum trim_result { TRIM_DONE, TRIM_MORE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };
 bool trim_wanted(const struct store *s);
 enum trim_result trim_step(struct store *s);
+/* The payload of `reading`, which is to be copied forward. */
+MUST_CHECK bool copy_read_start(struct store *s);
+MUST_CHECK bool copy_read_next(struct store *s); /* the next piece; false: all is here, or cannot be read */
+void copy_read_end(struct store *s);
 void trim_release(struct store *s, bool release); /* what is to be copied may go, or is held for more */
 bool applied_push(struct store *s); /* records of how far PGs are complete; false: nothing new */
 void applied_durable(struct store *s);

@@ -268,3 +268,51 @@ void trim_release(struct store *s, bool release)
     if (release && !list_empty(&s->copies))
         op_wake(&s->ring_op);
 }
+
+bool copy_read_next(struct store *s)
+{
+    struct destage *d = &s->destage;
+    const struct log_entry *e = d->reading;
+
+    if (d->copy_done == e->block_count || (d->copy_done && d->copy_io.result))
+        return false;
+    uint32_t n = entry_run(s, e, d->copy_done, e->block_count - d->copy_done);
+    io_start(s->blk, &d->copy_io, &d->copy_iov, BLK_READ, 0, entry_place(s, e, d->copy_done),
+             d->copy_buf->data + block_offset(d->copy_done), n, &d->op);
+    d->copy_done += n;
+    return true;
+}
+
+bool copy_read_start(struct store *s)
+{
+    struct destage *d = &s->destage;
+    struct log_entry *e = d->reading;
+
+    d->copy_buf = buf_new(s->core->arena, e->block_count * BLOCK_SIZE);
+    if (!d->copy_buf)
+        return false;
+    entry_pin(e);
+    d->copy_done = 0;
+    return copy_read_next(s);
+}
+
+void copy_read_end(struct store *s)
+{
+    struct destage *d = &s->destage;
+    struct log_entry *e = d->reading;
+    struct slice payload = {.buf = d->copy_buf, .len = e->block_count * BLOCK_SIZE};
+
+    for (uint32_t b = 0; b < e->block_count && !e->lost; b++)
+        e->lost = d->copy_io.result || crc32c(0, d->copy_buf->data + b * BLOCK_SIZE, BLOCK_SIZE) != e->crc[b];
+    if (e->lost && !e->dead) {
+        s->counters.checksum_errors++;
+        e->pg->pub.damaged = true;
+        op_wake(e->pg->pub.waiter);
+    }
+    if (!e->dead && !e->payload.buf)
+        entry_cache(e, &payload);
+    buf_unref(d->copy_buf);
+    d->copy_buf = NULL;
+    d->reading = NULL;
+    entry_unpin(e);
+}

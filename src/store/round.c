@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A round of destage: what it takes, and what changes in memory when it is done.
+ *
+ * It takes a snapshot of the overlays of its objects; entries applied meanwhile stay in the overlay for the
+ * next. An object of a round is busy: nobody else changes its chunks or its page. Only entries that are
+ * applied and durable here are taken.
+ */
+#include <string.h>
+
+#include "store/internal.h"
+
+/* May the snapshot be taken now? */
+static bool object_ready(const struct object *o)
+{
+    if (o->busy || !o->overlay)
+        return false;
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+        if (o->overlay->block[b] && !o->overlay->block[b]->durable)
+            return false;
+    return !o->overlay->whole || o->overlay->whole->durable;
+}
+
+static void page_overlay(struct page_mem *page, const struct overlay *snap)
+{
+    if (snap->whole) {
+        memset(page->written, 0, sizeof(page->written));
+        memset(page->lost, 0, sizeof(page->lost));
+    }
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+        const struct log_entry *e = snap->block[b];
+        if (!e)
+            continue;
+        bit_clear(page->lost, b);
+        if (e->type == ENTRY_WRITE) {
+            bit_set(page->written, b);
+            page->crc[b] = e->crc[b - e->first_block];
+        } else {
+            bit_clear(page->written, b);
+        }
+    }
+}
+
+static bool chunk_written(const struct page_mem *page, uint32_t c)
+{
+    return page->written[c * BLOCKS_PER_CHUNK / 64] >> (c * BLOCKS_PER_CHUNK % 64) & 0xffff;
+}
+_Static_assert(BLOCKS_PER_CHUNK == 16, "chunk_written");
+
+/* The chunk that an entry brought along, if all of the newest blocks there are its. */
+static uint32_t chunk_brought(const struct overlay *snap, uint32_t c)
+{
+    struct log_entry *const *block = &snap->block[c * BLOCKS_PER_CHUNK];
+
+    if (!block[0] || block[0]->type != ENTRY_WRITE || !block[0]->chunks_held)
+        return 0;
+    for (uint32_t b = 1; b < BLOCKS_PER_CHUNK; b++)
+        if (block[b] != block[0])
+            return 0;
+    return large_chunk(block[0], c);
+}
+
+/* Would a chunk be written in place that an entry in the log refers to? */
+static bool object_shares(const struct store *s, const struct object *o)
+{
+    for (uint32_t c = 0; o->page && c < CHUNKS_PER_OBJECT; c++) {
+        if (!o->page->chunk[c] || s->chunk_refs[o->page->chunk[c]] == 1 || chunk_brought(o->overlay, c))
+            continue;
+        for (uint32_t b = c * BLOCKS_PER_CHUNK; b < (c + 1) * BLOCKS_PER_CHUNK; b++)
+            if (o->overlay->block[b] && o->overlay->block[b]->type == ENTRY_WRITE)
+                return true;
+    }
+    return false;
+}
+
+/* The log lets go of the object's chunks, if it may: what is complete only serves followers that lag. */
+static bool object_unshare(struct store *s, struct object *o)
+{
+    struct pg *pg = o->pg;
+
+    if (!object_shares(s, o) || PLANT(STORE_LARGE_IN_PLACE))
+        return true;
+    if (o->brought_index <= pg->complete_durable) {
+        log_trim(pg, o->brought_index + 1);
+        op_wake(pg->pub.waiter);
+    }
+    return !object_shares(s, o);
+}
+
+/* Chunks for what is written, none for what is not; undone when there are not enough. */
+static bool page_chunks(struct store *s, struct page_mem *page, const struct page_mem *old,
+                        const struct overlay *snap)
+{
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
+        bool want = chunk_written(page, c);
+        uint32_t brought = chunk_brought(snap, c);
+        if (!want) {
+            page->chunk[c] = 0;
+        } else if (brought) {
+            if (page->chunk[c] != brought)
+                chunk_ref(s, brought);
+            page->chunk[c] = brought;
+        } else if (!page->chunk[c]) {
+            page->chunk[c] = chunk_alloc(s);
+        }
+        if (!want || page->chunk[c])
+            continue;
+        for (uint32_t i = 0; i < c; i++)
+            if (page->chunk[i] && (!old || old->chunk[i] != page->chunk[i]))
+                chunk_free(s, page->chunk[i]);
+        return false;
+    }
+    return true;
+}
+
+static void object_blocks(struct store *s, struct destage_object *r)
+{
+    struct destage *d = &s->destage;
+
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+        struct log_entry *e = r->snap->block[b];
+        if (!e || e->type != ENTRY_WRITE || chunk_brought(r->snap, b / BLOCKS_PER_CHUNK))
+            continue;
+        struct destage_block *block = &d->blocks[d->block_count++];
+        *block = (struct destage_block){
+            .place = chunk_place(s, r->page->chunk[b / BLOCKS_PER_CHUNK], b), .entry = e, .block = b};
+        if (e->lost)
+            d->block_count--;
+        else if (e->payload.buf)
+            block->data = slice_data(&e->payload) + (b - e->first_block) * BLOCK_SIZE;
+        else
+            d->readback_count++;
+    }
+}
+
+static bool object_collect(struct store *s, struct object *o)
+{
+    struct destage *d = &s->destage;
+    struct destage_object *r = &d->objects[d->object_count];
+    uint32_t readback = 0;
+
+    if (d->object_count == DESTAGE_OBJECTS_MAX || d->block_count + BLOCKS_PER_OBJECT > DESTAGE_BLOCKS_MAX)
+        return false;
+    if (!object_ready(o))
+        return true;
+    if (!object_unshare(s, o)) {
+        d->held = true;
+        return true;
+    }
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+        const struct log_entry *e = o->overlay->block[b];
+        readback += e && e->type == ENTRY_WRITE && !e->payload.buf &&
+                    !chunk_brought(o->overlay, b / BLOCKS_PER_CHUNK);
+    }
+    if (d->readback_count + readback > DESTAGE_READBACK_MAX)
+        return false;
+    const struct image *image = image_find(o->pg, o->image);
+    *r = (struct destage_object){.object = o,
+                                 .snap = &d->snaps[d->object_count],
+                                 .index = o->index,
+                                 .version = MAX(o->version + 1, s->next_seq)};
+    *r->snap = *o->overlay;
+    r->page = page_new(s);
+    if (!r->page)
+        return false;
+    if (o->page)
+        *r->page = *o->page;
+    page_overlay(r->page, r->snap);
+    bool gone = (image && image->record.deleted) || (r->snap->whole && r->snap->whole->type == ENTRY_FORGET);
+    r->drop = gone && page_is_empty(r->page);
+    if (!r->drop)
+        r->new_slot = PLANT(STORE_EARLY_REUSE) && o->slot ? o->slot : slot_alloc(s);
+    if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, o->page, r->snap)) {
+        if (r->new_slot)
+            slot_free(s, r->new_slot);
+        page_free(s, r->page);
+        return false;
+    }
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+        if (r->snap->block[b])
+            entry_pin(r->snap->block[b]);
+    if (r->snap->whole)
+        entry_pin(r->snap->whole);
+    object_blocks(s, r);
+    o->busy = true;
+    d->object_count++;
+    return true;
+}
+
+/* Objects in whose overlays the entry is. False: the round is full. */
+static bool entry_collect(struct store *s, struct log_entry *e)
+{
+    if (entry_is_image(e->type)) {
+        struct object *o = object_find(e->pg, e->image, 0);
+        if (!o)
+            o = object_after(e->pg, false, e->image, 0);
+        for (; o && o->image == e->image; o = object_after(e->pg, false, o->image, o->number))
+            if (o->overlay && !o->busy && o->index >= e->index && !object_collect(s, o))
+                return false;
+        return true;
+    }
+    struct object *o = object_find(e->pg, e->image, e->object);
+    return !o || o->busy || !o->overlay || object_collect(s, o);
+}
+
+static bool image_only(const struct log_entry *e)
+{
+    if (!entry_is_image(e->type) || e->holds != 1)
+        return false;
+    const struct image *image = image_slot(e->pg, e->image);
+    return image && image->holder == e;
+}
+
+static bool pg_collect(struct store *s, struct pg *pg)
+{
+    if (pg->destage_all) {
+        struct object *o = object_after(pg, true, 0, 0);
+        for (; o; o = object_after(pg, false, o->image, o->number))
+            if (o->overlay && !o->busy && !object_collect(s, o))
+                return false;
+        pg->destage_all = false;
+    }
+    uint64_t limit = MIN(pg->destage_limit, pg->pub.applied_index);
+    /* Entries lose holds and do not get them back: what has none left is not looked at in each round again.
+     */
+    bool nothing = true;
+    for (uint64_t i = MAX(pg->complete_index, pg->collected_index) + 1; i <= limit; i++) {
+        struct log_entry *e = log_at(pg, i);
+        bool holds = e && e->holds && !image_only(e);
+        nothing &= !holds;
+        if (nothing)
+            pg->collected_index = i;
+        if (holds && !entry_collect(s, e))
+            return false;
+    }
+    return true;
+}
+
+void round_collect(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    d->object_count = d->block_count = d->readback_count = d->next = 0;
+    d->more = d->held = false;
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        d->more = !pg->removing && !pg_collect(s, pg);
+        if (d->more)
+            break;
+    }
+}
+
+static void object_commit(struct store *s, struct destage_object *r)
+{
+    struct object *o = r->object;
+
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+        if (chunk_brought(r->snap, c))
+            o->brought_index = MAX(o->brought_index, r->snap->block[c * BLOCKS_PER_CHUNK]->index);
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+        struct log_entry *e = r->snap->block[b];
+        if (e && o->overlay && o->overlay->block[b] == e)
+            overlay_take(o, b);
+        if (e)
+            entry_unpin(e);
+    }
+    if (r->snap->whole) {
+        if (o->overlay && o->overlay->whole == r->snap->whole)
+            overlay_take_whole(o);
+        entry_unpin(r->snap->whole);
+    }
+    bool chunks = false;
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+        chunks |= r->page->chunk[c] != 0;
+    if (!chunks && page_is_empty(r->page)) {
+        page_free(s, r->page);
+        r->page = NULL;
+    }
+    space_switch(o, r->page, r->new_slot);
+    o->page_index = r->drop ? 0 : r->index;
+    o->version = r->version;
+    o->busy = false;
+    object_settle(o);
+}
+
+void round_commit(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    for (uint32_t i = 0; i < d->object_count; i++)
+        object_commit(s, &d->objects[i]);
+    d->object_count = 0;
+    if (d->waiting)
+        ring_reflected(&d->wait);
+    d->waiting = false;
+}
+
+/* What a round that was interrupted holds. */
+void round_abandon(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    for (uint32_t i = 0; i < d->object_count; i++) {
+        struct destage_object *r = &d->objects[i];
+        for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+            if (r->snap->block[b])
+                entry_unpin(r->snap->block[b]);
+        if (r->snap->whole)
+            entry_unpin(r->snap->whole);
+        for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+            if (r->page->chunk[c] && (!r->object->page || r->object->page->chunk[c] != r->page->chunk[c]))
+                chunk_free(s, r->page->chunk[c]);
+        if (r->new_slot)
+            slot_free(s, r->new_slot);
+        page_free(s, r->page);
+        r->object->busy = false;
+    }
+    d->object_count = 0;
+    if (d->waiting)
+        ring_reflected(&d->wait);
+    d->waiting = false;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a round of destage reads and writes: payloads that are only in the ring, blocks of chunks in the order
+ * of the device, pages to fresh slots, and the records that make these count.
+ */
+#include <stdlib.h>
+
+#include "base/trace.h"
+#include "store/internal.h"
+
+/* Blocks of one entry that follow each other are read with one request. */
+static uint32_t readback_run(const struct store *s, uint32_t from)
+{
+    const struct destage *d = &s->destage;
+    uint32_t n = 1;
+
+    while (from + n < d->block_count && !d->blocks[from + n].data &&
+           d->blocks[from + n].entry == d->blocks[from].entry &&
+           d->blocks[from + n].block == d->blocks[from].block + n)
+        n++;
+    const struct log_entry *e = d->blocks[from].entry;
+    return entry_run(s, e, d->blocks[from].block - e->first_block, n);
+}
+
+static void readback_verify(struct store *s, int slot)
+{
+    struct destage *d = &s->destage;
+    uint32_t first = (uint32_t)(d->io.tag[slot] >> 32), count = (uint32_t)d->io.tag[slot];
+    const uint8_t *data = d->io.iov[slot][0].iov_base;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct destage_block *b = &d->blocks[first + i];
+        const struct log_entry *e = b->entry;
+        uint8_t *at = (uint8_t *)data + i * BLOCK_SIZE;
+        if (!d->io.io[slot].result && crc32c(0, at, BLOCK_SIZE) == e->crc[b->block - e->first_block]) {
+            b->data = at;
+            continue;
+        }
+        /* The only copy of this block here is gone. Its page will expect the right checksum, so that it is
+         * found damaged, and repaired from another replica. */
+        s->counters.checksum_errors++;
+        core_log(s->core, LOG_ERROR, "store",
+                 "slice %u: the log's copy of block %u of object %llu/%llu is damaged", s->config.slice,
+                 b->block, (unsigned long long)e->image, (unsigned long long)e->object);
+    }
+}
+
+/* True: all is done. */
+bool round_readback(struct store *s)
+{
+    struct destage *d = &s->destage;
+    int slot;
+
+    while ((slot = scatter_reap(&d->io)) >= 0)
+        readback_verify(s, slot);
+    while (d->next < d->block_count) {
+        struct destage_block *b = &d->blocks[d->next];
+        if (b->data) {
+            d->next++;
+            continue;
+        }
+        slot = scatter_slot(&d->io);
+        if (slot < 0)
+            return false;
+        uint32_t n = readback_run(s, d->next);
+        const struct log_entry *e = b->entry;
+        d->io.iov[slot][0] = (struct iovec){.iov_base = d->work->data + d->readback_count * BLOCK_SIZE,
+                                            .iov_len = (size_t)n * BLOCK_SIZE};
+        d->readback_count += n;
+        s->counters.device_reads++;
+        scatter_submit(&d->io, slot, BLK_READ, 0, entry_place(s, e, b->block - e->first_block), 1,
+                       (uint64_t)d->next << 32 | n);
+        d->next += n;
+    }
+    return !d->io.pending;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct destage_block *x = a, *y = b;
+
+    return x->place < y->place ? -1 : x->place > y->place;
+}
+
+void round_sort(struct store *s)
+{
+    qsort(s->destage.blocks, s->destage.block_count, sizeof(*s->destage.blocks), by_place);
+}
+
+bool round_write_data(struct store *s)
+{
+    struct destage *d = &s->destage;
+    int slot;
+
+    while ((slot = scatter_reap(&d->io)) >= 0)
+        if (d->io.io[slot].result)
+            d->io.error = d->io.io[slot].result;
+    while (d->next < d->block_count && !d->io.error) {
+        if (!d->blocks[d->next].data) {
+            d->next++;
+            continue;
+        }
+        slot = scatter_slot(&d->io);
+        if (slot < 0)
+            return false;
+        uint32_t n = 0;
+        uint64_t place = d->blocks[d->next].place;
+        while (n < SCATTER_IOVS && d->next < d->block_count && d->blocks[d->next].data &&
+               d->blocks[d->next].place == place + n)
+            d->io.iov[slot][n++] =
+                (struct iovec){.iov_base = d->blocks[d->next++].data, .iov_len = BLOCK_SIZE};
+        TRACE(destage_written, place, n);
+        s->counters.destage_blocks += n;
+        s->counters.destage_bytes += block_offset(n);
+        scatter_submit(&d->io, slot, BLK_WRITE, BLK_BACKGROUND, place, n, 0);
+    }
+    return !d->io.pending;
+}
+
+bool round_write_pages(struct store *s)
+{
+    struct destage *d = &s->destage;
+    int slot;
+
+    while ((slot = scatter_reap(&d->io)) >= 0)
+        if (d->io.io[slot].result)
+            d->io.error = d->io.io[slot].result;
+    while (d->next < d->object_count && !d->io.error) {
+        struct destage_object *r = &d->objects[d->next];
+        if (r->drop) {
+            d->next++;
+            continue;
+        }
+        slot = scatter_slot(&d->io);
+        if (slot < 0)
+            return false;
+        struct disk_page *first = (struct disk_page *)d->work->data + d->next;
+        uint64_t place = slot_place(s, r->new_slot);
+        uint32_t n = 0;
+        for (; d->next < d->object_count && !d->objects[d->next].drop; n++, d->next++) {
+            r = &d->objects[d->next];
+            if (slot_place(s, r->new_slot) != place + n)
+                break;
+            page_encode(s, r->object, r->page, r->new_slot, r->index, r->version, first + n);
+        }
+        s->counters.page_writes += n;
+        d->io.iov[slot][0] = (struct iovec){.iov_base = first, .iov_len = (size_t)n * BLOCK_SIZE};
+        scatter_submit(&d->io, slot, BLK_WRITE, BLK_BACKGROUND, place, 1, 0);
+    }
+    return !d->io.pending;
+}
+
+void round_push_slots(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    for (uint32_t i = 0; i < d->object_count; i++) {
+        const struct destage_object *r = &d->objects[i];
+        struct disk_record record = {
+            .type = r->drop ? RECORD_DROP : RECORD_SLOT,
+            .slot = r->new_slot,
+            .key = r->object->pg->key,
+            .image = r->object->image,
+            .slot_of = {.object = r->object->number, .index = r->index, .version = r->version}};
+        ring_record(s, &record);
+    }
+    ring_wait(s, &d->wait, &d->op);
+    d->waiting = true;
+}
