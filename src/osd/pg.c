@@ -249,8 +249,7 @@ static uint64_t pg_wanted_index(const struct pg *pg, uint64_t now_ns)
 
     for (uint32_t i = 0; r->role == RAFT_LEADER && i < r->member_count; i++) {
         const struct raft_member *m = &r->members[i];
-        if (m->replica != r->self && m->progress != RAFT_BEHIND &&
-            raft_in_contact(r, m, now_ns))
+        if (m->replica != r->self && m->progress != RAFT_BEHIND && raft_in_contact(r, m, now_ns))
             first = MIN(first, m->match + 1);
     }
     return first <= r->last_index ? first : 0;
@@ -365,9 +364,9 @@ static void pg_role(struct pg *pg)
     }
 }
 
-/* A deadline moves on with every message, so the timer mostly fires for nothing: it comes early, at a time
- * at which the shard may send heartbeats, so that an idle shard is not woken once for each group. One that is
- * near is kept. */
+/* A deadline moves on with every message, the timer only with heartbeats. When it fires all the same, it does
+ * so early, at a time at which the shard may send heartbeats: so a shard whose peers are silent is not woken
+ * once for each group. A deadline that is near is kept. */
 static uint64_t pg_timer_early(const struct pg *pg, uint64_t deadline_ns, uint64_t now_ns)
 {
     uint64_t phase_ns = pg->shard->heartbeat.timer.deadline_ns % SHARD_HEARTBEAT_NS;
@@ -377,7 +376,14 @@ static uint64_t pg_timer_early(const struct pg *pg, uint64_t deadline_ns, uint64
     return deadline_ns - (deadline_ns - phase_ns) % SHARD_HEARTBEAT_NS;
 }
 
-static void pg_timer(struct pg *pg, uint64_t now_ns)
+/* The others commit what is not durable here. */
+static bool pg_waits_for_device(const struct raft *r)
+{
+    return r->role == RAFT_LEADER && r->commit_index > r->durable_index;
+}
+
+/* When the group must be looked at if nothing happens. */
+static uint64_t pg_timer_due(struct pg *pg, uint64_t now_ns)
 {
     uint64_t deadline_ns = raft_deadline_ns(&pg->raft);
 
@@ -386,19 +392,38 @@ static void pg_timer(struct pg *pg, uint64_t now_ns)
         deadline_ns = MIN(deadline_ns, now_ns + PG_NOOP_RETRY_NS);
     if (pg->led_term && pg->sp->tombstone_count)
         deadline_ns = MIN(deadline_ns, pg->tombstones_ns);
-    if (!timer_armed(&pg->timer) || deadline_ns < pg->timer.deadline_ns)
-        timer_arm(pg->shard->core, &pg->timer, &pg->op,
-                  MAX(pg_timer_early(pg, deadline_ns, now_ns), now_ns + 1));
+    if (pg_waits_for_device(&pg->raft))
+        deadline_ns = MIN(deadline_ns, pg->durable_ns + PG_STALL_NS);
+    const struct pg_request *first = list_first(&pg->waiting, struct pg_request, link);
+    return first ? MIN(deadline_ns, first->proposed_ns + PG_COMMIT_NS) : deadline_ns;
 }
 
-/* Our device hangs, and does not say so: the others commit what is not durable here, and so can be neither
- * applied nor answered. Handing over needs no disk. */
+static void pg_timer_arm(struct pg *pg, uint64_t deadline_ns, uint64_t now_ns)
+{
+    timer_arm(pg->shard->core, &pg->timer, &pg->op, MAX(pg_timer_early(pg, deadline_ns, now_ns), now_ns + 1));
+}
+
+static void pg_timer(struct pg *pg, uint64_t now_ns)
+{
+    uint64_t deadline_ns = pg_timer_due(pg, now_ns);
+
+    if (!timer_armed(&pg->timer) || deadline_ns < pg->timer.deadline_ns)
+        pg_timer_arm(pg, deadline_ns, now_ns);
+}
+
+void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
+{
+    if (timer_armed(&pg->timer) && pg->timer.deadline_ns <= next_ns)
+        pg_timer_arm(pg, pg_timer_due(pg, now_ns), now_ns);
+}
+
+/* Our device hangs, and does not say so: what the others commit can be neither applied nor answered. Handing
+ * over needs no disk. */
 static void pg_stalled(struct pg *pg, uint64_t now_ns)
 {
     struct raft *r = &pg->raft;
 
-    if (r->role != RAFT_LEADER || r->commit_index <= r->durable_index ||
-        r->durable_index != pg->durable_seen) {
+    if (!pg_waits_for_device(r) || r->durable_index != pg->durable_seen) {
         pg->durable_seen = r->durable_index;
         pg->durable_ns = now_ns;
         return;

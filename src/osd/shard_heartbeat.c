@@ -6,9 +6,13 @@
  * A group without traffic is at rest. A pair of shards whose groups all rest beats every 500 ms only, and
  * says so in each heartbeat, so that followers wait that much longer before they stand up, and the leader
  * before it steps down. There is no lease then: the first read asks the members (ReadIndex), and with the
- * first request the usual pace is back. The slow pace follows upon a heartbeat that said so and was answered; until
- * then the next one comes after 30 ms. Promises last as long as ever, so nothing of this bears on safety; a leader
- * that hangs while its groups rest is replaced within a second.
+ * first request the usual pace is back. The slow pace follows upon a heartbeat that said so and was answered;
+ * until then the next one comes after 30 ms. Promises last as long as ever, so nothing of this bears on
+ * safety; a leader that hangs while its groups rest is replaced within a second.
+ *
+ * Wake-ups are what an idle shard costs, so a slow heartbeat leaves early with any other, also with those
+ * that answer a neighbour's: all shards of a cluster at rest come to beat at the same moments. And what a
+ * heartbeat says about a group moves the group's timer (pg_heard), which otherwise would fire in vain.
  *
  * The receiver looks at every group of the set with every heartbeat, not just at those in the message:
  * whether it still follows that leader in that term decides between acknowledging and refusing. That is some
@@ -35,8 +39,12 @@ void shard_heartbeat_traffic(struct pg *pg)
     struct timer *timer = &shard->heartbeat.timer;
     uint64_t now_ns = core_now_ns(shard->core);
 
-    if (now_ns - pg->traffic_ns >= SHARD_REST_AFTER_NS)
+    if (now_ns - pg->traffic_ns >= SHARD_REST_AFTER_NS) {
         pg->woken_ns = now_ns;
+        for (uint32_t i = 0; i < pg->member_count; i++)
+            if (pg->members[i].peer)
+                pg->members[i].peer->busy = true;
+    }
     pg->traffic_ns = now_ns;
     if (timer_armed(timer) && timer->deadline_ns > now_ns + SHARD_HEARTBEAT_NS)
         timer_arm(shard->core, timer, &shard->heartbeat.op, now_ns);
@@ -103,13 +111,35 @@ static void heartbeat_send(struct osd_shard *shard, struct peer *peer)
         shard->perf.heartbeats_sent++;
 }
 
+/* The last heartbeat to this peer announced that the next one comes late, and was answered. */
+static bool heartbeat_slow(const struct peer *peer)
+{
+    return !peer->busy && peer->beat_rests && peer->out.answered_seq == peer->out.seq &&
+           peer->out.acked_version == peer->out.version;
+}
+
 /* When the next heartbeat to this peer is due. */
 static uint64_t heartbeat_due_ns(const struct peer *peer)
 {
-    bool slow = !peer->busy && peer->beat_rests && peer->out.answered_seq == peer->out.seq &&
-                peer->out.acked_version == peer->out.version;
+    return peer->beat_ns + SHARD_HEARTBEAT_NS + (heartbeat_slow(peer) ? SHARD_REST_MS * NS_PER_MS : 0);
+}
 
-    return peer->beat_ns + SHARD_HEARTBEAT_NS + (slow ? SHARD_REST_MS * NS_PER_MS : 0);
+/* How much earlier it may leave, with the others, to wake up once. */
+static uint64_t heartbeat_slack_ns(const struct peer *peer)
+{
+    return SHARD_HEARTBEAT_NS / 2 + (heartbeat_slow(peer) ? SHARD_REST_MS * NS_PER_MS / 2 : 0);
+}
+
+static void heartbeat_timer(struct osd_shard *shard, uint64_t now_ns)
+{
+    uint64_t next_ns = now_ns + SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS;
+
+    map_for_each (&shard->peers, node) {
+        const struct peer *peer = map_entry(node, struct peer, node);
+        if (heartbeat_out_due(&peer->out))
+            next_ns = MIN(next_ns, heartbeat_due_ns(peer));
+    }
+    timer_arm(shard->core, &shard->heartbeat.timer, &shard->heartbeat.op, next_ns);
 }
 
 static void heartbeat_step(struct op *op)
@@ -130,22 +160,26 @@ static void heartbeat_step(struct op *op)
         timer_arm(op->core, &heartbeat->timer, op, now_ns + SHARD_HEARTBEAT_NS);
         return;
     }
-    uint64_t next_ns = now_ns + SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS;
     groups_collect(shard, now_ns);
     map_for_each (&shard->peers, node) {
         struct peer *peer = map_entry(node, struct peer, node);
         if (!heartbeat_out_due(&peer->out))
             continue;
         uint64_t due_ns = heartbeat_due_ns(peer);
-        if (due_ns <= now_ns + SHARD_HEARTBEAT_NS / 2) { /* with the others, to wake up once */
-            heartbeat_send(shard, peer);
-            /* At a steady pace, but never two at once after a pause. */
-            peer->beat_ns = MAX(MIN(due_ns, now_ns), now_ns - SHARD_HEARTBEAT_NS / 2);
-            due_ns = peer->beat_ns + SHARD_HEARTBEAT_NS;
-        }
-        next_ns = MIN(next_ns, due_ns);
+        if (due_ns > now_ns + heartbeat_slack_ns(peer))
+            continue;
+        heartbeat_send(shard, peer);
+        /* At a steady pace, but never two at once after a pause. */
+        peer->beat_ns = MAX(MIN(due_ns, now_ns), now_ns - SHARD_HEARTBEAT_NS / 2);
     }
-    timer_arm(op->core, &heartbeat->timer, op, next_ns);
+    heartbeat_timer(shard, now_ns);
+}
+
+/* By when the next heartbeat should have come, with some slack, after one that announced a pace slower by
+ * `rest_ns`. */
+static uint64_t next_beat_ns(uint64_t now_ns, uint64_t rest_ns)
+{
+    return now_ns + 2 * SHARD_HEARTBEAT_NS + rest_ns;
 }
 
 /* Tells the group's raft that its leader is alive. True: it follows that leader in that term, and has
@@ -165,6 +199,7 @@ static bool group_alive(struct osd_shard *shard, const struct wire_heartbeat_gro
     raft_leader_alive(r, group->from, group->term, group->commit, now_ns, rest_ns);
     if (r->commit_index != commit || !followed)
         pg_touched(pg);
+    pg_heard(pg, now_ns, next_beat_ns(now_ns, rest_ns));
     return r->role == RAFT_FOLLOWER && r->leader == group->from && r->term == group->term &&
            raft_term_durable(r);
 }
@@ -209,6 +244,10 @@ void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
     size_t len = wire_heartbeat_reply_size(&reply);
     ASSERT(FRAME_HEADER_SIZE + len <= sizeof(heartbeat->frame));
     wire_heartbeat_reply_encode(rpc_body(heartbeat->frame), &reply);
+    /* Ours leave in the same turn when they may: shards at rest wake up together. */
+    struct timer *timer = &heartbeat->timer;
+    if (rest_ns && timer_armed(timer) && timer->deadline_ns <= now_ns + SHARD_REST_MS * NS_PER_MS / 2)
+        timer_arm(shard->core, timer, &heartbeat->op, now_ns);
     /* A lost answer is a lost heartbeat. */
     (void)!shard_peer_send(peer, true, METHOD_HEARTBEAT_REPLY, rpc_body(heartbeat->frame), (uint32_t)len,
                            NULL, 0);
@@ -225,7 +264,8 @@ void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *
                  peer->number, error_text(error));
         return;
     }
-    if (reply.incarnation != shard->self.incarnation || reply.sent_ns > core_now_ns(shard->core) ||
+    uint64_t now_ns = core_now_ns(shard->core);
+    if (reply.incarnation != shard->self.incarnation || reply.sent_ns > now_ns ||
         !heartbeat_out_answer(&peer->out, &reply))
         return;
     list_for_each (&peer->out.entries, node) {
@@ -236,6 +276,7 @@ void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *
             continue;
         if (heartbeat_out_contact(&peer->out, entry)) {
             raft_contact(&pg->raft, entry->group.to, reply.sent_ns);
+            pg_heard(pg, now_ns, next_beat_ns(now_ns, pg->raft.rest_ns));
             if (!list_empty(&pg->reading))
                 pg_wake(pg);
         } else if (heartbeat_out_refused(&peer->out, entry)) {
@@ -244,4 +285,7 @@ void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *
             pg_wake(pg);
         }
     }
+    /* Now that it is answered the next one comes late, perhaps. */
+    if (peer->beat_rests && timer_armed(&shard->heartbeat.timer))
+        heartbeat_timer(shard, now_ns);
 }

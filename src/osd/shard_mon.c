@@ -352,13 +352,14 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     struct store_space space = store_space(shard->store);
 
     report->message = (Fb__ShardReport)FB__SHARD_REPORT__INIT;
-    report->pgs = calloc(pgs, sizeof(*report->pgs));
-    report->pg_pointers = calloc(pgs, sizeof(void *));
+    /* Filled entry by entry: what is not used is not touched. */
+    report->pgs = malloc(pgs * sizeof(*report->pgs));
+    report->pg_pointers = malloc(pgs * sizeof(void *));
     report->confirms_max = shard->mon.confirms_max;
     report->confirm_from = shard->mon.confirm_next;
     report->confirm_count = 0;
-    report->confirms = calloc(report->confirms_max, sizeof(*report->confirms));
-    report->confirm_pointers = calloc(report->confirms_max, sizeof(void *));
+    report->confirms = malloc(report->confirms_max * sizeof(*report->confirms));
+    report->confirm_pointers = malloc(report->confirms_max * sizeof(void *));
     if (!report->pgs || !report->pg_pointers || !report->confirms || !report->confirm_pointers)
         return false;
     report->message.osd = shard->label.osd;

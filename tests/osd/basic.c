@@ -512,10 +512,11 @@ static void test_idle(void)
     sim_run_for(w->sim, 4 * NS_PER_S);
     for (uint32_t i = 0; i < OSDS; i++) {
         const struct core_counters *now = &w->osds[i].shard->core->counters;
-        CHECK((now->timers - before[i].timers) / 4 < PGS_MAX * 8);
+        /* The shard's own and its sessions': none for a group, whatever their number. */
+        CHECK(now->timers - before[i].timers <= 24);
         /* Two beats per second to each of two peers, and what comes in for each. */
         CHECK(w->osds[i].shard->perf.heartbeats_sent - beats[i] <= 4 * 2 * 2 + 2);
-        CHECK((now->polls - before[i].polls) / 4 < 33);
+        CHECK(now->polls - before[i].polls <= 48);
     }
     /* Without a lease the first read asks the members; then there is one. */
     for (uint32_t i = 0; i < OSDS; i++)
