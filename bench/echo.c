@@ -162,7 +162,7 @@ static void server_closed(void *owner, struct link *link, int error)
     uring_core_stop(server->uc);
 }
 
-static const struct link_events server_events = {server_message, NULL, server_closed};
+static const struct link_events server_events = {.message = server_message, .closed = server_closed};
 
 static void server_accepted(void *owner, struct link *link)
 {
@@ -256,7 +256,8 @@ static void client_closed(void *owner, struct link *link, int error)
     exit(1);
 }
 
-static const struct link_events client_events = {client_message, client_opened, client_closed};
+static const struct link_events client_events = {
+    .message = client_message, .opened = client_opened, .closed = client_closed};
 
 static void client_main(pid_t server_pid)
 {

@@ -286,9 +286,12 @@ static bool worker_begin(struct worker *w)
     }
     change_begin(w, type);
     memset(&w->io, 0, sizeof(w->io));
-    client_io_start(&w->io, l->image, IO_TYPES[type],
-                    type == REQUEST_FLUSH ? 0 : (uint64_t)w->sector * CLUSTER_SECTOR,
-                    type == REQUEST_FLUSH ? 0 : len, w->data.buf ? &w->data : NULL, &w->op);
+    uint64_t offset = type == REQUEST_FLUSH ? 0 : (uint64_t)w->sector * CLUSTER_SECTOR;
+    if (type == REQUEST_READ)
+        client_read_start(&w->io, l->image, offset, len, slice_data(&w->data), &w->op);
+    else
+        client_io_start(&w->io, l->image, IO_TYPES[type], offset, type == REQUEST_FLUSH ? 0 : len,
+                        w->data.buf ? &w->data : NULL, &w->op);
     return true;
 }
 

@@ -104,7 +104,8 @@ static void peer_opened(void *owner, struct link *link)
             w->open[i] = true;
 }
 
-static const struct link_events PEER_EVENTS = {peer_message, peer_opened, peer_closed};
+static const struct link_events PEER_EVENTS = {
+    .message = peer_message, .opened = peer_opened, .closed = peer_closed};
 
 static void accepted(void *owner, struct link *link)
 {

@@ -513,7 +513,13 @@ static void deliver_frame(struct conn *conn, struct packet *packet)
         return;
     }
     struct frame frame = {.head = packet->bytes, .head_len = packet->head_len};
-    if (packet->payload_len) {
+    const struct link_events *events = slink->link.events;
+    if (packet->payload_len && events->place)
+        frame.placed = events->place(slink->link.owner, &slink->link, packet->bytes, packet->head_len,
+                                     packet->payload_len);
+    if (frame.placed) {
+        memcpy(frame.placed, packet->bytes + packet->head_len, packet->payload_len);
+    } else if (packet->payload_len) {
         struct buf *buf = node->core.arena ? buf_new(node->core.arena, packet->payload_len) : NULL;
         if (buf) {
             memcpy(buf->data, packet->bytes + packet->head_len, packet->payload_len);
@@ -528,7 +534,7 @@ static void deliver_frame(struct conn *conn, struct packet *packet)
     sim_trace(net->sim, "frame", hash_pair(conn->number, packet->to),
               hash_bytes(packet->payload_len, packet->bytes, packet->head_len));
     struct buf *payload = frame.payload.buf;
-    slink->link.events->message(slink->link.owner, &slink->link, &frame);
+    events->message(slink->link.owner, &slink->link, &frame);
     buf_unref(payload);
 }
 

@@ -68,7 +68,8 @@ int fb_open(struct fb_conn *conn, const char *image, unsigned flags, const char 
 int fb_close(struct fb_image *image);
 uint64_t fb_size(const struct fb_image *image);
 
-/* Synchronous; any offset and length within the image. `data` is copied (write) or filled (read). */
+/* Synchronous; any offset and length within the image. `data` is copied (write) or filled (read). What it contains after a read that
+ * failed is undefined. Whole 4 KiB blocks are received right into it, so reads aligned to them cost no copy. */
 int fb_read(struct fb_image *image, void *data, size_t len, uint64_t offset);
 int fb_write(struct fb_image *image, const void *data, size_t len, uint64_t offset);
 int fb_discard(struct fb_image *image, uint64_t len, uint64_t offset);      /**< whole 4 KiB blocks inside the range read as zeros afterwards */
@@ -79,7 +80,7 @@ int fb_flush(struct fb_image *image);
 typedef void fb_callback(void *arg, int result);
 
 /* Asynchronous; at most 2 MiB for reads and writes. -EAGAIN: too many requests under way, poll and try again. `data` of a write is
- * copied at once; that of a read is filled before the callback. */
+ * copied at once; that of a read belongs to the library until the callback, and is not touched any more then. */
 int fb_aio_read(struct fb_image *image, void *data, size_t len, uint64_t offset, fb_callback *callback, void *arg);
 int fb_aio_write(struct fb_image *image, const void *data, size_t len, uint64_t offset, fb_callback *callback, void *arg);
 int fb_aio_discard(struct fb_image *image, uint64_t len, uint64_t offset, fb_callback *callback, void *arg);

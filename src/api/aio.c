@@ -12,8 +12,8 @@ struct request {
     struct op op;
     struct client_io io;
     struct fb_image *image;
-    struct buf *buf;
-    void *data; /* of a read: the user's memory */
+    struct buf *buf; /* of a write: the copy of the user's data */
+    void *data;      /* of a read: the user's memory */
     fb_callback *callback;
     void *arg;
     struct list ended;
@@ -37,15 +37,16 @@ static void request_step(struct op *op)
     struct slice data = {r->buf, 0, r->buf ? (uint32_t)r->io.len : 0};
 
     if (op->state == 0) {
-        client_io_start(&r->io, r->image->image, r->io.type, r->io.offset, r->io.len, &data, op);
+        if (r->io.type == CLIENT_READ)
+            client_read_start(&r->io, r->image->image, r->io.offset, r->io.len, r->data, op);
+        else
+            client_io_start(&r->io, r->image->image, r->io.type, r->io.offset, r->io.len, &data, op);
         op->state = 1;
         return;
     }
     if (op->children)
         return;
     r->result = op->child_result;
-    if (r->result == 0 && r->io.type == CLIENT_READ && r->buf)
-        memcpy(r->data, r->buf->data, r->io.len);
     op_done(op, 0);
     list_push_back(&r->image->conn->ended, &r->ended);
 }
@@ -76,19 +77,18 @@ static int request_start(struct fb_image *image, enum client_io_type type, void 
                          uint64_t offset, fb_callback *callback, void *arg)
 {
     struct fb_conn *conn = image->conn;
-    bool has_data = (type == CLIENT_READ || type == CLIENT_WRITE) && len;
     struct buf *buf = NULL;
 
-    if (has_data && len > BUF_SIZE_MAX)
+    if ((type == CLIENT_READ || type == CLIENT_WRITE) && len > BUF_SIZE_MAX)
         return api_fail(conn, -ERR_INVALID, "%s: at most 2 MiB in one asynchronous request", image->name);
-    if (has_data && !(buf = api_buf_new(conn, (uint32_t)len)))
+    if (type == CLIENT_WRITE && len && !(buf = api_buf_new(conn, (uint32_t)len)))
         return -EAGAIN;
     struct request *r = pool_get(&conn->requests);
     if (!r) {
         api_buf_unref(conn, buf);
         return -EAGAIN;
     }
-    if (type == CLIENT_WRITE && buf)
+    if (buf)
         memcpy(buf->data, data, len);
     r->image = image;
     r->buf = buf;

@@ -12,9 +12,8 @@
 
 struct part {
     struct client_io io;
-    struct buf *buf;
-    uint8_t *data;
-    uint32_t len;
+    struct buf *buf; /* of a write: the copy of its data */
+    bool busy;
 };
 
 static int io_fail(struct fb_image *image, int error, const char *what, uint64_t len, uint64_t offset)
@@ -32,29 +31,34 @@ static int check_range(struct fb_image *image, const char *what, uint64_t len, u
     return 0;
 }
 
-/* Waits for a buffer while asynchronous requests hold them. */
-static struct buf *part_buf(struct fb_conn *conn, uint32_t len)
+static int part_finish(struct fb_conn *conn, struct part *part)
 {
-    struct buf *buf;
-
-    while (!(buf = api_buf_new(conn, len)) && conn->request_count)
-        api_turn(conn, NS_PER_S);
-    return buf;
-}
-
-static int part_finish(struct fb_conn *conn, struct part *part, enum client_io_type type)
-{
-    if (!part->buf)
+    if (!part->busy)
         return 0;
     int error = api_wait(conn, &part->io.op);
-    if (!error && type == CLIENT_READ)
-        memcpy(part->data, part->buf->data, part->len);
     api_buf_unref(conn, part->buf);
-    part->buf = NULL;
+    *part = (struct part){0};
     return error;
 }
 
-static int transfer(struct fb_image *image, enum client_io_type type, void *data, size_t len, uint64_t offset)
+/* Waits for a buffer while asynchronous requests hold them. Own parts that are under way hold some too, but
+ * only waiting for them gives those back. ERR_NO_MEMORY, or the error of such a part. */
+static int part_buf(struct fb_conn *conn, struct part parts[PARTS_COUNT], struct part *part, uint32_t len)
+{
+    while (!(part->buf = api_buf_new(conn, len)) && conn->request_count)
+        api_turn(conn, NS_PER_S);
+    uint32_t own = (uint32_t)(part - parts);
+    for (uint32_t i = 1; !part->buf && i < PARTS_COUNT; i++) {
+        int error = part_finish(conn, &parts[(own + i) % PARTS_COUNT]);
+        if (error)
+            return error;
+        part->buf = api_buf_new(conn, len);
+    }
+    return part->buf ? 0 : -ERR_NO_MEMORY;
+}
+
+static int transfer(struct fb_image *image, enum client_io_type type, uint8_t *data, size_t len,
+                    uint64_t offset)
 {
     struct part parts[PARTS_COUNT] = {0};
     struct fb_conn *conn = image->conn;
@@ -63,30 +67,25 @@ static int transfer(struct fb_image *image, enum client_io_type type, void *data
 
     for (size_t done = 0; done < len && !error; next = (next + 1) % PARTS_COUNT) {
         struct part *part = &parts[next];
-        error = part_finish(conn, part, type);
+        uint64_t at = offset + done;
+        uint32_t part_len = (uint32_t)MIN(ALIGN_DOWN(at, (uint64_t)PART_MAX) + PART_MAX - at, len - done);
+        error = part_finish(conn, part);
+        if (!error && type == CLIENT_WRITE)
+            error = part_buf(conn, parts, part, part_len);
         if (error)
             break;
-        uint64_t end = ALIGN_DOWN(offset + done, (uint64_t)PART_MAX) + PART_MAX;
-        part->len = (uint32_t)MIN(end - (offset + done), len - done);
-        /* Own parts that are under way hold buffers too, but only waiting for them gives those back. */
-        part->buf = part_buf(conn, part->len);
-        for (uint32_t i = 1; !part->buf && i < PARTS_COUNT && !error; i++) {
-            error = part_finish(conn, &parts[(next + i) % PARTS_COUNT], type);
-            part->buf = api_buf_new(conn, part->len);
+        part->busy = true;
+        if (type == CLIENT_READ) {
+            client_read_start(&part->io, image->image, at, part_len, data + done, NULL);
+        } else {
+            struct slice slice = {part->buf, 0, part_len};
+            memcpy(part->buf->data, data + done, part_len);
+            client_io_start(&part->io, image->image, type, at, part_len, &slice, NULL);
         }
-        if (!part->buf) {
-            error = error ? error : -ERR_NO_MEMORY;
-            break;
-        }
-        part->data = (uint8_t *)data + done;
-        if (type == CLIENT_WRITE)
-            memcpy(part->buf->data, part->data, part->len);
-        struct slice slice = {part->buf, 0, part->len};
-        client_io_start(&part->io, image->image, type, offset + done, part->len, &slice, NULL);
-        done += part->len;
+        done += part_len;
     }
     for (uint32_t i = 0; i < PARTS_COUNT; i++) {
-        int part_error = part_finish(conn, &parts[(next + i) % PARTS_COUNT], type);
+        int part_error = part_finish(conn, &parts[(next + i) % PARTS_COUNT]);
         error = error ? error : part_error;
     }
     return error;
@@ -108,7 +107,7 @@ int fb_write(struct fb_image *image, const void *data, size_t len, uint64_t offs
 
     if (error)
         return error;
-    error = transfer(image, CLIENT_WRITE, (void *)data, len, offset);
+    error = transfer(image, CLIENT_WRITE, (uint8_t *)(uintptr_t)data, len, offset);
     return error ? io_fail(image, error, "write", len, offset) : 0;
 }
 

@@ -3,9 +3,9 @@
  * The message link port over TCP: frames (wire/frame.h) on a socket (sock.h).
  *
  * Several frames are taken out of one receive. A frame's head stays in the receive buffer until the frame is
- * delivered; its payload goes into a buffer of the arena, copied if it came along with the head, received in
- * place if much of it is still missing. Nothing is allocated by a length alone but that buffer, whose length
- * was checked against its limit.
+ * delivered; its payload goes where the owner wants it or else into a buffer of the arena, copied if it came
+ * along with the head, received in place if much of it is still missing. Nothing is allocated by a length
+ * alone but that buffer, whose length was checked against its limit.
  *
  *     HEADER ── 48 bytes, valid ──> BODY ── checksum holds ──> PAYLOAD ── all here ──> delivered, HEADER
  */
@@ -46,7 +46,8 @@ struct tcp_link {
     enum link_part part;
     struct frame_header header;
     uint32_t head_len;
-    struct buf *payload; /* NULL: none, or no memory for it */
+    struct buf *payload; /* NULL: none, placed, or no memory for it */
+    uint8_t *placed;     /* the owner's memory for it */
     uint32_t payload_have;
 };
 
@@ -62,6 +63,12 @@ static void tcp_link_refuse(struct tcp_link *l, const char *what, int error)
     sock_break(&l->sock, -ERR_PROTOCOL);
 }
 
+/* Where the payload goes; NULL: nowhere. */
+static uint8_t *tcp_link_target(const struct tcp_link *l)
+{
+    return l->payload ? l->payload->data : l->placed;
+}
+
 /* What came of the payload behind the head moves to its buffer. Returns how many bytes of it are left
  * standing in the receive buffer between this head and the next one: none, unless the next one is there
  * already. */
@@ -72,8 +79,8 @@ static uint32_t tcp_link_take_payload(struct tcp_link *l)
     uint32_t here = sock->rx_end - sock->rx_begin - l->head_len;
     uint32_t take = MIN(here, l->header.payload_len - l->payload_have);
 
-    if (l->payload) {
-        memcpy(l->payload->data + l->payload_have, from, take);
+    if (take && tcp_link_target(l)) {
+        memcpy(tcp_link_target(l) + l->payload_have, from, take);
         l->uc->core.counters.copied_bytes += take;
     }
     l->payload_have += take;
@@ -92,10 +99,12 @@ static bool tcp_link_deliver(struct tcp_link *l, uint32_t gap)
         .head = sock->rx + sock->rx_begin,
         .head_len = l->head_len,
         .payload = {.buf = payload, .len = payload ? l->header.payload_len : 0},
-        .payload_dropped = l->header.payload_len && !payload,
+        .payload_dropped = l->header.payload_len && !tcp_link_target(l),
+        .placed = l->placed,
     };
 
     l->payload = NULL;
+    l->placed = NULL;
     l->part = PART_HEADER;
     l->link.events->message(l->link.owner, &l->link, &frame);
     buf_unref(payload);
@@ -137,7 +146,10 @@ static bool tcp_link_parse(struct tcp_link *l)
             return false;
         }
         l->payload_have = 0;
-        if (l->header.payload_len && l->uc->core.arena)
+        if (l->header.payload_len && l->link.events->place)
+            l->placed =
+                l->link.events->place(l->link.owner, &l->link, at, l->head_len, l->header.payload_len);
+        if (l->header.payload_len && !l->placed && l->uc->core.arena)
             l->payload = buf_new(l->uc->core.arena, l->header.payload_len);
         l->part = PART_PAYLOAD;
         return true;
@@ -146,8 +158,8 @@ static bool tcp_link_parse(struct tcp_link *l)
         if (l->payload_have == l->header.payload_len)
             return tcp_link_deliver(l, gap);
         uint32_t missing = l->header.payload_len - l->payload_have;
-        if (l->payload && missing > SOCK_DIRECT_MIN) {
-            sock->direct = l->payload->data + l->payload_have;
+        if (tcp_link_target(l) && missing > SOCK_DIRECT_MIN) {
+            sock->direct = tcp_link_target(l) + l->payload_have;
             sock->direct_len = missing;
         }
         return false;

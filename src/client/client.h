@@ -135,15 +135,19 @@ struct client_io {
     struct client_image *image;
     enum client_io_type type;
     uint64_t offset, len;
-    struct slice
-        data; /* WRITE: `len` bytes, with a reference that the caller releases after the end.
-               * READ: the caller's buffer of `len` bytes; filled. (At most BUF_SIZE_MAX for both.) */
+    struct slice data; /* WRITE: `len` bytes, with a reference that the caller releases after the end */
+    uint8_t *memory;   /* READ: where `len` bytes are to go */
     /* The client's own. */
     uint64_t at;             /* cut into pieces up to here */
     struct client_wait wait; /* for a free piece */
 };
 void client_io_start(struct client_io *io, struct client_image *image, enum client_io_type type,
                      uint64_t offset, uint64_t len, const struct slice *data, struct op *parent);
+/* READ, into any memory of `len` bytes. It is the client's until the end, and not touched any more then; after
+ * an error its contents are undefined. Whole blocks are received in place; where parts of blocks are read, the
+ * data passes through buffers of the core's arena. At most BUF_SIZE_MAX, as for writes. */
+void client_read_start(struct client_io *io, struct client_image *image, uint64_t offset, uint64_t len,
+                       void *memory, struct op *parent);
 
 /* Which parts of [offset, offset + len) are written: fills `ret_extents` with alternating runs, at most
  * `extents_max`, covering at least the start of the range (NBD block status, sparse export). */

@@ -36,7 +36,7 @@ static int io_validate(const struct client_io *io)
         return -ERR_READ_ONLY;
     if (io->offset > image->size_bytes || io->len > image->size_bytes - io->offset)
         return -ERR_RANGE;
-    if (io_has_data(io) && (io->len > BUF_SIZE_MAX || io->data.len < io->len))
+    if (io_has_data(io) && (io->len > BUF_SIZE_MAX || (io->type == CLIENT_WRITE && io->data.len < io->len)))
         return -ERR_TOO_LARGE;
     return 0;
 }
@@ -64,7 +64,7 @@ static void io_start_piece(struct client_io *io, struct client_piece *p, uint64_
     p->offset = (uint32_t)(io->at % OBJECT_SIZE);
     p->len = (uint32_t)(end - io->at);
     if (io->type == CLIENT_READ)
-        p->memory = slice_data(&io->data) + done;
+        p->memory = io->memory + done;
     else if (io->type == CLIENT_WRITE)
         p->data = (struct slice){io->data.buf, io->data.offset + done, p->len};
     client_piece_start(p, &io->op);
@@ -131,17 +131,31 @@ static void io_step(struct op *op)
 
 static const struct op_kind io_kind = {"client.io", io_state_name, io_step};
 
-void client_io_start(struct client_io *io, struct client_image *image, enum client_io_type type,
-                     uint64_t offset, uint64_t len, const struct slice *data, struct op *parent)
+static void io_start(struct client_io *io, struct client_image *image, enum client_io_type type,
+                     uint64_t offset, uint64_t len, struct op *parent)
 {
     io->image = image;
     io->type = type;
     io->offset = offset;
     io->len = len;
-    io->data = data ? *data : (struct slice){0};
     io->at = 0;
     list_init(&io->wait.link);
     io->wait.op = &io->op;
     client_image_request_begin(image);
     op_start(&io->op, image->client->core, &io_kind, parent);
+}
+
+void client_io_start(struct client_io *io, struct client_image *image, enum client_io_type type,
+                     uint64_t offset, uint64_t len, const struct slice *data, struct op *parent)
+{
+    ASSERT(type != CLIENT_READ);
+    io->data = data ? *data : (struct slice){0};
+    io_start(io, image, type, offset, len, parent);
+}
+
+void client_read_start(struct client_io *io, struct client_image *image, uint64_t offset, uint64_t len,
+                       void *memory, struct op *parent)
+{
+    io->memory = memory;
+    io_start(io, image, CLIENT_READ, offset, len, parent);
 }

@@ -3,8 +3,8 @@
  * The messages of a piece: requests encoded into a scratch on the stack, answers decoded from the piece's
  * reply memory.
  *
- * Data is verified here: each block of a read against the checksum that came with it, before it is copied
- * out.
+ * Data is verified here: each block of a read against the checksum that came with it, where it lies. Whole
+ * blocks have landed where the caller wants them; parts of blocks are copied out.
  */
 #include <string.h>
 
@@ -23,6 +23,12 @@ static uint32_t piece_first_block(const struct client_piece *p)
 static uint32_t piece_block_count(const struct client_piece *p)
 {
     return (p->offset + p->len - 1) / BLOCK_SIZE - piece_first_block(p) + 1;
+}
+
+/* It reads whole blocks only, which then can be received in place. */
+static bool piece_is_whole_blocks(const struct client_piece *p)
+{
+    return IS_ALIGNED(p->offset, BLOCK_SIZE) && IS_ALIGNED(p->len, BLOCK_SIZE);
 }
 
 static int encode_clear(const struct client_piece *p, uint64_t pg, uint64_t term, uint8_t *body,
@@ -126,6 +132,10 @@ int client_piece_send(struct client_piece *p, struct rpc_peer *peer, uint64_t pg
         switch (p->type) {
         case PIECE_READ:
             method = METHOD_READ;
+            if (piece_is_whole_blocks(p)) {
+                p->call.place = p->memory;
+                p->call.place_len = p->len;
+            }
             error = encode_read(p, pg, term, body, &len);
             break;
         case PIECE_WRITE:
@@ -155,23 +165,30 @@ int client_piece_send(struct client_piece *p, struct rpc_peer *peer, uint64_t pg
 
 /* ---- answers ---- */
 
-static int read_copy_out(struct client_piece *p, const struct wire_read_reply *m)
+static int read_take(struct client_piece *p, const struct wire_read_reply *m)
 {
-    struct slice *payload = &p->call.reply_payload;
+    const struct slice *payload = &p->call.reply_payload;
+    const uint8_t *data = p->memory;
     uint32_t count = piece_block_count(p);
 
-    if (payload->len == 0) {
-        memset(p->memory, 0, p->len);
-        return 0;
+    if (!p->call.placed) {
+        if (payload->len == 0) {
+            memset(p->memory, 0, p->len);
+            return 0;
+        }
+        if (payload->len != count * BLOCK_SIZE)
+            return -ERR_PROTOCOL;
+        data = slice_data(payload);
     }
-    if (payload->len != count * BLOCK_SIZE || m->crc_count != count)
+    if (m->crc_count != count)
         return -ERR_PROTOCOL;
-    const uint8_t *data = slice_data(payload);
     for (uint32_t i = 0; i < count; i++)
         if (crc32c(0, data + i * BLOCK_SIZE, BLOCK_SIZE) != m->crc[i])
             return -ERR_CHECKSUM;
-    memcpy(p->memory, data + p->offset % BLOCK_SIZE, p->len);
-    p->client->core->counters.copied_bytes += p->len;
+    if (!p->call.placed) {
+        memcpy(p->memory, data + p->offset % BLOCK_SIZE, p->len);
+        p->client->core->counters.copied_bytes += p->len;
+    }
     return 0;
 }
 
@@ -184,7 +201,7 @@ static int receive_read(struct client_piece *p, struct client_answer *answer)
     if (error)
         return error;
     *answer = (struct client_answer){m.term, m.leader};
-    return read_copy_out(p, &m);
+    return read_take(p, &m);
 }
 
 static int receive_write(struct client_piece *p, struct client_answer *answer)

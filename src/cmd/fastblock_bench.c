@@ -82,8 +82,11 @@ static void slot_step(struct op *op)
     bool read = b->read_percent == 100 || (b->read_percent > 0 && bench_random(b) % 100 < b->read_percent);
     uint64_t place = b->random ? bench_random(b) % slot->on->blocks : slot->on->next++ % slot->on->blocks;
     op->state = SLOT_WAIT;
-    client_io_start(&slot->io, slot->on->image, read ? CLIENT_READ : CLIENT_WRITE, place * b->block_bytes,
-                    b->block_bytes, &slot->data, op);
+    uint64_t offset = place * b->block_bytes;
+    if (read)
+        client_read_start(&slot->io, slot->on->image, offset, b->block_bytes, slice_data(&slot->data), op);
+    else
+        client_io_start(&slot->io, slot->on->image, CLIENT_WRITE, offset, b->block_bytes, &slot->data, op);
 }
 
 static const struct op_kind slot_kind = {"bench.slot", NULL, slot_step};

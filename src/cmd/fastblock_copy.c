@@ -91,7 +91,10 @@ static void slot_start(struct copy *c, struct copy_slot *slot, enum client_io_ty
     slot->busy = true;
     slot->io = (struct client_io){0};
     slot->data.len = (uint32_t)len;
-    client_io_start(&slot->io, c->image, type, offset, len, &slot->data, NULL);
+    if (type == CLIENT_READ)
+        client_read_start(&slot->io, c->image, offset, len, slice_data(&slot->data), NULL);
+    else
+        client_io_start(&slot->io, c->image, type, offset, len, &slot->data, NULL);
 }
 
 /* ---- import ---- */

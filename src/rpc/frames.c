@@ -60,10 +60,11 @@ int rpc_frame_open(const struct frame *frame, struct rpc_message *ret)
         return error;
     uint32_t payload_len = frame->payload.buf ? frame->payload.len : 0;
     if (frame->head_len != FRAME_HEADER_SIZE + header.body_len ||
-        (!frame->payload_dropped && payload_len != header.payload_len))
+        (!frame->payload_dropped && !frame->placed && payload_len != header.payload_len))
         return -ERR_PROTOCOL;
+    const uint8_t *data = frame->placed ? frame->placed : payload_len ? slice_data(&frame->payload) : NULL;
     if (header.payload_crc && !frame->payload_dropped &&
-        crc32c(0, slice_data(&frame->payload), payload_len) != header.payload_crc)
+        crc32c(0, data, header.payload_len) != header.payload_crc)
         return -ERR_CHECKSUM;
     *ret = (struct rpc_message){
         .method = header.method,
@@ -74,6 +75,7 @@ int rpc_frame_open(const struct frame *frame, struct rpc_message *ret)
         .body_len = header.body_len,
         .payload = frame->payload,
         .payload_dropped = frame->payload_dropped,
+        .placed = frame->placed,
     };
     return 0;
 }

@@ -269,6 +269,7 @@ static void peer_reply(struct rpc_peer *peer, const struct rpc_message *message)
         memcpy(call->reply, message->body, message->body_len);
         call->reply_len = message->body_len;
     }
+    call->placed = message->placed;
     if (message->payload.buf)
         call->reply_payload = slice_sub(&message->payload, 0, message->payload.len);
     call_end(call, message->result, true);
@@ -315,6 +316,22 @@ static void peer_message(void *owner, struct link *link, const struct frame *fra
     }
 }
 
+/* Only the answer to a call of this session is written to its memory, and the call cannot end before that
+ * without closing the link. */
+static uint8_t *peer_place(void *owner, struct link *link, const uint8_t *head, uint32_t head_len,
+                           uint32_t payload_len)
+{
+    struct rpc_peer *peer = owner;
+    struct frame_header header;
+
+    if (link != peer->link || peer->op.state != PEER_OPEN || frame_validate_header(head, &header) ||
+        header.flags != FRAME_REPLY || header.result)
+        return NULL;
+    struct map_node *node = map_get(&peer->calls_by_id, header.request_id);
+    struct rpc_call *call = node ? map_entry(node, struct rpc_call, by_id) : NULL;
+    return call && call->place_len == payload_len ? call->place : NULL;
+}
+
 static void peer_link_opened(void *owner, struct link *link)
 {
     struct rpc_peer *peer = owner;
@@ -343,6 +360,7 @@ static const struct link_events peer_events = {
     .message = peer_message,
     .opened = peer_link_opened,
     .closed = peer_link_closed,
+    .place = peer_place,
 };
 
 /* ---- the op ---- */
@@ -540,6 +558,7 @@ int rpc_call_start(struct rpc_call *call, struct rpc_peer *peer, struct op *wait
     call->remote = false;
     call->reply_len = 0;
     call->reply_payload = (struct slice){0};
+    call->placed = false;
     map_put(&peer->calls_by_id, &call->by_id, ++peer->next_id);
     peer_queue_call(peer, call);
     peer->call_count++;

@@ -54,6 +54,7 @@ struct rpc_message {
     uint32_t body_len;
     struct slice payload;      /* keep it with slice_sub() */
     bool payload_dropped;
+    uint8_t *placed;           /* the payload is there, and `payload` empty; see rpc_call.place */
 };
 
 /* ---- calling ---------------------------------------------------------------------------------------------------- */
@@ -102,11 +103,16 @@ struct rpc_call {
     bool remote;               /* the result came from the remote: a definite answer; otherwise the outcome is unknown */
     /* The reply: a copy of the body in caller's memory of `reply_cap` bytes, and the payload by reference (always release
      * it: nobody knows what the remote sends). With reply_cap 0 the body is not wanted; one that does not fit makes
-     * a success ERR_TOO_LARGE. An answer whose payload was dropped for lack of memory here is ERR_RETRY, with `remote`. */
+     * a success ERR_TOO_LARGE. An answer whose payload was dropped for lack of memory here is ERR_RETRY, with `remote`.
+     * The payload of a success that is exactly `place_len` long goes to `place` (NULL: none) instead, and `placed` is set; that
+     * memory may be written to from the start of the call to its end, and is not any more when the end is known. */
     uint8_t *reply;
     uint32_t reply_cap;
     uint32_t reply_len;
     struct slice reply_payload;
+    uint8_t *place;
+    uint32_t place_len;
+    bool placed;
 };
 
 /* `body` points to body_len bytes that have FRAME_HEADER_SIZE bytes of room in front (rpc_body()); copied before return.

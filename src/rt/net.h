@@ -7,7 +7,8 @@
  * simulator drops, repeats and reorders them), and may not rely on delivery of any frame before it is answered.
  * A link that breaks reports `closed` once. Events come from the core's poll, never from inside a call of this port.
  *
- * Memory: a frame's payload lands in one buffer of the core's arena, 4 KiB aligned. When the arena cannot give one, the
+ * Memory: a frame's payload lands in memory that the owner names when the head is there (`place`), or else in one buffer of
+ * the core's arena, 4 KiB aligned. When the arena cannot give one, the
  * payload is read and thrown away and the frame is delivered with `payload_dropped`: a link never stops reading for
  * lack of memory, so heartbeats and answers always get through; the receiver answers ERR_RETRY or lets the peer resend.
  *
@@ -27,6 +28,7 @@ struct frame {
     uint32_t head_len;     /* header and body */
     struct slice payload;  /* received: all of it, contiguous; may be empty. Unused when sending. */
     bool payload_dropped;  /* received only: there was no memory for it */
+    uint8_t *placed;       /* received only: where `place` wanted it, and it is; `payload` is empty then */
     /* Sending only: the pieces that make up the payload, in order (a gather list; at most FRAME_PIECES_MAX). */
     const struct slice *pieces;
     uint32_t piece_count;
@@ -45,6 +47,10 @@ struct link_events {
      * ERR_UNREACHABLE (refused at once: nobody listens), ERR_CLOSED, ERR_TIMEOUT or ERR_PROTOCOL, negative. Not called for
      * link_close(). */
     void (*closed)(void *owner, struct link *link, int error);
+    /* May be NULL. The head of a frame with a payload of `payload_len` bytes is there, validated as in `message`: memory that
+     * the payload is to land in, or NULL: a buffer. The memory is the link's until that frame's `message`, until `closed`, or
+     * until link_close() returns; in the last two cases it may have been filled in part. No call of this port inside. */
+    uint8_t *(*place)(void *owner, struct link *link, const uint8_t *head, uint32_t head_len, uint32_t payload_len);
 };
 
 struct net_ops {

@@ -79,8 +79,12 @@ static void test_round_trip(void)
         CHECK(stored(rows[i].offset, rows[i].len, fill));
         if (rows[i].offset)
             CHECK_EQ(fake_byte(rows[i].offset - 1), before);
+        const uint64_t *copied = &world.client_node->core.counters.copied_bytes, copied_before = *copied;
         CHECK_EQ(fake_io(CLIENT_READ, rows[i].offset, rows[i].len, 0), 0);
         CHECK(all(fake_data(0), rows[i].len, fill));
+        /* Whole blocks are received in place. */
+        if (IS_ALIGNED(rows[i].offset, (uint64_t)BLOCK_SIZE) && IS_ALIGNED(rows[i].len, BLOCK_SIZE))
+            CHECK_EQ(*copied - copied_before, 0);
     }
     CHECK_EQ(fake_io(CLIENT_FLUSH, 0, 0, 0), 0);
     fake_down();

@@ -178,7 +178,10 @@ void fake_start(uint32_t slot, enum client_io_type type, uint64_t offset, uint64
         memset(slice_data(&data), type == CLIENT_WRITE ? fill : 0xee, len);
     }
     memset(io, 0, sizeof(*io));
-    client_io_start(io, world.image, type, offset, len, &data, NULL);
+    if (type == CLIENT_READ)
+        client_read_start(io, world.image, offset, len, data.buf ? slice_data(&data) : NULL, NULL);
+    else
+        client_io_start(io, world.image, type, offset, len, &data, NULL);
     fake_leave();
 }
 
@@ -195,5 +198,6 @@ int fake_io(enum client_io_type type, uint64_t offset, uint64_t len, uint8_t fil
 
 uint8_t *fake_data(uint32_t slot)
 {
-    return slice_data(&world.ios[slot].data);
+    const struct client_io *io = &world.ios[slot];
+    return io->type == CLIENT_READ ? io->memory : slice_data(&io->data);
 }

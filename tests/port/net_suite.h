@@ -35,6 +35,8 @@ struct end {
     bool disorder, damaged, close_at_message, close_at_opened, echo;
     struct slice kept; /* the last payload, if keep is set */
     bool keep;
+    uint8_t *place; /* payloads of even frames are to land here; FRAME_PAYLOAD_MAX */
+    uint32_t placed;
 };
 
 static struct net_suite *suite;
@@ -122,6 +124,10 @@ static void on_message(void *owner, struct link *link, const struct frame *frame
     if (frame->payload_dropped) {
         end->dropped++;
         end->damaged |= frame->payload.buf != NULL;
+    } else if (frame->placed) {
+        end->placed++;
+        end->damaged |= frame->payload.buf != NULL || frame->placed != end->place;
+        end->damaged |= !pattern_holds(end->place, header.payload_len, number + 1);
     } else if (header.payload_len) {
         end->damaged |= frame->payload.len != header.payload_len;
         end->damaged |= !IS_ALIGNED((uintptr_t)slice_data(&frame->payload), BLOCK_SIZE);
@@ -157,7 +163,19 @@ static void on_closed(void *owner, struct link *link, int error)
     end->error = error;
 }
 
-static const struct link_events end_events = {on_message, on_opened, on_closed};
+static uint8_t *on_place(void *owner, struct link *link, const uint8_t *head, uint32_t head_len,
+                         uint32_t payload_len)
+{
+    struct end *end = owner;
+    struct frame_header header;
+
+    end->damaged |= frame_validate_header(head, &header) || frame_validate_body(head, &header) ||
+                    head_len != FRAME_HEADER_SIZE + header.body_len || payload_len != header.payload_len ||
+                    payload_len == 0;
+    return header.request_id % 2 == 0 ? end->place : NULL;
+}
+
+static const struct link_events end_events = {on_message, on_opened, on_closed, on_place};
 
 static void on_accepted(void *owner, struct link *link)
 {
@@ -301,6 +319,33 @@ static void payloads_can_be_kept(void)
     suite->world->enter(suite->world, 1);
     slice_unref(&server->kept);
     suite->world->leave(suite->world, 1);
+    unpair(&client, server);
+}
+
+static void payloads_land_where_the_owner_wants_them(void)
+{
+    static const uint32_t payloads[] = {1, 4096, 5000, 20000, 100000, 300001, FRAME_PAYLOAD_MAX};
+    static uint8_t place[FRAME_PAYLOAD_MAX + 1]; /* any alignment will do */
+    struct end client, *server = pair(&client);
+    struct arena *arena = suite->world->core[1]->arena;
+    uint32_t number = 0;
+
+    server->place = place + 1;
+    for (size_t i = 0; i < ARRAY_LEN(payloads); i++) {
+        place[0] = 0x5a;
+        memset(place + 1, 0xee, sizeof(place) - 1);
+        CHECK_EQ(send_one(&client, number++, 10, payloads[i]), 0);
+        CHECK_EQ(send_one(&client, number++, 10, payloads[i]), 0);
+        CHECK_EQ(send_one(&client, number++, 10, 0), 0);
+        CHECK_EQ(send_one(&client, number++, 10, 0), 0);
+        CHECK(run_count(&server->received, number));
+        CHECK_EQ(place[0], 0x5a);
+        for (size_t at = payloads[i] + 1; at < sizeof(place); at++)
+            CHECK(place[at] == 0xee);
+        CHECK_EQ(arena_free_bytes(arena), arena_size(arena));
+    }
+    CHECK_EQ(server->placed, ARRAY_LEN(payloads));
+    CHECK(!server->damaged && !server->disorder && server->dropped == 0);
     unpair(&client, server);
 }
 
@@ -488,6 +533,7 @@ static void net_suite(struct net_suite *in_suite)
     TEST(bursts_keep_their_order);
     TEST(payloads_are_gathered);
     TEST(payloads_can_be_kept);
+    TEST(payloads_land_where_the_owner_wants_them);
     TEST(without_memory_payloads_are_dropped);
     TEST(the_queue_is_bounded);
     TEST(refused_and_malformed_addresses);

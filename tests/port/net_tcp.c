@@ -111,6 +111,31 @@ static void truncated_frames_are_not_delivered(void)
     CHECK_EQ(arena_free_bytes(arena), arena_size(arena));
 }
 
+/* Whoever closes a link has the memory back that he named for a payload, however much of it is still to come.
+ */
+static void a_closed_link_writes_to_no_memory(void)
+{
+    static uint8_t bytes[400000], place[FRAME_PAYLOAD_MAX];
+    size_t len = make_frame(bytes, 0, 100, 300000);
+
+    for (size_t cut = 2000; cut < len; cut += 61000) {
+        int fd = plain_connect();
+        server_ends[0].place = place;
+        memset(place, 0xee, sizeof(place));
+        CHECK((size_t)write(fd, bytes, cut) == cut);
+        while (place[cut - 200] == 0xee) /* until it has come */
+            uring_core_turn(real.uc[1], NS_PER_MS);
+        close_end(&server_ends[0]);
+        memset(place, 0xee, sizeof(place));
+        CHECK(write(fd, bytes + cut, len - cut) > 0);
+        close(fd);
+        world_settle(&real.world);
+        for (size_t at = 0; at < sizeof(place); at++)
+            CHECK(place[at] == 0xee);
+        CHECK_EQ(server_ends[0].received, 0);
+    }
+}
+
 /* Frames with bytes changed at random, and plain noise behind a valid beginning. The server may answer in no
  * way but closing. */
 static void noise(void)
@@ -211,8 +236,14 @@ static void find_dead_address(char *text, size_t size)
 int main(int argc, char **argv)
 {
     char dead[64];
+    const char *mode = argc > 1 ? argv[1] : "";
+    /* A ring of any thread serves connections in the middle of other system calls, too. */
+    struct uring_core_opts opts = {.arena_bytes = WORLD_ARENA_SIZE,
+                                   .spin_us = strcmp(mode, "spin") == 0 ? 50 : 0,
+                                   .any_thread = strcmp(mode, "any") == 0,
+                                   .log_level = LOG_ERROR};
 
-    if (!real_world_init(&real, argc > 1 ? 50 : 0, 2)) {
+    if (!real_world_make(&real, &opts, 2)) {
         printf("Bail out! no io_uring\n");
         return 1;
     }
@@ -224,6 +255,7 @@ int main(int argc, char **argv)
     TEST(malformed_frames_close_the_link);
     TEST(cuts_do_not_matter);
     TEST(truncated_frames_are_not_delivered);
+    TEST(a_closed_link_writes_to_no_memory);
     TEST(noise);
     TEST(freeing_in_the_middle);
     TEST(any_port_is_not_for_outgoing_connections);

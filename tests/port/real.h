@@ -35,21 +35,26 @@ static inline bool real_run(struct world *world, bool (*done)(void *owner), void
 }
 
 /* With one side or two: cores of their own, with an arena each, driven in turn. */
-static inline bool real_world_init(struct real_world *real, uint32_t spin_us, int sides)
+static inline bool real_world_make(struct real_world *real, const struct uring_core_opts *opts, int sides)
 {
-    struct uring_core_opts opts = {
-        .arena_bytes = WORLD_ARENA_SIZE, .spin_us = spin_us, .log_level = LOG_ERROR};
-
-    if (uring_core_new(&opts, &real->uc[0]))
+    if (uring_core_new(opts, &real->uc[0]))
         return false;
     real->uc[1] = real->uc[0];
-    if (sides == 2 && uring_core_new(&opts, &real->uc[1]))
+    if (sides == 2 && uring_core_new(opts, &real->uc[1]))
         return false;
     real->world = (struct world){.core = {uring_core_core(real->uc[0]), uring_core_core(real->uc[1])},
                                  .enter = real_enter,
                                  .leave = real_enter,
                                  .run = real_run};
     return true;
+}
+
+static inline bool real_world_init(struct real_world *real, uint32_t spin_us, int sides)
+{
+    struct uring_core_opts opts = {
+        .arena_bytes = WORLD_ARENA_SIZE, .spin_us = spin_us, .log_level = LOG_ERROR};
+
+    return real_world_make(real, &opts, sides);
 }
 
 static inline void real_world_fini(struct real_world *real)

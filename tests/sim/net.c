@@ -46,7 +46,7 @@ static void server_gone(void *owner, struct link *link, int error)
     t.at_server = NULL;
 }
 
-static const struct link_events SERVER_EVENTS = {server_message, NULL, server_gone};
+static const struct link_events SERVER_EVENTS = {.message = server_message, .closed = server_gone};
 
 static void server_accepted(void *owner, struct link *link)
 {
@@ -69,7 +69,8 @@ static void client_gone(void *owner, struct link *link, int error)
     t.at_client = NULL;
 }
 
-static const struct link_events CLIENT_EVENTS = {client_message, client_opened, client_gone};
+static const struct link_events CLIENT_EVENTS = {
+    .message = client_message, .opened = client_opened, .closed = client_gone};
 
 static void server_start(void *owner, struct sim_node *node)
 {

@@ -94,8 +94,11 @@ static void request_start_part(struct nbd_request *r, struct nbd_part *part, enu
     r->at += part->data.len;
     r->parts[r->part_count++] = part;
     memset(&part->io, 0, sizeof(part->io));
-    client_io_start(&part->io, request_server(r)->image, type, part->offset, part->data.len, &part->data,
-                    &r->op);
+    struct client_image *image = request_server(r)->image;
+    if (type == CLIENT_READ)
+        client_read_start(&part->io, image, part->offset, part->data.len, slice_data(&part->data), &r->op);
+    else
+        client_io_start(&part->io, image, type, part->offset, part->data.len, &part->data, &r->op);
 }
 
 bool nbd_request_has_window(const struct nbd_request *r)
