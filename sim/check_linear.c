@@ -365,6 +365,8 @@ struct linear_history {
     struct register_history *registers;
     uint32_t register_count;
     uint64_t stamp, op_count;
+    bool distinct;
+    uint64_t initial;
 };
 
 struct linear_history *linear_history_new(uint32_t register_count)
@@ -493,9 +495,36 @@ void linear_write_refused(struct linear_history *h, uint32_t reg, uint32_t numbe
     op->end = NEVER_HAPPENED;
 }
 
+void linear_history_distinct(struct linear_history *h, uint64_t initial)
+{
+    h->distinct = true;
+    h->initial = initial;
+}
+
+/* Of reads that saw one value, one after the other, only the first and the last say something: the value was
+ * there from the one to the other. True: the new one need not be kept, or has taken the place of the last. */
+static bool read_folds(struct linear_history *h, struct register_history *r, const struct linear_op *read)
+{
+    if (!h->distinct || read->value == h->initial || r->count < 2)
+        return false;
+    const struct linear_op *first = &r->ops[r->count - 2];
+    struct linear_op *last = &r->ops[r->count - 1];
+    if (first->is_write || last->is_write || first->value != read->value || last->value != read->value)
+        return false;
+    /* One that began before the last and ends after it may stand where that one does. */
+    if (read->start > last->start)
+        *last = *read;
+    h->op_count++;
+    return true;
+}
+
 void linear_read(struct linear_history *h, uint32_t reg, uint64_t start, uint64_t value, uint32_t who)
 {
-    history_add(h, reg, &(struct linear_op){.start = start, .end = ++h->stamp, .value = value, .line = who});
+    ASSERT(reg < h->register_count);
+    struct linear_op read = {.start = start, .end = ++h->stamp, .value = value, .line = who};
+
+    if (!read_folds(h, &h->registers[reg], &read))
+        history_add(h, reg, &read);
 }
 
 uint64_t linear_history_ops(const struct linear_history *h)

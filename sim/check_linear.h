@@ -43,6 +43,9 @@ void linear_check(struct linear_op *ops, uint32_t count, uint64_t initial, uint6
 struct linear_history;
 
 struct linear_history *linear_history_new(uint32_t register_count);
+/* The caller's word that no value but `initial` is written to a register twice: then most reads need not be
+ * kept. */
+void linear_history_distinct(struct linear_history *h, uint64_t initial);
 void linear_history_free(struct linear_history *h);
 /* Stamps: each call gives a higher one. */
 uint64_t linear_stamp(struct linear_history *h);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The parts of the cluster scenario: a monitor, OSDs of one or two shards, clients with overlapping images.
+ * The parts of the cluster scenario: a monitor, three to nine OSDs of one to four shards, clients with
+ * overlapping images.
  *
  *   cluster_world.c    processes: what starts them, what a crash takes, how they come back
  *   cluster_admin.c    the operator: registers OSDs, makes pool and images, moves leaders, resizes, removes
@@ -9,6 +10,7 @@
  *   cluster_plots.c    what goes wrong together, as only ill luck would have it
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
  *   cluster_check.c    what must hold at any time, and at rest
+ *   cluster_rest.c     how everything becomes whole again, and ends
  *   scenario_cluster.c the run
  */
 #ifndef SIM_CLUSTER_H
@@ -18,15 +20,16 @@
 #include "mon/mon.h"
 #include "osd/osd.h"
 #include "sim/check_linear.h"
+#include "sim/scenarios.h"
 #include "sim/sim.h"
 #include "sim/sim_blk.h"
 #include "sim/sim_meta.h"
 #include "sim/sim_net.h"
 
-#define CLUSTER_OSDS_MAX    5
-#define CLUSTER_SHARDS_MAX  2
-#define CLUSTER_CLIENTS_MAX 4
-#define CLUSTER_IMAGES_MAX  2
+#define CLUSTER_OSDS_MAX    9
+#define CLUSTER_SHARDS_MAX  4
+#define CLUSTER_CLIENTS_MAX 6
+#define CLUSTER_IMAGES_MAX  3
 #define CLUSTER_WORKERS     6
 #define CLUSTER_IO_MAX      (700u << 10)
 
@@ -64,8 +67,9 @@ struct process {
     uint32_t node_count;
     bool wanted;            /* it is to run: restarted when it dies */
     uint64_t restart_token; /* of the restart that is scheduled; older ones are void */
-    uint32_t starts, crashes;
+    uint32_t start_count, crashes;
     void (*died)(struct process *p, enum sim_crash kind); /* forget pointers into it; may be NULL */
+    void (*starts)(struct process *p);                    /* it is about to; may be NULL */
 };
 
 struct cluster_osd {
@@ -78,6 +82,7 @@ struct cluster_osd {
     uint64_t label_incarnation; /* the label was raised in this incarnation of the first node */
     struct device_label label;
     struct osd_shard *shards[CLUSTER_SHARDS_MAX]; /* NULL: not serving */
+    struct osd_boot *boots[CLUSTER_SHARDS_MAX];   /* in the nodes; NULL: down */
 };
 
 struct worker;
@@ -97,6 +102,8 @@ struct cluster_image {
     struct linear_history *history;
     uint32_t life;    /* raised when what is under way says nothing about the history any more */
     uint32_t sectors; /* that the load may use now */
+    uint64_t id_seen; /* the highest that a client has opened */
+    uint64_t id_min;  /* lower ones are of images of that name that were removed */
     bool evict;       /* its writers are to close it, and to stay away */
 };
 
@@ -127,16 +134,19 @@ struct cluster {
     struct sim_rng rng; /* of the scenario's own decisions */
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
+    uint32_t worker_count; /* of each client */
     struct process mon;
     struct process admin;
     struct cluster_osd osds[CLUSTER_OSDS_MAX];
     struct cluster_client clients[CLUSTER_CLIENTS_MAX];
     struct cluster_image images[CLUSTER_IMAGES_MAX];
-    struct admin *admin_op; /* in the admin's node */
-    uint64_t timeout_ns;    /* of the clients' requests */
-    uint64_t strike_ns;     /* on average something happens that often */
-    uint64_t slow_ns;       /* how long slow frames take */
-    uint64_t think_ns;      /* of a worker between requests, at most */
+    struct admin *admin_op;    /* in the admin's node */
+    struct mon_boot *mon_boot; /* in the monitor's; NULL: down */
+    struct inspector *inspector;
+    uint64_t timeout_ns; /* of the clients' requests */
+    uint64_t strike_ns;  /* on average something happens that often */
+    uint64_t slow_ns;    /* how long slow frames take */
+    uint64_t think_ns;   /* of a worker between requests, at most */
     enum cluster_profile profile;
     uint32_t image_sectors;                /* of each image, most of the time */
     uint32_t hot_places;                   /* where requests meet; 0: they go anywhere */
@@ -147,12 +157,16 @@ struct cluster {
     bool plot;             /* one is under way */
     bool ready;            /* pool and images exist */
     bool discards;         /* the load has discards and write-zeroes */
-    bool quiet;            /* faults are over */
-    bool stopping;         /* the load ends */
+    bool quiet;            /* faults are over ... */
+    uint64_t quiet_ns;     /* ... since then */
+    uint64_t clean_ns;     /* all was whole again then */
+    uint64_t clean_check_ns;
+    char not_clean[128]; /* what rest_clean() saw last */
+    bool stopping;       /* the load ends */
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */
     uint64_t reads, writes, clears, statuses, failures, takeovers, no_space;
-    uint64_t resizes, recreations, plots;
+    uint64_t resizes, recreations, plots, inspections;
     struct leader_table *leaders;
     struct damage *damage;   /* NULL: no disk is damaged in this run */
     uint64_t damaged_blocks; /* found at rest where they may be */
@@ -160,7 +174,8 @@ struct cluster {
 
 /* ---- cluster_world.c ---- */
 
-void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile);
+void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile,
+                  const struct sim_limits *limits);
 void cluster_fini(struct cluster *c);
 void process_init(struct process *p, struct cluster *c, const char *name, const char *host);
 struct sim_node *process_add_node(struct process *p, const char *name, size_t arena_bytes,
@@ -216,7 +231,7 @@ void plots_start(struct cluster *c);
 void damage_init(struct cluster *c);
 /* The disks' atlas; its owner is the struct cluster_osd. */
 bool damage_may(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset, uint64_t len);
-/* Something is damaged now: SIM_FAULT_DISK_ROT or SIM_FAULT_DISK_MISDIRECT. */
+/* Something is damaged now: SIM_FAULT_DISK_ROT or SIM_FAULT_DISK_LOSE. */
 void damage_strike(struct cluster *c, enum sim_fault fault);
 void damage_died(struct cluster_osd *osd);
 /* Adds what goes wrong by the way to a disk's faults. */
@@ -235,5 +250,19 @@ void check_history(struct cluster *c, uint32_t image, uint32_t first);
 /* All replicas of all PGs hold the same. Waits up to `until_ns`. */
 void check_replicas(struct cluster *c, uint64_t until_ns);
 void check_fini(struct cluster *c);
+
+/* ---- cluster_rest.c ---- */
+
+void rest_init(struct cluster *c);
+void rest_fini(struct cluster *c);
+/* All shards serve, all replicas are whole, each PG has a leader and each image a writer that was served
+ * since faults were over. If not, c->not_clean tells why. */
+bool rest_clean(struct cluster *c);
+/* Its disk may be looked at until it starts. */
+void rest_osd_died(struct cluster_osd *osd);
+void rest_osd_starts(struct cluster_osd *osd);
+/* Everybody is idle: all processes end, one after the other, then the disks are looked at. Fails the run when
+ * something is held back. */
+void rest_end_all(struct cluster *c);
 
 #endif

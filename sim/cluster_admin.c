@@ -4,7 +4,7 @@
  * later does what it is asked to: moves leaders, resizes, removes and makes images. Calls that fail are
  * simply tried again, as a person would.
  */
-#include "sim/cluster.h"
+#include "sim/cluster_boot.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -335,6 +335,24 @@ void admin_start(void *owner, struct sim_node *node)
     a->cluster = c;
     c->admin_op = a;
     op_start(&a->op, &node->core, &ADMIN, NULL);
+}
+
+bool admin_idle(const struct cluster *c)
+{
+    const struct admin *a = c->admin_op;
+
+    return a->op.state == ADMIN_IDLE && !a->job_count && !a->calling && !a->op.children;
+}
+
+void admin_end(struct cluster *c)
+{
+    struct admin *a = c->admin_op;
+
+    timer_cancel(a->op.core, &a->timer);
+    client_free(a->client);
+    op_done(&a->op, 0);
+    free(a);
+    c->admin_op = NULL;
 }
 
 void admin_ask(struct cluster *c, const struct admin_job *job)

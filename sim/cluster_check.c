@@ -324,6 +324,7 @@ static void snapshot_step(struct op *op)
             s->ret->error = error;
             s->ret->done = true;
             op_done(op, 0);
+            free(s);
             return;
         }
         take_read(s);
@@ -333,6 +334,7 @@ static void snapshot_step(struct op *op)
     if (!snapshot_next(s)) {
         s->ret->done = true;
         op_done(op, 0);
+        free(s);
     }
 }
 
@@ -400,7 +402,8 @@ static bool holdings_sound(struct comparison *cmp, uint32_t osd, uint32_t shard)
 {
     const struct cluster *c = cmp->cluster;
     const struct holdings *h = cmp->holdings[osd][shard];
-    bool may = damage_is_victim(c, osd) || damage_is_uncovered(c);
+    /* Who recovers takes what there is: blocks that are damaged at the victim, when nobody else answers. */
+    bool may = c->damage;
 
     if (!h || h->error)
         return differs(cmp, "osd.%u.%u cannot be read: %s", osd, shard, h ? error_text(h->error) : "");

@@ -48,6 +48,8 @@ struct damage {
 void damage_init(struct cluster *c)
 {
     if (!sim_fault_intensity(c->sim, SIM_FAULT_DISK_ROT) &&
+        !sim_fault_intensity(c->sim, SIM_FAULT_DISK_READ) &&
+        !sim_fault_intensity(c->sim, SIM_FAULT_DISK_LOSE) &&
         !sim_fault_intensity(c->sim, SIM_FAULT_DISK_MISDIRECT))
         return;
     c->damage = sim_alloc(sizeof(*c->damage));
@@ -333,7 +335,7 @@ void damage_strike(struct cluster *c, enum sim_fault fault)
 {
     if (!c->damage)
         return;
-    if (c->damage->everywhere && sim_rng_below(&c->damage->rng, 2))
+    if (fault == SIM_FAULT_DISK_ROT && c->damage->everywhere && sim_rng_below(&c->damage->rng, 2))
         strike_everywhere(c);
     else
         strike_victim(c, fault);
@@ -351,9 +353,9 @@ void damage_lasting(struct cluster *c, const struct cluster_osd *osd, struct sim
 {
     if (c->quiet || !damage_is_victim(c, osd->number))
         return;
-    faults->read_error_ppm = sim_fault_intensity(c->sim, SIM_FAULT_DISK_ROT) * 200;
+    faults->read_error_ppm = sim_fault_intensity(c->sim, SIM_FAULT_DISK_READ) * 200;
     faults->misdirect_ppm = sim_fault_intensity(c->sim, SIM_FAULT_DISK_MISDIRECT) * 200;
-    faults->lose_ppm = sim_fault_intensity(c->sim, SIM_FAULT_DISK_MISDIRECT) * 200;
+    faults->lose_ppm = sim_fault_intensity(c->sim, SIM_FAULT_DISK_LOSE) * 200;
 }
 
 /* Whatever is still hidden in what only a start reads comes to light, and must be put right. */

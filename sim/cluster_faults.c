@@ -22,6 +22,7 @@ static void set_lasting(struct cluster *c)
                                          .blackhole_ppm = intensity(c, SIM_FAULT_NET_LOSS),
                                          .oneway_dup_ppm = intensity(c, SIM_FAULT_NET_DUP) * 1000,
                                          .oneway_reorder_ppm = intensity(c, SIM_FAULT_NET_REORDER) * 1000,
+                                         .corrupt_ppm = intensity(c, SIM_FAULT_NET_CORRUPT) * 5,
                                          .break_ppm = intensity(c, SIM_FAULT_NET_BREAK) * 10,
                                          .slow_ppm = intensity(c, SIM_FAULT_NET_SLOW) *
                                                      (c->slow_ns > 100 * NS_PER_MS ? 10 : 200),
@@ -37,7 +38,7 @@ static void set_lasting(struct cluster *c)
                                          .read_slow_ppm = c->quiet || !c->read_slow_ns ? 0 : 10000,
                                          .read_slow_ns = c->read_slow_ns,
                                          .write_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
-                                         .flush_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
+                                         .flush_error_ppm = intensity(c, SIM_FAULT_DISK_FLUSH),
                                          .stuck_ppm = intensity(c, SIM_FAULT_DISK_STUCK) / 10};
         damage_lasting(c, &c->osds[i], &faults);
         sim_disk_set_faults(c->osds[i].disk, &faults);
@@ -72,9 +73,49 @@ static void resume_fire(void *owner)
     process_resume(owner);
 }
 
-static void strike_pause(struct cluster *c)
+/* It dies so many times more, each time soon after its start: in the middle of opening its store, of a
+ * recovery, of a first election. */
+struct crash_loop {
+    struct process *process;
+    uint32_t left;
+};
+
+static void crash_loop_fire(void *owner)
 {
-    struct process *p = random_process(c);
+    struct crash_loop *loop = owner;
+    struct cluster *c = loop->process->cluster;
+
+    if (c->quiet || !loop->left--) {
+        free(loop);
+        return;
+    }
+    process_kill(loop->process, sim_rng_below(&c->rng, 3) ? SIM_CRASH_PROCESS : SIM_CRASH_POWER,
+                 sim_rng_below(&c->rng, 20 * NS_PER_MS));
+    sim_after(c->sim, sim_rng_below(&c->rng, sim_rng_below(&c->rng, 2) ? 30 * NS_PER_MS : 500 * NS_PER_MS),
+              crash_loop_fire, loop);
+}
+
+static void strike_crash_loop(struct cluster *c, struct process *p)
+{
+    struct crash_loop *loop = sim_alloc(sizeof(*loop));
+
+    *loop = (struct crash_loop){p, 2 + (uint32_t)sim_rng_below(&c->rng, 8)};
+    sim_log(c->sim, "%s dies again and again", p->name);
+    crash_loop_fire(loop);
+}
+
+/* Leases and promises go by the clock that runs through suspend; the wall clock is nobody's business. */
+static void strike_clock_jump(struct cluster *c, struct process *p)
+{
+    int64_t by_us = (int64_t)sim_rng_below(&c->rng, 2 * 86400ull * 1000000) - 86400ll * 1000000;
+
+    sim_log(c->sim, "the wall clock of %s is off by %lld s", p->name, (long long)(by_us / 1000000));
+    for (uint32_t i = 0; i < p->node_count; i++)
+        p->nodes[i]->wall_offset_us = by_us;
+}
+
+static void strike_pause(struct cluster *c, struct process *p)
+{
 
     if (!process_running(p) || p->nodes[0]->state != SIM_NODE_UP)
         return;
@@ -86,10 +127,14 @@ static void strike_pause(struct cluster *c)
 
 static void strike_power_all(struct cluster *c)
 {
-    sim_log(c->sim, "all lose power");
-    process_kill(&c->mon, SIM_CRASH_POWER, restart_delay(c));
+    bool all = sim_rng_below(&c->rng, 2);
+
+    sim_log(c->sim, "%s lose power", all ? "all" : "some");
+    if (all || sim_rng_below(&c->rng, 2))
+        process_kill(&c->mon, SIM_CRASH_POWER, restart_delay(c));
     for (uint32_t i = 0; i < c->osd_count; i++)
-        process_kill(&c->osds[i].process, SIM_CRASH_POWER, restart_delay(c));
+        if (all || sim_rng_below(&c->rng, 2))
+            process_kill(&c->osds[i].process, SIM_CRASH_POWER, restart_delay(c));
 }
 
 struct path {
@@ -186,19 +231,29 @@ static void strike(struct cluster *c)
         fault = (fault + 1) % SIM_FAULT_COUNT;
     if (sim_rng_below(&c->rng, 100) >= 30 + intensity(c, fault))
         return;
+    if (fault == SIM_FAULT_POWER_ALL && sim_rng_below(&c->rng, 3))
+        return;
     switch (fault) {
     case SIM_FAULT_CRASH:
         process_kill(p, SIM_CRASH_PROCESS, restart_delay(c));
+        break;
+    case SIM_FAULT_CRASH_LOOP:
+        strike_crash_loop(c, p);
         break;
     case SIM_FAULT_POWER:
         process_kill(p, SIM_CRASH_POWER, restart_delay(c));
         break;
     case SIM_FAULT_POWER_ALL:
-        if (sim_rng_below(&c->rng, 4) == 0)
-            strike_power_all(c);
+        strike_power_all(c);
         break;
     case SIM_FAULT_PAUSE:
-        strike_pause(c);
+        strike_pause(c, p);
+        break;
+    case SIM_FAULT_CLOCK_JUMP:
+        strike_clock_jump(c, p);
+        break;
+    case SIM_FAULT_MON_AWAY:
+        process_kill(&c->mon, SIM_CRASH_PROCESS, sim_rng_range(&c->rng, 2 * NS_PER_S, 10 * NS_PER_S));
         break;
     case SIM_FAULT_NET_PARTITION:
         strike_partition(c);
@@ -210,9 +265,9 @@ static void strike(struct cluster *c)
         strike_disk_hang(c);
         break;
     case SIM_FAULT_DISK_ROT:
-    case SIM_FAULT_DISK_MISDIRECT:
-        damage_strike(c, fault);
-        break;
+    case SIM_FAULT_DISK_LOSE:
+        damage_strike(c, fault); /* counts itself */
+        return;
     case SIM_FAULT_META:
         sim_meta_set_down(c->meta, sim_rng_below(&c->rng, 2));
         break;
@@ -220,8 +275,9 @@ static void strike(struct cluster *c)
         admin_demote(c, c->osds[sim_rng_below(&c->rng, c->osd_count)].id);
         break;
     default:
-        break;
+        return;
     }
+    sim_injected(c->sim, fault);
 }
 
 /* Shards that took themselves out of service after a device error are restarted by the operator. */
@@ -262,6 +318,7 @@ void faults_start(struct cluster *c)
 void faults_stop(struct cluster *c)
 {
     c->quiet = true;
+    c->quiet_ns = c->sim->now_ns;
     sim_log(c->sim, "faults are over");
     set_lasting(c);
     sim_net_heal(c->net);
@@ -279,4 +336,7 @@ void faults_stop(struct cluster *c)
     }
     restart_failed(c);
     damage_stop(c);
+    /* What was to be away for long comes back. */
+    if (!process_running(&c->mon))
+        process_start(&c->mon);
 }

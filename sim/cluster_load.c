@@ -5,7 +5,7 @@
  * back. Each sector that is written carries a tag of its own and is derived from it and its place, so that a
  * read can tell what it sees, and that it is whole and belongs there.
  */
-#include "sim/cluster.h"
+#include "sim/cluster_boot.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +18,12 @@
 
 #define RETRY_NS          (200 * NS_PER_MS)
 #define READER_THINK_NS   (5 * NS_PER_MS)
-#define CALM_FACTOR       4 /* workers think so much longer when all is well */
+#define READER_SECTORS    160u /* readers read often, and less */
+#define CALM_FACTOR       4    /* workers think so much longer when all is well */
 #define EXTENTS_MAX       64
-#define WRITERS           1              /* the checker's line of writers that fence each other */
-#define STUCK_NS          (8 * NS_PER_S) /* beyond its timeout */
+#define WORD_STEP         0x9e3779b97f4a7c15ull /* from word to word of a sector */
+#define WRITERS           1                     /* the checker's line of writers that fence each other */
+#define STUCK_NS          (8 * NS_PER_S)        /* beyond its timeout */
 #define SECTORS_PER_BLOCK (BLOCK_SIZE / CLUSTER_SECTOR)
 #define READ_ALL_SECTORS  128u
 #define IO_SECTORS_MAX    (CLUSTER_IO_MAX / CLUSTER_SECTOR)
@@ -82,9 +84,11 @@ static struct cluster_image *image_of(const struct load *l)
 
 static void sector_fill(uint8_t *bytes, uint64_t tag, uint32_t image, uint32_t sector)
 {
+    uint64_t word = hash_pair(tag, (uint64_t)image << 32 | sector);
+
     le_store_u64(bytes, tag);
-    for (uint32_t i = 8; i < CLUSTER_SECTOR; i += 8)
-        le_store_u64(bytes + i, hash_pair(tag, (uint64_t)image << 48 | (uint64_t)sector << 16 | i));
+    for (uint32_t i = 8; i < CLUSTER_SECTOR; i += 8, word += WORD_STEP)
+        le_store_u64(bytes + i, word);
 }
 
 /* The tag of a sector that is whole and in its place, or UINT64_MAX. */
@@ -98,6 +102,15 @@ static uint64_t sector_tag(const uint8_t *bytes, uint32_t image, uint32_t sector
         return memcmp(bytes, zeros, CLUSTER_SECTOR) == 0 ? 0 : UINT64_MAX;
     sector_fill(expected, tag, image, sector);
     return memcmp(bytes, expected, CLUSTER_SECTOR) == 0 ? tag : UINT64_MAX;
+}
+
+/* What it saw counts: nothing has happened to the image since it began, and it is this image. A reader may
+ * have one open that was removed meanwhile, of which the leaders have yet to hear. */
+static bool worker_counts(const struct worker *w)
+{
+    const struct cluster_image *i = image_of(w->load);
+
+    return w->life == i->life && w->load->image->id >= i->id_min;
 }
 
 /* ---- requests
@@ -131,7 +144,8 @@ static void choose_range(struct worker *w)
         w->sector_count = (uint32_t)sim_rng_range(rng, 1, 12);
     } else if (roll < c->small_percent + c->large_percent) {
         w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK);
-        w->sector_count = (uint32_t)sim_rng_range(rng, 64, IO_SECTORS_MAX - 1);
+        w->sector_count =
+            (uint32_t)sim_rng_range(rng, 64, w->load->owner->reader ? READER_SECTORS : IO_SECTORS_MAX - 1);
     } else {
         w->sector = base;
         w->sector_count = SECTORS_PER_BLOCK * (uint32_t)sim_rng_range(rng, 1, roll % 2 ? 1 : 6);
@@ -166,7 +180,7 @@ static void record_read(struct worker *w)
     struct linear_history *h = image_of(l)->history;
     const uint8_t *bytes = slice_data(&w->data);
 
-    for (uint32_t i = 0; i < w->sector_count && w->life == image_of(l)->life; i++) {
+    for (uint32_t i = 0; i < w->sector_count && worker_counts(w); i++) {
         uint64_t tag = sector_tag(bytes + (size_t)i * CLUSTER_SECTOR, l->owner->image, w->sector + i);
         if (tag == UINT64_MAX) {
             sim_fail(cluster_of(l)->sim, "%s read a torn or misplaced sector: image %u, sector %u, tag %llx",
@@ -185,7 +199,7 @@ static void record_status(struct worker *w)
     struct linear_history *h = image_of(l)->history;
     uint64_t at = (uint64_t)w->sector * CLUSTER_SECTOR;
 
-    for (uint32_t i = 0; i < w->status.ret_count && w->life == image_of(l)->life; i++) {
+    for (uint32_t i = 0; i < w->status.ret_count && worker_counts(w); i++) {
         uint64_t end = at + w->extents[i].len;
         for (; at < end; at += CLUSTER_SECTOR)
             if (!w->extents[i].written)
@@ -425,6 +439,7 @@ static void begin_image(struct load *l)
 static void image_opened(struct load *l)
 {
     l->image = l->image_open.ret_image;
+    image_of(l)->id_seen = MAX(image_of(l)->id_seen, l->image->id);
     cluster_of(l)->takeovers += l->force;
     l->force = false;
     if (!client_image_writable(l->image))
@@ -438,7 +453,7 @@ static void workers_start(struct load *l)
 {
     bool all = cluster_of(l)->reading_all;
 
-    for (uint32_t i = 0; i < (all ? 1 : CLUSTER_WORKERS); i++) {
+    for (uint32_t i = 0; i < (all ? 1 : cluster_of(l)->worker_count); i++) {
         struct worker *w = &l->workers[i];
         memset(w, 0, sizeof(*w));
         w->load = l;
@@ -453,7 +468,8 @@ static bool reads_all(const struct load *l)
 {
     const struct cluster *c = cluster_of(l);
 
-    return c->reading_all && !l->read_all_done && l->owner->number == (l->owner->image ? 2 : 0);
+    return c->reading_all && !l->read_all_done &&
+           l->owner->number == (l->owner->image ? l->owner->image + 1 : 0);
 }
 
 static bool may_run(const struct load *l)
@@ -551,6 +567,16 @@ void load_died(struct process *p, enum sim_crash kind)
     container_of(p, struct cluster_client, process)->load = NULL;
 }
 
+void load_end(struct cluster_client *client)
+{
+    struct load *l = client->load;
+
+    client_free(l->client);
+    op_done(&l->op, 0);
+    free(l);
+    client->load = NULL;
+}
+
 bool load_idle(const struct cluster *c)
 {
     for (uint32_t i = 0; i < c->client_count; i++) {
@@ -615,6 +641,8 @@ void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first)
 
     i->life++;
     i->sectors = c->image_sectors;
+    if (first == 0)
+        i->id_min = i->id_seen + 1;
     check_history(c, image, first);
     linear_forget(i->history, first);
 }

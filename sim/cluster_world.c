@@ -4,7 +4,7 @@
  * label, raise its start counter, open the slices, serve. What fails at its start ends, and is started again
  * a little later, as a supervisor would.
  */
-#include "sim/cluster.h"
+#include "sim/cluster_boot.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,8 +43,10 @@ struct sim_node *process_add_node(struct process *p, const char *name, size_t ar
     int32_t drift_ppb = 0;
 
     /* Two machines differ by less than 2000 ppm. */
-    if (sim_fault_intensity(c->sim, SIM_FAULT_CLOCK))
+    if (sim_fault_intensity(c->sim, SIM_FAULT_CLOCK)) {
+        sim_injected(c->sim, SIM_FAULT_CLOCK);
         drift_ppb = (int32_t)sim_rng_below(&c->rng, 1900001) - 950000;
+    }
     struct sim_node *node = sim_node_new(c->sim, &(struct sim_node_config){.name = name,
                                                                            .host = p->host,
                                                                            .arena_bytes = arena_bytes,
@@ -67,7 +69,9 @@ void process_start(struct process *p)
     p->wanted = true;
     if (process_running(p))
         return;
-    p->starts++;
+    p->start_count++;
+    if (p->starts)
+        p->starts(p);
     for (uint32_t i = 0; i < p->node_count; i++)
         sim_node_start(p->nodes[i]);
 }
@@ -127,6 +131,31 @@ struct mon_boot {
     struct mon_start start;
 };
 
+static void mon_died(struct process *p, enum sim_crash kind)
+{
+    p->cluster->mon_boot = NULL;
+}
+
+void mon_boot_stop(struct cluster *c)
+{
+    mon_free(c->mon_boot->start.ret_mon);
+}
+
+bool mon_boot_alone(const struct cluster *c)
+{
+    const struct list *ops = &c->mon.nodes[0]->core.live_ops;
+
+    return ops->next == &c->mon_boot->op.live && ops->prev == ops->next;
+}
+
+void mon_boot_end(struct cluster *c)
+{
+    c->mon_boot->start.config.meta->ops->close(c->mon_boot->start.config.meta);
+    op_done(&c->mon_boot->op, 0);
+    free(c->mon_boot);
+    c->mon_boot = NULL;
+}
+
 static void mon_boot_step(struct op *op)
 {
     struct mon_boot *b = container_of(op, struct mon_boot, op);
@@ -153,6 +182,7 @@ static void mon_node_start(void *owner, struct sim_node *node)
     struct mon_boot *b = calloc(1, sizeof(*b));
 
     b->cluster = c;
+    c->mon_boot = b;
     b->start.config = (struct mon_config){.core = &node->core,
                                           .net = sim_net_port(c->net, node),
                                           .meta = sim_meta_open(c->meta, node),
@@ -336,6 +366,7 @@ static void osd_node_start(void *owner, struct sim_node *node)
     b->node = node;
     while (osd->process.nodes[b->shard] != node)
         b->shard++;
+    osd->boots[b->shard] = b;
     if (b->shard == 0)
         b->device = sim_disk_open(osd->disk, node, 0, sim_disk_size(osd->disk));
     op_start(&b->op, &node->core, &OSD_BOOT, NULL);
@@ -345,13 +376,39 @@ static void osd_died(struct process *p, enum sim_crash kind)
 {
     struct cluster_osd *osd = container_of(p, struct cluster_osd, process);
 
-    for (uint32_t i = 0; i < CLUSTER_SHARDS_MAX; i++)
+    for (uint32_t i = 0; i < CLUSTER_SHARDS_MAX; i++) {
         osd->shards[i] = NULL;
+        osd->boots[i] = NULL;
+    }
     /* A device on which formatting was cut short is formatted again. */
     if (kind == SIM_CRASH_POWER)
         sim_disk_power_cut(osd->disk);
     sim_disk_hang(osd->disk, false);
     damage_died(osd);
+    rest_osd_died(osd);
+}
+
+static void osd_starts(struct process *p)
+{
+    rest_osd_starts(container_of(p, struct cluster_osd, process));
+}
+
+static void handle_close(struct blk *blk)
+{
+    if (blk)
+        blk->ops->close(blk);
+}
+
+void osd_boot_end(struct cluster_osd *osd, uint32_t shard)
+{
+    struct osd_boot *b = osd->boots[shard];
+
+    for (uint32_t i = 0; i < CLUSTER_SHARDS_MAX; i++)
+        handle_close(b->slices[i]);
+    handle_close(b->device);
+    op_done(&b->op, 0);
+    free(b);
+    osd->boots[shard] = NULL;
 }
 
 static void osd_init(struct cluster *c, uint32_t number)
@@ -363,6 +420,7 @@ static void osd_init(struct cluster *c, uint32_t number)
     snprintf(host, sizeof(host), "10.0.1.%u", number + 1);
     process_init(&osd->process, c, name, host);
     osd->process.died = osd_died;
+    osd->process.starts = osd_starts;
     osd->number = number;
     for (uint32_t i = 0; i < sizeof(osd->uuid); i++)
         osd->uuid[i] = (uint8_t)sim_rng_u64(&c->rng);
@@ -393,8 +451,10 @@ static void client_init(struct cluster *c, uint32_t number)
     process_init(&client->process, c, name, host);
     client->process.died = load_died;
     client->number = number;
-    /* The first two meet on one image, and the reader looks at what they do. */
-    client->image = number < 2 || number >= c->writer_count ? 0 : 1;
+    /* The first two meet on one image, and the first reader looks at what they do. */
+    client->image = number >= c->writer_count ? (number - c->writer_count) % c->image_count
+                    : number < 2              ? 0
+                                              : number - 1;
     client->reader = number >= c->writer_count;
     client->rng = sim_rng_make(c->sim->seed, "cluster.client", number);
     process_add_node(&client->process, name, 64u << 20, load_start, client);
@@ -409,12 +469,15 @@ static void choose_shape(struct cluster *c)
     static const uint64_t slow_ms[] = {20, 500, 2000};
     static const uint64_t caches[] = {1 << 20, 8 << 20, 8 << 20};
 
-    c->osd_count = 3 + (uint32_t)sim_rng_below(rng, 3);
-    c->shard_count = 1 + (uint32_t)sim_rng_below(rng, 2);
-    c->writer_count = 2 + (uint32_t)sim_rng_below(rng, 2);
-    c->client_count = c->writer_count + (uint32_t)sim_rng_below(rng, 2);
-    c->image_count = c->writer_count > 2 ? 2 : 1;
-    c->pg_count = 1 + (uint32_t)sim_rng_below(rng, 6);
+    /* Most clusters are small: there everybody has to do with everybody. */
+    bool wide = sim_rng_below(rng, 6) == 0;
+    c->worker_count = CLUSTER_WORKERS;
+    c->osd_count = 3 + (uint32_t)sim_rng_below(rng, wide ? CLUSTER_OSDS_MAX - 2 : 3);
+    c->shard_count = 1 + (uint32_t)sim_rng_below(rng, wide && c->osd_count == 3 ? CLUSTER_SHARDS_MAX : 2);
+    c->writer_count = 2 + (uint32_t)sim_rng_below(rng, wide ? 3 : 2);
+    c->client_count = c->writer_count + (uint32_t)sim_rng_below(rng, wide ? 3 : 2);
+    c->image_count = c->writer_count - 1;
+    c->pg_count = 1 + (uint32_t)sim_rng_below(rng, wide ? 16 : 6);
     c->discards = sim_rng_below(rng, 2);
     c->timeout_ns = timeouts_ms[sim_rng_below(rng, ARRAY_LEN(timeouts_ms))] * NS_PER_MS;
     c->slow_ns = slow_ms[sim_rng_below(rng, ARRAY_LEN(slow_ms))] * NS_PER_MS;
@@ -477,7 +540,7 @@ static void choose_profile(struct cluster *c)
         c->shard_count = 1;
         c->disk_bytes = FULL_DISK;
         c->ring_bytes = FULL_RING;
-        c->image_sectors = (FULL_IMAGE / c->image_count) / CLUSTER_SECTOR;
+        c->image_sectors = ALIGN_DOWN(FULL_IMAGE / c->image_count, BLOCK_SIZE) / CLUSTER_SECTOR;
         c->hot_places = 0;
         c->discards = true;
         c->large_percent = 30;
@@ -487,24 +550,42 @@ static void choose_profile(struct cluster *c)
         break;
     }
     if (needs_reader)
-        c->client_count = c->writer_count + 1;
+        c->client_count = MAX(c->client_count, c->writer_count + 1);
     if (short_timeouts)
         c->timeout_ns = MIN(c->timeout_ns, NS_PER_S);
 }
 
-void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile)
+/* Something smaller is wanted. */
+static void cut_down(struct cluster *c, const struct sim_limits *limits)
+{
+    c->osd_count = MAX(3u, sim_limited(limits, SIM_LIMIT_OSDS, c->osd_count));
+    c->shard_count = sim_limited(limits, SIM_LIMIT_SHARDS, c->shard_count);
+    c->pg_count = sim_limited(limits, SIM_LIMIT_PGS, c->pg_count);
+    c->worker_count = sim_limited(limits, SIM_LIMIT_WORKERS, c->worker_count);
+    /* Readers go last. */
+    bool reader = c->client_count > c->writer_count;
+    c->client_count = MAX(2u, sim_limited(limits, SIM_LIMIT_CLIENTS, c->client_count));
+    c->writer_count = MAX(2u, MIN(c->writer_count, c->client_count - reader));
+    c->image_count = c->writer_count - 1;
+}
+
+void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile,
+                  const struct sim_limits *limits)
 {
     *c = (struct cluster){.sim = sim, .profile = profile};
     c->rng = sim_rng_make(sim->seed, "cluster", 0);
     choose_shape(c);
     choose_profile(c);
+    cut_down(c, limits);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
     c->meta = sim_meta_new(sim, &(struct sim_meta_config){0});
     process_init(&c->mon, c, "mon", "10.0.0.1");
+    c->mon.died = mon_died;
     process_add_node(&c->mon, "mon", 8u << 20, mon_node_start, c);
     process_init(&c->admin, c, "admin", "10.0.3.1");
     process_add_node(&c->admin, "admin", 8u << 20, admin_start, c);
     damage_init(c);
+    rest_init(c);
     for (uint32_t i = 0; i < c->osd_count; i++)
         osd_init(c, i);
     for (uint32_t i = 0; i < c->client_count; i++)
@@ -513,12 +594,14 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
         snprintf(c->images[i].name, sizeof(c->images[i].name), "image%u", i);
         c->images[i].sectors = c->image_sectors;
         c->images[i].history = linear_history_new(c->image_sectors);
+        linear_history_distinct(c->images[i].history, 0);
     }
 }
 
 void cluster_fini(struct cluster *c)
 {
     check_fini(c);
+    rest_fini(c);
     free(c->damage);
     for (uint32_t i = 0; i < c->osd_count; i++)
         sim_disk_free(c->osds[i].disk);

@@ -117,6 +117,14 @@ void *sim_alloc(size_t size)
     return ptr;
 }
 
+void *sim_alloc_bytes(size_t size)
+{
+    void *ptr = __real_malloc(size ? size : 1);
+
+    ASSERT(ptr);
+    return ptr;
+}
+
 void sim_heap_discard(struct sim_heap *heap)
 {
     list_for_each_safe (&heap->blocks, node)

@@ -31,6 +31,8 @@ struct sim_heap *sim_heap_enter(struct sim_heap *heap);
 /* Zeroed memory that belongs to no node, for the ports' own tables, whoever runs; given back by free(). Never
  * NULL. */
 void *sim_alloc(size_t size);
+/* The same, not zeroed: for contents that are copied in at once. */
+void *sim_alloc_bytes(size_t size);
 
 /* Frees every block of the heap. */
 void sim_heap_discard(struct sim_heap *heap);

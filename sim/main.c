@@ -6,22 +6,18 @@
 #include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/plant.h"
 #include "base/text.h"
-#include "sim/scenarios.h"
-
-#define JOBS_MAX         64
-#define FAILED_SHOWN_MAX 100
-#define EXIT_DIFFERENT   3 /* the same seed gave two traces */
+#include "sim/program.h"
 
 static const struct {
     const char *name, *text;
@@ -31,30 +27,26 @@ static const struct {
 #undef X
 };
 
-struct options {
-    uint64_t seed_first, seed_last;
-    bool single;
-    const struct sim_scenario *scenario; /* NULL: all */
-    uint32_t jobs;
-    uint32_t timeout_s;
-    bool verbose, twice, expect_failure;
-};
-
 static void usage(FILE *to)
 {
-    fprintf(to, "fastblock-sim [options]: runs clusters, or parts of them, in virtual time with faults\n"
-                "  --seed N            one run, replayed exactly (default 1)\n"
-                "  --seeds A..B        many runs; exits with 1 and lists the seeds that failed\n"
-                "  --scenario NAME     which one (default: all of them)\n"
-                "  --jobs N            runs in parallel with --seeds (default 1)\n"
-                "  --timeout SECONDS   a run that takes longer has failed (default 300)\n"
-                "  --twice             every run twice: both must give the same trace hash\n"
-                "  --verbose           print every log line\n"
-                "  --with FAULT        this class of faults is on in every run (may be repeated)\n"
-                "  --plant NAME        with a bug planted (may be repeated); --plants lists them\n"
-                "  --expect-failure    exits with 0 at the first seed that fails, with 1 if none does\n"
-                "  --list              list the scenarios\n"
-                "  --faults            list the fault classes\n");
+    fprintf(to,
+            "fastblock-sim [options]: runs clusters, or parts of them, in virtual time with faults\n"
+            "  --seed N            one run, replayed exactly (default 1)\n"
+            "  --seeds A..B        many runs; exits with 1 and lists the seeds that failed\n"
+            "  --scenario NAME     which one (default: all of them)\n"
+            "  --jobs N            runs in parallel with --seeds (default 1)\n"
+            "  --timeout SECONDS   a run that takes longer has failed (default 300)\n"
+            "  --twice             every run twice: both must give the same trace hash\n"
+            "  --verbose           print every log line\n"
+            "  --with FAULT        this class of faults is on in every run (may be repeated; \"all\")\n"
+            "  --without FAULT     it is on in none (may be repeated; \"all\")\n"
+            "  --plant NAME        with a bug planted (may be repeated); --plants lists them\n"
+            "  --minimise          the seed fails: looks for the smallest run that fails in the same way\n"
+            "  --osds N, --shards N, --clients N, --pgs N, --workers N, --fault-ms N\n"
+            "                      at most so many, or so long, whatever the seed says (scenario cluster)\n"
+            "  --expect-failure    exits with 0 at the first seed that fails, with 1 if none does\n"
+            "  --list              list the scenarios\n"
+            "  --faults            list the fault classes\n");
 }
 
 static void print_result(const struct sim_scenario *scenario, uint64_t seed, const struct sim_result *r)
@@ -76,7 +68,8 @@ static void print_result(const struct sim_scenario *scenario, uint64_t seed, con
 
 /* Of all runs, also those in children; not part of any trace. */
 struct totals {
-    _Atomic uint64_t client_ops, virtual_ns, cpu_ns;
+    _Atomic uint64_t client_ops, virtual_ns, cpu_ns, clean_runs, clean_ns, clean_max_ns;
+    _Atomic uint64_t injected[SIM_FAULT_COUNT], injected_runs[SIM_FAULT_COUNT];
 };
 static struct totals *totals;
 
@@ -97,9 +90,18 @@ static void run_counted(const struct sim_scenario *scenario, const struct sim_ar
     totals->client_ops += result->client_ops;
     totals->virtual_ns += result->virtual_ns;
     totals->cpu_ns += cpu_now_ns() - begin_ns;
+    for (uint32_t i = 0; i < SIM_FAULT_COUNT; i++) {
+        totals->injected[i] += result->injected[i];
+        totals->injected_runs[i] += result->injected[i] != 0;
+    }
+    totals->clean_runs += result->clean_ns != 0;
+    totals->clean_ns += result->clean_ns;
+    for (uint64_t most = totals->clean_max_ns; most < result->clean_ns;)
+        if (atomic_compare_exchange_weak(&totals->clean_max_ns, &most, result->clean_ns))
+            break;
 }
 
-static void print_totals(void)
+void print_totals(void)
 {
     double cpu_s = (double)totals->cpu_ns / (double)NS_PER_S;
 
@@ -109,12 +111,21 @@ static void print_totals(void)
         printf("; %llu client operations, %.0f per second of a core", (unsigned long long)totals->client_ops,
                (double)totals->client_ops / cpu_s);
     printf("\n");
+    if (totals->clean_runs)
+        printf("whole again after the last fault: on average %.2f s of virtual time, at most %.2f s\n",
+               (double)totals->clean_ns / (double)totals->clean_runs / (double)NS_PER_S,
+               (double)totals->clean_max_ns / (double)NS_PER_S);
+    printf("faults injected (in how many runs):");
+    for (uint32_t i = 0; i < SIM_FAULT_COUNT; i++)
+        if (totals->injected[i])
+            printf(" %s %llu (%llu)", sim_fault_name((enum sim_fault)i),
+                   (unsigned long long)totals->injected[i], (unsigned long long)totals->injected_runs[i]);
+    printf("\n");
 }
 
-/* 0, 1 (failed) or EXIT_DIFFERENT. `quiet`: prints failures only. */
-static int run_one(const struct options *o, const struct sim_scenario *scenario, uint64_t seed, bool quiet)
+int run_one(const struct options *o, const struct sim_scenario *scenario, uint64_t seed, bool quiet)
 {
-    struct sim_args args = {seed, o->verbose};
+    struct sim_args args = {seed, o->verbose, o->limits};
     struct sim_result first = {0}, second = {0};
 
     run_counted(scenario, &args, &first);
@@ -133,90 +144,6 @@ static int run_one(const struct options *o, const struct sim_scenario *scenario,
     return EXIT_DIFFERENT;
 }
 
-struct job {
-    pid_t pid;
-    uint64_t seed;
-    const struct sim_scenario *scenario;
-};
-
-struct campaign {
-    const struct options *o;
-    struct job jobs[JOBS_MAX];
-    uint32_t running;
-    uint64_t runs, failed;
-    struct {
-        uint64_t seed;
-        const char *scenario;
-    } shown[FAILED_SHOWN_MAX];
-};
-
-static void campaign_start(struct campaign *c, const struct sim_scenario *scenario, uint64_t seed)
-{
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid < 0) {
-        perror("fastblock-sim: fork");
-        exit(2);
-    }
-    if (pid == 0) {
-        alarm(c->o->timeout_s);
-        _exit(run_one(c->o, scenario, seed, true));
-    }
-    c->jobs[c->running++] = (struct job){pid, seed, scenario};
-    c->runs++;
-}
-
-static void campaign_wait(struct campaign *c)
-{
-    int status;
-    pid_t pid = wait(&status);
-
-    for (uint32_t i = 0; i < c->running; i++) {
-        struct job job = c->jobs[i];
-        if (job.pid != pid)
-            continue;
-        c->jobs[i] = c->jobs[--c->running];
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-            return;
-        if (WIFSIGNALED(status))
-            printf("seed %llu: scenario %s: FAILED: %s\n", (unsigned long long)job.seed, job.scenario->name,
-                   WTERMSIG(status) == SIGALRM ? "it took too long" : strsignal(WTERMSIG(status)));
-        if (c->failed < FAILED_SHOWN_MAX) {
-            c->shown[c->failed].seed = job.seed;
-            c->shown[c->failed].scenario = job.scenario->name;
-        }
-        c->failed++;
-        return;
-    }
-}
-
-static int campaign_run(const struct options *o)
-{
-    struct campaign c = {.o = o};
-
-    for (uint64_t seed = o->seed_first; seed <= o->seed_last; seed++) {
-        for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++) {
-            if (o->scenario && o->scenario != s)
-                continue;
-            if (o->expect_failure && c.failed)
-                continue;
-            while (c.running >= o->jobs)
-                campaign_wait(&c);
-            campaign_start(&c, s, seed);
-        }
-    }
-    while (c.running)
-        campaign_wait(&c);
-    printf("%llu runs, %llu failed\n", (unsigned long long)c.runs, (unsigned long long)c.failed);
-    print_totals();
-    for (uint64_t i = 0; i < MIN(c.failed, FAILED_SHOWN_MAX); i++)
-        printf("failed: --scenario %s --seed %llu\n", c.shown[i].scenario,
-               (unsigned long long)c.shown[i].seed);
-    if (o->expect_failure)
-        return c.failed ? 0 : 1;
-    return c.failed ? 1 : 0;
-}
-
 static void plant_add(const char *name)
 {
     for (uint32_t i = 0; i < ARRAY_LEN(PLANTS); i++) {
@@ -229,11 +156,15 @@ static void plant_add(const char *name)
     exit(2);
 }
 
-static void fault_add(const char *name)
+static void fault_add(uint32_t *classes, const char *name)
 {
+    if (strcmp(name, "all") == 0) {
+        *classes = SIM_FAULTS_ALL;
+        return;
+    }
     for (uint32_t i = 0; i < SIM_FAULT_COUNT; i++) {
         if (strcasecmp(sim_fault_name((enum sim_fault)i), name) == 0) {
-            sim_faults_always |= 1u << i;
+            *classes |= 1u << i;
             return;
         }
     }
@@ -302,8 +233,12 @@ enum {
     OPT_TWICE,
     OPT_VERBOSE,
     OPT_WITH,
+    OPT_WITHOUT,
     OPT_PLANT,
     OPT_EXPECT,
+    OPT_MINIMISE,
+    OPT_LIMIT, /* and one for each row of LIMITS */
+    OPT_LIMIT_LAST = OPT_LIMIT + SIM_LIMIT_COUNT - 1,
     OPT_LIST,
     OPT_PLANTS,
     OPT_FAULTS,
@@ -319,9 +254,14 @@ static const struct option OPTIONS[] = {
     {"twice", no_argument, NULL, OPT_TWICE},
     {"verbose", no_argument, NULL, OPT_VERBOSE},
     {"with", required_argument, NULL, OPT_WITH},
+    {"without", required_argument, NULL, OPT_WITHOUT},
     {"plant", required_argument, NULL, OPT_PLANT},
     {"expect-failure", no_argument, NULL, OPT_EXPECT},
-    {"list", no_argument, NULL, OPT_LIST},
+    {"minimise", no_argument, NULL, OPT_MINIMISE},
+#define X(name, text) {text, required_argument, NULL, OPT_LIMIT + SIM_LIMIT_##name},
+    SIM_LIMIT_TABLE(X)
+#undef X
+        {"list", no_argument, NULL, OPT_LIST},
     {"plants", no_argument, NULL, OPT_PLANTS},
     {"faults", no_argument, NULL, OPT_FAULTS},
     {"help", no_argument, NULL, OPT_HELP},
@@ -356,13 +296,22 @@ static struct options parse(int argc, char **argv)
             o.verbose = true;
             break;
         case OPT_WITH:
-            fault_add(optarg);
+            fault_add(&sim_faults_always, optarg);
+            break;
+        case OPT_WITHOUT:
+            fault_add(&sim_faults_never, optarg);
             break;
         case OPT_PLANT:
             plant_add(optarg);
             break;
         case OPT_EXPECT:
             o.expect_failure = true;
+            break;
+        case OPT_MINIMISE:
+            o.minimise = true;
+            break;
+        case OPT_LIMIT ... OPT_LIMIT_LAST:
+            o.limits.most[c - OPT_LIMIT] = (uint32_t)number("limit", optarg);
             break;
         case OPT_LIST:
         case OPT_PLANTS:
@@ -376,6 +325,10 @@ static struct options parse(int argc, char **argv)
             usage(stderr);
             exit(2);
         }
+    }
+    if (o.minimise && (!o.single || !o.scenario)) {
+        fprintf(stderr, "fastblock-sim: --minimise takes one --scenario and one --seed\n");
+        exit(2);
     }
     if (optind < argc) {
         usage(stderr);
@@ -399,6 +352,8 @@ int main(int argc, char **argv)
         perror("fastblock-sim: mmap");
         return 2;
     }
+    if (o.minimise)
+        return minimise_run(&o);
     if (!o.single)
         return campaign_run(&o);
     for (const struct sim_scenario *s = SIM_SCENARIOS; s->name; s++)

@@ -35,7 +35,7 @@ static uint64_t env_wall_us(void *self)
 {
     struct sim_node *node = self;
 
-    return WALL_BASE_US + node->sim->now_ns / NS_PER_US;
+    return WALL_BASE_US + node->sim->now_ns / NS_PER_US + (uint64_t)node->wall_offset_us;
 }
 
 static uint64_t env_random_u64(void *self)

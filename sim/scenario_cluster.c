@@ -8,13 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FORM_NS   (60 * NS_PER_S)
-#define FAIR_NS   (500 * NS_PER_MS)
-#define FAULTS_NS (12 * NS_PER_S)
-#define CALM_NS   (20 * NS_PER_S) /* within this everyone is served again */
-#define SERVED_NS (6 * NS_PER_S)  /* and then never unserved for so long */
-#define STOP_NS   (30 * NS_PER_S)
-#define REST_NS   (60 * NS_PER_S)
+#define FORM_NS        (60 * NS_PER_S)
+#define FAIR_NS        (500 * NS_PER_MS)
+#define FAULTS_NS      (12 * NS_PER_S)
+#define CALM_NS        (20 * NS_PER_S) /* within this everyone is served again and all is whole */
+#define CLEAN_EVERY_NS (20 * NS_PER_MS)
+#define AFTER_NS       (2 * NS_PER_S) /* and the load goes on so much longer */
+#define STOP_NS        (30 * NS_PER_S)
+#define REST_NS        (60 * NS_PER_S)
 #define READ_NS                                                                                              \
     (20 *                                                                                                    \
      REST_NS) /* all images, block by block, when many blocks are lost: each costs all tries of a repair */
@@ -54,32 +55,30 @@ static void form(struct cluster *c)
         sim_fail(c->sim, "the cluster did not form within %llu s", (unsigned long long)(FORM_NS / NS_PER_S));
 }
 
-static void suffer(struct cluster *c)
+static void suffer(struct cluster *c, const struct sim_limits *limits)
 {
     sim_run_for(c->sim, FAIR_NS);
     faults_start(c);
-    sim_run_for(c->sim, FAULTS_NS);
+    sim_run_for(c->sim, sim_limited(limits, SIM_LIMIT_FAULT_MS, FAULTS_NS / NS_PER_MS) * NS_PER_MS);
     faults_stop(c);
 }
 
-/* A taken image makes its former writer wait: one client of each image must be served. */
-static void check_served(struct cluster *c)
+static bool is_clean(void *owner)
 {
-    for (uint32_t i = 0; i < c->image_count && !c->sim->failed; i++) {
-        uint64_t last_ns = 0;
-        for (uint32_t j = 0; j < c->client_count; j++)
-            if (c->clients[j].image == i && !c->clients[j].reader)
-                last_ns = MAX(last_ns, c->clients[j].last_success_ns);
-        if (c->sim->now_ns - last_ns > SERVED_NS)
-            sim_fail(c->sim, "nobody was served on %s since %.3f s, though nothing is wrong any more",
-                     c->images[i].name, (double)last_ns / (double)NS_PER_S);
-    }
+    struct cluster *c = owner;
+
+    if (c->sim->now_ns < c->clean_check_ns)
+        return false;
+    c->clean_check_ns = c->sim->now_ns + CLEAN_EVERY_NS;
+    return rest_clean(c);
 }
 
 static void come_to_rest(struct cluster *c)
 {
-    sim_run_for(c->sim, CALM_NS);
-    check_served(c);
+    if (!sim_run_while(c->sim, is_clean, c, c->quiet_ns + CALM_NS) && !c->sim->failed)
+        sim_fail(c->sim, "%llu s after the last fault %s", ULL(CALM_NS / NS_PER_S), c->not_clean);
+    c->clean_ns = c->sim->now_ns;
+    sim_run_for(c->sim, AFTER_NS);
     c->stopping = true;
     if (!sim_run_while(c->sim, is_idle, c, c->sim->now_ns + STOP_NS) && !c->sim->failed)
         sim_fail(c->sim, "requests are under way, or clients cannot close their images, long after the end");
@@ -102,18 +101,20 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
     if (profile != PROFILE_ANY && sim_rng_below(&rng, 2))
         faults &= MILD_FAULTS;
     sim_choose_faults(sim, faults);
-    cluster_init(c, sim, profile);
+    cluster_init(c, sim, profile, &args->limits);
     sim->after_step = always;
     sim->after_step_owner = c;
     form(c);
     if (!sim->failed)
-        suffer(c);
+        suffer(c, &args->limits);
     if (!sim->failed)
         come_to_rest(c);
     for (uint32_t i = 0; i < c->image_count && !sim->failed; i++)
         check_history(c, i, 0);
     if (!sim->failed)
         check_replicas(c, sim->now_ns + REST_NS);
+    if (!sim->failed)
+        rest_end_all(c);
     sim_result_take(ret_result, sim);
     struct sim_disk_stats disks = {0};
     for (uint32_t i = 0; i < c->osd_count; i++) {
@@ -123,16 +124,18 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
         disks.misdirected += one.misdirected;
         disks.read_errors += one.read_errors;
     }
+    ret_result->clean_ns = c->clean_ns ? c->clean_ns - c->quiet_ns : 0;
     ret_result->client_ops = c->reads + c->writes + c->clears + c->statuses;
     snprintf(
         ret_result->stats, sizeof(ret_result->stats),
         "profile %s: %u OSDs of %u shards, %u PGs, %u clients; %llu writes, %llu reads, %llu clears, %llu block "
         "statuses, %llu failed (%llu for lack of space); %llu takeovers, %llu resizes, %llu images made again, "
-        "%llu plots; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest",
+        "%llu plots, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest",
         PROFILES[profile], c->osd_count, c->shard_count, c->pg_count, c->client_count, ULL(c->writes),
         ULL(c->reads), ULL(c->clears), ULL(c->statuses), ULL(c->failures), ULL(c->no_space),
-        ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots), ULL(disks.rotten),
-        ULL(disks.taken_back), ULL(disks.misdirected), ULL(disks.read_errors), ULL(c->damaged_blocks));
+        ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots), ULL(c->inspections),
+        ULL(disks.rotten), ULL(disks.taken_back), ULL(disks.misdirected), ULL(disks.read_errors),
+        ULL(c->damaged_blocks));
     sim->after_step = NULL;
     cluster_fini(c);
     sim_free(sim);

@@ -302,16 +302,20 @@ static void mischief(struct world *world)
         return;
     }
     if (roll < sim_fault_intensity(sim, SIM_FAULT_CRASH) / 4) {
+        sim_injected(sim, SIM_FAULT_CRASH);
         sim_node_crash(p->node, SIM_CRASH_PROCESS);
     } else if (roll < 25 + sim_fault_intensity(sim, SIM_FAULT_POWER) / 4 && roll >= 25) {
+        sim_injected(sim, SIM_FAULT_POWER);
         sim_node_crash(p->node, SIM_CRASH_POWER);
     } else if (roll < 50 + sim_fault_intensity(sim, SIM_FAULT_PAUSE) / 4 && roll >= 50) {
+        sim_injected(sim, SIM_FAULT_PAUSE);
         if (p->node->state == SIM_NODE_PAUSED)
             sim_node_resume(p->node);
         else
             sim_node_pause(p->node);
     } else if (roll < 75 + sim_fault_intensity(sim, SIM_FAULT_NET_PARTITION) / 4 && roll >= 75) {
         enum sim_path path = (enum sim_path)sim_rng_below(&world->rng, 3);
+        sim_injected(sim, SIM_FAULT_NET_PARTITION);
         sim_net_isolate(world->net, p->node->host, path);
     } else {
         sim_net_heal(world->net);
@@ -324,8 +328,11 @@ void scenario_ports_run(const struct sim_args *args, struct sim_result *ret_resu
     struct sim *sim = sim_new(args->seed, args->verbose);
     struct world *world = sim_alloc(sizeof(*world));
 
-    sim_choose_faults(sim, SIM_FAULTS_ALL & ~(SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_MISDIRECT) |
-                                              SIM_FAULT_BIT(MEMBER) | SIM_FAULT_BIT(POWER_ALL)));
+    sim_choose_faults(sim, SIM_FAULTS_ALL & ~(SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_READ) |
+                                              SIM_FAULT_BIT(DISK_LOSE) | SIM_FAULT_BIT(DISK_MISDIRECT) |
+                                              SIM_FAULT_BIT(MEMBER) | SIM_FAULT_BIT(POWER_ALL) |
+                                              SIM_FAULT_BIT(CRASH_LOOP) | SIM_FAULT_BIT(CLOCK_JUMP) |
+                                              SIM_FAULT_BIT(NET_CORRUPT) | SIM_FAULT_BIT(MON_AWAY)));
     world->sim = sim;
     world->rng = sim_rng_make(args->seed, "ports", 0);
     world->net = sim_net_new(
@@ -352,7 +359,7 @@ void scenario_ports_run(const struct sim_args *args, struct sim_result *ret_resu
                      .size_bytes = DISK_SIZE,
                      .volatile_cache = i % 2,
                      .faults = {.write_error_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) * 2,
-                                .flush_error_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) * 2,
+                                .flush_error_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH) * 2,
                                 .stuck_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_STUCK) * 2,
                                 .slow_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_SLOW) * 500,
                                 .slow_ns = 20 * NS_PER_MS}});

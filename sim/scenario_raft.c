@@ -321,7 +321,10 @@ static struct raft_packet *packet_copy(const struct raft_packet *packet)
 /* True with a probability that grows with the fault's intensity, `max_ppm` at most. */
 static bool fault_happens(struct world *w, enum sim_fault fault, uint32_t max_ppm)
 {
-    return !w->quiet && sim_rng_chance(&w->net_rng, max_ppm / 100 * sim_fault_intensity(w->sim, fault));
+    if (w->quiet || !sim_rng_chance(&w->net_rng, max_ppm / 100 * sim_fault_intensity(w->sim, fault)))
+        return false;
+    sim_injected(w->sim, fault);
+    return true;
 }
 
 static void on_send(void *owner, struct raft_host *h, struct raft_packet *packet)
@@ -446,6 +449,7 @@ static void damage(struct place *p)
         return;
     lost = MIN(lost, h->disk_last - h->disk_base);
     w->damages++;
+    sim_injected(w->sim, SIM_FAULT_DISK_ROT);
     sim_log(w->sim, "%u: the log is damaged above %lu of %lu", h->replica, h->disk_last - lost, h->disk_last);
     raft_host_damage(h, h->disk_last - lost);
 }
@@ -648,7 +652,11 @@ static void change_fire(struct sim_event *event)
 
 static bool turn(struct world *w, enum sim_fault fault)
 {
-    return sim_rng_below(&w->rng, 300) < sim_fault_intensity(w->sim, fault);
+    bool strikes = sim_rng_below(&w->rng, 300) < sim_fault_intensity(w->sim, fault);
+
+    if (strikes)
+        sim_injected(w->sim, fault);
+    return strikes;
 }
 
 static void cut_off(struct world *w, const struct place *p, uint64_t duration_ns)
@@ -818,8 +826,10 @@ static void world_start(struct world *w, const struct sim_args *args)
         p->world = w;
         p->number = i;
         p->clock_base_ns = NS_PER_S + sim_rng_below(&w->rng, 1000 * NS_PER_S);
-        if (sim_fault_intensity(w->sim, SIM_FAULT_CLOCK))
+        if (sim_fault_intensity(w->sim, SIM_FAULT_CLOCK)) {
+            sim_injected(w->sim, SIM_FAULT_CLOCK);
             p->drift_ppm = (int64_t)sim_rng_below(&w->rng, 1999) - 999;
+        }
         p->tick.fire = tick_fire;
         p->beat.fire = beat_fire;
         p->start.fire = start_fire;

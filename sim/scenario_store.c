@@ -1100,6 +1100,7 @@ static void crash(struct world *w)
 {
     bool power = sim_rng_below(&w->rng, 2);
 
+    sim_injected(w->sim, power ? SIM_FAULT_POWER : SIM_FAULT_CRASH);
     sim_node_crash(w->node, power ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
     sim_node_start(w->node);
 }
@@ -1112,14 +1113,16 @@ static void world_run(struct world *w)
 
     for (uint32_t i = 0; i < rounds && !sim->failed && !w->stop; i++) {
         uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
-        bool errors = sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) && sim_rng_below(&w->rng, 3) == 0;
+        bool errors = (sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) ||
+                       sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH)) &&
+                      sim_rng_below(&w->rng, 3) == 0;
         w->errors |= errors;
         faults = (struct sim_disk_faults){
             .slow_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_SLOW) * 200,
             .slow_ns = 20 * NS_PER_MS,
             .write_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) * 10 : 0,
             .read_error_ppm = 0,
-            .flush_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) * 10 : 0};
+            .flush_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH) * 10 : 0};
         sim_disk_set_faults(w->disk, &faults);
         sim_run_for(sim, sim_rng_range(&w->rng, 1, most));
         w->burst = 1 + (uint32_t)sim_rng_below(&w->rng, 30);
@@ -1133,9 +1136,9 @@ static void world_run(struct world *w)
         crash(w);
     }
     faults = (struct sim_disk_faults){0};
-    if (w->rot && sim_rng_below(&w->rng, 2)) {
+    if (w->rot && sim_fault_intensity(sim, SIM_FAULT_DISK_READ)) {
         /* What cannot be read at the last start, of the ring above all, is gone like what has rotted. */
-        faults.read_error_ppm = (1 + sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR)) * 1000;
+        faults.read_error_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_READ) * 1000;
         w->errors = true;
     }
     sim_disk_set_faults(w->disk, &faults);
@@ -1165,7 +1168,8 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
 
     w->sim = sim;
     w->rng = sim_rng_make(sim->seed, "store", 0);
-    sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_ROT));
+    sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
+                               SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT));
     uint64_t size = (44ull << 20) + (sim_rng_below(&w->rng, 3) << 24);
     bool cached = sim_rng_below(&w->rng, 3) != 0;
     w->ring_bytes = 8ull << 20;

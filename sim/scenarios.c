@@ -32,5 +32,6 @@ void sim_result_take(struct sim_result *result, const struct sim *sim)
     result->events = sim->events_fired;
     result->polls = sim->polls;
     result->faults = sim->faults;
+    memcpy(result->injected, sim->injected, sizeof(result->injected));
     memcpy(result->intensity, sim->intensity, sizeof(result->intensity));
 }

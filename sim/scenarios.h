@@ -9,9 +9,35 @@
 
 #include "sim/sim.h"
 
+/* What a run may be cut down to; the name is that of the option. */
+#define SIM_LIMIT_TABLE(X)                                                                                   \
+    X(OSDS, "osds")                                                                                          \
+    X(SHARDS, "shards")                                                                                      \
+    X(CLIENTS, "clients")                                                                                    \
+    X(PGS, "pgs")                                                                                            \
+    X(WORKERS, "workers")                                                                                    \
+    X(FAULT_MS, "fault-ms")
+
+enum sim_limit {
+#define X(name, text) SIM_LIMIT_##name,
+    SIM_LIMIT_TABLE(X)
+#undef X
+        SIM_LIMIT_COUNT
+};
+
+struct sim_limits {
+    uint32_t most[SIM_LIMIT_COUNT]; /* 0: as the seed says */
+};
+
+static inline uint32_t sim_limited(const struct sim_limits *limits, enum sim_limit limit, uint32_t drawn)
+{
+    return limits->most[limit] ? MIN(drawn, limits->most[limit]) : drawn;
+}
+
 struct sim_args {
     uint64_t seed;
     bool verbose;
+    struct sim_limits limits;
 };
 
 /* Zeroed before the run. */
@@ -21,8 +47,10 @@ struct sim_result {
     uint64_t trace_hash;
     uint64_t virtual_ns, events, polls;
     uint64_t client_ops; /* requests of clients that succeeded; 0: the scenario has none */
+    uint64_t clean_ns;   /* from the last fault until everything was whole again; 0: it does not say */
     uint32_t faults;
     uint8_t intensity[SIM_FAULT_COUNT];
+    uint64_t injected[SIM_FAULT_COUNT];
     char stats[512]; /* the scenario's own figures, one line; may stay empty */
 };
 

@@ -47,7 +47,7 @@ struct sim *sim_new(uint64_t seed, bool verbose)
     return sim;
 }
 
-uint32_t sim_faults_always;
+uint32_t sim_faults_always, sim_faults_never;
 
 void sim_choose_faults(struct sim *sim, uint32_t allowed)
 {
@@ -60,7 +60,7 @@ void sim_choose_faults(struct sim *sim, uint32_t allowed)
         bool on = style == 7 || (style != 0 && sim_rng_below(&rng, 3) == 0);
         uint8_t intensity = (uint8_t)sim_rng_range(&rng, 1, 100);
         on |= (sim_faults_always >> i) & 1;
-        if (!on || !((allowed >> i) & 1))
+        if (!on || !((allowed & ~sim_faults_never) >> i & 1))
             continue;
         sim->faults |= 1u << i;
         sim->intensity[i] = intensity;

@@ -27,14 +27,19 @@
  * out of those that the scenario can stand. */
 #define SIM_FAULT_TABLE(X)                                                                                   \
     X(CRASH, "crash", "processes die and start again")                                                       \
+    X(CRASH_LOOP, "crash-loop", "a process dies again and again, soon after its start")                      \
     X(POWER, "power", "machines lose power: unflushed writes are kept, lost or torn")                        \
-    X(POWER_ALL, "power-all", "all machines lose power at once")                                             \
+    X(POWER_ALL, "power-all", "some or all machines lose power at once")                                     \
     X(PAUSE, "pause", "processes hang for a while")                                                          \
     X(CLOCK, "clock", "clocks run at different rates and start anywhere")                                    \
+    X(CLOCK_JUMP, "clock-jump", "the wall clock of a machine is set anew")                                   \
     X(DISK_SLOW, "disk-slow", "some requests, and some disks for a while, are very slow")                    \
     X(DISK_STUCK, "disk-stuck", "some requests never complete")                                              \
-    X(DISK_ERROR, "disk-error", "reads, writes and flushes fail")                                            \
+    X(DISK_ERROR, "disk-error", "writes fail, and may have happened in part")                                \
+    X(DISK_FLUSH, "disk-flush", "flushes fail")                                                              \
+    X(DISK_READ, "disk-read", "blocks cannot be read")                                                       \
     X(DISK_ROT, "disk-rot", "stored data changes")                                                           \
+    X(DISK_LOSE, "disk-lose", "writes that succeeded never happened")                                        \
     X(DISK_MISDIRECT, "disk-misdirect", "writes go elsewhere")                                               \
     X(NET_LOSS, "net-loss", "one-way frames are lost, links go dead")                                        \
     X(NET_DUP, "net-dup", "one-way frames are repeated")                                                     \
@@ -42,6 +47,8 @@
     X(NET_SLOW, "net-slow", "long and uneven delays")                                                        \
     X(NET_BREAK, "net-break", "links break")                                                                 \
     X(NET_PARTITION, "net-partition", "machines cannot reach each other, both ways or one way")              \
+    X(NET_CORRUPT, "net-corrupt", "a bit of a frame changes on its way")                                     \
+    X(MON_AWAY, "mon-away", "no monitor for seconds")                                                        \
     X(META, "meta", "the metadata store is slow, conflicts, or does not answer")                             \
     X(MEMBER, "member", "leaders are moved, members change")
 
@@ -115,7 +122,8 @@ struct sim_node {
     struct sim_rng sched;
     uint64_t clock_base_ns; /* node clock = base + (sim time - boot) * rate */
     uint64_t boot_ns;
-    uint64_t wake_ns; /* when to poll next; UINT64_MAX: not */
+    int64_t wall_offset_us; /* what its wall clock is wrong by */
+    uint64_t wake_ns;       /* when to poll next; UINT64_MAX: not */
     struct list deferred;
     struct list crash_hooks;
 };
@@ -129,6 +137,7 @@ struct sim {
     char failure[512]; /* the first one */
     uint32_t faults;   /* mask of the classes that are on */
     uint8_t intensity[SIM_FAULT_COUNT];
+    uint64_t injected[SIM_FAULT_COUNT]; /* how often each has struck */
     struct sim_node *nodes[SIM_NODES_MAX];
     uint32_t node_count;
     struct sim_event **events; /* binary min-heap by (time, seq) */
@@ -148,13 +157,20 @@ struct sim *sim_new(uint64_t seed, bool verbose);
  */
 void sim_free(struct sim *sim);
 
-/* Classes that are on in every run whose scenario can stand them (`fastblock-sim --with`). */
-extern uint32_t sim_faults_always;
+/* Classes that are on in every run whose scenario can stand them (`fastblock-sim --with`), and in none
+ * (`--without`). */
+extern uint32_t sim_faults_always, sim_faults_never;
 
 /* Chooses, out of the classes in `allowed`, those of this run and their intensities. */
 void sim_choose_faults(struct sim *sim, uint32_t allowed);
 /* 1 .. 100, or 0 when the class is off. */
 uint32_t sim_fault_intensity(const struct sim *sim, enum sim_fault fault);
+
+/* One more has struck. */
+static inline void sim_injected(struct sim *sim, enum sim_fault fault)
+{
+    sim->injected[fault]++;
+}
 
 /* Runs events and nodes up to and including that time, or until something failed. */
 void sim_run_until(struct sim *sim, uint64_t until_ns);

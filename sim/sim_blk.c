@@ -13,15 +13,15 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
-#include "base/map.h"
 #include "base/plant.h"
 
 #define SECTOR            512u
 #define SECTORS_PER_BLOCK (BLOCK_SIZE / SECTOR)
+#define JUNK_STEP         0x9e3779b97f4a7c15ull
 #define BYTES_PER_NS      2 /* transfer rate: 2 GB/s */
 
 struct page {
-    struct map_node by_number;
+    uint64_t number;
     uint8_t durable[BLOCK_SIZE];
     uint64_t durable_seq[SECTORS_PER_BLOCK];
     uint8_t *older;        /* what was durable before the last write; NULL: not known */
@@ -65,7 +65,7 @@ struct sim_disk {
     char name[32];
     struct sim_rng latency, faults, fate;
     uint64_t junk_seed;
-    struct map pages;
+    struct page **pages;  /* by number; NULL: never written */
     struct page **by_age; /* all pages, in order of first write: for random picks that replay */
     uint32_t page_count, page_cap;
     struct list cache;
@@ -100,7 +100,7 @@ struct sim_disk *sim_disk_new(struct sim *sim, const struct sim_disk_config *con
     disk->faults = sim_rng_make(sim->seed, "disk.faults", index);
     disk->fate = sim_rng_make(sim->seed, "disk.fate", index);
     disk->junk_seed = hash_pair(sim->seed, index);
-    map_init(&disk->pages);
+    disk->pages = sim_alloc(config->size_bytes / BLOCK_SIZE * sizeof(struct page *));
     list_init(&disk->cache);
     list_init(&disk->handles);
     list_init(&disk->held);
@@ -112,9 +112,7 @@ struct sim_disk *sim_disk_new(struct sim *sim, const struct sim_disk_config *con
 
 static struct page *page_find(const struct sim_disk *disk, uint64_t number)
 {
-    struct map_node *node = map_get(&disk->pages, number);
-
-    return node ? map_entry(node, struct page, by_number) : NULL;
+    return disk->pages[number];
 }
 
 static void page_unwritten(const struct sim_disk *disk, uint64_t number, uint8_t *bytes)
@@ -122,14 +120,13 @@ static void page_unwritten(const struct sim_disk *disk, uint64_t number, uint8_t
     memset(bytes, 0, BLOCK_SIZE);
     if (!disk->config.junk)
         return;
-    struct sim_rng rng = sim_rng_make(disk->junk_seed, "junk", number);
-    for (uint32_t i = 0; i < BLOCK_SIZE; i += 8) {
-        uint64_t word = sim_rng_u64(&rng);
+    uint64_t word = hash_pair(disk->junk_seed, number);
+    for (uint32_t i = 0; i < BLOCK_SIZE; i += 8, word += JUNK_STEP)
         memcpy(bytes + i, &word, 8);
-    }
 }
 
-static struct page *page_get(struct sim_disk *disk, uint64_t number)
+/* `whole`: what is there does not matter, it is written over. */
+static struct page *page_get(struct sim_disk *disk, uint64_t number, bool whole)
 {
     struct page *page = page_find(disk, number);
 
@@ -137,8 +134,10 @@ static struct page *page_get(struct sim_disk *disk, uint64_t number)
         return page;
     struct sim_heap *heap = sim_heap_enter(NULL);
     page = sim_alloc(sizeof(*page));
-    page_unwritten(disk, number, page->durable);
-    map_put(&disk->pages, &page->by_number, number);
+    if (!whole)
+        page_unwritten(disk, number, page->durable);
+    page->number = number;
+    disk->pages[number] = page;
     if (disk->page_count == disk->page_cap) {
         disk->page_cap = disk->page_cap ? disk->page_cap * 2 : 256;
         disk->by_age = realloc(disk->by_age, disk->page_cap * sizeof(struct page *));
@@ -191,10 +190,16 @@ static void page_keep_older(struct page *page, uint64_t seq)
 static void write_durable(struct sim_disk *disk, const struct cached *w, const uint8_t *keep)
 {
     for (uint64_t at = 0; at < w->len; at += BLOCK_SIZE) {
-        struct page *page = page_get(disk, (w->offset + at) / BLOCK_SIZE);
+        struct page *page = page_get(disk, (w->offset + at) / BLOCK_SIZE, !keep && !disk->config.keep_older);
         if (disk->config.keep_older)
             page_keep_older(page, w->seq);
-        for (uint32_t i = 0; i < BLOCK_SIZE / SECTOR; i++) {
+        if (!keep && page_seq(page) <= w->seq) {
+            for (uint32_t i = 0; i < SECTORS_PER_BLOCK; i++)
+                page->durable_seq[i] = w->seq;
+            memcpy(page->durable, w->data + at, BLOCK_SIZE);
+            continue;
+        }
+        for (uint32_t i = 0; i < SECTORS_PER_BLOCK; i++) {
             if ((keep && !keep[at / SECTOR + i]) || page->durable_seq[i] > w->seq)
                 continue;
             page->durable_seq[i] = w->seq;
@@ -206,12 +211,10 @@ static void write_durable(struct sim_disk *disk, const struct cached *w, const u
 static void write_current(struct sim_disk *disk, const struct cached *w, bool cached)
 {
     for (uint64_t at = 0; at < w->len; at += BLOCK_SIZE) {
-        struct page *page = page_get(disk, (w->offset + at) / BLOCK_SIZE);
+        struct page *page = page_get(disk, (w->offset + at) / BLOCK_SIZE, false);
         if (cached) {
-            if (!page->current) {
-                page->current = sim_alloc(BLOCK_SIZE);
-                memcpy(page->current, page->durable, BLOCK_SIZE);
-            }
+            if (!page->current)
+                page->current = sim_alloc_bytes(BLOCK_SIZE);
             page->cached_count++;
         }
         if (page->current)
@@ -223,7 +226,7 @@ static void write_current(struct sim_disk *disk, const struct cached *w, bool ca
 static void cache_drop(struct sim_disk *disk, struct cached *w)
 {
     for (uint64_t at = 0; at < w->len; at += BLOCK_SIZE)
-        page_uncache(page_get(disk, (w->offset + at) / BLOCK_SIZE));
+        page_uncache(page_get(disk, (w->offset + at) / BLOCK_SIZE, false));
     disk->cached_bytes -= w->len;
     list_remove(&w->link);
     free(w);
@@ -259,7 +262,7 @@ static void flush_complete(struct sim_disk *disk, uint64_t flush_seq)
 static void write_show(struct sim_disk *disk, const struct cached *w, const uint8_t *keep)
 {
     for (uint64_t at = 0; at < w->len; at += SECTOR) {
-        struct page *page = page_get(disk, (w->offset + at) / BLOCK_SIZE);
+        struct page *page = page_get(disk, (w->offset + at) / BLOCK_SIZE, false);
         if (page->current && (!keep || keep[at / SECTOR]))
             memcpy(page->current + (w->offset + at) % BLOCK_SIZE, w->data + at, SECTOR);
     }
@@ -319,7 +322,7 @@ static struct page *page_pick(struct sim_disk *disk, uint64_t offset, uint64_t l
     uint64_t seen = 0;
 
     for (uint32_t i = 0; i < disk->page_count; i++) {
-        uint64_t at = disk->by_age[i]->by_number.key * BLOCK_SIZE;
+        uint64_t at = disk->by_age[i]->number * BLOCK_SIZE;
         if (at >= offset && at < offset + len && sim_rng_below(&disk->faults, ++seen) == 0)
             picked = disk->by_age[i];
     }
@@ -330,15 +333,16 @@ bool sim_disk_rot(struct sim_disk *disk, uint64_t offset, uint64_t len)
 {
     struct page *page = page_pick(disk, offset, len);
 
-    if (!page || !may_damage(disk, SIM_DAMAGE_ROT, page->by_number.key * BLOCK_SIZE, BLOCK_SIZE))
+    if (!page || !may_damage(disk, SIM_DAMAGE_ROT, page->number * BLOCK_SIZE, BLOCK_SIZE))
         return false;
     uint64_t bit = sim_rng_below(&disk->faults, BLOCK_SIZE * 8);
     page->durable[bit / 8] ^= (uint8_t)(1 << (bit % 8));
     if (page->current)
         page->current[bit / 8] ^= (uint8_t)(1 << (bit % 8));
     disk->stats.rotten++;
+    sim_injected(disk->sim, SIM_FAULT_DISK_ROT);
     sim_log(disk->sim, "%s: bit %llu of block %llu changes", disk->name, (unsigned long long)bit,
-            (unsigned long long)page->by_number.key);
+            (unsigned long long)page->number);
     return true;
 }
 
@@ -348,10 +352,11 @@ bool sim_disk_lose(struct sim_disk *disk, uint64_t offset, uint64_t len)
 
     if (!page)
         return false;
-    uint64_t seq = page_seq(page), first = page->by_number.key, end = first + 1;
+    uint64_t seq = page_seq(page), first = page->number, end = first + 1;
     while (first && (page = page_find(disk, first - 1)) && page_seq(page) == seq)
         first--;
-    while ((page = page_find(disk, end)) && page_seq(page) == seq)
+    while (end < disk->config.size_bytes / BLOCK_SIZE && (page = page_find(disk, end)) &&
+           page_seq(page) == seq)
         end++;
     for (uint64_t i = first; i < end; i++) {
         page = page_find(disk, i);
@@ -367,6 +372,7 @@ bool sim_disk_lose(struct sim_disk *disk, uint64_t offset, uint64_t len)
         page->older = NULL;
     }
     disk->stats.taken_back++;
+    sim_injected(disk->sim, SIM_FAULT_DISK_LOSE);
     sim_log(disk->sim, "%s: the write of blocks %llu to %llu never happened", disk->name,
             (unsigned long long)first, (unsigned long long)(end - 1));
     return true;
@@ -400,11 +406,12 @@ static uint64_t misdirect(struct handle *handle, uint64_t offset, uint64_t len)
     struct page *page = page_pick(disk, handle->offset, blocks * BLOCK_SIZE);
 
     if (page && sim_rng_below(&disk->faults, 4))
-        other = page->by_number.key * BLOCK_SIZE;
+        other = page->number * BLOCK_SIZE;
     if (other == offset || !may_damage(disk, SIM_DAMAGE_MISDIRECT, offset, len) ||
         !may_damage(disk, SIM_DAMAGE_MISDIRECT, other, len))
         return offset;
     disk->stats.misdirected++;
+    sim_injected(disk->sim, SIM_FAULT_DISK_MISDIRECT);
     sim_log(disk->sim, "%s: a write for block %llu goes to block %llu", disk->name,
             (unsigned long long)(offset / BLOCK_SIZE), (unsigned long long)(other / BLOCK_SIZE));
     return other;
@@ -457,6 +464,7 @@ static int request_complete(struct sim_disk *disk, struct request *request)
             may_damage(disk, SIM_DAMAGE_READ_ERROR, request->offset, io->len)) {
             disk->stats.errors++;
             disk->stats.read_errors++;
+            sim_injected(disk->sim, SIM_FAULT_DISK_READ);
             sim_log(disk->sim, "%s: block %llu cannot be read", disk->name,
                     (unsigned long long)(request->offset / BLOCK_SIZE));
             return -ERR_IO;
@@ -469,6 +477,7 @@ static int request_complete(struct sim_disk *disk, struct request *request)
         if (sim_rng_chance(&disk->faults, f->write_error_ppm)) {
             /* What a failed write leaves behind is unknown. */
             disk->stats.errors++;
+            sim_injected(disk->sim, SIM_FAULT_DISK_ERROR);
             w->seq = ++disk->seq;
             write_decide(disk, w);
             free(w);
@@ -477,6 +486,7 @@ static int request_complete(struct sim_disk *disk, struct request *request)
         if (sim_rng_chance(&disk->faults, f->lose_ppm) &&
             may_damage(disk, SIM_DAMAGE_LOSE, request->offset, io->len)) {
             disk->stats.taken_back++;
+            sim_injected(disk->sim, SIM_FAULT_DISK_LOSE);
             sim_log(disk->sim, "%s: the write of block %llu goes nowhere", disk->name,
                     (unsigned long long)(request->offset / BLOCK_SIZE));
             free(w);
@@ -491,6 +501,7 @@ static int request_complete(struct sim_disk *disk, struct request *request)
     case BLK_FLUSH:
         if (sim_rng_chance(&disk->faults, f->flush_error_ppm)) {
             disk->stats.errors++;
+            sim_injected(disk->sim, SIM_FAULT_DISK_FLUSH);
             return -ERR_IO;
         }
         if (!f->lying_flush && !PLANT(DISK_LYING_FLUSH))
@@ -550,13 +561,16 @@ static void io_check(const struct handle *handle, const struct blk_io *io)
 static struct cached *write_copy(const struct request *request)
 {
     const struct blk_io *io = request->io;
-    struct cached *w = sim_alloc(sizeof(*w) + io->len);
+    struct cached *w = sim_alloc_bytes(sizeof(*w) + io->len);
     uint64_t at = 0;
 
     list_init(&w->link);
+    w->seq = 0;
     w->offset = request->offset;
     w->len = io->len;
-    if (io->type == BLK_WRITE)
+    if (io->type == BLK_DISCARD)
+        memset(w->data, 0, io->len);
+    else
         for (uint32_t i = 0; i < io->iov_count; at += io->iov[i].iov_len, i++)
             memcpy(w->data + at, io->iov[i].iov_base, io->iov[i].iov_len);
     return w;
@@ -608,6 +622,7 @@ static void blk_sim_submit(struct blk *blk, struct blk_io *io)
         request->write = write_copy(request);
     if (sim_rng_chance(&disk->faults, disk->config.faults.stuck_ppm)) {
         disk->stats.stuck++;
+        sim_injected(disk->sim, SIM_FAULT_DISK_STUCK);
         sim_log(disk->sim, "%s: a request for block %llu is stuck", disk->name,
                 (unsigned long long)(request->offset / BLOCK_SIZE));
         return;
@@ -616,10 +631,14 @@ static void blk_sim_submit(struct blk *blk, struct blk_io *io)
         sim_rng_latency(&disk->latency, disk->config.latency_min_ns, disk->config.latency_typical_ns);
     if (io->type != BLK_FLUSH)
         delay_ns += io->len / BYTES_PER_NS;
-    if (sim_rng_chance(&disk->faults, disk->config.faults.slow_ppm))
+    if (sim_rng_chance(&disk->faults, disk->config.faults.slow_ppm)) {
         delay_ns += disk->config.faults.slow_ns;
-    if (io->type == BLK_READ && sim_rng_chance(&disk->faults, disk->config.faults.read_slow_ppm))
+        sim_injected(disk->sim, SIM_FAULT_DISK_SLOW);
+    }
+    if (io->type == BLK_READ && sim_rng_chance(&disk->faults, disk->config.faults.read_slow_ppm)) {
         delay_ns += disk->config.faults.read_slow_ns;
+        sim_injected(disk->sim, SIM_FAULT_DISK_SLOW);
+    }
     sim_schedule(disk->sim, &request->event, delay_ns);
 }
 
@@ -729,7 +748,7 @@ void sim_disk_poke(struct sim_disk *disk, uint64_t offset, const void *bytes, si
     ASSERT(len <= disk->config.size_bytes && offset <= disk->config.size_bytes - len);
     while (len) {
         size_t in = offset % BLOCK_SIZE, n = MIN(len, BLOCK_SIZE - in);
-        struct page *page = page_get(disk, offset / BLOCK_SIZE);
+        struct page *page = page_get(disk, offset / BLOCK_SIZE, false);
         memcpy(page->durable + in, from, n);
         if (page->current)
             memcpy(page->current + in, from, n);
@@ -745,7 +764,7 @@ void sim_disk_wipe(struct sim_disk *disk)
     for (struct list *node; (node = list_pop_front(&disk->cache));)
         free(list_entry(node, struct cached, link));
     for (uint32_t i = 0; i < disk->page_count; i++) {
-        map_remove(&disk->pages, disk->by_age[i]->by_number.key);
+        disk->pages[disk->by_age[i]->number] = NULL;
         free(disk->by_age[i]->current);
         free(disk->by_age[i]->older);
         free(disk->by_age[i]);
@@ -763,7 +782,7 @@ void sim_disk_free(struct sim_disk *disk)
         handle_free(handle);
     }
     sim_disk_wipe(disk);
-    map_fini(&disk->pages);
+    free(disk->pages);
     free(disk->by_age);
     free(disk);
 }

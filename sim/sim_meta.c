@@ -288,6 +288,15 @@ static void request_free(struct request *request)
     free(request);
 }
 
+static bool meta_fault(struct sim_meta *store, uint32_t ppm)
+{
+    bool strikes = sim_rng_chance(&store->rng, ppm);
+
+    if (strikes)
+        sim_injected(store->sim, SIM_FAULT_META);
+    return strikes;
+}
+
 static void request_effect(struct sim_event *event)
 {
     struct request *request = container_of(event, struct request, effect);
@@ -295,7 +304,7 @@ static void request_effect(struct sim_event *event)
     bool before = request->fails && !request->fails_after;
 
     if (request->txn && !before && !store->down) {
-        if (sim_rng_chance(&store->rng, store->config.faults.conflict_ppm))
+        if (meta_fault(store, store->config.faults.conflict_ppm))
             txn_interfere(store, request);
         request->result = txn_apply(store, request->conditions, request->condition_count, request->changes,
                                     request->change_count);
@@ -346,7 +355,7 @@ static struct request *request_new(struct handle *handle)
     request->effect.fire = request_effect;
     request->answer.fire = request_answer;
     request->answer.node = handle->node;
-    request->fails = sim_rng_chance(&store->rng, store->config.faults.error_ppm);
+    request->fails = meta_fault(store, store->config.faults.error_ppm);
     request->fails_after = request->fails && sim_rng_below(&store->rng, 2);
     list_push_back(&store->requests, &request->link);
     return request;
@@ -358,7 +367,7 @@ static void request_send(struct request *request)
     uint64_t delay_ns =
         sim_rng_latency(&store->rng, store->config.latency_min_ns, store->config.latency_typical_ns);
 
-    if (sim_rng_chance(&store->rng, store->config.faults.slow_ppm))
+    if (meta_fault(store, store->config.faults.slow_ppm))
         delay_ns += store->config.faults.slow_ns;
     sim_schedule(store->sim, &request->effect, delay_ns);
 }

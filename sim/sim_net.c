@@ -684,7 +684,7 @@ static struct packet *frame_packet(struct conn *conn, uint32_t to, const struct 
 
     packet->head_len = frame->head_len;
     packet->payload_len = frame_payload_len(frame);
-    packet->bytes = sim_alloc((size_t)packet->head_len + packet->payload_len);
+    packet->bytes = sim_alloc_bytes((size_t)packet->head_len + packet->payload_len);
     memcpy(packet->bytes, frame->head, packet->head_len);
     uint8_t *at = packet->bytes + packet->head_len;
     for (uint32_t i = 0; i < frame->piece_count; i++) {
@@ -721,33 +721,44 @@ static int net_sim_send(struct link *link, const struct frame *frame)
     conn->end[slink->side].port->node->core.counters.net_bytes_out +=
         frame->head_len + frame_payload_len(frame);
     if (sim_rng_chance(&net->faults, f->break_ppm)) {
+        sim_injected(net->sim, SIM_FAULT_NET_BREAK);
         conn_break(conn);
         return 0;
     }
-    if (sim_rng_chance(&net->faults, f->blackhole_ppm))
+    if (sim_rng_chance(&net->faults, f->blackhole_ppm)) {
+        sim_injected(net->sim, SIM_FAULT_NET_LOSS);
         conn->end[to].blackhole = true;
+    }
     if (frame_validate_header(frame->head, &header))
         UNREACHABLE();
     bool oneway = header.flags == FRAME_ONEWAY;
     if (oneway && sim_rng_chance(&net->faults, f->oneway_drop_ppm)) {
         net->stats.dropped++;
+        sim_injected(net->sim, SIM_FAULT_NET_LOSS);
         return 0;
     }
     struct packet *packet = frame_packet(conn, to, frame);
-    if (sim_rng_chance(&net->faults, f->corrupt_ppm))
+    if (sim_rng_chance(&net->faults, f->corrupt_ppm)) {
+        sim_injected(net->sim, SIM_FAULT_NET_CORRUPT);
         packet->bytes[sim_rng_below(&net->faults, packet->head_len + packet->payload_len)] ^=
             (uint8_t)(1u << sim_rng_below(&net->faults, 8));
+    }
     if (oneway && sim_rng_chance(&net->faults, f->oneway_dup_ppm)) {
         struct packet *copy = frame_packet(conn, to, frame);
         copy->ordered = false;
         net->stats.duplicated++;
+        sim_injected(net->sim, SIM_FAULT_NET_DUP);
         packet_send(copy, 0);
     }
     if (oneway && sim_rng_chance(&net->faults, f->oneway_reorder_ppm)) {
         packet->ordered = false;
         net->stats.reordered++;
+        sim_injected(net->sim, SIM_FAULT_NET_REORDER);
     }
-    packet_send(packet, sim_rng_chance(&net->faults, f->slow_ppm) ? f->slow_ns : 0);
+    bool slow = sim_rng_chance(&net->faults, f->slow_ppm);
+    if (slow)
+        sim_injected(net->sim, SIM_FAULT_NET_SLOW);
+    packet_send(packet, slow ? f->slow_ns : 0);
     return 0;
 }
 

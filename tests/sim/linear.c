@@ -195,11 +195,51 @@ static void delayed_writes(void)
     CHECK_EQ(delayed(2, 1, true), LINEAR_OK);         /* nothing to do with each other */
 }
 
+/* Random histories of one register with every read kept, and with reads folded: the verdicts agree. */
+static void folded_reads(void)
+{
+    uint64_t violations = 0, random = 1;
+
+    for (uint32_t round = 0; round < 3000; round++) {
+        struct linear_history *all = linear_history_new(1), *few = linear_history_new(1);
+        struct linear_history *both[] = {all, few};
+        uint64_t value = 0, before = 0, starts[3] = {0};
+        uint32_t reg, verdicts[2];
+        linear_history_distinct(few, 0);
+        for (uint32_t i = 0; i < 24; i++) {
+            random = random * 6364136223846793005ull + 1442695040888963407ull;
+            uint32_t roll = (uint32_t)(random >> 33) % 8, slot = (uint32_t)(random >> 40) % 3;
+            uint64_t seen = (random >> 45) % 40 == 0 ? before : value;
+            for (uint32_t h = 0; h < 2; h++) {
+                if (roll == 0) {
+                    uint32_t number = linear_write_begin(both[h], 0, linear_stamp(both[h]), 100 + i, 1, 1);
+                    linear_write_done(both[h], 0, number);
+                } else if (roll < 4) {
+                    uint64_t stamp = linear_stamp(both[h]);
+                    starts[slot] = h ? starts[slot] : stamp;
+                } else if (starts[slot]) {
+                    linear_read(both[h], 0, starts[slot], seen, 2 + slot);
+                }
+            }
+            before = roll == 0 ? value : before;
+            value = roll == 0 ? 100 + i : value;
+        }
+        for (uint32_t h = 0; h < 2; h++)
+            verdicts[h] = history_verdict(both[h], &reg);
+        CHECK_EQ(verdicts[0], verdicts[1]);
+        violations += verdicts[0] == LINEAR_VIOLATION;
+        linear_history_free(all);
+        linear_history_free(few);
+    }
+    CHECK(violations > 100 && violations < 2900);
+}
+
 int main(void)
 {
     TEST(known_histories);
     TEST(agrees_with_brute_force);
     TEST(recorder);
+    TEST(folded_reads);
     TEST(delayed_writes);
     return tap_done();
 }

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How processes of the cluster scenario end in good order: what their start functions made is given back.
+ * Each call is made in the node's context.
+ */
+#ifndef SIM_CLUSTER_BOOT_H
+#define SIM_CLUSTER_BOOT_H
+
+#include "sim/cluster.h"
+
+/* The shard has stopped: what opened it goes. */
+void osd_boot_end(struct cluster_osd *osd, uint32_t shard);
+
+void mon_boot_stop(struct cluster *c);
+/* Nothing of the monitor lives any more. */
+bool mon_boot_alone(const struct cluster *c);
+void mon_boot_end(struct cluster *c);
+
+/* Nothing is asked of the operator any more. */
+bool admin_idle(const struct cluster *c);
+void admin_end(struct cluster *c);
+
+/* The client is idle (load_idle()). */
+void load_end(struct cluster_client *client);
+
+#endif
