@@ -8,12 +8,10 @@ import glob
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
 import uuid
 
-from measure import IMAGES, Failure, end_processes, fio, run
+from measure import IMAGES, Failure, end_processes, fio, free_port, run, wait_for
 
 PROGRAMS = ["ceph-mon", "ceph-mgr", "ceph-osd", "ceph", "rbd", "monmaptool", "fio"]
 PACKAGES = "ceph-mon ceph-mgr ceph-osd ceph-base ceph-common librbd1 fio"
@@ -23,28 +21,10 @@ OVERHEAD = 1 << 30  # of a device: BlueStore's own files
 OSD_MEMORY = 1 << 30
 
 
-def missing():
-    return [name for name in PROGRAMS if not shutil.which(name)]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for(what, predicate, limit=120):
-    end = time.monotonic() + limit
-    while not predicate():
-        if time.monotonic() > end:
-            raise Failure(f"ceph: timed out waiting for {what}")
-        time.sleep(0.3)
-
-
 class Ceph:
-    name = "ceph"
+    name, up_seconds = "ceph", 45
 
-    def __init__(self, directory, image_bytes):
+    def __init__(self, directory, image_bytes, spin):
         self.dir = directory
         self.conf = os.path.join(directory, "ceph.conf")
         self.image_bytes = image_bytes
@@ -54,6 +34,16 @@ class Ceph:
     def memory_bytes(image_bytes):
         """What it takes of the machine when its devices are memory."""
         return OSDS * (2 * image_bytes + OVERHEAD + OSD_MEMORY)
+
+    @staticmethod
+    def missing():
+        """What has to be installed first, or None."""
+        names = [name for name in PROGRAMS if not shutil.which(name)]
+        return f"{', '.join(names)}: apt-get install -y --no-install-recommends {PACKAGES}" if names else None
+
+    @staticmethod
+    def takes(workload):
+        return not workload.hot  # there is no such image here: that workload is ours and the floor's
 
     def call(self, *args):
         return run(["ceph", "--connect-timeout", "20", *args], self.env)
@@ -114,8 +104,6 @@ rbd_cache = false
             f.writelines(f"{name} = 0/0\n" for name in debug)
 
     def up(self):
-        if missing():
-            raise Failure(f"ceph: {', '.join(missing())} missing: apt-get install -y --no-install-recommends {PACKAGES}")
         for name in ("run", "log", "mon.a", "mgr.x"):
             os.makedirs(os.path.join(self.dir, name))
         fsid, port = str(uuid.uuid4()), free_port()
@@ -124,7 +112,7 @@ rbd_cache = false
         run(["monmaptool", "--create", "--addv", "a", f"[v2:127.0.0.1:{port}]", "--fsid", fsid, monmap], self.env)
         run(["ceph-mon", "-i", "a", "--mkfs", "--monmap", monmap], self.env)
         self.daemon("ceph-mon", "a")
-        wait_for("the monitor", lambda: self.ask("status"))
+        wait_for("ceph: the monitor", lambda: self.ask("status"))
         self.call("mon", "enable-msgr2")
         self.call("config", "set", "mgr", "mgr/devicehealth/enable_monitoring", "false", "--force")  # it would make a pool
         self.daemon("ceph-mgr", "x")
@@ -134,11 +122,11 @@ rbd_cache = false
             self.call("osd", "new", osd_uuid, str(osd))
             run(["ceph-osd", "-i", str(osd), "--mkfs", "--osd-uuid", osd_uuid], self.env)
             self.daemon("ceph-osd", str(osd))
-        wait_for("the OSDs", lambda: self.ask("osd", "stat").get("num_up_osds") == OSDS)
-        wait_for("the manager", lambda: self.ask("mgr", "stat").get("available"))
+        wait_for("ceph: the OSDs", lambda: self.ask("osd", "stat").get("num_up_osds") == OSDS)
+        wait_for("ceph: the manager", lambda: self.ask("mgr", "stat").get("available"))
         self.call("osd", "pool", "create", "bench", str(PGS), str(PGS), "replicated")
         self.call("osd", "pool", "application", "enable", "bench", "rbd")
-        wait_for("the placement groups", self.clean)
+        wait_for("ceph: the placement groups", self.clean)
         self.create("one", self.image_bytes)
         for number in range(IMAGES):
             self.create(f"many{number}", self.image_bytes // IMAGES)

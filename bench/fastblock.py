@@ -22,6 +22,17 @@ class Fastblock:
         self.program = os.path.join(build, "src/cmd/fastblock")
         self.shards, self.env = shards, dict(os.environ)
 
+    up_seconds = 8
+
+    @staticmethod
+    def missing():
+        path = os.path.join(BUILD, "src/cmd/fastblock")
+        return None if os.path.exists(path) else f"{path}: meson setup build -Dbuildtype=release && ninja -C build"
+
+    @staticmethod
+    def takes(workload):
+        return True
+
     @staticmethod
     def memory_bytes(image_bytes):
         return 3 * (2 * image_bytes + FASTBLOCK_OVERHEAD)

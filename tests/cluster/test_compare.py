@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import tempfile
 
 from harness import expect, main, wait_for
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("FASTBLOCK_BUILD", os.path.join(ROOT, "build"))
 COMPARE = [os.path.join(ROOT, "bench/compare"), "--peers", "floor", "--size", "64", "--time", "1", "--repeat", "1", "--no-own", "--no-limits"]
 
 
@@ -44,12 +44,59 @@ def test_figures_and_goals(c):
     expect(not any("ceph" in goal for goal in goals), f"goals without their peer: {list(goals)}")
 
 
+def started(c, where, *args):
+    """A comparison that writes what it prints to files: (process, stdout, stderr)."""
+    out, err = os.path.join(c.root, "out"), os.path.join(c.root, "err")
+    with open(out, "w") as stdout, open(err, "w") as stderr:
+        return c.start(*COMPARE, "--dir", where, *args, stdout=stdout, stderr=stderr), out, err
+
+
+def text_of(path):
+    with open(path) as f:
+        return f.read()
+
+
 def test_stopped_half_way(c):
+    """Ctrl-C and TERM: what was measured by then is printed, with its goals."""
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as where:
+            child, out, err = started(c, where, "--repeat", "1000", "--workloads", "4k-randwrite-qd32-hot,4k-randread-qd1")
+            wait_for("a second round", lambda: "round 2 of" in text_of(err), 120)
+            child.send_signal(sig)
+            expect(child.wait(timeout=60) == 1, "stopped, and says that all is well")
+            expect("| 4k-randwrite-qd32-hot | fastblock |" in text_of(out) and "| 4k-randread-qd1 | fastblock |" in text_of(out), text_of(out))
+            expect("latency, 4 KiB read, depth 1, p50, against floor" in text_of(out), text_of(out))
+            expect("stopped" in text_of(err) and " left] round 1 of 1000" in text_of(err), text_of(err))
+            expect(os.listdir(where) == [] and not processes_naming(where), f"left behind: {os.listdir(where)}")
+
+
+def test_stopped_before_a_measurement(c):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as where:
-        child = c.start(*COMPARE, "--dir", where, "--time", "30", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for("a run", lambda: any(os.path.exists(f"/proc/{pid}/root") for pid in processes_naming(where)))
+        child, out, err = started(c, where)
+        wait_for("its directory", lambda: os.listdir(where))
         child.send_signal(signal.SIGINT)
-        expect(child.wait(timeout=60) != 0, "stopped, and says that all is well")
+        expect(child.wait(timeout=60) == 1 and "| 4k" not in text_of(out), f"{text_of(out)}{text_of(err)}")
+        expect("Traceback" not in text_of(err), text_of(err))
+        expect(os.listdir(where) == [] and not processes_naming(where), f"left behind: {os.listdir(where)}")
+
+
+def test_a_side_fails(c):
+    """The peer dies in the middle: its later rows are missing, ours are there, and it is said."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as where:
+        build = os.path.join(c.root, "build")
+        os.makedirs(os.path.join(build, "bench"))
+        os.symlink(os.path.join(BUILD, "src"), os.path.join(build, "src"))
+        with open(os.path.join(build, "bench/floor"), "w") as f:  # runs once
+            f.write(f"#!/bin/sh\n[ -e {c.root}/once ] && {{ echo it broke; exit 3; }}\ntouch {c.root}/once\nexec {BUILD}/bench/floor \"$@\"\n")
+        os.chmod(os.path.join(build, "bench/floor"), 0o755)
+        c.env["FASTBLOCK_BUILD"] = build
+        child, out, err = started(c, where, "--workloads", "4k-randwrite-qd32-hot,128k")
+        expect(child.wait(timeout=120) == 1, "a side failed, and it says that all is well")
+        rows = [line for line in text_of(out).split("\n") if line.startswith("|")]
+        expect(sum("| floor |" in row for row in rows) == 1, text_of(out))
+        expect(sum("| fastblock |" in row for row in rows) == 2, text_of(out))
+        expect("nothing to write back, against floor" in text_of(out), text_of(out))
+        expect("floor failed" in text_of(err) and "it broke" in text_of(err), text_of(err))
         expect(os.listdir(where) == [] and not processes_naming(where), f"left behind: {os.listdir(where)}")
 
 
