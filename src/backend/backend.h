@@ -107,6 +107,24 @@ MUST_CHECK int uring_dev_write_out(struct uring_dev *dev, uint64_t offset, uint6
 MUST_CHECK int uring_blk_new(struct uring_core *uc, struct uring_dev *dev, uint64_t offset, uint64_t len,
                              struct blk **ret_blk);
 
+/* Faults of a device, for tests of what stands above it. */
+
+struct faults;
+#define FAULTS_MESSAGE_SIZE 128
+
+/* `path`: of a text file with rules (fastblock-osd(8) says which; src/backend/fault_rules.c reads them). It
+ * must outlive the faults. Not read yet. ERR_NO_MEMORY. */
+MUST_CHECK int faults_new(const char *path, struct faults **ret_faults);
+void faults_free(struct faults *faults); /* every device that uses them is closed */
+/* Reads the file again: its rules hold from now on, also for requests that are held. By one thread at a time,
+ * which need not be one that uses the devices. On failure the old rules stay and `ret_message` says what is
+ * wrong: ERR_INVALID (a bad rule), ERR_NOT_FOUND, ERR_DENIED, ERR_IO, ERR_NO_MEMORY. */
+MUST_CHECK int faults_load(struct faults *faults, char ret_message[FAULTS_MESSAGE_SIZE], uint32_t *ret_count);
+/* A device that serves from `lower` and fails as the rules say, which have been loaded once. `offset`: of
+ * `lower` in the device that the rules speak of, in bytes. Closing it closes `lower`. ERR_NO_MEMORY. */
+MUST_CHECK int fault_blk_new(struct core *core, struct faults *faults, struct blk *lower, uint64_t offset,
+                             struct blk **ret_blk);
+
 /* Message links over TCP, byte streams over TCP and unix sockets. NULL: out of memory. Freeing closes every
  * link without an event. Addresses are numeric: "127.0.0.1:7000", "[::1]:7000". */
 struct net *tcp_net_new(struct uring_core *uc);

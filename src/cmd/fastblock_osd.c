@@ -114,6 +114,7 @@ struct run {
     const struct osd_options *options;
     struct uring_core *uring; /* the main thread's */
     struct uring_dev *dev;
+    struct faults *faults; /* NULL: none ordered */
     struct device_label label;
     char listen[DAEMON_ADDRESS_SIZE + 8];
     uint64_t cache_shard_bytes;
@@ -150,15 +151,33 @@ static int shard_serve(struct shard_thread *t, struct net *net, struct blk *blk)
     return osd_wait(t->uring, &stop.op);
 }
 
-static int shard_open_ports(struct shard_thread *t)
+/* The shard's slice of the device, with the faults that were ordered. */
+static int shard_open_slice(struct shard_thread *t, struct blk **ret_blk)
 {
     const struct device_label *label = &t->run->label;
+    uint64_t offset = label->slice_offset[t->number];
+    struct blk *blk;
+    int error = uring_blk_new(t->uring, t->run->dev, offset, label->slice_size, &blk);
+
+    if (error)
+        return error;
+    *ret_blk = blk;
+    if (!t->run->faults)
+        return 0;
+    error = fault_blk_new(uring_core_core(t->uring), t->run->faults, blk, offset, ret_blk);
+    if (error)
+        blk->ops->close(blk);
+    return error;
+}
+
+static int shard_open_ports(struct shard_thread *t)
+{
     struct blk *blk;
     struct net *net = tcp_net_new(t->uring);
 
     if (!net)
         return -ERR_NO_MEMORY;
-    int error = uring_blk_new(t->uring, t->run->dev, label->slice_offset[t->number], label->slice_size, &blk);
+    int error = shard_open_slice(t, &blk);
     if (!error) {
         error = shard_serve(t, net, blk);
         blk->ops->close(blk);
@@ -287,9 +306,26 @@ static int serve(struct run *run)
     return result ? result : stopped;
 }
 
+static int load_faults(struct run *run)
+{
+    char message[FAULTS_MESSAGE_SIZE];
+    uint32_t count;
+
+    if (faults_load(run->faults, message, &count))
+        return daemon_fail("--faults %s: %s", run->options->faults, message);
+    core_log(uring_core_core(run->uring), LOG_WARN, "osd", "%u rules for faults of the device from %s", count,
+             run->options->faults);
+    return DAEMON_OK;
+}
+
 static void on_signal(void *owner, int signal_number)
 {
-    uring_core_stop(owner);
+    struct run *run = owner;
+
+    if (signal_number == SIGHUP)
+        load_faults(run); /* a file with a mistake leaves the rules as they were */
+    else
+        uring_core_stop(run->uring);
 }
 
 static bool choose_listen(const struct osd_options *o, char *ret_listen, size_t size)
@@ -315,7 +351,7 @@ static bool choose_listen(const struct osd_options *o, char *ret_listen, size_t 
 
 int osd_run(const struct osd_options *o)
 {
-    static const int signals[] = {SIGTERM, SIGINT};
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP}; /* the last one for the faults */
     struct uring_core_opts opts = {.arena_bytes = MAIN_ARENA, .log_level = o->log_level};
     struct run *run = calloc(1, sizeof(*run));
 
@@ -331,12 +367,18 @@ int osd_run(const struct osd_options *o)
                     error == -ERR_UNSUPPORTED ? " (io_uring is needed; is it forbidden here?)" : "");
         goto out;
     }
-    error = uring_core_signals(run->uring, signals, ARRAY_LEN(signals), on_signal, run->uring);
-    result =
-        error ? daemon_fail("cannot start: %s", error_text(error)) : osd_open_device(o->device, &run->dev);
+    error = uring_core_signals(run->uring, signals, ARRAY_LEN(signals) - !o->faults, on_signal, run);
+    if (!error && o->faults)
+        error = faults_new(o->faults, &run->faults);
+    result = error ? daemon_fail("cannot start: %s", error_text(error)) : DAEMON_OK;
+    if (!result && o->faults)
+        result = load_faults(run);
+    if (!result)
+        result = osd_open_device(o->device, &run->dev);
     if (!result)
         result = serve(run);
     uring_dev_close(run->dev);
+    faults_free(run->faults);
     uring_core_free(run->uring);
 out:
     free(run);
@@ -368,6 +410,7 @@ static void print_help(FILE *out)
         "  --listen HOST          address to listen on and to publish (default: the one on the way to the monitor)\n"
         "  --cache SIZE           memory for data, of all shards (default 256M)\n"
         "  --spin US              after the last event go on looking for so many microseconds before sleeping (default 0)\n"
+        "  --faults FILE          for tests: let the device fail as the rules in FILE say, read again at SIGHUP; see fastblock-osd(8)\n"
         "\n"
         "exit codes: 0 done, or stopped in order (SIGTERM, SIGINT); 1 failed; 2 wrong usage; 3 refused by the cluster\n"
         "(the device belongs to another one, is a copy, or runs elsewhere: starting it again does not help)\n",
@@ -377,7 +420,7 @@ static void print_help(FILE *out)
 /* Options that only one of the commands knows. */
 static bool option_fits(int option, bool format)
 {
-    return strchr("SzF", option) ? format : strchr("lcs", option) ? !format : true;
+    return strchr("SzF", option) ? format : strchr("lcsf", option) ? !format : true;
 }
 
 /* -1: go on. */
@@ -408,6 +451,9 @@ static int take_option(struct osd_options *o, int option)
         return daemon_size("--cache", optarg, &o->cache_bytes) ? -1 : DAEMON_USAGE;
     case 's':
         return daemon_number("--spin", optarg, 0, SPIN_MAX_US, &o->spin_us) ? -1 : DAEMON_USAGE;
+    case 'f':
+        o->faults = optarg;
+        return -1;
     case 'h':
         print_help(stdout);
         return DAEMON_OK;
@@ -421,19 +467,14 @@ static int take_option(struct osd_options *o, int option)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"mon", required_argument, NULL, 'm'},
-                                            {"host", required_argument, NULL, 'H'},
-                                            {"rack", required_argument, NULL, 'R'},
-                                            {"listen", required_argument, NULL, 'l'},
-                                            {"log-level", required_argument, NULL, 'L'},
-                                            {"shards", required_argument, NULL, 'S'},
-                                            {"size", required_argument, NULL, 'z'},
-                                            {"force", no_argument, NULL, 'F'},
-                                            {"cache", required_argument, NULL, 'c'},
-                                            {"spin", required_argument, NULL, 's'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"mon", required_argument, NULL, 'm'},       {"host", required_argument, NULL, 'H'},
+        {"rack", required_argument, NULL, 'R'},      {"listen", required_argument, NULL, 'l'},
+        {"log-level", required_argument, NULL, 'L'}, {"shards", required_argument, NULL, 'S'},
+        {"size", required_argument, NULL, 'z'},      {"force", no_argument, NULL, 'F'},
+        {"cache", required_argument, NULL, 'c'},     {"spin", required_argument, NULL, 's'},
+        {"faults", required_argument, NULL, 'f'},    {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},         {0}};
     struct osd_options o = {.shards = 1, .cache_bytes = CACHE_STANDARD, .log_level = LOG_INFO};
     const char *mon = NULL;
     bool format = argc > 1 && !strcmp(argv[1], "format");

@@ -17,6 +17,7 @@ struct osd_options {
     bool force;           /* format */
     uint64_t cache_bytes; /* run: of all shards */
     uint64_t spin_us;     /* run */
+    const char *faults;   /* run: a file with rules, NULL: none */
     enum log_level log_level;
 };
 
