@@ -9,7 +9,7 @@
  * survives our own death) records, per block, the highest sequence number issued and the highest acknowledged. A read is right
  * if the whole block shows one sequence number, not lower than what was acknowledged before the read began and not higher than
  * what was issued before it ended. At most one request per block is under way, so this is linearizability per block. Prints one JSON
- * line: counts, errors, and the longest time without a completion. Exit code 1: wrong data. 3: requests failed.
+ * line: counts, errors, the longest time without a completion, the slowest request. Exit code 1: wrong data. 3: requests failed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ struct state {
 
 struct slot {
     struct hammer *h;
-    uint64_t block, seq, acked_before;
+    uint64_t block, seq, acked_before, started_ns;
     bool busy, write;
     uint8_t data[UNIT_MAX];
 };
@@ -49,7 +49,7 @@ struct hammer {
     unsigned inflight;
     uint64_t reads, writes, errors, wrong;
     int first_error;
-    uint64_t last_done_ns, gap_ns;
+    uint64_t last_done_ns, gap_ns, slowest_ns;
     uint64_t random;
 };
 
@@ -114,6 +114,8 @@ static void done(void *arg, int result)
     if (now - h->last_done_ns > h->gap_ns)
         h->gap_ns = now - h->last_done_ns;
     h->last_done_ns = now;
+    if (now - s->started_ns > h->slowest_ns)
+        h->slowest_ns = now - s->started_ns;
     s->busy = false;
     h->inflight--;
     if (result < 0) {
@@ -144,6 +146,7 @@ static void start(struct hammer *h, struct slot *s, unsigned qd, unsigned read_p
     uint64_t unit = h->state->unit;
     s->h = h;
     s->write = next_random(h) % 100 >= read_percent;
+    s->started_ns = now_ns();
     s->acked_before = h->state->block[s->block].acked;
     int error;
     if (s->write) {
@@ -264,9 +267,9 @@ int main(int argc, char **argv)
         check(h);
     else
         run(h, argc, argv);
-    printf("{\"reads\": %llu, \"writes\": %llu, \"errors\": %llu, \"first_error\": %d, \"wrong\": %llu, \"max_gap_ms\": %.1f}\n",
+    printf("{\"reads\": %llu, \"writes\": %llu, \"errors\": %llu, \"first_error\": %d, \"wrong\": %llu, \"max_gap_ms\": %.1f, \"slowest_ms\": %.1f}\n",
            (unsigned long long)h->reads, (unsigned long long)h->writes, (unsigned long long)h->errors, h->first_error,
-           (unsigned long long)h->wrong, (double)h->gap_ns / 1e6);
+           (unsigned long long)h->wrong, (double)h->gap_ns / 1e6, (double)h->slowest_ns / 1e6);
     fb_disconnect(h->conn);
     return h->wrong ? 1 : h->errors ? 3 : 0;
 }
