@@ -68,6 +68,9 @@ static void store_add(struct perf_rows *rows, const struct store *store)
     counter_add(rows, "store.repaired_blocks", c->repaired_blocks);
     counter_add(rows, "store.damaged_objects", c->damaged_objects);
     counter_add(rows, "store.copied_forward", c->copied_forward);
+    counter_add(rows, "store.copy_written", c->copy_written);
+    counter_add(rows, "store.copy_moved", c->copy_moved);
+    counter_add(rows, "store.copy_shared", c->copy_shared);
     counter_add(rows, "store.total_bytes", space.total_bytes);
     counter_add(rows, "store.used_bytes", space.used_bytes);
     counter_add(rows, "store.free_bytes", space.free_bytes);

@@ -33,6 +33,10 @@
     X(elections_won, "times that a replica here became leader")                                              \
     X(recoveries, "recoveries of replicas begun")                                                            \
     X(recovered_objects, "objects copied by these")                                                          \
+    X(recover_compared, "their blocks that were here and at the source, so checksums were compared")        \
+    X(recover_same, "of these the same: they did not come")                                                  \
+    X(recover_received, "blocks that came from the source")                                                  \
+    X(recover_sent, "blocks sent to members that recover")                                                   \
     X(repaired_blocks, "damaged blocks restored from another replica")                                       \
     X(unrepaired_reads, "reads of damaged blocks that no replica could answer")
 

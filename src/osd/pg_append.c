@@ -322,6 +322,8 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
         shard->perf.payload_drops += message->payload_dropped;
     }
     uint64_t now_ns = core_now_ns(shard->core);
+    if (request.entry_count)
+        shard->client_ns = now_ns;
     histogram_record(&shard->perf.append_receive, now_ns - began_ns);
     TRACE(append_received, pg->id, msg.last, request.entry_count, message->payload.len);
     uint64_t first = raft_step(&pg->raft, &msg, now_ns);

@@ -74,7 +74,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
     req->kind = kind;
     req->ticket = *ticket;
     TRACE(request_taken, pg_id, kind, bytes);
-    req->taken_ns = core_now_ns(shard->core);
+    req->taken_ns = shard->client_ns = core_now_ns(shard->core);
     shard_heartbeat_traffic(pg);
     req->payload = payload ? slice_sub(payload, 0, payload->len) : (struct slice){0};
     req->head_partial = req->tail_partial = req->waited = req->committed = req->exact = false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- *      ASK <--> ANSWER --> WRITE --(next window)--> ASK
+ *      ASK <--> ANSWER --> WRITE --(next window, or the same once more)--> ASK
  *                 |          '--(was the last)----> END --> done
  *                 '-- does not fit: throw away ---> END --> ASK from the first window
  */
@@ -23,12 +23,18 @@ static const char *copy_state_name(int state)
 static void copy_step(struct op *op);
 static const struct op_kind copy_kind = {"osd.recover-copy", copy_state_name, copy_step};
 
+static bool has_bit(const uint64_t *bits, uint32_t i)
+{
+    return bits[i / 64] >> i % 64 & 1;
+}
+
 int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t object, uint32_t first_block,
-                      uint32_t block_count, uint8_t *frame, struct rpc_call *call, struct op *waiter)
+                      uint32_t block_count, const uint64_t *have, const uint32_t *have_crc, bool recovery,
+                      uint8_t *frame, struct rpc_call *call, struct op *waiter)
 {
     struct pg_member *member = pg_member_find(pg, source);
     Fb__RecoverReadRequest request = FB__RECOVER_READ_REQUEST__INIT;
-    uint32_t len;
+    uint32_t len, crcs[RECOVER_WINDOW];
 
     if (!member || !member->peer || !member->peer->rpc)
         return -ERR_CLOSED;
@@ -40,14 +46,64 @@ int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t o
     request.object = object;
     request.first_block = first_block;
     request.block_count = block_count;
-    int error = wire_cold_encode(&request.base, rpc_body(frame), 128, &len);
+    request.recovery = recovery;
+    request.have_crc = crcs;
+    for (uint32_t i = 0; have && i < block_count; i++)
+        if (has_bit(have, i))
+            crcs[request.n_have_crc++] = have_crc[i];
+    if (request.n_have_crc)
+        request.have = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)have};
+    int error = wire_cold_encode(&request.base, rpc_body(frame), RECOVER_READ_BODY, &len);
     if (error)
         return error;
     return rpc_call_start(call, member->peer->rpc, waiter, METHOD_RECOVER_READ, rpc_body(frame), len, NULL, 0,
                           core_now_ns(pg->shard->core) + RECOVER_CALL_NS);
 }
 
-int recover_read_decode(const struct rpc_call *call, uint32_t block_count, struct recover_window *ret)
+/* A bitmap of the window. False: longer than that. */
+static bool take_bits(const ProtobufCBinaryData *from, uint64_t to[RECOVER_WINDOW / 64])
+{
+    if (from->len > RECOVER_WINDOW / 8)
+        return false;
+    if (from->len)
+        memcpy(to, from->data, from->len);
+    return true;
+}
+
+static int window_take(const Fb__RecoverReadReply *in, const struct rpc_call *call, uint32_t block_count,
+                       const uint64_t *have, struct recover_window *ret)
+{
+    uint32_t sent = 0;
+
+    ret->index = in->index;
+    ret->applied_index = in->applied_index;
+    ret->absent = in->absent;
+    if (!take_bits(&in->written, ret->written) || !take_bits(&in->damaged, ret->damaged) ||
+        !take_bits(&in->same, ret->same))
+        return -ERR_PROTOCOL;
+    for (uint32_t i = 0; i < RECOVER_WINDOW; i++) {
+        bool written = has_bit(ret->written, i), damaged = has_bit(ret->damaged, i);
+        bool same = has_bit(ret->same, i);
+        if ((written && i >= block_count) || (damaged && !written) ||
+            (same && (!written || damaged || !have || !has_bit(have, i))))
+            return -ERR_PROTOCOL;
+        ret->written_count += written;
+        ret->damaged_count += damaged;
+        ret->same_count += same;
+        if (!written || same)
+            continue;
+        if (sent == in->n_crc)
+            return -ERR_PROTOCOL;
+        ret->crc[i] = in->crc[sent++];
+    }
+    if (in->n_crc != sent || call->reply_payload.len != sent * BLOCK_SIZE ||
+        (ret->absent && ret->written_count))
+        return -ERR_PROTOCOL;
+    return 0;
+}
+
+int recover_read_decode(const struct rpc_call *call, uint32_t block_count, const uint64_t *have,
+                        struct recover_window *ret)
 {
     uint64_t memory[512];
     struct wire_arena arena;
@@ -57,30 +113,8 @@ int recover_read_decode(const struct rpc_call *call, uint32_t block_count, struc
     int error =
         wire_cold_decode(&fb__recover_read_reply__descriptor, call->reply, call->reply_len, &arena, &in);
     memset(ret, 0, sizeof(*ret));
-    if (!error && (in->written.len > sizeof(ret->written) || in->damaged.len > sizeof(ret->damaged)))
-        error = -ERR_PROTOCOL;
-    if (!error) {
-        ret->index = in->index;
-        ret->applied_index = in->applied_index;
-        ret->absent = in->absent;
-        if (in->written.len)
-            memcpy(ret->written, in->written.data, in->written.len);
-        if (in->damaged.len)
-            memcpy(ret->damaged, in->damaged.data, in->damaged.len);
-        for (uint32_t i = 0; i < RECOVER_WINDOW; i++) {
-            bool written = ret->written[i / 64] >> i % 64 & 1;
-            bool damaged = ret->damaged[i / 64] >> i % 64 & 1;
-            if ((written && i >= block_count) || (damaged && !written))
-                error = -ERR_PROTOCOL;
-            ret->written_count += written;
-            ret->damaged_count += damaged;
-        }
-        if (in->n_crc != ret->written_count || call->reply_payload.len != ret->written_count * BLOCK_SIZE ||
-            (ret->absent && ret->written_count))
-            error = -ERR_PROTOCOL;
-        if (!error && in->n_crc)
-            memcpy(ret->crc, in->crc, in->n_crc * sizeof(uint32_t));
-    }
+    if (!error)
+        error = window_take(in, call, block_count, have, ret);
     wire_arena_fini(&arena);
     return error;
 }
@@ -95,6 +129,7 @@ void recover_copy_start(struct recover_copy *c, struct pg *pg, uint32_t source, 
     c->min_applied = min_applied;
     c->ret_absent = false;
     c->first_block = c->tries = c->damaged_count = 0;
+    c->index = 0;
     c->error = 0;
     c->restart = false;
     c->copy = NULL;
@@ -109,6 +144,12 @@ static void copy_done(struct recover_copy *c)
     op_done(&c->op, c->error);
 }
 
+/* Else it is the repair of an object of a replica that is whole. */
+static bool copy_is_recovery(const struct recover_copy *c)
+{
+    return c->pg->sp->record.state != STORE_PG_NORMAL;
+}
+
 /* What was copied so far is thrown away, if anything was. */
 static void copy_give_up(struct recover_copy *c, int error, bool restart)
 {
@@ -117,16 +158,17 @@ static void copy_give_up(struct recover_copy *c, int error, bool restart)
     c->op.state = COPY_END;
     slice_unref(&c->data);
     if (c->copy) {
-        store_copy_end_start(&c->end, c->copy, false, &c->op);
+        store_copy_end_start(&c->end, c->copy, 0, &c->op);
         c->copy = NULL;
     } else {
         op_wake(&c->op);
     }
 }
 
-static void copy_again(struct recover_copy *c, int error)
+/* A moment later. `counts`: not for ever. */
+static void copy_again(struct recover_copy *c, int error, bool counts)
 {
-    if (c->tries++ >= COPY_TRIES_MAX) {
+    if (counts && c->tries++ >= COPY_TRIES_MAX) {
         copy_give_up(c, error, false);
         return;
     }
@@ -134,29 +176,74 @@ static void copy_again(struct recover_copy *c, int error)
     timer_arm(c->op.core, &c->timer, &c->op, core_now_ns(c->op.core) + COPY_RETRY_NS);
 }
 
+static int copy_send(struct recover_copy *c)
+{
+    int error = c->copy ? 0 : store_copy_new(c->pg->sp, c->image, c->object, &c->copy);
+
+    if (error) {
+        c->copy = NULL;
+        return error;
+    }
+    store_copy_have(c->copy, c->first_block, RECOVER_WINDOW, c->have, c->have_crc);
+    c->call.reply = c->reply;
+    c->call.reply_cap = sizeof(c->reply);
+    return recover_read_send(c->pg, c->source, c->image, c->object, c->first_block, RECOVER_WINDOW, c->have,
+                             c->have_crc, copy_is_recovery(c), c->frame, &c->call, &c->op);
+}
+
 static void copy_ask(struct recover_copy *c)
 {
-    int error;
-
     if (timer_armed(&c->timer) && !c->op.cancelled)
         return;
     timer_cancel(c->op.core, &c->timer);
-    c->call.reply = c->reply;
-    c->call.reply_cap = sizeof(c->reply);
-    error = c->op.cancelled ? -ERR_CANCELLED
-                            : recover_read_send(c->pg, c->source, c->image, c->object, c->first_block,
-                                                RECOVER_WINDOW, c->frame, &c->call, &c->op);
+    int error = c->op.cancelled ? -ERR_CANCELLED : copy_send(c);
     if (error == -ERR_BUSY)
-        copy_again(c, error);
+        copy_again(c, error, true);
     else if (error)
         copy_give_up(c, error, false);
     else
         c->op.state = COPY_ANSWER;
 }
 
+/* Is the answer of use? Otherwise the copy has been given up. */
+static bool answer_fits(struct recover_copy *c)
+{
+    const struct recover_window *window = &c->window;
+    bool exact = !copy_is_recovery(c);
+
+    if (window->applied_index < c->min_applied) {
+        copy_give_up(c, -ERR_RECOVERING, false);
+    } else if (window->absent && !c->index) {
+        c->ret_absent = true;
+        copy_give_up(c, 0, false);
+    } else if (exact && window->damaged_count) {
+        copy_give_up(c, -ERR_DAMAGED, false);
+    } else if (c->index &&
+               (window->absent || window->index < c->index || (exact && window->index != c->index))) {
+        copy_give_up(c, c->tries >= COPY_TRIES_MAX ? -ERR_CONFLICT : 0, c->tries < COPY_TRIES_MAX);
+        c->tries++;
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static void copy_count(struct recover_copy *c)
+{
+    struct perf *perf = &c->pg->shard->perf;
+    uint32_t compared = 0;
+
+    for (uint32_t i = 0; i < RECOVER_WINDOW; i++)
+        compared += has_bit(c->have, i) && has_bit(c->window.written, i);
+    perf->recover_compared += compared;
+    perf->recover_same += c->window.same_count;
+    perf->recover_received += c->window.written_count - c->window.same_count;
+    c->damaged_count += c->window.damaged_count;
+}
+
 static void copy_answer(struct recover_copy *c)
 {
-    struct recover_window window;
+    struct recover_window *window = &c->window;
     int error = c->call.result;
 
     if (c->op.cancelled && c->call.pending) {
@@ -166,55 +253,28 @@ static void copy_answer(struct recover_copy *c)
     if (c->call.pending)
         return;
     if (!error)
-        error = recover_read_decode(&c->call, RECOVER_WINDOW, &window);
+        error = recover_read_decode(&c->call, RECOVER_WINDOW, c->have, window);
     c->data = c->call.reply_payload;
     c->call.reply_payload = (struct slice){0};
     if (error || c->op.cancelled) {
         slice_unref(&c->data);
-        if (error == -ERR_RETRY && c->call.remote && !c->op.cancelled)
-            copy_again(c, error);
+        bool again = (error == -ERR_RETRY || error == -ERR_BUSY) && c->call.remote && !c->op.cancelled;
+        if (again)
+            copy_again(c, error, error == -ERR_RETRY);
         else
             copy_give_up(c, error ? error : -ERR_CANCELLED, false);
         return;
     }
-    if (window.applied_index < c->min_applied) {
-        copy_give_up(c, -ERR_RECOVERING, false);
+    if (!answer_fits(c))
         return;
-    }
-    if (window.absent && !c->copy) {
-        c->ret_absent = true;
-        copy_give_up(c, 0, false);
-        return;
-    }
-    bool exact = c->pg->sp->record.state == STORE_PG_NORMAL;
-    if (exact && window.damaged_count) {
-        copy_give_up(c, -ERR_DAMAGED, false);
-        return;
-    }
-    if (c->copy && (window.absent || window.index < c->index || (exact && window.index != c->index))) {
-        copy_give_up(c, c->tries >= COPY_TRIES_MAX ? -ERR_CONFLICT : 0, c->tries < COPY_TRIES_MAX);
-        c->tries++;
-        return;
-    }
-    if (!c->copy) {
-        c->index = window.index;
-        error = store_copy_new(c->pg->sp, c->image, c->object, c->index, &c->copy);
-        if (error) {
-            c->copy = NULL;
-            copy_give_up(c, error, false);
-            return;
-        }
-    }
-    memcpy(c->written, window.written, sizeof(c->written));
-    memcpy(c->damaged, window.damaged, sizeof(c->damaged));
-    memcpy(c->crc, window.crc, sizeof(c->crc));
-    c->damaged_count += window.damaged_count;
+    c->index = c->index ? c->index : window->index;
+    for (uint32_t i = 0; i < RECOVER_WINDOW; i++)
+        if (has_bit(window->same, i))
+            window->crc[i] = c->have_crc[i];
+    copy_count(c);
     c->op.state = COPY_WRITE;
-    if (window.written_count)
-        store_copy_write_start(&c->write, c->copy, c->first_block, RECOVER_WINDOW, c->written, c->damaged,
-                               c->crc, &c->data, &c->op);
-    else
-        op_wake(&c->op);
+    store_copy_write_start(&c->write, c->copy, c->first_block, RECOVER_WINDOW, window->written,
+                           window->damaged, window->same, window->crc, &c->data, &c->op);
 }
 
 static void copy_written(struct recover_copy *c)
@@ -223,6 +283,12 @@ static void copy_written(struct recover_copy *c)
 
     c->op.child_result = 0;
     slice_unref(&c->data);
+    if (error == -ERR_CONFLICT && !c->op.cancelled) {
+        /* What we had is damaged: it is to come, too. */
+        c->damaged_count -= c->window.damaged_count;
+        copy_again(c, error, true);
+        return;
+    }
     if (error || c->op.cancelled) {
         copy_give_up(c, error ? error : -ERR_CANCELLED, false);
         return;
@@ -234,7 +300,7 @@ static void copy_written(struct recover_copy *c)
         return;
     }
     c->op.state = COPY_END;
-    store_copy_end_start(&c->end, c->copy, true, &c->op);
+    store_copy_end_start(&c->end, c->copy, c->index, &c->op);
     c->copy = NULL;
 }
 
@@ -260,6 +326,7 @@ static void copy_step(struct op *op)
         op->child_result = 0;
         if (c->restart && !c->error && !op->cancelled) {
             c->restart = false;
+            c->index = 0;
             c->first_block = c->damaged_count = 0;
             op->state = COPY_ASK;
             op_wake(op);

@@ -2,7 +2,12 @@
  *
  * The copy of one object from another replica, used by recovery and by repair.
  *
- * It is read in windows of 256 blocks, and the object may change between them. In a recovery the copy takes
+ * It is read in windows of 256 blocks, of which the asker names those that it has, by their checksums, and
+ * the source sends those that differ. What is the same the store takes from the old object, or from the log;
+ * if that turns out to be damaged, the window is asked for again without it. Equal checksums count as equal
+ * blocks: of blocks that differ, one in 2^32 is taken for the same.
+ *
+ * The object may change between windows. In a recovery the copy takes
  * the index that the first window shows: what the later ones have more is of entries that the source applied
  * after the recovery's base, which are applied here again. A repair, in a replica that is whole, has no such
  * entries to come: there all windows must show the same index, or the copy is thrown away and begun again.
@@ -17,8 +22,19 @@
 #include "osd/pg.h"
 
 #define RECOVER_WINDOW    256
-#define RECOVER_READ_BODY 2048 /* of an answer: bitmap and checksums of a window */
+#define RECOVER_READ_BODY 2048 /* of a question or an answer: bitmaps and checksums of a window */
 #define RECOVER_CALL_NS   (2 * NS_PER_S)
+
+/* A window as it was answered. */
+struct recover_window {
+    uint64_t index, applied_index;
+    bool absent;
+    uint64_t written[RECOVER_WINDOW / 64];
+    uint64_t damaged[RECOVER_WINDOW / 64]; /* of these: what came for them is not their content */
+    uint64_t same[RECOVER_WINDOW / 64]; /* of these: as the asker said that it has them; they did not come */
+    uint32_t crc[RECOVER_WINDOW];       /* by block; of what came, damaged or not */
+    uint32_t written_count, damaged_count, same_count;
+};
 
 /* Zeroed before its first use. The PG must outlive the op. */
 struct recover_copy {
@@ -34,13 +50,14 @@ struct recover_copy {
     struct store_copy_write write;
     struct store_copy_end end;
     uint64_t index;
-    uint64_t written[RECOVER_WINDOW / 64], damaged[RECOVER_WINDOW / 64];
-    uint32_t crc[RECOVER_WINDOW];
+    uint64_t have[RECOVER_WINDOW / 64];
+    uint32_t have_crc[RECOVER_WINDOW];
+    struct recover_window window;
     struct slice data;
     uint32_t first_block, tries, damaged_count;
     int error;
     bool restart;
-    uint8_t frame[FRAME_HEADER_SIZE + 128];
+    uint8_t frame[FRAME_HEADER_SIZE + RECOVER_READ_BODY];
     uint8_t reply[RECOVER_READ_BODY];
 };
 
@@ -51,22 +68,16 @@ struct recover_copy {
 void recover_copy_start(struct recover_copy *c, struct pg *pg, uint32_t source, uint64_t image,
                         uint64_t object, uint64_t min_applied, struct op *parent);
 
-/* Asks `source` for a window. As rpc_call_start(). */
+/* Asks `source` for a window. `have`: what differs from these blocks is wanted, with checksums by block;
+ * NULL: all. `recovery`: the source may let it wait for clients (ERR_BUSY: for too long; ask again). `frame`:
+ * FRAME_HEADER_SIZE + RECOVER_READ_BODY. As rpc_call_start(). */
 MUST_CHECK int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t object,
-                                 uint32_t first_block, uint32_t block_count, uint8_t *frame,
+                                 uint32_t first_block, uint32_t block_count, const uint64_t *have,
+                                 const uint32_t *have_crc, bool recovery, uint8_t *frame,
                                  struct rpc_call *call, struct op *waiter);
 
-/* A window as it was answered. */
-struct recover_window {
-    uint64_t index, applied_index;
-    bool absent;
-    uint64_t written[RECOVER_WINDOW / 64];
-    uint64_t damaged[RECOVER_WINDOW / 64]; /* of these: what came for them is not their content */
-    uint32_t crc[RECOVER_WINDOW];
-    uint32_t written_count, damaged_count;
-};
-/* Decodes and validates the answer, payload length included. ERR_PROTOCOL. */
-MUST_CHECK int recover_read_decode(const struct rpc_call *call, uint32_t block_count,
+/* Decodes and validates the answer, payload length included. `have` as it was asked. ERR_PROTOCOL. */
+MUST_CHECK int recover_read_decode(const struct rpc_call *call, uint32_t block_count, const uint64_t *have,
                                    struct recover_window *ret);
 
 #endif

@@ -7,11 +7,16 @@
  * by every replica; the asker knows by applied_index, which is 0 where objects are of no common index, and by
  * checksums whether it is of use.
  *
- *      START ---> READ ---> answered
- *                 |  ^
- *                REPAIR: damaged blocks, first. The leader's only: it may be that no client ever reads them
+ *      START ---> (TURN) ---> READ ---> answered
+ *                             |  ^
+ *                            REPAIR: damaged blocks, first. The leader's only: it may be that no client ever
+ * reads them
  *
  * Blocks that stay damaged are marked in the answer, for a recovery must not wait for what nobody has.
+ *
+ * A recovery takes its turns. While the shard works for clients there is one window at a time, and after each
+ * a pause that is a multiple of what it took: so recoveries have a bounded share, whatever the device and the
+ * members that ask can do. Without clients they are only bounded in number.
  */
 #include "osd/recover_copy.h"
 #include "osd/repair.h"
@@ -145,28 +150,96 @@ struct serve {
     uint64_t pg;
     struct rpc_ticket ticket;
     struct store_read read;
-    bool repaired; /* as far as it could be */
-    bool answered; /* the repair takes too long */
+    bool recovery;
+    struct list link;  /* in shard->turns.waiting */
+    uint64_t taken_ns; /* began to wait; later: began to read */
+    uint64_t have[RECOVER_WINDOW / 64];
+    uint32_t have_crc[RECOVER_WINDOW]; /* by block */
+    bool repaired;                     /* as far as it could be */
+    bool answered;                     /* the repair takes too long */
+    uint32_t sent_bytes;
     struct timer timer;
     uint32_t crc[RECOVER_WINDOW];
     struct slice pieces[FRAME_PIECES_MAX];
     uint8_t frame[FRAME_HEADER_SIZE + RECOVER_READ_BODY];
 };
-enum { SERVE_START, SERVE_READ, SERVE_REPAIR };
-#define SERVE_REPAIR_NS NS_PER_S /* the asker is told to come again */
-_Static_assert(SERVE_REPAIR_NS < RECOVER_CALL_NS, "a call that times out closes its link");
+enum { SERVE_START, SERVE_TURN, SERVE_READ, SERVE_REPAIR };
+#define SERVE_REPAIR_NS NS_PER_S          /* the asker is told to come again */
+#define SERVE_WAIT_NS   (500 * NS_PER_MS) /* for a turn; then as well */
+_Static_assert(SERVE_REPAIR_NS + SERVE_WAIT_NS < RECOVER_CALL_NS, "a call that times out closes its link");
+
+#define TURNS_MAX         32                /* at once, without clients */
+#define TURNS_WAITING_MAX 256               /* more are told to come again at once */
+#define TURN_PAUSE        4                 /* times what it took, while there are clients */
+#define TURN_BYTE_NS      1                 /* at least so long for each byte */
+#define TURN_MIN_NS       (100 * NS_PER_US) /* of a timer that waits for it */
+#define TURN_CLIENT_NS    (100 * NS_PER_MS) /* so long after its last request there are clients */
 
 static const char *serve_state_name(int state)
 {
-    static const char *const names[] = {"start", "read", "repair"};
+    static const char *const names[] = {"start", "turn", "read", "repair"};
     return names[state];
 }
 static void serve_step(struct op *op);
 static const struct op_kind serve_kind = {"osd.recover-serve", serve_state_name, serve_step};
 
+/* ---- turns ---- */
+
+static bool turn_pauses(const struct osd_shard *shard, uint64_t now_ns)
+{
+    return now_ns - shard->client_ns < TURN_CLIENT_NS;
+}
+
+static bool turn_free(const struct osd_shard *shard, uint64_t now_ns)
+{
+    const struct recover_turns *turns = &shard->turns;
+
+    return turn_pauses(shard, now_ns) ? !turns->active && now_ns >= turns->next_ns
+                                      : turns->active < TURNS_MAX;
+}
+
+static void turn_wake_next(struct recover_turns *turns)
+{
+    if (!list_empty(&turns->waiting))
+        op_wake(&list_entry(turns->waiting.next, struct serve, link)->op);
+}
+
+/* True: it is ours. */
+static bool turn_take(struct serve *s, uint64_t now_ns)
+{
+    struct recover_turns *turns = &s->shard->turns;
+
+    if (turns->waiting.next != &s->link || !turn_free(s->shard, now_ns))
+        return false;
+    list_remove(&s->link);
+    turns->waiting_count--;
+    turns->active++;
+    s->taken_ns = now_ns;
+    turn_wake_next(turns);
+    return true;
+}
+
+static void turn_end(struct serve *s)
+{
+    struct recover_turns *turns = &s->shard->turns;
+    uint64_t now_ns = core_now_ns(s->op.core);
+
+    if (list_linked(&s->link)) {
+        list_remove(&s->link);
+        turns->waiting_count--;
+    } else if (s->recovery && s->op.state != SERVE_START) {
+        turns->active--;
+        turns->next_ns = now_ns + TURN_PAUSE * MAX(now_ns - s->taken_ns, s->sent_bytes * TURN_BYTE_NS);
+    }
+    turn_wake_next(turns);
+}
+
 static void serve_end(struct serve *s)
 {
     struct osd_shard *shard = s->shard;
+
+    turn_end(s);
+    timer_cancel(s->op.core, &s->timer);
 
     slice_unref(&s->read.ret_data);
     shard->side_ops--;
@@ -176,12 +249,18 @@ static void serve_end(struct serve *s)
         shard_op_ended(shard);
 }
 
-static bool is_written(const struct store_read *read, uint32_t block)
+static bool has_bit(const uint64_t *bits, uint32_t i)
 {
-    return read->ret_written[block / 64] >> block % 64 & 1;
+    return bits[i / 64] >> i % 64 & 1;
 }
 
-/* The written blocks one after the other: as pieces if they are few, else in a new buffer. */
+/* Does the block go into the answer? */
+static bool is_sent(const struct store_read *read, uint32_t block)
+{
+    return has_bit(read->ret_written, block) && !has_bit(read->ret_same, block);
+}
+
+/* The blocks one after the other: as pieces if they are few, else in a new buffer. */
 static int serve_gather(struct serve *s, struct slice *ret_packed, uint32_t *ret_pieces, uint32_t *ret_blocks)
 {
     struct store_read *read = &s->read;
@@ -189,12 +268,12 @@ static int serve_gather(struct serve *s, struct slice *ret_packed, uint32_t *ret
     bool fits = true;
 
     for (uint32_t i = 0; i < read->block_count; i++) {
-        if (!is_written(read, i))
+        if (!is_sent(read, i))
             continue;
         s->crc[blocks++] = read->ret_crc[i];
         if (!fits)
             continue;
-        if (pieces && i && is_written(read, i - 1)) {
+        if (pieces && i && is_sent(read, i - 1)) {
             s->pieces[pieces - 1].len += BLOCK_SIZE;
         } else if (pieces == FRAME_PIECES_MAX) {
             fits = false;
@@ -211,7 +290,7 @@ static int serve_gather(struct serve *s, struct slice *ret_packed, uint32_t *ret
     if (!buf)
         return -ERR_RETRY;
     for (uint32_t i = 0, at = 0; i < read->block_count; i++)
-        if (is_written(read, i))
+        if (is_sent(read, i))
             memcpy(buf->data + (size_t)at++ * BLOCK_SIZE,
                    slice_data(&read->ret_data) + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
     *ret_packed = (struct slice){buf, 0, blocks * BLOCK_SIZE};
@@ -232,9 +311,6 @@ static void serve_answer(struct serve *s)
 
     if (damaged)
         error = 0;
-    /* The caller must not take a part of zeros for the whole. */
-    if (!error && !read->ret_data.buf)
-        memset(read->ret_written, 0, sizeof(read->ret_written));
     if (!error)
         error = serve_gather(s, &packed, &pieces, &blocks);
     if (!error) {
@@ -243,12 +319,16 @@ static void serve_answer(struct serve *s)
             pg->sp->record.state != STORE_PG_NORMAL || pg->sp->damaged ? 0 : pg->sp->applied_index;
         reply.absent = read->ret_index == 0;
         reply.written = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_written};
+        reply.same = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_same};
         if (damaged)
             reply.damaged = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_damaged};
         reply.crc = s->crc;
         reply.n_crc = blocks;
         error = wire_cold_encode(&reply.base, rpc_body(s->frame), RECOVER_READ_BODY, &len);
     }
+    if (!error && s->recovery)
+        s->shard->perf.recover_sent += blocks;
+    s->sent_bytes = error ? 0 : blocks * BLOCK_SIZE;
     rpc_reply(&s->ticket, error, error ? NULL : rpc_body(s->frame), error ? 0 : len, s->pieces,
               error ? 0 : pieces);
     slice_unref(&packed);
@@ -257,8 +337,8 @@ static void serve_answer(struct serve *s)
 static void serve_read(struct serve *s, struct pg *pg)
 {
     s->op.state = SERVE_READ;
-    store_read_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
-                     s->read.block_count, false, &s->op);
+    store_read_differing_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
+                               s->read.block_count, s->have, s->have_crc, &s->op);
 }
 
 static bool serve_repair(struct serve *s, struct pg *pg)
@@ -275,6 +355,31 @@ static bool serve_repair(struct serve *s, struct pg *pg)
     return true;
 }
 
+static void serve_refuse(struct serve *s, int error)
+{
+    rpc_reply(&s->ticket, error, NULL, 0, NULL, 0);
+    serve_end(s);
+}
+
+static void serve_turn(struct serve *s, struct pg *pg)
+{
+    uint64_t now_ns = core_now_ns(s->op.core);
+
+    if (!pg) {
+        serve_refuse(s, -ERR_NO_PG);
+    } else if (turn_take(s, now_ns)) {
+        timer_cancel(s->op.core, &s->timer);
+        serve_read(s, pg);
+    } else if (now_ns - s->taken_ns >= SERVE_WAIT_NS) {
+        serve_refuse(s, -ERR_BUSY);
+    } else {
+        /* The first in the row wakes itself when the pause is over, those behind it are woken. */
+        uint64_t next_ns = s->shard->turns.waiting.next == &s->link ? s->shard->turns.next_ns : UINT64_MAX;
+        timer_arm(s->op.core, &s->timer, &s->op,
+                  MIN(MAX(next_ns, now_ns + TURN_MIN_NS), s->taken_ns + SERVE_WAIT_NS));
+    }
+}
+
 static void serve_step(struct op *op)
 {
     struct serve *s = container_of(op, struct serve, op);
@@ -283,11 +388,21 @@ static void serve_step(struct op *op)
     switch (op->state) {
     case SERVE_START:
         if (!pg) {
-            rpc_reply(&s->ticket, -ERR_NO_PG, NULL, 0, NULL, 0);
-            serve_end(s);
-            return;
+            serve_refuse(s, -ERR_NO_PG);
+        } else if (!s->recovery) {
+            serve_read(s, pg);
+        } else if (s->shard->turns.waiting_count == TURNS_WAITING_MAX) {
+            serve_refuse(s, -ERR_BUSY);
+        } else {
+            op->state = SERVE_TURN;
+            s->taken_ns = core_now_ns(op->core);
+            list_push_back(&s->shard->turns.waiting, &s->link);
+            s->shard->turns.waiting_count++;
+            serve_turn(s, pg);
         }
-        serve_read(s, pg);
+        return;
+    case SERVE_TURN:
+        serve_turn(s, pg);
         return;
     case SERVE_READ:
         if (op->children || serve_repair(s, pg))
@@ -313,37 +428,57 @@ static void serve_step(struct op *op)
     }
 }
 
+/* What the asker has, by block. False: the message does not fit itself. */
+static bool take_have(struct serve *s, const Fb__RecoverReadRequest *in)
+{
+    size_t at = 0;
+
+    if (in->have.len > sizeof(s->have))
+        return false;
+    if (in->have.len)
+        memcpy(s->have, in->have.data, in->have.len);
+    for (uint32_t i = 0; i < RECOVER_WINDOW; i++) {
+        if (!has_bit(s->have, i))
+            continue;
+        if (i >= in->block_count || at == in->n_have_crc)
+            return false;
+        s->have_crc[i] = in->have_crc[at++];
+    }
+    return at == in->n_have_crc;
+}
+
 void recover_read_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
                           const struct rpc_message *message)
 {
-    uint64_t memory[64];
+    uint64_t memory[512];
     struct wire_arena arena;
     Fb__RecoverReadRequest *in;
-    struct serve *s = NULL;
+    struct serve *s = calloc(1, sizeof(*s));
 
     wire_arena_init(&arena, memory, sizeof(memory), sizeof(memory));
     int error = wire_cold_decode(&fb__recover_read_request__descriptor, message->body, message->body_len,
                                  &arena, &in);
+    if (!error && !s)
+        error = -ERR_NO_MEMORY;
     if (!error &&
         (!in->block_count || in->block_count > RECOVER_WINDOW || in->first_block >= BLOCKS_PER_OBJECT ||
-         in->first_block + in->block_count > BLOCKS_PER_OBJECT))
+         in->first_block + in->block_count > BLOCKS_PER_OBJECT || !take_have(s, in)))
         error = -ERR_INVALID;
     if (!error)
         asked_pg(peer, shard, in->pg, in->from, in->to, &error);
-    if (!error) {
-        s = calloc(1, sizeof(*s));
-        error = s ? 0 : -ERR_NO_MEMORY;
-    }
     if (error) {
         rpc_reply(ticket, error, NULL, 0, NULL, 0);
+        free(s);
     } else {
         s->shard = shard;
         s->pg = in->pg;
         s->ticket = *ticket;
+        s->recovery = in->recovery;
         s->read.image = in->image;
         s->read.object = in->object;
         s->read.first_block = in->first_block;
         s->read.block_count = in->block_count;
+        list_init(&s->link);
         shard->side_ops++;
         op_start(&s->op, shard->core, &serve_kind, NULL);
     }

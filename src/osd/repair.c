@@ -35,7 +35,7 @@ struct repair {
     struct recover_window window;
     struct store_repair repair;
     struct recover_copy copy;
-    uint8_t frame[FRAME_HEADER_SIZE + 128];
+    uint8_t frame[FRAME_HEADER_SIZE + RECOVER_READ_BODY];
     uint8_t reply[RECOVER_READ_BODY];
 };
 
@@ -135,8 +135,8 @@ static void repair_member(struct repair *r)
         }
         r->call.reply = r->reply;
         r->call.reply_cap = sizeof(r->reply);
-        if (recover_read_send(pg, r->source, r->image, r->object, r->first_block, r->block_count, r->frame,
-                              &r->call, &r->op))
+        if (recover_read_send(pg, r->source, r->image, r->object, r->first_block, r->block_count, NULL, NULL,
+                              false, r->frame, &r->call, &r->op))
             continue;
         r->op.state = REPAIR_ASK;
         return;
@@ -223,7 +223,7 @@ static void repair_step(struct op *op)
     case REPAIR_ASK:
         if (r->call.pending)
             return;
-        error = r->call.result ? r->call.result : recover_read_decode(&r->call, r->block_count, &r->window);
+        error = r->call.result ? r->call.result : recover_read_decode(&r->call, r->block_count, NULL, &r->window);
         if (error) {
             next_member(r);
             return;

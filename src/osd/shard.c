@@ -109,6 +109,7 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     shard->cache_bytes = config->cache_bytes;
     map_init(&shard->pgs);
     map_init(&shard->peers);
+    list_init(&shard->turns.waiting);
     shard_map_init(&shard->map);
     shard->self = (struct rpc_identity){
         .role = RPC_OSD,

@@ -175,6 +175,14 @@ void shard_heartbeat_traffic(struct pg *pg);
 void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *message);
 void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *message);
 
+/* ---- recoveries of others take turns (recover_serve.c) ---- */
+
+struct recover_turns {
+    struct list waiting; /* first come, first served */
+    uint32_t waiting_count, active;
+    uint64_t next_ns; /* while there are clients, none begins before */
+};
+
 /* ---- the shard (shard.c) ---- */
 
 struct osd_shard {
@@ -210,6 +218,8 @@ struct osd_shard {
     uint64_t request_bytes; /* of all PGs */
     struct perf perf;
     uint32_t recoveries; /* under way */
+    struct recover_turns turns;
+    uint64_t client_ns; /* when it had work for clients, last */
 
     /* Scratch of the one message that is being handled or made. */
     struct entry entries[WIRE_ENTRIES_MAX];

@@ -1,24 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The receiving side of recovery: an object is replaced by a copy; and repair of one block.
+ * The receiving side of recovery: an object is replaced by a copy; and repair of one block. How a copy comes
+ * by its chunks is in copy_write.c.
  *
- * A copy gathers in chunks and a page of its own; nothing refers to them until the end, which is that of a
+ * A copy gathers in a page of its own, and in chunks of its own but for those that are as in the old object,
+ * on which it holds a reference. Nothing refers to it until the end, which is that of a
  * destage: flush, page, flush, slot record. A copy that is thrown away, or that a crash cut off, leaves
  * nothing behind, because allocation is rebuilt from live pages. Repair writes the very bytes that the page
  * expects in place, while destage leaves the object alone.
  */
 #include <string.h>
 
-#include "store/internal.h"
+#include "store/copy.h"
 
-struct store_copy {
-    struct store *store;
-    uint64_t pg, key, image, object, index;
-    uint32_t writes; /* under way */
-    struct page_mem page;
-};
-
-static struct object *copy_object(const struct store_copy *c, struct pg **ret_pg)
+struct object *copy_object(const struct store_copy *c, struct pg **ret_pg)
 {
     struct pg *pg = pg_by_key(c->store, c->key);
 
@@ -26,8 +21,7 @@ static struct object *copy_object(const struct store_copy *c, struct pg **ret_pg
     return *ret_pg ? object_find(pg, c->image, c->object) : NULL;
 }
 
-int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, uint64_t index,
-                   struct store_copy **ret_copy)
+int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, struct store_copy **ret_copy)
 {
     struct store *s = pub->store;
 
@@ -43,150 +37,17 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, uint64
     c->key = pg_of(pub)->key;
     c->image = image;
     c->object = object;
-    c->index = index;
     *ret_copy = c;
     return 0;
 }
 
-static void copy_free(struct store_copy *c, bool chunks)
+/* `taken`: its references on chunks are now those of the object. */
+static void copy_free(struct store_copy *c, bool taken)
 {
-    for (uint32_t i = 0; chunks && i < CHUNKS_PER_OBJECT; i++)
+    for (uint32_t i = 0; !taken && i < CHUNKS_PER_OBJECT; i++)
         if (c->page.chunk[i])
             chunk_free(c->store, c->page.chunk[i]);
     slab_put(&c->store->slab, c, sizeof(*c));
-}
-
-/* ---- a window ------------------------------------------------------------------------------------------ */
-
-struct copy_writing {
-    struct scatter io;
-    uint32_t next; /* block of the window */
-    uint32_t sent; /* written blocks before it */
-    bool started;
-};
-
-static bool is_damaged(const struct store_copy_write *w, uint32_t i)
-{
-    return w->damaged && bit_get(w->damaged, i);
-}
-
-static int copy_window_begin(struct store_copy_write *w)
-{
-    struct store_copy *c = w->copy;
-    uint32_t sent = 0;
-
-    for (uint32_t i = 0; i < w->block_count; i++) {
-        uint32_t block = w->first_block + i;
-        bit_clear(c->page.written, block);
-        bit_clear(c->page.lost, block);
-        if (!bit_get(w->written, i))
-            continue;
-        if ((sent + 1) * BLOCK_SIZE > w->data.len)
-            return -ERR_INVALID;
-        if (is_damaged(w, i)) {
-            bit_set(c->page.lost, block);
-            sent++;
-            continue;
-        }
-        if (crc32c(0, slice_data(&w->data) + sent * BLOCK_SIZE, BLOCK_SIZE) != w->crc[sent])
-            return -ERR_CHECKSUM;
-        uint32_t chunk = block / BLOCKS_PER_CHUNK;
-        if (!c->page.chunk[chunk]) {
-            if (!space_spare(c->store))
-                return -ERR_NO_SPACE;
-            c->page.chunk[chunk] = chunk_alloc(c->store);
-            if (!c->page.chunk[chunk])
-                return -ERR_NO_SPACE;
-        }
-        c->page.crc[block] = w->crc[sent++];
-        bit_set(c->page.written, block);
-    }
-    return 0;
-}
-
-static bool copy_window_write(struct store_copy_write *w)
-{
-    struct copy_writing *state = w->private_state;
-    struct store_copy *c = w->copy;
-
-    while (state->next < w->block_count && !state->io.error) {
-        if (!bit_get(w->written, state->next) || is_damaged(w, state->next)) {
-            state->sent += bit_get(w->written, state->next);
-            state->next++;
-            continue;
-        }
-        int slot = scatter_slot(&state->io);
-        if (slot < 0)
-            return false;
-        uint32_t n = 0, first = w->first_block + state->next;
-        uint64_t place = chunk_place(c->store, c->page.chunk[first / BLOCKS_PER_CHUNK], first);
-        while (state->next < w->block_count && bit_get(w->written, state->next) &&
-               !is_damaged(w, state->next) &&
-               chunk_place(c->store, c->page.chunk[(first + n) / BLOCKS_PER_CHUNK], first + n) == place + n) {
-            n++;
-            state->next++;
-        }
-        state->io.iov[slot][0] = (struct iovec){.iov_base = slice_data(&w->data) + state->sent * BLOCK_SIZE,
-                                                .iov_len = (size_t)n * BLOCK_SIZE};
-        state->sent += n;
-        scatter_submit(&state->io, slot, BLK_WRITE, 0, place, 1, 0);
-    }
-    return !state->io.pending;
-}
-
-static void copy_write_end(struct store_copy_write *w, int result)
-{
-    if (w->private_state)
-        slab_put(&w->copy->store->slab, w->private_state, sizeof(struct copy_writing));
-    w->private_state = NULL;
-    w->copy->writes--;
-    op_done(&w->op, result);
-}
-
-static void copy_write_step(struct op *op)
-{
-    struct store_copy_write *w = container_of(op, struct store_copy_write, op);
-    struct store *s = w->copy->store;
-    struct copy_writing *state = w->private_state;
-    int slot;
-
-    if (!state) {
-        int rc = s->failed ? -ERR_STOPPED : copy_window_begin(w);
-        state = rc ? NULL : slab_get(&s->slab, sizeof(*state));
-        if (!state) {
-            copy_write_end(w, rc ? rc : -ERR_NO_MEMORY);
-            return;
-        }
-        w->private_state = state;
-        scatter_init(&state->io, s->blk, op);
-    }
-    while ((slot = scatter_reap(&state->io)) >= 0)
-        if (state->io.io[slot].result)
-            state->io.error = state->io.io[slot].result;
-    if (!copy_window_write(w))
-        return;
-    if (state->io.error)
-        store_fail(s, state->io.error, "a write of chunks failed");
-    copy_write_end(w, s->failed ? -ERR_STOPPED : 0);
-}
-
-static const struct op_kind COPY_WRITE = {"store.copy_write", NULL, copy_write_step};
-
-void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
-                            uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint32_t *crc, const struct slice *data, struct op *parent)
-{
-    ASSERT(block_count && first_block < BLOCKS_PER_OBJECT && block_count <= BLOCKS_PER_OBJECT - first_block);
-    w->copy = copy;
-    w->first_block = first_block;
-    w->block_count = block_count;
-    w->written = written;
-    w->damaged = damaged;
-    w->crc = crc;
-    w->data = data ? *data : (struct slice){0};
-    w->private_state = NULL;
-    copy->writes++;
-    op_start(&w->op, copy->store->core, &COPY_WRITE, parent);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------- */
@@ -234,7 +95,7 @@ static void copy_end_finish(struct store_copy_end *e, int result, bool taken)
         slab_put(&s->slab, state, sizeof(*state));
         e->private_state = NULL;
     }
-    copy_free(c, !taken);
+    copy_free(c, taken);
     destage_wake(s);
     table_wake(s);
     op_done(&e->op, result);
@@ -263,16 +124,6 @@ static int copy_end_begin(struct store_copy_end *e)
         return -ERR_NO_MEMORY;
     o->busy = state->busy = true;
     pg->busy_ops++;
-    /* Chunks of windows that were sent twice and became unwritten. */
-    for (uint32_t i = 0; i < CHUNKS_PER_OBJECT; i++) {
-        bool any = false;
-        for (uint32_t b = 0; b < BLOCKS_PER_CHUNK; b++)
-            any |= bit_get(c->page.written, i * BLOCKS_PER_CHUNK + b);
-        if (!any && c->page.chunk[i]) {
-            chunk_free(s, c->page.chunk[i]);
-            c->page.chunk[i] = 0;
-        }
-    }
     state->slot = slot_alloc(s);
     state->version = MAX(o->version + 1, s->next_seq);
     return state->slot ? 0 : -ERR_NO_SPACE;
@@ -322,6 +173,10 @@ static int copy_end_commit(struct store_copy_end *e)
         overlay_take_whole(o);
     else if (o->overlay && o->overlay->whole)
         newest = MAX(newest, o->overlay->whole->index);
+    /* A chunk that stays the object's has the old page's reference. */
+    for (uint32_t i = 0; i < CHUNKS_PER_OBJECT; i++)
+        if (c->page.chunk[i] && o->page && o->page->chunk[i] == c->page.chunk[i])
+            chunk_free(s, c->page.chunk[i]);
     space_switch(o, page, state->slot);
     o->page_index = c->index;
     o->index = newest;
@@ -340,9 +195,9 @@ static void copy_end_step(struct op *op)
 
     if (op->state == COPY_END_START && !state) {
         ASSERT(c->writes == 0);
-        state = s->failed || !e->keep ? NULL : slab_get(&s->slab, sizeof(*state));
+        state = s->failed || !c->index ? NULL : slab_get(&s->slab, sizeof(*state));
         if (!state) {
-            copy_end_finish(e, !e->keep ? 0 : s->failed ? -ERR_STOPPED : -ERR_NO_MEMORY, false);
+            copy_end_finish(e, !c->index ? 0 : s->failed ? -ERR_STOPPED : -ERR_NO_MEMORY, false);
             return;
         }
         e->private_state = state;
@@ -401,10 +256,11 @@ static void copy_end_step(struct op *op)
 
 static const struct op_kind COPY_END = {"store.copy_end", copy_end_state, copy_end_step};
 
-void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, bool keep, struct op *parent)
+void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uint64_t index,
+                          struct op *parent)
 {
+    copy->index = index;
     e->copy = copy;
-    e->keep = keep;
     e->private_state = NULL;
     op_start(&e->op, copy->store->core, &COPY_END, parent);
 }

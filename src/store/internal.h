@@ -11,7 +11,7 @@
  * there ring.c        batches to the ring                  trim.c        tail of the ring, copying forward
  *   large.c       entries that bring chunks along      checkpoint.c  records of all state, in two copies
  *   scan.c        batches from the ring, at open       read.c        blocks of an object
- *   replay.c      what scan finds becomes state        copy.c        recovery of a replica, repair
+ *   replay.c      what scan finds becomes state        copy*.c       recovery of a replica, repair
  *   open*.c       opening and closing                  check.c       offline inspection
  *
  * How an applied block is found. Each object may have an overlay: for each block the newest applied log entry

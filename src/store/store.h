@@ -312,15 +312,26 @@ struct store_read {
     uint64_t pg, image, object;
     uint32_t first_block, block_count; /* at most IO_BLOCKS_MAX */
     bool proposed;
+    const uint64_t *have; /* store_read_differing_start(); NULL: read all */
+    const uint32_t *have_crc;
     uint64_t ret_index;    /* the object's newest index; 0: absent */
     struct slice ret_data; /* block_count blocks, with a reference; empty: all zeros */
     uint32_t ret_crc[IO_BLOCKS_MAX];
     uint64_t ret_written[IO_BLOCKS_MAX / 64]; /* bit i: first_block + i is written */
     uint64_t ret_damaged[IO_BLOCKS_MAX / 64];
+    uint64_t ret_same[IO_BLOCKS_MAX / 64]; /* written, and as the asker's: not read */
     void *private_state;
 };
 void store_read_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
                       uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent);
+
+/* Reads only what someone else has not: of the written blocks those that are not in `have` with the same
+ * checksum (block_count of them in `have_crc`; both the caller's until the op is done). The others, and the
+ * unwritten ones, have no content in ret_data, which is empty if nothing was read. The newest applied
+ * version. */
+void store_read_differing_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
+                                uint32_t first_block, uint32_t block_count, const uint64_t *have,
+                                const uint32_t *have_crc, struct op *parent);
 
 /* Bitmap of written blocks of the newest applied version; false: the object does not exist (all zero). */
 bool store_block_status(const struct store_pg *pg, uint64_t image, uint64_t object,
@@ -346,32 +357,43 @@ void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t im
  * --------------------------------------------------------------------- */
 
 /* Replaces an object by a copy of another replica's. First all windows, in any order, then the end: the copy
- * becomes the object, with `index`, durably, in one step; until then the old one stays. Only in a PG in state
+ * becomes the object, with its index, durably, in one step; until then the old one stays. Blocks that are the
+ * same in both need not come: what is in the object, or in the log for it, is used. Only in a PG in state
  * RECOVERING, or for an object that is damaged. */
 struct store_copy; /* one copy under way */
-MUST_CHECK int store_copy_new(struct store_pg *pg, uint64_t image, uint64_t object, uint64_t index,
-                              struct store_copy **ret_copy); /* ERR_NO_SPACE, ERR_NO_MEMORY */
+MUST_CHECK int store_copy_new(struct store_pg *pg, uint64_t image, uint64_t object,
+                              struct store_copy **ret_copy); /* ERR_STOPPED, ERR_NO_SPACE, ERR_NO_MEMORY */
+/* Which blocks of a window there are here, by their checksums. `ret_have`: bit i: first_block + i, with
+ * checksum ret_crc[i]; both for block_count, at most IO_BLOCKS_MAX, blocks. What is known to be damaged is
+ * left out. */
+void store_copy_have(const struct store_copy *copy, uint32_t first_block, uint32_t block_count,
+                     uint64_t *ret_have, uint32_t *ret_crc);
+/* Ends with 0; ERR_CHECKSUM: of `data`; ERR_CONFLICT: some of `same` were found damaged, or are not here any
+ * more: the window is to be asked for again by what store_copy_have() now says; ERR_INVALID, ERR_NO_SPACE,
+ * ERR_NO_MEMORY, ERR_STOPPED. */
 struct store_copy_write {
     struct op op;
     struct store_copy *copy;
-    uint32_t first_block, block_count;
-    const uint64_t *written; /* bit i: first_block + i */
+    uint32_t first_block, block_count; /* begins with a chunk and, but at the object's end, ends with one */
+    const uint64_t *written;           /* bit i: first_block + i */
     const uint64_t *damaged; /* of these: content unknown, also here from now on; NULL: none */
-    const uint32_t *crc;     /* of the written blocks, in order: verified */
-    struct slice data;       /* the written blocks, in order */
+    const uint64_t *same;    /* of these: what is here has the checksum; NULL: none */
+    const uint32_t *crc;     /* block_count of them: of the written blocks; verified */
+    struct slice data;       /* the written blocks that are not the same, in order */
     void *private_state;
 };
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
                             uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint32_t *crc, const struct slice *data, struct op *parent);
+                            const uint64_t *same, const uint32_t *crc, const struct slice *data,
+                            struct op *parent);
+/* Ends the copy, which is freed. `index`: 0 throws it away. */
 struct store_copy_end {
     struct op op;
     struct store_copy *copy;
-    bool keep; /* false: throw the copy away */
     void *private_state;
 };
-void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, bool keep,
-                          struct op *parent); /* frees the copy */
+void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uint64_t index,
+                          struct op *parent);
 
 /* Takes over an image record from the source (never lowers one); durable with the PG's next record write at
  * the latest. Applies its effect (truncation, deletion) to the objects that are here. */
@@ -401,6 +423,9 @@ struct store_counters {
     uint64_t checksum_errors, repaired_blocks, damaged_objects;
     uint64_t copied_forward;
     uint64_t large_entries, large_bytes; /* written to chunks of their own */
+    /* Blocks of copied objects: written to fresh chunks, of these those that were here already; and those
+     * that stayed where they were. */
+    uint64_t copy_written, copy_moved, copy_shared;
     uint64_t payload_bytes;              /* of the entries appended: what clients wrote, once per replica */
     struct histogram log_write;          /* the device's part of a log batch: handed to it until durable */
     struct histogram device_read;        /* the same of a read of data */

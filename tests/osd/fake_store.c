@@ -761,6 +761,22 @@ static const uint8_t *block_find(const struct fake_pg *pg, const struct store_re
     return bit(o->written, block) ? o->blocks[block] : NULL;
 }
 
+/* What the asker has. Returns whether there is anything else. */
+static bool read_same(struct store_read *r)
+{
+    bool any = false;
+
+    memset(r->ret_same, 0, sizeof(r->ret_same));
+    for (uint32_t i = 0; i < r->block_count; i++) {
+        bool same = bit(r->ret_written, i) && bit(r->have, i) && r->have_crc[i] == r->ret_crc[i];
+        bit_set(r->ret_same, i, same);
+        if (same)
+            bit_set(r->ret_damaged, i, false); /* it is not looked at */
+        any |= bit(r->ret_written, i) && !same;
+    }
+    return any;
+}
+
 static int read_now(struct store_read *r)
 {
     struct store_pg *sp = store_pg_find(r->store, r->pg);
@@ -793,6 +809,12 @@ static int read_now(struct store_read *r)
             bit_set(r->ret_written, i, true);
         }
     }
+    if (r->have) {
+        any = read_same(r);
+        damaged = false;
+        for (uint32_t i = 0; i < r->block_count; i++)
+            damaged |= bit(r->ret_damaged, i);
+    }
     if (any || damaged)
         r->ret_data = (struct slice){buf, 0, r->block_count * BLOCK_SIZE};
     else
@@ -820,13 +842,23 @@ static const struct op_kind read_kind = {"fake.read", NULL, read_step};
 void store_read_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object,
                       uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent)
 {
+    store_read_differing_start(r, sp, image, object, first_block, block_count, NULL, NULL, parent);
+    r->proposed = proposed;
+}
+
+void store_read_differing_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object,
+                                uint32_t first_block, uint32_t block_count, const uint64_t *have,
+                                const uint32_t *have_crc, struct op *parent)
+{
+    r->have = have;
+    r->have_crc = have_crc;
     r->store = sp->store;
     r->pg = sp->record.pg;
     r->image = image;
     r->object = object;
     r->first_block = first_block;
     r->block_count = block_count;
-    r->proposed = proposed;
+    r->proposed = false;
     op_start(&r->op, sp->store->core, &read_kind, parent);
 }
 
@@ -873,11 +905,12 @@ void store_repair_start(struct store_repair *r, struct store_pg *sp, uint64_t im
 struct store_copy {
     struct fake_pg *pg;
     struct core *core;
+    struct store_counters *counters;
     struct fake_object *object;
+    uint64_t bad[BLOCKS_PER_OBJECT / 64]; /* of the old object: found damaged */
 };
 
-int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, uint64_t index,
-                   struct store_copy **ret_copy)
+int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, struct store_copy **ret_copy)
 {
     const struct fake_object *had = object_find((struct fake_pg *)sp, image, object);
     struct store_copy *copy = calloc(1, sizeof(*copy));
@@ -885,33 +918,67 @@ int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, uint64_
     ASSERT(sp->record.state != STORE_PG_NORMAL || (had && had->info.damaged));
     copy->pg = (struct fake_pg *)sp;
     copy->core = sp->store->core;
+    copy->counters = &sp->store->counters;
     copy->object = sim_alloc(sizeof(*copy->object));
-    copy->object->info = (struct store_object_info){image, object, index, false};
+    copy->object->info = (struct store_object_info){image, object, 0, false};
     *ret_copy = copy;
     return 0;
 }
 
-void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
-                            uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint32_t *crc, const struct slice *data, struct op *parent)
+void store_copy_have(const struct store_copy *copy, uint32_t first_block, uint32_t block_count,
+                     uint64_t *ret_have, uint32_t *ret_crc)
 {
-    for (uint32_t i = 0, at = 0; i < block_count; i++) {
-        if (!bit(written, i))
-            continue;
-        const uint8_t *from = slice_data(data) + (size_t)at * BLOCK_SIZE;
-        bool lost = damaged && bit(damaged, i);
-        ASSERT(lost || crc32c(0, from, BLOCK_SIZE) == crc[at]);
-        block_put(copy->object, first_block + i, from, lost ? ~crc32c(0, from, BLOCK_SIZE) : crc[at]);
-        at++;
+    const struct fake_object *o = object_find(copy->pg, copy->object->info.image, copy->object->info.object);
+
+    memset(ret_have, 0, DIV_UP(block_count, 64u) * sizeof(*ret_have));
+    for (uint32_t i = 0; o && !o->info.damaged && i < block_count; i++) {
+        uint32_t b = first_block + i;
+        ret_crc[i] = o->crc[b];
+        bit_set(ret_have, i, bit(o->written, b) && !bit(copy->bad, b));
     }
-    op_start(&w->op, copy->core, &ok_kind, parent);
 }
 
-void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, bool keep, struct op *parent)
+static void conflict_step(struct op *op)
+{
+    op_done(op, -ERR_CONFLICT);
+}
+static const struct op_kind conflict_kind = {"fake.copy-write", NULL, conflict_step};
+
+void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
+                            uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
+                            const uint64_t *same, const uint32_t *crc, const struct slice *data,
+                            struct op *parent)
+{
+    const struct fake_object *o = object_find(copy->pg, copy->object->info.image, copy->object->info.object);
+    bool conflict = false;
+
+    for (uint32_t i = 0, at = 0; i < block_count; i++) {
+        uint32_t b = first_block + i;
+        if (!bit(written, i)) {
+            block_put(copy->object, b, NULL, 0);
+            continue;
+        }
+        bool lost = damaged && bit(damaged, i), is_same = same && bit(same, i);
+        const uint8_t *from = is_same ? o->blocks[b] : slice_data(data) + (size_t)at++ * BLOCK_SIZE;
+        if (is_same && crc32c(0, from, BLOCK_SIZE) != crc[i]) {
+            conflict = true;
+            bit_set(copy->bad, b, true);
+        }
+        ASSERT(lost || is_same || crc32c(0, from, BLOCK_SIZE) == crc[i]);
+        block_put(copy->object, b, from, lost ? ~crc32c(0, from, BLOCK_SIZE) : crc[i]);
+        copy->counters->copy_written += !is_same;
+        copy->counters->copy_shared += is_same;
+    }
+    op_start(&w->op, copy->core, conflict ? &conflict_kind : &ok_kind, parent);
+}
+
+void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uint64_t index,
+                          struct op *parent)
 {
     struct fake_object *from = copy->object;
 
-    if (keep) {
+    if (index) {
+        from->info.index = index;
         struct fake_object *to = object_get(copy->pg, from->info.image, from->info.object);
         for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
             free(to->blocks[b]);

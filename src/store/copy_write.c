@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A window of a copy: for each block that the source has written, its content comes with the call, or is
+ * here already.
+ *
+ *   BEGIN -> (READ) -> WRITE -> done
+ *
+ * Chunk by chunk: one whose blocks are all in the old object's chunk, as that object's page has them, is
+ * shared. Nothing is read or written for it, and blocks that the source has not written are left out by the
+ * page. Any other is gathered anew: the blocks that came, and from wherever they are here, verified, those
+ * that did not: the old object keeps its own chunk until the copy takes its place. What is looked for is
+ * content of a certain checksum, so entries of the log will do that may never be committed.
+ */
+#include <string.h>
+
+#include "store/copy.h"
+
+struct copy_writing {
+    struct scatter io;
+    struct buf *local; /* what is here already, one block after the other */
+    uint32_t local_count;
+    uint16_t at[IO_BLOCKS_MAX];         /* of each block that is written: its place in `data` or in `local` */
+    uint64_t moved[IO_BLOCKS_MAX / 64]; /* comes from `local` ... */
+    uint64_t to_read[IO_BLOCKS_MAX / 64]; /* ... to which it must be read, from: */
+    uint64_t place[IO_BLOCKS_MAX];
+    uint64_t fresh[IO_BLOCKS_MAX / 64]; /* is written */
+    uint32_t next;                      /* block of the window */
+};
+
+enum { COPY_BEGIN, COPY_READ, COPY_WRITE };
+
+static const char *copy_write_state(int state)
+{
+    static const char *const names[] = {"begin", "read", "write"};
+    return names[state];
+}
+
+static bool has(const uint64_t *bits, uint32_t i)
+{
+    return bits && bit_get(bits, i);
+}
+
+/* What there is here of the block, in the log or in the object. */
+static struct where block_here(const struct store_copy *c, const struct object *o, uint32_t block)
+{
+    struct where w = o ? object_where(o, block, true) : (struct where){0};
+
+    if (w.source == WHERE_LOST || bit_get(c->bad, block))
+        w.written = false;
+    return w;
+}
+
+void store_copy_have(const struct store_copy *c, uint32_t first_block, uint32_t block_count,
+                     uint64_t *ret_have, uint32_t *ret_crc)
+{
+    struct pg *pg;
+    const struct object *o = copy_object(c, &pg);
+
+    memset(ret_have, 0, DIV_UP(block_count, 64u) * sizeof(*ret_have));
+    for (uint32_t i = 0; i < block_count; i++) {
+        struct where w = block_here(c, o, first_block + i);
+        ret_crc[i] = w.crc;
+        if (w.written)
+            bit_set(ret_have, i);
+    }
+}
+
+/* ---- begin: what becomes of each chunk ----------------------------------------------------------------- */
+
+/* All that is written of the chunk is in the object's, and nothing newer is on its way there. */
+static bool chunk_stays(const struct store_copy_write *w, const struct object *o, uint32_t from, uint32_t to)
+{
+    if (!o || !o->page || !o->page->chunk[(w->first_block + from) / BLOCKS_PER_CHUNK])
+        return false;
+    for (uint32_t i = from; i < to; i++) {
+        if (!bit_get(w->written, i) || has(w->damaged, i))
+            continue;
+        struct where here = block_here(w->copy, o, w->first_block + i);
+        if (!has(w->same, i) || !here.written || here.crc != w->crc[i] || here.source != WHERE_CHUNK ||
+            here.entry)
+            return false;
+    }
+    return true;
+}
+
+/* A block that is here goes to the fresh chunk by way of `local`. False: it is not here any more. */
+static bool block_moves(struct store_copy_write *w, const struct object *o, uint32_t i)
+{
+    struct copy_writing *state = w->private_state;
+    struct where here = block_here(w->copy, o, w->first_block + i);
+
+    if (!here.written || here.crc != w->crc[i])
+        return false;
+    state->at[i] = (uint16_t)state->local_count++;
+    bit_set(state->moved, i);
+    uint8_t *to = state->local->data + (size_t)state->at[i] * BLOCK_SIZE;
+    if (here.source == WHERE_MEMORY) {
+        memcpy(to,
+               slice_data(&here.entry->payload) + (w->first_block + i - here.entry->first_block) * BLOCK_SIZE,
+               BLOCK_SIZE);
+        w->op.core->counters.copied_bytes += BLOCK_SIZE;
+    } else {
+        state->place[i] = here.place;
+        bit_set(state->to_read, i);
+    }
+    return true;
+}
+
+/* Blocks [from, to) of the window, of one chunk. */
+static int chunk_begin(struct store_copy_write *w, const struct object *o, uint32_t from, uint32_t to)
+{
+    struct copy_writing *state = w->private_state;
+    struct store_copy *c = w->copy;
+    struct store *s = c->store;
+    uint32_t chunk = (w->first_block + from) / BLOCKS_PER_CHUNK;
+    bool any = false, stays = chunk_stays(w, o, from, to);
+
+    for (uint32_t i = from; i < to; i++)
+        any |= bit_get(w->written, i) && !has(w->damaged, i);
+    if (!any)
+        return 0;
+    if (!stays && !space_spare(s))
+        return -ERR_NO_SPACE;
+    if (stays)
+        chunk_ref(s, o->page->chunk[chunk]);
+    c->page.chunk[chunk] = stays ? o->page->chunk[chunk] : chunk_alloc(s);
+    if (!c->page.chunk[chunk])
+        return -ERR_NO_SPACE;
+    for (uint32_t i = from; i < to; i++) {
+        uint32_t block = w->first_block + i;
+        if (PLANT(STORE_COPY_UNWRITTEN) && stays && bit_get(o->page->written, block) &&
+            !bit_get(w->written, i)) {
+            c->page.crc[block] = o->page->crc[block];
+            bit_set(c->page.written, block);
+        }
+        if (!bit_get(w->written, i) || has(w->damaged, i))
+            continue;
+        c->page.crc[block] = w->crc[i];
+        bit_set(c->page.written, block);
+        s->counters.copy_shared += stays;
+        if (stays)
+            continue;
+        bit_set(state->fresh, i);
+        if (has(w->same, i) && !block_moves(w, o, i))
+            return -ERR_CONFLICT;
+    }
+    return 0;
+}
+
+/* What came is what it says, and there is room for what did not. */
+static int window_validate(struct store_copy_write *w)
+{
+    struct copy_writing *state = w->private_state;
+    uint32_t sent = 0, same = 0;
+
+    for (uint32_t i = 0; i < w->block_count; i++) {
+        if (!bit_get(w->written, i))
+            continue;
+        if (has(w->same, i)) {
+            if (has(w->damaged, i))
+                return -ERR_INVALID;
+            same++;
+            continue;
+        }
+        if ((sent + 1) * BLOCK_SIZE > w->data.len)
+            return -ERR_INVALID;
+        if (!has(w->damaged, i) &&
+            crc32c(0, slice_data(&w->data) + (size_t)sent * BLOCK_SIZE, BLOCK_SIZE) != w->crc[i])
+            return -ERR_CHECKSUM;
+        state->at[i] = (uint16_t)sent++;
+    }
+    if (same)
+        state->local = buf_new(w->op.core->arena, same * BLOCK_SIZE);
+    return same && !state->local ? -ERR_NO_MEMORY : 0;
+}
+
+static int window_begin(struct store_copy_write *w)
+{
+    struct store_copy *c = w->copy;
+    struct pg *pg;
+    const struct object *o = copy_object(c, &pg);
+    int rc = pg ? window_validate(w) : -ERR_NO_PG;
+
+    for (uint32_t i = 0; rc == 0 && i < w->block_count; i += BLOCKS_PER_CHUNK) {
+        uint32_t to = MIN(i + BLOCKS_PER_CHUNK, w->block_count),
+                 chunk = (w->first_block + i) / BLOCKS_PER_CHUNK;
+        /* It may have been here before. */
+        if (c->page.chunk[chunk])
+            chunk_free(c->store, c->page.chunk[chunk]);
+        c->page.chunk[chunk] = 0;
+        for (uint32_t b = i; b < to; b++) {
+            bit_clear(c->page.written, w->first_block + b);
+            bit_clear(c->page.lost, w->first_block + b);
+            if (bit_get(w->written, b) && has(w->damaged, b))
+                bit_set(c->page.lost, w->first_block + b);
+        }
+        rc = chunk_begin(w, o, i, to);
+    }
+    return rc;
+}
+
+/* ---- moving data --------------------------------------------------------------------------------------- */
+
+/* True: all is read. */
+static bool window_read(struct store_copy_write *w)
+{
+    struct copy_writing *state = w->private_state;
+
+    while (state->next < w->block_count) {
+        uint32_t i = state->next, n = 1;
+        if (!bit_get(state->to_read, i)) {
+            state->next++;
+            continue;
+        }
+        int slot = scatter_slot(&state->io);
+        if (slot < 0)
+            return false;
+        while (i + n < w->block_count && bit_get(state->to_read, i + n) &&
+               state->place[i + n] == state->place[i] + n && state->at[i + n] == state->at[i] + n)
+            n++;
+        state->io.iov[slot][0] =
+            (struct iovec){.iov_base = state->local->data + (size_t)state->at[i] * BLOCK_SIZE,
+                           .iov_len = (size_t)n * BLOCK_SIZE};
+        w->copy->store->counters.device_reads++;
+        scatter_submit(&state->io, slot, BLK_READ, 0, state->place[i], 1, (uint64_t)i << 32 | n);
+        state->next += n;
+    }
+    return !state->io.pending;
+}
+
+/* What was read counts only if it verifies: a damaged block is one that differs. */
+static void read_verify(struct store_copy_write *w, int slot)
+{
+    struct copy_writing *state = w->private_state;
+    struct store *s = w->copy->store;
+    uint32_t first = (uint32_t)(state->io.tag[slot] >> 32), count = (uint32_t)state->io.tag[slot];
+
+    for (uint32_t i = first; i < first + count; i++) {
+        const uint8_t *data = state->local->data + (size_t)state->at[i] * BLOCK_SIZE;
+        if (PLANT(STORE_COPY_TRUSTS) ||
+            (!state->io.io[slot].result && crc32c(0, data, BLOCK_SIZE) == w->crc[i]))
+            continue;
+        s->counters.checksum_errors++;
+        bit_set(w->copy->bad, w->first_block + i);
+        state->io.error = -ERR_CONFLICT;
+    }
+}
+
+static struct iovec block_iov(const struct store_copy_write *w, uint32_t i)
+{
+    const struct copy_writing *state = w->private_state;
+    uint8_t *from = bit_get(state->moved, i) ? state->local->data : slice_data(&w->data);
+
+    return (struct iovec){.iov_base = from + (size_t)state->at[i] * BLOCK_SIZE, .iov_len = BLOCK_SIZE};
+}
+
+/* True: all is written. */
+static bool window_write(struct store_copy_write *w)
+{
+    struct copy_writing *state = w->private_state;
+    struct store_copy *c = w->copy;
+
+    while (state->next < w->block_count && !state->io.error) {
+        if (!bit_get(state->fresh, state->next)) {
+            state->next++;
+            continue;
+        }
+        int slot = scatter_slot(&state->io);
+        if (slot < 0)
+            return false;
+        uint32_t pieces = 0, n = 0, first = w->first_block + state->next;
+        uint64_t place = chunk_place(c->store, c->page.chunk[first / BLOCKS_PER_CHUNK], first);
+        for (; state->next < w->block_count && bit_get(state->fresh, state->next); n++, state->next++) {
+            struct iovec iov = block_iov(w, state->next),
+                         *last = pieces ? &state->io.iov[slot][pieces - 1] : NULL;
+            if (chunk_place(c->store, c->page.chunk[(first + n) / BLOCKS_PER_CHUNK], first + n) != place + n)
+                break;
+            if (last && (uint8_t *)last->iov_base + last->iov_len == iov.iov_base)
+                last->iov_len += BLOCK_SIZE;
+            else if (pieces == SCATTER_IOVS)
+                break;
+            else
+                state->io.iov[slot][pieces++] = iov;
+            c->store->counters.copy_written++;
+            c->store->counters.copy_moved += bit_get(state->moved, state->next);
+        }
+        scatter_submit(&state->io, slot, BLK_WRITE, BLK_BACKGROUND, place, pieces, 0);
+    }
+    return !state->io.pending;
+}
+
+static void copy_write_end(struct store_copy_write *w, int result)
+{
+    struct copy_writing *state = w->private_state;
+
+    if (state) {
+        buf_unref(state->local);
+        slab_put(&w->copy->store->slab, state, sizeof(*state));
+    }
+    w->private_state = NULL;
+    w->copy->writes--;
+    op_done(&w->op, result);
+}
+
+static void copy_write_step(struct op *op)
+{
+    struct store_copy_write *w = container_of(op, struct store_copy_write, op);
+    struct store *s = w->copy->store;
+    struct copy_writing *state = w->private_state;
+    int slot, rc;
+
+    switch (op->state) {
+    case COPY_BEGIN:
+        state = s->failed ? NULL : slab_get(&s->slab, sizeof(*state));
+        if (!state) {
+            copy_write_end(w, s->failed ? -ERR_STOPPED : -ERR_NO_MEMORY);
+            return;
+        }
+        w->private_state = state;
+        scatter_init(&state->io, s->blk, op);
+        rc = window_begin(w);
+        if (rc) {
+            copy_write_end(w, rc);
+            return;
+        }
+        op->state = COPY_READ;
+        __attribute__((fallthrough));
+    case COPY_READ:
+        while ((slot = scatter_reap(&state->io)) >= 0)
+            read_verify(w, slot);
+        if (!window_read(w))
+            return;
+        if (state->io.error || s->failed) {
+            copy_write_end(w, s->failed ? -ERR_STOPPED : state->io.error);
+            return;
+        }
+        state->next = 0;
+        op->state = COPY_WRITE;
+        __attribute__((fallthrough));
+    case COPY_WRITE:
+        while ((slot = scatter_reap(&state->io)) >= 0)
+            if (state->io.io[slot].result)
+                state->io.error = state->io.io[slot].result;
+        if (!window_write(w))
+            return;
+        if (state->io.error)
+            store_fail(s, state->io.error, "a write of chunks failed");
+        copy_write_end(w, s->failed ? -ERR_STOPPED : 0);
+        return;
+    }
+}
+
+static const struct op_kind COPY_WRITE_KIND = {"store.copy_write", copy_write_state, copy_write_step};
+
+void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
+                            uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
+                            const uint64_t *same, const uint32_t *crc, const struct slice *data,
+                            struct op *parent)
+{
+    ASSERT(block_count && block_count <= IO_BLOCKS_MAX && first_block < BLOCKS_PER_OBJECT &&
+           block_count <= BLOCKS_PER_OBJECT - first_block && first_block % BLOCKS_PER_CHUNK == 0);
+    w->copy = copy;
+    w->first_block = first_block;
+    w->block_count = block_count;
+    w->written = written;
+    w->damaged = damaged;
+    w->same = same;
+    w->crc = crc;
+    w->data = data ? *data : (struct slice){0};
+    w->private_state = NULL;
+    copy->writes++;
+    op_start(&w->op, copy->store->core, &COPY_WRITE_KIND, parent);
+}

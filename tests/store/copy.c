@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copies of objects that take what is the same from the old object: by sharing its chunks, by moving single
+ * blocks, out of pages, memory, or a log that was never applied. With the name of a planted bug it must fail.
+ */
+#include "base/plant.h"
+#include "tests/plants.h"
+#include "tests/store/slice.h"
+
+#define OBJECT 7
+
+static struct store_copy *copy;
+static uint64_t have[IO_BLOCKS_MAX / 64], same[IO_BLOCKS_MAX / 64], written[IO_BLOCKS_MAX / 64];
+static uint32_t have_crc[IO_BLOCKS_MAX], crc[IO_BLOCKS_MAX];
+
+static uint32_t crc_of(int byte)
+{
+    uint8_t data[BLOCK_SIZE];
+
+    memset(data, byte, sizeof(data));
+    return crc32c(0, data, sizeof(data));
+}
+
+/* The source's window of 64 blocks: block i is full of source[i]; -1: not written. What the store says it has
+ * does not come. Returns how many blocks came; the write's result in *ret. */
+static int window(const int source[64], int *ret)
+{
+    struct buf *buf = buf_new(rig.core.arena, 64 * BLOCK_SIZE);
+    struct store_copy_write w = {0};
+    int came = 0;
+
+    memset(written, 0, sizeof(written));
+    memset(same, 0, sizeof(same));
+    store_copy_have(copy, 0, 64, have, have_crc);
+    for (int i = 0; i < 64; i++) {
+        if (source[i] < 0)
+            continue;
+        written[0] |= 1ull << i;
+        crc[i] = crc_of(source[i]);
+        if (have[0] >> i & 1 && have_crc[i] == crc[i])
+            same[0] |= 1ull << i;
+        else
+            memset(buf->data + came++ * BLOCK_SIZE, source[i], BLOCK_SIZE);
+    }
+    struct slice data = {buf, 0, (uint32_t)came * BLOCK_SIZE};
+    store_copy_write_start(&w, copy, 0, 64, written, NULL, same, crc, &data, NULL);
+    *ret = rig_wait(&rig, &w.op);
+    buf_unref(buf);
+    return came;
+}
+
+static void end(uint64_t index)
+{
+    struct store_copy_end e = {0};
+
+    store_copy_end_start(&e, copy, index, NULL);
+    CHECK_EQ(rig_wait(&rig, &e.op), 0);
+}
+
+static void check_is(const int source[64])
+{
+    for (int start = 0; start < 2; start++) {
+        for (uint32_t i = 0; i < 64; i++)
+            CHECK_EQ(block_is(OBJECT, i, false), source[i]);
+        reopen();
+    }
+}
+
+static void destage_all(void)
+{
+    /* The cache is small, so others push it out; until the ring is full, when it cannot go. */
+    for (uint64_t object = 100; object < 104; object++)
+        for (uint32_t first = 0; first < 512; first += 64) {
+            int rc = write_blocks(object, first, 64);
+            CHECK(rc == 0 || rc == -ERR_RETRY);
+            apply_all();
+        }
+}
+
+/* 64 blocks, block i full of 1 + i, in chunks and on a page. */
+static void set_up_object(int source[64])
+{
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(OBJECT, 0, 64), 0);
+    apply_all();
+    destage_all();
+    reopen();
+    for (int i = 0; i < 64; i++)
+        source[i] = 1 + i;
+    CHECK_EQ(store_copy_new(pg, 1, OBJECT, &copy), 0);
+}
+
+/* Only what differs comes, and only its chunk is written; the others stay where they are. */
+static void only_what_differs(void)
+{
+    int source[64], rc;
+
+    set_up_object(source);
+    source[5] = 200;
+    struct store_counters before = *store_counters(s);
+    uint64_t free_bytes = store_space(s).free_bytes;
+    CHECK_EQ(window(source, &rc), 1);
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(store_counters(s)->copy_written - before.copy_written, 16);
+    CHECK_EQ(store_counters(s)->copy_moved - before.copy_moved, 15);
+    CHECK_EQ(store_counters(s)->copy_shared - before.copy_shared, 48);
+    CHECK_EQ(block_is(OBJECT, 5, false), 6); /* until the end */
+    end(pg->last_index + 1);
+    CHECK_EQ(store_space(s).free_bytes, free_bytes);
+    check_is(source);
+    tear_down();
+}
+
+/* A copy that is thrown away leaves the old object, and no chunk is lost or freed that is in use. */
+static void thrown_away(void)
+{
+    int source[64], rc, old[64];
+
+    set_up_object(source);
+    memcpy(old, source, sizeof(old));
+    uint64_t free_bytes = store_space(s).free_bytes;
+    source[5] = 200;
+    CHECK_EQ(window(source, &rc), 1);
+    CHECK_EQ(window(source, &rc), 1); /* sent twice */
+    end(0);
+    CHECK_EQ(store_space(s).free_bytes, free_bytes);
+    check_is(old);
+    tear_down();
+}
+
+/* What the source has not written is not written here, in chunks that stay as well as in those that go. */
+static void unwritten_becomes_unwritten(void)
+{
+    int source[64], rc;
+
+    set_up_object(source);
+    source[3] = -1;
+    source[17] = 201;
+    source[20] = -1;
+    for (int i = 32; i < 48; i++)
+        source[i] = -1;
+    CHECK_EQ(window(source, &rc), 1);
+    CHECK_EQ(rc, 0);
+    end(pg->last_index + 1);
+    check_is(source);
+    tear_down();
+}
+
+/* A block that is damaged here, as its reading for a mixed chunk shows, comes from the source. */
+static void damaged_is_different(void)
+{
+    int source[64], rc;
+    uint8_t byte = 10;
+
+    set_up_object(source);
+    /* Block 9 of the object on the device: the only block full of tens. */
+    for (uint64_t at = 0; at < SIZE; at += BLOCK_SIZE) {
+        uint8_t *block = rig.device.data + at;
+        if (block[0] == byte && !memcmp(block, block + 1, BLOCK_SIZE - 1) && block[BLOCK_SIZE - 1] == byte)
+            block[77] ^= 1;
+    }
+    source[5] = 200;
+    CHECK_EQ(window(source, &rc), 1);
+    CHECK_EQ(rc, -ERR_CONFLICT);
+    CHECK_EQ(window(source, &rc), 2);
+    CHECK_EQ(rc, 0);
+    end(pg->last_index + 1);
+    check_is(source);
+    tear_down();
+}
+
+/* What is only in the log, applied or not, will do as well. */
+static void the_log_will_do(void)
+{
+    for (int applied = 0; applied < 2; applied++) {
+        int source[64], rc;
+
+        set_up_object(source);
+        fill = 120;
+        CHECK_EQ(write_blocks(OBJECT, 4, 3), 0);
+        rig_settle(&rig);
+        if (applied)
+            apply_all();
+        reopen();
+        for (int i = 0; i < 3; i++)
+            source[4 + i] = 120 + i;
+        CHECK_EQ(store_copy_new(pg, 1, OBJECT, &copy), 0);
+        CHECK_EQ(window(source, &rc), 0);
+        CHECK_EQ(rc, 0);
+        uint64_t index = pg->last_index + 1;
+        end(index);
+        store_reset_base(pg, index, 1);
+        CHECK_EQ(write_record(&(struct store_pg_record){
+                     .pg = 1, .replica = 1, .birth = 3, .base_index = index, .base_term = 1}),
+                 0);
+        check_is(source);
+        tear_down();
+    }
+}
+
+/* A chunk that the copy holds is not written in place by destage meanwhile. */
+static void shared_chunks_are_left_alone(void)
+{
+    int source[64], rc, old[64];
+
+    set_up_object(source);
+    memcpy(old, source, sizeof(old));
+    source[5] = 200;
+    CHECK_EQ(window(source, &rc), 1);
+    fill = 180;
+    CHECK_EQ(write_blocks(OBJECT, 20, 1), 0);
+    apply_all();
+    destage_all();
+    uint64_t index = pg->last_index + 1;
+    end(index);
+    check_is(source);
+    tear_down();
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(only_what_differs);
+    TEST(thrown_away);
+    TEST(unwritten_becomes_unwritten);
+    TEST(damaged_is_different);
+    TEST(the_log_will_do);
+    TEST(shared_chunks_are_left_alone);
+    return tap_done();
+}
