@@ -47,6 +47,8 @@
     X(OSD_EARLY_REPLY,              "osd: writes are answered before they are committed")                          \
     X(OSD_COUNT_REFUSED,            "osd: groups that a heartbeat's answer refuses count as acknowledged")         \
     X(OSD_RECOVERY_LATE_BASE,       "osd: a recovery takes the index at its end, not at its start, for its base")  \
+    X(OSD_READS_HANG,               "osd: a leader whose device answers no reads goes on leading")                 \
+    X(OSD_SLOW_LEADER,              "osd: a leader goes on leading however slow its device is")                    \
     X(OSD_MERGE_RACE,               "osd: partial writes do not wait for one another")                             \
     X(OSD_NO_FLOOR,                 "osd: an image without a record is attached by whoever asks, however late")    \
     X(OSD_EARLY_FORGET,             "osd: a removed image is forgotten before every member has said it is gone")   \

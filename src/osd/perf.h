@@ -31,9 +31,10 @@
     X(heartbeats_sent, "merged heartbeats sent")                                                             \
     X(heartbeats_received, "merged heartbeats received")                                                     \
     X(elections_won, "times that a replica here became leader")                                              \
+    X(slow_handovers, "leaderships handed over because the device was slower than the members'")             \
     X(recoveries, "recoveries of replicas begun")                                                            \
     X(recovered_objects, "objects copied by these")                                                          \
-    X(recover_compared, "their blocks that were here and at the source, so checksums were compared")        \
+    X(recover_compared, "their blocks that were here and at the source, so checksums were compared")         \
     X(recover_same, "of these the same: they did not come")                                                  \
     X(recover_received, "blocks that came from the source")                                                  \
     X(recover_sent, "blocks sent to members that recover")                                                   \
@@ -64,15 +65,27 @@ static inline bool perf_mark_wanted(const struct perf_mark *mark, uint64_t term)
     return mark->index == 0 || mark->term != term;
 }
 
-static inline void perf_mark_reach(struct perf_mark *mark, uint64_t index, uint64_t term, uint64_t now_ns,
-                                   struct histogram *histogram)
+/* Returns what was recorded; 0: nothing. */
+static inline uint64_t perf_mark_reach(struct perf_mark *mark, uint64_t index, uint64_t term, uint64_t now_ns,
+                                       struct histogram *histogram)
 {
+    uint64_t took_ns = mark->term == term ? now_ns - mark->began_ns : 0;
+
     if (mark->index == 0 || index < mark->index)
-        return;
+        return 0;
     if (mark->term == term)
-        histogram_record(histogram, now_ns - mark->began_ns);
+        histogram_record(histogram, took_ns);
     mark->index = 0;
+    return took_ns;
 }
+
+/* How long something takes, lately. */
+struct pace {
+    uint64_t mean_ns;
+    int64_t samples; /* up to 16 */
+};
+#define PACE_SAMPLES_MIN 8
+void pace_add(struct pace *pace, uint64_t took_ns);
 
 struct perf {
 #define X(name, text) uint64_t name;

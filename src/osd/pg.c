@@ -94,6 +94,7 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     }
     list_init(&pg->waiting);
     list_init(&pg->reading);
+    list_init(&pg->fetching);
     list_init(&pg->merging);
     list_init(&pg->blocked);
     list_init(&pg->images);
@@ -235,7 +236,10 @@ static void pg_store_progress(struct pg *pg, uint64_t now_ns)
     if (recover_holds_log(pg))
         return;
     raft_log_durable(r, MIN(sp->durable_index, r->last_index));
-    perf_mark_reach(&pg->durable, sp->durable_index, r->term, now_ns, &pg->shard->perf.log_durable);
+    uint64_t took_ns =
+        perf_mark_reach(&pg->durable, sp->durable_index, r->term, now_ns, &pg->shard->perf.log_durable);
+    if (took_ns)
+        pace_add(&pg->shard->pace, took_ns);
     if (sp->first_index > r->first_index && sp->first_index - 1 <= MIN(r->commit_index, r->durable_index))
         raft_compacted(r, sp->first_index);
 }
@@ -377,7 +381,7 @@ static uint64_t pg_timer_early(const struct pg *pg, uint64_t deadline_ns, uint64
 }
 
 /* The others commit what is not durable here. */
-static bool pg_waits_for_device(const struct raft *r)
+bool pg_waits_for_device(const struct raft *r)
 {
     return r->role == RAFT_LEADER && r->commit_index > r->durable_index;
 }
@@ -394,6 +398,8 @@ static uint64_t pg_timer_due(struct pg *pg, uint64_t now_ns)
         deadline_ns = MIN(deadline_ns, pg->tombstones_ns);
     if (pg_waits_for_device(&pg->raft))
         deadline_ns = MIN(deadline_ns, pg->durable_ns + PG_STALL_NS);
+    if (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns))
+        deadline_ns = MIN(deadline_ns, now_ns + PG_STALL_NS / 4);
     const struct pg_request *first = list_first(&pg->waiting, struct pg_request, link);
     return first ? MIN(deadline_ns, first->proposed_ns + PG_COMMIT_NS) : deadline_ns;
 }
@@ -415,26 +421,6 @@ void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
 {
     if (timer_armed(&pg->timer) && pg->timer.deadline_ns <= next_ns)
         pg_timer_arm(pg, pg_timer_due(pg, now_ns), now_ns);
-}
-
-/* Our device hangs, and does not say so: what the others commit can be neither applied nor answered. Handing
- * over needs no disk. */
-static void pg_stalled(struct pg *pg, uint64_t now_ns)
-{
-    struct raft *r = &pg->raft;
-
-    if (!pg_waits_for_device(r) || r->durable_index != pg->durable_seen) {
-        pg->durable_seen = r->durable_index;
-        pg->durable_ns = now_ns;
-        return;
-    }
-    if (now_ns - pg->durable_ns < PG_STALL_NS)
-        return;
-    pg->durable_ns = now_ns; /* nobody can take it now? Again after as long */
-    if (!raft_transfer(r, 0, now_ns))
-        core_log(pg->shard->core, LOG_WARN, "osd",
-                 PG_FMT ": the device has written nothing for a second: replica %u hands over",
-                 PG_ARGS(pg->id), pg->replica);
 }
 
 static void pg_live(struct pg *pg)
@@ -459,7 +445,7 @@ static void pg_live(struct pg *pg)
         pg_record(pg);
         pg_apply(pg);
     }
-    pg_stalled(pg, now_ns);
+    pg_check_device(pg, now_ns);
     pg_role(pg);
     pg->sp->wanted_index = pg_wanted_index(pg, now_ns);
     if (pg->orders_due && pg_serves(pg))

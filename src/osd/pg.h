@@ -75,14 +75,18 @@ struct pg {
     uint64_t traffic_ns; /* when a request came or entries left, last */
     uint64_t woken_ns;   /* and when for the first time after a rest */
 
-    uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
-    uint64_t left_term;     /* the term in which we handed over because we have to abstain */
-    uint32_t known_leader;  /* when last looked at */
-    uint64_t durable_seen;  /* of our log, when it last moved or did not have to, */
-    uint64_t durable_ns;    /* which was then */
-    uint32_t request_count; /* ops that may look at this struct */
+    uint64_t led_term;       /* the term that we led when last looked at; 0: not leader */
+    uint64_t left_term;      /* the term in which we handed over because we have to abstain */
+    uint32_t known_leader;   /* when last looked at */
+    uint64_t durable_seen;   /* of our log, when it last moved or did not have to, */
+    uint64_t durable_ns;     /* which was then */
+    uint64_t reads_hang_ns;  /* when we handed over because the device did not answer */
+    uint64_t slow_since_ns;  /* members are so much quicker that they should lead; 0: they are not */
+    uint64_t slow_handed_ns; /* when we handed over for that, last; 0: never */
+    uint32_t request_count;  /* ops that may look at this struct */
     uint64_t request_bytes;
     struct list waiting;      /* proposed requests, ascending by index */
+    struct list fetching;     /* reads that wait for the store */
     struct list reading;      /* reads that wait for a majority or for entries to be applied */
     struct list merging;      /* writes that read what they will merge with */
     struct list blocked;      /* requests that wait for one of these, FIFO */
@@ -115,6 +119,7 @@ struct pg_request {
     bool head_partial, tail_partial;   /* the first, the last block is not wholly covered */
     bool exact, waited;
     bool committed; /* the PG's word: applied */
+    bool answered;  /* a read: with an error, though the store has yet to come back */
     int error;      /* the PG's word: will not be, or nobody knows */
     uint64_t index; /* proposed: of the last entry; reads: to be applied before the answer */
     uint64_t proposed_term;
@@ -238,6 +243,15 @@ void recover_read_receive(struct peer *peer, struct osd_shard *shard, const stru
                           const struct rpc_message *message);
 
 void repair_wake_all(struct pg *pg); /* the PG stops */
+
+/* ---- pg_slow.c: a device that hangs or is slow ---- */
+
+/* Hands over what we lead, if it should not be led here. */
+void pg_check_device(struct pg *pg, uint64_t now_ns);
+/* Does the member take so much longer than we that it should not lead? */
+bool pg_member_is_slow(const struct pg *pg, const struct pg_member *m);
+/* pg.c: the others commit what is not durable here. */
+bool pg_waits_for_device(const struct raft *r);
 
 /* ---- pg_status.c ---- */
 

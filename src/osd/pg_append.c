@@ -378,8 +378,11 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
             m->match_ns = now_ns;
         m->match = member->match;
     }
-    if (!msg.reject)
-        perf_mark_reach(&m->acknowledged, reply.match, reply.term, now_ns, &peer->append_ack);
+    uint64_t took_ns =
+        msg.reject ? 0
+                   : perf_mark_reach(&m->acknowledged, reply.match, reply.term, now_ns, &peer->append_ack);
+    if (took_ns)
+        pace_add(&peer->pace, took_ns);
     TRACE(append_acknowledged, pg->id, reply.from, reply.match, reply.flags);
     if (reply.flags & APPEND_NO_MEMORY && reply.term == pg->raft.term && member)
         raft_append_failed(&pg->raft, reply.from, member->match);

@@ -81,6 +81,7 @@ static void read_wait_begin(struct pg_request *req)
 static void read_data_start(struct pg_request *req)
 {
     req->reads[0].ret_data = (struct slice){0};
+    list_push_back(&req->pg->fetching, &req->link);
     store_read_start(&req->reads[0], req->pg->sp, req->image, req->object, req->first_block, req->block_count,
                      false, &req->op);
 }
@@ -123,7 +124,7 @@ static void block_status_answer(struct pg_request *req)
 }
 
 /* The store's word. True: wait on; false: it has been answered. */
-static bool read_data_end(struct pg_request *req)
+static void read_data_end(struct pg_request *req)
 {
     int error = req->op.child_result;
 
@@ -135,17 +136,16 @@ static bool read_data_end(struct pg_request *req)
         slice_unref(&req->reads[0].ret_data);
         req->op.state = READ_REPAIR;
         repair_start(req->pg, &req->reads[0], &req->op);
-        return true;
+        return;
     }
     if (error) {
         req->shard->perf.unrepaired_reads += error == -ERR_DAMAGED;
         slice_unref(&req->reads[0].ret_data);
         pg_request_fail(req, error);
-        return false;
+        return;
     }
     read_answer(req);
     pg_request_end(req, 0);
-    return false;
 }
 
 static void read_step(struct op *op)
@@ -195,10 +195,20 @@ static void read_step(struct op *op)
             return;
 
         case READ_DATA:
-            if (op->children)
+            if (op->children) {
+                /* We lead no more, and the device may hang. */
+                if (req->error && !req->answered)
+                    pg_reply(req->shard, &req->ticket, pg, req->error);
+                req->answered = req->error;
                 return;
-            if (!read_data_end(req))
+            }
+            list_remove(&req->link);
+            if (req->answered) {
+                slice_unref(&req->reads[0].ret_data);
+                pg_request_end(req, req->error);
                 return;
+            }
+            read_data_end(req);
             return;
 
         case READ_REPAIR:

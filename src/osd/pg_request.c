@@ -77,7 +77,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
     req->taken_ns = shard->client_ns = core_now_ns(shard->core);
     shard_heartbeat_traffic(pg);
     req->payload = payload ? slice_sub(payload, 0, payload->len) : (struct slice){0};
-    req->head_partial = req->tail_partial = req->waited = req->committed = req->exact = false;
+    req->head_partial = req->tail_partial = req->waited = req->committed = req->exact = req->answered = false;
     req->timer.fired = false;
     req->error = 0;
     req->index = req->proposed_term = req->proposed_ns = req->repair_tries = 0;
@@ -170,6 +170,7 @@ void pg_requests_fail(struct pg *pg, int error)
 {
     list_fail(&pg->waiting, error);
     list_fail(&pg->reading, error);
+    list_fail(&pg->fetching, error);
     list_fail(&pg->merging, error);
     list_fail(&pg->blocked, error);
 }

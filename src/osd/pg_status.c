@@ -104,11 +104,13 @@ void pg_status_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
 
 /* ---- handing over ---- */
 
-/* Its device hangs, perhaps: it could not lead, and while it is waited for nothing is written. */
+/* Its device is slow, or hangs, perhaps: it could not lead, and while it is waited for nothing is written. */
 static bool is_stalled(const struct pg *pg, const struct pg_member *m)
 {
     const struct raft_member *known = raft_member(&pg->raft, m->replica);
 
+    if (pg_member_is_slow(pg, m))
+        return true;
     return known && known->match < pg->raft.commit_index &&
            m->match_ns + PG_LAG_NS <= core_now_ns(pg->shard->core);
 }

@@ -47,6 +47,7 @@ struct peer {
     bool busy;                   /* a group that we lead together with it is not at rest */
     bool beat_rests;             /* our last heartbeat said that the next one comes late */
     uint64_t beat_ns;            /* when it left */
+    struct pace pace;            /* the same, lately */
     struct histogram append_ack; /* entries sent to it until it acknowledged them; marked ones */
 };
 
@@ -219,6 +220,7 @@ struct osd_shard {
     struct perf perf;
     uint32_t recoveries; /* under way */
     struct recover_turns turns;
+    struct pace pace; /* entries appended until they are durable here */
     uint64_t client_ns; /* when it had work for clients, last */
 
     /* Scratch of the one message that is being handled or made. */

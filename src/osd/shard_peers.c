@@ -33,6 +33,7 @@ void shard_peer_seen(struct peer *peer, const struct rpc_identity *who)
     if (who->incarnation > peer->incarnation)
         peer->incarnation = who->incarnation;
     if (newer) {
+        peer->pace = (struct pace){0};
         core_log(peer->shard->core, LOG_INFO, "osd", "osd.%u shard %u: a new process, incarnation %" PRIu64,
                  peer->osd, peer->number, who->incarnation);
         pg_peer_lost(peer->shard, peer, true);

@@ -297,6 +297,8 @@ struct store {
     bool closing, read_only;
     struct op *close_waiter;
     struct store_counters counters;
+    uint32_t reads_pending; /* requests of read.c at the device ... */
+    uint64_t reads_ns;      /* ... of which one was answered, or the first was sent, then */
     /* Offline check: what is found wrong goes there. */
     void (*report)(void *owner, const char *text);
     void *report_owner;

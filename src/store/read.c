@@ -150,8 +150,11 @@ static void read_verify(struct store_read *r, const struct object *o, int slot)
     struct read_state *state = r->private_state;
     uint32_t first = (uint32_t)(state->io.tag[slot] >> 32), count = (uint32_t)state->io.tag[slot];
 
-    histogram_record(&r->store->counters.device_read,
-                     core_now_ns(r->op.core) - state->io.io[slot].submitted_ns);
+    uint64_t now_ns = core_now_ns(r->op.core);
+
+    r->store->reads_pending--;
+    r->store->reads_ns = now_ns;
+    histogram_record(&r->store->counters.device_read, now_ns - state->io.io[slot].submitted_ns);
     for (uint32_t i = first; i < first + count; i++) {
         struct where w =
             o ? object_where(o, r->first_block + i, r->proposed) : (struct where){.source = WHERE_ZERO};
@@ -196,6 +199,8 @@ static bool read_device(struct store_read *r)
         state->io.iov[slot][0] =
             (struct iovec){.iov_base = state->buf->data + i * BLOCK_SIZE, .iov_len = (size_t)n * BLOCK_SIZE};
         r->store->counters.device_reads++;
+        if (r->store->reads_pending++ == 0)
+            r->store->reads_ns = core_now_ns(r->op.core);
         scatter_submit(&state->io, slot, BLK_READ, 0, state->at[i].place, 1, (uint64_t)i << 32 | n);
         state->next += n;
     }
@@ -329,4 +334,9 @@ void store_read_differing_start(struct store_read *r, struct store_pg *pg, uint6
     r->have = have;
     r->have_crc = have_crc;
     read_start(r, pg, image, object, first_block, block_count, false, parent);
+}
+
+uint64_t store_reads_waiting_ns(const struct store *s, uint64_t now_ns)
+{
+    return s->reads_pending ? now_ns - s->reads_ns : 0;
 }

@@ -333,6 +333,9 @@ void store_read_differing_start(struct store_read *r, struct store_pg *pg, uint6
                                 uint32_t first_block, uint32_t block_count, const uint64_t *have,
                                 const uint32_t *have_crc, struct op *parent);
 
+/* For how long the device has answered none of the reads of data that it was asked for; 0: it owes none. */
+uint64_t store_reads_waiting_ns(const struct store *store, uint64_t now_ns);
+
 /* Bitmap of written blocks of the newest applied version; false: the object does not exist (all zero). */
 bool store_block_status(const struct store_pg *pg, uint64_t image, uint64_t object,
                         uint64_t ret_written[BLOCKS_PER_OBJECT / 64]);

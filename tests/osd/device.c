@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
+#include "tests/plants.h"
 
 void fake_store_forget_all(void)
 {
@@ -84,8 +85,88 @@ static void test_follower_device_hangs(void)
     world_free(w);
 }
 
-int main(void)
+/* There are only reads: the leader hands over, too. */
+static void test_device_hangs_for_reads(void)
 {
+    struct world *w = world_new(53, 1);
+
+    w->cache_bytes = 1u << 20;
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 5, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    /* Out of memory and onto the device. */
+    for (uint32_t i = 0; i < OSDS; i++) {
+        world_osd_kill(w, i, SIM_CRASH_PROCESS);
+        world_osd_start(w, i);
+        WAIT_FOR(w, 10000, world_settled(w));
+    }
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    sim_disk_hang(w->osds[leader].disk, true);
+    uint64_t hung_ns = w->sim->now_ns;
+    struct io io = io_make(w, IO_READ, 0, 0, BLOCK_SIZE);
+    io.ret_data = got;
+    io_begin(&io);
+    WAIT_FOR(w, 2000,
+             world_leader(w, world_pg(w, 0)) != leader && world_leader(w, world_pg(w, 0)) != UINT32_MAX);
+    printf("# handed over after %d ms\n", (int)((w->sim->now_ns - hung_ns) / NS_PER_MS));
+    WAIT_FOR(w, 10000, io.done);
+    CHECK_EQ(io.result, 0);
+    CHECK_EQ(got[7], 5);
+    sim_disk_hang(w->osds[leader].disk, false);
+    WAIT_FOR(w, 10000, world_settled(w));
+    world_free(w);
+}
+
+/* Writes one block after the other for `ms`. Returns the longest. */
+static uint64_t writes_for(struct world *w, uint64_t ms)
+{
+    uint64_t until_ns = w->sim->now_ns + ms * NS_PER_MS, longest_ns = 0;
+
+    while (w->sim->now_ns < until_ns) {
+        uint64_t begun_ns = w->sim->now_ns;
+        CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+        longest_ns = MAX(longest_ns, w->sim->now_ns - begun_ns);
+    }
+    return longest_ns;
+}
+
+/* One disk becomes a hundred times slower. As a follower's nobody notices; a leader hands over, and does not
+ * get it back before it is quick again. */
+static void test_device_slow(void)
+{
+    const struct sim_disk_faults slow = {.slow_ppm = 1000000, .slow_ns = 12 * NS_PER_MS};
+    struct world *w = world_new(54, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    writes_for(w, 1000);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    sim_disk_set_faults(w->osds[leader].disk, &slow);
+    uint64_t slow_ns = w->sim->now_ns;
+    while (world_leader(w, world_pg(w, 0)) == leader && w->sim->now_ns - slow_ns < 4 * NS_PER_S)
+        writes_for(w, 10);
+    printf("# handed over after %d ms\n", (int)((w->sim->now_ns - slow_ns) / NS_PER_MS));
+    CHECK(w->sim->now_ns - slow_ns < 3 * NS_PER_S);
+    writes_for(w, 500);
+    CHECK(world_leader(w, world_pg(w, 0)) != leader);
+    CHECK_EQ(w->osds[leader].shard->perf.slow_handovers, 1);
+    uint64_t longest_ns = writes_for(w, 3000);
+    printf("# longest write beside a slow follower: %d us\n", (int)(longest_ns / NS_PER_US));
+    CHECK(longest_ns < 10 * NS_PER_MS);
+    CHECK_EQ(hand_over(w, leader), -ERR_RETRY);
+    sim_disk_set_faults(w->osds[leader].disk, &(struct sim_disk_faults){0});
+    writes_for(w, 1000);
+    CHECK_EQ(hand_over(w, leader), 0);
+    WAIT_FOR(w, 2000, world_leader(w, world_pg(w, 0)) == leader);
+    writes_for(w, 3000);
+    CHECK_EQ(world_leader(w, world_pg(w, 0)), leader);
+    world_free(w);
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(test_device_hangs_for_reads);
+    TEST(test_device_slow);
     TEST(test_device_hangs);
     TEST(test_follower_device_hangs);
     return tap_done();

@@ -862,6 +862,11 @@ void store_read_differing_start(struct store_read *r, struct store_pg *sp, uint6
     op_start(&r->op, sp->store->core, &read_kind, parent);
 }
 
+uint64_t store_reads_waiting_ns(const struct store *store, uint64_t now_ns)
+{
+    return 0;
+}
+
 bool store_block_status(const struct store_pg *sp, uint64_t image, uint64_t object,
                         uint64_t ret_written[BLOCKS_PER_OBJECT / 64])
 {
