@@ -244,9 +244,7 @@ static void pg_store_progress(struct pg *pg, uint64_t now_ns)
         raft_compacted(r, sp->first_index);
 }
 
-/* The first entry that a member still waits for, of those that have lately been heard of: for the others the
- * ring need not be kept. */
-static uint64_t pg_wanted_index(const struct pg *pg, uint64_t now_ns)
+void pg_keep_ring(struct pg *pg, uint64_t now_ns)
 {
     const struct raft *r = &pg->raft;
     uint64_t first = r->last_index + 1;
@@ -256,7 +254,7 @@ static uint64_t pg_wanted_index(const struct pg *pg, uint64_t now_ns)
         if (m->replica != r->self && m->progress != RAFT_BEHIND && raft_in_contact(r, m, now_ns))
             first = MIN(first, m->match + 1);
     }
-    return first <= r->last_index ? first : 0;
+    pg->sp->wanted_index = first <= r->last_index ? first : 0;
 }
 
 static void pg_noop(struct pg *pg)
@@ -433,7 +431,8 @@ static void pg_live(struct pg *pg)
     pg_set_abstain(pg);
     if (!shard->failed)
         pg_store_progress(pg, now_ns);
-    if (now_ns >= raft_deadline_ns(&pg->raft))
+    /* The timer is never later than the deadline. */
+    if (!timer_armed(&pg->timer) && now_ns >= raft_deadline_ns(&pg->raft))
         raft_tick(&pg->raft, now_ns);
     if (!shard->failed) {
         pg_noop(pg);
@@ -447,7 +446,7 @@ static void pg_live(struct pg *pg)
     }
     pg_check_device(pg, now_ns);
     pg_role(pg);
-    pg->sp->wanted_index = pg_wanted_index(pg, now_ns);
+    pg_keep_ring(pg, now_ns);
     if (pg->orders_due && pg_serves(pg))
         pg_orders_run(pg);
     pg_tombstones_run(pg, now_ns);

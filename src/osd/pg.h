@@ -156,6 +156,9 @@ MUST_CHECK int pg_propose(struct pg *pg, struct entry *entry, const struct slice
 void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnation);
 /* Raft was given something: what follows from it at once (abstaining), and a wake-up. */
 void pg_touched(struct pg *pg);
+/* Tells the store from which entry on a member still waits for the log, of the members that have lately been
+ * heard of: for the others the ring need not be kept. */
+void pg_keep_ring(struct pg *pg, uint64_t now_ns);
 /* A heartbeat of the group was received, or answered, and the next one is expected by `next_ns`: the group's
  * timer is not to fire before that if its deadline has moved. */
 void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns);

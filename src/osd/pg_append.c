@@ -280,6 +280,15 @@ static struct pg *pg_addressed(struct peer *peer, uint64_t id, uint32_t from, ui
     return member && member->peer == peer && pg->replica == to ? pg : NULL;
 }
 
+/* Follows that leader in that term, and has the timer for it. */
+static bool append_follows(const struct pg *pg, const struct wire_append_request *request)
+{
+    const struct raft *r = &pg->raft;
+
+    return r->role == RAFT_FOLLOWER && r->leader == request->from && r->term == request->term &&
+           timer_armed(&pg->timer) && pg->timer.deadline_ns <= raft_deadline_ns(r);
+}
+
 void pg_receive_append(struct peer *peer, const struct rpc_message *message)
 {
     struct osd_shard *shard = peer->shard;
@@ -326,6 +335,7 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
         shard->client_ns = now_ns;
     histogram_record(&shard->perf.append_receive, now_ns - began_ns);
     TRACE(append_received, pg->id, msg.last, request.entry_count, message->payload.len);
+    bool followed = append_follows(pg, &request);
     uint64_t first = raft_step(&pg->raft, &msg, now_ns);
     bool lost = message->payload_dropped;
     if (first && append_store(pg, &request, &message->payload, first))
@@ -339,7 +349,21 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
         reply.flags = pg->raft.abstain || pg->raft.recovering ? RAFT_RECOVERING : 0;
         send_append_reply(pg, &reply, APPEND_NO_MEMORY);
     }
-    pg_touched(pg);
+    /* Nothing follows from entries that were expected until they are durable: the store wakes us then. */
+    if (!first || lost || !followed || !append_follows(pg, &request) || pg->raft.reply_due)
+        pg_touched(pg);
+}
+
+/* Nothing follows from such an acknowledgement but that the ring need not keep what it confirms: that is how
+ * the second of two followers is heard of. */
+static bool reply_is_late(const struct pg *pg, const struct wire_append_reply *reply,
+                          const struct raft_member *member, uint64_t commit)
+{
+    const struct raft *r = &pg->raft;
+
+    return r->role == RAFT_LEADER && r->term == reply->term && r->commit_index == commit && !reply->flags &&
+           member->flags == RAFT_VOTER && !member->lost && member->progress == RAFT_REPLICATE &&
+           member->next > r->last_index && !r->transfer_to && list_empty(&pg->reading) && !pg->catchup;
 }
 
 void pg_receive_append_reply(struct peer *peer, const struct rpc_message *message)
@@ -371,8 +395,10 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
         .reject = reply.flags & APPEND_REJECT,
         .flags = reply.flags & APPEND_RECOVERING ? RAFT_RECOVERING : 0,
     };
-    raft_step(&pg->raft, &msg, now_ns);
     const struct raft_member *member = raft_member(&pg->raft, reply.from);
+    uint64_t commit = pg->raft.commit_index;
+    bool recovering = member && member->recovering;
+    raft_step(&pg->raft, &msg, now_ns);
     if (member) {
         if (member->match > m->match || member->match == pg->raft.last_index)
             m->match_ns = now_ns;
@@ -386,7 +412,10 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     TRACE(append_acknowledged, pg->id, reply.from, reply.match, reply.flags);
     if (reply.flags & APPEND_NO_MEMORY && reply.term == pg->raft.term && member)
         raft_append_failed(&pg->raft, reply.from, member->match);
-    pg_touched(pg);
+    if (member && !recovering && reply_is_late(pg, &reply, member, commit))
+        pg_keep_ring(pg, now_ns);
+    else
+        pg_touched(pg);
 }
 
 /* ---- the rest ---- */
