@@ -2,7 +2,7 @@
  *
  * The answer to METHOD_PERF: everything that the shard, its store and its core count.
  */
-#include "osd/shard.h"
+#include "osd/pg.h"
 
 #include <stdio.h>
 
@@ -113,6 +113,23 @@ static void peers_add(struct perf_rows *rows, struct osd_shard *shard)
     }
 }
 
+/* Recoveries of our replicas that are under way. */
+static void recoveries_add(struct perf_rows *rows, const struct osd_shard *shard)
+{
+    uint64_t done = 0, total = 0, left_ns = 0;
+
+    map_for_each (&shard->pgs, node) {
+        uint64_t pg_done, pg_total, pg_left_ns;
+        recover_progress(map_entry(node, struct pg, node), &pg_done, &pg_total, &pg_left_ns);
+        done += pg_done;
+        total += pg_total;
+        left_ns = MAX(left_ns, pg_left_ns);
+    }
+    counter_add(rows, "osd.recovering_objects_done", done);
+    counter_add(rows, "osd.recovering_objects", total);
+    counter_add(rows, "osd.recovering_left_ms", left_ns / NS_PER_MS);
+}
+
 void shard_perf_reply(struct osd_shard *shard, const struct rpc_ticket *ticket)
 {
     struct perf_rows rows;
@@ -126,6 +143,7 @@ void shard_perf_reply(struct osd_shard *shard, const struct rpc_ticket *ticket)
     store_add(&rows, shard->store);
     core_add(&rows, &shard->core->counters);
     counter_add(&rows, "osd.pgs", shard->pgs.count);
+    recoveries_add(&rows, shard);
     counter_add(&rows, "osd.requests", pool_out_count(&shard->requests));
 #define X(name, text) histogram_add(&rows, "osd." #name, &shard->perf.name);
     PERF_HISTOGRAMS(X)

@@ -239,7 +239,9 @@ void recover_wake(struct pg *pg); /* something changed that a recovery may be wa
 bool recover_holds_log(const struct pg *pg);
 void recover_cancel(struct pg *pg);
 bool recover_active(const struct pg *pg);
-void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total);
+/* How far the round under way is, in objects looked at, and how long the rest takes at that pace; 0: none is.
+ */
+void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total, uint64_t *ret_left_ns);
 void recover_list_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
                           const struct rpc_message *message);
 void recover_read_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,

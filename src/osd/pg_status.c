@@ -42,7 +42,8 @@ static void row_fill(const struct pg *pg, struct status_row *row)
     row->status.applied_index = pg->sp->applied_index;
     row->status.objects = pg->sp->object_count;
     row->status.state = pg_state(pg);
-    recover_progress(pg, &row->status.recover_done, &row->status.recover_total);
+    uint64_t left_ns;
+    recover_progress(pg, &row->status.recover_done, &row->status.recover_total, &left_ns);
     row->status.peer = row->peer_pointers;
     for (uint32_t i = 0; i < pg->member_count; i++) {
         const struct pg_member *member = &pg->members[i];

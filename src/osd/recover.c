@@ -67,7 +67,8 @@ struct recover {
     struct wire_arena arena;
     size_t next; /* of the page's objects */
     struct recover_copy copies[RECOVER_COPIES];
-    uint64_t done, total;
+    uint64_t done, total; /* objects, of this round */
+    uint64_t began_ns;    /* when the first of them was looked at */
 };
 
 static const char *recover_state_name(int state)
@@ -92,10 +93,14 @@ bool recover_holds_log(const struct pg *pg)
     return pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL;
 }
 
-void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total)
+void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total, uint64_t *ret_left_ns)
 {
-    *ret_done = pg->recover ? pg->recover->done : 0;
-    *ret_total = pg->recover ? pg->recover->total : 0;
+    const struct recover *r = pg->recover;
+
+    *ret_done = r ? r->done : 0;
+    *ret_total = r ? MAX(r->total, r->done) : 0;
+    *ret_left_ns =
+        *ret_done ? (core_now_ns(pg->shard->core) - r->began_ns) / *ret_done * (*ret_total - *ret_done) : 0;
 }
 
 void recover_wake(struct pg *pg)
@@ -370,7 +375,10 @@ static void recover_listed(struct recover *r)
     }
     r->listed = true;
     r->next = 0;
-    r->total += r->page->n_object;
+    if (!r->total) {
+        r->total = r->page->object_count;
+        r->began_ns = core_now_ns(r->op.core);
+    }
     r->op.state = RECOVER_COPY;
     op_wake(&r->op);
 }
@@ -524,7 +532,7 @@ static void recover_step(struct op *op)
             return;
         core_log(pg->shard->core, LOG_INFO, "osd",
                  PG_FMT ": replica %u has recovered to %" PRIu64 ", %" PRIu64 " objects looked at",
-                 PG_ARGS(pg->id), pg->replica, r->target, r->total);
+                 PG_ARGS(pg->id), pg->replica, r->target, r->done);
         recover_end(r);
         return;
     }

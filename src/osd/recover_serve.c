@@ -130,6 +130,7 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
         rows->reply.commit_index = raft_member_forgotten(&pg->raft, in->from, core_now_ns(shard->core));
         pg_member_find(pg, in->from)->complete = 0;
         rows->reply.floor_epoch = pg->sp->floor_epoch;
+        rows->reply.object_count = pg->sp->object_count;
         if (in->records)
             list_records(pg->sp, in, rows);
         else

@@ -262,6 +262,13 @@ static void test_only_differing_blocks(void)
     struct world *w = delta_world(46, 2, &away);
 
     world_osd_start(w, away);
+    /* Half way it says so. */
+    WAIT_FOR(w, 20000, w->osds[away].shard && w->osds[away].shard->perf.recovered_objects == OBJECTS / 2);
+    uint64_t done, total, left_ns;
+    recover_progress(pg_find(w->osds[away].shard, world_pg(w, 0)), &done, &total, &left_ns);
+    CHECK_EQ(done, OBJECTS / 2);
+    CHECK_EQ(total, OBJECTS);
+    CHECK(left_ns > 0 && left_ns < NS_PER_S);
     WAIT_FOR(w, 20000, world_settled(w));
     const struct perf *perf = &w->osds[away].shard->perf;
     printf("# %d objects: %d blocks compared, %d came\n", (int)perf->recovered_objects,
