@@ -49,6 +49,8 @@ struct place {
     struct sim_event tick, beat, start, writes[RAFT_HOST_QUEUES];
     bool reading; /* a ReadIndex under way */
     uint64_t read_ns, read_commit, read_need, read_term;
+    uint64_t granted_ns[HOSTS_MAX]; /* when the round of pre-votes began that the replica at that place
+                                       granted last */
 };
 
 struct world {
@@ -61,8 +63,10 @@ struct world {
     uint64_t client_silent_until_ns;
     bool cut[HOSTS_MAX][HOSTS_MAX];
     uint64_t link_busy_ns[HOSTS_MAX][HOSTS_MAX];
-    struct sim_event fault, client, coup, heal, change;
+    struct sim_event fault, client, coup, heal, change, frail;
+    struct place *frail_on;
     bool storm;            /* elections all the time, and disks that take long to write a vote */
+    bool fragile;          /* most restarts find the log damaged, and old answers come late */
     uint32_t coup_percent; /* how often something happens to a new leader */
     struct place *coup_on;
     uint32_t restless; /* mask of a pair: those outside of it crash again and again; 0: nobody does */
@@ -116,6 +120,8 @@ static bool defer(struct place *p, struct sim_event *event)
 
 /* ---- checkers ---- */
 
+static struct place *place_of(struct world *w, uint32_t replica);
+
 static void check_lease(struct place *p)
 {
     struct world *w = p->world;
@@ -142,6 +148,25 @@ static void check_all(struct world *w)
 {
     for (uint32_t i = 0; i < w->count; i++)
         check_lease(&w->places[i]);
+}
+
+/* A term is raised by hand-over, or by those whom a majority has granted it in this very round. */
+static void check_round(struct place *p, uint64_t asked_ns)
+{
+    struct world *w = p->world;
+    const struct raft *r = &p->host.raft;
+    uint32_t voters = 0, granted = 0;
+
+    for (uint32_t i = 0; i < r->group.count; i++) {
+        const struct place *voter = place_of(w, r->group.members[i].replica);
+        if (!(r->group.members[i].flags & RAFT_VOTER))
+            continue;
+        voters++;
+        granted += voter && (voter == p || p->granted_ns[voter->number] == asked_ns);
+    }
+    if (granted < voters / 2 + 1)
+        sim_fail(w->sim, "pre-vote: %u raises the term to %lu, and %u of %u voters have granted it",
+                 p->host.replica, r->term, granted, voters);
 }
 
 static void on_appended(void *owner, struct raft_host *h, uint64_t first, uint64_t last)
@@ -288,7 +313,15 @@ static void flight_fire(struct sim_event *event)
         sim_trace(f->world->sim, "message", hash_pair(f->packet->msg.from, f->packet->msg.to),
                   hash_pair(f->packet->msg.type, f->packet->msg.index));
         f->world->installs += (uint32_t)f->packet->msg.type == RAFT_HOST_STATE;
+        const struct raft_msg *msg = &f->packet->msg;
+        const struct place *from = place_of(f->world, msg->from);
+        uint64_t asked_ns = p->host.raft.asked_ns;
+        bool asks = p->host.raft.role == RAFT_PRE_CANDIDATE && msg->type == RAFT_PRE_VOTE_REPLY;
+        if (asks && from && !msg->reject && msg->sent_ns == asked_ns)
+            p->granted_ns[from->number] = asked_ns;
         raft_host_step(&p->host, f->packet, local_ns(p));
+        if (asks && p->host.raft.role == RAFT_CANDIDATE)
+            check_round(p, asked_ns);
         settle(p);
     }
     flight_drop(event);
@@ -340,7 +373,8 @@ static void on_send(void *owner, struct raft_host *h, struct raft_packet *packet
     }
     if (fault_happens(w, SIM_FAULT_NET_SLOW, 200000))
         delay_ns += sim_rng_below(&w->net_rng, 50 * NS_PER_MS);
-    if (fault_happens(w, SIM_FAULT_NET_DUP, 200000))
+    if (fault_happens(w, SIM_FAULT_NET_DUP, 200000) ||
+        (w->fragile && !w->quiet && sim_rng_below(&w->net_rng, 4) == 0))
         launch(w, packet_copy(packet), delay_ns + sim_rng_below(&w->net_rng, 500 * NS_PER_MS));
     if (fault_happens(w, SIM_FAULT_NET_REORDER, 200000)) {
         launch(w, packet, delay_ns + sim_rng_below(&w->net_rng, 300 * NS_PER_MS));
@@ -460,8 +494,8 @@ static void start_fire(struct sim_event *event)
 
     if (!p->host.replica)
         return;
-    if (!p->world->quiet &&
-        sim_rng_below(&p->world->disk_rng, 200) < sim_fault_intensity(p->world->sim, SIM_FAULT_DISK_ROT))
+    uint32_t often = p->world->fragile ? 150 : sim_fault_intensity(p->world->sim, SIM_FAULT_DISK_ROT);
+    if (!p->world->quiet && sim_rng_below(&p->world->disk_rng, 200) < often)
         damage(p);
     place_start(p, false);
 }
@@ -711,6 +745,36 @@ static void triangle(struct world *w)
     sim_log(w->sim, "%u and %u are cut off from each other", a + 1, b + 1);
 }
 
+/* One follower is what the leader commits with; it dies and forgets the end of its log while that is not
+ * durable at the leader, or while what it said is still on its way. */
+static void frail(struct world *w, struct place *leader)
+{
+    struct place *p = &w->places[sim_rng_below(&w->rng, w->count)];
+    uint64_t for_ns = sim_rng_range(&w->rng, 50 * NS_PER_MS, 400 * NS_PER_MS);
+
+    if (p == leader || !p->host.up || !leader->host.up || leader->host.raft.role != RAFT_LEADER)
+        return;
+    memset(w->cut, 0, sizeof w->cut);
+    for (uint32_t i = 0; i < w->count; i++)
+        for (uint32_t j = 0; j < w->count; j++)
+            w->cut[i][j] = (i == leader->number || i == p->number) != (j == leader->number || j == p->number);
+    sim_unschedule(w->sim, &w->heal);
+    sim_schedule(w->sim, &w->heal, for_ns);
+    leader->slow_disk_until_ns = w->sim->now_ns + for_ns;
+    sim_log(w->sim, "%u has only %u, which dies", leader->host.replica, p->host.replica);
+    w->frail_on = p;
+    sim_unschedule(w->sim, &w->frail);
+    sim_schedule(w->sim, &w->frail, sim_rng_below(&w->rng, 40 * NS_PER_MS));
+}
+
+static void frail_fire(struct sim_event *event)
+{
+    struct world *w = container_of(event, struct world, frail);
+
+    if (!w->quiet)
+        place_crash(w->frail_on, sim_rng_below(&w->rng, 3 * NS_PER_MS));
+}
+
 static void fault_fire(struct sim_event *event)
 {
     struct world *w = container_of(event, struct world, fault);
@@ -722,6 +786,10 @@ static void fault_fire(struct sim_event *event)
     for (uint32_t i = 0; i < w->count && sim_rng_below(&w->rng, 4) == 0; i++) {
         if (w->places[i].host.up && w->places[i].host.raft.role == RAFT_LEADER)
             p = &w->places[i];
+    }
+    if (w->fragile && sim_rng_below(&w->rng, 4) == 0) {
+        frail(w, p);
+        return;
     }
     if (turn(w, SIM_FAULT_NET_PARTITION)) {
         w->restless = 0;
@@ -738,7 +806,8 @@ static void fault_fire(struct sim_event *event)
         for (uint32_t i = 0; i < w->count; i++)
             place_crash(&w->places[i], sim_rng_below(&w->rng, 300 * NS_PER_MS));
     }
-    if (turn(w, SIM_FAULT_CRASH) && !paused(p))
+    bool crash = turn(w, SIM_FAULT_CRASH) || (w->fragile && sim_rng_below(&w->rng, 6) == 0);
+    if (crash && !paused(p))
         place_crash(p, down_time(w));
     if (!p->host.up)
         return;
@@ -812,6 +881,7 @@ static void world_start(struct world *w, const struct sim_args *args)
     w->storm = sim_rng_below(&w->rng, 4) == 0;
     if (w->storm)
         w->coup_percent = 60 + (uint32_t)sim_rng_below(&w->rng, 36);
+    w->fragile = sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->rng, 2);
     w->client_pause_ns = (1 + sim_rng_below(&w->rng, 1000)) * NS_PER_MS;
     w->checker.sim = w->sim;
     w->checker.count = w->count;
@@ -820,6 +890,9 @@ static void world_start(struct world *w, const struct sim_args *args)
         w->config.window_bytes = 4 * BLOCK_SIZE;
         w->config.window_entries = 6;
     }
+    /* What a drift that is allowed for would do shows when much is allowed. */
+    if (sim_rng_below(&w->rng, 2))
+        w->config.clock_drift_ppm = 100000;
     for (uint32_t i = 0; i < w->count; i++) {
         struct place *p = &w->places[i];
 
@@ -828,7 +901,8 @@ static void world_start(struct world *w, const struct sim_args *args)
         p->clock_base_ns = NS_PER_S + sim_rng_below(&w->rng, 1000 * NS_PER_S);
         if (sim_fault_intensity(w->sim, SIM_FAULT_CLOCK)) {
             sim_injected(w->sim, SIM_FAULT_CLOCK);
-            p->drift_ppm = (int64_t)sim_rng_below(&w->rng, 1999) - 999;
+            p->drift_ppm = (int64_t)sim_rng_below(&w->rng, w->config.clock_drift_ppm - 1) -
+                           (int64_t)w->config.clock_drift_ppm / 2 + 1;
         }
         p->tick.fire = tick_fire;
         p->beat.fire = beat_fire;
@@ -852,6 +926,7 @@ static void world_start(struct world *w, const struct sim_args *args)
     w->coup.fire = coup_fire;
     w->heal.fire = heal_fire;
     w->change.fire = change_fire;
+    w->frail.fire = frail_fire;
     if (w->change_pause_ns)
         sim_schedule(w->sim, &w->change, 0);
     sim_schedule(w->sim, &w->fault, 0);

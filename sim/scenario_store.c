@@ -87,6 +87,10 @@ struct world {
     struct model_pg pgs[MODEL_PGS];
     uint64_t term_acked[MODEL_PGS], term_sent[MODEL_PGS];
     uint32_t replica[MODEL_PGS];
+    /* Of a PG whose log is damaged: objects that are older than the model's are to be copied, not judged.
+     * (What its table remembers as destaged may be newer than the slot map, if the ring between them is
+     * gone.) */
+    bool behind[MODEL_PGS][MODEL_IMAGES][MODEL_OBJECTS];
     bool created[MODEL_PGS], recovering[MODEL_PGS], fell_behind[MODEL_PGS];
     uint64_t blob_acked, blob_sent;
     uint32_t burst;
@@ -154,6 +158,18 @@ static void fail_op(struct driver *d, const char *what, int result)
 
 /* ---- after opening ------------------------------------------------------------------------------------- */
 
+static void note_behind(struct world *w, uint32_t i, const struct store_pg *pg)
+{
+    struct store_object_info at = {0};
+
+    for (uint32_t image = 0; image < MODEL_IMAGES; image++)
+        for (uint32_t object = 0; object < MODEL_OBJECTS; object++)
+            w->behind[i][image][object] = w->pgs[i].object[image][object].index > 0;
+    for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false)
+        if (at.image < MODEL_IMAGES && at.object < MODEL_OBJECTS)
+            w->behind[i][at.image][at.object] = at.index < w->pgs[i].object[at.image][at.object].index;
+}
+
 static void verify_open(struct driver *d)
 {
     struct world *w = d->world;
@@ -183,6 +199,8 @@ static void verify_open(struct driver *d)
         w->recovering[i] = pg->record.state == STORE_PG_RECOVERING;
         if (pg->damaged && !w->rot)
             sim_fail(w->sim, "PG %u: damaged", i);
+        if (pg->damaged)
+            note_behind(w, i, pg);
         if (w->recovering[i] || w->fell_behind[i])
             continue;
         if (pg->last_index < m->acked && !w->rot)
@@ -354,6 +372,8 @@ static void verify_data(struct driver *d, const struct store_read *r, const stru
     const struct model_object *o = &m->object[r->image][r->object];
 
     w->read_checks++;
+    if (w->behind[m - w->pgs][r->image][r->object])
+        return;
     if (r->op.result == -ERR_DAMAGED && w->rot)
         w->damaged++;
     else if (r->op.result && !excused(d, r->op.result) && r->op.result != -ERR_RETRY)
