@@ -22,6 +22,9 @@
     X(RAFT_STALE_LEASE,             "raft: reads are served without a valid lease")                                \
     X(RAFT_NO_PROMISE,              "raft: votes are granted while the promise to the leader holds")               \
     X(RAFT_NO_RESTART_PROMISE,      "raft: a restarted replica does not keep the promise that it may have made")   \
+    X(RAFT_OLD_ROUND,               "raft: pre-votes of an earlier round count")                                   \
+    X(RAFT_OLD_ACK,                 "raft: what a member acknowledged before its recovery still comes to count")   \
+    X(RAFT_NO_FORGET,               "raft: what a member had acknowledged before its recovery goes on counting")   \
     X(RAFT_STALE_TRUNCATE,          "raft: an APPEND that is a prefix of the log truncates it")                     \
     X(RAFT_ONE_MAJORITY,            "raft: a joint group decides by the majority of its new voters alone")          \
     X(RAFT_KEEP_GROUP,              "raft: a group whose entry was replaced stays in force")                        \

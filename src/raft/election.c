@@ -24,6 +24,7 @@
  * that a replica that is cut off stays cheap.
  */
 #include "raft/internal.h"
+#include "base/plant.h"
 
 #include <string.h>
 
@@ -209,7 +210,8 @@ void raft_on_vote_reply(struct raft *r, struct raft_member *m, const struct raft
         return;
     if (msg->type == RAFT_PRE_VOTE_REPLY) {
         /* What was granted in an earlier round may have been promised to a leader since. */
-        if (r->role != RAFT_PRE_CANDIDATE || msg->term != r->term + 1 || msg->sent_ns != r->asked_ns)
+        if (r->role != RAFT_PRE_CANDIDATE || msg->term != r->term + 1 ||
+            (msg->sent_ns != r->asked_ns && !PLANT(RAFT_OLD_ROUND)))
             return;
     } else if (r->role != RAFT_CANDIDATE || msg->term != r->term) {
         return;

@@ -144,7 +144,7 @@ static void on_reject(struct raft *r, struct raft_member *m, const struct raft_m
 
 static void on_accept(struct raft *r, struct raft_member *m, const struct raft_msg *msg)
 {
-    if (msg->index > r->last_index || msg->sent_ns < m->forgotten_ns)
+    if (msg->index > r->last_index || (msg->sent_ns < m->forgotten_ns && !PLANT(RAFT_OLD_ACK)))
         return;
     m->acked_ns = MAX(m->acked_ns, msg->sent_ns);
     if (msg->index > m->match) {
@@ -204,7 +204,8 @@ uint64_t raft_member_forgotten(struct raft *r, uint32_t replica, uint64_t now_ns
     raft_time(r, now_ns);
     if (r->role != RAFT_LEADER || !m || replica == r->self)
         return 0;
-    m->match = 0;
+    if (!PLANT(RAFT_NO_FORGET))
+        m->match = 0;
     m->recovering = true;
     m->forgotten_ns = r->now_ns;
     raft_transfer_progress(r);
