@@ -37,7 +37,7 @@ struct fb_options {
     const char *monitors;   /**< "host:port[,host:port...]"; NULL: $FASTBLOCK_MON, then the config file */
     const char *name;       /**< shown to administrators; NULL: the program's name and pid */
     unsigned timeout_ms;    /**< of a request, before it ends with -ETIMEDOUT; 0: 60000 */
-    unsigned spin_us;       /**< poll this long before sleeping while requests are under way; 0: sleep at once */
+    int spin_us;            /**< inside of the calls, poll for at most so long before sleeping, where that pays; 0: 100; -1: never */
     size_t memory_bytes;    /**< for data under way; 0: 64 MiB */
 };
 

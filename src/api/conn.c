@@ -96,7 +96,7 @@ static int conn_open(struct fb_conn *conn, const struct fb_options *options)
         options->memory_bytes ? MAX(options->memory_bytes, (size_t)API_MEMORY_MIN) : API_MEMORY_DEFAULT;
     struct uring_core_opts opts = {
         .arena_bytes = memory,
-        .spin_us = options->spin_us,
+        .spin_us = options->spin_us ? (uint32_t)MAX(options->spin_us, 0) : CORE_SPIN_US_STANDARD,
         .log_level = LOG_ERROR,
         .any_thread = true,
     };

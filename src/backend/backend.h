@@ -26,9 +26,12 @@
 
 struct uring_core;
 
+/* What programs take unless they are told otherwise: about what a short request takes to come back. */
+#define CORE_SPIN_US_STANDARD 100
+
 struct uring_core_opts {
     size_t arena_bytes; /* rounded up to 2 MiB; 0: no arena */
-    uint32_t spin_us;   /* after the last event go on looking for so long before sleeping; 0: sleep at once */
+    uint32_t spin_us;   /* before sleeping look for so long at most, where that pays (spin.h); 0: never */
     enum log_level log_level;
     const char *log_prefix; /* stands before the room in each log line, "osd.0"; NULL: nothing. Must outlive
                                the core */

@@ -11,6 +11,7 @@
 #undef BLOCK_SIZE
 
 #include "backend/backend.h"
+#include "backend/spin.h"
 #include "base/list.h"
 
 /* A request in the ring, embedded in its owner, who must outlive its completion. */
@@ -33,14 +34,12 @@ struct uring_core {
     struct list inline_ios;   /* struct blk_io on memory file systems: served after the hand-over */
     struct list inline_later; /* the same, in the background */
     uint32_t requests;        /* in the ring */
-    uint32_t blk_requests;    /* of these, on devices */
     bool started;             /* the ring has been enabled, by the thread that owns it now */
     bool turning;             /* inside the rooms' code: no turn may begin there */
     bool urgent;              /* sends or device requests are prepared, not just receives */
     bool waived;              /* the last hand-over was left out in favour of writes to memory */
     bool sending; /* of these, sends, which as a rule complete within the call that hands them over */
-    uint64_t spin_ns;
-    uint64_t event_ns; /* when the last completion was taken; kept only when spinning */
+    struct spin spin;
     void *arena_memory;
     size_t arena_bytes;
     int stop_fd; /* eventfd */

@@ -21,9 +21,7 @@
 
 #define RING_ENTRIES     1024
 #define RING_COMPLETIONS 8192
-/* A device that answers within this is worth waiting for awake, if spinning is wanted at all. */
-#define SPIN_DEVICE_NS NS_PER_MS
-#define BLK_TAG        1ull /* in the low bit of user data: a struct blk_io, not a struct uring_req */
+#define BLK_TAG          1ull /* in the low bit of user data: a struct blk_io, not a struct uring_req */
 
 static int uring_ring_init(struct uring_core *uc, bool any_thread)
 {
@@ -91,7 +89,7 @@ int uring_core_new(const struct uring_core_opts *opts, struct uring_core **ret_u
     list_init(&uc->flushes);
     list_init(&uc->inline_ios);
     list_init(&uc->inline_later);
-    uc->spin_ns = opts->spin_us * NS_PER_US;
+    uc->spin.limit_ns = opts->spin_us * NS_PER_US;
     uc->stop_req.done = uring_core_stop_done;
     int result = uring_ring_init(uc, opts->any_thread);
     if (result) {
@@ -145,7 +143,6 @@ void uring_sqe_own_blk(struct uring_core *uc, struct io_uring_sqe *sqe, struct b
 {
     io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)io | BLK_TAG);
     uc->requests++;
-    uc->blk_requests++;
     uc->urgent = true;
 }
 
@@ -236,27 +233,36 @@ static void uring_submit_and_wait(struct uring_core *uc, uint64_t wait_ns)
 
 /* Stays awake for completions for a while; true if there are some. Yields the processor at each round,
  * because the one waited for may need it. */
-static bool uring_spin(struct uring_core *uc, uint64_t until_ns)
+static bool uring_spin(struct uring_core *uc, uint64_t from_ns, uint64_t until_ns)
 {
-    uint64_t now_ns = core_now_ns(&uc->core);
-    uint64_t end_ns = uc->event_ns + (uc->blk_requests ? MAX(uc->spin_ns, SPIN_DEVICE_NS) : uc->spin_ns);
-
-    end_ns = MIN(end_ns, until_ns);
-    while (now_ns < end_ns) {
+    for (uint64_t now_ns = from_ns; now_ns < until_ns;) {
         uring_submit(uc);
         if (io_uring_cq_ready(&uc->ring))
             return true;
+        uint64_t before_ns = now_ns;
         uc->core.counters.yields++;
         sched_yield();
         now_ns = core_now_ns(&uc->core);
+        spin_yielded(&uc->spin, before_ns, now_ns);
     }
     return false;
 }
 
+/* Waits until the deadline, or for ever. */
+static void uring_sleep(struct uring_core *uc, uint64_t deadline_ns)
+{
+    uint64_t now_ns = deadline_ns == UINT64_MAX ? 0 : core_now_ns(&uc->core);
+
+    if (deadline_ns == UINT64_MAX)
+        uring_submit_and_wait(uc, UINT64_MAX);
+    else if (deadline_ns > now_ns)
+        uring_submit_and_wait(uc, deadline_ns - now_ns);
+    else
+        uring_submit(uc);
+}
+
 static void uring_wait(struct uring_core *uc, uint64_t max_wait_ns)
 {
-    uint64_t deadline_ns = core_next_deadline_ns(&uc->core);
-
     /* With nothing prepared but receives the call can wait until the writes have been served; once, lest
      * endless writes keep the network out. */
     if (!list_empty(&uc->inline_ios) && !uc->urgent && !uc->waived) {
@@ -269,22 +275,18 @@ static void uring_wait(struct uring_core *uc, uint64_t max_wait_ns)
         uring_submit(uc);
         return;
     }
-    if (deadline_ns == UINT64_MAX && max_wait_ns == UINT64_MAX && !uc->spin_ns) {
-        uring_submit_and_wait(uc, UINT64_MAX);
+    uint64_t deadline_ns = core_next_deadline_ns(&uc->core);
+    bool timed = max_wait_ns != UINT64_MAX;
+    uint64_t now_ns = timed || uc->spin.limit_ns ? core_now_ns(&uc->core) : 0;
+    if (timed)
+        deadline_ns = MIN(deadline_ns, now_ns + MIN(max_wait_ns, UINT64_MAX - now_ns));
+    if (!uc->spin.limit_ns) {
+        uring_sleep(uc, deadline_ns);
         return;
     }
-    uint64_t now_ns = core_now_ns(&uc->core);
-    if (max_wait_ns < UINT64_MAX - now_ns)
-        deadline_ns = MIN(deadline_ns, now_ns + max_wait_ns);
-    if (uc->spin_ns && uring_spin(uc, deadline_ns))
-        return;
-    now_ns = uc->spin_ns ? core_now_ns(&uc->core) : now_ns;
-    if (deadline_ns == UINT64_MAX)
-        uring_submit_and_wait(uc, UINT64_MAX);
-    else if (deadline_ns > now_ns)
-        uring_submit_and_wait(uc, deadline_ns - now_ns);
-    else
-        uring_submit(uc);
+    if (!uring_spin(uc, now_ns, MIN(spin_wait_begins(&uc->spin, now_ns), deadline_ns)))
+        uring_sleep(uc, deadline_ns);
+    spin_wait_ends(&uc->spin, core_now_ns(&uc->core));
 }
 
 static void uring_reap(struct uring_core *uc)
@@ -297,7 +299,6 @@ static void uring_reap(struct uring_core *uc)
         uint64_t data = cqe->user_data;
         uc->requests--;
         if (data & BLK_TAG) {
-            uc->blk_requests--;
             uring_blk_done((struct blk_io *)(uintptr_t)(data & ~BLK_TAG), cqe->res);
         } else {
             struct uring_req *req = (struct uring_req *)(uintptr_t)data;
@@ -306,8 +307,6 @@ static void uring_reap(struct uring_core *uc)
         count++;
     }
     io_uring_cq_advance(&uc->ring, count);
-    if (count && uc->spin_ns)
-        uc->event_ns = core_now_ns(&uc->core);
 }
 
 static void uring_step(struct uring_core *uc)

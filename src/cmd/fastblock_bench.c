@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "backend/backend.h"
 #include "base/error.h"
 #include "base/histogram.h"
 #include "base/text.h"
@@ -236,7 +237,7 @@ int cmd_bench(struct cmd_args *args)
     if (!choose_kind(b, rw) || !cmd_option_size(args, "bs", 4096, &b->block_bytes) ||
         !cmd_option_number(args, "qd", 32, 1, BENCH_DEPTH_MAX, &depth) ||
         !cmd_option_number(args, "time", 10, 1, 86400, &seconds) ||
-        !cmd_option_number(args, "spin", 0, 0, 1000000, &spin))
+        !cmd_option_number(args, "spin", CORE_SPIN_US_STANDARD, 0, 1000000, &spin))
         return CMD_USAGE;
     if (b->block_bytes < 512 || b->block_bytes > IO_SIZE_MAX || b->block_bytes % 512 != 0)
         return cmd_usage("--bs %s: a multiple of 512 from 512 to 1M", cmd_option(args, "bs"));

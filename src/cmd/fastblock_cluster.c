@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backend/backend.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "cmd/cmd.h"
@@ -400,7 +401,7 @@ static int make_cluster(struct cluster *c, struct cmd_args *args)
     *c = (struct cluster){.lock_fd = -1};
     if (!cmd_option_number(args, "osds", 3, 1, OSDS_MAX, &osds) ||
         !cmd_option_number(args, "shards", 1, 1, 64, &shards) ||
-        !cmd_option_number(args, "spin", 0, 0, 1000000, &spin) ||
+        !cmd_option_number(args, "spin", CORE_SPIN_US_STANDARD, 0, 1000000, &spin) ||
         !cmd_option_size(args, "size", 8ull << 30, &c->size_bytes))
         return CMD_USAGE;
     struct device_label layout = {0};

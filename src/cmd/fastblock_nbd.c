@@ -62,7 +62,7 @@ static const char usage_text[] =
     "  --writer NAME       stable name of this writer (standard: from host name and socket address)\n"
     "  --timeout SECONDS   a request that cannot be served for so long fails (standard: 60)\n"
     "  --mon ADDRESS       the monitors, HOST:PORT[,HOST:PORT] (standard: $FASTBLOCK_MON, or the config file)\n"
-    "  --spin MICROSECONDS poll for so long before sleeping: less latency for more CPU (standard: 0)\n"
+    "  --spin MICROSECONDS poll for at most so long before sleeping, where that pays; 0: never (standard: 100)\n"
     "  --help, --version\n"
     "\n"
     "Exit status: 0 stopped in order, 1 failed, 2 wrong usage.\n";
@@ -354,7 +354,7 @@ static int set_up(struct program *program)
 
 int main(int argc, char **argv)
 {
-    struct program program = {.options.timeout_s = 60};
+    struct program program = {.options = {.timeout_s = 60, .spin_us = CORE_SPIN_US_STANDARD}};
     int status = parse_options(argc, argv, &program.options);
 
     if (status >= 0)

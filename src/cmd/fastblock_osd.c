@@ -409,7 +409,7 @@ static void print_help(FILE *out)
         "options of run:\n"
         "  --listen HOST          address to listen on and to publish (default: the one on the way to the monitor)\n"
         "  --cache SIZE           memory for data, of all shards (default 256M)\n"
-        "  --spin US              after the last event go on looking for so many microseconds before sleeping (default 0)\n"
+        "  --spin US              poll for at most so many microseconds before sleeping, where that pays; 0: never (default 100)\n"
         "  --faults FILE          for tests: let the device fail as the rules in FILE say, read again at SIGHUP; see fastblock-osd(8)\n"
         "\n"
         "exit codes: 0 done, or stopped in order (SIGTERM, SIGINT); 1 failed; 2 wrong usage; 3 refused by the cluster\n"
@@ -475,7 +475,8 @@ int main(int argc, char **argv)
         {"cache", required_argument, NULL, 'c'},     {"spin", required_argument, NULL, 's'},
         {"faults", required_argument, NULL, 'f'},    {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},         {0}};
-    struct osd_options o = {.shards = 1, .cache_bytes = CACHE_STANDARD, .log_level = LOG_INFO};
+    struct osd_options o = {
+        .shards = 1, .cache_bytes = CACHE_STANDARD, .spin_us = CORE_SPIN_US_STANDARD, .log_level = LOG_INFO};
     const char *mon = NULL;
     bool format = argc > 1 && !strcmp(argv[1], "format");
     if (format)
