@@ -75,7 +75,7 @@ class Vitastor:
 
     def active(self):
         pgs = self.ask("ls-pgs") or []
-        return len(pgs) == PGS and all(pg["state"] == ["active"] or pg["state"] == "active" for pg in pgs)
+        return len(pgs) == PGS and all(pg["state"] == ["active"] for pg in pgs)
 
     def up(self):
         os.makedirs(self.dir)
@@ -87,7 +87,7 @@ class Vitastor:
         self.daemon("mon", "node", find("mon/mon-main.js"), "--etcd_address", self.etcd)
         for number in range(1, OSDS + 1):
             self.start_osd(number)
-        wait_for(f"{self.name}: the OSDs", lambda: len(self.ask("ls-osd") or []) == OSDS)
+        wait_for(f"{self.name}: the OSDs", lambda: sum(row.get("up") == "up" for row in self.ask("ls-osd") or []) == OSDS)
         self.call("create-pool", "bench", "--pg_size", str(OSDS), "--pg_minsize", str(OSDS - 1), "--pg_count", str(PGS), "--failure_domain", "osd",
                   "--immediate_commit", "all")
         wait_for(f"{self.name}: the placement groups", self.active)

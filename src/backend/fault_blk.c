@@ -5,11 +5,15 @@
  *      HOLD (delayed or stuck) --> LOWER (the device below has it) --> done
  *        '-- error --> done
  *
+ * What cannot be read, or is read wrong, is sound again once it has been written, as on a real device, which
+ * puts bad sectors elsewhere; until other rules are ordered.
+ *
  * Rules are looked at anew while a request is held, so that a stuck one goes on when its rule has gone.
  * Without rules requests go straight to the device below and cost nothing; with rules each takes memory of
  * its own.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/fault.h"
 #include "base/error.h"
@@ -21,7 +25,9 @@ struct fault_blk {
     struct core *core;
     struct blk *lower;
     struct faults *faults;
-    uint64_t offset; /* of the window in the device */
+    uint64_t offset;                 /* of the window in the device */
+    const struct fault_rules *rules; /* when last looked at; only to compare */
+    uint64_t *written;               /* a bit for each block: written since these rules */
 };
 
 struct fault_io {
@@ -39,9 +45,42 @@ static const char *fault_io_state(int state)
     return state == FAULT_HOLD ? "hold" : "lower";
 }
 
-static const struct fault_rules *fault_rules(const struct fault_blk *f)
+static size_t written_bytes(const struct fault_blk *f)
 {
-    return atomic_load_explicit(&f->faults->rules, memory_order_acquire);
+    return (f->blk.size_bytes / BLOCK_SIZE + 63) / 64 * sizeof(uint64_t);
+}
+
+static const struct fault_rules *fault_rules(struct fault_blk *f)
+{
+    const struct fault_rules *rules = atomic_load_explicit(&f->faults->rules, memory_order_acquire);
+
+    if (rules != f->rules)
+        memset(f->written, 0, written_bytes(f));
+    f->rules = rules;
+    return rules;
+}
+
+static void note_written(struct fault_blk *f, const struct blk_io *io)
+{
+    for (uint64_t b = io->offset / BLOCK_SIZE; b < (io->offset + io->len) / BLOCK_SIZE; b++)
+        f->written[b / 64] |= 1ull << b % 64;
+}
+
+/* Of the window. */
+static bool block_is_bad(const struct fault_blk *f, const struct fault_rule *rule, uint64_t block)
+{
+    uint64_t at = f->offset + block * BLOCK_SIZE;
+
+    return at < rule->from + rule->len && rule->from < at + BLOCK_SIZE &&
+           !(f->written[block / 64] >> block % 64 & 1);
+}
+
+static bool has_bad_block(const struct fault_blk *f, const struct fault_rule *rule, const struct blk_io *io)
+{
+    for (uint64_t b = io->offset / BLOCK_SIZE; b < (io->offset + io->len) / BLOCK_SIZE; b++)
+        if (block_is_bad(f, rule, b))
+            return true;
+    return false;
 }
 
 static bool rule_applies(const struct fault_rule *rule, const struct fault_blk *f, const struct blk_io *io)
@@ -60,7 +99,7 @@ struct fault_now {
     int error;
 };
 
-static struct fault_now faults_of(const struct fault_blk *f, const struct blk_io *io)
+static struct fault_now faults_of(struct fault_blk *f, const struct blk_io *io)
 {
     const struct fault_rules *rules = fault_rules(f);
     struct fault_now now = {0};
@@ -74,7 +113,8 @@ static struct fault_now faults_of(const struct fault_blk *f, const struct blk_io
             now.delay_ns += rule->delay_ns;
             break;
         case FAULT_ERROR:
-            now.error = -ERR_IO;
+            if (io->type != BLK_READ || has_bad_block(f, rule, io))
+                now.error = -ERR_IO;
             break;
         case FAULT_READ_ONLY:
             now.error = -ERR_READ_ONLY;
@@ -89,20 +129,20 @@ static struct fault_now faults_of(const struct fault_blk *f, const struct blk_io
     return now;
 }
 
-/* One bit of each block of the range. */
+/* One bit of each bad block. */
 static void flip_bits(const struct fault_blk *f, const struct blk_io *io, const struct fault_rule *rule)
 {
-    uint64_t at = f->offset + io->offset;
+    uint64_t block = io->offset / BLOCK_SIZE;
 
-    for (uint32_t i = 0; i < io->iov_count; at += io->iov[i++].iov_len) {
+    for (uint32_t i = 0; i < io->iov_count; i++) {
         uint8_t *data = io->iov[i].iov_base;
-        for (uint64_t pos = 0; pos < io->iov[i].iov_len; pos += BLOCK_SIZE)
-            if (at + pos + BLOCK_SIZE > rule->from && at + pos < rule->from + rule->len)
+        for (uint64_t pos = 0; pos < io->iov[i].iov_len; pos += BLOCK_SIZE, block++)
+            if (block_is_bad(f, rule, block))
                 data[pos + BLOCK_SIZE / 2] ^= 1;
     }
 }
 
-static void flip(const struct fault_blk *f, const struct blk_io *io)
+static void flip(struct fault_blk *f, const struct blk_io *io)
 {
     const struct fault_rules *rules = fault_rules(f);
 
@@ -163,6 +203,8 @@ static void fault_io_step(struct op *op)
             return;
         if (!fio->lower.result && fio->lower.type == BLK_READ)
             flip(f, &fio->lower);
+        else if (!fio->lower.result && fio->lower.type == BLK_WRITE)
+            note_written(f, &fio->lower);
         fault_io_finish(fio, fio->lower.result);
         return;
     }
@@ -190,6 +232,7 @@ static void fault_blk_close(struct blk *blk)
     struct fault_blk *f = container_of(blk, struct fault_blk, blk);
 
     f->lower->ops->close(f->lower);
+    free(f->written);
     free(f);
 }
 
@@ -204,6 +247,11 @@ int fault_blk_new(struct core *core, struct faults *faults, struct blk *lower, u
         return -ERR_NO_MEMORY;
     *f = (struct fault_blk){.blk = *lower, .core = core, .lower = lower, .faults = faults, .offset = offset};
     f->blk.ops = &ops;
+    f->written = calloc(1, written_bytes(f));
+    if (!f->written) {
+        free(f);
+        return -ERR_NO_MEMORY;
+    }
     *ret_blk = &f->blk;
     return 0;
 }

@@ -68,9 +68,10 @@ static bool dev_cache_is_volatile(dev_t number)
     return true;
 }
 
-static int dev_inspect(struct uring_dev *dev, enum uring_cache cache)
+static int dev_inspect(struct uring_dev *dev, enum uring_cache cache, bool read_only)
 {
     struct stat st;
+    int is_read_only = 0;
 
     if (fstat(dev->fd, &st))
         return error_from_errno(errno);
@@ -81,6 +82,9 @@ static int dev_inspect(struct uring_dev *dev, enum uring_cache cache)
     } else if (S_ISBLK(st.st_mode)) {
         if (ioctl(dev->fd, BLKGETSIZE64, &dev->size_bytes))
             return error_from_errno(errno);
+        /* The kernel lets it be opened for writing, and fails each write. */
+        if (!read_only && ioctl(dev->fd, BLKROGET, &is_read_only) == 0 && is_read_only)
+            return -ERR_READ_ONLY;
         dev->volatile_cache =
             cache == URING_CACHE_ASK ? dev_cache_is_volatile(st.st_rdev) : cache == URING_CACHE_VOLATILE;
     } else {
@@ -114,7 +118,7 @@ int uring_dev_open(const char *path, enum uring_cache cache, bool read_only, str
     if (flock(dev->fd, LOCK_EX | LOCK_NB))
         result = errno == EWOULDBLOCK ? -ERR_LOCKED : error_from_errno(errno);
     if (!result)
-        result = dev_inspect(dev, cache);
+        result = dev_inspect(dev, cache, read_only);
     if (result) {
         close(dev->fd);
         free(dev);

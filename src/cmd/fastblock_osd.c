@@ -87,6 +87,8 @@ int osd_open_device(const char *path, struct uring_dev **ret_dev)
     if (error == -ERR_LOCKED)
         return daemon_fail(
             "%s is in use: by a running fastblock-osd, a mount, or something else in the kernel", path);
+    if (error == -ERR_READ_ONLY)
+        return daemon_fail("%s is read-only", path);
     if (error == -ERR_INVALID)
         return daemon_fail(
             "%s cannot be used: it must be a block device, or a regular file on a file system with O_DIRECT",

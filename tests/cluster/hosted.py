@@ -75,8 +75,8 @@ class Network:
 class HostedCluster(Cluster):
     """The same as Cluster, but the daemons run in namespaces, started by hand."""
 
-    def __init__(self, **options):
-        self.network = Network()
+    def __init__(self, osd_options=(), **options):
+        self.network, self.osd_options = Network(), osd_options
         self.daemons, self.commands = {}, {}
         super().__init__(**options)
 
@@ -92,7 +92,8 @@ class HostedCluster(Cluster):
             self.run(*self.network.exec(osd, os.path.join(BIN, "fastblock-osd"), "format", device, "--mon", mon, "--size", size,
                                         "--shards", str(shards), "--host", osd.replace(".", "-")))
             self.write_faults(osd, "")
-            self.daemon(osd, "fastblock-osd", "run", device, "--mon", mon, "--listen", self.network.address(osd), "--faults", self.faults_file(osd))
+            self.daemon(osd, "fastblock-osd", "run", device, "--mon", mon, "--listen", self.network.address(osd),
+                        "--faults", self.faults_file(osd), *self.osd_options)
         wait_for("the OSDs", lambda: self.json("status")["osds_up"] == 3)
 
     def daemon(self, host, program, *args):

@@ -59,6 +59,12 @@ static void ranges_are_of_the_device(void)
     CHECK_EQ(one_read(2 * BLOCK_SIZE, memory), -ERR_IO);
     CHECK_EQ(one_read(3 * BLOCK_SIZE, memory), 0);
     CHECK_EQ(do_flat(windows[0], BLK_READ, 0, 0, memory, BLOCK_SIZE), 0);
+    /* What is written can be read again, until the next order. */
+    CHECK_EQ(do_flat(windows[1], BLK_WRITE, 0, 0, memory, BLOCK_SIZE), 0);
+    CHECK_EQ(one_read(0, memory), 0);
+    CHECK_EQ(one_read(2 * BLOCK_SIZE, memory), -ERR_IO);
+    CHECK_EQ(order("read error\n"), 0);
+    CHECK_EQ(one_read(0, memory), -ERR_IO);
     free(memory);
 }
 
