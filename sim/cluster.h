@@ -153,6 +153,7 @@ struct cluster {
     uint32_t small_percent, large_percent; /* of the requests: parts of blocks; hundreds of KiB */
     uint32_t small_blocks;                 /* in which the small ones begin, at each place */
     uint64_t disk_bytes, ring_bytes, cache_bytes;
+    uint32_t pages_max;    /* few, so that what is in memory of pages comes and goes all the time */
     uint64_t read_slow_ns; /* how long slow reads of the disks take; 0: there are none */
     bool plot;             /* one is under way */
     bool ready;            /* pool and images exist */

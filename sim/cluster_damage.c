@@ -301,8 +301,9 @@ static bool place_choose(struct cluster *c, struct block_place *ret)
         struct store_object_info info = {0};
         for (bool start = true; store_object_next(pg, start, info.image, info.object, &info); start = false) {
             const struct object *o = object_find(pg_of(pg), info.image, info.object);
-            for (uint32_t b = 0; o->page && b < BLOCKS_PER_OBJECT; b++)
-                if (bit_get(o->page->written, b) && sim_rng_below(&d->rng, ++seen) == 0)
+            for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+                if (page_map_get(&o->map, b / BLOCKS_PER_CHUNK).written >> b % BLOCKS_PER_CHUNK & 1 &&
+                    sim_rng_below(&d->rng, ++seen) == 0)
                     *ret = (struct block_place){pg->record.pg, info.image, info.object, b};
         }
     }
@@ -320,7 +321,7 @@ static void strike_everywhere(struct cluster *c)
         for (uint32_t j = 0; j < c->shard_count; j++) {
             struct cluster_osd *osd = &c->osds[i];
             const struct object *o = areas_know(c->damage, osd) ? place_object(osd, j, &at) : NULL;
-            uint32_t chunk = o && o->page ? o->page->chunk[at.block / BLOCKS_PER_CHUNK] : 0;
+            uint32_t chunk = o ? object_chunk(o, at.block / BLOCKS_PER_CHUNK) : 0;
             if (!chunk)
                 continue;
             const struct store *s = store_of(o->pg);

@@ -279,7 +279,8 @@ static void boot_serve(struct osd_boot *b)
                                       .monitor_count = 1,
                                       .host = osd->process.name,
                                       .rack = "rack",
-                                      .cache_bytes = c->cache_bytes};
+                                      .cache_bytes = c->cache_bytes,
+                                      .pages_max = c->pages_max};
     osd_shard_start_start(&b->start, &config, &b->op);
     b->op.state = BOOT_START;
 }
@@ -483,6 +484,8 @@ static void choose_shape(struct cluster *c)
     c->slow_ns = slow_ms[sim_rng_below(rng, ARRAY_LEN(slow_ms))] * NS_PER_MS;
     c->strike_ns = sim_rng_range(rng, 50 * NS_PER_MS, 800 * NS_PER_MS);
     c->cache_bytes = caches[sim_rng_below(rng, ARRAY_LEN(caches))];
+    struct sim_rng pages = sim_rng_make(c->sim->seed, "pages", 0);
+    c->pages_max = 1 + (uint32_t)sim_rng_below(&pages, 4);
     c->ring_bytes = sim_rng_below(rng, 3) ? 0 : RING_SMALL;
     c->disk_bytes = 1ull << 30;
     c->image_sectors = (6u << 20) / CLUSTER_SECTOR; /* three objects */

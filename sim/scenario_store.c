@@ -96,7 +96,7 @@ struct world {
     uint32_t burst;
     uint64_t objects_max;
     uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damaged, repairs, checkpoints,
-        forward, moves, checks, large, lag_reads;
+        forward, moves, checks, large, lag_reads, page_reads, page_hits;
 };
 
 enum {
@@ -1027,6 +1027,8 @@ static bool drive(struct driver *d)
         w->forward = MAX(w->forward, c->copied_forward);
         w->moves = MAX(w->moves, c->tail_moves);
         w->large = MAX(w->large, c->large_entries);
+        w->page_reads = MAX(w->page_reads, c->page_reads);
+        w->page_hits = MAX(w->page_hits, c->page_hits);
         if (w->stop && op->children == 0) {
             for (uint32_t i = 0; i < READS; i++)
                 reads_reap(d);
@@ -1215,8 +1217,11 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
                                        .queue_depth_hint = 1 + (uint32_t)sim_rng_below(&w->rng, 4),
                                        .may_damage = may_damage,
                                        .owner = w});
+    /* Few, so that what is in memory of pages comes and goes all the time. */
+    struct sim_rng pages = sim_rng_make(sim->seed, "pages", 0);
     w->config = (struct store_config){.cache_bytes = sim_rng_below(&w->rng, 2) ? 2u << 20 : 16u << 20,
                                       .pgs_max = 16,
+                                      .pages_max = 1 + (uint32_t)sim_rng_below(&pages, 8),
                                       .large_chunks_min = 1 + (uint32_t)sim_rng_below(&w->rng, 3)};
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         w->pgs[i].id = 7ull << 32 | i;
@@ -1235,10 +1240,10 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     snprintf(
         ret->stats, sizeof(ret->stats),
         "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, "
-        "%lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu old entries read, %lu checks, %lu lost, %lu torn",
+        "%lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu checks, %lu lost, %lu torn",
         w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damaged, w->repairs,
-        w->copies, w->checkpoints, w->forward, w->moves, w->large, w->lag_reads, w->checks, stats.lost,
-        stats.torn);
+        w->copies, w->checkpoints, w->forward, w->moves, w->large, w->page_reads, w->page_hits, w->lag_reads,
+        w->checks, stats.lost, stats.torn);
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);

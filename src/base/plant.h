@@ -42,6 +42,8 @@
     X(STORE_COPY_SAME,              "store: blocks that both have count as the same without a look at checksums")  \
     X(STORE_COPY_UNWRITTEN,         "store: a copy keeps old blocks that the source has not written")              \
     X(STORE_COPY_TRUSTS,            "store: a copy takes damaged blocks of the old object over")                   \
+    X(STORE_PAGE_TRUST,             "store: a page that is read again counts, whatever it is by now")              \
+    X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
     X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \

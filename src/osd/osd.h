@@ -37,6 +37,7 @@ struct osd_shard_config {
     uint32_t monitor_count;
     const char *host, *rack; /* location */
     uint64_t cache_bytes;    /* for the store */
+    uint32_t pages_max;      /* likewise; 0: what the store takes of itself */
 };
 
 /* Hands leadership over where it can (bounded time), closes the store. Frees the shard. Zeroed before first

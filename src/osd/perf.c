@@ -64,6 +64,8 @@ static void store_add(struct perf_rows *rows, const struct store *store)
     counter_add(rows, "store.cache_bytes", c->cache_bytes);
     counter_add(rows, "store.cache_hits", c->cache_hits);
     counter_add(rows, "store.device_reads", c->device_reads);
+    counter_add(rows, "store.page_hits", c->page_hits);
+    counter_add(rows, "store.page_reads", c->page_reads);
     counter_add(rows, "store.checksum_errors", c->checksum_errors);
     counter_add(rows, "store.repaired_blocks", c->repaired_blocks);
     counter_add(rows, "store.damaged_objects", c->damaged_objects);

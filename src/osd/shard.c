@@ -107,6 +107,7 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     shard->label = *config->label;
     shard->number = config->shard;
     shard->cache_bytes = config->cache_bytes;
+    shard->pages_max = config->pages_max;
     map_init(&shard->pgs);
     map_init(&shard->peers);
     list_init(&shard->turns.waiting);
@@ -180,6 +181,7 @@ static void start_open(struct osd_shard_start *s)
         .blk = shard->blk,
         .slice = shard->number,
         .cache_bytes = shard->cache_bytes,
+        .pages_max = shard->pages_max,
         .pgs_max = STORE_PGS_MAX,
     };
 

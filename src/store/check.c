@@ -99,8 +99,8 @@ static void check_space(struct store_check *c)
         for (struct object *o = object_after(pg, true, 0, 0); o;
              o = object_after(pg, false, o->image, o->number)) {
             slots += o->slot != 0;
-            for (uint32_t i = 0; o->page && i < CHUNKS_PER_OBJECT; i++)
-                chunks += o->page->chunk[i] != 0;
+            for (uint32_t i = 0; i < CHUNKS_PER_OBJECT; i++)
+                chunks += object_chunk(o, i) != 0;
         }
     }
     say(c, false, "chunks of entries in the log: %" PRIu64, held);

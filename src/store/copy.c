@@ -37,6 +37,11 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, struct
     c->key = pg_of(pub)->key;
     c->image = image;
     c->object = object;
+    const struct object *o = object_find(pg_of(pub), image, object);
+    if (o && o->crcs) {
+        memcpy(c->old_crc, o->crcs->crc, sizeof(c->old_crc));
+        c->old_version = o->version;
+    }
     *ret_copy = c;
     return 0;
 }
@@ -151,15 +156,11 @@ static int copy_end_commit(struct store_copy_end *e)
     struct store *s = c->store;
     /* Busy, so it is there, even if its PG is about to go. */
     struct object *o = object_find(pg_by_key(s, c->key), c->image, c->object);
-    struct page_mem *page = NULL;
+    struct page_map map;
 
     ASSERT(o && state->busy);
-    if (!page_is_empty(&c->page)) {
-        page = page_new(s);
-        if (!page)
-            return -ERR_NO_MEMORY;
-        *page = c->page;
-    }
+    if (page_map_make(s, &c->page, &map))
+        return -ERR_NO_MEMORY;
     /* What the copy has is not newer than itself. */
     uint64_t newest = c->index;
     for (uint32_t b = 0; o->overlay && b < BLOCKS_PER_OBJECT; b++) {
@@ -175,9 +176,9 @@ static int copy_end_commit(struct store_copy_end *e)
         newest = MAX(newest, o->overlay->whole->index);
     /* A chunk that stays the object's has the old page's reference. */
     for (uint32_t i = 0; i < CHUNKS_PER_OBJECT; i++)
-        if (c->page.chunk[i] && o->page && o->page->chunk[i] == c->page.chunk[i])
+        if (c->page.chunk[i] && object_chunk(o, i) == c->page.chunk[i])
             chunk_free(s, c->page.chunk[i]);
-    space_switch(o, page, state->slot);
+    space_switch(o, &map, state->slot);
     o->page_index = c->index;
     o->index = newest;
     o->version = state->version;
@@ -267,17 +268,19 @@ void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uin
 
 /* ---- repair -------------------------------------------------------------------------------------------- */
 
-enum { REPAIR_START, REPAIR_WRITE, REPAIR_FLUSH };
+/* wait for destage to let go of the object -> (page) -> write -> flush -> done */
+enum { REPAIR_START, REPAIR_PAGE, REPAIR_WRITE, REPAIR_FLUSH };
 
 static const char *repair_state(int state)
 {
-    static const char *const names[] = {"start", "write", "flush"};
+    static const char *const names[] = {"start", "page", "write", "flush"};
     return names[state];
 }
 
 struct repairing {
     struct store_waiter waiter;
-    bool busy;
+    struct buf *page;
+    bool busy, page_failed;
 };
 
 static struct object *repair_object(struct store_repair *r, struct pg **ret_pg)
@@ -301,6 +304,7 @@ static void repair_end(struct store_repair *r, int result)
             object_settle(o);
         }
         list_remove(&state->waiter.link);
+        buf_unref(state->page);
         slab_put(&r->store->slab, state, sizeof(*state));
         r->private_state = NULL;
     }
@@ -309,7 +313,7 @@ static void repair_end(struct store_repair *r, int result)
     op_done(&r->op, result);
 }
 
-/* 1: destage has the object now. */
+/* 1: destage has the object now. 0: a request is under way, in the next state. */
 static int repair_begin(struct store_repair *r)
 {
     struct repairing *state = r->private_state;
@@ -327,12 +331,23 @@ static int repair_begin(struct store_repair *r)
     /* One that came with an entry may go with it before the write is done: after destage, perhaps. */
     if (w.source != WHERE_CHUNK || w.entry)
         return -ERR_CONFLICT;
+    if (o->busy && !state->busy)
+        return 1;
+    if (!state->busy)
+        pg->busy_ops++;
+    o->busy = state->busy = true;
+    if (!w.crc_known) {
+        state->page = state->page ? state->page : buf_new(r->op.core->arena, BLOCK_SIZE);
+        if (!state->page)
+            return -ERR_NO_MEMORY;
+        s->counters.page_reads++;
+        r->op.state = REPAIR_PAGE;
+        io_start(s->blk, &r->io, &r->iov, BLK_READ, 0, slot_place(s, o->slot), state->page->data, 1, &r->op);
+        return 0;
+    }
     if (r->data.len != BLOCK_SIZE || crc32c(0, slice_data(&r->data), BLOCK_SIZE) != w.crc)
         return -ERR_CHECKSUM;
-    if (o->busy)
-        return 1;
-    o->busy = state->busy = true;
-    pg->busy_ops++;
+    r->op.state = REPAIR_WRITE;
     io_start(s->blk, &r->io, &r->iov, BLK_WRITE, 0, w.place, slice_data(&r->data), 1, &r->op);
     return 0;
 }
@@ -355,20 +370,26 @@ static void repair_step(struct op *op)
     }
     if (r->io.pending)
         return;
-    if (op->state != REPAIR_START && r->io.result)
+    if (op->state >= REPAIR_WRITE && r->io.result)
         store_fail(s, r->io.result, "the write of a repaired block failed");
     if (s->failed) {
         repair_end(r, -ERR_STOPPED);
         return;
     }
     switch (op->state) {
+    case REPAIR_PAGE: {
+        struct pg *pg;
+        struct object *o = repair_object(r, &pg);
+        /* Busy, so it is there, and this is its page. */
+        (void)page_take(o, o->version, (const struct disk_page *)state->page->data, r->io.result,
+                        &state->page_failed);
+    }
+        __attribute__((fallthrough));
     case REPAIR_START: {
         int rc = repair_begin(r);
         if (rc < 0)
             repair_end(r, rc);
-        else if (rc == 0)
-            op->state = REPAIR_WRITE;
-        else {
+        if (rc > 0) {
             list_remove(&state->waiter.link);
             list_push_back(&s->table_waiters, &state->waiter.link);
         }

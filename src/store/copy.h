@@ -14,6 +14,10 @@ struct store_copy {
     uint32_t writes;                      /* under way */
     struct page_mem page;                 /* one reference on each of its chunks is the copy's */
     uint64_t bad[BLOCKS_PER_OBJECT / 64]; /* what is here of these does not verify */
+    /* Of the old object, if they were in memory when the copy began: its page's checksums, when it had that
+     * version. */
+    uint64_t old_version;
+    uint32_t old_crc[BLOCKS_PER_OBJECT];
 };
 
 /* The object that is to be replaced; NULL: there is none. `ret_pg`: NULL when that is going, or gone. */

@@ -45,7 +45,11 @@ static struct where block_here(const struct store_copy *c, const struct object *
 {
     struct where w = o ? object_where(o, block, true) : (struct where){0};
 
-    if (w.source == WHERE_LOST || bit_get(c->bad, block))
+    if (w.written && !w.crc_known && w.source == WHERE_CHUNK && o->version == c->old_version) {
+        w.crc = c->old_crc[block];
+        w.crc_known = true;
+    }
+    if (!w.crc_known || bit_get(c->bad, block))
         w.written = false;
     return w;
 }
@@ -70,7 +74,7 @@ void store_copy_have(const struct store_copy *c, uint32_t first_block, uint32_t 
 /* All that is written of the chunk is in the object's, and nothing newer is on its way there. */
 static bool chunk_stays(const struct store_copy_write *w, const struct object *o, uint32_t from, uint32_t to)
 {
-    if (!o || !o->page || !o->page->chunk[(w->first_block + from) / BLOCKS_PER_CHUNK])
+    if (!o || !object_chunk(o, (w->first_block + from) / BLOCKS_PER_CHUNK))
         return false;
     for (uint32_t i = from; i < to; i++) {
         if (!bit_get(w->written, i) || has(w->damaged, i))
@@ -122,15 +126,15 @@ static int chunk_begin(struct store_copy_write *w, const struct object *o, uint3
     if (!stays && !space_spare(s))
         return -ERR_NO_SPACE;
     if (stays)
-        chunk_ref(s, o->page->chunk[chunk]);
-    c->page.chunk[chunk] = stays ? o->page->chunk[chunk] : chunk_alloc(s);
+        chunk_ref(s, object_chunk(o, chunk));
+    c->page.chunk[chunk] = stays ? object_chunk(o, chunk) : chunk_alloc(s);
     if (!c->page.chunk[chunk])
         return -ERR_NO_SPACE;
     for (uint32_t i = from; i < to; i++) {
         uint32_t block = w->first_block + i;
-        if (PLANT(STORE_COPY_UNWRITTEN) && stays && bit_get(o->page->written, block) &&
-            !bit_get(w->written, i)) {
-            c->page.crc[block] = o->page->crc[block];
+        struct where old = block_here(c, o, block);
+        if (PLANT(STORE_COPY_UNWRITTEN) && stays && old.written && !bit_get(w->written, i)) {
+            c->page.crc[block] = old.crc;
             bit_set(c->page.written, block);
         }
         if (!bit_get(w->written, i) || has(w->damaged, i))

@@ -3,8 +3,8 @@
  * Destage: one op per store that takes objects in rounds from the overlay to chunks and pages, and then lets
  * the ring's tail move.
  *
- *   idle -> collect -> readback -> data -> flush -> pages -> flush -> slots -> (commit) -> applied -> trim
- *    ^                                                                                            |
+ *   idle -> collect -> load -> readback -> data -> flush -> pages -> flush -> slots -> (commit) -> applied ->
+ * trim ^                                                                                            |
  *    +----------------------- copy forward, checkpoint <------------------------------------------+
  *
  * A round takes a snapshot of the overlays of its objects; entries applied meanwhile stay in the overlay for
@@ -25,6 +25,7 @@
 enum {
     DESTAGE_IDLE,
     DESTAGE_COLLECT,
+    DESTAGE_LOAD,
     DESTAGE_READBACK,
     DESTAGE_DATA,
     DESTAGE_DATA_FLUSH,
@@ -43,6 +44,7 @@ static const char *destage_state(int state)
 {
     static const char *const names[] = {"idle",
                                         "collect",
+                                        "load",
                                         "readback",
                                         "data",
                                         "flush of data",
@@ -189,7 +191,7 @@ static int trim_next(struct store *s)
     case TRIM_DESTAGE:
         collect(s);
         if (d->object_count)
-            return DESTAGE_READBACK;
+            return DESTAGE_LOAD;
         /* What holds the tail is not ready (its batch is in flight, or busy): someone will wake us. */
         return applied_push(s) ? DESTAGE_APPLIED : DESTAGE_IDLE;
     case TRIM_COPY_READ:
@@ -242,8 +244,14 @@ static void destage_step(struct op *op)
         case DESTAGE_COLLECT:
             d->active = true;
             collect(s);
-            op->state = d->object_count ? DESTAGE_READBACK : applied_push(s) ? DESTAGE_APPLIED : DESTAGE_TRIM;
+            op->state = d->object_count ? DESTAGE_LOAD : applied_push(s) ? DESTAGE_APPLIED : DESTAGE_TRIM;
             d->next = d->readback_count = 0;
+            break;
+        case DESTAGE_LOAD:
+            if (!round_load(s))
+                return;
+            d->next = 0;
+            op->state = DESTAGE_READBACK;
             break;
         case DESTAGE_READBACK:
             if (!round_readback(s))
@@ -305,7 +313,7 @@ static void destage_step(struct op *op)
             int next = trim_wanted(s) ? trim_next(s) : d->more ? DESTAGE_COLLECT : DESTAGE_IDLE;
             op->state = next;
             d->next = 0;
-            if (next == DESTAGE_READBACK)
+            if (next == DESTAGE_LOAD)
                 d->readback_count = 0;
             if (next == DESTAGE_IDLE) {
                 d->active = false;
@@ -370,7 +378,8 @@ int destage_init(struct store *s)
     d->work = buf_new(s->core->arena, WORK_BUF_BYTES);
     d->blocks = calloc(DESTAGE_BLOCKS_MAX, sizeof(*d->blocks));
     d->snaps = calloc(DESTAGE_OBJECTS_MAX, sizeof(*d->snaps));
-    return d->work && d->blocks && d->snaps ? 0 : -ERR_NO_MEMORY;
+    d->pages = calloc(DESTAGE_OBJECTS_MAX, sizeof(*d->pages));
+    return d->work && d->blocks && d->snaps && d->pages ? 0 : -ERR_NO_MEMORY;
 }
 
 void destage_fini(struct store *s)
@@ -381,9 +390,11 @@ void destage_fini(struct store *s)
     buf_unref(d->work);
     free(d->blocks);
     free(d->snaps);
+    free(d->pages);
     d->work = NULL;
     d->blocks = NULL;
     d->snaps = NULL;
+    d->pages = NULL;
 }
 
 void destage_start(struct store *s)

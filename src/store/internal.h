@@ -43,7 +43,7 @@
     (BLOCKS_PER_OBJECT) /* blocks of a round that are not in memory: fit the work buffer */
 #define SCATTER_IOS  8u
 #define SCATTER_IOVS 32u
-#define SLAB_CLASSES 7u
+#define SLAB_CLASSES 11u
 
 /* Entries of one PG's log. Small ones are many in a large ring: they cost memory, and replay, which may also
  * find what was trimmed when no header had told of it yet, takes an index far from the others for damage. */
@@ -115,6 +115,24 @@ struct image {
     bool is_saved, is_pushed;
 };
 
+/* What of an object's page stays in memory: its chunks, and what of them is written or lost. */
+struct page_chunk {
+    uint32_t number;        /* of the chunk; 0: none, blocks are lost */
+    uint16_t written, lost; /* bit per block */
+};
+struct page_map {
+    uint32_t chunks;       /* bit per chunk of the object that there is something to say about */
+    struct page_chunk *at; /* of these, in order */
+};
+
+/* The other part of it, in the cache of pages (page.c). */
+struct page_crcs {
+    struct list link; /* least recently used first, or free */
+    struct object *object;
+    uint32_t crc[BLOCKS_PER_OBJECT]; /* of the blocks that are written */
+};
+
+/* All of a page, for as long as one is made. */
 struct page_mem {
     uint32_t chunk[CHUNKS_PER_OBJECT];
     uint64_t written[BLOCKS_PER_OBJECT / 64];
@@ -136,14 +154,15 @@ struct object {
     uint64_t image, number;
     uint64_t index; /* newest applied */
     uint64_t page_index, version;
-    uint32_t slot;         /* of the live page; 0: none */
-    struct page_mem *page; /* NULL: nothing written in chunks */
+    struct page_map map;    /* of the live page, or what is left of it */
+    struct page_crcs *crcs; /* NULL: to be read from the slot */
     struct overlay *overlay;
-    struct list unapplied;               /* entries, oldest first */
-    uint64_t brought_index;              /* newest entry whose chunk became the page's */
-    uint32_t pending[CHUNKS_PER_OBJECT]; /* entries that may need the chunk */
+    struct list unapplied;  /* entries, oldest first */
+    uint64_t brought_index; /* newest entry whose chunk became the page's */
+    uint32_t *pending;      /* for each chunk the entries that may need it; NULL: none */
     uint32_t pending_total;
-    bool busy; /* a round, repair or copy is changing chunks or page */
+    uint32_t slot; /* of the live page; 0: none */
+    bool busy;     /* a round, repair or copy is changing chunks or page */
     bool slot_reserved;
     bool exists; /* has state: a page or applied entries */
 };
@@ -246,11 +265,13 @@ struct destage_block {
 
 struct destage_object {
     struct object *object;
-    struct page_mem *page; /* the new one; NULL: none */
+    struct page_mem *page; /* the new one */
+    struct page_map map;   /* what will stay of it */
     struct overlay *snap;
     uint32_t new_slot;
     uint64_t index, version;
     bool drop;
+    bool load, load_failed; /* the old page is to be read; it did not verify once */
 };
 
 struct destage {
@@ -261,7 +282,8 @@ struct destage {
     uint32_t object_count;
     struct destage_block *blocks;
     uint32_t block_count, readback_count, next;
-    struct overlay *snaps; /* DESTAGE_OBJECTS_MAX of them */
+    struct overlay *snaps; /* DESTAGE_OBJECTS_MAX of them, and of these: */
+    struct page_mem *pages;
     struct ring_wait wait;
     struct buf *copy_buf;
     struct iovec copy_iov;
@@ -369,6 +391,11 @@ struct store {
     uint32_t page_chunk_count, page_chunk_cap;
     uint64_t slots_used, slots_reserved;
     uint32_t slot_hint;
+
+    /* The cache of pages. */
+    struct page_crcs *pages;
+    uint32_t pages_max, pages_touched; /* those behind were never used */
+    struct list pages_used, pages_free;
 
     /* Checkpoints. */
     uint64_t ckpt_number[2], ckpt_replay[2]; /* of copies A and B; replay 0: not valid */
@@ -560,8 +587,9 @@ struct where {
     enum where_source source;
     uint64_t place; /* block of the slice: RING, CHUNK */
     uint32_t crc;
-    const struct log_entry *entry; /* MEMORY */
+    const struct log_entry *entry; /* MEMORY, RING; CHUNK: it brought it; NULL: it is as the page says */
     bool written;
+    bool crc_known; /* CHUNK: if not, the page must be read first */
 };
 struct where object_where(const struct object *o, uint32_t block, bool proposed);
 
@@ -571,8 +599,29 @@ void page_encode(const struct store *s, const struct object *o, const struct pag
 MUST_CHECK int page_validate(const struct store *s, const struct object *o, const struct disk_page *disk);
 void page_decode(const struct disk_page *disk, struct page_mem *ret);
 bool page_is_empty(const struct page_mem *page);
-struct page_mem *page_new(struct store *s);
-void page_free(struct store *s, struct page_mem *page);
+MUST_CHECK int page_map_make(struct store *s, const struct page_mem *page, struct page_map *ret);
+void page_map_fill(struct page_map *map,
+                   const struct page_mem *page); /* which has the same chunks to tell of */
+void page_map_free(struct store *s, struct page_map *map);
+struct page_chunk page_map_get(const struct page_map *map, uint32_t chunk); /* zeros: nothing to say */
+void page_map_expand(const struct page_map *map, struct page_mem *ret);     /* all but the checksums */
+static inline uint32_t object_chunk(const struct object *o, uint32_t chunk)
+{
+    return page_map_get(&o->map, chunk).number;
+}
+MUST_CHECK int pages_init(struct store *s);
+void pages_fini(struct store *s);
+bool pages_full(const struct store *s);
+void page_keep(struct object *o, const uint32_t *crc); /* in the cache, for a while */
+void page_touch(struct object *o);                     /* it is used */
+void page_drop(struct object *o);                      /* out of the cache */
+enum page_taken { PAGE_TAKEN, PAGE_AGAIN, PAGE_DAMAGED };
+/* The object's page was read for want of its checksums, when its version was that; `result` is the request's.
+ * TAKEN: they are in the cache, at least until the end of this step. AGAIN: look again whether it is to be
+ * read, and from where. DAMAGED: it did not verify twice, and its written blocks are lost. `failed` is false
+ * at first, and then the caller's to keep. */
+enum page_taken page_take(struct object *o, uint64_t version, const struct disk_page *disk, int result,
+                          bool *failed);
 
 /* space.c */
 MUST_CHECK int space_init(struct store *s);
@@ -588,9 +637,11 @@ int64_t space_available(const struct store *s); /* chunks that nobody uses or ma
 bool space_spare(struct store *s);              /* there is one, be it at the cost of the log's past */
 void space_hold(struct object *o, uint32_t chunk);
 void space_unhold(struct object *o, uint32_t chunk);
+/* Before an entry that reserves: room to count it. ERR_NO_MEMORY. */
+MUST_CHECK int space_need(struct object *o);
 /* The object's page becomes another (NULL: none): chunks that the new one lacks are freed, reservations
- * follow. */
-void space_switch(struct object *o, struct page_mem *page, uint32_t slot);
+ * follow. Takes over the map's memory. */
+void space_switch(struct object *o, const struct page_map *map, uint32_t slot);
 MUST_CHECK int space_admit(const struct pg *pg, const struct entry *entry);
 
 /* apply.c */
@@ -622,11 +673,14 @@ void destage_wake(struct store *s);
 void destage_up_to(struct pg *pg, uint64_t index);
 bool destage_wanted(const struct store *s);
 void round_collect(struct store *s);     /* takes objects for a round; which may be none */
+bool round_load(struct store *s);        /* old pages that are not in memory; true: all are here */
 bool round_readback(struct store *s);    /* payloads that are only in the ring; true: all are here */
 void round_sort(struct store *s);        /* blocks in the order of the device */
 bool round_write_data(struct store *s);  /* true: all done, or failed: io.error */
 bool round_write_pages(struct store *s); /* likewise */
 void round_push_slots(struct store *s);  /* `wait` tells when the records are durable */
+void round_page_known(const struct destage_object *r); /* the old page's checksums are in memory */
+void round_page_lost(struct destage_object *r);
 void round_commit(struct store *s);
 void round_abandon(struct store *s); /* gives back what a round holds that was interrupted */
 enum trim_result { TRIM_DONE, TRIM_MORE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };

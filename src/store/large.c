@@ -191,7 +191,7 @@ static bool chunk_claim_for(struct store *s, struct log_entry *e, uint32_t i)
 {
     uint32_t chunk = entry_chunks(e)[i], at = DIV_UP(e->first_block, BLOCKS_PER_CHUNK) + i;
     struct object *o = e->obj ? e->obj : object_find(e->pg, e->image, e->object);
-    bool brought = o && o->page && o->page->chunk[at] == chunk;
+    bool brought = o && object_chunk(o, at) == chunk;
 
     if (s->chunk_refs[chunk] > brought)
         return false;

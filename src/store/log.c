@@ -367,9 +367,12 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
     struct log_entry *e = entry_new(s, entry, large_chunks_wanted(s, entry));
     if (e && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))
         o = object_get(pg, entry->image, entry->object);
-    if (!e || (!o && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))) {
+    bool no_room = o && entry->type == ENTRY_WRITE && space_need(o);
+    if (!e || no_room || (!o && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))) {
         if (e)
             slab_put(&s->slab, e, entry_size(entry_blocks(e), e->chunk_count));
+        if (o)
+            object_settle(o);
         return -ERR_RETRY;
     }
     e->pg = pg;

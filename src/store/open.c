@@ -116,6 +116,8 @@ static struct store *store_alloc(const struct store_config *config)
     list_init(&s->ring_waits);
     list_init(&s->cached);
     list_init(&s->releases);
+    list_init(&s->pages_used);
+    list_init(&s->pages_free);
     s->next_seq = 1;
     s->log_entries_max = LOG_ENTRIES_MAX;
     return s;
@@ -136,6 +138,7 @@ void store_free(struct store *s)
     free(s->blob);
     free(s->records);
     space_fini(s);
+    pages_fini(s);
     slab_fini(&s->slab);
     free(s);
 }
@@ -157,13 +160,13 @@ static void object_lost(struct object *o, const char *what)
     store_problem(s, "PG %llx: page of object %llu/%llu: %s", (unsigned long long)o->pg->pub.record.pg,
                   (unsigned long long)o->image, (unsigned long long)o->number, what);
     s->counters.damaged_objects++;
-    struct page_mem *page = page_new(s);
-    if (!page) {
+    struct page_mem page = {0};
+    struct page_map map;
+    memset(page.lost, 0xff, sizeof(page.lost));
+    if (page_map_make(s, &page, &map))
         store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
-        return;
-    }
-    memset(page->lost, 0xff, sizeof(page->lost));
-    space_switch(o, page, o->slot);
+    else
+        space_switch(o, &map, o->slot);
 }
 
 static int open_slots(struct store_opening *p)
@@ -223,19 +226,17 @@ static void open_page(struct store_opening *p, struct object *o, const struct di
         object_lost(o, "another object has one of its chunks");
         return;
     }
-    struct page_mem *page = page_new(s);
-    if (!page) {
+    struct page_mem page;
+    struct page_map map;
+    page_decode(disk, &page);
+    if (page_map_make(s, &page, &map)) {
         store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
         return;
     }
-    page_decode(disk, page);
-    bool chunks = false;
-    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
-        chunks |= page->chunk[c] != 0;
-    if (!chunks && page_is_empty(page))
-        page_free(s, page);
-    else
-        space_switch(o, page, o->slot);
+    space_switch(o, &map, o->slot);
+    /* Which ones will be wanted nobody knows: the first that come. */
+    if (!page_is_empty(&page) && !pages_full(s))
+        page_keep(o, page.crc);
 }
 
 #define PAGES_PER_READ (WORK_BLOCKS / SCATTER_IOS)

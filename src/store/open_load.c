@@ -61,7 +61,9 @@ int open_prepare(struct store_opening *p)
         s->config.pgs_max = s->g.pgs_max;
     s->table = calloc(s->g.table_blocks, sizeof(*s->table));
     p->heal = calloc(s->g.table_blocks, 1);
-    return s->table && p->heal ? space_init(s) : -ERR_NO_MEMORY;
+    if (!s->table || !p->heal || pages_init(s))
+        return -ERR_NO_MEMORY;
+    return space_init(s);
 }
 
 int open_table(struct store_opening *p, uint32_t block)

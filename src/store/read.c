@@ -3,10 +3,11 @@
  * Reading blocks of an object.
  *
  * Each block is where object_where() says at the moment: nowhere (zeros), in memory, in the ring, in a chunk.
- * Runs of blocks that lie together on the device are read with one request, right into the answer. When a
- * request is back, each of its blocks is looked up again: if it has moved or changed meanwhile, destaged in
- * place say, it is fetched once more from where it is now. A block counts as damaged when its checksum fails
- * twice at one place.
+ * Runs of blocks that lie together on the device are read with one request, right into the answer; and with
+ * them, if the object's checksums are not in memory, its page. When all requests of such a round are back,
+ * each of their blocks is looked up again: if it has moved or changed meanwhile, destaged in place say, it is
+ * fetched once more from where it is now. A block counts as damaged when its checksum fails twice at one
+ * place.
  */
 #include <string.h>
 
@@ -14,16 +15,23 @@
 
 #define ROUNDS_MAX 64 /* a block that moves that often while it is read */
 
+#define TAG_PAGE UINT64_MAX
+
 struct read_state {
     struct scatter io;
     uint64_t todo[IO_BLOCKS_MAX / 64];
+    uint64_t unread[IO_BLOCKS_MAX / 64]; /* in this round: the request failed */
     uint64_t failed_once[IO_BLOCKS_MAX / 64];
     struct {
         uint64_t place;
         uint32_t crc;
+        bool of_page; /* and not of an entry */
     } at[IO_BLOCKS_MAX];
+    uint64_t version; /* of the page, when the round began */
     uint32_t next, rounds;
-    struct buf *buf;
+    struct buf *buf, *page;
+    bool page_wanted, page_only, page_came, page_failed, crcs_known;
+    int page_result;
 };
 
 enum { READ_START, READ_DEVICE };
@@ -48,10 +56,16 @@ static void read_end(struct store_read *r, int result)
 
     if (state) {
         buf_unref(state->buf);
+        buf_unref(state->page);
         slab_put(&r->store->slab, state, sizeof(*state));
     }
     r->private_state = NULL;
     op_done(&r->op, result);
+}
+
+static struct where block_where(const struct store_read *r, const struct object *o, uint32_t i)
+{
+    return o ? object_where(o, r->first_block + i, r->proposed) : (struct where){.source = WHERE_ZERO};
 }
 
 /* All of it is zeros, or lies in one piece in memory: no copy. */
@@ -61,8 +75,7 @@ static bool read_whole(struct store_read *r, const struct object *o)
     bool zeros = true, one = true;
 
     for (uint32_t i = 0; i < r->block_count; i++) {
-        struct where w =
-            o ? object_where(o, r->first_block + i, r->proposed) : (struct where){.source = WHERE_ZERO};
+        struct where w = block_where(r, o, i);
         zeros &= w.source == WHERE_ZERO;
         one &= w.source == WHERE_MEMORY && (!entry || w.entry == entry);
         if (w.source == WHERE_MEMORY)
@@ -81,10 +94,10 @@ static bool read_whole(struct store_read *r, const struct object *o)
     return true;
 }
 
-/* Has the asker this very block? Its checksum says so; what is lost here has none. */
+/* Has the asker this very block? Its checksum says so, if it is in memory; what is lost here has none. */
 static bool is_same(const struct store_read *r, uint32_t i, const struct where *w)
 {
-    return r->have && bit_get(r->have, i) && w->written && w->source != WHERE_LOST &&
+    return r->have && bit_get(r->have, i) && w->written && w->crc_known &&
            (r->have_crc[i] == w->crc || PLANT(STORE_COPY_SAME));
 }
 
@@ -104,17 +117,26 @@ static bool read_nothing(struct store_read *r, const struct object *o)
     return true;
 }
 
-/* Everything that needs no device; the rest stays in `todo`. */
-static void read_memory(struct store_read *r, const struct object *o)
+static bool on_device(const struct where *w)
+{
+    return w->source == WHERE_RING || w->source == WHERE_CHUNK;
+}
+
+/* Begins a round: everything that needs no device, and where the rest is, which stays in `todo`. */
+static int read_look(struct store_read *r, struct object *o)
 {
     struct read_state *state = r->private_state;
+    bool paged = false;
 
+    state->next = 0;
+    state->version = o ? o->version : 0;
+    state->crcs_known = o && o->crcs;
+    memset(state->unread, 0, sizeof(state->unread));
     for (uint32_t i = 0; i < r->block_count; i++) {
         if (!bit_get(state->todo, i))
             continue;
         uint8_t *to = state->buf->data + i * BLOCK_SIZE;
-        struct where w =
-            o ? object_where(o, r->first_block + i, r->proposed) : (struct where){.source = WHERE_ZERO};
+        struct where w = block_where(r, o, i);
         r->ret_crc[i] = w.written ? w.crc : CRC32C_ZERO_BLOCK;
         if (w.written)
             bit_set(r->ret_written, i);
@@ -126,9 +148,11 @@ static void read_memory(struct store_read *r, const struct object *o)
             bit_clear(state->todo, i);
             continue;
         }
-        if (w.source == WHERE_RING || w.source == WHERE_CHUNK) {
+        if (on_device(&w)) {
             state->at[i].place = w.place;
             state->at[i].crc = w.crc;
+            state->at[i].of_page = !w.entry;
+            paged |= !w.entry;
             continue;
         }
         bit_clear(state->todo, i);
@@ -143,9 +167,21 @@ static void read_memory(struct store_read *r, const struct object *o)
         if (w.source == WHERE_LOST)
             bit_set(r->ret_damaged, i);
     }
+    state->page_wanted = paged && !state->crcs_known;
+    /* What the asker has is known only then, and is not read. */
+    state->page_only = state->page_wanted && r->have;
+    if (state->page_only)
+        state->next = r->block_count;
+    if (paged && state->crcs_known) {
+        r->store->counters.page_hits++;
+        page_touch(o);
+    }
+    if (state->page_wanted && !state->page)
+        state->page = buf_new(r->op.core->arena, BLOCK_SIZE);
+    return state->page_wanted && !state->page ? -ERR_RETRY : 0;
 }
 
-static void read_verify(struct store_read *r, const struct object *o, int slot)
+static void read_reap(struct store_read *r, int slot)
 {
     struct read_state *state = r->private_state;
     uint32_t first = (uint32_t)(state->io.tag[slot] >> 32), count = (uint32_t)state->io.tag[slot];
@@ -155,16 +191,57 @@ static void read_verify(struct store_read *r, const struct object *o, int slot)
     r->store->reads_pending--;
     r->store->reads_ns = now_ns;
     histogram_record(&r->store->counters.device_read, now_ns - state->io.io[slot].submitted_ns);
-    for (uint32_t i = first; i < first + count; i++) {
-        struct where w =
-            o ? object_where(o, r->first_block + i, r->proposed) : (struct where){.source = WHERE_ZERO};
-        if ((w.source != WHERE_RING && w.source != WHERE_CHUNK) || w.place != state->at[i].place ||
-            w.crc != state->at[i].crc) {
+    if (state->io.tag[slot] == TAG_PAGE) {
+        state->page_came = true;
+        state->page_result = state->io.io[slot].result;
+        return;
+    }
+    for (uint32_t i = first; i < first + count && state->io.io[slot].result; i++)
+        bit_set(state->unread, i);
+}
+
+static void read_page(struct store_read *r, struct object *o)
+{
+    struct read_state *state = r->private_state;
+
+    state->page_came = false;
+    if (!o || page_take(o, state->version, (const struct disk_page *)state->page->data, state->page_result,
+                        &state->page_failed) != PAGE_TAKEN)
+        return;
+    state->crcs_known = true;
+    for (uint32_t i = 0; i < r->block_count; i++)
+        if (bit_get(state->todo, i) && state->at[i].of_page)
+            state->at[i].crc = r->ret_crc[i] = o->crcs->crc[r->first_block + i];
+}
+
+/* Is it still what was read? */
+static bool read_current(const struct store_read *r, const struct object *o, uint32_t i)
+{
+    const struct read_state *state = r->private_state;
+    struct where w = block_where(r, o, i);
+
+    if (!on_device(&w) || w.place != state->at[i].place || state->at[i].of_page != !w.entry)
+        return false;
+    return w.entry ? w.crc == state->at[i].crc : o->version == state->version;
+}
+
+/* Ends a round. */
+static void read_verify(struct store_read *r, struct object *o)
+{
+    struct read_state *state = r->private_state;
+
+    if (state->page_came)
+        read_page(r, o);
+    for (uint32_t i = 0; i < r->block_count && !state->page_only; i++) {
+        if (!bit_get(state->todo, i) || (state->at[i].of_page && !state->crcs_known))
+            continue;
+        if (!read_current(r, o, i)) {
             bit_clear(state->failed_once, i);
             continue;
         }
-        if (!state->io.io[slot].result &&
-            (PLANT(STORE_NO_CHECKSUM) || crc32c(0, state->buf->data + i * BLOCK_SIZE, BLOCK_SIZE) == w.crc)) {
+        if (!bit_get(state->unread, i) &&
+            (PLANT(STORE_NO_CHECKSUM) ||
+             crc32c(0, state->buf->data + i * BLOCK_SIZE, BLOCK_SIZE) == state->at[i].crc)) {
             bit_clear(state->todo, i);
             continue;
         }
@@ -178,18 +255,36 @@ static void read_verify(struct store_read *r, const struct object *o, int slot)
     }
 }
 
-/* True: requests are under way. */
-static bool read_device(struct store_read *r)
+static void read_submit(struct store_read *r, int slot, uint64_t place, uint64_t tag)
 {
     struct read_state *state = r->private_state;
 
+    if (r->store->reads_pending++ == 0)
+        r->store->reads_ns = core_now_ns(r->op.core);
+    scatter_submit(&state->io, slot, BLK_READ, 0, place, 1, tag);
+}
+
+/* True: requests are under way. */
+static bool read_device(struct store_read *r, const struct object *o)
+{
+    struct read_state *state = r->private_state;
+    int slot;
+
+    if (state->page_wanted) {
+        slot = scatter_slot(&state->io);
+        ASSERT(slot >= 0 && o && o->version == state->version);
+        state->io.iov[slot][0] = (struct iovec){.iov_base = state->page->data, .iov_len = BLOCK_SIZE};
+        r->store->counters.page_reads++;
+        read_submit(r, slot, slot_place(r->store, o->slot), TAG_PAGE);
+        state->page_wanted = false;
+    }
     while (state->next < r->block_count) {
         uint32_t i = state->next;
         if (!bit_get(state->todo, i)) {
             state->next++;
             continue;
         }
-        int slot = scatter_slot(&state->io);
+        slot = scatter_slot(&state->io);
         if (slot < 0)
             return true;
         uint32_t n = 1;
@@ -199,9 +294,7 @@ static bool read_device(struct store_read *r)
         state->io.iov[slot][0] =
             (struct iovec){.iov_base = state->buf->data + i * BLOCK_SIZE, .iov_len = (size_t)n * BLOCK_SIZE};
         r->store->counters.device_reads++;
-        if (r->store->reads_pending++ == 0)
-            r->store->reads_ns = core_now_ns(r->op.core);
-        scatter_submit(&state->io, slot, BLK_READ, 0, state->at[i].place, 1, (uint64_t)i << 32 | n);
+        read_submit(r, slot, state->at[i].place, (uint64_t)i << 32 | n);
         state->next += n;
     }
     return state->io.pending != 0;
@@ -259,42 +352,41 @@ static int read_begin(struct store_read *r)
 static void read_step(struct op *op)
 {
     struct store_read *r = container_of(op, struct store_read, op);
-    struct read_state *state = r->private_state;
+    struct read_state *state;
     struct pg *pg;
-    int slot;
+    struct object *o;
+    int slot, rc = 0;
 
     if (op->state == READ_START) {
-        int rc = read_begin(r);
+        rc = read_begin(r);
         if (rc <= 0) {
             read_end(r, rc);
             return;
         }
         op->state = READ_DEVICE;
-        state = r->private_state;
-        read_memory(r, read_object(r, &pg));
-    } else {
-        while ((slot = scatter_reap(&state->io)) >= 0)
-            read_verify(r, read_object(r, &pg), slot);
+        rc = read_look(r, read_object(r, &pg));
     }
-    for (;;) {
-        if (read_device(r))
+    state = r->private_state;
+    while ((slot = scatter_reap(&state->io)) >= 0)
+        read_reap(r, slot);
+    for (; rc == 0; rc = read_look(r, o)) {
+        o = read_object(r, &pg);
+        if (read_device(r, o))
             return;
-        struct object *o = read_object(r, &pg);
-        if (!pg || r->store->failed) {
-            read_end(r, pg ? -ERR_STOPPED : -ERR_NO_PG);
-            return;
-        }
+        rc = !pg ? -ERR_NO_PG : r->store->failed ? -ERR_STOPPED : 0;
+        if (rc)
+            break;
+        read_verify(r, o);
         if (!bits_any(state->todo)) {
             read_finish(r);
             return;
         }
         if (++state->rounds > ROUNDS_MAX) {
-            read_end(r, -ERR_RETRY);
-            return;
+            rc = -ERR_RETRY;
+            break;
         }
-        state->next = 0;
-        read_memory(r, o);
     }
+    read_end(r, rc);
 }
 
 static const struct op_kind READ = {"store.read", read_state_name, read_step};

@@ -373,7 +373,7 @@ static int entry_admit(struct log_entry *e)
     if (e->applied || (e->type != ENTRY_WRITE && e->type != ENTRY_CLEAR))
         return 0;
     e->obj = object_get(e->pg, e->image, e->object);
-    if (!e->obj)
+    if (!e->obj || (e->type == ENTRY_WRITE && space_need(e->obj)))
         return -ERR_NO_MEMORY;
     list_push_back(&e->obj->unapplied, &e->obj_link);
     entry_reserve(e);

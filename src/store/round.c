@@ -63,8 +63,9 @@ static uint32_t chunk_brought(const struct overlay *snap, uint32_t c)
 /* Would a chunk be written in place that an entry in the log refers to? */
 static bool object_shares(const struct store *s, const struct object *o)
 {
-    for (uint32_t c = 0; o->page && c < CHUNKS_PER_OBJECT; c++) {
-        if (!o->page->chunk[c] || s->chunk_refs[o->page->chunk[c]] == 1 || chunk_brought(o->overlay, c))
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
+        uint32_t chunk = object_chunk(o, c);
+        if (!chunk || s->chunk_refs[chunk] == 1 || chunk_brought(o->overlay, c))
             continue;
         for (uint32_t b = c * BLOCKS_PER_CHUNK; b < (c + 1) * BLOCKS_PER_CHUNK; b++)
             if (o->overlay->block[b] && o->overlay->block[b]->type == ENTRY_WRITE)
@@ -87,9 +88,8 @@ static bool object_unshare(struct store *s, struct object *o)
     return !object_shares(s, o);
 }
 
-/* Chunks for what is written, none for what is not; undone when there are not enough. */
-static bool page_chunks(struct store *s, struct page_mem *page, const struct page_mem *old,
-                        const struct overlay *snap)
+/* Chunks for what is written, none for what is not. */
+static bool page_chunks(struct store *s, struct page_mem *page, const struct overlay *snap)
 {
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
         bool want = chunk_written(page, c);
@@ -103,14 +103,64 @@ static bool page_chunks(struct store *s, struct page_mem *page, const struct pag
         } else if (!page->chunk[c]) {
             page->chunk[c] = chunk_alloc(s);
         }
-        if (!want || page->chunk[c])
-            continue;
-        for (uint32_t i = 0; i < c; i++)
-            if (page->chunk[i] && (!old || old->chunk[i] != page->chunk[i]))
-                chunk_free(s, page->chunk[i]);
-        return false;
+        if (want && !page->chunk[c])
+            return false;
     }
     return true;
+}
+
+/* What the round has taken for a page that is not to be. */
+static void object_undo(struct store *s, struct destage_object *r)
+{
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+        if (r->page->chunk[c] && r->page->chunk[c] != object_chunk(r->object, c))
+            chunk_free(s, r->page->chunk[c]);
+    if (r->new_slot)
+        slot_free(s, r->new_slot);
+    page_map_free(s, &r->map);
+}
+
+/* Blocks that the round leaves as they are: the new page must have their checksums, too. */
+static bool block_stays(const struct destage_object *r, uint32_t b)
+{
+    return bit_get(r->page->written, b) && !r->snap->block[b];
+}
+
+static bool object_lacks(struct store *s, const struct destage_object *r)
+{
+    struct object *o = r->object;
+    uint32_t b = 0;
+
+    while (b < BLOCKS_PER_OBJECT && !block_stays(r, b))
+        b++;
+    if (b == BLOCKS_PER_OBJECT)
+        return false;
+    if (o->crcs) {
+        s->counters.page_hits++;
+        round_page_known(r);
+    }
+    return !o->crcs && !PLANT(STORE_ROUND_BLIND);
+}
+
+void round_page_known(const struct destage_object *r)
+{
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+        if (block_stays(r, b))
+            r->page->crc[b] = r->object->crcs->crc[b];
+}
+
+/* The old page is damaged: what it said of the other blocks, which is their checksums, is lost. */
+void round_page_lost(struct destage_object *r)
+{
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+        if (block_stays(r, b)) {
+            bit_clear(r->page->written, b);
+            bit_set(r->page->lost, b);
+        }
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+        if (!chunk_written(r->page, c))
+            r->page->chunk[c] = 0;
+    page_map_fill(&r->map, r->page);
 }
 
 static void object_blocks(struct store *s, struct destage_object *r)
@@ -160,22 +210,19 @@ static bool object_collect(struct store *s, struct object *o)
                                  .index = o->index,
                                  .version = MAX(o->version + 1, s->next_seq)};
     *r->snap = *o->overlay;
-    r->page = page_new(s);
-    if (!r->page)
-        return false;
-    if (o->page)
-        *r->page = *o->page;
+    r->page = &d->pages[d->object_count];
+    page_map_expand(&o->map, r->page);
     page_overlay(r->page, r->snap);
     bool gone = (image && image->record.deleted) || (r->snap->whole && r->snap->whole->type == ENTRY_FORGET);
     r->drop = gone && page_is_empty(r->page);
     if (!r->drop)
         r->new_slot = PLANT(STORE_EARLY_REUSE) && o->slot ? o->slot : slot_alloc(s);
-    if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, o->page, r->snap)) {
-        if (r->new_slot)
-            slot_free(s, r->new_slot);
-        page_free(s, r->page);
+    if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, r->snap) ||
+        page_map_make(s, r->page, &r->map)) {
+        object_undo(s, r);
         return false;
     }
+    r->load = object_lacks(s, r);
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
         if (r->snap->block[b])
             entry_pin(r->snap->block[b]);
@@ -269,14 +316,9 @@ static void object_commit(struct store *s, struct destage_object *r)
             overlay_take_whole(o);
         entry_unpin(r->snap->whole);
     }
-    bool chunks = false;
-    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
-        chunks |= r->page->chunk[c] != 0;
-    if (!chunks && page_is_empty(r->page)) {
-        page_free(s, r->page);
-        r->page = NULL;
-    }
-    space_switch(o, r->page, r->new_slot);
+    space_switch(o, &r->map, r->new_slot);
+    if (!page_is_empty(r->page))
+        page_keep(o, r->page->crc);
     o->page_index = r->drop ? 0 : r->index;
     o->version = r->version;
     o->busy = false;
@@ -307,12 +349,7 @@ void round_abandon(struct store *s)
                 entry_unpin(r->snap->block[b]);
         if (r->snap->whole)
             entry_unpin(r->snap->whole);
-        for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
-            if (r->page->chunk[c] && (!r->object->page || r->object->page->chunk[c] != r->page->chunk[c]))
-                chunk_free(s, r->page->chunk[c]);
-        if (r->new_slot)
-            slot_free(s, r->new_slot);
-        page_free(s, r->page);
+        object_undo(s, r);
         r->object->busy = false;
     }
     d->object_count = 0;

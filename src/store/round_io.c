@@ -1,12 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a round of destage reads and writes: payloads that are only in the ring, blocks of chunks in the order
- * of the device, pages to fresh slots, and the records that make these count.
+ * What a round of destage reads and writes: pages that are not in memory, payloads that are only in the ring,
+ * blocks of chunks in the order of the device, pages to fresh slots, and the records that make these count.
  */
 #include <stdlib.h>
 
 #include "base/trace.h"
 #include "store/internal.h"
+
+static void load_take(struct store *s, int slot)
+{
+    struct destage *d = &s->destage;
+    uint32_t i = (uint32_t)d->io.tag[slot];
+    struct destage_object *r = &d->objects[i];
+
+    switch (page_take(r->object, r->object->version, (const struct disk_page *)d->io.iov[slot][0].iov_base,
+                      d->io.io[slot].result, &r->load_failed)) {
+    case PAGE_TAKEN:
+        round_page_known(r);
+        return;
+    case PAGE_DAMAGED:
+        round_page_lost(r);
+        return;
+    case PAGE_AGAIN: /* it is busy, so this is still its page */
+        r->load = true;
+        d->next = MIN(d->next, i);
+    }
+}
+
+bool round_load(struct store *s)
+{
+    struct destage *d = &s->destage;
+    int slot;
+
+    while ((slot = scatter_reap(&d->io)) >= 0)
+        load_take(s, slot);
+    for (; d->next < d->object_count; d->next++) {
+        struct destage_object *r = &d->objects[d->next];
+        if (!r->load)
+            continue;
+        slot = scatter_slot(&d->io);
+        if (slot < 0)
+            return false;
+        r->load = false;
+        d->io.iov[slot][0] =
+            (struct iovec){.iov_base = d->work->data + d->next * BLOCK_SIZE, .iov_len = BLOCK_SIZE};
+        s->counters.page_reads++;
+        scatter_submit(&d->io, slot, BLK_READ, 0, slot_place(s, r->object->slot), 1, d->next);
+    }
+    return !d->io.pending;
+}
 
 /* Blocks of one entry that follow each other are read with one request. */
 static uint32_t readback_run(const struct store *s, uint32_t from)

@@ -20,6 +20,8 @@
 #define SLOTS_KEPT  (DESTAGE_OBJECTS_MAX + 4 * SLOTS_PER_CHUNK)
 #define CHUNKS_KEPT 4
 
+#define PENDING_SIZE (CHUNKS_PER_OBJECT * sizeof(uint32_t))
+
 int space_init(struct store *s)
 {
     s->chunk_refs = calloc(s->g.chunk_count + 1, 1);
@@ -207,7 +209,14 @@ static void slot_reserve_settle(struct object *o)
 
 static bool chunk_missing(const struct object *o, uint32_t chunk)
 {
-    return !o->page || !o->page->chunk[chunk];
+    return !object_chunk(o, chunk);
+}
+
+int space_need(struct object *o)
+{
+    if (!o->pending)
+        o->pending = slab_get(&store_of(o->pg)->slab, PENDING_SIZE);
+    return o->pending ? 0 : -ERR_NO_MEMORY;
 }
 
 void space_hold(struct object *o, uint32_t chunk)
@@ -220,27 +229,34 @@ void space_hold(struct object *o, uint32_t chunk)
 
 void space_unhold(struct object *o, uint32_t chunk)
 {
-    ASSERT(o->pending[chunk]);
+    struct store *s = store_of(o->pg);
+
+    ASSERT(o->pending && o->pending[chunk]);
     o->pending_total--;
     if (--o->pending[chunk] == 0 && chunk_missing(o, chunk))
-        store_of(o->pg)->chunks_reserved--;
+        s->chunks_reserved--;
+    if (!o->pending_total) {
+        slab_put(&s->slab, o->pending, PENDING_SIZE);
+        o->pending = NULL;
+    }
     slot_reserve_settle(o);
 }
 
-void space_switch(struct object *o, struct page_mem *page, uint32_t slot)
+void space_switch(struct object *o, const struct page_map *map, uint32_t slot)
 {
     struct store *s = store_of(o->pg);
+    struct page_map next = map ? *map : (struct page_map){0};
 
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
-        uint32_t old = o->page ? o->page->chunk[c] : 0, new = page ? page->chunk[c] : 0;
-        if (o->pending[c])
+        uint32_t old = object_chunk(o, c), new = page_map_get(&next, c).number;
+        if (o->pending && o->pending[c])
             s->chunks_reserved += (new == 0) - (old == 0);
         if (old && old != new)
             chunk_free(s, old);
     }
-    if (o->page != page)
-        page_free(s, o->page);
-    o->page = page;
+    page_drop(o);
+    page_map_free(s, &o->map);
+    o->map = next;
     if (o->slot && o->slot != slot)
         slot_free(s, o->slot);
     o->slot = slot;
@@ -260,7 +276,7 @@ int space_admit(const struct pg *pg, const struct entry *entry)
     uint32_t last = (entry->first_block + entry->block_count - 1) / BLOCKS_PER_CHUNK;
     int64_t need = 0;
     for (uint32_t c = entry->first_block / BLOCKS_PER_CHUNK; c <= last; c++)
-        if (!o || (chunk_missing(o, c) && !o->pending[c]))
+        if (!o || (chunk_missing(o, c) && !(o->pending && o->pending[c])))
             need++;
     uint64_t slots = !o || (!o->slot && !o->slot_reserved);
     if (slots && s->object_count + s->slots_reserved >= s->g.objects_max)

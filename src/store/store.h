@@ -90,6 +90,7 @@ struct store_config {
         cache_bytes;  /* payload kept in memory; past it destage runs and data is read back from the ring */
     uint32_t pgs_max; /* at most STORE_PGS_MAX */
     uint32_t large_chunks_min; /* writes of so many whole chunks go to chunks of their own; 0: the default */
+    uint32_t pages_max;        /* object pages kept in memory; 0: as many as fit a quarter of cache_bytes */
 };
 
 #define STORE_PGS_MAX 4096
@@ -423,6 +424,8 @@ struct store_counters {
     uint64_t batches, batch_entries, log_bytes, log_payload_bytes; /* written to the ring */
     uint64_t destage_blocks, destage_bytes, page_writes, checkpoints, tail_moves;
     uint64_t cache_bytes, cache_hits, device_reads;
+    uint64_t page_hits,
+        page_reads; /* when checksums were wanted: they were in memory, or their page was read */
     uint64_t checksum_errors, repaired_blocks, damaged_objects;
     uint64_t copied_forward;
     uint64_t large_entries, large_bytes; /* written to chunks of their own */

@@ -7,7 +7,7 @@
 
 #include "store/internal.h"
 
-static const size_t SLAB_SIZE[SLAB_CLASSES] = {128, 320, 512, 1536, 2560, 4352, 16384};
+static const size_t SLAB_SIZE[SLAB_CLASSES] = {16, 32, 64, 128, 176, 256, 512, 1536, 2560, 4352, 16384};
 #define SLAB_TAKE_BYTES (130u << 10)
 
 static uint32_t slab_class(size_t size)

@@ -102,7 +102,7 @@ static void prepare(void)
 
     rig_init(&rig, 64u << 20, SIZE);
     config = (struct store_config){
-        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 1u << 20, .pgs_max = 8};
+        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 1u << 20, .pgs_max = 8, .pages_max = 2};
     store_format_start(&f, &config, 8u << 20, NULL);
     CHECK_EQ(rig_wait(&rig, &f.op), 0);
     struct store *s = open_store(&rc);

@@ -64,6 +64,8 @@ NOTICES(STORE_ACK_ORDER, 19)
 NOTICES(STORE_LARGE_EARLY_ACK, 10)
 NOTICES(STORE_LARGE_FREE, 124)
 NOTICES(STORE_LARGE_IN_PLACE, 118)
+NOTICES(STORE_PAGE_TRUST, 22)
+NOTICES(STORE_ROUND_BLIND, 57)
 
 static int seeds(char **argv, int argc)
 {
@@ -99,5 +101,7 @@ int main(int argc, char **argv)
     TEST(notices_STORE_LARGE_EARLY_ACK);
     TEST(notices_STORE_LARGE_FREE);
     TEST(notices_STORE_LARGE_IN_PLACE);
+    TEST(notices_STORE_PAGE_TRUST);
+    TEST(notices_STORE_ROUND_BLIND);
     return tap_done();
 }

@@ -60,7 +60,7 @@ static inline void set_up(void)
 {
     rig_init(&rig, 64u << 20, SIZE);
     config = (struct store_config){
-        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 2u << 20, .pgs_max = 8};
+        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 2u << 20, .pgs_max = 8, .pages_max = 2};
     CHECK_EQ(format_store(), 0);
     CHECK_EQ(open_store(), 0);
     CHECK_EQ(write_record(&(struct store_pg_record){.pg = 1, .replica = 1, .birth = 3}), 0);
