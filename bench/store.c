@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a log entry costs the store: 4 KiB writes to random blocks are appended, applied when they are
- * durable, and destaged, on the real core and device port.
+ * durable, and destaged, on the real core and device port. And what a read of 4 KiB from a chunk costs when
+ * the checksums of its object are in memory, and when the page must be read for them.
  *
  *     bench-store PATH [--seconds S]      a directory (the file is made there and removed) on tmpfs or a disk
  *
  * Keeps DEPTH entries not yet durable: 32 while the store is new and has nothing to destage, then 1, 32 and
  * 128; one line each: entries per second, CPU time per entry, device writes and bytes per entry, log and
  * destage together, and the CPU time of a turn of the loop: what a request may have to wait for, whatever
- * else runs on the machine.
+ * else runs on the machine. Then, opened again with memory for the pages of all objects, and of one, with
+ * 1 and with 32 reads under way: reads per second, CPU time, latency, device reads and pages read per read.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,9 +26,11 @@
 #include "base/histogram.h"
 #include "store/store.h"
 
-#define SIZE    (2ull << 30)
-#define OBJECTS 256u
-#define FRESH   10000u /* entries that are not destaged yet */
+#define SIZE      (2ull << 30)
+#define OBJECTS   256u
+#define FRESH     10000u /* entries that are not destaged yet */
+#define FLUSHING  80000u /* more than the ring has room for */
+#define READS_MAX 32u
 
 static struct uring_core *uc;
 
@@ -70,6 +74,7 @@ static void waiter_step(struct op *op)
 static const struct op_kind WAITER = {"bench.waiter", NULL, waiter_step};
 
 static uint64_t number;
+static uint64_t object_first; /* of those that are written */
 
 static int append(struct store_pg *pg, const struct buf *source)
 {
@@ -85,7 +90,7 @@ static int append(struct store_pg *pg, const struct buf *source)
                       .term = 1,
                       .type = ENTRY_WRITE,
                       .image = 1,
-                      .object = h % OBJECTS,
+                      .object = object_first + h % OBJECTS,
                       .first_block = (uint32_t)(h >> 32) % BLOCKS_PER_OBJECT,
                       .block_count = 1,
                       .crc = &crc};
@@ -136,6 +141,56 @@ static void run(struct store *store, struct store_pg *pg, uint64_t depth, uint64
     buf_unref(source);
 }
 
+static uint64_t read_place; /* of the last one, scrambled */
+
+static void read_start(struct store_read *r, struct store_pg *pg)
+{
+    uint64_t h = hash_u64(++read_place);
+
+    store_read_start(r, pg, 1, h % OBJECTS, (uint32_t)(h >> 32) % BLOCKS_PER_OBJECT, 1, false, NULL);
+}
+
+static void run_reads(struct store *store, struct store_pg *pg, uint32_t depth, uint64_t seconds)
+{
+    static struct store_read reads[READS_MAX];
+    static struct histogram latency;
+    static uint64_t began_ns[READS_MAX];
+    struct core *core = uring_core_core(uc);
+    const struct store_counters before = *store_counters(store);
+    uint64_t start_ns = core_now_ns(core), cpu = cpu_ns(), done = 0;
+    bool more = true;
+
+    memset(&latency, 0, sizeof(latency));
+    memset(reads, 0, sizeof(reads));
+    for (uint32_t live = 0; more || live;) {
+        more = core_now_ns(core) - start_ns < seconds * NS_PER_S;
+        live = 0;
+        for (uint32_t i = 0; i < depth; i++) {
+            if (!op_live(&reads[i].op) && began_ns[i]) {
+                must(reads[i].op.result, "read");
+                slice_unref(&reads[i].ret_data);
+                histogram_record(&latency, core_now_ns(core) - began_ns[i]);
+                began_ns[i] = 0;
+                done++;
+            }
+            if (!op_live(&reads[i].op) && more) {
+                began_ns[i] = core_now_ns(core);
+                read_start(&reads[i], pg);
+            }
+            live += began_ns[i] != 0;
+        }
+        uring_core_turn(uc, NS_PER_MS);
+    }
+    double n = (double)done, s = (double)(core_now_ns(core) - start_ns) / 1e9;
+    const struct store_counters *now = store_counters(store);
+    printf(
+        "reads, depth %3u: %8.0f/s, %6.0f ns CPU, p50 %.1f p99 %.1f us, %.3f device reads, %.3f pages read\n",
+        depth, n / s, (double)(cpu_ns() - cpu) / n, (double)histogram_percentile_ns(&latency, 50) / 1e3,
+        (double)histogram_percentile_ns(&latency, 99) / 1e3,
+        (double)(now->device_reads - before.device_reads) / n,
+        (double)(now->page_reads - before.page_reads) / n);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seconds = argc > 3 && strcmp(argv[2], "--seconds") == 0 ? strtoull(argv[3], NULL, 10) : 3;
@@ -176,6 +231,9 @@ int main(int argc, char **argv)
     static const uint64_t depths[] = {1, 32, 128};
     for (uint32_t i = 0; i < ARRAY_LEN(depths); i++)
         run(o.ret_store, w.ret_pg, depths[i], seconds, UINT64_MAX);
+    /* Others, until of the ones that will be read nothing is in the log alone. */
+    object_first = OBJECTS;
+    run(o.ret_store, w.ret_pg, 128, 1000, FLUSHING);
     const struct store_counters *n = store_counters(o.ret_store);
     printf("destaged %llu blocks with %llu pages in all, %llu checkpoints, %llu tail moves\n",
            (unsigned long long)n->destage_blocks, (unsigned long long)n->page_writes,
@@ -184,6 +242,19 @@ int main(int argc, char **argv)
     op_done(&waiter, 0);
     store_close_start(&c, o.ret_store, NULL);
     wait_op(&c.op, "close");
+    static const uint32_t pages[] = {OBJECTS, 1};
+    for (uint32_t i = 0; i < ARRAY_LEN(pages); i++) {
+        config.pages_max = pages[i];
+        store_open_start(&o, &config, NULL);
+        wait_op(&o.op, "open");
+        printf("memory for %u pages\n", pages[i]);
+        struct store_pg *pg = store_pg_find(o.ret_store, 1);
+        store_apply(pg, pg->last_index);
+        run_reads(o.ret_store, pg, 1, seconds);
+        run_reads(o.ret_store, pg, READS_MAX, seconds);
+        store_close_start(&c, o.ret_store, NULL);
+        wait_op(&c.op, "close");
+    }
     blk->ops->close(blk);
     uring_dev_close(dev);
     uring_core_free(uc);

@@ -3,7 +3,7 @@
  * The object index and the overlay.
  *
  * Objects are found by hash, and walked in order of (image, number) through a treap per PG whose priorities
- * are the hashes. All objects are in memory: 176 bytes, 8 more for each chunk that they have (page.c), and 4
+ * are the hashes. All objects are in memory: 168 bytes, 8 more for each chunk that they have (page.c), and 4
  * KiB while there are applied blocks that are not destaged.
  */
 #include <string.h>
