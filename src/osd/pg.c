@@ -417,7 +417,11 @@ static void pg_timer(struct pg *pg, uint64_t now_ns)
 
 void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
 {
-    if (timer_armed(&pg->timer) && pg->timer.deadline_ns <= next_ns)
+    bool again = raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)) ||
+                 (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns));
+
+    /* What is looked at again after a while is not to be put off by each heartbeat. */
+    if (timer_armed(&pg->timer) && pg->timer.deadline_ns <= next_ns && !again)
         pg_timer_arm(pg, pg_timer_due(pg, now_ns), now_ns);
 }
 
