@@ -481,8 +481,11 @@ static void pg_lose(struct fake_pg *pg)
     *pg = (struct fake_pg){0};
 }
 
+static void copying_forget(void);
+
 void fake_store_forget_all(void)
 {
+    copying_forget();
     for (int d = 0; d < DEVICES_MAX; d++) {
         struct fake_device *device = &devices[d];
         for (int i = 0; i < FAKE_PGS_MAX; i++) {
@@ -907,6 +910,28 @@ void store_repair_start(struct store_repair *r, struct store_pg *sp, uint64_t im
     op_start(&r->op, sp->store->core, &repair_kind, parent);
 }
 
+/* What copies under way have so far: a crash leaves it to fake_store_forget_all(). */
+static struct fake_object *copying[256];
+
+static void copying_replace(const struct fake_object *from, struct fake_object *to)
+{
+    uint32_t i = 0;
+
+    while (copying[i] != from)
+        ASSERT(++i < ARRAY_LEN(copying));
+    copying[i] = to;
+}
+
+static void copying_forget(void)
+{
+    for (uint32_t i = 0; i < ARRAY_LEN(copying); i++) {
+        for (uint32_t b = 0; copying[i] && b < BLOCKS_PER_OBJECT; b++)
+            free(copying[i]->blocks[b]);
+        free(copying[i]);
+        copying[i] = NULL;
+    }
+}
+
 struct store_copy {
     struct fake_pg *pg;
     struct core *core;
@@ -925,6 +950,7 @@ int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, struct 
     copy->core = sp->store->core;
     copy->counters = &sp->store->counters;
     copy->object = sim_alloc(sizeof(*copy->object));
+    copying_replace(NULL, copy->object);
     copy->object->info = (struct store_object_info){image, object, 0, false};
     *ret_copy = copy;
     return 0;
@@ -982,6 +1008,7 @@ void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uin
 {
     struct fake_object *from = copy->object;
 
+    copying_replace(from, NULL);
     if (index) {
         from->info.index = index;
         struct fake_object *to = object_get(copy->pg, from->info.image, from->info.object);
