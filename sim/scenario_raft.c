@@ -719,6 +719,9 @@ static void coup_fire(struct sim_event *event)
     if (w->quiet || !leader->host.up)
         return;
     if (kind >= 1) {
+        /* Its connections break, and it lives on: others stand up as soon as their promises have run out. */
+        if (sim_rng_below(&w->rng, 2))
+            peers_learn(leader, false);
         cut_off(w, leader, sim_rng_below(&w->rng, 800 * NS_PER_MS));
         sim_log(w->sim, "%u is cut off", leader->host.replica);
     }
