@@ -250,6 +250,10 @@ int main(int argc, char **argv)
         printf("memory for %u pages\n", pages[i]);
         struct store_pg *pg = store_pg_find(o.ret_store, 1);
         store_apply(pg, pg->last_index);
+        /* What the log still had is destaged first. */
+        uint64_t from_ns = core_now_ns(config.core);
+        while (core_now_ns(config.core) - from_ns < NS_PER_S)
+            uring_core_turn(uc, NS_PER_MS);
         run_reads(o.ret_store, pg, 1, seconds);
         run_reads(o.ret_store, pg, READS_MAX, seconds);
         store_close_start(&c, o.ret_store, NULL);
