@@ -17,10 +17,10 @@ FASTBLOCK_OVERHEAD = 768 << 20  # of an OSD beside its images: ring, tables, mem
 class Fastblock:
     """A cluster of three OSDs as a side of bench/compare; up() makes the images, up_empty() does not."""
 
-    def __init__(self, directory, image_bytes, spin, build=BUILD, name="fastblock", shards=1):
+    def __init__(self, directory, image_bytes, spin, build=BUILD, name="fastblock", shards=1, cache_bytes=256 << 20):
         self.dir, self.image_bytes, self.spin, self.name = directory, image_bytes, spin, name
         self.program = os.path.join(build, "src/cmd/fastblock")
-        self.shards, self.env = shards, dict(os.environ)
+        self.shards, self.cache_bytes, self.env = shards, cache_bytes, dict(os.environ)
 
     up_seconds = 8
 
@@ -41,8 +41,9 @@ class Fastblock:
         return json.loads(run([self.program, *args, "--json"], self.env, limit) or "null")
 
     def up_empty(self):
-        size = max(2 << 30, 3 * self.image_bytes)
-        self.call("cluster", "up", self.dir, "--size", str(size), "--spin", str(self.spin), "--shards", str(self.shards))
+        size = max(8 * self.cache_bytes, 1 << 30, 3 * self.image_bytes)
+        self.call("cluster", "up", self.dir, "--size", str(size), "--spin", str(self.spin), "--shards", str(self.shards),
+                  "--cache", str(self.cache_bytes))
         self.env["FASTBLOCK_MON"] = self.call("cluster", "env", self.dir)["FASTBLOCK_MON"]
 
     def wait_active(self):

@@ -2,6 +2,7 @@
 """What bench/compare makes of its measurements: ratios, goals, tables."""
 from statistics import median
 
+import writeback
 from measure import FIGURES
 
 
@@ -83,7 +84,7 @@ def goals(results, own):
     rows += [(f"IOPS, one image against eight, {workload}", ">=", 0.9,
               results.ratios((workload, "fastblock"), (workload + "-8images", "fastblock"), "iops"), False) for workload in IMAGE_GOALS]
     rows += [("CPU per 4 KiB write, depth 32, 256 PGs against 8", "<=", 1.1, own.get("pgs_cpu_ratios", []), False),
-             ("idle cluster with 256 PGs: % of one core, all daemons", "<=", 0.5, own.get("idle_percent", []), False)]
+             ("idle cluster with 256 PGs: % of one core, all daemons", "<=", 0.5, own.get("idle_percent", []), False)] + writeback.goals(own.get("writeback", []))
     return [row + (verdict(*row[1:]),) for row in rows if row[3]]
 
 

@@ -35,11 +35,13 @@
 #define STOP_WAIT_MS  20000
 #define PORT_WAIT_MS  2000
 
+#define CACHE_STANDARD (256ull << 20)
+
 struct cluster {
     char dir[PATH_MAX];
     char mon[64]; /* address */
     uint32_t osds, shards, spin_us;
-    uint64_t size_bytes;
+    uint64_t size_bytes, cache_bytes; /* of each OSD */
     int lock_fd;
 };
 
@@ -78,6 +80,7 @@ static int cluster_load(struct cluster *c, const char *dir)
     char path[PATH_SIZE];
     const char *mon;
     json_int_t osds, shards, size, spin;
+    json_int_t cache = CACHE_STANDARD; /* a cluster made by an older command does not say */
     *c = (struct cluster){.lock_fd = -1};
     if (!realpath(dir, c->dir))
         return cmd_fail("there is no cluster in %s: %s; `fastblock cluster up %s` starts one", dir,
@@ -86,8 +89,8 @@ static int cluster_load(struct cluster *c, const char *dir)
     if (!json)
         return cmd_fail("there is no cluster in %s (no cluster.json); `fastblock cluster up %s` starts one",
                         dir, dir);
-    int error = json_unpack(json, "{s:s, s:I, s:I, s:I, s:I}", "mon", &mon, "osds", &osds, "shards", &shards,
-                            "size_bytes", &size, "spin_us", &spin);
+    int error = json_unpack(json, "{s:s, s:I, s:I, s:I, s:I, s?I}", "mon", &mon, "osds", &osds, "shards",
+                            &shards, "size_bytes", &size, "spin_us", &spin, "cache_bytes", &cache);
     if (error || osds < 1 || osds > OSDS_MAX || text_copy(c->mon, sizeof(c->mon), mon)) {
         json_decref(json);
         return cmd_fail("%s/cluster.json is damaged", c->dir);
@@ -96,6 +99,7 @@ static int cluster_load(struct cluster *c, const char *dir)
     c->shards = (uint32_t)shards;
     c->size_bytes = (uint64_t)size;
     c->spin_us = (uint32_t)spin;
+    c->cache_bytes = (uint64_t)cache;
     json_decref(json);
     return cluster_lock(c);
 }
@@ -103,9 +107,9 @@ static int cluster_load(struct cluster *c, const char *dir)
 static int cluster_save(const struct cluster *c)
 {
     char path[PATH_SIZE];
-    json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:I}", "mon", c->mon, "osds", (json_int_t)c->osds,
+    json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "mon", c->mon, "osds", (json_int_t)c->osds,
                              "shards", (json_int_t)c->shards, "size_bytes", (json_int_t)c->size_bytes,
-                             "spin_us", (json_int_t)c->spin_us);
+                             "spin_us", (json_int_t)c->spin_us, "cache_bytes", (json_int_t)c->cache_bytes);
     int error = json_dump_file(json, path_of(c, path, "cluster.json"), JSON_INDENT(2));
     json_decref(json);
     return error ? cmd_fail("cannot write %s: %s", path, strerror(errno)) : CMD_OK;
@@ -322,19 +326,14 @@ static int format_osd(const struct cluster *c, uint32_t osd)
 
 static pid_t start_osd(const struct cluster *c, uint32_t osd)
 {
-    char name[NAME_SIZE], device[PATH_SIZE], spin[16];
+    char name[NAME_SIZE], device[PATH_SIZE], spin[16], cache[32];
     snprintf(name, sizeof(name), "osd.%u", osd);
     snprintf(spin, sizeof(spin), "%u", c->spin_us);
-    const char *argv[] = {"fastblock-osd",
-                          "run",
-                          path_of(c, device, "%s/device", name),
-                          "--mon",
-                          c->mon,
-                          "--listen",
-                          "127.0.0.1",
-                          "--spin",
-                          spin,
-                          NULL};
+    snprintf(cache, sizeof(cache), "%llu", (unsigned long long)c->cache_bytes);
+    const char *argv[] = {"fastblock-osd", "run",    path_of(c, device, "%s/device", name),
+                          "--mon",         c->mon,   "--listen",
+                          "127.0.0.1",     "--spin", spin,
+                          "--cache",       cache,    NULL};
     pid_t pid = launch(c, name, argv);
     return pid > 0 && write_pid(c, name, pid) ? -1 : pid;
 }
@@ -402,7 +401,8 @@ static int make_cluster(struct cluster *c, struct cmd_args *args)
     if (!cmd_option_number(args, "osds", 3, 1, OSDS_MAX, &osds) ||
         !cmd_option_number(args, "shards", 1, 1, 64, &shards) ||
         !cmd_option_number(args, "spin", CORE_SPIN_US_STANDARD, 0, 1000000, &spin) ||
-        !cmd_option_size(args, "size", 8ull << 30, &c->size_bytes))
+        !cmd_option_size(args, "size", 8ull << 30, &c->size_bytes) ||
+        !cmd_option_size(args, "cache", CACHE_STANDARD, &c->cache_bytes))
         return CMD_USAGE;
     struct device_label layout = {0};
     if (device_layout(c->size_bytes, (uint32_t)shards, &layout)) /* before anything is made */
@@ -418,6 +418,7 @@ static int make_cluster(struct cluster *c, struct cmd_args *args)
                               : cmd_option(args, "shards") ? "--shards"
                               : cmd_option(args, "size")   ? "--size"
                               : cmd_option(args, "spin")   ? "--spin"
+                              : cmd_option(args, "cache")  ? "--cache"
                                                            : NULL;
         if (changed)
             return cmd_usage(
