@@ -57,6 +57,7 @@
     X(OSD_MERGE_RACE,               "osd: partial writes do not wait for one another")                             \
     X(OSD_NO_FLOOR,                 "osd: an image without a record is attached by whoever asks, however late")    \
     X(OSD_EARLY_FORGET,             "osd: a removed image is forgotten before every member has said it is gone")   \
+    X(OSD_SCRUB_LEADER_ONLY,        "osd: a scrub looks at the leader's own replica alone")                         \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {

@@ -72,6 +72,10 @@ MUST_CHECK bool cmd_split_image(const char *text, char pool[CMD_NAME_MAX], char 
 /* Reads "osd.N"; prints an error that shows the form and answers false. */
 MUST_CHECK bool cmd_parse_osd(const char *text, uint32_t *ret_osd);
 
+/* The same of a PG, as cmd_pg_name() writes it. */
+MUST_CHECK bool cmd_parse_pg(const char *text, uint64_t *ret_pg);
+const char *cmd_pg_name(uint64_t pg); /* as cmd_text() */
+
 /* A table on stdout: columns as wide as their cells, `right` marks numbers ('r') and text ('l'). Cells are
  * copied. */
 struct cmd_table;
@@ -162,6 +166,11 @@ int cmd_osd_ls(struct cmd_args *args);
 int cmd_osd_demote(struct cmd_args *args);
 int cmd_pg_ls(struct cmd_args *args);
 int cmd_pg_leader(struct cmd_args *args);
+int cmd_pg_show(struct cmd_args *args);
+int cmd_pg_scrub(struct cmd_args *args);
+int cmd_pg_repair(struct cmd_args *args);
+int cmd_scrub_pause(struct cmd_args *args);
+int cmd_scrub_resume(struct cmd_args *args);
 int cmd_pool_create(struct cmd_args *args);
 int cmd_pool_ls(struct cmd_args *args);
 int cmd_pool_rm(struct cmd_args *args);

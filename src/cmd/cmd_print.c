@@ -188,3 +188,25 @@ void cmd_progress_show(struct cmd_progress *p, struct core *core, uint64_t done_
         fprintf(stderr, "  %.0f s left", (double)(p->total - done_bytes) / rate);
     fprintf(stderr, "\033[K%s", last ? "\n" : "");
 }
+
+const char *cmd_pg_name(uint64_t pg)
+{
+    return cmd_text("%llu.%llx", (unsigned long long)(pg >> 32), (unsigned long long)(pg & 0xffffffff));
+}
+
+bool cmd_parse_pg(const char *text, uint64_t *ret_pg)
+{
+    char *end;
+    unsigned long pool = strtoul(text, &end, 10);
+    if (end == text || *end != '.' || pool == 0 || pool > UINT32_MAX)
+        goto bad;
+    const char *number_text = end + 1;
+    unsigned long number = strtoul(number_text, &end, 16);
+    if (end == number_text || *end || number > UINT32_MAX)
+        goto bad;
+    *ret_pg = (uint64_t)pool << 32 | number;
+    return true;
+bad:
+    cmd_usage("'%s' does not name a PG: write it as `fastblock pg ls` does, for example 1.2a", text);
+    return false;
+}

@@ -40,6 +40,31 @@ static const struct cmd_command commands[] = {
      "has moved by hand go back to where they are spread evenly.",
      {{0}},
      cmd_pg_leader},
+    {"pg show",
+     "PG",
+     "show a placement group: members, last scrubs and what they found, damaged blocks",
+     "Damaged blocks are those that no replica has that could be asked. Reading them fails, everything else goes on; they are "
+     "whole again once they are written, or when an OSD that has them comes back.",
+     {{0}},
+     cmd_pg_show},
+    {"pg scrub",
+     "[PG]",
+     "look for damage in a PG, or in all, on every replica, and repair it",
+     "A light scrub compares what the replicas know of their objects; a deep one also reads all data and verifies it. Both "
+     "come by themselves, every day and every week; they give way to clients. The command orders one and does not wait: "
+     "`pg show` tells when it is done.",
+     {{"all", NULL, "all PGs"}, {"deep", NULL, "read and verify all data"}},
+     cmd_pg_scrub},
+    {"pg repair",
+     "PG",
+     "scrub a PG deeply, and make objects equal that differ between replicas",
+     "Damage is repaired by every scrub. An object whose checksums are right on all replicas, but which is not the same on "
+     "all, must never be: it is only reported, until this command has the version that more than half of the members have "
+     "copied over the others. Where there is no such version nothing is changed.",
+     {{0}},
+     cmd_pg_repair},
+    {"scrub pause", "", "let no scrub begin or go on, in the whole cluster", NULL, {{0}}, cmd_scrub_pause},
+    {"scrub resume", "", "let scrubs go on where they were", NULL, {{0}}, cmd_scrub_resume},
     {"image create",
      "POOL/IMAGE",
      "create an image",

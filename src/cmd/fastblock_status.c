@@ -9,28 +9,6 @@
 #include "base/error.h"
 #include "cmd/cmd.h"
 
-static const char *pg_name(uint64_t pg)
-{
-    return cmd_text("%llu.%llx", (unsigned long long)(pg >> 32), (unsigned long long)(pg & 0xffffffff));
-}
-
-static bool parse_pg(const char *text, uint64_t *ret_pg)
-{
-    char *end;
-    unsigned long pool = strtoul(text, &end, 10);
-    if (end == text || *end != '.' || pool == 0 || pool > UINT32_MAX)
-        goto bad;
-    const char *number_text = end + 1;
-    unsigned long number = strtoul(number_text, &end, 16);
-    if (end == number_text || *end || number > UINT32_MAX)
-        goto bad;
-    *ret_pg = (uint64_t)pool << 32 | number;
-    return true;
-bad:
-    cmd_usage("'%s' does not name a PG: write it as `fastblock pg ls` does, for example 1.2a", text);
-    return false;
-}
-
 static Fb__MonReply *get_status(struct cmd_session *s, struct cmd_call *call)
 {
     Fb__Status status = FB__STATUS__INIT;
@@ -51,11 +29,14 @@ static json_t *status_json(const Fb__ClusterStatus *st)
     json_t *problems = json_array();
     for (size_t i = 0; i < st->n_problem; i++)
         json_array_append_new(problems, json_string(st->problem[i]));
-    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "health", st->health,
-                     "problems", problems, "osds", (json_int_t)st->osds, "osds_up", (json_int_t)st->osds_up,
-                     "pools", (json_int_t)st->pools, "pgs", (json_int_t)st->pgs, "pgs_active",
-                     (json_int_t)st->pgs_active, "pgs_degraded", (json_int_t)st->pgs_degraded, "images",
-                     (json_int_t)st->images, "epoch", (json_int_t)st->epoch, "version", st->version);
+    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:b, s:I, s:I}", "health",
+                     st->health, "problems", problems, "osds", (json_int_t)st->osds, "osds_up",
+                     (json_int_t)st->osds_up, "pools", (json_int_t)st->pools, "pgs", (json_int_t)st->pgs,
+                     "pgs_active", (json_int_t)st->pgs_active, "pgs_degraded", (json_int_t)st->pgs_degraded,
+                     "images", (json_int_t)st->images, "epoch", (json_int_t)st->epoch, "version", st->version,
+                     "scrubs_due", (json_int_t)st->scrubs_due, "scrub_paused", st->scrub_paused,
+                     "damaged_blocks", (json_int_t)st->damaged_blocks, "differing_objects",
+                     (json_int_t)st->differing);
 }
 
 int cmd_status(struct cmd_args *args)
@@ -82,6 +63,8 @@ int cmd_status(struct cmd_args *args)
             printf("pgs      %u in %u pools: %u active, %u degraded\n", st->pgs, st->pools, st->pgs_active,
                    st->pgs_degraded);
             printf("images   %u\n", st->images);
+            printf("scrub    %s, %u PGs to be scrubbed\n", st->scrub_paused ? "paused" : "active",
+                   st->scrubs_due);
             printf("space    %s used, %s free (raw, over all OSDs)\n", cmd_size_text(used),
                    cmd_size_text(free_bytes));
             printf("map      epoch %llu\n", (unsigned long long)st->epoch);
@@ -273,10 +256,10 @@ int cmd_pg_ls(struct cmd_args *args)
             json_array_append_new(member_list, json_integer(pg->member[j]->osd));
         }
         const char *state = pg_state(pg, r, r && osd_is_up(map, r->leader_osd));
-        cmd_table_row(table, pg_name(pg->id), state, members, r ? cmd_text("osd.%u", r->leader_osd) : "-",
+        cmd_table_row(table, cmd_pg_name(pg->id), state, members, r ? cmd_text("osd.%u", r->leader_osd) : "-",
                       cmd_text("%llu", (unsigned long long)(r ? r->term : 0)),
                       cmd_text("%llu", (unsigned long long)(r ? r->objects : 0)));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:I, s:I}", "pg", pg_name(pg->id),
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:I, s:I}", "pg", cmd_pg_name(pg->id),
                                               "state", state, "members", member_list, "leader",
                                               r ? json_integer(r->leader_osd) : json_null(), "term",
                                               (json_int_t)(r ? r->term : 0), "objects",
@@ -293,7 +276,7 @@ int cmd_pg_leader(struct cmd_args *args)
     struct cmd_session s;
     struct cmd_call call;
     Fb__PgLeader leader = FB__PG_LEADER__INIT;
-    if (!parse_pg(args->positional[0], &leader.pg) || !cmd_parse_osd(args->positional[1], &leader.osd))
+    if (!cmd_parse_pg(args->positional[0], &leader.pg) || !cmd_parse_osd(args->positional[1], &leader.osd))
         return CMD_USAGE;
     if (!cmd_session_open(&s, args, 0, 0))
         return CMD_FAILED;

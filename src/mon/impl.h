@@ -52,7 +52,7 @@
 #define MON_WITNESS_NS   (5 * NS_PER_S) /* after the first witness came: who has not come is out of reach */
 #define MON_PUTS_PER_TXN (META_TXN_OPS_MAX - 1) /* and the state */
 
-enum mon_kind { MON_OSD, MON_POOL, MON_PG, MON_IMAGE, MON_ORDER, MON_KINDS };
+enum mon_kind { MON_OSD, MON_POOL, MON_PG, MON_IMAGE, MON_ORDER, MON_SCRUB, MON_KINDS };
 
 struct mon_item {
     struct map_node by_id;
@@ -100,6 +100,13 @@ struct mon_pg {
     bool chosen;                      /* an operator said who is to lead: */
     uint32_t chosen_osd;
     uint64_t moved_ns; /* alive time at which its leader was last told to hand it back */
+    uint8_t
+        *scrub; /* the leader's last report, packed, if it says something of scrubs or damage; else NULL */
+    uint32_t scrub_len;
+};
+
+struct mon_scrub {
+    struct mon_item item;
 };
 
 struct mon_image {
@@ -239,11 +246,12 @@ struct mon {
     struct timer tick_timer;
     struct mon_turn tick_turn;
     struct mon_change tick_change;
-    bool settle_soon;      /* do not wait for the next tick */
-    bool settle_due;       /* something was reported since all was found settled */
-    uint64_t balanced_ns;  /* alive time of the last look at who leads */
-    uint64_t alive_ns;     /* starts at one tick */
-    uint64_t tick_last_ns; /* by the core's clock */
+    bool settle_soon;         /* do not wait for the next tick */
+    bool settle_due;          /* something was reported since all was found settled */
+    uint64_t balanced_ns;     /* alive time of the last look at who leads */
+    uint64_t scrub_looked_ns; /* and at which scrubs are due */
+    uint64_t alive_ns;        /* starts at one tick */
+    uint64_t tick_last_ns;    /* by the core's clock */
     uint32_t request_count;
     bool closing;
     char behind[256]; /* not empty: someone knows a newer map than this one; who, and what */
@@ -277,6 +285,7 @@ MON_ITEM_ACCESS(pool, MON_POOL, Fb__Pool)
 MON_ITEM_ACCESS(pg, MON_PG, Fb__Pg)
 MON_ITEM_ACCESS(image, MON_IMAGE, Fb__Image)
 MON_ITEM_ACCESS(order, MON_ORDER, Fb__ImageOrder)
+MON_ITEM_ACCESS(scrub, MON_SCRUB, Fb__PgScrub)
 
 static inline uint32_t mon_pg_pool(uint64_t pg)
 {
@@ -384,6 +393,18 @@ void mon_image_client_writes(struct mon *mon, const uint8_t client[16], const ui
 
 void mon_status(struct mon_request *r);
 void mon_pg_list(struct mon_request *r);
+/* What its leader reported, as far as that is still good. */
+void mon_pg_report(const struct mon *mon, const struct mon_pg *pg, Fb__PgReport *ret);
+
+/* ---- scrubs (mon_scrub.c) ---- */
+
+extern const struct mon_method mon_pg_scrub, mon_scrub_pause;
+void mon_pg_show(struct mon_request *r);
+/* Into the answer to a shard's report: what is to be done with the PGs that it leads. */
+void mon_scrub_orders(struct mon_request *r, const Fb__ShardReport *report);
+void mon_scrub_report(struct mon *mon, struct mon_pg *pg, const Fb__PgReport *report);
+/* As mon_settle(): results become items, and what is due is ordered. */
+void mon_scrub_settle(struct mon *mon, struct mon_change *c);
 
 /* ---- sessions and subscribers (mon_subscribe.c) ---- */
 

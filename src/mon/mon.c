@@ -329,6 +329,15 @@ static void dispatch(struct mon_request *r)
     case FB__MON_REQUEST__CALL_PG_LIST:
         mon_pg_list(r);
         break;
+    case FB__MON_REQUEST__CALL_PG_SHOW:
+        mon_pg_show(r);
+        break;
+    case FB__MON_REQUEST__CALL_PG_SCRUB:
+        method = &mon_pg_scrub;
+        break;
+    case FB__MON_REQUEST__CALL_SCRUB_PAUSE:
+        method = &mon_scrub_pause;
+        break;
     case FB__MON_REQUEST__CALL_OSD_NEW:
         method = &mon_osd_new;
         break;

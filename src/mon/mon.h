@@ -9,7 +9,7 @@
  *
  * mon.c (life, dispatch of calls), mon_state.c (items, load), mon_change.c (changes and their commit),
  * mon_osd.c (registration, reports), mon_settle.c (up and down, orders done), mon_pool.c, mon_image.c
- * (images, writers, orders), mon_status.c, mon_subscribe.c (sessions, deltas), placement.c (a pure function:
+ * (images, writers, orders), mon_scrub.c (scrubs: orders, results), mon_status.c, mon_subscribe.c (sessions, deltas), placement.c (a pure function:
  * OSDs and load -> members of a PG).
  *
  * Removed PGs and finished orders stay in the map as markers, so that a delta can name them; a whole map

@@ -317,6 +317,7 @@ static void take_pg_report(struct mon *mon, uint32_t osd, const Fb__PgReport *re
     pg->in_contact = report->in_contact;
     pg->recovering = report->recovering;
     pg->objects = report->objects;
+    mon_scrub_report(mon, pg, report);
 }
 
 static void confirm_order(struct mon *mon, const Fb__PgConfirm *confirm)
@@ -426,5 +427,6 @@ void mon_shard_report(struct mon_request *r)
     for (size_t i = 0; i < report->n_confirm; i++)
         take_confirm(mon, report->osd, report->confirm[i]);
     r->reply.epoch = mon->state.epoch;
+    mon_scrub_orders(r, report);
     mon_reply(r, 0);
 }

@@ -186,6 +186,7 @@ void mon_settle(struct mon *mon, struct mon_change *c)
     settle_osds(mon, c);
     prune_orders(mon, c, everywhere);
     prune_pools(mon, c, everywhere);
+    mon_scrub_settle(mon, c);
     if (!mon->settle_due)
         return;
     settle_pgs(mon, c);

@@ -31,6 +31,7 @@ static const struct {
     [MON_PG] = {"pg/", &fb__pg__descriptor, sizeof(struct mon_pg)},
     [MON_IMAGE] = {"image/", &fb__image__descriptor, sizeof(struct mon_image)},
     [MON_ORDER] = {"order/", &fb__image_order__descriptor, sizeof(struct mon_order)},
+    [MON_SCRUB] = {"scrub/", &fb__pg_scrub__descriptor, sizeof(struct mon_scrub)},
 };
 
 static void *item_alloc(void *self, size_t len)
@@ -52,7 +53,7 @@ const ProtobufCMessageDescriptor *mon_kind_type(enum mon_kind kind)
 
 void mon_key(enum mon_kind kind, uint64_t id, char ret_key[40])
 {
-    if (kind == MON_PG)
+    if (kind == MON_PG || kind == MON_SCRUB)
         snprintf(ret_key, 40, "%s%08" PRIx32 "/%08" PRIx32, kinds[kind].prefix, mon_pg_pool(id),
                  mon_pg_number(id));
     else if (kind == MON_OSD || kind == MON_POOL)
@@ -72,6 +73,8 @@ void mon_item_free(enum mon_kind kind, struct mon_item *item)
         return;
     if (kind == MON_ORDER)
         free(container_of(item, struct mon_order, item)->confirmed);
+    if (kind == MON_PG)
+        free(container_of(item, struct mon_pg, item)->scrub);
     if (item->message)
         protobuf_c_message_free_unpacked(item->message, &mon_allocator);
     free(item);
@@ -97,6 +100,7 @@ uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message)
     case MON_ORDER:
         return ((const Fb__ImageOrder *)message)->epoch;
     case MON_IMAGE: /* not part of the map */
+    case MON_SCRUB:
     case MON_KINDS:
         break;
     }
@@ -140,6 +144,14 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
         const Fb__ImageOrder *o = (const Fb__ImageOrder *)message;
         good = o->image >= 1 && o->pool >= 1;
         *ret_id = o->image;
+        break;
+    }
+    case MON_SCRUB: {
+        const Fb__PgScrub *s = (const Fb__PgScrub *)message;
+        good = mon_pg_pool(s->pg) >= 1 && mon_pg_number(s->pg) < MON_PGS_MAX;
+        for (size_t i = 0; i < s->n_damage; i++)
+            good &= s->damage[i]->blocks.len == BLOCKS_PER_OBJECT / 8;
+        *ret_id = s->pg;
         break;
     }
     case MON_KINDS:

@@ -14,7 +14,7 @@
 #define PROBLEM_BYTES 400
 #define EXAMPLES      3 /* PGs named in a problem */
 
-enum pg_problem { PG_NO_LEADER, PG_DAMAGED, PG_RECOVERING, PG_DEGRADED, PG_PROBLEMS };
+enum pg_problem { PG_NO_LEADER, PG_DAMAGED, PG_RECOVERING, PG_DEGRADED, PG_LOST, PG_DIFFERS, PG_PROBLEMS };
 
 struct status {
     struct mon *mon;
@@ -69,6 +69,25 @@ static Fb__OsdUsage *usage_of(struct status *st, uint32_t osd)
 
 /* ---- PGs ---- */
 
+static void count_scrub(struct status *st, uint64_t pg)
+{
+    const struct mon_scrub *s = mon_scrub_find(st->mon, pg);
+    const Fb__PgScrub *item = s ? mon_scrub_item(s) : NULL;
+
+    if (!item)
+        return;
+    st->message.scrubs_due += item->order != item->done;
+    for (size_t i = 0; i < item->n_damage; i++)
+        for (size_t b = 0; b < item->damage[i]->blocks.len; b++)
+            st->message.damaged_blocks += (uint64_t)__builtin_popcount(item->damage[i]->blocks.data[b]);
+    if (item->n_damage)
+        note_pg(st, PG_LOST, pg);
+    if (item->result && item->result->differing) {
+        st->message.differing += item->result->differing;
+        note_pg(st, PG_DIFFERS, pg);
+    }
+}
+
 static void count_pg(struct status *st, struct mon_pg *p)
 {
     const struct mon *mon = st->mon;
@@ -82,6 +101,7 @@ static void count_pg(struct status *st, struct mon_pg *p)
         return;
     }
     st->message.pgs++;
+    count_scrub(st, pg->id);
     for (size_t m = 0; m < pg->n_member; m++) {
         Fb__OsdUsage *usage = usage_of(st, pg->member[m]->osd);
         if (usage)
@@ -157,6 +177,23 @@ static void pg_problems(struct status *st)
     if (st->pg_count[PG_DEGRADED])
         problem(st, false, "%u PGs have fewer replicas in contact than they should (%s)",
                 st->pg_count[PG_DEGRADED], st->pg_examples[PG_DEGRADED]);
+    if (st->pg_count[PG_LOST])
+        problem(
+            st, true,
+            "%" PRIu64
+            " blocks are damaged on every replica that could be asked, in %u PGs (%s): reading them fails, all "
+            "else goes on. `fastblock pg show PG` lists them; they are whole again once they are written, or when an OSD "
+            "that has them comes back",
+            st->message.damaged_blocks, st->pg_count[PG_LOST], st->pg_examples[PG_LOST]);
+    if (st->pg_count[PG_DIFFERS])
+        problem(
+            st, true,
+            "%" PRIu64
+            " objects are not the same on all replicas though their checksums are right, in %u PGs (%s): "
+            "`fastblock pg show PG` tells which; `fastblock pg repair PG` makes them what most replicas have",
+            st->message.differing, st->pg_count[PG_DIFFERS], st->pg_examples[PG_DIFFERS]);
+    if (st->message.scrub_paused)
+        problem(st, false, "scrubs are paused: `fastblock scrub resume` lets them go on");
     if (st->pools_going)
         problem(
             st, false,
@@ -278,6 +315,7 @@ static void fill_status(struct status *st, Fb__OsdUsage *usage)
     m->epoch = mon->state.epoch;
     m->uptime_ms = mon->alive_ns / NS_PER_MS;
     m->version = (char *)mon->config.version;
+    m->scrub_paused = mon->state.scrub_paused;
     m->images = (uint32_t)mon->items[MON_IMAGE].count;
     if (mon->behind[0])
         problem(st, true, "%.300s: stop the monitor and start it on its newest data", mon->behind);
@@ -342,6 +380,21 @@ static int compare_reports(const void *a, const void *b)
     return (left->pg > right->pg) - (left->pg < right->pg);
 }
 
+void mon_pg_report(const struct mon *mon, const struct mon_pg *pg, Fb__PgReport *ret)
+{
+    fb__pg_report__init(ret);
+    ret->pg = mon_pg_item(pg)->id;
+    ret->state = 3;
+    if (!mon_pg_reported(mon, pg))
+        return;
+    ret->term = pg->term;
+    ret->leader_osd = pg->leader_osd;
+    ret->state = pg->state;
+    ret->in_contact = pg->in_contact;
+    ret->objects = pg->objects;
+    ret->recovering = pg->recovering;
+}
+
 void mon_pg_list(struct mon_request *r)
 {
     struct mon *mon = r->mon;
@@ -358,17 +411,7 @@ void mon_pg_list(struct mon_request *r)
             continue;
         Fb__PgReport *report = &reports[count];
         pointers[count++] = report;
-        fb__pg_report__init(report);
-        report->pg = node->key;
-        report->state = 3;
-        if (!mon_pg_reported(mon, pg))
-            continue;
-        report->term = pg->term;
-        report->leader_osd = pg->leader_osd;
-        report->state = pg->state;
-        report->in_contact = pg->in_contact;
-        report->objects = pg->objects;
-        report->recovering = pg->recovering;
+        mon_pg_report(mon, pg, report);
     }
     if (count)
         qsort(pointers, count, sizeof(Fb__PgReport *), compare_reports);

@@ -50,7 +50,7 @@ static size_t collect_rows(const struct mon *mon, uint64_t since, struct map_row
     size_t count = 0;
 
     for (int k = 0; k < MON_KINDS; k++) {
-        if (k == MON_IMAGE)
+        if (k == MON_IMAGE || k == MON_SCRUB)
             continue;
         mon_for_each(mon, k, node)
         {

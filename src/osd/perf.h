@@ -39,7 +39,11 @@
     X(recover_received, "blocks that came from the source")                                                  \
     X(recover_sent, "blocks sent to members that recover")                                                   \
     X(repaired_blocks, "damaged blocks restored from another replica")                                       \
-    X(unrepaired_reads, "reads of damaged blocks that no replica could answer")
+    X(unrepaired_reads, "reads of damaged blocks that no replica could answer")                              \
+    X(scrub_bytes, "bytes read from the medium and verified by scrubs")                                      \
+    X(scrub_found, "damaged blocks that these found")                                                        \
+    X(scrub_objects, "objects compared with the other replicas' by scrubs led here")                         \
+    X(scrub_differing, "of these: not the same there, though all checksums are right")
 
 #define PERF_HISTOGRAMS(X)                                                                                   \
     X(write_total, "write: taken on to answer")                                                              \

@@ -9,7 +9,7 @@
  * carried out; requests that wait are told; messages leave. So whatever was proposed or received since the
  * last step, by however many requests and frames, is answered for at once.
  */
-#include "osd/pg.h"
+#include "osd/scrub.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -99,6 +99,9 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     list_init(&pg->blocked);
     list_init(&pg->images);
     list_init(&pg->repairs);
+    list_init(&pg->looks);
+    list_init(&pg->damages);
+    pg->settled_index = sp->last_index;
     pg_raft_init(pg, born_now);
     map_put(&shard->pgs, &pg->node, pg->id);
     op_start(&pg->op, shard->core, &pg_kind, NULL);
@@ -339,6 +342,8 @@ static void pg_role(struct pg *pg)
         if (pg->led_term) {
             pg_heartbeats_drop(pg);
             pg_requests_fail(pg, -ERR_NOT_LEADER);
+            pg->scrub_order = 0;
+            damage_forget(pg);
         }
         pg->led_term = led_term;
         pg_catchup_drop(pg);
@@ -475,13 +480,15 @@ void pg_stop(struct pg *pg)
     pg_requests_fail(pg, -ERR_NO_PG);
     recover_cancel(pg);
     repair_wake_all(pg);
+    scrub_wake_looks(pg);
     pg_wake(pg);
 }
 
 static bool pg_idle(struct pg *pg)
 {
     pg_catchup_drop(pg);
-    return !pg->op.children && !pg->request_count && !pg->catchup && !pg->recover && list_empty(&pg->repairs);
+    return !pg->op.children && !pg->request_count && !pg->catchup && !pg->recover &&
+           list_empty(&pg->repairs) && list_empty(&pg->looks);
 }
 
 static void pg_free(struct pg *pg)
@@ -492,6 +499,7 @@ static void pg_free(struct pg *pg)
     pg->sp->waiter = NULL;
     pg->sp->host = NULL;
     pg_images_forget(pg);
+    damage_forget(pg);
     raft_fini(&pg->raft);
     map_remove(&shard->pgs, pg->id);
     op_done(&pg->op, 0);

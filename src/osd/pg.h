@@ -40,6 +40,31 @@ struct pg_image {
     struct image_record record;
 };
 
+/* How far a scrub has come, and what it has found so far. */
+#define PG_SCRUB_DIFFERENCES 4 /* objects that differ between replicas: the first of them are told apart */
+struct pg_version {
+    uint32_t replica, osd;
+    uint64_t index;
+    uint32_t digest;
+    bool absent;
+};
+struct pg_difference {
+    uint64_t image, object;
+    bool equalized;
+    uint32_t version_count;
+    struct pg_version version[RAFT_MEMBERS_MAX];
+};
+struct pg_scrub {
+    uint64_t order; /* the monitor's; 0: none */
+    bool deep, done;
+    bool has_cursor;
+    uint64_t image, object; /* cursor: all up to here is done */
+    uint64_t objects, bytes, found, repaired, left, skipped, differing, equalized;
+    uint32_t replicas; /* looked at in every range */
+    uint32_t difference_count;
+    struct pg_difference difference[PG_SCRUB_DIFFERENCES];
+};
+
 /* Old entries on their way from the ring to a lagging member. One at a time per PG. */
 struct pg_catchup {
     struct op op;
@@ -99,6 +124,15 @@ struct pg {
     struct pg_catchup *catchup; /* NULL: none */
     struct recover *recover;    /* NULL: none */
     struct list repairs;        /* under way, struct repair */
+
+    struct list looks;      /* under way, struct scrub_look */
+    uint64_t settled_index; /* once it is applied, objects are as they are on every replica that has applied
+                               as much */
+    struct pg_scrub scrub;
+    uint64_t scrub_order; /* what the monitor wants of us as leader; 0: nothing */
+    bool scrub_deep, scrub_repair;
+    struct list damages; /* struct pg_damage: leader only */
+    uint32_t damage_count;
 };
 
 enum pg_request_kind { PG_WRITE, PG_CLEAR, PG_ATTACH, PG_READ, PG_BLOCK_STATUS };
@@ -244,6 +278,9 @@ bool recover_active(const struct pg *pg);
 void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total, uint64_t *ret_left_ns);
 void recover_list_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
                           const struct rpc_message *message);
+/* The PG, if the asker is the member that it says it is and we are whom it means; else NULL and an error. */
+struct pg *pg_asked(struct peer *peer, struct osd_shard *shard, uint64_t id, uint32_t from, uint32_t to,
+                    int *ret_error);
 void recover_read_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_ticket *ticket,
                           const struct rpc_message *message);
 

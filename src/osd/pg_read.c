@@ -21,6 +21,7 @@
 #include "base/plant.h"
 #include "base/trace.h"
 #include "osd/repair.h"
+#include "osd/scrub.h"
 
 enum { READ_START, READ_WAIT, READ_DATA, READ_REPAIR };
 #define READ_REPAIRS_MAX 2 /* attempts on one request */
@@ -139,7 +140,11 @@ static void read_data_end(struct pg_request *req)
         return;
     }
     if (error) {
-        req->shard->perf.unrepaired_reads += error == -ERR_DAMAGED;
+        if (error == -ERR_DAMAGED) {
+            req->shard->perf.unrepaired_reads++;
+            damage_note(req->pg, req->image, req->object, req->first_block, req->block_count,
+                        req->reads[0].ret_damaged);
+        }
         slice_unref(&req->reads[0].ret_data);
         pg_request_fail(req, error);
         return;
@@ -216,10 +221,14 @@ static void read_step(struct op *op)
                 return;
             error = op->child_result;
             op->child_result = 0;
+            /* The last word is the store's: what is damaged no more has been overwritten meanwhile. */
+            if (error == -ERR_DAMAGED) {
+                req->repair_tries = READ_REPAIRS_MAX;
+                error = 0;
+            }
             if (!error)
                 error = read_check(req);
             if (error) {
-                req->shard->perf.unrepaired_reads++;
                 pg_request_fail(req, error);
                 return;
             }

@@ -29,9 +29,8 @@
 #define LIST_OBJECTS_MAX 1024
 #define LIST_RECORDS_MAX 1024
 
-/* The PG, if the asker is the member that it says it is and we are whom it means. */
-static struct pg *asked_pg(struct peer *peer, struct osd_shard *shard, uint64_t id, uint32_t from,
-                           uint32_t to, int *ret_error)
+struct pg *pg_asked(struct peer *peer, struct osd_shard *shard, uint64_t id, uint32_t from, uint32_t to,
+                    int *ret_error)
 {
     struct pg *pg = shard->serving ? pg_find(shard, id) : NULL;
     struct pg_member *member = pg ? pg_member_find(pg, from) : NULL;
@@ -116,7 +115,7 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
     if (!error && (!rows || !frame))
         error = -ERR_NO_MEMORY;
     if (!error)
-        pg = asked_pg(peer, shard, in->pg, in->from, in->to, &error);
+        pg = pg_asked(peer, shard, in->pg, in->from, in->to, &error);
     /* What it has applied is committed, also before it has committed anything in its own term: it may be able
      * to do that only with the asker. The asker sees by applied_term which it is. */
     if (!error && (pg->raft.role != RAFT_LEADER || pg->raft.term != in->term || recover_holds_log(pg)))
@@ -466,7 +465,7 @@ void recover_read_receive(struct peer *peer, struct osd_shard *shard, const stru
          in->first_block + in->block_count > BLOCKS_PER_OBJECT || !take_have(s, in)))
         error = -ERR_INVALID;
     if (!error)
-        asked_pg(peer, shard, in->pg, in->from, in->to, &error);
+        pg_asked(peer, shard, in->pg, in->from, in->to, &error);
     if (error) {
         rpc_reply(ticket, error, NULL, 0, NULL, 0);
         free(s);

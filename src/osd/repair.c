@@ -2,8 +2,9 @@
  *
  *      MEMBER --> ASK ----> BLOCKS ---> MEMBER (the next one, while something is still damaged)
  *         |  '--> COPY (the page is unreadable) --> MEMBER
- *         '-- none left --> PAUSE --> MEMBER, some rounds: followers may be behind
- *         '-- nothing damaged any more, or the last round --> done
+ *         '-- none left --> PAUSE --> MEMBER, some rounds: followers may be behind, or out of reach for a
+ * moment
+ *         '-- nothing damaged any more, or the last round, or everyone who could help has not got it --> done
  */
 #include "osd/repair.h"
 
@@ -28,6 +29,7 @@ struct repair {
     uint64_t committed; /* what a source of whole objects must have applied */
     uint32_t member;    /* the next one to ask */
     uint32_t rounds;
+    bool doubt; /* in this round somebody could not be asked, or may know better in a moment */
     struct timer timer;
     uint32_t source;
     uint32_t block; /* of the window: being repaired */
@@ -125,8 +127,12 @@ static void repair_member(struct repair *r)
     while (r->member < pg->member_count) {
         struct pg_member *member = &pg->members[r->member++];
 
-        if (!member->peer || !member->peer->rpc || !rpc_peer_is_open(member->peer->rpc))
+        if (member->replica == pg->replica)
             continue;
+        if (!member->peer || !member->peer->rpc || !rpc_peer_is_open(member->peer->rpc)) {
+            r->doubt = true;
+            continue;
+        }
         r->source = member->replica;
         if (page_damaged(r)) {
             r->op.state = REPAIR_COPY;
@@ -136,16 +142,19 @@ static void repair_member(struct repair *r)
         r->call.reply = r->reply;
         r->call.reply_cap = sizeof(r->reply);
         if (recover_read_send(pg, r->source, r->image, r->object, r->first_block, r->block_count, NULL, NULL,
-                              false, r->frame, &r->call, &r->op))
+                              false, r->frame, &r->call, &r->op)) {
+            r->doubt = true;
             continue;
+        }
         r->op.state = REPAIR_ASK;
         return;
     }
-    if (++r->rounds == REPAIR_ROUNDS_MAX) {
+    if (!r->doubt || ++r->rounds == REPAIR_ROUNDS_MAX) {
         repair_end(r, -ERR_DAMAGED);
         return;
     }
     r->member = 0;
+    r->doubt = false;
     r->op.state = REPAIR_PAUSE;
     timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + REPAIR_PAUSE_NS);
 }
@@ -224,6 +233,8 @@ static void repair_step(struct op *op)
         if (r->call.pending)
             return;
         error = r->call.result ? r->call.result : recover_read_decode(&r->call, r->block_count, NULL, &r->window);
+        /* One that has applied all that we know of has no other version to come. */
+        r->doubt |= error || r->window.applied_index < r->committed;
         if (error) {
             next_member(r);
             return;
@@ -238,6 +249,7 @@ static void repair_step(struct op *op)
         error = op->child_result;
         op->child_result = 0;
         if (error || r->copy.ret_absent) {
+            r->doubt |= error != -ERR_DAMAGED;
             next_member(r);
             return;
         }

@@ -12,7 +12,7 @@
  * Nothing votes or answers before the monitor has had the chance to say that this device is a restored copy
  * of an earlier time; a monitor that does not answer does not keep the cluster from coming back.
  */
-#include "osd/pg.h"
+#include "osd/scrub.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -203,7 +203,8 @@ static int start_parts(struct osd_shard *shard)
         return error;
     shard_orders_start(shard);
     shard_heartbeat_start(shard);
-    return shard_mon_start(shard);
+    error = scrub_start(shard);
+    return error ? error : shard_mon_start(shard);
 }
 
 static void start_step(struct op *op)
@@ -308,11 +309,11 @@ static void stop_transfer(struct osd_shard *shard)
 /* Asks everything to end; asks again harmlessly. */
 static bool stop_ended(struct osd_shard *shard)
 {
-    struct op *ops[] = {&shard->mon.op, &shard->heartbeat.op, &shard->orders.op};
+    struct op *ops[] = {&shard->mon.op, &shard->heartbeat.op, &shard->orders.op, scrub_op(shard)};
     bool ended = true;
 
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
-        if (!op_live(ops[i]))
+        if (!ops[i] || !op_live(ops[i]))
             continue;
         ended = false;
         if (!ops[i]->cancelled)
@@ -354,6 +355,7 @@ static void stop_step(struct op *op)
                 rpc_server_free(shard->server);
             shard->server = NULL;
             shard_peers_free(shard);
+            scrub_free(shard);
             shard->waiter = NULL;
             op->state = STOP_CLOSE;
             store_close_start(&s->close, shard->store, op);

@@ -223,6 +223,10 @@ struct osd_shard {
     struct recover_turns turns;
     struct pace pace; /* entries appended until they are durable here */
     uint64_t client_ns; /* when it had work for clients, last */
+    struct scrub *scrub; /* of the PGs that are led here */
+    struct scrub_serve *scrub_serve;
+    uint64_t scrub_next_ns; /* the medium may be read for scrubs again; all looks together */
+    uint64_t scrub_traffic; /* requests counted when that was last set */
 
     /* Scratch of the one message that is being handled or made. */
     struct entry entries[WIRE_ENTRIES_MAX];

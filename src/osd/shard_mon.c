@@ -14,7 +14,7 @@
  * Everything in a report is the whole truth of that moment, so reports may be lost or repeated. Its answer
  * names the newest epoch, so events may be lost, too.
  */
-#include "osd/pg.h"
+#include "osd/scrub.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -250,8 +250,17 @@ static bool subscribe_end(struct shard_mon *mon)
 
 /* ---- reports ---- */
 
+/* Of the few PGs that are being scrubbed, or have damage to tell of. */
+#define REPORT_DAMAGE_MAX 8 /* of one PG; the next report has more */
+struct report_scrub {
+    struct report_scrub *next;
+    struct scrub_result_rows result;
+    Fb__PgDamage damage[REPORT_DAMAGE_MAX], *damages[REPORT_DAMAGE_MAX];
+};
+
 struct report {
     Fb__ShardReport message;
+    struct report_scrub *scrubs;
     Fb__PgReport *pgs, **pg_pointers;
     Fb__PgConfirm *confirms, **confirm_pointers;
     uint32_t confirms_max;
@@ -278,6 +287,24 @@ static void report_pg(const struct pg *pg, Fb__PgReport *to)
         to->in_contact += raft_in_contact(r, member, now_ns);
         to->recovering += member->recovering || member->progress == RAFT_BEHIND;
     }
+}
+
+static void report_pg_scrub(struct report *report, struct pg *pg, Fb__PgReport *to)
+{
+    bool scrubs = pg->scrub_order && pg->scrub.order == pg->scrub_order;
+    struct report_scrub *rows = scrubs || pg->damage_count ? calloc(1, sizeof(*rows)) : NULL;
+
+    if (!rows)
+        return; /* nothing to say; or no memory, then the next report says it */
+    rows->next = report->scrubs;
+    report->scrubs = rows;
+    if (scrubs) {
+        scrub_result_fill(&pg->scrub, &rows->result);
+        to->scrub = &rows->result.result;
+        to->scrub_done = pg->scrub.done;
+    }
+    to->damage = rows->damages;
+    to->n_damage = damage_report(pg, rows->damage, rows->damages, REPORT_DAMAGE_MAX);
 }
 
 /* NULL: another report has room for it. Each begins where the last one stopped, because what is confirmed may
@@ -352,6 +379,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     struct store_space space = store_space(shard->store);
 
     report->message = (Fb__ShardReport)FB__SHARD_REPORT__INIT;
+    report->scrubs = NULL;
     /* Filled entry by entry: what is not used is not touched. */
     report->pgs = malloc(pgs * sizeof(*report->pgs));
     report->pg_pointers = malloc(pgs * sizeof(void *));
@@ -377,10 +405,11 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     if (shard->failed)
         return true;
     map_for_each (&shard->pgs, node) {
-        const struct pg *pg = map_entry(node, struct pg, node);
+        struct pg *pg = map_entry(node, struct pg, node);
         if (!pg->led_term || pg->stopping)
             continue;
         report_pg(pg, &report->pgs[report->message.n_pg]);
+        report_pg_scrub(report, pg, &report->pgs[report->message.n_pg]);
         report->pg_pointers[report->message.n_pg] = &report->pgs[report->message.n_pg];
         report->message.n_pg++;
     }
@@ -401,6 +430,8 @@ static bool report_end(struct shard_mon *mon)
     const Fb__MonReply *reply = call_reply(mon, &arena);
     bool ok = !mon->call.result && reply;
     mon->resubscribe |= ok && reply->epoch > mon->shard->map.epoch;
+    if (ok)
+        scrub_take_orders(mon->shard, reply->scrub_order, reply->n_scrub_order, reply->scrub_paused);
     wire_arena_fini(&arena);
     return ok;
 }
@@ -415,6 +446,10 @@ static bool report_send(struct shard_mon *mon)
         request.call_case = FB__MON_REQUEST__CALL_SHARD_REPORT;
         request.shard_report = &report.message;
         sent = call_send(mon, &request);
+    }
+    for (struct report_scrub *next; report.scrubs; report.scrubs = next) {
+        next = report.scrubs->next;
+        free(report.scrubs);
     }
     free(report.pgs);
     free(report.pg_pointers);

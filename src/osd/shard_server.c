@@ -2,7 +2,7 @@
  *
  * The shard's listening side: who may come in, and which file handles what they send.
  */
-#include "osd/pg.h"
+#include "osd/scrub.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -111,6 +111,9 @@ static void server_request(struct osd_shard *shard, struct rpc_session *session,
         break;
     case METHOD_RECOVER_READ:
         recover_read_receive(peer, shard, &ticket, message);
+        break;
+    case METHOD_SCRUB:
+        scrub_receive(peer, shard, &ticket, message);
         break;
     default:
         rpc_reply(&ticket, -ERR_UNSUPPORTED, NULL, 0, NULL, 0);

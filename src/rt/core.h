@@ -24,7 +24,8 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 struct env_ops {
     /* Nanoseconds on a clock that never goes back and runs on while the machine is suspended (CLOCK_BOOTTIME). */
     uint64_t (*now_ns)(void *self);
-    /* Microseconds since 1970 by the wall clock: for people only, nothing may be decided by it. */
+    /* Microseconds since 1970 by the wall clock: for people, and for when the next scrub is due. Nothing that data
+     * depends on may be decided by it. */
     uint64_t (*wall_us)(void *self);
     uint64_t (*random_u64)(void *self);
     void (*log)(void *self, enum log_level level, const char *room, const char *line);

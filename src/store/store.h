@@ -304,6 +304,18 @@ struct store_object_info {
 bool store_object_next(const struct store_pg *pg, bool start, uint64_t image, uint64_t object,
                        struct store_object_info *ret);
 
+/* What an object is, without its data, to compare replicas: those that have applied the same entries to it
+ * have the same index and digest. */
+struct store_object_digest {
+    uint64_t index;
+    uint32_t digest;                       /* over the numbers and checksums of the written blocks */
+    uint32_t written;                      /* how many these are; those that are lost are not counted */
+    uint64_t lost[BLOCKS_PER_OBJECT / 64]; /* no content is known for these */
+};
+/* Of the newest applied version. False: there is no such object. */
+bool store_object_digest(const struct store_pg *pg, uint64_t image, uint64_t object,
+                         struct store_object_digest *ret);
+
 /* Reads blocks of an object: the newest applied version, or with `proposed` the newest appended one.
  * Unwritten blocks are zeros. Checksums are verified; a block that fails twice is in ret_damaged and the op
  * ends with ERR_DAMAGED (an unreadable page: all blocks). */
@@ -362,8 +374,8 @@ void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t im
 
 /* Replaces an object by a copy of another replica's. First all windows, in any order, then the end: the copy
  * becomes the object, with its index, durably, in one step; until then the old one stays. Blocks that are the
- * same in both need not come: what is in the object, or in the log for it, is used. Only in a PG in state
- * RECOVERING, or for an object that is damaged. */
+ * same in both need not come: what is in the object, or in the log for it, is used. In a PG in state
+ * NORMAL the source must have applied all that is committed, and the copy be of one moment. */
 struct store_copy; /* one copy under way */
 MUST_CHECK int store_copy_new(struct store_pg *pg, uint64_t image, uint64_t object,
                               struct store_copy **ret_copy); /* ERR_STOPPED, ERR_NO_SPACE, ERR_NO_MEMORY */

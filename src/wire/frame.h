@@ -38,6 +38,7 @@ enum method {
     METHOD_HEARTBEAT_REPLY = 36,
     METHOD_RECOVER_LIST    = 37,
     METHOD_RECOVER_READ    = 38,
+    METHOD_SCRUB           = 39, /* a leader asks a member what its objects are */
     /* anyone to the monitor; one method, the body says which call */
     METHOD_MON             = 64,
     METHOD_MON_EVENT       = 65, /* one-way, monitor to subscriber */

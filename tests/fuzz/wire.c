@@ -28,6 +28,8 @@ static const ProtobufCMessageDescriptor *const cold_types[] = {
     &fb__recover_list_request__descriptor,
     &fb__recover_list_reply__descriptor,
     &fb__recover_read_reply__descriptor,
+    &fb__scrub_request__descriptor,
+    &fb__scrub_reply__descriptor,
     &fb__mon_request__descriptor,
     &fb__mon_reply__descriptor,
     &fb__mon_event__descriptor,

@@ -558,6 +558,15 @@ void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, u
         o->blocks[block][17] ^= 1;
 }
 
+void fake_store_change_block(struct store *store, uint64_t id, uint64_t image, uint64_t object,
+                             uint32_t block)
+{
+    struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
+
+    o->blocks[block][17] ^= 1;
+    o->crc[block] = crc32c(0, o->blocks[block], BLOCK_SIZE);
+}
+
 /* ---- the log ---- */
 
 int store_can_append(const struct store_pg *sp, const struct entry *entry)
@@ -880,6 +889,27 @@ bool store_block_status(const struct store_pg *sp, uint64_t image, uint64_t obje
     return o;
 }
 
+bool store_object_digest(const struct store_pg *sp, uint64_t image, uint64_t object,
+                         struct store_object_digest *ret)
+{
+    const struct fake_object *o = object_find((const struct fake_pg *)sp, image, object);
+    uint32_t rows[BLOCKS_PER_OBJECT][2];
+
+    if (!o)
+        return false;
+    *ret = (struct store_object_digest){.index = o->info.index};
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+        if (o->info.damaged) {
+            bit_set(ret->lost, b, true);
+        } else if (bit(o->written, b)) {
+            rows[ret->written][0] = b;
+            rows[ret->written++][1] = o->crc[b];
+        }
+    }
+    ret->digest = crc32c(0, rows, ret->written * sizeof(rows[0]));
+    return true;
+}
+
 /* ---- repair and copies ---- */
 
 static void repair_step(struct op *op)
@@ -942,10 +972,8 @@ struct store_copy {
 
 int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, struct store_copy **ret_copy)
 {
-    const struct fake_object *had = object_find((struct fake_pg *)sp, image, object);
     struct store_copy *copy = calloc(1, sizeof(*copy));
 
-    ASSERT(sp->record.state != STORE_PG_NORMAL || (had && had->info.damaged));
     copy->pg = (struct fake_pg *)sp;
     copy->core = sp->store->core;
     copy->counters = &sp->store->counters;

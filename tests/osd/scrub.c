@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Scrub: damage that nobody read is found on every replica and repaired; objects that differ are told, and made
+ * equal on order only; what no replica has is listed until it is whole again; a new leader goes on where the
+ * old one was.
+ */
+#include <string.h>
+
+#include "base/error.h"
+#include "osd/scrub.h"
+#include "tests/osd/fake_store.h"
+#include "tests/osd/world.h"
+#include "tests/plants.h"
+
+#define OBJECTS 40
+
+static uint8_t data[BLOCK_SIZE], got[BLOCK_SIZE];
+static uint64_t order_number;
+
+static struct pg *pg_on(struct world *w, uint32_t osd)
+{
+    return w->osds[osd].shard ? pg_find(w->osds[osd].shard, world_pg(w, 0)) : NULL;
+}
+
+static struct store *store_on(struct world *w, uint32_t osd)
+{
+    return osd_shard_store(w->osds[osd].shard);
+}
+
+/* What a monitor would say to all that lead. */
+static void tell(struct world *w, bool deep, bool repair, bool paused, Fb__PgDamage *damage)
+{
+    Fb__ScrubOrder order = FB__SCRUB_ORDER__INIT, *orders[] = {&order};
+
+    order.pg = world_pg(w, 0);
+    order.order = order_number;
+    order.deep = deep;
+    order.repair = repair;
+    order.damage = &damage;
+    order.n_damage = damage ? 1 : 0;
+    for (uint32_t i = 0; i < OSDS; i++) {
+        if (!w->osds[i].shard)
+            continue;
+        sim_node_enter(w->osds[i].node);
+        scrub_take_orders(w->osds[i].shard, orders, 1, paused);
+        sim_node_leave(w->osds[i].node);
+    }
+}
+
+static bool is_done(struct world *w)
+{
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    const struct pg *pg = leader == UINT32_MAX ? NULL : pg_on(w, leader);
+
+    return pg && pg->scrub.done && pg->scrub.order == order_number;
+}
+
+static const struct pg_scrub *scrub(struct world *w, bool deep, bool repair)
+{
+    order_number++;
+    tell(w, deep, repair, false, NULL);
+    WAIT_FOR(w, 60000, is_done(w));
+    const struct pg_scrub *s = &pg_on(w, world_leader(w, world_pg(w, 0)))->scrub;
+    CHECK_EQ(s->skipped, 0);
+    return s;
+}
+
+static struct world *world_written(uint64_t seed, uint32_t *ret_leader)
+{
+    struct world *w = world_new(seed, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        memset(data, (int)object + 1, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+        CHECK_EQ(world_write(w, object, 300 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    }
+    WAIT_FOR(w, 5000, world_settled(w));
+    *ret_leader = world_leader(w, world_pg(w, 0));
+    return w;
+}
+
+static void lead(struct world *w, uint32_t osd)
+{
+    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
+    uint32_t from = world_leader(w, world_pg(w, 0));
+
+    request.pg = world_pg(w, 0);
+    request.to_osd = osd;
+    sim_run_for(w->sim, 500 * NS_PER_MS);
+    sim_node_enter(w->osds[from].node);
+    CHECK_EQ(pg_transfer(w->osds[from].shard, &request), 0);
+    sim_node_leave(w->osds[from].node);
+    WAIT_FOR(w, 2000, world_leader(w, world_pg(w, 0)) == osd && pg_serves(pg_on(w, osd)));
+}
+
+static void check_all(struct world *w)
+{
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        for (uint32_t block = 9; block <= 300; block += 291) {
+            CHECK_EQ(world_read(w, object, block, 1, got), 0);
+            CHECK(got[0] == (uint8_t)(object + 1) && got[BLOCK_SIZE - 1] == (uint8_t)(object + 1));
+        }
+    }
+}
+
+static uint64_t repaired(struct world *w)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < OSDS; i++)
+        count += w->osds[i].shard->perf.repaired_blocks;
+    return count;
+}
+
+static void test_clean(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(61, &leader);
+    const struct pg_scrub *s = scrub(w, false, false);
+
+    CHECK_EQ(s->objects, OBJECTS);
+    CHECK_EQ(s->bytes, 0);
+    CHECK_EQ(s->found + s->left + s->differing, 0);
+    CHECK_EQ(s->replicas, OSDS);
+    s = scrub(w, true, false);
+    CHECK_EQ(s->objects, OBJECTS);
+    CHECK_EQ(s->bytes, OSDS * OBJECTS * 2 * BLOCK_SIZE);
+    CHECK_EQ(s->found + s->left + s->differing, 0);
+    world_free(w);
+}
+
+/* Nobody reads at the followers. */
+static void test_followers(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(62, &leader);
+    uint32_t one = (leader + 1) % OSDS, two = (leader + 2) % OSDS;
+    uint64_t pg = world_pg(w, 0);
+
+    fake_store_damage_block(store_on(w, one), pg, IMAGE, 3, 9, false);
+    fake_store_damage_block(store_on(w, two), pg, IMAGE, 3, 300, false);
+    fake_store_damage_block(store_on(w, two), pg, IMAGE, 11, 9, false);
+    fake_store_damage_block(store_on(w, leader), pg, IMAGE, 12, 9, false);
+    const struct pg_scrub *s = scrub(w, false, false); /* does not read */
+    CHECK_EQ(s->found, 0);
+    s = scrub(w, true, false);
+    CHECK_EQ(s->found, 4);
+    CHECK_EQ(s->repaired, 4);
+    CHECK_EQ(s->left + s->differing, 0);
+    CHECK_EQ(repaired(w), 4);
+    s = scrub(w, true, false);
+    CHECK_EQ(s->found, 0);
+    lead(w, one);
+    check_all(w);
+    lead(w, two);
+    check_all(w);
+    CHECK_EQ(repaired(w), 4);
+    world_free(w);
+}
+
+/* What a start has found lost needs no reading. */
+static void test_lost_page(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(63, &leader);
+    uint32_t one = (leader + 1) % OSDS;
+
+    fake_store_damage_block(store_on(w, one), world_pg(w, 0), IMAGE, 5, 0, true);
+    const struct pg_scrub *s = scrub(w, false, false);
+    CHECK(s->found > 0 && s->repaired == s->found && !s->left);
+    lead(w, one);
+    check_all(w);
+    world_free(w);
+}
+
+static void test_differs(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(64, &leader);
+    uint32_t one = (leader + 1) % OSDS;
+
+    fake_store_change_block(store_on(w, one), world_pg(w, 0), IMAGE, 7, 9);
+    fake_store_change_block(store_on(w, leader), world_pg(w, 0), IMAGE, 21, 300);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct pg_scrub *s = scrub(w, i, false);
+        CHECK_EQ(s->differing, 2);
+        CHECK_EQ(s->equalized + s->found, 0);
+        CHECK_EQ(s->difference_count, 2);
+        const struct pg_difference *d = &s->difference[0];
+        CHECK_EQ(d->object, 7);
+        CHECK_EQ(d->version_count, OSDS);
+        for (uint32_t v = 0; v < OSDS; v++)
+            CHECK((d->version[v].osd == one) == (d->version[v].digest != d->version[(v + 1) % OSDS].digest &&
+                                                 d->version[v].digest != d->version[(v + 2) % OSDS].digest));
+    }
+    const struct pg_scrub *s = scrub(w, true, true);
+    CHECK_EQ(s->differing, 0);
+    CHECK_EQ(s->equalized, 2);
+    check_all(w);
+    lead(w, one);
+    check_all(w);
+    s = scrub(w, true, false);
+    CHECK_EQ(s->differing + s->equalized + s->found, 0);
+    world_free(w);
+}
+
+/* No version is the majority's. */
+static void test_all_differ(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(65, &leader);
+
+    fake_store_change_block(store_on(w, 0), world_pg(w, 0), IMAGE, 7, 9);
+    fake_store_change_block(store_on(w, 1), world_pg(w, 0), IMAGE, 7, 300);
+    const struct pg_scrub *s = scrub(w, true, true);
+    CHECK_EQ(s->differing, 1);
+    CHECK_EQ(s->equalized, 0);
+    world_free(w);
+}
+
+static const struct pg_damage *listed(struct world *w, uint32_t leader)
+{
+    Fb__PgDamage rows[4], *pointers[4];
+    struct pg *pg = pg_on(w, leader);
+
+    return damage_report(pg, rows, pointers, 4) == 1 ? damage_find(pg, IMAGE, 4) : NULL;
+}
+
+/* It costs one read an error, at once; is listed until it is written. */
+static void test_nobody_has_it(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(66, &leader);
+    uint64_t pg = world_pg(w, 0);
+
+    for (uint32_t i = 0; i < OSDS; i++)
+        fake_store_damage_block(store_on(w, i), pg, IMAGE, 4, 9, false);
+    uint64_t began_ns = w->sim->now_ns;
+    CHECK_EQ(world_read(w, 4, 9, 1, got), -ERR_DAMAGED);
+    printf("# an error after %d us\n", (int)((w->sim->now_ns - began_ns) / 1000));
+    CHECK(w->sim->now_ns - began_ns < 20 * NS_PER_MS);
+    CHECK_EQ(world_read(w, 4, 300, 1, got), 0);
+    WAIT_FOR(w, 5000, listed(w, leader));
+    const struct pg_damage *d = listed(w, leader);
+    CHECK_EQ(d->blocks[0], 1ull << 9);
+    /* The monitor has it on its list, and a new leader asks for it there. */
+    Fb__PgDamage row = FB__PG_DAMAGE__INIT;
+    uint64_t blocks[BLOCKS_PER_OBJECT / 64] = {1ull << 9};
+    row.image = IMAGE;
+    row.object = 4;
+    row.blocks = (ProtobufCBinaryData){sizeof(blocks), (uint8_t *)blocks};
+    tell(w, false, false, false, &row);
+    CHECK(!listed(w, leader));
+    uint32_t one = (leader + 1) % OSDS;
+    lead(w, one);
+    tell(w, false, false, false, &row);
+    WAIT_FOR(w, 5000, damage_find(pg_on(w, one), IMAGE, 4)->known);
+    CHECK(!listed(w, one)); /* nothing new */
+    const struct pg_scrub *s = scrub(w, true, false);
+    CHECK_EQ(s->found, 1);
+    CHECK_EQ(s->left, 1);
+    CHECK_EQ(s->repaired, 0);
+    memset(data, 5, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 4, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    tell(w, false, false, false, &row);
+    WAIT_FOR(w, 10000, listed(w, one));
+    CHECK_EQ(listed(w, one)->blocks[0], 0);
+    tell(w, false, false, false, NULL);
+    CHECK(!damage_find(pg_on(w, one), IMAGE, 4));
+    check_all(w);
+    world_free(w);
+}
+
+/* Half way another leads. */
+static void test_goes_on(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(67, &leader);
+    uint32_t one = (leader + 1) % OSDS, two = (leader + 2) % OSDS;
+
+    fake_store_damage_block(store_on(w, two), world_pg(w, 0), IMAGE, 3, 9, false);
+    order_number++;
+    tell(w, true, false, false, NULL);
+    WAIT_FOR(w, 20000, pg_on(w, leader)->scrub.object >= OBJECTS / 2);
+    tell(w, true, false, true, NULL); /* paused */
+    sim_run_for(w->sim, NS_PER_S);
+    uint64_t object = pg_on(w, leader)->scrub.object;
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    CHECK_EQ(pg_on(w, leader)->scrub.object, object);
+    lead(w, one);
+    CHECK(pg_on(w, one)->scrub.object + 1 >= object);
+    uint64_t before = w->osds[one].shard->perf.scrub_objects;
+    tell(w, true, false, false, NULL);
+    WAIT_FOR(w, 20000, is_done(w));
+    const struct pg_scrub *s = &pg_on(w, one)->scrub;
+    CHECK_EQ(s->repaired, 1);
+    CHECK(s->objects >= OBJECTS && s->objects <= OBJECTS + 1);
+    CHECK(w->osds[one].shard->perf.scrub_objects - before < OBJECTS * 3 / 4);
+    world_free(w);
+}
+
+/* Scrubs beside writers, members that die: whatever comes, nothing differs. */
+static void test_busy(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(68, &leader);
+
+    for (uint32_t round = 0; round < 6; round++) {
+        uint32_t victim = round % OSDS;
+        order_number++;
+        tell(w, round & 1, false, false, NULL);
+        for (uint32_t i = 0; i < 200; i++) {
+            memset(data, (int)(i % OBJECTS) + 1, BLOCK_SIZE);
+            CHECK_EQ(world_write(w, i % OBJECTS, (i & 1 ? 9 : 300) * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+            if (i == 50)
+                world_osd_kill(w, victim, SIM_CRASH_PROCESS);
+            if (i == 120)
+                world_osd_start(w, victim);
+            if (i % 40 == 0)
+                tell(w, round & 1, false, false, NULL);
+        }
+        WAIT_FOR(w, 10000, world_settled(w));
+        tell(w, round & 1, false, false, NULL);
+        WAIT_FOR(w, 60000, is_done(w));
+        const struct pg_scrub *s = &pg_on(w, world_leader(w, world_pg(w, 0)))->scrub;
+        CHECK_EQ(s->differing + s->found, 0);
+    }
+    check_all(w);
+    world_free(w);
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(test_clean);
+    TEST(test_followers);
+    TEST(test_lost_page);
+    TEST(test_differs);
+    TEST(test_all_differ);
+    TEST(test_nobody_has_it);
+    TEST(test_goes_on);
+    TEST(test_busy);
+    fake_store_forget_all();
+    return tap_done();
+}
