@@ -112,7 +112,9 @@ enum admin_job_kind {
     ADMIN_JOB_MOVE,
     ADMIN_JOB_RESIZE,
     ADMIN_JOB_REMOVE,
-    ADMIN_JOB_CREATE
+    ADMIN_JOB_CREATE,
+    ADMIN_JOB_SCRUB,   /* order it, of all PGs */
+    ADMIN_JOB_SCRUBBED /* wait until that is done */
 };
 
 /* Something that the operator is asked to do. */
@@ -122,6 +124,7 @@ struct admin_job {
     uint64_t pg;  /* MOVE: leadership, to that OSD */
     uint32_t image;
     uint64_t size_bytes;
+    bool deep;                                                    /* SCRUB */
     uint32_t tries;                                               /* at most; 0: until it is done */
     void (*done)(struct cluster *c, const struct admin_job *job); /* outside of any node; may be NULL */
     void *owner;                                                  /* done's */
@@ -132,6 +135,7 @@ struct cluster {
     struct sim_net *net;
     struct sim_meta *meta;
     struct sim_rng rng; /* of the scenario's own decisions */
+    struct sim_rng scrub_rng;
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
     uint32_t worker_count; /* of each client */
@@ -171,6 +175,8 @@ struct cluster {
     struct leader_table *leaders;
     struct damage *damage;   /* NULL: no disk is damaged in this run */
     uint64_t damaged_blocks; /* found at rest where they may be */
+    bool scrubbed;           /* deeply, all of it, at rest */
+    uint64_t listed_blocks;  /* of which the monitor said then that no replica has them */
 };
 
 /* ---- cluster_world.c ---- */
@@ -193,6 +199,10 @@ void process_exit_later(struct process *p);
 void admin_start(void *owner, struct sim_node *node);
 /* Asks the operator for something; done after what was asked before. Dropped if that is too much. */
 void admin_ask(struct cluster *c, const struct admin_job *job);
+/* Now and then, while faults are on, scrubs are ordered. */
+void admin_scrubs_start(struct cluster *c);
+/* A deep scrub of everything; c->scrubbed when it is done. */
+void admin_scrub_all(struct cluster *c);
 /* Moves leaders away from an OSD. */
 void admin_demote(struct cluster *c, uint32_t osd);
 
@@ -248,6 +258,8 @@ bool damage_is_uncovered(const struct cluster *c);
 void check_always(struct cluster *c);
 /* Of an image, from a sector on: every acknowledged write is there, every read was right. */
 void check_history(struct cluster *c, uint32_t image, uint32_t first);
+/* Every PG is led, and no replica is being recovered. */
+bool check_whole(void *cluster);
 /* All replicas of all PGs hold the same. Waits up to `until_ns`. */
 void check_replicas(struct cluster *c, uint64_t until_ns);
 void check_fini(struct cluster *c);

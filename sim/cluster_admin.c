@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The operator: a client that registers the OSDs, waits until they are up, makes the pool and the images, and
- * later does what it is asked to: moves leaders, resizes, removes and makes images. Calls that fail are
- * simply tried again, as a person would.
+ * later does what it is asked to: moves leaders, resizes, removes and makes images, orders scrubs. Calls that
+ * fail are simply tried again, as a person would.
  */
 #include "sim/cluster_boot.h"
 
@@ -35,6 +35,8 @@ struct admin {
     Fb__PgLeader move;
     Fb__ImageResize resize;
     Fb__ImageRemove remove;
+    Fb__PgScrubRequest scrub;
+    Fb__Status status;
     uint32_t at;                     /* which OSD, which image */
     struct admin_job jobs[JOBS_MAX]; /* oldest first */
     uint32_t job_count, tries;       /* of the oldest */
@@ -165,6 +167,17 @@ static void begin_job(struct admin *a, const struct admin_job *job)
     case ADMIN_JOB_CREATE:
         begin_image(a, job->image);
         return;
+    case ADMIN_JOB_SCRUB:
+        fb__pg_scrub_request__init(&a->scrub);
+        a->scrub.deep = job->deep;
+        a->request.pg_scrub = &a->scrub;
+        call(a, FB__MON_REQUEST__CALL_PG_SCRUB);
+        return;
+    case ADMIN_JOB_SCRUBBED:
+        fb__status__init(&a->status);
+        a->request.status = &a->status;
+        call(a, FB__MON_REQUEST__CALL_STATUS);
+        return;
     }
 }
 
@@ -185,12 +198,26 @@ static void clients_start(void *owner)
         process_start(&c->clients[i].process);
 }
 
+/* What the monitor says of scrubs. Replicas never differ, whatever goes wrong in a run. */
+static int scrubs_look(struct cluster *c, const Fb__ClusterStatus *status)
+{
+    if (!status)
+        return -ERR_RETRY;
+    if (status->differing)
+        sim_fail(c->sim, "a scrub says that %llu objects are not the same on all replicas",
+                 (unsigned long long)status->differing);
+    c->listed_blocks = status->damaged_blocks;
+    return status->scrubs_due ? -ERR_RETRY : 0;
+}
+
 /* The call that has ended, if it was one: 0, or an error to be tried again. Something that exists has been
  * made by an earlier try, and something to be removed that is not there was removed by one. */
 static int call_result(struct admin *a)
 {
     int result = a->call.op.result;
 
+    if (!result && a->request.call_case == FB__MON_REQUEST__CALL_STATUS)
+        return scrubs_look(a->cluster, a->call.ret_reply->status);
     if (result == -ERR_NOT_FOUND && a->request.call_case == FB__MON_REQUEST__CALL_IMAGE_REMOVE)
         return 0;
     return result == -ERR_EXISTS ? 0 : result;
@@ -307,7 +334,7 @@ static void admin_step(struct op *op)
     if (a->calling) {
         int error = call_result(a);
         a->calling = false;
-        if (error)
+        if (error && a->request.call_case != FB__MON_REQUEST__CALL_STATUS)
             core_log(op->core, LOG_INFO, "admin", "call %d: %s", (int)a->request.call_case,
                      a->call.ret_reply && a->call.ret_reply->message ? a->call.ret_reply->message
                                                                      : error_text(error));
@@ -370,4 +397,35 @@ void admin_ask(struct cluster *c, const struct admin_job *job)
 void admin_demote(struct cluster *c, uint32_t osd)
 {
     admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_DEMOTE, .osd = osd, .tries = 1});
+}
+
+#define SCRUB_EVERY_NS (3 * NS_PER_S)
+
+static void scrub_fire(void *owner)
+{
+    struct cluster *c = owner;
+
+    if (c->quiet)
+        return;
+    admin_ask(
+        c, &(struct admin_job){.kind = ADMIN_JOB_SCRUB, .deep = sim_rng_below(&c->scrub_rng, 2), .tries = 1});
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SCRUBBED, .tries = 1});
+    sim_after(c->sim, sim_rng_below(&c->scrub_rng, 2 * SCRUB_EVERY_NS), scrub_fire, c);
+}
+
+void admin_scrubs_start(struct cluster *c)
+{
+    c->scrub_rng = sim_rng_make(c->sim->seed, "cluster.scrub", 0);
+    sim_after(c->sim, sim_rng_below(&c->scrub_rng, 2 * SCRUB_EVERY_NS), scrub_fire, c);
+}
+
+static void scrubbed(struct cluster *c, const struct admin_job *job)
+{
+    c->scrubbed = true;
+}
+
+void admin_scrub_all(struct cluster *c)
+{
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SCRUB, .deep = true});
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SCRUBBED, .done = scrubbed});
 }

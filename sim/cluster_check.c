@@ -3,7 +3,8 @@
  * What must hold. At any time: a term has one leader, an index that is committed somewhere has one term
  * everywhere, and replicas that have applied as much know the same of their objects. In the end: every
  * history is linearizable, and all replicas of a PG hold the same objects, blocks and image records, read
- * from their stores with checksums verified.
+ * from their stores with checksums verified. After a deep scrub of everything no block is damaged on one of
+ * them and whole on another.
  */
 #include "sim/cluster.h"
 
@@ -448,10 +449,15 @@ static bool pgs_agree(struct comparison *cmp, const struct held_pg *a, const str
             return differs(cmp, "PG %llx: object %llu/%llu of index %llu, and %llu/%llu of %llu", ULL(a->pg),
                            ULL(x->image), ULL(x->object), ULL(x->index), ULL(y->image), ULL(y->object),
                            ULL(y->index));
-        for (uint32_t block = 0; block < BLOCKS_PER_OBJECT; block++)
+        for (uint32_t block = 0; block < BLOCKS_PER_OBJECT; block++) {
+            if (x->damaged[block] != y->damaged[block])
+                return differs(
+                    cmp, "PG %llx: object %llu/%llu: block %u is damaged on one replica, and not repaired",
+                    ULL(a->pg), ULL(x->image), ULL(x->object), block);
             if (!block_agrees(x, y, block))
                 return differs(cmp, "PG %llx: object %llu/%llu: block %u differs", ULL(a->pg), ULL(x->image),
                                ULL(x->object), block);
+        }
     }
     return true;
 }
@@ -487,6 +493,25 @@ static bool holdings_agree(struct comparison *cmp)
     }
     differs(cmp, "%u replicas of %u PGs", replicas, c->pg_count);
     return replicas == 3 * c->pg_count;
+}
+
+bool check_whole(void *owner)
+{
+    const struct cluster *c = owner;
+    uint32_t leaders = 0;
+
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        struct osd_pg_view view;
+        if (!shard)
+            return false;
+        for (const struct store_pg *pg = NULL; (pg = store_pg_next(osd_shard_store(shard), pg));) {
+            if (!osd_pg_view(shard, pg->record.pg, &view) || view.recovering || view.damaged)
+                return false;
+            leaders += view.role == RAFT_LEADER;
+        }
+    }
+    return leaders == c->pg_count;
 }
 
 void check_replicas(struct cluster *c, uint64_t until_ns)

@@ -313,6 +313,7 @@ void faults_start(struct cluster *c)
     set_lasting(c);
     sim_after(c->sim, ALL_HEALTHY_NS, faults_fire, c);
     plots_start(c);
+    admin_scrubs_start(c);
 }
 
 void faults_stop(struct cluster *c)

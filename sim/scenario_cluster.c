@@ -16,6 +16,7 @@
 #define AFTER_NS       (2 * NS_PER_S) /* and the load goes on so much longer */
 #define STOP_NS        (30 * NS_PER_S)
 #define REST_NS        (60 * NS_PER_S)
+#define SCRUB_NS       (120 * NS_PER_S) /* all of it, deeply */
 #define READ_NS                                                                                              \
     (20 *                                                                                                    \
      REST_NS) /* all images, block by block, when many blocks are lost: each costs all tries of a repair */
@@ -39,6 +40,11 @@ static bool is_ready(void *owner)
 static bool is_idle(void *owner)
 {
     return load_idle(owner);
+}
+
+static bool is_scrubbed(void *owner)
+{
+    return ((struct cluster *)owner)->scrubbed;
 }
 
 static void always(void *owner, struct sim *sim)
@@ -82,6 +88,11 @@ static void come_to_rest(struct cluster *c)
     c->stopping = true;
     if (!sim_run_while(c->sim, is_idle, c, c->sim->now_ns + STOP_NS) && !c->sim->failed)
         sim_fail(c->sim, "requests are under way, or clients cannot close their images, long after the end");
+    /* Before anything is read: what nobody reads is what a scrub is for. */
+    sim_run_while(c->sim, check_whole, c, c->sim->now_ns + REST_NS);
+    admin_scrub_all(c);
+    if (!sim_run_while(c->sim, is_scrubbed, c, c->sim->now_ns + SCRUB_NS) && !c->sim->failed)
+        sim_fail(c->sim, "a deep scrub does not come to its end");
     load_read_all(c);
     uint64_t limit_ns = damage_is_uncovered(c) ? READ_NS : REST_NS;
     if (!sim_run_while(c->sim, is_idle, c, c->sim->now_ns + limit_ns) && !c->sim->failed)
@@ -130,12 +141,12 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
         ret_result->stats, sizeof(ret_result->stats),
         "profile %s: %u OSDs of %u shards, %u PGs, %u clients; %llu writes, %llu reads, %llu clears, %llu block "
         "statuses, %llu failed (%llu for lack of space); %llu takeovers, %llu resizes, %llu images made again, "
-        "%llu plots, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest",
+        "%llu plots, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest, %llu listed",
         PROFILES[profile], c->osd_count, c->shard_count, c->pg_count, c->client_count, ULL(c->writes),
         ULL(c->reads), ULL(c->clears), ULL(c->statuses), ULL(c->failures), ULL(c->no_space),
         ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots), ULL(c->inspections),
         ULL(disks.rotten), ULL(disks.taken_back), ULL(disks.misdirected), ULL(disks.read_errors),
-        ULL(c->damaged_blocks));
+        ULL(c->damaged_blocks), ULL(c->listed_blocks));
     sim->after_step = NULL;
     cluster_fini(c);
     sim_free(sim);

@@ -216,7 +216,7 @@ static bool answer_fits(struct recover_copy *c)
     } else if (window->absent && !c->index) {
         c->ret_absent = true;
         copy_give_up(c, 0, false);
-    } else if (exact && window->damaged_count) {
+    } else if (exact && c->damaged_count + window->damaged_count > c->damaged_max) {
         copy_give_up(c, -ERR_DAMAGED, false);
     } else if (c->index &&
                (window->absent || window->index < c->index || (exact && window->index != c->index))) {

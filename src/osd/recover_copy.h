@@ -14,7 +14,7 @@
  * The store makes the copy the object in one step at the end; until then the old one stays.
  *
  * Blocks that the source has not, and found nowhere else, do not hold up a recovery: the copy has them as
- * lost, and they read as errors here, too. A repair takes no such copy.
+ * lost, and they read as errors here, too. A repair takes such a copy only if it says so.
  */
 #ifndef OSD_RECOVER_COPY_H
 #define OSD_RECOVER_COPY_H
@@ -43,6 +43,7 @@ struct recover_copy {
     uint32_t source; /* replica */
     uint64_t image, object;
     uint64_t min_applied; /* the source must have applied this much */
+    uint32_t damaged_max; /* set in front of a repair's start: a copy that lacks more blocks is not taken */
     bool ret_absent;      /* the source has no such object (any more) */
     struct rpc_call call;
     struct timer timer;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  *      MEMBER --> ASK ----> BLOCKS ---> MEMBER (the next one, while something is still damaged)
- *         |  '--> COPY (the page is unreadable) --> MEMBER
+ *         |  '--> COPY (blocks whose checksum is not known) --> MEMBER
  *         '-- none left --> PAUSE --> MEMBER, some rounds: followers may be behind, or out of reach for a
  * moment
+ *         |   then the next way: a whole copy of the object; one that lacks less than ours; single blocks
  *         '-- nothing damaged any more, or the last round, or everyone who could help has not got it --> done
  */
 #include "osd/repair.h"
@@ -29,7 +30,9 @@ struct repair {
     uint64_t committed; /* what a source of whole objects must have applied */
     uint32_t member;    /* the next one to ask */
     uint32_t rounds;
-    bool doubt; /* in this round somebody could not be asked, or may know better in a moment */
+    enum { WITH_WHOLE, WITH_LESS, WITH_BLOCKS } with;
+    bool hopeless; /* some of it */
+    bool doubt;    /* in this round somebody could not be asked, or may know better in a moment */
     struct timer timer;
     uint32_t source;
     uint32_t block; /* of the window: being repaired */
@@ -48,6 +51,8 @@ static const char *repair_state_name(int state)
 }
 static void repair_step(struct op *op);
 static const struct op_kind repair_kind = {"osd.repair", repair_state_name, repair_step};
+
+static bool damaged_are_lost(struct repair *r, bool drop);
 
 static void failed_step(struct op *op)
 {
@@ -73,6 +78,7 @@ void repair_start(struct pg *pg, const struct store_read *read, struct op *paren
     r->block_count = read->block_count;
     memcpy(r->damaged, read->ret_damaged, sizeof(r->damaged));
     r->committed = pg->raft.commit_index;
+    r->with = damaged_are_lost(r, false) ? WITH_WHOLE : WITH_BLOCKS;
     list_init(&r->link);
     list_push_back(&pg->repairs, &r->link);
     op_start(&r->op, pg->shard->core, &repair_kind, parent);
@@ -105,15 +111,56 @@ static bool bit(const uint64_t *bits, uint32_t i)
     return bits[i / 64] >> i % 64 & 1;
 }
 
-/* Is the page itself unreadable? Then no single block can be repaired. */
-static bool page_damaged(const struct repair *r)
+/* Blocks of which we know no checksum, because the page is unreadable, or lacked them where it came from. */
+static uint32_t blocks_lost(const struct repair *r, uint64_t *ret_lost)
 {
-    struct store_object_info info;
-    bool start = !r->image && !r->object;
-    uint64_t image = r->object ? r->image : r->image - 1, object = r->object ? r->object - 1 : UINT64_MAX;
+    struct store_object_digest digest = {0};
+    uint32_t count = 0;
 
-    return store_object_next(r->pg->sp, start, image, object, &info) && info.image == r->image &&
-           info.object == r->object && info.damaged;
+    (void)!store_object_digest(r->pg->sp, r->image, r->object, &digest);
+    for (uint32_t i = 0; i < ARRAY_LEN(digest.lost); i++) {
+        ret_lost[i] = digest.lost[i];
+        count += (uint32_t)__builtin_popcountll(digest.lost[i]);
+    }
+    return count;
+}
+
+/* For these the object must be copied. `drop`: they are given up. */
+static bool damaged_are_lost(struct repair *r, bool drop)
+{
+    uint64_t lost[BLOCKS_PER_OBJECT / 64];
+    bool any = false;
+
+    blocks_lost(r, lost);
+    for (uint32_t i = 0; i < r->block_count; i++) {
+        if (!bit(r->damaged, i) || !bit(lost, r->first_block + i))
+            continue;
+        any = true;
+        if (drop)
+            r->damaged[i / 64] &= ~(1ull << i % 64);
+    }
+    return any;
+}
+
+/* Everyone has been asked, as often as there was reason to. */
+static void repair_next_way(struct repair *r)
+{
+    r->rounds = 0;
+    r->doubt = false;
+    if (r->with == WITH_BLOCKS) {
+        repair_end(r, -ERR_DAMAGED);
+        return;
+    }
+    r->with++;
+    if (r->with == WITH_BLOCKS) {
+        r->hopeless = damaged_are_lost(r, true);
+        if (all_repaired(r)) {
+            repair_end(r, -ERR_DAMAGED);
+            return;
+        }
+    }
+    r->op.state = REPAIR_MEMBER;
+    op_wake(&r->op);
 }
 
 static void repair_member(struct repair *r)
@@ -134,8 +181,11 @@ static void repair_member(struct repair *r)
             continue;
         }
         r->source = member->replica;
-        if (page_damaged(r)) {
+        if (r->with != WITH_BLOCKS) {
+            uint64_t lost[BLOCKS_PER_OBJECT / 64];
+            uint32_t count = blocks_lost(r, lost);
             r->op.state = REPAIR_COPY;
+            r->copy.damaged_max = r->with == WITH_LESS && count ? count - 1 : 0;
             recover_copy_start(&r->copy, pg, r->source, r->image, r->object, r->committed, &r->op);
             return;
         }
@@ -149,11 +199,11 @@ static void repair_member(struct repair *r)
         r->op.state = REPAIR_ASK;
         return;
     }
+    r->member = 0;
     if (!r->doubt || ++r->rounds == REPAIR_ROUNDS_MAX) {
-        repair_end(r, -ERR_DAMAGED);
+        repair_next_way(r);
         return;
     }
-    r->member = 0;
     r->doubt = false;
     r->op.state = REPAIR_PAUSE;
     timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + REPAIR_PAUSE_NS);
@@ -186,7 +236,7 @@ static void repair_blocks(struct repair *r)
         at += there;
     }
     if (all_repaired(r))
-        repair_end(r, 0);
+        repair_end(r, r->hopeless ? -ERR_DAMAGED : 0);
     else
         next_member(r);
 }

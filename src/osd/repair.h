@@ -3,8 +3,9 @@
  * Damaged blocks: taken from another replica and written anew here.
  *
  * A block whose page is readable has a known checksum: data from any replica that has exactly that checksum
- * is right, and the store checks it. An object whose page is unreadable is copied whole, and only from a
- * replica that has applied everything that we know to be committed.
+ * is right, and the store checks it. An object with blocks whose checksum is not known, as its page is
+ * unreadable, is copied whole, and only from a replica that has applied everything that we know to be
+ * committed. If no replica has all of it, a copy that lacks less than what is here is better than nothing.
  */
 #ifndef OSD_REPAIR_H
 #define OSD_REPAIR_H
