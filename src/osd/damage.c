@@ -62,9 +62,10 @@ static void damage_drop(struct pg *pg, struct pg_damage *d)
 
 static uint64_t object_index(const struct pg *pg, uint64_t image, uint64_t object)
 {
-    struct store_object_digest digest;
+    uint64_t lost[BLOCKS_PER_OBJECT / 64], index = 0;
 
-    return store_object_digest(pg->sp, image, object, &digest) ? digest.index : 0;
+    store_object_lost(pg->sp, image, object, &index, lost);
+    return index;
 }
 
 static void damage_know(struct pg *pg, struct pg_damage *d)

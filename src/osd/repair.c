@@ -114,14 +114,12 @@ static bool bit(const uint64_t *bits, uint32_t i)
 /* Blocks of which we know no checksum, because the page is unreadable, or lacked them where it came from. */
 static uint32_t blocks_lost(const struct repair *r, uint64_t *ret_lost)
 {
-    struct store_object_digest digest = {0};
+    uint64_t index;
     uint32_t count = 0;
 
-    (void)!store_object_digest(r->pg->sp, r->image, r->object, &digest);
-    for (uint32_t i = 0; i < ARRAY_LEN(digest.lost); i++) {
-        ret_lost[i] = digest.lost[i];
-        count += (uint32_t)__builtin_popcountll(digest.lost[i]);
-    }
+    store_object_lost(r->pg->sp, r->image, r->object, &index, ret_lost);
+    for (uint32_t i = 0; i < BLOCKS_PER_OBJECT / 64; i++)
+        count += (uint32_t)__builtin_popcountll(ret_lost[i]);
     return count;
 }
 
@@ -282,7 +280,8 @@ static void repair_step(struct op *op)
     case REPAIR_ASK:
         if (r->call.pending)
             return;
-        error = r->call.result ? r->call.result : recover_read_decode(&r->call, r->block_count, NULL, &r->window);
+        error =
+            r->call.result ? r->call.result : recover_read_decode(&r->call, r->block_count, NULL, &r->window);
         /* One that has applied all that we know of has no other version to come. */
         r->doubt |= error || r->window.applied_index < r->committed;
         if (error) {

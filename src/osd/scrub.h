@@ -57,6 +57,9 @@ struct scrub_look {
     /* Private. */
     struct timer timer;
     struct store_read read;
+    struct store_digest digest;
+    uint64_t digest_applied_index; /* applied when it began */
+    bool read_through;             /* the object at hand has been read */
     struct recover_copy *copy;
     uint64_t image, object;
     bool has_object;      /* the two say where we are */

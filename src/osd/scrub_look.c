@@ -16,7 +16,7 @@
 #include "osd/repair.h"
 #include "osd/scrub.h"
 
-enum { LOOK_COPY, LOOK_OBJECT, LOOK_PACE, LOOK_READ, LOOK_REPAIR, LOOK_AGAIN };
+enum { LOOK_COPY, LOOK_OBJECT, LOOK_DIGEST, LOOK_PACE, LOOK_READ, LOOK_REPAIR, LOOK_AGAIN };
 #define LOOK_WINDOW     64 /* blocks read at once: more would stand in front of clients' reads */
 #define LOOK_IDLE_PER_S (64u << 20)
 #define LOOK_BUSY_PER_S (8u << 20) /* bytes, while the shard has other work */
@@ -24,7 +24,7 @@ enum { LOOK_COPY, LOOK_OBJECT, LOOK_PACE, LOOK_READ, LOOK_REPAIR, LOOK_AGAIN };
 
 static const char *look_state_name(int state)
 {
-    static const char *const names[] = {"copy", "object", "pace", "read", "repair", "again"};
+    static const char *const names[] = {"copy", "object", "digest", "pace", "read", "repair", "again"};
     return names[state];
 }
 static void look_step(struct op *op);
@@ -112,21 +112,19 @@ static uint32_t count_bits(const uint64_t *bits, uint32_t words)
 
 static void row_add(struct scrub_look *l)
 {
-    struct pg *pg = l->pg;
-    struct store_object_digest digest;
+    const struct store_digest *d = &l->digest;
 
     /* One without blocks may be a tombstone, which the other replicas may or may not have any more. */
-    if (!store_object_digest(pg->sp, l->image, l->object, &digest) ||
-        (!digest.written && !count_bits(digest.lost, ARRAY_LEN(digest.lost))))
+    if (!d->ret_written && !count_bits(d->ret_lost, ARRAY_LEN(d->ret_lost)))
         return;
     struct scrub_row *row = &l->ret.rows[l->ret.row_count++];
     *row = (struct scrub_row){.image = l->image,
                               .object = l->object,
-                              .index = digest.index,
-                              .applied_index = pg->sp->applied_index,
-                              .digest = digest.digest};
+                              .index = d->ret_index,
+                              .applied_index = l->digest_applied_index,
+                              .digest = d->ret_digest};
     for (uint32_t i = 0; i < ARRAY_LEN(row->damaged); i++)
-        row->damaged[i] = digest.lost[i] | l->left[i];
+        row->damaged[i] = d->ret_lost[i] | l->left[i];
     row->damaged_count = count_bits(row->damaged, ARRAY_LEN(row->damaged));
 }
 
@@ -159,6 +157,25 @@ static void pace_count(struct osd_shard *shard, uint32_t blocks)
                            (uint64_t)blocks * BLOCK_SIZE * NS_PER_S / per_s;
 }
 
+static void digest_begin(struct scrub_look *l)
+{
+    l->op.state = LOOK_DIGEST;
+    l->op.child_result = 0;
+    l->digest_applied_index = l->pg->sp->applied_index;
+    store_digest_start(&l->digest, l->pg->sp, l->image, l->object, &l->op);
+}
+
+/* Reads the object, if there is something to be read. */
+static bool object_read(struct scrub_look *l)
+{
+    l->first_block = 0;
+    l->read_through = true;
+    if (!store_block_status(l->pg->sp, l->image, l->object, l->written) || !window_find(l))
+        return false;
+    pace(l);
+    return true;
+}
+
 static void look_object(struct scrub_look *l)
 {
     struct pg *pg = l->pg;
@@ -168,25 +185,42 @@ static void look_object(struct scrub_look *l)
         look_end(l, -ERR_RECOVERING);
         return;
     }
-    while (store_object_next(pg->sp, !l->has_object, l->image, l->object, &info) &&
-           scrub_range_has(&l->range, info.image, info.object)) {
-        if (l->ret.row_count == SCRUB_ROWS_MAX) {
-            l->ret.more = true;
-            break;
-        }
-        l->image = info.image;
-        l->object = info.object;
-        l->has_object = true;
-        l->first_block = 0;
-        memset(l->left, 0, sizeof(l->left));
-        if ((l->deep || info.damaged) && store_block_status(pg->sp, l->image, l->object, l->written) &&
-            window_find(l)) {
-            pace(l);
-            return;
-        }
-        row_add(l);
+    if (!store_object_next(pg->sp, !l->has_object, l->image, l->object, &info) ||
+        !scrub_range_has(&l->range, info.image, info.object)) {
+        look_end(l, 0);
+        return;
     }
-    look_end(l, 0);
+    if (l->ret.row_count == SCRUB_ROWS_MAX) {
+        l->ret.more = true;
+        look_end(l, 0);
+        return;
+    }
+    l->image = info.image;
+    l->object = info.object;
+    l->has_object = true;
+    l->read_through = false;
+    memset(l->left, 0, sizeof(l->left));
+    if (!((l->deep || info.damaged) && object_read(l)))
+        digest_begin(l);
+}
+
+static void look_digest(struct scrub_look *l)
+{
+    int error = l->op.child_result;
+
+    l->op.child_result = 0;
+    if (error && error != -ERR_NOT_FOUND) {
+        look_end(l, error == -ERR_RETRY ? -ERR_RECOVERING : error);
+        return;
+    }
+    /* Its page was found unreadable just now. */
+    if (!error && !l->read_through && count_bits(l->digest.ret_lost, ARRAY_LEN(l->digest.ret_lost)) &&
+        object_read(l))
+        return;
+    if (!error)
+        row_add(l);
+    l->op.state = LOOK_OBJECT;
+    look_object(l);
 }
 
 static void window_read(struct scrub_look *l, int state)
@@ -205,9 +239,7 @@ static void window_next(struct scrub_look *l)
         pace(l);
         return;
     }
-    row_add(l);
-    l->op.state = LOOK_OBJECT;
-    op_wake(&l->op);
+    digest_begin(l);
 }
 
 /* Every read's end, before and after a repair. */
@@ -293,6 +325,9 @@ static void look_step(struct op *op)
         return;
     case LOOK_OBJECT:
         look_object(l);
+        return;
+    case LOOK_DIGEST:
+        look_digest(l);
         return;
     case LOOK_PACE:
         if (timer_armed(&l->timer))

@@ -324,27 +324,3 @@ struct where object_where(const struct object *o, uint32_t block, bool proposed)
                           .written = true,
                           .crc_known = o->crcs};
 }
-
-bool store_object_digest(const struct store_pg *pub, uint64_t image, uint64_t object,
-                         struct store_object_digest *ret)
-{
-    const struct object *o = object_find(pg_of(pub), image, object);
-    struct {
-        uint32_t block, crc;
-    } rows[BLOCKS_PER_OBJECT];
-
-    if (!o || !o->exists)
-        return false;
-    *ret = (struct store_object_digest){.index = o->index};
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
-        struct where w = object_where(o, b, false);
-        if (w.source == WHERE_LOST) {
-            bit_set(ret->lost, b);
-        } else if (w.written) {
-            rows[ret->written].block = b;
-            rows[ret->written++].crc = w.crc;
-        }
-    }
-    ret->digest = crc32c(0, rows, ret->written * sizeof(rows[0]));
-    return true;
-}

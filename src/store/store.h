@@ -305,16 +305,30 @@ bool store_object_next(const struct store_pg *pg, bool start, uint64_t image, ui
                        struct store_object_info *ret);
 
 /* What an object is, without its data, to compare replicas: those that have applied the same entries to it
- * have the same index and digest. */
-struct store_object_digest {
-    uint64_t index;
-    uint32_t digest;                       /* over the numbers and checksums of the written blocks */
-    uint32_t written;                      /* how many these are; those that are lost are not counted */
-    uint64_t lost[BLOCKS_PER_OBJECT / 64]; /* no content is known for these */
+ * have the same index and digest. Of the newest applied version. ERR_NOT_FOUND: there is no such object;
+ * ERR_RETRY: no memory now, or its page changes all the time; ERR_STOPPED. */
+struct store_digest {
+    struct op op;
+    struct store *store;
+    uint64_t pg, image, object;
+    uint64_t ret_index;
+    uint32_t ret_digest;                       /* over the numbers and checksums of the written blocks */
+    uint32_t ret_written;                      /* how many these are; those that are lost are not counted */
+    uint64_t ret_lost[BLOCKS_PER_OBJECT / 64]; /* no content is known for these */
+    /* Private. */
+    struct blk_io io;
+    struct iovec iov;
+    struct buf *page;
+    uint64_t version;
+    uint32_t rounds;
+    bool reading, loaded, page_failed;
 };
-/* Of the newest applied version. False: there is no such object. */
-bool store_object_digest(const struct store_pg *pg, uint64_t image, uint64_t object,
-                         struct store_object_digest *ret);
+void store_digest_start(struct store_digest *d, struct store_pg *pg, uint64_t image, uint64_t object,
+                        struct op *parent);
+
+/* The index, and which blocks are lost as far as is known without reading. False: there is no such object. */
+bool store_object_lost(const struct store_pg *pg, uint64_t image, uint64_t object, uint64_t *ret_index,
+                       uint64_t ret_lost[BLOCKS_PER_OBJECT / 64]);
 
 /* Reads blocks of an object: the newest applied version, or with `proposed` the newest appended one.
  * Unwritten blocks are zeros. Checksums are verified; a block that fails twice is in ret_damaged and the op
@@ -392,10 +406,10 @@ struct store_copy_write {
     struct store_copy *copy;
     uint32_t first_block, block_count; /* begins with a chunk and, but at the object's end, ends with one */
     const uint64_t *written;           /* bit i: first_block + i */
-    const uint64_t *damaged; /* of these: content unknown, also here from now on; NULL: none */
-    const uint64_t *same;    /* of these: what is here has the checksum; NULL: none */
-    const uint32_t *crc;     /* block_count of them: of the written blocks; verified */
-    struct slice data;       /* the written blocks that are not the same, in order */
+    const uint64_t *damaged;           /* of these: content unknown, also here from now on; NULL: none */
+    const uint64_t *same;              /* of these: what is here has the checksum; NULL: none */
+    const uint32_t *crc;               /* block_count of them: of the written blocks; verified */
+    struct slice data;                 /* the written blocks that are not the same, in order */
     void *private_state;
 };
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
@@ -444,9 +458,9 @@ struct store_counters {
     /* Blocks of copied objects: written to fresh chunks, of these those that were here already; and those
      * that stayed where they were. */
     uint64_t copy_written, copy_moved, copy_shared;
-    uint64_t payload_bytes;              /* of the entries appended: what clients wrote, once per replica */
-    struct histogram log_write;          /* the device's part of a log batch: handed to it until durable */
-    struct histogram device_read;        /* the same of a read of data */
+    uint64_t payload_bytes;       /* of the entries appended: what clients wrote, once per replica */
+    struct histogram log_write;   /* the device's part of a log batch: handed to it until durable */
+    struct histogram device_read; /* the same of a read of data */
 };
 const struct store_counters *store_counters(const struct store *store);
 

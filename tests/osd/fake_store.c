@@ -889,25 +889,45 @@ bool store_block_status(const struct store_pg *sp, uint64_t image, uint64_t obje
     return o;
 }
 
-bool store_object_digest(const struct store_pg *sp, uint64_t image, uint64_t object,
-                         struct store_object_digest *ret)
+static void digest_step(struct op *op)
 {
-    const struct fake_object *o = object_find((const struct fake_pg *)sp, image, object);
+    struct store_digest *d = container_of(op, struct store_digest, op);
+    struct store_pg *sp = store_pg_find(d->store, d->pg);
+    const struct fake_object *o = sp ? object_find((struct fake_pg *)sp, d->image, d->object) : NULL;
     uint32_t rows[BLOCKS_PER_OBJECT][2];
 
-    if (!o)
-        return false;
-    *ret = (struct store_object_digest){.index = o->info.index};
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
-        if (o->info.damaged) {
-            bit_set(ret->lost, b, true);
-        } else if (bit(o->written, b)) {
-            rows[ret->written][0] = b;
-            rows[ret->written++][1] = o->crc[b];
+    if (!o) {
+        op_done(op, -ERR_NOT_FOUND);
+        return;
+    }
+    store_object_lost(sp, d->image, d->object, &d->ret_index, d->ret_lost);
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT && !o->info.damaged; b++) {
+        if (bit(o->written, b)) {
+            rows[d->ret_written][0] = b;
+            rows[d->ret_written++][1] = o->crc[b];
         }
     }
-    ret->digest = crc32c(0, rows, ret->written * sizeof(rows[0]));
-    return true;
+    d->ret_digest = crc32c(0, rows, d->ret_written * sizeof(rows[0]));
+    op_done(op, 0);
+}
+static const struct op_kind digest_kind = {"fake.digest", NULL, digest_step};
+
+void store_digest_start(struct store_digest *d, struct store_pg *sp, uint64_t image, uint64_t object,
+                        struct op *parent)
+{
+    *d = (struct store_digest){.store = sp->store, .pg = sp->record.pg, .image = image, .object = object};
+    op_start(&d->op, sp->store->core, &digest_kind, parent);
+}
+
+bool store_object_lost(const struct store_pg *sp, uint64_t image, uint64_t object, uint64_t *ret_index,
+                       uint64_t ret_lost[BLOCKS_PER_OBJECT / 64])
+{
+    const struct fake_object *o = object_find((const struct fake_pg *)sp, image, object);
+
+    memset(ret_lost, o && o->info.damaged ? 0xff : 0, BLOCKS_PER_OBJECT / 8);
+    if (o)
+        *ret_index = o->info.index;
+    return o;
 }
 
 /* ---- repair and copies ---- */
