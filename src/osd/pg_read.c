@@ -124,7 +124,17 @@ static void block_status_answer(struct pg_request *req)
     shard_reply_cold(shard, &req->ticket, 0, &reply.base);
 }
 
-/* The store's word. True: wait on; false: it has been answered. */
+/* All that was damaged has come from other replicas. */
+static bool read_is_whole(const struct store_read *read)
+{
+    uint64_t damaged = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(read->ret_damaged); i++)
+        damaged |= read->ret_damaged[i];
+    return read->ret_data.buf && !damaged;
+}
+
+/* The store's word, or what a repair made of it. */
 static void read_data_end(struct pg_request *req)
 {
     int error = req->op.child_result;
@@ -134,7 +144,6 @@ static void read_data_end(struct pg_request *req)
     if (!error)
         error = read_check_image(req);
     if (error == -ERR_DAMAGED && req->repair_tries++ < READ_REPAIRS_MAX) {
-        slice_unref(&req->reads[0].ret_data);
         req->op.state = READ_REPAIR;
         repair_start(req->pg, &req->reads[0], &req->op);
         return;
@@ -228,6 +237,11 @@ static void read_step(struct op *op)
             }
             if (!error)
                 error = read_check(req);
+            if (!error && read_is_whole(&req->reads[0])) {
+                read_data_end(req);
+                return;
+            }
+            slice_unref(&req->reads[0].ret_data);
             if (error) {
                 pg_request_fail(req, error);
                 return;

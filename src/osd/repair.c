@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "base/error.h"
 #include "osd/recover_copy.h"
 
@@ -24,6 +25,7 @@ struct repair {
     struct op op;
     struct list link; /* in pg->repairs */
     struct pg *pg;
+    struct store_read *read; /* of whoever asked */
     uint64_t image, object;
     uint32_t first_block, block_count;
     uint64_t damaged[IO_BLOCKS_MAX / 64];
@@ -61,7 +63,7 @@ static void failed_step(struct op *op)
 }
 static const struct op_kind failed_kind = {"osd.repair", NULL, failed_step};
 
-void repair_start(struct pg *pg, const struct store_read *read, struct op *parent)
+void repair_start(struct pg *pg, struct store_read *read, struct op *parent)
 {
     struct repair *r = calloc(1, sizeof(*r));
 
@@ -72,6 +74,7 @@ void repair_start(struct pg *pg, const struct store_read *read, struct op *paren
         return;
     }
     r->pg = pg;
+    r->read = read;
     r->image = read->image;
     r->object = read->object;
     r->first_block = read->first_block;
@@ -239,13 +242,28 @@ static void repair_blocks(struct repair *r)
         next_member(r);
 }
 
+/* Not waiting for the medium to give it back. The checksum tells whether it is what was read for: the block
+ * may be another one by now. */
+static void repair_hand_over(struct repair *r)
+{
+    struct store_read *read = r->read;
+    const uint8_t *data = slice_data(&r->repair.data);
+
+    if (!read->ret_data.buf || crc32c(0, data, BLOCK_SIZE) != read->ret_crc[r->block])
+        return;
+    memcpy((uint8_t *)slice_data(&read->ret_data) + (size_t)r->block * BLOCK_SIZE, data, BLOCK_SIZE);
+    read->ret_damaged[r->block / 64] &= ~(1ull << r->block % 64);
+}
+
 static void repair_block_end(struct repair *r)
 {
     int error = r->repair.op.result;
 
     r->op.child_result = 0;
-    /* A conflict: it has been overwritten meanwhile, and is not damaged any more. */
+    /* A conflict: it has been overwritten meanwhile, and is not damaged any more; or it lies in the log
+     * still, where nothing is written anew: destage will find it so. */
     if (!error || error == -ERR_CONFLICT) {
+        repair_hand_over(r);
         r->pg->shard->perf.repaired_blocks += !error;
         r->damaged[r->block / 64] &= ~(1ull << r->block % 64);
     }

@@ -125,6 +125,15 @@ def test_bit_rot(c):
     repairs(c, "read flip 96M 1M\n")
 
 
+def test_nothing_can_be_read(c):
+    """Nor does the device give back what a repair wrote: all data comes from the others."""
+    repairs(c, "read error\n")
+
+
+def test_all_rots(c):
+    repairs(c, "read flip\n")
+
+
 def test_slow_device_of_a_follower(c):
     c.pool_image(size="64M")
     c.fb("osd", "demote", "osd.1")

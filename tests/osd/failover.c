@@ -407,6 +407,12 @@ static void test_damaged_blocks(void)
     fake_store_damage_block(store, world_pg(w, 0), IMAGE, 0, load.streams[0].block, false);
     CHECK_EQ(world_write(w, 0, load.streams[0].block * BLOCK_SIZE + 100, 8, (uint8_t *)"12345678"), 0);
     load_check(&load);
+    /* A medium that does not give back what a repair wrote: the reader has what the other replica sent. */
+    fake_store_forget_repairs(store);
+    fake_store_damage_block(store, world_pg(w, 0), IMAGE, 0, load.streams[0].block, false);
+    load_check(&load);
+    load_check(&load);
+    CHECK_EQ(w->osds[leader].shard->perf.unrepaired_reads, 0);
     /* A page that cannot be read. */
     fake_store_damage_block(store, world_pg(w, 0), IMAGE, 1, load.streams[1].block, true);
     load_check(&load);

@@ -62,6 +62,7 @@ struct store {
     int failed;
     struct op *close_waiter;
     struct store_counters counters;
+    bool forgets; /* what repairs write is damaged again at once */
 };
 
 static struct fake_entry *log_at(const struct fake_pg *pg, uint64_t index)
@@ -558,6 +559,11 @@ void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, u
         o->blocks[block][17] ^= 1;
 }
 
+void fake_store_forget_repairs(struct store *store)
+{
+    store->forgets = true;
+}
+
 void fake_store_change_block(struct store *store, uint64_t id, uint64_t image, uint64_t object,
                              uint32_t block)
 {
@@ -943,6 +949,7 @@ static void repair_step(struct op *op)
         return;
     }
     memcpy(o->blocks[r->block], slice_data(&r->data), BLOCK_SIZE);
+    o->blocks[r->block][17] ^= r->store->forgets;
     r->store->counters.repaired_blocks++;
     op_done(op, 0);
 }

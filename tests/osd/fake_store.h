@@ -34,6 +34,8 @@ void fake_store_lose_map(const uint8_t *uuid);
 /* One bit of a block changes; or the object's page becomes unreadable. */
 void fake_store_damage_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object,
                              uint32_t block, bool page);
+/* What repairs write from now on is damaged again at once, as on a medium that is worn out. */
+void fake_store_forget_repairs(struct store *store);
 /* A block is another one, with the right checksum: what must never happen. */
 void fake_store_change_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object,
                              uint32_t block);
