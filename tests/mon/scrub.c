@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Scrubs as the monitor sees them: orders until they are done, results and the list of damage that survive
+ * it, the pause, and when the next one is due.
+ */
+#include <string.h>
+
+#include "tests/mon/world.h"
+
+#define PGS     4
+#define PG(n)   (1ull << 32 | (n))
+#define HOUR_MS 3600000ull
+
+static uint64_t bits[BLOCKS_PER_OBJECT / 64];
+
+static int scrub(struct caller *c, uint64_t pg, bool deep, bool repair)
+{
+    Fb__PgScrubRequest body = FB__PG_SCRUB_REQUEST__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    body.pg = pg;
+    body.deep = deep;
+    body.repair = repair;
+    request.call_case = FB__MON_REQUEST__CALL_PG_SCRUB;
+    request.pg_scrub = &body;
+    return call(c, &request);
+}
+
+static int scrub_pause(struct caller *c, bool pause)
+{
+    Fb__ScrubPause body = FB__SCRUB_PAUSE__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    body.pause = pause;
+    request.call_case = FB__MON_REQUEST__CALL_SCRUB_PAUSE;
+    request.scrub_pause = &body;
+    return call(c, &request);
+}
+
+static const Fb__PgScrub *show(struct caller *c, uint64_t pg)
+{
+    Fb__PgShow body = FB__PG_SHOW__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    body.pg = pg;
+    request.call_case = FB__MON_REQUEST__CALL_PG_SHOW;
+    request.pg_show = &body;
+    CHECK_EQ(call(c, &request), 0);
+    CHECK(c->answer->scrub && c->answer->n_pg_reports == 1);
+    return c->answer->scrub;
+}
+
+/* The OSD leads all PGs; of PG(0) it says this. The orders are in its answer. */
+static void lead(struct caller *osd, const Fb__PgReport *of_first)
+{
+    Fb__PgReport rows[PGS], *pgs[PGS];
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    for (uint32_t n = 0; n < PGS; n++) {
+        if (n == 0 && of_first)
+            rows[n] = *of_first;
+        else
+            fb__pg_report__init(&rows[n]);
+        rows[n].pg = PG(n);
+        rows[n].term = 5;
+        rows[n].in_contact = 3;
+        pgs[n] = &rows[n];
+    }
+    report.pg = pgs;
+    report.n_pg = PGS;
+    report.free_bytes = 1ull << 33;
+    CHECK_EQ(osd_report(osd, 0, &report), 0);
+}
+
+static const Fb__ScrubOrder *order_of(const struct caller *osd, uint64_t pg)
+{
+    for (size_t i = 0; i < osd->answer->n_scrub_order; i++)
+        if (osd->answer->scrub_order[i]->pg == pg)
+            return osd->answer->scrub_order[i];
+    return NULL;
+}
+
+static void report_done(struct world *w, struct caller *osd, uint64_t order, bool deep)
+{
+    Fb__PgReport report = FB__PG_REPORT__INIT;
+    Fb__ScrubResult result = FB__SCRUB_RESULT__INIT;
+
+    result.order = order;
+    result.deep = deep;
+    result.objects = 10 + order;
+    report.scrub = &result;
+    report.scrub_done = true;
+    lead(osd, &report);
+    world_run_ms(w, 300);
+    lead(osd, NULL);
+}
+
+/* `blocks`: the first word of the bitmap; 0: it is whole. */
+static void report_damage(struct world *w, struct caller *osd, uint64_t object, uint64_t blocks)
+{
+    Fb__PgReport report = FB__PG_REPORT__INIT;
+    Fb__PgDamage damage = FB__PG_DAMAGE__INIT, *damages[] = {&damage};
+
+    bits[0] = blocks;
+    damage.image = 7;
+    damage.object = object;
+    if (blocks)
+        damage.blocks = (ProtobufCBinaryData){sizeof(bits), (uint8_t *)bits};
+    report.damage = damages;
+    report.n_damage = 1;
+    lead(osd, &report);
+    world_run_ms(w, 300);
+    lead(osd, NULL);
+}
+
+static struct world *begin(struct caller *client, struct caller *osds)
+{
+    struct world *w = world_new();
+
+    client_start(client, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(client, "rbd", 3, PGS, "osd"), 0);
+    world_run_ms(w, 300);
+    osds_confirm(osds, 3);
+    world_run_ms(w, 300);
+    return w;
+}
+
+static void end(struct world *w, struct caller *client, struct caller *osds)
+{
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(client);
+    world_free(w);
+}
+
+static void restart(struct world *w, struct caller *osds)
+{
+    world_crash_mon(w);
+    world_want_mon(w);
+    for (int i = 0; i < 3; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.1.%d:7000", i);
+        int error = osd_boot(&osds[i], (uint8_t)(i + 1), 0, 1, address);
+        CHECK_EQ(error, 0);
+    }
+}
+
+static void orders(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+
+    lead(&osds[0], NULL);
+    CHECK_EQ(osds[0].answer->n_scrub_order, 0);
+    CHECK_EQ(scrub(&client, PG(0), true, false), 0);
+    CHECK_EQ(status(&client), 0);
+    CHECK_EQ(client.answer->status->scrubs_due, 1);
+    /* Whoever leads is told, until it is done. */
+    for (int i = 0; i < 3; i++) {
+        lead(&osds[i], NULL);
+        const Fb__ScrubOrder *order = order_of(&osds[i], PG(0));
+        CHECK(order && order->order == 1 && order->deep && !order->repair);
+        CHECK(!order_of(&osds[i], PG(1)));
+    }
+    restart(w, osds);
+    lead(&osds[0], NULL);
+    CHECK(order_of(&osds[0], PG(0)));
+    report_done(w, &osds[0], 7, true); /* another one */
+    CHECK(order_of(&osds[0], PG(0)));
+    /* What one that is not done wanted stays wanted. */
+    CHECK_EQ(scrub(&client, PG(0), false, false), 0);
+    report_done(w, &osds[0], 1, true);
+    CHECK(order_of(&osds[0], PG(0))->order == 2 && order_of(&osds[0], PG(0))->deep);
+    report_done(w, &osds[0], 2, true);
+    CHECK(!order_of(&osds[0], PG(0)));
+    restart(w, osds);
+    const Fb__PgScrub *s = show(&client, PG(0));
+    CHECK(s->order == 2 && s->done == 2 && s->light_us && s->deep_us == s->light_us);
+    CHECK(s->result->objects == 12 && s->result->deep);
+    CHECK(!show(&client, PG(1))->light_us);
+    CHECK_EQ(scrub(&client, 0, false, false), 0);
+    CHECK_EQ(status(&client), 0);
+    CHECK_EQ(client.answer->status->scrubs_due, PGS);
+    CHECK_EQ(scrub(&client, PG(0), true, true), 0);
+    lead(&osds[0], NULL);
+    CHECK(order_of(&osds[0], PG(0))->repair && order_of(&osds[0], PG(0))->deep);
+    CHECK(!order_of(&osds[0], PG(1))->repair && !order_of(&osds[0], PG(1))->deep);
+    CHECK_EQ(scrub(&client, 0, true, true), -ERR_INVALID);
+    CHECK_EQ(scrub(&client, PG(PGS), false, false), -ERR_NOT_FOUND);
+    CHECK(strstr(said(&client), "there is no PG 1.4"));
+    end(w, &client, osds);
+}
+
+static void pauses(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+
+    CHECK_EQ(scrub_pause(&client, true), 0);
+    CHECK_EQ(scrub_pause(&client, true), 0);
+    restart(w, osds);
+    CHECK_EQ(scrub(&client, PG(0), false, false), 0);
+    CHECK(strstr(said(&client), "paused"));
+    lead(&osds[0], NULL);
+    CHECK(osds[0].answer->scrub_paused && order_of(&osds[0], PG(0)));
+    CHECK_EQ(status(&client), 0);
+    CHECK(client.answer->status->scrub_paused && client.answer->status->n_problem);
+    CHECK_EQ(scrub_pause(&client, false), 0);
+    lead(&osds[0], NULL);
+    CHECK(!osds[0].answer->scrub_paused && order_of(&osds[0], PG(0)));
+    end(w, &client, osds);
+}
+
+static bool status_says(struct caller *client, const char *text)
+{
+    CHECK_EQ(status(client), 0);
+    for (size_t i = 0; i < client->answer->status->n_problem; i++)
+        if (strstr(client->answer->status->problem[i], text))
+            return true;
+    return false;
+}
+
+static void damage(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+
+    report_damage(w, &osds[0], 3, 0x30);
+    CHECK(status_says(&client, "2 blocks are damaged"));
+    CHECK_EQ(client.answer->status->damaged_blocks, 2);
+    uint64_t since_us = show(&client, PG(0))->damage[0]->since_us;
+    CHECK(since_us);
+    restart(w, osds);
+    /* A new leader hears of it, and has no opinion yet. */
+    lead(&osds[1], NULL);
+    const Fb__ScrubOrder *order = order_of(&osds[1], PG(0));
+    CHECK(order && !order->order && order->n_damage == 1 && order->damage[0]->object == 3);
+    report_damage(w, &osds[1], 4, 1);
+    report_damage(w, &osds[1], 3, 0x70);
+    const Fb__PgScrub *s = show(&client, PG(0));
+    CHECK(s->n_damage == 2 && s->damage[0]->since_us == since_us && s->damage[0]->blocks.data[0] == 0x70);
+    CHECK(s->damage[1]->since_us > since_us);
+    report_damage(w, &osds[1], 3, 0);
+    s = show(&client, PG(0));
+    CHECK(s->n_damage == 1 && s->damage[0]->object == 4);
+    /* A scrub leaves the list as it is. */
+    CHECK_EQ(scrub(&client, PG(0), false, false), 0);
+    report_done(w, &osds[1], 1, false);
+    CHECK(show(&client, PG(0))->n_damage == 1 && show(&client, PG(0))->done == 1);
+    report_damage(w, &osds[1], 4, 0);
+    CHECK(!status_says(&client, "damaged"));
+    end(w, &client, osds);
+}
+
+/* Bytes from outside. */
+static void bad_damage(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+    Fb__PgReport report = FB__PG_REPORT__INIT;
+    Fb__PgDamage row = FB__PG_DAMAGE__INIT, *rows[] = {&row};
+
+    row.image = 7;
+    row.blocks = (ProtobufCBinaryData){5, (uint8_t *)bits};
+    report.damage = rows;
+    report.n_damage = 1;
+    bits[0] = 1;
+    lead(&osds[0], &report);
+    world_run_ms(w, 300);
+    CHECK_EQ(show(&client, PG(0))->n_damage, 0);
+    end(w, &client, osds);
+}
+
+static uint32_t due(struct caller *osd, bool deep)
+{
+    uint32_t count = 0;
+
+    lead(osd, NULL);
+    for (size_t i = 0; i < osd->answer->n_scrub_order; i++)
+        count += osd->answer->scrub_order[i]->order && osd->answer->scrub_order[i]->deep == deep;
+    return count;
+}
+
+static void all_done(struct world *w, struct caller *osd)
+{
+    Fb__PgReport rows[PGS], *pgs[PGS];
+    Fb__ScrubResult results[PGS];
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    lead(osd, NULL);
+    for (uint32_t n = 0; n < PGS; n++) {
+        const Fb__ScrubOrder *order = order_of(osd, PG(n));
+        pgs[n] = &rows[n];
+        fb__pg_report__init(&rows[n]);
+        fb__scrub_result__init(&results[n]);
+        rows[n].pg = PG(n);
+        rows[n].term = 5;
+        rows[n].in_contact = 3;
+        if (order) {
+            results[n].order = order->order;
+            results[n].deep = order->deep;
+            rows[n].scrub = &results[n];
+            rows[n].scrub_done = true;
+        }
+    }
+    report.pg = pgs;
+    report.n_pg = PGS;
+    CHECK_EQ(osd_report(osd, 0, &report), 0);
+    world_run_ms(w, 500);
+    CHECK_EQ(due(osd, false) + due(osd, true), 0);
+}
+
+static void later(struct world *w, uint64_t hours)
+{
+    w->mon_node->wall_offset_us += (int64_t)(hours * HOUR_MS * 1000);
+    world_run_ms(w, 15000);
+}
+
+static void is_due(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+
+    CHECK_EQ(due(&osds[0], false), 0);
+    world_run_ms(w, HOUR_MS + 60000);
+    CHECK_EQ(due(&osds[0], false) + due(&osds[0], true), PGS);
+    all_done(w, &osds[0]);
+    world_run_ms(w, 24 * HOUR_MS); /* by now each was read once */
+    for (int i = 0; i < 3; i++) {
+        all_done(w, &osds[0]);
+        world_run_ms(w, 30000);
+    }
+    for (uint32_t n = 0; n < PGS; n++)
+        CHECK(show(&client, PG(n))->deep_us && show(&client, PG(n))->light_us);
+    later(w, 20);
+    all_done(w, &osds[0]);
+    for (int day = 0; day < 5; day++) {
+        later(w, 25);
+        CHECK_EQ(due(&osds[0], false), PGS);
+        all_done(w, &osds[0]);
+        CHECK_EQ(scrub_pause(&client, true), 0);
+        later(w, 2);
+        CHECK_EQ(due(&osds[0], false), 0);
+        CHECK_EQ(scrub_pause(&client, false), 0);
+    }
+    later(w, 50);
+    CHECK_EQ(due(&osds[0], true), PGS);
+    all_done(w, &osds[0]);
+    CHECK_EQ(scrub_pause(&client, true), 0);
+    later(w, 400);
+    CHECK_EQ(due(&osds[0], true) + due(&osds[0], false), 0);
+    end(w, &client, osds);
+}
+
+static void goes_with_its_pool(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+
+    CHECK_EQ(scrub(&client, 0, false, false), 0);
+    CHECK_EQ(pool_remove(&client, "rbd"), 0);
+    CHECK_EQ(scrub(&client, PG(0), false, false), -ERR_NOT_FOUND);
+    CHECK_EQ(status(&client), 0);
+    CHECK_EQ(client.answer->status->scrubs_due, 0);
+    world_run_ms(w, 300);
+    osds_confirm(osds, 3);
+    world_run_ms(w, 15000);
+    restart(w, osds);
+    CHECK_EQ(status(&client), 0);
+    end(w, &client, osds);
+}
+
+int main(void)
+{
+    TEST(orders);
+    TEST(pauses);
+    TEST(damage);
+    TEST(bad_damage);
+    TEST(is_due);
+    TEST(goes_with_its_pool);
+    return tap_done();
+}
