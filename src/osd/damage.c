@@ -16,7 +16,7 @@
 
 #define DAMAGE_OBJECTS_MAX 32             /* of one PG; the rest is found again when there is room */
 #define DAMAGE_AGAIN_NS    (2 * NS_PER_S) /* an object is not looked at more often */
-#define DAMAGE_OLD_NS      (600 * NS_PER_S)
+#define DAMAGE_OLD_NS      (120 * NS_PER_S)
 
 struct pg_damage *damage_find(struct pg *pg, uint64_t image, uint64_t object)
 {

@@ -267,6 +267,7 @@ static void repair_block_end(struct repair *r)
         r->pg->shard->perf.repaired_blocks += !error;
         r->damaged[r->block / 64] &= ~(1ull << r->block % 64);
     }
+    r->doubt |= error == -ERR_RETRY;
     r->block++;
     repair_blocks(r);
 }

@@ -33,6 +33,7 @@ enum { SCRUB_IDLE, SCRUB_ASK, SCRUB_WAIT, SCRUB_AGAIN, SCRUB_REST };
 #define SCRUB_POLL_NS       (20 * NS_PER_MS) /* until a member that needs longer is asked again */
 #define SCRUB_POLLS_MAX     1500
 #define SCRUB_TRIES_MAX     12
+#define SCRUB_LEFT_MAX      5                /* for the sake of damage that is left */
 #define SCRUB_SILENT_MAX    3                /* tries for the sake of one that does not answer */
 #define SCRUB_TRY_NS        (60 * NS_PER_MS) /* a follower learns what is committed with the next heartbeat */
 #define SCRUB_PACE_NS       (5 * NS_PER_MS)
@@ -638,8 +639,9 @@ static void scrub_compare(struct scrub *s, struct pg *pg)
         return;
     }
     compare(s, pg, cmp);
-    /* Damage that is left is looked at twice: who was to help may have been repaired itself meanwhile. */
-    bool again = (!cmp->all && s->tries < SCRUB_SILENT_MAX) || (cmp->left && !s->tries) ||
+    /* Damage that is left is looked at again: who was to help may have been repaired itself meanwhile, and
+     * what is still the log's must be destaged first. */
+    bool again = (!cmp->all && s->tries < SCRUB_SILENT_MAX) || (cmp->left && s->tries < SCRUB_LEFT_MAX) ||
                  (cmp->moving && s->tries < SCRUB_TRIES_MAX);
     if (again) {
         range_again(s, cmp);

@@ -328,8 +328,13 @@ static int repair_begin(struct store_repair *r)
     struct where w = object_where(o, r->block, false);
     if (w.source == WHERE_LOST)
         return -ERR_DAMAGED; /* which checksum is right is not known: the object must be copied */
-    /* One that came with an entry may go with it before the write is done: after destage, perhaps. */
-    if (w.source != WHERE_CHUNK || w.entry)
+    /* What is still the log's may go with its entry before the write is done. Destage makes it the object's,
+     * with the checksum that it should have. */
+    if ((w.source == WHERE_CHUNK || w.source == WHERE_RING) && w.entry) {
+        destage_up_to(pg, w.entry->index);
+        return -ERR_RETRY;
+    }
+    if (w.source != WHERE_CHUNK)
         return -ERR_CONFLICT;
     if (o->busy && !state->busy)
         return 1;

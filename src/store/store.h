@@ -369,7 +369,7 @@ bool store_block_status(const struct store_pg *pg, uint64_t image, uint64_t obje
 
 /* Rewrites one damaged block of a readable page with data from another replica, if `data` has the checksum
  * that the page expects (ERR_CHECKSUM otherwise; ERR_CONFLICT if the block changed meanwhile, so that it is
- * no longer damaged). */
+ * no longer damaged; ERR_RETRY: it is still the log's, destage is hurried, try again in a moment). */
 struct store_repair {
     struct op op;
     struct store *store;

@@ -198,12 +198,53 @@ static void the_past_gives_way_when_space_is_low(void)
     tear_down();
 }
 
+static int mend(uint64_t object, uint32_t block, uint8_t byte)
+{
+    struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+    struct store_repair repair = {0};
+
+    memset(data.buf->data, byte, BLOCK_SIZE);
+    store_repair_start(&repair, pg, 1, object, block, &data, NULL);
+    int rc = rig_wait(&rig, &repair.op);
+    slice_unref(&data);
+    return rc;
+}
+
+/* The newest version of a block is in the log, or in a chunk that an entry brought, and rots there. */
+static void what_rots_in_the_log_is_mended_after_destage(void)
+{
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(1, 0, 32), 0);
+    CHECK_EQ(write_blocks(2, 7, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_store(), 0);
+    apply_all();
+    *medium(1, 20) ^= 1;
+    *medium(2, 0) ^= 1;
+    CHECK_EQ(block_is(1, 20, false), -ERR_DAMAGED);
+    CHECK_EQ(block_is(2, 7, false), -ERR_DAMAGED);
+    CHECK_EQ(mend(2, 7, 2), -ERR_RETRY);
+    rig_settle(&rig);
+    CHECK_EQ(mend(1, 20, 99), -ERR_CHECKSUM);
+    CHECK_EQ(mend(1, 20, 21), 0);
+    CHECK_EQ(mend(2, 7, 2), 0);
+    CHECK_EQ(block_is(1, 20, false), 21);
+    CHECK_EQ(block_is(2, 7, false), 2);
+    reopen();
+    CHECK_EQ(block_is(1, 20, false), 21);
+    CHECK_EQ(block_is(2, 7, false), 2);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(whole_chunks_are_written_once);
     TEST(an_entry_without_its_chunks_is_torn);
     TEST(the_log_lets_go_before_a_chunk_is_written_in_place);
     TEST(chunks_of_what_was_cut_off_are_free_later);
+    TEST(what_rots_in_the_log_is_mended_after_destage);
     TEST(the_past_gives_way_when_space_is_low);
     return tap_done();
 }
