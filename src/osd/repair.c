@@ -244,30 +244,35 @@ static void repair_blocks(struct repair *r)
 
 /* Not waiting for the medium to give it back. The checksum tells whether it is what was read for: the block
  * may be another one by now. */
-static void repair_hand_over(struct repair *r)
+static bool repair_hand_over(struct repair *r)
 {
     struct store_read *read = r->read;
     const uint8_t *data = slice_data(&r->repair.data);
 
     if (!read->ret_data.buf || crc32c(0, data, BLOCK_SIZE) != read->ret_crc[r->block])
-        return;
+        return false;
     memcpy((uint8_t *)slice_data(&read->ret_data) + (size_t)r->block * BLOCK_SIZE, data, BLOCK_SIZE);
     read->ret_damaged[r->block / 64] &= ~(1ull << r->block % 64);
+    return true;
 }
 
 static void repair_block_end(struct repair *r)
 {
     int error = r->repair.op.result;
+    bool done = !error || error == -ERR_CONFLICT || error == -ERR_RETRY;
 
     r->op.child_result = 0;
-    /* A conflict: it has been overwritten meanwhile, and is not damaged any more; or it lies in the log
-     * still, where nothing is written anew: destage will find it so. */
-    if (!error || error == -ERR_CONFLICT) {
-        repair_hand_over(r);
+    /* A conflict: it has been overwritten meanwhile, and is not damaged any more. To be tried again: it lies
+     * in the log still, and is written anew once it is destaged; a reader who has it need not wait for that.
+     */
+    if (done && !repair_hand_over(r) && error == -ERR_RETRY) {
+        r->doubt = true;
+        done = false;
+    }
+    if (done) {
         r->pg->shard->perf.repaired_blocks += !error;
         r->damaged[r->block / 64] &= ~(1ull << r->block % 64);
     }
-    r->doubt |= error == -ERR_RETRY;
     r->block++;
     repair_blocks(r);
 }
