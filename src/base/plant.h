@@ -44,6 +44,7 @@
     X(STORE_COPY_TRUSTS,            "store: a copy takes damaged blocks of the old object over")                   \
     X(STORE_PAGE_TRUST,             "store: a page that is read again counts, whatever it is by now")              \
     X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
+    X(OSD_COPY_TRUSTS_CRC,          "osd: blocks with the same checksum count as the same in a recovery")           \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
     X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \

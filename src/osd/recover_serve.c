@@ -168,9 +168,10 @@ enum { SERVE_START, SERVE_TURN, SERVE_READ, SERVE_REPAIR };
 #define SERVE_WAIT_NS   (500 * NS_PER_MS) /* for a turn; then as well */
 _Static_assert(SERVE_REPAIR_NS + SERVE_WAIT_NS < RECOVER_CALL_NS, "a call that times out closes its link");
 
-#define TURNS_MAX         32                /* at once, without clients */
-#define TURNS_WAITING_MAX 256               /* more are told to come again at once */
-#define TURN_PAUSE        4                 /* times what it took, while there are clients */
+#define TURNS_MAX         32  /* at once, without clients */
+#define TURNS_WAITING_MAX 256 /* more are told to come again at once */
+#define TURN_PAUSE        4   /* times what it took, while there are clients */
+#define TURN_PAUSE_MAX_NS (500 * NS_PER_MS)
 #define TURN_BYTE_NS      1                 /* at least so long for each byte */
 #define TURN_MIN_NS       (100 * NS_PER_US) /* of a timer that waits for it */
 #define TURN_CLIENT_NS    (100 * NS_PER_MS) /* so long after its last request there are clients */
@@ -229,7 +230,9 @@ static void turn_end(struct serve *s)
         turns->waiting_count--;
     } else if (s->recovery && s->op.state != SERVE_START) {
         turns->active--;
-        turns->next_ns = now_ns + TURN_PAUSE * MAX(now_ns - s->taken_ns, s->sent_bytes * TURN_BYTE_NS);
+        /* A repair that was waited for is no load, and not paid for. */
+        turns->next_ns = now_ns + MIN(TURN_PAUSE * MAX(now_ns - s->taken_ns, s->sent_bytes * TURN_BYTE_NS),
+                                      TURN_PAUSE_MAX_NS);
     }
     turn_wake_next(turns);
 }
