@@ -227,6 +227,8 @@ static bool append_store(struct pg *pg, const struct wire_append_request *reques
     uint32_t offset = 0;
 
     ASSERT(first <= pg->sp->last_index + 1);
+    /* What is replaced is never applied. */
+    pg->settled_index = MIN(pg->settled_index, first - 1);
     for (uint32_t i = 0; i < request->entry_count; i++) {
         const struct entry *entry = &shard->entries[i];
         uint32_t len = entry_payload_bytes(entry);

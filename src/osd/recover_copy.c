@@ -211,6 +211,18 @@ static void copy_ask(struct recover_copy *c)
         c->op.state = COPY_ANSWER;
 }
 
+/* Does the source lack a block of the window that may be whole here? A copy of the object would lose it. */
+static bool lacks_more(const struct recover_copy *c)
+{
+    uint64_t index, lost[BLOCKS_PER_OBJECT / 64] = {0};
+
+    (void)!store_object_lost(c->pg->sp, c->image, c->object, &index, lost);
+    for (uint32_t i = 0; i < RECOVER_WINDOW; i++)
+        if (has_bit(c->window.damaged, i) && !has_bit(lost, c->first_block + i))
+            return true;
+    return false;
+}
+
 /* Is the answer of use? Otherwise the copy has been given up. */
 static bool answer_fits(struct recover_copy *c)
 {
@@ -222,7 +234,7 @@ static bool answer_fits(struct recover_copy *c)
     } else if (window->absent && !c->index) {
         c->ret_absent = true;
         copy_give_up(c, 0, false);
-    } else if (exact && c->damaged_count + window->damaged_count > c->damaged_max) {
+    } else if (exact && (c->damaged_count + window->damaged_count > c->damaged_max || lacks_more(c))) {
         copy_give_up(c, -ERR_DAMAGED, false);
     } else if (c->index &&
                (window->absent || window->index < c->index || (exact && window->index != c->index))) {

@@ -489,6 +489,9 @@ static void equalize_end(struct scrub *s, struct pg *pg)
     uint64_t damaged[BLOCKS_PER_OBJECT / 64] = {0};
     bool equal = judge(s, &o, damaged) == OBJECT_SAME;
 
+    /* Who could not copy has not answered, and still differs. */
+    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++)
+        equal &= !s->asked[i].copy_from || s->asked[i].answered;
     pg->scrub.differing -= equal;
     pg->scrub.equalized += equal;
     for (uint32_t i = 0; i < pg->scrub.difference_count && equal; i++)
