@@ -64,8 +64,8 @@ class Tormentor(threading.Thread):
 def fio(cluster, path, number, rate, verify_only=False):
     """Writes all of the file and verifies it. The seed is the round: of an earlier one nothing is accepted."""
     cluster.run("fio", "--name=torture", f"--filename={path}", "--size=192m", "--rw=randwrite", "--bsrange=4k-64k", "--ioengine=libaio", "--iodepth=16",
-                "--direct=1", f"--rate={rate}m", f"--randseed={number}", "--verify=crc32c", "--verify_fatal=1", "--verify_dump=0", "--verify_state_save=0", "--fsync=64",
-                "--fallocate=none", "--output-format=json", *(["--verify_only"] if verify_only else ["--do_verify=1"]), timeout=600)
+                "--direct=1", f"--rate={rate}m", f"--randseed={number}", "--verify=crc32c", "--verify_fatal=1", "--verify_dump=0", "--fsync=64",
+                "--fallocate=none", f"--aux-path={cluster.root}", "--output-format=json", *(["--verify_only"] if verify_only else ["--do_verify=1"]), timeout=600)
 
 
 def torture(cluster, args, rng):
