@@ -353,6 +353,11 @@ static void test_clients_come_first(void)
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
+    if (argc > 1) { /* the planted bug: what comes in the others is waited for in vain */
+        TEST(test_equal_checksums);
+        fake_store_forget_all();
+        return tap_done();
+    }
     TEST(test_second_round_behind);
     TEST(test_second_round_damaged);
     TEST(test_damaged_source);
