@@ -2,10 +2,10 @@
  *
  * The copy of one object from another replica, used by recovery and by repair.
  *
- * It is read in windows of 256 blocks, of which the asker names those that it has, by their checksums, and
- * the source sends those that differ. What is the same the store takes from the old object, or from the log;
- * if that turns out to be damaged, the window is asked for again without it. Equal checksums count as equal
- * blocks: of blocks that differ, one in 2^32 is taken for the same.
+ * It is read in windows of 256 blocks. An asker can name blocks that it has, by their checksums, and is sent
+ * those that differ; what is the same the store takes from the old object, or from the log, and if that turns
+ * out to be damaged, the window is asked for again without it. Nothing is named yet: equal checksums do not
+ * make equal blocks (copy_send() in recover_copy.c says why), so all that is written comes.
  *
  * The object may change between windows. In a recovery the copy takes
  * the index that the first window shows: what the later ones have more is of entries that the source applied
