@@ -581,7 +581,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     choose_profile(c);
     cut_down(c, limits);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
-    c->meta = sim_meta_new(sim, &(struct sim_meta_config){0});
+    c->meta = sim_meta_new(sim, &(struct sim_meta_config){.alone = true});
     process_init(&c->mon, c, "mon", "10.0.0.1");
     c->mon.died = mon_died;
     process_add_node(&c->mon, "mon", 8u << 20, mon_node_start, c);

@@ -237,7 +237,7 @@ static void count_step(struct worker *w)
         w->counting = value + 1;
         w->condition = (struct meta_condition){w->place->node->name,
                                                w->range.ret_count ? w->range.ret_kvs[0].mod_revision : 0};
-        w->change = (struct meta_change){w->place->node->name, &w->counting, sizeof(w->counting)};
+        w->change = (struct meta_change){w->place->node->name, &w->counting, sizeof(w->counting), 0};
         w->txn = (struct meta_txn){.conditions = &w->condition,
                                    .condition_count = 1,
                                    .changes = &w->change,

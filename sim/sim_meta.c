@@ -20,6 +20,14 @@ struct item {
     uint8_t *value;
     uint32_t value_len;
     uint64_t mod_revision;
+    uint64_t lease; /* 0: none */
+};
+
+struct lease {
+    struct list link;
+    struct sim_event end;
+    struct sim_meta *store;
+    uint64_t id, ttl_ns;
 };
 
 struct change {
@@ -42,6 +50,8 @@ struct sim_meta {
     bool down;
     struct list handles;
     struct list requests;
+    struct list leases;
+    uint64_t lease_next;
 };
 
 struct handle {
@@ -67,6 +77,9 @@ struct request {
     struct handle *handle; /* NULL: its node is gone */
     struct meta_range *range;
     struct meta_txn *txn;
+    struct meta_lease *lease;
+    enum meta_lease_verb verb; /* of a lease, with the two below: copies, too */
+    uint64_t lease_id, ttl_ns;
     /* Copies of a transaction's parts. */
     struct meta_condition *conditions;
     struct meta_change *changes;
@@ -134,6 +147,7 @@ static void item_put(struct sim_meta *store, const struct meta_change *change)
     item->value = bytes_copy(change->value, change->value_len);
     item->value_len = change->value_len;
     item->mod_revision = store->revision;
+    item->lease = change->lease;
 }
 
 static bool item_delete(struct sim_meta *store, const char *key)
@@ -195,6 +209,16 @@ static void feed_all(struct sim_meta *store)
     }
 }
 
+static struct lease *lease_find(const struct sim_meta *store, uint64_t id)
+{
+    list_for_each (&store->leases, node) {
+        struct lease *lease = list_entry(node, struct lease, link);
+        if (lease->id == id)
+            return lease;
+    }
+    return NULL;
+}
+
 static int txn_apply(struct sim_meta *store, const struct meta_condition *conditions,
                      uint32_t condition_count, const struct meta_change *changes, uint32_t change_count)
 {
@@ -203,6 +227,9 @@ static int txn_apply(struct sim_meta *store, const struct meta_condition *condit
         if ((item ? item->mod_revision : 0) != conditions[i].mod_revision)
             return -ERR_CONFLICT;
     }
+    for (uint32_t i = 0; i < change_count; i++)
+        if (changes[i].value && changes[i].lease && !lease_find(store, changes[i].lease))
+            return -ERR_NOT_FOUND;
     /* Deletes of what is not there change nothing. */
     bool changes_something = false;
     for (uint32_t i = 0; i < change_count; i++)
@@ -222,6 +249,45 @@ static int txn_apply(struct sim_meta *store, const struct meta_condition *condit
     return 0;
 }
 
+/* ---- leases
+ * ------------------------------------------------------------------------------------------------- */
+
+/* All keys under it go, in one transaction. */
+static void lease_end(struct lease *lease)
+{
+    struct sim_meta *store = lease->store;
+    struct meta_change *changes = sim_alloc(store->item_count * sizeof(*changes) + 1);
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < store->item_count; i++)
+        if (store->items[i].lease == lease->id)
+            changes[count++] = (struct meta_change){.key = key_copy(store->items[i].key)};
+    int error = txn_apply(store, NULL, 0, changes, count);
+    ASSERT(!error);
+    for (uint32_t i = 0; i < count; i++)
+        free((void *)(uintptr_t)changes[i].key);
+    free(changes);
+    sim_unschedule(store->sim, &lease->end);
+    list_remove(&lease->link);
+    free(lease);
+}
+
+static void lease_renew(struct lease *lease)
+{
+    sim_unschedule(lease->store->sim, &lease->end);
+    sim_schedule(lease->store->sim, &lease->end, lease->ttl_ns);
+}
+
+static void lease_expired(struct sim_event *event)
+{
+    struct lease *lease = container_of(event, struct lease, end);
+
+    if (lease->store->down)
+        return; /* sim_meta_set_down() gives it its time again */
+    sim_trace(lease->store->sim, "lease ends", lease->id, 0);
+    lease_end(lease);
+}
+
 /* Somebody else writes a key of the conditions again, with the value that it has. */
 static void txn_interfere(struct sim_meta *store, const struct request *request)
 {
@@ -232,7 +298,7 @@ static void txn_interfere(struct sim_meta *store, const struct request *request)
     if (!item)
         return;
     void *value = bytes_copy(item->value, item->value_len);
-    struct meta_change change = {key, value, item->value_len};
+    struct meta_change change = {key, value, item->value_len, item->lease};
     int error = txn_apply(store, NULL, 0, &change, 1);
     ASSERT(!error);
     free(value);
@@ -297,6 +363,27 @@ static bool meta_fault(struct sim_meta *store, uint32_t ppm)
     return strikes;
 }
 
+static int lease_serve(struct sim_meta *store, struct request *request)
+{
+    struct lease *lease = lease_find(store, request->lease_id);
+
+    if (request->verb == META_LEASE_GRANT) {
+        lease = sim_alloc(sizeof(*lease));
+        *lease = (struct lease){.store = store, .id = ++store->lease_next, .ttl_ns = request->ttl_ns};
+        lease->end.fire = lease_expired;
+        list_push_back(&store->leases, &lease->link);
+        request->lease_id = lease->id;
+    }
+    if (!lease)
+        return -ERR_NOT_FOUND;
+    bool lost = request->verb == META_LEASE_RENEW && meta_fault(store, store->config.faults.lost_ppm);
+    if (request->verb == META_LEASE_REVOKE || lost)
+        lease_end(lease);
+    else
+        lease_renew(lease);
+    return lost ? -ERR_NOT_FOUND : 0;
+}
+
 static void request_effect(struct sim_event *event)
 {
     struct request *request = container_of(event, struct request, effect);
@@ -309,6 +396,8 @@ static void request_effect(struct sim_event *event)
         request->result = txn_apply(store, request->conditions, request->condition_count, request->changes,
                                     request->change_count);
         request->revision = store->revision;
+    } else if (request->lease && !before && !store->down) {
+        request->result = lease_serve(store, request);
     }
     if (request->fails || store->down)
         request->result = -ERR_IO;
@@ -334,6 +423,12 @@ static void request_answer(struct sim_event *event)
         range->result = request->result ? request->result : range_answer(request->store, range);
         range->pending = false;
         waiter = range->waiter;
+    } else if (request->lease) {
+        struct meta_lease *lease = request->lease;
+        lease->result = request->result;
+        lease->id = request->lease_id;
+        lease->pending = false;
+        waiter = lease->waiter;
     } else {
         struct meta_txn *txn = request->txn;
         txn->result = request->result;
@@ -426,6 +521,18 @@ static void meta_sim_txn(struct meta *meta, struct meta_txn *txn)
         if (change->value)
             request->changes[i].value = bytes_copy(change->value, change->value_len);
     }
+    request_send(request);
+}
+
+static void meta_sim_lease(struct meta *meta, struct meta_lease *lease)
+{
+    struct request *request = request_new(container_of(meta, struct handle, meta));
+
+    request->lease = lease;
+    request->verb = lease->verb;
+    request->lease_id = lease->id;
+    request->ttl_ns = lease->ttl_ns;
+    lease->pending = true;
     request_send(request);
 }
 
@@ -537,7 +644,7 @@ static void handle_crashed(struct sim_crash_hook *hook, struct sim_node *node, e
         if (request->handle != handle)
             continue;
         /* What has been sent may still take effect. */
-        if (request->txn && request->effect.heap_index && sim_rng_below(&handle->store->rng, 2))
+        if (!request->range && request->effect.heap_index && sim_rng_below(&handle->store->rng, 2))
             request->handle = NULL;
         else
             request_free(request);
@@ -555,13 +662,21 @@ static void meta_sim_close(struct meta *meta)
 }
 
 static const struct meta_ops SIM_META_OPS = {meta_sim_range, meta_sim_range_fini, meta_sim_txn,
-                                             meta_sim_watch, meta_sim_unwatch,    meta_sim_close};
+                                             meta_sim_watch, meta_sim_unwatch,    meta_sim_lease,
+                                             meta_sim_close};
+
+static const struct meta_ops SIM_META_OPS_ALONE = {.range = meta_sim_range,
+                                                   .range_fini = meta_sim_range_fini,
+                                                   .txn = meta_sim_txn,
+                                                   .watch = meta_sim_watch,
+                                                   .unwatch = meta_sim_unwatch,
+                                                   .close = meta_sim_close};
 
 struct meta *sim_meta_open(struct sim_meta *store, struct sim_node *node)
 {
     struct handle *handle = sim_alloc(sizeof(*handle));
 
-    handle->meta.ops = &SIM_META_OPS;
+    handle->meta.ops = store->config.alone ? &SIM_META_OPS_ALONE : &SIM_META_OPS;
     handle->store = store;
     handle->node = node;
     handle->feed.node = node;
@@ -588,6 +703,7 @@ struct sim_meta *sim_meta_new(struct sim *sim, const struct sim_meta_config *con
     store->rng = sim_rng_make(sim->seed, "meta", 0);
     list_init(&store->handles);
     list_init(&store->requests);
+    list_init(&store->leases);
     return store;
 }
 
@@ -597,6 +713,8 @@ void sim_meta_free(struct sim_meta *store)
         request_free(list_entry(node, struct request, link));
     list_for_each_safe (&store->handles, node)
         handle_free(list_entry(node, struct handle, link));
+    list_for_each_safe (&store->leases, node)
+        lease_end(list_entry(node, struct lease, link));
     history_drop(store, store->change_count);
     for (uint32_t i = 0; i < store->item_count; i++) {
         free(store->items[i].key);
@@ -615,8 +733,11 @@ void sim_meta_set_faults(struct sim_meta *store, const struct sim_meta_faults *f
 void sim_meta_set_down(struct sim_meta *store, bool down)
 {
     store->down = down;
-    if (!down)
-        feed_all(store);
+    if (down)
+        return;
+    list_for_each (&store->leases, node)
+        lease_renew(list_entry(node, struct lease, link));
+    feed_all(store);
 }
 
 void sim_meta_compact(struct sim_meta *store)

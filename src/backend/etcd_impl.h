@@ -11,11 +11,12 @@
 
 #define ETCD_ANSWER_MAX (16u << 20) /* bytes of one answer, or of one message of a watch */
 
-/* A request of the port, or the login (neither range nor txn). */
+/* A request of the port, or the login (none of the three). */
 struct etcd_call {
     struct list link;
     struct meta_range *range;
     struct meta_txn *txn;
+    struct meta_lease *lease;
     struct etcd_fetch fetch;
     bool fetching;
     uint32_t endpoint; /* of the fetch */

@@ -142,6 +142,10 @@ void etcd_write_txn(struct etcd_text *t, const char *prefix, const struct meta_t
             text_add(t, ",");
             text_add_base64(t, "value", change->value, change->value_len);
         }
+        if (change->value && change->lease) {
+            text_add(t, ",");
+            text_add_u64(t, "lease", change->lease);
+        }
         text_add(t, "}}");
         between = ",";
     }
@@ -156,6 +160,20 @@ void etcd_write_watch(struct etcd_text *t, const char *prefix, const char *first
     text_add(t, ",\"fragment\":true,");
     text_add_u64(t, "start_revision", start_revision);
     text_add(t, "}}");
+}
+
+void etcd_write_grant(struct etcd_text *t, uint64_t ttl_s)
+{
+    text_add(t, "{");
+    text_add_u64(t, "TTL", ttl_s);
+    text_add(t, "}");
+}
+
+void etcd_write_lease(struct etcd_text *t, uint64_t id)
+{
+    text_add(t, "{");
+    text_add_u64(t, "ID", id);
+    text_add(t, "}");
 }
 
 void etcd_write_login(struct etcd_text *t, const char *user, const char *password)
@@ -335,6 +353,29 @@ int etcd_read_txn(const char *data, size_t len, bool *ret_succeeded, uint64_t *r
     }
     json_decref(root);
     return good ? 0 : -ERR_PROTOCOL;
+}
+
+int etcd_read_grant(const char *data, size_t len, uint64_t *ret_id)
+{
+    json_t *root = load(data, len);
+    uint64_t id;
+    bool good = root && get_u64(root, "ID", &id) && id > 0;
+
+    if (good)
+        *ret_id = id;
+    json_decref(root);
+    return good ? 0 : -ERR_PROTOCOL;
+}
+
+int etcd_read_renewal(const char *data, size_t len)
+{
+    json_t *root = load(data, len);
+    const json_t *answer = json_object_get(root, "result");
+    uint64_t ttl_s;
+    bool good = json_is_object(answer) && get_u64(answer, "TTL", &ttl_s);
+
+    json_decref(root);
+    return !good ? -ERR_PROTOCOL : ttl_s ? 0 : -ERR_NOT_FOUND;
 }
 
 int etcd_read_token(const char *data, size_t len, char ret_token[ETCD_TOKEN_SIZE])

@@ -19,6 +19,7 @@
 enum etcd_code {
     ETCD_UNKNOWN = 2,
     ETCD_INVALID = 3,
+    ETCD_NOT_FOUND = 5,
     ETCD_PERMISSION_DENIED = 7,
     ETCD_EXHAUSTED = 8,
     ETCD_OUT_OF_RANGE = 11,
@@ -40,6 +41,8 @@ void etcd_write_range(struct etcd_text *text, const char *prefix, const char *fi
 void etcd_write_txn(struct etcd_text *text, const char *prefix, const struct meta_txn *txn);
 void etcd_write_watch(struct etcd_text *text, const char *prefix, const char *first, const char *end,
                       uint64_t start_revision);
+void etcd_write_grant(struct etcd_text *text, uint64_t ttl_s);
+void etcd_write_lease(struct etcd_text *text, uint64_t id); /* to renew or to revoke it */
 void etcd_write_login(struct etcd_text *text, const char *user, const char *password);
 
 /* A growing list of keys in a range's answer. */
@@ -54,6 +57,9 @@ MUST_CHECK int etcd_read_range(const char *data, size_t len, const char *prefix,
 /* Frees all keys of a range's answer. */
 void etcd_range_free(struct meta_range *range);
 MUST_CHECK int etcd_read_txn(const char *data, size_t len, bool *ret_succeeded, uint64_t *ret_revision);
+MUST_CHECK int etcd_read_grant(const char *data, size_t len, uint64_t *ret_id);
+/* ERR_NOT_FOUND: it had ended. */
+MUST_CHECK int etcd_read_renewal(const char *data, size_t len);
 MUST_CHECK int etcd_read_token(const char *data, size_t len, char ret_token[ETCD_TOKEN_SIZE]);
 
 struct etcd_error {

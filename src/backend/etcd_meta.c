@@ -22,12 +22,20 @@
 #define READ_TIMEOUT_MS  3000 /* of one attempt */
 /* etcd itself gives up on a proposal after 5 s and two elections (1 s each by default): its answer is worth
  * more than our timeout. */
-#define TXN_TIMEOUT_MS  8000
-#define PAGE_KEYS       512 /* keys asked for at once; fewer when they are large */
-#define BACKOFF_STEP_NS (50 * NS_PER_MS)
-#define BACKOFF_STEPS   10
+#define TXN_TIMEOUT_MS 8000
+/* A holder of a lease wants to know in time whether it still has it. */
+#define LEASE_DEADLINE_NS (3 * NS_PER_S)
+#define LEASE_TIMEOUT_MS  1000
+#define PAGE_KEYS         512 /* keys asked for at once; fewer when they are large */
+#define BACKOFF_STEP_NS   (50 * NS_PER_MS)
+#define BACKOFF_STEPS     10
 
 enum verdict { ANSWERED, AGAIN, FAILED };
+
+static bool is_login(const struct etcd_call *c)
+{
+    return !c->range && !c->txn && !c->lease;
+}
 
 void etcd_endpoint_failed(struct etcd_meta *m, uint32_t endpoint, const char *why)
 {
@@ -62,7 +70,7 @@ bool etcd_has_token(struct etcd_meta *m)
 /* What became of an attempt that etcd refused. */
 static enum verdict judge_refusal(struct etcd_meta *m, struct etcd_call *c, const struct etcd_error *e)
 {
-    bool login = !c->range && !c->txn;
+    bool login = is_login(c);
 
     switch (e->code) {
     case ETCD_UNAUTHENTICATED: /* the token is no longer known: refused before anything was done */
@@ -86,6 +94,11 @@ static enum verdict judge_refusal(struct etcd_meta *m, struct etcd_call *c, cons
         return FAILED;
     case ETCD_PERMISSION_DENIED:
         break;
+    case ETCD_NOT_FOUND: /* the lease; a member that lags behind may not know it yet, or any more */
+        if (!c->lease && !(c->txn && strstr(e->message, "lease")))
+            break;
+        c->error = -ERR_NOT_FOUND;
+        return FAILED;
     case ETCD_EXHAUSTED:
         c->error = strstr(e->message, "space")    ? -ERR_NO_SPACE
                    : strstr(e->message, "larger") ? -ERR_TOO_LARGE
@@ -174,6 +187,15 @@ static enum verdict take_txn(struct etcd_call *c)
     return c->error ? FAILED : ANSWERED;
 }
 
+static enum verdict take_lease(struct etcd_call *c)
+{
+    if (c->lease->verb == META_LEASE_GRANT)
+        c->error = etcd_read_grant(c->fetch.data, c->fetch.len, &c->lease->id);
+    else if (c->lease->verb == META_LEASE_RENEW)
+        c->error = etcd_read_renewal(c->fetch.data, c->fetch.len);
+    return c->error ? FAILED : ANSWERED;
+}
+
 static enum verdict take_login(struct etcd_meta *m, struct etcd_call *c)
 {
     c->error = etcd_read_token(c->fetch.data, c->fetch.len, m->token);
@@ -194,6 +216,10 @@ static void call_complete(struct etcd_meta *m, struct etcd_call *c, int result)
         c->txn->result = result;
         c->txn->pending = false;
         op_wake(c->txn->waiter);
+    } else if (c->lease) {
+        c->lease->result = result;
+        c->lease->pending = false;
+        op_wake(c->lease->waiter);
     } else {
         return; /* the login's memory is the store's */
     }
@@ -213,12 +239,15 @@ static void login_refused(struct etcd_meta *m, int result)
 /* Other calls may be gone afterwards, too. */
 static void call_finished(struct etcd_meta *m, struct etcd_call *c)
 {
-    bool login = !c->range && !c->txn;
+    bool login = is_login(c);
     enum verdict verdict = judge(m, c);
 
     if (verdict == ANSWERED) {
         c->error = 0;
-        verdict = c->range ? take_page(m, c) : c->txn ? take_txn(c) : take_login(m, c);
+        verdict = c->range   ? take_page(m, c)
+                  : c->txn   ? take_txn(c)
+                  : c->lease ? take_lease(c)
+                             : take_login(m, c);
     }
     etcd_fetch_end(&m->http, &c->fetch);
     c->fetching = false;
@@ -234,6 +263,12 @@ static void call_finished(struct etcd_meta *m, struct etcd_call *c)
 
 /* ---- attempts ---- */
 
+static const char *const lease_paths[] = {
+    [META_LEASE_GRANT] = "/v3/lease/grant",
+    [META_LEASE_RENEW] = "/v3/lease/keepalive",
+    [META_LEASE_REVOKE] = "/v3/lease/revoke",
+};
+
 static int call_start(struct etcd_meta *m, struct etcd_call *c, uint64_t now_ns)
 {
     uint64_t rest_ms = MAX((c->deadline_ns - now_ns) / NS_PER_MS, 1000);
@@ -241,7 +276,10 @@ static int call_start(struct etcd_meta *m, struct etcd_call *c, uint64_t now_ns)
     struct etcd_fetch_opts opts = {.address = &m->address,
                                    .endpoint = m->endpoint,
                                    .token = "",
-                                   .timeout_ms = MIN(c->txn ? TXN_TIMEOUT_MS : READ_TIMEOUT_MS, rest_ms),
+                                   .timeout_ms = MIN(c->txn     ? TXN_TIMEOUT_MS
+                                                     : c->lease ? LEASE_TIMEOUT_MS
+                                                                : READ_TIMEOUT_MS,
+                                                     rest_ms),
                                    .answer_max = ETCD_ANSWER_MAX,
                                    .once = c->txn};
 
@@ -252,11 +290,17 @@ static int call_start(struct etcd_meta *m, struct etcd_call *c, uint64_t now_ns)
     } else if (c->txn) {
         opts.path = "/v3/kv/txn";
         etcd_write_txn(&text, m->address.prefix, c->txn);
+    } else if (c->lease) {
+        opts.path = lease_paths[c->lease->verb];
+        if (c->lease->verb == META_LEASE_GRANT)
+            etcd_write_grant(&text, c->lease->ttl_ns / NS_PER_S);
+        else
+            etcd_write_lease(&text, c->lease->id);
     } else {
         opts.path = "/v3/auth/authenticate";
         etcd_write_login(&text, m->address.user, m->address.password);
     }
-    if (c->range || c->txn)
+    if (!is_login(c))
         opts.token = m->token;
     opts.body = text.data;
     opts.body_len = text.len;
@@ -275,7 +319,7 @@ static int call_start(struct etcd_meta *m, struct etcd_call *c, uint64_t now_ns)
 /* Returns by when it wants to be called again. The call may be gone then. */
 static uint64_t call_step(struct etcd_meta *m, struct etcd_call *c)
 {
-    bool login = !c->range && !c->txn;
+    bool login = is_login(c);
 
     if (c->fetching)
         return UINT64_MAX; /* the answer, or curl's timeout, wakes */
@@ -399,6 +443,20 @@ static void etcd_txn(struct meta *meta, struct meta_txn *txn)
         op_wake(txn->waiter);
 }
 
+static void etcd_lease(struct meta *meta, struct meta_lease *lease)
+{
+    struct etcd_call *c = call_new(container_of(meta, struct etcd_meta, meta));
+
+    lease->pending = c;
+    lease->result = c ? 0 : -ERR_NO_MEMORY;
+    if (!c) {
+        op_wake(lease->waiter);
+        return;
+    }
+    c->lease = lease;
+    c->deadline_ns = c->start_ns + LEASE_DEADLINE_NS;
+}
+
 static void etcd_close(struct meta *meta)
 {
     struct etcd_meta *m = container_of(meta, struct etcd_meta, meta);
@@ -416,7 +474,7 @@ static void etcd_close(struct meta *meta)
 }
 
 static const struct meta_ops etcd_meta_ops = {
-    etcd_range, etcd_range_fini, etcd_txn, etcd_watch, etcd_unwatch, etcd_close,
+    etcd_range, etcd_range_fini, etcd_txn, etcd_watch, etcd_unwatch, etcd_lease, etcd_close,
 };
 
 int etcd_meta_open(struct uring_core *uc, const char *address, struct meta **ret_meta, char *ret_message,

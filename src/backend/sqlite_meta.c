@@ -556,7 +556,12 @@ static void sqlite_close(struct meta *meta)
 }
 
 static const struct meta_ops sqlite_meta_ops = {
-    sqlite_range, sqlite_range_fini, sqlite_txn, sqlite_watch, sqlite_unwatch, sqlite_close,
+    .range = sqlite_range,
+    .range_fini = sqlite_range_fini,
+    .txn = sqlite_txn,
+    .watch = sqlite_watch,
+    .unwatch = sqlite_unwatch,
+    .close = sqlite_close, /* no leases: the lock on the file is one */
 };
 
 static int meta_exec(struct sqlite_meta *m, const char *sql)

@@ -50,6 +50,7 @@ struct meta_change {
     const char *key;
     const void *value; /* NULL: delete */
     uint32_t value_len;
+    uint64_t lease;    /* of a put: the key goes when this lease ends; 0: it stays */
 };
 
 struct meta_txn {
@@ -59,7 +60,8 @@ struct meta_txn {
     uint32_t change_count;
     struct op *waiter;
     bool pending;
-    int result;             /* 0; ERR_CONFLICT: a condition did not hold, nothing changed; ERR_IO and others: unknown */
+    int result;             /* 0; ERR_CONFLICT: a condition did not hold, ERR_NOT_FOUND: a lease had ended: nothing
+                               changed; ERR_IO and others: unknown */
     uint64_t ret_revision;  /* after the transaction */
 };
 
@@ -76,6 +78,21 @@ struct meta_watch {
     void *port_private;
 };
 
+/* A lease: a promise of the store to delete what was put under it once it ends, and not before: `ttl_ns` after it was granted or last
+ * renewed, or when it is revoked. It may end later than that. The holder counts from when it SENT the last request that succeeded; the
+ * store may still lose a lease at any time (its operator can), which the next renewal shows. Whoever wants to act only while he holds
+ * one puts a key under it and makes that key's mod_revision a condition of every transaction. */
+enum meta_lease_verb { META_LEASE_GRANT, META_LEASE_RENEW, META_LEASE_REVOKE };
+
+struct meta_lease {
+    enum meta_lease_verb verb;
+    uint64_t ttl_ns;          /* GRANT: whole seconds */
+    uint64_t id;              /* GRANT: set when it succeeds; not 0 */
+    struct op *waiter;
+    bool pending;
+    int result;               /* 0; RENEW, REVOKE: ERR_NOT_FOUND: it has ended; others: unknown, after 4 s at most */
+};
+
 struct meta;
 struct meta_ops {
     void (*range)(struct meta *meta, struct meta_range *range);
@@ -83,6 +100,7 @@ struct meta_ops {
     void (*txn)(struct meta *meta, struct meta_txn *txn);
     void (*watch)(struct meta *meta, struct meta_watch *watch);
     void (*unwatch)(struct meta *meta, struct meta_watch *watch);
+    void (*lease)(struct meta *meta, struct meta_lease *lease); /* NULL: whoever has the store open has it alone */
     void (*close)(struct meta *meta);
 };
 

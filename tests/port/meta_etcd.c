@@ -122,12 +122,12 @@ static void large_ranges_come_in_pages(void)
         struct meta_txn txn = {.changes = changes};
         for (; i < KEYS && txn.change_count < META_TXN_OPS_MAX; i++) {
             snprintf(keys[i], sizeof(keys[i]), "page/%04d", i);
-            changes[txn.change_count++] = (struct meta_change){keys[i], "v", 1};
+            changes[txn.change_count++] = (struct meta_change){keys[i], "v", 1, 0};
         }
         CHECK_EQ(do_txn(&txn), 0);
     }
     for (int i = 0; i < LARGE; i++) {
-        struct meta_change change = {keys[i * 3], large, META_VALUE_MAX};
+        struct meta_change change = {keys[i * 3], large, META_VALUE_MAX, 0};
         struct meta_txn txn = {.changes = &change, .change_count = 1};
         CHECK_EQ(do_txn(&txn), 0);
     }
@@ -148,7 +148,7 @@ static void large_ranges_come_in_pages(void)
     for (int i = 0; i < KEYS;) {
         struct meta_txn txn = {.changes = changes};
         for (; i < KEYS && txn.change_count < META_TXN_OPS_MAX; i++)
-            changes[txn.change_count++] = (struct meta_change){keys[i], NULL, 0};
+            changes[txn.change_count++] = (struct meta_change){keys[i], NULL, 0, 0};
         CHECK_EQ(do_txn(&txn), 0);
     }
 }
@@ -176,7 +176,7 @@ static void counter_add(struct counter *c)
 
     snprintf(text, sizeof(text), "%08llu", (unsigned long long)c->value + 1);
     struct meta_condition condition = {"w/counter", c->revision};
-    struct meta_change change = {"w/counter", text, 9};
+    struct meta_change change = {"w/counter", text, 9, 0};
     struct meta_txn txn = {
         .conditions = &condition, .condition_count = 1, .changes = &change, .change_count = 1};
     int result = do_txn(&txn);

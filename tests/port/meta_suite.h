@@ -88,7 +88,7 @@ static int do_txn(struct meta_txn *txn)
 /* Puts (or, with value NULL, deletes) one key; the revision after it. */
 static uint64_t put(const char *key, const char *value)
 {
-    struct meta_change change = {key, value, value ? (uint32_t)strlen(value) : 0};
+    struct meta_change change = {key, value, value ? (uint32_t)strlen(value) : 0, 0};
     struct meta_txn txn = {.changes = &change, .change_count = 1};
 
     CHECK_EQ(do_txn(&txn), 0);
@@ -168,7 +168,7 @@ static void conditions_guard_all_or_nothing(void)
 {
     uint64_t revision = put("c/1", "x");
     struct meta_condition conditions[] = {{"c/1", revision}, {"c/2", 0}};
-    struct meta_change changes[] = {{"c/1", "y", 1}, {"c/2", "z", 1}};
+    struct meta_change changes[] = {{"c/1", "y", 1, 0}, {"c/2", "z", 1, 0}};
     struct meta_txn txn = {
         .conditions = conditions, .condition_count = 2, .changes = changes, .change_count = 2};
 
@@ -199,7 +199,8 @@ static void conditions_guard_all_or_nothing(void)
 
 static void the_last_change_of_a_key_counts(void)
 {
-    struct meta_change changes[] = {{"d/1", "a", 1}, {"d/2", "b", 1}, {"d/1", NULL, 0}, {"d/2", "c", 1}};
+    struct meta_change changes[] = {
+        {"d/1", "a", 1, 0}, {"d/2", "b", 1, 0}, {"d/1", NULL, 0, 0}, {"d/2", "c", 1, 0}};
     struct meta_txn txn = {.changes = changes, .change_count = 4};
 
     CHECK_EQ(do_txn(&txn), 0);
@@ -212,7 +213,7 @@ static void the_last_change_of_a_key_counts(void)
 static void of_two_at_once_one_wins(void)
 {
     struct meta_condition none = {"race", 0};
-    struct meta_change changes[2] = {{"race", "a", 1}, {"race", "b", 1}};
+    struct meta_change changes[2] = {{"race", "a", 1, 0}, {"race", "b", 1, 0}};
     struct meta_txn txns[2] = {
         {.conditions = &none, .condition_count = 1, .changes = &changes[0], .change_count = 1},
         {.conditions = &none, .condition_count = 1, .changes = &changes[1], .change_count = 1}};
@@ -234,7 +235,7 @@ static void of_two_at_once_one_wins(void)
 static void limits_hold(void)
 {
     char *large = malloc(META_VALUE_MAX + 1);
-    struct meta_change change = {"large", large, META_VALUE_MAX};
+    struct meta_change change = {"large", large, META_VALUE_MAX, 0};
     struct meta_txn txn = {.changes = &change, .change_count = 1};
     struct meta_change many[META_TXN_OPS_MAX];
     char keys[META_TXN_OPS_MAX][16];
@@ -249,7 +250,7 @@ static void limits_hold(void)
     put("large", NULL);
     for (int i = 0; i < META_TXN_OPS_MAX; i++) {
         snprintf(keys[i], sizeof(keys[i]), "many/%03d", i);
-        many[i] = (struct meta_change){keys[i], "v", 1};
+        many[i] = (struct meta_change){keys[i], "v", 1, 0};
     }
     txn = (struct meta_txn){.changes = many, .change_count = META_TXN_OPS_MAX};
     CHECK_EQ(do_txn(&txn), 0);
@@ -338,7 +339,8 @@ static void watches_tell_every_change_in_order(void)
     put("w/1", "1");
     put("x/1", "not watched");
     put("w/1", "2");
-    struct meta_change changes[] = {{"w/1", NULL, 0}, {"w/2", "a", 1}, {"w/3", "b", 1}, {"v", "c", 1}};
+    struct meta_change changes[] = {
+        {"w/1", NULL, 0, 0}, {"w/2", "a", 1, 0}, {"w/3", "b", 1, 0}, {"v", "c", 1, 0}};
     struct meta_txn txn = {.changes = changes, .change_count = 4};
     CHECK_EQ(do_txn(&txn), 0);
     CHECK(watch_run(&early, 5));
@@ -387,6 +389,95 @@ static void lost_history_is_told(void)
     watch_stop(&recent);
 }
 
+/* ---- leases ---- */
+
+static bool lease_done(void *owner)
+{
+    return !((struct meta_lease *)owner)->pending;
+}
+
+static int do_lease(struct meta_lease *lease, enum meta_lease_verb verb)
+{
+    lease->verb = verb;
+    lease->waiter = &meta_waiter.op;
+    lease->pending = true;
+    meta_enter();
+    meta_suite_now->meta->ops->lease(meta_suite_now->meta, lease);
+    meta_leave();
+    CHECK(meta_suite_now->world->run(meta_suite_now->world, lease_done, lease, WORLD_WAIT_NS));
+    return lease->result;
+}
+
+static int put_under(const char *key, uint64_t lease)
+{
+    struct meta_condition none = {key, 0};
+    struct meta_change change = {key, "mine", 4, lease};
+    struct meta_txn txn = {.conditions = &none, .condition_count = 1, .changes = &change, .change_count = 1};
+
+    return do_txn(&txn);
+}
+
+/* What is under a lease goes with it, is told to watches, and lives as long as it is renewed. */
+static void leases_end(void)
+{
+    struct meta_lease held = {.ttl_ns = 2 * NS_PER_S}, left = {.ttl_ns = 2 * NS_PER_S};
+    uint64_t start = put("w/0", "0");
+    struct watching w = {0};
+
+    watch_start(&w, start);
+    CHECK_EQ(do_lease(&held, META_LEASE_GRANT), 0);
+    CHECK_EQ(do_lease(&left, META_LEASE_GRANT), 0);
+    CHECK(held.id && left.id && held.id != left.id);
+    CHECK_EQ(put_under("w/held", held.id), 0);
+    CHECK_EQ(put_under("w/left", left.id), 0);
+    CHECK_EQ(put_under("w/left", held.id), -ERR_CONFLICT);
+    CHECK(get("w/held", "mine") > 0);
+    /* Renewed again and again until the other one has gone by itself. */
+    while (w.deletes == 0 && w.count < 3 && tap_ok) {
+        CHECK_EQ(do_lease(&held, META_LEASE_RENEW), 0);
+        meta_suite_now->world->run(meta_suite_now->world, watch_lost, &w, 200 * NS_PER_MS);
+    }
+    CHECK_EQ(w.deletes, 1);
+    CHECK_EQ(get("w/left", NULL), 0);
+    CHECK(get("w/held", "mine") > 0);
+    CHECK_EQ(do_lease(&left, META_LEASE_RENEW), -ERR_NOT_FOUND);
+    CHECK_EQ(put_under("w/left", left.id), -ERR_NOT_FOUND);
+    CHECK_EQ(get("w/left", NULL), 0);
+    CHECK_EQ(do_lease(&held, META_LEASE_REVOKE), 0);
+    CHECK_EQ(get("w/held", NULL), 0);
+    CHECK_EQ(do_lease(&held, META_LEASE_RENEW), -ERR_NOT_FOUND);
+    CHECK_EQ(do_lease(&held, META_LEASE_REVOKE), -ERR_NOT_FOUND);
+    /* A key that is put again without a lease stays. */
+    CHECK_EQ(do_lease(&held, META_LEASE_GRANT), 0);
+    CHECK_EQ(put_under("kept", held.id), 0);
+    uint64_t kept = put("kept", "on");
+    CHECK_EQ(do_lease(&held, META_LEASE_REVOKE), 0);
+    CHECK_EQ(get("kept", "on"), kept);
+    put("kept", NULL);
+    watch_stop(&w);
+}
+
+/* The holder's transactions carry the key of his lease as a condition: none of them counts after its end,
+ * though nobody else has changed anything. */
+static void a_lease_fences(void)
+{
+    struct meta_lease lease = {.ttl_ns = 2 * NS_PER_S};
+
+    CHECK_EQ(do_lease(&lease, META_LEASE_GRANT), 0);
+    struct meta_change lead = {"lead", "me", 2, lease.id}, work = {"work", "done", 4, 0};
+    struct meta_txn txn = {.changes = &lead, .change_count = 1};
+    CHECK_EQ(do_txn(&txn), 0);
+    struct meta_condition fence = {"lead", txn.ret_revision};
+    txn = (struct meta_txn){.conditions = &fence, .condition_count = 1, .changes = &work, .change_count = 1};
+    CHECK_EQ(do_txn(&txn), 0);
+    CHECK_EQ(do_lease(&lease, META_LEASE_REVOKE), 0);
+    CHECK_EQ(do_txn(&txn), -ERR_CONFLICT);
+    CHECK_EQ(put_under("lead", 0), 0); /* somebody else */
+    CHECK_EQ(do_txn(&txn), -ERR_CONFLICT);
+    put("lead", NULL);
+    put("work", NULL);
+}
+
 static void meta_suite(struct meta_suite *suite)
 {
     meta_suite_now = suite;
@@ -399,6 +490,10 @@ static void meta_suite(struct meta_suite *suite)
     TEST(limits_hold);
     TEST(watches_tell_every_change_in_order);
     TEST(lost_history_is_told);
+    if (suite->meta->ops->lease) {
+        TEST(leases_end);
+        TEST(a_lease_fences);
+    }
     waiter_stop(suite->world, &meta_waiter);
 }
 

@@ -51,7 +51,7 @@ static int put(const char *key, uint64_t revision, const char *value, bool wait)
 {
     static struct meta_txn txn;
     struct meta_condition condition = {key, revision};
-    struct meta_change change = {key, value, value ? (uint32_t)strlen(value) : 0};
+    struct meta_change change = {key, value, value ? (uint32_t)strlen(value) : 0, 0};
 
     txn = (struct meta_txn){
         .conditions = &condition, .condition_count = 1, .changes = &change, .change_count = 1};
