@@ -19,13 +19,16 @@
 #include "cmd/daemon.h"
 #include "mon/mon.h"
 
-#define HISTORY_MAX 10000 /* revisions that a watch could reach back */
-#define ARENA_BYTES (8u << 20)
+#define HISTORY_MAX     10000 /* revisions that a watch could reach back */
+#define ARENA_BYTES     (8u << 20)
+#define OUT_AFTER_S     600
+#define OUT_AFTER_MAX_S 31536000u
 
 struct program {
     const char *listen, *data, *etcd;
     char address[DAEMON_ADDRESS_SIZE];
     enum log_level log_level;
+    uint64_t out_after_s;
     struct uring_core *uring;
     struct core *core;
     struct net *net;
@@ -36,7 +39,7 @@ static void print_help(FILE *out)
 {
     fprintf(
         out,
-        "usage: fastblock-mon --listen HOST:PORT (--data DIR | --meta ADDRESS) [--log-level LEVEL]\n"
+        "usage: fastblock-mon --listen HOST:PORT (--data DIR | --meta ADDRESS) [OPTIONS]\n"
         "\n"
         "The monitor of a fastblock cluster: keeps the cluster map (OSDs, pools, placement groups, images).\n"
         "The first start on an empty directory or store founds a new cluster.\n"
@@ -47,22 +50,33 @@ static void print_help(FILE *out)
         "  --meta ADDRESS       instead of that: keep it in etcd v3.\n"
         "                       etcd://HOST:PORT[,HOST:PORT...][/PREFIX][?OPTION=VALUE[&...]], where the options\n"
         "                       are ca, cert, key, password-file (files) and user. ca asks for TLS\n"
+        "  --osd-out-after S    seconds after which an OSD that is down is out: its data is made anew on others\n"
+        "                       (default 600; 0: never)\n"
         "  --log-level LEVEL    error, warn, info (the default) or debug\n"
         "  --help, --version\n"
         "\n"
         "exit codes: 0 stopped in order (SIGTERM, SIGINT); 1 could not start; 2 wrong usage\n");
 }
 
+static bool parse_seconds(const char *text, uint64_t *ret_s)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+
+    if (*text < '0' || *text > '9' || *end || value > OUT_AFTER_MAX_S)
+        return false;
+    *ret_s = value;
+    return true;
+}
+
 /* -1: go on. */
 static int parse(struct program *p, int argc, char **argv)
 {
-    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
-                                            {"data", required_argument, NULL, 'd'},
-                                            {"meta", required_argument, NULL, 'm'},
-                                            {"log-level", required_argument, NULL, 'L'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"listen", required_argument, NULL, 'l'},    {"data", required_argument, NULL, 'd'},
+        {"meta", required_argument, NULL, 'm'},      {"osd-out-after", required_argument, NULL, 'o'},
+        {"log-level", required_argument, NULL, 'L'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},         {0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
@@ -75,6 +89,11 @@ static int parse(struct program *p, int argc, char **argv)
             break;
         case 'm':
             p->etcd = optarg;
+            break;
+        case 'o':
+            if (!parse_seconds(optarg, &p->out_after_s))
+                return daemon_usage("--osd-out-after %s: it is a number of seconds, at most %u; 0: never",
+                                    optarg, OUT_AFTER_MAX_S);
             break;
         case 'L':
             if (!daemon_log_level(optarg, &p->log_level))
@@ -164,7 +183,8 @@ static int serve(struct program *p)
                                          .net = p->net,
                                          .meta = p->meta,
                                          .listen = p->address,
-                                         .version = FASTBLOCK_VERSION},
+                                         .version = FASTBLOCK_VERSION,
+                                         .osd_out_after_ns = p->out_after_s * NS_PER_S},
                     NULL);
     for (;;) {
         core_poll(p->core); /* some end without any input or output */
@@ -213,7 +233,7 @@ static int run(struct program *p)
 
 int main(int argc, char **argv)
 {
-    struct program p = {.log_level = LOG_INFO};
+    struct program p = {.log_level = LOG_INFO, .out_after_s = OUT_AFTER_S};
     int result = parse(&p, argc, argv);
 
     return result >= 0 ? result : run(&p);

@@ -51,6 +51,8 @@
 #define MON_LEAVE_NS     NS_PER_S /* and so long for the session of a process that was killed just now */
 #define MON_WITNESS_NS   (5 * NS_PER_S) /* after the first witness came: who has not come is out of reach */
 #define MON_PUTS_PER_TXN (META_TXN_OPS_MAX - 1) /* and the state */
+#define MON_EVENTS_MAX   512                    /* that are remembered */
+#define MON_WEIGHT_MAX   1000
 
 enum mon_kind { MON_OSD, MON_POOL, MON_PG, MON_IMAGE, MON_ORDER, MON_SCRUB, MON_KINDS };
 
@@ -210,6 +212,12 @@ void mon_load_start(struct mon *mon, bool create, struct op *parent);
 
 /* ---- the monitor ---- */
 
+struct mon_note {
+    uint64_t number, time_us;
+    enum log_level level;
+    char text[240];
+};
+
 struct mon_session {
     struct list link;
     struct rpc_session *rpc;
@@ -250,10 +258,13 @@ struct mon {
     bool settle_due;          /* something was reported since all was found settled */
     uint64_t balanced_ns;     /* alive time of the last look at who leads */
     uint64_t scrub_looked_ns; /* and at which scrubs are due */
+    uint64_t out_looked_ns;   /* and at who should be out */
     uint64_t alive_ns;        /* starts at one tick */
     uint64_t tick_last_ns;    /* by the core's clock */
     uint32_t request_count;
     bool closing;
+    struct mon_note notes[MON_EVENTS_MAX]; /* a ring */
+    uint32_t note_count;                   /* ever made */
     char behind[256]; /* not empty: someone knows a newer map than this one; who, and what */
 };
 
@@ -369,6 +380,44 @@ void mon_settle_done(struct mon *mon, const struct mon_change *c);
 void mon_settle_soon(struct mon *mon);
 /* Is what the PG's leader said still good? */
 bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
+
+/* ---- placement over the map (mon_place.c) ---- */
+
+/* The OSDs that are up and in, in order of their ids, with the load of all PGs that are there. Heap; NULL
+ * without memory. */
+struct placement_osd *mon_place_osds(const struct mon *mon, uint32_t *ret_count);
+struct placement_osd *mon_place_find(struct placement_osd *osds, uint32_t count, uint32_t osd);
+
+/* ---- OSDs in and out (mon_out.c) ---- */
+
+enum mon_out { MON_IN, MON_OUT_DOWN, MON_OUT_ORDERED }; /* Osd.out */
+
+/* Why an OSD that is down stays in. */
+enum mon_stays {
+    MON_STAYS_NOT, /* it is up, out already, or to go out now */
+    MON_STAYS_WAITS,
+    MON_STAYS_NOOUT,
+    MON_STAYS_MAINTENANCE,
+    MON_STAYS_NEVER_OUT, /* the monitor was told so at its start */
+    MON_STAYS_MANY,      /* too many are down at once */
+    MON_STAYS_DOMAINS,   /* without it a pool has too few failure domains: nothing could be moved */
+};
+enum mon_stays mon_out_stays(const struct mon *mon, const struct mon_osd *o);
+/* How long it has been down, as far as this monitor can tell. */
+uint64_t mon_osd_down_ns(const struct mon *mon, const struct mon_osd *o);
+/* Is data to be on it? */
+bool mon_osd_in(const Fb__Osd *osd);
+/* Its PGs: those that it is a member of, or wanted as one. */
+uint32_t mon_osd_replicas(const struct mon *mon, uint32_t osd);
+/* Brings `osd`, a copy of o's item that a change may put, in or out. True: it did. */
+bool mon_out_settle(const struct mon *mon, const struct mon_osd *o, Fb__Osd *osd);
+extern const struct mon_method mon_osd_change, mon_host_maintenance, mon_cluster_set;
+
+/* ---- events (mon_events.c) ---- */
+
+/* A log line that `fastblock events` shows, too. */
+void mon_note(struct mon *mon, enum log_level level, const char *format, ...) PRINTF_LIKE(3, 4);
+void mon_event_list(struct mon_request *r);
 
 /* ---- leaders (mon_leader.c) ---- */
 

@@ -338,6 +338,18 @@ static void dispatch(struct mon_request *r)
     case FB__MON_REQUEST__CALL_SCRUB_PAUSE:
         method = &mon_scrub_pause;
         break;
+    case FB__MON_REQUEST__CALL_EVENT_LIST:
+        mon_event_list(r);
+        break;
+    case FB__MON_REQUEST__CALL_OSD_CHANGE:
+        method = &mon_osd_change;
+        break;
+    case FB__MON_REQUEST__CALL_HOST_MAINTENANCE:
+        method = &mon_host_maintenance;
+        break;
+    case FB__MON_REQUEST__CALL_CLUSTER_SET:
+        method = &mon_cluster_set;
+        break;
     case FB__MON_REQUEST__CALL_OSD_NEW:
         method = &mon_osd_new;
         break;

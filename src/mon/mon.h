@@ -8,9 +8,10 @@
  * on the data path: OSDs and clients go on with the last map they have when it is away.
  *
  * mon.c (life, dispatch of calls), mon_state.c (items, load), mon_change.c (changes and their commit),
- * mon_osd.c (registration, reports), mon_settle.c (up and down, orders done), mon_pool.c, mon_image.c
- * (images, writers, orders), mon_scrub.c (scrubs: orders, results), mon_status.c, mon_subscribe.c (sessions, deltas), placement.c (a pure function:
- * OSDs and load -> members of a PG).
+ * mon_osd.c (registration, reports), mon_out.c (in and out, what operators say of OSDs), mon_settle.c (up and
+ * down, orders done), mon_events.c (what happened, for people), mon_pool.c, mon_image.c
+ * (images, writers, orders), mon_scrub.c (scrubs: orders, results), mon_status.c, mon_subscribe.c (sessions,
+ * deltas), placement.c (a pure function: OSDs and load -> members of a PG).
  *
  * Removed PGs and finished orders stay in the map as markers, so that a delta can name them; a whole map
  * leaves them out. The marker of an order is deleted when every shard of every OSD that was ever started has
@@ -36,6 +37,7 @@ struct mon_config {
     const char *listen;            /* "host:port"; only used by the start */
     const char *version;           /* of the software, for status; must outlive the monitor. NULL: unknown */
     uint64_t osd_down_after_ns;    /* no report for so long: down. 0: 3 s */
+    uint64_t osd_out_after_ns;     /* down for so long: out, and its data is made anew elsewhere. 0: never */
     uint64_t writer_lost_after_ns; /* a writer without a session for so long may be replaced without force. 0:
                                       10 s */
 };

@@ -104,6 +104,11 @@ static int osd_new_build(struct mon_request *r)
         return mon_fail(r, -ERR_INVALID, "host and rack are at most %u printable characters",
                         MON_TEXT_MAX - 1);
     struct mon_osd *known = osd_by_uuid(r->mon, &call->uuid);
+    if (known && mon_osd_item(known)->removed)
+        return mon_fail(
+            r, -ERR_IDENTITY,
+            "this device was osd.%u, which was removed from the cluster: format it anew, with a new uuid",
+            mon_osd_item(known)->id);
     if (known) {
         if (mon_osd_item(known)->n_shard != call->shards)
             return mon_fail(r, -ERR_EXISTS, "osd.%u has this uuid already, with %zu shards",
@@ -128,6 +133,7 @@ static int osd_new_build(struct mon_request *r)
     osd.size_bytes = call->size_bytes;
     osd.shard = shards;
     osd.n_shard = call->shards;
+    osd.weight = MON_WEIGHT_MAX;
     r->reply.osd = osd.id;
     mon_change_put(c, MON_OSD, osd.id, &osd.base);
     return 0;
@@ -136,9 +142,8 @@ static int osd_new_build(struct mon_request *r)
 static void osd_new_done(struct mon_request *r)
 {
     if (!r->nothing)
-        core_log(r->mon->core, LOG_INFO, "mon", "osd.%u is new: host %s, %u shards, %" PRIu64 " bytes",
-                 r->reply.osd, r->call->osd_new->host, r->call->osd_new->shards,
-                 r->call->osd_new->size_bytes);
+        mon_note(r->mon, LOG_INFO, "osd.%u is new: host %s, %u shards, %" PRIu64 " bytes", r->reply.osd,
+                 r->call->osd_new->host, r->call->osd_new->shards, r->call->osd_new->size_bytes);
 }
 
 const struct mon_method mon_osd_new = {.build = osd_new_build, .done = osd_new_done, .needs_proof = true};
@@ -196,7 +201,12 @@ static int osd_boot_build(struct mon_request *r)
     const Fb__OsdBoot *call = r->call->osd_boot;
     struct mon_osd *o = mon_osd_find(r->mon, call->osd);
 
-    if (!o || mon_osd_item(o)->removed)
+    if (o && mon_osd_item(o)->removed)
+        return mon_fail(
+            r, -ERR_NOT_FOUND,
+            "osd.%u was removed from the cluster and never comes back: format the device anew, as a new OSD",
+            call->osd);
+    if (!o)
         return mon_fail(
             r, -ERR_NOT_FOUND,
             "this cluster has no osd.%u: the device was formatted for another cluster, or by another monitor's data",
@@ -273,8 +283,8 @@ static void osd_boot_done(struct mon_request *r)
         o->heard_ns = r->mon->alive_ns;
         o->gone_ns = r->mon->alive_ns;
     }
-    core_log(r->mon->core, LOG_INFO, "mon", "osd.%u shard %u is up at %s (start %" PRIu64 ")", call->osd,
-             call->shard, call->address, call->incarnation);
+    mon_note(r->mon, LOG_INFO, "osd.%u shard %u is up at %s (start %" PRIu64 ")", call->osd, call->shard,
+             call->address, call->incarnation);
 }
 
 const struct mon_method mon_osd_boot = {.build = osd_boot_build, .done = osd_boot_done};
@@ -383,7 +393,7 @@ void mon_shard_report(struct mon_request *r)
     struct mon_osd *o = mon_osd_find(mon, report->osd);
     struct mon_session *s = mon_session_find(mon, r->session);
 
-    if (!o || report->shard >= mon_osd_item(o)->n_shard) {
+    if (!o || mon_osd_item(o)->removed || report->shard >= mon_osd_item(o)->n_shard) {
         mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "this cluster has no osd.%u with a shard %u", report->osd,
                               report->shard));
         return;
@@ -411,8 +421,8 @@ void mon_shard_report(struct mon_request *r)
     shard->repaired_blocks = report->repaired_blocks;
     shard->unrepaired_reads = report->unrepaired_reads;
     if (report->failed[0] && !shard->failed[0])
-        core_log(mon->core, LOG_ERROR, "mon", "osd.%u shard %u took itself out of service: %.100s",
-                 report->osd, report->shard, report->failed);
+        mon_note(mon, LOG_ERROR, "osd.%u shard %u took itself out of service: %.100s", report->osd,
+                 report->shard, report->failed);
     snprintf(shard->failed, sizeof(shard->failed), "%.*s", (int)sizeof(shard->failed) - 1, report->failed);
     for (size_t i = 0; i < report->n_suspect_osd; i++) {
         struct mon_osd *suspect = mon_osd_find(mon, report->suspect_osd[i]);

@@ -26,54 +26,6 @@ struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name)
     return NULL;
 }
 
-/* ---- placement over the map ---- */
-
-static int compare_osds(const void *a, const void *b)
-{
-    const struct placement_osd *left = a, *right = b;
-
-    return (left->osd > right->osd) - (left->osd < right->osd);
-}
-
-/* The OSDs that are up, in order of their id, with the load of all PGs that are there. Heap; NULL without
- * memory. */
-static struct placement_osd *osds_up(const struct mon *mon, uint32_t *ret_count)
-{
-    struct placement_osd *osds = calloc(mon->items[MON_OSD].count + 1, sizeof(*osds));
-    uint32_t count = 0;
-
-    if (!osds)
-        return NULL;
-    mon_for_each(mon, MON_OSD, node)
-    {
-        const Fb__Osd *o = mon_osd_item(mon_osd_of(node));
-        if (!o->up || o->removed)
-            continue;
-        struct placement_osd *p = &osds[count++];
-        *p = (struct placement_osd){
-            .osd = o->id, .host = o->host, .rack = o->rack, .size_bytes = o->size_bytes};
-        p->shard_count = (uint32_t)o->n_shard;
-        for (uint32_t s = 0; s < p->shard_count; s++)
-            p->shard_usable[s] = o->shard[s]->address[0] && !mon_osd_of(node)->shard[s].failed[0];
-    }
-    qsort(osds, count, sizeof(*osds), compare_osds);
-    mon_for_each(mon, MON_PG, pg_node)
-    {
-        const Fb__Pg *pg = mon_pg_item(mon_pg_of(pg_node));
-        for (size_t m = 0; m < pg->n_member && !pg->removed; m++) {
-            struct placement_osd key = {.osd = pg->member[m]->osd};
-            struct placement_osd *p = bsearch(&key, osds, count, sizeof(*osds), compare_osds);
-            if (!p || pg->member[m]->shard >= p->shard_count)
-                continue;
-            p->load++;
-            p->shard_load[pg->member[m]->shard]++;
-            p->leaders += m == 0;
-        }
-    }
-    *ret_count = count;
-    return osds;
-}
-
 /* ---- creation ---- */
 
 static const char *domain_plural(enum placement_domain domain)
@@ -115,7 +67,7 @@ static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t 
     uint32_t domains = placement_domain_count(osds, osd_count, domain);
     if (domains < call->replicas)
         return mon_fail(r, -ERR_TOO_FEW_OSDS,
-                        "%u replicas need %u %s, each %s; there are %u (%u OSDs up of %" PRIu64
+                        "%u replicas need %u %s, each %s; there are %u (%u OSDs up and in of %" PRIu64
                         "). Start more OSDs, or create the pool with fewer replicas%s",
                         call->replicas, call->replicas, domain_plural(domain),
                         domain == PLACEMENT_OSD ? "up" : "with an OSD that is up", domains, osd_count,
@@ -162,7 +114,7 @@ static int pool_create_build(struct mon_request *r)
         return mon_fail(r, -ERR_EXISTS, "there is a pool '%s' already", call->name);
 
     uint32_t osd_count;
-    struct placement_osd *osds = osds_up(r->mon, &osd_count);
+    struct placement_osd *osds = mon_place_osds(r->mon, &osd_count);
     if (!osds)
         return -ERR_NO_MEMORY;
     int error = put_pool(r, osds, osd_count);
@@ -174,8 +126,8 @@ static void pool_create_done(struct mon_request *r)
 {
     const Fb__PoolCreate *call = r->call->pool_create;
 
-    core_log(r->mon->core, LOG_INFO, "mon", "pool '%s' (id %" PRIu64 ") created: %u replicas, %u PGs",
-             call->name, r->reply.id, call->replicas, call->pg_count);
+    mon_note(r->mon, LOG_INFO, "pool '%s' (id %" PRIu64 ") created: %u replicas, %u PGs", call->name,
+             r->reply.id, call->replicas, call->pg_count);
     if (call->replicas == 1)
         mon_fail(r, 0, "warning: with 1 replica the data is lost with any OSD that is lost");
     else if (call->replicas == 2)
@@ -220,7 +172,7 @@ static int pool_remove_build(struct mon_request *r)
 
 static void pool_remove_done(struct mon_request *r)
 {
-    core_log(r->mon->core, LOG_INFO, "mon", "pool '%s' (id %" PRIu64 ") removed: its OSDs delete the data",
+    mon_note(r->mon, LOG_INFO, "pool '%s' (id %" PRIu64 ") removed: its OSDs delete the data",
              r->call->pool_remove->name, r->reply.id);
     mon_settle_soon(r->mon);
 }

@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+#define OUT_LOOK_NS NS_PER_S
+
 static bool room(const struct mon_change *c)
 {
     return c->count < MON_PUTS_PER_TXN;
@@ -43,6 +45,8 @@ static bool is_back(const struct mon *mon, const struct mon_osd *o)
 
 static void settle_osds(struct mon *mon, struct mon_change *c)
 {
+    bool look = mon->alive_ns - mon->out_looked_ns >= OUT_LOOK_NS && mon_osd_proven(mon);
+
     mon_for_each(mon, MON_OSD, node)
     {
         struct mon_osd *o = mon_osd_of(node);
@@ -50,9 +54,13 @@ static void settle_osds(struct mon *mon, struct mon_change *c)
         const char *why = osd.up ? why_down(mon, o) : NULL;
         bool back = !osd.up && osd.incarnation && is_back(mon, o);
 
-        if (!room(c) || osd.removed || (!why && !back))
+        if (!room(c) || osd.removed)
             continue;
-        osd.up = back;
+        if (why || back)
+            osd.up = back;
+        bool moved = look && mon_out_settle(mon, o, &osd);
+        if (!moved && !why && !back)
+            continue;
         osd.epoch = c->state.epoch;
         mon_change_put(c, MON_OSD, osd.id, &osd.base);
     }
@@ -187,11 +195,35 @@ void mon_settle(struct mon *mon, struct mon_change *c)
     prune_orders(mon, c, everywhere);
     prune_pools(mon, c, everywhere);
     mon_scrub_settle(mon, c);
+    if (!c->count && mon->alive_ns - mon->out_looked_ns >= OUT_LOOK_NS)
+        mon->out_looked_ns = mon->alive_ns; /* what was found is looked for again, with the turn */
     if (!mon->settle_due)
         return;
     settle_pgs(mon, c);
     settle_pools(mon, c);
     settle_orders(mon, c);
+}
+
+/* `was`: the item before the change. */
+static void osd_settled(struct mon *mon, struct mon_osd *o, const Fb__Osd *was)
+{
+    const Fb__Osd *osd = mon_osd_item(o);
+
+    if (osd->out != was->out)
+        mon_note(mon, osd->out ? LOG_WARN : LOG_INFO, "osd.%u is %s", osd->id,
+                 osd->out ? "out: it was down for too long; its data is made anew on other OSDs"
+                          : "in again, for it is up");
+    if (osd->up == was->up)
+        return;
+    if (osd->up) {
+        o->up_ns = mon->alive_ns;
+        mon_note(mon, LOG_INFO, "osd.%u is up: it reports again", osd->id);
+        return;
+    }
+    const char *why = why_down(mon, o);
+    mon_note(mon, LOG_WARN, "osd.%u is down: %s", osd->id, why ? why : "it was silent");
+    o->down_ns = mon->alive_ns;
+    o->down_since_us = mon->core->env->wall_us(mon->core->env_self);
 }
 
 void mon_settle_done(struct mon *mon, const struct mon_change *c)
@@ -206,19 +238,8 @@ void mon_settle_done(struct mon *mon, const struct mon_change *c)
             order->confirmed_count = 0;
             order->generation = 0;
         }
-        if (c->puts[i].kind != MON_OSD)
-            continue;
-        struct mon_osd *o = mon_osd_find(mon, c->puts[i].id);
-        if (mon_osd_item(o)->up) {
-            o->up_ns = mon->alive_ns;
-            core_log(mon->core, LOG_INFO, "mon", "osd.%u is up: it reports again", mon_osd_item(o)->id);
-            continue;
-        }
-        const char *why = why_down(mon, o);
-        core_log(mon->core, LOG_WARN, "mon", "osd.%u is down: %s", mon_osd_item(o)->id,
-                 why ? why : "it was silent");
-        o->down_ns = mon->alive_ns;
-        o->down_since_us = mon->core->env->wall_us(mon->core->env_self);
+        if (c->puts[i].kind == MON_OSD)
+            osd_settled(mon, mon_osd_find(mon, c->puts[i].id), (const Fb__Osd *)c->puts[i].message);
     }
 }
 

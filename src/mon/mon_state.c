@@ -114,7 +114,8 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
     switch (kind) {
     case MON_OSD: {
         const Fb__Osd *o = (const Fb__Osd *)message;
-        good = o->uuid.len == 16 && o->n_shard >= 1 && o->n_shard <= PLACEMENT_SHARDS_MAX;
+        good = o->uuid.len == 16 && o->n_shard >= 1 && o->n_shard <= PLACEMENT_SHARDS_MAX &&
+               o->out <= MON_OUT_ORDERED && o->weight <= MON_WEIGHT_MAX;
         *ret_id = o->id;
         break;
     }

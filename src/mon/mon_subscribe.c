@@ -112,6 +112,7 @@ static int map_part_init(struct map_part *p, const struct mon *mon, uint64_t sin
     p->map.cluster.len = 16;
     p->map.base_epoch = since;
     p->map.image_id_max = mon->state.image_id_max;
+    p->map.paused = mon->state.paused;
     p->map.osd = (Fb__Osd **)(p->pointers + first[MON_OSD]);
     p->map.n_osd = number[MON_OSD];
     p->map.pool = (Fb__Pool **)(p->pointers + first[MON_POOL]);

@@ -16,15 +16,6 @@ static bool is_up(struct caller *c, uint32_t osd)
     return false;
 }
 
-static bool has_problem(struct caller *c, const char *text)
-{
-    CHECK_EQ(status(c), 0);
-    for (size_t i = 0; c->answer->status && i < c->answer->status->n_problem; i++)
-        if (strstr(c->answer->status->problem[i], text))
-            return true;
-    return false;
-}
-
 static void registers(void)
 {
     struct world *w = world_new();

@@ -90,7 +90,7 @@ static void refuses(void)
     caller_stop(&osds[2]);
     world_run_ms(w, 1500);
     CHECK_EQ(pool_create(&client, "p", 3, 64, "osd"), -ERR_TOO_FEW_OSDS);
-    CHECK(strstr(said(&client), "there are 2 (2 OSDs up of 3)"));
+    CHECK(strstr(said(&client), "there are 2 (2 OSDs up and in of 3)"));
     CHECK_EQ(pool_remove(&client, "nope"), -ERR_NOT_FOUND);
     for (int i = 0; i < 2; i++)
         caller_stop(&osds[i]);

@@ -101,11 +101,13 @@ static void mon_node_start(void *owner, struct sim_node *node)
     p->w = w;
     p->real = sim_meta_open(w->store, node);
     memset(&w->start, 0, sizeof(w->start));
-    mon_start_start(
-        &w->start,
-        &(struct mon_config){
-            .core = &node->core, .net = sim_net_port(w->net, node), .meta = &p->meta, .listen = MON_ADDRESS},
-        NULL);
+    mon_start_start(&w->start,
+                    &(struct mon_config){.core = &node->core,
+                                         .net = sim_net_port(w->net, node),
+                                         .meta = &p->meta,
+                                         .listen = MON_ADDRESS,
+                                         .osd_out_after_ns = w->out_after_ns},
+                    NULL);
 }
 
 static void mon_node_crashed(void *owner, struct sim_node *node, enum sim_crash kind)
@@ -515,6 +517,55 @@ int status(struct caller *c)
     Fb__Status body = FB__STATUS__INIT;
     REQUEST(status, STATUS);
     return call(c, &request);
+}
+
+int osd_change(struct caller *c, uint32_t osd, Fb__OsdAction action, uint32_t weight)
+{
+    Fb__OsdChange body = FB__OSD_CHANGE__INIT;
+    body.osd = osd;
+    body.action = action;
+    body.weight = weight;
+    REQUEST(osd_change, OSD_CHANGE);
+    return call(c, &request);
+}
+
+int host_maintenance(struct caller *c, const char *host, bool on)
+{
+    Fb__HostMaintenance body = FB__HOST_MAINTENANCE__INIT;
+    body.host = (char *)host;
+    body.on = on;
+    REQUEST(host_maintenance, HOST_MAINTENANCE);
+    return call(c, &request);
+}
+
+int cluster_set(struct caller *c, Fb__ClusterFlag flag, bool on)
+{
+    Fb__ClusterSet body = FB__CLUSTER_SET__INIT;
+    body.flag = flag;
+    body.on = on;
+    REQUEST(cluster_set, CLUSTER_SET);
+    return call(c, &request);
+}
+
+const Fb__Osd *map_osd(struct caller *c, uint32_t osd)
+{
+    static const Fb__Osd none = FB__OSD__INIT;
+
+    CHECK_EQ(get_map(c, 0), 0);
+    for (size_t i = 0; c->answer && c->answer->map && i < c->answer->map->n_osd; i++)
+        if (c->answer->map->osd[i]->id == osd)
+            return c->answer->map->osd[i];
+    CHECK(!"the map has the OSD");
+    return &none;
+}
+
+bool has_problem(struct caller *c, const char *part)
+{
+    CHECK_EQ(status(c), 0);
+    for (size_t i = 0; c->answer && c->answer->status && i < c->answer->status->n_problem; i++)
+        if (strstr(c->answer->status->problem[i], part))
+            return true;
+    return false;
 }
 
 /* ---- OSDs ---- */

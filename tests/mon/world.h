@@ -34,6 +34,7 @@ struct world {
     struct sim_meta *store;
     struct sim_node *mon_node, *client_node;
     struct mon_start start;
+    uint64_t out_after_ns; /* for the next start of the monitor */
     struct mon *mon;
     struct op watch; /* parent of the start */
     enum trouble trouble;
@@ -124,6 +125,12 @@ int subscribe(struct caller *c, uint64_t since);
 /* Subscribes, as a client that has this one image open for writing; 0: none. */
 int say_writing(struct caller *c, uint64_t image);
 int status(struct caller *c);
+int osd_change(struct caller *c, uint32_t osd, Fb__OsdAction action, uint32_t weight);
+int host_maintenance(struct caller *c, const char *host, bool on);
+int cluster_set(struct caller *c, Fb__ClusterFlag flag, bool on);
+/* The OSD as the map has it; fetches the map. */
+const Fb__Osd *map_osd(struct caller *c, uint32_t osd);
+bool has_problem(struct caller *c, const char *part); /* asks for the status */
 
 /* `count` OSDs on hosts of their own, registered and booted with one shard; osds[i] is osd.i with uuid i + 1.
  */
