@@ -121,6 +121,13 @@ Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__Mon
                            const char *what);
 void cmd_call_end(struct cmd_call *call);
 
+/* A command that is one call: makes it and says what was done, `said` or with --json `json`, which it takes
+ * over; a remark of the monitor goes to stderr. The exit code. */
+int cmd_order(struct cmd_args *args, Fb__MonRequest *request, const char *what, json_t *json,
+              const char *said);
+/* The status of the cluster, as cmd_mon_call(). */
+Fb__MonReply *cmd_status_get(struct cmd_session *s, struct cmd_call *call);
+
 /* All pages of a list. NULL: it failed, and was said. Free it with cmd_pages_free(). */
 struct cmd_pages {
     struct cmd_call call;
@@ -163,6 +170,17 @@ int cmd_cluster_stop(struct cmd_args *args);
 int cmd_status(struct cmd_args *args);
 int cmd_perf(struct cmd_args *args);
 int cmd_osd_ls(struct cmd_args *args);
+int cmd_osd_tree(struct cmd_args *args);
+int cmd_osd_df(struct cmd_args *args);
+int cmd_osd_out(struct cmd_args *args);
+int cmd_osd_in(struct cmd_args *args);
+int cmd_osd_drain(struct cmd_args *args);
+int cmd_osd_reweight(struct cmd_args *args);
+int cmd_osd_remove(struct cmd_args *args);
+int cmd_host_maintenance(struct cmd_args *args);
+int cmd_cluster_set(struct cmd_args *args);
+int cmd_cluster_unset(struct cmd_args *args);
+int cmd_events(struct cmd_args *args);
 int cmd_osd_demote(struct cmd_args *args);
 int cmd_pg_ls(struct cmd_args *args);
 int cmd_pg_leader(struct cmd_args *args);

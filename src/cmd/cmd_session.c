@@ -188,6 +188,33 @@ void cmd_call_end(struct cmd_call *call)
     client_mon_call_fini(&call->call);
 }
 
+int cmd_order(struct cmd_args *args, Fb__MonRequest *request, const char *what, json_t *json,
+              const char *said)
+{
+    struct cmd_session s;
+    struct cmd_call call;
+    int result = CMD_FAILED;
+
+    if (!cmd_session_open(&s, args, 0, 0)) {
+        json_decref(json);
+        return CMD_FAILED;
+    }
+    Fb__MonReply *reply = cmd_mon_call(&s, &call, request, what);
+    if (reply) {
+        result = CMD_OK;
+        if (args->json)
+            cmd_print_json(json_incref(json));
+        else
+            printf("%s\n", said);
+        if (reply->message && reply->message[0])
+            fprintf(stderr, "%s\n", reply->message);
+        cmd_call_end(&call);
+    }
+    json_decref(json);
+    cmd_session_close(&s);
+    return result;
+}
+
 void cmd_pages_free(struct cmd_pages *pages)
 {
     while (pages) {

@@ -190,33 +190,6 @@ int cmd_pg_show(struct cmd_args *args)
 
 /* ---- orders ---- */
 
-static int order(struct cmd_args *args, Fb__MonRequest *request, const char *what, json_t *json,
-                 const char *said)
-{
-    struct cmd_session s;
-    struct cmd_call call;
-    int result = CMD_FAILED;
-
-    if (!cmd_session_open(&s, args, 0, 0)) {
-        json_decref(json);
-        return CMD_FAILED;
-    }
-    Fb__MonReply *reply = cmd_mon_call(&s, &call, request, what);
-    if (reply) {
-        result = CMD_OK;
-        if (args->json)
-            cmd_print_json(json_incref(json));
-        else
-            printf("%s\n", said);
-        if (reply->message && reply->message[0])
-            fprintf(stderr, "%s\n", reply->message);
-        cmd_call_end(&call);
-    }
-    json_decref(json);
-    cmd_session_close(&s);
-    return result;
-}
-
 static int order_scrub(struct cmd_args *args, bool deep, bool repair)
 {
     const char *name = args->positional[0];
@@ -229,10 +202,10 @@ static int order_scrub(struct cmd_args *args, bool deep, bool repair)
     scrub.repair = repair;
     request.call_case = FB__MON_REQUEST__CALL_PG_SCRUB;
     request.pg_scrub = &scrub;
-    return order(args, &request, cmd_text("cannot order the scrub"),
-                 json_pack("{s:s, s:b, s:b}", "pg", name ? name : "all", "deep", deep, "repair", repair),
-                 cmd_text("%s: a %s scrub is ordered; `fastblock pg show PG` tells what comes of it",
-                          name ? name : "all PGs", deep ? "deep" : "light"));
+    return cmd_order(args, &request, cmd_text("cannot order the scrub"),
+                     json_pack("{s:s, s:b, s:b}", "pg", name ? name : "all", "deep", deep, "repair", repair),
+                     cmd_text("%s: a %s scrub is ordered; `fastblock pg show PG` tells what comes of it",
+                              name ? name : "all PGs", deep ? "deep" : "light"));
 }
 
 int cmd_pg_scrub(struct cmd_args *args)
@@ -257,9 +230,9 @@ static int order_pause(struct cmd_args *args, bool pause)
     scrub_pause.pause = pause;
     request.call_case = FB__MON_REQUEST__CALL_SCRUB_PAUSE;
     request.scrub_pause = &scrub_pause;
-    return order(args, &request, pause ? "cannot pause scrubs" : "cannot resume scrubs",
-                 json_pack("{s:b}", "scrub_paused", pause),
-                 pause ? "scrubs are paused; `fastblock scrub resume` lets them go on" : "scrubs go on");
+    return cmd_order(args, &request, pause ? "cannot pause scrubs" : "cannot resume scrubs",
+                     json_pack("{s:b}", "scrub_paused", pause),
+                     pause ? "scrubs are paused; `fastblock scrub resume` lets them go on" : "scrubs go on");
 }
 
 int cmd_scrub_pause(struct cmd_args *args)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fastblock status, osd ..., pg ...: what the cluster is doing, and moving leaders.
+ * fastblock status, pg ls, pg leader: what the cluster is doing, and moving leaders.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "cmd/cmd.h"
 
-static Fb__MonReply *get_status(struct cmd_session *s, struct cmd_call *call)
+Fb__MonReply *cmd_status_get(struct cmd_session *s, struct cmd_call *call)
 {
     Fb__Status status = FB__STATUS__INIT;
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
@@ -45,7 +45,7 @@ int cmd_status(struct cmd_args *args)
     struct cmd_call call;
     if (!cmd_session_open(&s, args, 0, 0))
         return CMD_FAILED;
-    Fb__MonReply *reply = get_status(&s, &call);
+    Fb__MonReply *reply = cmd_status_get(&s, &call);
     if (reply) {
         const Fb__ClusterStatus *st = reply->status;
         uint64_t used = 0, free_bytes = 0;
@@ -73,102 +73,6 @@ int cmd_status(struct cmd_args *args)
     }
     cmd_session_close(&s);
     return reply ? CMD_OK : CMD_FAILED;
-}
-
-int cmd_osd_ls(struct cmd_args *args)
-{
-    struct cmd_session s;
-    struct cmd_call call;
-    if (!cmd_session_open(&s, args, 0, 0))
-        return CMD_FAILED;
-    Fb__MonReply *reply = get_status(&s, &call);
-    if (!reply) {
-        cmd_session_close(&s);
-        return CMD_FAILED;
-    }
-    const Fb__ClusterMap *map = client_map(s.client);
-    json_t *list = json_array();
-    struct cmd_table *table = cmd_table_new("lllrrrrll", "OSD", "STATE", "HOST", "SIZE", "USED", "REPLICAS",
-                                            "LEADERS", "ADDRESS", "PROBLEM", NULL);
-    for (size_t i = 0; i < map->n_osd; i++) {
-        const Fb__Osd *o = map->osd[i];
-        const Fb__OsdUsage *u = NULL;
-        for (size_t j = 0; j < reply->status->n_usage; j++)
-            if (reply->status->usage[j]->osd == o->id)
-                u = reply->status->usage[j];
-        if (o->removed)
-            continue;
-        const char *address = o->n_shard > 0 && o->shard[0]->address ? o->shard[0]->address : "";
-        const char *failed = u && u->failed ? u->failed : "";
-        json_t *addresses = json_array();
-        for (size_t j = 0; j < o->n_shard; j++)
-            json_array_append_new(addresses, json_string(o->shard[j]->address));
-        json_array_append_new(
-            list, json_pack("{s:I, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:s}", "id", (json_int_t)o->id,
-                            "up", o->up, "host", o->host, "rack", o->rack, "size_bytes",
-                            (json_int_t)o->size_bytes, "used_bytes", (json_int_t)(u ? u->used_bytes : 0),
-                            "replicas", (json_int_t)(u ? u->replicas : 0), "leaders",
-                            (json_int_t)(u ? u->leaders : 0), "addresses", addresses, "problem", failed));
-        cmd_table_row(table, cmd_text("osd.%u", o->id), o->up ? "up" : "down", o->host,
-                      cmd_size_text(o->size_bytes), u ? cmd_size_text(u->used_bytes) : "?",
-                      cmd_text("%u", u ? u->replicas : 0), cmd_text("%u", u ? u->leaders : 0), address,
-                      failed);
-    }
-    cmd_table_print(table, args, list);
-    cmd_call_end(&call);
-    cmd_session_close(&s);
-    return CMD_OK;
-}
-
-int cmd_osd_demote(struct cmd_args *args)
-{
-    struct cmd_session s;
-    struct cmd_call call;
-    Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
-    if (!cmd_parse_osd(args->positional[0], &demote.osd))
-        return CMD_USAGE;
-    if (!cmd_session_open(&s, args, 0, 0))
-        return CMD_FAILED;
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;
-    request.call_case = FB__MON_REQUEST__CALL_OSD_DEMOTE;
-    request.osd_demote = &demote;
-    int result = CMD_FAILED;
-    if (cmd_mon_call(&s, &call, &request, cmd_text("cannot demote osd.%u", demote.osd))) {
-        result = CMD_OK;
-        cmd_call_end(&call);
-    }
-    /* Wait until it leads nothing any more, so that the next command may stop it. */
-    uint32_t leaders = 1;
-    uint64_t give_up_ns = core_now_ns(s.core) + 10 * NS_PER_S;
-    while (result == CMD_OK && leaders > 0 && !cmd_interrupted()) {
-        Fb__MonReply *reply = get_status(&s, &call);
-        if (!reply) {
-            result = CMD_FAILED;
-            break;
-        }
-        leaders = 0;
-        for (size_t i = 0; i < reply->status->n_usage; i++)
-            if (reply->status->usage[i]->osd == demote.osd)
-                leaders = reply->status->usage[i]->leaders;
-        cmd_call_end(&call);
-        if (leaders > 0 && core_now_ns(s.core) > give_up_ns) {
-            result = cmd_fail(
-                "osd.%u still leads %u PGs: their other members may be down or behind; see `fastblock pg ls`",
-                demote.osd, leaders);
-            break;
-        }
-        if (leaders > 0)
-            cmd_sleep(&s, 100);
-    }
-    if (result == CMD_OK) {
-        if (args->json)
-            cmd_print_json(
-                json_pack("{s:I, s:I}", "osd", (json_int_t)demote.osd, "leaders", (json_int_t)leaders));
-        else
-            printf("osd.%u leads no PG any more\n", demote.osd);
-    }
-    cmd_session_close(&s);
-    return result;
 }
 
 static const char *pg_state(const Fb__Pg *pg, const Fb__PgReport *r, bool up)

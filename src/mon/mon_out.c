@@ -130,7 +130,7 @@ static int remove_check(struct mon_request *r, const Fb__Osd *osd)
             "remove it when that is done",
             osd->id, replicas, osd->id);
     if (osd->up)
-        return mon_fail(r, -ERR_BUSY, "osd.%u is running: stop its process first", osd->id);
+        return mon_fail(r, -ERR_LOCKED, "osd.%u is running: stop its process first", osd->id);
     return 0;
 }
 

@@ -176,7 +176,7 @@ static void removed_for_ever(void)
     CHECK(!has_replicas(4) && !has_replicas(3) && has_replicas(2));
     CHECK_EQ(osd_change(&client, 2, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), -ERR_NOT_EMPTY);
     CHECK(strstr(said(&client), "8 PGs") && strstr(said(&client), "fastblock osd drain osd.2"));
-    CHECK_EQ(osd_change(&client, 4, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), -ERR_BUSY);
+    CHECK_EQ(osd_change(&client, 4, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), -ERR_LOCKED);
     kill_osd(4);
     run(w, 5);
     CHECK_EQ(osd_change(&client, 4, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), 0);
