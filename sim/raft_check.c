@@ -108,7 +108,7 @@ static const struct raft_host *host_of(const struct raft_checker *c, uint32_t re
 
 /* Would those with this flag elect it, by what is on the disks? */
 static bool elected_by(const struct raft_checker *c, const struct raft_host *candidate,
-                       const struct raft_group *group, uint32_t flag)
+                       const struct group *group, uint32_t flag)
 {
     uint32_t voters = 0, votes = 0;
 
@@ -125,13 +125,13 @@ static bool elected_by(const struct raft_checker *c, const struct raft_host *can
 
 static bool electable(const struct raft_checker *c, const struct raft_host *candidate)
 {
-    const struct raft_group *group = raft_host_disk_group(candidate);
+    const struct group *group = raft_host_disk_group(candidate);
     bool votes = false;
 
     for (uint32_t i = 0; i < group->count; i++)
         votes |= group->members[i].replica == candidate->replica && group->members[i].flags;
-    return votes && elected_by(c, candidate, group, RAFT_VOTER) &&
-           (!raft_group_joint(group) || elected_by(c, candidate, group, RAFT_VOTER_OLD));
+    return votes && elected_by(c, candidate, group, GROUP_VOTER) &&
+           (!group_joint(group) || elected_by(c, candidate, group, GROUP_VOTER_OLD));
 }
 
 /* An entry is committed: if all lost power now, could one be elected that does not have it? Figure 8 of the

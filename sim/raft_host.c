@@ -19,7 +19,7 @@ static void items_reserve(struct raft_item **items, uint64_t *cap, uint64_t inde
     ASSERT(*items);
 }
 
-void raft_host_init(struct raft_host *h, uint32_t replica, const struct raft_group *group,
+void raft_host_init(struct raft_host *h, uint32_t replica, const struct group *group,
                     const struct raft_config *config, const struct raft_host_hooks *hooks, void *owner)
 {
     memset(h, 0, sizeof *h);
@@ -60,19 +60,19 @@ static bool sets_group(const struct raft_item *log, uint64_t index)
 }
 
 /* The group in force at `index`, of a log that begins at `base`. */
-static const struct raft_group *group_at(const struct raft_item *log, uint64_t base, uint64_t index)
+static const struct group *group_at(const struct raft_item *log, uint64_t base, uint64_t index)
 {
     while (index > base && !sets_group(log, index))
         index--;
     return log[index].group;
 }
 
-const struct raft_group *raft_host_disk_group(const struct raft_host *h)
+const struct group *raft_host_disk_group(const struct raft_host *h)
 {
     return group_at(h->disk_log, h->disk_base, h->disk_last);
 }
 
-const struct raft_group *raft_host_group(const struct raft_host *h)
+const struct group *raft_host_group(const struct raft_host *h)
 {
     return h->up ? &h->raft.group : raft_host_disk_group(h);
 }
@@ -281,7 +281,7 @@ static void send_raft_message(struct raft_host *h, struct raft_msg *msg)
 }
 
 static void log_put(struct raft_host *h, uint64_t index, uint64_t term, uint64_t value,
-                    const struct raft_group *group)
+                    const struct group *group)
 {
     items_reserve(&h->log, &h->log_cap, index);
     h->log[index] = (struct raft_item){
@@ -293,7 +293,7 @@ static void log_put(struct raft_host *h, uint64_t index, uint64_t term, uint64_t
 }
 
 /* `group`: the entry sets it; NULL: an ordinary one. */
-static int propose(struct raft_host *h, uint64_t value, const struct raft_group *group)
+static int propose(struct raft_host *h, uint64_t value, const struct group *group)
 {
     uint64_t index;
     int result = group ? raft_propose_group(&h->raft, group, &index) : raft_propose(&h->raft, &index);
@@ -343,7 +343,7 @@ void raft_host_pump(struct raft_host *h, uint64_t now_ns)
         ASSERT(result == 0);
     }
     if (raft_group_leave_due(&h->raft)) {
-        struct raft_group left;
+        struct group left;
 
         raft_group_left(&h->raft, &left);
         int result = propose(h, h->hooks->next_value(h->owner), &left);
@@ -495,10 +495,10 @@ int raft_host_propose(struct raft_host *h, uint64_t value, uint64_t now_ns)
     return result;
 }
 
-int raft_host_change(struct raft_host *h, const struct raft_group *target, uint64_t now_ns)
+int raft_host_change(struct raft_host *h, const struct group *target, uint64_t now_ns)
 {
-    const struct raft_group *now = &h->raft.group;
-    struct raft_group joint = *target;
+    const struct group *now = &h->raft.group;
+    struct group joint = *target;
     bool voters_change = false;
 
     for (uint32_t i = 0; i < now->count; i++) {
@@ -512,10 +512,10 @@ int raft_host_change(struct raft_host *h, const struct raft_group *target, uint6
             joint.members[joint.count].replica = now->members[i].replica;
             joint.members[joint.count++].flags = 0;
         }
-        joint.members[at].flags |= RAFT_VOTER_OLD;
+        joint.members[at].flags |= GROUP_VOTER_OLD;
     }
     for (uint32_t i = 0; i < joint.count; i++)
-        voters_change |= joint.members[i].flags && joint.members[i].flags != (RAFT_VOTER | RAFT_VOTER_OLD);
+        voters_change |= joint.members[i].flags && joint.members[i].flags != (GROUP_VOTER | GROUP_VOTER_OLD);
     int result = propose(h, h->hooks->next_value(h->owner), voters_change ? &joint : target);
 
     raft_host_pump(h, now_ns);

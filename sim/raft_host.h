@@ -18,7 +18,7 @@
 struct raft_item {
     uint64_t term, value, hash;
     /* Of an entry that sets the group, and of the base: the one in force there. The owner's, for ever. */
-    const struct raft_group *group;
+    const struct group *group;
 };
 
 /* A message with the entries that it carries. On the heap: whoever is handed one frees it. */
@@ -61,7 +61,7 @@ struct raft_host_hooks {
     enum raft_host_hindrance (*hindrance)(void *owner, struct raft_host *h);
     uint64_t (*next_value)(void *owner); /* of a NOOP, or a group */
     /* Keeps a copy of a group to the end of the run. */
-    const struct raft_group *(*keep_group)(void *owner, const struct raft_group *group);
+    const struct group *(*keep_group)(void *owner, const struct group *group);
 };
 
 struct raft_host {
@@ -92,7 +92,7 @@ struct raft_host {
 };
 
 /* `group`: as the replica first knows it; the owner's. */
-void raft_host_init(struct raft_host *h, uint32_t replica, const struct raft_group *group,
+void raft_host_init(struct raft_host *h, uint32_t replica, const struct group *group,
                     const struct raft_config *config, const struct raft_host_hooks *hooks, void *owner);
 void raft_host_fini(struct raft_host *h);
 void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t now_ns);
@@ -114,10 +114,10 @@ void raft_host_tick(struct raft_host *h, uint64_t now_ns);
 int raft_host_propose(struct raft_host *h, uint64_t value, uint64_t now_ns);
 /* Leader: the group is to become `target` (not joint, flags VOTER or 0), by a joint one if voters change. The
  * way out of that goes by itself. */
-int raft_host_change(struct raft_host *h, const struct raft_group *target, uint64_t now_ns);
+int raft_host_change(struct raft_host *h, const struct group *target, uint64_t now_ns);
 /* The newest group of its log; of what is on its disk. */
-const struct raft_group *raft_host_group(const struct raft_host *h);
-const struct raft_group *raft_host_disk_group(const struct raft_host *h);
+const struct group *raft_host_group(const struct raft_host *h);
+const struct group *raft_host_disk_group(const struct raft_host *h);
 /* The oldest write of the queue is on disk. False: there is none. */
 bool raft_host_write_done(struct raft_host *h, enum raft_host_queue queue, uint64_t now_ns);
 /* Leader: a merged heartbeat to everyone. Recovering: asks again. */

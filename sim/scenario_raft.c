@@ -74,9 +74,9 @@ struct world {
     uint64_t change_pause_ns; /* between two changes of members; 0: none changes */
     uint32_t replica_max;     /* the highest number given to a replica */
     struct raft_config config;
-    struct raft_group *groups[GROUPS_MAX]; /* all that there ever were */
+    struct group *groups[GROUPS_MAX]; /* all that there ever were */
     uint32_t group_count;
-    const struct raft_group *committed; /* the newest of which that is known */
+    const struct group *committed; /* the newest of which that is known */
 
     struct raft_checker checker;
     uint64_t fallen_term, failover_ns;
@@ -159,7 +159,7 @@ static void check_round(struct place *p, uint64_t asked_ns)
 
     for (uint32_t i = 0; i < r->group.count; i++) {
         const struct place *voter = place_of(w, r->group.members[i].replica);
-        if (!(r->group.members[i].flags & RAFT_VOTER))
+        if (!(r->group.members[i].flags & GROUP_VOTER))
             continue;
         voters++;
         granted += voter && (voter == p || p->granted_ns[voter->number] == asked_ns);
@@ -198,7 +198,7 @@ static void on_committed(void *owner, struct raft_host *h, uint64_t before)
     struct world *w = owner;
 
     for (uint64_t i = MAX(before + 1, h->raft.first_index); i <= h->raft.commit_index; i++) {
-        const struct raft_group *group = h->log[i].group;
+        const struct group *group = h->log[i].group;
 
         if (group && group->index == i && i > w->committed->index)
             w->committed = group;
@@ -398,10 +398,10 @@ static enum raft_host_hindrance on_hindrance(void *owner, struct raft_host *h)
     return fault_happens(owner, SIM_FAULT_DISK_SLOW, 100000) ? RAFT_HOST_NOTHING : RAFT_HOST_FREE;
 }
 
-static const struct raft_group *on_group(void *owner, const struct raft_group *group)
+static const struct group *on_group(void *owner, const struct group *group)
 {
     struct world *w = owner;
-    struct raft_group *copy = malloc(sizeof *copy);
+    struct group *copy = malloc(sizeof *copy);
 
     ASSERT(copy && w->group_count < GROUPS_MAX);
     *copy = *group;
@@ -443,17 +443,17 @@ static void place_start(struct place *p, bool born_now)
 }
 
 /* The group that all replicas know; NULL: it is changing. */
-static const struct raft_group *settled_group(const struct world *w)
+static const struct group *settled_group(const struct world *w)
 {
-    const struct raft_group *group = NULL;
+    const struct group *group = NULL;
 
     for (uint32_t i = 0; i < w->count; i++) {
         const struct raft_host *h = &w->places[i].host;
 
         if (!h->replica)
             continue;
-        const struct raft_group *own = raft_host_group(h);
-        if (raft_group_joint(own) || (group && own->index != group->index))
+        const struct group *own = raft_host_group(h);
+        if (group_joint(own) || (group && own->index != group->index))
             return NULL;
         group = own;
     }
@@ -463,7 +463,7 @@ static const struct raft_group *settled_group(const struct world *w)
 /* As many as a group can lose and still elect. */
 static bool damage_bearable(struct world *w)
 {
-    const struct raft_group *group = settled_group(w);
+    const struct group *group = settled_group(w);
     uint32_t voters = 0, damaged = 0;
 
     for (uint32_t i = 0; group && i < group->count; i++) {
@@ -556,7 +556,7 @@ static void hand_over(struct world *w, struct place *p)
 
 /* ---- members come and go ---- */
 
-static void change_members(struct world *w, struct place *leader, const struct raft_group *target)
+static void change_members(struct world *w, struct place *leader, const struct group *target)
 {
     int result = raft_host_change(&leader->host, target, local_ns(leader));
 
@@ -569,7 +569,7 @@ static void change_members(struct world *w, struct place *leader, const struct r
 /* An empty place gets a replica. It knows the group as the leader knows it now. */
 static void add_replica(struct world *w, struct place *leader, struct place *empty)
 {
-    struct raft_group group = leader->host.raft.group, born;
+    struct group group = leader->host.raft.group, born;
 
     if (group.count == RAFT_MEMBERS_MAX)
         return;
@@ -599,7 +599,7 @@ static void drop_replica(struct place *p)
         sim_unschedule(w->sim, &p->writes[i]);
 }
 
-static bool is_member(const struct raft_group *group, uint32_t replica)
+static bool is_member(const struct group *group, uint32_t replica)
 {
     for (uint32_t i = 0; i < group->count; i++) {
         if (group->members[i].replica == replica)
@@ -628,7 +628,7 @@ static void drop_strangers(struct world *w)
 /* What an operator may want of a group that works: one more, one less, another in the place of one. */
 static void change_something(struct world *w, struct place *leader)
 {
-    struct raft_group target = leader->host.raft.group;
+    struct group target = leader->host.raft.group;
     struct place *p = &w->places[sim_rng_below(&w->rng, w->count)];
     uint32_t voters = 0, at = 0;
 
@@ -653,7 +653,7 @@ static void change_something(struct world *w, struct place *leader)
     if (at == target.count)
         return;
     if (!target.members[at].flags && sim_rng_below(&w->rng, 4)) {
-        target.members[at].flags = RAFT_VOTER;
+        target.members[at].flags = GROUP_VOTER;
         at = (uint32_t)sim_rng_below(&w->rng, target.count); /* and in the same step another goes, or not */
         if (!target.members[at].flags || sim_rng_below(&w->rng, 2)) {
             change_members(w, leader, &target);
@@ -860,7 +860,7 @@ static void client_fire(struct sim_event *event)
 static void world_start(struct world *w, const struct sim_args *args)
 {
     static const uint32_t sizes[] = {1, 2, 3, 3, 3, 3, 3, 4, 5, 5};
-    struct raft_group group = {0};
+    struct group group = {0};
     static const uint32_t append_max[] = {1, 3, 64};
     bool small_window;
 
@@ -871,7 +871,7 @@ static void world_start(struct world *w, const struct sim_args *args)
     w->count = group.count = sizes[sim_rng_below(&w->rng, ARRAY_LEN(sizes))];
     for (uint32_t i = 0; i < group.count; i++) {
         group.members[i].replica = i + 1;
-        group.members[i].flags = i == 3 && group.count == 4 ? 0 : RAFT_VOTER;
+        group.members[i].flags = i == 3 && group.count == 4 ? 0 : GROUP_VOTER;
     }
     w->replica_max = group.count;
     if (sim_rng_below(&w->rng, 2))
@@ -950,8 +950,8 @@ static void log_members(const struct world *w)
                 r->abstain ? " abstains" : "");
         for (uint32_t j = 0; j < r->group.count; j++)
             sim_log(w->sim, "   group of %lu: %u%s%s", r->group.index, r->group.members[j].replica,
-                    r->group.members[j].flags & RAFT_VOTER ? " votes" : "",
-                    r->group.members[j].flags & RAFT_VOTER_OLD ? " until now" : "");
+                    r->group.members[j].flags & GROUP_VOTER ? " votes" : "",
+                    r->group.members[j].flags & GROUP_VOTER_OLD ? " until now" : "");
         for (uint32_t j = 0; j < r->member_count && r->role == RAFT_LEADER; j++) {
             const struct raft_member *m = &r->members[j];
 
@@ -1030,7 +1030,7 @@ static void check_failover(struct world *w)
 
 static uint32_t voters_of(const struct world *w)
 {
-    const struct raft_group *group = settled_group(w);
+    const struct group *group = settled_group(w);
     uint32_t voters = 0;
 
     for (uint32_t i = 0; group && i < group->count; i++)

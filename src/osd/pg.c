@@ -56,14 +56,14 @@ static int pg_members_init(struct pg *pg)
 static void pg_raft_init(struct pg *pg, bool born_now)
 {
     struct store_pg *sp = pg->sp;
-    struct raft_group group = {.count = pg->member_count};
+    struct group group = {.count = pg->member_count};
     struct raft_hard_state hs = {sp->record.term, sp->record.vote};
     uint64_t base = sp->first_index - 1;
     uint64_t base_term = base == sp->record.base_index ? sp->record.base_term : store_log_term(sp, base);
 
     for (uint32_t i = 0; i < pg->member_count; i++) {
         group.members[i].replica = pg->members[i].replica;
-        group.members[i].flags = RAFT_VOTER;
+        group.members[i].flags = GROUP_VOTER;
     }
     raft_init(&pg->raft, &RAFT_CONFIG_DEFAULT, pg->replica, &group, hs, base, base_term, born_now,
               core_random_u64(pg->shard->core), core_now_ns(pg->shard->core));

@@ -364,7 +364,7 @@ static bool reply_is_late(const struct pg *pg, const struct wire_append_reply *r
     const struct raft *r = &pg->raft;
 
     return r->role == RAFT_LEADER && r->term == reply->term && r->commit_index == commit && !reply->flags &&
-           member->flags == RAFT_VOTER && !member->lost && member->progress == RAFT_REPLICATE &&
+           member->flags == GROUP_VOTER && !member->lost && member->progress == RAFT_REPLICATE &&
            member->next > r->last_index && !r->transfer_to && list_empty(&pg->reading) && !pg->catchup;
 }
 

@@ -53,7 +53,7 @@ static const struct pg_member *quicker_member(const struct pg *pg)
     for (uint32_t i = 0; i < pg->member_count; i++) {
         const struct pg_member *m = &pg->members[i];
         const struct raft_member *known = raft_member(r, m->replica);
-        if (!known || !(known->flags & RAFT_VOTER))
+        if (!known || !(known->flags & GROUP_VOTER))
             continue;
         voters++;
         if (!m->peer || !is_slower(&pg->shard->pace, &m->peer->pace) ||

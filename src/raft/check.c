@@ -36,9 +36,9 @@ static void check_group(const struct raft *r)
 {
     uint32_t others = 0;
 
-    ASSERT(raft_group_validate(&r->group) && raft_group_validate(&r->group_before));
+    ASSERT(group_validate(&r->group) && group_validate(&r->group_before));
     ASSERT(r->group.index <= r->last_index && r->group_before.index <= r->group.index);
-    ASSERT(r->joint == raft_group_joint(&r->group));
+    ASSERT(r->joint == group_joint(&r->group));
     for (uint32_t i = 0; i < r->group.count; i++) {
         const struct raft_member *m = raft_member(r, r->group.members[i].replica);
 

@@ -73,7 +73,7 @@ static bool entries_validate(const struct raft_msg *msg, uint32_t *ret_changes)
     if (msg->last < msg->index || msg->log_term > msg->term || (msg->last > msg->index && !msg->entries))
         return false;
     if (msg->group &&
-        (msg->last == msg->index || msg->group->index != msg->last || !raft_group_validate(msg->group)))
+        (msg->last == msg->index || msg->group->index != msg->last || !group_validate(msg->group)))
         return false;
     for (uint64_t i = 0; i < msg->last - msg->index; i++) {
         if (msg->entries[i].term < term || msg->entries[i].term > msg->term)
@@ -198,10 +198,10 @@ bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term)
     return index >= r->durable_index || raft_term_at(r, index) != term;
 }
 
-void raft_reset_base(struct raft *r, uint64_t index, uint64_t term, const struct raft_group *group)
+void raft_reset_base(struct raft *r, uint64_t index, uint64_t term, const struct group *group)
 {
     ASSERT(raft_may_reset_base(r, index, term));
-    ASSERT(raft_group_validate(group) && group->index <= index);
+    ASSERT(group_validate(group) && group->index <= index);
     raft_group_init(r, group);
     r->run_count = 0;
     r->held = false;

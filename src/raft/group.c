@@ -29,46 +29,17 @@
 
 #include <string.h>
 
-bool raft_group_validate(const struct raft_group *g)
+static uint32_t flags_in(const struct group *g, uint32_t replica)
 {
-    uint32_t voters = 0;
+    const struct group_member *m = group_find(g, replica);
 
-    if (!g->count || g->count > RAFT_MEMBERS_MAX)
-        return false;
-    for (uint32_t i = 0; i < g->count; i++) {
-        if (!g->members[i].replica || g->members[i].flags & ~(RAFT_VOTER | RAFT_VOTER_OLD))
-            return false;
-        for (uint32_t j = 0; j < i; j++) {
-            if (g->members[j].replica == g->members[i].replica)
-                return false;
-        }
-        voters += (g->members[i].flags & RAFT_VOTER) != 0;
-    }
-    return voters > 0;
-}
-
-static uint32_t flags_in(const struct raft_group *g, uint32_t replica)
-{
-    for (uint32_t i = 0; i < g->count; i++) {
-        if (g->members[i].replica == replica)
-            return g->members[i].flags;
-    }
-    return 0;
+    return m ? m->flags : 0;
 }
 
 bool raft_group_needs(const struct raft *r, uint32_t replica)
 {
     return flags_in(&r->group, replica) ||
            (r->group.index > r->commit_index && flags_in(&r->group_before, replica));
-}
-
-bool raft_group_joint(const struct raft_group *g)
-{
-    for (uint32_t i = 0; i < g->count; i++) {
-        if (g->members[i].flags & RAFT_VOTER_OLD)
-            return true;
-    }
-    return false;
 }
 
 /* ---- majorities ---- */
@@ -87,10 +58,10 @@ static uint64_t majority_of(const struct raft *r, const uint64_t *values, uint32
 
 uint64_t raft_majority(const struct raft *r, const uint64_t *values)
 {
-    uint64_t value = majority_of(r, values, RAFT_VOTER);
+    uint64_t value = majority_of(r, values, GROUP_VOTER);
 
     if (r->joint && !PLANT(RAFT_ONE_MAJORITY))
-        value = MIN(value, majority_of(r, values, RAFT_VOTER_OLD));
+        value = MIN(value, majority_of(r, values, GROUP_VOTER_OLD));
     return value;
 }
 
@@ -99,7 +70,7 @@ uint64_t raft_majority(const struct raft *r, const uint64_t *values)
 /* Brings the members to what r->group says, keeping what is known of those that stay. */
 static void members_set(struct raft *r)
 {
-    const struct raft_group *g = &r->group;
+    const struct group *g = &r->group;
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < r->member_count; i++) {
@@ -123,10 +94,10 @@ static void members_set(struct raft *r)
         if (r->role == RAFT_LEADER)
             raft_replicate_member(r, m);
     }
-    r->joint = raft_group_joint(g);
+    r->joint = group_joint(g);
 }
 
-void raft_group_init(struct raft *r, const struct raft_group *g)
+void raft_group_init(struct raft *r, const struct group *g)
 {
     r->group = r->group_before = *g;
     r->members[0] = (struct raft_member){.replica = r->self};
@@ -134,7 +105,7 @@ void raft_group_init(struct raft *r, const struct raft_group *g)
     members_set(r);
 }
 
-void raft_group_take(struct raft *r, const struct raft_group *g)
+void raft_group_take(struct raft *r, const struct group *g)
 {
     if (g->index > r->group.index)
         r->group_before = r->group;
@@ -167,11 +138,11 @@ static bool caught_up(const struct raft *r, const struct raft_member *m)
 }
 
 /* May `g` follow the group in force? */
-static int check_change(struct raft *r, const struct raft_group *g)
+static int check_change(struct raft *r, const struct group *g)
 {
-    bool joint = raft_group_joint(g);
+    bool joint = group_joint(g);
 
-    if (!raft_group_validate(g) || (r->joint && joint))
+    if (!group_validate(g) || (r->joint && joint))
         return -ERR_INVALID;
     for (uint32_t i = 0; i < r->member_count; i++) {
         const struct raft_member *m = &r->members[i];
@@ -179,8 +150,8 @@ static int check_change(struct raft *r, const struct raft_group *g)
 
         /* Leaving: who was to vote votes. Otherwise, a joint group says who votes now; without it no voter
          * changes. */
-        if (r->joint ? (is & RAFT_VOTER) != becomes
-                     : (is & RAFT_VOTER) != (joint ? (becomes & RAFT_VOTER_OLD) != 0 : becomes))
+        if (r->joint ? (is & GROUP_VOTER) != becomes
+                     : (is & GROUP_VOTER) != (joint ? (becomes & GROUP_VOTER_OLD) != 0 : becomes))
             return -ERR_INVALID;
     }
     for (uint32_t i = 0; i < g->count; i++) {
@@ -189,15 +160,15 @@ static int check_change(struct raft *r, const struct raft_group *g)
 
         if (!m && becomes)
             return -ERR_INVALID;
-        if (becomes & ~is & RAFT_VOTER && !caught_up(r, m))
+        if (becomes & ~is & GROUP_VOTER && !caught_up(r, m))
             return -ERR_RETRY;
     }
     return 0;
 }
 
-int raft_propose_group(struct raft *r, const struct raft_group *g, uint64_t *ret_index)
+int raft_propose_group(struct raft *r, const struct group *g, uint64_t *ret_index)
 {
-    struct raft_group taken = *g;
+    struct group taken = *g;
     int error;
 
     if (r->role != RAFT_LEADER)
@@ -220,14 +191,14 @@ bool raft_group_leave_due(const struct raft *r)
            !r->transfer_sent;
 }
 
-void raft_group_left(const struct raft *r, struct raft_group *ret)
+void raft_group_left(const struct raft *r, struct group *ret)
 {
-    *ret = (struct raft_group){0};
+    *ret = (struct group){.epoch = r->group.epoch};
     for (uint32_t i = 0; i < r->group.count; i++) {
-        if (r->group.members[i].flags == RAFT_VOTER_OLD)
+        if (r->group.members[i].flags == GROUP_VOTER_OLD)
             continue;
         ret->members[ret->count] = r->group.members[i];
-        ret->members[ret->count++].flags &= RAFT_VOTER;
+        ret->members[ret->count++].flags &= GROUP_VOTER;
     }
 }
 

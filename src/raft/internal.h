@@ -32,8 +32,8 @@ void raft_answer(struct raft *r, const struct raft_msg *msg, enum raft_msg_type 
 
 /* ---- group.c ---- */
 
-void raft_group_init(struct raft *r, const struct raft_group *group);
-void raft_group_take(struct raft *r, const struct raft_group *group); /* an entry of the log sets it */
+void raft_group_init(struct raft *r, const struct group *group);
+void raft_group_take(struct raft *r, const struct group *group); /* an entry of the log sets it */
 /* The log will end at `last`: is the group in force there known? It is, unless what is committed is dropped.
  */
 bool raft_group_may_truncate(const struct raft *r, uint64_t last);

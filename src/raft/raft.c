@@ -128,10 +128,10 @@ static bool only_voter(const struct raft *r)
 }
 
 void raft_init(struct raft *r, const struct raft_config *config, uint32_t self,
-               const struct raft_group *group, struct raft_hard_state hs, uint64_t base_index,
+               const struct group *group, struct raft_hard_state hs, uint64_t base_index,
                uint64_t base_term, bool born_now, uint64_t seed, uint64_t now_ns)
 {
-    ASSERT(self && raft_group_validate(group) && group->index <= base_index);
+    ASSERT(self && group_validate(group) && group->index <= base_index);
     ASSERT(config->election_min_ns >= config->promise_ns &&
            config->election_max_ns > config->election_min_ns);
     ASSERT(base_index || !base_term);
@@ -174,7 +174,7 @@ void raft_fini(struct raft *r)
     r->run_count = r->run_cap = 0;
 }
 
-void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct raft_group *group)
+void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct group *group)
 {
     bool reserved = raft_terms_reserve(r, 1);
 

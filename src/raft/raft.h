@@ -44,8 +44,9 @@
 
 #include "base/base.h"
 #include "base/entry.h"
+#include "base/group.h"
 
-#define RAFT_MEMBERS_MAX  12
+#define RAFT_MEMBERS_MAX  GROUP_MEMBERS_MAX
 #define RAFT_INFLIGHT_MAX 128              /* APPENDs under way to one member */
 #define RAFT_TERM_MAX     (UINT64_MAX / 2) /* messages of a higher one are dropped: terms never wrap */
 
@@ -86,7 +87,7 @@ struct raft_msg {
     /* APPEND received: last - index of them; only their terms are looked at. NULL when sent. */
     const struct entry *entries;
     /* APPEND received: the group that the last of the entries sets; NULL: it sets none. No other may. */
-    const struct raft_group *group;
+    const struct group *group;
 };
 
 struct raft_config {
@@ -103,21 +104,6 @@ extern const struct raft_config RAFT_CONFIG_DEFAULT;
 struct raft_hard_state {
     uint64_t term;
     uint32_t vote; /* replica number; 0: none */
-};
-
-/* What a member is; neither: a learner, which takes entries and counts for nothing. */
-enum raft_member_flags {
-    RAFT_VOTER = 1,
-    RAFT_VOTER_OLD = 2, /* votes until the change of voters under way is complete: the group is *joint* */
-};
-
-/* Who is in the group. Set by an entry of the log, in force as soon as it is in the log. */
-struct raft_group {
-    uint64_t index; /* of that entry; 0: the group as it was born */
-    uint32_t count;
-    struct {
-        uint32_t replica, flags;
-    } members[RAFT_MEMBERS_MAX];
 };
 
 enum raft_progress { RAFT_PROBE, RAFT_REPLICATE, RAFT_BEHIND }; /* BEHIND: needs recovery, told by INSTALL */
@@ -165,7 +151,7 @@ struct raft_run {
 struct raft {
     struct raft_config config;
     uint32_t self;                                    /* replica number */
-    struct raft_group group;                          /* the newest of the log */
+    struct group group;                          /* the newest of the log */
     bool joint;                                       /* it is */
     struct raft_member members[RAFT_MEMBERS_MAX + 1]; /* the group's, and self in any case */
     uint32_t member_count;
@@ -186,7 +172,7 @@ struct raft {
         rest_ns; /* leader: silence beyond the usual that the host's heartbeats now leave, see raft_rest() */
 
     /* The rest is raft's own. */
-    struct raft_group group_before; /* the one before it: what it goes back to if its entry is replaced */
+    struct group group_before; /* the one before it: what it goes back to if its entry is replaced */
     struct raft_answer answers[RAFT_MEMBERS_MAX]; /* full: the asker asks again */
     struct raft_run *runs;                        /* term runs of [first_index, last_index], ascending */
     uint32_t run_count, run_cap;
@@ -212,17 +198,17 @@ struct raft {
     uint64_t offered_index, offered_last;
 };
 
-/* A replica that starts: a follower. `group`: the one in force at the base; valid (raft_group_validate()).
+/* A replica that starts: a follower. `group`: the one in force at the base; valid (group_validate()).
  * `hs` as found on disk; the log begins as empty above (base_index, base_term); raft_restore() then adds what
  * the store found. `seed` randomizes timeouts. `born_now`: the group is new and no promise can exist. */
 void raft_init(struct raft *r, const struct raft_config *config, uint32_t self,
-               const struct raft_group *group, struct raft_hard_state hs, uint64_t base_index,
+               const struct group *group, struct raft_hard_state hs, uint64_t base_index,
                uint64_t base_term, bool born_now, uint64_t seed, uint64_t now_ns);
 void raft_fini(struct raft *r);
 /* Entries [last_index + 1 .. last] are in the durable log with this term; `group`: the last of them sets it,
  * NULL: none of them sets one. Raises the term to theirs, if hs was written too late: look at
  * raft_hard_state_pending() afterwards. */
-void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct raft_group *group);
+void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct group *group);
 
 /* ---- inputs ---- */
 
@@ -245,14 +231,11 @@ MUST_CHECK int raft_propose(struct raft *r, uint64_t *ret_index);
  * VOTER; then the group is joint, until it is followed by what raft_group_left() says. -ERR_INVALID: it may
  * not follow the one in force; -ERR_RETRY: the one in force is not committed yet, nothing of this term is,
  * or one that is to vote has not caught up or is not in contact. */
-MUST_CHECK int raft_propose_group(struct raft *r, const struct raft_group *group, uint64_t *ret_index);
+MUST_CHECK int raft_propose_group(struct raft *r, const struct group *group, uint64_t *ret_index);
 /* Leader: the joint group is committed: propose what raft_group_left() says. */
 bool raft_group_leave_due(const struct raft *r);
 /* The group that follows the joint one in force: without those that were only VOTER_OLD. */
-void raft_group_left(const struct raft *r, struct raft_group *ret);
-/* Can this be a group: members named once, one of them a voter, nothing else in flags. */
-bool raft_group_validate(const struct raft_group *group);
-bool raft_group_joint(const struct raft_group *group);
+void raft_group_left(const struct raft *r, struct group *ret);
 /* A new leader: the next proposal must be a NOOP. Look after every input; nothing of an earlier term can be
  * committed, and no read served, before it is. Others may be proposed right behind it. */
 bool raft_noop_due(const struct raft *r);
@@ -306,7 +289,7 @@ void raft_compacted(struct raft *r, uint64_t first_index);
  * acknowledged and was not counted by then never will be. raft_reset_base() ends raft_set_held(). */
 bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term);
 /* `group`: the one in force at `index`. */
-void raft_reset_base(struct raft *r, uint64_t index, uint64_t term, const struct raft_group *group);
+void raft_reset_base(struct raft *r, uint64_t index, uint64_t term, const struct group *group);
 /* A follower whose host could not store some of the entries that raft just took: its log is cut to `index`,
  * the last that the host's store has (at least durable_index), as if the rest had been lost on the way. Also
  * the commit index goes back there, if it was beyond. The host's log must end at `index`, too: old entries

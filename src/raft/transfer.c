@@ -18,7 +18,7 @@
 /* Can it lead soon? */
 static bool ready(const struct raft *r, const struct raft_member *m)
 {
-    return m->replica != r->self && m->flags & RAFT_VOTER && !m->recovering && m->progress != RAFT_BEHIND;
+    return m->replica != r->self && m->flags & GROUP_VOTER && !m->recovering && m->progress != RAFT_BEHIND;
 }
 
 /* Or proposals would be refused for nothing until the transfer is given up. */
@@ -38,7 +38,7 @@ int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
         return -ERR_RETRY;
     if (replica) {
         best = raft_member_find(r, replica);
-        if (!best || replica == r->self || !(best->flags & RAFT_VOTER))
+        if (!best || replica == r->self || !(best->flags & GROUP_VOTER))
             return -ERR_INVALID;
         if (!ready(r, best) || !in_contact(r, best) || best->progress != RAFT_REPLICATE)
             return -ERR_RETRY;

@@ -7,16 +7,12 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/group.h"
 #include "wire/template.h"
 
 /* ---- Entry ---- */
 
 #define ENTRY_FIXED (6 * SIZE_U64 + 4 * SIZE_U32)
-
-static uint32_t entry_crc_count(const struct entry *e)
-{
-    return e->type == ENTRY_WRITE ? e->block_count : 0;
-}
 
 static size_t entry_size(const struct entry *e)
 {
@@ -82,6 +78,10 @@ int wire_entry_validate(const struct entry *e)
         break;
     case ENTRY_CLEAR:
         break;
+    case ENTRY_GROUP: {
+        struct group group;
+        return e->first_block ? -ERR_PROTOCOL : group_from_entry(e, &group);
+    }
     default:
         return -ERR_PROTOCOL;
     }

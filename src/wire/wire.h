@@ -122,8 +122,8 @@ size_t wire_heartbeat_reply_encode(uint8_t *dst, const struct wire_heartbeat_rep
 MUST_CHECK int wire_heartbeat_reply_decode(const uint8_t *src, size_t len, struct wire_heartbeat_reply *ret,
                                            uint64_t ret_refused[WIRE_REFUSED_MAX]);
 
-/* Checks what a decoded entry claims, before anything is done with it: known type, blocks within the object, count of checksums.
- * 0 or ERR_PROTOCOL. */
+/* Checks what a decoded entry claims, before anything is done with it: known type, blocks within the object, count of checksums,
+ * a group that can be. 0 or ERR_PROTOCOL. */
 MUST_CHECK int wire_entry_validate(const struct entry *e);
 
 #endif

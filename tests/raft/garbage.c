@@ -15,7 +15,7 @@
 enum { RUNS = 300, STEPS = 3000 };
 
 static struct entry entries[8];
-static struct raft_group group;
+static struct group group;
 
 /* Near to something that matters, mostly. */
 static uint64_t number(struct sim_rng *rng, uint64_t near)
@@ -37,7 +37,7 @@ static void random_group(struct sim_rng *rng, uint64_t index)
 {
     uint32_t mask = (uint32_t)sim_rng_below(rng, 1u << 6);
 
-    group = (struct raft_group){.index = sim_rng_below(rng, 20) ? index : number(rng, index)};
+    group = (struct group){.index = sim_rng_below(rng, 20) ? index : number(rng, index)};
     for (uint32_t i = 0; i < 6; i++) {
         if (!(mask >> i & 1))
             continue;
@@ -159,13 +159,13 @@ static void other_input(struct sim_rng *rng, struct raft *r)
 
 static void test_garbage(void)
 {
-    static const struct raft_group born = {
-        .members = {{1, RAFT_VOTER}, {2, RAFT_VOTER}, {3, RAFT_VOTER}, {4, RAFT_VOTER}}};
+    static const struct group born = {
+        .members = {{1, GROUP_VOTER}, {2, GROUP_VOTER}, {3, GROUP_VOTER}, {4, GROUP_VOTER}}};
     uint64_t led = 0, appended = 0;
 
     for (uint64_t run = 0; run < RUNS; run++) {
         struct sim_rng rng = sim_rng_make(run, "garbage", 0);
-        struct raft_group start = born;
+        struct group start = born;
         struct raft r;
 
         start.count = 2 + run % 3;

@@ -66,7 +66,7 @@
 struct script {
     struct raft_host hosts[RAFT_MEMBERS_MAX];
     uint32_t count;
-    struct raft_group *groups[GROUPS_MAX]; /* all that there ever were */
+    struct group *groups[GROUPS_MAX]; /* all that there ever were */
     uint32_t group_count;
     bool held[RAFT_MEMBERS_MAX], cut[RAFT_MEMBERS_MAX][RAFT_MEMBERS_MAX];
     struct raft_packet *queue[PACKETS_MAX];
@@ -205,10 +205,10 @@ static uint64_t on_value(void *owner)
     return ++((struct script *)owner)->value;
 }
 
-static const struct raft_group *on_group(void *owner, const struct raft_group *group)
+static const struct group *on_group(void *owner, const struct group *group)
 {
     struct script *s = owner;
-    struct raft_group *copy = malloc(sizeof *copy);
+    struct group *copy = malloc(sizeof *copy);
 
     ASSERT(copy && s->group_count < GROUPS_MAX);
     *copy = *group;
@@ -248,14 +248,14 @@ static void deliver_one(struct script *s, uint32_t i)
 
 static void declare(struct script *s, uint32_t n, uint32_t learner)
 {
-    struct raft_group group = {.count = n};
-    const struct raft_group *kept;
+    struct group group = {.count = n};
+    const struct group *kept;
 
     for (uint32_t i = 0; i < s->count; i++)
         raft_host_fini(&s->hosts[i]);
     for (uint32_t i = 0; i < n; i++) {
         group.members[i].replica = i + 1;
-        group.members[i].flags = i + 1 == learner ? 0 : RAFT_VOTER;
+        group.members[i].flags = i + 1 == learner ? 0 : GROUP_VOTER;
     }
     kept = on_group(s, &group);
     for (uint32_t i = 0; i < n; i++)
@@ -266,7 +266,7 @@ static void declare(struct script *s, uint32_t n, uint32_t learner)
 /* A new replica, which knows the group as another knows it, and itself as a learner. */
 static void join(struct script *s, struct raft_host *other)
 {
-    struct raft_group group = *raft_host_group(other);
+    struct group group = *raft_host_group(other);
 
     group.index = 0;
     group.members[group.count].replica = s->count + 1;
@@ -279,11 +279,11 @@ static void join(struct script *s, struct raft_host *other)
 /* "1", or "1l" for a learner. */
 static int change(struct raft_host *h, char **words, uint64_t now_ns)
 {
-    struct raft_group group = {0};
+    struct group group = {0};
 
     for (; *words && group.count < RAFT_MEMBERS_MAX; words++) {
         group.members[group.count].replica = (uint32_t)atoi(*words);
-        group.members[group.count++].flags = strchr(*words, 'l') ? 0 : RAFT_VOTER;
+        group.members[group.count++].flags = strchr(*words, 'l') ? 0 : GROUP_VOTER;
     }
     return raft_host_change(h, &group, now_ns);
 }
@@ -404,7 +404,7 @@ static void cmd_show(struct script *s, struct raft_host *h)
         static const char *const kinds[] = {" learner", "", " out", " stays"};
 
         n += snprintf(text + n, sizeof text - n, "%s %u%s", i ? "," : "", r->group.members[i].replica,
-                      r->joint && r->group.members[i].flags == RAFT_VOTER ? " in"
+                      r->joint && r->group.members[i].flags == GROUP_VOTER ? " in"
                                                                           : kinds[r->group.members[i].flags]);
     }
     if (r->group.index)
