@@ -32,7 +32,7 @@ struct entry {
     uint64_t incarnation, generation;  /* ENTRY_IMAGE */
     union {
         uint64_t size_bytes; /* ENTRY_IMAGE */
-        uint64_t epoch;      /* of the monitor's order: ENTRY_FORGET, ENTRY_GROUP, and ENTRY_IMAGE that deletes */
+        uint64_t epoch; /* of the monitor's order: ENTRY_FORGET, ENTRY_GROUP, and ENTRY_IMAGE that deletes */
     };
     const uint32_t *crc; /* ENTRY_WRITE: crc32c of each block; ENTRY_GROUP: block_count words */
 };

@@ -200,8 +200,8 @@ static int append_validate(struct osd_shard *shard, struct wire_append_request *
     for (uint32_t i = 0; i < request->entry_count; i++) {
         struct entry *entry = &shard->entries[i];
         int error = wire_entry_validate(entry);
-        if (error)
-            return error;
+        if (error || entry->type == ENTRY_GROUP) /* nobody sends them yet */
+            return error ? error : -ERR_PROTOCOL;
         entry->index = request->prev_index + 1 + i;
         uint32_t len = entry_payload_bytes(entry);
         if (message->payload_dropped || !len)

@@ -127,9 +127,9 @@ static bool only_voter(const struct raft *r)
     return raft_is_voter(r, r->self);
 }
 
-void raft_init(struct raft *r, const struct raft_config *config, uint32_t self,
-               const struct group *group, struct raft_hard_state hs, uint64_t base_index,
-               uint64_t base_term, bool born_now, uint64_t seed, uint64_t now_ns)
+void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, const struct group *group,
+               struct raft_hard_state hs, uint64_t base_index, uint64_t base_term, bool born_now,
+               uint64_t seed, uint64_t now_ns)
 {
     ASSERT(self && group_validate(group) && group->index <= base_index);
     ASSERT(config->election_min_ns >= config->promise_ns &&

@@ -151,7 +151,7 @@ struct raft_run {
 struct raft {
     struct raft_config config;
     uint32_t self;                                    /* replica number */
-    struct group group;                          /* the newest of the log */
+    struct group group;                               /* the newest of the log */
     bool joint;                                       /* it is */
     struct raft_member members[RAFT_MEMBERS_MAX + 1]; /* the group's, and self in any case */
     uint32_t member_count;
@@ -201,9 +201,9 @@ struct raft {
 /* A replica that starts: a follower. `group`: the one in force at the base; valid (group_validate()).
  * `hs` as found on disk; the log begins as empty above (base_index, base_term); raft_restore() then adds what
  * the store found. `seed` randomizes timeouts. `born_now`: the group is new and no promise can exist. */
-void raft_init(struct raft *r, const struct raft_config *config, uint32_t self,
-               const struct group *group, struct raft_hard_state hs, uint64_t base_index,
-               uint64_t base_term, bool born_now, uint64_t seed, uint64_t now_ns);
+void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, const struct group *group,
+               struct raft_hard_state hs, uint64_t base_index, uint64_t base_term, bool born_now,
+               uint64_t seed, uint64_t now_ns);
 void raft_fini(struct raft *r);
 /* Entries [last_index + 1 .. last] are in the durable log with this term; `group`: the last of them sets it,
  * NULL: none of them sets one. Raises the term to theirs, if hs was written too late: look at
