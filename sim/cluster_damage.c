@@ -5,11 +5,13 @@
  *
  * One OSD of the run is the victim; the other replicas of what it has stay whole. On its disk
  *
- *   label, superblock, PG table, checkpoint   one of the two copies, while the other is whole and on the
- * medium, and (but for reads that fail) only while nothing serves from it blob (cluster map) anything: the
- * monitor has it, too log ring                                  all but the newest batches: that those were
- * durable nobody but they themselves can tell, so a damaged one looks like one that was never finished. Reads
- * may fail anywhere chunks (data and object pages)            anything
+ *   label, superblock, PG table, checkpoint: one of the two copies, while the other is whole and on the
+ * medium, and (but for reads that fail) only while nothing serves from it blob (cluster map): anything, the
+ * monitor has it, too log ring: every batch of which another header that stays whole says that it was
+ * durable. One of which only it itself could tell looks, when it is gone, like one that was never finished:
+ * no replica could know better, and with another replica away or behind nobody would. So a write to the ring
+ * is never lost as it is reported done, only later. Reads may fail anywhere chunks (data and object pages):
+ * anything but what an entry brought whose batch is as young
  *
  * In some runs there is, besides, damage that nothing covers: the same block goes bad on every replica. Such
  * blocks must read as errors from then on, never as anything else.
@@ -22,8 +24,7 @@
 #include "base/error.h"
 #include "store/internal.h"
 
-#define NEWEST_BATCHES 64 /* more than can be in flight */
-#define PLACES_MAX     6  /* places that go bad at once, at most */
+#define PLACES_MAX 6 /* places that go bad at once, at most */
 
 enum area_kind { AREA_LABEL, AREA_SUPER, AREA_TABLE, AREA_CHECKPOINT, AREA_BLOB, AREA_RING, AREA_CHUNKS };
 
@@ -31,6 +32,9 @@ struct area {
     enum area_kind kind;
     uint64_t offset, len;
     uint64_t sibling; /* where the other copy is; 0: there is none */
+    /* Of a ring, and of chunks. */
+    uint32_t slice, ring; /* ring: which of the areas is that of these chunks */
+    uint8_t format_id[FORMAT_ID_BYTES];
 };
 
 /* label, and per slice: superblock, table, checkpoint, blob (two copies each), ring, chunks */
@@ -80,7 +84,7 @@ static struct area *area_add(struct damage *d, uint32_t osd, enum area_kind kind
     struct area *area = &d->areas[osd][d->area_count[osd]++];
 
     ASSERT(d->area_count[osd] <= AREAS_MAX);
-    *area = (struct area){kind, offset, len, 0};
+    *area = (struct area){.kind = kind, .offset = offset, .len = len};
     return area;
 }
 
@@ -108,8 +112,14 @@ static void slice_areas(struct damage *d, struct cluster_osd *osd, uint32_t slic
               base + (g.checkpoint_block + g.checkpoint_blocks) * BLOCK_SIZE,
               g.checkpoint_blocks * BLOCK_SIZE);
     area_add(d, n, AREA_BLOB, base + g.blob_block * BLOCK_SIZE, 2 * g.blob_blocks * BLOCK_SIZE);
-    area_add(d, n, AREA_RING, base + g.ring_block * BLOCK_SIZE, g.ring_blocks * BLOCK_SIZE);
-    area_add(d, n, AREA_CHUNKS, base + g.chunk_block * BLOCK_SIZE, g.chunk_count * CHUNK_SIZE);
+    uint32_t ring_area = d->area_count[n];
+    struct area *ring =
+        area_add(d, n, AREA_RING, base + g.ring_block * BLOCK_SIZE, g.ring_blocks * BLOCK_SIZE);
+    memcpy(ring->format_id, sb.format_id, FORMAT_ID_BYTES);
+    struct area *chunks =
+        area_add(d, n, AREA_CHUNKS, base + g.chunk_block * BLOCK_SIZE, g.chunk_count * CHUNK_SIZE);
+    chunks->slice = slice;
+    chunks->ring = ring_area;
 }
 
 /* The map of a disk; false: it is not formatted yet. */
@@ -185,20 +195,93 @@ static bool sibling_is_whole(const struct cluster_osd *osd, const struct area *a
     return true;
 }
 
-/* Enough writes have gone to the ring since: later batches tell that those here were durable. */
-static bool ring_is_covered(const struct cluster_osd *osd, const struct area *ring, uint64_t offset,
-                            uint64_t len)
-{
-    uint64_t newest = 0, later = 0, before = 0;
+/* ---- the ring: what is proven -------------------------------------------------------------------------- */
 
-    for (uint64_t at = offset; at < offset + len; at += BLOCK_SIZE)
-        newest = MAX(newest, sim_disk_written(osd->disk, at));
-    for (uint64_t at = ring->offset; at < ring->offset + ring->len; at += BLOCK_SIZE) {
-        uint64_t seq = sim_disk_written(osd->disk, at);
-        later += seq > newest && seq != before;
-        before = seq;
+struct ring_header {
+    union {
+        struct disk_batch h;
+        uint8_t bytes[BATCH_HEADER_BLOCKS_MAX * BLOCK_SIZE];
+    };
+};
+
+/* The header at block `phys` of the ring, if there is a whole one. */
+static bool header_peek(const struct cluster_osd *osd, const struct area *ring, uint64_t phys,
+                        struct ring_header *ret)
+{
+    uint64_t blocks = ring->len / BLOCK_SIZE;
+
+    sim_disk_peek(osd->disk, ring->offset + phys * BLOCK_SIZE, ret, BLOCK_SIZE);
+    if (ret->h.magic != MAGIC_BATCH || memcmp(ret->h.format_id, ring->format_id, FORMAT_ID_BYTES) != 0 ||
+        ret->h.header_blocks == 0 || ret->h.header_blocks > MIN(BATCH_HEADER_BLOCKS_MAX, blocks - phys) ||
+        ret->h.used_bytes < sizeof(ret->h) || ret->h.used_bytes > ret->h.header_blocks * BLOCK_SIZE)
+        return false;
+    sim_disk_peek(osd->disk, ring->offset + phys * BLOCK_SIZE, ret, ret->h.header_blocks * BLOCK_SIZE);
+    return ret->h.crc == format_crc(&ret->h, ret->h.used_bytes, offsetof(struct disk_batch, crc));
+}
+
+static bool ranges_meet(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
+{
+    return a < b + b_len && b < a + a_len;
+}
+
+static bool header_brings(const struct disk_batch *h, uint64_t chunk)
+{
+    for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e));)
+        for (uint32_t b = 0; e->type == ENTRY_WRITE && b < e->data.block_count; b++)
+            if (batch_entry_chunk(e, b) == chunk)
+                return true;
+    return false;
+}
+
+/* Damage to this range of the ring, or to these chunks, is known for damage: headers that stay whole tell of
+ * every batch that it concerns that it was durable. */
+static bool is_proven(const struct cluster_osd *osd, const struct area *ring, uint64_t offset, uint64_t len,
+                      uint64_t first_chunk, uint64_t last_chunk)
+{
+    struct ring_header *header = sim_alloc(sizeof(*header));
+    uint64_t proven = 0, concerned = 0;
+
+    for (uint64_t phys = 0; phys < ring->len / BLOCK_SIZE; phys++) {
+        const struct disk_batch *h = &header->h;
+        if (!header_peek(osd, ring, phys, header))
+            continue;
+        uint64_t at = ring->offset + phys * BLOCK_SIZE;
+        bool hit = ranges_meet(at, (h->header_blocks + h->payload_blocks) * BLOCK_SIZE, offset, len);
+        for (uint64_t chunk = first_chunk; chunk && chunk <= last_chunk && !hit; chunk++)
+            hit = header_brings(h, chunk);
+        if (hit)
+            concerned = MAX(concerned, h->seq);
+        if (!ranges_meet(at, h->header_blocks * BLOCK_SIZE, offset, len))
+            proven = MAX(proven, h->durable_seq);
     }
-    return newest && later > NEWEST_BATCHES;
+    free(header);
+    return concerned <= proven;
+}
+
+/* An entry of some log brings the chunk, and does not count as durable yet. */
+static bool is_being_brought(const struct store *s, uint64_t chunk)
+{
+    for (struct store_pg *pub = NULL; (pub = store_pg_next(s, pub));)
+        for (uint64_t i = pub->durable_index + 1; i <= pub->last_index; i++) {
+            const struct log_entry *e = log_at(pg_of(pub), i);
+            for (uint32_t c = 0; c < e->chunk_count; c++)
+                if (e->crc[entry_blocks(e) + c] == chunk)
+                    return true;
+        }
+    return false;
+}
+
+static bool chunks_are_proven(struct damage *d, const struct cluster_osd *osd, const struct area *area,
+                              enum sim_damage damage, uint64_t offset, uint64_t len)
+{
+    uint64_t first = 1 + (offset - area->offset) / CHUNK_SIZE,
+             last = 1 + (offset + len - 1 - area->offset) / CHUNK_SIZE;
+    const struct store *s = osd->shards[area->slice] ? osd_shard_store(osd->shards[area->slice]) : NULL;
+
+    for (uint64_t chunk = first; damage == SIM_DAMAGE_LOSE_NEW && chunk <= last; chunk++)
+        if (!s || is_being_brought(s, chunk))
+            return false;
+    return is_proven(osd, &d->areas[osd->number][area->ring], 0, 0, first, last);
 }
 
 bool damage_may(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset, uint64_t len)
@@ -227,9 +310,10 @@ bool damage_may(void *owner, struct sim_disk *disk, enum sim_damage damage, uint
     case AREA_BLOB:
         return true;
     case AREA_RING:
-        return damage == SIM_DAMAGE_READ_ERROR || ring_is_covered(osd, area, offset, len);
+        return damage == SIM_DAMAGE_READ_ERROR ||
+               (damage != SIM_DAMAGE_LOSE_NEW && is_proven(osd, area, offset, len, 0, 0));
     case AREA_CHUNKS:
-        return true;
+        return damage == SIM_DAMAGE_READ_ERROR || chunks_are_proven(d, osd, area, damage, offset, len);
     }
     UNREACHABLE();
 }

@@ -407,8 +407,8 @@ static uint64_t misdirect(struct handle *handle, uint64_t offset, uint64_t len)
 
     if (page && sim_rng_below(&disk->faults, 4))
         other = page->number * BLOCK_SIZE;
-    if (other == offset || !may_damage(disk, SIM_DAMAGE_MISDIRECT, offset, len) ||
-        !may_damage(disk, SIM_DAMAGE_MISDIRECT, other, len))
+    if (other == offset || !may_damage(disk, SIM_DAMAGE_LOSE_NEW, offset, len) ||
+        !may_damage(disk, SIM_DAMAGE_MISDIRECTED, other, len))
         return offset;
     disk->stats.misdirected++;
     sim_injected(disk->sim, SIM_FAULT_DISK_MISDIRECT);
@@ -484,7 +484,7 @@ static int request_complete(struct sim_disk *disk, struct request *request)
             return -ERR_IO;
         }
         if (sim_rng_chance(&disk->faults, f->lose_ppm) &&
-            may_damage(disk, SIM_DAMAGE_LOSE, request->offset, io->len)) {
+            may_damage(disk, SIM_DAMAGE_LOSE_NEW, request->offset, io->len)) {
             disk->stats.taken_back++;
             sim_injected(disk->sim, SIM_FAULT_DISK_LOSE);
             sim_log(disk->sim, "%s: the write of block %llu goes nowhere", disk->name,

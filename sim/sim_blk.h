@@ -31,7 +31,13 @@ struct sim_disk_faults {
     bool lying_flush; /* planted: flushes (and FUA) succeed and do nothing */
 };
 
-enum sim_damage { SIM_DAMAGE_ROT, SIM_DAMAGE_LOSE, SIM_DAMAGE_MISDIRECT, SIM_DAMAGE_READ_ERROR };
+enum sim_damage {
+    SIM_DAMAGE_ROT,
+    SIM_DAMAGE_LOSE,        /* a write that was done long ago never happened */
+    SIM_DAMAGE_LOSE_NEW,    /* the same of one that is being reported as done */
+    SIM_DAMAGE_MISDIRECTED, /* something else is written there */
+    SIM_DAMAGE_READ_ERROR
+};
 
 struct sim_disk_config {
     const char *name;    /* for log lines; copied */
@@ -45,7 +51,7 @@ struct sim_disk_config {
     bool keep_older; /* for sim_disk_lose(): each block remembers what was there before its last write */
     /* The fault atlas: may this range be damaged so now? NULL: never. The owner keeps the promise of the
      * design, that enough intact copies of everything remain somewhere. A misdirected write asks for the
-     * place that it misses and for the one that it hits. */
+     * place that it misses (LOSE_NEW) and for the one that it hits. */
     bool (*may_damage)(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset,
                        uint64_t len);
     void *owner;

@@ -36,6 +36,7 @@
     X(STORE_EARLY_DESTAGE,          "store: blocks are destaged before they are committed and durable")            \
     X(STORE_EARLY_TAIL,             "store: the log's tail moves before what it passes is destaged")               \
     X(STORE_ACK_ORDER,              "store: a batch counts before the ones in front of it")                        \
+    X(STORE_NO_PROOF,               "store: no header follows to tell that the newest batch was durable")           \
     X(STORE_LARGE_EARLY_ACK,        "store: an entry counts as durable before its chunks are")                     \
     X(STORE_LARGE_FREE,             "store: chunks of entries that were cut off are free at once")                 \
     X(STORE_LARGE_IN_PLACE,         "store: a chunk is written in place though the log refers to it")              \

@@ -363,6 +363,9 @@ struct store {
     uint64_t next_seq, last_seq;
     uint32_t last_crc;
     uint64_t durable_seq;
+    uint64_t content_seq; /* the newest batch that is more than a header */
+    struct timer prove;   /* a later header is due, unless prove_seq is not the newest batch any more */
+    uint64_t prove_seq;
     uint64_t tail_seq, tail;             /* oldest batch kept */
     uint64_t shown_tail_seq, shown_tail; /* as the newest header says */
     uint64_t tail_durable;               /* its position as a durable header tells */

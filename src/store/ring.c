@@ -11,15 +11,21 @@
  * when a header that says so is durable may what lies below be overwritten: otherwise a crash in between
  * would find the newest header pointing at ground that is gone. New entries leave a part of the ring free,
  * for records, copies and for headers that do nothing but move the tail.
+ *
+ * Proof. That a batch was durable only a later header tells, and without it damage to the newest batch looks
+ * like a write that a crash tore. When no batch has followed for a while, a header goes out that says nothing
+ * else.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/trace.h"
 #include "store/internal.h"
 
 #define RECORDS_FIRST     256u
 #define RECORDS_PER_BATCH 256u
+#define PROVE_NS          (100 * NS_PER_MS)
 #define HEADER_BYTES_MAX  (BATCH_HEADER_BLOCKS_MAX * BLOCK_SIZE)
 #define BATCH_BLOCKS_MAX  (BATCH_HEADER_BLOCKS_MAX + BATCH_PAYLOAD_BLOCKS_MAX)
 
@@ -322,6 +328,25 @@ static bool tail_on_its_way(const struct store *s)
     return false;
 }
 
+static bool is_unproven(const struct store *s)
+{
+    return s->last_seq && s->content_seq == s->last_seq && s->inflight_count == 0 && !PLANT(STORE_NO_PROOF);
+}
+
+static bool proof_due(const struct store *s)
+{
+    return s->prove.fired && s->prove_seq == s->last_seq && is_unproven(s) && ring_used(s) < ring_usable(s);
+}
+
+/* No more often than it can be due: under load this is a comparison. */
+static void proof_expect(struct store *s)
+{
+    if (timer_armed(&s->prove) || !is_unproven(s))
+        return;
+    s->prove_seq = s->last_seq;
+    timer_arm(s->core, &s->prove, &s->ring_op, core_now_ns(s->core) + PROVE_NS);
+}
+
 static bool ring_make(struct store *s)
 {
     struct ring_slot *slot = &s->slots[(s->inflight_head + s->inflight_count) % s->inflight_max];
@@ -366,7 +391,8 @@ static bool ring_make(struct store *s)
         list_remove(&e->batch_link);
         list_push_back(&b->entries, &e->batch_link);
     }
-    if (only_queue && !m.entries && (!tail_unpublished(s) || tail_on_its_way(s)) && !large_unproven(s)) {
+    if (only_queue && !m.entries && (!tail_unpublished(s) || tail_on_its_way(s)) && !large_unproven(s) &&
+        !proof_due(s)) {
         if (s->destage.scan == b)
             s->destage.scan = NULL;
         list_remove(&b->link);
@@ -387,6 +413,8 @@ static bool ring_make(struct store *s)
         return false;
     }
     batch_seal(s, &m, position, header_blocks);
+    if (m.entries || m.records)
+        s->content_seq = m.seq;
     b->position = position;
     b->end = position + header_blocks + m.payload_blocks;
     b->record_count = m.records;
@@ -537,7 +565,7 @@ static void ring_complete(struct store *s)
 static bool ring_has_work(const struct store *s)
 {
     return s->record_count || (!s->copies_held && !list_empty(&s->copies)) || !list_empty(&s->queue) ||
-           (tail_unpublished(s) && !tail_on_its_way(s)) || large_unproven(s);
+           (tail_unpublished(s) && !tail_on_its_way(s)) || large_unproven(s) || proof_due(s);
 }
 
 static void ring_step(struct op *op)
@@ -546,6 +574,7 @@ static void ring_step(struct op *op)
 
     ring_complete(s);
     if (s->closing || s->failed) {
+        timer_cancel(s->core, &s->prove);
         if (s->closing && s->inflight_count == 0) {
             struct op *waiter = s->close_waiter;
             op_done(op, 0);
@@ -555,6 +584,7 @@ static void ring_step(struct op *op)
     }
     while (s->inflight_count < s->inflight_max && ring_has_work(s) && ring_make(s))
         ;
+    proof_expect(s);
 }
 
 static const struct op_kind RING = {"store.ring", NULL, ring_step};

@@ -4,6 +4,7 @@
  * back in its place; and what was found stays known.
  */
 #include "store/internal.h"
+#include "tests/plants.h"
 #include "tests/store/slice.h"
 
 static struct store_pg *other; /* PG 2 */
@@ -174,6 +175,38 @@ static void damage_is_not_forgotten(void)
     CHECK_EQ(open_both(), 0);
     CHECK_EQ(pg->record.state, STORE_PG_DAMAGED);
     tear_down();
+}
+
+static void quiet_time(void)
+{
+    for (int i = 0; i < 3; i++) {
+        rig.now_ns += NS_PER_S;
+        rig_settle(&rig);
+    }
+}
+
+/* What was durable and was the end of the log: once there was time for a header that proves it, its loss is
+ * damage. A torn end looks the same, and is cut, until then. */
+static void the_newest_batch_is_proven_in_time(void)
+{
+    for (int proven = 0; proven <= 1; proven++) {
+        set_up_both();
+        for (uint32_t n = 0; n < 10; n++) {
+            CHECK_EQ(write_blocks(1, n, 1), 0);
+            rig_settle(&rig);
+        }
+        uint64_t position = log_at(pg_of(pg), 10)->batch->position, batches = s->counters.batches;
+        quiet_time();
+        CHECK_EQ(s->counters.batches, batches + 1); /* one is enough */
+        if (!proven)
+            memset(rig.device.data + ring_offset(position + 2), 0x5a, BLOCK_SIZE);
+        memset(rig.device.data + ring_offset(position), 0x5a, BLOCK_SIZE);
+        CHECK_EQ(close_store(), 0);
+        CHECK_EQ(open_both(), 0);
+        CHECK_EQ(pg->damaged, proven);
+        CHECK_EQ(pg->last_index, 9);
+        tear_down();
+    }
 }
 
 static bool slot_is_live(uint32_t slot)
@@ -529,12 +562,14 @@ static void a_copy_may_lack_blocks(void)
     tear_down();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    plants_take(argc, argv);
     TEST(an_unused_block_that_cannot_be_read_costs_nothing);
     TEST(an_unreadable_payload_costs_its_entry);
     TEST(a_lost_record_brings_no_older_page_back);
     TEST(damage_is_not_forgotten);
+    TEST(the_newest_batch_is_proven_in_time);
     TEST(dead_slots_are_ignored);
     TEST(impossible_numbers_are_refused);
     TEST(exactly_the_named_pgs_are_damaged);
