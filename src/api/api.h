@@ -9,7 +9,7 @@
  * the core themselves.
  *
  *   conn.c     connecting, polling, waiting, errors
- *   config.c   where the monitors are
+ *   config.c   the configuration file: where the monitors are
  *   image.c    opening, closing, managing images
  *   io.c       synchronous requests
  *   aio.c      asynchronous requests
@@ -17,6 +17,7 @@
 #ifndef API_API_H
 #define API_API_H
 
+#include "api/config.h"
 #include "backend/backend.h"
 #include "base/error.h"
 #include "base/list.h"
@@ -65,8 +66,5 @@ size_t api_request_size(void); /* of the objects in the pool of requests */
 /* A buffer within the connection's share, or NULL. */
 struct buf *api_buf_new(struct fb_conn *conn, uint32_t len);
 void api_buf_unref(struct fb_conn *conn, struct buf *buf);
-
-/* "host:port[,...]" of the option, the environment or a config file. ERR_NOT_FOUND. */
-MUST_CHECK int api_monitors(const char *option, char *ret_text, size_t ret_size);
 
 #endif

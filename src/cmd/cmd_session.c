@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/config.h"
 #include "backend/backend.h"
 #include "base/error.h"
 #include "cmd/cmd.h"
@@ -28,55 +29,17 @@ bool cmd_interrupted(void)
     return interrupted;
 }
 
-/* Reads `mon = ...` from a config file; "#" begins a comment. */
-static bool read_config(const char *path, char *ret_text, size_t ret_size)
-{
-    FILE *file = fopen(path, "re");
-    char line[512];
-    bool found = false;
-    if (!file)
-        return false;
-    while (!found && fgets(line, sizeof(line), file)) {
-        char *at = line + strspn(line, " \t");
-        at[strcspn(at, "#\r\n")] = 0;
-        if (strncmp(at, "mon", 3) != 0)
-            continue;
-        at += 3 + strspn(at + 3, " \t");
-        if (*at++ != '=')
-            continue;
-        at += strspn(at, " \t");
-        size_t len = strlen(at);
-        while (len > 0 && (at[len - 1] == ' ' || at[len - 1] == '\t'))
-            len--;
-        if (len == 0 || len >= ret_size)
-            continue;
-        memcpy(ret_text, at, len);
-        ret_text[len] = 0;
-        found = true;
-    }
-    fclose(file);
-    return found;
-}
-
 bool cmd_monitors(const char *option, char *ret_text, size_t ret_size)
 {
-    const char *text = option ? option : getenv("FASTBLOCK_MON");
-    const char *home = getenv("HOME");
-    char path[512];
-    if (text && *text) {
-        if (strlen(text) >= ret_size) {
-            cmd_usage("the list of monitors is too long");
-            return false;
-        }
-        strcpy(ret_text, text);
-        return true;
-    }
-    snprintf(path, sizeof(path), "%s/.config/fastblock.conf", home ? home : "");
-    if (read_config(path, ret_text, ret_size) || read_config("/etc/fastblock.conf", ret_text, ret_size))
-        return true;
-    cmd_usage("no monitor is known: give --mon HOST:PORT, set FASTBLOCK_MON, or write `mon = HOST:PORT` to "
-              "/etc/fastblock.conf\n(for a trial cluster: eval \"$(fastblock cluster env DIR)\")");
-    return false;
+    int error = api_monitors(option, ret_text, ret_size);
+
+    if (error == -ERR_NOT_FOUND)
+        cmd_usage(
+            "no monitor is known: give --mon HOST:PORT, set FASTBLOCK_MON, or write `mon = HOST:PORT` to "
+            "/etc/fastblock.conf\n(for a trial cluster: eval \"$(fastblock cluster env DIR)\")");
+    else if (error)
+        cmd_usage("the list of monitors is too long");
+    return !error;
 }
 
 int cmd_wait(struct cmd_session *s, struct op *op)

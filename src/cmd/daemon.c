@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "api/config.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -140,18 +141,24 @@ bool daemon_address(const char *text, char ret_address[DAEMON_ADDRESS_SIZE])
 
 bool daemon_monitors(const char *text, struct daemon_monitors *ret)
 {
-    const char *list = text ? text : getenv("FASTBLOCK_MON");
-    char word[256];
+    char all[CONFIG_LINE_MAX], word[256];
+    const char *list = all;
+    int error = api_monitors(text, all, sizeof(all));
 
     ret->count = 0;
-    if (!list || !*list) {
-        daemon_usage("no monitor is known: give --mon HOST:PORT, or set FASTBLOCK_MON");
+    if (error) {
+        if (error == -ERR_NOT_FOUND)
+            daemon_usage(
+                "no monitor is known: give --mon HOST:PORT, set FASTBLOCK_MON, or write `mon = HOST:PORT` to %s",
+                config_path());
+        else
+            daemon_usage("the list of monitors is too long");
         return false;
     }
     while (*list) {
         size_t len = strcspn(list, ",");
         if (len == 0 || len >= sizeof(word) || ret->count == DAEMON_MONITORS_MAX) {
-            daemon_usage("--mon %s: at most %u addresses, with a comma between them", text ? text : list,
+            daemon_usage("--mon %s: at most %u addresses, with a comma between them", text ? text : all,
                          DAEMON_MONITORS_MAX);
             return false;
         }
@@ -182,4 +189,52 @@ bool daemon_own_host(const char *peer, char ret_host[DAEMON_ADDRESS_SIZE])
         close(fd);
     freeaddrinfo(found);
     return good;
+}
+
+/* ---- options in the configuration file ---- */
+
+struct file_options {
+    const char *section;
+    char **argv;
+    int count, cap;
+};
+
+static int take_option(void *owner, const char *name, const char *value, uint32_t line)
+{
+    struct file_options *o = owner;
+    char *word;
+
+    if (!name || !*name || name[0] == '-') {
+        daemon_usage("%s, line %u: '%s' is not of the form NAME = VALUE", config_path(), line, value);
+        return -ERR_INVALID;
+    }
+    if (o->count == o->cap) {
+        daemon_usage("%s, line %u: [%s] has too many lines", config_path(), line, o->section);
+        return -ERR_INVALID;
+    }
+    if (asprintf(&word, "--%s=%s", name, value) < 0)
+        return -ERR_NO_MEMORY;
+    o->argv[o->count++] = word; /* lives as long as the program */
+    return 0;
+}
+
+bool daemon_config(const char *section, int *argc, char ***argv)
+{
+    struct file_options o = {.section = section, .cap = *argc + DAEMON_CONFIG_MAX};
+
+    o.argv = calloc((size_t)o.cap + 1, sizeof(*o.argv));
+    if (!o.argv) {
+        daemon_fail("out of memory");
+        return false;
+    }
+    o.cap -= *argc - 1;
+    o.argv[o.count++] = (*argv)[0];
+    int error = config_each(config_path(), section, take_option, &o);
+    if (error && error != -ERR_NOT_FOUND)
+        return false;
+    /* What the caller says comes later, and counts. */
+    memcpy(&o.argv[o.count], *argv + 1, (size_t)(*argc - 1) * sizeof(*o.argv));
+    *argc += o.count - 1;
+    *argv = o.argv;
+    return true;
 }

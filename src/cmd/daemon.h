@@ -31,13 +31,19 @@ MUST_CHECK bool daemon_size(const char *option, const char *text, uint64_t *ret_
 /* "HOST:PORT" with a name or a number for HOST, made numeric. Prints an error and answers false. */
 MUST_CHECK bool daemon_address(const char *text, char ret_address[DAEMON_ADDRESS_SIZE]);
 
-/* The same for a list with commas: --mon, or $FASTBLOCK_MON when `text` is NULL. */
+/* The same for a list with commas: --mon, or what api_monitors() finds when `text` is NULL. */
 struct daemon_monitors {
     char text[DAEMON_MONITORS_MAX][DAEMON_ADDRESS_SIZE];
     const char *address[DAEMON_MONITORS_MAX];
     uint32_t count;
 };
 MUST_CHECK bool daemon_monitors(const char *text, struct daemon_monitors *ret);
+
+/* Puts the options of a section of the configuration file in front of those of the command line, as
+ * --NAME=VALUE; without a file nothing changes. `*argv` is the program's for good. Prints an error and
+ * answers false. */
+#define DAEMON_CONFIG_MAX 64
+MUST_CHECK bool daemon_config(const char *section, int *argc, char ***argv);
 
 /* This machine's address as the one at `peer` would see it, "10.0.0.1" or "[fd00::1]"; false when there is no
  * way to it. */

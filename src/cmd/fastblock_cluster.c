@@ -226,6 +226,8 @@ static pid_t launch(const struct cluster *c, const char *name, const char **argv
     }
     if (pid == 0) {
         setsid();
+        /* All that it needs is in its arguments: this machine's configuration is about another cluster. */
+        setenv("FASTBLOCK_CONF", "/dev/null", 1);
         int in = open("/dev/null", O_RDWR);
         int out = open(path_of(c, path, "%s.log", name), O_WRONLY | O_CREAT | O_APPEND, 0644);
         if (in < 0 || out < 0)

@@ -234,6 +234,8 @@ static int run(struct program *p)
 int main(int argc, char **argv)
 {
     struct program p = {.log_level = LOG_INFO, .out_after_s = OUT_AFTER_S};
+    if (!daemon_config("mon", &argc, &argv))
+        return DAEMON_USAGE;
     int result = parse(&p, argc, argv);
 
     return result >= 0 ? result : run(&p);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fastblock-osd: one storage device of the cluster. `format` makes one, `run` serves it.
+ * fastblock-osd: one storage device of the cluster. `format` makes one, `run` serves it, `show` tells whose a
+ * device is.
  *
  * run: the device is opened under its lock, its label read, the start counter raised durably; then one thread
  * per shard, each with a core of its own on its slice. The main thread waits for SIGTERM or SIGINT, or for a
@@ -395,9 +396,10 @@ static void print_help(FILE *out)
         out,
         "usage: fastblock-osd format DEVICE --mon ADDR [options]   make a device, or a new file, an OSD of the cluster\n"
         "       fastblock-osd run DEVICE --mon ADDR [options]      serve it\n"
+        "       fastblock-osd show DEVICE [--json]                 tell which OSD of which cluster it is\n"
         "\n"
-        "options of both:\n"
-        "  --mon HOST:PORT[,...]  the monitors; else $FASTBLOCK_MON\n"
+        "options of format and run:\n"
+        "  --mon HOST:PORT[,...]  the monitors; else $FASTBLOCK_MON, else `mon = ...` in /etc/fastblock.conf\n"
         "  --host NAME            where it stands (format: default this machine's name; run: default what format said)\n"
         "  --rack NAME            the same for the rack (default: none)\n"
         "  --log-level LEVEL      error, warn (default of format), info (of run) or debug\n"
@@ -419,10 +421,28 @@ static void print_help(FILE *out)
         DEVICE_SLICES_MAX);
 }
 
-/* Options that only one of the commands knows. */
-static bool option_fits(int option, bool format)
+enum command { COMMAND_FORMAT, COMMAND_RUN, COMMAND_SHOW, COMMANDS };
+static const char *const command_names[COMMANDS] = {"format", "run", "show"};
+
+static enum command command_find(const char *name)
 {
-    return strchr("SzF", option) ? format : strchr("lcsf", option) ? !format : true;
+    enum command c = 0;
+
+    while (c < COMMANDS && strcmp(name, command_names[c]) != 0)
+        c++;
+    return c;
+}
+
+/* For each command the options that it knows, by their letters below. */
+static const char *const command_options[COMMANDS] = {"mHRLSzFhv", "mHRLlcsfhv", "jhv"};
+
+/* Prints what is wrong with an option of another command. */
+static int option_strange(int option)
+{
+    for (enum command c = 0; c < COMMANDS; c++)
+        if (strchr(command_options[c], option))
+            return daemon_usage("this option is one of `%s`", command_names[c]);
+    UNREACHABLE();
 }
 
 /* -1: go on. */
@@ -456,6 +476,9 @@ static int take_option(struct osd_options *o, int option)
     case 'f':
         o->faults = optarg;
         return -1;
+    case 'j':
+        o->json = true;
+        return -1;
     case 'h':
         print_help(stdout);
         return DAEMON_OK;
@@ -469,45 +492,56 @@ static int take_option(struct osd_options *o, int option)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"mon", required_argument, NULL, 'm'},       {"host", required_argument, NULL, 'H'},
-        {"rack", required_argument, NULL, 'R'},      {"listen", required_argument, NULL, 'l'},
-        {"log-level", required_argument, NULL, 'L'}, {"shards", required_argument, NULL, 'S'},
-        {"size", required_argument, NULL, 'z'},      {"force", no_argument, NULL, 'F'},
-        {"cache", required_argument, NULL, 'c'},     {"spin", required_argument, NULL, 's'},
-        {"faults", required_argument, NULL, 'f'},    {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},         {0}};
+    static const struct option options[] = {{"mon", required_argument, NULL, 'm'},
+                                            {"host", required_argument, NULL, 'H'},
+                                            {"rack", required_argument, NULL, 'R'},
+                                            {"listen", required_argument, NULL, 'l'},
+                                            {"log-level", required_argument, NULL, 'L'},
+                                            {"shards", required_argument, NULL, 'S'},
+                                            {"size", required_argument, NULL, 'z'},
+                                            {"force", no_argument, NULL, 'F'},
+                                            {"cache", required_argument, NULL, 'c'},
+                                            {"spin", required_argument, NULL, 's'},
+                                            {"faults", required_argument, NULL, 'f'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {0}};
     struct osd_options o = {
         .shards = 1, .cache_bytes = CACHE_STANDARD, .spin_us = CORE_SPIN_US_STANDARD, .log_level = LOG_INFO};
     const char *mon = NULL;
-    bool format = argc > 1 && !strcmp(argv[1], "format");
-    if (format)
-        o.log_level = LOG_WARN; /* it says itself how it went */
+    enum command command = argc > 1 ? command_find(argv[1]) : COMMANDS;
     int c;
 
+    if (command == COMMAND_FORMAT)
+        o.log_level = LOG_WARN; /* it says itself how it went */
+    if (command == COMMAND_RUN && !daemon_config("osd", &argc, &argv))
+        return DAEMON_USAGE;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (c != '?' && command != COMMANDS && !strchr(command_options[command], c))
+            return option_strange(c);
         if (c == 'm') {
             mon = optarg;
             continue;
         }
-        int result = c != '?' && !option_fits(c, format)
-                         ? daemon_usage("this option is one of `%s`", format ? "run" : "format")
-                         : take_option(&o, c);
+        int result = take_option(&o, c);
         if (result >= 0)
             return result;
     }
     if (optind == argc)
-        return daemon_usage("a command is needed: format or run");
-    if (strcmp(argv[optind], "format") != 0 && strcmp(argv[optind], "run") != 0)
-        return daemon_usage("unknown command '%s': it is format or run", argv[optind]);
-    format = !strcmp(argv[optind], "format");
+        return daemon_usage("a command is needed: format, run or show");
+    if (command == COMMANDS || strcmp(argv[optind], command_names[command]) != 0)
+        return daemon_usage("unknown command '%s': it is format, run or show, before the options",
+                            argv[optind]);
     if (optind + 1 == argc)
         return daemon_usage("%s needs a DEVICE: a block device or a file", argv[optind]);
     if (optind + 2 < argc)
         return daemon_usage("too many arguments at '%s'", argv[optind + 2]);
     o.device = argv[optind + 1];
+    if (command == COMMAND_SHOW)
+        return osd_show(&o);
     if (!daemon_monitors(mon, &o.monitors))
         return DAEMON_USAGE;
     signal(SIGPIPE, SIG_IGN);
-    return format ? osd_format(&o) : osd_run(&o);
+    return command == COMMAND_FORMAT ? osd_format(&o) : osd_run(&o);
 }

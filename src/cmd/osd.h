@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fastblock-osd: what its two commands share (fastblock_osd.c, fastblock_osd_format.c).
+ * fastblock-osd: what its commands share (fastblock_osd.c, fastblock_osd_format.c, fastblock_osd_show.c).
  */
 #ifndef CMD_OSD_H
 #define CMD_OSD_H
@@ -15,6 +15,7 @@ struct osd_options {
     uint64_t shards;      /* format */
     uint64_t size_bytes;  /* format: 0: not given */
     bool force;           /* format */
+    bool json;            /* show */
     uint64_t cache_bytes; /* run: of all shards */
     uint64_t spin_us;     /* run */
     const char *faults;   /* run: a file with rules, NULL: none */
@@ -37,5 +38,6 @@ int osd_open_device(const char *path, struct uring_dev **ret_dev);
 /* The commands; return exit codes. */
 int osd_format(const struct osd_options *options);
 int osd_run(const struct osd_options *options);
+int osd_show(const struct osd_options *options);
 
 #endif
