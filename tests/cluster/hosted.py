@@ -19,7 +19,8 @@ def ip(*args, check=True):
 class Network:
     """A bridge, and a namespace for each host. Packets are swallowed silently: the sender has a wrong hardware address."""
 
-    def __init__(self):
+    def __init__(self, hosts=HOSTS):
+        self.hosts = hosts
         self.prefix = f"fb{os.getpid() % 100000}"
         self.bridge = self.prefix + "b"
         self.made = []
@@ -27,7 +28,7 @@ class Network:
     def make(self):
         ip("link", "add", self.bridge, "type", "bridge")
         ip("link", "set", self.bridge, "up")
-        for number, host in enumerate(HOSTS):
+        for number, host in enumerate(self.hosts):
             ns, veth = self.ns(host), f"{self.prefix}v{number}"
             ip("netns", "add", ns)
             self.made.append(ns)
@@ -44,10 +45,10 @@ class Network:
         ip("link", "del", self.bridge, check=False)
 
     def ns(self, host):
-        return f"{self.prefix}n{HOSTS.index(host)}"
+        return f"{self.prefix}n{self.hosts.index(host)}"
 
     def address(self, host):
-        return f"10.99.0.{HOSTS.index(host) + 1}"
+        return f"10.99.0.{self.hosts.index(host) + 1}"
 
     def exec(self, host, *args):
         return ("ip", "netns", "exec", self.ns(host)) + args
@@ -61,13 +62,13 @@ class Network:
         self.cut_way(other, one)
 
     def isolate(self, host):
-        for other in HOSTS:
+        for other in self.hosts:
             if other != host:
                 self.cut(host, other)
 
     def heal(self):
-        for host in HOSTS:
-            for other in HOSTS:
+        for host in self.hosts:
+            for other in self.hosts:
                 if other != host:
                     ip("-n", self.ns(host), "neigh", "del", self.address(other), "dev", "eth0", check=False)
 
