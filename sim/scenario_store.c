@@ -53,11 +53,12 @@ struct driver {
     struct store_blob_write blob_write;
     struct store_repair repair;
     struct store_copy *copy;
+    struct store_copy_look copy_look;
     struct store_copy_write copy_write;
     struct store_copy_end copy_end;
-    bool copy_delta; /* only what differs comes */
     uint64_t have[IO_BLOCKS_MAX / 64], same[IO_BLOCKS_MAX / 64];
     uint32_t have_crc[IO_BLOCKS_MAX];
+    struct content_hash hash[IO_BLOCKS_MAX];
     struct reading reads[READS];
     struct store_log_read lag_read; /* for a follower that lags */
     uint32_t lag_pg;
@@ -112,6 +113,7 @@ enum {
     DRIVE_RECOVER,
     DRIVE_MARK,
     DRIVE_COPY_NEXT,
+    DRIVE_COPY_LOOK,
     DRIVE_COPY_WRITE,
     DRIVE_COPY_END,
     DRIVE_RECOVERED,
@@ -696,11 +698,13 @@ static void copy_window(struct driver *d)
 {
     struct model_pg *m = &d->world->pgs[d->pg];
     const struct model_object *o = &m->object[d->image][d->object];
+    struct content_key key;
     uint32_t count = 0;
 
     memset(d->written, 0, sizeof(d->written));
     memset(d->same, 0, sizeof(d->same));
-    store_copy_have(d->copy, d->block, IO_BLOCKS_MAX, d->have, d->have_crc);
+    store_copy_have(d->copy, d->block, IO_BLOCKS_MAX, d->have, d->have_crc, &key);
+    struct content_hasher *hasher = content_hasher_new(&key);
     for (uint32_t i = 0; i < IO_BLOCKS_MAX; i++) {
         uint64_t tag = o->tag[d->block + i];
         if (!tag)
@@ -708,14 +712,16 @@ static void copy_window(struct driver *d)
         d->written[i / 64] |= 1ull << (i % 64);
         model_fill(tag, d->buf->data + count * BLOCK_SIZE);
         d->crc[i] = crc32c(0, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE);
-        if (d->copy_delta && d->have[i / 64] >> (i % 64) & 1 && d->have_crc[i] == d->crc[i])
+        content_hash(hasher, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE, &d->hash[i]);
+        if (d->have[i / 64] >> (i % 64) & 1 && d->have_crc[i] == d->crc[i])
             d->same[i / 64] |= 1ull << (i % 64);
         else
             count++;
     }
+    content_hasher_free(hasher);
     struct slice data = {.buf = d->buf, .len = count * BLOCK_SIZE};
     store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, NULL, d->same,
-                           d->crc, count ? &data : NULL, &d->op);
+                           d->hash, d->crc, count ? &data : NULL, &d->op);
 }
 
 static void take_images(struct driver *d)
@@ -967,11 +973,17 @@ static bool drive(struct driver *d)
             return false;
         }
         d->block = 0;
-        d->copy_delta = below(d, 4) != 0;
+        op->state = DRIVE_COPY_LOOK;
+        if (below(d, 4)) { /* only what differs comes */
+            store_copy_look_start(&d->copy_look, d->copy, op);
+            return false;
+        }
+        return true;
+    }
+    case DRIVE_COPY_LOOK:
         op->state = DRIVE_COPY_WRITE;
         copy_window(d);
         return false;
-    }
     case DRIVE_COPY_WRITE:
         /* What was thought to be here is damaged: once more without that. */
         if (d->copy_write.op.result != -ERR_CONFLICT)
@@ -991,6 +1003,10 @@ static bool drive(struct driver *d)
             w->stop = true;
             op->state = DRIVE_FAILED;
             return false;
+        }
+        if (d->copy_write.op.result == 0 && d->copy_end.op.result == -ERR_CONFLICT) {
+            op->state = DRIVE_COPY_NEXT; /* destage was there in between: once more */
+            return true;
         }
         if (d->copy_write.op.result || d->copy_end.op.result) {
             fail_op(d, "copy", d->copy_write.op.result ? d->copy_write.op.result : d->copy_end.op.result);

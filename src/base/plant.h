@@ -40,12 +40,11 @@
     X(STORE_LARGE_EARLY_ACK,        "store: an entry counts as durable before its chunks are")                     \
     X(STORE_LARGE_FREE,             "store: chunks of entries that were cut off are free at once")                 \
     X(STORE_LARGE_IN_PLACE,         "store: a chunk is written in place though the log refers to it")              \
-    X(STORE_COPY_SAME,              "store: blocks that both have count as the same without a look at checksums")  \
     X(STORE_COPY_UNWRITTEN,         "store: a copy keeps old blocks that the source has not written")              \
-    X(STORE_COPY_TRUSTS,            "store: a copy takes damaged blocks of the old object over")                   \
+    X(STORE_COPY_TRUSTS,            "store: a copy takes blocks of the old object over without comparing contents")  \
+    X(STORE_COPY_LATE,              "store: a copy takes chunks of the old object over that destage has changed")   \
     X(STORE_PAGE_TRUST,             "store: a page that is read again counts, whatever it is by now")              \
     X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
-    X(OSD_COPY_TRUSTS_CRC,          "osd: blocks with the same checksum count as the same in a recovery")           \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
     X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- *      ASK <--> ANSWER --> WRITE --(next window, or the same once more)--> ASK
- *                 |          '--(was the last)----> END --> done
- *                 '-- does not fit: throw away ---> END --> ASK from the first window
+ *      (LOOK) --> ASK <--> ANSWER --> WRITE --(next window, or the same once more)--> ASK
+ *                            |          '--(was the last)----> END --> done
+ *                            '-- does not fit: throw away ---> END --> from the first window
  */
 #include "osd/recover_copy.h"
 
@@ -10,15 +10,14 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/plant.h"
 
-enum { COPY_ASK, COPY_ANSWER, COPY_WRITE, COPY_END };
+enum { COPY_LOOK, COPY_ASK, COPY_ANSWER, COPY_WRITE, COPY_END };
 #define COPY_TRIES_MAX 20
 #define COPY_RETRY_NS  (20 * NS_PER_MS)
 
 static const char *copy_state_name(int state)
 {
-    static const char *const names[] = {"ask", "answer", "write", "end"};
+    static const char *const names[] = {"look", "ask", "answer", "write", "end"};
     return names[state];
 }
 static void copy_step(struct op *op);
@@ -30,8 +29,8 @@ static bool has_bit(const uint64_t *bits, uint32_t i)
 }
 
 int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t object, uint32_t first_block,
-                      uint32_t block_count, const uint64_t *have, const uint32_t *have_crc, bool recovery,
-                      uint8_t *frame, struct rpc_call *call, struct op *waiter)
+                      uint32_t block_count, const struct recover_have *have, bool recovery, uint8_t *frame,
+                      struct rpc_call *call, struct op *waiter)
 {
     struct pg_member *member = pg_member_find(pg, source);
     Fb__RecoverReadRequest request = FB__RECOVER_READ_REQUEST__INIT;
@@ -50,10 +49,12 @@ int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t o
     request.recovery = recovery;
     request.have_crc = crcs;
     for (uint32_t i = 0; have && i < block_count; i++)
-        if (has_bit(have, i))
-            crcs[request.n_have_crc++] = have_crc[i];
-    if (request.n_have_crc)
-        request.have = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)have};
+        if (has_bit(have->bits, i))
+            crcs[request.n_have_crc++] = have->crc[i];
+    if (request.n_have_crc) {
+        request.have = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)have->bits};
+        request.key = (ProtobufCBinaryData){CONTENT_KEY_BYTES, (uint8_t *)have->key.bytes};
+    }
     int error = wire_cold_encode(&request.base, rpc_body(frame), RECOVER_READ_BODY, &len);
     if (error)
         return error;
@@ -72,7 +73,7 @@ static bool take_bits(const ProtobufCBinaryData *from, uint64_t to[RECOVER_WINDO
 }
 
 static int window_take(const Fb__RecoverReadReply *in, const struct rpc_call *call, uint32_t block_count,
-                       const uint64_t *have, struct recover_window *ret)
+                       const struct recover_have *have, struct recover_window *ret)
 {
     uint32_t sent = 0;
 
@@ -86,27 +87,31 @@ static int window_take(const Fb__RecoverReadReply *in, const struct rpc_call *ca
         bool written = has_bit(ret->written, i), damaged = has_bit(ret->damaged, i);
         bool same = has_bit(ret->same, i);
         if ((written && i >= block_count) || (damaged && !written) ||
-            (same && (!written || damaged || !have || !has_bit(have, i))))
+            (same && (!written || damaged || !have || !has_bit(have->bits, i) ||
+                      in->hash.len < (ret->same_count + 1) * CONTENT_HASH_BYTES)))
             return -ERR_PROTOCOL;
         ret->written_count += written;
         ret->damaged_count += damaged;
-        ret->same_count += same;
+        if (same) {
+            ret->crc[i] = have->crc[i];
+            memcpy(&ret->hash[i], in->hash.data + ret->same_count++ * CONTENT_HASH_BYTES, CONTENT_HASH_BYTES);
+        }
         if (!written || same)
             continue;
         if (sent == in->n_crc)
             return -ERR_PROTOCOL;
         ret->crc[i] = in->crc[sent++];
     }
-    if (in->n_crc != sent || call->reply_payload.len != sent * BLOCK_SIZE ||
-        (ret->absent && ret->written_count))
+    if (in->n_crc != sent || in->hash.len != ret->same_count * CONTENT_HASH_BYTES ||
+        call->reply_payload.len != sent * BLOCK_SIZE || (ret->absent && ret->written_count))
         return -ERR_PROTOCOL;
     return 0;
 }
 
-int recover_read_decode(const struct rpc_call *call, uint32_t block_count, const uint64_t *have,
+int recover_read_decode(const struct rpc_call *call, uint32_t block_count, const struct recover_have *have,
                         struct recover_window *ret)
 {
-    uint64_t memory[512];
+    uint64_t memory[1024];
     struct wire_arena arena;
     Fb__RecoverReadReply *in;
 
@@ -179,30 +184,42 @@ static void copy_again(struct recover_copy *c, int error, bool counts)
 
 static int copy_send(struct recover_copy *c)
 {
-    int error = c->copy ? 0 : store_copy_new(c->pg->sp, c->image, c->object, &c->copy);
+    if (copy_is_recovery(c))
+        store_copy_have(c->copy, c->first_block, RECOVER_WINDOW, c->have.bits, c->have.crc, &c->have.key);
+    else
+        memset(c->have.bits, 0, sizeof(c->have.bits));
+    c->call.reply = c->reply;
+    c->call.reply_cap = sizeof(c->reply);
+    return recover_read_send(c->pg, c->source, c->image, c->object, c->first_block, RECOVER_WINDOW, &c->have,
+                             copy_is_recovery(c), c->frame, &c->call, &c->op);
+}
+
+static void copy_look(struct recover_copy *c)
+{
+    int error = c->op.cancelled ? -ERR_CANCELLED : store_copy_new(c->pg->sp, c->image, c->object, &c->copy);
 
     if (error) {
         c->copy = NULL;
-        return error;
+        copy_give_up(c, error, false);
+        return;
     }
-    /* A checksum does not tell two blocks apart: a block that ends with its own crc32c, as metadata of file
-     * systems does, has always the same one. So nothing is taken for the same until both sides compare a hash
-     * that cannot be met by chance. */
-    memset(c->have, 0, sizeof(c->have));
-    if (PLANT(OSD_COPY_TRUSTS_CRC))
-        store_copy_have(c->copy, c->first_block, RECOVER_WINDOW, c->have, c->have_crc);
-    c->call.reply = c->reply;
-    c->call.reply_cap = sizeof(c->reply);
-    return recover_read_send(c->pg, c->source, c->image, c->object, c->first_block, RECOVER_WINDOW, c->have,
-                             c->have_crc, copy_is_recovery(c), c->frame, &c->call, &c->op);
+    c->op.state = COPY_ASK;
+    if (copy_is_recovery(c))
+        store_copy_look_start(&c->look, c->copy, &c->op);
+    else
+        op_wake(&c->op);
 }
 
 static void copy_ask(struct recover_copy *c)
 {
+    int error = c->op.child_result;
+
+    c->op.child_result = 0;
     if (timer_armed(&c->timer) && !c->op.cancelled)
         return;
     timer_cancel(c->op.core, &c->timer);
-    int error = c->op.cancelled ? -ERR_CANCELLED : copy_send(c);
+    if (!error)
+        error = c->op.cancelled ? -ERR_CANCELLED : copy_send(c);
     if (error == -ERR_BUSY)
         copy_again(c, error, true);
     else if (error)
@@ -246,16 +263,16 @@ static bool answer_fits(struct recover_copy *c)
     return false;
 }
 
+/* The window is as the source has it. */
 static void copy_count(struct recover_copy *c)
 {
     struct perf *perf = &c->pg->shard->perf;
     uint32_t compared = 0;
 
     for (uint32_t i = 0; i < RECOVER_WINDOW; i++)
-        compared += has_bit(c->have, i) && has_bit(c->window.written, i);
+        compared += has_bit(c->have.bits, i) && has_bit(c->window.written, i);
     perf->recover_compared += compared;
     perf->recover_same += c->window.same_count;
-    perf->recover_received += c->window.written_count - c->window.same_count;
     c->damaged_count += c->window.damaged_count;
 }
 
@@ -271,7 +288,7 @@ static void copy_answer(struct recover_copy *c)
     if (c->call.pending)
         return;
     if (!error)
-        error = recover_read_decode(&c->call, RECOVER_WINDOW, c->have, window);
+        error = recover_read_decode(&c->call, RECOVER_WINDOW, &c->have, window);
     c->data = c->call.reply_payload;
     c->call.reply_payload = (struct slice){0};
     if (error || c->op.cancelled) {
@@ -286,13 +303,10 @@ static void copy_answer(struct recover_copy *c)
     if (!answer_fits(c))
         return;
     c->index = c->index ? c->index : window->index;
-    for (uint32_t i = 0; i < RECOVER_WINDOW; i++)
-        if (has_bit(window->same, i))
-            window->crc[i] = c->have_crc[i];
-    copy_count(c);
+    c->pg->shard->perf.recover_received += window->written_count - window->same_count;
     c->op.state = COPY_WRITE;
     store_copy_write_start(&c->write, c->copy, c->first_block, RECOVER_WINDOW, window->written,
-                           window->damaged, window->same, window->crc, &c->data, &c->op);
+                           window->damaged, window->same, window->hash, window->crc, &c->data, &c->op);
 }
 
 static void copy_written(struct recover_copy *c)
@@ -302,15 +316,20 @@ static void copy_written(struct recover_copy *c)
     c->op.child_result = 0;
     slice_unref(&c->data);
     if (error == -ERR_CONFLICT && !c->op.cancelled) {
-        /* What we had is damaged: it is to come, too. */
-        c->damaged_count -= c->window.damaged_count;
-        copy_again(c, error, true);
+        /* Some of what we had differs, or is damaged: it is to come, too. */
+        if (c->tries++ >= COPY_TRIES_MAX) {
+            copy_give_up(c, error, false);
+            return;
+        }
+        c->op.state = COPY_ASK;
+        op_wake(&c->op);
         return;
     }
     if (error || c->op.cancelled) {
         copy_give_up(c, error ? error : -ERR_CANCELLED, false);
         return;
     }
+    copy_count(c);
     c->first_block += RECOVER_WINDOW;
     if (c->first_block < BLOCKS_PER_OBJECT) {
         c->op.state = COPY_ASK;
@@ -329,6 +348,9 @@ static void copy_step(struct op *op)
     if (op->children)
         return;
     switch (op->state) {
+    case COPY_LOOK:
+        copy_look(c);
+        return;
     case COPY_ASK:
         copy_ask(c);
         return;
@@ -342,11 +364,17 @@ static void copy_step(struct op *op)
         if (!c->error)
             c->error = op->child_result;
         op->child_result = 0;
+        /* What stays of the old object was changed by destage meanwhile. */
+        if (c->error == -ERR_CONFLICT && copy_is_recovery(c) && c->tries < COPY_TRIES_MAX) {
+            c->tries++;
+            c->error = 0;
+            c->restart = true;
+        }
         if (c->restart && !c->error && !op->cancelled) {
             c->restart = false;
             c->index = 0;
             c->first_block = c->damaged_count = 0;
-            op->state = COPY_ASK;
+            op->state = COPY_LOOK;
             op_wake(op);
             return;
         }

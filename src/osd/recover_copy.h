@@ -2,10 +2,11 @@
  *
  * The copy of one object from another replica, used by recovery and by repair.
  *
- * It is read in windows of 256 blocks. An asker can name blocks that it has, by their checksums, and is sent
- * those that differ; what is the same the store takes from the old object, or from the log, and if that turns
- * out to be damaged, the window is asked for again without it. Nothing is named yet: equal checksums do not
- * make equal blocks (copy_send() in recover_copy.c says why), so all that is written comes.
+ * It is read in windows of 256 blocks. A recovery names the blocks that it has, by their checksums. Those
+ * with others come. Equal checksums do not make equal blocks (any block that ends with its own crc32c, as
+ * metadata of file systems does, has the same one), so of these a hash of the contents comes, with a key that
+ * was drawn for this copy. The store takes what has it from the old object, or from the log; what has not, or
+ * is damaged, is asked for once more. A repair takes nothing of what is here.
  *
  * The object may change between windows. In a recovery the copy takes
  * the index that the first window shows: what the later ones have more is of entries that the source applied
@@ -22,7 +23,7 @@
 #include "osd/pg.h"
 
 #define RECOVER_WINDOW    256
-#define RECOVER_READ_BODY 2048 /* of a question or an answer: bitmaps and checksums of a window */
+#define RECOVER_READ_BODY 5120 /* of a question or an answer: bitmaps, checksums, hashes of a window */
 #define RECOVER_CALL_NS   (2 * NS_PER_S)
 
 /* A window as it was answered. */
@@ -31,9 +32,18 @@ struct recover_window {
     bool absent;
     uint64_t written[RECOVER_WINDOW / 64];
     uint64_t damaged[RECOVER_WINDOW / 64]; /* of these: what came for them is not their content */
-    uint64_t same[RECOVER_WINDOW / 64]; /* of these: as the asker said that it has them; they did not come */
-    uint32_t crc[RECOVER_WINDOW];       /* by block; of what came, damaged or not */
+    uint64_t
+        same[RECOVER_WINDOW / 64]; /* of these: of the checksum that the asker named; they did not come */
+    uint32_t crc[RECOVER_WINDOW];  /* by block; of what came, damaged or not, and of what is the same */
+    struct content_hash hash[RECOVER_WINDOW]; /* by block; of what is the same */
     uint32_t written_count, damaged_count, same_count;
+};
+
+/* The blocks of a window that an asker has. */
+struct recover_have {
+    uint64_t bits[RECOVER_WINDOW / 64];
+    uint32_t crc[RECOVER_WINDOW]; /* by block */
+    struct content_key key;
 };
 
 /* Zeroed before its first use. The PG must outlive the op. */
@@ -48,11 +58,11 @@ struct recover_copy {
     struct rpc_call call;
     struct timer timer;
     struct store_copy *copy;
+    struct store_copy_look look;
     struct store_copy_write write;
     struct store_copy_end end;
     uint64_t index;
-    uint64_t have[RECOVER_WINDOW / 64];
-    uint32_t have_crc[RECOVER_WINDOW];
+    struct recover_have have;
     struct recover_window window;
     struct slice data;
     uint32_t first_block, tries, damaged_count;
@@ -69,16 +79,15 @@ struct recover_copy {
 void recover_copy_start(struct recover_copy *c, struct pg *pg, uint32_t source, uint64_t image,
                         uint64_t object, uint64_t min_applied, struct op *parent);
 
-/* Asks `source` for a window. `have`: what differs from these blocks is wanted, with checksums by block;
- * NULL: all. `recovery`: the source may let it wait for clients (ERR_BUSY: for too long; ask again). `frame`:
- * FRAME_HEADER_SIZE + RECOVER_READ_BODY. As rpc_call_start(). */
+/* Asks `source` for a window. `have`: these blocks are wanted only if they differ; NULL: all. `recovery`: the
+ * source may let it wait for clients (ERR_BUSY: for too long; ask again). `frame`: FRAME_HEADER_SIZE +
+ * RECOVER_READ_BODY. As rpc_call_start(). */
 MUST_CHECK int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t object,
-                                 uint32_t first_block, uint32_t block_count, const uint64_t *have,
-                                 const uint32_t *have_crc, bool recovery, uint8_t *frame,
-                                 struct rpc_call *call, struct op *waiter);
+                                 uint32_t first_block, uint32_t block_count, const struct recover_have *have,
+                                 bool recovery, uint8_t *frame, struct rpc_call *call, struct op *waiter);
 
 /* Decodes and validates the answer, payload length included. `have` as it was asked. ERR_PROTOCOL. */
-MUST_CHECK int recover_read_decode(const struct rpc_call *call, uint32_t block_count, const uint64_t *have,
-                                   struct recover_window *ret);
+MUST_CHECK int recover_read_decode(const struct rpc_call *call, uint32_t block_count,
+                                   const struct recover_have *have, struct recover_window *ret);
 
 #endif

@@ -8,11 +8,12 @@
  * checksums whether it is of use.
  *
  *      START ---> (TURN) ---> READ ---> answered
- *                             |  ^
- *                            REPAIR: damaged blocks, first. The leader's only: it may be that no client ever
- * reads them
+ *                   ^          |
+ *                   '------- REPAIR: damaged blocks, first. The leader's only: it may be that no client ever
+ *                                    reads them
  *
- * Blocks that stay damaged are marked in the answer, for a recovery must not wait for what nobody has.
+ * Blocks that stay damaged are marked in the answer, for a recovery must not wait for what nobody has. Of
+ * what the asker has with the same checksum only a hash of the contents is sent.
  *
  * A recovery takes its turns. While the shard works for clients there is one window at a time, and after each
  * a pause that is a multiple of what it took: so recoveries have a bounded share, whatever the device and the
@@ -152,28 +153,32 @@ struct serve {
     struct store_read read;
     bool recovery;
     struct list link;  /* in shard->turns.waiting */
+    bool turn;         /* it is ours */
     uint64_t taken_ns; /* began to wait; later: began to read */
-    uint64_t have[RECOVER_WINDOW / 64];
-    uint32_t have_crc[RECOVER_WINDOW]; /* by block */
-    bool repaired;                     /* as far as it could be */
-    bool answered;                     /* the repair takes too long */
+    struct recover_have have;
+    bool has_key;  /* it is not empty */
+    bool repaired; /* as far as it could be */
+    bool answered; /* the repair takes too long */
     uint32_t sent_bytes;
     struct timer timer;
+    uint64_t same[RECOVER_WINDOW / 64];
+    uint32_t same_count;
+    struct content_hash hash[RECOVER_WINDOW]; /* of these, in order */
     uint32_t crc[RECOVER_WINDOW];
     struct slice pieces[FRAME_PIECES_MAX];
     uint8_t frame[FRAME_HEADER_SIZE + RECOVER_READ_BODY];
 };
 enum { SERVE_START, SERVE_TURN, SERVE_READ, SERVE_REPAIR };
 #define SERVE_REPAIR_NS NS_PER_S          /* the asker is told to come again */
-#define SERVE_WAIT_NS   (500 * NS_PER_MS) /* for a turn; then as well */
-_Static_assert(SERVE_REPAIR_NS + SERVE_WAIT_NS < RECOVER_CALL_NS, "a call that times out closes its link");
+#define SERVE_WAIT_NS   (450 * NS_PER_MS) /* for a turn, also for the second after a repair; then as well */
+_Static_assert(SERVE_REPAIR_NS + 2 * SERVE_WAIT_NS < RECOVER_CALL_NS,
+               "a call that times out closes its link");
 
 #define TURNS_MAX         32  /* at once, without clients */
 #define TURNS_WAITING_MAX 256 /* more are told to come again at once */
 #define TURN_PAUSE        4   /* times what it took, while there are clients */
 #define TURN_PAUSE_MAX_NS (500 * NS_PER_MS)
 #define TURN_BYTE_NS      1                 /* at least so long for each byte */
-#define TURN_MIN_NS       (100 * NS_PER_US) /* of a timer that waits for it */
 #define TURN_CLIENT_NS    (100 * NS_PER_MS) /* so long after its last request there are clients */
 
 static const char *serve_state_name(int state)
@@ -205,6 +210,25 @@ static void turn_wake_next(struct recover_turns *turns)
         op_wake(&list_entry(turns->waiting.next, struct serve, link)->op);
 }
 
+/* When it may become free without that anyone ends. */
+static uint64_t turn_free_ns(const struct osd_shard *shard, uint64_t now_ns)
+{
+    const struct recover_turns *turns = &shard->turns;
+    uint64_t alone_ns = shard->client_ns + TURN_CLIENT_NS;
+
+    if (!turn_pauses(shard, now_ns))
+        return UINT64_MAX;
+    return turns->active ? alone_ns : MIN(turns->next_ns, alone_ns);
+}
+
+static void turn_wait(struct serve *s)
+{
+    s->op.state = SERVE_TURN;
+    s->taken_ns = core_now_ns(s->op.core);
+    list_push_back(&s->shard->turns.waiting, &s->link);
+    s->shard->turns.waiting_count++;
+}
+
 /* True: it is ours. */
 static bool turn_take(struct serve *s, uint64_t now_ns)
 {
@@ -215,6 +239,7 @@ static bool turn_take(struct serve *s, uint64_t now_ns)
     list_remove(&s->link);
     turns->waiting_count--;
     turns->active++;
+    s->turn = true;
     s->taken_ns = now_ns;
     turn_wake_next(turns);
     return true;
@@ -228,9 +253,9 @@ static void turn_end(struct serve *s)
     if (list_linked(&s->link)) {
         list_remove(&s->link);
         turns->waiting_count--;
-    } else if (s->recovery && s->op.state != SERVE_START) {
+    } else if (s->turn) {
+        s->turn = false;
         turns->active--;
-        /* A repair that was waited for is no load, and not paid for. */
         turns->next_ns = now_ns + MIN(TURN_PAUSE * MAX(now_ns - s->taken_ns, s->sent_bytes * TURN_BYTE_NS),
                                       TURN_PAUSE_MAX_NS);
     }
@@ -258,9 +283,26 @@ static bool has_bit(const uint64_t *bits, uint32_t i)
 }
 
 /* Does the block go into the answer? */
-static bool is_sent(const struct store_read *read, uint32_t block)
+static bool is_sent(const struct serve *s, uint32_t block)
 {
-    return has_bit(read->ret_written, block) && !has_bit(read->ret_same, block);
+    return has_bit(s->read.ret_written, block) && !has_bit(s->same, block);
+}
+
+/* What the asker may have: by the checksum; the hash will tell. */
+static void serve_compare(struct serve *s)
+{
+    const struct store_read *read = &s->read;
+    struct content_hasher *hasher = content_hasher_new(&s->have.key);
+
+    for (uint32_t i = 0; hasher && i < read->block_count; i++) {
+        if (!has_bit(s->have.bits, i) || !has_bit(read->ret_written, i) || has_bit(read->ret_damaged, i) ||
+            s->have.crc[i] != read->ret_crc[i])
+            continue;
+        s->same[i / 64] |= 1ull << i % 64;
+        content_hash(hasher, slice_data(&read->ret_data) + (size_t)i * BLOCK_SIZE, BLOCK_SIZE,
+                     &s->hash[s->same_count++]);
+    }
+    content_hasher_free(hasher);
 }
 
 /* The blocks one after the other: as pieces if they are few, else in a new buffer. */
@@ -271,12 +313,12 @@ static int serve_gather(struct serve *s, struct slice *ret_packed, uint32_t *ret
     bool fits = true;
 
     for (uint32_t i = 0; i < read->block_count; i++) {
-        if (!is_sent(read, i))
+        if (!is_sent(s, i))
             continue;
         s->crc[blocks++] = read->ret_crc[i];
         if (!fits)
             continue;
-        if (pieces && i && is_sent(read, i - 1)) {
+        if (pieces && i && is_sent(s, i - 1)) {
             s->pieces[pieces - 1].len += BLOCK_SIZE;
         } else if (pieces == FRAME_PIECES_MAX) {
             fits = false;
@@ -293,7 +335,7 @@ static int serve_gather(struct serve *s, struct slice *ret_packed, uint32_t *ret
     if (!buf)
         return -ERR_RETRY;
     for (uint32_t i = 0, at = 0; i < read->block_count; i++)
-        if (is_sent(read, i))
+        if (is_sent(s, i))
             memcpy(buf->data + (size_t)at++ * BLOCK_SIZE,
                    slice_data(&read->ret_data) + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
     *ret_packed = (struct slice){buf, 0, blocks * BLOCK_SIZE};
@@ -314,6 +356,8 @@ static void serve_answer(struct serve *s)
 
     if (damaged)
         error = 0;
+    if (!error && s->has_key)
+        serve_compare(s);
     if (!error)
         error = serve_gather(s, &packed, &pieces, &blocks);
     if (!error) {
@@ -322,7 +366,10 @@ static void serve_answer(struct serve *s)
             pg->sp->record.state != STORE_PG_NORMAL || pg->sp->damaged ? 0 : pg->sp->applied_index;
         reply.absent = read->ret_index == 0;
         reply.written = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_written};
-        reply.same = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_same};
+        if (s->same_count) {
+            reply.same = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)s->same};
+            reply.hash = (ProtobufCBinaryData){s->same_count * CONTENT_HASH_BYTES, s->hash[0].bytes};
+        }
         if (damaged)
             reply.damaged = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_damaged};
         reply.crc = s->crc;
@@ -340,8 +387,8 @@ static void serve_answer(struct serve *s)
 static void serve_read(struct serve *s, struct pg *pg)
 {
     s->op.state = SERVE_READ;
-    store_read_differing_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
-                               s->read.block_count, s->have, s->have_crc, &s->op);
+    store_read_written_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
+                             s->read.block_count, &s->op);
 }
 
 static bool serve_repair(struct serve *s, struct pg *pg)
@@ -353,6 +400,7 @@ static bool serve_repair(struct serve *s, struct pg *pg)
     s->op.child_result = 0;
     slice_unref(&s->read.ret_data);
     s->op.state = SERVE_REPAIR;
+    turn_end(s); /* it may take long, and is no load */
     timer_arm(s->op.core, &s->timer, &s->op, core_now_ns(s->op.core) + SERVE_REPAIR_NS);
     repair_start(pg, &s->read, &s->op);
     return true;
@@ -376,10 +424,11 @@ static void serve_turn(struct serve *s, struct pg *pg)
     } else if (now_ns - s->taken_ns >= SERVE_WAIT_NS) {
         serve_refuse(s, -ERR_BUSY);
     } else {
-        /* The first in the row wakes itself when the pause is over, those behind it are woken. */
-        uint64_t next_ns = s->shard->turns.waiting.next == &s->link ? s->shard->turns.next_ns : UINT64_MAX;
+        /* The first in the row wakes itself when the pause is over, or the clients are gone; those behind it,
+         * and it, too, if it waits for one that is served, are woken. */
+        bool first = s->shard->turns.waiting.next == &s->link;
         timer_arm(s->op.core, &s->timer, &s->op,
-                  MIN(MAX(next_ns, now_ns + TURN_MIN_NS), s->taken_ns + SERVE_WAIT_NS));
+                  MIN(first ? turn_free_ns(s->shard, now_ns) : UINT64_MAX, s->taken_ns + SERVE_WAIT_NS));
     }
 }
 
@@ -397,10 +446,7 @@ static void serve_step(struct op *op)
         } else if (s->shard->turns.waiting_count == TURNS_WAITING_MAX) {
             serve_refuse(s, -ERR_BUSY);
         } else {
-            op->state = SERVE_TURN;
-            s->taken_ns = core_now_ns(op->core);
-            list_push_back(&s->shard->turns.waiting, &s->link);
-            s->shard->turns.waiting_count++;
+            turn_wait(s);
             serve_turn(s, pg);
         }
         return;
@@ -423,10 +469,14 @@ static void serve_step(struct op *op)
         timer_cancel(op->core, &s->timer);
         s->shard->perf.unrepaired_reads += op->child_result == -ERR_DAMAGED;
         op->child_result = 0;
-        if (s->answered)
+        if (s->answered) {
             serve_end(s);
-        else
+        } else if (!s->recovery) {
             serve_read(s, pg);
+        } else {
+            turn_wait(s);
+            serve_turn(s, pg);
+        }
         return;
     }
 }
@@ -436,16 +486,19 @@ static bool take_have(struct serve *s, const Fb__RecoverReadRequest *in)
 {
     size_t at = 0;
 
-    if (in->have.len > sizeof(s->have))
+    if (in->have.len > sizeof(s->have.bits) || in->key.len != (in->have.len ? CONTENT_KEY_BYTES : 0))
         return false;
-    if (in->have.len)
-        memcpy(s->have, in->have.data, in->have.len);
+    if (in->have.len) {
+        memcpy(s->have.bits, in->have.data, in->have.len);
+        memcpy(s->have.key.bytes, in->key.data, CONTENT_KEY_BYTES);
+        s->has_key = true;
+    }
     for (uint32_t i = 0; i < RECOVER_WINDOW; i++) {
-        if (!has_bit(s->have, i))
+        if (!has_bit(s->have.bits, i))
             continue;
         if (i >= in->block_count || at == in->n_have_crc)
             return false;
-        s->have_crc[i] = in->have_crc[at++];
+        s->have.crc[i] = in->have_crc[at++];
     }
     return at == in->n_have_crc;
 }

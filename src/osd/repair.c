@@ -192,8 +192,8 @@ static void repair_member(struct repair *r)
         }
         r->call.reply = r->reply;
         r->call.reply_cap = sizeof(r->reply);
-        if (recover_read_send(pg, r->source, r->image, r->object, r->first_block, r->block_count, NULL, NULL,
-                              false, r->frame, &r->call, &r->op)) {
+        if (recover_read_send(pg, r->source, r->image, r->object, r->first_block, r->block_count, NULL, false,
+                              r->frame, &r->call, &r->op)) {
             r->doubt = true;
             continue;
         }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The receiving side of recovery: an object is replaced by a copy; and repair of one block. How a copy comes
- * by its chunks is in copy_write.c.
+ * by its chunks is in copy_write.c, what it knows of the old object in copy_look.c.
  *
- * A copy gathers in a page of its own, and in chunks of its own but for those that are as in the old object,
- * on which it holds a reference. Nothing refers to it until the end, which is that of a
+ * A copy gathers in a page of its own, and in chunks of its own but for those that are as in the old object.
+ * Of these it only remembers which they are: it must not keep destage from the object, for whose entries the
+ * ring of all PGs may wait, as long as a source takes to answer. If the object has another page at the end,
+ * the copy is for nothing. Nothing refers to it until then. The end is that of a
  * destage: flush, page, flush, slot record. A copy that is thrown away, or that a crash cut off, leaves
  * nothing behind, because allocation is rebuilt from live pages. Repair writes the very bytes that the page
  * expects in place, while destage leaves the object alone.
@@ -37,11 +39,6 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, struct
     c->key = pg_of(pub)->key;
     c->image = image;
     c->object = object;
-    const struct object *o = object_find(pg_of(pub), image, object);
-    if (o && o->crcs) {
-        memcpy(c->old_crc, o->crcs->crc, sizeof(c->old_crc));
-        c->old_version = o->version;
-    }
     *ret_copy = c;
     return 0;
 }
@@ -50,8 +47,9 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, struct
 static void copy_free(struct store_copy *c, bool taken)
 {
     for (uint32_t i = 0; !taken && i < CHUNKS_PER_OBJECT; i++)
-        if (c->page.chunk[i])
+        if (c->page.chunk[i] && !(c->stays >> i & 1))
             chunk_free(c->store, c->page.chunk[i]);
+    content_hasher_free(c->hasher);
     slab_put(&c->store->slab, c, sizeof(*c));
 }
 
@@ -121,6 +119,8 @@ static int copy_end_begin(struct store_copy_end *e)
         return -ERR_CONFLICT;
     if (o && o->busy)
         return 1;
+    if (c->stays && (!o || o->version != c->stays_version) && !PLANT(STORE_COPY_LATE))
+        return -ERR_CONFLICT;
     state->buf = buf_new(s->core->arena, BLOCK_SIZE);
     if (!state->buf)
         return -ERR_NO_MEMORY;
@@ -174,10 +174,6 @@ static int copy_end_commit(struct store_copy_end *e)
         overlay_take_whole(o);
     else if (o->overlay && o->overlay->whole)
         newest = MAX(newest, o->overlay->whole->index);
-    /* A chunk that stays the object's has the old page's reference. */
-    for (uint32_t i = 0; i < CHUNKS_PER_OBJECT; i++)
-        if (c->page.chunk[i] && object_chunk(o, i) == c->page.chunk[i])
-            chunk_free(s, c->page.chunk[i]);
     space_switch(o, &map, state->slot);
     o->page_index = c->index;
     o->index = newest;

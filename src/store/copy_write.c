@@ -5,11 +5,13 @@
  *
  *   BEGIN -> (READ) -> WRITE -> done
  *
- * Chunk by chunk: one whose blocks are all in the old object's chunk, as that object's page has them, is
- * shared. Nothing is read or written for it, and blocks that the source has not written are left out by the
- * page. Any other is gathered anew: the blocks that came, and from wherever they are here, verified, those
- * that did not: the old object keeps its own chunk until the copy takes its place. What is looked for is
- * content of a certain checksum, so entries of the log will do that may never be committed.
+ * Of what is here, in memory or read, the hash of the contents is compared with the source's: equal checksums
+ * prove nothing. What differs, or does not verify, is then known to be different, and the window has to be
+ * asked for again. What is looked for is content, so entries of the log will do that may never be committed.
+ *
+ * Chunk by chunk: one whose blocks are all in the old object's chunk, as that object's page has them, stays.
+ * Nothing is written for it, and blocks that the source has not written are left out by the page. Any other
+ * is gathered anew: the blocks that came, and those that are the same.
  */
 #include <string.h>
 
@@ -40,46 +42,20 @@ static bool has(const uint64_t *bits, uint32_t i)
     return bits && bit_get(bits, i);
 }
 
-/* What there is here of the block, in the log or in the object. */
-static struct where block_here(const struct store_copy *c, const struct object *o, uint32_t block)
-{
-    struct where w = o ? object_where(o, block, true) : (struct where){0};
-
-    if (w.written && !w.crc_known && w.source == WHERE_CHUNK && o->version == c->old_version) {
-        w.crc = c->old_crc[block];
-        w.crc_known = true;
-    }
-    if (!w.crc_known || bit_get(c->bad, block))
-        w.written = false;
-    return w;
-}
-
-void store_copy_have(const struct store_copy *c, uint32_t first_block, uint32_t block_count,
-                     uint64_t *ret_have, uint32_t *ret_crc)
-{
-    struct pg *pg;
-    const struct object *o = copy_object(c, &pg);
-
-    memset(ret_have, 0, DIV_UP(block_count, 64u) * sizeof(*ret_have));
-    for (uint32_t i = 0; i < block_count; i++) {
-        struct where w = block_here(c, o, first_block + i);
-        ret_crc[i] = w.crc;
-        if (w.written)
-            bit_set(ret_have, i);
-    }
-}
-
 /* ---- begin: what becomes of each chunk ----------------------------------------------------------------- */
 
 /* All that is written of the chunk is in the object's, and nothing newer is on its way there. */
 static bool chunk_stays(const struct store_copy_write *w, const struct object *o, uint32_t from, uint32_t to)
 {
-    if (!o || !object_chunk(o, (w->first_block + from) / BLOCKS_PER_CHUNK))
+    const struct store_copy *c = w->copy;
+
+    if (!o || !object_chunk(o, (w->first_block + from) / BLOCKS_PER_CHUNK) ||
+        (c->stays && o->version != c->stays_version))
         return false;
     for (uint32_t i = from; i < to; i++) {
         if (!bit_get(w->written, i) || has(w->damaged, i))
             continue;
-        struct where here = block_here(w->copy, o, w->first_block + i);
+        struct where here = copy_block_here(c, o, w->first_block + i);
         if (!has(w->same, i) || !here.written || here.crc != w->crc[i] || here.source != WHERE_CHUNK ||
             here.entry)
             return false;
@@ -87,27 +63,47 @@ static bool chunk_stays(const struct store_copy_write *w, const struct object *o
     return true;
 }
 
-/* A block that is here goes to the fresh chunk by way of `local`. False: it is not here any more. */
-static bool block_moves(struct store_copy_write *w, const struct object *o, uint32_t i)
+static void block_differs(struct store_copy_write *w, uint32_t i)
 {
     struct copy_writing *state = w->private_state;
-    struct where here = block_here(w->copy, o, w->first_block + i);
 
-    if (!here.written || here.crc != w->crc[i])
-        return false;
+    bit_set(w->copy->bad, w->first_block + i);
+    state->io.error = -ERR_CONFLICT;
+}
+
+static void block_verify(struct store_copy_write *w, uint32_t i)
+{
+    struct copy_writing *state = w->private_state;
+    const uint8_t *data = state->local->data + (size_t)state->at[i] * BLOCK_SIZE;
+    struct content_hash hash;
+
+    content_hash(w->copy->hasher, data, BLOCK_SIZE, &hash);
+    if (content_hash_equal(&hash, &w->hash[i]) || PLANT(STORE_COPY_TRUSTS))
+        return;
+    w->copy->store->counters.checksum_errors += crc32c(0, data, BLOCK_SIZE) != w->crc[i];
+    block_differs(w, i);
+}
+
+/* A block that is here comes to `local`, if it is not in the log any more by way of the device. */
+static void block_fetch(struct store_copy_write *w, const struct object *o, uint32_t i)
+{
+    struct copy_writing *state = w->private_state;
+    struct where here = copy_block_here(w->copy, o, w->first_block + i);
+
     state->at[i] = (uint16_t)state->local_count++;
     bit_set(state->moved, i);
-    uint8_t *to = state->local->data + (size_t)state->at[i] * BLOCK_SIZE;
-    if (here.source == WHERE_MEMORY) {
-        memcpy(to,
+    if (!here.written || here.crc != w->crc[i]) {
+        block_differs(w, i);
+    } else if (here.source == WHERE_MEMORY) {
+        memcpy(state->local->data + (size_t)state->at[i] * BLOCK_SIZE,
                slice_data(&here.entry->payload) + (w->first_block + i - here.entry->first_block) * BLOCK_SIZE,
                BLOCK_SIZE);
         w->op.core->counters.copied_bytes += BLOCK_SIZE;
+        block_verify(w, i);
     } else {
         state->place[i] = here.place;
         bit_set(state->to_read, i);
     }
-    return true;
 }
 
 /* Blocks [from, to) of the window, of one chunk. */
@@ -125,14 +121,16 @@ static int chunk_begin(struct store_copy_write *w, const struct object *o, uint3
         return 0;
     if (!stays && !space_spare(s))
         return -ERR_NO_SPACE;
-    if (stays)
-        chunk_ref(s, object_chunk(o, chunk));
+    if (stays) {
+        c->stays |= 1u << chunk;
+        c->stays_version = o->version;
+    }
     c->page.chunk[chunk] = stays ? object_chunk(o, chunk) : chunk_alloc(s);
     if (!c->page.chunk[chunk])
         return -ERR_NO_SPACE;
     for (uint32_t i = from; i < to; i++) {
         uint32_t block = w->first_block + i;
-        struct where old = block_here(c, o, block);
+        struct where old = copy_block_here(c, o, block);
         if (PLANT(STORE_COPY_UNWRITTEN) && stays && old.written && !bit_get(w->written, i)) {
             c->page.crc[block] = old.crc;
             bit_set(c->page.written, block);
@@ -142,13 +140,21 @@ static int chunk_begin(struct store_copy_write *w, const struct object *o, uint3
         c->page.crc[block] = w->crc[i];
         bit_set(c->page.written, block);
         s->counters.copy_shared += stays;
-        if (stays)
-            continue;
-        bit_set(state->fresh, i);
-        if (has(w->same, i) && !block_moves(w, o, i))
-            return -ERR_CONFLICT;
+        if (!stays)
+            bit_set(state->fresh, i);
+        if (has(w->same, i))
+            block_fetch(w, o, i);
     }
     return 0;
+}
+
+/* What was thought of it before is void. */
+static void chunk_reset(struct store_copy *c, uint32_t chunk)
+{
+    if (c->page.chunk[chunk] && !(c->stays >> chunk & 1))
+        chunk_free(c->store, c->page.chunk[chunk]);
+    c->page.chunk[chunk] = 0;
+    c->stays &= ~(1u << chunk);
 }
 
 /* What came is what it says, and there is room for what did not. */
@@ -161,7 +167,7 @@ static int window_validate(struct store_copy_write *w)
         if (!bit_get(w->written, i))
             continue;
         if (has(w->same, i)) {
-            if (has(w->damaged, i))
+            if (has(w->damaged, i) || !w->hash)
                 return -ERR_INVALID;
             same++;
             continue;
@@ -186,12 +192,8 @@ static int window_begin(struct store_copy_write *w)
     int rc = pg ? window_validate(w) : -ERR_NO_PG;
 
     for (uint32_t i = 0; rc == 0 && i < w->block_count; i += BLOCKS_PER_CHUNK) {
-        uint32_t to = MIN(i + BLOCKS_PER_CHUNK, w->block_count),
-                 chunk = (w->first_block + i) / BLOCKS_PER_CHUNK;
-        /* It may have been here before. */
-        if (c->page.chunk[chunk])
-            chunk_free(c->store, c->page.chunk[chunk]);
-        c->page.chunk[chunk] = 0;
+        uint32_t to = MIN(i + BLOCKS_PER_CHUNK, w->block_count);
+        chunk_reset(c, (w->first_block + i) / BLOCKS_PER_CHUNK);
         for (uint32_t b = i; b < to; b++) {
             bit_clear(c->page.written, w->first_block + b);
             bit_clear(c->page.lost, w->first_block + b);
@@ -232,21 +234,16 @@ static bool window_read(struct store_copy_write *w)
     return !state->io.pending;
 }
 
-/* What was read counts only if it verifies: a damaged block is one that differs. */
 static void read_verify(struct store_copy_write *w, int slot)
 {
-    struct copy_writing *state = w->private_state;
-    struct store *s = w->copy->store;
+    const struct copy_writing *state = w->private_state;
     uint32_t first = (uint32_t)(state->io.tag[slot] >> 32), count = (uint32_t)state->io.tag[slot];
 
     for (uint32_t i = first; i < first + count; i++) {
-        const uint8_t *data = state->local->data + (size_t)state->at[i] * BLOCK_SIZE;
-        if (PLANT(STORE_COPY_TRUSTS) ||
-            (!state->io.io[slot].result && crc32c(0, data, BLOCK_SIZE) == w->crc[i]))
-            continue;
-        s->counters.checksum_errors++;
-        bit_set(w->copy->bad, w->first_block + i);
-        state->io.error = -ERR_CONFLICT;
+        if (state->io.io[slot].result)
+            block_differs(w, i);
+        else
+            block_verify(w, i);
     }
 }
 
@@ -358,8 +355,8 @@ static const struct op_kind COPY_WRITE_KIND = {"store.copy_write", copy_write_st
 
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
                             uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint64_t *same, const uint32_t *crc, const struct slice *data,
-                            struct op *parent)
+                            const uint64_t *same, const struct content_hash *hash, const uint32_t *crc,
+                            const struct slice *data, struct op *parent)
 {
     ASSERT(block_count && block_count <= IO_BLOCKS_MAX && first_block < BLOCKS_PER_OBJECT &&
            block_count <= BLOCKS_PER_OBJECT - first_block && first_block % BLOCKS_PER_CHUNK == 0);
@@ -369,6 +366,7 @@ void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy,
     w->written = written;
     w->damaged = damaged;
     w->same = same;
+    w->hash = hash;
     w->crc = crc;
     w->data = data ? *data : (struct slice){0};
     w->private_state = NULL;

@@ -30,7 +30,7 @@ struct read_state {
     uint64_t version; /* of the page, when the round began */
     uint32_t next, rounds;
     struct buf *buf, *page;
-    bool page_wanted, page_only, page_came, page_failed, crcs_known;
+    bool page_wanted, page_came, page_failed, crcs_known;
     int page_result;
 };
 
@@ -94,29 +94,6 @@ static bool read_whole(struct store_read *r, const struct object *o)
     return true;
 }
 
-/* Has the asker this very block? Its checksum says so, if it is in memory; what is lost here has none. */
-static bool is_same(const struct store_read *r, uint32_t i, const struct where *w)
-{
-    return r->have && bit_get(r->have, i) && w->written && w->crc_known &&
-           (r->have_crc[i] == w->crc || PLANT(STORE_COPY_SAME));
-}
-
-/* Nothing has to be read, because the asker has it. */
-static bool read_nothing(struct store_read *r, const struct object *o)
-{
-    for (uint32_t i = 0; i < r->block_count; i++) {
-        struct where w = o ? object_where(o, r->first_block + i, false) : (struct where){0};
-        if (!w.written)
-            continue;
-        if (!is_same(r, i, &w))
-            return false;
-        r->ret_crc[i] = w.crc;
-        bit_set(r->ret_written, i);
-        bit_set(r->ret_same, i);
-    }
-    return true;
-}
-
 static bool on_device(const struct where *w)
 {
     return w->source == WHERE_RING || w->source == WHERE_CHUNK;
@@ -142,9 +119,7 @@ static int read_look(struct store_read *r, struct object *o)
             bit_set(r->ret_written, i);
         else
             bit_clear(r->ret_written, i);
-        if (r->have && (!w.written || is_same(r, i, &w))) {
-            if (w.written)
-                bit_set(r->ret_same, i);
+        if (r->written_only && !w.written) {
             bit_clear(state->todo, i);
             continue;
         }
@@ -168,10 +143,6 @@ static int read_look(struct store_read *r, struct object *o)
             bit_set(r->ret_damaged, i);
     }
     state->page_wanted = paged && !state->crcs_known;
-    /* What the asker has is known only then, and is not read. */
-    state->page_only = state->page_wanted && r->have;
-    if (state->page_only)
-        state->next = r->block_count;
     if (paged && state->crcs_known) {
         r->store->counters.page_hits++;
         page_touch(o);
@@ -232,7 +203,7 @@ static void read_verify(struct store_read *r, struct object *o)
 
     if (state->page_came)
         read_page(r, o);
-    for (uint32_t i = 0; i < r->block_count && !state->page_only; i++) {
+    for (uint32_t i = 0; i < r->block_count; i++) {
         if (!bit_get(state->todo, i) || (state->at[i].of_page && !state->crcs_known))
             continue;
         if (!read_current(r, o, i)) {
@@ -333,9 +304,8 @@ static int read_begin(struct store_read *r)
                            ? list_entry(o->unapplied.prev, struct log_entry, obj_link)->index
                        : o->exists ? o->index
                                    : 0;
-    if (r->have ? read_nothing(r, o) : read_whole(r, o))
+    if (read_whole(r, o))
         return 0;
-    memset(r->ret_same, 0, sizeof(r->ret_same));
     struct read_state *state = slab_get(&s->slab, sizeof(*state));
     if (!state)
         return -ERR_RETRY;
@@ -407,7 +377,6 @@ static void read_start(struct store_read *r, struct store_pg *pg, uint64_t image
     r->ret_data = (struct slice){0};
     memset(r->ret_written, 0, sizeof(r->ret_written));
     memset(r->ret_damaged, 0, sizeof(r->ret_damaged));
-    memset(r->ret_same, 0, sizeof(r->ret_same));
     r->private_state = NULL;
     op_start(&r->op, pg->store->core, &READ, parent);
 }
@@ -415,16 +384,14 @@ static void read_start(struct store_read *r, struct store_pg *pg, uint64_t image
 void store_read_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
                       uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent)
 {
-    r->have = NULL;
+    r->written_only = false;
     read_start(r, pg, image, object, first_block, block_count, proposed, parent);
 }
 
-void store_read_differing_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
-                                uint32_t first_block, uint32_t block_count, const uint64_t *have,
-                                const uint32_t *have_crc, struct op *parent)
+void store_read_written_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
+                              uint32_t first_block, uint32_t block_count, struct op *parent)
 {
-    r->have = have;
-    r->have_crc = have_crc;
+    r->written_only = true;
     read_start(r, pg, image, object, first_block, block_count, false, parent);
 }
 

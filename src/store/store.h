@@ -22,6 +22,7 @@
 #define STORE_STORE_H
 
 #include "base/base.h"
+#include "base/content_hash.h"
 #include "base/entry.h"
 #include "base/histogram.h"
 #include "rt/blk.h"
@@ -339,26 +340,20 @@ struct store_read {
     uint64_t pg, image, object;
     uint32_t first_block, block_count; /* at most IO_BLOCKS_MAX */
     bool proposed;
-    const uint64_t *have; /* store_read_differing_start(); NULL: read all */
-    const uint32_t *have_crc;
+    bool written_only;     /* store_read_written_start() */
     uint64_t ret_index;    /* the object's newest index; 0: absent */
     struct slice ret_data; /* block_count blocks, with a reference; empty: all zeros */
     uint32_t ret_crc[IO_BLOCKS_MAX];
     uint64_t ret_written[IO_BLOCKS_MAX / 64]; /* bit i: first_block + i is written */
     uint64_t ret_damaged[IO_BLOCKS_MAX / 64];
-    uint64_t ret_same[IO_BLOCKS_MAX / 64]; /* written, and as the asker's: not read */
     void *private_state;
 };
 void store_read_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
                       uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent);
 
-/* Reads only what someone else has not: of the written blocks those that are not in `have` with the same
- * checksum (block_count of them in `have_crc`; both the caller's until the op is done). The others, and the
- * unwritten ones, have no content in ret_data, which is empty if nothing was read. The newest applied
- * version. */
-void store_read_differing_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
-                                uint32_t first_block, uint32_t block_count, const uint64_t *have,
-                                const uint32_t *have_crc, struct op *parent);
+/* The newest applied version; blocks that are not written have no content in ret_data. */
+void store_read_written_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
+                              uint32_t first_block, uint32_t block_count, struct op *parent);
 
 /* For how long the device has answered none of the reads of data that it was asked for; 0: it owes none. */
 uint64_t store_reads_waiting_ns(const struct store *store, uint64_t now_ns);
@@ -388,35 +383,55 @@ void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t im
 
 /* Replaces an object by a copy of another replica's. First all windows, in any order, then the end: the copy
  * becomes the object, with its index, durably, in one step; until then the old one stays. Blocks that are the
- * same in both need not come: what is in the object, or in the log for it, is used. In a PG in state
- * NORMAL the source must have applied all that is committed, and the copy be of one moment. */
+ * same in both need not come: what is in the object, or in the log for it, is used, if its contents have the
+ * hash that the source's have. In a PG in state NORMAL the source must have applied all that is committed,
+ * and the copy be of one moment. */
 struct store_copy; /* one copy under way */
 MUST_CHECK int store_copy_new(struct store_pg *pg, uint64_t image, uint64_t object,
                               struct store_copy **ret_copy); /* ERR_STOPPED, ERR_NO_SPACE, ERR_NO_MEMORY */
+/* Looks at what there is here, for which the object's page may have to be read, and draws a key for hashes.
+ * Without this nothing is here, and everything has to come; also when it could not be read. ERR_STOPPED,
+ * ERR_NO_PG. */
+struct store_copy_look {
+    struct op op;
+    struct store_copy *copy;
+    /* Private. */
+    struct blk_io io;
+    struct iovec iov;
+    struct buf *page;
+    uint64_t version;
+    uint32_t rounds;
+    bool reading, page_failed;
+};
+void store_copy_look_start(struct store_copy_look *l, struct store_copy *copy, struct op *parent);
 /* Which blocks of a window there are here, by their checksums. `ret_have`: bit i: first_block + i, with
- * checksum ret_crc[i]; both for block_count, at most IO_BLOCKS_MAX, blocks. What is known to be damaged is
- * left out. */
+ * checksum ret_crc[i]; both for block_count, at most IO_BLOCKS_MAX, blocks. What is known to be damaged, or
+ * to differ, is left out. The source hashes what has the same checksum there with `ret_key`, which is all
+ * zeros if there is nothing here. */
 void store_copy_have(const struct store_copy *copy, uint32_t first_block, uint32_t block_count,
-                     uint64_t *ret_have, uint32_t *ret_crc);
-/* Ends with 0; ERR_CHECKSUM: of `data`; ERR_CONFLICT: some of `same` were found damaged, or are not here any
- * more: the window is to be asked for again by what store_copy_have() now says; ERR_INVALID, ERR_NO_SPACE,
- * ERR_NO_MEMORY, ERR_STOPPED. */
+                     uint64_t *ret_have, uint32_t *ret_crc, struct content_key *ret_key);
+/* Ends with 0; ERR_CHECKSUM: of `data`; ERR_CONFLICT: some of `same` were found damaged, or to be others, or
+ * are not here any more: the window is to be asked for again by what store_copy_have() now says; ERR_INVALID,
+ * ERR_NO_SPACE, ERR_NO_MEMORY, ERR_STOPPED. */
 struct store_copy_write {
     struct op op;
     struct store_copy *copy;
     uint32_t first_block, block_count; /* begins with a chunk and, but at the object's end, ends with one */
     const uint64_t *written;           /* bit i: first_block + i */
     const uint64_t *damaged;           /* of these: content unknown, also here from now on; NULL: none */
-    const uint64_t *same;              /* of these: what is here has the checksum; NULL: none */
+    const uint64_t *same;              /* of these: the source's has the checksum of what is here ... */
+    const struct content_hash *hash;   /* ... and this hash, by block; NULL: none are the same */
     const uint32_t *crc;               /* block_count of them: of the written blocks; verified */
     struct slice data;                 /* the written blocks that are not the same, in order */
     void *private_state;
 };
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
                             uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint64_t *same, const uint32_t *crc, const struct slice *data,
-                            struct op *parent);
-/* Ends the copy, which is freed. `index`: 0 throws it away. */
+                            const uint64_t *same, const struct content_hash *hash, const uint32_t *crc,
+                            const struct slice *data, struct op *parent);
+/* Ends the copy, which is freed. `index`: 0 throws it away. ERR_CONFLICT: the object is newer already, or
+ * what the copy was to take over of it has changed: the copy is to be made anew; ERR_NO_PG, ERR_NO_SPACE,
+ * ERR_NO_MEMORY, ERR_STOPPED. */
 struct store_copy_end {
     struct op op;
     struct store_copy *copy;

@@ -779,22 +779,6 @@ static const uint8_t *block_find(const struct fake_pg *pg, const struct store_re
     return bit(o->written, block) ? o->blocks[block] : NULL;
 }
 
-/* What the asker has. Returns whether there is anything else. */
-static bool read_same(struct store_read *r)
-{
-    bool any = false;
-
-    memset(r->ret_same, 0, sizeof(r->ret_same));
-    for (uint32_t i = 0; i < r->block_count; i++) {
-        bool same = bit(r->ret_written, i) && bit(r->have, i) && r->have_crc[i] == r->ret_crc[i];
-        bit_set(r->ret_same, i, same);
-        if (same)
-            bit_set(r->ret_damaged, i, false); /* it is not looked at */
-        any |= bit(r->ret_written, i) && !same;
-    }
-    return any;
-}
-
 static int read_now(struct store_read *r)
 {
     struct store_pg *sp = store_pg_find(r->store, r->pg);
@@ -827,12 +811,6 @@ static int read_now(struct store_read *r)
             bit_set(r->ret_written, i, true);
         }
     }
-    if (r->have) {
-        any = read_same(r);
-        damaged = false;
-        for (uint32_t i = 0; i < r->block_count; i++)
-            damaged |= bit(r->ret_damaged, i);
-    }
     if (any || damaged)
         r->ret_data = (struct slice){buf, 0, r->block_count * BLOCK_SIZE};
     else
@@ -860,16 +838,13 @@ static const struct op_kind read_kind = {"fake.read", NULL, read_step};
 void store_read_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object,
                       uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent)
 {
-    store_read_differing_start(r, sp, image, object, first_block, block_count, NULL, NULL, parent);
+    store_read_written_start(r, sp, image, object, first_block, block_count, parent);
     r->proposed = proposed;
 }
 
-void store_read_differing_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object,
-                                uint32_t first_block, uint32_t block_count, const uint64_t *have,
-                                const uint32_t *have_crc, struct op *parent)
+void store_read_written_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object,
+                              uint32_t first_block, uint32_t block_count, struct op *parent)
 {
-    r->have = have;
-    r->have_crc = have_crc;
     r->store = sp->store;
     r->pg = sp->record.pg;
     r->image = image;
@@ -994,7 +969,9 @@ struct store_copy {
     struct core *core;
     struct store_counters *counters;
     struct fake_object *object;
-    uint64_t bad[BLOCKS_PER_OBJECT / 64]; /* of the old object: found damaged */
+    uint64_t bad[BLOCKS_PER_OBJECT / 64]; /* of the old object: found damaged, or different */
+    struct content_hasher *hasher;
+    struct content_key key;
 };
 
 int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, struct store_copy **ret_copy)
@@ -1011,17 +988,34 @@ int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, struct 
     return 0;
 }
 
+void store_copy_look_start(struct store_copy_look *l, struct store_copy *copy, struct op *parent)
+{
+    copy->key = content_key_make(core_random_u64(copy->core), core_random_u64(copy->core));
+    copy->hasher = content_hasher_new(&copy->key);
+    op_start(&l->op, copy->core, &ok_kind, parent);
+}
+
 void store_copy_have(const struct store_copy *copy, uint32_t first_block, uint32_t block_count,
-                     uint64_t *ret_have, uint32_t *ret_crc)
+                     uint64_t *ret_have, uint32_t *ret_crc, struct content_key *ret_key)
 {
     const struct fake_object *o = object_find(copy->pg, copy->object->info.image, copy->object->info.object);
 
     memset(ret_have, 0, DIV_UP(block_count, 64u) * sizeof(*ret_have));
-    for (uint32_t i = 0; o && !o->info.damaged && i < block_count; i++) {
+    for (uint32_t i = 0; o && !o->info.damaged && copy->hasher && i < block_count; i++) {
         uint32_t b = first_block + i;
         ret_crc[i] = o->crc[b];
         bit_set(ret_have, i, bit(o->written, b) && !bit(copy->bad, b));
     }
+    *ret_key = copy->key;
+}
+
+static bool content_is(const struct store_copy *copy, const uint8_t *data,
+                       const struct content_hash *expected)
+{
+    struct content_hash hash;
+
+    content_hash(copy->hasher, data, BLOCK_SIZE, &hash);
+    return content_hash_equal(&hash, expected);
 }
 
 static void conflict_step(struct op *op)
@@ -1032,8 +1026,8 @@ static const struct op_kind conflict_kind = {"fake.copy-write", NULL, conflict_s
 
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
                             uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint64_t *same, const uint32_t *crc, const struct slice *data,
-                            struct op *parent)
+                            const uint64_t *same, const struct content_hash *hash, const uint32_t *crc,
+                            const struct slice *data, struct op *parent)
 {
     const struct fake_object *o = object_find(copy->pg, copy->object->info.image, copy->object->info.object);
     bool conflict = false;
@@ -1046,7 +1040,7 @@ void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy,
         }
         bool lost = damaged && bit(damaged, i), is_same = same && bit(same, i);
         const uint8_t *from = is_same ? o->blocks[b] : slice_data(data) + (size_t)at++ * BLOCK_SIZE;
-        if (is_same && crc32c(0, from, BLOCK_SIZE) != crc[i]) {
+        if (is_same && !content_is(copy, from, &hash[i])) {
             conflict = true;
             bit_set(copy->bad, b, true);
         }
@@ -1076,6 +1070,7 @@ void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uin
     }
     free(from);
     op_start(&e->op, copy->core, &ok_kind, parent);
+    content_hasher_free(copy->hasher);
     free(copy);
 }
 

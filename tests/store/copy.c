@@ -4,6 +4,7 @@
  * blocks, out of pages, memory, or a log that was never applied. With the name of a planted bug it must fail.
  */
 #include "base/plant.h"
+#include "store/internal.h"
 #include "tests/plants.h"
 #include "tests/store/slice.h"
 
@@ -12,49 +13,61 @@
 static struct store_copy *copy;
 static uint64_t have[IO_BLOCKS_MAX / 64], same[IO_BLOCKS_MAX / 64], written[IO_BLOCKS_MAX / 64];
 static uint32_t have_crc[IO_BLOCKS_MAX], crc[IO_BLOCKS_MAX];
+static struct content_hash hash[IO_BLOCKS_MAX];
 
-static uint32_t crc_of(int byte)
+static void copy_begin(void)
 {
-    uint8_t data[BLOCK_SIZE];
+    struct store_copy_look look;
 
-    memset(data, byte, sizeof(data));
-    return crc32c(0, data, sizeof(data));
+    CHECK_EQ(store_copy_new(pg, 1, OBJECT, &copy), 0);
+    store_copy_look_start(&look, copy, NULL);
+    CHECK_EQ(rig_wait(&rig, &look.op), 0);
 }
 
-/* The source's window of 64 blocks: block i is full of source[i]; -1: not written. What the store says it has
- * does not come. Returns how many blocks came; the write's result in *ret. */
+/* The source's window of 64 blocks: block i is full of source[i]; -1: not written. Of what the store says it
+ * has only a hash comes. Returns how many blocks came; the write's result in *ret. */
 static int window(const int source[64], int *ret)
 {
     struct buf *buf = buf_new(rig.core.arena, 64 * BLOCK_SIZE);
     struct store_copy_write w = {0};
+    struct content_key key;
     int came = 0;
 
     memset(written, 0, sizeof(written));
     memset(same, 0, sizeof(same));
-    store_copy_have(copy, 0, 64, have, have_crc);
+    store_copy_have(copy, 0, 64, have, have_crc, &key);
+    struct content_hasher *hasher = content_hasher_new(&key);
     for (int i = 0; i < 64; i++) {
         if (source[i] < 0)
             continue;
+        uint8_t *block = buf->data + came * BLOCK_SIZE;
         written[0] |= 1ull << i;
-        crc[i] = crc_of(source[i]);
+        crc[i] = block_fill(block, source[i]);
+        content_hash(hasher, block, BLOCK_SIZE, &hash[i]);
         if (have[0] >> i & 1 && have_crc[i] == crc[i])
             same[0] |= 1ull << i;
         else
-            memset(buf->data + came++ * BLOCK_SIZE, source[i], BLOCK_SIZE);
+            came++;
     }
+    content_hasher_free(hasher);
     struct slice data = {buf, 0, (uint32_t)came * BLOCK_SIZE};
-    store_copy_write_start(&w, copy, 0, 64, written, NULL, same, crc, &data, NULL);
+    store_copy_write_start(&w, copy, 0, 64, written, NULL, same, hash, crc, &data, NULL);
     *ret = rig_wait(&rig, &w.op);
     buf_unref(buf);
     return came;
 }
 
-static void end(uint64_t index)
+static int end_is(uint64_t index)
 {
     struct store_copy_end e = {0};
 
     store_copy_end_start(&e, copy, index, NULL);
-    CHECK_EQ(rig_wait(&rig, &e.op), 0);
+    return rig_wait(&rig, &e.op);
+}
+
+static void end(uint64_t index)
+{
+    CHECK_EQ(end_is(index), 0);
 }
 
 static void check_is(const int source[64])
@@ -88,7 +101,7 @@ static void set_up_object(int source[64])
     reopen();
     for (int i = 0; i < 64; i++)
         source[i] = 1 + i;
-    CHECK_EQ(store_copy_new(pg, 1, OBJECT, &copy), 0);
+    copy_begin();
 }
 
 /* Only what differs comes, and only its chunk is written; the others stay where they are. */
@@ -185,7 +198,7 @@ static void the_log_will_do(void)
         reopen();
         for (int i = 0; i < 3; i++)
             source[4 + i] = 120 + i;
-        CHECK_EQ(store_copy_new(pg, 1, OBJECT, &copy), 0);
+        copy_begin();
         CHECK_EQ(window(source, &rc), 0);
         CHECK_EQ(rc, 0);
         uint64_t index = pg->last_index + 1;
@@ -199,21 +212,101 @@ static void the_log_will_do(void)
     }
 }
 
-/* A chunk that the copy holds is not written in place by destage meanwhile. */
-static void shared_chunks_are_left_alone(void)
+/* Blocks of equal checksum, as all that end with their own are: those that differ come when they were seen
+ * to differ, be they in a chunk of their own or not, or in the log. */
+static void equal_checksums_prove_nothing(void)
 {
-    int source[64], rc, old[64];
+    int source[64], rc;
+
+    sealed = true;
+    set_up_object(source);
+    for (int i = 0; i < 64; i++)
+        source[i] += i % 16 == 5 && i < 40 ? 100 : 0;
+    CHECK_EQ(window(source, &rc), 0);
+    CHECK_EQ(rc, -ERR_CONFLICT);
+    CHECK_EQ(store_counters(s)->checksum_errors, 0);
+    CHECK_EQ(window(source, &rc), 3);
+    CHECK_EQ(rc, 0);
+    end(pg->last_index + 1);
+    for (uint32_t i = 0; i < 64; i++)
+        CHECK_EQ(block_is(OBJECT, i, false), source[i]);
+
+    fill = 33;
+    CHECK_EQ(write_blocks(OBJECT, 8, 2), 0);
+    rig_settle(&rig);
+    copy_begin();
+    source[9] = 34;
+    CHECK_EQ(window(source, &rc), 0);
+    CHECK_EQ(rc, -ERR_CONFLICT);
+    CHECK_EQ(window(source, &rc), 1);
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(end_is(0), 0);
+    tear_down();
+    sealed = false;
+}
+
+/* A copy that waits for its source does not keep destage from the object, nor costs the log its past; and if
+ * destage was there, it is for nothing. */
+static void destage_need_not_wait(void)
+{
+    int source[64], rc;
 
     set_up_object(source);
-    memcpy(old, source, sizeof(old));
     source[5] = 200;
     CHECK_EQ(window(source, &rc), 1);
+    CHECK_EQ(rc, 0);
     fill = 180;
     CHECK_EQ(write_blocks(OBJECT, 20, 1), 0);
     apply_all();
-    destage_all();
-    uint64_t index = pg->last_index + 1;
-    end(index);
+    uint64_t first = pg->first_index;
+    destage_up_to(pg_of(pg), pg->last_index);
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+    CHECK_EQ(pg->first_index, first);
+    CHECK_EQ(block_is(OBJECT, 20, false), 180);
+    CHECK_EQ(end_is(pg->last_index + 1), -ERR_CONFLICT);
+    CHECK_EQ(block_is(OBJECT, 5, false), 6);
+
+    copy_begin();
+    CHECK_EQ(window(source, &rc), 2);
+    CHECK_EQ(rc, 0);
+    end(pg->last_index + 1);
+    check_is(source);
+    tear_down();
+}
+
+/* With the checksums of the old object not in memory, and with a page that cannot be had. */
+static void pages_are_read(void)
+{
+    int source[64], rc;
+
+    for (int bad = 0; bad < 2; bad++) {
+        set_up_object(source);
+        CHECK_EQ(end_is(0), 0);
+        struct object *o = object_find(pg_of(pg), 1, OBJECT);
+        page_drop(o);
+        if (bad)
+            rig.device.data[block_offset(slot_place(s, o->slot)) + 1000] ^= 1;
+        copy_begin();
+        CHECK_EQ(window(source, &rc), bad ? 64 : 0);
+        CHECK_EQ(rc, 0);
+        end(pg->last_index + 1);
+        check_is(source);
+        tear_down();
+    }
+}
+
+/* Who does not look is sent everything. */
+static void nothing_is_here_unseen(void)
+{
+    int source[64], rc;
+
+    set_up_object(source);
+    CHECK_EQ(end_is(0), 0);
+    CHECK_EQ(store_copy_new(pg, 1, OBJECT, &copy), 0);
+    CHECK_EQ(window(source, &rc), 64);
+    CHECK_EQ(rc, 0);
+    end(pg->last_index + 1);
     check_is(source);
     tear_down();
 }
@@ -226,6 +319,9 @@ int main(int argc, char **argv)
     TEST(unwritten_becomes_unwritten);
     TEST(damaged_is_different);
     TEST(the_log_will_do);
-    TEST(shared_chunks_are_left_alone);
+    TEST(equal_checksums_prove_nothing);
+    TEST(destage_need_not_wait);
+    TEST(pages_are_read);
+    TEST(nothing_is_here_unseen);
     return tap_done();
 }

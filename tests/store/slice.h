@@ -17,6 +17,7 @@ static struct store_config config;
 static struct store *s;
 static struct store_pg *pg; /* the one that is written to */
 static uint8_t fill;        /* of the next write's first block; rises */
+static bool sealed;         /* its blocks end with their own checksum, so that all have one and the same */
 
 static inline int open_store(void)
 {
@@ -79,6 +80,15 @@ static inline void reopen(void)
     CHECK_EQ(open_store(), 0);
 }
 
+static inline uint32_t block_fill(uint8_t *block, int byte)
+{
+    memset(block, byte, BLOCK_SIZE);
+    uint32_t crc = crc32c(0, block, BLOCK_SIZE - sizeof(crc));
+    if (sealed)
+        memcpy(block + BLOCK_SIZE - sizeof(crc), &crc, sizeof(crc));
+    return crc32c(0, block, BLOCK_SIZE);
+}
+
 static inline int put(struct entry e, uint32_t blocks)
 {
     struct slice payload = {0};
@@ -93,10 +103,8 @@ static inline int put(struct entry e, uint32_t blocks)
             (struct slice){.buf = buf_new(rig.core.arena, blocks * BLOCK_SIZE), .len = blocks * BLOCK_SIZE};
         if (!payload.buf)
             return -ERR_RETRY;
-        for (uint32_t i = 0; i < blocks; i++) {
-            memset(payload.buf->data + i * BLOCK_SIZE, fill + (int)i, BLOCK_SIZE);
-            crc[i] = crc32c(0, payload.buf->data + i * BLOCK_SIZE, BLOCK_SIZE);
-        }
+        for (uint32_t i = 0; i < blocks; i++)
+            crc[i] = block_fill(payload.buf->data + i * BLOCK_SIZE, fill + (int)i);
         fill++;
         e.crc = crc;
     }
