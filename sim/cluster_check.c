@@ -79,21 +79,23 @@ static void check_pg(struct cluster *c, const struct osd_pg_view *view, const st
 
 /* From which applied index on what this replica knows of its objects is compared. A store that was opened
  * again may have forgotten entries that later ones of its log replace, so it must have applied what it had
- * then; and what recovers may have been copied from such a one. */
+ * then; and what recovers may have been copied from such a one, which a restart does not change. */
 static uint64_t *compared_from(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
 {
-    uint64_t key = hash_pair(hash_pair(pg->record.pg, pg->record.replica), hash_pair(incarnation, 4));
+    uint64_t replica = hash_pair(pg->record.pg, pg->record.replica);
     uint64_t *newest = fact_at(c->leaders, hash_pair(pg->record.pg, 5), 0);
+    uint64_t copied = *fact_at(c->leaders, hash_pair(replica, 6), 0);
 
     *newest = MAX(*newest, pg->last_index);
-    return fact_at(c->leaders, key, pg->last_index);
+    return fact_at(c->leaders, hash_pair(replica, hash_pair(incarnation, 4)), MAX(pg->last_index, copied));
 }
 
 static void check_recovering(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
 {
     uint64_t *from = compared_from(c, pg, incarnation);
+    uint64_t *copied = fact_at(c->leaders, hash_pair(hash_pair(pg->record.pg, pg->record.replica), 6), 0);
 
-    *from = MAX(*from, fact_of(c->leaders, hash_pair(pg->record.pg, 5), 0));
+    *copied = *from = MAX(*from, *fact_at(c->leaders, hash_pair(pg->record.pg, 5), 0));
 }
 
 /* Replicas that have applied the same entries know the same newest entry of each object. One that is ahead of
