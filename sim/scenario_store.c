@@ -172,6 +172,25 @@ static void note_behind(struct world *w, uint32_t i, const struct store_pg *pg)
             w->behind[i][at.image][at.object] = at.index < w->pgs[i].object[at.image][at.object].index;
 }
 
+static bool same_group(const struct group *a, const struct group *b)
+{
+    return a->index == b->index && a->epoch == b->epoch && a->count == b->count &&
+           !memcmp(a->members, b->members, a->count * sizeof(a->members[0]));
+}
+
+/* That of an applied entry, and no older one than that of the last that need not be in the log any more. */
+static void verify_group(struct world *w, uint32_t i, const struct store_pg *pg)
+{
+    const struct group *group = &pg->record.group;
+    struct group oldest, should_be;
+
+    model_group_at(&w->pgs[i], pg->applied_index, &oldest);
+    model_group_at(&w->pgs[i], group->index, &should_be);
+    if (group->index < oldest.index || group->index > w->pgs[i].commit || !same_group(group, &should_be))
+        sim_fail(w->sim, "PG %u: group of index %lu, should be that of %lu; applied %lu, commit %lu", i,
+                 group->index, oldest.index, pg->applied_index, w->pgs[i].commit);
+}
+
 static void verify_open(struct driver *d)
 {
     struct world *w = d->world;
@@ -205,6 +224,7 @@ static void verify_open(struct driver *d)
             note_behind(w, i, pg);
         if (w->recovering[i] || w->fell_behind[i])
             continue;
+        verify_group(w, i, pg);
         if (pg->last_index < m->acked && !w->rot)
             sim_fail(w->sim, "PG %u: log ends at %lu, acknowledged %lu", i, pg->last_index, m->acked);
         if (pg->applied_index > m->commit || pg->first_index > pg->applied_index + 1)
@@ -236,6 +256,10 @@ static void verify_entry(struct driver *d, const struct model_pg *m, const struc
         e->block_count != want.block_count || e->incarnation != want.incarnation ||
         e->generation != want.generation || e->size_bytes != want.size_bytes)
         sim_fail(w->sim, "PG %lx: entry %lu.%lu is another", m->id, e->term, e->index);
+    struct group group, group_want;
+    if (e->type == ENTRY_GROUP && (model_group(m, e->index, (uint32_t)e->term, &group_want),
+                                   group_from_entry(e, &group) || !same_group(&group, &group_want)))
+        sim_fail(w->sim, "PG %lx: entry %lu sets another group", m->id, e->index);
     if (payload->len != entry_payload_bytes(&want))
         sim_fail(w->sim, "PG %lx: entry %lu has %u bytes", m->id, e->index, payload->len);
     for (uint32_t b = 0; b * BLOCK_SIZE < payload->len; b++)
@@ -281,6 +305,13 @@ static int append(struct driver *d, uint32_t i, uint64_t index, uint32_t term)
             d->crc[b] = crc32c(0, buf->data + b * BLOCK_SIZE, BLOCK_SIZE);
         }
         e.crc = d->crc;
+    }
+    if (e.type == ENTRY_GROUP) {
+        struct group group;
+        model_group(m, index, term, &group);
+        group_to_entry(&group, d->crc, &e);
+        e.index = index;
+        e.term = term;
     }
     int rc = store_append(pg_now(d, i), &e, payload.buf ? &payload : NULL);
     slice_unref(&payload);
@@ -848,6 +879,7 @@ static bool drive(struct driver *d)
         for (; d->pg < MODEL_PGS; d->pg++)
             if (!pg_now(d, d->pg)) {
                 struct store_pg_record r = {.pg = w->pgs[d->pg].id, .replica = 1, .birth = 1};
+                model_group(&w->pgs[d->pg], 0, 0, &r.group);
                 d->pg_writing = true;
                 store_pg_write_start(&d->pg_write, d->store, &r, op);
                 return false;
@@ -956,7 +988,9 @@ static bool drive(struct driver *d)
                 return false;
             }
             struct model_pg *m = &w->pgs[d->pg];
-            store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit]);
+            struct group group;
+            model_group_at(m, m->commit, &group);
+            store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit], &group);
             op->state = DRIVE_RECOVERED;
             record_start(d, STORE_PG_NORMAL);
             return false;

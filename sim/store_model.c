@@ -10,9 +10,39 @@
 
 #define WORD_STEP 0x9e3779b97f4a7c15ull
 
+static uint64_t entry_hash(const struct model_pg *pg, uint64_t index, uint32_t term)
+{
+    return hash_pair(hash_pair(pg->seed, index), term);
+}
+
+void model_group(const struct model_pg *pg, uint64_t index, uint32_t term, struct group *ret)
+{
+    uint64_t h = hash_pair(entry_hash(pg, index, term), 1);
+
+    *ret = (struct group){
+        .index = index, .epoch = index ? index / 2 : 0, .count = 1 + (uint32_t)(h % GROUP_MEMBERS_MAX)};
+    for (uint32_t i = 0; i < ret->count; i++)
+        ret->members[i] = (struct group_member){.replica = 1 + (uint32_t)(h >> 8 & 0xff) + i,
+                                                .osd = (uint32_t)(h >> 16 & 0xff) + i,
+                                                .shard = (uint32_t)(h >> 24 & 63),
+                                                .flags = i ? (uint32_t)(h >> (30 + 2 * i) & 3) : GROUP_VOTER};
+}
+
+void model_group_at(const struct model_pg *pg, uint64_t index, struct group *ret)
+{
+    struct entry e;
+
+    for (; index; index--) {
+        model_entry(pg, index, pg->term[index], &e);
+        if (e.type == ENTRY_GROUP)
+            break;
+    }
+    model_group(pg, index, pg->term[index], ret);
+}
+
 void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struct entry *ret)
 {
-    uint64_t h = hash_pair(hash_pair(pg->seed, index), term);
+    uint64_t h = entry_hash(pg, index, term);
     uint64_t image = (1 + (index / MODEL_IMAGE_SPAN) * 2 + (h >> 8 & 1)) % MODEL_IMAGES;
 
     /* Late writes to an old image now and then. */
@@ -20,6 +50,16 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
         image -= 2;
     *ret = (struct entry){.index = index, .term = term, .image = image};
     uint32_t kind = (uint32_t)(h >> 16 & 127);
+    if (kind == 0) {
+        struct group group;
+        model_group(pg, index, term, &group);
+        *ret = (struct entry){.index = index,
+                              .term = term,
+                              .type = ENTRY_GROUP,
+                              .block_count = group.count * GROUP_WORDS,
+                              .epoch = group.epoch};
+        return;
+    }
     if (kind < 3) {
         ret->type = ENTRY_NOOP;
         return;

@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "base/entry.h"
+#include "base/group.h"
 
 #define MODEL_PGS        3u
 #define MODEL_LOG_MAX    40000u
@@ -39,6 +40,10 @@ struct model_pg {
 
 /* The entry; `crc` (room for IO_BLOCKS_MAX) is left alone unless there is one to fill. */
 void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struct entry *ret);
+/* The group that such an entry sets. */
+void model_group(const struct model_pg *pg, uint64_t index, uint32_t term, struct group *ret);
+/* The group in force after the entry at `index`, of those that were appended last. */
+void model_group_at(const struct model_pg *pg, uint64_t index, struct group *ret);
 uint64_t model_tag(const struct model_pg *pg, uint64_t index, uint32_t term, uint32_t block);
 void model_fill(uint64_t tag, uint8_t *block); /* tag 0: zeros */
 bool model_matches(uint64_t tag, const uint8_t *block);

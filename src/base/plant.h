@@ -40,6 +40,7 @@
     X(STORE_LARGE_EARLY_ACK,        "store: an entry counts as durable before its chunks are")                     \
     X(STORE_LARGE_FREE,             "store: chunks of entries that were cut off are free at once")                 \
     X(STORE_LARGE_IN_PLACE,         "store: a chunk is written in place though the log refers to it")              \
+    X(STORE_GROUP_GONE,             "store: the entry of a group leaves the log before the PG table has it")       \
     X(STORE_COPY_UNWRITTEN,         "store: a copy keeps old blocks that the source has not written")              \
     X(STORE_COPY_TRUSTS,            "store: a copy takes blocks of the old object over without comparing contents")  \
     X(STORE_COPY_LATE,              "store: a copy takes chunks of the old object over that destage has changed")   \
@@ -59,6 +60,8 @@
     X(OSD_NO_FLOOR,                 "osd: an image without a record is attached by whoever asks, however late")    \
     X(OSD_EARLY_FORGET,             "osd: a removed image is forgotten before every member has said it is gone")   \
     X(OSD_SCRUB_LEADER_ONLY,        "osd: a scrub looks at the leader's own replica alone")                         \
+    X(OSD_UNBORN_VOTER,             "osd: a learner becomes a voter before the map says that it exists")           \
+    X(OSD_BORN_TWICE,               "osd: a replica that is missing is created again under its number")            \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {

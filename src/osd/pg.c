@@ -17,7 +17,8 @@
 #include "base/error.h"
 
 enum { PG_LIVE, PG_STOPPING };
-#define PG_NOOP_RETRY_NS (10 * NS_PER_MS)
+#define PG_NOOP_RETRY_NS  (10 * NS_PER_MS)
+#define PG_GROUP_RETRY_NS (100 * NS_PER_MS)
 
 static const char *pg_state_name(int state)
 {
@@ -28,58 +29,43 @@ static const struct op_kind pg_kind = {"osd.pg", pg_state_name, pg_step};
 
 /* ---- birth ---- */
 
-static int pg_members_init(struct pg *pg)
+/* The group that the entry sets, if it is newer than what the store has on record. */
+static bool log_sets_group(const struct store_pg *sp, uint64_t index, struct group *ret)
 {
-    const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
-    const Fb__PgMember *self = item ? shard_map_member(pg->shard, item) : NULL;
+    struct entry entry;
+    struct slice payload;
 
-    if (!self)
-        return -ERR_NOT_FOUND;
-    if (self->replica != pg->replica || item->n_member > RAFT_MEMBERS_MAX)
-        return -ERR_IDENTITY;
-    for (size_t i = 0; i < item->n_member; i++) {
-        const Fb__PgMember *from = item->member[i];
-        struct pg_member *member = &pg->members[pg->member_count++];
-
-        *member = (struct pg_member){
-            .replica = from->replica, .osd = from->osd, .shard = from->shard, .free_bytes = UINT64_MAX};
-        if (from == self)
-            continue;
-        member->peer = shard_peer_get(pg->shard, from->osd, from->shard);
-        if (!member->peer)
-            return -ERR_NO_MEMORY;
-    }
-    return 0;
+    return index > sp->record.group.index && !store_log_get(sp, index, &entry, &payload) &&
+           entry.type == ENTRY_GROUP && !group_from_entry(&entry, ret);
 }
 
-/* Raft as the store knows it: the hard state, and which term each index has. */
+/* Raft as the store knows it: the hard state, which term each index has, and the groups. That on record may
+ * be set by an entry above the base: it is committed, and what was before it does not matter any more. */
 static void pg_raft_init(struct pg *pg, bool born_now)
 {
     struct store_pg *sp = pg->sp;
-    struct group group = {.count = pg->member_count};
+    struct group group = sp->record.group;
     struct raft_hard_state hs = {sp->record.term, sp->record.vote};
     uint64_t base = sp->first_index - 1;
     uint64_t base_term = base == sp->record.base_index ? sp->record.base_term : store_log_term(sp, base);
 
-    for (uint32_t i = 0; i < pg->member_count; i++) {
-        group.members[i].replica = pg->members[i].replica;
-        group.members[i].flags = GROUP_VOTER;
-    }
+    group.index = MIN(group.index, base);
     raft_init(&pg->raft, &RAFT_CONFIG_DEFAULT, pg->replica, &group, hs, base, base_term, born_now,
               core_random_u64(pg->shard->core), core_now_ns(pg->shard->core));
     for (uint64_t i = sp->first_index; i <= sp->durable_index;) {
         uint64_t term = store_log_term(sp, i), last = i;
-        while (last < sp->durable_index && store_log_term(sp, last + 1) == term)
-            last++;
-        raft_restore(&pg->raft, last, term, NULL);
+        bool sets = log_sets_group(sp, last, &group);
+        while (!sets && last < sp->durable_index && store_log_term(sp, last + 1) == term)
+            sets = log_sets_group(sp, ++last, &group);
+        raft_restore(&pg->raft, last, term, sets ? &group : NULL);
         i = last + 1;
     }
+    pg_members_sync(pg);
 }
 
 int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
 {
     struct pg *pg = calloc(1, sizeof(*pg));
-    int error;
 
     if (!pg)
         return -ERR_NO_MEMORY;
@@ -87,11 +73,6 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     pg->id = sp->record.pg;
     pg->replica = sp->record.replica;
     pg->sp = sp;
-    error = pg_members_init(pg);
-    if (error) {
-        free(pg);
-        return error;
-    }
     list_init(&pg->waiting);
     list_init(&pg->reading);
     list_init(&pg->fetching);
@@ -120,14 +101,6 @@ struct pg *pg_find(const struct osd_shard *shard, uint64_t id)
     struct map_node *node = map_get(&shard->pgs, id);
     struct pg *pg = node ? map_entry(node, struct pg, node) : NULL;
     return pg && !pg->stopping ? pg : NULL;
-}
-
-struct pg_member *pg_member_find(struct pg *pg, uint32_t replica)
-{
-    for (uint32_t i = 0; i < pg->member_count; i++)
-        if (pg->members[i].replica == replica)
-            return &pg->members[i];
-    return NULL;
 }
 
 /* ---- what others ask ---- */
@@ -209,7 +182,10 @@ void pg_apply(struct pg *pg)
 
     if (index <= pg->sp->applied_index || recover_holds_log(pg) || pg->shard->failed)
         return;
+    uint64_t group_index = pg->sp->record.group.index;
     store_apply(pg->sp, index);
+    if (pg->sp->record.group.index != group_index && pg->led_term)
+        shard_mon_report(pg->shard);
     pg_images_applied(pg);
 }
 
@@ -223,6 +199,11 @@ void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnati
             if (pg->members[i].peer == peer) {
                 raft_peer_lost(&pg->raft, pg->members[i].replica, new_incarnation, now_ns);
                 pg->members[i].complete = 0;
+                pg_touched(pg);
+            }
+        for (uint32_t i = 0; i < PG_STRANGERS_MAX; i++)
+            if (pg->strangers[i].peer == peer) {
+                raft_peer_lost(&pg->raft, pg->strangers[i].replica, new_incarnation, now_ns);
                 pg_touched(pg);
             }
     }
@@ -350,7 +331,7 @@ static void pg_role(struct pg *pg)
         pg_images_forget(pg);
         if (led_term) {
             pg->shard->perf.elections_won++;
-            pg->orders_due = true;
+            pg->orders_due = pg->group_due = true;
             for (uint32_t i = 0; i < pg->member_count; i++) { /* until it says */
                 pg->members[i].free_bytes = UINT64_MAX;
                 pg->members[i].complete = 0;
@@ -397,6 +378,8 @@ static uint64_t pg_timer_due(struct pg *pg, uint64_t now_ns)
     /* What found no room is tried again. Orders wait without a timer while we do not serve. */
     if (raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)))
         deadline_ns = MIN(deadline_ns, now_ns + PG_NOOP_RETRY_NS);
+    if (pg_group_waits(pg))
+        deadline_ns = MIN(deadline_ns, now_ns + PG_GROUP_RETRY_NS);
     if (pg->led_term && pg->sp->tombstone_count)
         deadline_ns = MIN(deadline_ns, pg->tombstones_ns);
     if (pg_waits_for_device(&pg->raft))
@@ -422,7 +405,7 @@ static void pg_timer(struct pg *pg, uint64_t now_ns)
 
 void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
 {
-    bool again = raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)) ||
+    bool again = raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)) || pg_group_waits(pg) ||
                  (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns));
 
     /* What is looked at again after a while is not to be put off by each heartbeat. */
@@ -458,6 +441,7 @@ static void pg_live(struct pg *pg)
     pg_keep_ring(pg, now_ns);
     if (pg->orders_due && pg_serves(pg))
         pg_orders_run(pg);
+    pg_group_run(pg);
     pg_tombstones_run(pg, now_ns);
     pg_requests_progress(pg, now_ns);
     recover_wake(pg);

@@ -25,6 +25,8 @@
 struct recover;
 struct repair;
 
+/* Of the group, as far as it can be spoken to: those of raft_member(), but for one on this shard that is not
+ * this replica. */
 struct pg_member {
     uint32_t replica, osd, shard;
     struct peer *peer;             /* NULL for ourselves */
@@ -32,6 +34,13 @@ struct pg_member {
     struct perf_mark acknowledged; /* sent to it, not acknowledged yet */
     uint64_t match, match_ns; /* what it acknowledged, and when that last was more, or all that there is */
     uint64_t complete;        /* its pages and records hold everything up to here, by its word in our term */
+};
+
+/* Who is not in our group and has spoken to us: our group may be an old one, or theirs. */
+#define PG_STRANGERS_MAX 4
+struct pg_stranger {
+    uint32_t replica; /* 0: none */
+    struct peer *peer;
 };
 
 /* An image record that is proposed but not yet applied. */
@@ -81,8 +90,11 @@ struct pg {
     uint32_t replica;
     struct store_pg *sp;
     struct raft raft;
-    struct pg_member members[RAFT_MEMBERS_MAX];
+    struct pg_member members[RAFT_MEMBERS_MAX + 1]; /* with ourselves in any case */
     uint32_t member_count;
+    struct pg_stranger strangers[PG_STRANGERS_MAX];
+    uint32_t stranger_next; /* whose place the next one takes */
+    bool group_due;         /* look at the members that the map wants */
     struct timer timer;
     bool stopping;
 
@@ -166,13 +178,12 @@ struct pg_request {
 
 /* ---- pg.c: life and the host loop ---- */
 
-/* Makes the replica that the store has live. `born_now`: it was just created. ERR_NO_MEMORY; ERR_NOT_FOUND:
- * the map does not say who the members are; ERR_IDENTITY: the map's replica is not ours. */
+/* Makes the replica that the store has live. `born_now`: its PG was just created. ERR_NO_MEMORY. */
 MUST_CHECK int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now);
 /* Asks it to end: requests are answered, its own ops waited for; then it is freed. */
 void pg_stop(struct pg *pg);
 struct pg *pg_find(const struct osd_shard *shard, uint64_t id);
-struct pg_member *pg_member_find(struct pg *pg, uint32_t replica);
+struct pg_member *pg_member_find(struct pg *pg, uint32_t replica); /* NULL: there is none */
 static inline void pg_wake(struct pg *pg)
 {
     op_wake(&pg->op);
@@ -200,6 +211,20 @@ void pg_set_abstain(struct pg *pg);
 /* Writes state and base of the replica's record; record_wanted falls, and the recovery is woken, when that is
  * durable. */
 void pg_record_want(struct pg *pg, enum store_pg_state state, uint64_t base_index, uint64_t base_term);
+
+/* ---- pg_group.c: who is in the group, and changing that ---- */
+
+/* The members are those of raft's group: after each input that may have changed it. */
+void pg_members_sync(struct pg *pg);
+/* Where messages to that replica go; NULL: it is not known, or it is us. */
+struct peer *pg_peer(const struct pg *pg, uint32_t replica);
+/* The PG that a message of the peer is for; NULL: it is not for a replica that is here, or `from` cannot be
+ * there. Whoever is not in our group is remembered for the answer. */
+struct pg *pg_addressed(struct peer *peer, uint64_t id, uint32_t from, uint32_t to);
+/* Leader: the next step of a change that is under way, or that the map wants, if it can be taken now. */
+void pg_group_run(struct pg *pg);
+/* Is the step to be tried again after a while? */
+bool pg_group_waits(const struct pg *pg);
 
 /* ---- pg_append.c: APPEND and the other messages of raft ---- */
 

@@ -135,15 +135,20 @@ static uint32_t append_gather(struct pg *pg, uint64_t first, uint64_t last, uint
             }
             break;
         }
-        if (entry->type != ENTRY_WRITE)
+        uint32_t numbers = entry_crc_count(entry);
+        if (!numbers)
             continue;
         uint32_t len = entry_payload_bytes(entry);
-        if (crcs + entry->block_count > WIRE_APPEND_CRC_MAX || bytes + len > FRAME_PAYLOAD_MAX ||
+        if (crcs + numbers > WIRE_APPEND_CRC_MAX || bytes + len > FRAME_PAYLOAD_MAX ||
             pieces == FRAME_PIECES_MAX)
             break;
-        memcpy(&shard->crcs[crcs], entry->crc, entry->block_count * sizeof(uint32_t));
+        memcpy(&shard->crcs[crcs], entry->crc, numbers * sizeof(uint32_t));
         entry->crc = &shard->crcs[crcs];
-        crcs += entry->block_count;
+        crcs += numbers;
+        if (entry->type == ENTRY_GROUP) {
+            count++; /* the last one of an APPEND */
+            break;
+        }
         shard->pieces[pieces] = payload;
         shard->pieces[pieces++].len = len;
         bytes += len;
@@ -156,7 +161,7 @@ static uint32_t append_gather(struct pg *pg, uint64_t first, uint64_t last, uint
 static void send_append(struct pg *pg, const struct raft_msg *msg)
 {
     struct osd_shard *shard = pg->shard;
-    struct pg_member *member = pg_member_find(pg, msg->to);
+    struct pg_member *member = pg_member_find(pg, msg->to); /* NULL: nobody that we could send to */
     uint32_t pieces, bytes;
     uint32_t count = append_gather(pg, msg->index + 1, msg->last, &pieces, &bytes);
     struct wire_append_request request = {
@@ -176,8 +181,8 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
     shard_heartbeat_traffic(pg); /* the follower's election timeout is now the usual one */
     ASSERT(len <= SHARD_BODY_MAX);
     wire_append_request_encode(rpc_body(shard->frame), &request);
-    if (shard_peer_send(member->peer, false, METHOD_APPEND, rpc_body(shard->frame), (uint32_t)len,
-                        shard->pieces, pieces)) {
+    if (!member || shard_peer_send(member->peer, false, METHOD_APPEND, rpc_body(shard->frame), (uint32_t)len,
+                                   shard->pieces, pieces)) {
         raft_append_failed(&pg->raft, msg->to, msg->index);
         return;
     }
@@ -200,8 +205,10 @@ static int append_validate(struct osd_shard *shard, struct wire_append_request *
     for (uint32_t i = 0; i < request->entry_count; i++) {
         struct entry *entry = &shard->entries[i];
         int error = wire_entry_validate(entry);
-        if (error || entry->type == ENTRY_GROUP) /* nobody sends them yet */
-            return error ? error : -ERR_PROTOCOL;
+        if (error)
+            return error;
+        if (entry->type == ENTRY_GROUP && i + 1 < request->entry_count)
+            return -ERR_PROTOCOL; /* raft takes one at a time */
         entry->index = request->prev_index + 1 + i;
         uint32_t len = entry_payload_bytes(entry);
         if (message->payload_dropped || !len)
@@ -251,7 +258,7 @@ static bool append_store(struct pg *pg, const struct wire_append_request *reques
 static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_t more_flags)
 {
     struct osd_shard *shard = pg->shard;
-    struct pg_member *member = pg_member_find(pg, msg->to);
+    struct peer *peer = pg_peer(pg, msg->to);
     struct wire_append_reply reply = {
         .pg = pg->id,
         .from = pg->replica,
@@ -268,18 +275,9 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
     size_t len = wire_append_reply_encode(rpc_body(shard->frame), &reply);
 
     /* A lost one is asked for again. */
-    if (!shard_peer_send(member->peer, true, METHOD_APPEND_REPLY, rpc_body(shard->frame), (uint32_t)len, NULL,
-                         0))
+    if (peer &&
+        !shard_peer_send(peer, true, METHOD_APPEND_REPLY, rpc_body(shard->frame), (uint32_t)len, NULL, 0))
         shard->perf.append_replies_sent++;
-}
-
-/* The PG that a message is for, if the peer is the member that it says it is. */
-static struct pg *pg_addressed(struct peer *peer, uint64_t id, uint32_t from, uint32_t to)
-{
-    struct pg *pg = pg_find(peer->shard, id);
-    struct pg_member *member = pg ? pg_member_find(pg, from) : NULL;
-
-    return member && member->peer == peer && pg->replica == to ? pg : NULL;
 }
 
 /* Follows that leader in that term, and has the timer for it. */
@@ -322,6 +320,10 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
         .sent_ns = request.sent_ns,
         .entries = shard->entries,
     };
+    struct group group;
+    const struct entry *last = request.entry_count ? &shard->entries[request.entry_count - 1] : NULL;
+    if (last && last->type == ENTRY_GROUP && !group_from_entry(last, &group))
+        msg.group = &group;
     shard->perf.appends_received++;
     shard->perf.append_entries_received += request.entry_count;
     /* While objects are copied there is no log to append to; and what was dropped was never here. Time and
@@ -330,6 +332,7 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
     if (refused) {
         msg.last = msg.index;
         msg.entries = NULL;
+        msg.group = NULL;
         shard->perf.payload_drops += message->payload_dropped;
     }
     uint64_t now_ns = core_now_ns(shard->core);
@@ -338,12 +341,15 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
     histogram_record(&shard->perf.append_receive, now_ns - began_ns);
     TRACE(append_received, pg->id, msg.last, request.entry_count, message->payload.len);
     bool followed = append_follows(pg, &request);
+    uint64_t group_index = pg->raft.group.index;
     uint64_t first = raft_step(&pg->raft, &msg, now_ns);
     bool lost = message->payload_dropped;
     if (first && append_store(pg, &request, &message->payload, first))
         pg_mark_append(pg, pg->sp->last_index, now_ns);
     else if (first)
         lost = true;
+    if (group_index != pg->raft.group.index || msg.group)
+        pg_members_sync(pg);
     /* It is the leader that we follow, so we have promised, and may say so. */
     if (lost && pg->raft.leader == request.from && pg->raft.term == request.term &&
         raft_term_durable(&pg->raft)) {
@@ -382,9 +388,6 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     if (!pg)
         return;
     struct pg_member *m = pg_member_find(pg, reply.from);
-    m->free_bytes = reply.free_bytes;
-    if (reply.term == pg->raft.term)
-        m->complete = reply.complete;
     uint64_t now_ns = core_now_ns(peer->shard->core);
     struct raft_msg msg = {
         .type = RAFT_APPEND_REPLY,
@@ -397,6 +400,14 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
         .reject = reply.flags & APPEND_REJECT,
         .flags = reply.flags & APPEND_RECOVERING ? RAFT_RECOVERING : 0,
     };
+    if (!m) { /* it has left: only its term matters */
+        raft_step(&pg->raft, &msg, now_ns);
+        pg_touched(pg);
+        return;
+    }
+    m->free_bytes = reply.free_bytes;
+    if (reply.term == pg->raft.term)
+        m->complete = reply.complete;
     const struct raft_member *member = raft_member(&pg->raft, reply.from);
     uint64_t commit = pg->raft.commit_index;
     bool recovering = member && member->recovering;
@@ -425,7 +436,7 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
 static void send_raft(struct pg *pg, const struct raft_msg *msg)
 {
     struct osd_shard *shard = pg->shard;
-    struct pg_member *member = pg_member_find(pg, msg->to);
+    struct peer *peer = pg_peer(pg, msg->to);
     Fb__RaftMessage out = FB__RAFT_MESSAGE__INIT;
     uint32_t len;
 
@@ -442,8 +453,8 @@ static void send_raft(struct pg *pg, const struct raft_msg *msg)
     out.incarnation = shard->self.incarnation;
     out.flags = msg->flags;
     /* Lost votes and questions are raft's business. */
-    if (!wire_cold_encode(&out.base, rpc_body(shard->frame), SHARD_BODY_MAX, &len))
-        (void)!shard_peer_send(member->peer, false, METHOD_RAFT, rpc_body(shard->frame), len, NULL, 0);
+    if (peer && !wire_cold_encode(&out.base, rpc_body(shard->frame), SHARD_BODY_MAX, &len))
+        (void)!shard_peer_send(peer, false, METHOD_RAFT, rpc_body(shard->frame), len, NULL, 0);
 }
 
 void pg_receive_raft(struct peer *peer, const struct rpc_message *message)

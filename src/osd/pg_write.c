@@ -62,7 +62,7 @@ static int write_check_image(const struct pg_request *req)
     return 0;
 }
 
-/* Free space at every member in contact; clears and image records are let through: they free some. */
+/* Free space at every voter in contact; clears and image records are let through: they free some. */
 static int write_check_space(struct pg *pg, const struct entry *entry)
 {
     const struct raft *r = &pg->raft;
@@ -75,7 +75,7 @@ static int write_check_space(struct pg *pg, const struct entry *entry)
     for (uint32_t i = 0; i < pg->member_count; i++) {
         const struct pg_member *member = &pg->members[i];
         const struct raft_member *known = raft_member(r, member->replica);
-        if (member->peer && raft_in_contact(r, known, now_ns) && member->free_bytes < need) {
+        if (member->peer && known->flags && raft_in_contact(r, known, now_ns) && member->free_bytes < need) {
             /* It says how much it has with its next answer only, and without writes there is none. */
             raft_probe(&pg->raft);
             pg_wake(pg);

@@ -55,6 +55,7 @@ struct recover {
     uint64_t term;            /* its term */
     enum store_pg_state mark; /* what the record says meanwhile */
     uint64_t base, base_term, target;
+    struct group group;     /* in force at the base */
     bool records_listed;    /* the image records are all here; then come the objects */
     bool forgot;            /* something of ours was forgotten by the leader, and has to leave the device */
     uint64_t record;        /* cursor: image of the last record */
@@ -178,7 +179,7 @@ static void round_again(struct recover *r)
 static bool list_send(struct recover *r, uint32_t limit)
 {
     struct pg *pg = r->pg;
-    struct pg_member *member = pg_member_find(pg, r->source);
+    struct peer *peer = pg_peer(pg, r->source);
     Fb__RecoverListRequest request = FB__RECOVER_LIST_REQUEST__INIT;
     uint32_t len;
 
@@ -194,10 +195,9 @@ static bool list_send(struct recover *r, uint32_t limit)
     request.limit = limit;
     r->call.reply = r->reply;
     r->call.reply_cap = FRAME_BODY_MAX;
-    return member && member->peer && member->peer->rpc &&
-           !wire_cold_encode(&request.base, rpc_body(r->frame), 128, &len) &&
-           !rpc_call_start(&r->call, member->peer->rpc, &r->op, METHOD_RECOVER_LIST, rpc_body(r->frame), len,
-                           NULL, 0, core_now_ns(r->op.core) + RECOVER_CALL_NS);
+    return peer && peer->rpc && !wire_cold_encode(&request.base, rpc_body(r->frame), 128, &len) &&
+           !rpc_call_start(&r->call, peer->rpc, &r->op, METHOD_RECOVER_LIST, rpc_body(r->frame), len, NULL, 0,
+                           core_now_ns(r->op.core) + RECOVER_CALL_NS);
 }
 
 /* The answer to list_send(), in r->page. */
@@ -345,6 +345,22 @@ static bool take_records(struct recover *r, bool more)
     return records_gone(r, r->record, UINT64_MAX) && objects_gone(r);
 }
 
+/* S, and who is in the group there. */
+static bool take_base(struct recover *r)
+{
+    const Fb__RecoverListReply *page = r->page;
+    struct entry entry = {.type = ENTRY_GROUP,
+                          .index = page->group_index,
+                          .epoch = page->group_epoch,
+                          .block_count = (uint32_t)MIN(page->n_group, UINT32_MAX),
+                          .crc = page->group};
+
+    r->base = page->applied_index;
+    r->base_term = page->applied_term;
+    return r->base_term && r->base <= RECOVER_BASE_MAX && !group_from_entry(&entry, &r->group) &&
+           r->group.index <= r->base && raft_may_reset_base(&r->pg->raft, r->base, r->base_term);
+}
+
 static void recover_listed(struct recover *r)
 {
     if (r->call.pending)
@@ -353,14 +369,9 @@ static void recover_listed(struct recover *r)
         round_again(r);
         return;
     }
-    if (!r->records_listed && !r->record) {
-        r->base = r->page->applied_index;
-        r->base_term = r->page->applied_term;
-        if (!r->base_term || r->base > RECOVER_BASE_MAX ||
-            !raft_may_reset_base(&r->pg->raft, r->base, r->base_term)) {
-            round_again(r);
-            return;
-        }
+    if (!r->records_listed && !r->record && !take_base(r)) {
+        round_again(r);
+        return;
     }
     if (!r->records_listed) {
         bool more = r->page->more && r->page->n_image;
@@ -463,8 +474,9 @@ static void recover_target(struct recover *r)
     }
     r->target = MAX(r->page->commit_index, r->base);
     page_drop(r);
-    store_reset_base(pg->sp, r->base, r->base_term);
-    raft_reset_base(&pg->raft, r->base, r->base_term, &pg->raft.group);
+    store_reset_base(pg->sp, r->base, r->base_term, &r->group);
+    raft_reset_base(&pg->raft, r->base, r->base_term, &r->group);
+    pg_members_sync(pg);
     r->again = false;
     /* With a whole log there was nothing above the base that we had acknowledged: the replica is what it was,
      * only newer. */

@@ -32,11 +32,11 @@ int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t o
                       uint32_t block_count, const struct recover_have *have, bool recovery, uint8_t *frame,
                       struct rpc_call *call, struct op *waiter)
 {
-    struct pg_member *member = pg_member_find(pg, source);
+    struct peer *peer = pg_peer(pg, source);
     Fb__RecoverReadRequest request = FB__RECOVER_READ_REQUEST__INIT;
     uint32_t len, crcs[RECOVER_WINDOW];
 
-    if (!member || !member->peer || !member->peer->rpc)
+    if (!peer || !peer->rpc)
         return -ERR_CLOSED;
     request.pg = pg->id;
     request.from = pg->replica;
@@ -58,7 +58,7 @@ int recover_read_send(struct pg *pg, uint32_t source, uint64_t image, uint64_t o
     int error = wire_cold_encode(&request.base, rpc_body(frame), RECOVER_READ_BODY, &len);
     if (error)
         return error;
-    return rpc_call_start(call, member->peer->rpc, waiter, METHOD_RECOVER_READ, rpc_body(frame), len, NULL, 0,
+    return rpc_call_start(call, peer->rpc, waiter, METHOD_RECOVER_READ, rpc_body(frame), len, NULL, 0,
                           core_now_ns(pg->shard->core) + RECOVER_CALL_NS);
 }
 

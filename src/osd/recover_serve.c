@@ -50,9 +50,21 @@ struct pg *pg_asked(struct peer *peer, struct osd_shard *shard, uint64_t id, uin
 
 struct list_rows {
     Fb__RecoverListReply reply;
+    uint32_t group[GROUP_WORDS_MAX];
     Fb__ImageRecord images[LIST_RECORDS_MAX], *image_pointers[LIST_RECORDS_MAX];
     Fb__RecoverObject objects[LIST_OBJECTS_MAX], *object_pointers[LIST_OBJECTS_MAX];
 };
+
+static void list_group(const struct group *group, struct list_rows *rows)
+{
+    struct entry entry;
+
+    group_to_entry(group, rows->group, &entry);
+    rows->reply.group_index = group->index;
+    rows->reply.group_epoch = group->epoch;
+    rows->reply.group = rows->group;
+    rows->reply.n_group = entry.block_count;
+}
 
 static void list_records(const struct store_pg *sp, const Fb__RecoverListRequest *in, struct list_rows *rows)
 {
@@ -126,6 +138,7 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
         rows->reply.applied_index = pg->sp->applied_index;
         rows->reply.applied_term = raft_term_at(&pg->raft, pg->sp->applied_index);
         rows->reply.term = pg->raft.term;
+        list_group(&pg->sp->record.group, rows);
         /* What it acknowledged so far counts no more, and the target is taken in the same moment. */
         rows->reply.commit_index = raft_member_forgotten(&pg->raft, in->from, core_now_ns(shard->core));
         pg_member_find(pg, in->from)->complete = 0;

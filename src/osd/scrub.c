@@ -270,7 +270,8 @@ static void scrub_ask(struct scrub *s, struct pg *pg)
     s->op.state = SCRUB_WAIT;
     for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
         struct scrub_asked *a = &s->asked[i];
-        bool there = i < pg->member_count;
+        /* A learner is no replica yet that anybody relies on. */
+        bool there = i < pg->member_count && raft_member(&pg->raft, pg->members[i].replica)->flags;
         if (!s->equalizing)
             a->copy_from = 0;
         a->replica = there ? pg->members[i].replica : 0;
@@ -515,7 +516,7 @@ struct comparison {
 static void compare(const struct scrub *s, const struct pg *pg, struct comparison *cmp)
 {
     cmp->all = collect(s, cmp->objects, &cmp->count);
-    for (uint32_t i = 0; i < pg->member_count; i++) {
+    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
         const struct scrub_asked *a = &s->asked[i];
         bool good = a->answered && a->view.applied_index >= pg->raft.term_start_index;
         cmp->all &= !a->there || good;
@@ -623,7 +624,7 @@ static void scrub_compare(struct scrub *s, struct pg *pg)
 {
     struct comparison *cmp;
 
-    for (uint32_t i = 0; i < pg->member_count; i++) {
+    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
         struct scrub_asked *a = &s->asked[i];
         if (a->replica != pg->replica)
             continue;

@@ -64,7 +64,8 @@ void shard_pgs_open(struct osd_shard *shard)
         const Fb__Pg *item = shard_map_pg(shard, sp->record.pg);
         int error;
 
-        if (!item || shard_map_pg_removed(shard, item) || map_get(&shard->pgs, sp->record.pg))
+        if (!item || shard_map_replica_dropped(shard, item, sp->record.replica) ||
+            map_get(&shard->pgs, sp->record.pg))
             continue;
         error = pg_open(shard, sp, false);
         if (error)

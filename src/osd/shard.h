@@ -106,8 +106,12 @@ MUST_CHECK int shard_map_pack(struct osd_shard *shard, uint8_t **ret_data, uint3
 const Fb__Osd *shard_map_osd(const struct osd_shard *shard, uint32_t id); /* NULL: unknown */
 const Fb__Pool *shard_map_pool(const struct osd_shard *shard, uint32_t id);
 Fb__Pg *shard_map_pg(const struct osd_shard *shard, uint64_t id);
-/* Our place among the members, or NULL. */
+/* Our place among the members, those that are wanted, those that have left, or NULL. */
 const Fb__PgMember *shard_map_member(const struct osd_shard *shard, const Fb__Pg *pg);
+const Fb__PgMember *shard_map_wanted(const struct osd_shard *shard, const Fb__Pg *pg);
+const Fb__PgMember *shard_map_dropped(const struct osd_shard *shard, const Fb__Pg *pg);
+/* Is this replica, on this shard, ordered to go: it has left the group, or the PG is removed. */
+bool shard_map_replica_dropped(const struct osd_shard *shard, const Fb__Pg *pg, uint32_t replica);
 /* The PG, or its pool, is ordered to go. */
 bool shard_map_pg_removed(const struct osd_shard *shard, const Fb__Pg *pg);
 
@@ -221,8 +225,8 @@ struct osd_shard {
     struct perf perf;
     uint32_t recoveries; /* under way */
     struct recover_turns turns;
-    struct pace pace; /* entries appended until they are durable here */
-    uint64_t client_ns; /* when it had work for clients, last */
+    struct pace pace;    /* entries appended until they are durable here */
+    uint64_t client_ns;  /* when it had work for clients, last */
     struct scrub *scrub; /* of the PGs that are led here */
     struct scrub_serve *scrub_serve;
     uint64_t scrub_next_ns; /* the medium may be read for scrubs again; all looks together */
@@ -247,7 +251,7 @@ bool shard_mute(struct osd_shard *shard);
 /* One of the shard's ops has ended. */
 void shard_op_ended(struct osd_shard *shard);
 
-/* Starts the replicas that the store has and the map knows. */
+/* Starts the replicas that the store has and the map knows, but for those that are ordered to go. */
 void shard_pgs_open(struct osd_shard *shard);
 
 /* Takes a map over as if the monitor had sent it: for tests that run without one. */

@@ -187,10 +187,9 @@ static uint64_t next_beat_ns(uint64_t now_ns, uint64_t rest_ns)
 static bool group_alive(struct osd_shard *shard, const struct wire_heartbeat_group *group, struct peer *peer,
                         uint64_t now_ns, uint64_t rest_ns)
 {
-    struct pg *pg = pg_find(shard, group->pg);
-    struct pg_member *member = pg ? pg_member_find(pg, group->from) : NULL;
+    struct pg *pg = pg_addressed(peer, group->pg, group->from, group->to);
 
-    if (!member || member->peer != peer || pg->replica != group->to || pg->raft.term != group->term)
+    if (!pg || pg->raft.term != group->term)
         return false;
     struct raft *r = &pg->raft;
     uint64_t commit = r->commit_index;

@@ -113,19 +113,23 @@ static void item_drop(struct map *items, uint64_t id)
     free(item);
 }
 
-/* What raft relies on: replica numbers that are none, or name two members, would be a bug there. */
-static bool members_valid(const Fb__Pg *message)
+/* What raft and the store rely on: replica numbers that are none, or name two members, would be a bug there,
+ * and so would be a group without voters. */
+static bool members_valid(Fb__PgMember *const *members, size_t count)
 {
-    if (!message->id || message->n_member > RAFT_MEMBERS_MAX)
+    bool votes = !count;
+
+    if (count > RAFT_MEMBERS_MAX)
         return false;
-    for (size_t i = 0; i < message->n_member; i++) {
-        if (!message->member[i]->replica)
+    for (size_t i = 0; i < count; i++) {
+        votes |= !members[i]->learner;
+        if (!members[i]->replica || members[i]->shard > GROUP_SHARD_MAX)
             return false;
         for (size_t j = 0; j < i; j++)
-            if (message->member[i]->replica == message->member[j]->replica)
+            if (members[i]->replica == members[j]->replica)
                 return false;
     }
-    return true;
+    return votes;
 }
 
 static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
@@ -135,7 +139,8 @@ static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
         had && !had->born && !store_pg_find(shard->store, message->id) && shard_map_member(shard, had);
     int error;
 
-    if (!members_valid(message))
+    if (!message->id || !members_valid(message->member, message->n_member) ||
+        !members_valid(message->wanted, message->n_wanted))
         return -ERR_PROTOCOL;
     /* Every member has confirmed. */
     if (message->removed && !store_pg_find(shard->store, message->id)) {
@@ -206,7 +211,7 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
     shard_peers_map_changed(shard);
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
-        pg->orders_due = true;
+        pg->orders_due = pg->group_due = true;
         pg_wake(pg);
     }
     if (op_live(&shard->orders.op))
@@ -294,12 +299,43 @@ Fb__Pg *shard_map_pg(const struct osd_shard *shard, uint64_t id)
     return item ? item->pg : NULL;
 }
 
+static const Fb__PgMember *ours_of(const struct osd_shard *shard, Fb__PgMember *const *members, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (members[i]->osd == shard->label.osd && members[i]->shard == shard->number)
+            return members[i];
+    return NULL;
+}
+
 const Fb__PgMember *shard_map_member(const struct osd_shard *shard, const Fb__Pg *pg)
 {
-    for (size_t i = 0; i < pg->n_member; i++)
-        if (pg->member[i]->osd == shard->label.osd && pg->member[i]->shard == shard->number)
-            return pg->member[i];
-    return NULL;
+    return ours_of(shard, pg->member, pg->n_member);
+}
+
+const Fb__PgMember *shard_map_wanted(const struct osd_shard *shard, const Fb__Pg *pg)
+{
+    return ours_of(shard, pg->wanted, pg->n_wanted);
+}
+
+const Fb__PgMember *shard_map_dropped(const struct osd_shard *shard, const Fb__Pg *pg)
+{
+    return ours_of(shard, pg->dropped, pg->n_dropped);
+}
+
+bool shard_map_replica_dropped(const struct osd_shard *shard, const Fb__Pg *pg, uint32_t replica)
+{
+    if (shard_map_pg_removed(shard, pg))
+        return true;
+    for (size_t i = 0; i < pg->n_member + pg->n_wanted; i++) {
+        const Fb__PgMember *m = i < pg->n_member ? pg->member[i] : pg->wanted[i - pg->n_member];
+        if (m->replica == replica)
+            return false; /* an order that contradicts itself is none */
+    }
+    for (size_t i = 0; i < pg->n_dropped; i++)
+        if (pg->dropped[i]->replica == replica && pg->dropped[i]->osd == shard->label.osd &&
+            pg->dropped[i]->shard == shard->number)
+            return true;
+    return false;
 }
 
 bool shard_map_pg_removed(const struct osd_shard *shard, const Fb__Pg *pg)

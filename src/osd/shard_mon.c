@@ -258,9 +258,15 @@ struct report_scrub {
     Fb__PgDamage damage[REPORT_DAMAGE_MAX], *damages[REPORT_DAMAGE_MAX];
 };
 
+struct report_group {
+    struct report_group *next;
+    Fb__PgMember members[GROUP_MEMBERS_MAX], *pointers[GROUP_MEMBERS_MAX];
+};
+
 struct report {
     Fb__ShardReport message;
     struct report_scrub *scrubs;
+    struct report_group *groups;
     Fb__PgReport *pgs, **pg_pointers;
     Fb__PgConfirm *confirms, **confirm_pointers;
     uint32_t confirms_max;
@@ -284,8 +290,34 @@ static void report_pg(const struct pg *pg, Fb__PgReport *to)
         const struct raft_member *member = &r->members[i];
         if (member->replica == r->self)
             continue;
-        to->in_contact += raft_in_contact(r, member, now_ns);
+        to->in_contact += member->flags && raft_in_contact(r, member, now_ns);
         to->recovering += member->recovering || member->progress == RAFT_BEHIND;
+    }
+}
+
+/* The group, until the map has it. What is applied is committed. */
+static void report_pg_group(struct report *report, const struct pg *pg, Fb__PgReport *to)
+{
+    const struct group *group = &pg->sp->record.group;
+    const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
+    bool news = item && group->index > item->group_index && !group_joint(group);
+    struct report_group *rows = news ? calloc(1, sizeof(*rows)) : NULL;
+
+    if (!rows)
+        return;
+    rows->next = report->groups;
+    report->groups = rows;
+    to->group_index = group->index;
+    to->group_epoch = group->epoch;
+    to->group = rows->pointers;
+    to->n_group = group->count;
+    for (uint32_t i = 0; i < group->count; i++) {
+        rows->members[i] = (Fb__PgMember)FB__PG_MEMBER__INIT;
+        rows->members[i].replica = group->members[i].replica;
+        rows->members[i].osd = group->members[i].osd;
+        rows->members[i].shard = group->members[i].shard;
+        rows->members[i].learner = !group->members[i].flags;
+        rows->pointers[i] = &rows->members[i];
     }
 }
 
@@ -322,21 +354,51 @@ static Fb__PgConfirm *confirm_add(struct report *report, uint64_t pg, uint32_t o
     return confirm;
 }
 
+static Fb__PgConfirm *confirm_replica(struct osd_shard *shard, struct report *report, const Fb__Pg *item,
+                                      uint32_t replica)
+{
+    Fb__PgConfirm *confirm = confirm_add(report, item->id, shard->label.osd);
+
+    if (confirm)
+        confirm->replica = replica;
+    return confirm;
+}
+
+static void report_replica(struct osd_shard *shard, struct report *report, const Fb__Pg *item)
+{
+    const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
+    const struct store_pg *sp = store_pg_find(shard->store, item->id);
+    uint32_t replica = sp ? sp->record.replica : 0;
+    Fb__PgConfirm *confirm;
+
+    if (self && replica == self->replica && !item->born &&
+        (confirm = confirm_replica(shard, report, item, replica)))
+        confirm->born = true;
+    if (wanted && replica == wanted->replica && wanted->birth && !wanted->born &&
+        (confirm = confirm_replica(shard, report, item, replica)))
+        confirm->born = true;
+    /* An older map, to which a restart might go back, may order to create it. */
+    for (size_t i = 0; i < item->n_dropped && item->epoch <= shard->map.saved_epoch; i++) {
+        const Fb__PgMember *dropped = item->dropped[i];
+        if (dropped->osd == shard->label.osd && dropped->shard == shard->number &&
+            dropped->replica != replica && (confirm = confirm_replica(shard, report, item, dropped->replica)))
+            confirm->dropped = true;
+    }
+}
+
 static void report_replicas(struct osd_shard *shard, struct report *report)
 {
     map_for_each (&shard->map.pgs, node) {
         const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
-        bool there = store_pg_find(shard->store, item->id);
         Fb__PgConfirm *confirm;
 
-        if (item->removed || !shard_map_member(shard, item))
+        if (item->removed)
             continue;
-        if (shard_map_pg_removed(shard, item)) {
-            if (!there && (confirm = confirm_add(report, item->id, shard->label.osd)))
-                confirm->pg_removed = true;
-        } else if (there && !item->born && (confirm = confirm_add(report, item->id, shard->label.osd))) {
-            confirm->born = true;
-        }
+        if (!shard_map_pg_removed(shard, item))
+            report_replica(shard, report, item);
+        else if (shard_map_member(shard, item) && !store_pg_find(shard->store, item->id) &&
+                 (confirm = confirm_add(report, item->id, shard->label.osd)))
+            confirm->pg_removed = true;
     }
 }
 
@@ -380,6 +442,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
 
     report->message = (Fb__ShardReport)FB__SHARD_REPORT__INIT;
     report->scrubs = NULL;
+    report->groups = NULL;
     /* Filled entry by entry: what is not used is not touched. */
     report->pgs = malloc(pgs * sizeof(*report->pgs));
     report->pg_pointers = malloc(pgs * sizeof(void *));
@@ -410,6 +473,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
             continue;
         report_pg(pg, &report->pgs[report->message.n_pg]);
         report_pg_scrub(report, pg, &report->pgs[report->message.n_pg]);
+        report_pg_group(report, pg, &report->pgs[report->message.n_pg]);
         report->pg_pointers[report->message.n_pg] = &report->pgs[report->message.n_pg];
         report->message.n_pg++;
     }
@@ -450,6 +514,10 @@ static bool report_send(struct shard_mon *mon)
     for (struct report_scrub *next; report.scrubs; report.scrubs = next) {
         next = report.scrubs->next;
         free(report.scrubs);
+    }
+    for (struct report_group *next; report.groups; report.groups = next) {
+        next = report.groups->next;
+        free(report.groups);
     }
     free(report.pgs);
     free(report.pg_pointers);

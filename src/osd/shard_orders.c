@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/plant.h"
 
 enum { ORDERS_IDLE, ORDERS_SAVE, ORDERS_BIRTH, ORDERS_STOP_PG, ORDERS_REMOVE };
 #define ORDERS_RETRY_NS NS_PER_S
@@ -82,15 +83,35 @@ static void save_end(struct shard_orders *orders)
 
 /* ---- births ---- */
 
-/* Is this PG to be created here, now? */
-static const Fb__PgMember *birth_due(struct osd_shard *shard, const Fb__Pg *item)
+/* The replica that is to be created here, now: of a PG that is to be born, or to join one. `ret_birth`: the
+ * epoch of that order. */
+static const Fb__PgMember *birth_due(struct osd_shard *shard, const Fb__Pg *item, uint64_t *ret_birth)
 {
-    const Fb__PgMember *self = shard_map_member(shard, item);
+    const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
 
-    if (!self || !item->birth || item->born || shard_map_pg_removed(shard, item) ||
-        item->epoch > shard->map.saved_epoch)
+    if (shard_map_pg_removed(shard, item) || item->epoch > shard->map.saved_epoch ||
+        store_pg_find(shard->store, item->id))
         return NULL;
-    return store_pg_find(shard->store, item->id) ? NULL : self;
+    *ret_birth = item->birth;
+    if (self && item->birth && !item->born && !self->birth)
+        return self;
+    if (!wanted || !wanted->birth || (wanted->born && !PLANT(OSD_BORN_TWICE)))
+        return NULL;
+    *ret_birth = wanted->birth;
+    return wanted;
+}
+
+/* The group that a new replica begins with: as the map knows it. It counts until the log tells of another;
+ * a replica that joins begins with a recovery, and the group of its base. */
+static struct group birth_group(const Fb__Pg *item)
+{
+    struct group group = {.count = (uint32_t)item->n_member};
+
+    for (uint32_t i = 0; i < group.count; i++) {
+        const Fb__PgMember *m = item->member[i];
+        group.members[i] = (struct group_member){m->replica, m->osd, m->shard, m->learner ? 0 : GROUP_VOTER};
+    }
+    return group;
 }
 
 static bool birth_begin(struct shard_orders *orders)
@@ -100,15 +121,19 @@ static bool birth_begin(struct shard_orders *orders)
     orders->birth_count = 0;
     map_for_each (&shard->map.pgs, node) {
         const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
-        const Fb__PgMember *self = birth_due(shard, item);
+        uint64_t birth;
+        const Fb__PgMember *self = birth_due(shard, item, &birth);
 
         if (!self || orders->birth_count == ORDERS_BIRTHS_MAX)
             continue;
+        /* Into a group that works already it comes without what that has. */
+        bool joins = birth != item->birth || item->group_index;
         struct store_pg_record record = {
             .pg = item->id,
             .replica = self->replica,
-            .birth = item->birth,
-            .state = STORE_PG_NORMAL,
+            .birth = birth,
+            .state = joins ? STORE_PG_RECOVERING : STORE_PG_NORMAL,
+            .group = birth_group(item),
         };
         store_pg_write_start(&orders->births[orders->birth_count++], shard->store, &record, &orders->op);
     }
@@ -125,7 +150,7 @@ static void birth_end(struct shard_orders *orders)
         struct store_pg *sp = error ? NULL : store_pg_find(shard->store, write->record.pg);
 
         if (sp && !pg_find(shard, write->record.pg))
-            error = pg_open(shard, sp, true);
+            error = pg_open(shard, sp, sp->record.state == STORE_PG_NORMAL);
         if (error) {
             core_log(shard->core, LOG_ERROR, "osd", PG_FMT ": cannot create replica %u: %s",
                      PG_ARGS(write->record.pg), write->record.replica, error_text(error));
@@ -144,8 +169,9 @@ static bool removal_begin(struct shard_orders *orders)
 
     map_for_each (&shard->map.pgs, node) {
         const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
+        const struct store_pg *sp = store_pg_find(shard->store, item->id);
 
-        if (!shard_map_pg_removed(shard, item) || !store_pg_find(shard->store, item->id))
+        if (!sp || !shard_map_replica_dropped(shard, item, sp->record.replica))
             continue;
         orders->removal_pg = item->id;
         struct pg *pg = pg_find(shard, item->id);

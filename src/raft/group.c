@@ -166,16 +166,22 @@ static int check_change(struct raft *r, const struct group *g)
     return 0;
 }
 
+int raft_may_propose_group(struct raft *r, const struct group *g)
+{
+    if (r->role != RAFT_LEADER)
+        return -ERR_NOT_LEADER;
+    if (r->transfer_to || r->transfer_sent)
+        return -ERR_RETRY;
+    if ((r->group.index > r->commit_index || !raft_can_read(r)) && !PLANT(RAFT_GROUP_OVER_GROUP))
+        return -ERR_RETRY;
+    return check_change(r, g);
+}
+
 int raft_propose_group(struct raft *r, const struct group *g, uint64_t *ret_index)
 {
     struct group taken = *g;
-    int error;
+    int error = raft_may_propose_group(r, g);
 
-    if (r->role != RAFT_LEADER)
-        return -ERR_NOT_LEADER;
-    if ((r->group.index > r->commit_index || !raft_can_read(r)) && !PLANT(RAFT_GROUP_OVER_GROUP))
-        return -ERR_RETRY;
-    error = check_change(r, g);
     if (!error)
         error = raft_propose(r, &taken.index);
     if (error)

@@ -232,6 +232,8 @@ MUST_CHECK int raft_propose(struct raft *r, uint64_t *ret_index);
  * not follow the one in force; -ERR_RETRY: the one in force is not committed yet, nothing of this term is,
  * or one that is to vote has not caught up or is not in contact. */
 MUST_CHECK int raft_propose_group(struct raft *r, const struct group *group, uint64_t *ret_index);
+/* Would it be taken now? As raft_propose_group(), without the rest: for a host that asks its store first. */
+MUST_CHECK int raft_may_propose_group(struct raft *r, const struct group *group);
 /* Leader: the joint group is committed: propose what raft_group_left() says. */
 bool raft_group_leave_due(const struct raft *r);
 /* The group that follows the joint one in force: without those that were only VOTER_OLD. */

@@ -292,6 +292,19 @@ static void write_apply(struct log_entry *e, struct object *o)
     object_set_exists(o, true);
 }
 
+/* Not complete before the table has it: until then a restart finds the entry in the log. */
+static void group_apply(struct log_entry *e)
+{
+    struct entry entry;
+    struct group group;
+
+    entry_export(e, &entry);
+    int rc = group_from_entry(&entry, &group);
+    ASSERT(rc == 0); /* validated wherever it came from */
+    if (group.index > e->pg->pub.record.group.index)
+        table_group_set(e->pg, &group);
+}
+
 void entry_apply(struct log_entry *e)
 {
     struct pg *pg = e->pg;
@@ -310,6 +323,8 @@ void entry_apply(struct log_entry *e)
         image_apply(e);
     } else if (e->type == ENTRY_FORGET) {
         forget_apply(e);
+    } else if (e->type == ENTRY_GROUP) {
+        group_apply(e);
     }
     if (e->holds == 0) {
         entry_unreserve(e);

@@ -10,11 +10,11 @@
 #ifndef STORE_FORMAT_H
 #define STORE_FORMAT_H
 
-#include "base/base.h"
+#include "base/group.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs are laid over device blocks");
 
-#define FORMAT_VERSION  2
+#define FORMAT_VERSION  3
 #define FORMAT_ID_BYTES 16
 
 /* Raft indexes and terms, numbers of batches and versions, positions stay below: what is above is not ours.
@@ -85,7 +85,15 @@ _Static_assert(sizeof(struct disk_superblock) == BLOCK_SIZE, "one block");
 
 /* ---- the PG table -------------------------------------------------------------------------------------- */
 
-#define TABLE_RECORDS_PER_BLOCK 31u
+#define TABLE_RECORDS_PER_BLOCK 16u
+
+struct disk_group_member {
+    uint32_t replica;
+    uint32_t osd;
+    uint16_t shard;
+    uint16_t flags; /* enum group_flags */
+};
+_Static_assert(sizeof(struct disk_group_member) == 12, "member size");
 
 struct disk_pg {
     uint64_t key; /* random, for life: what log entries, pages and records of this replica carry. 0: free */
@@ -96,11 +104,14 @@ struct disk_pg {
     uint64_t birth;
     uint64_t order; /* of creation */
     uint32_t state; /* enum store_pg_state */
-    uint32_t unused0;
+    uint32_t group_count;
     uint64_t base_index, base_term;
-    uint8_t unused[128 - 72];
+    /* The group: as the newest applied entry that sets one does, or as the base has it, or the birth. */
+    uint64_t group_index, group_epoch;
+    struct disk_group_member group[GROUP_MEMBERS_MAX];
+    uint8_t unused[248 - 88 - 12 * GROUP_MEMBERS_MAX];
 };
-_Static_assert(sizeof(struct disk_pg) == 128, "record size");
+_Static_assert(sizeof(struct disk_pg) == 248, "record size");
 
 /* Written to copy A, then to copy B; an update counts when both are durable. */
 struct disk_table_block {
@@ -270,6 +281,12 @@ struct disk_entry {
             uint64_t generation;
             uint64_t size_bytes;
         } image_of;
+        struct {
+            uint64_t epoch;
+            uint32_t unused0;
+            uint32_t word_count; /* that follow: of base/group.h */
+            uint64_t unused1;
+        } group_of;
     };
 };
 _Static_assert(sizeof(struct disk_entry) == 64, "entry header");

@@ -35,6 +35,8 @@
 #define RING_INFLIGHT_MAX 4u
 #define LARGE_RUNS_MAX    32u /* pieces of chunks in one batch; an entry of the largest size fits */
 #define WORK_BUF_BYTES    (2u << 20)
+_Static_assert(2u * DIV_UP(STORE_PGS_MAX, TABLE_RECORDS_PER_BLOCK) * BLOCK_SIZE <= WORK_BUF_BYTES,
+               "both copies of the PG table fit, at open");
 /* Of a round, which is taken and given back in one step each: that may not keep requests waiting for long. */
 #define DESTAGE_OBJECTS_MAX 16u
 #define DESTAGE_BLOCKS_MAX  1024u /* at least one object fits */
@@ -174,6 +176,7 @@ struct pg {
     uint64_t key, order;
     uint32_t table_index;
     uint64_t record_gen;    /* of the table write that pub.record shows */
+    uint64_t group_gen;     /* of the table write that has pub.record.group */
     struct log_entry **log; /* [first_index .. last_index], at index & (log_cap - 1) */
     uint32_t log_cap;
     uint64_t complete_index; /* destaged up to here */
@@ -479,12 +482,14 @@ uint32_t table_set_damaged(struct store *s,
 void table_start(struct store *s);
 void table_wake(struct store *s); /* everyone who waits for the table or for destage looks again */
 struct pg *pg_new(struct store *s, const struct disk_pg *record, uint32_t table_index);
+void table_group_set(struct pg *pg, const struct group *group); /* in the record, durably before long */
+bool table_group_durable(const struct pg *pg);
 void pg_free(struct pg *pg);
 struct pg *pg_by_key(const struct store *s, uint64_t key);
 
 /* log.c */
 struct log_entry *entry_new(struct store *s, const struct entry *from, uint32_t chunk_count);
-size_t entry_size(uint32_t blocks, uint32_t chunks);
+size_t entry_size(uint32_t words, uint32_t chunks);
 void entry_drop(struct log_entry *e);    /* out of everything; freed unless pinned */
 void entry_release(struct log_entry *e); /* one hold less */
 void entry_pin(struct log_entry *e);
@@ -502,6 +507,11 @@ void cache_evict(struct store *s);
 static inline uint32_t entry_blocks(const struct log_entry *e)
 {
     return e->type == ENTRY_WRITE ? e->block_count : 0;
+}
+/* Numbers behind it, in `crc`. */
+static inline uint32_t entry_words(const struct log_entry *e)
+{
+    return e->type == ENTRY_WRITE || e->type == ENTRY_GROUP ? e->block_count : 0;
 }
 /* About an image and not about an object. */
 static inline bool entry_is_image(uint32_t type)
@@ -524,7 +534,7 @@ static inline uint32_t *entry_chunks(struct log_entry *e)
 /* A PG's share of the ring: chunks count as if they were there, so that they are bounded, too. */
 static inline uint64_t entry_ring_bytes(const struct log_entry *e)
 {
-    return (uint64_t)(entry_blocks(e)) * BLOCK_SIZE + sizeof(struct disk_entry) + 4ull * entry_blocks(e);
+    return (uint64_t)(entry_blocks(e)) * BLOCK_SIZE + sizeof(struct disk_entry) + 4ull * entry_words(e);
 }
 static inline void entry_export(const struct log_entry *e, struct entry *ret)
 {

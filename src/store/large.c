@@ -131,7 +131,7 @@ static void chunks_free(struct store *s, struct log_entry *e)
 {
     for (uint32_t i = 0; i < e->chunk_count; i++)
         chunk_free(s, entry_chunks(e)[i]);
-    slab_put(&s->slab, e, entry_size(entry_blocks(e), e->chunk_count));
+    slab_put(&s->slab, e, entry_size(entry_words(e), e->chunk_count));
 }
 
 /* The last of an entry that holds chunks. */

@@ -20,15 +20,15 @@
 #define LOG_CAP_FIRST   64u
 #define SHARE_MIN_BYTES (9ull << 18) /* two entries of the largest size */
 
-size_t entry_size(uint32_t blocks, uint32_t chunks)
+size_t entry_size(uint32_t words, uint32_t chunks)
 {
-    return sizeof(struct log_entry) + 4ull * (blocks + chunks);
+    return sizeof(struct log_entry) + 4ull * (words + chunks);
 }
 
 struct log_entry *entry_new(struct store *s, const struct entry *from, uint32_t chunk_count)
 {
-    uint32_t blocks = from->type == ENTRY_WRITE ? from->block_count : 0;
-    struct log_entry *e = slab_get(&s->slab, entry_size(blocks, chunk_count));
+    uint32_t words = entry_crc_count(from);
+    struct log_entry *e = slab_get(&s->slab, entry_size(words, chunk_count));
 
     if (!e)
         return NULL;
@@ -48,8 +48,8 @@ struct log_entry *entry_new(struct store *s, const struct entry *from, uint32_t 
     e->generation = from->generation;
     e->size_bytes = from->size_bytes;
     e->chunk_count = chunk_count;
-    if (blocks)
-        memcpy(e->crc, from->crc, 4ull * blocks);
+    if (words)
+        memcpy(e->crc, from->crc, 4ull * words);
     return e;
 }
 
@@ -119,7 +119,7 @@ static void entry_free(struct log_entry *e)
     if (e->chunks_held)
         large_release(s, e);
     else
-        slab_put(&s->slab, e, entry_size(entry_blocks(e), e->chunk_count));
+        slab_put(&s->slab, e, entry_size(entry_words(e), e->chunk_count));
 }
 
 void entry_drop(struct log_entry *e)
@@ -281,15 +281,21 @@ static bool share_allows(const struct pg *pg, uint64_t bytes)
     return mine <= fair && (all <= ring / 2 || mine == bytes);
 }
 
+/* What a PG needs to get anywhere, or to change. */
+static bool entry_is_small(const struct entry *e)
+{
+    return e->type == ENTRY_NOOP || e->type == ENTRY_GROUP || entry_is_image(e->type);
+}
+
 /* Is there room at all? What holds for a replicated entry too, which its leader has admitted to the PG's
  * share already: the share of a follower's ring is only bounded so that what is not applied can always be
- * copied forward. A leader's first entry and image records are small and what a PG needs to get anywhere:
- * they pass as long as the ring has room. */
+ * copied forward. A leader's first entry, image records and groups are small and what a PG needs to get
+ * anywhere: they pass as long as the ring has room. */
 static int room_allows(struct pg *pg, const struct entry *entry)
 {
     struct store *s = store_of(pg);
     uint64_t payload = entry_payload_bytes(entry);
-    bool small = entry->type == ENTRY_NOOP || entry_is_image(entry->type);
+    bool small = entry_is_small(entry);
 
     if (s->failed)
         return -ERR_STOPPED;
@@ -309,7 +315,7 @@ int store_can_append(const struct store_pg *pub, const struct entry *entry)
 {
     struct pg *pg = pg_of(pub);
     uint64_t payload = entry_payload_bytes(entry);
-    bool small = entry->type == ENTRY_NOOP || entry_is_image(entry->type);
+    bool small = entry_is_small(entry);
 
     if (!small && !store_of(pg)->failed &&
         !share_allows(pg, payload + payload / 1024 + sizeof(struct disk_entry)))
@@ -333,6 +339,9 @@ static void check_shape(const struct store_pg *pg, const struct entry *entry, co
     case ENTRY_NOOP:
     case ENTRY_IMAGE:
     case ENTRY_FORGET:
+        return;
+    case ENTRY_GROUP:
+        ASSERT(entry->crc && entry->block_count && entry->block_count <= GROUP_WORDS_MAX);
         return;
     default:
         UNREACHABLE();
@@ -370,7 +379,7 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
     bool no_room = o && entry->type == ENTRY_WRITE && space_need(o);
     if (!e || no_room || (!o && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))) {
         if (e)
-            slab_put(&s->slab, e, entry_size(entry_blocks(e), e->chunk_count));
+            slab_put(&s->slab, e, entry_size(entry_words(e), e->chunk_count));
         if (o)
             object_settle(o);
         return -ERR_RETRY;
@@ -422,7 +431,7 @@ uint64_t store_log_term(const struct store_pg *pub, uint64_t index)
     return index == pub->record.base_index && index + 1 == pub->first_index ? pub->record.base_term : 0;
 }
 
-void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term)
+void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const struct group *group)
 {
     struct pg *pg = pg_of(pub);
     struct disk_record r = {.type = RECORD_RESET, .key = pg->key, .log_of = {.index = index, .term = term}};
@@ -439,6 +448,7 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term)
     pub->last_index = pub->durable_index = pub->applied_index = index;
     pub->record.base_index = index;
     pub->record.base_term = term;
+    table_group_set(pg, group);
     pg->complete_index = index;
     pg->complete_term = term;
     pg->complete_durable = index;

@@ -42,10 +42,10 @@ static void log_read_take(struct store_log_read *r, const struct log_entry *e, s
     uint32_t n = r->ret_count++;
 
     entry_export(e, &r->ret_entries[n]);
-    memcpy(r->ret_crc + state->crcs, e->crc, 4ull * entry_blocks(e));
+    memcpy(r->ret_crc + state->crcs, e->crc, 4ull * entry_words(e));
     r->ret_entries[n].crc = r->ret_crc + state->crcs;
     r->ret_payloads[n] = payload;
-    state->crcs += entry_blocks(e);
+    state->crcs += entry_words(e);
     state->bytes += payload.len;
 }
 
@@ -127,7 +127,7 @@ static void log_read_step(struct op *op)
         }
         uint32_t blocks = entry_blocks(e);
         if (index > r->last || r->ret_count == STORE_LOG_READ_MAX ||
-            state->crcs + blocks > ARRAY_LEN(r->ret_crc) ||
+            state->crcs + entry_words(e) > ARRAY_LEN(r->ret_crc) ||
             (r->ret_count && state->bytes + blocks * BLOCK_SIZE > r->bytes_max)) {
             log_read_end(r, 0);
             return;

@@ -229,6 +229,10 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
         from.incarnation = d->image_of.incarnation;
         from.generation = d->image_of.generation;
         from.size_bytes = d->image_of.size_bytes;
+    } else if (d->type == ENTRY_GROUP) {
+        from.epoch = d->group_of.epoch;
+        from.block_count = d->group_of.word_count;
+        from.crc = batch_entry_crc(d);
     } else if (d->type != ENTRY_NOOP) {
         from.object = d->data.object;
         from.first_block = d->data.first_block;

@@ -120,7 +120,7 @@ struct making {
 
 static uint32_t item_bytes(const struct log_entry *e)
 {
-    return (uint32_t)(sizeof(struct disk_entry) + ALIGN_UP(4u * (entry_blocks(e) + e->chunk_count), 8u));
+    return (uint32_t)(sizeof(struct disk_entry) + ALIGN_UP(4u * (entry_words(e) + e->chunk_count), 8u));
 }
 
 static uint32_t header_bytes(const struct store *s, const struct making *m)
@@ -215,6 +215,9 @@ static void making_entry(struct store *s, struct making *m, struct log_entry *e,
         d->image_of.incarnation = e->incarnation;
         d->image_of.generation = e->generation;
         d->image_of.size_bytes = e->size_bytes;
+    } else if (e->type == ENTRY_GROUP) {
+        d->group_of.epoch = e->epoch;
+        d->group_of.word_count = e->block_count;
     } else {
         d->data.object = e->object;
         d->data.first_block = e->first_block;
@@ -222,7 +225,7 @@ static void making_entry(struct store *s, struct making *m, struct log_entry *e,
         d->data.payload_block = m->payload_blocks;
         d->data.chunk_count = e->chunk_count;
     }
-    uint32_t blocks = entry_blocks(e), numbers = blocks + e->chunk_count;
+    uint32_t blocks = entry_blocks(e), numbers = entry_words(e) + e->chunk_count;
     memcpy(d + 1, e->crc, 4ull * numbers);
     if (numbers & 1)
         memset((uint8_t *)(d + 1) + 4ull * numbers, 0, 4);

@@ -25,7 +25,9 @@ static const uint8_t *batch_items(const struct disk_batch *h)
 
 static size_t disk_entry_bytes(const struct disk_entry *e)
 {
-    uint64_t numbers = e->type == ENTRY_WRITE ? (uint64_t)e->data.block_count + e->data.chunk_count : 0;
+    uint64_t numbers = e->type == ENTRY_WRITE   ? (uint64_t)e->data.block_count + e->data.chunk_count
+                       : e->type == ENTRY_GROUP ? e->group_of.word_count
+                                                : 0;
 
     return sizeof(*e) + ALIGN_UP(4ull * numbers, 8ull);
 }
@@ -80,6 +82,19 @@ static bool disk_chunks_valid(const struct store *s, const struct disk_entry *e)
     return true;
 }
 
+static bool disk_group_valid(const struct disk_entry *e, uint64_t bytes_there)
+{
+    struct entry entry = {.type = ENTRY_GROUP,
+                          .index = e->index,
+                          .epoch = e->group_of.epoch,
+                          .block_count = e->group_of.word_count,
+                          .crc = batch_entry_crc(e)};
+    struct group group;
+
+    return e->group_of.word_count <= GROUP_WORDS_MAX && bytes_there >= disk_entry_bytes(e) &&
+           group_from_entry(&entry, &group) == 0;
+}
+
 static bool disk_entry_valid(const struct store *s, const struct disk_batch *h, const struct disk_entry *e,
                              uint64_t bytes_there)
 {
@@ -91,6 +106,8 @@ static bool disk_entry_valid(const struct store *s, const struct disk_batch *h, 
     case ENTRY_IMAGE:
     case ENTRY_FORGET:
         return true;
+    case ENTRY_GROUP:
+        return disk_group_valid(e, bytes_there);
     case ENTRY_WRITE:
         if (e->data.block_count > IO_BLOCKS_MAX || e->data.payload_block > h->payload_blocks ||
             e->data.chunk_count > e->data.block_count / BLOCKS_PER_CHUNK ||

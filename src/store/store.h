@@ -24,6 +24,7 @@
 #include "base/base.h"
 #include "base/content_hash.h"
 #include "base/entry.h"
+#include "base/group.h"
 #include "base/histogram.h"
 #include "rt/blk.h"
 #include "rt/buf.h"
@@ -187,6 +188,10 @@ struct store_pg_record {
     /* The log begins above this index. Set by the host only when a recovery ends; the store raises it when it
      * trims. */
     uint64_t base_index, base_term;
+    /* Who is in the PG's Raft group: at birth as the host says; then as the newest applied ENTRY_GROUP says,
+     * by itself; when a recovery ends, as store_reset_base() says. Its entry may still be in the log. In
+     * memory it may be newer than on the device: then the entry is not let go. */
+    struct group group;
 };
 
 struct store_pg {
@@ -215,7 +220,7 @@ struct store_pg *store_pg_next(const struct store *store, const struct store_pg 
 
 /* Creates the replica, or changes its record, durably. `pg` must be found again by the caller once done. For
  * the record of an existing replica only term and vote, or state and base, may change: several updates under
- * way are written in order. */
+ * way are written in order. The group, which is valid, is looked at in a new one only. */
 struct store_pg_write {
     struct op op;
     struct store *store;
@@ -454,9 +459,9 @@ void store_recover_floor(struct store_pg *pg, uint64_t epoch);
 /* Has what recovery cleared left the device? If not, it is hurried: ask again a moment later. */
 bool store_recover_settled(struct store_pg *pg);
 
-/* Drops the log and sets the base: the state is at least that of `index`. Followed by store_pg_write with the
- * same base, which makes it durable. */
-void store_reset_base(struct store_pg *pg, uint64_t index, uint64_t term);
+/* Drops the log and sets the base: the state is at least that of `index`, and `group` is in force there.
+ * Followed by store_pg_write with the same base, which makes it durable. */
+void store_reset_base(struct store_pg *pg, uint64_t index, uint64_t term, const struct group *group);
 
 /* ---- instruments
  * --------------------------------------------------------------------------------------------------- */

@@ -34,6 +34,29 @@ struct store_pg *store_pg_next(const struct store *s, const struct store_pg *aft
     return node == &s->pgs ? NULL : &list_entry(node, struct pg, link)->pub;
 }
 
+/* False: it cannot be one. */
+static bool group_decode(const struct disk_pg *d, struct group *ret)
+{
+    *ret = (struct group){.index = d->group_index, .epoch = d->group_epoch, .count = d->group_count};
+    for (uint32_t i = 0; i < MIN(d->group_count, GROUP_MEMBERS_MAX); i++) {
+        const struct disk_group_member *m = &d->group[i];
+        ret->members[i] = (struct group_member){m->replica, m->osd, m->shard, m->flags};
+    }
+    return d->group_index < FORMAT_NUMBER_MAX && group_validate(ret);
+}
+
+static void group_encode(struct disk_pg *d, const struct group *group)
+{
+    d->group_index = group->index;
+    d->group_epoch = group->epoch;
+    d->group_count = group->count;
+    memset(d->group, 0, sizeof(d->group));
+    for (uint32_t i = 0; i < group->count; i++) {
+        const struct group_member *m = &group->members[i];
+        d->group[i] = (struct disk_group_member){m->replica, m->osd, (uint16_t)m->shard, (uint16_t)m->flags};
+    }
+}
+
 struct pg *pg_new(struct store *s, const struct disk_pg *d, uint32_t table_index)
 {
     struct pg *pg = calloc(1, sizeof(*pg));
@@ -49,6 +72,8 @@ struct pg *pg_new(struct store *s, const struct disk_pg *d, uint32_t table_index
                                               .state = (enum store_pg_state)d->state,
                                               .base_index = d->base_index,
                                               .base_term = d->base_term};
+    bool known = group_decode(d, &pg->pub.record.group);
+    ASSERT(known); /* looked at before, or the host's */
     pg->pub.first_index = d->base_index + 1;
     pg->pub.last_index = pg->pub.durable_index = pg->pub.applied_index = d->base_index;
     pg->complete_index = pg->complete_durable = d->base_index;
@@ -122,11 +147,13 @@ int table_load(struct store *s, const struct disk_table_block *a, const struct d
     s->durable_seq = MAX(s->durable_seq, newer->ring_seq);
     for (uint32_t i = 0; i < TABLE_RECORDS_PER_BLOCK; i++) {
         const struct disk_pg *d = &newer->records[i];
+        struct group group;
         uint32_t index = block * TABLE_RECORDS_PER_BLOCK + i;
         if (d->key == 0)
             continue;
         if (index >= s->g.pgs_max || d->state > STORE_PG_DAMAGED || d->base_index >= FORMAT_NUMBER_MAX ||
-            d->order >= FORMAT_NUMBER_MAX || store_pg_find(s, d->pg) || pg_by_key(s, d->key))
+            d->order >= FORMAT_NUMBER_MAX || store_pg_find(s, d->pg) || pg_by_key(s, d->key) ||
+            !group_decode(d, &group))
             return -ERR_FORMAT;
         if (!pg_new(s, d, index))
             return -ERR_NO_MEMORY;
@@ -167,6 +194,18 @@ static uint64_t table_touch(struct store *s, uint32_t index)
     b->dirty = true;
     op_wake(&s->table_op);
     return ++b->gen;
+}
+
+void table_group_set(struct pg *pg, const struct group *group)
+{
+    pg->pub.record.group = *group;
+    group_encode(table_record(store_of(pg), pg->table_index), group);
+    pg->group_gen = table_touch(store_of(pg), pg->table_index);
+}
+
+bool table_group_durable(const struct pg *pg)
+{
+    return store_of(pg)->table[pg->table_index / TABLE_RECORDS_PER_BLOCK].written_gen >= pg->group_gen;
 }
 
 /* idle -> copy A -> copy B -> idle. On a device with a volatile cache the writes are FUA. */
@@ -247,6 +286,7 @@ static void table_step(struct op *op)
             }
             s->table[s->table_at].written_gen = s->table_gen_writing;
             table_wake(s);
+            destage_wake(s); /* the entry of a group may have held the tail */
             op->state = TABLE_IDLE;
             break;
         }
@@ -290,6 +330,7 @@ static struct pg *pg_create(struct store *s, const struct store_pg_record *r)
                               .order = s->pg_order + 1,
                               .base_index = r->base_index,
                               .base_term = r->base_term};
+        group_encode(d, &r->group);
         struct pg *pg = pg_new(s, d, i);
         if (!pg)
             memset(d, 0, sizeof(*d));

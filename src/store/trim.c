@@ -51,6 +51,8 @@ static bool entry_complete(const struct log_entry *e)
 {
     if (!e->applied || !e->durable)
         return false;
+    if (e->type == ENTRY_GROUP && !table_group_durable(e->pg) && !PLANT(STORE_GROUP_GONE))
+        return false;
     if (e->holds == 0)
         return true;
     /* Only its image's record, which goes out together with the news. */

@@ -218,6 +218,13 @@ static void entry_apply(struct fake_pg *pg, const struct fake_entry *e)
         pg->pub.floor_epoch = MAX(pg->pub.floor_epoch, entry->epoch);
         image_forget(pg, entry->image, entry->index);
     }
+    if (entry->type == ENTRY_GROUP) {
+        struct group group;
+        int error = group_from_entry(entry, &group);
+        ASSERT(!error);
+        if (group.index > pg->pub.record.group.index)
+            pg->pub.record.group = group;
+    }
     if (entry->type != ENTRY_WRITE && entry->type != ENTRY_CLEAR)
         return;
     struct fake_object *o = object_get(pg, entry->image, entry->object);
@@ -437,6 +444,9 @@ static void pg_write_step(struct op *op)
         sp = &pg->pub;
     }
     ASSERT(sp);
+    ASSERT(group_validate(&w->record.group));
+    if (sp->record.pg)
+        w->record.group = sp->record.group;
     sp->record = w->record;
     w->ret_pg = sp;
     op_done(op, 0);
@@ -605,6 +615,8 @@ int store_append(struct store_pg *sp, const struct entry *entry, const struct sl
     e->entry.crc = e->crc;
     e->payload = (struct slice){0};
     e->data = NULL;
+    if (entry->type == ENTRY_GROUP)
+        memcpy(e->crc, entry->crc, entry->block_count * sizeof(uint32_t));
     if (entry->type == ENTRY_WRITE) {
         uint32_t len = entry_payload_bytes(entry);
         ASSERT(payload->len >= len && IS_ALIGNED(payload->offset, BLOCK_SIZE) &&
@@ -661,14 +673,14 @@ static void log_read_step(struct op *op)
             break;
         r->ret_entries[i] = e->entry;
         r->ret_payloads[i] = (struct slice){0};
+        memcpy(&r->ret_crc[crcs], e->crc, entry_crc_count(&e->entry) * 4);
+        r->ret_entries[i].crc = &r->ret_crc[crcs];
+        crcs += entry_crc_count(&e->entry);
         if (len) {
             struct buf *buf = buf_new(op->core->arena, len);
             if (!buf)
                 break;
             memcpy(buf->data, e->data, len);
-            memcpy(&r->ret_crc[crcs], e->crc, e->entry.block_count * 4);
-            r->ret_entries[i].crc = &r->ret_crc[crcs];
-            crcs += e->entry.block_count;
             r->ret_payloads[i] = (struct slice){buf, 0, len};
         }
         bytes += len;
@@ -707,13 +719,14 @@ void store_apply(struct store_pg *sp, uint64_t index)
     }
 }
 
-void store_reset_base(struct store_pg *sp, uint64_t index, uint64_t term)
+void store_reset_base(struct store_pg *sp, uint64_t index, uint64_t term, const struct group *group)
 {
     pg_clear((struct fake_pg *)sp);
     sp->first_index = index + 1;
     sp->last_index = sp->durable_index = sp->applied_index = index;
     sp->record.base_index = index;
     sp->record.base_term = term;
+    sp->record.group = *group;
     sp->damaged = false;
 }
 

@@ -159,8 +159,10 @@ static void other_input(struct sim_rng *rng, struct raft *r)
 
 static void test_garbage(void)
 {
-    static const struct group born = {
-        .members = {{1, GROUP_VOTER}, {2, GROUP_VOTER}, {3, GROUP_VOTER}, {4, GROUP_VOTER}}};
+    static const struct group born = {.members = {{.replica = 1, .flags = GROUP_VOTER},
+                                                  {.replica = 2, .flags = GROUP_VOTER},
+                                                  {.replica = 3, .flags = GROUP_VOTER},
+                                                  {.replica = 4, .flags = GROUP_VOTER}}};
     uint64_t led = 0, appended = 0;
 
     for (uint64_t run = 0; run < RUNS; run++) {

@@ -276,6 +276,9 @@ static void impossible_numbers_are_refused(void)
     CHECK_EQ(open_with(record + offsetof(struct disk_pg, base_index), 0), 0);
     CHECK_EQ(open_with(record + offsetof(struct disk_pg, base_index), UINT64_MAX), -ERR_FORMAT);
     CHECK_EQ(open_with(record + offsetof(struct disk_pg, order), UINT64_MAX), -ERR_FORMAT);
+    CHECK_EQ(open_with(record + offsetof(struct disk_pg, group_index), UINT64_MAX), -ERR_FORMAT);
+    CHECK_EQ(open_with(record + offsetof(struct disk_pg, group), 0),
+             -ERR_FORMAT); /* a replica without number */
     CHECK_EQ(open_with(offsetof(struct disk_table_block, seq), UINT64_MAX), -ERR_DAMAGED);
     CHECK_EQ(open_with(offsetof(struct disk_table_block, ring_seq), UINT64_MAX), -ERR_DAMAGED);
     CHECK_EQ(open_both(), 0);

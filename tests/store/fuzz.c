@@ -112,7 +112,11 @@ static void prepare(void)
     CHECK_EQ(rig_wait(&rig, &w.op), 0);
     for (uint64_t pg = 1; pg <= 3; pg++) {
         struct store_pg_write p = {0};
-        struct store_pg_record r = {.pg = pg, .replica = 1, .term = 1, .birth = 1};
+        struct store_pg_record r = {.pg = pg,
+                                    .replica = 1,
+                                    .term = 1,
+                                    .birth = 1,
+                                    .group = {.count = 1, .members = {{.replica = 1, .flags = GROUP_VOTER}}}};
         store_pg_write_start(&p, s, &r, NULL);
         CHECK_EQ(rig_wait(&rig, &p.op), 0);
     }

@@ -39,11 +39,17 @@ static inline int close_store(void)
     return rig_wait(&rig, &c.op);
 }
 
+/* A group, where it does not matter. */
+static const struct group ALONE = {.count = 1, .members = {{.replica = 1, .flags = GROUP_VOTER}}};
+
 static inline int write_record(const struct store_pg_record *record)
 {
     struct store_pg_write w = {0};
+    struct store_pg_record r = *record;
 
-    store_pg_write_start(&w, s, record, NULL);
+    if (!r.group.count)
+        r.group = ALONE;
+    store_pg_write_start(&w, s, &r, NULL);
     int rc = rig_wait(&rig, &w.op);
     pg = rc ? pg : store_pg_find(s, 1);
     return rc;

@@ -272,7 +272,7 @@ static void recovery_forgets(void)
     while (!store_recover_settled(pg))
         rig_settle(&rig);
     CHECK_EQ(pg->object_count, 1);
-    store_reset_base(pg, 70, 1);
+    store_reset_base(pg, 70, 1, &ALONE);
     record.state = STORE_PG_NORMAL;
     record.base_index = 70;
     record.base_term = 1;
@@ -294,7 +294,7 @@ static void recovery_keeps_records(void)
     struct store_pg_record record = pg->record;
     record.state = STORE_PG_RECOVERING;
     CHECK_EQ(write_record(&record), 0);
-    store_reset_base(pg, 70, 1);
+    store_reset_base(pg, 70, 1, &ALONE);
     record.state = STORE_PG_NORMAL;
     record.base_index = 70;
     record.base_term = 1;
@@ -613,7 +613,7 @@ static void damage_is_found_and_repaired(void)
 static void work_through(void)
 {
     struct store_pg_write w = {0};
-    struct store_pg_record record = {.pg = 1, .replica = 1, .birth = 3};
+    struct store_pg_record record = {.pg = 1, .replica = 1, .birth = 3, .group = ALONE};
 
     if (open_store())
         return;
