@@ -62,6 +62,8 @@
     X(OSD_SCRUB_LEADER_ONLY,        "osd: a scrub looks at the leader's own replica alone")                         \
     X(OSD_UNBORN_VOTER,             "osd: a learner becomes a voter before the map says that it exists")           \
     X(OSD_BORN_TWICE,               "osd: a replica that is missing is created again under its number")            \
+    X(MON_PLACE_TOGETHER,           "mon: a plan puts replicas of a PG into one failure domain")                    \
+    X(MON_PLACE_TAKES_AWAY,         "mon: a plan takes replicas away that have no other place")                     \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {

@@ -30,7 +30,10 @@ struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name)
 
 static const char *domain_plural(enum placement_domain domain)
 {
-    return domain == PLACEMENT_OSD ? "OSDs" : domain == PLACEMENT_HOST ? "hosts" : "racks";
+    return domain == PLACEMENT_OSD    ? "OSDs"
+           : domain == PLACEMENT_HOST ? "hosts"
+           : domain == PLACEMENT_RACK ? "racks"
+                                      : "zones";
 }
 
 static void put_pg(struct mon_change *c, uint64_t id, const struct placement_member *members,
@@ -62,7 +65,7 @@ static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t 
     enum placement_domain domain;
 
     if (placement_domain_parse(call->failure_domain, &domain))
-        return mon_fail(r, -ERR_INVALID, "unknown failure domain '%.32s': it is one of osd, host, rack",
+        return mon_fail(r, -ERR_INVALID, "unknown failure domain '%.32s': it is one of osd, host, rack, zone",
                         call->failure_domain);
     uint32_t domains = placement_domain_count(osds, osd_count, domain);
     if (domains < call->replicas)
@@ -75,7 +78,7 @@ static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t 
                         domain == PLACEMENT_OSD ? "" : " or failure domain osd");
 
     Fb__Pool pool = FB__POOL__INIT;
-    static const char *const names[] = {"osd", "host", "rack"};
+    static const char *const names[] = {"osd", "host", "rack", "zone"};
     pool.id = c->state.pool_next++;
     pool.epoch = c->state.epoch;
     pool.name = call->name;

@@ -9,8 +9,6 @@
 #include "base/error.h"
 #include "base/hash.h"
 
-#define REPLICAS_MAX 7
-
 int placement_domain_parse(const char *text, enum placement_domain *ret_domain)
 {
     if (!*text || !strcmp(text, "osd"))
@@ -19,21 +17,34 @@ int placement_domain_parse(const char *text, enum placement_domain *ret_domain)
         *ret_domain = PLACEMENT_HOST;
     else if (!strcmp(text, "rack"))
         *ret_domain = PLACEMENT_RACK;
+    else if (!strcmp(text, "zone"))
+        *ret_domain = PLACEMENT_ZONE;
     else
         return -ERR_INVALID;
     return 0;
 }
 
+static bool same(const char *a, const char *b)
+{
+    return !strcmp(a ? a : "", b ? b : "");
+}
+
 static bool same_domain(const struct placement_osd *a, const struct placement_osd *b,
                         enum placement_domain domain)
 {
+    bool zone = same(a->zone, b->zone), rack = zone && same(a->rack, b->rack);
+
     switch (domain) {
     case PLACEMENT_OSD:
         return a->osd == b->osd;
     case PLACEMENT_HOST:
-        return !strcmp(a->rack, b->rack) && !strcmp(a->host, b->host);
+        return rack && same(a->host, b->host);
     case PLACEMENT_RACK:
-        return !strcmp(a->rack, b->rack);
+        return rack;
+    case PLACEMENT_ZONE:
+        return zone;
+    case PLACEMENT_DOMAINS:
+        break;
     }
     UNREACHABLE();
 }
@@ -87,10 +98,10 @@ static int compare_osds(const struct placement_osd *a, const struct placement_os
 int placement_choose(struct placement_osd *osds, uint32_t osd_count, enum placement_domain domain,
                      uint64_t pg, uint32_t replicas, struct placement_member *ret_members)
 {
-    struct placement_osd *chosen[REPLICAS_MAX];
-    uint32_t shards[REPLICAS_MAX];
+    struct placement_osd *chosen[PLACEMENT_REPLICAS_MAX];
+    uint32_t shards[PLACEMENT_REPLICAS_MAX];
 
-    ASSERT(replicas >= 1 && replicas <= REPLICAS_MAX);
+    ASSERT(replicas >= 1 && replicas <= PLACEMENT_REPLICAS_MAX);
     for (uint32_t r = 0; r < replicas; r++) {
         struct placement_osd *best = NULL;
         for (uint32_t i = 0; i < osd_count; i++) {

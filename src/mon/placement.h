@@ -1,12 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Placement: which shards hold the replicas of a new PG, and which of them should lead it. A pure function of
- * the OSDs, the load that they carry already and the PG's number: no clock, no randomness, so that the same
- * map gives the same answer.
+ * Placement: which shards hold the replicas of the PGs, and which of them should lead. Pure functions of OSDs
+ * and PGs: no clock, no randomness, so that the same map gives the same answer.
  *
- * Members are chosen one after the other: among the OSDs in failure domains that the PG does not use yet, the
- * one with the least load for its size, equal ones in an order that differs from PG to PG; on it, the shard
- * with the fewest replicas. The member whose OSD leads the least becomes member 0, the preferred leader.
+ * placement_plan() takes the whole map and says which PGs are to change. First what must be: a replica that
+ * is missing or lost, or stands on an OSD whose weight is 0, or in the failure domain of another one, gets a
+ * new place. Then balance: every OSD is to have its share (size x weight) of every pool's replicas, rounded
+ * up or down, and of all replicas together; a move is planned only if it brings that nearer, from the OSD
+ * that has most too many to the one that has most too few. Every PG's change is legal by itself, and every
+ * one of them lowers the same measure of unevenness: a plan that is carried out in part, in any order, leaves
+ * a legal state nearer to the end, and the next plan goes on from there; when all is done the next plan is
+ * empty.
+ *
+ * A failure domain holds at most one replica of a PG. When there are too few domains, a replica that should
+ * go stays where it is, and the plan names the PG as stuck: nothing is taken away without another place for
+ * it, and no two replicas are put together.
+ *
+ * placement_choose() is the greedy choice for the PGs of a new pool alone: members one after the other, among
+ * the OSDs in failure domains that the PG does not use yet, the one with the least load for its size, equal
+ * ones in an order that differs from PG to PG; on it, the shard with the fewest replicas. The member whose
+ * OSD leads the least becomes member 0, the preferred leader.
  */
 #ifndef MON_PLACEMENT_H
 #define MON_PLACEMENT_H
@@ -15,26 +28,32 @@
 
 #define PLACEMENT_SHARDS_MAX    64
 #define PLACEMENT_SHARD_PGS_MAX 4096 /* replicas that one shard can hold */
+#define PLACEMENT_REPLICAS_MAX  7
+#define PLACEMENT_WEIGHT_MAX    1000
 
-enum placement_domain { PLACEMENT_OSD, PLACEMENT_HOST, PLACEMENT_RACK };
+enum placement_domain { PLACEMENT_OSD, PLACEMENT_HOST, PLACEMENT_RACK, PLACEMENT_ZONE, PLACEMENT_DOMAINS };
 
-/* One OSD that may be chosen. */
 struct placement_osd {
     uint32_t osd;
-    const char *host, *rack; /* the caller's strings; never NULL */
+    const char *host, *rack, *zone; /* the caller's strings; NULL is as "" */
     uint64_t size_bytes;
     uint32_t shard_count;
-    bool shard_usable[PLACEMENT_SHARDS_MAX];
-    uint32_t shard_load[PLACEMENT_SHARDS_MAX]; /* replicas there; raised by placement_choose() */
+    bool shard_usable[PLACEMENT_SHARDS_MAX]; /* may get replicas */
+    /* For placement_plan(): */
+    uint32_t weight; /* thousandths of its size that count, up to PLACEMENT_WEIGHT_MAX; 0 (out, drained):
+                        every replica is to leave it */
+    bool up; /* it may get replicas now. If not, those that it has stay, but with weight 0 are missing */
+    /* For placement_choose(), which raises them: */
+    uint32_t shard_load[PLACEMENT_SHARDS_MAX]; /* replicas there */
     uint32_t load;                             /* sum of the above */
-    uint32_t leaders;                          /* PGs that prefer it as leader; raised too */
+    uint32_t leaders;                          /* PGs that prefer it as leader */
 };
 
 struct placement_member {
     uint32_t osd, shard;
 };
 
-/* "osd", "host", "rack"; the empty string means "osd". ERR_INVALID. */
+/* "osd", "host", "rack", "zone"; the empty string means "osd". ERR_INVALID. */
 MUST_CHECK int placement_domain_parse(const char *text, enum placement_domain *ret_domain);
 
 /* In how many failure domains there is an OSD with a usable shard. */
@@ -45,5 +64,57 @@ uint32_t placement_domain_count(const struct placement_osd *osds, uint32_t osd_c
  * domains with room; the load is then unchanged. */
 MUST_CHECK int placement_choose(struct placement_osd *osds, uint32_t osd_count, enum placement_domain domain,
                                 uint64_t pg, uint32_t replicas, struct placement_member *ret_members);
+
+/* ---- the plan ---- */
+
+struct placement_pool {
+    uint32_t id;
+    uint32_t replicas; /* 1 to PLACEMENT_REPLICAS_MAX */
+    enum placement_domain domain;
+};
+
+struct placement_pg {
+    uint64_t id;          /* pool's id << 32 | number */
+    uint8_t member_count; /* 0: a new PG */
+    uint8_t lead;         /* index of the member that should lead so far; member_count or more: none */
+    uint8_t lost;         /* bit i: member i has no data any more: it gets a new place, maybe the same */
+    bool pinned;          /* it is changing already, to these members: they count, and it is left alone */
+    struct placement_member member[PLACEMENT_REPLICAS_MAX]; /* distinct OSDs; unknown ones are as lost */
+};
+
+struct placement_input {
+    const struct placement_osd *osds; /* in any order */
+    uint32_t osd_count;
+    const struct placement_pool *pools; /* by id, ascending */
+    uint32_t pool_count;
+    const struct placement_pg *pgs; /* by id, ascending; their pools are all there */
+    uint32_t pg_count;
+    bool repair_only; /* only what must be, no balance; leaders only of PGs that change */
+};
+
+/* A PG that is to change: the most urgent come first, leaders that only change come last. */
+struct placement_change {
+    uint32_t pg;          /* index in the input's pgs */
+    uint8_t member_count; /* as the pool wants it, or less when there are not that many places */
+    uint8_t lead;         /* index in `member` */
+    uint8_t missing;      /* replicas that the PG lacks now, and gets: nobody alive has them */
+    uint8_t added;        /* members that are new; 0: only the leader changes, or members leave */
+    struct placement_member member[PLACEMENT_REPLICAS_MAX]; /* those that stay come first, in their order */
+};
+
+struct placement_plan {
+    struct placement_change *changes; /* heap */
+    uint32_t change_count;
+    uint64_t added; /* sum over the changes: replicas to be copied */
+    /* PGs that cannot be as their pool wants them: a replica is missing, or stands on an OSD that it should
+     * leave, or two share a failure domain, and no OSD in another domain has room for it. Indexes; heap. */
+    uint32_t *stuck;
+    uint32_t stuck_count;
+};
+
+/* Makes the plan for the whole input, which it does not keep. O((replicas + moves) x log OSDs).
+ * ERR_NO_MEMORY. */
+MUST_CHECK int placement_plan(const struct placement_input *input, struct placement_plan *ret_plan);
+void placement_plan_fini(struct placement_plan *plan);
 
 #endif
