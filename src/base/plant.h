@@ -64,6 +64,8 @@
     X(OSD_BORN_TWICE,               "osd: a replica that is missing is created again under its number")            \
     X(MON_PLACE_TOGETHER,           "mon: a plan puts replicas of a PG into one failure domain")                    \
     X(MON_PLACE_TAKES_AWAY,         "mon: a plan takes replicas away that have no other place")                     \
+    X(MON_EARLY_DROP,               "mon: a replica is dropped though an older wanted list may bring it back")      \
+    X(MON_COUNT_DOWN,               "mon: members that are down count as ones that can serve")                     \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {

@@ -86,6 +86,7 @@ void cmd_table_print(struct cmd_table *table, const struct cmd_args *args, json_
 /* A string that lives until the next eight calls: for cells. */
 const char *cmd_text(const char *format, ...) PRINTF_LIKE(1, 2);
 const char *cmd_size_text(uint64_t bytes);
+const char *cmd_time_text(uint64_t us); /* wall clock; "never" for 0 */
 
 /* ---- a connection to the cluster (cmd_session.c)
  * --------------------------------------------------------------------- */
@@ -180,6 +181,11 @@ int cmd_osd_remove(struct cmd_args *args);
 int cmd_host_maintenance(struct cmd_args *args);
 int cmd_cluster_set(struct cmd_args *args);
 int cmd_cluster_unset(struct cmd_args *args);
+int cmd_health_detail(struct cmd_args *args);
+int cmd_rebalance_plan(struct cmd_args *args);
+int cmd_rebalance_status(struct cmd_args *args);
+int cmd_rebalance_limit(struct cmd_args *args);
+int cmd_pool_set(struct cmd_args *args);
 int cmd_events(struct cmd_args *args);
 int cmd_osd_demote(struct cmd_args *args);
 int cmd_pg_ls(struct cmd_args *args);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -187,6 +188,17 @@ void cmd_progress_show(struct cmd_progress *p, struct core *core, uint64_t done_
     if (!last && rate > 0)
         fprintf(stderr, "  %.0f s left", (double)(p->total - done_bytes) / rate);
     fprintf(stderr, "\033[K%s", last ? "\n" : "");
+}
+
+const char *cmd_time_text(uint64_t us)
+{
+    time_t s = (time_t)(us / 1000000);
+    struct tm tm;
+    char text[40];
+
+    if (!us || !localtime_r(&s, &tm) || !strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm))
+        return "never";
+    return cmd_text("%s", text);
 }
 
 const char *cmd_pg_name(uint64_t pg)

@@ -7,12 +7,40 @@
 
 #include "cmd/cmd.h"
 #include "cmd/cmd_help.h"
+#include "mon/health.h"
 
 #define IMAGE_TEXT "An image is named POOL/IMAGE."
+
+#define X(code, text) "  " #code ": " text "\n"
+#define HEALTH_TEXT   HEALTH_TABLE(X)
 
 static const struct cmd_command commands[] = {
     {"status", "", "show the health of the cluster and what to do about problems", NULL, {{0}}, cmd_status},
     {"perf", "OSD", "show counters and latencies of an OSD (osd.N) since its start", NULL, {{0}}, cmd_perf},
+    {"health detail",
+     "",
+     "show every problem: what, since when, what the cluster does about it, what to do",
+     "Since when: as far as the monitor that leads has seen. The codes mean:\n" HEALTH_TEXT,
+     {{0}},
+     cmd_health_detail},
+    {"rebalance plan",
+     "",
+     "show which PGs are to get other members, before they do",
+     "The most urgent first, 1000 at most. With `cluster set norebalance` only what heals and drains.",
+     {{0}},
+     cmd_rebalance_plan},
+    {"rebalance status",
+     "",
+     "show how far the moves of PGs are, and how long they will take",
+     NULL,
+     {{0}},
+     cmd_rebalance_status},
+    {"rebalance limit",
+     "PGS",
+     "let at most so many PGs move to or from an OSD at once (0: the default of 4)",
+     NULL,
+     {{0}},
+     cmd_rebalance_limit},
     {"events",
      "",
      "show what happened in the cluster: OSDs that came and went, moves of data, orders",
@@ -76,6 +104,14 @@ static const struct cmd_command commands[] = {
       {"failure-domain", "osd|host|rack", "what may hold at most one replica of a PG"}},
      cmd_pool_create},
     {"pool ls", "", "list the pools", NULL, {{0}}, cmd_pool_ls},
+    {"pool set",
+     "NAME",
+     "change the number of replicas of a pool",
+     "Its PGs get or lose members one after the other, while they serve.",
+     {{"replicas", "N", "copies of all data"},
+      {"yes-no-failover", NULL,
+       "fewer than 3 are meant, though the loss of one OSD then stops reads and writes"}},
+     cmd_pool_set},
     {"pool rm", "NAME", "remove a pool that has no images", NULL, {{0}}, cmd_pool_rm},
     {"pg ls", "[POOL]", "list placement groups with their members, leader and state", NULL, {{0}}, cmd_pg_ls},
     {"pg leader",
@@ -197,6 +233,7 @@ static const struct cmd_command commands[] = {
      {{"kill", NULL, "with SIGKILL"}},
      cmd_cluster_stop},
 };
+#undef X
 
 int main(int argc, char **argv)
 {

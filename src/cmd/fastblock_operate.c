@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fastblock osd out, in, drain, reweight, remove; host maintenance; cluster set, unset; events: what
- * operators say of OSDs and of the cluster.
+ * fastblock osd out, in, drain, reweight, remove; host maintenance; cluster set, unset; rebalance limit;
+ * events: what operators say of OSDs and of the cluster.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "cmd/cmd.h"
@@ -184,23 +183,36 @@ int cmd_cluster_unset(struct cmd_args *args)
     return set_flag(args, false);
 }
 
+int cmd_rebalance_limit(struct cmd_args *args)
+{
+    Fb__MovesLimit limit = FB__MOVES_LIMIT__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    char *end;
+    unsigned long moves = strtoul(args->positional[0], &end, 10);
+
+    if (args->positional[0][0] < '0' || args->positional[0][0] > '9' || *end || moves > 65536)
+        return cmd_usage("'%s': it is a number of PGs; 0: the default", args->positional[0]);
+    limit.moves = (uint32_t)moves;
+    request.call_case = FB__MON_REQUEST__CALL_MOVES_LIMIT;
+    request.moves_limit = &limit;
+    return cmd_order(args, &request, "cannot set the limit",
+                     json_pack("{s:I}", "moves_max", (json_int_t)moves),
+                     moves ? cmd_text("at most %lu PGs move to or from an OSD at once", moves)
+                           : "as many PGs move to or from an OSD at once as by default");
+}
+
 /* ---- events ---- */
 
 static void event_print(struct cmd_args *args, const Fb__ClusterEvent *e)
 {
     static const char *const levels[] = {"error", "warn", "info"};
     const char *level = e->level < ARRAY_LEN(levels) ? levels[e->level] : "info";
-    time_t seconds = (time_t)(e->time_us / 1000000);
-    char when[32] = "?";
-    struct tm tm;
 
-    if (localtime_r(&seconds, &tm))
-        strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
     if (args->json)
         cmd_print_json(json_pack("{s:I, s:I, s:s, s:s}", "number", (json_int_t)e->number, "time_us",
                                  (json_int_t)e->time_us, "level", level, "text", e->text));
     else
-        printf("%s %-5s %s\n", when, level, e->text);
+        printf("%s %-5s %s\n", cmd_time_text(e->time_us), level, e->text);
 }
 
 int cmd_events(struct cmd_args *args)

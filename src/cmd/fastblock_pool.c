@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fastblock pool ...: create, list, remove.
+ * fastblock pool ...: create, list, set, remove.
  */
 #include <stdio.h>
 #include <string.h>
@@ -110,4 +110,26 @@ int cmd_pool_rm(struct cmd_args *args)
     }
     cmd_session_close(&s);
     return result;
+}
+
+int cmd_pool_set(struct cmd_args *args)
+{
+    Fb__PoolSet set = FB__POOL_SET__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    uint64_t replicas;
+
+    if (!cmd_option(args, "replicas"))
+        return cmd_usage("pool set needs --replicas N");
+    if (!cmd_option_number(args, "replicas", 3, 1, 7, &replicas))
+        return CMD_USAGE;
+    set.name = (char *)args->positional[0];
+    set.replicas = (uint32_t)replicas;
+    set.no_failover = cmd_option(args, "yes-no-failover") != NULL;
+    request.call_case = FB__MON_REQUEST__CALL_POOL_SET;
+    request.pool_set = &set;
+    return cmd_order(
+        args, &request, cmd_text("cannot change pool %s", set.name),
+        json_pack("{s:s, s:I}", "name", set.name, "replicas", (json_int_t)replicas),
+        cmd_text("pool %s is to have %u replicas; `fastblock rebalance status` shows how far it is", set.name,
+                 set.replicas));
 }

@@ -4,20 +4,8 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cmd/cmd.h"
-
-static const char *when(uint64_t us)
-{
-    time_t s = (time_t)(us / 1000000);
-    struct tm tm;
-    char text[40];
-
-    if (!us || !localtime_r(&s, &tm) || !strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm))
-        return "never";
-    return cmd_text("%s", text);
-}
 
 #define ULL(x) ((unsigned long long)(x))
 
@@ -75,19 +63,37 @@ static void run_print(void *owner, uint32_t first, uint32_t count)
     const Fb__PgDamage *d = owner;
 
     printf("damage   image %llu object %llu, blocks %u to %u, since %s\n", ULL(d->image), ULL(d->object),
-           first, first + count - 1, when(d->since_us));
+           first, first + count - 1, cmd_time_text(d->since_us));
+}
+
+static json_t *replicas_json(Fb__PgMember *const *rows, size_t count)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:b}", "replica", (json_int_t)rows[i]->replica,
+                                              "osd", (json_int_t)rows[i]->osd, "shard",
+                                              (json_int_t)rows[i]->shard, "learner", rows[i]->learner));
+    return list;
+}
+
+static void print_replicas(const char *what, Fb__PgMember *const *rows, size_t count)
+{
+    if (!count)
+        return;
+    printf("%-8s", what);
+    for (size_t i = 0; i < count; i++)
+        printf(" osd.%u (shard %u, replica %u%s)", rows[i]->osd, rows[i]->shard, rows[i]->replica,
+               rows[i]->learner ? ", learner" : "");
+    printf("\n");
 }
 
 static json_t *show_json(const char *name, const Fb__Pg *pg, const Fb__MonReply *reply)
 {
     const Fb__PgScrub *scrub = reply->scrub;
     const Fb__PgReport *report = reply->pg_reports[0];
-    json_t *members = json_array(), *damage = json_array();
+    json_t *damage = json_array();
 
-    for (size_t i = 0; i < pg->n_member; i++)
-        json_array_append_new(
-            members, json_pack("{s:I, s:I, s:I}", "replica", (json_int_t)pg->member[i]->replica, "osd",
-                               (json_int_t)pg->member[i]->osd, "shard", (json_int_t)pg->member[i]->shard));
     for (size_t i = 0; i < scrub->n_damage; i++) {
         json_t *runs = json_array();
         each_run(scrub->damage[i], run_json, runs);
@@ -96,7 +102,10 @@ static json_t *show_json(const char *name, const Fb__Pg *pg, const Fb__MonReply 
                                         "object", (json_int_t)scrub->damage[i]->object, "since_us",
                                         (json_int_t)scrub->damage[i]->since_us, "blocks", runs));
     }
-    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o}", "pg", name, "members", members,
+    return json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o}", "pg", name,
+                     "members", replicas_json(pg->member, pg->n_member), "wanted",
+                     replicas_json(pg->wanted, pg->n_wanted), "to_be_deleted",
+                     replicas_json(pg->dropped, pg->n_dropped), "group_index", (json_int_t)pg->group_index,
                      "term", (json_int_t)report->term, "objects", (json_int_t)report->objects,
                      "light_scrub_us", (json_int_t)scrub->light_us, "deep_scrub_us",
                      (json_int_t)scrub->deep_us, "scrub_due", scrub->order != scrub->done, "scrub_under_way",
@@ -135,12 +144,13 @@ static void show_print(const char *name, const Fb__Pg *pg, const Fb__MonReply *r
     const Fb__PgReport *report = reply->pg_reports[0];
     bool due = scrub->order != scrub->done;
 
-    printf("pg       %s\nmembers ", name);
-    for (size_t i = 0; i < pg->n_member; i++)
-        printf(" osd.%u (shard %u, replica %u)", pg->member[i]->osd, pg->member[i]->shard,
-               pg->member[i]->replica);
-    printf("\nobjects  %llu\n", ULL(report->objects));
-    printf("scrubs   light %s, deep %s%s\n", when(scrub->light_us), when(scrub->deep_us),
+    printf("pg       %s\n", name);
+    print_replicas("members", pg->member, pg->n_member);
+    print_replicas("wanted", pg->wanted, pg->n_wanted);
+    print_replicas("leaving", pg->leaving, pg->n_leaving);
+    print_replicas("dropped", pg->dropped, pg->n_dropped);
+    printf("objects  %llu\n", ULL(report->objects));
+    printf("scrubs   light %s, deep %s%s\n", cmd_time_text(scrub->light_us), cmd_time_text(scrub->deep_us),
            !due          ? ""
            : scrub->deep ? "; a deep one is to be done"
                          : "; a light one is to be done");

@@ -39,6 +39,9 @@
 #define MON_NAME_MAX          64
 #define MON_TEXT_MAX          128 /* addresses, hosts, names of writers */
 #define MON_REPLICAS_MAX      7
+#define MON_GROUP_MAX         12 /* members of a PG's group while it changes */
+#define MON_MEMBERS_MAX       32 /* of each list of a PG's replicas */
+#define MON_CONFIRMS_MAX      64
 #define MON_PGS_MAX           65536 /* of a pool */
 #define MON_OSDS_MAX          4096
 #define MON_IMAGE_SIZE_MAX    (8ull << 50)
@@ -92,14 +95,33 @@ struct mon_pool {
     struct mon_item item;
 };
 
+/* Replicas, by number, that have been confirmed to be so. */
+struct mon_confirms {
+    uint32_t count, replica[MON_CONFIRMS_MAX];
+};
+
+/* A list of replicas of a PG, with memory of its own. */
+struct mon_members {
+    uint32_t count;
+    Fb__PgMember row[MON_MEMBERS_MAX];
+};
+
+/* What a leader reported of its group. */
+struct mon_group {
+    uint64_t index, epoch; /* PgReport.group_index, group_epoch; index 0: nothing yet */
+    struct mon_members members;
+};
+
 struct mon_pg {
     struct mon_item item;
     uint64_t reported_ns; /* 0: not since the start */
     uint64_t term;
     uint32_t leader_osd, state, in_contact, recovering;
     uint64_t objects;
-    uint32_t born_mask, removed_mask; /* by member: has confirmed */
-    bool chosen;                      /* an operator said who is to lead: */
+    struct mon_confirms born, dropped, gone; /* not yet in the item; gone: with its pool */
+    struct mon_group group;                  /* the newest that was reported and is not yet in the item */
+    uint32_t copies;                         /* replicas that are being made, by its wanted list */
+    bool chosen;                             /* an operator said who is to lead: */
     uint32_t chosen_osd;
     uint64_t moved_ns; /* alive time at which its leader was last told to hand it back */
     uint8_t
@@ -218,6 +240,27 @@ struct mon_note {
     char text[240];
 };
 
+/* Of the last look at which PGs should have other members. */
+struct mon_moves {
+    uint32_t under_way;    /* PGs */
+    uint32_t urgent;       /* PGs that lack replicas and are to get them, and are not under way yet */
+    uint32_t misplaced;    /* PGs that are to have other members for another reason, and are not under way */
+    uint32_t stuck;        /* PGs that cannot be as they should: too few OSDs */
+    uint64_t replicas;     /* that are to be copied for all of these */
+    uint64_t objects;      /* in them, so far as known */
+    uint64_t begun_us;     /* wall clock, when there was first something to do; 0: nothing is to be done */
+    uint64_t begun_ns;     /* alive time of that */
+    uint64_t objects_done; /* since then */
+};
+
+/* Since when there is a problem. */
+#define MON_SINCE_MAX 128
+struct mon_since {
+    uint32_t code, subject; /* of health.h, and an OSD or 0 */
+    uint64_t since_us;      /* wall clock; 0: the row is free */
+    bool seen;
+};
+
 struct mon_session {
     struct list link;
     struct rpc_session *rpc;
@@ -259,12 +302,18 @@ struct mon {
     uint64_t balanced_ns;     /* alive time of the last look at who leads */
     uint64_t scrub_looked_ns; /* and at which scrubs are due */
     uint64_t out_looked_ns;   /* and at who should be out */
-    uint64_t alive_ns;        /* starts at one tick */
-    uint64_t tick_last_ns;    /* by the core's clock */
+    uint64_t move_looked_ns;  /* and at which PGs should have other members */
+    struct mon_plan *plan;    /* of mon_move.c; NULL: none yet */
+    struct mon_moves moves;
+    uint64_t alive_ns;     /* starts at one tick */
+    uint64_t tick_last_ns; /* by the core's clock */
     uint32_t request_count;
     bool closing;
     struct mon_note notes[MON_EVENTS_MAX]; /* a ring */
     uint32_t note_count;                   /* ever made */
+    struct mon_since since[MON_SINCE_MAX];
+    uint64_t health_looked_ns;
+    char health[8];   /* at the last look */
     char behind[256]; /* not empty: someone knows a newer map than this one; who, and what */
 };
 
@@ -381,12 +430,65 @@ void mon_settle_soon(struct mon *mon);
 /* Is what the PG's leader said still good? */
 bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
 
+/* ---- members of PGs (mon_member.c) ---- */
+
+/* A PG's item while it is being changed. The rows live here; mon_edit_put() puts what they have become. */
+struct mon_edit {
+    Fb__Pg pg;
+    struct mon_members member, wanted, leaving, dropped;
+    Fb__PgMember *pointers[4][MON_MEMBERS_MAX];
+};
+void mon_edit_init(struct mon_edit *e, const Fb__Pg *pg);
+void mon_edit_put(struct mon_edit *e, struct mon_change *c);
+/* From this epoch on the leader is to bring the group to `wanted`. */
+void mon_edit_want(struct mon_edit *e, const struct mon *mon, const struct mon_members *wanted,
+                   uint64_t epoch);
+/* NULL: it is not in the list. */
+const Fb__PgMember *mon_members_find(const struct mon_members *list, uint32_t replica);
+/* False: no room. */
+bool mon_members_add(struct mon_members *list, const Fb__PgMember *row);
+void mon_members_remove(struct mon_members *list, uint32_t replica);
+
+void mon_member_report(struct mon *mon, struct mon_pg *pg, const Fb__PgReport *report);
+void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32_t shard,
+                        const Fb__PgConfirm *confirm);
+/* Is this shard one of those that have, or are to have, a replica of the PG? */
+bool mon_member_is(const Fb__Pg *pg, uint32_t osd);
+/* As mon_settle(): what leaders and shards reported becomes the item. */
+void mon_member_settle(struct mon *mon, struct mon_change *c);
+void mon_member_settled(struct mon *mon, struct mon_pg *pg);
+
+/* ---- which members PGs should have (mon_move.c) ---- */
+
+#define MON_MOVES_DEFAULT 4
+/* Puts wanted members, as many as may move at once. */
+void mon_move_settle(struct mon *mon, struct mon_change *c);
+/* A PG has changed: perhaps others may now. */
+void mon_move_soon(struct mon *mon);
+void mon_plan_free(struct mon_plan *plan);
+/* Does a wanted member that is not one yet have no prospect of becoming one? */
+bool mon_move_failed(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *wanted);
+void mon_progress_fill(const struct mon *mon, Fb__MoveProgress *ret);
+void mon_rebalance_plan(struct mon_request *r);
+extern const struct mon_method mon_moves_limit;
+
 /* ---- placement over the map (mon_place.c) ---- */
 
 /* The OSDs that are up and in, in order of their ids, with the load of all PGs that are there. Heap; NULL
  * without memory. */
 struct placement_osd *mon_place_osds(const struct mon *mon, uint32_t *ret_count);
 struct placement_osd *mon_place_find(struct placement_osd *osds, uint32_t count, uint32_t osd);
+
+/* The whole map as the plan's input; `pg` names the PGs of input.pgs. */
+struct mon_place {
+    struct placement_input input;
+    struct placement_osd *osds;
+    struct placement_pool *pools;
+    struct placement_pg *pgs;
+    struct mon_pg **pg;
+};
+MUST_CHECK int mon_place_init(struct mon_place *place, const struct mon *mon);
+void mon_place_fini(struct mon_place *place);
 
 /* ---- OSDs in and out (mon_out.c) ---- */
 
@@ -428,7 +530,7 @@ void mon_leaders_balance(struct mon *mon);
 
 /* ---- pools (mon_pool.c), images (mon_image.c), status (mon_status.c) ---- */
 
-extern const struct mon_method mon_pool_create, mon_pool_remove;
+extern const struct mon_method mon_pool_create, mon_pool_remove, mon_pool_set;
 struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name);
 
 extern const struct mon_method mon_image_create, mon_image_open, mon_image_close, mon_image_resize,
@@ -441,6 +543,9 @@ void mon_image_client_gone(struct mon *mon, const uint8_t client[16]);
 void mon_image_client_writes(struct mon *mon, const uint8_t client[16], const uint64_t *images, size_t count);
 
 void mon_status(struct mon_request *r);
+/* For every tick: notices problems, so that it is known since when there are which, and says when health
+ * changes. */
+void mon_health_look(struct mon *mon);
 void mon_pg_list(struct mon_request *r);
 /* What its leader reported, as far as that is still good. */
 void mon_pg_report(const struct mon *mon, const struct mon_pg *pg, Fb__PgReport *ret);

@@ -341,6 +341,15 @@ static void dispatch(struct mon_request *r)
     case FB__MON_REQUEST__CALL_EVENT_LIST:
         mon_event_list(r);
         break;
+    case FB__MON_REQUEST__CALL_REBALANCE_PLAN:
+        mon_rebalance_plan(r);
+        break;
+    case FB__MON_REQUEST__CALL_POOL_SET:
+        method = &mon_pool_set;
+        break;
+    case FB__MON_REQUEST__CALL_MOVES_LIMIT:
+        method = &mon_moves_limit;
+        break;
     case FB__MON_REQUEST__CALL_OSD_CHANGE:
         method = &mon_osd_change;
         break;
@@ -514,6 +523,7 @@ static void tick_step(struct op *op)
                 return;
             advance_clock(mon);
             mon_leaders_balance(mon);
+            mon_health_look(mon);
             list_for_each (&mon->waiting, node)
                 op_wake(&list_entry(node, struct mon_request, waiting)->op);
             if (!mon->stale && !tick_build(mon)) {
@@ -608,6 +618,7 @@ static void mon_memory_free(struct mon *mon)
     }
     list_for_each_safe (&mon->sessions, node)
         free(list_entry(node, struct mon_session, link));
+    mon_plan_free(mon->plan);
     free(mon);
 }
 

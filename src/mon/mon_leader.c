@@ -113,6 +113,17 @@ void mon_pg_leader(struct mon_request *r)
 
 /* ---- balance ---- */
 
+/* The first member whose OSD is in: one that is drained leads nothing. */
+static const Fb__PgMember *first_to_lead(const struct mon *mon, const Fb__Pg *pg)
+{
+    for (size_t m = 0; m < pg->n_member; m++) {
+        const struct mon_osd *o = mon_osd_find(mon, pg->member[m]->osd);
+        if (o && mon_osd_in(mon_osd_item(o)))
+            return pg->member[m];
+    }
+    return pg->member[0];
+}
+
 /* Who should lead it, and can. NULL: nobody is better than who does. */
 static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mon_pg *pg)
 {
@@ -122,8 +133,9 @@ static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mo
     if (item->removed || !item->n_member || !pool || mon_pool_item(pool)->removed ||
         !mon_pg_reported(mon, pg))
         return NULL;
-    const Fb__PgMember *to = pg->chosen ? member_of(item, pg->chosen_osd) : item->member[0];
-    if (!to || to->osd == pg->leader_osd || pg->state || pg->recovering || pg->in_contact < item->n_member)
+    const Fb__PgMember *to = pg->chosen ? member_of(item, pg->chosen_osd) : first_to_lead(mon, item);
+    if (!to || to->learner || item->n_wanted || to->osd == pg->leader_osd || pg->state || pg->recovering ||
+        pg->in_contact < item->n_member)
         return NULL;
     const struct mon_osd *o = mon_osd_find(mon, to->osd);
     if (!o || !mon_osd_item(o)->up || o->shard[to->shard].failed[0] ||

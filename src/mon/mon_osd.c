@@ -306,19 +306,11 @@ void mon_osd_session_closed(struct mon *mon, struct mon_session *s)
 
 /* ---- reports ---- */
 
-static uint32_t member_bit(const Fb__Pg *pg, uint32_t osd)
-{
-    for (size_t m = 0; m < pg->n_member; m++)
-        if (pg->member[m]->osd == osd)
-            return 1u << m;
-    return 0;
-}
-
 static void take_pg_report(struct mon *mon, uint32_t osd, const Fb__PgReport *report)
 {
     struct mon_pg *pg = mon_pg_find(mon, report->pg);
 
-    if (!pg || !member_bit(mon_pg_item(pg), osd) || (report->term < pg->term && mon_pg_reported(mon, pg)))
+    if (!pg || !mon_member_is(mon_pg_item(pg), osd) || (report->term < pg->term && mon_pg_reported(mon, pg)))
         return;
     pg->reported_ns = mon->alive_ns;
     pg->term = report->term;
@@ -328,6 +320,7 @@ static void take_pg_report(struct mon *mon, uint32_t osd, const Fb__PgReport *re
     pg->recovering = report->recovering;
     pg->objects = report->objects;
     mon_scrub_report(mon, pg, report);
+    mon_member_report(mon, pg, report);
 }
 
 static void confirm_order(struct mon *mon, const Fb__PgConfirm *confirm)
@@ -359,31 +352,16 @@ static void confirm_order(struct mon *mon, const Fb__PgConfirm *confirm)
         mon_settle_soon(mon);
 }
 
-static void take_confirm(struct mon *mon, uint32_t osd, const Fb__PgConfirm *confirm)
+static void take_confirm(struct mon *mon, uint32_t osd, uint32_t shard, const Fb__PgConfirm *confirm)
 {
     struct mon_pg *pg = mon_pg_find(mon, confirm->pg);
 
-    if (!pg)
+    if (!pg || mon_pg_item(pg)->removed || !mon_member_is(mon_pg_item(pg), osd))
         return;
-    const Fb__Pg *item = mon_pg_item(pg);
-    uint32_t bit = member_bit(item, osd), all = (1u << item->n_member) - 1;
-    if (!bit || item->removed)
-        return;
-    if (confirm->image) {
+    if (confirm->image)
         confirm_order(mon, confirm);
-        return;
-    }
-    struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(confirm->pg));
-    if (confirm->pg_removed && pool && mon_pool_item(pool)->removed) {
-        pg->removed_mask |= bit;
-        if (pg->removed_mask == all)
-            mon_settle_soon(mon);
-    }
-    if (confirm->born && !item->born) {
-        pg->born_mask |= bit;
-        if (pg->born_mask == all)
-            mon_settle_soon(mon);
-    }
+    else
+        mon_member_confirm(mon, pg, osd, shard, confirm);
 }
 
 void mon_shard_report(struct mon_request *r)
@@ -435,7 +413,7 @@ void mon_shard_report(struct mon_request *r)
     for (size_t i = 0; i < report->n_pg; i++)
         take_pg_report(mon, report->osd, report->pg[i]);
     for (size_t i = 0; i < report->n_confirm; i++)
-        take_confirm(mon, report->osd, report->confirm[i]);
+        take_confirm(mon, report->osd, report->shard, report->confirm[i]);
     r->reply.epoch = mon->state.epoch;
     mon_scrub_orders(r, report);
     mon_reply(r, 0);

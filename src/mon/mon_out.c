@@ -44,6 +44,8 @@ uint32_t mon_osd_replicas(const struct mon *mon, uint32_t osd)
         bool there = false;
         for (size_t m = 0; m < pg->n_member; m++)
             there |= pg->member[m]->osd == osd;
+        for (size_t m = 0; m < pg->n_wanted; m++)
+            there |= pg->wanted[m]->osd == osd;
         count += there && !pg->removed;
     }
     return count;

@@ -62,3 +62,117 @@ struct placement_osd *mon_place_osds(const struct mon *mon, uint32_t *ret_count)
     *ret_count = count;
     return osds;
 }
+
+/* ---- the whole map ---- */
+
+static int compare_pools(const void *a, const void *b)
+{
+    const struct placement_pool *left = a, *right = b;
+
+    return (left->id > right->id) - (left->id < right->id);
+}
+
+static int compare_pgs(const void *a, const void *b)
+{
+    uint64_t left = mon_pg_item(*(struct mon_pg *const *)a)->id,
+             right = mon_pg_item(*(struct mon_pg *const *)b)->id;
+
+    return (left > right) - (left < right);
+}
+
+static void add_all_osds(struct mon_place *place, const struct mon *mon)
+{
+    mon_for_each(mon, MON_OSD, node)
+    {
+        const struct mon_osd *o = mon_osd_of(node);
+        if (mon_osd_item(o)->removed)
+            continue;
+        struct placement_osd *p = &place->osds[place->input.osd_count++];
+        add_osd(p, o);
+        p->size_bytes = mon_osd_item(o)->size_bytes;
+        p->weight = mon_osd_in(mon_osd_item(o)) ? mon_osd_item(o)->weight : 0;
+        p->up = mon_osd_item(o)->up;
+    }
+    qsort(place->osds, place->input.osd_count, sizeof(*place->osds), compare_osds);
+}
+
+static void add_pools(struct mon_place *place, const struct mon *mon)
+{
+    mon_for_each(mon, MON_POOL, node)
+    {
+        const Fb__Pool *pool = mon_pool_item(mon_pool_of(node));
+        struct placement_pool *p = &place->pools[place->input.pool_count];
+        if (pool->removed)
+            continue;
+        *p = (struct placement_pool){.id = pool->id, .replicas = pool->replicas};
+        if (!placement_domain_parse(pool->failure_domain, &p->domain))
+            place->input.pool_count++;
+    }
+    qsort(place->pools, place->input.pool_count, sizeof(*place->pools), compare_pools);
+}
+
+/* What the PG is on its way to, or what it is. */
+static void fill_pg(struct placement_pg *p, const struct mon *mon, const struct mon_pg *pg)
+{
+    const Fb__Pg *item = mon_pg_item(pg);
+    const struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(item->id));
+    bool moves = item->n_wanted;
+    size_t count = moves ? item->n_wanted : item->n_member;
+
+    *p = (struct placement_pg){.id = item->id, .pinned = moves && count == mon_pool_item(pool)->replicas};
+    for (size_t m = 0; m < count && p->member_count < PLACEMENT_REPLICAS_MAX; m++) {
+        const Fb__PgMember *row = moves ? item->wanted[m] : item->member[m];
+        const struct mon_osd *o = mon_osd_find(mon, row->osd);
+        if (!o || !mon_osd_in(mon_osd_item(o)))
+            p->pinned = false;
+        if (moves ? mon_move_failed(mon, pg, row) : row->learner)
+            p->pinned = false;
+        else
+            p->member[p->member_count++] = (struct placement_member){row->osd, row->shard};
+    }
+}
+
+static void add_pgs(struct mon_place *place, const struct mon *mon)
+{
+    uint32_t count = 0;
+
+    mon_for_each(mon, MON_PG, node)
+    {
+        struct mon_pg *pg = mon_pg_of(node);
+        const struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(node->key));
+        if (!mon_pg_item(pg)->removed && pool && !mon_pool_item(pool)->removed)
+            place->pg[count++] = pg;
+    }
+    qsort(place->pg, count, sizeof(*place->pg), compare_pgs);
+    for (uint32_t i = 0; i < count; i++)
+        fill_pg(&place->pgs[i], mon, place->pg[i]);
+    place->input.pg_count = count;
+}
+
+int mon_place_init(struct mon_place *place, const struct mon *mon)
+{
+    *place = (struct mon_place){.osds = calloc(mon->items[MON_OSD].count + 1, sizeof(*place->osds)),
+                                .pools = calloc(mon->items[MON_POOL].count + 1, sizeof(*place->pools)),
+                                .pgs = calloc(mon->items[MON_PG].count + 1, sizeof(*place->pgs)),
+                                .pg = calloc(mon->items[MON_PG].count + 1, sizeof(*place->pg))};
+    if (!place->osds || !place->pools || !place->pgs || !place->pg) {
+        mon_place_fini(place);
+        return -ERR_NO_MEMORY;
+    }
+    add_all_osds(place, mon);
+    add_pools(place, mon);
+    add_pgs(place, mon);
+    place->input.osds = place->osds;
+    place->input.pools = place->pools;
+    place->input.pgs = place->pgs;
+    place->input.repair_only = mon->state.norebalance;
+    return 0;
+}
+
+void mon_place_fini(struct mon_place *place)
+{
+    free(place->osds);
+    free(place->pools);
+    free(place->pgs);
+    free(place->pg);
+}

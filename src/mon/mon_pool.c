@@ -54,6 +54,7 @@ static void put_pg(struct mon_change *c, uint64_t id, const struct placement_mem
     pg.birth = epoch;
     pg.member = pointers;
     pg.n_member = replicas;
+    pg.replica_next = replicas + 1;
     mon_change_put(c, MON_PG, id, &pg.base);
 }
 
@@ -140,6 +141,59 @@ static void pool_create_done(struct mon_request *r)
 
 const struct mon_method mon_pool_create = {
     .build = pool_create_build, .done = pool_create_done, .needs_proof = true};
+
+/* ---- another number of replicas ---- */
+
+/* What fewer than three replicas mean, for people. */
+static const char *few_replicas(uint32_t replicas)
+{
+    return replicas == 1
+               ? "with 1 replica the data is lost with any OSD that is lost, and cannot be read or written while "
+                 "that OSD is down"
+               : "with 2 replicas nothing can be written or read while one of the two OSDs is down: a majority of "
+                 "two is two";
+}
+
+static int pool_set_build(struct mon_request *r)
+{
+    const Fb__PoolSet *call = r->call->pool_set;
+    struct mon_pool *p = mon_pool_by_name(r->mon, call->name);
+    enum placement_domain domain = PLACEMENT_OSD;
+    uint32_t count, domains = 0;
+
+    if (!p)
+        return mon_fail(r, -ERR_NOT_FOUND, "there is no pool '%.64s'", call->name);
+    Fb__Pool pool = *mon_pool_item(p);
+    if (call->replicas < 1 || call->replicas > MON_REPLICAS_MAX)
+        return mon_fail(r, -ERR_INVALID, "%u replicas: it must be 1 to %u", call->replicas, MON_REPLICAS_MAX);
+    r->nothing = call->replicas == pool.replicas;
+    if (call->replicas < 3 && call->replicas < pool.replicas && !call->no_failover)
+        return mon_fail(r, -ERR_DENIED, "%s. If that is meant, say --yes-no-failover",
+                        few_replicas(call->replicas));
+    struct placement_osd *osds = mon_place_osds(r->mon, &count);
+    if (osds && !placement_domain_parse(pool.failure_domain, &domain))
+        domains = placement_domain_count(osds, count, domain);
+    free(osds);
+    if (call->replicas > pool.replicas && domains < call->replicas)
+        return mon_fail(r, -ERR_TOO_FEW_OSDS,
+                        "%u replicas need %u %s with an OSD that is up and in; there are %u: add OSDs first",
+                        call->replicas, call->replicas, domain_plural(domain), domains);
+    pool.replicas = call->replicas;
+    pool.epoch = r->change.state.epoch;
+    mon_change_put(&r->change, MON_POOL, pool.id, &pool.base);
+    return 0;
+}
+
+static void pool_set_done(struct mon_request *r)
+{
+    const Fb__PoolSet *call = r->call->pool_set;
+
+    if (!r->nothing)
+        mon_note(r->mon, LOG_INFO, "pool '%s' is to have %u replicas", call->name, call->replicas);
+    mon_move_soon(r->mon);
+}
+
+const struct mon_method mon_pool_set = {.build = pool_set_build, .done = pool_set_done};
 
 /* ---- removal ---- */
 

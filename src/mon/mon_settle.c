@@ -66,33 +66,7 @@ static void settle_osds(struct mon *mon, struct mon_change *c)
     }
 }
 
-/* ---- PGs and orders ---- */
-
-static void settle_pgs(struct mon *mon, struct mon_change *c)
-{
-    mon_for_each(mon, MON_PG, node)
-    {
-        struct mon_pg *p = mon_pg_of(node);
-        Fb__Pg pg = *mon_pg_item(p);
-        struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(pg.id));
-        uint32_t all = (1u << pg.n_member) - 1;
-        bool pool_removed = !pool || mon_pool_item(pool)->removed;
-
-        if (!room(c) || pg.removed)
-            continue;
-        if (pool_removed && p->removed_mask == all) {
-            pg.removed = true;
-            pg.n_member = 0;
-            pg.member = NULL;
-        } else if (!pool_removed && !pg.born && p->born_mask == all) {
-            pg.born = true;
-        } else {
-            continue;
-        }
-        pg.epoch = c->state.epoch;
-        mon_change_put(c, MON_PG, pg.id, &pg.base);
-    }
-}
+/* ---- pools and orders ---- */
 
 static bool pool_has_pgs(const struct mon *mon, uint32_t pool, bool markers)
 {
@@ -197,11 +171,12 @@ void mon_settle(struct mon *mon, struct mon_change *c)
     mon_scrub_settle(mon, c);
     if (!c->count && mon->alive_ns - mon->out_looked_ns >= OUT_LOOK_NS)
         mon->out_looked_ns = mon->alive_ns; /* what was found is looked for again, with the turn */
-    if (!mon->settle_due)
-        return;
-    settle_pgs(mon, c);
-    settle_pools(mon, c);
-    settle_orders(mon, c);
+    if (mon->settle_due) {
+        mon_member_settle(mon, c);
+        settle_pools(mon, c);
+        settle_orders(mon, c);
+    }
+    mon_move_settle(mon, c);
 }
 
 /* `was`: the item before the change. */
@@ -238,6 +213,8 @@ void mon_settle_done(struct mon *mon, const struct mon_change *c)
             order->confirmed_count = 0;
             order->generation = 0;
         }
+        if (c->puts[i].kind == MON_PG && mon_pg_find(mon, c->puts[i].id))
+            mon_member_settled(mon, mon_pg_find(mon, c->puts[i].id));
         if (c->puts[i].kind == MON_OSD)
             osd_settled(mon, mon_osd_find(mon, c->puts[i].id), (const Fb__Osd *)c->puts[i].message);
     }

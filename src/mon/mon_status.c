@@ -1,75 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Status: counts, and health problems in plain words that say what to do. PG states come from the leaders'
- * reports.
+ * What `fastblock status` and `fastblock pg ls` show: counts here, problems in mon_health.c. PG states come
+ * from the leaders' reports.
  */
-#include "mon/impl.h"
+#include "mon/status.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PROBLEMS_MAX  64
-#define PROBLEM_BYTES 400
-#define EXAMPLES      3 /* PGs named in a problem */
-
-enum pg_problem { PG_NO_LEADER, PG_DAMAGED, PG_RECOVERING, PG_DEGRADED, PG_LOST, PG_DIFFERS, PG_PROBLEMS };
-
-struct status {
-    struct mon *mon;
-    Fb__ClusterStatus message;
-    bool error, warning;
-    char *problem[PROBLEMS_MAX];
-    uint32_t pg_count[PG_PROBLEMS];
-    char pg_examples[PG_PROBLEMS][80];
-    uint32_t pools_going; /* PGs of removed pools that still have data somewhere */
-};
-
-static void problem(struct status *st, bool error, const char *format, ...) PRINTF_LIKE(3, 4);
-static void problem(struct status *st, bool error, const char *format, ...)
+static int compare_usage(const void *a, const void *b)
 {
-    va_list args;
+    const Fb__OsdUsage *left = *(Fb__OsdUsage *const *)a, *right = *(Fb__OsdUsage *const *)b;
 
-    *(error ? &st->error : &st->warning) = true;
-    if (st->message.n_problem == PROBLEMS_MAX)
-        return;
-    char *text = malloc(PROBLEM_BYTES);
-    if (!text)
-        return;
-    va_start(args, format);
-    vsnprintf(text, PROBLEM_BYTES, format, args);
-    va_end(args);
-    st->problem[st->message.n_problem++] = text;
+    return (left->osd > right->osd) - (left->osd < right->osd);
 }
 
-static void note_pg(struct status *st, enum pg_problem what, uint64_t pg)
+Fb__OsdUsage *mon_status_usage(struct mon_status *st, uint32_t osd)
 {
-    size_t used = strlen(st->pg_examples[what]);
+    Fb__OsdUsage key = {.osd = osd}, *key_pointer = &key, **found = NULL;
 
-    if (st->pg_count[what]++ < EXAMPLES)
-        snprintf(st->pg_examples[what] + used, sizeof(st->pg_examples[what]) - used, "%s%u.%x",
-                 used ? ", " : "", mon_pg_pool(pg), mon_pg_number(pg));
-    else if (st->pg_count[what] == EXAMPLES + 1)
-        snprintf(st->pg_examples[what] + used, sizeof(st->pg_examples[what]) - used, ", ...");
+    if (st->message.n_usage)
+        found = bsearch(&key_pointer, st->message.usage, st->message.n_usage, sizeof(*found), compare_usage);
+    return found ? *found : NULL;
 }
 
-static bool starting(const struct mon *mon)
-{
-    return mon->alive_ns < mon->config.osd_down_after_ns;
-}
-
-static Fb__OsdUsage *usage_of(struct status *st, uint32_t osd)
-{
-    for (size_t i = 0; i < st->message.n_usage; i++)
-        if (st->message.usage[i]->osd == osd)
-            return st->message.usage[i];
-    return NULL;
-}
-
-/* ---- PGs ---- */
-
-static void count_scrub(struct status *st, uint64_t pg)
+static void count_scrub(struct mon_status *st, uint64_t pg)
 {
     const struct mon_scrub *s = mon_scrub_find(st->mon, pg);
     const Fb__PgScrub *item = s ? mon_scrub_item(s) : NULL;
@@ -81,14 +37,27 @@ static void count_scrub(struct status *st, uint64_t pg)
         for (size_t b = 0; b < item->damage[i]->blocks.len; b++)
             st->message.damaged_blocks += (uint64_t)__builtin_popcount(item->damage[i]->blocks.data[b]);
     if (item->n_damage)
-        note_pg(st, PG_LOST, pg);
+        mon_status_note_pg(st, PG_LOST, pg);
     if (item->result && item->result->differing) {
         st->message.differing += item->result->differing;
-        note_pg(st, PG_DIFFERS, pg);
+        mon_status_note_pg(st, PG_DIFFERS, pg);
     }
 }
 
-static void count_pg(struct status *st, struct mon_pg *p)
+static void count_members(struct mon_status *st, const Fb__Pg *pg)
+{
+    for (size_t m = 0; m < pg->n_member + pg->n_wanted; m++) {
+        const Fb__PgMember *row = m < pg->n_member ? pg->member[m] : pg->wanted[m - pg->n_member];
+        bool again = false;
+        for (size_t k = 0; k < pg->n_member && m >= pg->n_member; k++)
+            again |= pg->member[k]->osd == row->osd;
+        Fb__OsdUsage *usage = again ? NULL : mon_status_usage(st, row->osd);
+        if (usage)
+            usage->replicas++;
+    }
+}
+
+static void count_pg(struct mon_status *st, struct mon_pg *p)
 {
     const struct mon *mon = st->mon;
     const Fb__Pg *pg = mon_pg_item(p);
@@ -102,184 +71,23 @@ static void count_pg(struct status *st, struct mon_pg *p)
     }
     st->message.pgs++;
     count_scrub(st, pg->id);
-    for (size_t m = 0; m < pg->n_member; m++) {
-        Fb__OsdUsage *usage = usage_of(st, pg->member[m]->osd);
-        if (usage)
-            usage->replicas++;
-    }
+    count_members(st, pg);
     if (!mon_pg_reported(mon, p) || p->state == 3) {
-        note_pg(st, PG_NO_LEADER, pg->id);
+        mon_status_note_pg(st, PG_NO_LEADER, pg->id);
         return;
     }
     st->message.pgs_active++;
-    Fb__OsdUsage *leader = usage_of(st, p->leader_osd);
+    Fb__OsdUsage *leader = mon_status_usage(st, p->leader_osd);
     if (leader)
         leader->leaders++;
-    if (p->in_contact < pg->n_member)
-        st->message.pgs_degraded++;
+    bool degraded = p->in_contact < pg->n_member || pg->n_member < mon_pool_item(pool)->replicas;
+    st->message.pgs_degraded += degraded;
     if (p->state == 2)
-        note_pg(st, PG_DAMAGED, pg->id);
+        mon_status_note_pg(st, PG_DAMAGED, pg->id);
     else if (p->state == 1 || p->recovering)
-        note_pg(st, PG_RECOVERING, pg->id);
-    else if (p->in_contact < pg->n_member)
-        note_pg(st, PG_DEGRADED, pg->id);
-}
-
-/* PGs that a down OSD is missing in: what they have left is said per number of replicas. */
-static void count_lost(const struct mon *mon, uint32_t osd, uint32_t *ret_pgs, uint32_t *ret_left,
-                       uint32_t *ret_of)
-{
-    *ret_pgs = 0;
-    *ret_left = *ret_of = MON_REPLICAS_MAX;
-    mon_for_each(mon, MON_PG, node)
-    {
-        const Fb__Pg *pg = mon_pg_item(mon_pg_of(node));
-        uint32_t left = 0;
-        bool member = false;
-        for (size_t m = 0; m < pg->n_member; m++) {
-            struct mon_osd *o = mon_osd_find(mon, pg->member[m]->osd);
-            member |= pg->member[m]->osd == osd;
-            left += o && mon_osd_item(o)->up;
-        }
-        struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(pg->id));
-        if (!member || pg->removed || !pool || mon_pool_item(pool)->removed)
-            continue;
-        ++*ret_pgs;
-        if (left < *ret_left) {
-            *ret_left = left;
-            *ret_of = (uint32_t)pg->n_member;
-        }
-    }
-}
-
-static void pg_problems(struct status *st)
-{
-    if (starting(st->mon) && st->pg_count[PG_NO_LEADER]) {
-        problem(st, false, "the monitor has just started: %u PGs have not reported yet",
-                st->pg_count[PG_NO_LEADER]);
-        st->pg_count[PG_NO_LEADER] = 0;
-    }
-    if (st->pg_count[PG_NO_LEADER])
-        problem(
-            st, true,
-            "%u PGs have no leader (%s): reads and writes there wait. A majority of each PG's OSDs must be up: start the OSDs that "
-            "are down (`fastblock pg ls` shows which)",
-            st->pg_count[PG_NO_LEADER], st->pg_examples[PG_NO_LEADER]);
-    if (st->pg_count[PG_DAMAGED])
-        problem(
-            st, true,
-            "%u PGs have a damaged replica (%s): they go on with the others; look at the log of the OSDs concerned",
-            st->pg_count[PG_DAMAGED], st->pg_examples[PG_DAMAGED]);
-    if (st->pg_count[PG_RECOVERING])
-        problem(st, false,
-                "%u PGs are copying data to a replica that was away (%s): nothing to do, it takes a while",
-                st->pg_count[PG_RECOVERING], st->pg_examples[PG_RECOVERING]);
-    if (st->pg_count[PG_DEGRADED])
-        problem(st, false, "%u PGs have fewer replicas in contact than they should (%s)",
-                st->pg_count[PG_DEGRADED], st->pg_examples[PG_DEGRADED]);
-    if (st->pg_count[PG_LOST])
-        problem(
-            st, true,
-            "%" PRIu64
-            " blocks are damaged on every replica that could be asked, in %u PGs (%s): reading them fails, all "
-            "else goes on. `fastblock pg show PG` lists them; they are whole again once they are written, or when an OSD "
-            "that has them comes back",
-            st->message.damaged_blocks, st->pg_count[PG_LOST], st->pg_examples[PG_LOST]);
-    if (st->pg_count[PG_DIFFERS])
-        problem(
-            st, true,
-            "%" PRIu64
-            " objects are not the same on all replicas though their checksums are right, in %u PGs (%s): "
-            "`fastblock pg show PG` tells which; `fastblock pg repair PG` makes them what most replicas have",
-            st->message.differing, st->pg_count[PG_DIFFERS], st->pg_examples[PG_DIFFERS]);
-    if (st->message.scrub_paused)
-        problem(st, false, "scrubs are paused: `fastblock scrub resume` lets them go on");
-    if (st->pools_going)
-        problem(
-            st, false,
-            "%u PGs of removed pools still have data: it is deleted once all of their OSDs are up (nothing to do if they are)",
-            st->pools_going);
-}
-
-/* ---- OSDs ---- */
-
-static void osd_down_problem(struct status *st, struct mon_osd *o)
-{
-    const struct mon *mon = st->mon;
-    const Fb__Osd *osd = mon_osd_item(o);
-    uint32_t pgs, left, of;
-    char since[48] = "", lost[96] = "no PG is there";
-
-    if (o->down_ns)
-        snprintf(since, sizeof(since), " since %" PRIu64 " s",
-                 (uint64_t)((mon->alive_ns - o->down_ns) / NS_PER_S));
-    count_lost(mon, osd->id, &pgs, &left, &of);
-    if (pgs)
-        snprintf(lost, sizeof(lost), "%u PGs have only %u of %u replicas", pgs, left, of);
-    problem(
-        st, pgs && left * 2 <= of,
-        "osd.%u is down%s: %s; start it again with `fastblock-osd run DEVICE --mon ADDR` on host %s (in a one-machine "
-        "cluster: `fastblock cluster start DIR osd.%u`)",
-        osd->id, since, lost, osd->host[0] ? osd->host : "?", osd->id);
-}
-
-/* What its device lost or returned wrong since its process started. */
-static void damage_problem(struct status *st, const struct mon_osd *o)
-{
-    uint64_t objects = 0, repaired = 0, unrepaired = 0;
-    uint32_t id = mon_osd_item(o)->id;
-
-    for (size_t s = 0; s < mon_osd_item(o)->n_shard; s++) {
-        objects += o->shard[s].damaged_objects;
-        repaired += o->shard[s].repaired_blocks;
-        unrepaired += o->shard[s].unrepaired_reads;
-    }
-    if (unrepaired)
-        problem(st, true,
-                "osd.%u met damage that no other replica could repair: %" PRIu64
-                " reads ended with an error; look at its log, and replace its device",
-                id, unrepaired);
-    if (objects || repaired)
-        problem(
-            st, false,
-            "osd.%u: its device returned wrong data since it was started: %" PRIu64
-            " objects were damaged, %" PRIu64
-            " blocks have been restored from other replicas; nothing is lost, but consider replacing the device",
-            id, objects, repaired);
-}
-
-static void osd_problems(struct status *st, struct mon_osd *o)
-{
-    const Fb__Osd *osd = mon_osd_item(o);
-    Fb__OsdUsage *usage = usage_of(st, osd->id);
-
-    if (!osd->incarnation)
-        problem(
-            st, false,
-            "osd.%u was formatted but has never been started: start it with `fastblock-osd run DEVICE --mon ADDR`",
-            osd->id);
-    else if (!osd->up)
-        osd_down_problem(st, o);
-    damage_problem(st, o);
-    for (size_t s = 0; s < osd->n_shard; s++) {
-        const struct mon_shard *shard = &o->shard[s];
-        if (shard->failed[0])
-            problem(st, true,
-                    "osd.%u shard %zu took itself out of service: %s. Replace the device, or restart the OSD",
-                    osd->id, s, shard->failed);
-        else if (osd->up && !starting(st->mon) &&
-                 st->mon->alive_ns - MAX(shard->heard_ns, (uint64_t)MON_TICK_NS) >=
-                     st->mon->config.osd_down_after_ns)
-            problem(st, false, "osd.%u is up, but its shard %zu does not report: look at its log", osd->id,
-                    s);
-    }
-    if (usage && usage->used_bytes + usage->free_bytes &&
-        usage->free_bytes < (usage->used_bytes + usage->free_bytes) / 10)
-        problem(
-            st, usage->free_bytes < (usage->used_bytes + usage->free_bytes) / 50,
-            "osd.%u is %" PRIu64
-            "%% full: writes are refused when it is full; remove or shrink images, or discard what they do not need",
-            osd->id, usage->used_bytes * 100 / (usage->used_bytes + usage->free_bytes));
+        mon_status_note_pg(st, PG_RECOVERING, pg->id);
+    else if (degraded)
+        mon_status_note_pg(st, PG_DEGRADED, pg->id);
 }
 
 static void fill_usage(struct mon_osd *o, Fb__OsdUsage *usage)
@@ -300,29 +108,21 @@ static void fill_usage(struct mon_osd *o, Fb__OsdUsage *usage)
     }
 }
 
-static int compare_usage(const void *a, const void *b)
-{
-    const Fb__OsdUsage *left = *(Fb__OsdUsage *const *)a, *right = *(Fb__OsdUsage *const *)b;
-
-    return (left->osd > right->osd) - (left->osd < right->osd);
-}
-
-static void fill_status(struct status *st, Fb__OsdUsage *usage)
+static void fill_counts(struct mon_status *st)
 {
     struct mon *mon = st->mon;
     Fb__ClusterStatus *m = &st->message;
+    Fb__OsdUsage *usage = st->usage;
 
     m->epoch = mon->state.epoch;
     m->uptime_ms = mon->alive_ns / NS_PER_MS;
     m->version = (char *)mon->config.version;
     m->scrub_paused = mon->state.scrub_paused;
+    m->noout = mon->state.noout;
+    m->norebalance = mon->state.norebalance;
+    m->paused = mon->state.paused;
     m->images = (uint32_t)mon->items[MON_IMAGE].count;
-    if (mon->behind[0])
-        problem(st, true, "%.300s: stop the monitor and start it on its newest data", mon->behind);
-    if (mon->stale)
-        problem(
-            st, true,
-            "the monitor cannot write its metadata: look at its log and at the disk under its data directory");
+    m->usage = st->usage_pointers;
     mon_for_each(mon, MON_OSD, node)
     {
         struct mon_osd *o = mon_osd_of(node);
@@ -330,45 +130,54 @@ static void fill_status(struct status *st, Fb__OsdUsage *usage)
             continue;
         m->osds++;
         m->osds_up += mon_osd_item(o)->up;
+        m->osds_in += mon_osd_in(mon_osd_item(o));
         fill_usage(o, usage);
         m->usage[m->n_usage++] = usage++;
     }
     qsort(m->usage, m->n_usage, sizeof(*m->usage), compare_usage);
     mon_for_each(mon, MON_POOL, node) m->pools += !mon_pool_item(mon_pool_of(node))->removed;
     mon_for_each(mon, MON_PG, node) count_pg(st, mon_pg_of(node));
-    for (size_t i = 0; i < m->n_usage; i++)
-        osd_problems(st, mon_osd_find(mon, m->usage[i]->osd));
-    pg_problems(st);
-    if (!m->osds)
-        problem(
-            st, false,
-            "there are no OSDs yet: format a device with `fastblock-osd format DEVICE --mon ADDR` and run it");
-    m->problem = st->problem;
-    m->health = (char *)(st->error ? "error" : st->warning ? "warning" : "ok");
+    mon_progress_fill(mon, &st->progress);
+    m->progress = &st->progress;
+}
+
+struct mon_status *mon_status_new(struct mon *mon)
+{
+    size_t osds = mon->items[MON_OSD].count;
+    struct mon_status *st = calloc(1, sizeof(*st));
+
+    if (!st)
+        return NULL;
+    st->mon = mon;
+    st->usage = malloc((osds + 1) * sizeof(*st->usage));
+    st->usage_pointers = malloc((osds + 1) * sizeof(*st->usage_pointers));
+    fb__cluster_status__init(&st->message);
+    if (!st->usage || !st->usage_pointers) {
+        mon_status_free(st);
+        return NULL;
+    }
+    fill_counts(st);
+    mon_health_fill(st);
+    return st;
+}
+
+void mon_status_free(struct mon_status *st)
+{
+    if (!st)
+        return;
+    free(st->usage);
+    free(st->usage_pointers);
+    free(st);
 }
 
 void mon_status(struct mon_request *r)
 {
-    size_t osds = r->mon->items[MON_OSD].count;
-    struct status *st = calloc(1, sizeof(*st));
-    Fb__OsdUsage *usage = malloc((osds + 1) * sizeof(*usage));
-    Fb__OsdUsage **pointers = malloc((osds + 1) * sizeof(Fb__OsdUsage *));
-    int error = -ERR_NO_MEMORY;
+    struct mon_status *st = mon_status_new(r->mon);
 
-    if (st && usage && pointers) {
-        error = 0;
-        st->mon = r->mon;
-        fb__cluster_status__init(&st->message);
-        st->message.usage = pointers;
-        fill_status(st, usage);
+    if (st)
         r->reply.status = &st->message;
-    }
-    mon_reply(r, error);
-    for (size_t i = 0; st && i < st->message.n_problem; i++)
-        free(st->problem[i]);
-    free(pointers);
-    free(usage);
-    free(st);
+    mon_reply(r, st ? 0 : -ERR_NO_MEMORY);
+    mon_status_free(st);
 }
 
 /* ---- pg ls ---- */

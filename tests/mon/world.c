@@ -547,6 +547,16 @@ int cluster_set(struct caller *c, Fb__ClusterFlag flag, bool on)
     return call(c, &request);
 }
 
+int pool_set(struct caller *c, const char *name, uint32_t replicas, bool no_failover)
+{
+    Fb__PoolSet body = FB__POOL_SET__INIT;
+    body.name = (char *)name;
+    body.replicas = replicas;
+    body.no_failover = no_failover;
+    REQUEST(pool_set, POOL_SET);
+    return call(c, &request);
+}
+
 const Fb__Osd *map_osd(struct caller *c, uint32_t osd)
 {
     static const Fb__Osd none = FB__OSD__INIT;

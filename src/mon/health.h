@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The health problems that a cluster can have: code, and what it means. The monitor finds them
+ * (mon_health.c); `fastblock health detail --help` and the manual page explain them from this table, and
+ * docs/health.md says more.
+ */
+#ifndef MON_HEALTH_H
+#define MON_HEALTH_H
+
+/*    code                meaning */
+#define HEALTH_TABLE(X)                                                                                      \
+    X(MON_BEHIND, "the monitor runs on old data (a restored backup) and changes nothing")                    \
+    X(MON_METADATA, "the monitor cannot write its metadata")                                                 \
+    X(MON_STARTING, "the monitor has just started and has not heard of all PGs yet")                         \
+    X(OSD_NONE, "there are no OSDs")                                                                         \
+    X(OSD_NEW, "an OSD was formatted and never started")                                                     \
+    X(OSD_DOWN, "an OSD does not report")                                                                    \
+    X(OSD_OUT, "an OSD is out and still has replicas, which are made anew elsewhere")                        \
+    X(OSD_FULL, "an OSD has little space left")                                                              \
+    X(OSD_DAMAGE, "the device of an OSD returned wrong data, which was restored from other replicas")        \
+    X(OSD_UNREPAIRED, "reads at an OSD failed: no replica had the data")                                     \
+    X(SHARD_FAILED, "a shard took itself out of service, as a rule after an error of its device")            \
+    X(SHARD_SILENT, "a shard of an OSD that is up does not report")                                          \
+    X(PG_NO_LEADER, "PGs without a leader: reads and writes there wait")                                     \
+    X(PG_DEGRADED, "PGs have fewer replicas in contact than they should")                                    \
+    X(PG_RECOVERING, "PGs copy data to a replica that was away")                                             \
+    X(PG_DAMAGED, "PGs have a replica whose log is damaged, which is made whole from the others")            \
+    X(PG_STUCK, "PGs lack a replica, or have one where it should not be, and there is no OSD for it")        \
+    X(PG_BLOCKS_LOST, "blocks are damaged on every replica that could be asked")                             \
+    X(PG_DIFFERS, "replicas differ though all checksums are right")                                          \
+    X(PG_GOING, "PGs of removed pools still have data somewhere")                                            \
+    X(HOST_MAINTENANCE, "OSDs of a host are marked as being worked on")                                      \
+    X(FLAG_NOOUT, "no OSD goes out by itself")                                                               \
+    X(FLAG_NOREBALANCE, "data is not spread evenly")                                                         \
+    X(FLAG_PAUSE, "clients begin no reads and writes")                                                       \
+    X(SCRUB_PAUSED, "no scrub begins or goes on")
+
+enum health_code {
+#define X(code, text) HEALTH_##code,
+    HEALTH_TABLE(X)
+#undef X
+        HEALTH_CODES
+};
+
+#endif

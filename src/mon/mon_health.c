@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Health: every problem of the cluster, what is known of it, what the cluster does about it, and what to do.
+ * The kinds of problems are in mon/health.h.
+ */
+#include "mon/status.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LOOK_NS    (5 * NS_PER_S)
+#define EXAMPLES   3 /* PGs named in a problem */
+#define OSD_DOING  "its data is made anew on other OSDs"
+#define NO_SUBJECT UINT32_MAX
+
+static const char *const code_names[] = {
+#define X(code, text) #code,
+    HEALTH_TABLE(X)
+#undef X
+};
+
+/* ---- a problem ---- */
+
+/* When this one was first seen; from now on if it is new. */
+static uint64_t since_us(struct mon *mon, enum health_code code, uint32_t subject)
+{
+    struct mon_since *free_row = NULL;
+
+    for (uint32_t i = 0; i < MON_SINCE_MAX; i++) {
+        struct mon_since *row = &mon->since[i];
+        if (!row->since_us) {
+            free_row = free_row ? free_row : row;
+        } else if (row->code == (uint32_t)code && row->subject == subject) {
+            row->seen = true;
+            return row->since_us;
+        }
+    }
+    uint64_t now_us = mon->core->env->wall_us(mon->core->env_self);
+    if (free_row)
+        *free_row =
+            (struct mon_since){.code = (uint32_t)code, .subject = subject, .since_us = now_us, .seen = true};
+    return now_us;
+}
+
+/* `subject`: an OSD, or NO_SUBJECT. To be filled with SAY(). */
+static struct mon_problem *problem(struct mon_status *st, bool error, enum health_code code, uint32_t subject)
+{
+    size_t n = st->message.n_detail;
+    struct mon_problem *p = &st->problem[n];
+
+    *(error ? &st->error : &st->warning) = true;
+    p->what[0] = p->doing[0] = p->todo[0] = 0;
+    if (n == STATUS_PROBLEMS_MAX)
+        return p;
+    Fb__HealthProblem *detail = st->details[n] = &st->detail[n];
+    fb__health_problem__init(detail);
+    detail->code = (char *)code_names[code];
+    detail->error = error;
+    detail->what = p->what;
+    detail->doing = p->doing;
+    detail->todo = p->todo;
+    detail->since_us = since_us(st->mon, code, subject);
+    st->message.n_detail++;
+    return p;
+}
+
+static void say(char *to, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
+static void say(char *to, size_t size, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(to, size, format, args);
+    va_end(args);
+}
+#define SAY(field, ...) say(field, sizeof(field), __VA_ARGS__)
+
+void mon_status_note_pg(struct mon_status *st, enum pg_problem what, uint64_t pg)
+{
+    size_t used = strlen(st->pg_examples[what]);
+
+    if (st->pg_count[what]++ < EXAMPLES)
+        snprintf(st->pg_examples[what] + used, sizeof(st->pg_examples[what]) - used, "%s%u.%x",
+                 used ? ", " : "", mon_pg_pool(pg), mon_pg_number(pg));
+    else if (st->pg_count[what] == EXAMPLES + 1)
+        snprintf(st->pg_examples[what] + used, sizeof(st->pg_examples[what]) - used, ", ...");
+}
+
+static bool starting(const struct mon *mon)
+{
+    return mon->alive_ns < mon->config.osd_down_after_ns;
+}
+
+/* ---- OSDs ---- */
+
+/* PGs that a down OSD is missing in: what they have left is said per number of replicas. */
+static void count_lost(const struct mon *mon, uint32_t osd, uint32_t *ret_pgs, uint32_t *ret_left,
+                       uint32_t *ret_of)
+{
+    *ret_pgs = 0;
+    *ret_left = *ret_of = MON_REPLICAS_MAX;
+    mon_for_each(mon, MON_PG, node)
+    {
+        const Fb__Pg *pg = mon_pg_item(mon_pg_of(node));
+        uint32_t left = 0, voters = 0;
+        bool member = false;
+        for (size_t m = 0; m < pg->n_member; m++) {
+            struct mon_osd *o = mon_osd_find(mon, pg->member[m]->osd);
+            if (pg->member[m]->learner)
+                continue;
+            voters++;
+            member |= pg->member[m]->osd == osd;
+            left += o && mon_osd_item(o)->up;
+        }
+        struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(pg->id));
+        if (!member || pg->removed || !pool || mon_pool_item(pool)->removed)
+            continue;
+        ++*ret_pgs;
+        if (left < *ret_left) {
+            *ret_left = left;
+            *ret_of = voters;
+        }
+    }
+}
+
+static void say_stays(struct mon_problem *p, const struct mon *mon, const struct mon_osd *o)
+{
+    uint64_t down_ns = mon_osd_down_ns(mon, o), after_ns = mon->config.osd_out_after_ns;
+
+    switch (mon_out_stays(mon, o)) {
+    case MON_STAYS_NOT:
+        if (mon_osd_item(o)->out)
+            SAY(p->doing, "it is out: " OSD_DOING);
+        break;
+    case MON_STAYS_WAITS:
+        SAY(p->doing, "it goes out in %" PRIu64 " s, then " OSD_DOING,
+            (uint64_t)((after_ns - MIN(down_ns, after_ns)) / NS_PER_S));
+        break;
+    case MON_STAYS_NOOUT:
+        SAY(p->doing, "it stays in, because noout is set");
+        break;
+    case MON_STAYS_MAINTENANCE:
+        SAY(p->doing, "it stays in, because its host is under maintenance");
+        break;
+    case MON_STAYS_NEVER_OUT:
+        SAY(p->doing, "it stays in, because the monitor was started with --osd-out-after 0");
+        break;
+    case MON_STAYS_MANY:
+        SAY(p->doing,
+            "it stays in, because more than one OSD in four is down: `fastblock osd out` puts single ones out");
+        break;
+    case MON_STAYS_DOMAINS:
+        SAY(p->doing,
+            "it stays in, because a pool needs as many failure domains as there are without it, or more: add OSDs");
+        break;
+    }
+}
+
+static void osd_down_problem(struct mon_status *st, struct mon_osd *o)
+{
+    const struct mon *mon = st->mon;
+    const Fb__Osd *osd = mon_osd_item(o);
+    uint32_t pgs, left, of;
+    char since[48] = "", lost[96] = "no PG is there";
+
+    if (o->down_ns)
+        snprintf(since, sizeof(since), " since %" PRIu64 " s",
+                 (uint64_t)((mon->alive_ns - o->down_ns) / NS_PER_S));
+    count_lost(mon, osd->id, &pgs, &left, &of);
+    if (pgs)
+        snprintf(lost, sizeof(lost), "%u PGs have only %u of %u replicas", pgs, left, of);
+    struct mon_problem *p = problem(st, pgs && left * 2 <= of, HEALTH_OSD_DOWN, osd->id);
+    SAY(p->what, "osd.%u is down%s: %s", osd->id, since, lost);
+    SAY(p->todo,
+        "start it again with `fastblock-osd run DEVICE --mon ADDR` on host %.64s (in a one-machine "
+        "cluster: `fastblock cluster start DIR osd.%u`)",
+        osd->host[0] ? osd->host : "?", osd->id);
+    say_stays(p, mon, o);
+    if (osd->out && !mon_osd_replicas(mon, osd->id))
+        SAY(p->todo, "if it is not to come back: `fastblock osd remove osd.%u`", osd->id);
+}
+
+/* What its device lost or returned wrong since its process started. */
+static void damage_problem(struct mon_status *st, const struct mon_osd *o)
+{
+    uint64_t objects = 0, repaired = 0, unrepaired = 0;
+    uint32_t id = mon_osd_item(o)->id;
+
+    for (size_t s = 0; s < mon_osd_item(o)->n_shard; s++) {
+        objects += o->shard[s].damaged_objects;
+        repaired += o->shard[s].repaired_blocks;
+        unrepaired += o->shard[s].unrepaired_reads;
+    }
+    if (unrepaired) {
+        struct mon_problem *p = problem(st, true, HEALTH_OSD_UNREPAIRED, id);
+        SAY(p->what,
+            "osd.%u met damage that no other replica could repair: %" PRIu64 " reads ended with an error", id,
+            unrepaired);
+        SAY(p->todo, "look at its log, and replace its device: `fastblock osd drain osd.%u`", id);
+    }
+    if (objects || repaired) {
+        struct mon_problem *p = problem(st, false, HEALTH_OSD_DAMAGE, id);
+        SAY(p->what,
+            "osd.%u: its device returned wrong data since it was started: %" PRIu64
+            " objects were damaged, %" PRIu64 " blocks have been restored from other replicas",
+            id, objects, repaired);
+        SAY(p->doing, "what is found is restored, nothing is lost");
+        SAY(p->todo, "consider replacing the device");
+    }
+}
+
+static void shard_problems(struct mon_status *st, const struct mon_osd *o)
+{
+    const Fb__Osd *osd = mon_osd_item(o);
+    const struct mon *mon = st->mon;
+
+    for (size_t s = 0; s < osd->n_shard; s++) {
+        const struct mon_shard *shard = &o->shard[s];
+        if (shard->failed[0]) {
+            struct mon_problem *p = problem(st, true, HEALTH_SHARD_FAILED, osd->id);
+            SAY(p->what, "osd.%u shard %zu took itself out of service: %.127s", osd->id, s, shard->failed);
+            SAY(p->todo,
+                "restart the OSD, or replace the device: `fastblock osd out osd.%u` has its data made anew",
+                osd->id);
+        } else if (osd->up && !starting(mon) &&
+                   mon->alive_ns - MAX(shard->heard_ns, (uint64_t)MON_TICK_NS) >=
+                       mon->config.osd_down_after_ns) {
+            struct mon_problem *p = problem(st, false, HEALTH_SHARD_SILENT, osd->id);
+            SAY(p->what, "osd.%u is up, but its shard %zu does not report", osd->id, s);
+            SAY(p->todo, "look at its log");
+        }
+    }
+}
+
+static void osd_problems(struct mon_status *st, struct mon_osd *o)
+{
+    const Fb__Osd *osd = mon_osd_item(o);
+    const Fb__OsdUsage *usage = mon_status_usage(st, osd->id);
+    uint64_t size = usage ? usage->used_bytes + usage->free_bytes : 0;
+
+    if (!osd->incarnation) {
+        struct mon_problem *p = problem(st, false, HEALTH_OSD_NEW, osd->id);
+        SAY(p->what, "osd.%u was formatted but has never been started", osd->id);
+        SAY(p->todo, "start it with `fastblock-osd run DEVICE --mon ADDR`");
+    } else if (!osd->up) {
+        osd_down_problem(st, o);
+    } else if (!mon_osd_in(osd) && usage && usage->replicas) {
+        struct mon_problem *p = problem(st, false, HEALTH_OSD_OUT, osd->id);
+        SAY(p->what, "osd.%u is out and has replicas of %u PGs", osd->id, usage->replicas);
+        SAY(p->doing, OSD_DOING);
+    }
+    damage_problem(st, o);
+    shard_problems(st, o);
+    if (size && usage->free_bytes < size / 10) {
+        struct mon_problem *p = problem(st, usage->free_bytes < size / 50, HEALTH_OSD_FULL, osd->id);
+        SAY(p->what, "osd.%u is %" PRIu64 "%% full: writes are refused when it is full", osd->id,
+            usage->used_bytes * 100 / size);
+        SAY(p->todo, "add OSDs, remove or shrink images, or discard what they do not need");
+    }
+}
+
+/* ---- PGs ---- */
+
+static void pg_problems(struct mon_status *st)
+{
+    const uint32_t *count = st->pg_count;
+    const Fb__MoveProgress *m = &st->progress;
+    struct mon_problem *p;
+
+    if (starting(st->mon) && count[PG_NO_LEADER]) {
+        p = problem(st, false, HEALTH_MON_STARTING, NO_SUBJECT);
+        SAY(p->what, "the monitor has just started: %u PGs have not reported yet", count[PG_NO_LEADER]);
+    } else if (count[PG_NO_LEADER]) {
+        p = problem(st, true, HEALTH_PG_NO_LEADER, NO_SUBJECT);
+        SAY(p->what, "%u PGs have no leader (%s): reads and writes there wait", count[PG_NO_LEADER],
+            st->pg_examples[PG_NO_LEADER]);
+        SAY(p->todo,
+            "a majority of each PG's OSDs must be up: start the OSDs that are down (`fastblock pg ls` shows which)");
+    }
+    if (count[PG_DAMAGED]) {
+        p = problem(st, true, HEALTH_PG_DAMAGED, NO_SUBJECT);
+        SAY(p->what, "%u PGs have a damaged replica (%s)", count[PG_DAMAGED], st->pg_examples[PG_DAMAGED]);
+        SAY(p->doing, "they go on with the others");
+        SAY(p->todo, "look at the log of the OSDs concerned");
+    }
+    if (count[PG_RECOVERING]) {
+        p = problem(st, false, HEALTH_PG_RECOVERING, NO_SUBJECT);
+        SAY(p->what, "%u PGs are copying data to a replica that was away, or is new (%s)",
+            count[PG_RECOVERING], st->pg_examples[PG_RECOVERING]);
+        SAY(p->doing, "it takes a while");
+    }
+    if (count[PG_DEGRADED]) {
+        p = problem(st, false, HEALTH_PG_DEGRADED, NO_SUBJECT);
+        SAY(p->what, "%u PGs have fewer replicas in contact than they should (%s)", count[PG_DEGRADED],
+            st->pg_examples[PG_DEGRADED]);
+        if (m->under_way || m->urgent)
+            SAY(p->doing, "%u PGs are getting other members, %u wait for that", m->under_way,
+                m->urgent + m->misplaced);
+    }
+    if (m->stuck) {
+        p = problem(st, false, HEALTH_PG_STUCK, NO_SUBJECT);
+        SAY(p->what,
+            "%u PGs cannot get the members that they should have: there is no OSD for them in another failure domain",
+            m->stuck);
+        SAY(p->todo, "add OSDs, or start those that are down; `fastblock osd tree` shows them");
+    }
+    if (count[PG_LOST]) {
+        p = problem(st, true, HEALTH_PG_BLOCKS_LOST, NO_SUBJECT);
+        SAY(p->what,
+            "%" PRIu64
+            " blocks are damaged on every replica that could be asked, in %u PGs (%s): reading them fails, all else "
+            "goes on",
+            st->message.damaged_blocks, count[PG_LOST], st->pg_examples[PG_LOST]);
+        SAY(p->todo,
+            "`fastblock pg show PG` lists them; they are whole again once they are written, or when an OSD "
+            "that has them comes back");
+    }
+    if (count[PG_DIFFERS]) {
+        p = problem(st, true, HEALTH_PG_DIFFERS, NO_SUBJECT);
+        SAY(p->what,
+            "%" PRIu64
+            " objects are not the same on all replicas though their checksums are right, in %u PGs (%s)",
+            st->message.differing, count[PG_DIFFERS], st->pg_examples[PG_DIFFERS]);
+        SAY(p->todo,
+            "`fastblock pg show PG` tells which; `fastblock pg repair PG` makes them what most replicas have");
+    }
+    if (st->pools_going) {
+        p = problem(st, false, HEALTH_PG_GOING, NO_SUBJECT);
+        SAY(p->what, "%u PGs of removed pools still have data", st->pools_going);
+        SAY(p->doing, "it is deleted once all of their OSDs are up");
+        SAY(p->todo, "nothing if they are up");
+    }
+}
+
+/* ---- the cluster ---- */
+
+static void flag_problem(struct mon_status *st, bool set, enum health_code code, const char *what,
+                         const char *todo)
+{
+    if (!set)
+        return;
+    struct mon_problem *p = problem(st, false, code, NO_SUBJECT);
+    SAY(p->what, "%s", what);
+    SAY(p->todo, "%s", todo);
+}
+
+static void cluster_problems(struct mon_status *st)
+{
+    const struct mon *mon = st->mon;
+    uint32_t maintenance = 0;
+    struct mon_problem *p;
+
+    if (mon->behind[0]) {
+        p = problem(st, true, HEALTH_MON_BEHIND, NO_SUBJECT);
+        SAY(p->what, "%.300s", mon->behind);
+        SAY(p->todo, "stop the monitor and start it on its newest data");
+    }
+    if (mon->stale) {
+        p = problem(st, true, HEALTH_MON_METADATA, NO_SUBJECT);
+        SAY(p->what, "the monitor cannot write its metadata");
+        SAY(p->todo, "look at its log and at the disk under its data directory");
+    }
+    if (!st->message.osds) {
+        p = problem(st, false, HEALTH_OSD_NONE, NO_SUBJECT);
+        SAY(p->what, "there are no OSDs yet");
+        SAY(p->todo, "format a device with `fastblock-osd format DEVICE --mon ADDR` and run it");
+    }
+    flag_problem(st, mon->state.noout, HEALTH_FLAG_NOOUT, "noout is set: no OSD goes out by itself",
+                 "`fastblock cluster unset noout` when the work is done");
+    flag_problem(st, mon->state.norebalance, HEALTH_FLAG_NOREBALANCE,
+                 "norebalance is set: data is not spread evenly",
+                 "`fastblock cluster unset norebalance` when the work is done");
+    flag_problem(st, mon->state.paused, HEALTH_FLAG_PAUSE, "pause is set: clients begin no reads and writes",
+                 "`fastblock cluster unset pause` lets them go on");
+    flag_problem(st, mon->state.scrub_paused, HEALTH_SCRUB_PAUSED, "scrubs are paused",
+                 "`fastblock scrub resume` lets them go on");
+    mon_for_each(mon, MON_OSD, node)
+    {
+        const Fb__Osd *osd = mon_osd_item(mon_osd_of(node));
+        maintenance += osd->maintenance && !osd->removed;
+    }
+    if (maintenance) {
+        p = problem(st, false, HEALTH_HOST_MAINTENANCE, NO_SUBJECT);
+        SAY(p->what, "%u OSDs are on hosts under maintenance: they stay in however long they are down",
+            maintenance);
+        SAY(p->todo,
+            "`fastblock host maintenance HOST off` when the work is done (`fastblock osd tree` shows where)");
+    }
+}
+
+static void compose(struct mon_status *st)
+{
+    for (size_t i = 0; i < st->message.n_detail; i++) {
+        struct mon_problem *p = &st->problem[i];
+        say(p->text, sizeof(p->text), "%s%s%s%s%s", p->what, p->todo[0] ? "; " : "", p->todo,
+            p->doing[0] ? "; " : "", p->doing);
+        st->texts[i] = p->text;
+    }
+    st->message.detail = st->details;
+    st->message.problem = st->texts;
+    st->message.n_problem = st->message.n_detail;
+    st->message.health = (char *)(st->error ? "error" : st->warning ? "warning" : "ok");
+}
+
+void mon_health_fill(struct mon_status *st)
+{
+    struct mon *mon = st->mon;
+
+    for (uint32_t i = 0; i < MON_SINCE_MAX; i++)
+        mon->since[i].seen = false;
+    cluster_problems(st);
+    for (size_t i = 0; i < st->message.n_usage; i++)
+        osd_problems(st, mon_osd_find(mon, st->message.usage[i]->osd));
+    pg_problems(st);
+    for (uint32_t i = 0; i < MON_SINCE_MAX; i++)
+        if (!mon->since[i].seen)
+            mon->since[i].since_us = 0;
+    compose(st);
+}
+
+void mon_health_look(struct mon *mon)
+{
+    if (mon->alive_ns - mon->health_looked_ns < LOOK_NS)
+        return;
+    mon->health_looked_ns = mon->alive_ns;
+    struct mon_status *st = mon_status_new(mon);
+    if (st && strcmp(st->message.health, mon->health)) {
+        mon_note(mon,
+                 st->error     ? LOG_ERROR
+                 : st->warning ? LOG_WARN
+                               : LOG_INFO,
+                 "health is %s%s%.150s", st->message.health, st->message.n_problem ? ": " : "",
+                 st->message.n_problem ? st->problem[0].what : "");
+        say(mon->health, sizeof(mon->health), "%s", st->message.health);
+    }
+    mon_status_free(st);
+}

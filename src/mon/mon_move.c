@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which members PGs should have: healing, draining, spreading evenly, other numbers of replicas.
+ *
+ * placement_plan() says which PGs should have other members, the most urgent first; here it is decided which
+ * of them may change now. A change is an order to the PG's leader: `wanted` members, in which those that stay
+ * keep their numbers and new ones get numbers that were never used. The leader takes the new ones in as
+ * learners, and lets them vote for the old ones when they have all data, so nothing is given up before its
+ * replacement is there.
+ *
+ * A PG changes only when it has a leader that reports, when the last change is complete or its new members
+ * have no prospect, and when of the members to be a majority is up. At most `moves_max` PGs move to an OSD,
+ * or from the shard that leads them, at a time. No decision comes from a monitor that has just started: it
+ * must know that its data is the newest, and have been alive for long enough that whoever is there has
+ * reported.
+ */
+#include "mon/impl.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/plant.h"
+
+#define LOOK_NS  NS_PER_S
+#define LOOK_PGS 100000 /* for each so many PGs the next look comes a second later */
+#define PLAN_OLD_NS                                                                                          \
+    (10 * NS_PER_S) /* what a plan is made of beside the map (shards that failed) may have changed */
+#define PATIENCE_NS   (60 * NS_PER_S) /* a new member's OSD may be down for so long */
+#define HELD_MAX      8               /* replicas of a PG that are not deleted yet: more wait for that */
+#define PLAN_ROWS_MAX 1000
+
+struct mon_plan {
+    uint64_t epoch, made_ns; /* alive time */
+    struct mon_place place;
+    struct placement_plan plan;
+    uint32_t *moves; /* by OSD of the place: PGs that move to it, or from it */
+};
+
+/* ---- the plan ---- */
+
+void mon_plan_free(struct mon_plan *plan)
+{
+    if (!plan)
+        return;
+    placement_plan_fini(&plan->plan);
+    mon_place_fini(&plan->place);
+    free(plan->moves);
+    free(plan);
+}
+
+static struct mon_plan *plan_new(const struct mon *mon)
+{
+    struct mon_plan *plan = calloc(1, sizeof(*plan));
+
+    if (!plan)
+        return NULL;
+    plan->epoch = mon->state.epoch;
+    plan->made_ns = mon->alive_ns;
+    plan->moves = calloc(mon->items[MON_OSD].count + 1, sizeof(*plan->moves));
+    if (!plan->moves || mon_place_init(&plan->place, mon)) {
+        free(plan->moves);
+        free(plan);
+        return NULL;
+    }
+    if (placement_plan(&plan->place.input, &plan->plan)) {
+        mon_place_fini(&plan->place);
+        free(plan->moves);
+        free(plan);
+        return NULL;
+    }
+    return plan;
+}
+
+/* NULL without memory: another look has more luck. */
+static struct mon_plan *plan_get(struct mon *mon)
+{
+    if (mon->plan && mon->plan->epoch == mon->state.epoch && mon->alive_ns - mon->plan->made_ns < PLAN_OLD_NS)
+        return mon->plan;
+    mon_plan_free(mon->plan);
+    return mon->plan = plan_new(mon);
+}
+
+static uint32_t *moves_of(struct mon_plan *plan, uint32_t osd)
+{
+    struct placement_osd *o = mon_place_find(plan->place.osds, plan->place.input.osd_count, osd);
+
+    return o ? &plan->moves[o - plan->place.osds] : NULL;
+}
+
+static bool is_voter(const Fb__Pg *pg, uint32_t replica)
+{
+    for (size_t m = 0; m < pg->n_member; m++)
+        if (pg->member[m]->replica == replica)
+            return !pg->member[m]->learner;
+    return false;
+}
+
+static void note_moves(struct mon_plan *plan, const struct mon_pg *p)
+{
+    const Fb__Pg *pg = mon_pg_item(p);
+    uint32_t *moves;
+
+    if (!pg->n_wanted)
+        return;
+    for (size_t m = 0; m < pg->n_wanted; m++)
+        if (!is_voter(pg, pg->wanted[m]->replica) && (moves = moves_of(plan, pg->wanted[m]->osd)) != NULL)
+            ++*moves;
+    if ((moves = moves_of(plan, p->leader_osd)) != NULL)
+        ++*moves;
+}
+
+bool mon_move_failed(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *wanted)
+{
+    const struct mon_osd *o = mon_osd_find(mon, wanted->osd);
+
+    if (is_voter(mon_pg_item(p), wanted->replica))
+        return false;
+    return !o || !mon_osd_in(mon_osd_item(o)) ||
+           (!mon_osd_item(o)->up && mon_osd_down_ns(mon, o) >= PATIENCE_NS);
+}
+
+/* ---- one PG ---- */
+
+enum verdict { MOVE_NOW, MOVE_LEAD_ONLY, MOVE_LATER };
+
+static uint32_t moves_max(const struct mon *mon)
+{
+    return mon->state.moves_max ? mon->state.moves_max : MON_MOVES_DEFAULT;
+}
+
+static bool osd_up(const struct mon *mon, uint32_t osd)
+{
+    const struct mon_osd *o = mon_osd_find(mon, osd);
+
+    return o && mon_osd_item(o)->up;
+}
+
+static const Fb__PgMember *find_place(const struct mon_members *list, const struct placement_member *at)
+{
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->row[i].osd == at->osd && list->row[i].shard == at->shard)
+            return &list->row[i];
+    return NULL;
+}
+
+/* May a new replica of the PG be made there now? Not beside another one of the same PG that is still to go.
+ */
+static bool has_room(struct mon_plan *plan, const struct mon *mon, const struct mon_edit *e,
+                     const struct placement_member *at)
+{
+    const uint32_t *moves = moves_of(plan, at->osd);
+
+    return moves && *moves < moves_max(mon) && osd_up(mon, at->osd) && !find_place(&e->member, at) &&
+           !find_place(&e->leaving, at) && !find_place(&e->dropped, at);
+}
+
+/* The members to be, the one that is to lead first. False: a new one cannot be made now. */
+static bool want_members(struct mon_plan *plan, const struct mon *mon, struct mon_edit *e,
+                         const struct placement_change *change, uint64_t epoch, struct mon_members *ret)
+{
+    const struct mon_members *from = e->wanted.count ? &e->wanted : &e->member;
+
+    ret->count = 0;
+    if (!e->pg.replica_next)
+        for (uint32_t i = 0; i < e->member.count; i++)
+            e->pg.replica_next = MAX(e->pg.replica_next, e->member.row[i].replica + 1);
+    for (uint32_t i = 0; i < change->member_count; i++) {
+        const struct placement_member *at = &change->member[(change->lead + i) % change->member_count];
+        const Fb__PgMember *stays = find_place(from, at);
+        Fb__PgMember row = FB__PG_MEMBER__INIT;
+        if (!stays)
+            stays = find_place(&e->member, at);
+        if (stays) {
+            (void)mon_members_add(ret, stays);
+            continue;
+        }
+        if (!has_room(plan, mon, e, at))
+            return false;
+        row.replica = e->pg.replica_next++;
+        row.osd = at->osd;
+        row.shard = at->shard;
+        row.birth = epoch;
+        (void)mon_members_add(ret, &row);
+    }
+    return true;
+}
+
+static bool majority_up(const struct mon *mon, const struct mon_members *members)
+{
+    uint32_t up = 0;
+
+    for (uint32_t i = 0; i < members->count; i++)
+        up += osd_up(mon, members->row[i].osd) || PLANT(MON_COUNT_DOWN);
+    return up * 2 > members->count;
+}
+
+static bool same_members(const struct mon_members *a, const struct mon_members *b)
+{
+    for (uint32_t i = 0; i < a->count; i++)
+        if (!mon_members_find(b, a->row[i].replica))
+            return false;
+    return a->count == b->count;
+}
+
+static uint32_t count_new(const struct mon_edit *e, const struct mon_members *wanted)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < wanted->count; i++)
+        count += !mon_members_find(&e->member, wanted->row[i].replica);
+    return count;
+}
+
+static bool may_change(const struct mon *mon, const struct mon_pg *p, const struct mon_edit *e)
+{
+    return e->pg.born && mon_pg_reported(mon, p) && p->group.index <= e->pg.group_index &&
+           e->leaving.count + e->dropped.count <= HELD_MAX && e->member.count;
+}
+
+static enum verdict decide(struct mon_plan *plan, const struct mon *mon, const struct mon_pg *p,
+                           const struct placement_change *change, uint64_t epoch, struct mon_edit *e)
+{
+    struct mon_members wanted;
+    uint32_t *leads = moves_of(plan, p->leader_osd);
+
+    mon_edit_init(e, mon_pg_item(p));
+    if (!may_change(mon, p, e) || !want_members(plan, mon, e, change, epoch, &wanted))
+        return MOVE_LATER;
+    if (!e->wanted.count && same_members(&wanted, &e->member)) {
+        for (uint32_t i = 0; i < wanted.count; i++)
+            wanted.row[i] = *mon_members_find(&e->member, wanted.row[i].replica);
+        e->member = wanted;
+        return MOVE_LEAD_ONLY;
+    }
+    uint32_t added = count_new(e, &wanted);
+    if (!majority_up(mon, &wanted) || e->member.count + added > MON_GROUP_MAX)
+        return MOVE_LATER;
+    if (added && (!leads || *leads >= moves_max(mon)))
+        return MOVE_LATER;
+    mon_edit_want(e, mon, &wanted, epoch);
+    return MOVE_NOW;
+}
+
+/* What is put now counts for what is put after it. */
+static void count_change(struct mon_plan *plan, const struct mon_pg *p, const struct mon_edit *e)
+{
+    uint32_t *moves;
+
+    for (uint32_t i = 0; i < e->wanted.count; i++)
+        if (!mon_members_find(&e->member, e->wanted.row[i].replica) &&
+            (moves = moves_of(plan, e->wanted.row[i].osd)) != NULL)
+            ++*moves;
+    if ((moves = moves_of(plan, p->leader_osd)) != NULL)
+        ++*moves;
+}
+
+/* ---- all PGs ---- */
+
+static void count_progress(struct mon *mon, const struct mon_plan *plan)
+{
+    struct mon_moves *m = &mon->moves, was = *m;
+
+    *m = (struct mon_moves){.stuck = plan->plan.stuck_count,
+                            .begun_us = was.begun_us,
+                            .begun_ns = was.begun_ns,
+                            .objects_done = was.objects_done};
+    for (uint32_t i = 0; i < plan->place.input.pg_count; i++) {
+        const struct mon_pg *p = plan->place.pg[i];
+        const Fb__Pg *pg = mon_pg_item(p);
+        uint32_t copies = 0;
+        for (size_t w = 0; w < pg->n_wanted; w++)
+            copies += !is_voter(pg, pg->wanted[w]->replica);
+        m->under_way += pg->n_wanted > 0;
+        m->replicas += copies;
+        m->objects += copies * p->objects;
+    }
+    for (uint32_t i = 0; i < plan->plan.change_count; i++) {
+        const struct placement_change *change = &plan->plan.changes[i];
+        const struct mon_pg *p = plan->place.pg[change->pg];
+        if (mon_pg_item(p)->n_wanted || (!change->added && change->member_count == mon_pg_item(p)->n_member))
+            continue;
+        *(change->missing ? &m->urgent : &m->misplaced) += 1;
+        m->replicas += change->added;
+        m->objects += change->added * p->objects;
+    }
+    if (!m->under_way && !m->urgent && !m->misplaced) {
+        if (m->begun_us)
+            mon_note(mon, LOG_INFO, "all PGs have the members that they should have, after %" PRIu64 " s",
+                     (uint64_t)((mon->alive_ns - m->begun_ns) / NS_PER_S));
+        m->begun_us = m->begun_ns = m->objects_done = 0;
+    } else if (!m->begun_us) {
+        mon_note(mon, LOG_INFO,
+                 "%u PGs lack replicas, %u are to be moved: %" PRIu64 " replicas are to be copied", m->urgent,
+                 m->misplaced, m->replicas);
+        m->begun_us = mon->core->env->wall_us(mon->core->env_self);
+        m->begun_ns = mon->alive_ns;
+    }
+}
+
+static bool may_decide(struct mon *mon)
+{
+    return !mon->behind[0] && mon_osd_proven(mon) && mon->alive_ns >= 2 * mon->config.osd_down_after_ns;
+}
+
+static bool look_due(const struct mon *mon)
+{
+    uint64_t every_ns = LOOK_NS + mon->items[MON_PG].count / LOOK_PGS * NS_PER_S;
+
+    return mon->alive_ns - mon->move_looked_ns >= every_ns;
+}
+
+void mon_move_settle(struct mon *mon, struct mon_change *c)
+{
+    /* What reports said comes first: decisions are made on what it leads to. */
+    if (c->count || !look_due(mon) || !may_decide(mon))
+        return;
+    struct mon_plan *plan = plan_get(mon);
+    if (!plan)
+        return;
+    memset(plan->moves, 0, (plan->place.input.osd_count + 1) * sizeof(*plan->moves));
+    for (uint32_t i = 0; i < plan->place.input.pg_count; i++)
+        note_moves(plan, plan->place.pg[i]);
+    count_progress(mon, plan);
+    for (uint32_t i = 0; i < plan->plan.change_count && c->count < MON_PUTS_PER_TXN; i++) {
+        const struct mon_pg *p = plan->place.pg[plan->plan.changes[i].pg];
+        struct mon_edit e;
+        enum verdict verdict = decide(plan, mon, p, &plan->plan.changes[i], c->state.epoch, &e);
+        if (verdict == MOVE_LATER)
+            continue;
+        if (verdict == MOVE_NOW)
+            count_change(plan, p, &e);
+        mon_edit_put(&e, c);
+    }
+    /* What was found is looked for again, with the turn. */
+    if (!c->count)
+        mon->move_looked_ns = mon->alive_ns;
+}
+
+void mon_move_soon(struct mon *mon)
+{
+    if (mon->items[MON_PG].count < LOOK_PGS)
+        mon->move_looked_ns = 0;
+}
+
+/* ---- for people ---- */
+
+void mon_progress_fill(const struct mon *mon, Fb__MoveProgress *ret)
+{
+    const struct mon_moves *m = &mon->moves;
+    uint64_t elapsed_ms = m->begun_ns ? (mon->alive_ns - m->begun_ns) / NS_PER_MS : 0;
+
+    fb__move_progress__init(ret);
+    ret->under_way = m->under_way;
+    ret->urgent = m->urgent;
+    ret->misplaced = m->misplaced;
+    ret->stuck = m->stuck;
+    ret->copies = m->replicas;
+    ret->objects_left = m->objects;
+    ret->objects_done = m->objects_done;
+    ret->begun_us = m->begun_us;
+    ret->left_ms = m->objects_done ? m->objects * elapsed_ms / m->objects_done : 0;
+    ret->moves_max = moves_max(mon);
+}
+
+static bool fill_move(struct mon_request *r, const struct mon_plan *plan,
+                      const struct placement_change *change, Fb__PlannedMove *ret)
+{
+    const Fb__Pg *pg = mon_pg_item(plan->place.pg[change->pg]);
+    uint32_t *osds = wire_arena_alloc(&r->arena, (pg->n_member + change->member_count) * sizeof(*osds));
+
+    fb__planned_move__init(ret);
+    if (!osds)
+        return false;
+    ret->pg = pg->id;
+    ret->from_osd = osds;
+    for (size_t m = 0; m < pg->n_member; m++)
+        if (!pg->member[m]->learner)
+            osds[ret->n_from_osd++] = pg->member[m]->osd;
+    ret->to_osd = osds + ret->n_from_osd;
+    for (uint32_t m = 0; m < change->member_count; m++)
+        ret->to_osd[ret->n_to_osd++] = change->member[(change->lead + m) % change->member_count].osd;
+    ret->missing = change->missing;
+    ret->copies = change->added;
+    return true;
+}
+
+void mon_rebalance_plan(struct mon_request *r)
+{
+    struct mon *mon = r->mon;
+    struct mon_plan *plan = plan_get(mon);
+    Fb__PlannedMove *rows = wire_arena_alloc(&r->arena, PLAN_ROWS_MAX * sizeof(*rows));
+    Fb__PlannedMove **pointers = wire_arena_alloc(&r->arena, PLAN_ROWS_MAX * sizeof(*pointers));
+    Fb__MoveProgress progress;
+    uint32_t count = 0;
+
+    if (!plan || !rows || !pointers) {
+        mon_reply(r, -ERR_NO_MEMORY);
+        return;
+    }
+    count_progress(mon, plan);
+    mon_progress_fill(mon, &progress);
+    for (uint32_t i = 0; i < plan->plan.change_count && count < PLAN_ROWS_MAX; i++) {
+        if (mon_pg_item(plan->place.pg[plan->plan.changes[i].pg])->n_wanted)
+            continue;
+        if (!fill_move(r, plan, &plan->plan.changes[i], &rows[count]))
+            break;
+        pointers[count] = &rows[count];
+        count++;
+    }
+    r->reply.moves = pointers;
+    r->reply.n_moves = count;
+    r->reply.progress = &progress;
+    mon_reply(r, 0);
+}
+
+static int moves_limit_build(struct mon_request *r)
+{
+    uint32_t moves = r->call->moves_limit->moves;
+
+    if (moves > MON_PGS_MAX)
+        return mon_fail(r, -ERR_INVALID, "%u PGs at once: it must be 0 (the default of %u) to %u", moves,
+                        MON_MOVES_DEFAULT, MON_PGS_MAX);
+    r->nothing = moves == r->mon->state.moves_max;
+    r->change.state.moves_max = moves;
+    return 0;
+}
+
+static void moves_limit_done(struct mon_request *r)
+{
+    if (!r->nothing)
+        mon_note(r->mon, LOG_INFO, "at most %u PGs move to or from an OSD at once", moves_max(r->mon));
+    mon_move_soon(r->mon);
+}
+
+const struct mon_method mon_moves_limit = {.build = moves_limit_build, .done = moves_limit_done};

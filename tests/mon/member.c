@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * PGs get other members: healed, drained, spread; nothing is dropped that can be a member again. With
+ * -DFASTBLOCK_PLANT the names of planted bugs are arguments.
+ */
+#include <string.h>
+
+#include "tests/mon/groups.h"
+#include "tests/plants.h"
+
+#define OUT_AFTER 20
+
+static uint32_t members_of(const struct play *p, uint32_t pg)
+{
+    return p->pgs[pg].count;
+}
+
+static bool all_have(const struct play *p, uint32_t replicas)
+{
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        if (members_of(p, n) != replicas)
+            return false;
+    return true;
+}
+
+static uint32_t left_over(const struct play *p, uint32_t osd)
+{
+    uint32_t count = 0;
+
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        count += p->exists[osd][n] != 0;
+    return count;
+}
+
+static bool pg_is(const struct play *p, uint32_t n, uint32_t osd)
+{
+    for (uint32_t m = 0; m < p->pgs[n].count; m++)
+        if (p->pgs[n].member[m].osd == osd)
+            return true;
+    return false;
+}
+
+/* One is killed for good: its PGs are healed elsewhere, nothing else moves, and it can be removed. */
+static void heals(void)
+{
+    struct play *p = play_new(5, OUT_AFTER);
+
+    play_pool(p, 3, 20);
+    uint32_t lost = play_replicas(p, 4);
+    CHECK_EQ(lost, 12);
+    play_kill(p, 4);
+    play_run(p, OUT_AFTER - 5);
+    CHECK_EQ(p->copies, 0);
+    play_run(p, 30);
+    CHECK_EQ(play_replicas(p, 4), 0);
+    CHECK(all_have(p, 3));
+    CHECK_EQ(p->copies, lost);
+    CHECK(p->most_moves <= 4);
+    /* Its replicas are still to be deleted, if it ever comes back; when it is removed, they are gone with it.
+     */
+    CHECK_EQ(play_unsettled(p), lost);
+    CHECK_EQ(osd_change(&p->client, 4, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), 0);
+    play_run(p, 2);
+    CHECK_EQ(play_unsettled(p), 0);
+    play_run(p, 20);
+    CHECK_EQ(p->copies, lost);
+    play_free(p);
+}
+
+/* It comes back after it was healed around: what it had is deleted there, and nothing else. */
+static void comes_back(void)
+{
+    struct play *p = play_new(5, OUT_AFTER);
+
+    play_pool(p, 3, 20);
+    CHECK_EQ(cluster_set(&p->client, FB__CLUSTER_FLAG__CLUSTER_FLAG_NOREBALANCE, true), 0);
+    play_kill(p, 4);
+    play_run(p, OUT_AFTER + 30);
+    CHECK_EQ(left_over(p, 4), 12);
+    play_start(p, 4);
+    CHECK(play_settle(p, 60));
+    CHECK_EQ(left_over(p, 4), 0);
+    CHECK_EQ(play_replicas(p, 4), 0);
+    CHECK_EQ(p->copies, 12);
+    /* Without the flag it gets its share again. */
+    CHECK_EQ(cluster_set(&p->client, FB__CLUSTER_FLAG__CLUSTER_FLAG_NOREBALANCE, false), 0);
+    CHECK(play_settle(p, 60));
+    CHECK(play_replicas(p, 4) >= 11 && play_replicas(p, 4) <= 13);
+    CHECK(p->copies <= 12 + 13);
+    play_free(p);
+}
+
+static void drains(void)
+{
+    struct play *p = play_new(5, OUT_AFTER);
+
+    play_pool(p, 3, 20);
+    CHECK_EQ(osd_change(&p->client, 0, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    CHECK_EQ(osd_change(&p->client, 0, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), -ERR_NOT_EMPTY);
+    CHECK(play_settle(p, 60));
+    CHECK_EQ(play_replicas(p, 0), 0);
+    CHECK_EQ(left_over(p, 0), 0);
+    CHECK_EQ(p->copies, 12);
+    CHECK(all_have(p, 3));
+    CHECK(p->most_moves <= 4);
+    play_free(p);
+}
+
+static void grows(void)
+{
+    struct play *p = play_new(3, OUT_AFTER);
+
+    play_pool(p, 3, 24);
+    CHECK_EQ(cluster_set(&p->client, FB__CLUSTER_FLAG__CLUSTER_FLAG_NOREBALANCE, true), 0);
+    play_add(p);
+    play_run(p, 15);
+    CHECK_EQ(p->copies, 0);
+    CHECK_EQ(cluster_set(&p->client, FB__CLUSTER_FLAG__CLUSTER_FLAG_NOREBALANCE, false), 0);
+    CHECK(play_settle(p, 60));
+    for (uint32_t o = 0; o < 4; o++)
+        CHECK_EQ(play_replicas(p, o), 18);
+    CHECK_EQ(p->copies, 18);
+    play_free(p);
+}
+
+static void other_replicas(void)
+{
+    struct play *p = play_new(6, OUT_AFTER);
+
+    play_pool(p, 3, 12);
+    CHECK_EQ(pool_set(&p->client, "none", 5, false), -ERR_NOT_FOUND);
+    CHECK_EQ(pool_set(&p->client, "p", 7, false), -ERR_TOO_FEW_OSDS);
+    CHECK_EQ(pool_set(&p->client, "p", 5, false), 0);
+    CHECK(play_settle(p, 60));
+    CHECK(all_have(p, 5));
+    CHECK_EQ(p->copies, 24);
+    CHECK_EQ(pool_set(&p->client, "p", 3, false), 0);
+    CHECK(play_settle(p, 60));
+    CHECK(all_have(p, 3));
+    CHECK_EQ(pool_set(&p->client, "p", 2, false), -ERR_DENIED);
+    CHECK(strstr(said(&p->client), "a majority of two is two") &&
+          strstr(said(&p->client), "--yes-no-failover"));
+    CHECK_EQ(pool_set(&p->client, "p", 2, true), 0);
+    CHECK(play_settle(p, 60));
+    CHECK(all_have(p, 2));
+    play_free(p);
+}
+
+/* Nothing moves without a leader that reports, nor soon after the monitor's start. */
+static void waits_for_leaders(void)
+{
+    struct play *p = play_new(5, OUT_AFTER);
+
+    play_pool(p, 3, 20);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].silent = true;
+    play_run(p, 5);
+    CHECK_EQ(osd_change(&p->client, 0, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 20);
+    CHECK_EQ(play_unsettled(p), 0);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].silent = false;
+    world_crash_mon(p->w);
+    for (uint32_t o = 0; o < 5; o++) {
+        play_kill(p, o);
+        play_start(p, o);
+    }
+    play_run(p, 4);
+    CHECK_EQ(play_unsettled(p), 0);
+    CHECK(play_settle(p, 60));
+    CHECK_EQ(play_replicas(p, 0), 0);
+    play_free(p);
+}
+
+/* A new member's OSD dies before it is one: another takes its place. */
+static void target_dies(void)
+{
+    struct play *p = play_new(6, 0);
+    uint32_t target = PLAY_OSDS;
+
+    play_pool(p, 3, 12);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].stuck = true;
+    CHECK_EQ(osd_change(&p->client, 0, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 8);
+    CHECK(play_unsettled(p) > 0);
+    for (uint32_t n = 0; n < p->pg_count && target == PLAY_OSDS; n++) {
+        const Fb__Pg *item = play_item(p, n);
+        for (size_t i = 0; i < item->n_wanted; i++)
+            if (!pg_is(p, n, item->wanted[i]->osd))
+                target = item->wanted[i]->osd;
+    }
+    CHECK(target != PLAY_OSDS);
+    play_kill(p, target);
+    play_run(p, 70);
+    uint32_t leaving = 0;
+    for (uint32_t n = 0; n < p->pg_count; n++) {
+        const Fb__Pg *item = play_item(p, n);
+        leaving += (uint32_t)item->n_leaving;
+        CHECK_EQ(item->n_dropped, 0); /* a leader with the older list could still take it in */
+        for (size_t i = 0; i < item->n_wanted; i++)
+            CHECK(item->wanted[i]->osd != target || pg_is(p, n, target));
+    }
+    CHECK(leaving > 0);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].stuck = false;
+    play_run(p, 30);
+    CHECK_EQ(play_replicas(p, 0), 0);
+    play_start(p, target);
+    CHECK(play_settle(p, 60));
+    CHECK(all_have(p, 3));
+    play_free(p);
+}
+
+/* A leader that has an older list carries that out: nothing of it may have been deleted. */
+static void stale_leader(void)
+{
+    struct play *p = play_new(6, 0);
+    uint32_t n = 0;
+
+    play_pool(p, 3, 1);
+    uint32_t first = p->pgs[0].member[0].osd;
+    p->pgs[n].stuck = true;
+    CHECK_EQ(osd_change(&p->client, first, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 8);
+    const Fb__Pg *item = play_item(p, n);
+    CHECK_EQ(item->n_wanted, 3);
+    struct play_pg *pg = &p->pgs[n];
+    uint32_t target = PLAY_OSDS;
+    for (size_t i = 0; i < item->n_wanted; i++) {
+        pg->stale[i] = (struct play_member){item->wanted[i]->replica, item->wanted[i]->osd, 0, false};
+        if (!pg_is(p, n, item->wanted[i]->osd))
+            target = item->wanted[i]->osd;
+    }
+    uint64_t old_epoch = item->wanted_epoch;
+    /* The list is replaced. */
+    CHECK_EQ(osd_change(&p->client, target, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 8);
+    CHECK(play_item(p, n)->wanted_epoch > old_epoch);
+    CHECK_EQ(play_item(p, n)->n_leaving, 1);
+    /* A leader that knows only the old one reports a group without the new member, and then makes it one. */
+    pg->index++;
+    play_round(p);
+    CHECK_EQ(play_item(p, n)->group_index, pg->index);
+    for (uint32_t i = 0; i < 3; i++) {
+        pg->member[i] = pg->stale[i];
+        pg->replica_max = MAX(pg->replica_max, pg->stale[i].replica);
+    }
+    pg->index += 8;
+    pg->epoch = old_epoch;
+    pg->stale_count = 3;
+    pg->stale_epoch = old_epoch;
+    pg->stuck = false;
+    play_run(p, 6);
+    CHECK(pg_is(p, n, target) && !pg_is(p, n, first));
+    CHECK(p->exists[target][n]);
+    /* Then it learns of the newer one. */
+    pg->stale_count = 0;
+    CHECK(play_settle(p, 60));
+    CHECK(!pg_is(p, n, target) && !pg_is(p, n, first));
+    CHECK(all_have(p, 3));
+    CHECK_EQ(left_over(p, target), 0);
+    CHECK_EQ(left_over(p, first), 0);
+    play_free(p);
+}
+
+/* What leaders say is checked. */
+static void lies(void)
+{
+    struct play *p = play_new(4, 0);
+
+    play_pool(p, 3, 1);
+    struct play_pg *pg = &p->pgs[0], was = *pg;
+    pg->index = 50;
+    pg->member[1].replica = 77; /* never given out */
+    play_run(p, 2);
+    CHECK_EQ(play_item(p, 0)->group_index, 0);
+    *pg = was;
+    pg->index = 51;
+    pg->member[1].osd = 9; /* not there */
+    play_run(p, 2);
+    CHECK_EQ(play_item(p, 0)->group_index, 0);
+    *pg = was;
+    pg->index = 52;
+    pg->member[2].replica = pg->member[1].replica;
+    play_run(p, 2);
+    CHECK_EQ(play_item(p, 0)->group_index, 0);
+    *pg = was;
+    pg->index = 53;
+    play_run(p, 2);
+    CHECK_EQ(play_item(p, 0)->group_index, 53);
+    CHECK_EQ(play_unsettled(p), 0);
+    play_free(p);
+}
+
+/* The monitor dies at any time; and a pool is removed while its PGs move. */
+static void monitor_dies(void)
+{
+    struct play *p = play_new(5, OUT_AFTER);
+
+    play_pool(p, 3, 20);
+    play_run(p, 8);
+    CHECK_EQ(osd_change(&p->client, 1, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    for (uint32_t k = 0; k < 6; k++) {
+        play_run(p, 1);
+        play_round(p);
+        world_crash_mon(p->w);
+        for (uint32_t o = 0; o < 5; o++) {
+            play_kill(p, o);
+            play_start(p, o);
+        }
+        play_run(p, 8);
+    }
+    CHECK(play_settle(p, 60));
+    CHECK_EQ(play_replicas(p, 1), 0);
+    CHECK_EQ(left_over(p, 1), 0);
+    CHECK_EQ(p->copies, 12);
+    play_free(p);
+}
+
+/* Members that are down count as none that serve: no change leaves a PG without a majority. */
+static void keeps_a_majority(void)
+{
+    struct play *p = play_new(6, 0);
+
+    play_pool(p, 5, 1);
+    uint32_t down[2] = {p->pgs[0].member[0].osd, p->pgs[0].member[1].osd};
+    play_kill(p, down[0]);
+    play_kill(p, down[1]);
+    play_run(p, 8);
+    CHECK_EQ(p->pgs[0].count, 5);
+    CHECK_EQ(pool_set(&p->client, "p", 3, false), 0);
+    play_run(p, 20);
+    uint32_t up = 0;
+    for (uint32_t m = 0; m < p->pgs[0].count; m++)
+        up += p->up[p->pgs[0].member[m].osd];
+    CHECK(up * 2 > p->pgs[0].count);
+    const Fb__Pg *item = play_item(p, 0);
+    up = 0;
+    for (size_t m = 0; m < item->n_wanted; m++)
+        up += p->up[item->wanted[m]->osd];
+    CHECK(!item->n_wanted || up * 2 > item->n_wanted);
+    play_free(p);
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    if (argc > 1) {
+        TEST(stale_leader);
+        TEST(keeps_a_majority);
+        return tap_done();
+    }
+    TEST(heals);
+    TEST(comes_back);
+    TEST(drains);
+    TEST(grows);
+    TEST(other_replicas);
+    TEST(waits_for_leaders);
+    TEST(target_dies);
+    TEST(stale_leader);
+    TEST(lies);
+    TEST(monitor_dies);
+    TEST(keeps_a_majority);
+    return tap_done();
+}
