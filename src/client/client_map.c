@@ -277,6 +277,7 @@ int client_map_apply(struct client *client, Fb__ClusterMap *from)
     if (error || index_error)
         return error ? error : index_error;
     client->map->epoch = from->epoch;
+    client->map->paused = from->paused;
     client->map->image_id_max = MAX(client->map->image_id_max, from->image_id_max);
     client->self.epoch = client->map->epoch;
     client->self.image_id_max = client->map->image_id_max;

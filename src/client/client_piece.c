@@ -432,6 +432,15 @@ static int piece_verdict(struct client_piece *p)
     return 0;
 }
 
+/* An operator has paused the cluster: what is not sent yet waits, however long. */
+static bool piece_is_held(struct client_piece *p)
+{
+    if (LIKELY(!p->client->map->paused) || !(piece_changes_data(p) || p->type == PIECE_READ))
+        return false;
+    p->deadline_ns = core_now_ns(p->op.core) + p->client->config.timeout_ns;
+    return true;
+}
+
 static void piece_wake_first(struct list *queue)
 {
     struct client_wait *first = list_first(queue, struct client_wait, link);
@@ -473,6 +482,8 @@ static void piece_step(struct op *op)
             int verdict = piece_verdict(p);
             if (verdict)
                 piece_end(p, verdict);
+            else if (piece_is_held(p))
+                piece_pause(p, PAUSE_MAX_NS);
             else
                 piece_route(p);
             break;

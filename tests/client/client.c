@@ -181,6 +181,28 @@ static void test_nobody_leads(void)
     fake_down();
 }
 
+/* An operator pauses the cluster: nothing is begun, and nothing times out. */
+static void test_paused(void)
+{
+    fake_up(5, 3 * NS_PER_S, 0);
+    warm_up();
+    fake.paused = true;
+    fake.epoch++;
+    sim_run_for(world.sim, 10 * NS_PER_S);
+    uint32_t requests = TOTAL(requests);
+    fake_start(0, CLIENT_WRITE, 0, 4096, 2);
+    fake_start(1, CLIENT_READ, 1 << 20, 4096, 0);
+    sim_run_for(world.sim, 20 * NS_PER_S);
+    CHECK_EQ(TOTAL(requests), requests);
+    CHECK(stored(0, 4096, 0x11));
+    fake.paused = false;
+    fake.epoch++;
+    CHECK_EQ(fake_finish(0), 0);
+    CHECK_EQ(fake_finish(1), 0);
+    CHECK(stored(0, 4096, 2));
+    fake_down();
+}
+
 /* A process dies: its machine refuses connections. A machine dies: nothing answers. */
 static void leader_dies(bool machine)
 {
@@ -653,6 +675,7 @@ int main(void)
     TEST(test_clear);
     TEST(test_redirects);
     TEST(test_nobody_leads);
+    TEST(test_paused);
     TEST(test_leader_dies);
     TEST(test_leader_machine_dies);
     TEST(test_leader_hangs);
