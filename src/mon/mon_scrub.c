@@ -8,7 +8,9 @@
  * repeats that until the answer shows that it is known. So neither side needs to be heard at any moment.
  *
  * A PG is scrubbed lightly every day and deeply every week. One that never was is due in the first hour, or
- * day, that the monitor runs, each at another time.
+ * day, that the monitor runs, each at another time. A scrub counts only if all members could be looked at.
+ * Otherwise there is another one when they are all back, at the earliest after an hour; as long as they are
+ * not, those that are there are scrubbed as often as ever.
  */
 #include "mon/impl.h"
 
@@ -21,10 +23,12 @@
 #define SCRUB_LOOK_NS       (10 * NS_PER_S) /* how often it is looked at what is due */
 #define SCRUB_LIGHT_US      (24ull * 3600 * 1000000)
 #define SCRUB_DEEP_US       (7 * SCRUB_LIGHT_US)
+#define SCRUB_RETRY_US      (3600ull * 1000000)
 #define SCRUB_FIRST_LIGHT_S 3600
 #define SCRUB_FIRST_DEEP_S  (24 * 3600)
 #define SCRUB_OBJECTS_MAX   64 /* with damage, of one PG */
 #define BLOCKS_BYTES        (BLOCKS_PER_OBJECT / 8)
+#define ANSWER_DAMAGE_MAX   (FRAME_BODY_MAX / 4) /* bytes, of all lists in one answer */
 
 static Fb__PgScrub scrub_of(const struct mon *mon, uint64_t pg)
 {
@@ -106,15 +110,30 @@ static void scrub_pause_done(struct mon_request *r)
 
 const struct mon_method mon_scrub_pause = {.build = scrub_pause_build, .done = scrub_pause_done};
 
+static void order_damage(Fb__ScrubOrder *to, const Fb__PgScrub *item, size_t *bytes)
+{
+    size_t more = 0;
+
+    for (size_t i = 0; i < item->n_damage; i++)
+        more += wire_cold_size(&item->damage[i]->base) + 4;
+    to->damage_omitted = *bytes + more > ANSWER_DAMAGE_MAX;
+    if (to->damage_omitted)
+        return;
+    *bytes += more;
+    to->damage = item->damage;
+    to->n_damage = item->n_damage;
+}
+
 void mon_scrub_orders(struct mon_request *r, const Fb__ShardReport *report)
 {
     struct mon *mon = r->mon;
-    size_t count = 0;
+    size_t count = 0, damage_bytes = 0, from = report->n_pg ? mon->alive_ns / NS_PER_S % report->n_pg : 0;
     Fb__ScrubOrder **orders = wire_arena_alloc(&r->arena, (report->n_pg + 1) * sizeof(*orders));
 
+    /* Each second it is another PG's turn to have room for its list in any case. */
     r->reply.scrub_paused = mon->state.scrub_paused;
     for (size_t i = 0; orders && i < report->n_pg; i++) {
-        const struct mon_scrub *s = mon_scrub_find(mon, report->pg[i]->pg);
+        const struct mon_scrub *s = mon_scrub_find(mon, report->pg[(from + i) % report->n_pg]->pg);
         const Fb__PgScrub *item = s ? mon_scrub_item(s) : NULL;
         if (!item || (item->order == item->done && !item->n_damage))
             continue;
@@ -129,8 +148,7 @@ void mon_scrub_orders(struct mon_request *r, const Fb__ShardReport *report)
             to->deep = item->deep;
             to->repair = item->repair;
         }
-        to->damage = item->damage;
-        to->n_damage = item->n_damage;
+        order_damage(to, item, &damage_bytes);
     }
     r->reply.scrub_order = orders;
     r->reply.n_scrub_order = count;
@@ -206,14 +224,18 @@ static bool damage_equal(const Fb__PgScrub *a, const Fb__PgScrub *b)
     return equal;
 }
 
-static void take_result(struct mon *mon, Fb__PgScrub *scrub, Fb__ScrubResult *result)
+static void take_result(struct mon *mon, Fb__PgScrub *scrub, Fb__ScrubResult *result, size_t members)
 {
+    uint64_t now_us = mon->core->env->wall_us(mon->core->env_self);
+    bool whole = result->replicas >= members;
+
     scrub->done = result->order;
     scrub->repair = false;
     scrub->result = result;
-    scrub->light_us = mon->core->env->wall_us(mon->core->env_self);
-    if (result->deep)
-        scrub->deep_us = scrub->light_us;
+    scrub->tried_us = now_us;
+    scrub->deep_tried_us = result->deep ? now_us : scrub->deep_tried_us;
+    scrub->light_us = whole ? now_us : scrub->light_us;
+    scrub->deep_us = whole && result->deep ? now_us : scrub->deep_us;
 }
 
 /* What a leader reported becomes the item. */
@@ -231,7 +253,7 @@ static void settle_report(struct mon *mon, struct mon_change *c, struct mon_pg *
     bool done = report->scrub && report->scrub_done && report->scrub->order == scrub.order &&
                 scrub.done != scrub.order;
     if (done)
-        take_result(mon, &scrub, report->scrub);
+        take_result(mon, &scrub, report->scrub, mon_pg_item(p)->n_member);
     if (done || !damage_equal(&before, &scrub))
         mon_change_put(c, MON_SCRUB, pg, &scrub.base);
     fb__pg_report__free_unpacked(report, &mon_allocator);
@@ -245,14 +267,18 @@ static bool is_due(uint64_t last_us, uint64_t period_us, uint64_t now_us, uint64
     return now_us >= last_us + period_us || now_us + period_us < last_us;
 }
 
-static void settle_due(struct mon *mon, struct mon_change *c, uint64_t pg)
+static void settle_due(struct mon *mon, struct mon_change *c, const struct mon_pg *p)
 {
+    uint64_t pg = mon_pg_item(p)->id, now_us = mon->core->env->wall_us(mon->core->env_self);
     const Fb__PgScrub scrub = scrub_of(mon, pg);
-    uint64_t now_us = mon->core->env->wall_us(mon->core->env_self);
-    bool deep = is_due(scrub.deep_us, SCRUB_DEEP_US, now_us, SCRUB_FIRST_DEEP_S, mon, pg);
+    bool whole = p->in_contact >= mon_pg_item(p)->n_member;
+    uint64_t light_us = whole ? scrub.light_us : MAX(scrub.light_us, scrub.tried_us);
+    uint64_t deep_us = whole ? scrub.deep_us : MAX(scrub.deep_us, scrub.deep_tried_us);
 
-    if (scrub.order == scrub.done &&
-        (deep || is_due(scrub.light_us, SCRUB_LIGHT_US, now_us, SCRUB_FIRST_LIGHT_S, mon, pg)))
+    if (scrub.order != scrub.done || now_us - scrub.tried_us < SCRUB_RETRY_US)
+        return;
+    bool deep = is_due(deep_us, SCRUB_DEEP_US, now_us, SCRUB_FIRST_DEEP_S, mon, pg);
+    if (deep || is_due(light_us, SCRUB_LIGHT_US, now_us, SCRUB_FIRST_LIGHT_S, mon, pg))
         order(mon, c, pg, deep, false);
 }
 
@@ -287,7 +313,7 @@ void mon_scrub_settle(struct mon *mon, struct mon_change *c)
         if (p->scrub)
             settle_report(mon, c, p);
         else if (look && mon_pg_item(p)->born && !mon->state.scrub_paused)
-            settle_due(mon, c, node->key);
+            settle_due(mon, c, p);
     }
     if (look)
         settle_gone(mon, c);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- *      (LOOK) --> ASK <--> ANSWER --> WRITE --(next window, or the same once more)--> ASK
- *                            |          '--(was the last)----> END --> done
- *                            '-- does not fit: throw away ---> END --> from the first window
+ *      (LOOK) --> ASK <--> ANSWER --> (OWN) --> WRITE --(next window, or the same once more)--> ASK
+ *                            |                    '--(was the last)----> END --> done
+ *                            '-- does not fit: throw away -------------> END --> from the first window
  */
 #include "osd/recover_copy.h"
 
@@ -11,13 +11,13 @@
 
 #include "base/error.h"
 
-enum { COPY_LOOK, COPY_ASK, COPY_ANSWER, COPY_WRITE, COPY_END };
+enum { COPY_LOOK, COPY_ASK, COPY_ANSWER, COPY_OWN, COPY_WRITE, COPY_END };
 #define COPY_TRIES_MAX 20
 #define COPY_RETRY_NS  (20 * NS_PER_MS)
 
 static const char *copy_state_name(int state)
 {
-    static const char *const names[] = {"look", "ask", "answer", "write", "end"};
+    static const char *const names[] = {"look", "ask", "answer", "own", "write", "end"};
     return names[state];
 }
 static void copy_step(struct op *op);
@@ -276,6 +276,20 @@ static void copy_count(struct recover_copy *c)
     c->damaged_count += c->window.damaged_count;
 }
 
+/* What came, and was added, becomes part of the copy, if it is of use. */
+static void copy_take(struct recover_copy *c)
+{
+    struct recover_window *window = &c->window;
+
+    if (!answer_fits(c))
+        return;
+    c->index = c->index ? c->index : window->index;
+    c->pg->shard->perf.recover_received += window->written_count - window->same_count;
+    c->op.state = COPY_WRITE;
+    store_copy_write_start(&c->write, c->copy, c->first_block, RECOVER_WINDOW, window->written,
+                           window->damaged, window->same, window->hash, window->crc, &c->data, &c->op);
+}
+
 static void copy_answer(struct recover_copy *c)
 {
     struct recover_window *window = &c->window;
@@ -300,13 +314,40 @@ static void copy_answer(struct recover_copy *c)
             copy_give_up(c, error ? error : -ERR_CANCELLED, false);
         return;
     }
-    if (!answer_fits(c))
+    if (window->damaged_count && !copy_is_recovery(c)) {
+        c->op.state = COPY_OWN;
+        store_read_written_start(&c->own, c->pg->sp, c->image, c->object, c->first_block, RECOVER_WINDOW,
+                                 &c->op);
         return;
-    c->index = c->index ? c->index : window->index;
-    c->pg->shard->perf.recover_received += window->written_count - window->same_count;
-    c->op.state = COPY_WRITE;
-    store_copy_write_start(&c->write, c->copy, c->first_block, RECOVER_WINDOW, window->written,
-                           window->damaged, window->same, window->hash, window->crc, &c->data, &c->op);
+    }
+    copy_take(c);
+}
+
+/* What a repair's source lacks may be whole here, in the same version of the object: then it is put where the
+ * source's damaged block came. So replicas that lost different blocks are made whole from one another. */
+static void copy_own(struct recover_copy *c)
+{
+    struct recover_window *window = &c->window;
+    const struct store_read *own = &c->own;
+    int error = c->op.child_result;
+    bool usable = (!error || error == -ERR_DAMAGED) && own->ret_data.buf && own->ret_index == window->index;
+
+    c->op.child_result = 0;
+    for (uint32_t i = 0, at = 0; usable && i < RECOVER_WINDOW; i++) {
+        if (has_bit(window->damaged, i) && has_bit(own->ret_written, i) && !has_bit(own->ret_damaged, i)) {
+            memcpy(slice_data(&c->data) + (size_t)at * BLOCK_SIZE,
+                   slice_data(&own->ret_data) + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
+            window->crc[i] = own->ret_crc[i];
+            window->damaged[i / 64] &= ~(1ull << i % 64);
+            window->damaged_count--;
+        }
+        at += has_bit(window->written, i);
+    }
+    slice_unref(&c->own.ret_data);
+    if (c->op.cancelled)
+        copy_give_up(c, -ERR_CANCELLED, false);
+    else
+        copy_take(c);
 }
 
 static void copy_written(struct recover_copy *c)
@@ -356,6 +397,9 @@ static void copy_step(struct op *op)
         return;
     case COPY_ANSWER:
         copy_answer(c);
+        return;
+    case COPY_OWN:
+        copy_own(c);
         return;
     case COPY_WRITE:
         copy_written(c);

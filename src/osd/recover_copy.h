@@ -6,7 +6,7 @@
  * with others come. Equal checksums do not make equal blocks (any block that ends with its own crc32c, as
  * metadata of file systems does, has the same one), so of these a hash of the contents comes, with a key that
  * was drawn for this copy. The store takes what has it from the old object, or from the log; what has not, or
- * is damaged, is asked for once more. A repair takes nothing of what is here.
+ * is damaged, is asked for once more. A repair takes of what is here only what the source has lost.
  *
  * The object may change between windows. In a recovery the copy takes
  * the index that the first window shows: what the later ones have more is of entries that the source applied
@@ -64,6 +64,7 @@ struct recover_copy {
     uint64_t index;
     struct recover_have have;
     struct recover_window window;
+    struct store_read own; /* the same window here */
     struct slice data;
     uint32_t first_block, tries, damaged_count;
     int error;

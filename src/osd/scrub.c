@@ -2,83 +2,37 @@
  *
  * The leader's side of scrub: one op per shard, one PG at a time.
  *
- *      IDLE ---> ASK ---> WAIT ---> compared: the same everywhere, or given up ---> REST ---> ASK (next
- * range) ^         ^        | ^                                                       | |         |        |
- * '-- AGAIN: to members that need longer                  | |         '--REST--'     not the same: the range
- * once more                   |
- *       '--------------------- it was the last range; or the PG is not ours to lead any more
+ *      IDLE --> ASK --> WAIT --> compared: through with the range --> REST --> ASK (the next range)
+ *       ^        ^      |  ^ '-- it is to be looked at again --> REST --> ASK (the same range)
+ *       |        |      v  |
+ *       |        |     AGAIN: those that need longer are asked once more
+ *       '--------+-- that was the last range; or the PG is not ours to lead any more
  *
- * Replicas are at different points of the same log, so what differs is looked at again: objects of the same
- * index have the same blocks, and in a moment without a write to them they have the same index. What has the
- * same versions on every member when it is looked at again, all of them having applied that much, and is not
- * equal, differs: that must never happen, is counted and reported with all versions, and left alone. Only on
- * an operator's order (`pg repair`) the version that a majority of the PG's members has is copied over the
- * others.
+ * What differs (scrub_compare.c) is counted and reported with all versions, and left alone. Only on an
+ * operator's order (`pg repair`) the version that a majority of the PG's members has is copied over the
+ * others, one object at a time.
  *
  * Damage has the same op look at one object (damage.c).
  */
-#include "osd/scrub.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/crc32c.h"
 #include "base/error.h"
 #include "base/plant.h"
+#include "osd/scrub_lead.h"
 
 enum { SCRUB_IDLE, SCRUB_ASK, SCRUB_WAIT, SCRUB_AGAIN, SCRUB_REST };
 #define SCRUB_LIGHT_OBJECTS 16 /* in one range; of a deep scrub it is 1 */
 #define SCRUB_CALL_NS       (2 * NS_PER_S)
 #define SCRUB_POLL_NS       (20 * NS_PER_MS) /* until a member that needs longer is asked again */
-#define SCRUB_POLLS_MAX     1500
+#define SCRUB_PATIENCE_NS   (60 * NS_PER_S)  /* for one question ... */
+#define SCRUB_HASTE_NS      (5 * NS_PER_S)   /* ... once a range had to do without a member */
 #define SCRUB_TRIES_MAX     12
-#define SCRUB_LEFT_MAX      5                /* for the sake of damage that is left */
-#define SCRUB_SILENT_MAX    3                /* tries for the sake of one that does not answer */
+#define SCRUB_LEFT_MAX      5 /* for the sake of damage that is left */
+#define SCRUB_SILENT_MAX    3 /* tries for the sake of one that does not answer, the first time */
 #define SCRUB_TRY_NS        (60 * NS_PER_MS) /* a follower learns what is committed with the next heartbeat */
 #define SCRUB_PACE_NS       (5 * NS_PER_MS)
 #define SCRUB_IDLE_NS       NS_PER_S
-#define SCRUB_UNION_MAX     (2 * SCRUB_ROWS_MAX)
-#define SCRUB_REQUEST_MAX   2048
-
-struct scrub_asked {
-    uint32_t replica, osd; /* 0: nobody */
-    bool there;            /* it is connected, so it should answer */
-    bool sent, again, answered;
-    struct rpc_call call;
-    uint32_t copy_from;
-    struct scrub_view view;
-    uint8_t reply[SCRUB_REPLY_MAX];
-};
-
-/* An object of the range, over all members. */
-struct scrub_object {
-    uint64_t image, object;
-    uint64_t versions; /* hash of what the members say */
-};
-
-struct scrub {
-    struct op op;
-    struct osd_shard *shard;
-    struct timer timer;
-    bool paused; /* by the monitor's word */
-    uint64_t pg; /* of the PG at work; 0: none */
-    uint64_t term;
-    uint64_t number; /* of the question */
-    bool recheck;    /* of damage: this object only */
-    struct scrub_range range;
-    uint32_t tries, polls;
-    bool reread; /* this try reads the medium again */
-    /* An object is being made equal. */
-    bool equalizing;
-    uint32_t equalized; /* attempts in this range, which has one object then */
-    struct scrub_range saved;
-    struct scrub_look look;
-    struct scrub_asked asked[RAFT_MEMBERS_MAX];
-    struct scrub_object before[SCRUB_UNION_MAX]; /* of the try before, what was not the same */
-    uint32_t before_count;
-    uint8_t frame[FRAME_HEADER_SIZE + SCRUB_REQUEST_MAX];
-};
 
 static const char *scrub_state_name(int state)
 {
@@ -136,7 +90,8 @@ void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder *const *orders, s
         pg->scrub_order = order ? order->order : 0;
         pg->scrub_deep = order && order->deep;
         pg->scrub_repair = order && order->repair;
-        damage_take_list(pg, order ? order->damage : NULL, order ? order->n_damage : 0);
+        if (!order || !order->damage_omitted)
+            damage_take_list(pg, order ? order->damage : NULL, order ? order->n_damage : 0);
     }
     shard->scrub->paused = paused;
     scrub_wake(shard);
@@ -174,7 +129,7 @@ static void range_next(struct scrub *s, const struct pg *pg)
 
 static void range_begin(struct scrub *s)
 {
-    s->tries = s->equalized = s->before_count = 0;
+    s->tries = s->before.count = s->noted.count = 0;
     s->equalizing = false;
     s->op.state = SCRUB_ASK;
     op_wake(&s->op);
@@ -240,6 +195,12 @@ static bool is_deep(const struct scrub *s, const struct pg *pg)
     return (s->recheck || pg->scrub.deep) && (!s->tries || s->reread);
 }
 
+/* Every range so far was looked at by all members. */
+static bool is_whole(const struct scrub *s, const struct pg *pg)
+{
+    return s->recheck || pg->scrub.replicas >= pg->member_count;
+}
+
 static void ask_member(struct scrub *s, struct pg *pg, struct scrub_asked *a)
 {
     struct pg_member *member = pg_member_find(pg, a->replica);
@@ -266,7 +227,7 @@ static void scrub_ask(struct scrub *s, struct pg *pg)
     if (timer_armed(&s->timer))
         return;
     s->number++;
-    s->polls = 0;
+    s->patience_until_ns = core_now_ns(s->op.core) + (is_whole(s, pg) ? SCRUB_PATIENCE_NS : SCRUB_HASTE_NS);
     s->op.state = SCRUB_WAIT;
     for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
         struct scrub_asked *a = &s->asked[i];
@@ -293,7 +254,7 @@ static void take_answer(struct scrub *s, struct scrub_asked *a)
     int error = a->call.result;
 
     slice_unref(&a->call.reply_payload);
-    if (error == -ERR_RETRY && a->call.remote && s->polls < SCRUB_POLLS_MAX)
+    if (error == -ERR_RETRY && a->call.remote)
         a->again = true;
     else if (!error)
         a->answered = !scrub_view_decode(a->reply, a->call.reply_len, &a->view);
@@ -314,8 +275,7 @@ static bool all_answered(struct scrub *s, struct pg *pg)
     }
     if (pending)
         return false;
-    if (again && pg) {
-        s->polls++;
+    if (again && pg && core_now_ns(s->op.core) < s->patience_until_ns) {
         rest(s, SCRUB_AGAIN, SCRUB_POLL_NS);
         return false;
     }
@@ -335,147 +295,9 @@ static void ask_again(struct scrub *s, struct pg *pg)
 
 /* ---- comparing ---- */
 
-static const struct scrub_row *row_find(const struct scrub_view *view, uint64_t image, uint64_t object)
+/* The next question is for this object, and some take it over first. */
+static void equalize_begin(struct scrub *s, const struct scrub_object *o)
 {
-    for (uint32_t i = 0; i < view->row_count; i++)
-        if (view->rows[i].image == image && view->rows[i].object == object)
-            return &view->rows[i];
-    return NULL;
-}
-
-/* All objects that some member told of. False: there are more. */
-static bool collect(const struct scrub *s, struct scrub_object *objects, uint32_t *ret_count)
-{
-    uint32_t count = 0;
-    bool all = true;
-
-    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
-        const struct scrub_asked *a = &s->asked[i];
-        for (uint32_t j = 0; a->answered && j < a->view.row_count; j++) {
-            const struct scrub_row *row = &a->view.rows[j];
-            uint32_t k = 0;
-            while (k < count && (objects[k].image != row->image || objects[k].object != row->object))
-                k++;
-            if (k < count)
-                continue;
-            if (count == SCRUB_UNION_MAX)
-                all = false;
-            else
-                objects[count++] = (struct scrub_object){.image = row->image, .object = row->object};
-        }
-        all &= !a->answered || !a->view.more;
-    }
-    *ret_count = count;
-    return all;
-}
-
-enum verdict { OBJECT_SAME, OBJECT_MOVES, OBJECT_DIFFERS };
-
-/* `ret_damaged`: blocks that some member lost for good. */
-static enum verdict judge(const struct scrub *s, struct scrub_object *o, uint64_t *ret_damaged)
-{
-    uint64_t newest = 0, applied = UINT64_MAX;
-    const struct scrub_row *first = NULL;
-    bool same = true, any_absent = false, damaged = false;
-    uint32_t hash = 0;
-
-    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
-        const struct scrub_asked *a = &s->asked[i];
-        const struct scrub_row *row = a->answered ? row_find(&a->view, o->image, o->object) : NULL;
-        if (!a->answered)
-            continue;
-        applied = MIN(applied, a->view.applied_index);
-        uint64_t told[3] = {row ? row->index : 0, row ? row->digest : 0, a->replica};
-        hash = crc32c(hash, told, sizeof(told));
-        if (!row) {
-            any_absent = true;
-            continue;
-        }
-        newest = MAX(newest, row->index);
-        for (uint32_t w = 0; w < BLOCKS_PER_OBJECT / 64; w++)
-            ret_damaged[w] |= row->damaged[w];
-        if (row->damaged_count) { /* its digest lacks what its page may not say any more */
-            damaged = true;
-            continue;
-        }
-        same &= !first || (row->index == first->index && row->digest == first->digest);
-        first = first ? first : row;
-    }
-    o->versions = (uint64_t)hash << 32 | (uint32_t)newest;
-    if (same && (!any_absent || damaged))
-        return OBJECT_SAME;
-    for (uint32_t i = 0; i < s->before_count; i++)
-        if (s->before[i].image == o->image && s->before[i].object == o->object)
-            return s->before[i].versions == o->versions && applied >= newest ? OBJECT_DIFFERS : OBJECT_MOVES;
-    return OBJECT_MOVES;
-}
-
-static void difference_note(struct scrub *s, struct pg *pg, const struct scrub_object *o)
-{
-    struct pg_scrub *total = &pg->scrub;
-    struct pg_difference *d = NULL;
-
-    core_log(s->op.core, LOG_ERROR, "osd",
-             PG_FMT ": image %" PRIu64 " object %" PRIu64
-                    " is not the same on all replicas, though its checksums are right",
-             PG_ARGS(pg->id), o->image, o->object);
-    total->differing++;
-    s->shard->perf.scrub_differing++;
-    if (total->difference_count < PG_SCRUB_DIFFERENCES)
-        d = &total->difference[total->difference_count++];
-    if (d)
-        *d = (struct pg_difference){.image = o->image, .object = o->object};
-    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
-        const struct scrub_asked *a = &s->asked[i];
-        if (!a->answered)
-            continue;
-        const struct scrub_row *row = row_find(&a->view, o->image, o->object);
-        struct pg_version version = {.replica = a->replica, .osd = a->osd, .absent = !row};
-        if (row) {
-            version.index = row->index;
-            version.digest = row->digest;
-        }
-        core_log(s->op.core, LOG_ERROR, "osd",
-                 PG_FMT ":   replica %u on osd.%u: %s index %" PRIu64 " digest %08x", PG_ARGS(pg->id),
-                 a->replica, a->osd, row ? "" : "absent", version.index, version.digest);
-        if (d)
-            d->version[d->version_count++] = version;
-    }
-}
-
-/* Which version of a differing object more than half of all members have; 0: none. */
-static uint32_t majority_of(const struct scrub *s, const struct pg *pg, const struct scrub_object *o)
-{
-    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
-        const struct scrub_row *row =
-            s->asked[i].answered ? row_find(&s->asked[i].view, o->image, o->object) : NULL;
-        uint32_t count = 0;
-        for (uint32_t j = 0; row && j < ARRAY_LEN(s->asked); j++) {
-            const struct scrub_row *other =
-                s->asked[j].answered ? row_find(&s->asked[j].view, o->image, o->object) : NULL;
-            count +=
-                other && !other->damaged_count && other->index == row->index && other->digest == row->digest;
-        }
-        if (count * 2 > pg->member_count)
-            return s->asked[i].replica;
-    }
-    return 0;
-}
-
-/* The next question: those that have not the majority's version take it over. */
-static void equalize_begin(struct scrub *s, const struct scrub_object *o, uint32_t source)
-{
-    const struct scrub_row *good = NULL;
-
-    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++)
-        if (s->asked[i].replica == source)
-            good = row_find(&s->asked[i].view, o->image, o->object);
-    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
-        struct scrub_asked *a = &s->asked[i];
-        const struct scrub_row *row = a->answered ? row_find(&a->view, o->image, o->object) : NULL;
-        bool equal = row && row->index == good->index && row->digest == good->digest;
-        a->copy_from = a->answered && !equal ? source : 0;
-    }
     s->saved = s->range;
     s->range = scrub_range_of(o->image, o->object);
     s->equalizing = true;
@@ -486,9 +308,8 @@ static void equalize_begin(struct scrub *s, const struct scrub_object *o, uint32
 /* What was to be made equal: is it? Then the range is looked at from the start. */
 static void equalize_end(struct scrub *s, struct pg *pg)
 {
-    struct scrub_object o = {.image = s->range.end_image, .object = s->range.end_object};
-    uint64_t damaged[BLOCKS_PER_OBJECT / 64] = {0};
-    bool equal = judge(s, &o, damaged) == OBJECT_SAME;
+    uint64_t image = s->range.end_image, object = s->range.end_object;
+    bool equal = scrub_is_same(s, image, object);
 
     /* Who could not copy has not answered, and still differs. */
     for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++)
@@ -496,38 +317,12 @@ static void equalize_end(struct scrub *s, struct pg *pg)
     pg->scrub.differing -= equal;
     pg->scrub.equalized += equal;
     for (uint32_t i = 0; i < pg->scrub.difference_count && equal; i++)
-        if (pg->scrub.difference[i].image == o.image && pg->scrub.difference[i].object == o.object)
+        if (pg->scrub.difference[i].image == image && pg->scrub.difference[i].object == object)
             pg->scrub.difference[i].equalized = true;
     s->range = s->saved;
     s->equalizing = false;
-    s->before_count = s->tries = 0;
+    s->before.count = s->tries = 0;
     rest(s, SCRUB_ASK, SCRUB_TRY_NS);
-}
-
-struct comparison {
-    struct scrub_object objects[SCRUB_UNION_MAX];
-    enum verdict verdicts[SCRUB_UNION_MAX];
-    uint64_t damaged[SCRUB_UNION_MAX][BLOCKS_PER_OBJECT / 64];
-    uint32_t count, moving, left;
-    bool all;  /* everyone who is there answered, and has what this leader began with */
-    bool mine; /* this replica did */
-};
-
-static void compare(const struct scrub *s, const struct pg *pg, struct comparison *cmp)
-{
-    cmp->all = collect(s, cmp->objects, &cmp->count);
-    for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
-        const struct scrub_asked *a = &s->asked[i];
-        bool good = a->answered && a->view.applied_index >= pg->raft.term_start_index;
-        cmp->all &= !a->there || good;
-        cmp->mine |= good && a->replica == pg->replica;
-    }
-    for (uint32_t i = 0; i < cmp->count; i++) {
-        cmp->verdicts[i] = judge(s, &cmp->objects[i], cmp->damaged[i]);
-        cmp->moving += cmp->verdicts[i] == OBJECT_MOVES;
-        for (uint32_t w = 0; w < BLOCKS_PER_OBJECT / 64; w++)
-            cmp->left += (uint32_t)__builtin_popcountll(cmp->damaged[i][w]);
-    }
 }
 
 /* What the members did counts, whatever comes of the comparison. */
@@ -539,25 +334,6 @@ static void count_work(struct scrub *s, struct pg *pg)
             continue;
         pg->scrub.bytes += a->view.bytes;
         pg->scrub.repaired += a->view.repaired;
-    }
-}
-
-/* The blocks that are listed, in the range: exactly those that were found. */
-static void list_damage(struct scrub *s, struct pg *pg, const struct comparison *cmp)
-{
-    static const uint64_t none[BLOCKS_PER_OBJECT / 64];
-
-    if (!cmp->mine)
-        return;
-    for (uint32_t i = 0; i < cmp->count; i++)
-        damage_set(pg, cmp->objects[i].image, cmp->objects[i].object, cmp->damaged[i]);
-    list_for_each (&pg->damages, node) {
-        struct pg_damage *d = list_entry(node, struct pg_damage, link);
-        bool found = false;
-        for (uint32_t i = 0; i < cmp->count; i++)
-            found |= cmp->objects[i].image == d->image && cmp->objects[i].object == d->object;
-        if (!found && (s->recheck || pg->scrub.deep) && scrub_range_has(&s->range, d->image, d->object))
-            damage_set(pg, d->image, d->object, none);
     }
 }
 
@@ -581,12 +357,12 @@ static void scrub_end(struct scrub *s, struct pg *pg)
 }
 
 /* The range is through with. */
-static void range_end(struct scrub *s, struct pg *pg, const struct comparison *cmp)
+static void range_end(struct scrub *s, struct pg *pg, const struct scrub_comparison *cmp)
 {
     struct pg_scrub *t = &pg->scrub;
     uint32_t answered = 0;
 
-    list_damage(s, pg, cmp);
+    scrub_list_damage(s, pg, cmp);
     if (s->recheck) {
         scrub_idle(s);
         return;
@@ -594,11 +370,11 @@ static void range_end(struct scrub *s, struct pg *pg, const struct comparison *c
     for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++)
         answered += s->asked[i].answered;
     t->replicas = MIN(t->replicas, answered);
-    t->objects += cmp->count;
+    t->objects += cmp->objects.count;
     t->left += cmp->left;
     t->found = t->repaired + t->left;
     t->skipped += cmp->moving;
-    s->shard->perf.scrub_objects += cmp->count;
+    s->shard->perf.scrub_objects += cmp->objects.count;
     t->has_cursor = true;
     t->image = s->range.end_image;
     t->object = s->range.end_object;
@@ -609,21 +385,51 @@ static void range_end(struct scrub *s, struct pg *pg, const struct comparison *c
     rest(s, SCRUB_REST, SCRUB_PACE_NS);
 }
 
-static void range_again(struct scrub *s, const struct comparison *cmp)
+static void range_again(struct scrub *s, const struct scrub_comparison *cmp)
 {
-    s->before_count = 0;
-    for (uint32_t i = 0; i < cmp->count; i++)
-        if (cmp->verdicts[i] != OBJECT_SAME)
-            s->before[s->before_count++] = cmp->objects[i];
+    s->before.count = 0;
+    for (uint32_t i = 0; i < cmp->objects.count; i++)
+        if (cmp->verdicts[i] != SCRUB_SAME)
+            s->before.at[s->before.count++] = cmp->objects.at[i];
     s->tries++;
     s->reread = cmp->left || !cmp->mine;
     rest(s, SCRUB_ASK, SCRUB_TRY_NS);
 }
 
+/* Objects that differ are told of once; true: one of them is being made equal. */
+static bool range_differs(struct scrub *s, struct pg *pg, const struct scrub_comparison *cmp)
+{
+    for (uint32_t i = 0; i < cmp->objects.count; i++) {
+        const struct scrub_object *o = &cmp->objects.at[i];
+        if (cmp->verdicts[i] != SCRUB_DIFFERS || scrub_object_find(&s->noted, o->image, o->object) ||
+            s->noted.count == SCRUB_UNION_MAX)
+            continue;
+        s->noted.at[s->noted.count++] = *o;
+        scrub_difference_note(s, pg, o);
+        if (pg->scrub_repair && scrub_equalize(s, pg, o)) {
+            equalize_begin(s, o);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void range_compare(struct scrub *s, struct pg *pg, struct scrub_comparison *cmp)
+{
+    scrub_compare_all(s, pg, cmp);
+    /* Damage that is left is looked at again: who was to help may have been repaired itself meanwhile, and
+     * what is still the log's must be destaged first. */
+    if ((!cmp->all && is_whole(s, pg) && s->tries < SCRUB_SILENT_MAX) ||
+        (cmp->left && s->tries < SCRUB_LEFT_MAX) || (cmp->moving && s->tries < SCRUB_TRIES_MAX)) {
+        range_again(s, cmp);
+        return;
+    }
+    if (s->recheck || !range_differs(s, pg, cmp))
+        range_end(s, pg, cmp);
+}
+
 static void scrub_compare(struct scrub *s, struct pg *pg)
 {
-    struct comparison *cmp;
-
     for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
         struct scrub_asked *a = &s->asked[i];
         if (a->replica != pg->replica)
@@ -637,34 +443,13 @@ static void scrub_compare(struct scrub *s, struct pg *pg)
         equalize_end(s, pg);
         return;
     }
-    cmp = calloc(1, sizeof(*cmp));
-    if (!cmp) {
+    struct scrub_comparison *cmp = scrub_range_cut(s) ? NULL : malloc(sizeof(*cmp));
+    if (!cmp) { /* a smaller range; or no memory now */
+        s->before.count = 0;
         rest(s, SCRUB_ASK, SCRUB_TRY_NS);
         return;
     }
-    compare(s, pg, cmp);
-    /* Damage that is left is looked at again: who was to help may have been repaired itself meanwhile, and
-     * what is still the log's must be destaged first. */
-    bool again = (!cmp->all && s->tries < SCRUB_SILENT_MAX) || (cmp->left && s->tries < SCRUB_LEFT_MAX) ||
-                 (cmp->moving && s->tries < SCRUB_TRIES_MAX);
-    if (again) {
-        range_again(s, cmp);
-        free(cmp);
-        return;
-    }
-    for (uint32_t i = 0; i < cmp->count && !s->recheck; i++) {
-        if (cmp->verdicts[i] != OBJECT_DIFFERS || s->equalized)
-            continue;
-        uint32_t source = pg->scrub_repair ? majority_of(s, pg, &cmp->objects[i]) : 0;
-        difference_note(s, pg, &cmp->objects[i]);
-        if (source) {
-            s->equalized++;
-            equalize_begin(s, &cmp->objects[i], source);
-            free(cmp);
-            return;
-        }
-    }
-    range_end(s, pg, cmp);
+    range_compare(s, pg, cmp);
     free(cmp);
 }
 

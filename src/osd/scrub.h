@@ -2,10 +2,12 @@
  *
  * Scrub: damage that nobody has read yet is found and repaired, on every replica, and replicas are compared.
  *
- *   scrub_look.c   what this replica's objects are, in a range: each replica reads its own medium, verifies
- * it against its own checksums, and repairs from the others what is damaged scrub_serve.c  a member answers
- * its leader's question with such a look scrub.c        the leader's side: one PG at a time, range by range,
- * all members at once; then it compares damage.c       the list of blocks that no replica has
+ * scrub_look.c: what this replica's objects are, in a range. Each replica reads its own medium, verifies it
+ * against its own checksums, and repairs from the others what is damaged.
+ * scrub_serve.c: a member answers its leader's question with such a look.
+ * scrub.c, scrub_compare.c: the leader's side. One PG at a time, range by range, all members at once; then it
+ * compares.
+ * damage.c: the list of blocks that no replica has.
  *
  * A light scrub compares what is in memory: for each object its index and a digest of its blocks' checksums.
  * A deep one reads every written block in front of that. The monitor gives the orders (mon/mon_scrub.c): its

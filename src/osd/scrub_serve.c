@@ -2,7 +2,8 @@
  *
  * A member's side of scrub. One look at a time, whoever asks: others are told to come again. A look may take
  * longer than a call may: then its asker is told so, too, and the answer waits until the same question comes
- * again.
+ * again. Nobody else's question takes its place meanwhile, or leaders that ask by turns would have the same
+ * objects read for ever; but not for long: the asker may be gone.
  */
 #include <stdlib.h>
 
@@ -11,6 +12,7 @@
 
 enum { SERVE_LOOK };
 #define SERVE_ANSWER_NS NS_PER_S /* well below what calls between shards may take */
+#define SERVE_KEEP_NS   NS_PER_S /* an asker that is to come again does so much sooner */
 
 struct scrub_serve {
     struct op op;
@@ -18,6 +20,7 @@ struct scrub_serve {
     uint64_t pg, term, number; /* the question */
     bool answered;             /* the look's result is that of the question */
     int result;
+    uint64_t keep_until_ns; /* for an asker that has not heard of it */
     bool has_ticket;
     struct rpc_ticket ticket;
     struct timer timer;
@@ -72,6 +75,7 @@ static void serve_step(struct op *op)
     timer_cancel(op->core, &s->timer);
     s->answered = true;
     s->result = s->look.op.result;
+    s->keep_until_ns = s->has_ticket ? 0 : core_now_ns(op->core) + SERVE_KEEP_NS;
     if (s->has_ticket)
         serve_reply(s, &s->ticket, s->result);
     s->has_ticket = false;
@@ -143,10 +147,12 @@ void scrub_receive(struct peer *peer, struct osd_shard *shard, const struct rpc_
         pg = pg_asked(peer, shard, in->pg, in->from, in->to, &error);
     if (!error && (in->term != pg->raft.term || pg->raft.leader != in->from))
         error = -ERR_NOT_LEADER;
-    if (!error && op_live(&s->op) && !is_same(s, in))
+    bool waits = op_live(&s->op) || (s->answered && core_now_ns(shard->core) < s->keep_until_ns);
+    if (!error && waits && !is_same(s, in))
         error = -ERR_RETRY;
     if (!error && !op_live(&s->op) && s->answered && is_same(s, in)) {
         serve_reply(s, ticket, s->result);
+        s->keep_until_ns = 0;
         wire_arena_fini(&arena);
         return;
     }

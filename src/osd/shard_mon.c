@@ -251,7 +251,8 @@ static bool subscribe_end(struct shard_mon *mon)
 /* ---- reports ---- */
 
 /* Of the few PGs that are being scrubbed, or have damage to tell of. */
-#define REPORT_DAMAGE_MAX 8 /* of one PG; the next report has more */
+#define REPORT_DAMAGE_MAX 8                    /* of one PG; the next report has more */
+#define REPORT_SCRUB_MAX  (FRAME_BODY_MAX / 4) /* bytes; the rest comes when this is known */
 struct report_scrub {
     struct report_scrub *next;
     struct scrub_result_rows result;
@@ -267,6 +268,7 @@ struct report {
     Fb__ShardReport message;
     struct report_scrub *scrubs;
     struct report_group *groups;
+    size_t scrub_bytes;
     Fb__PgReport *pgs, **pg_pointers;
     Fb__PgConfirm *confirms, **confirm_pointers;
     uint32_t confirms_max;
@@ -337,6 +339,11 @@ static void report_pg_scrub(struct report *report, struct pg *pg, Fb__PgReport *
     }
     to->damage = rows->damages;
     to->n_damage = damage_report(pg, rows->damage, rows->damages, REPORT_DAMAGE_MAX);
+    report->scrub_bytes += wire_cold_size(&to->base);
+    if (report->scrub_bytes > REPORT_SCRUB_MAX) {
+        to->scrub = NULL;
+        to->n_damage = 0;
+    }
 }
 
 /* NULL: another report has room for it. Each begins where the last one stopped, because what is confirmed may
@@ -443,6 +450,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report->message = (Fb__ShardReport)FB__SHARD_REPORT__INIT;
     report->scrubs = NULL;
     report->groups = NULL;
+    report->scrub_bytes = 0;
     /* Filled entry by entry: what is not used is not touched. */
     report->pgs = malloc(pgs * sizeof(*report->pgs));
     report->pg_pointers = malloc(pgs * sizeof(void *));

@@ -80,7 +80,7 @@ static const Fb__ScrubOrder *order_of(const struct caller *osd, uint64_t pg)
     return NULL;
 }
 
-static void report_done(struct world *w, struct caller *osd, uint64_t order, bool deep)
+static void report_done_of(struct world *w, struct caller *osd, uint64_t order, bool deep, uint32_t replicas)
 {
     Fb__PgReport report = FB__PG_REPORT__INIT;
     Fb__ScrubResult result = FB__SCRUB_RESULT__INIT;
@@ -88,11 +88,17 @@ static void report_done(struct world *w, struct caller *osd, uint64_t order, boo
     result.order = order;
     result.deep = deep;
     result.objects = 10 + order;
+    result.replicas = replicas;
     report.scrub = &result;
     report.scrub_done = true;
     lead(osd, &report);
     world_run_ms(w, 300);
     lead(osd, NULL);
+}
+
+static void report_done(struct world *w, struct caller *osd, uint64_t order, bool deep)
+{
+    report_done_of(w, osd, order, deep, 3);
 }
 
 /* `blocks`: the first word of the bitmap; 0: it is whole. */
@@ -300,6 +306,7 @@ static void all_done(struct world *w, struct caller *osd)
         if (order) {
             results[n].order = order->order;
             results[n].deep = order->deep;
+            results[n].replicas = 3;
             rows[n].scrub = &results[n];
             rows[n].scrub_done = true;
         }
@@ -353,6 +360,104 @@ static void is_due(void)
     end(w, &client, osds);
 }
 
+/* The leader's report says that all members are there; a moment later the order of PG(0), if there is one. */
+static const Fb__ScrubOrder *told_later(struct world *w, struct caller *osd, uint64_t hours)
+{
+    world_run_ms(w, hours * HOUR_MS);
+    later(w, hours);
+    for (int i = 0; i < 15; i++) {
+        lead(osd, NULL);
+        world_run_ms(w, 1000);
+    }
+    lead(osd, NULL);
+    return order_of(osd, PG(0));
+}
+
+/* A scrub that could not look at all members is done, as ordered, and does not count. */
+static void not_all_members(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+
+    CHECK_EQ(scrub(&client, PG(0), true, false), 0);
+    report_done_of(w, &osds[0], 1, true, 2);
+    const Fb__PgScrub *s = show(&client, PG(0));
+    CHECK(s->done == 1 && s->tried_us && s->deep_tried_us && !s->light_us && !s->deep_us);
+    CHECK(!order_of(&osds[0], PG(0)));
+    /* Not at once, but before long, as all are there: light ones first. */
+    const Fb__ScrubOrder *order = told_later(w, &osds[0], 2);
+    CHECK(order && order->order == 2 && !order->deep);
+    report_done_of(w, &osds[0], 2, false, 2);
+    s = show(&client, PG(0));
+    CHECK(s->done == 2 && s->tried_us > s->deep_tried_us && !s->light_us);
+    order = told_later(w, &osds[0], 2);
+    CHECK(order && order->order == 3);
+    report_done(w, &osds[0], 3, true);
+    s = show(&client, PG(0));
+    CHECK(s->deep_us && s->deep_us == s->tried_us && s->light_us == s->deep_us);
+    CHECK(!told_later(w, &osds[0], 2));
+    end(w, &client, osds);
+}
+
+/* The lists of many PGs are more than an answer may be. */
+#define MANY_PGS 256
+static void much_damage(void)
+{
+    struct caller client, osds[3];
+    struct world *w = world_new();
+    static Fb__PgReport rows[MANY_PGS], *pgs[MANY_PGS];
+    static Fb__PgDamage damages[64], *pointers[64];
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+    bool heard[MANY_PGS] = {false};
+
+    client_start(&client, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&client, "rbd", 3, MANY_PGS, "osd"), 0);
+    world_run_ms(w, 1000);
+    osds_confirm(osds, 3);
+    world_run_ms(w, 1000);
+    memset(bits, 0xff, sizeof(bits));
+    for (uint32_t i = 0; i < 64; i++) {
+        pointers[i] = &damages[i];
+        fb__pg_damage__init(&damages[i]);
+        damages[i].image = UINT64_MAX / 2;
+        damages[i].object = UINT64_MAX / 2 + i;
+        damages[i].blocks = (ProtobufCBinaryData){sizeof(bits), (uint8_t *)bits};
+    }
+    for (uint32_t n = 0; n < MANY_PGS; n++) {
+        pgs[n] = &rows[n];
+        fb__pg_report__init(&rows[n]);
+        rows[n].pg = PG(n);
+        rows[n].term = 5;
+        rows[n].in_contact = 3;
+    }
+    report.pg = pgs;
+    report.n_pg = MANY_PGS;
+    report.free_bytes = 1ull << 33;
+    for (uint32_t n = 0; n < MANY_PGS; n++) { /* a message holds the lists of some */
+        rows[n].damage = pointers;
+        rows[n].n_damage = 64;
+        CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+        world_run_ms(w, 100);
+        rows[n].n_damage = 0;
+    }
+    world_run_ms(w, 3000);
+    uint32_t all = 0;
+    for (uint32_t round = 0; round < 2 * MANY_PGS && all < MANY_PGS; round++) {
+        CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+        CHECK_EQ(osds[0].answer->n_scrub_order, MANY_PGS);
+        for (uint32_t n = 0; n < MANY_PGS; n++) {
+            const Fb__ScrubOrder *order = order_of(&osds[0], PG(n));
+            CHECK(order->damage_omitted ? !order->n_damage : order->n_damage == 64);
+            all += order->n_damage && !heard[n];
+            heard[n] |= order->n_damage;
+        }
+        world_run_ms(w, 1000);
+    }
+    CHECK_EQ(all, MANY_PGS);
+    end(w, &client, osds);
+}
+
 static void goes_with_its_pool(void)
 {
     struct caller client, osds[3];
@@ -378,6 +483,8 @@ int main(void)
     TEST(damage);
     TEST(bad_damage);
     TEST(is_due);
+    TEST(not_all_members);
+    TEST(much_damage);
     TEST(goes_with_its_pool);
     return tap_done();
 }

@@ -29,6 +29,7 @@ struct fake_entry {
 struct fake_object {
     struct store_object_info info;
     uint64_t written[BLOCKS_PER_OBJECT / 64];
+    uint64_t lost[BLOCKS_PER_OBJECT / 64]; /* of these: the page is readable, and knows no content of them */
     uint8_t *blocks[BLOCKS_PER_OBJECT];
     uint32_t crc[BLOCKS_PER_OBJECT];
 };
@@ -62,7 +63,8 @@ struct store {
     int failed;
     struct op *close_waiter;
     struct store_counters counters;
-    bool forgets; /* what repairs write is damaged again at once */
+    bool forgets;     /* what repairs write is damaged again at once */
+    uint64_t read_ns; /* that a read takes */
 };
 
 static struct fake_entry *log_at(const struct fake_pg *pg, uint64_t index)
@@ -138,6 +140,7 @@ static void block_put(struct fake_object *o, uint32_t block, const uint8_t *data
         memcpy(o->blocks[block], data, BLOCK_SIZE);
     o->crc[block] = crc;
     bit_set(o->written, block, data);
+    bit_set(o->lost, block, false);
 }
 
 static void object_drop(struct fake_pg *pg, uint32_t i)
@@ -569,6 +572,25 @@ void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, u
         o->blocks[block][17] ^= 1;
 }
 
+void fake_store_lose_block(struct store *store, uint64_t id, uint64_t image, uint64_t object, uint32_t block)
+{
+    struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
+
+    bit_set(o->lost, block, true);
+}
+
+void fake_store_drop_object(struct store *store, uint64_t id, uint64_t image, uint64_t object)
+{
+    struct fake_pg *pg = (struct fake_pg *)store_pg_find(store, id);
+
+    object_drop(pg, object_place(pg, image, object));
+}
+
+void fake_store_set_read_ns(struct store *store, uint64_t read_ns)
+{
+    store->read_ns = read_ns;
+}
+
 void fake_store_forget_repairs(struct store *store)
 {
     store->forgets = true;
@@ -817,7 +839,7 @@ static int read_now(struct store_read *r)
             memset(buf->data + (size_t)i * BLOCK_SIZE, 0, BLOCK_SIZE);
             r->ret_crc[i] = CRC32C_ZERO_BLOCK;
         }
-        if ((o && o->info.damaged) ||
+        if ((o && (o->info.damaged || bit(o->lost, r->first_block + i))) ||
             crc32c(0, buf->data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE) != r->ret_crc[i]) {
             damaged = true;
             bit_set(r->ret_damaged, i, true);
@@ -838,7 +860,7 @@ static void read_step(struct op *op)
 
     if (op->state == 0) {
         r->private_state = timer = calloc(1, sizeof(*timer));
-        timer_arm(op->core, timer, op, core_now_ns(op->core) + READ_NS);
+        timer_arm(op->core, timer, op, core_now_ns(op->core) + MAX(READ_NS, r->store->read_ns));
         op->state = 1;
     }
     if (timer_armed(timer))
@@ -896,7 +918,7 @@ static void digest_step(struct op *op)
     }
     store_object_lost(sp, d->image, d->object, &d->ret_index, d->ret_lost);
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT && !o->info.damaged; b++) {
-        if (bit(o->written, b)) {
+        if (bit(o->written, b) && !bit(o->lost, b)) {
             rows[d->ret_written][0] = b;
             rows[d->ret_written++][1] = o->crc[b];
         }
@@ -919,6 +941,8 @@ bool store_object_lost(const struct store_pg *sp, uint64_t image, uint64_t objec
     const struct fake_object *o = object_find((const struct fake_pg *)sp, image, object);
 
     memset(ret_lost, o && o->info.damaged ? 0xff : 0, BLOCKS_PER_OBJECT / 8);
+    if (o && !o->info.damaged)
+        memcpy(ret_lost, o->lost, sizeof(o->lost));
     if (o)
         *ret_index = o->info.index;
     return o;
@@ -1017,7 +1041,7 @@ void store_copy_have(const struct store_copy *copy, uint32_t first_block, uint32
     for (uint32_t i = 0; o && !o->info.damaged && copy->hasher && i < block_count; i++) {
         uint32_t b = first_block + i;
         ret_crc[i] = o->crc[b];
-        bit_set(ret_have, i, bit(o->written, b) && !bit(copy->bad, b));
+        bit_set(ret_have, i, bit(o->written, b) && !bit(copy->bad, b) && !bit(o->lost, b));
     }
     *ret_key = copy->key;
 }
@@ -1059,6 +1083,7 @@ void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy,
         }
         ASSERT(lost || is_same || crc32c(0, from, BLOCK_SIZE) == crc[i]);
         block_put(copy->object, b, from, lost ? ~crc32c(0, from, BLOCK_SIZE) : crc[i]);
+        bit_set(copy->object->lost, b, lost);
         copy->counters->copy_written += !is_same;
         copy->counters->copy_shared += is_same;
     }

@@ -34,6 +34,12 @@ void fake_store_lose_map(const uint8_t *uuid);
 /* One bit of a block changes; or the object's page becomes unreadable. */
 void fake_store_damage_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object,
                              uint32_t block, bool page);
+/* The object's page knows no content of the block, as after a copy from one that had not got it. */
+void fake_store_lose_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object, uint32_t block);
+/* The object is gone without a trace. */
+void fake_store_drop_object(struct store *store, uint64_t pg, uint64_t image, uint64_t object);
+/* How long a read takes from now on; 0: as usual. */
+void fake_store_set_read_ns(struct store *store, uint64_t read_ns);
 /* What repairs write from now on is damaged again at once, as on a medium that is worn out. */
 void fake_store_forget_repairs(struct store *store);
 /* A block is another one, with the right checksum: what must never happen. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Scrub: damage that nobody read is found on every replica and repaired; objects that differ are told, and made
- * equal on order only; what no replica has is listed until it is whole again; a new leader goes on where the
- * old one was.
+ * Scrub: damage that nobody read is found on every replica and repaired; objects that differ are told, and
+ * made equal on order only; what no replica has is listed until it is whole again; a new leader goes on where
+ * the old one was.
  */
 #include <string.h>
 
@@ -28,6 +28,17 @@ static struct store *store_on(struct world *w, uint32_t osd)
 }
 
 /* What a monitor would say to all that lead. */
+static void tell_orders(struct world *w, Fb__ScrubOrder **orders, size_t count, bool paused)
+{
+    for (uint32_t i = 0; i < OSDS; i++) {
+        if (!w->osds[i].shard)
+            continue;
+        sim_node_enter(w->osds[i].node);
+        scrub_take_orders(w->osds[i].shard, orders, count, paused);
+        sim_node_leave(w->osds[i].node);
+    }
+}
+
 static void tell(struct world *w, bool deep, bool repair, bool paused, Fb__PgDamage *damage)
 {
     Fb__ScrubOrder order = FB__SCRUB_ORDER__INIT, *orders[] = {&order};
@@ -38,21 +49,20 @@ static void tell(struct world *w, bool deep, bool repair, bool paused, Fb__PgDam
     order.repair = repair;
     order.damage = &damage;
     order.n_damage = damage ? 1 : 0;
-    for (uint32_t i = 0; i < OSDS; i++) {
-        if (!w->osds[i].shard)
-            continue;
-        sim_node_enter(w->osds[i].node);
-        scrub_take_orders(w->osds[i].shard, orders, 1, paused);
-        sim_node_leave(w->osds[i].node);
-    }
+    tell_orders(w, orders, 1, paused);
+}
+
+static bool is_done_pg(struct world *w, uint64_t id)
+{
+    uint32_t leader = world_leader(w, id);
+    const struct pg *pg = leader == UINT32_MAX ? NULL : pg_find(w->osds[leader].shard, id);
+
+    return pg && pg->scrub.done && pg->scrub.order == order_number;
 }
 
 static bool is_done(struct world *w)
 {
-    uint32_t leader = world_leader(w, world_pg(w, 0));
-    const struct pg *pg = leader == UINT32_MAX ? NULL : pg_on(w, leader);
-
-    return pg && pg->scrub.done && pg->scrub.order == order_number;
+    return is_done_pg(w, world_pg(w, 0));
 }
 
 static const struct pg_scrub *scrub(struct world *w, bool deep, bool repair)
@@ -80,18 +90,23 @@ static struct world *world_written(uint64_t seed, uint32_t *ret_leader)
     return w;
 }
 
-static void lead(struct world *w, uint32_t osd)
+static void lead_pg(struct world *w, uint64_t id, uint32_t osd)
 {
     Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
-    uint32_t from = world_leader(w, world_pg(w, 0));
+    uint32_t from = world_leader(w, id);
 
-    request.pg = world_pg(w, 0);
+    request.pg = id;
     request.to_osd = osd;
     sim_run_for(w->sim, 500 * NS_PER_MS);
     sim_node_enter(w->osds[from].node);
     CHECK_EQ(pg_transfer(w->osds[from].shard, &request), 0);
     sim_node_leave(w->osds[from].node);
-    WAIT_FOR(w, 2000, world_leader(w, world_pg(w, 0)) == osd && pg_serves(pg_on(w, osd)));
+    WAIT_FOR(w, 2000, world_leader(w, id) == osd && pg_serves(pg_find(w->osds[osd].shard, id)));
+}
+
+static void lead(struct world *w, uint32_t osd)
+{
+    lead_pg(w, world_pg(w, 0), osd);
 }
 
 static void check_all(struct world *w)
@@ -330,6 +345,143 @@ static void test_busy(void)
     world_free(w);
 }
 
+/* Several of a range: each is made equal that can be, whatever comes of the others. */
+static void test_several_differ(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(69, &leader);
+
+    fake_store_change_block(store_on(w, 0), world_pg(w, 0), IMAGE, 2, 9); /* object 2: three versions */
+    fake_store_change_block(store_on(w, 1), world_pg(w, 0), IMAGE, 2, 300);
+    fake_store_change_block(store_on(w, 0), world_pg(w, 0), IMAGE, 3, 9);
+    fake_store_change_block(store_on(w, 1), world_pg(w, 0), IMAGE, 5, 9);
+    fake_store_change_block(store_on(w, 2), world_pg(w, 0), IMAGE, 9, 300);
+    const struct pg_scrub *s = scrub(w, false, true); /* light: many objects are a range */
+    CHECK_EQ(s->equalized, 3);
+    CHECK_EQ(s->differing, 1);
+    CHECK_EQ(s->difference_count, 4);
+    for (uint32_t i = 0; i < s->difference_count; i++)
+        CHECK_EQ(s->difference[i].equalized, s->difference[i].object != 2);
+    s = scrub(w, false, false);
+    CHECK_EQ(s->differing, 1);
+    world_free(w);
+}
+
+/* The leader has few objects in a range, another member more than fit in an answer. */
+static void test_long_range(void)
+{
+    uint32_t leader;
+    struct world *w = world_new(70, 1);
+    uint32_t count = 3 * SCRUB_ROWS_MAX;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 1, BLOCK_SIZE);
+    for (uint64_t object = 0; object < count; object++)
+        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    leader = world_leader(w, world_pg(w, 0));
+    for (uint64_t object = 1; object + 1 < count; object++)
+        fake_store_drop_object(store_on(w, leader), world_pg(w, 0), IMAGE, object);
+    const struct pg_scrub *s = scrub(w, false, false);
+    CHECK_EQ(s->objects, count);
+    CHECK_EQ(s->differing, count - 2);
+    world_free(w);
+}
+
+/* A member whose look takes longer than a question may is asked by two leaders: each object is read once. */
+static void test_two_leaders(void)
+{
+    struct world *w = world_new(71, 2);
+    uint64_t pgs[2] = {(uint64_t)POOL << 32, (uint64_t)POOL << 32 | 1};
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint64_t object = 0; object < 12; object++) {
+        memset(data, (int)object + 1, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    }
+    WAIT_FOR(w, 5000, world_settled(w));
+    if (world_leader(w, pgs[0]) == world_leader(w, pgs[1]))
+        lead_pg(w, pgs[1], (world_leader(w, pgs[0]) + 1) % OSDS);
+    uint32_t one = world_leader(w, pgs[0]), two = world_leader(w, pgs[1]), third = OSDS - one - two;
+    fake_store_set_read_ns(store_on(w, third), 1500 * NS_PER_MS);
+    order_number++;
+    Fb__ScrubOrder rows[2], *orders[2] = {&rows[0], &rows[1]};
+    for (uint32_t i = 0; i < 2; i++) {
+        fb__scrub_order__init(&rows[i]);
+        rows[i].pg = pgs[i];
+        rows[i].order = order_number;
+        rows[i].deep = true;
+    }
+    tell_orders(w, orders, 2, false);
+    WAIT_FOR(w, 120000, is_done_pg(w, pgs[0]) && is_done_pg(w, pgs[1]));
+    CHECK_EQ(w->osds[third].shard->perf.scrub_bytes, 12 * BLOCK_SIZE);
+    CHECK_EQ(pg_find(w->osds[one].shard, pgs[0])->scrub.replicas, OSDS);
+    CHECK_EQ(pg_find(w->osds[two].shard, pgs[1])->scrub.replicas, OSDS);
+    world_free(w);
+}
+
+/* A member that never gets done with it, and one that is away, hold nothing up, and are missing in the
+ * result. */
+static void test_without_a_member(void)
+{
+    struct world *w = world_new(72, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 1, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t leader = world_leader(w, world_pg(w, 0)), one = (leader + 1) % OSDS;
+    fake_store_set_read_ns(store_on(w, one), 1000 * NS_PER_S);
+    order_number++;
+    tell(w, true, false, false, NULL);
+    WAIT_FOR(w, 400000, is_done(w));
+    CHECK_EQ(pg_on(w, leader)->scrub.replicas, OSDS - 1);
+    fake_store_set_read_ns(store_on(w, one), 0);
+    sim_run_for(w->sim, 1000 * NS_PER_S);
+    CHECK_EQ(scrub(w, true, false)->replicas, OSDS);
+    world_osd_kill(w, one, SIM_CRASH_PROCESS);
+    CHECK_EQ(scrub(w, true, false)->replicas, OSDS - 1);
+    world_osd_start(w, one);
+    WAIT_FOR(w, 5000, world_settled(w));
+    world_free(w);
+}
+
+/* Replicas lost different blocks of an object: each block that one of them has all of them get. */
+static void test_lost_here_and_there(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(73, &leader);
+    uint32_t one = (leader + 1) % OSDS, two = (leader + 2) % OSDS;
+    uint64_t pg = world_pg(w, 0), lost[BLOCKS_PER_OBJECT / 64], index;
+
+    /* Two have one each, the third has neither. */
+    fake_store_lose_block(store_on(w, leader), pg, IMAGE, 6, 9);
+    fake_store_lose_block(store_on(w, one), pg, IMAGE, 6, 300);
+    fake_store_lose_block(store_on(w, two), pg, IMAGE, 6, 9);
+    fake_store_lose_block(store_on(w, two), pg, IMAGE, 6, 300);
+    /* Here the third has both. */
+    fake_store_lose_block(store_on(w, leader), pg, IMAGE, 7, 9);
+    fake_store_lose_block(store_on(w, one), pg, IMAGE, 7, 300);
+    /* Nobody has block 9. */
+    for (uint32_t i = 0; i < OSDS; i++)
+        fake_store_lose_block(store_on(w, i), pg, IMAGE, 8, 9);
+    fake_store_lose_block(store_on(w, one), pg, IMAGE, 8, 300);
+    const struct pg_scrub *s = scrub(w, true, false);
+    CHECK_EQ(s->left, 1);
+    CHECK_EQ(s->differing, 0);
+    for (uint32_t i = 0; i < OSDS; i++) {
+        for (uint64_t object = 6; object <= 8; object++) {
+            store_object_lost(pg_on(w, i)->sp, IMAGE, object, &index, lost);
+            CHECK_EQ(lost[0], object == 8 ? 1ull << 9 : 0);
+            CHECK(!lost[300 / 64]);
+        }
+    }
+    CHECK_EQ(world_read(w, 8, 9, 1, got), -ERR_DAMAGED);
+    memset(data, 9, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 8, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    check_all(w);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -341,6 +493,11 @@ int main(int argc, char **argv)
     TEST(test_nobody_has_it);
     TEST(test_goes_on);
     TEST(test_busy);
+    TEST(test_several_differ);
+    TEST(test_long_range);
+    TEST(test_two_leaders);
+    TEST(test_without_a_member);
+    TEST(test_lost_here_and_there);
     fake_store_forget_all();
     return tap_done();
 }
