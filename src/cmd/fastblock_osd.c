@@ -140,6 +140,7 @@ static int shard_serve(struct shard_thread *t, struct net *net, struct blk *blk)
                                       .monitor_count = o->monitors.count,
                                       .host = o->host ? o->host : "",
                                       .rack = o->rack ? o->rack : "",
+                                      .zone = o->zone ? o->zone : "",
                                       .cache_bytes = t->run->cache_shard_bytes};
 
     osd_shard_start_start(&start, &config, NULL);
@@ -402,6 +403,7 @@ static void print_help(FILE *out)
         "  --mon HOST:PORT[,...]  the monitors; else $FASTBLOCK_MON, else `mon = ...` in /etc/fastblock.conf\n"
         "  --host NAME            where it stands (format: default this machine's name; run: default what format said)\n"
         "  --rack NAME            the same for the rack (default: none)\n"
+        "  --zone NAME            the same for what racks stand in: a room, a building (default: none)\n"
         "  --log-level LEVEL      error, warn (default of format), info (of run) or debug\n"
         "  --help, --version\n"
         "\n"
@@ -455,6 +457,9 @@ static int take_option(struct osd_options *o, int option)
     case 'R':
         o->rack = optarg;
         return -1;
+    case 'Z':
+        o->zone = optarg;
+        return -1;
     case 'l':
         o->listen = optarg;
         return -1;
@@ -492,21 +497,15 @@ static int take_option(struct osd_options *o, int option)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"mon", required_argument, NULL, 'm'},
-                                            {"host", required_argument, NULL, 'H'},
-                                            {"rack", required_argument, NULL, 'R'},
-                                            {"listen", required_argument, NULL, 'l'},
-                                            {"log-level", required_argument, NULL, 'L'},
-                                            {"shards", required_argument, NULL, 'S'},
-                                            {"size", required_argument, NULL, 'z'},
-                                            {"force", no_argument, NULL, 'F'},
-                                            {"cache", required_argument, NULL, 'c'},
-                                            {"spin", required_argument, NULL, 's'},
-                                            {"faults", required_argument, NULL, 'f'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"mon", required_argument, NULL, 'm'},    {"host", required_argument, NULL, 'H'},
+        {"rack", required_argument, NULL, 'R'},   {"zone", required_argument, NULL, 'Z'},
+        {"listen", required_argument, NULL, 'l'}, {"log-level", required_argument, NULL, 'L'},
+        {"shards", required_argument, NULL, 'S'}, {"size", required_argument, NULL, 'z'},
+        {"force", no_argument, NULL, 'F'},        {"cache", required_argument, NULL, 'c'},
+        {"spin", required_argument, NULL, 's'},   {"faults", required_argument, NULL, 'f'},
+        {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {0}};
     struct osd_options o = {
         .shards = 1, .cache_bytes = CACHE_STANDARD, .spin_us = CORE_SPIN_US_STANDARD, .log_level = LOG_INFO};
     const char *mon = NULL;

@@ -181,6 +181,7 @@ static int register_osd(struct uring_core *uring, struct client *client, const s
     body.uuid = (ProtobufCBinaryData){16, label->osd_uuid};
     body.host = (char *)(o->host ? o->host : host);
     body.rack = (char *)(o->rack ? o->rack : "");
+    body.zone = (char *)(o->zone ? o->zone : "");
     body.size_bytes = size_bytes;
     body.shards = (uint32_t)o->shards;
     request.call_case = FB__MON_REQUEST__CALL_OSD_NEW;

@@ -43,20 +43,22 @@ static json_t *row_json(const struct row *row)
 
     for (size_t j = 0; j < o->n_shard; j++)
         json_array_append_new(addresses, json_string(o->shard[j]->address));
-    return json_pack("{s:I, s:b, s:b, s:f, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s}", "id",
-                     (json_int_t)o->id, "up", o->up, "in", !o->out && o->weight, "weight", o->weight / 1000.0,
-                     "maintenance", o->maintenance, "host", o->host, "rack", o->rack, "size_bytes",
-                     (json_int_t)o->size_bytes, "used_bytes", (json_int_t)(u ? u->used_bytes : 0),
-                     "free_bytes", (json_int_t)(u ? u->free_bytes : 0), "replicas",
-                     (json_int_t)(u ? u->replicas : 0), "leaders", (json_int_t)(u ? u->leaders : 0),
-                     "addresses", addresses, "problem", u && u->failed ? u->failed : "");
+    return json_pack(
+        "{s:I, s:b, s:b, s:f, s:b, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s}", "id",
+        (json_int_t)o->id, "up", o->up, "in", !o->out && o->weight, "weight", o->weight / 1000.0,
+        "maintenance", o->maintenance, "host", o->host, "rack", o->rack, "zone", o->zone, "size_bytes",
+        (json_int_t)o->size_bytes, "used_bytes", (json_int_t)(u ? u->used_bytes : 0), "free_bytes",
+        (json_int_t)(u ? u->free_bytes : 0), "replicas", (json_int_t)(u ? u->replicas : 0), "leaders",
+        (json_int_t)(u ? u->leaders : 0), "addresses", addresses, "problem", u && u->failed ? u->failed : "");
 }
 
 static int compare_place(const void *a, const void *b)
 {
     const Fb__Osd *left = ((const struct row *)a)->osd, *right = ((const struct row *)b)->osd;
-    int order = strcmp(left->rack, right->rack);
+    int order = strcmp(left->zone, right->zone);
 
+    if (!order)
+        order = strcmp(left->rack, right->rack);
     if (!order)
         order = strcmp(left->host, right->host);
     return order ? order : (left->id > right->id) - (left->id < right->id);
@@ -129,7 +131,10 @@ static void tree_show(struct cmd_args *args, struct row *rows, size_t count)
     qsort(rows, count, sizeof(*rows), compare_place);
     for (size_t i = 0; i < count; i++) {
         const Fb__Osd *o = rows[i].osd, *before = i ? rows[i - 1].osd : NULL;
-        bool new_rack = !before || strcmp(before->rack, o->rack);
+        bool new_zone = !before || strcmp(before->zone, o->zone);
+        bool new_rack = new_zone || strcmp(before->rack, o->rack);
+        if (new_zone && o->zone[0])
+            cmd_table_row(table, cmd_text("zone %s", o->zone), "", "", "");
         if (new_rack)
             cmd_table_row(table, cmd_text("rack %s", o->rack[0] ? o->rack : "-"), "", "", "");
         if (new_rack || strcmp(before->host, o->host))

@@ -28,8 +28,9 @@ int cmd_pool_create(struct cmd_args *args)
         !cmd_option_number(args, "pgs", 64, 1, 65536, &pgs))
         return CMD_USAGE;
     const char *domain = cmd_option(args, "failure-domain");
-    if (domain && strcmp(domain, "osd") != 0 && strcmp(domain, "host") != 0 && strcmp(domain, "rack") != 0)
-        return cmd_usage("--failure-domain %s: it is osd, host or rack", domain);
+    if (domain && strcmp(domain, "osd") != 0 && strcmp(domain, "host") != 0 && strcmp(domain, "rack") != 0 &&
+        strcmp(domain, "zone") != 0)
+        return cmd_usage("--failure-domain %s: it is osd, host, rack or zone", domain);
 
     struct cmd_session s;
     if (!cmd_session_open(&s, args, 0, 0))

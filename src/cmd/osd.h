@@ -10,7 +10,7 @@
 #include "store/store.h"
 
 struct osd_options {
-    const char *device, *listen, *host, *rack;
+    const char *device, *listen, *host, *rack, *zone;
     struct daemon_monitors monitors;
     uint64_t shards;      /* format */
     uint64_t size_bytes;  /* format: 0: not given */

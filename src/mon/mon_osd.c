@@ -100,8 +100,8 @@ static int osd_new_build(struct mon_request *r)
         return mon_fail(r, -ERR_INVALID, "a new OSD needs a uuid of 16 bytes");
     if (call->shards < 1 || call->shards > PLACEMENT_SHARDS_MAX)
         return mon_fail(r, -ERR_INVALID, "%u shards: it must be 1 to %u", call->shards, PLACEMENT_SHARDS_MAX);
-    if (!mon_text_valid(call->host) || !mon_text_valid(call->rack))
-        return mon_fail(r, -ERR_INVALID, "host and rack are at most %u printable characters",
+    if (!mon_text_valid(call->host) || !mon_text_valid(call->rack) || !mon_text_valid(call->zone))
+        return mon_fail(r, -ERR_INVALID, "host, rack and zone are at most %u printable characters",
                         MON_TEXT_MAX - 1);
     struct mon_osd *known = osd_by_uuid(r->mon, &call->uuid);
     if (known && mon_osd_item(known)->removed)
@@ -130,6 +130,7 @@ static int osd_new_build(struct mon_request *r)
     osd.uuid = call->uuid;
     osd.host = call->host;
     osd.rack = call->rack;
+    osd.zone = call->zone;
     osd.size_bytes = call->size_bytes;
     osd.shard = shards;
     osd.n_shard = call->shards;
@@ -169,10 +170,10 @@ static int boot_check(struct mon_request *r, const Fb__OsdBoot *call, const Fb__
             "format this one as a new OSD",
             call->osd, osd->incarnation, call->incarnation);
     if (!call->address[0] || !mon_text_valid(call->address) || !mon_text_valid(call->host) ||
-        !mon_text_valid(call->rack))
+        !mon_text_valid(call->rack) || !mon_text_valid(call->zone))
         return mon_fail(
             r, -ERR_INVALID,
-            "osd.%u: address, host and rack are at most %u printable characters, the address not empty",
+            "osd.%u: address, host, rack and zone are at most %u printable characters, the address not empty",
             call->osd, MON_TEXT_MAX - 1);
     const char *address = osd->shard[call->shard]->address;
     /* A process keeps its token and its address, and every start is counted on the device: with as many
@@ -224,10 +225,11 @@ static int osd_boot_build(struct mon_request *r)
     r->reply.cluster.data = r->mon->cluster;
     r->reply.cluster.len = 16;
     /* A shard that does not say where it stands stays where `format` said. */
-    char *host = call->host[0] ? call->host : osd.host, *rack = call->rack[0] ? call->rack : osd.rack;
+    char *host = call->host[0] ? call->host : osd.host, *rack = call->rack[0] ? call->rack : osd.rack,
+         *zone = call->zone[0] ? call->zone : osd.zone;
     if (osd.up && osd.incarnation == call->incarnation &&
         !strcmp(osd.shard[call->shard]->address, call->address) && !strcmp(osd.host, host) &&
-        !strcmp(osd.rack, rack)) {
+        !strcmp(osd.rack, rack) && !strcmp(osd.zone, zone)) {
         r->nothing = true;
         return 0;
     }
@@ -248,6 +250,7 @@ static int osd_boot_build(struct mon_request *r)
     osd.start_token = call->start_token;
     osd.host = host;
     osd.rack = rack;
+    osd.zone = zone;
     mon_change_put(&r->change, MON_OSD, osd.id, &osd.base);
     return 0;
 }

@@ -27,6 +27,7 @@ static void add_osd(struct placement_osd *p, const struct mon_osd *o)
     *p = (struct placement_osd){.osd = osd->id,
                                 .host = osd->host,
                                 .rack = osd->rack,
+                                .zone = osd->zone,
                                 .size_bytes = osd->size_bytes / MON_WEIGHT_MAX * osd->weight,
                                 .shard_count = (uint32_t)osd->n_shard};
     for (uint32_t s = 0; s < p->shard_count; s++)

@@ -35,9 +35,9 @@ struct osd_shard_config {
     const char *listen;               /* "host:port", port 0: any */
     const char *const *monitors;      /* addresses */
     uint32_t monitor_count;
-    const char *host, *rack; /* location */
-    uint64_t cache_bytes;    /* for the store */
-    uint32_t pages_max;      /* likewise; 0: what the store takes of itself */
+    const char *host, *rack, *zone; /* location */
+    uint64_t cache_bytes;           /* for the store */
+    uint32_t pages_max;             /* likewise; 0: what the store takes of itself */
 };
 
 /* Hands leadership over where it can (bounded time), closes the store. Frees the shard. Zeroed before first

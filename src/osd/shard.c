@@ -131,6 +131,8 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     if (!error)
         error = text_copy(shard->rack, sizeof(shard->rack), config->rack ? config->rack : "");
     if (!error)
+        error = text_copy(shard->zone, sizeof(shard->zone), config->zone ? config->zone : "");
+    if (!error)
         error = text_copy(shard->listen, sizeof(shard->listen), config->listen);
     for (; shard->monitor_count < config->monitor_count && !error; shard->monitor_count++)
         error = text_copy(shard->monitors[shard->monitor_count], sizeof(shard->monitors[0]),

@@ -198,7 +198,7 @@ struct osd_shard {
     uint32_t number;
     uint64_t cache_bytes;
     uint32_t pages_max;
-    char host[64], rack[64], listen[64];
+    char host[64], rack[64], zone[64], listen[64];
     char (*monitors)[64];
     uint32_t monitor_count;
 

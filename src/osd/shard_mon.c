@@ -182,6 +182,7 @@ static bool boot_send(struct shard_mon *mon)
     boot.address = (char *)rpc_server_address(shard->server);
     boot.host = shard->host;
     boot.rack = shard->rack;
+    boot.zone = shard->zone;
     boot.size_bytes = store_space(shard->store).total_bytes;
     boot.epoch = shard->map.epoch;
     request.call_case = FB__MON_REQUEST__CALL_OSD_BOOT;

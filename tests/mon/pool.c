@@ -251,11 +251,45 @@ static void removes(void)
     world_free(w);
 }
 
+/* Where an OSD stands counts, and stays known when it starts without saying so. */
+static void domains_are_of_the_map(void)
+{
+    struct world *w = world_new();
+    struct caller client, osds[3];
+    static const char *const zones[] = {"a", "a", "b"};
+
+    client_start(&client, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&client, "p", 2, 16, "zone"), -ERR_TOO_FEW_OSDS);
+    for (int again = 0; again < 2; again++)
+        for (uint32_t i = 0; i < 3; i++) {
+            char address[32];
+            snprintf(address, sizeof(address), "10.0.2.%u:7000", i);
+            caller_stop(&osds[i]);
+            osd_start(&osds[i], w, i, (uint64_t)again + 2);
+            osds[i].zone = again ? NULL : zones[i];
+            CHECK_EQ(osd_boot(&osds[i], (uint8_t)(i + 1), 0, 1, address), 0);
+        }
+    CHECK_EQ(pool_create(&client, "p", 3, 16, "zone"), -ERR_TOO_FEW_OSDS);
+    CHECK(strstr(said(&client), "there are 2"));
+    CHECK_EQ(pool_create(&client, "p", 2, 16, "zone"), 0);
+    CHECK_EQ(get_map(&client, 0), 0);
+    for (size_t i = 0; i < client.answer->map->n_pg; i++) {
+        const Fb__Pg *pg = client.answer->map->pg[i];
+        CHECK((pg->member[0]->osd == 2) != (pg->member[1]->osd == 2));
+    }
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&client);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(creates);
     TEST(refuses);
     TEST(creates_large_ones);
     TEST(removes);
+    TEST(domains_are_of_the_map);
     return tap_done();
 }

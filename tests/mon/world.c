@@ -383,6 +383,7 @@ int osd_boot(struct caller *c, uint8_t uuid, uint32_t shard, uint32_t shards, co
     body.address = (char *)address;
     body.host = host;
     body.rack = (char *)"";
+    body.zone = (char *)(c->zone ? c->zone : "");
     body.size_bytes = 8ull << 30;
     body.epoch = c->self.epoch;
     REQUEST(osd_boot, OSD_BOOT);

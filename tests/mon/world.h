@@ -77,6 +77,7 @@ static inline void world_run_ms(struct world *w, uint64_t ms)
 struct caller {
     struct world *w;
     struct rpc_identity self;
+    const char *zone; /* for osd_boot(); NULL: does not say */
     struct rpc_peer *peer;
     int opened;
     int closed_error;
