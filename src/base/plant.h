@@ -66,6 +66,8 @@
     X(MON_PLACE_TAKES_AWAY,         "mon: a plan takes replicas away that have no other place")                     \
     X(MON_EARLY_DROP,               "mon: a replica is dropped though an older wanted list may bring it back")      \
     X(MON_COUNT_DOWN,               "mon: members that are down count as ones that can serve")                     \
+    X(OSD_STRANGERS_UNHEARD,        "osd: a replica listens to nobody who is not in its group")                    \
+    X(OSD_DROP_UNNAMED,             "osd: a replica that the map does not name is deleted without an order")       \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {

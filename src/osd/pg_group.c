@@ -111,6 +111,8 @@ struct pg *pg_addressed(struct peer *peer, uint64_t id, uint32_t from, uint32_t 
 
     if (!pg || pg->replica != to || !from || from == pg->replica || (member && member->peer != peer))
         return NULL;
+    if (!member && PLANT(OSD_STRANGERS_UNHEARD))
+        return NULL;
     if (!member)
         stranger_note(pg, from, peer);
     return pg;

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/plant.h"
 
 void shard_map_init(struct shard_map *map)
 {
@@ -335,7 +336,7 @@ bool shard_map_replica_dropped(const struct osd_shard *shard, const Fb__Pg *pg, 
         if (pg->dropped[i]->replica == replica && pg->dropped[i]->osd == shard->label.osd &&
             pg->dropped[i]->shard == shard->number)
             return true;
-    return false;
+    return PLANT(OSD_DROP_UNNAMED);
 }
 
 bool shard_map_pg_removed(const struct osd_shard *shard, const Fb__Pg *pg)

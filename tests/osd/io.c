@@ -205,6 +205,16 @@ static bool is_final(int error)
     }
 }
 
+/* The OSD of that replica; UINT32_MAX: not known. */
+static uint32_t osd_of(const struct io *io, uint32_t replica)
+{
+    const struct world_pg *pg = &io->world->pgs[(uint32_t)io->pg % PGS_MAX];
+    const Fb__PgMember *m = world_member_find(&pg->member, replica);
+
+    m = m ? m : world_member_find(&pg->wanted, replica);
+    return m ? m->osd : UINT32_MAX;
+}
+
 /* What an error's body says about the PG. */
 static void learn(struct io *io)
 {
@@ -216,7 +226,8 @@ static void learn(struct io *io)
     if (io->call.remote &&
         !wire_cold_decode(&fb__pg_reply__descriptor, io->reply, io->call.reply_len, &arena, &reply)) {
         *known_term(io) = MAX(*known_term(io), reply->term);
-        *known_leader(io) = reply->leader ? reply->leader - 1 : (io->target + 1) % OSDS;
+        uint32_t osd = osd_of(io, reply->leader);
+        *known_leader(io) = osd != UINT32_MAX && osd != io->target ? osd : (io->target + 1) % OSDS;
     } else {
         *known_leader(io) = (io->target + 1) % OSDS;
     }

@@ -20,9 +20,15 @@ struct hand_map {
     Fb__OsdShard shards[OSDS], *shard_pointers[OSDS];
     Fb__Pool pool, *pool_pointer;
     Fb__Pg pgs[PGS_MAX], *pg_pointers[PGS_MAX];
-    Fb__PgMember members[PGS_MAX][OSDS], *member_pointers[PGS_MAX][OSDS];
     Fb__ImageOrder *order_pointer;
 };
+
+static Fb__PgMember **members_array(struct world_members *members)
+{
+    for (uint32_t i = 0; i < members->count; i++)
+        members->pointers[i] = &members->row[i];
+    return members->pointers;
+}
 
 static void hand_map_fill(struct world *w, struct hand_map *m)
 {
@@ -47,23 +53,24 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
     m->pool.id = POOL;
     m->pool.epoch = w->epoch;
     m->pool.pg_count = w->pool_gone ? 0 : w->pg_count;
-    m->pool.replicas = OSDS;
+    m->pool.replicas = MEMBERS;
     m->pool.removed = w->pool_removed;
     m->pool_pointer = &m->pool;
     for (uint32_t p = 0; p < w->pg_count; p++) {
-        for (uint32_t i = 0; i < OSDS; i++) {
-            m->members[p][i] = (Fb__PgMember)FB__PG_MEMBER__INIT;
-            m->members[p][i].replica = i + 1;
-            m->members[p][i].osd = i;
-            m->member_pointers[p][i] = &m->members[p][i];
-        }
+        struct world_pg *pg = &w->pgs[p];
         m->pgs[p] = (Fb__Pg)FB__PG__INIT;
         m->pgs[p].id = placement_pg_id(POOL, p);
         m->pgs[p].epoch = w->epoch;
         m->pgs[p].birth = 1;
         m->pgs[p].born = w->born;
-        m->pgs[p].member = m->member_pointers[p];
-        m->pgs[p].n_member = w->pool_gone ? 0 : OSDS;
+        m->pgs[p].member = members_array(&pg->member);
+        m->pgs[p].n_member = w->pool_gone ? 0 : pg->member.count;
+        m->pgs[p].group_index = pg->group_index;
+        m->pgs[p].wanted = members_array(&pg->wanted);
+        m->pgs[p].n_wanted = pg->wanted.count;
+        m->pgs[p].wanted_epoch = pg->wanted_epoch;
+        m->pgs[p].dropped = members_array(&pg->dropped);
+        m->pgs[p].n_dropped = pg->dropped.count;
         m->pgs[p].removed = w->pool_gone;
         m->pg_pointers[p] = &m->pgs[p];
     }
@@ -94,7 +101,7 @@ void world_feed_map(struct world *w)
 {
     w->epoch++;
     for (uint32_t i = 0; i < OSDS; i++)
-        if (w->osds[i].shard && sim_node_running(w->osds[i].node)) {
+        if (w->osds[i].shard && sim_node_running(w->osds[i].node) && !w->osds[i].unfed) {
             sim_node_enter(w->osds[i].node);
             osd_feed(w, &w->osds[i]);
             sim_node_leave(w->osds[i].node);
@@ -173,7 +180,7 @@ static void boot_step(struct op *op)
         }
         osd->shard = b->start.ret_shard;
         op->state = BOOT_SERVES;
-        if (w->epoch)
+        if (w->epoch && !osd->unfed)
             osd_feed(w, osd);
         return;
     case BOOT_SERVES:
@@ -258,6 +265,22 @@ uint32_t world_leader(struct world *w, uint64_t pg)
     return leader;
 }
 
+const Fb__PgMember *world_member_find(const struct world_members *members, uint32_t replica)
+{
+    for (uint32_t i = 0; i < members->count; i++)
+        if (members->row[i].replica == replica)
+            return &members->row[i];
+    return NULL;
+}
+
+static bool is_member_of(const struct world *w, uint32_t p, uint32_t osd)
+{
+    for (uint32_t i = 0; i < w->pgs[p].member.count; i++)
+        if (w->pgs[p].member.row[i].osd == osd)
+            return true;
+    return false;
+}
+
 bool world_settled(struct world *w)
 {
     for (uint32_t p = 0; p < w->pg_count; p++) {
@@ -267,7 +290,7 @@ bool world_settled(struct world *w)
         if (world_leader(w, pg) == UINT32_MAX)
             return false;
         for (uint32_t i = 0; i < OSDS; i++) {
-            if (!sim_node_running(w->osds[i].node))
+            if (!sim_node_running(w->osds[i].node) || !is_member_of(w, p, i))
                 continue;
             if (!w->osds[i].shard || !osd_pg_view(w->osds[i].shard, pg, &view))
                 return false;
@@ -332,6 +355,16 @@ struct world *world_new(uint64_t seed, uint32_t pg_count)
     w->ring_bytes = 0;
     w->cache_bytes = 8u << 20;
     w->order = (Fb__ImageOrder)FB__IMAGE_ORDER__INIT;
+    for (uint32_t p = 0; p < pg_count; p++) {
+        struct world_pg *pg = &w->pgs[p];
+        for (uint32_t i = 0; i < MEMBERS; i++) {
+            Fb__PgMember *m = &pg->member.row[pg->member.count++];
+            *m = (Fb__PgMember)FB__PG_MEMBER__INIT;
+            m->replica = i + 1;
+            m->osd = i;
+        }
+        pg->replica_next = MEMBERS + 1;
+    }
     for (uint32_t i = 0; i < OSDS; i++) {
         struct world_osd *osd = &w->osds[i];
         char name[16], host[16];

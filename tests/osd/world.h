@@ -14,7 +14,10 @@
 #include "sim/sim_net.h"
 #include "tests/tap.h"
 
-#define OSDS      3
+#ifndef OSDS
+#define OSDS 3
+#endif
+#define MEMBERS   3 /* of each PG: at first the first OSDs */
 #define POOL      1
 #define PGS_MAX   8
 #define IMAGE     77
@@ -24,7 +27,8 @@ struct world;
 
 struct world_osd {
     struct world *world;
-    uint32_t number; /* its id, too; its replicas have number + 1 */
+    uint32_t number; /* its id, too; its first replicas have number + 1 */
+    bool unfed;      /* it gets no maps */
     struct sim_node *node;
     struct sim_disk *disk;
     struct device_label label;
@@ -34,6 +38,17 @@ struct world_osd {
     int error;
     bool stopped; /* in order */
     char listen[32];
+};
+
+/* What the map says of the members of a PG. */
+struct world_members {
+    uint32_t count;
+    Fb__PgMember row[GROUP_MEMBERS_MAX], *pointers[GROUP_MEMBERS_MAX];
+};
+struct world_pg {
+    uint64_t group_index, wanted_epoch;
+    uint32_t replica_next;
+    struct world_members member, wanted, dropped;
 };
 
 struct world {
@@ -48,6 +63,7 @@ struct world {
     bool born, pool_removed, pool_gone; /* gone: all members have confirmed the removal */
     bool has_order;
     Fb__ImageOrder order;
+    struct world_pg pgs[PGS_MAX];
     uint32_t leader[PGS_MAX]; /* the client's guess */
     uint64_t term[PGS_MAX];
     uint64_t ring_bytes, cache_bytes;
@@ -65,6 +81,7 @@ void world_osd_kill(struct world *w, uint32_t number, enum sim_crash kind);
 void world_osd_stop(struct world *w, uint32_t number);
 /* The map (epoch + 1) goes to all that serve. */
 void world_feed_map(struct world *w);
+const Fb__PgMember *world_member_find(const struct world_members *members, uint32_t replica);
 /* Which OSD leads; UINT32_MAX: none. */
 uint32_t world_leader(struct world *w, uint64_t pg);
 bool world_settled(
