@@ -3,9 +3,11 @@
  * The cluster map as this shard has it: items by id, each the decoded message of its kind.
  *
  * A delta carries items with their whole new value, so taking one over is replacing items; nothing is ever
- * removed because it is missing. What is done goes when the map says so: an order that every PG has in its
- * log, a PG that every member has removed, a pool whose PGs have all gone. What the map orders (births,
- * removals, image records) is carried out by shard_orders.c and pg_image.c once the map is durable here.
+ * removed because it is missing. Of the PGs a shard keeps those that have, had, or are to have a replica
+ * here: what it needs to serve while no monitor answers, in a size that does not grow with the cluster. What
+ * is done goes when the map says so: an order that every PG has in its log, a PG that every member has
+ * removed, a pool whose PGs have all gone. What the map orders (births, removals, image records) is carried
+ * out by shard_orders.c and pg_image.c once the map is durable here.
  *
  * `born` of a PG is kept false here until our replica has been created, whatever the map says since: we saw
  * the order before the group was born, so that the replica is not there yet proves no damage. A PG that we
@@ -133,6 +135,14 @@ static bool members_valid(Fb__PgMember *const *members, size_t count)
     return votes;
 }
 
+/* Only these are kept: of a cluster's PGs a shard has a few thousand at most. */
+static bool pg_concerns(const struct osd_shard *shard, const Fb__Pg *pg)
+{
+    return store_pg_find(shard->store, pg->id) ||
+           (!pg->removed &&
+            (shard_map_member(shard, pg) || shard_map_wanted(shard, pg) || shard_map_dropped(shard, pg)));
+}
+
 static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
 {
     const Fb__Pg *had = shard_map_pg(shard, message->id);
@@ -143,8 +153,8 @@ static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
     if (!message->id || !members_valid(message->member, message->n_member) ||
         !members_valid(message->wanted, message->n_wanted))
         return -ERR_PROTOCOL;
-    /* Every member has confirmed. */
-    if (message->removed && !store_pg_find(shard->store, message->id)) {
+    shard->map.changed |= had || pg_concerns(shard, message);
+    if (!pg_concerns(shard, message)) {
         item_drop(&shard->map.pgs, message->id);
         return 0;
     }
@@ -184,7 +194,7 @@ static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message
     }
     for (size_t i = 0; i < message->n_pool && !error; i++)
         pool_settle(map, message->pool[i]);
-    map->changed |= message->n_osd || message->n_pool || message->n_pg || message->n_order;
+    map->changed |= message->n_osd || message->n_pool || message->n_order;
     return error;
 }
 

@@ -207,12 +207,54 @@ static void test_lost_event(void)
     world_free(w);
 }
 
+/* Of the PGs of the map a shard keeps its own, so what it keeps does not grow with the cluster; and one that
+ * comes to it later it takes, though it has ignored it before. */
+static void test_keeps_its_own(void)
+{
+    struct world *w = world_new(5, 2);
+    struct osd_shard *shard = w->osds[0].shard;
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__Pg pg = FB__PG__INIT, *pgs = &pg;
+    Fb__PgMember members[3], *pointers[3];
+
+    for (uint32_t i = 0; i < 3; i++) {
+        fb__pg_member__init(&members[i]);
+        members[i].replica = i + 1;
+        members[i].osd = 7 + i;
+        pointers[i] = &members[i];
+    }
+    pg.id = world_pg(w, 0) + 1000;
+    pg.born = true;
+    pg.member = pointers;
+    pg.n_member = 3;
+    map.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    map.pg = &pgs;
+    map.n_pg = 1;
+    map.base_epoch = shard->map.epoch;
+    map.epoch = pg.epoch = shard->map.epoch + 1;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    CHECK_EQ(shard->map.epoch, map.epoch);
+    CHECK_EQ(shard->map.pgs.count, 2);
+    members[0].osd = shard->label.osd;
+    map.epoch = pg.epoch = shard->map.epoch + 1;
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    CHECK_EQ(shard->map.pgs.count, 3);
+    members[0].osd = 7;
+    map.epoch = pg.epoch = shard->map.epoch + 1;
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    CHECK_EQ(shard->map.pgs.count, 2);
+    sim_node_leave(w->osds[0].node);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_foreign_monitor);
     TEST(test_foreign_at_start);
     TEST(test_confirms_in_turn);
     TEST(test_lost_event);
+    TEST(test_keeps_its_own);
     fake_store_forget_all();
     return tap_done();
 }
