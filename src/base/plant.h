@@ -68,6 +68,7 @@
     X(MON_COUNT_DOWN,               "mon: members that are down count as ones that can serve")                     \
     X(OSD_STRANGERS_UNHEARD,        "osd: a replica listens to nobody who is not in its group")                    \
     X(OSD_DROP_UNNAMED,             "osd: a replica that the map does not name is deleted without an order")       \
+    X(OSD_SCRUB_TRUSTS_CRC,         "osd: a deep scrub takes blocks of equal checksums for equal")                  \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {

@@ -28,6 +28,7 @@ enum { SCRUB_IDLE, SCRUB_ASK, SCRUB_WAIT, SCRUB_AGAIN, SCRUB_REST };
 #define SCRUB_PATIENCE_NS   (60 * NS_PER_S)  /* for one question ... */
 #define SCRUB_HASTE_NS      (5 * NS_PER_S)   /* ... once a range had to do without a member */
 #define SCRUB_TRIES_MAX     12
+#define SCRUB_UNREAD_MAX    4 /* for the sake of contents that are to be read once more */
 #define SCRUB_LEFT_MAX      5 /* for the sake of damage that is left */
 #define SCRUB_SILENT_MAX    3 /* tries for the sake of one that does not answer, the first time */
 #define SCRUB_TRY_NS        (60 * NS_PER_MS) /* a follower learns what is committed with the next heartbeat */
@@ -212,9 +213,9 @@ static void ask_member(struct scrub *s, struct pg *pg, struct scrub_asked *a)
     a->call.reply = a->reply;
     a->call.reply_cap = sizeof(a->reply);
     a->there = true;
-    int error = scrub_request_encode(pg, a->replica, s->number, &s->range, is_deep(s, pg), a->copy_from,
-                                     s->recheck || s->equalizing ? NULL : &pg->scrub, rpc_body(s->frame),
-                                     SCRUB_REQUEST_MAX, &len);
+    int error = scrub_request_encode(pg, a->replica, s->number, &s->range, is_deep(s, pg) ? &s->key : NULL,
+                                     a->copy_from, s->recheck || s->equalizing ? NULL : &pg->scrub,
+                                     rpc_body(s->frame), SCRUB_REQUEST_MAX, &len);
     if (!error)
         error = rpc_call_start(&a->call, member->peer->rpc, &s->op, METHOD_SCRUB, rpc_body(s->frame), len,
                                NULL, 0, core_now_ns(s->op.core) + SCRUB_CALL_NS);
@@ -227,6 +228,8 @@ static void scrub_ask(struct scrub *s, struct pg *pg)
     if (timer_armed(&s->timer))
         return;
     s->number++;
+    s->key = content_key_make(core_random_u64(s->op.core), core_random_u64(s->op.core));
+    s->deep = !s->recheck && pg->scrub.deep;
     s->patience_until_ns = core_now_ns(s->op.core) + (is_whole(s, pg) ? SCRUB_PATIENCE_NS : SCRUB_HASTE_NS);
     s->op.state = SCRUB_WAIT;
     for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
@@ -242,7 +245,7 @@ static void scrub_ask(struct scrub *s, struct pg *pg)
             continue;
         if (a->replica == pg->replica) {
             a->there = true;
-            scrub_look_start(&s->look, pg, &s->range, is_deep(s, pg), a->copy_from, &s->op);
+            scrub_look_start(&s->look, pg, &s->range, is_deep(s, pg) ? &s->key : NULL, a->copy_from, &s->op);
         } else if (!PLANT(OSD_SCRUB_LEADER_ONLY)) {
             ask_member(s, pg, a);
         }
@@ -300,7 +303,7 @@ static void equalize_begin(struct scrub *s, const struct scrub_object *o)
 {
     s->saved = s->range;
     s->range = scrub_range_of(o->image, o->object);
-    s->equalizing = true;
+    s->equalizing = s->reread = true;
     s->op.state = SCRUB_ASK;
     op_wake(&s->op);
 }
@@ -373,7 +376,7 @@ static void range_end(struct scrub *s, struct pg *pg, const struct scrub_compari
     t->objects += cmp->objects.count;
     t->left += cmp->left;
     t->found = t->repaired + t->left;
-    t->skipped += cmp->moving;
+    t->skipped += cmp->skipped;
     s->shard->perf.scrub_objects += cmp->objects.count;
     t->has_cursor = true;
     t->image = s->range.end_image;
@@ -392,7 +395,7 @@ static void range_again(struct scrub *s, const struct scrub_comparison *cmp)
         if (cmp->verdicts[i] != SCRUB_SAME)
             s->before.at[s->before.count++] = cmp->objects.at[i];
     s->tries++;
-    s->reread = cmp->left || !cmp->mine;
+    s->reread = cmp->left || !cmp->mine || cmp->unread;
     rest(s, SCRUB_ASK, SCRUB_TRY_NS);
 }
 
@@ -420,7 +423,8 @@ static void range_compare(struct scrub *s, struct pg *pg, struct scrub_compariso
     /* Damage that is left is looked at again: who was to help may have been repaired itself meanwhile, and
      * what is still the log's must be destaged first. */
     if ((!cmp->all && is_whole(s, pg) && s->tries < SCRUB_SILENT_MAX) ||
-        (cmp->left && s->tries < SCRUB_LEFT_MAX) || (cmp->moving && s->tries < SCRUB_TRIES_MAX)) {
+        (cmp->left && s->tries < SCRUB_LEFT_MAX) || (cmp->unread && s->tries < SCRUB_UNREAD_MAX) ||
+        (cmp->moving && s->tries < SCRUB_TRIES_MAX)) {
         range_again(s, cmp);
         return;
     }

@@ -10,7 +10,9 @@
  * damage.c: the list of blocks that no replica has.
  *
  * A light scrub compares what is in memory: for each object its index and a digest of its blocks' checksums.
- * A deep one reads every written block in front of that. The monitor gives the orders (mon/mon_scrub.c): its
+ * A deep one reads every written block in front of that, and compares contents by a hash that nobody can meet
+ * by chance or on purpose, as its key is drawn for each question: a crc32c says nothing of that kind, for any
+ * block that ends with its own has always the same. The monitor gives the orders (mon/mon_scrub.c): its
  * answers to the leaders' reports name the PGs to be scrubbed, and it keeps the results. How far a scrub has
  * come its leader tells the members with every question, so that the next leader goes on from there.
  *
@@ -34,6 +36,8 @@ struct scrub_row {
     uint64_t image, object, index, applied_index;
     uint32_t digest, damaged_count;
     uint64_t damaged[BLOCKS_PER_OBJECT / 64]; /* that could not be repaired */
+    bool has_content;                         /* all of it was read, as of the index */
+    struct content_hash content;
 };
 
 /* What a replica says of a range. */
@@ -62,6 +66,13 @@ struct scrub_look {
     struct store_digest digest;
     uint64_t digest_applied_index; /* applied when it began */
     bool read_through;             /* the object at hand has been read */
+    struct content_hasher *hasher; /* NULL: contents are not compared */
+    bool hashed;                   /* what was read of the object is of one moment: */
+    uint64_t hashed_index;
+    struct {
+        struct content_hash block[BLOCKS_PER_OBJECT];
+        uint64_t written[BLOCKS_PER_OBJECT / 64];
+    } contents;
     struct recover_copy *copy;
     uint64_t image, object;
     bool has_object;      /* the two say where we are */
@@ -69,10 +80,10 @@ struct scrub_look {
     uint32_t damaged_now; /* blocks of the window, before the repair */
     uint64_t written[BLOCKS_PER_OBJECT / 64], left[BLOCKS_PER_OBJECT / 64];
 };
-/* Ends with 0, ERR_RECOVERING (what is here is not yet the state of its index), ERR_NO_PG, ERR_STOPPED, or
- * the error of the copy. */
-void scrub_look_start(struct scrub_look *look, struct pg *pg, const struct scrub_range *range, bool deep,
-                      uint32_t copy_from, struct op *parent);
+/* `key`: of a deep look; NULL: a light one. Ends with 0, ERR_RECOVERING (what is here is not yet the state of
+ * its index), ERR_NO_PG, ERR_STOPPED, or the error of the copy. */
+void scrub_look_start(struct scrub_look *look, struct pg *pg, const struct scrub_range *range,
+                      const struct content_key *key, uint32_t copy_from, struct op *parent);
 void scrub_wake_looks(struct pg *pg); /* the PG stops */
 /* The range of one object. */
 struct scrub_range scrub_range_of(uint64_t image, uint64_t object);
@@ -81,9 +92,9 @@ bool scrub_range_has(const struct scrub_range *range, uint64_t image, uint64_t o
 /* ---- scrub_wire.c ---- */
 
 MUST_CHECK int scrub_request_encode(const struct pg *pg, uint32_t to, uint64_t number,
-                                    const struct scrub_range *range, bool deep, uint32_t copy_from,
-                                    const struct pg_scrub *so_far, uint8_t *dst, uint32_t cap,
-                                    uint32_t *ret_len); /* so_far: NULL: none */
+                                    const struct scrub_range *range, const struct content_key *key,
+                                    uint32_t copy_from, const struct pg_scrub *so_far, uint8_t *dst,
+                                    uint32_t cap, uint32_t *ret_len); /* so_far: NULL: none */
 MUST_CHECK int scrub_view_encode(const struct scrub_view *view, uint8_t *dst, uint32_t *ret_len);
 /* Decodes and validates. ERR_PROTOCOL. */
 MUST_CHECK int scrub_view_decode(const uint8_t *src, uint32_t len, struct scrub_view *ret);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "base/plant.h"
 #include "osd/scrub_lead.h"
 
 struct scrub_object *scrub_object_find(struct scrub_objects *objects, uint64_t image, uint64_t object)
@@ -30,9 +31,15 @@ static const struct scrub_row *row_find(const struct scrub_asked *a, uint64_t im
     return NULL;
 }
 
+static bool contents_equal(const struct scrub_row *a, const struct scrub_row *b)
+{
+    return !a->has_content || !b->has_content || content_hash_equal(&a->content, &b->content) ||
+           PLANT(OSD_SCRUB_TRUSTS_CRC);
+}
+
 static bool rows_equal(const struct scrub_row *a, const struct scrub_row *b)
 {
-    return a->index == b->index && a->digest == b->digest;
+    return a->index == b->index && a->digest == b->digest && contents_equal(a, b);
 }
 
 /* ---- objects ---- */
@@ -70,12 +77,35 @@ static void collect(const struct scrub *s, struct scrub_objects *ret)
     }
 }
 
-/* Sets o->versions. `ret_damaged`: blocks that some member lost for good. */
-static enum scrub_verdict judge(struct scrub *s, struct scrub_object *o, uint64_t *ret_damaged)
+/* Which of the contents that differ the row has: keys differ from question to question, this does not. */
+static uint32_t content_number(const struct scrub *s, const struct scrub_object *o,
+                               const struct scrub_row *row)
 {
-    uint64_t newest = 0, applied = UINT64_MAX;
+    uint32_t i = 0;
+
+    for (; row->has_content && i < ARRAY_LEN(s->asked); i++) {
+        const struct scrub_row *other = row_find(&s->asked[i], o->image, o->object);
+        if (other && other->has_content && content_hash_equal(&row->content, &other->content))
+            break;
+    }
+    return row->has_content ? i : UINT32_MAX;
+}
+
+/* What the members say of one object. */
+struct opinion {
+    uint64_t newest, applied; /* the highest index; the lowest that was applied */
+    uint32_t rows, told,
+        unhashed;         /* answers; of these that have the object whole; of these without contents */
+    bool absent, damaged; /* for some */
+    bool settled;         /* the same index and checksums */
+    bool equal;           /* and contents, as far as they are known */
+};
+
+/* Sets o->versions. `ret_damaged`: blocks that some member lost for good. */
+static struct opinion opinion_of(const struct scrub *s, struct scrub_object *o, uint64_t *ret_damaged)
+{
+    struct opinion op = {.applied = UINT64_MAX, .settled = true, .equal = true};
     const struct scrub_row *first = NULL;
-    bool same = true, any_absent = false, damaged = false;
     uint32_t hash = 0;
 
     for (uint32_t i = 0; i < ARRAY_LEN(s->asked); i++) {
@@ -83,36 +113,53 @@ static enum scrub_verdict judge(struct scrub *s, struct scrub_object *o, uint64_
         const struct scrub_row *row = row_find(a, o->image, o->object);
         if (!a->answered)
             continue;
-        applied = MIN(applied, a->view.applied_index);
-        uint64_t told[3] = {row ? row->index : 0, row ? row->digest : 0, a->replica};
+        op.rows++;
+        op.applied = MIN(op.applied, a->view.applied_index);
+        uint64_t told[4] = {row ? row->index : 0, row ? row->digest : 0, row ? content_number(s, o, row) : 0,
+                            a->replica};
         hash = crc32c(hash, told, sizeof(told));
         if (!row) {
-            any_absent = true;
+            op.absent = true;
             continue;
         }
-        newest = MAX(newest, row->index);
+        op.newest = MAX(op.newest, row->index);
         for (uint32_t w = 0; w < BLOCKS_PER_OBJECT / 64; w++)
             ret_damaged[w] |= row->damaged[w];
         if (row->damaged_count) { /* its digest lacks what its page may not say any more */
-            damaged = true;
+            op.damaged = true;
             continue;
         }
-        same &= !first || rows_equal(row, first);
+        op.told++;
+        op.unhashed += !row->has_content;
+        op.settled &= !first || (row->index == first->index && row->digest == first->digest);
+        op.equal &= !first || rows_equal(row, first);
         first = first ? first : row;
     }
-    o->versions = (uint64_t)hash << 32 | (uint32_t)newest;
-    if (same && (!any_absent || damaged))
-        return SCRUB_SAME;
+    o->versions = (uint64_t)hash << 32 | (uint32_t)op.newest;
+    op.settled &= !op.absent || op.damaged;
+    return op;
+}
+
+static enum scrub_verdict judge(struct scrub *s, struct scrub_object *o, uint64_t *ret_damaged,
+                                bool *ret_unread)
+{
+    struct opinion op = opinion_of(s, o, ret_damaged);
+    bool known = !s->deep || op.told < 2 || !op.unhashed;
+
+    *ret_unread = op.settled && (!known || !op.equal);
+    if (op.settled && op.equal)
+        return known ? SCRUB_SAME : SCRUB_UNREAD;
     const struct scrub_object *before = scrub_object_find(&s->before, o->image, o->object);
-    return before && before->versions == o->versions && applied >= newest ? SCRUB_DIFFERS : SCRUB_MOVES;
+    return before && before->versions == o->versions && op.applied >= op.newest ? SCRUB_DIFFERS : SCRUB_MOVES;
 }
 
 bool scrub_is_same(struct scrub *s, uint64_t image, uint64_t object)
 {
     struct scrub_object o = {.image = image, .object = object};
     uint64_t damaged[BLOCKS_PER_OBJECT / 64] = {0};
+    bool unread;
 
-    return judge(s, &o, damaged) == SCRUB_SAME;
+    return judge(s, &o, damaged, &unread) == SCRUB_SAME;
 }
 
 void scrub_compare_all(struct scrub *s, const struct pg *pg, struct scrub_comparison *cmp)
@@ -127,14 +174,24 @@ void scrub_compare_all(struct scrub *s, const struct pg *pg, struct scrub_compar
         cmp->mine |= good && a->replica == pg->replica;
     }
     for (uint32_t i = 0; i < cmp->objects.count; i++) {
-        cmp->verdicts[i] = judge(s, &cmp->objects.at[i], cmp->damaged[i]);
+        bool unread;
+        cmp->verdicts[i] = judge(s, &cmp->objects.at[i], cmp->damaged[i], &unread);
         cmp->moving += cmp->verdicts[i] == SCRUB_MOVES;
+        cmp->skipped += cmp->verdicts[i] == SCRUB_MOVES || cmp->verdicts[i] == SCRUB_UNREAD;
+        cmp->unread += unread;
         for (uint32_t w = 0; w < BLOCKS_PER_OBJECT / 64; w++)
             cmp->left += (uint32_t)__builtin_popcountll(cmp->damaged[i][w]);
     }
 }
 
 /* ---- what differs ---- */
+
+/* For people: what is not the same has another number. */
+static uint32_t version_number(const struct scrub_row *row)
+{
+    return row->has_content ? crc32c(row->digest, row->content.bytes, sizeof(row->content.bytes))
+                            : row->digest;
+}
 
 void scrub_difference_note(struct scrub *s, struct pg *pg, const struct scrub_object *o)
 {
@@ -159,7 +216,7 @@ void scrub_difference_note(struct scrub *s, struct pg *pg, const struct scrub_ob
         struct pg_version version = {.replica = a->replica, .osd = a->osd, .absent = !row};
         if (row) {
             version.index = row->index;
-            version.digest = row->digest;
+            version.digest = version_number(row);
         }
         core_log(s->op.core, LOG_ERROR, "osd",
                  PG_FMT ":   replica %u on osd.%u: %s index %" PRIu64 " digest %08x", PG_ARGS(pg->id),

@@ -44,7 +44,9 @@ struct scrub {
     struct scrub_range range;
     uint32_t tries;
     uint64_t patience_until_ns; /* until then members may say that they need longer */
-    bool reread; /* this try reads the medium again */
+    bool reread;                /* this try reads the medium again */
+    struct content_key key;     /* of the question, if it is a deep one */
+    bool deep;                  /* the scrub is: contents are compared before it is through with a range */
     /* An object is being made equal. */
     bool equalizing;
     struct scrub_range saved;
@@ -57,6 +59,7 @@ struct scrub {
 
 enum scrub_verdict {
     SCRUB_SAME,
+    SCRUB_UNREAD,  /* by index and checksums, but not everybody's contents could be compared */
     SCRUB_MOVES,   /* not the same now: members may be at different points of the log */
     SCRUB_DIFFERS, /* nor the last time, with the same versions, which all of them have applied */
 };
@@ -65,9 +68,10 @@ struct scrub_comparison {
     struct scrub_objects objects;
     enum scrub_verdict verdicts[SCRUB_UNION_MAX];
     uint64_t damaged[SCRUB_UNION_MAX][BLOCKS_PER_OBJECT / 64]; /* blocks that some member lost for good */
-    uint32_t moving, left;
-    bool all;  /* everyone who is there answered, and has what this leader began with */
-    bool mine; /* this replica did */
+    uint32_t moving, skipped, left; /* skipped: those that would be, if this were the last try */
+    uint32_t unread; /* whose contents are to be compared (again): nothing else tells them apart */
+    bool all;        /* everyone who is there answered, and has what this leader began with */
+    bool mine;       /* this replica did */
 };
 
 /* NULL: there is none. */

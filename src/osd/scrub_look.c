@@ -30,12 +30,13 @@ static const char *look_state_name(int state)
 static void look_step(struct op *op);
 static const struct op_kind look_kind = {"osd.scrub-look", look_state_name, look_step};
 
-void scrub_look_start(struct scrub_look *l, struct pg *pg, const struct scrub_range *range, bool deep,
-                      uint32_t copy_from, struct op *parent)
+void scrub_look_start(struct scrub_look *l, struct pg *pg, const struct scrub_range *range,
+                      const struct content_key *key, uint32_t copy_from, struct op *parent)
 {
     l->pg = pg;
     l->range = *range;
-    l->deep = deep;
+    l->deep = key;
+    l->hasher = key ? content_hasher_new(key) : NULL;
     l->copy_from = copy_from;
     l->ret.applied_index = pg->sp->applied_index;
     l->ret.bytes = l->ret.found = l->ret.repaired = 0;
@@ -86,6 +87,8 @@ static void look_end(struct scrub_look *l, int error)
     slice_unref(&l->read.ret_data);
     free(l->copy);
     l->copy = NULL;
+    content_hasher_free(l->hasher);
+    l->hasher = NULL;
     list_remove(&l->link);
     pg->shard->perf.scrub_bytes += l->ret.bytes;
     pg->shard->perf.scrub_found += l->ret.found;
@@ -126,6 +129,26 @@ static void row_add(struct scrub_look *l)
     for (uint32_t i = 0; i < ARRAY_LEN(row->damaged); i++)
         row->damaged[i] = d->ret_lost[i] | l->left[i];
     row->damaged_count = count_bits(row->damaged, ARRAY_LEN(row->damaged));
+    row->has_content = l->read_through && l->hashed && l->hashed_index == d->ret_index;
+    if (row->has_content)
+        content_hash(l->hasher, &l->contents, sizeof(l->contents), &row->content);
+}
+
+/* The contents of the window become part of what is hashed of the object. */
+static void window_hash(struct scrub_look *l)
+{
+    const struct store_read *r = &l->read;
+    uint64_t whole = r->ret_written[0] & ~r->ret_damaged[0];
+
+    if (!l->hasher || !r->ret_data.buf)
+        return;
+    l->hashed = !l->hashed_index || (l->hashed && l->hashed_index == r->ret_index);
+    l->hashed_index = r->ret_index;
+    l->contents.written[l->first_block / 64] = whole;
+    for (uint32_t i = 0; i < LOOK_WINDOW; i++)
+        if (whole >> i & 1)
+            content_hash(l->hasher, slice_data(&r->ret_data) + (size_t)i * BLOCK_SIZE, BLOCK_SIZE,
+                         &l->contents.block[l->first_block + i]);
 }
 
 /* The next window with something in it; false: there is none. */
@@ -170,6 +193,9 @@ static bool object_read(struct scrub_look *l)
 {
     l->first_block = 0;
     l->read_through = true;
+    l->hashed = false;
+    l->hashed_index = 0;
+    memset(&l->contents, 0, sizeof(l->contents));
     if (!store_block_status(l->pg->sp, l->image, l->object, l->written) || !window_find(l))
         return false;
     pace(l);
@@ -249,6 +275,8 @@ static void window_done(struct scrub_look *l)
     bool again = l->op.state == LOOK_AGAIN;
     uint32_t damaged = error == -ERR_DAMAGED ? count_bits(l->read.ret_damaged, 1) : 0;
 
+    if (!error || damaged)
+        window_hash(l);
     slice_unref(&l->read.ret_data);
     if (error && !damaged && !again) { /* no memory now, or the object changes all the time */
         l->op.child_result = 0;

@@ -6,6 +6,7 @@
  * objects read for ever; but not for long: the asker may be gone.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "osd/scrub.h"
@@ -107,8 +108,13 @@ static int serve_begin(struct scrub_serve *s, struct pg *pg, const Fb__ScrubRequ
                                 .object = in->after_object,
                                 .end_image = in->end_image,
                                 .end_object = in->end_object};
+    struct content_key key = {0};
     struct pg_scrub so_far;
 
+    if (in->deep && in->key.len != sizeof(key.bytes))
+        return -ERR_INVALID;
+    if (in->deep)
+        memcpy(key.bytes, in->key.data, sizeof(key.bytes));
     if (in->copy_from && (!in->has_end || !pg_member_find(pg, in->copy_from) || in->copy_from == pg->replica))
         return -ERR_INVALID;
     if (in->so_far && in->so_far->order) {
@@ -127,7 +133,7 @@ static int serve_begin(struct scrub_serve *s, struct pg *pg, const Fb__ScrubRequ
     s->answered = false;
     s->shard->side_ops++;
     op_start(&s->op, s->shard->core, &serve_kind, NULL);
-    scrub_look_start(&s->look, pg, &range, in->deep, in->copy_from, &s->op);
+    scrub_look_start(&s->look, pg, &range, in->deep ? &key : NULL, in->copy_from, &s->op);
     return 0;
 }
 

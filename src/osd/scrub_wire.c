@@ -77,8 +77,8 @@ int scrub_result_take(const Fb__ScrubResult *in, struct pg_scrub *ret)
 }
 
 int scrub_request_encode(const struct pg *pg, uint32_t to, uint64_t number, const struct scrub_range *range,
-                         bool deep, uint32_t copy_from, const struct pg_scrub *so_far, uint8_t *dst,
-                         uint32_t cap, uint32_t *ret_len)
+                         const struct content_key *key, uint32_t copy_from, const struct pg_scrub *so_far,
+                         uint8_t *dst, uint32_t cap, uint32_t *ret_len)
 {
     Fb__ScrubRequest request = FB__SCRUB_REQUEST__INIT;
     struct scrub_result_rows rows;
@@ -88,7 +88,9 @@ int scrub_request_encode(const struct pg *pg, uint32_t to, uint64_t number, cons
     request.to = to;
     request.term = pg->raft.term;
     request.number = number;
-    request.deep = deep;
+    request.deep = key != NULL;
+    if (key)
+        request.key = (ProtobufCBinaryData){sizeof(key->bytes), (uint8_t *)key->bytes};
     request.has_cursor = range->has_cursor;
     request.after_image = range->image;
     request.after_object = range->object;
@@ -126,6 +128,9 @@ int scrub_view_encode(const struct scrub_view *view, uint8_t *dst, uint32_t *ret
         objects[i].digest = row->digest;
         if (row->damaged_count)
             objects[i].damaged = (ProtobufCBinaryData){sizeof(row->damaged), (uint8_t *)row->damaged};
+        if (row->has_content)
+            objects[i].content =
+                (ProtobufCBinaryData){sizeof(row->content.bytes), (uint8_t *)row->content.bytes};
     }
     return wire_cold_encode(&reply.base, dst, SCRUB_REPLY_MAX, ret_len);
 }
@@ -148,12 +153,16 @@ int scrub_view_decode(const uint8_t *src, uint32_t len, struct scrub_view *ret)
                                   .index = o->index,
                                   .applied_index = o->applied_index,
                                   .digest = o->digest};
-        if (o->damaged.len && o->damaged.len != sizeof(row->damaged)) {
+        row->has_content = o->content.len;
+        if ((o->damaged.len && o->damaged.len != sizeof(row->damaged)) ||
+            (o->content.len && o->content.len != sizeof(row->content.bytes))) {
             error = -ERR_PROTOCOL;
             break;
         }
         if (o->damaged.len)
             memcpy(row->damaged, o->damaged.data, sizeof(row->damaged));
+        if (o->content.len)
+            memcpy(row->content.bytes, o->content.data, sizeof(row->content.bytes));
         for (uint32_t w = 0; w < ARRAY_LEN(row->damaged); w++)
             row->damaged_count += (uint32_t)__builtin_popcountll(row->damaged[w]);
     }

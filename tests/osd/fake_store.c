@@ -572,6 +572,14 @@ void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, u
         o->blocks[block][17] ^= 1;
 }
 
+void fake_store_set_block(struct store *store, uint64_t id, uint64_t image, uint64_t object, uint32_t block,
+                          const uint8_t *data)
+{
+    struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
+
+    block_put(o, block, data, crc32c(0, data, BLOCK_SIZE));
+}
+
 void fake_store_lose_block(struct store *store, uint64_t id, uint64_t image, uint64_t object, uint32_t block)
 {
     struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);

@@ -34,6 +34,9 @@ void fake_store_lose_map(const uint8_t *uuid);
 /* One bit of a block changes; or the object's page becomes unreadable. */
 void fake_store_damage_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object,
                              uint32_t block, bool page);
+/* The same, with this content. */
+void fake_store_set_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object, uint32_t block,
+                          const uint8_t *data);
 /* The object's page knows no content of the block, as after a copy from one that had not got it. */
 void fake_store_lose_block(struct store *store, uint64_t pg, uint64_t image, uint64_t object, uint32_t block);
 /* The object is gone without a trace. */

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "base/error.h"
 #include "osd/scrub.h"
 #include "tests/osd/fake_store.h"
@@ -217,6 +218,44 @@ static void test_differs(void)
     check_all(w);
     s = scrub(w, true, false);
     CHECK_EQ(s->differing + s->equalized + s->found, 0);
+    world_free(w);
+}
+
+/* Blocks that end with their own checksum, as metadata of file systems does, all have the same crc32c: only
+ * their contents tell them apart. */
+static void test_equal_checksums(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(74, &leader);
+    uint32_t one = (leader + 1) % OSDS, crc;
+
+    memset(data, 77, BLOCK_SIZE);
+    crc = crc32c(0, data, BLOCK_SIZE - 4);
+    memcpy(data + BLOCK_SIZE - 4, &crc, 4);
+    uint32_t sum = crc32c(0, data, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 7, 20 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    data[1000]++;
+    crc = crc32c(0, data, BLOCK_SIZE - 4);
+    memcpy(data + BLOCK_SIZE - 4, &crc, 4);
+    CHECK_EQ(crc32c(0, data, BLOCK_SIZE), sum);
+    fake_store_set_block(store_on(w, one), world_pg(w, 0), IMAGE, 7, 20, data);
+    const struct pg_scrub *s = scrub(w, false, false); /* looks at checksums only */
+    CHECK_EQ(s->differing, 0);
+    s = scrub(w, true, false);
+    CHECK_EQ(s->differing, 1);
+    CHECK_EQ(s->difference[0].object, 7);
+    for (uint32_t v = 0; v < OSDS; v++)
+        CHECK((s->difference[0].version[v].osd == one) ==
+              (s->difference[0].version[v].digest != s->difference[0].version[(v + 1) % OSDS].digest &&
+               s->difference[0].version[v].digest != s->difference[0].version[(v + 2) % OSDS].digest));
+    s = scrub(w, true, true);
+    CHECK_EQ(s->equalized, 1);
+    CHECK_EQ(s->differing, 0);
+    lead(w, one);
+    CHECK_EQ(world_read(w, 7, 20, 1, got), 0);
+    CHECK_EQ(got[1000], 77);
+    check_all(w);
     world_free(w);
 }
 
@@ -489,6 +528,7 @@ int main(int argc, char **argv)
     TEST(test_followers);
     TEST(test_lost_page);
     TEST(test_differs);
+    TEST(test_equal_checksums);
     TEST(test_all_differ);
     TEST(test_nobody_has_it);
     TEST(test_goes_on);
