@@ -100,7 +100,7 @@ static const struct cmd_command commands[] = {
      "A pool's placement groups (PGs) spread its images over the OSDs; each PG has --replicas copies, no two of them in "
      "the same failure domain. Without --failure-domain it is the host, or the OSD when there are not enough hosts.",
      {{"replicas", "N", "copies of all data (default 3)"},
-      {"pgs", "N", "placement groups (default 64)"},
+      {"pgs", "N", "placement groups (default: some 64 replicas on each shard)"},
       {"failure-domain", "osd|host|rack|zone", "what may hold at most one replica of a PG"}},
      cmd_pool_create},
     {"pool ls", "", "list the pools", NULL, {{0}}, cmd_pool_ls},

@@ -25,7 +25,7 @@ int cmd_pool_create(struct cmd_args *args)
 {
     uint64_t replicas, pgs;
     if (!cmd_option_number(args, "replicas", 3, 1, 7, &replicas) ||
-        !cmd_option_number(args, "pgs", 64, 1, 65536, &pgs))
+        !cmd_option_number(args, "pgs", 0, 1, 65536, &pgs))
         return CMD_USAGE;
     const char *domain = cmd_option(args, "failure-domain");
     if (domain && strcmp(domain, "osd") != 0 && strcmp(domain, "host") != 0 && strcmp(domain, "rack") != 0 &&
@@ -53,11 +53,11 @@ int cmd_pool_create(struct cmd_args *args)
         result = CMD_OK;
         if (args->json)
             cmd_print_json(json_pack("{s:s, s:I, s:i, s:i, s:s}", "name", create.name, "id",
-                                     (json_int_t)reply->id, "replicas", (int)replicas, "pgs", (int)pgs,
-                                     "failure_domain", domain));
+                                     (json_int_t)reply->id, "replicas", (int)replicas, "pgs",
+                                     (int)reply->pg_count, "failure_domain", domain));
         else
             printf("pool %s created: %d replicas, %d PGs, failure domain %s\n", create.name, (int)replicas,
-                   (int)pgs, domain);
+                   (int)reply->pg_count, domain);
         if (reply->message && *reply->message)
             fprintf(stderr, "fastblock: note: %s\n", reply->message);
         cmd_call_end(&call);

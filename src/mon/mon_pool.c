@@ -15,6 +15,12 @@
 
 #define PGS_PER_EPOCH 256
 
+/* Of pools whose PG count is the monitor's to choose: */
+#define PGS_LEAST             8
+#define PGS_PER_SHARD         64
+#define PGS_MANY              256 /* replicas on a shard */
+#define PGS_PER_SHARD_OF_MANY 16
+
 struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name)
 {
     mon_for_each(mon, MON_POOL, node)
@@ -27,6 +33,25 @@ struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name)
 }
 
 /* ---- creation ---- */
+
+/* As many PGs as give each shard some PGS_PER_SHARD replicas: enough to spread load, and work when one is
+ * lost; a few when the shards have many already. A power of two, so that all are of a size
+ * (base/placement.h). */
+static uint32_t pgs_for(const struct placement_osd *osds, uint32_t osd_count, uint32_t replicas)
+{
+    uint64_t shards = 0, load = 0;
+    uint32_t count = PGS_LEAST;
+
+    for (uint32_t i = 0; i < osd_count; i++) {
+        load += osds[i].load;
+        for (uint32_t s = 0; s < osds[i].shard_count; s++)
+            shards += osds[i].shard_usable[s];
+    }
+    uint64_t aim = load < PGS_MANY * shards ? PGS_PER_SHARD : PGS_PER_SHARD_OF_MANY;
+    while (count < MON_PGS_MAX && 2ull * count * replicas <= aim * shards)
+        count *= 2;
+    return count;
+}
 
 static const char *domain_plural(enum placement_domain domain)
 {
@@ -61,6 +86,7 @@ static void put_pg(struct mon_change *c, uint64_t id, const struct placement_mem
 static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t osd_count)
 {
     const Fb__PoolCreate *call = r->call->pool_create;
+    uint32_t pg_count = call->pg_count ? call->pg_count : pgs_for(osds, osd_count, call->replicas);
     struct mon_change *c = &r->change;
     struct placement_member members[MON_REPLICAS_MAX];
     enum placement_domain domain;
@@ -84,11 +110,11 @@ static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t 
     pool.epoch = c->state.epoch;
     pool.name = call->name;
     pool.replicas = call->replicas;
-    pool.pg_count = call->pg_count;
+    pool.pg_count = r->reply.pg_count = pg_count;
     pool.failure_domain = (char *)names[domain];
     r->reply.id = pool.id;
     mon_change_put(c, MON_POOL, pool.id, &pool.base);
-    for (uint32_t n = 0; n < call->pg_count; n++) {
+    for (uint32_t n = 0; n < pg_count; n++) {
         uint64_t id = (uint64_t)pool.id << 32 | n;
         if (n % PGS_PER_EPOCH == 0)
             c->state.epoch++;
@@ -96,7 +122,7 @@ static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t 
             return mon_fail(
                 r, -ERR_TOO_FEW_OSDS,
                 "%u PGs with %u replicas do not fit: a shard holds at most %u replicas. Use fewer PGs",
-                call->pg_count, call->replicas, PLACEMENT_SHARD_PGS_MAX);
+                pg_count, call->replicas, PLACEMENT_SHARD_PGS_MAX);
         put_pg(c, id, members, call->replicas, c->state.epoch);
     }
     return 0;
@@ -112,7 +138,7 @@ static int pool_create_build(struct mon_request *r)
                         call->name, MON_NAME_MAX);
     if (call->replicas < 1 || call->replicas > MON_REPLICAS_MAX)
         return mon_fail(r, -ERR_INVALID, "%u replicas: it must be 1 to %u", call->replicas, MON_REPLICAS_MAX);
-    if (call->pg_count < 1 || call->pg_count > MON_PGS_MAX)
+    if (call->pg_count > MON_PGS_MAX)
         return mon_fail(r, -ERR_INVALID, "%u PGs: it must be 1 to %u", call->pg_count, MON_PGS_MAX);
     if (mon_pool_by_name(r->mon, call->name))
         return mon_fail(r, -ERR_EXISTS, "there is a pool '%s' already", call->name);
@@ -131,12 +157,14 @@ static void pool_create_done(struct mon_request *r)
     const Fb__PoolCreate *call = r->call->pool_create;
 
     mon_note(r->mon, LOG_INFO, "pool '%s' (id %" PRIu64 ") created: %u replicas, %u PGs", call->name,
-             r->reply.id, call->replicas, call->pg_count);
+             r->reply.id, call->replicas, r->reply.pg_count);
     if (call->replicas == 1)
         mon_fail(r, 0, "warning: with 1 replica the data is lost with any OSD that is lost");
     else if (call->replicas == 2)
         mon_fail(r, 0,
                  "warning: with 2 replicas nothing can be written or read while one of the two OSDs is down");
+    else if (r->reply.pg_count & (r->reply.pg_count - 1))
+        mon_fail(r, 0, "%u PGs is not a power of two: some get twice the data of others", r->reply.pg_count);
 }
 
 const struct mon_method mon_pool_create = {

@@ -74,7 +74,6 @@ static void refuses(void)
     CHECK_EQ(pool_create(&client, longest, 3, 64, "osd"), -ERR_EXISTS);
     CHECK_EQ(pool_create(&client, "p", 0, 64, "osd"), -ERR_INVALID);
     CHECK_EQ(pool_create(&client, "p", 8, 64, "osd"), -ERR_INVALID);
-    CHECK_EQ(pool_create(&client, "p", 3, 0, "osd"), -ERR_INVALID);
     CHECK_EQ(pool_create(&client, "p", 3, 65537, "osd"), -ERR_INVALID);
     CHECK_EQ(pool_create(&client, "p", 3, 64, "planet"), -ERR_INVALID);
     CHECK(strstr(said(&client), "planet"));
@@ -251,6 +250,34 @@ static void removes(void)
     world_free(w);
 }
 
+static uint32_t pgs_chosen(struct caller *client, const char *name, uint32_t replicas)
+{
+    CHECK_EQ(pool_create(client, name, replicas, 0, "osd"), 0);
+    return client->answer->pg_count;
+}
+
+/* Without a count: by the shards that there are, and their load. */
+static void chooses_pg_counts(void)
+{
+    struct world *w = world_new();
+    struct caller client, osds[3];
+    char name[8] = "a";
+
+    client_start(&client, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pgs_chosen(&client, "p3", 3), 64);
+    CHECK_EQ(pgs_chosen(&client, "p2", 2), 64);
+    CHECK_EQ(pgs_chosen(&client, "p1", 1), 128);
+    for (; *name < 'f'; ++*name)
+        CHECK(pgs_chosen(&client, name, 3) == (*name <= 'b' ? 64 : 16));
+    CHECK_EQ(pool_create(&client, "odd", 3, 100, "osd"), 0);
+    CHECK(strstr(said(&client), "not a power of two"));
+    for (int i = 0; i < 3; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&client);
+    world_free(w);
+}
+
 /* Where an OSD stands counts, and stays known when it starts without saying so. */
 static void domains_are_of_the_map(void)
 {
@@ -290,6 +317,7 @@ int main(void)
     TEST(refuses);
     TEST(creates_large_ones);
     TEST(removes);
+    TEST(chooses_pg_counts);
     TEST(domains_are_of_the_map);
     return tap_done();
 }
