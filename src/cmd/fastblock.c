@@ -216,9 +216,10 @@ static const struct cmd_command commands[] = {
      "start a cluster on this machine, for trying it out",
      "Everything is kept in DIR: devices are files, and a stopped cluster goes on where it was. Point other commands at it with\n"
      "  eval \"$(fastblock cluster env DIR)\"",
-     {{"osds", "N", "OSDs (default 3)"},
+     {{"osds", "N", "OSDs (default 3); of a cluster that is there: more than it has, to add some"},
       {"shards", "N", "cores per OSD (default 1)"},
       {"size", "SIZE", "of each OSD's device (default 8G; taken as it fills)"},
+      {"out-after", "SECONDS", "an OSD that is down for so long is out (default 600; 0: never)"},
       {"spin", "US", "OSDs poll at most so long before sleeping, where it pays; 0: never (default 100)"},
       {"cache", "SIZE", "memory for data of each OSD, 16 MiB per core at least (default 256M)"}},
      cmd_cluster_up},

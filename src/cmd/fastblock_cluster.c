@@ -35,12 +35,13 @@
 #define STOP_WAIT_MS  20000
 #define PORT_WAIT_MS  2000
 
-#define CACHE_STANDARD (256ull << 20)
+#define CACHE_STANDARD     (256ull << 20)
+#define OUT_AFTER_STANDARD 600
 
 struct cluster {
     char dir[PATH_MAX];
     char mon[64]; /* address */
-    uint32_t osds, shards, spin_us;
+    uint32_t osds, shards, spin_us, out_after_s;
     uint64_t size_bytes, cache_bytes; /* of each OSD */
     int lock_fd;
 };
@@ -80,7 +81,8 @@ static int cluster_load(struct cluster *c, const char *dir)
     char path[PATH_SIZE];
     const char *mon;
     json_int_t osds, shards, size, spin;
-    json_int_t cache = CACHE_STANDARD; /* a cluster made by an older command does not say */
+    json_int_t cache = CACHE_STANDARD,
+               out_after = OUT_AFTER_STANDARD; /* one made by an older command does not say */
     *c = (struct cluster){.lock_fd = -1};
     if (!realpath(dir, c->dir))
         return cmd_fail("there is no cluster in %s: %s; `fastblock cluster up %s` starts one", dir,
@@ -89,8 +91,9 @@ static int cluster_load(struct cluster *c, const char *dir)
     if (!json)
         return cmd_fail("there is no cluster in %s (no cluster.json); `fastblock cluster up %s` starts one",
                         dir, dir);
-    int error = json_unpack(json, "{s:s, s:I, s:I, s:I, s:I, s?I}", "mon", &mon, "osds", &osds, "shards",
-                            &shards, "size_bytes", &size, "spin_us", &spin, "cache_bytes", &cache);
+    int error = json_unpack(json, "{s:s, s:I, s:I, s:I, s:I, s?I, s?I}", "mon", &mon, "osds", &osds, "shards",
+                            &shards, "size_bytes", &size, "spin_us", &spin, "cache_bytes", &cache,
+                            "out_after_s", &out_after);
     if (error || osds < 1 || osds > OSDS_MAX || text_copy(c->mon, sizeof(c->mon), mon)) {
         json_decref(json);
         return cmd_fail("%s/cluster.json is damaged", c->dir);
@@ -100,6 +103,7 @@ static int cluster_load(struct cluster *c, const char *dir)
     c->size_bytes = (uint64_t)size;
     c->spin_us = (uint32_t)spin;
     c->cache_bytes = (uint64_t)cache;
+    c->out_after_s = (uint32_t)out_after;
     json_decref(json);
     return cluster_lock(c);
 }
@@ -107,9 +111,10 @@ static int cluster_load(struct cluster *c, const char *dir)
 static int cluster_save(const struct cluster *c)
 {
     char path[PATH_SIZE];
-    json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "mon", c->mon, "osds", (json_int_t)c->osds,
-                             "shards", (json_int_t)c->shards, "size_bytes", (json_int_t)c->size_bytes,
-                             "spin_us", (json_int_t)c->spin_us, "cache_bytes", (json_int_t)c->cache_bytes);
+    json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "mon", c->mon, "osds",
+                             (json_int_t)c->osds, "shards", (json_int_t)c->shards, "size_bytes",
+                             (json_int_t)c->size_bytes, "spin_us", (json_int_t)c->spin_us, "cache_bytes",
+                             (json_int_t)c->cache_bytes, "out_after_s", (json_int_t)c->out_after_s);
     int error = json_dump_file(json, path_of(c, path, "cluster.json"), JSON_INDENT(2));
     json_decref(json);
     return error ? cmd_fail("cannot write %s: %s", path, strerror(errno)) : CMD_OK;
@@ -276,8 +281,10 @@ static bool mon_answers(const struct cluster *c)
 
 static int start_mon(const struct cluster *c)
 {
-    char data[PATH_SIZE];
-    const char *argv[] = {"fastblock-mon", "--listen", c->mon, "--data", path_of(c, data, "mon"), NULL};
+    char data[PATH_SIZE], out_after[16];
+    snprintf(out_after, sizeof(out_after), "%u", c->out_after_s);
+    const char *argv[] = {"fastblock-mon",         "--listen",        c->mon,    "--data",
+                          path_of(c, data, "mon"), "--osd-out-after", out_after, NULL};
     pid_t pid = launch(c, "mon", argv);
     if (pid < 0 || write_pid(c, "mon", pid))
         return CMD_FAILED;
@@ -293,15 +300,37 @@ static int start_mon(const struct cluster *c)
     return CMD_FAILED;
 }
 
+static bool is_formatted(const struct cluster *c, uint32_t osd)
+{
+    char path[PATH_SIZE];
+    struct stat st;
+
+    return stat(path_of(c, path, "osd.%u/formatted", osd), &st) == 0;
+}
+
+/* Of one that was formatted: the map has it no more. */
+static bool was_removed(const struct cluster *c, struct cmd_args *args, uint32_t osd)
+{
+    struct cmd_session s;
+    bool there = false;
+
+    args->mon = c->mon;
+    if (!cmd_session_open(&s, args, 0, 0))
+        return false;
+    const Fb__ClusterMap *map = client_map(s.client);
+    for (size_t i = 0; i < map->n_osd; i++)
+        there |= map->osd[i]->id == osd && !map->osd[i]->removed;
+    cmd_session_close(&s);
+    return !there;
+}
+
 static int format_osd(const struct cluster *c, uint32_t osd)
 {
     char name[NAME_SIZE], path[PATH_SIZE], shards[16], size[32];
-    struct stat st;
     snprintf(name, sizeof(name), "osd.%u", osd);
     if (mkdir(path_of(c, path, "%s", name), 0755) < 0 && errno != EEXIST)
         return cmd_fail("cannot make %s: %s", path, strerror(errno));
-    path_of(c, path, "%s/formatted", name);
-    if (stat(path, &st) == 0)
+    if (is_formatted(c, osd))
         return CMD_OK;
     path_of(c, path, "%s/device", name);
     snprintf(shards, sizeof(shards), "%u", c->shards);
@@ -396,13 +425,14 @@ static int stop_process(const struct cluster *c, const char *name, bool kill_it)
 
 static int make_cluster(struct cluster *c, struct cmd_args *args)
 {
-    uint64_t osds, shards, spin;
+    uint64_t osds, shards, spin, out_after;
     char path[PATH_SIZE];
     struct stat st;
     *c = (struct cluster){.lock_fd = -1};
     if (!cmd_option_number(args, "osds", 3, 1, OSDS_MAX, &osds) ||
         !cmd_option_number(args, "shards", 1, 1, 64, &shards) ||
         !cmd_option_number(args, "spin", CORE_SPIN_US_STANDARD, 0, 1000000, &spin) ||
+        !cmd_option_number(args, "out-after", OUT_AFTER_STANDARD, 0, 31536000, &out_after) ||
         !cmd_option_size(args, "size", 8ull << 30, &c->size_bytes) ||
         !cmd_option_size(args, "cache", CACHE_STANDARD, &c->cache_bytes))
         return CMD_USAGE;
@@ -416,19 +446,28 @@ static int make_cluster(struct cluster *c, struct cmd_args *args)
     if (!realpath(args->positional[0], c->dir))
         return cmd_fail("cannot use %s: %s", args->positional[0], strerror(errno));
     if (stat(path_of(c, path, "cluster.json"), &st) == 0) {
-        const char *changed = cmd_option(args, "osds")     ? "--osds"
-                              : cmd_option(args, "shards") ? "--shards"
-                              : cmd_option(args, "size")   ? "--size"
-                              : cmd_option(args, "spin")   ? "--spin"
-                              : cmd_option(args, "cache")  ? "--cache"
-                                                           : NULL;
+        const char *changed = cmd_option(args, "shards")      ? "--shards"
+                              : cmd_option(args, "size")      ? "--size"
+                              : cmd_option(args, "spin")      ? "--spin"
+                              : cmd_option(args, "cache")     ? "--cache"
+                              : cmd_option(args, "out-after") ? "--out-after"
+                                                              : NULL;
         if (changed)
             return cmd_usage(
                 "%s holds a cluster already: it starts as it was made, so %s cannot be given (remove the "
                 "directory to begin anew)",
                 c->dir, changed);
-        return cluster_load(c, args->positional[0]);
+        int error = cluster_load(c, args->positional[0]);
+        if (error || !cmd_option(args, "osds") || osds == c->osds)
+            return error;
+        if (osds < c->osds)
+            return cmd_usage(
+                "%s has %u OSDs: --osds can add some, not take them away (see `fastblock osd drain`)", c->dir,
+                c->osds);
+        c->osds = (uint32_t)osds;
+        return cluster_save(c);
     }
+    c->out_after_s = (uint32_t)out_after;
     c->osds = (uint32_t)osds;
     c->shards = (uint32_t)shards;
     c->spin_us = (uint32_t)spin;
@@ -460,6 +499,11 @@ int cmd_cluster_up(struct cmd_args *args)
         error = start_mon(&c);
     }
     for (uint32_t i = 0; i < c.osds && !error; i++) {
+        if (is_formatted(&c, i) && was_removed(&c, args, i)) {
+            if (!args->json)
+                printf("osd.%u was removed from the cluster\n", i);
+            continue;
+        }
         error = format_osd(&c, i);
         if (!error && !process_pid(&c, cmd_text("osd.%u", i))) {
             if (!args->json)

@@ -48,12 +48,13 @@ def is_alive(pid):
 
 
 class Cluster:
-    def __init__(self, osds=3, shards=1, size="1G", base=None, spin=0):
+    def __init__(self, osds=3, shards=1, size="1G", base=None, spin=0, out_after=600):
         self.root = tempfile.mkdtemp(prefix="fb-test-", dir=base)
         self.dir = os.path.join(self.root, "cluster")
         self.env = dict(os.environ, PATH=BIN + ":" + os.environ["PATH"])
         self.env.pop("FASTBLOCK_MON", None)
         self.children = []
+        self.out_after = out_after
         try:
             self.bring_up(osds, shards, size, spin)
         except BaseException:
@@ -62,7 +63,8 @@ class Cluster:
             raise
 
     def bring_up(self, osds, shards, size, spin):
-        self.fb("cluster", "up", self.dir, "--osds", str(osds), "--shards", str(shards), "--size", size, "--spin", str(spin))
+        self.fb("cluster", "up", self.dir, "--osds", str(osds), "--shards", str(shards), "--size", size, "--spin", str(spin),
+                "--out-after", str(self.out_after))
         self.env["FASTBLOCK_MON"] = json.loads(self.fb("cluster", "env", self.dir, "--json"))["FASTBLOCK_MON"]
 
     def close(self):
