@@ -402,10 +402,11 @@ static void report_replicas(struct osd_shard *shard, struct report *report)
 
         if (item->removed)
             continue;
-        if (!shard_map_pg_removed(shard, item))
+        bool removed = shard_map_pg_removed(shard, item);
+        if (!removed || shard_map_dropped(shard, item))
             report_replica(shard, report, item);
-        else if (shard_map_member(shard, item) && !store_pg_find(shard->store, item->id) &&
-                 (confirm = confirm_add(report, item->id, shard->label.osd)))
+        if (removed && shard_map_member(shard, item) && !store_pg_find(shard->store, item->id) &&
+            (confirm = confirm_add(report, item->id, shard->label.osd)))
             confirm->pg_removed = true;
     }
 }

@@ -235,10 +235,16 @@ static void obey(struct play *p, uint32_t osd, const Fb__Pg *item, struct pages 
 {
     uint32_t n = (uint32_t)item->id, *exists = &p->exists[osd][n];
 
+    for (size_t i = 0; p->pool_removed && i < item->n_member; i++) {
+        if (item->member[i]->osd != osd)
+            continue;
+        *exists = 0;
+        confirm(pages, report, osd, item->id, 0)->pg_removed = true;
+    }
     for (size_t i = 0; i < item->n_dropped; i++) {
         if (item->dropped[i]->osd != osd)
             continue;
-        CHECK(!find(&p->pgs[n], item->dropped[i]->replica) ||
+        CHECK(p->pool_removed || !find(&p->pgs[n], item->dropped[i]->replica) ||
               find(&p->pgs[n], item->dropped[i]->replica)->learner);
         if (*exists == item->dropped[i]->replica)
             *exists = 0;

@@ -318,6 +318,29 @@ static void monitor_dies(void)
     play_free(p);
 }
 
+/* A pool is removed while its PGs move: all replicas go, also those that are only wanted, or leaving. */
+static void pool_goes(void)
+{
+    struct play *p = play_new(6, 0);
+
+    play_pool(p, 3, 12);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].stuck = n % 2;
+    CHECK_EQ(osd_change(&p->client, 0, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 2);
+    CHECK_EQ(osd_change(&p->client, 1, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 2);
+    CHECK(play_unsettled(p) > 0);
+    CHECK_EQ(pool_remove(&p->client, "p"), 0);
+    p->pool_removed = true;
+    play_run(p, 5);
+    for (uint32_t o = 0; o < 6; o++)
+        CHECK_EQ(left_over(p, o), 0);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        CHECK(!play_item(p, n) || play_item(p, n)->removed);
+    play_free(p);
+}
+
 /* Members that are down count as none that serve: no change leaves a PG without a majority. */
 static void keeps_a_majority(void)
 {
@@ -361,6 +384,7 @@ int main(int argc, char **argv)
     TEST(stale_leader);
     TEST(lies);
     TEST(monitor_dies);
+    TEST(pool_goes);
     TEST(keeps_a_majority);
     return tap_done();
 }
