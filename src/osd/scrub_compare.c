@@ -5,7 +5,9 @@
  * Replicas are at different points of the same log, so what is not the same is looked at again: objects of
  * the same index have the same blocks, and in a moment without a write to them they have the same index. What
  * has the same versions on every member when it is looked at again, all of them having applied that much, and
- * is not equal, differs: that must never happen.
+ * is not equal, differs: that must never happen. An object that some have not may have been deleted, by an
+ * entry that no row tells of. It is one that whoever had not got the object in one look had applied when the
+ * next one began; so it takes a third, in which all have applied that much.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -94,6 +96,7 @@ static uint32_t content_number(const struct scrub *s, const struct scrub_object 
 /* What the members say of one object. */
 struct opinion {
     uint64_t newest, applied; /* the highest index; the lowest that was applied */
+    uint64_t reached;         /* newest, and what those that have not got it have applied */
     uint32_t rows, told,
         unhashed;         /* answers; of these that have the object whole; of these without contents */
     bool absent, damaged; /* for some */
@@ -120,6 +123,7 @@ static struct opinion opinion_of(const struct scrub *s, struct scrub_object *o, 
         hash = crc32c(hash, told, sizeof(told));
         if (!row) {
             op.absent = true;
+            op.reached = MAX(op.reached, a->view.applied_index);
             continue;
         }
         op.newest = MAX(op.newest, row->index);
@@ -136,6 +140,7 @@ static struct opinion opinion_of(const struct scrub *s, struct scrub_object *o, 
         first = first ? first : row;
     }
     o->versions = (uint64_t)hash << 32 | (uint32_t)op.newest;
+    o->reached = op.reached = MAX(op.reached, op.newest);
     op.settled &= !op.absent || op.damaged;
     return op;
 }
@@ -150,7 +155,11 @@ static enum scrub_verdict judge(struct scrub *s, struct scrub_object *o, uint64_
     if (op.settled && op.equal)
         return known ? SCRUB_SAME : SCRUB_UNREAD;
     const struct scrub_object *before = scrub_object_find(&s->before, o->image, o->object);
-    return before && before->versions == o->versions && op.applied >= op.newest ? SCRUB_DIFFERS : SCRUB_MOVES;
+    if (!before || before->versions != o->versions)
+        return SCRUB_MOVES;
+    o->looks = before->looks + 1;
+    bool shown = op.absent ? o->looks > 1 && op.applied >= before->reached : op.applied >= op.newest;
+    return shown ? SCRUB_DIFFERS : SCRUB_MOVES;
 }
 
 bool scrub_is_same(struct scrub *s, uint64_t image, uint64_t object)

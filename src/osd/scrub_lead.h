@@ -25,6 +25,8 @@ struct scrub_asked {
 struct scrub_object {
     uint64_t image, object;
     uint64_t versions; /* hash of what the members say */
+    uint64_t reached;  /* what members must have applied to know of all that made these */
+    uint32_t looks;    /* in a row, with the same versions */
 };
 
 struct scrub_objects {
@@ -61,7 +63,7 @@ enum scrub_verdict {
     SCRUB_SAME,
     SCRUB_UNREAD,  /* by index and checksums, but not everybody's contents could be compared */
     SCRUB_MOVES,   /* not the same now: members may be at different points of the log */
-    SCRUB_DIFFERS, /* nor the last time, with the same versions, which all of them have applied */
+    SCRUB_DIFFERS, /* nor the times before, with the same versions, which all of them have applied */
 };
 
 struct scrub_comparison {

@@ -427,6 +427,36 @@ static void test_long_range(void)
     world_free(w);
 }
 
+/* A member that takes nothing new for a while has objects still that the others have deleted: that is no
+ * difference. */
+static void test_behind_a_removal(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(75, &leader);
+    uint32_t one = (leader + 1) % OSDS;
+
+    fake_store_refuse(store_on(w, one), true);
+    w->has_order = true;
+    w->order.image = IMAGE;
+    w->order.pool = POOL;
+    w->order.generation = 2;
+    w->order.deleted = true;
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, !pg_on(w, leader)->sp->object_count);
+    CHECK_EQ(pg_on(w, one)->sp->object_count, OBJECTS);
+    order_number++;
+    tell(w, false, false, false, NULL);
+    WAIT_FOR(w, 60000, is_done(w));
+    const struct pg_scrub *s = &pg_on(w, leader)->scrub;
+    CHECK_EQ(s->differing, 0);
+    CHECK(s->skipped > 0);
+    fake_store_refuse(store_on(w, one), false);
+    WAIT_FOR(w, 10000, !pg_on(w, one)->sp->object_count);
+    s = scrub(w, false, false);
+    CHECK_EQ(s->differing + s->objects, 0);
+    world_free(w);
+}
+
 /* A member whose look takes longer than a question may is asked by two leaders: each object is read once. */
 static void test_two_leaders(void)
 {
@@ -535,6 +565,7 @@ int main(int argc, char **argv)
     TEST(test_busy);
     TEST(test_several_differ);
     TEST(test_long_range);
+    TEST(test_behind_a_removal);
     TEST(test_two_leaders);
     TEST(test_without_a_member);
     TEST(test_lost_here_and_there);
