@@ -29,6 +29,8 @@
     X(RAFT_ONE_MAJORITY,            "raft: a joint group decides by the majority of its new voters alone")          \
     X(RAFT_KEEP_GROUP,              "raft: a group whose entry was replaced stays in force")                        \
     X(RAFT_GROUP_OVER_GROUP,        "raft: the group changes before its last change is committed")                  \
+    X(MON_NO_FENCE,                 "mon: what a monitor writes does not depend on its lease")                     \
+    X(MON_KEEPS_CLOCK,              "mon: a monitor that begins to lead counts the silence that it only heard of") \
     X(STORE_NO_FLUSH,               "store: the flush after a batch is left out")                                  \
     X(STORE_NO_FUA,                 "store: the flush before the log's tail advances is left out")                 \
     X(STORE_NO_CHECKSUM,            "store: checksums are not verified on read")                                   \

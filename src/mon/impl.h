@@ -17,6 +17,10 @@
  * compares items with soft state and puts what should change; it runs on every tick and after every report
  * that matters.
  *
+ * One leads, the others follow (mon_lead.c): they hold the same items, from the store, and no soft state. Who
+ * begins to lead loads everything anew, forgets soft state and starts its clock: it judges nobody by what
+ * others heard.
+ *
  * Time: `alive_ns` counts only time in which the monitor itself ran (a gap between two ticks counts as two
  * ticks at most), so that a monitor that was stopped or starved does not take its own silence for that of the
  * others.
@@ -56,8 +60,12 @@
 #define MON_PUTS_PER_TXN (META_TXN_OPS_MAX - 1) /* and the state */
 #define MON_EVENTS_MAX   512                    /* that are remembered */
 #define MON_WEIGHT_MAX   1000
+#define MON_MONITORS_MAX 8 /* of one cluster */
+#define MON_LEADER_KEY   "cluster/leader"
 
-enum mon_kind { MON_OSD, MON_POOL, MON_PG, MON_IMAGE, MON_ORDER, MON_SCRUB, MON_KINDS };
+enum mon_kind { MON_OSD, MON_POOL, MON_PG, MON_IMAGE, MON_ORDER, MON_SCRUB, MON_MONITORS, MON_KINDS };
+
+struct mon_request;
 
 struct mon_item {
     struct map_node by_id;
@@ -139,6 +147,10 @@ struct mon_image {
     uint64_t writer_gone_ns; /* alive time since when not */
 };
 
+struct mon_monitors {
+    struct mon_item item; /* there is one, with id 1 */
+};
+
 struct mon_order {
     struct mon_item item;
     uint64_t generation; /* of the order that `confirmed` is about */
@@ -174,11 +186,12 @@ struct mon_load {
     bool create; /* an empty store gets its first state */
     struct meta_range range;
     struct meta_txn txn;
-    struct meta_condition condition;
+    struct meta_condition conditions[2];
     struct meta_change changes[META_TXN_OPS_MAX];
     char first[META_KEY_MAX + 2], end[META_KEY_MAX + 2];
     int kind;
-    uint64_t revision; /* of the state that was read first */
+    uint64_t revision;      /* of the state that was read first */
+    uint64_t from_revision; /* of the store then: what was written since is not all seen */
     Fb__MonState *state;
     char (*orphans)[40]; /* PGs of a pool whose creation did not come to its end */
     uint32_t orphan_count, orphan_cap, orphan_batch;
@@ -193,7 +206,7 @@ struct mon_commit {
     uint32_t
         remaining; /* puts not yet written: written from the end, so that the first come with the state */
     uint32_t batch;
-    struct meta_condition condition;
+    struct meta_condition conditions[2];
     struct meta_change changes[META_TXN_OPS_MAX];
     struct meta_txn txn;
     uint8_t state_value[256];
@@ -231,6 +244,82 @@ void mon_item_forget(struct mon *mon, enum mon_kind kind, uint64_t id);
 MUST_CHECK int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint64_t *ret_id);
 uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message);
 void mon_load_start(struct mon *mon, bool create, struct op *parent);
+/* A value of the store becomes an item in memory. ERR_FORMAT: damaged, or not the key of an item;
+ * ERR_NOT_FOUND: a PG without a pool, which is no item yet. */
+MUST_CHECK int mon_item_load(struct mon *mon, const struct meta_kv *kv);
+/* The same of a key that is gone. */
+void mon_item_unload(struct mon *mon, const char *key);
+/* NULL: `ret_error` is ERR_FORMAT (not this program's, or damaged) or ERR_VERSION. The caller frees it. */
+Fb__MonState *mon_state_decode(const void *value, uint32_t len, int *ret_error);
+void mon_state_install(struct mon *mon, const Fb__MonState *state, uint64_t revision);
+/* Forgets what reports and sessions said. */
+void mon_soft_reset(struct mon *mon);
+
+/* ---- who leads (mon_lead.c), and what the others see of it (mon_follow.c) ---- */
+
+struct mon_lead {
+    struct op op;
+    struct timer timer;
+    struct meta_lease lease;
+    struct meta_txn txn;
+    struct meta_condition condition;
+    struct meta_change change;
+    uint8_t value[512];
+    char key[MON_TEXT_MAX + 16];
+    uint64_t id;       /* of the lease that is held; 0: none */
+    bool spent;        /* it led and does not any more: the lease is to be given back, and with it the key */
+    uint64_t sent_ns;  /* when the request under way was */
+    uint64_t until_ns; /* the lease is held until then at least */
+    uint64_t renew_ns, take_ns;
+    uint64_t revision; /* of the key that says that we lead; 0: we do not */
+};
+
+struct mon_presence {
+    char address[MON_TEXT_MAX];
+    char version[MON_NAME_MAX];
+    uint64_t lease, since_us;
+};
+
+struct mon_follow {
+    struct meta_watch watch;
+    bool watching;
+    struct meta_kv *kvs; /* what was written and does not count yet */
+    uint32_t count, cap;
+    size_t bytes;
+    /* As of the load, and of what the watch told since. */
+    uint64_t seen_revision;    /* what was written before, the load has shown */
+    char leader[MON_TEXT_MAX]; /* empty: nobody leads */
+    uint64_t leader_revision;
+    struct mon_presence present[MON_MONITORS_MAX];
+    uint32_t present_count;
+};
+
+/* The conditions of a transaction that is to count only while the state is what we know, and we lead. Their
+ * number. */
+uint32_t mon_fence(const struct mon *mon, uint64_t state_revision, struct meta_condition ret[2]);
+/* After the first load. */
+void mon_lead_start(struct mon *mon);
+/* The store, or the load, shows who leads now. */
+void mon_lead_look(struct mon *mon);
+/* Memory has just been loaded: whoever holds the lease and the key begins to lead. */
+void mon_lead_loaded(struct mon *mon);
+
+/* The keys "cluster/..." of the load's first range, which shows the store at this revision: one by one after
+ * mon_follow_forget(). */
+void mon_follow_forget(struct mon *mon, uint64_t seen_revision);
+void mon_follow_note(struct mon *mon, const struct meta_kv *kv);
+/* Before a load; and what it finds that does not count yet. */
+void mon_follow_drop(struct mon *mon);
+void mon_follow_keep(struct mon *mon, const struct meta_kv *kv);
+/* After a load: watches what is written from its beginning on. */
+void mon_follow_start(struct mon *mon);
+void mon_follow_stop(struct mon *mon);
+
+/* ---- the list of monitors (mon_monitors.c) ---- */
+
+void mon_monitors_settle(struct mon *mon, struct mon_change *c);
+void mon_list(struct mon_request *r);
+extern const struct mon_method mon_remove;
 
 /* ---- the monitor ---- */
 
@@ -286,17 +375,23 @@ struct mon {
     struct list sessions;
     uint32_t session_count;
     uint64_t session_serial;
-    struct list turns;    /* the first has the turn */
-    uint64_t start_epoch; /* of the data as this monitor found it */
-    bool proven;          /* that is the newest, by all that can be known (mon_osd_proven()) */
-    uint64_t witness_ns;  /* alive time at which the first witness came; 0: none yet */
-    struct list waiting;  /* requests that need the proof, or that someone leaves */
+    struct list turns;              /* the first has the turn */
+    uint64_t start_epoch;           /* of the data as this monitor found it */
+    bool proven;                    /* that is the newest, by all that can be known (mon_osd_proven()) */
+    uint64_t witness_ns;            /* alive time at which the first witness came; 0: none yet */
+    struct list waiting;            /* requests that need the proof, or that someone leaves */
+    char own_address[MON_TEXT_MAX]; /* where others find it */
+    bool leads;                     /* and has loaded everything since; asked by mon_leads() */
+    struct mon_lead lead;
+    struct mon_follow follow;
     struct mon_load load;
+    bool load_failed; /* the last one */
     struct mon_commit commit;
     struct op tick;
     struct timer tick_timer;
     struct mon_turn tick_turn;
     struct mon_change tick_change;
+    bool reloaded;            /* the tick's load was one */
     bool settle_soon;         /* do not wait for the next tick */
     bool settle_due;          /* something was reported since all was found settled */
     uint64_t balanced_ns;     /* alive time of the last look at who leads */
@@ -346,6 +441,7 @@ MON_ITEM_ACCESS(pg, MON_PG, Fb__Pg)
 MON_ITEM_ACCESS(image, MON_IMAGE, Fb__Image)
 MON_ITEM_ACCESS(order, MON_ORDER, Fb__ImageOrder)
 MON_ITEM_ACCESS(scrub, MON_SCRUB, Fb__PgScrub)
+MON_ITEM_ACCESS(monitors, MON_MONITORS, Fb__MonitorList)
 
 static inline uint32_t mon_pg_pool(uint64_t pg)
 {
@@ -406,6 +502,8 @@ void mon_reply(struct mon_request *r, int result);
  * start), or an image beyond ours, changes stop. */
 void mon_note_knowledge(struct mon *mon, const char *who, uint64_t since, uint64_t epoch,
                         uint64_t image_id_max);
+/* Once nothing of the monitor runs any more. */
+void mon_memory_free(struct mon *mon);
 /* 1 to MON_NAME_MAX characters of [A-Za-z0-9._-]. */
 bool mon_name_valid(const char *name);
 /* Printable, at most MON_TEXT_MAX - 1 characters; may be empty. */

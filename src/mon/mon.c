@@ -131,8 +131,6 @@ static const char *request_state_name(int state)
     return names[state];
 }
 
-static void mon_memory_free(struct mon *mon);
-
 static void request_end(struct mon_request *r, int result)
 {
     struct mon *mon = r->mon;
@@ -146,6 +144,19 @@ static void request_end(struct mon_request *r, int result)
         mon_memory_free(mon);
 }
 
+/* Says who leads. */
+static int other_monitor(struct mon_request *r)
+{
+    const char *leader = r->mon->follow.leader;
+
+    if (!strcmp(leader, r->mon->own_address))
+        leader = ""; /* we have just lost it, or are about to begin */
+    r->reply.leader = (char *)leader;
+    if (leader[0])
+        return mon_fail(r, -ERR_OTHER_MONITOR, "the monitor at %.64s leads: ask there", leader);
+    return mon_fail(r, -ERR_OTHER_MONITOR, "no monitor leads at the moment: try again in a few seconds");
+}
+
 /* 1: wait for the commit; 0 or an error: answered with that. */
 static int request_build(struct mon_request *r)
 {
@@ -154,6 +165,8 @@ static int request_build(struct mon_request *r)
     /* Who asked has gone, and may have asked somebody else since: what nobody waits for is not done. */
     if (!rpc_ticket_alive(&r->ticket))
         return -ERR_CANCELLED;
+    if (!mon_leads(mon))
+        return other_monitor(r);
     if (mon->behind[0])
         return mon_fail(
             r, -ERR_BEHIND,
@@ -221,7 +234,7 @@ static void request_step(struct op *op)
         }
         switch ((enum request_state)op->state) {
         case REQUEST_WAITING:
-            error = request_wait(r);
+            error = mon_leads(mon) ? request_wait(r) : 0;
             if (error > 0)
                 return;
             list_remove(&r->waiting);
@@ -235,7 +248,7 @@ static void request_step(struct op *op)
             if (!mon_turn_take(mon, &r->turn, op))
                 return;
             op->state = REQUEST_LOADING;
-            if (mon->stale)
+            if (mon->stale && mon_leads(mon))
                 mon_load_start(mon, false, op);
             continue;
         case REQUEST_LOADING:
@@ -245,8 +258,8 @@ static void request_step(struct op *op)
                     r, mon_fail(r, error, "the monitor cannot read its metadata: %s", error_text(error)));
                 return;
             }
-            mon_publish(mon); /* if the load showed a change whose outcome was not known */
-            error = request_build(r);
+            mon_publish(mon);         /* if the load showed a change whose outcome was not known */
+            error = request_build(r); /* or that we do not lead any more */
             if (error <= 0) {
                 request_end(r, error);
                 return;
@@ -297,10 +310,24 @@ static void request_queue(struct mon_request *r, const struct mon_method *method
     op_start(&r->op, mon->core, &request_kind, NULL);
 }
 
+/* May be asked of a monitor that follows, too. */
+static bool is_for_all(const Fb__MonRequest *call)
+{
+    return call->call_case == FB__MON_REQUEST__CALL_MAP_GET ||
+           call->call_case == FB__MON_REQUEST__CALL_SUBSCRIBE ||
+           call->call_case == FB__MON_REQUEST__CALL_IMAGE_LIST ||
+           call->call_case == FB__MON_REQUEST__CALL_MON_LIST;
+}
+
 static void dispatch(struct mon_request *r)
 {
     const struct mon_method *method = NULL;
 
+    if (!mon_leads(r->mon) && !is_for_all(r->call)) {
+        mon_reply(r, other_monitor(r));
+        request_free(r);
+        return;
+    }
     switch (r->call->call_case) {
     case FB__MON_REQUEST__CALL_MAP_GET:
         mon_map_get(r);
@@ -331,6 +358,12 @@ static void dispatch(struct mon_request *r)
         break;
     case FB__MON_REQUEST__CALL_PG_SHOW:
         mon_pg_show(r);
+        break;
+    case FB__MON_REQUEST__CALL_MON_LIST:
+        mon_list(r);
+        break;
+    case FB__MON_REQUEST__CALL_MON_REMOVE:
+        method = &mon_remove;
         break;
     case FB__MON_REQUEST__CALL_PG_SCRUB:
         method = &mon_pg_scrub;
@@ -439,8 +472,9 @@ static int on_greet(void *owner, const struct rpc_identity *who)
 
     if (memcmp(who->cluster, unknown, 16) && memcmp(who->cluster, mon->cluster, 16))
         return -ERR_CLUSTER;
-    /* What someone knows of a cluster that he does not name says nothing about this one. */
-    if (memcmp(who->cluster, unknown, 16)) {
+    /* What someone knows of a cluster that he does not name says nothing about this one; and one that follows
+     * may be a moment behind. */
+    if (mon_leads(mon) && memcmp(who->cluster, unknown, 16)) {
         struct mon_osd *o = who->role == RPC_OSD ? mon_osd_find(mon, who->osd) : NULL;
         if (o && !memcmp(mon_osd_item(o)->uuid.data, who->osd_uuid, 16)) {
             mon_osd_speaks(mon, o, who->shard, who->epoch, who->image_id_max);
@@ -472,6 +506,14 @@ void mon_settle_soon(struct mon *mon)
         op_wake(&mon->tick);
 }
 
+/* What is watched, and whether we lead, begins with a load. */
+static void mon_reloaded(struct mon *mon)
+{
+    mon->reloaded = false;
+    mon_follow_start(mon);
+    mon_lead_loaded(mon);
+}
+
 static void advance_clock(struct mon *mon)
 {
     uint64_t now = core_now_ns(mon->core);
@@ -485,7 +527,7 @@ static bool tick_build(struct mon *mon)
 {
     mon_change_fini(&mon->tick_change);
     mon_change_init(&mon->tick_change, mon);
-    if (!mon->behind[0])
+    if (mon_leads(mon) && !mon->behind[0])
         mon_settle(mon, &mon->tick_change);
     if (!mon->tick_change.count)
         mon->settle_due = false;
@@ -522,8 +564,10 @@ static void tick_step(struct op *op)
             if (timer_armed(&mon->tick_timer) && !mon->settle_soon)
                 return;
             advance_clock(mon);
-            mon_leaders_balance(mon);
-            mon_health_look(mon);
+            if (mon_leads(mon)) {
+                mon_leaders_balance(mon);
+                mon_health_look(mon);
+            }
             list_for_each (&mon->waiting, node)
                 op_wake(&list_entry(node, struct mon_request, waiting)->op);
             if (!mon->stale && !tick_build(mon)) {
@@ -537,6 +581,7 @@ static void tick_step(struct op *op)
             if (!mon_turn_take(mon, &mon->tick_turn, op))
                 return;
             op->state = TICK_LOADING;
+            mon->reloaded = mon->stale;
             if (mon->stale)
                 mon_load_start(mon, false, op);
             continue;
@@ -546,6 +591,8 @@ static void tick_step(struct op *op)
                 tick_rest(mon, STALE_REST_NS);
                 return;
             }
+            if (mon->reloaded)
+                mon_reloaded(mon);
             mon_publish(mon); /* if the load showed a change whose outcome was not known */
             if (!tick_build(mon)) {
                 mon->settle_soon = false;
@@ -593,6 +640,9 @@ static struct mon *mon_new(const struct mon_config *config)
         mon->config.osd_down_after_ns = 3 * NS_PER_S;
     if (!mon->config.writer_lost_after_ns)
         mon->config.writer_lost_after_ns = 10 * NS_PER_S;
+    if (!mon->config.lease_ns)
+        mon->config.lease_ns = 5 * NS_PER_S;
+    mon->leads = !config->meta->ops->lease;
     mon->core = config->core;
     mon->self = (struct rpc_identity){.role = RPC_MON, .name = "fastblock-mon"};
     mon->alive_ns = MON_TICK_NS; /* 0 means "never" everywhere */
@@ -607,11 +657,11 @@ static struct mon *mon_new(const struct mon_config *config)
     return mon;
 }
 
-/* Frees all memory once nothing runs any more. */
-static void mon_memory_free(struct mon *mon)
+void mon_memory_free(struct mon *mon)
 {
-    if (mon->request_count || op_live(&mon->tick))
+    if (mon->request_count || op_live(&mon->tick) || op_live(&mon->lead.op))
         return;
+    mon_follow_stop(mon);
     for (int k = 0; k < MON_KINDS; k++) {
         mon_for_each(mon, k, node) mon_item_forget(mon, (enum mon_kind)k, node->key);
         map_fini(&mon->items[k]);
@@ -674,7 +724,6 @@ static void start_step(struct op *op)
             return;
         }
         mon->tick_last_ns = core_now_ns(mon->core);
-        mon_osd_witnesses(mon);
         error = mon_listen(mon, s->config.listen);
         if (error) {
             snprintf(s->ret_message, sizeof(s->ret_message), "cannot listen on %.64s: %s", s->config.listen,
@@ -685,7 +734,12 @@ static void start_step(struct op *op)
             return;
         }
         mon->config.listen = NULL;
+        snprintf(mon->own_address, sizeof(mon->own_address), "%s",
+                 s->config.advertise ? s->config.advertise : mon_address(mon));
+        mon->config.advertise = NULL;
         op_start(&mon->tick, mon->core, &tick_kind, NULL);
+        mon_lead_start(mon);
+        mon_follow_start(mon);
         core_log(mon->core, LOG_INFO, "mon",
                  "listening on %s: epoch %" PRIu64 ", %" PRIu64 " OSDs, %" PRIu64 " images", mon_address(mon),
                  mon->state.epoch, mon->items[MON_OSD].count, mon->items[MON_IMAGE].count);
@@ -712,6 +766,8 @@ void mon_free(struct mon *mon)
     rpc_server_free(mon->server);
     mon->server = NULL;
     op_wake(&mon->tick);
+    if (op_live(&mon->lead.op))
+        op_wake(&mon->lead.op);
     list_for_each (&mon->turns, node)
         op_wake(list_entry(node, struct mon_turn, link)->op);
     list_for_each (&mon->waiting, node)

@@ -7,11 +7,16 @@
  * compare-and-swap transaction first and becomes visible, and is announced, when it has been committed. Not
  * on the data path: OSDs and clients go on with the last map they have when it is away.
  *
+ * Several monitors on one store: one leads, under a lease of the store, and each of its transactions depends
+ * on that lease; the others follow what it writes and serve the map. They meet in the store alone and send
+ * each other nothing.
+ *
  * mon.c (life, dispatch of calls), mon_state.c (items, load), mon_change.c (changes and their commit),
  * mon_osd.c (registration, reports), mon_out.c (in and out, what operators say of OSDs), mon_settle.c (up and
  * down, orders done), mon_events.c (what happened, for people), mon_pool.c, mon_image.c
  * (images, writers, orders), mon_scrub.c (scrubs: orders, results), mon_status.c, mon_subscribe.c (sessions,
- * deltas), placement.c (a pure function: OSDs and load -> members of a PG).
+ * deltas), mon_lead.c (who leads), mon_follow.c (what the leader writes), mon_monitors.c (the list of
+ * monitors), placement.c (a pure function: OSDs and load -> members of a PG).
  *
  * Removed PGs and finished orders stay in the map as markers, so that a delta can name them; a whole map
  * leaves them out. The marker of an order is deleted when every shard of every OSD that was ever started has
@@ -35,11 +40,13 @@ struct mon_config {
     struct net *net;
     struct meta *meta;
     const char *listen;            /* "host:port"; only used by the start */
+    const char *advertise;         /* where others find it; only used by the start. NULL: where it listens */
     const char *version;           /* of the software, for status; must outlive the monitor. NULL: unknown */
     uint64_t osd_down_after_ns;    /* no report for so long: down. 0: 3 s */
     uint64_t osd_out_after_ns;     /* down for so long: out, and its data is made anew elsewhere. 0: never */
     uint64_t writer_lost_after_ns; /* a writer without a session for so long may be replaced without force. 0:
                                       10 s */
+    uint64_t lease_ns;             /* how long it leads without a word of the metadata store. 0: 5 s */
 };
 
 /* Loads the state (a new cluster gets its uuid in an empty store), listens. */
@@ -54,6 +61,8 @@ void mon_start_start(struct mon_start *s, const struct mon_config *config, struc
  * of the core to come, when that is done: the metadata store and the core must stay until no op of the
  * monitor is live. */
 void mon_free(struct mon *mon);
+/* Does it lead just now? One on a metadata store without leases always does. */
+bool mon_leads(const struct mon *mon);
 const char *mon_address(const struct mon *mon);
 
 #endif

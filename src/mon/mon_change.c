@@ -2,10 +2,11 @@
  *
  * Changes: the turn, what a change consists of, the commit.
  *
- * Every transaction holds the condition that key "cluster" is as it was read, so two monitors on one store
- * cannot both succeed. A change that does not fit in one transaction is written from its end; only the last
- * transaction, with the change's first puts and the new state, makes it count. Whoever builds such a change
- * puts first what makes the rest visible (the pool of its PGs).
+ * Every transaction holds the condition that key "cluster" is as it was read, and that this monitor leads: a
+ * monitor that was stopped for a minute, and goes on with a change in its hands, writes nothing. A change
+ * that does not fit in one transaction is written from its end; only the last transaction, with the change's
+ * first puts and the new state, makes it count. Whoever builds such a change puts first what makes the rest
+ * visible (the pool of its PGs).
  *
  *   commit: NEXT -> WRITING -> (NEXT ... | done)
  */
@@ -127,9 +128,8 @@ static void write_batch(struct mon_commit *m)
                                  .value = m->state_value,
                                  .value_len = (uint32_t)fb__mon_state__pack(&c->state, m->state_value)};
     }
-    m->condition = (struct meta_condition){.key = "cluster", .mod_revision = mon->state_revision};
-    m->txn = (struct meta_txn){.conditions = &m->condition,
-                               .condition_count = 1,
+    m->txn = (struct meta_txn){.conditions = m->conditions,
+                               .condition_count = mon_fence(mon, mon->state_revision, m->conditions),
                                .changes = m->changes,
                                .change_count = count,
                                .waiter = &m->op,
@@ -188,6 +188,7 @@ static void commit_step(struct op *op)
                 m->mon->stale = true;
                 core_log(m->mon->core, LOG_ERROR, "mon", "a change of the metadata failed: %s",
                          error_text(m->txn.result));
+                mon_lead_look(m->mon);
                 op_done(op, m->txn.result);
                 return;
             }

@@ -169,6 +169,7 @@ void mon_settle(struct mon *mon, struct mon_change *c)
     prune_orders(mon, c, everywhere);
     prune_pools(mon, c, everywhere);
     mon_scrub_settle(mon, c);
+    mon_monitors_settle(mon, c);
     if (!c->count && mon->alive_ns - mon->out_looked_ns >= OUT_LOOK_NS)
         mon->out_looked_ns = mon->alive_ns; /* what was found is looked for again, with the turn */
     if (mon->settle_due) {

@@ -6,8 +6,8 @@
  *   START -> STATE -> [CREATE ->] RANGE (kind by kind, page by page) -> RECHECK -> [ORPHANS ...] -> done
  *
  * RECHECK reads the state again: if it changed while the ranges were read, all is read anew. Orphans are the
- * PGs of a pool whose creation was interrupted before its last transaction: no map ever showed them, and they
- * are deleted here.
+ * PGs of a pool whose creation was interrupted before its last transaction: no map ever showed them, and the
+ * monitor that leads deletes them here. For one that follows they may belong to a change that is under way.
  */
 #include "mon/impl.h"
 
@@ -20,6 +20,7 @@
 
 #define LOAD_PAGE 512
 #define STATE_KEY "cluster"
+#define STATE_END "cluster0" /* behind all keys "cluster/..." */
 
 static const struct {
     const char *prefix;
@@ -32,6 +33,7 @@ static const struct {
     [MON_IMAGE] = {"image/", &fb__image__descriptor, sizeof(struct mon_image)},
     [MON_ORDER] = {"order/", &fb__image_order__descriptor, sizeof(struct mon_order)},
     [MON_SCRUB] = {"scrub/", &fb__pg_scrub__descriptor, sizeof(struct mon_scrub)},
+    [MON_MONITORS] = {"monitors/", &fb__monitor_list__descriptor, sizeof(struct mon_monitors)},
 };
 
 static void *item_alloc(void *self, size_t len)
@@ -99,6 +101,8 @@ uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message)
         return ((const Fb__Pg *)message)->epoch;
     case MON_ORDER:
         return ((const Fb__ImageOrder *)message)->epoch;
+    case MON_MONITORS:
+        return ((const Fb__MonitorList *)message)->epoch;
     case MON_IMAGE: /* not part of the map */
     case MON_SCRUB:
     case MON_KINDS:
@@ -156,10 +160,138 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
         *ret_id = s->pg;
         break;
     }
+    case MON_MONITORS: {
+        const Fb__MonitorList *m = (const Fb__MonitorList *)message;
+        good = m->n_address <= MON_MONITORS_MAX;
+        for (size_t i = 0; i < m->n_address; i++)
+            good &= mon_text_valid(m->address[i]);
+        *ret_id = 1;
+        break;
+    }
     case MON_KINDS:
         break;
     }
     return good ? 0 : -ERR_FORMAT;
+}
+
+/* ---- from the store ---- */
+
+Fb__MonState *mon_state_decode(const void *value, uint32_t len, int *ret_error)
+{
+    Fb__MonState *state = fb__mon_state__unpack(&mon_allocator, len, value);
+
+    if (state && state->cluster.len == 16 && state->format == 1 && state->epoch > 0)
+        return state;
+    *ret_error = state && state->cluster.len == 16 && state->format > 1 ? -ERR_VERSION : -ERR_FORMAT;
+    if (state)
+        fb__mon_state__free_unpacked(state, &mon_allocator);
+    return NULL;
+}
+
+void mon_state_install(struct mon *mon, const Fb__MonState *state, uint64_t revision)
+{
+    memcpy(mon->cluster, state->cluster.data, 16);
+    memcpy(mon->self.cluster, mon->cluster, 16);
+    mon->state = *state;
+    mon->state.base.n_unknown_fields = 0; /* theirs are freed with the decoded message */
+    mon->state.base.unknown_fields = NULL;
+    mon->state.cluster.data = mon->cluster;
+    mon->state_revision = revision;
+    mon->self.epoch = mon->state.epoch;
+    mon->self.image_id_max = mon->state.image_id_max;
+}
+
+static bool kind_of_key(const char *key, enum mon_kind *ret_kind)
+{
+    for (int k = 0; k < MON_KINDS; k++)
+        if (!strncmp(key, kinds[k].prefix, strlen(kinds[k].prefix))) {
+            *ret_kind = (enum mon_kind)k;
+            return true;
+        }
+    return false;
+}
+
+static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, ProtobufCMessage *message)
+{
+    struct mon_item *item = mon_find(mon, kind, id);
+
+    if (!item) {
+        item = mon_item_new(kind);
+        if (!item)
+            return -ERR_NO_MEMORY;
+        map_put(&mon->items[kind], &item->by_id, id);
+        if (kind == MON_IMAGE)
+            container_of(item, struct mon_image, item)->writer_gone_ns = mon->alive_ns;
+    }
+    if (item->message)
+        protobuf_c_message_free_unpacked(item->message, &mon_allocator);
+    item->message = message;
+    item->seen = true;
+    return 0;
+}
+
+int mon_item_load(struct mon *mon, const struct meta_kv *kv)
+{
+    enum mon_kind kind;
+    char key[40];
+    uint64_t id = 0;
+
+    if (!kind_of_key(kv->key, &kind))
+        return -ERR_FORMAT;
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(kinds[kind].type, &mon_allocator, kv->value_len, kv->value);
+    int error = message ? mon_item_validate(kind, message, &id) : -ERR_FORMAT;
+    if (!error) {
+        mon_key(kind, id, key);
+        if (strcmp(key, kv->key))
+            error = -ERR_FORMAT;
+        else if (kind == MON_PG && !mon_find(mon, MON_POOL, mon_pg_pool(id)))
+            error = -ERR_NOT_FOUND;
+    }
+    if (!error)
+        error = item_install(mon, kind, id, message);
+    if (error && message)
+        protobuf_c_message_free_unpacked(message, &mon_allocator);
+    return error;
+}
+
+void mon_item_unload(struct mon *mon, const char *key)
+{
+    enum mon_kind kind;
+    unsigned pool, number;
+    uint64_t id;
+
+    if (!kind_of_key(key, &kind))
+        return;
+    const char *rest = key + strlen(kinds[kind].prefix);
+    if (kind == MON_PG || kind == MON_SCRUB)
+        id = sscanf(rest, "%8x/%8x", &pool, &number) == 2 ? (uint64_t)pool << 32 | number : 0;
+    else
+        id = strtoull(rest, NULL, 16);
+    mon_item_forget(mon, kind, id);
+}
+
+void mon_soft_reset(struct mon *mon)
+{
+    mon->balanced_ns = mon->scrub_looked_ns = mon->out_looked_ns = mon->move_looked_ns =
+        mon->health_looked_ns = 0;
+    mon->moves = (struct mon_moves){0};
+    memset(mon->since, 0, sizeof(mon->since));
+    mon_plan_free(mon->plan);
+    mon->plan = NULL;
+    for (int k = 0; k < MON_KINDS; k++)
+        mon_for_each(mon, k, node)
+        {
+            struct mon_item *item = mon_node_item(node);
+            if (k == MON_ORDER)
+                free(container_of(item, struct mon_order, item)->confirmed);
+            if (k == MON_PG)
+                free(container_of(item, struct mon_pg, item)->scrub);
+            memset(item + 1, 0,
+                   kinds[k].node_size_bytes - sizeof(*item)); /* the item comes first in all of them */
+            if (k == MON_IMAGE)
+                container_of(item, struct mon_image, item)->writer_gone_ns = mon->alive_ns;
+        }
 }
 
 /* ---- the load ---- */
@@ -199,34 +331,38 @@ static void range_start_kind(struct mon_load *l)
     range_start(l, kinds[l->kind].prefix, end);
 }
 
-/* The answer to a read of the state's key: 1: it is there and taken over; 0: it is not there. */
+/* The answer to a read of the keys "cluster" and "cluster/...": 1: the state is there and taken over; 0: it
+ * is not there. */
 static int take_state(struct mon_load *l)
 {
+    struct mon *mon = l->mon;
+    Fb__MonState *state = NULL;
+    int error = 0;
+
     if (l->range.result)
         return l->range.result;
-    if (l->range.ret_count == 0)
-        return 0;
-    const struct meta_kv *kv = &l->range.ret_kvs[0];
-    Fb__MonState *state = fb__mon_state__unpack(&mon_allocator, kv->value_len, kv->value);
-    if (!state || state->cluster.len != 16 || state->format != 1 || state->epoch == 0) {
-        if (state && state->cluster.len == 16 && state->format > 1) {
-            snprintf(
-                l->message, sizeof(l->message),
-                "the metadata was written by a newer version (format %u, this one knows 1): use that version",
-                state->format);
-            fb__mon_state__free_unpacked(state, &mon_allocator);
-            return -ERR_VERSION;
+    mon_follow_forget(mon, l->range.ret_revision);
+    for (uint32_t i = 0; i < l->range.ret_count; i++) {
+        const struct meta_kv *kv = &l->range.ret_kvs[i];
+        if (!strcmp(kv->key, STATE_KEY)) {
+            state = mon_state_decode(kv->value, kv->value_len, &error);
+            l->revision = kv->mod_revision;
+        } else {
+            mon_follow_note(mon, kv);
         }
+    }
+    mon_lead_look(mon);
+    if (error == -ERR_VERSION)
+        snprintf(l->message, sizeof(l->message),
+                 "the metadata was written by a newer version (this one knows format 1): use that version");
+    else if (error)
         snprintf(l->message, sizeof(l->message), "the value of key '%s' is not this program's, or damaged",
                  STATE_KEY);
-        if (state)
-            fb__mon_state__free_unpacked(state, &mon_allocator);
-        return -ERR_FORMAT;
-    }
+    if (!state)
+        return error;
     if (l->state)
         fb__mon_state__free_unpacked(l->state, &mon_allocator);
     l->state = state;
-    l->revision = kv->mod_revision;
     return 1;
 }
 
@@ -244,8 +380,8 @@ static void create_start(struct mon_load *l)
     ASSERT(fb__mon_state__get_packed_size(&state) <= sizeof(l->value));
     l->changes[0] = (struct meta_change){
         .key = STATE_KEY, .value = l->value, .value_len = (uint32_t)fb__mon_state__pack(&state, l->value)};
-    l->condition = (struct meta_condition){.key = STATE_KEY};
-    l->txn = (struct meta_txn){.conditions = &l->condition,
+    l->conditions[0] = (struct meta_condition){.key = STATE_KEY};
+    l->txn = (struct meta_txn){.conditions = l->conditions,
                                .condition_count = 1,
                                .changes = l->changes,
                                .change_count = 1,
@@ -270,47 +406,15 @@ static int add_orphan(struct mon_load *l, const char *key)
 
 static int install_loaded(struct mon_load *l, const struct meta_kv *kv)
 {
-    struct mon *mon = l->mon;
-    enum mon_kind kind = (enum mon_kind)l->kind;
-    char key[40];
-    uint64_t id = 0;
-    ProtobufCMessage *message =
-        protobuf_c_message_unpack(kinds[kind].type, &mon_allocator, kv->value_len, kv->value);
+    int error = mon_item_load(l->mon, kv);
 
-    int error = message ? mon_item_validate(kind, message, &id) : -ERR_FORMAT;
-    if (!error) {
-        mon_key(kind, id, key);
-        if (strcmp(key, kv->key))
-            error = -ERR_FORMAT;
-    }
-    if (error) {
+    if (error == -ERR_FORMAT)
         snprintf(l->message, sizeof(l->message), "the value of key '%.40s' is damaged", kv->key);
-        goto fail;
-    }
-    if (kind == MON_PG && !mon_find(mon, MON_POOL, mon_pg_pool(id))) {
-        error = add_orphan(l, key);
-        goto fail; /* also when it is 0: not an item */
-    }
-    struct mon_item *item = mon_find(mon, kind, id);
-    if (!item) {
-        item = mon_item_new(kind);
-        if (!item) {
-            error = -ERR_NO_MEMORY;
-            goto fail;
-        }
-        map_put(&mon->items[kind], &item->by_id, id);
-        if (kind == MON_IMAGE)
-            container_of(item, struct mon_image, item)->writer_gone_ns = mon->alive_ns;
-    }
-    if (item->message)
-        protobuf_c_message_free_unpacked(item->message, &mon_allocator);
-    item->message = message;
-    item->seen = true;
-    return 0;
-fail:
-    if (message)
-        protobuf_c_message_free_unpacked(message, &mon_allocator);
-    return error;
+    if (error != -ERR_NOT_FOUND)
+        return error;
+    if (!l->mon->leads && !l->mon->lead.revision)
+        mon_follow_keep(l->mon, kv);
+    return add_orphan(l, kv->key);
 }
 
 static void forget_unseen(struct mon *mon, enum mon_kind kind)
@@ -348,9 +452,8 @@ static void orphans_start(struct mon_load *l)
     l->orphan_batch = MIN(l->orphan_count, (uint32_t)META_TXN_OPS_MAX);
     for (uint32_t i = 0; i < l->orphan_batch; i++)
         l->changes[i] = (struct meta_change){.key = l->orphans[l->orphan_count - l->orphan_batch + i]};
-    l->condition = (struct meta_condition){.key = STATE_KEY, .mod_revision = l->revision};
-    l->txn = (struct meta_txn){.conditions = &l->condition,
-                               .condition_count = 1,
+    l->txn = (struct meta_txn){.conditions = l->conditions,
+                               .condition_count = mon_fence(l->mon, l->revision, l->conditions),
                                .changes = l->changes,
                                .change_count = l->orphan_batch,
                                .waiter = &l->op,
@@ -363,20 +466,13 @@ static void load_end(struct mon_load *l, int result)
     struct mon *mon = l->mon;
 
     if (result == 0) {
-        memcpy(mon->cluster, l->state->cluster.data, 16);
-        memcpy(mon->self.cluster, mon->cluster, 16);
-        mon->state = *l->state;
-        mon->state.base.n_unknown_fields = 0; /* theirs are freed with the decoded message */
-        mon->state.base.unknown_fields = NULL;
-        mon->state.cluster.data = mon->cluster;
-        mon->state_revision = l->revision;
-        mon->self.epoch = mon->state.epoch;
-        mon->self.image_id_max = mon->state.image_id_max;
+        mon_state_install(mon, l->state, l->revision);
         mon->stale = false;
-    } else {
+    } else if (!mon->load_failed) { /* once, not every second that the store is away */
         core_log(mon->core, LOG_ERROR, "mon", "cannot load the metadata: %s%s%s", error_text(result),
                  l->message[0] ? ": " : "", l->message);
     }
+    mon->load_failed = result;
     if (l->state)
         fb__mon_state__free_unpacked(l->state, &mon_allocator);
     free(l->orphans);
@@ -389,9 +485,10 @@ static void load_begin(struct mon_load *l)
 {
     for (int k = 0; k < MON_KINDS; k++)
         mon_for_each(l->mon, k, node) mon_node_item(node)->seen = false;
+    mon_follow_drop(l->mon);
     l->kind = 0;
     l->orphan_count = 0;
-    range_start(l, STATE_KEY, NULL);
+    range_start(l, STATE_KEY, STATE_END);
     l->op.state = LOAD_STATE;
 }
 
@@ -409,6 +506,7 @@ static void load_step(struct op *op)
             continue;
         case LOAD_STATE:
             got = take_state(l);
+            l->from_revision = l->range.ret_revision;
             range_end(l);
             if (got == 0 && l->create) {
                 create_start(l);
@@ -446,7 +544,7 @@ static void load_step(struct op *op)
             } else if (++l->kind < MON_KINDS) {
                 range_start_kind(l);
             } else {
-                range_start(l, STATE_KEY, NULL);
+                range_start(l, STATE_KEY, STATE_END);
                 op->state = LOAD_RECHECK;
             }
             continue;
@@ -463,7 +561,7 @@ static void load_step(struct op *op)
                 continue;
             }
             op->state = LOAD_ORPHANS;
-            if (l->orphan_count) {
+            if (l->orphan_count && (l->mon->leads || l->mon->lead.revision)) {
                 core_log(l->mon->core, LOG_INFO, "mon",
                          "an interrupted creation of a pool left %u PGs: deleting them", l->orphan_count);
                 orphans_start(l);

@@ -119,6 +119,8 @@ static int map_part_init(struct map_part *p, const struct mon *mon, uint64_t sin
     p->map.n_pool = number[MON_POOL];
     p->map.pg = (Fb__Pg **)(p->pointers + first[MON_PG]);
     p->map.n_pg = number[MON_PG];
+    if (number[MON_MONITORS])
+        p->map.monitors = (Fb__MonitorList *)p->pointers[first[MON_MONITORS]];
     p->map.order = (Fb__ImageOrder **)(p->pointers + first[MON_ORDER]);
     p->map.n_order = number[MON_ORDER];
     return 0;
@@ -284,6 +286,11 @@ static bool since_valid(struct mon_request *r, uint64_t since)
 
     if (since <= r->mon->state.epoch)
         return true;
+    if (!mon_leads(r->mon)) { /* it may be a moment behind */
+        mon_reply(r, mon_fail(r, -ERR_RETRY, "this monitor follows, and has come to epoch %" PRIu64 " so far",
+                              r->mon->state.epoch));
+        return false;
+    }
     if (memcmp(r->who.cluster, unknown, 16))
         mon_note_knowledge(r->mon, r->who.name[0] && mon_text_valid(r->who.name) ? r->who.name : "a client",
                            r->mon->state.epoch, since, 0);
@@ -326,7 +333,8 @@ void mon_subscribe(struct mon_request *r)
     const Fb__Subscribe *call = r->call->subscribe;
     uint64_t epoch;
 
-    if (s && r->who.role == RPC_CLIENT)
+    r->reply.leader = r->mon->follow.leader;
+    if (s && r->who.role == RPC_CLIENT && mon_leads(r->mon))
         mon_image_client_writes(r->mon, r->who.client_uuid, call->writing, call->n_writing);
     if (!s || map_reply(r, call->since_epoch, &epoch))
         return;

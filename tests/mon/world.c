@@ -163,36 +163,119 @@ void world_restart_mon(struct world *w)
     world_want_mon(w);
 }
 
+/* ---- several ---- */
+
+static void one_of_several_starts(void *owner, struct sim_node *node)
+{
+    struct world_mon *m = owner;
+
+    memset(&m->start, 0, sizeof(m->start));
+    mon_start_start(&m->start,
+                    &(struct mon_config){.core = &node->core,
+                                         .net = sim_net_port(m->w->net, node),
+                                         .meta = sim_meta_open(m->w->store, node),
+                                         .listen = m->address,
+                                         .version = "test"},
+                    NULL);
+}
+
+static void one_of_several_died(void *owner, struct sim_node *node, enum sim_crash kind)
+{
+    memset(&((struct world_mon *)owner)->start, 0, sizeof(struct mon_start));
+}
+
+struct mon *world_mon(struct world *w, uint32_t i)
+{
+    return op_live(&w->mons[i].start.op) ? NULL : w->mons[i].start.ret_mon;
+}
+
+int world_leader(struct world *w)
+{
+    int leader = -1;
+
+    for (uint32_t i = 0; i < w->mon_count; i++)
+        if (world_mon(w, i) && w->mons[i].node->state == SIM_NODE_UP && mon_leads(world_mon(w, i)))
+            leader = leader == -1 ? (int)i : -2;
+    return leader;
+}
+
+static void one_of_several_stops(struct world_mon *m)
+{
+    sim_node_enter(m->node);
+    mon_free(m->start.ret_mon);
+    sim_node_leave(m->node);
+    WAIT_FOR(m->w, 20000, list_empty(&m->node->core.live_ops));
+    sim_node_enter(m->node);
+    m->start.config.meta->ops->close(m->start.config.meta);
+    sim_node_leave(m->node);
+    sim_node_halt(m->node);
+}
+
 static void client_node_start(void *owner, struct sim_node *node)
 {
 }
 
-struct world *world_new(void)
+static struct world *world_make(void)
 {
     struct world *w = sim_alloc(sizeof(*w));
 
     w->sim = sim_new(7, getenv("MON_TEST_VERBOSE") != NULL);
     w->net = sim_net_new(w->sim, &(struct sim_net_config){0});
     w->store = sim_meta_new(w->sim, &(struct sim_meta_config){0});
+    w->client_node = sim_node_new(w->sim, &(struct sim_node_config){.name = "client",
+                                                                    .host = "10.0.0.200",
+                                                                    .arena_bytes = 8u << 20,
+                                                                    .start = client_node_start});
+    sim_node_start(w->client_node);
+    return w;
+}
+
+struct world *world_new_several(uint32_t mons)
+{
+    static const char *const names[MONS_MAX] = {"mon.a", "mon.b", "mon.c"};
+    struct world *w = world_make();
+    char host[24];
+
+    w->mon_count = mons;
+    for (uint32_t i = 0; i < mons; i++) {
+        struct world_mon *m = &w->mons[i];
+        m->w = w;
+        snprintf(host, sizeof(host), "10.0.0.%u", i + 1);
+        snprintf(m->address, sizeof(m->address), "%s:7000", host);
+        m->node = sim_node_new(w->sim, &(struct sim_node_config){.name = names[i],
+                                                                 .host = host,
+                                                                 .arena_bytes = 8u << 20,
+                                                                 .start = one_of_several_starts,
+                                                                 .crashed = one_of_several_died,
+                                                                 .owner = m});
+        sim_node_start(m->node);
+        WAIT_FOR(w, 2000, world_mon(w, i));
+    }
+    WAIT_FOR(w, 2000, world_leader(w) >= 0);
+    return w;
+}
+
+struct world *world_new(void)
+{
+    struct world *w = world_make();
+
     w->mon_node = sim_node_new(w->sim, &(struct sim_node_config){.name = "mon",
                                                                  .host = "10.0.0.1",
                                                                  .arena_bytes = 8u << 20,
                                                                  .start = mon_node_start,
                                                                  .crashed = mon_node_crashed,
                                                                  .owner = w});
-    w->client_node = sim_node_new(w->sim, &(struct sim_node_config){.name = "client",
-                                                                    .host = "10.0.0.2",
-                                                                    .arena_bytes = 8u << 20,
-                                                                    .start = client_node_start});
-    sim_node_start(w->client_node);
     world_want_mon(w);
     return w;
 }
 
 void world_free(struct world *w)
 {
-    if (w->mon_node->state == SIM_NODE_UP)
+    if (w->mon_node && w->mon_node->state == SIM_NODE_UP)
         mon_stop(w);
+    for (uint32_t i = 0; i < w->mon_count; i++)
+        if (w->mons[i].node->state == SIM_NODE_UP)
+            one_of_several_stops(&w->mons[i]);
     sim_node_halt(w->client_node);
     if (w->sim->failed) {
         printf("# %s\n", w->sim->failure);
@@ -237,6 +320,7 @@ static void caller_event(void *owner, struct rpc_peer *peer, const struct rpc_me
         c->image_generation = event->image->generation;
         c->image_size = event->image->size_bytes;
     }
+    c->leader_events += event->leader[0] != 0;
     if (event->transfer) {
         c->transfer_events++;
         c->transfer_pg = event->transfer->pg;
@@ -253,7 +337,7 @@ static void caller_start(struct caller *c)
     struct world *w = c->w;
     struct rpc_peer_config config = {.core = &w->client_node->core,
                                      .net = sim_net_port(w->net, w->client_node),
-                                     .address = MON_ADDRESS,
+                                     .address = c->address,
                                      .self = &c->self,
                                      .calls_max = 8,
                                      .opened = caller_opened,
@@ -265,13 +349,26 @@ static void caller_start(struct caller *c)
 
 void client_start(struct caller *c, struct world *w, uint8_t uuid)
 {
-    *c = (struct caller){.w = w, .self = {.role = RPC_CLIENT, .client_uuid = {0xc1, uuid}, .name = "test"}};
+    client_start_at(c, w, uuid, 0);
+}
+
+void client_start_at(struct caller *c, struct world *w, uint8_t uuid, uint32_t mon)
+{
+    *c = (struct caller){.w = w,
+                         .address = mon ? w->mons[mon].address : MON_ADDRESS,
+                         .self = {.role = RPC_CLIENT, .client_uuid = {0xc1, uuid}, .name = "test"}};
     caller_start(c);
 }
 
 void osd_start(struct caller *c, struct world *w, uint32_t osd, uint64_t incarnation)
 {
+    osd_start_at(c, w, osd, incarnation, 0);
+}
+
+void osd_start_at(struct caller *c, struct world *w, uint32_t osd, uint64_t incarnation, uint32_t mon)
+{
     *c = (struct caller){.w = w,
+                         .address = mon ? w->mons[mon].address : MON_ADDRESS,
                          .self = {.role = RPC_OSD, .osd = osd, .incarnation = incarnation, .name = "osd"}};
     c->self.osd_uuid[0] = (uint8_t)(osd + 1);
     caller_start(c);
@@ -300,7 +397,7 @@ static int call_send(struct caller *c, enum method method, uint32_t len)
     c->answer = NULL;
     c->result = -ERR_TIMEOUT;
     while (!rpc_peer_is_open(c->peer))
-        if (w->mon_node->state != SIM_NODE_UP || !sim_step(w->sim, until_ns))
+        if ((w->mon_node && w->mon_node->state != SIM_NODE_UP) || !sim_step(w->sim, until_ns))
             return c->result;
     IN_CLIENT(w, error = rpc_call_start(&request, c->peer, NULL, method, rpc_body(w->scratch), len, NULL, 0,
                                         core_now_ns(&w->client_node->core) + 7 * NS_PER_S));
@@ -577,6 +674,13 @@ bool has_problem(struct caller *c, const char *part)
         if (strstr(c->answer->status->problem[i], part))
             return true;
     return false;
+}
+
+int monitors(struct caller *c)
+{
+    Fb__MonList body = FB__MON_LIST__INIT;
+    REQUEST(mon_list, MON_LIST);
+    return call(c, &request);
 }
 
 /* ---- OSDs ---- */

@@ -17,6 +17,7 @@
 #include "wire/cold.h"
 
 #define MON_ADDRESS "10.0.0.1:7000"
+#define MONS_MAX    3
 #define PGS_SEEN    1024
 
 /* What happens at the transaction with number `at` (counted from 1; 0: never). */
@@ -28,6 +29,13 @@ enum trouble {
     CRASH_AFTER,  /* it is carried out, the monitor dies before it knows */
 };
 
+struct world_mon {
+    struct world *w;
+    struct sim_node *node;
+    struct mon_start start;
+    char address[40];
+};
+
 struct world {
     struct sim *sim;
     struct sim_net *net;
@@ -37,6 +45,9 @@ struct world {
     uint64_t out_after_ns; /* for the next start of the monitor */
     struct mon *mon;
     struct op watch; /* parent of the start */
+    /* Of a world of several; it has none of the above. */
+    struct world_mon mons[MONS_MAX];
+    uint32_t mon_count;
     enum trouble trouble;
     uint32_t trouble_at, txns;
     uint8_t scratch[FRAME_HEADER_SIZE + FRAME_BODY_MAX];
@@ -44,7 +55,12 @@ struct world {
 };
 
 struct world *world_new(void);
+/* Several monitors, on a store with leases and without the troubles below. */
+struct world *world_new_several(uint32_t mons);
 void world_free(struct world *w);
+struct mon *world_mon(struct world *w, uint32_t i); /* NULL: it is down, or about to start */
+/* The one that leads, by its own word; -1: nobody, -2: more than one. */
+int world_leader(struct world *w);
 /* The monitor's process dies and starts again. */
 void world_crash_mon(struct world *w);
 /* Starts it, or starts it again, if it is down, and waits until it serves. */
@@ -79,10 +95,11 @@ struct caller {
     struct rpc_identity self;
     const char *zone; /* for osd_boot(); NULL: does not say */
     struct rpc_peer *peer;
+    const char *address; /* of the monitor */
     int opened;
     int closed_error;
     /* Of the events that came. */
-    int map_events, image_events, transfer_events;
+    int map_events, image_events, transfer_events, leader_events;
     uint64_t epoch; /* of the last map event; its base must be the one before */
     bool gap;       /* it was not */
     uint64_t last_pg, image_id, image_incarnation, image_generation, image_size;
@@ -96,6 +113,8 @@ struct caller {
 };
 
 void client_start(struct caller *c, struct world *w, uint8_t uuid);
+void client_start_at(struct caller *c, struct world *w, uint8_t uuid, uint32_t mon);
+void osd_start_at(struct caller *c, struct world *w, uint32_t osd, uint64_t incarnation, uint32_t mon);
 void osd_start(struct caller *c, struct world *w, uint32_t osd, uint64_t incarnation);
 void caller_stop(struct caller *c);
 
@@ -133,6 +152,7 @@ int pool_set(struct caller *c, const char *name, uint32_t replicas, bool no_fail
 /* The OSD as the map has it; fetches the map. */
 const Fb__Osd *map_osd(struct caller *c, uint32_t osd);
 bool has_problem(struct caller *c, const char *part); /* asks for the status */
+int monitors(struct caller *c);
 
 /* `count` OSDs on hosts of their own, registered and booted with one shard; osds[i] is osd.i with uuid i + 1.
  */

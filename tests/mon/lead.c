@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Several monitors on one store: one leads, the others follow; leaders die, hang and come back; the store
+ * goes away.
+ */
+#include <string.h>
+
+#include "sim/rng.h"
+#include "tests/mon/world.h"
+#include "tests/plants.h"
+
+static uint32_t next_uuid;
+
+/* A change that needs nothing: one more OSD. */
+static int change(struct caller *c)
+{
+    return osd_new(c, (uint8_t)++next_uuid, "h", "", 1);
+}
+
+static uint32_t osds_known(struct caller *c)
+{
+    return get_map(c, 0) || !c->answer || !c->answer->map ? 0 : (uint32_t)c->answer->map->n_osd;
+}
+
+/* Only a store that loses leases makes two believe that they lead, until one hears of it; what they write is
+ * fenced. */
+static bool leases_get_lost;
+
+static bool two_lead(struct world *w)
+{
+    return !leases_get_lost && world_leader(w) == -2;
+}
+
+/* Until another one than `not` leads. */
+static int next_leader(struct world *w, int not )
+{
+    uint64_t until_ns = w->sim->now_ns + 20 * NS_PER_S;
+
+    while ((world_leader(w) < 0 || world_leader(w) == not ) && sim_step(w->sim, until_ns))
+        CHECK(!two_lead(w));
+    CHECK(world_leader(w) >= 0 && world_leader(w) != not );
+    return world_leader(w);
+}
+
+static void clients_at_all(struct world *w, struct caller *at)
+{
+    for (uint32_t i = 0; i < w->mon_count; i++)
+        client_start_at(&at[i], w, (uint8_t)(50 + i), i);
+}
+
+static void callers_stop(struct caller *at, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        caller_stop(&at[i]);
+}
+
+static void one_leads_and_all_serve_the_map(void)
+{
+    struct world *w = world_new_several(3);
+    struct caller at[3];
+    int leader = world_leader(w);
+
+    clients_at_all(w, at);
+    CHECK_EQ(subscribe(&at[(leader + 1) % 3], 0), 0);
+    CHECK_EQ(strcmp(at[(leader + 1) % 3].answer->leader, w->mons[leader].address), 0);
+    for (int i = 0; i < 3; i++) {
+        int result = change(&at[i]);
+        CHECK_EQ(result, i == leader ? 0 : -ERR_OTHER_MONITOR);
+        if (i != leader) {
+            CHECK_EQ(strcmp(at[i].answer->leader, w->mons[leader].address), 0);
+            CHECK(strstr(said(&at[i]), "leads: ask there"));
+            CHECK_EQ(status(&at[i]), -ERR_OTHER_MONITOR);
+        }
+    }
+    /* What it wrote comes to the others, and to those who subscribed there. */
+    WAIT_FOR(w, 2000, osds_known(&at[0]) == 1 && osds_known(&at[1]) == 1 && osds_known(&at[2]) == 1);
+    WAIT_FOR(w, 1000, at[(leader + 1) % 3].map_events > 0);
+    CHECK(!at[(leader + 1) % 3].gap);
+    for (int i = 0; i < 3; i++) {
+        WAIT_FOR(w, 2000,
+                 get_map(&at[i], 0) == 0 && at[i].answer->map->monitors &&
+                     at[i].answer->map->monitors->n_address == 3);
+        CHECK_EQ(monitors(&at[i]), 0);
+        CHECK_EQ(at[i].answer->n_monitors, 3);
+        CHECK_EQ(strcmp(at[i].answer->leader, w->mons[leader].address), 0);
+        for (size_t k = 0; k < at[i].answer->n_monitors; k++)
+            CHECK(at[i].answer->monitors[k]->alive && at[i].answer->monitors[k]->listed);
+    }
+    callers_stop(at, 3);
+    world_free(w);
+}
+
+static void a_large_change_is_followed_whole(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller osds[3], at[2];
+    int leader = world_leader(w);
+
+    CHECK_EQ(leader, 0);
+    clients_at_all(w, at);
+    osds_up(w, osds, 3);
+    CHECK_EQ(subscribe(&at[1], 0), 0);
+    CHECK_EQ(pool_create(&at[0], "large", 3, 1000, "osd"), 0); /* several transactions */
+    CHECK_EQ(get_map(&at[0], 0), 0);
+    uint64_t epoch = at[0].answer->map->epoch;
+    WAIT_FOR(w, 2000, at[1].epoch >= epoch);
+    CHECK(!at[1].gap);
+    size_t pgs = 0, pools = 0;
+    for (uint64_t since = 0;;) {
+        CHECK_EQ(get_map(&at[1], since), 0);
+        pgs += at[1].answer->map->n_pg;
+        pools += at[1].answer->map->n_pool;
+        if (at[1].answer->map->epoch == since || at[1].answer->map->epoch >= at[1].epoch)
+            break;
+        since = at[1].answer->map->epoch;
+    }
+    CHECK_EQ(pools, 1);
+    CHECK_EQ(pgs, 1000);
+    callers_stop(osds, 3);
+    callers_stop(at, 2);
+    world_free(w);
+}
+
+static void a_dead_leader_is_replaced(void)
+{
+    struct world *w = world_new_several(3);
+    struct caller at[3];
+    int leader = world_leader(w);
+
+    clients_at_all(w, at);
+    CHECK_EQ(change(&at[leader]), 0);
+    CHECK_EQ(subscribe(&at[(leader + 1) % 3], 0), 0);
+    CHECK_EQ(subscribe(&at[(leader + 2) % 3], 0), 0);
+    uint64_t died_ns = w->sim->now_ns;
+    sim_node_crash(w->mons[leader].node, SIM_CRASH_PROCESS);
+    int next = next_leader(w, leader);
+    CHECK(w->sim->now_ns - died_ns < 6 * NS_PER_S);
+    WAIT_FOR(w, 1000, at[next].leader_events == 1); /* whoever waits there need not ask */
+    CHECK_EQ(osds_known(&at[next]), 1);
+    /* No witness has to be waited for: nobody was ever up. */
+    CHECK_EQ(change(&at[next]), 0);
+    /* Back again it follows, and is there at once. */
+    sim_node_start(w->mons[leader].node);
+    WAIT_FOR(w, 5000, world_mon(w, (uint32_t)leader));
+    CHECK_EQ(world_leader(w), next);
+    caller_stop(&at[leader]);
+    client_start_at(&at[leader], w, 60, (uint32_t)leader);
+    WAIT_FOR(w, 3000, osds_known(&at[leader]) == 2);
+    CHECK_EQ(change(&at[leader]), -ERR_OTHER_MONITOR);
+    /* In good order it is quicker. */
+    died_ns = w->sim->now_ns;
+    sim_node_enter(w->mons[next].node);
+    mon_free(world_mon(w, (uint32_t)next));
+    memset(&w->mons[next].start.ret_mon, 0, sizeof(struct mon *));
+    sim_node_leave(w->mons[next].node);
+    next_leader(w, next);
+    CHECK(w->sim->now_ns - died_ns < NS_PER_S);
+    sim_node_crash(w->mons[next].node, SIM_CRASH_PROCESS);
+    callers_stop(at, 3);
+    world_free(w);
+}
+
+/* A monitor restarted under its own address does not wait for the end of its former lease. */
+static void a_restart_is_quick(void)
+{
+    struct world *w = world_new_several(1);
+    struct caller c;
+
+    client_start(&c, w, 1);
+    CHECK_EQ(change(&c), 0);
+    sim_node_crash(w->mons[0].node, SIM_CRASH_PROCESS);
+    sim_node_start(w->mons[0].node);
+    WAIT_FOR(w, 1500, world_leader(w) == 0);
+    WAIT_FOR(w, 3000, osds_known(&c) == 1);
+    caller_stop(&c);
+    world_free(w);
+}
+
+/* The leader is stopped with a change on its way; when that comes to the store another one leads. */
+static void a_stopped_leader_writes_nothing(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller at[2];
+    int leader = world_leader(w);
+    Fb__OsdNew body = FB__OSD_NEW__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    uint8_t uuid[16] = {99};
+
+    clients_at_all(w, at);
+    CHECK_EQ(change(&at[leader]), 0);
+    world_run_ms(w, 1500); /* also the list of monitors is written */
+    body.uuid = (ProtobufCBinaryData){16, uuid};
+    body.shards = 1;
+    request.call_case = FB__MON_REQUEST__CALL_OSD_NEW;
+    request.osd_new = &body;
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){.slow_ppm = 1000000, .slow_ns = 12 * NS_PER_S});
+    call_and_leave(&at[leader], &request, 20);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+    sim_node_pause(w->mons[leader].node);
+    int next = next_leader(w, leader);
+    uint64_t revision = sim_meta_revision(w->store);
+    world_run_ms(w, 10000); /* now it has come */
+    CHECK(sim_meta_revision(w->store) == revision || PLANT(MON_NO_FENCE));
+    sim_node_resume(w->mons[leader].node);
+    world_run_ms(w, 2000);
+    CHECK_EQ(world_leader(w), next);
+    caller_stop(&at[next]);
+    sim_node_crash(w->mons[next].node, SIM_CRASH_PROCESS); /* so that the store itself is read */
+    leader = next_leader(w, next);
+    client_start_at(&at[0], w, 70, (uint32_t)leader);
+    CHECK_EQ(osds_known(&at[0]), 1);
+    CHECK_EQ(change(&at[0]), 0);
+    caller_stop(&at[0]);
+    world_free(w);
+}
+
+/* One that begins to lead has heard nobody so far, and holds that against nobody. */
+static void a_new_leader_judges_nobody_too_early(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller osds[3], c;
+    char address[32];
+
+    CHECK_EQ(world_leader(w), 0);
+    osds_up(w, osds, 3);
+    for (int s = 0; s < 10; s++) {
+        world_run_ms(w, 1000);
+        for (int i = 0; i < 3; i++)
+            CHECK_EQ(osd_report(&osds[i], 0, NULL), 0);
+    }
+    callers_stop(osds, 3);
+    sim_node_crash(w->mons[0].node, SIM_CRASH_PROCESS);
+    CHECK_EQ(next_leader(w, 0), 1);
+    client_start_at(&c, w, 1, 1);
+    world_run_ms(w, 1500);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK_EQ(c.answer->map->n_osd, 3);
+    for (size_t i = 0; i < c.answer->map->n_osd; i++)
+        CHECK(c.answer->map->osd[i]->up);
+    /* Two come in time. */
+    for (uint32_t i = 0; i < 2; i++) {
+        osd_start_at(&osds[i], w, i, 1, 1);
+        snprintf(address, sizeof(address), "10.0.1.%u:7000", i);
+        CHECK_EQ(osd_boot(&osds[i], (uint8_t)(i + 1), 0, 1, address), 0);
+    }
+    world_run_ms(w, 2000);
+    CHECK_EQ(get_map(&c, 0), 0);
+    for (size_t i = 0; i < c.answer->map->n_osd; i++)
+        CHECK_EQ(c.answer->map->osd[i]->up, c.answer->map->osd[i]->id < 2);
+    callers_stop(osds, 2);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void the_store_is_away(void)
+{
+    struct world *w = world_new_several(3);
+    struct caller at[3];
+    int leader = world_leader(w);
+
+    clients_at_all(w, at);
+    CHECK_EQ(change(&at[leader]), 0);
+    WAIT_FOR(w, 2000, osds_known(&at[0]) == 1 && osds_known(&at[1]) == 1 && osds_known(&at[2]) == 1);
+    sim_meta_set_down(w->store, true);
+    world_run_ms(w, 6000);
+    CHECK_EQ(world_leader(w), -1);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(osds_known(&at[i]), 1); /* the map is served all the time */
+        CHECK_EQ(change(&at[i]), -ERR_OTHER_MONITOR);
+        CHECK(i != leader || strstr(said(&at[i]), "no monitor leads"));
+    }
+    world_run_ms(w, 54000);
+    sim_meta_set_down(w->store, false);
+    leader = next_leader(w, -1);
+    CHECK_EQ(change(&at[leader]), 0);
+    WAIT_FOR(w, 8000, osds_known(&at[0]) == 2 && osds_known(&at[1]) == 2 && osds_known(&at[2]) == 2);
+    callers_stop(at, 3);
+    world_free(w);
+}
+
+static void monitors_are_forgotten(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller c;
+    Fb__MonRemove body = FB__MON_REMOVE__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    CHECK_EQ(world_leader(w), 0);
+    client_start(&c, w, 1);
+    WAIT_FOR(w, 2000, monitors(&c) == 0 && c.answer->n_monitors == 2 && c.answer->monitors[1]->listed);
+    request.call_case = FB__MON_REQUEST__CALL_MON_REMOVE;
+    request.mon_remove = &body;
+    body.address = (char *)"10.0.0.9:7000";
+    CHECK_EQ(call(&c, &request), -ERR_NOT_FOUND);
+    body.address = w->mons[1].address;
+    CHECK_EQ(call(&c, &request), -ERR_BUSY);
+    sim_node_crash(w->mons[1].node, SIM_CRASH_PROCESS);
+    for (int tries = 0; tries < 20 && call(&c, &request) == -ERR_BUSY; tries++)
+        world_run_ms(w, 500);
+    CHECK_EQ(c.result, 0);
+    CHECK_EQ(monitors(&c), 0);
+    CHECK_EQ(c.answer->n_monitors, 1);
+    world_run_ms(w, 1000);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK_EQ(c.answer->map->monitors->n_address, 1);
+    caller_stop(&c);
+    world_free(w);
+}
+
+/* ---- anything goes wrong at any time ---- */
+
+#define STORM_STEPS 40
+#define STORM_OSDS  200
+
+struct storm {
+    struct world *w;
+    struct sim_rng rng;
+    bool used[STORM_OSDS + 1]; /* ids that were answered */
+    uint32_t acknowledged;
+};
+
+static void storm_change(struct storm *s)
+{
+    struct caller c;
+    int leader = world_leader(s->w);
+
+    if (leader < 0 || next_uuid >= 250)
+        return;
+    client_start_at(&c, s->w, (uint8_t)(100 + s->acknowledged % 100), (uint32_t)leader);
+    if (change(&c) == 0) {
+        CHECK(c.answer->osd <= STORM_OSDS && !s->used[c.answer->osd]); /* no id is given out twice */
+        s->used[c.answer->osd] = true;
+        s->acknowledged++;
+    }
+    caller_stop(&c);
+}
+
+static void storm_strike(struct storm *s)
+{
+    struct world_mon *m = &s->w->mons[sim_rng_below(&s->rng, s->w->mon_count)];
+
+    switch (sim_rng_below(&s->rng, 6)) {
+    case 0:
+        if (m->node->state == SIM_NODE_UP)
+            sim_node_crash(m->node, SIM_CRASH_PROCESS);
+        break;
+    case 1:
+        if (m->node->state == SIM_NODE_UP)
+            sim_node_pause(m->node);
+        break;
+    case 2:
+        sim_meta_set_down(s->w->store, sim_rng_below(&s->rng, 2));
+        break;
+    case 3:
+        sim_meta_set_faults(s->w->store, &(struct sim_meta_faults){
+                                             .error_ppm = (uint32_t)sim_rng_below(&s->rng, 2) * 100000,
+                                             .conflict_ppm = (uint32_t)sim_rng_below(&s->rng, 2) * 50000,
+                                             .lost_ppm = leases_get_lost * 100000,
+                                             .slow_ppm = (uint32_t)sim_rng_below(&s->rng, 2) * 100000,
+                                             .slow_ns = 4 * NS_PER_S});
+        break;
+    case 4:
+        sim_meta_compact(s->w->store);
+        break;
+    default:
+        break;
+    }
+    for (uint32_t i = 0; i < s->w->mon_count; i++) {
+        m = &s->w->mons[i];
+        if (sim_rng_below(&s->rng, 2))
+            continue;
+        if (m->node->state == SIM_NODE_PAUSED)
+            sim_node_resume(m->node);
+        else if (m->node->state == SIM_NODE_UP && !op_live(&m->start.op) && !m->start.ret_mon)
+            sim_node_crash(m->node, SIM_CRASH_PROCESS); /* it could not start */
+        if (m->node->state == SIM_NODE_DOWN)
+            sim_node_start(m->node);
+    }
+}
+
+static void storm_calm(struct storm *s)
+{
+    struct world *w = s->w;
+
+    sim_meta_set_down(w->store, false);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+    for (uint32_t i = 0; i < w->mon_count; i++) {
+        struct world_mon *m = &w->mons[i];
+        if (m->node->state == SIM_NODE_PAUSED)
+            sim_node_resume(m->node);
+        for (int tries = 0; tries < 5 && !world_mon(w, i); tries++) {
+            if (m->node->state == SIM_NODE_UP && !op_live(&m->start.op))
+                sim_node_crash(m->node, SIM_CRASH_PROCESS);
+            if (m->node->state == SIM_NODE_DOWN)
+                sim_node_start(m->node);
+            world_run_ms(w, 1500);
+        }
+        CHECK(world_mon(w, i));
+    }
+}
+
+static void storm(uint64_t seed)
+{
+    struct storm s = {.w = world_new_several(3), .rng = sim_rng_make(seed, "storm", 0)};
+    struct world *w = s.w;
+    struct caller at[3];
+
+    next_uuid = 0;
+    leases_get_lost = sim_rng_below(&s.rng, 2);
+    for (int step = 0; step < STORM_STEPS && tap_ok; step++) {
+        storm_strike(&s);
+        uint64_t until_ns = w->sim->now_ns + sim_rng_below(&s.rng, 4000) * NS_PER_MS;
+        while (sim_step(w->sim, until_ns))
+            if (two_lead(w))
+                CHECK(!"two monitors lead");
+        storm_change(&s);
+    }
+    storm_calm(&s);
+    int leader = next_leader(w, -1);
+    if (leader < 0) {
+        printf("# seed %llu\n", (unsigned long long)seed);
+        return;
+    }
+    clients_at_all(w, at);
+    world_run_ms(w, 8000);
+    CHECK_EQ(get_map(&at[leader], 0), 0);
+    uint64_t epoch = at[leader].answer->map->epoch;
+    size_t osds = at[leader].answer->map->n_osd;
+    CHECK(osds >= s.acknowledged);
+    for (size_t i = 0; i < osds; i++)
+        s.used[at[leader].answer->map->osd[i]->id] = false;
+    for (uint32_t i = 0; i <= STORM_OSDS; i++)
+        CHECK(!s.used[i]); /* everything that was acknowledged is there */
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(get_map(&at[i], 0), 0);
+        CHECK_EQ(at[i].answer->map->epoch, epoch);
+        CHECK_EQ(at[i].answer->map->n_osd, osds);
+    }
+    if (!tap_ok)
+        printf("# seed %llu, %u changes\n", (unsigned long long)seed, s.acknowledged);
+    callers_stop(at, 3);
+    world_free(w);
+}
+
+static void storms(void)
+{
+    uint64_t count = getenv("MON_TEST_SEEDS") ? strtoull(getenv("MON_TEST_SEEDS"), NULL, 10) : 40;
+
+    for (uint64_t seed = getenv("MON_TEST_SEED") ? strtoull(getenv("MON_TEST_SEED"), NULL, 10) : 1;
+         seed <= count && tap_ok; seed++)
+        storm(seed);
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(one_leads_and_all_serve_the_map);
+    TEST(a_large_change_is_followed_whole);
+    TEST(a_dead_leader_is_replaced);
+    TEST(a_restart_is_quick);
+    TEST(a_stopped_leader_writes_nothing);
+    TEST(a_new_leader_judges_nobody_too_early);
+    TEST(the_store_is_away);
+    TEST(monitors_are_forgotten);
+    TEST(storms);
+    return tap_done();
+}
