@@ -36,11 +36,13 @@ static void client_identify(struct client *client)
 
 static int client_new(const struct client_config *config, struct client **ret_client)
 {
-    if (config->monitor_count == 0 || config->monitor_count > CLIENT_MONITORS_MAX)
-        return -ERR_INVALID;
     struct client *client = calloc(1, sizeof(*client));
     if (!client)
         return -ERR_NO_MEMORY;
+    if (rpc_monitors_init(&client->monitors, config->monitors, config->monitor_count)) {
+        free(client);
+        return -ERR_INVALID;
+    }
     client->config = *config;
     client->core = config->core;
     client->net = config->net;
@@ -60,10 +62,6 @@ static int client_new(const struct client_config *config, struct client **ret_cl
     bool ok = client_map_init(client) == 0 &&
               pool_init(&client->pieces, sizeof(struct client_piece), client->config.inflight_max) == 0;
     client->mon.reply = malloc(FRAME_BODY_MAX);
-    for (uint32_t i = 0; i < config->monitor_count; i++) {
-        client->monitors[i] = strdup(config->monitors[i]);
-        ok = ok && client->monitors[i];
-    }
     client->config.monitors = NULL; /* the caller's: copied */
     client->config.name = client->self.name;
     if (!ok || !client->mon.reply) {
@@ -85,8 +83,6 @@ void client_free(struct client *client)
     client_peers_fini(client);
     client_map_fini(client);
     pool_fini(&client->pieces);
-    for (uint32_t i = 0; i < CLIENT_MONITORS_MAX; i++)
-        free(client->monitors[i]);
     free(client->mon.reply);
     free(client);
 }
@@ -106,9 +102,9 @@ static void open_explain(struct client_open *o, const struct client *client)
     char addresses[160] = "";
     size_t len = 0;
 
-    for (uint32_t i = 0; i < client->config.monitor_count && len < sizeof(addresses); i++)
+    for (uint32_t i = 0; i < client->monitors.count && len < sizeof(addresses); i++)
         len += (size_t)snprintf(addresses + len, sizeof(addresses) - len, "%s%s", i ? ", " : "",
-                                client->monitors[i]);
+                                client->monitors.address[i]);
     int error = client->mon.error ? client->mon.error : -ERR_TIMEOUT;
     snprintf(o->ret_message, sizeof(o->ret_message), "no monitor answers at %s: %s", addresses,
              error == -ERR_INVALID ? "not a numeric ADDRESS:PORT" : error_text(error));

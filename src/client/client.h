@@ -143,9 +143,9 @@ struct client_io {
 };
 void client_io_start(struct client_io *io, struct client_image *image, enum client_io_type type,
                      uint64_t offset, uint64_t len, const struct slice *data, struct op *parent);
-/* READ, into any memory of `len` bytes. It is the client's until the end, and not touched any more then; after
- * an error its contents are undefined. Whole blocks are received in place; where parts of blocks are read, the
- * data passes through buffers of the core's arena. At most BUF_SIZE_MAX, as for writes. */
+/* READ, into any memory of `len` bytes. It is the client's until the end, and not touched any more then;
+ * after an error its contents are undefined. Whole blocks are received in place; where parts of blocks are
+ * read, the data passes through buffers of the core's arena. At most BUF_SIZE_MAX, as for writes. */
 void client_read_start(struct client_io *io, struct client_image *image, uint64_t offset, uint64_t len,
                        void *memory, struct op *parent);
 

@@ -280,6 +280,8 @@ int client_map_apply(struct client *client, Fb__ClusterMap *from)
     client->map->paused = from->paused;
     client->map->image_id_max = MAX(client->map->image_id_max, from->image_id_max);
     client->self.epoch = client->map->epoch;
+    if (from->monitors)
+        rpc_monitors_learn(&client->monitors, from->monitors->address, from->monitors->n_address);
     client->self.image_id_max = client->map->image_id_max;
     client->has_map = true;
     for (struct list *node; (node = list_pop_front(&client->map_waiters));)

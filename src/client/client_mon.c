@@ -4,6 +4,9 @@
  *
  * One op per client lives as long as the client:
  *
+ * The one that leads, if it can be found: the others hold the map, but answer no more than that. A monitor
+ * tells who leads with every Subscribe, and when it begins to lead itself.
+ *
  *     CONNECT -> OPEN -> SUBSCRIBE -> FOLLOW -> (session gone) CONNECT ...
  *                 |          |          |
  *                 +----------+          +-> SUBSCRIBE every few seconds, and when a delta is missing
@@ -78,7 +81,7 @@ static void mon_take_map(struct client_mon *m, Fb__ClusterMap *map)
         op_wake(&m->op);
     } else if (error) {
         core_log(client->core, LOG_WARN, "client", "map of epoch %llu from monitor %s is not used: %s",
-                 (unsigned long long)map->epoch, client->monitors[m->index], error_text(error));
+                 (unsigned long long)map->epoch, rpc_monitors_current(&client->monitors), error_text(error));
     }
 }
 
@@ -99,6 +102,8 @@ static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_messa
         return;
     if (event->map)
         mon_take_map(m, event->map);
+    if (event->leader[0])
+        mon_refresh_images(mon_client(m));
     /* An image was removed or resized, and its PGs will take nobody's word that is older. Without asking now
      * a piece would have to ask later, and perhaps at a time when no monitor answers. */
     for (size_t i = 0; event->map && i < event->map->n_order; i++)
@@ -123,7 +128,7 @@ static void mon_connect(struct client_mon *m)
     struct rpc_peer_config config = {
         .core = client->core,
         .net = client->net,
-        .address = client->monitors[m->index],
+        .address = rpc_monitors_current(&client->monitors),
         .self = &client->self,
         .calls_max = 64,
         .opened = mon_opened,
@@ -146,7 +151,7 @@ static void mon_connect(struct client_mon *m)
 static void mon_give_up(struct client_mon *m)
 {
     struct client *client = mon_client(m);
-    uint32_t count = client->config.monitor_count;
+    uint32_t count = client->monitors.count;
     uint64_t pause_ns = 0;
 
     m->ready = false;
@@ -156,10 +161,29 @@ static void mon_give_up(struct client_mon *m)
     if (count > 1 && m->peer) {
         rpc_peer_free(m->peer);
         m->peer = NULL;
-        m->index = (m->index + 1) % count;
+        rpc_monitors_next(&client->monitors);
     }
     timer_arm(client->core, &m->timer, &m->op, core_now_ns(client->core) + pause_ns);
     op_wake(client->opener);
+}
+
+/* Another monitor leads. */
+static void mon_move(struct client_mon *m)
+{
+    m->moved = m->ready = false;
+    if (m->peer)
+        rpc_peer_free(m->peer);
+    m->peer = NULL;
+}
+
+void client_mon_leader(struct client *client, const char *leader)
+{
+    struct client_mon *m = &client->mon;
+
+    if (!rpc_monitors_follow(&client->monitors, leader, core_now_ns(client->core)))
+        return;
+    m->moved = true;
+    op_wake(&m->op);
 }
 
 /* The images that are open for writing. They are named every time, so that the monitor finds out what was
@@ -220,11 +244,14 @@ static int mon_subscribed(struct client_mon *m)
         return -ERR_PROTOCOL;
     if (reply->map)
         mon_take_map(m, reply->map);
+    client_mon_leader(client, reply->leader);
     fb__mon_reply__free_unpacked(reply, CLIENT_ALLOCATOR);
-    bool fresh = !m->ready;
-    m->ready = true;
     m->failures = 0;
     m->error = 0;
+    if (m->moved)
+        return 0;
+    bool fresh = !m->ready;
+    m->ready = true;
     mon_wake_waiters(m);
     op_wake(client->opener);
     if (fresh)
@@ -282,7 +309,10 @@ static void mon_step(struct op *op)
             }
             break;
         case MON_FOLLOW:
-            if (m->closed) {
+            if (m->moved && !m->calls) {
+                mon_move(m);
+                op->state = MON_CONNECT;
+            } else if (m->closed) {
                 mon_give_up(m);
                 op->state = MON_PAUSE;
             } else if (m->resync || m->timer.fired) {
@@ -323,11 +353,12 @@ void client_mon_stop(struct client *client)
 
 /* ---- calls ---- */
 
-enum mon_call_state { MON_CALL_WAIT, MON_CALL_REPLY };
+enum mon_call_state { MON_CALL_WAIT, MON_CALL_REPLY, MON_CALL_PAUSE };
+#define MON_CALL_PAUSE_NS (100 * NS_PER_MS)
 
 static const char *mon_call_state_name(int state)
 {
-    static const char *const names[] = {"wait", "reply"};
+    static const char *const names[] = {"wait", "reply", "pause"};
     return names[state];
 }
 
@@ -407,7 +438,7 @@ static int mon_call_send(struct client_mon_call *c)
 {
     struct mon_call_private *p = c->private_state;
 
-    if (!c->client->mon.ready)
+    if (!c->client->mon.ready || c->client->mon.moved)
         return -ERR_CLOSED;
     p->call.reply = p->reply;
     p->call.reply_cap = sizeof(p->reply);
@@ -415,8 +446,10 @@ static int mon_call_send(struct client_mon_call *c)
     uint64_t deadline_ns = p->deadline_ns;
     if (mon_call_is_idempotent(c->request))
         deadline_ns = MIN(deadline_ns, core_now_ns(c->op.core) + MON_SUBSCRIBE_NS);
-    return rpc_call_start(&p->call, c->client->mon.peer, &c->op, METHOD_MON, p->request + FRAME_HEADER_SIZE,
-                          p->request_len, NULL, 0, deadline_ns);
+    int error = rpc_call_start(&p->call, c->client->mon.peer, &c->op, METHOD_MON,
+                               p->request + FRAME_HEADER_SIZE, p->request_len, NULL, 0, deadline_ns);
+    c->client->mon.calls += !error;
+    return error;
 }
 
 static void mon_call_step(struct op *op)
@@ -435,7 +468,9 @@ static void mon_call_step(struct op *op)
         switch ((enum mon_call_state)op->state) {
         case MON_CALL_WAIT:
             if (op->cancelled || core_now_ns(op->core) >= p->deadline_ns) {
-                mon_call_end(c, op->cancelled ? -ERR_CANCELLED : -ERR_NO_MONITOR);
+                mon_call_end(c, op->cancelled  ? -ERR_CANCELLED
+                                : c->ret_reply ? -ERR_OTHER_MONITOR /* says what it is about */
+                                               : -ERR_NO_MONITOR);
                 return;
             }
             if (mon_call_send(c)) {
@@ -449,11 +484,21 @@ static void mon_call_step(struct op *op)
         case MON_CALL_REPLY:
             if (p->call.pending)
                 return;
+            c->client->mon.calls--;
+            if (c->client->mon.moved)
+                op_wake(&c->client->mon.op);
+            client_mon_call_fini(c); /* what an earlier attempt was told */
             if (p->call.remote) {
                 c->ret_reply = client_mon_reply_decode(p->call.reply, p->call.reply_len);
                 int result = p->call.result;
                 if (!c->ret_reply && !result)
                     result = -ERR_PROTOCOL;
+                if (result == -ERR_OTHER_MONITOR && c->ret_reply) { /* certainly not carried out */
+                    client_mon_leader(c->client, c->ret_reply->leader);
+                    timer_arm(op->core, &p->timer, op, core_now_ns(op->core) + MON_CALL_PAUSE_NS);
+                    op->state = MON_CALL_PAUSE;
+                    break;
+                }
                 mon_call_end(c, result);
                 return;
             }
@@ -461,6 +506,12 @@ static void mon_call_step(struct op *op)
                 mon_call_end(c, p->call.result);
                 return;
             }
+            timer_arm(op->core, &p->timer, op, p->deadline_ns);
+            op->state = MON_CALL_WAIT;
+            break;
+        case MON_CALL_PAUSE:
+            if (timer_armed(&p->timer) && !op->cancelled)
+                return;
             timer_arm(op->core, &p->timer, op, p->deadline_ns);
             op->state = MON_CALL_WAIT;
             break;

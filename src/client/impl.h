@@ -20,6 +20,7 @@
 #include "base/map.h"
 #include "base/pool.h"
 #include "client/client.h"
+#include "rpc/monitors.h"
 #include "rpc/rpc.h"
 #include "wire/wire.h"
 
@@ -30,7 +31,6 @@
 #define CLIENT_INFLIGHT_MAX       256
 #define CLIENT_ADDRESS_MAX        128
 #define CLIENT_NAME_MAX           256 /* pool, image and writer names, with their NUL */
-#define CLIENT_MONITORS_MAX       16
 
 /* A read's reply has one checksum per block; the least compact valid encoding takes 5 bytes for each. */
 #define CLIENT_REPLY_MAX    1536
@@ -66,21 +66,24 @@ struct client_pg *client_map_pg(const struct client *client, uint64_t pg);
 
 struct client_mon {
     struct op op;      /* lives as long as the client */
-    uint32_t index;    /* of the address in use */
     uint32_t failures; /* in a row */
     struct rpc_peer *peer;
     struct timer timer;
     struct rpc_call call;
     uint8_t *reply;
-    bool closed;         /* set by the peer's event, cleared by the op */
-    bool ready;          /* subscribed on this session */
-    bool resync;         /* a delta is missing */
-    int error;           /* why the last attempt failed */
+    bool closed;    /* set by the peer's event, cleared by the op */
+    bool ready;     /* subscribed on this session */
+    bool resync;    /* a delta is missing */
+    bool moved;     /* another monitor leads, and is the current one now: no more calls on this session */
+    uint32_t calls; /* under way */
+    int error;      /* why the last attempt failed */
     struct list waiters; /* client_mon_calls that wait for a session */
 };
 
 void client_mon_start(struct client *client);
 void client_mon_stop(struct client *client);
+/* A monitor says who leads. */
+void client_mon_leader(struct client *client, const char *leader);
 /* Takes a reply's or event's bytes apart. NULL: not valid. */
 Fb__MonReply *client_mon_reply_decode(const uint8_t *body, uint32_t len);
 
@@ -212,7 +215,7 @@ MUST_CHECK int client_piece_receive(struct client_piece *piece, struct client_an
 
 struct client {
     struct client_config config;
-    char *monitors[CLIENT_MONITORS_MAX];
+    struct rpc_monitors monitors;
     struct core *core;
     struct net *net;
     struct rpc_identity self;

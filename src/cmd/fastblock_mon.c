@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * fastblock-mon: the monitor. One thread, one core, the metadata in a SQLite file in the data directory, or
- * in etcd. Says nothing but log lines on stderr; ends in order on SIGTERM and SIGINT.
+ * in etcd, where several monitors may share it. Says nothing but log lines on stderr; ends in order on
+ * SIGTERM and SIGINT.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -25,8 +26,8 @@
 #define OUT_AFTER_MAX_S 31536000u
 
 struct program {
-    const char *listen, *data, *etcd;
-    char address[DAEMON_ADDRESS_SIZE];
+    const char *listen, *advertise, *data, *etcd;
+    char address[DAEMON_ADDRESS_SIZE], advertised[DAEMON_ADDRESS_SIZE];
     enum log_level log_level;
     uint64_t out_after_s;
     struct uring_core *uring;
@@ -46,10 +47,12 @@ static void print_help(FILE *out)
         "\n"
         "options:\n"
         "  --listen HOST:PORT   where clients and OSDs find it; port 0 takes any\n"
+        "  --advertise HOST:PORT  where they find it if that is another address; needed when it listens on all\n"
         "  --data DIR           where its state is kept; made if it is not there\n"
         "  --meta ADDRESS       instead of that: keep it in etcd v3.\n"
         "                       etcd://HOST:PORT[,HOST:PORT...][/PREFIX][?OPTION=VALUE[&...]], where the options\n"
-        "                       are ca, cert, key, password-file (files) and user. ca asks for TLS\n"
+        "                       are ca, cert, key, password-file (files) and user. ca asks for TLS. Several\n"
+        "                       monitors may be started on one store: one leads, another one takes over\n"
         "  --osd-out-after S    seconds after which an OSD that is down is out: its data is made anew on others\n"
         "                       (default 600; 0: never)\n"
         "  --log-level LEVEL    error, warn, info (the default) or debug\n"
@@ -72,17 +75,24 @@ static bool parse_seconds(const char *text, uint64_t *ret_s)
 /* -1: go on. */
 static int parse(struct program *p, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"listen", required_argument, NULL, 'l'},    {"data", required_argument, NULL, 'd'},
-        {"meta", required_argument, NULL, 'm'},      {"osd-out-after", required_argument, NULL, 'o'},
-        {"log-level", required_argument, NULL, 'L'}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},         {0}};
+    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
+                                            {"advertise", required_argument, NULL, 'a'},
+                                            {"data", required_argument, NULL, 'd'},
+                                            {"meta", required_argument, NULL, 'm'},
+                                            {"osd-out-after", required_argument, NULL, 'o'},
+                                            {"log-level", required_argument, NULL, 'L'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (c) {
         case 'l':
             p->listen = optarg;
+            break;
+        case 'a':
+            p->advertise = optarg;
             break;
         case 'd':
             p->data = optarg;
@@ -115,7 +125,14 @@ static int parse(struct program *p, int argc, char **argv)
         return daemon_usage("--listen HOST:PORT is needed");
     if (p->etcd ? p->data != NULL : !p->data || !*p->data)
         return daemon_usage("one of --data DIR and --meta ADDRESS is needed");
-    return daemon_address(p->listen, p->address) ? -1 : DAEMON_USAGE;
+    if (!daemon_address(p->listen, p->address) ||
+        (p->advertise && !daemon_address(p->advertise, p->advertised)))
+        return DAEMON_USAGE;
+    bool anywhere = !strncmp(p->address, "0.0.0.0:", 8) || !strncmp(p->address, "[::]:", 5);
+    if (p->etcd && anywhere && !p->advertise)
+        return daemon_usage(
+            "it listens on all addresses: say with --advertise HOST:PORT at which one others find it");
+    return -1;
 }
 
 static int open_etcd(struct program *p)
@@ -183,6 +200,7 @@ static int serve(struct program *p)
                                          .net = p->net,
                                          .meta = p->meta,
                                          .listen = p->address,
+                                         .advertise = p->advertise ? p->advertised : NULL,
                                          .version = FASTBLOCK_VERSION,
                                          .osd_out_after_ns = p->out_after_s * NS_PER_S},
                     NULL);

@@ -91,7 +91,6 @@ static void shard_free(struct osd_shard *shard)
     map_fini(&shard->pgs);
     map_fini(&shard->peers);
     pool_fini(&shard->requests);
-    free(shard->monitors);
     free(shard);
 }
 
@@ -123,9 +122,7 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     memcpy(shard->self.cluster, shard->label.cluster, 16);
     memcpy(shard->self.osd_uuid, shard->label.osd_uuid, 16);
     snprintf(shard->self.name, sizeof(shard->self.name), "osd.%u", shard->label.osd);
-    shard->monitors = calloc(config->monitor_count + 1, sizeof(*shard->monitors));
-    error = shard->monitors ? pool_init(&shard->requests, sizeof(struct pg_request), SHARD_REQUESTS_MAX)
-                            : -ERR_NO_MEMORY;
+    error = pool_init(&shard->requests, sizeof(struct pg_request), SHARD_REQUESTS_MAX);
     if (!error)
         error = text_copy(shard->host, sizeof(shard->host), config->host ? config->host : "");
     if (!error)
@@ -134,9 +131,8 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
         error = text_copy(shard->zone, sizeof(shard->zone), config->zone ? config->zone : "");
     if (!error)
         error = text_copy(shard->listen, sizeof(shard->listen), config->listen);
-    for (; shard->monitor_count < config->monitor_count && !error; shard->monitor_count++)
-        error = text_copy(shard->monitors[shard->monitor_count], sizeof(shard->monitors[0]),
-                          config->monitors[shard->monitor_count]);
+    if (!error && config->monitor_count)
+        error = rpc_monitors_init(&shard->monitors, config->monitors, config->monitor_count);
     if (error) {
         shard_free(shard);
         return error;
@@ -249,7 +245,7 @@ static void start_step(struct op *op)
             s->private_state.error = shard->mon.verdict;
             snprintf(s->ret_message, sizeof(s->ret_message), "%s", shard->mon.verdict_text);
         }
-        if (!s->private_state.error && shard->monitor_count && !shard->mon.answered &&
+        if (!s->private_state.error && shard->monitors.count && !shard->mon.answered &&
             !s->private_state.timer.fired)
             return;
         timer_cancel(op->core, &s->private_state.timer);

@@ -12,6 +12,7 @@
 #include "osd/osd.h"
 #include "osd/perf.h"
 #include "raft/raft.h"
+#include "rpc/monitors.h"
 #include "rpc/rpc.h"
 #include "wire/cold.h"
 #include "wire/wire.h"
@@ -141,7 +142,6 @@ struct shard_mon {
     struct op op;
     struct osd_shard *shard;
     struct rpc_peer *rpc;
-    uint32_t monitor; /* which of the addresses */
     struct rpc_call call;
     uint8_t *reply;   /* FRAME_BODY_MAX */
     uint8_t *scratch; /* FRAME_HEADER_SIZE + FRAME_BODY_MAX, to encode into */
@@ -154,6 +154,7 @@ struct shard_mon {
     bool report_due;       /* at once */
     bool resubscribe;      /* a delta did not fit */
     bool paused;           /* after a failure: not even an open session is used before the timer fires */
+    bool elsewhere;        /* another monitor is the current one now */
     bool booted;           /* the monitor knows us, in this session */
     bool answered;         /* it did, once */
     int verdict;           /* what it said to OsdBoot; 0 if it was content, or has not answered yet */
@@ -199,8 +200,7 @@ struct osd_shard {
     uint64_t cache_bytes;
     uint32_t pages_max;
     char host[64], rack[64], zone[64], listen[64];
-    char (*monitors)[64];
-    uint32_t monitor_count;
+    struct rpc_monitors monitors;
 
     struct store *store;
     struct rpc_identity self;

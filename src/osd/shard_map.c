@@ -217,6 +217,10 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
         return error;
     map->epoch = message->epoch;
     map->image_id_max = MAX(map->image_id_max, message->image_id_max);
+    if (message->monitors) {
+        rpc_monitors_learn(&shard->monitors, message->monitors->address, message->monitors->n_address);
+        map->changed = true;
+    }
     shard->self.epoch = map->epoch;
     shard->self.image_id_max = map->image_id_max;
     shard_peers_map_changed(shard);
@@ -265,8 +269,15 @@ static void *items_array(const struct map *items, size_t *ret_count)
 int shard_map_pack(struct osd_shard *shard, uint8_t **ret_data, uint32_t *ret_len)
 {
     Fb__ClusterMap message = FB__CLUSTER_MAP__INIT;
+    Fb__MonitorList monitors = FB__MONITOR_LIST__INIT;
+    char *addresses[RPC_MONITORS_MAX];
     int error = -ERR_NO_MEMORY;
 
+    for (uint32_t i = 0; i < shard->monitors.count; i++)
+        addresses[i] = shard->monitors.address[i];
+    monitors.address = addresses;
+    monitors.n_address = shard->monitors.count;
+    message.monitors = &monitors;
     message.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
     message.epoch = shard->map.epoch;
     message.image_id_max = shard->map.image_id_max;

@@ -11,6 +11,9 @@
  * cluster has no say once the shard serves: someone has mistaken an address, or begun anew in an empty
  * directory.
  *
+ * The monitor that leads, that is: others only tell who does. A failure, or such an answer, makes another one
+ * the current one.
+ *
  * Everything in a report is the whole truth of that moment, so reports may be lost or repeated. Its answer
  * names the newest epoch, so events may be lost, too.
  */
@@ -44,7 +47,7 @@ int shard_mon_start(struct osd_shard *shard)
 
     mon->shard = shard;
     mon->confirms_max = MON_CONFIRMS_MAX;
-    if (!shard->monitor_count)
+    if (!shard->monitors.count)
         return 0;
     mon->reply = malloc(FRAME_BODY_MAX);
     mon->scratch = malloc(FRAME_HEADER_SIZE + FRAME_BODY_MAX);
@@ -87,7 +90,6 @@ static void foreign_refused(struct shard_mon *mon, int error)
     struct osd_shard *shard = mon->shard;
     uint64_t now_ns = core_now_ns(shard->core);
 
-    mon->tried_ns = 0; /* the next address */
     if (mon->foreign_logged_ns && now_ns - mon->foreign_logged_ns < MON_FOREIGN_NS)
         return;
     mon->foreign_logged_ns = now_ns;
@@ -95,7 +97,7 @@ static void foreign_refused(struct shard_mon *mon, int error)
         shard->core, LOG_ERROR, "osd",
         "the monitor at %s is not one of this cluster (%s); osd.%u shard %u goes on with the map that it has: "
         "check the monitors' addresses",
-        shard->monitors[mon->monitor], error_text(error), shard->label.osd, shard->number);
+        rpc_monitors_current(&shard->monitors), error_text(error), shard->label.osd, shard->number);
 }
 
 static void map_offer(struct shard_mon *mon, const Fb__ClusterMap *map)
@@ -120,6 +122,10 @@ static void mon_closed(void *owner, struct rpc_peer *rpc, int error)
     struct shard_mon *mon = owner;
 
     mon->booted = false;
+    if (!mon->elsewhere && mon->shard->monitors.count > 1) {
+        rpc_monitors_next(&mon->shard->monitors);
+        mon->elsewhere = true;
+    }
     if (mon->shard->serving && (error == -ERR_CLUSTER || error == -ERR_IDENTITY))
         foreign_refused(mon, error);
     else if (is_verdict(error) && !mon->verdict)
@@ -214,6 +220,19 @@ static Fb__MonReply *call_reply(struct shard_mon *mon, struct wire_arena *arena)
     return reply;
 }
 
+/* It follows another one, or nobody leads just now. */
+static void other_monitor(struct shard_mon *mon, const Fb__MonReply *reply)
+{
+    struct rpc_monitors *monitors = &mon->shard->monitors;
+
+    mon->booted = false;
+    mon->elsewhere = rpc_monitors_follow(monitors, reply ? reply->leader : "", core_now_ns(mon->shard->core));
+    if (!mon->elsewhere && monitors->count > 1) {
+        rpc_monitors_next(monitors);
+        mon->elsewhere = true;
+    }
+}
+
 static bool boot_end(struct shard_mon *mon)
 {
     struct wire_arena arena;
@@ -224,6 +243,8 @@ static bool boot_end(struct shard_mon *mon)
     if (result && mon->call.remote) {
         if (is_verdict(result))
             verdict_take(mon, result, reply ? reply->message : NULL);
+        else if (result == -ERR_OTHER_MONITOR)
+            other_monitor(mon, reply);
         else
             core_log(mon->shard->core, LOG_WARN, "osd", "the monitor does not take us now: %s",
                      reply && reply->message[0] ? reply->message : error_text(result));
@@ -504,6 +525,8 @@ static bool report_end(struct shard_mon *mon)
     const Fb__MonReply *reply = call_reply(mon, &arena);
     bool ok = !mon->call.result && reply;
     mon->resubscribe |= ok && reply->epoch > mon->shard->map.epoch;
+    if (mon->call.remote && mon->call.result == -ERR_OTHER_MONITOR)
+        other_monitor(mon, reply);
     if (ok)
         scrub_take_orders(mon->shard, reply->scrub_order, reply->n_scrub_order, reply->scrub_paused);
     wire_arena_fini(&arena);
@@ -543,16 +566,19 @@ static void mon_connect(struct shard_mon *mon)
     struct osd_shard *shard = mon->shard;
     uint64_t now_ns = core_now_ns(shard->core);
 
-    if (mon->rpc && shard->monitor_count > 1 && (!mon->tried_ns || now_ns - mon->tried_ns >= MON_ROTATE_NS)) {
+    bool silent = shard->monitors.count > 1 && now_ns - mon->tried_ns >= MON_ROTATE_NS;
+    if (mon->rpc && (mon->elsewhere || silent)) {
         rpc_peer_free(mon->rpc);
         mon->rpc = NULL;
-        mon->monitor = (mon->monitor + 1) % shard->monitor_count;
+        if (!mon->elsewhere)
+            rpc_monitors_next(&shard->monitors);
     }
+    mon->elsewhere = false;
     if (!mon->rpc) {
         struct rpc_peer_config config = {
             .core = shard->core,
             .net = shard->net,
-            .address = shard->monitors[mon->monitor],
+            .address = rpc_monitors_current(&shard->monitors),
             .self = &shard->self,
             .calls_max = 4,
             .opened = mon_opened,
@@ -605,6 +631,10 @@ static void mon_step(struct op *op)
         return;
     switch (op->state) {
     case MON_CONNECT:
+        if (mon->elsewhere && !mon->paused) { /* found out while it was waited for */
+            mon_pause(mon, true);
+            return;
+        }
         if (timer_armed(&mon->timer) && (mon->paused || !rpc_peer_is_open(mon->rpc)))
             return;
         mon_connect(mon);
@@ -631,7 +661,7 @@ static void mon_step(struct op *op)
         break;
     case MON_REPORT:
         if (!report_end(mon)) {
-            mon_pause(mon, false);
+            mon_pause(mon, mon->elsewhere);
             return;
         }
         break;
@@ -641,7 +671,7 @@ static void mon_step(struct op *op)
     op->state = MON_RUN;
     mon->tried_ns = now_ns;
     if (!mon->booted) {
-        mon_pause(mon, false);
+        mon_pause(mon, mon->elsewhere);
         return;
     }
     if (mon->resubscribe && subscribe_send(mon)) {
