@@ -320,6 +320,7 @@ void mon_follow_stop(struct mon *mon);
 void mon_monitors_settle(struct mon *mon, struct mon_change *c);
 void mon_list(struct mon_request *r);
 extern const struct mon_method mon_remove;
+void mon_dump(struct mon_request *r); /* mon_dump.c */
 
 /* ---- the monitor ---- */
 

@@ -362,6 +362,9 @@ static void dispatch(struct mon_request *r)
     case FB__MON_REQUEST__CALL_MON_LIST:
         mon_list(r);
         break;
+    case FB__MON_REQUEST__CALL_MON_DUMP:
+        mon_dump(r);
+        break;
     case FB__MON_REQUEST__CALL_MON_REMOVE:
         method = &mon_remove;
         break;
