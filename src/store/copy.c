@@ -382,8 +382,11 @@ static void repair_step(struct op *op)
         struct pg *pg;
         struct object *o = repair_object(r, &pg);
         /* Busy, so it is there, and this is its page. */
-        (void)page_take(o, o->version, (const struct disk_page *)state->page->data, r->io.result,
-                        &state->page_failed);
+        if (page_take(o, o->version, (const struct disk_page *)state->page->data, r->io.result,
+                      &state->page_failed) == PAGE_UNREADABLE) {
+            repair_end(r, -ERR_DAMAGED); /* as of a lost block: the object must be copied */
+            return;
+        }
     }
         __attribute__((fallthrough));
     case REPAIR_START: {

@@ -89,6 +89,7 @@ static void limit_raise(struct pg *pg, uint64_t index)
 void destage_up_to(struct pg *pg, uint64_t index)
 {
     limit_raise(pg, index);
+    store_of(pg)->destage.asked = true;
     destage_wake(store_of(pg));
 }
 
@@ -110,10 +111,22 @@ static void scan_batches(struct store *s)
 }
 /* ---- the op -------------------------------------------------------------------------------------------- */
 
+/* Before destage rests: objects whose pages could not be read are to be looked at again. */
+static void rest(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    d->active = false;
+    table_wake(s);
+    if (core_now_ns(s->core) < d->unreadable_ns && !timer_armed(&d->retry))
+        timer_arm(s->core, &d->retry, &d->op, d->unreadable_ns);
+}
+
 static void collect(struct store *s)
 {
     struct destage *d = &s->destage;
 
+    d->asked = false;
     scan_batches(s);
     round_collect(s);
     bool starved = d->more && !d->object_count;
@@ -235,8 +248,7 @@ static void destage_step(struct op *op)
     for (;;) {
         switch (op->state) {
         case DESTAGE_IDLE:
-            d->active = false;
-            table_wake(s);
+            rest(s);
             if (!something_to_do(s))
                 return;
             op->state = DESTAGE_COLLECT;
@@ -250,8 +262,9 @@ static void destage_step(struct op *op)
         case DESTAGE_LOAD:
             if (!round_load(s))
                 return;
+            round_leave(s);
             d->next = 0;
-            op->state = DESTAGE_READBACK;
+            op->state = d->object_count ? DESTAGE_READBACK : DESTAGE_IDLE;
             break;
         case DESTAGE_READBACK:
             if (!round_readback(s))
@@ -311,13 +324,14 @@ static void destage_step(struct op *op)
             break;
         case DESTAGE_TRIM: {
             int next = trim_wanted(s) ? trim_next(s) : d->more ? DESTAGE_COLLECT : DESTAGE_IDLE;
+            if (next == DESTAGE_IDLE && d->asked)
+                next = DESTAGE_COLLECT;
             op->state = next;
             d->next = 0;
             if (next == DESTAGE_LOAD)
                 d->readback_count = 0;
             if (next == DESTAGE_IDLE) {
-                d->active = false;
-                table_wake(s);
+                rest(s);
                 return;
             }
             if (next == DESTAGE_COPY_READ || next == DESTAGE_TRIM)

@@ -34,7 +34,7 @@ bool store_object_lost(const struct store_pg *pub, uint64_t image, uint64_t obje
         return false;
     *ret_index = o->index;
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
-        if (object_where(o, b, false).source == WHERE_LOST)
+        if (object_lacks_block(o, b))
             bit_set(ret_lost, b);
     return true;
 }
@@ -51,7 +51,7 @@ static bool digest_take(struct store_digest *d, struct object *o)
     memset(d->ret_lost, 0, sizeof(d->ret_lost));
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
         struct where w = object_where(o, b, false);
-        if (w.source == WHERE_LOST) {
+        if (w.source == WHERE_LOST || (d->unreadable && w.source == WHERE_CHUNK && !w.crc_known)) {
             bit_set(d->ret_lost, b);
         } else if (w.written) {
             if (w.source == WHERE_CHUNK && !w.crc_known)
@@ -79,8 +79,8 @@ static void digest_step(struct op *op)
     o = digest_object(d);
     d->loaded = d->reading && o && !o->crcs;
     if (d->reading && o)
-        (void)page_take(o, d->version, (const struct disk_page *)d->page->data, d->io.result,
-                        &d->page_failed);
+        d->unreadable = page_take(o, d->version, (const struct disk_page *)d->page->data, d->io.result,
+                                  &d->page_failed) == PAGE_UNREADABLE;
     d->reading = false;
     if (!o) {
         digest_end(d, -ERR_NOT_FOUND);

@@ -163,8 +163,9 @@ struct object {
     uint64_t brought_index; /* newest entry whose chunk became the page's */
     uint32_t *pending;      /* for each chunk the entries that may need it; NULL: none */
     uint32_t pending_total;
-    uint32_t slot; /* of the live page; 0: none */
-    bool busy;     /* a round, repair or copy is changing chunks or page */
+    uint32_t slot;      /* of the live page; 0: none */
+    uint8_t unreadable; /* the device does not give the page now: as often destage has tried, or 1 */
+    bool busy;          /* a round, repair or copy is changing chunks or page */
     bool slot_reserved;
     bool exists; /* has state: a page or applied entries */
 };
@@ -261,6 +262,7 @@ struct scatter {
 
 struct destage_block {
     uint64_t place; /* block of the slice */
+    const struct object *object;
     struct log_entry *entry;
     uint32_t block; /* of the object */
     uint8_t *data;  /* NULL: must be read from the ring */
@@ -275,6 +277,7 @@ struct destage_object {
     uint64_t index, version;
     bool drop;
     bool load, load_failed; /* the old page is to be read; it did not verify once */
+    bool unreadable;        /* and cannot be, now */
 };
 
 struct destage {
@@ -299,6 +302,8 @@ struct destage {
     bool more;                 /* the round was full: it took some, and there are more */
     bool starved;              /* it could take none, for want of memory or chunks */
     bool held;                 /* an object waits until the log lets go of its chunks */
+    bool asked;                /* for more than the round under way knows of */
+    uint64_t unreadable_ns;    /* objects whose page could not be read are left alone until then */
     bool active;               /* a round is under way: PGs may not go */
     bool waiting;              /* of ring_wait */
     bool trimming;             /* the tail is to move on until enough is free */
@@ -605,6 +610,14 @@ struct where {
     bool crc_known; /* CHUNK: if not, the page must be read first */
 };
 struct where object_where(const struct object *o, uint32_t block, bool proposed);
+/* Nothing can be told of the block's content now: it is lost, or its checksum is on a page that the device
+ * does not give. Another replica has it. */
+static inline bool object_lacks_block(const struct object *o, uint32_t block)
+{
+    struct where w = object_where(o, block, false);
+
+    return w.source == WHERE_LOST || (o->unreadable && w.source == WHERE_CHUNK && !w.crc_known);
+}
 
 /* page.c */
 void page_encode(const struct store *s, const struct object *o, const struct page_mem *page, uint32_t slot,
@@ -626,12 +639,16 @@ MUST_CHECK int pages_init(struct store *s);
 void pages_fini(struct store *s);
 bool pages_full(const struct store *s);
 void page_keep(struct object *o, const uint32_t *crc); /* in the cache, for a while */
+void page_lose(struct object *o, int error);           /* it does not verify: its blocks are lost */
 void page_touch(struct object *o);                     /* it is used */
 void page_drop(struct object *o);                      /* out of the cache */
-enum page_taken { PAGE_TAKEN, PAGE_AGAIN, PAGE_DAMAGED };
+#define PAGE_TRIES_MAX 20                              /* of destage, which the ring waits for */
+#define PAGE_RETRY_NS  (250 * NS_PER_MS)
+enum page_taken { PAGE_TAKEN, PAGE_AGAIN, PAGE_UNREADABLE, PAGE_DAMAGED };
 /* The object's page was read for want of its checksums, when its version was that; `result` is the request's.
  * TAKEN: they are in the cache, at least until the end of this step. AGAIN: look again whether it is to be
- * read, and from where. DAMAGED: it did not verify twice, and its written blocks are lost. `failed` is false
+ * read, and from where. UNREADABLE: the device gave an error twice; nothing is changed. DAMAGED: what
+ * came did not verify twice, and its written blocks are lost. `failed` is false
  * at first, and then the caller's to keep. */
 enum page_taken page_take(struct object *o, uint64_t version, const struct disk_page *disk, int result,
                           bool *failed);
@@ -694,6 +711,7 @@ bool round_write_pages(struct store *s); /* likewise */
 void round_push_slots(struct store *s);  /* `wait` tells when the records are durable */
 void round_page_known(const struct destage_object *r); /* the old page's checksums are in memory */
 void round_page_lost(struct destage_object *r);
+void round_leave(struct store *s); /* objects whose pages cannot be read, to a later round */
 void round_commit(struct store *s);
 void round_abandon(struct store *s); /* gives back what a round holds that was interrupted */
 enum trim_result { TRIM_DONE, TRIM_MORE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };

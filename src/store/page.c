@@ -14,9 +14,12 @@
  * is copied out.
  *
  * The slot may have become free and another's while it is read. So what came counts only if the object still
- * has the version for which it was read, and then it must be that page in all respects. If it is not, twice,
- * the object is damaged, as at open: its written blocks are lost, which is an error or a repair for who reads
- * them, never other data; and what its next page says. Its chunks stay its own until it has another page.
+ * has the version for which it was read, and then it must be that page in all respects. When the device gives
+ * an error instead, twice, that is an error of whoever wanted it, and may pass: the object stays what it is,
+ * and destage leaves it alone for a while. In the meantime it can be replaced by another replica's copy. If
+ * what came is not the page, twice, the object is damaged, as at open: its written blocks are lost, which is
+ * an error or a repair for who reads them, never other data; and what its next page says. Its chunks stay its
+ * own until it has another page.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +214,7 @@ void page_keep(struct object *o, const uint32_t *crc)
         o->crcs->object = o;
     }
     memcpy(o->crcs->crc, crc, sizeof(o->crcs->crc));
+    o->unreadable = 0;
     page_touch(o);
 }
 
@@ -232,7 +236,7 @@ void page_drop(struct object *o)
 /* ---- a page that was read again ------------------------------------------------------------------------ */
 
 /* What of it was written is lost; what was not is known to be zeros, as before. */
-static void object_damaged(struct object *o, int error)
+void page_lose(struct object *o, int error)
 {
     struct store *s = store_of(o->pg);
 
@@ -244,7 +248,18 @@ static void object_damaged(struct object *o, int error)
         o->map.at[i].lost |= o->map.at[i].written;
         o->map.at[i].written = 0;
     }
+    o->unreadable = 0;
     page_drop(o);
+}
+
+static void page_unreadable(struct object *o, int error)
+{
+    if (o->unreadable)
+        return;
+    o->unreadable = 1;
+    store_problem(store_of(o->pg), "PG %llx: page of object %llu/%llu cannot be read: %s",
+                  (unsigned long long)o->pg->pub.record.pg, (unsigned long long)o->image,
+                  (unsigned long long)o->number, error_text(error));
 }
 
 enum page_taken page_take(struct object *o, uint64_t version, const struct disk_page *disk, int result,
@@ -266,6 +281,10 @@ enum page_taken page_take(struct object *o, uint64_t version, const struct disk_
         *failed = true;
         return PAGE_AGAIN;
     }
-    object_damaged(o, rc);
+    if (result && !PLANT(STORE_PAGE_EIO)) {
+        page_unreadable(o, result);
+        return PAGE_UNREADABLE;
+    }
+    page_lose(o, rc);
     return PAGE_DAMAGED;
 }

@@ -176,13 +176,20 @@ static void read_page(struct store_read *r, struct object *o)
     struct read_state *state = r->private_state;
 
     state->page_came = false;
-    if (!o || page_take(o, state->version, (const struct disk_page *)state->page->data, state->page_result,
-                        &state->page_failed) != PAGE_TAKEN)
-        return;
-    state->crcs_known = true;
-    for (uint32_t i = 0; i < r->block_count; i++)
-        if (bit_get(state->todo, i) && state->at[i].of_page)
+    enum page_taken taken = o ? page_take(o, state->version, (const struct disk_page *)state->page->data,
+                                          state->page_result, &state->page_failed)
+                              : PAGE_AGAIN;
+    state->crcs_known |= taken == PAGE_TAKEN;
+    for (uint32_t i = 0; i < r->block_count; i++) {
+        if (!bit_get(state->todo, i) || !state->at[i].of_page)
+            continue;
+        if (taken == PAGE_TAKEN) {
             state->at[i].crc = r->ret_crc[i] = o->crcs->crc[r->first_block + i];
+        } else if (taken == PAGE_UNREADABLE) {
+            bit_set(r->ret_damaged, i);
+            bit_clear(state->todo, i);
+        }
+    }
 }
 
 /* Is it still what was read? */

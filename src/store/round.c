@@ -15,6 +15,9 @@ static bool object_ready(const struct object *o)
 {
     if (o->busy || !o->overlay)
         return false;
+    const struct store *s = store_of(o->pg);
+    if (o->unreadable && core_now_ns(s->core) < s->destage.unreadable_ns)
+        return false;
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
         if (o->overlay->block[b] && !o->overlay->block[b]->durable)
             return false;
@@ -172,8 +175,10 @@ static void object_blocks(struct store *s, struct destage_object *r)
         if (!e || e->type != ENTRY_WRITE || chunk_brought(r->snap, b / BLOCKS_PER_CHUNK))
             continue;
         struct destage_block *block = &d->blocks[d->block_count++];
-        *block = (struct destage_block){
-            .place = chunk_place(s, r->page->chunk[b / BLOCKS_PER_CHUNK], b), .entry = e, .block = b};
+        *block = (struct destage_block){.place = chunk_place(s, r->page->chunk[b / BLOCKS_PER_CHUNK], b),
+                                        .object = r->object,
+                                        .entry = e,
+                                        .block = b};
         if (e->lost)
             d->block_count--;
         else if (e->payload.buf)
@@ -337,21 +342,51 @@ void round_commit(struct store *s)
     d->waiting = false;
 }
 
+static void object_abandon(struct store *s, struct destage_object *r)
+{
+    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+        if (r->snap->block[b])
+            entry_unpin(r->snap->block[b]);
+    if (r->snap->whole)
+        entry_unpin(r->snap->whole);
+    object_undo(s, r);
+    r->object->busy = false;
+}
+
+static void object_leave(struct store *s, struct destage_object *r)
+{
+    struct destage *d = &s->destage;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < d->block_count; i++)
+        if (d->blocks[i].object != r->object)
+            d->blocks[kept++] = d->blocks[i];
+    d->block_count = kept;
+    object_abandon(s, r);
+    d->unreadable_ns = core_now_ns(s->core) + PAGE_RETRY_NS;
+}
+
+void round_leave(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    for (uint32_t i = 0; i < d->object_count;) {
+        if (!d->objects[i].unreadable) {
+            i++;
+            continue;
+        }
+        object_leave(s, &d->objects[i]);
+        d->objects[i] = d->objects[--d->object_count];
+    }
+}
+
 /* What a round that was interrupted holds. */
 void round_abandon(struct store *s)
 {
     struct destage *d = &s->destage;
 
-    for (uint32_t i = 0; i < d->object_count; i++) {
-        struct destage_object *r = &d->objects[i];
-        for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
-            if (r->snap->block[b])
-                entry_unpin(r->snap->block[b]);
-        if (r->snap->whole)
-            entry_unpin(r->snap->whole);
-        object_undo(s, r);
-        r->object->busy = false;
-    }
+    for (uint32_t i = 0; i < d->object_count; i++)
+        object_abandon(s, &d->objects[i]);
     d->object_count = 0;
     if (d->waiting)
         ring_reflected(&d->wait);

@@ -22,6 +22,14 @@ static void load_take(struct store *s, int slot)
     case PAGE_DAMAGED:
         round_page_lost(r);
         return;
+    case PAGE_UNREADABLE:
+        if (r->object->unreadable++ < PAGE_TRIES_MAX) {
+            r->unreadable = true;
+            return;
+        }
+        page_lose(r->object, -ERR_IO); /* for so long that it will not come any more */
+        round_page_lost(r);
+        return;
     case PAGE_AGAIN: /* it is busy, so this is still its page */
         r->load = true;
         d->next = MIN(d->next, i);

@@ -257,6 +257,7 @@ void space_switch(struct object *o, const struct page_map *map, uint32_t slot)
     page_drop(o);
     page_map_free(s, &o->map);
     o->map = next;
+    o->unreadable = 0;
     if (o->slot && o->slot != slot)
         slot_free(s, o->slot);
     o->slot = slot;

@@ -304,7 +304,7 @@ const struct image_record *store_image_next(const struct store_pg *pg, uint64_t 
 
 struct store_object_info {
     uint64_t image, object, index;
-    bool damaged; /* its page does not verify */
+    bool damaged; /* its page does not verify, or cannot be read now */
 };
 /* The first object after the cursor in (image, object) order; `start`: from the beginning. False: no more. */
 bool store_object_next(const struct store_pg *pg, bool start, uint64_t image, uint64_t object,
@@ -327,7 +327,7 @@ struct store_digest {
     struct buf *page;
     uint64_t version;
     uint32_t rounds;
-    bool reading, loaded, page_failed;
+    bool reading, loaded, page_failed, unreadable;
 };
 void store_digest_start(struct store_digest *d, struct store_pg *pg, uint64_t image, uint64_t object,
                         struct op *parent);

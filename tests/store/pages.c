@@ -4,6 +4,7 @@
  * again costs, and that one which does not verify then makes its object damaged, whoever finds it.
  */
 #include "store/internal.h"
+#include "tests/plants.h"
 #include "tests/store/slice.h"
 
 #define OBJECTS 5u
@@ -92,6 +93,86 @@ static void a_read_that_fails_once_is_no_damage(void)
     CHECK_EQ(block_is(1, 3, false), content(1));
     CHECK_EQ(store_counters(s)->page_reads, 2);
     CHECK(!is_damaged(1));
+    tear_down();
+}
+
+/* The device does not give the object's page, or does again. */
+static void page_readable(uint64_t number, bool readable)
+{
+    rig.device.bad_from = block_offset(slot_place(s, object(number)->slot));
+    rig.device.bad_len = readable ? 0 : BLOCK_SIZE;
+}
+
+/* Nor is one that fails for a while: it is an error as long as it lasts. */
+static void a_page_that_cannot_be_read_now_is_no_damage(void)
+{
+    struct store_digest digest = {0};
+
+    set_up_objects();
+    page_readable(1, false);
+    CHECK_EQ(block_is(1, 3, false), -ERR_DAMAGED);
+    CHECK_EQ(block_is(1, 5, false), -1);
+    CHECK(is_damaged(1)); /* another replica is to be asked */
+    store_digest_start(&digest, pg, 1, 1, NULL);
+    CHECK_EQ(rig_wait(&rig, &digest.op), 0);
+    CHECK_EQ(digest.ret_lost[0], 3 << 3);
+    CHECK_EQ(store_counters(s)->damaged_objects, 0);
+    page_readable(1, true);
+    CHECK_EQ(block_is(1, 3, false), content(1));
+    CHECK(!is_damaged(1));
+    tear_down();
+}
+
+static void turn_until_destaged(uint64_t until_ns)
+{
+    apply_all();
+    destage_up_to(pg_of(pg), pg->last_index);
+    while (store_complete_index(pg) < pg->last_index && rig.now_ns < until_ns)
+        rig_turn(&rig);
+}
+
+/* Destage leaves such an object alone for a while, and takes the others. */
+static void destage_tries_again(void)
+{
+    set_up_objects();
+    fill = 0x77;
+    CHECK_EQ(write_blocks(1, 4, 1), 0);
+    CHECK_EQ(write_blocks(2, 4, 1), 0);
+    page_readable(1, false);
+    turn_until_destaged(rig.now_ns + NS_PER_S);
+    CHECK_EQ(object(1)->page_index, 1);
+    CHECK_EQ(object(2)->page_index, pg->last_index);
+    CHECK_EQ(block_is(1, 4, false), 0x77);
+    CHECK_EQ(block_is(1, 3, false), -ERR_DAMAGED);
+    CHECK(store_complete_index(pg) < pg->last_index);
+    page_readable(1, true);
+    turn_until_destaged(rig.now_ns + NS_PER_S);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+    for (int start = 0; start < 2; start++) {
+        CHECK(!is_damaged(1));
+        CHECK_EQ(block_is(1, 3, false), content(1));
+        CHECK_EQ(block_is(1, 4, false), 0x77);
+        reopen();
+    }
+    tear_down();
+}
+
+static void check_lost(uint64_t number);
+
+/* But not for ever: the ring needs the room. */
+static void a_page_that_stays_away_is_damage(void)
+{
+    set_up_objects();
+    fill = 0x77;
+    CHECK_EQ(write_blocks(1, 4, 1), 0);
+    page_readable(1, false);
+    uint64_t begun_ns = rig.now_ns;
+    turn_until_destaged(rig.now_ns + 10 * NS_PER_S);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+    CHECK(rig.now_ns - begun_ns > 4 * NS_PER_S);
+    check_lost(1);
+    reopen();
+    check_lost(1);
     tear_down();
 }
 
@@ -215,14 +296,36 @@ static void repair_reads_pages(void)
     tear_down();
 }
 
-int main(void)
+/* Whoever wants more destaged while a round is under way gets it. */
+static void asked_for_during_a_round(void)
 {
+    set_up_objects();
+    CHECK_EQ(write_blocks(1, 4, 1), 0);
+    CHECK_EQ(write_blocks(2, 4, 1), 0);
+    apply_all();
+    destage_up_to(pg_of(pg), pg->last_index - 1);
+    for (int i = 0; i < 100 && !s->destage.object_count; i++)
+        rig_turn(&rig);
+    CHECK_EQ(s->destage.object_count, 1);
+    destage_up_to(pg_of(pg), pg->last_index);
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+    tear_down();
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
     TEST(a_page_costs_one_read);
     TEST(a_read_that_fails_once_is_no_damage);
+    TEST(a_page_that_cannot_be_read_now_is_no_damage);
+    TEST(destage_tries_again);
+    TEST(a_page_that_stays_away_is_damage);
     TEST(destage_reads_pages);
     TEST(a_page_that_does_not_verify_is_damage);
     TEST(destage_finds_a_damaged_page);
     TEST(another_page_is_damage);
     TEST(repair_reads_pages);
+    TEST(asked_for_during_a_round);
     return tap_done();
 }
