@@ -126,10 +126,10 @@ struct mon_pg {
     uint64_t term;
     uint32_t leader_osd, state, in_contact, recovering;
     uint64_t objects;
-    struct mon_confirms born, dropped, gone; /* not yet in the item; gone: with its pool */
-    struct mon_group group;                  /* the newest that was reported and is not yet in the item */
-    uint32_t copies;                         /* replicas that are being made, by its wanted list */
-    bool chosen;                             /* an operator said who is to lead: */
+    struct mon_confirms born, dropped, gone, lost; /* not yet in the item; gone: with its pool */
+    struct mon_group group; /* the newest that was reported and is not yet in the item */
+    uint32_t copies;        /* replicas that are being made, by its wanted list */
+    bool chosen;            /* an operator said who is to lead: */
     uint32_t chosen_osd;
     uint64_t moved_ns; /* alive time at which its leader was last told to hand it back */
     uint8_t
@@ -548,6 +548,7 @@ const Fb__PgMember *mon_members_find(const struct mon_members *list, uint32_t re
 bool mon_members_add(struct mon_members *list, const Fb__PgMember *row);
 void mon_members_remove(struct mon_members *list, uint32_t replica);
 
+bool mon_confirmed(const struct mon_confirms *confirms, uint32_t replica);
 void mon_member_report(struct mon *mon, struct mon_pg *pg, const Fb__PgReport *report);
 void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32_t shard,
                         const Fb__PgConfirm *confirm);
@@ -565,6 +566,8 @@ void mon_move_settle(struct mon *mon, struct mon_change *c);
 /* A PG has changed: perhaps others may now. */
 void mon_move_soon(struct mon *mon);
 void mon_plan_free(struct mon_plan *plan);
+/* What it is made of, beside the map, has changed. */
+void mon_plan_forget(struct mon *mon);
 /* Does a wanted member that is not one yet have no prospect of becoming one? */
 bool mon_move_failed(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *wanted);
 void mon_progress_fill(const struct mon *mon, Fb__MoveProgress *ret);

@@ -91,7 +91,7 @@ void mon_edit_put(struct mon_edit *e, struct mon_change *c)
 
 /* ---- what is reported ---- */
 
-static bool confirmed(const struct mon_confirms *confirms, uint32_t replica)
+bool mon_confirmed(const struct mon_confirms *confirms, uint32_t replica)
 {
     for (uint32_t i = 0; i < confirms->count; i++)
         if (confirms->replica[i] == replica)
@@ -119,7 +119,7 @@ static void note_rows(struct mon *mon, struct mon_confirms *confirms, Fb__PgMemb
 {
     for (size_t i = 0; i < count; i++) {
         if (rows[i]->osd != osd || rows[i]->shard != shard || (replica && rows[i]->replica != replica) ||
-            confirmed(confirms, rows[i]->replica) || confirms->count == MON_CONFIRMS_MAX)
+            mon_confirmed(confirms, rows[i]->replica) || confirms->count == MON_CONFIRMS_MAX)
             continue;
         confirms->replica[confirms->count++] = rows[i]->replica;
         mon_settle_soon(mon);
@@ -136,6 +136,14 @@ void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32
     if (confirm->born) {
         note_rows(mon, &pg->born, item->member, item->n_member, osd, shard, confirm->replica);
         note_rows(mon, &pg->born, item->wanted, item->n_wanted, osd, shard, confirm->replica);
+    }
+    if (confirm->lost && confirm->replica && !mon_confirmed(&pg->lost, confirm->replica)) {
+        note_rows(mon, &pg->lost, item->member, item->n_member, osd, shard, confirm->replica);
+        if (mon_confirmed(&pg->lost, confirm->replica)) {
+            mon_plan_forget(mon);
+            mon_note(mon, LOG_ERROR, "PG %u.%x: osd.%u has lost its replica (%u): another one is to be made",
+                     mon_pg_pool(item->id), mon_pg_number(item->id), osd, confirm->replica);
+        }
     }
     if (confirm->dropped && confirm->replica)
         note_rows(mon, &pg->dropped, item->dropped, item->n_dropped, osd, shard, confirm->replica);
@@ -212,7 +220,7 @@ static bool all_confirmed(const struct mon *mon, const struct mon_confirms *conf
                           const struct mon_members *list)
 {
     for (uint32_t i = 0; i < list->count; i++)
-        if (!confirmed(confirms, list->row[i].replica) && !is_gone(mon, &list->row[i]))
+        if (!mon_confirmed(confirms, list->row[i].replica) && !is_gone(mon, &list->row[i]))
             return false;
     return true;
 }
@@ -224,14 +232,14 @@ static bool settle_births(const struct mon_pg *p, struct mon_edit *e)
 
     if (!e->pg.born) {
         for (uint32_t i = 0; i < e->member.count; i++)
-            if (!confirmed(&p->born, e->member.row[i].replica))
+            if (!mon_confirmed(&p->born, e->member.row[i].replica))
                 return false;
         e->pg.born = changed = true;
     }
     for (uint32_t l = 0; l < ARRAY_LEN(lists); l++)
         for (uint32_t i = 0; i < lists[l]->count; i++) {
             Fb__PgMember *m = &lists[l]->row[i];
-            if (!m->birth || m->born || !confirmed(&p->born, m->replica))
+            if (!m->birth || m->born || !mon_confirmed(&p->born, m->replica))
                 continue;
             m->born = changed = true;
         }
@@ -243,7 +251,7 @@ static bool settle_dropped(const struct mon *mon, const struct mon_pg *p, struct
     uint32_t before = e->dropped.count;
 
     for (uint32_t i = e->dropped.count; i-- > 0;)
-        if (confirmed(&p->dropped, e->dropped.row[i].replica) || is_gone(mon, &e->dropped.row[i]))
+        if (mon_confirmed(&p->dropped, e->dropped.row[i].replica) || is_gone(mon, &e->dropped.row[i]))
             remove_at(&e->dropped, i);
     return e->dropped.count != before;
 }
@@ -347,6 +355,13 @@ static bool settle_removed(const struct mon *mon, const struct mon_pg *p, struct
     return true;
 }
 
+/* Has nobody said anything of it that could change the item? */
+static bool is_quiet(const struct mon_pg *p, const struct mon_pool *pool)
+{
+    return pool && !mon_pool_item(pool)->removed && !p->group.index && !p->born.count &&
+           !mon_pg_item(p)->n_dropped;
+}
+
 void mon_member_settle(struct mon *mon, struct mon_change *c)
 {
     mon_for_each(mon, MON_PG, node)
@@ -356,7 +371,7 @@ void mon_member_settle(struct mon *mon, struct mon_change *c)
         struct mon_edit e;
         bool changed;
 
-        if (c->count >= MON_PUTS_PER_TXN || mon_pg_item(p)->removed)
+        if (c->count >= MON_PUTS_PER_TXN || mon_pg_item(p)->removed || is_quiet(p, pool))
             continue;
         mon_edit_init(&e, mon_pg_item(p));
         if (!pool || mon_pool_item(pool)->removed) {
@@ -393,4 +408,9 @@ void mon_member_settled(struct mon *mon, struct mon_pg *p)
         p->copies += !is_member(pg, pg->wanted[w]->replica);
     mon_move_soon(mon);
     p->born.count = p->dropped.count = p->gone.count = 0; /* what still matters is said again */
+    uint32_t lost = p->lost.count;
+    p->lost.count = 0;
+    for (uint32_t i = 0; i < lost; i++)
+        if (is_member(pg, p->lost.replica[i]))
+            p->lost.replica[p->lost.count++] = p->lost.replica[i];
 }

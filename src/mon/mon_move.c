@@ -72,6 +72,13 @@ static struct mon_plan *plan_new(const struct mon *mon)
     return plan;
 }
 
+void mon_plan_forget(struct mon *mon)
+{
+    mon_plan_free(mon->plan);
+    mon->plan = NULL;
+    mon_move_soon(mon);
+}
+
 /* NULL without memory: another look has more luck. */
 static struct mon_plan *plan_get(struct mon *mon)
 {
@@ -156,8 +163,9 @@ static bool has_room(struct mon_plan *plan, const struct mon *mon, const struct 
 }
 
 /* The members to be, the one that is to lead first. False: a new one cannot be made now. */
-static bool want_members(struct mon_plan *plan, const struct mon *mon, struct mon_edit *e,
-                         const struct placement_change *change, uint64_t epoch, struct mon_members *ret)
+static bool want_members(struct mon_plan *plan, const struct mon *mon, const struct mon_pg *p,
+                         struct mon_edit *e, const struct placement_change *change, uint64_t epoch,
+                         struct mon_members *ret)
 {
     const struct mon_members *from = e->wanted.count ? &e->wanted : &e->member;
 
@@ -171,7 +179,7 @@ static bool want_members(struct mon_plan *plan, const struct mon *mon, struct mo
         Fb__PgMember row = FB__PG_MEMBER__INIT;
         if (!stays)
             stays = find_place(&e->member, at);
-        if (stays) {
+        if (stays && !mon_confirmed(&p->lost, stays->replica)) {
             (void)mon_members_add(ret, stays);
             continue;
         }
@@ -184,6 +192,18 @@ static bool want_members(struct mon_plan *plan, const struct mon *mon, struct mo
         (void)mon_members_add(ret, &row);
     }
     return true;
+}
+
+/* A replica that is lost and is to be made anew on the same shard: first it has to leave. False: it is not
+ * that. */
+static bool want_without_lost(const struct mon_pg *p, const struct mon_edit *e, struct mon_members *ret)
+{
+    ret->count = 0;
+    for (uint32_t i = 0; i < e->member.count; i++)
+        if (!e->member.row[i].learner && !mon_confirmed(&p->lost, e->member.row[i].replica))
+            (void)mon_members_add(ret, &e->member.row[i]);
+    return ret->count < e->member.count && ret->count * 2 > e->member.count && !e->wanted.count &&
+           p->lost.count;
 }
 
 static bool majority_up(const struct mon *mon, const struct mon_members *members)
@@ -225,7 +245,10 @@ static enum verdict decide(struct mon_plan *plan, const struct mon *mon, const s
     uint32_t *leads = moves_of(plan, p->leader_osd);
 
     mon_edit_init(e, mon_pg_item(p));
-    if (!may_change(mon, p, e) || !want_members(plan, mon, e, change, epoch, &wanted))
+    if (!may_change(mon, p, e) ||
+        (!want_members(plan, mon, p, e, change, epoch, &wanted) && !want_without_lost(p, e, &wanted)))
+        return MOVE_LATER;
+    if (e->wanted.count && same_members(&wanted, &e->wanted))
         return MOVE_LATER;
     if (!e->wanted.count && same_members(&wanted, &e->member)) {
         for (uint32_t i = 0; i < wanted.count; i++)

@@ -406,6 +406,9 @@ static void report_replica(struct osd_shard *shard, struct report *report, const
     if (wanted && replica == wanted->replica && wanted->birth && !wanted->born &&
         (confirm = confirm_replica(shard, report, item, replica)))
         confirm->born = true;
+    if (self && !sp && item->born && (!self->birth || self->born) && !shard_map_pg_removed(shard, item) &&
+        (confirm = confirm_replica(shard, report, item, self->replica)))
+        confirm->lost = true;
     /* An older map, to which a restart might go back, may order to create it. */
     for (size_t i = 0; i < item->n_dropped && item->epoch <= shard->map.saved_epoch; i++) {
         const Fb__PgMember *dropped = item->dropped[i];

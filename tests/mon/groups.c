@@ -259,6 +259,10 @@ static void obey(struct play *p, uint32_t osd, const Fb__Pg *item, struct pages 
         if (*exists == m->replica)
             confirm(pages, report, osd, item->id, m->replica)->born = true;
     }
+    for (size_t i = 0; p->tell_lost && i < item->n_member; i++)
+        if (item->member[i]->osd == osd && !*exists && item->born &&
+            (!item->member[i]->birth || item->member[i]->born))
+            confirm(pages, report, osd, item->id, item->member[i]->replica)->lost = true;
     if (!item->born && *exists)
         confirm(pages, report, osd, item->id, *exists)->born = true;
 }

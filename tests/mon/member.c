@@ -318,6 +318,32 @@ static void monitor_dies(void)
     play_free(p);
 }
 
+/* A shard has lost its replicas: they are made anew under other numbers, elsewhere or, with no other OSD,
+ * there. */
+static void replicas_lost(uint32_t osds)
+{
+    struct play *p = play_new(osds, 0);
+
+    play_pool(p, 3, 8);
+    p->tell_lost = true;
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        if (pg_is(p, n, 2))
+            p->exists[2][n] = 0;
+    CHECK(play_settle(p, 60));
+    CHECK(all_have(p, 3));
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        for (uint32_t m = 0; m < 3; m++)
+            CHECK_EQ(p->exists[p->pgs[n].member[m].osd][n], p->pgs[n].member[m].replica);
+    CHECK(p->copies >= (osds == 3 ? 8u : 6u) && p->copies <= 8);
+    play_free(p);
+}
+
+static void lost_replicas(void)
+{
+    replicas_lost(4);
+    replicas_lost(3);
+}
+
 /* A pool is removed while its PGs move: all replicas go, also those that are only wanted, or leaving. */
 static void pool_goes(void)
 {
@@ -385,6 +411,7 @@ int main(int argc, char **argv)
     TEST(lies);
     TEST(monitor_dies);
     TEST(pool_goes);
+    TEST(lost_replicas);
     TEST(keeps_a_majority);
     return tap_done();
 }

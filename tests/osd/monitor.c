@@ -21,6 +21,7 @@ struct fake_mon {
     uint32_t boots, reports, subscribes;
     uint32_t confirmed[PGS_MAX]; /* how often, by number of the PG */
     uint32_t confirms_most;      /* in one report */
+    uint32_t lost;               /* replicas that were said to be lost */
 };
 
 static struct fake_mon mons[MONITORS];
@@ -32,6 +33,8 @@ static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
     for (size_t i = 0; i < report->n_confirm; i++)
         if (report->confirm[i]->born)
             mon->confirmed[(uint32_t)report->confirm[i]->pg % PGS_MAX]++;
+        else if (report->confirm[i]->lost)
+            mon->lost++;
 }
 
 static void mon_message(void *owner, struct rpc_session *session, const struct rpc_message *message)
@@ -184,6 +187,33 @@ static void test_confirms_in_turn(void)
     world_free(w);
 }
 
+/* A replica that is born and not there is told of; one that is there is not. */
+static void test_lost_replica(void)
+{
+    struct world *w = world_new(5, 2);
+
+    mon_make(w, FOREIGN);
+    mon_make(w, OURS);
+    w->monitors[0] = w->monitors[OURS];
+    w->monitor_count = 1;
+    sim_node_start(mons[OURS].node);
+    w->born = true;
+    world_feed_map(w);
+    sim_run_for(w->sim, NS_PER_S);
+    osd_restart(w, 0);
+    world_feed_map(w);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    CHECK_EQ(mons[OURS].lost, 0);
+    world_osd_kill(w, 0, SIM_CRASH_POWER);
+    fake_store_lose_pg(w->osds[0].label.osd_uuid, world_pg(w, 0));
+    world_osd_start(w, 0);
+    uint32_t reports = mons[OURS].reports;
+    WAIT_FOR(w, 20000, mons[OURS].reports >= reports + 3);
+    CHECK(mons[OURS].lost >= 2);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 /* Events are one-way frames and may be lost; the answers to reports tell. */
 static void test_lost_event(void)
 {
@@ -253,6 +283,7 @@ int main(void)
     TEST(test_foreign_monitor);
     TEST(test_foreign_at_start);
     TEST(test_confirms_in_turn);
+    TEST(test_lost_replica);
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
     fake_store_forget_all();
