@@ -4,6 +4,8 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -78,4 +80,13 @@ void env_init(struct env *env, enum log_level log_level, const char *log_prefix)
     ASSERT(got == (ssize_t)sizeof(env->random));
 }
 
-const struct env_ops env_ops = {env_now_ns, env_wall_us, env_random_u64, env_log};
+static void *env_memory(void *self, size_t bytes)
+{
+    void *memory = aligned_alloc(CORE_MEMORY_ALIGN, bytes);
+
+    if (memory)
+        madvise(memory, bytes, MADV_HUGEPAGE);
+    return memory;
+}
+
+const struct env_ops env_ops = {env_now_ns, env_wall_us, env_random_u64, env_log, env_memory};

@@ -317,8 +317,7 @@ static void uring_reap(struct uring_core *uc)
 static void uring_gather(struct uring_core *uc)
 {
     for (uint32_t i = 0; i < GATHER_MAX && *uc->ring.sq.kflags & IORING_SQ_TASKRUN; i++) {
-        uc->core.counters.syscalls++;
-        io_uring_get_events(&uc->ring);
+        uring_submit(uc); /* what has been received makes room for more */
         uring_reap(uc);
         uring_tasks_run(&uc->events);
         core_poll(&uc->core);

@@ -36,6 +36,8 @@
 #define NORETURN         __attribute__((noreturn))
 #define LIKELY(x)        __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)      __builtin_expect(!!(x), 0)
+/* Fetches the cache line of the byte so far behind `at` ahead of its use; any address will do. */
+#define PREFETCH(at, bytes) __builtin_prefetch((const void *)((uintptr_t)(at) + (bytes)))
 
 #define ARRAY_LEN(a)  (sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b)     ((a) < (b) ? (a) : (b))

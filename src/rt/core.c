@@ -143,6 +143,12 @@ uint64_t core_next_deadline_ns(const struct core *core)
     return core->heap_len ? core->heap[0]->deadline_ns : UINT64_MAX;
 }
 
+void *core_memory(struct core *core, size_t bytes)
+{
+    return core->env->memory ? core->env->memory(core->env_self, bytes)
+                             : aligned_alloc(CORE_MEMORY_ALIGN, bytes);
+}
+
 void core_log(struct core *core, enum log_level level, const char *room, const char *format, ...)
 {
     char line[CORE_LOG_LEN_MAX];

@@ -29,6 +29,8 @@ struct env_ops {
     uint64_t (*wall_us)(void *self);
     uint64_t (*random_u64)(void *self);
     void (*log)(void *self, enum log_level level, const char *room, const char *line);
+    /* For core_memory(); NULL: the allocator's. */
+    void *(*memory)(void *self, size_t bytes);
 };
 
 /* A timer wakes its op at its deadline. Embedded by value; zeroed before first use. */
@@ -85,6 +87,11 @@ static inline uint64_t core_random_u64(struct core *core)
 {
     return core->env->random_u64(core->env_self);
 }
+
+#define CORE_MEMORY_ALIGN (2u << 20)
+/* Memory for many small structures that are used for long, in large pages where the machine has them. At a multiple of
+ * CORE_MEMORY_ALIGN, as `bytes` must be; given back by free(). NULL when out of memory. */
+void *core_memory(struct core *core, size_t bytes);
 
 /* One event, one line. `room` names the component ("osd", "store"); the text names the ids that matter. */
 void core_log(struct core *core, enum log_level level, const char *room, const char *format, ...) PRINTF_LIKE(4, 5);

@@ -57,10 +57,14 @@ _Static_assert(LOG_SPAN_MAX >= 4ull * LOG_ENTRIES_MAX, "replay has room for what
  */
 
 struct slab {
+    struct core *core;
     void *free[SLAB_CLASSES];
-    void *chunks; /* all memory taken, linked by first word */
+    void *regions; /* all memory taken, linked by first word */
+    uint8_t *at;   /* what of the newest one no class has yet: `left` bytes */
+    size_t left;
 };
-void *slab_get(struct slab *slab, size_t size); /* zeroed; NULL when out of memory */
+/* Zeroed, and on a cache line of its own from 64 bytes on; NULL when out of memory. */
+void *slab_get(struct slab *slab, size_t size);
 void slab_put(struct slab *slab, void *at, size_t size);
 void slab_fini(struct slab *slab);
 
@@ -97,6 +101,12 @@ struct log_entry {
     bool release_late; /* being complete does not prove that its chunks are free: large.c */
     uint32_t crc[];    /* of the blocks; behind them the numbers of its chunks */
 };
+
+/* What says how far the entry has come, and what it holds, is about to be looked at. */
+static inline void entry_prefetch(const struct log_entry *e)
+{
+    PREFETCH(e, offsetof(struct log_entry, holds));
+}
 
 struct batch {
     struct list link; /* in the store's list, oldest first */
@@ -505,6 +515,9 @@ void entry_reserve(struct log_entry *e);
 void entry_unreserve(struct log_entry *e);
 MUST_CHECK int log_put(struct pg *pg, struct log_entry *e); /* at last_index + 1 */
 struct log_entry *log_at(const struct pg *pg, uint64_t index);
+/* Of an entry that is LOG_AHEAD in front of the one looked at now, by who goes through the log. */
+#define LOG_AHEAD 4u
+void log_prefetch(const struct pg *pg, uint64_t index);
 void log_truncate(struct pg *pg, uint64_t index); /* drops [index, last] */
 void log_trim(struct pg *pg, uint64_t first);     /* drops what is below */
 void log_measure(struct pg *pg); /* after applied entries came or went: is the log a long one? */

@@ -84,6 +84,13 @@ void cache_evict(struct store *s)
         struct log_entry *e = list_first(&s->cached, struct log_entry, cache_link);
         if (!e || !e->durable || !e->batch || e->pins || list_linked(&e->copy_link))
             return;
+        /* The next ones in line are the longest unused of all. */
+        struct log_entry *next = list_entry(e->cache_link.next, struct log_entry, cache_link);
+        if (e->cache_link.next != &s->cached) {
+            PREFETCH(next->payload.buf, 0);
+            PREFETCH(next->cache_link.next, 0);
+            entry_prefetch(list_entry(next->cache_link.next, struct log_entry, cache_link));
+        }
         entry_uncache(e);
     }
 }
@@ -217,6 +224,12 @@ static int log_need(struct pg *pg, uint64_t count)
     return 0;
 }
 
+void log_prefetch(const struct pg *pg, uint64_t index)
+{
+    if (pg->log_cap)
+        entry_prefetch(pg->log[index & (pg->log_cap - 1)]);
+}
+
 int log_put(struct pg *pg, struct log_entry *e)
 {
     int rc = log_need(pg, e->index - pg->pub.first_index + 1);
@@ -246,6 +259,7 @@ void log_trim(struct pg *pg, uint64_t first)
 {
     while (pg->pub.first_index < first && pg->pub.first_index <= pg->pub.last_index) {
         struct log_entry *e = log_at(pg, pg->pub.first_index);
+        log_prefetch(pg, e->index + LOG_AHEAD);
         pg->pub.record.base_index = e->index;
         pg->pub.record.base_term = e->term;
         entry_detach(e);
@@ -399,6 +413,8 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
         entry_cache(e, payload);
         s->counters.payload_bytes += payload->len;
     }
+    if (o && o->overlay)
+        PREFETCH(&o->overlay->block[e->first_block], 0);
     e->queued = true;
     list_push_back(&s->queue, &e->batch_link);
     s->queue_blocks += entry_blocks(e) + 1;

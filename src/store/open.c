@@ -103,7 +103,7 @@ static struct store *store_alloc(const struct store_config *config)
     if (!s)
         return NULL;
     s->config = *config;
-    s->core = config->core;
+    s->core = s->slab.core = config->core;
     s->blk = config->blk;
     list_init(&s->pgs);
     map_init(&s->pgs_by_id);

@@ -231,6 +231,9 @@ static void making_entry(struct store *s, struct making *m, struct log_entry *e,
         memset((uint8_t *)(d + 1) + 4ull * numbers, 0, 4);
     m->item_bytes += item_bytes(e);
     m->entries++;
+    /* When this is applied, what it replaces is let go. */
+    if (e->obj && e->obj->overlay)
+        entry_prefetch(e->obj->overlay->block[e->first_block]);
     uint32_t large = entry_large_blocks(e), head = large ? entry_head(e) : blocks;
     making_payload(m, e, 0, head);
     making_payload(m, e, head + large, blocks - head - large);

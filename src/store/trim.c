@@ -67,6 +67,7 @@ bool applied_push(struct store *s)
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         for (const struct log_entry *e; (e = log_at(pg, pg->complete_index + 1)) && entry_complete(e);) {
+            log_prefetch(pg, e->index + LOG_AHEAD);
             pg->complete_index = e->index;
             pg->complete_term = e->term;
         }

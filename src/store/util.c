@@ -8,7 +8,9 @@
 #include "store/internal.h"
 
 static const size_t SLAB_SIZE[SLAB_CLASSES] = {16, 32, 64, 128, 176, 256, 512, 1536, 2560, 4352, 16384};
-#define SLAB_TAKE_BYTES (130u << 10)
+#define SLAB_REGION_BYTES CORE_MEMORY_ALIGN
+#define SLAB_RUN_BYTES    (64u << 10) /* of that, for one class */
+#define SLAB_LINE         64u
 
 static uint32_t slab_class(size_t size)
 {
@@ -18,23 +20,41 @@ static uint32_t slab_class(size_t size)
     UNREACHABLE();
 }
 
+/* The first line of a region links it; of a run it stays empty. */
+static bool slab_fill(struct slab *slab, uint32_t class)
+{
+    if (slab->left < SLAB_RUN_BYTES) {
+        uint8_t *region = core_memory(slab->core, SLAB_REGION_BYTES);
+        if (!region)
+            return false;
+        *(void **)region = slab->regions;
+        slab->regions = region;
+        slab->at = region;
+        slab->left = SLAB_REGION_BYTES;
+    }
+    uint8_t *run = slab->at;
+    size_t count = (SLAB_RUN_BYTES - SLAB_LINE) / SLAB_SIZE[class];
+    slab->at += SLAB_RUN_BYTES;
+    slab->left -= SLAB_RUN_BYTES;
+    for (uint8_t *at = run + SLAB_LINE + count * SLAB_SIZE[class]; at > run + SLAB_LINE;) {
+        at -= SLAB_SIZE[class];
+        *(void **)at = slab->free[class];
+        slab->free[class] = at;
+    }
+    return true;
+}
+
 void *slab_get(struct slab *slab, size_t size)
 {
     uint32_t class = slab_class(size);
 
-    if (!slab->free[class]) {
-        uint8_t *chunk = malloc(SLAB_TAKE_BYTES);
-        if (!chunk)
-            return NULL;
-        *(void **)chunk = slab->chunks;
-        slab->chunks = chunk;
-        for (size_t at = 64; at + SLAB_SIZE[class] <= SLAB_TAKE_BYTES; at += SLAB_SIZE[class]) {
-            *(void **)(chunk + at) = slab->free[class];
-            slab->free[class] = chunk + at;
-        }
-    }
+    if (!slab->free[class] && !slab_fill(slab, class))
+        return NULL;
     void *got = slab->free[class];
-    slab->free[class] = *(void **)got;
+    void *next = slab->free[class] = *(void **)got;
+    /* The next one has not been touched for long: it shall be in the cache when it is wanted. */
+    for (size_t at = 0; at < MIN(size, 4 * SLAB_LINE); at += SLAB_LINE)
+        PREFETCH(next, at);
     memset(got, 0, size);
     return got;
 }
@@ -49,10 +69,10 @@ void slab_put(struct slab *slab, void *at, size_t size)
 
 void slab_fini(struct slab *slab)
 {
-    while (slab->chunks) {
-        void *next = *(void **)slab->chunks;
-        free(slab->chunks);
-        slab->chunks = next;
+    while (slab->regions) {
+        void *next = *(void **)slab->regions;
+        free(slab->regions);
+        slab->regions = next;
     }
     *slab = (struct slab){0};
 }

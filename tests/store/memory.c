@@ -9,9 +9,11 @@
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *ptr, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *ptr, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
 
 static uint64_t allocations, fail_at; /* 0: none fails */
 static bool fail_all;
@@ -34,6 +36,11 @@ void *__wrap_calloc(size_t count, size_t size)
 void *__wrap_realloc(void *ptr, size_t size)
 {
     return refuse() ? NULL : __real_realloc(ptr, size);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    return refuse() ? NULL : __real_aligned_alloc(alignment, size);
 }
 
 /* Objects with pages, entries that are applied and others that are not, image records, a blob. */
@@ -124,6 +131,7 @@ static void destage_without_memory_waits(void)
     timer_arm(&rig.core, &timer, NULL, UINT64_MAX);
     timer_cancel(&rig.core, &timer);
     fail_all = true;
+    s->slab.left = 0; /* nor has the store any that it has taken already */
     destage_up_to(pg_of(pg), pg->last_index);
     rig_settle(&rig);
     CHECK_EQ(store_counters(s)->page_writes, 0);
