@@ -13,6 +13,9 @@
 /* The checksum of what `crc` was the checksum of (0: nothing) followed by these bytes. */
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t len);
 
+/* The same on processors without AVX-512: for them, and for tests. */
+uint32_t crc32c_narrow(uint32_t crc, const void *bytes, size_t len);
+
 /* The same without special instructions: for machines that lack them, and for tests. */
 uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t len);
 

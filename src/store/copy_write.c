@@ -151,6 +151,7 @@ static int chunk_begin(struct store_copy_write *w, const struct object *o, uint3
 /* What was thought of it before is void. */
 static void chunk_reset(struct store_copy *c, uint32_t chunk)
 {
+    ASSERT(chunk < CHUNKS_PER_OBJECT);
     if (c->page.chunk[chunk] && !(c->stays >> chunk & 1))
         chunk_free(c->store, c->page.chunk[chunk]);
     c->page.chunk[chunk] = 0;
