@@ -17,6 +17,14 @@
 #include "base/error.h"
 
 enum { PG_LIVE, PG_STOPPING };
+/* All of raft's state is looked over: after each step where bugs are looked for, now and then in the product.
+ */
+#define PG_CHECK_EVERY 32u
+#ifdef FASTBLOCK_PLANT
+#define PG_CHECK_ALWAYS true
+#else
+#define PG_CHECK_ALWAYS false
+#endif
 #define PG_NOOP_RETRY_NS  (10 * NS_PER_MS)
 #define PG_GROUP_RETRY_NS (100 * NS_PER_MS)
 
@@ -448,9 +456,8 @@ static void pg_live(struct pg *pg)
     if (!shard_mute(shard))
         pg_send_messages(pg, now_ns);
     pg_timer(pg, now_ns);
-#ifndef NDEBUG
-    raft_check(&pg->raft);
-#endif
+    if (PG_CHECK_ALWAYS || ++pg->steps % PG_CHECK_EVERY == 0)
+        raft_check(&pg->raft);
 }
 
 /* ---- the end ---- */

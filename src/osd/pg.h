@@ -118,6 +118,7 @@ struct pg {
     uint64_t durable_seen;   /* of our log, when it last moved or did not have to, */
     uint64_t durable_ns;     /* which was then */
     uint64_t reads_hang_ns;  /* when we handed over because the device did not answer */
+    uint32_t steps;          /* of the host loop */
     uint64_t slow_since_ns;  /* members are so much quicker that they should lead; 0: they are not */
     uint64_t slow_handed_ns; /* when we handed over for that, last; 0: never */
     uint32_t request_count;  /* ops that may look at this struct */
