@@ -158,6 +158,76 @@ def test_refusals_name_thing_and_remedy(c):
     refused(c, "image", "rm", "p/absent", says="absent")
 
 
+def test_osds_in_and_out(c):
+    """What operators say of OSDs; with three OSDs and three replicas nothing can move."""
+    osds = c.json("osd", "tree")
+    expect([o["id"] for o in osds] == [0, 1, 2] and all(o["up"] and o["in"] and o["weight"] == 1 for o in osds), f"{osds}")
+    expect(all("full_percent" in o and o["replicas"] == 16 for o in c.json("osd", "df")), "osd df")
+    c.fb("osd", "reweight", "osd.1", "0.5")
+    expect(c.json("osd", "ls")[1]["weight"] == 0.5, "the weight")
+    c.fb("osd", "reweight", "osd.1", "1")
+    refused(c, "osd", "reweight", "osd.1", "1.5", code=2, says="1.5")
+    refused(c, "osd", "out", "osd.9", says="osd.9")
+    refused(c, "osd", "out", "nine", code=2, says="nine")
+    refused(c, "osd", "remove", "osd.1", says=("16 PGs", "fastblock osd drain osd.1"))
+    c.fb("osd", "out", "osd.1")
+    wait_for("the PGs to be stuck", lambda: any(p["code"] == "PG_STUCK" for p in c.json("health", "detail")["problems"]), 20)
+    codes = {p["code"]: p for p in c.json("health", "detail")["problems"]}
+    expect("OSD_OUT" in codes and codes["OSD_OUT"]["since_us"] > 0 and codes["PG_STUCK"]["todo"], f"{codes}")
+    expect("PG_STUCK (warning), since" in c.fb("health", "detail"), "health detail")
+    c.fb("osd", "in", "osd.1")
+    wait_for("the health to be good", lambda: c.json("status")["health"] == "ok", 20)
+
+
+def test_flags_and_hosts(c):
+    for flag in ("noout", "norebalance", "pause"):
+        c.fb("cluster", "set", flag)
+        expect(c.json("status")[flag] is True, flag)
+        c.fb("cluster", "unset", flag)
+        expect(c.json("status")[flag] is False, flag)
+    refused(c, "cluster", "set", "nothing", code=2, says="noout")
+    host = c.json("osd", "ls")[0]["host"]
+    c.fb("host", "maintenance", host, "on")
+    expect(all(o["maintenance"] for o in c.json("osd", "ls")), "maintenance")
+    c.fb("host", "maintenance", host, "off")
+    refused(c, "host", "maintenance", "nowhere", "on", says="nowhere")
+    refused(c, "host", "maintenance", host, "maybe", code=2, says="maybe")
+
+
+def test_events_and_moves(c):
+    c.fb("cluster", "set", "noout")
+    c.fb("cluster", "unset", "noout")
+    events = c.fb("events")
+    expect("osd.0 is new" in events and "flag noout is set" in events and "pool 'p'" in events, events)
+    follow = c.start(os.path.join(BIN, "fastblock"), "events", "--follow", stdout=subprocess.PIPE, text=True)
+    c.fb("cluster", "set", "norebalance")
+    for line in follow.stdout:
+        if "norebalance is set" in line:
+            break
+    follow.terminate()
+    follow.wait(10)
+    c.fb("cluster", "unset", "norebalance")
+    expect(c.json("rebalance", "plan") == [], "nothing is to be moved")
+    moves = c.json("rebalance", "status")
+    expect(moves["under_way"] == 0 and moves["moves_max"] == 4, f"{moves}")
+    c.fb("rebalance", "limit", "2")
+    expect("limit    2 PGs" in c.fb("rebalance", "status"), "the limit")
+    c.fb("rebalance", "limit", "0")
+    refused(c, "rebalance", "limit", "many", code=2, says="many")
+
+
+def test_pool_set(c):
+    refused(c, "pool", "set", "p", "--replicas", "2", says=("majority", "--yes-no-failover"))
+    refused(c, "pool", "set", "p", "--replicas", "5", says="add OSDs")
+    refused(c, "pool", "set", "absent", "--replicas", "3", says="absent")
+    refused(c, "pool", "set", "p", code=2, says="--replicas")
+    c.fb("pool", "set", "p", "--replicas", "2", "--yes-no-failover")
+    wait_for("two replicas", lambda: all(len(pg["members"]) == 2 for pg in c.json("pg", "ls")), 30)
+    c.fb("pool", "set", "p", "--replicas", "3")
+    wait_for("three replicas", lambda: all(len(pg["members"]) == 3 and not pg["wanted"] for pg in c.json("pg", "ls")), 30)
+    c.wait_active()
+
+
 def test_no_monitor(c):
     refused(c, "status", "--mon", "127.0.0.1:1", says="127.0.0.1:1")
     refused(c, "status", "--mon", "not an address")
