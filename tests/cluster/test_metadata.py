@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The monitors' metadata: saved while the cluster works, restored, moved from a directory to etcd."""
+import os
+
+from etcd import EtcdCluster
+from harness import BIN, expect, main, wait_for
+
+
+class Movable(EtcdCluster):
+    """Begins with a monitor on a directory; etcd stands beside it."""
+    monitors = 2
+
+    def bring_up(self, osds, shards, size, spin):
+        self.first_meta = os.path.join(self.dir, "mon-data")
+        super().bring_up(osds, shards, size, spin)
+
+    def daemon(self, name, *args):
+        if name == "mon.1" and not self.commands.get("mon.1"):  # not yet
+            self.commands[name] = args
+            return
+        if name == "mon.0" and not self.commands.get("mon.0"):
+            args = (*args[:-2], "--data", self.first_meta)
+        super().daemon(name, *args)
+
+    def monitor(self, number, *store):
+        """Starts it on another store from now on."""
+        command = self.commands[f"mon.{number}"]
+        super().daemon(f"mon.{number}", *command[:3], *store)
+
+    def stop(self, name):
+        self.daemons[name].terminate()
+        expect(self.daemons[name].wait(20) == 0, f"{name} did not stop in order")
+
+
+def images(c):
+    return [(i["name"], i["id"], i["size_bytes"], i["generation"]) for i in c.json("image", "ls", "p")]
+
+
+def test_from_a_directory_to_etcd(c):
+    c.pool_image(pgs=200)  # more than one transaction
+    c.fb("image", "create", "p/second", "--size", "64M")
+    before, pools = images(c), c.json("pool", "ls")
+    child = c.hammer("run", background=True, time=15, blocks=2048)
+    wait_for("the writer", lambda: c.json("image", "info", "p/i")["writer"])
+    c.fb("mon", "migrate", c.first_meta, c.meta, code=1)
+    expect("Stop the monitor first" in c.stderr, c.stderr)
+    c.stop("mon.0")
+    c.fb("mon", "migrate", c.first_meta, c.meta)
+    c.fb("mon", "migrate", c.first_meta, c.meta, code=1)  # it is gone from there
+    c.monitor(0, "--meta", c.meta)
+    c.monitor(1, "--meta", c.meta)
+    c.wait_active()
+    expect(images(c) == before and c.json("pool", "ls") == pools, "not the same after the migration")
+    c.fb("image", "create", "p/third", "--size", "64M")
+    c.kill("mon.0")
+    c.fb("image", "create", "p/fourth", "--size", "64M")  # the second one leads, whom the map named
+    result = c.hammer_result(child)
+    expect(result["errors"] == 0 and result["writes"] > 100, f"hammer: {result}")
+    checked = c.hammer("check")
+    expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
+
+
+def test_backup_and_restore(c):
+    c.pool_image(pgs=200)
+    c.fb("image", "create", "p/second", "--size", "64M")
+    before = images(c)
+    path = os.path.join(c.root, "backup")
+    c.fb("mon", "backup", path)
+    c.fb("mon", "backup", path, code=1)
+    expect("already" in c.stderr, c.stderr)
+    with open(path, "rb") as f:
+        data = f.read()
+    for at in (0, 9, len(data) // 2, len(data) - 1):
+        damaged = os.path.join(c.root, "damaged")
+        with open(damaged, "wb") as f:
+            f.write(data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])
+        c.fb("mon", "restore", damaged, "--to", c.meta, code=1)
+        expect("damaged" in c.stderr, c.stderr)
+    c.kill("mon.0")
+    c.fb("mon", "restore", path, "--to", c.meta)
+    c.fb("mon", "restore", path, "--to", c.meta, code=1)
+    expect("not empty" in c.stderr, c.stderr)
+    restored = os.path.join(c.root, "restored")
+    c.fb("mon", "restore", path, "--to", restored)
+    c.monitor(0, "--data", restored)
+    c.wait_active()
+    expect(images(c) == before, "not the same after the restoration")
+    c.fb("image", "create", "p/third", "--size", "64M")
+
+
+main(globals(), cluster=Movable)
