@@ -107,7 +107,9 @@ static void open_explain(struct client_open *o, const struct client *client)
                                 client->monitors.address[i]);
     int error = client->mon.error ? client->mon.error : -ERR_TIMEOUT;
     snprintf(o->ret_message, sizeof(o->ret_message), "no monitor answers at %s: %s", addresses,
-             error == -ERR_INVALID ? "not a numeric ADDRESS:PORT" : error_text(error));
+             error == -ERR_INVALID ? "not a numeric ADDRESS:PORT"
+             : error == -ERR_BUSY  ? "it has as many connections as it takes; try again later"
+                                   : error_text(error));
 }
 
 static void open_fail(struct client_open *o, int error)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -237,4 +238,15 @@ bool daemon_config(const char *section, int *argc, char ***argv)
     *argc += o.count - 1;
     *argv = o.argv;
     return true;
+}
+
+void daemon_raise_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        fprintf(stderr, "%s: cannot raise the limit of open files\n", program_invocation_short_name);
 }

@@ -22,6 +22,9 @@ int daemon_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 int daemon_usage(const char *format, ...) PRINTF_LIKE(1, 2);
 int daemon_usage_hint(void); /* only says where the usage is told */
 
+/* A connection is an open file: as many as this process may have. */
+void daemon_raise_files(void);
+
 /* "error", "warn", "info", "debug"; prints an error and answers false. */
 MUST_CHECK bool daemon_log_level(const char *text, enum log_level *ret_level);
 MUST_CHECK bool daemon_number(const char *option, const char *text, uint64_t min, uint64_t max,

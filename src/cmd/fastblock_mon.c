@@ -226,6 +226,7 @@ static int run(struct program *p)
     struct uring_core_opts opts = {.arena_bytes = ARENA_BYTES, .log_level = p->log_level};
 
     signal(SIGPIPE, SIG_IGN);
+    daemon_raise_files();
     int error = uring_core_new(&opts, &p->uring);
     if (error)
         return daemon_fail("cannot start: %s%s", error_text(error),

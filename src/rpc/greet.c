@@ -51,6 +51,8 @@ static int session_check(struct rpc_session *session, const struct rpc_hello *he
     int error = rpc_hello_check_cluster(self, who);
     if (error)
         return error;
+    if (server->count > server->config.sessions_max)
+        return -ERR_BUSY;
     if (hello->has_target &&
         (self->role != RPC_OSD || self->osd != hello->target_osd || self->shard != hello->target_shard))
         return -ERR_IDENTITY;

@@ -12,6 +12,8 @@
 
 #define BACKLOG_RETRY_NS  (1 * NS_PER_MS)
 #define FULL_LOG_EVERY_NS (10 * NS_PER_S)
+/* Beyond the limit so many are heard, to be told that there are too many; the rest is closed at once. */
+#define SPARE_SESSIONS 64u
 /* How many that were seen before are remembered, beyond those with open sessions. */
 #define SEEN_IDLE 1024u
 
@@ -251,9 +253,9 @@ static int server_allocate(const struct rpc_server_config *config, struct rpc_se
     map_init(&server->by_id);
     map_init(&server->clients.by_id);
     map_init(&server->osds.by_id);
-    int error = pool_init(&server->pool, sizeof(struct rpc_session), config->sessions_max);
+    int error = pool_init(&server->pool, sizeof(struct rpc_session), config->sessions_max + SPARE_SESSIONS);
     if (!error)
-        error = map_reserve(&server->by_id, config->sessions_max);
+        error = map_reserve(&server->by_id, config->sessions_max + SPARE_SESSIONS);
     if (!error)
         error = rpc_seen_init(&server->clients, config->sessions_max + SEEN_IDLE);
     if (!error)
