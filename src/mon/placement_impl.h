@@ -77,11 +77,16 @@ void place_tree_set(struct place_tree *t, uint32_t position, int64_t key);
 uint32_t place_tree_best(const struct place_tree *t);
 uint32_t place_tree_best_in(const struct place_tree *t, uint32_t first, uint32_t end);
 
+struct place_id {
+    uint32_t osd, position; /* PLACE_NONE: empty */
+};
+
 struct place {
     const struct placement_input *in;
     struct place_osd *osds; /* by location */
     uint32_t osd_count;
-    uint32_t *by_id; /* positions, by the OSD's id */
+    struct place_id *ids; /* a table, open: place_osd_find() */
+    uint32_t ids_mask;
     struct place_tree take, give;
     uint32_t *slot_osd;    /* position, PLACE_NONE: empty */
     uint8_t *slot_shard;   /* and PLACE_SLOT_BAD */

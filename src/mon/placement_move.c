@@ -233,11 +233,13 @@ static int64_t give_key(const struct place *p, const struct place_osd *o)
     return gives ? pack(p, o, -place_give_gain(&o->data), -o->excess) : INT64_MAX;
 }
 
-static bool improves(const struct place_osd *from, const struct place_osd *to)
+/* Over all pools a difference of one is no reason to copy a replica, nor is one of two: the next change may
+ * turn it round. For a slot that is to be copied anyway the measure alone counts. */
+static bool improves(const struct place_osd *from, const struct place_osd *to, bool is_new)
 {
     int64_t gain = place_give_gain(&from->data) - place_take_cost(&to->data);
 
-    return gain > 0 || (gain == 0 && from->excess - to->excess > PLACE_ONE);
+    return gain > 0 || (gain == 0 && from->excess - to->excess > (is_new ? 1 : 2) * PLACE_ONE);
 }
 
 /* Was the slot filled or moved by this plan? Then moving it on costs nothing. */
@@ -281,19 +283,23 @@ static bool find_move(const struct place *p, uint32_t from, struct move *ret_mov
     uint32_t looks = 0, best = place_tree_best(&p->take);
     bool found = false;
 
-    if (best == PLACE_NONE || !improves(o, &p->osds[best]))
+    if (best == PLACE_NONE || !improves(o, &p->osds[best], true))
         return false;
+    bool only_new = !improves(o, &p->osds[best], false);
     for (uint32_t s = o->slots; s != PLACE_NONE && !(found && looks >= LOOKS_MAX); s = p->next[s], looks++) {
         size_t slot = p->slot_first + s;
+        if (only_new && !p->moved_at[p->pg_first + place_slot_pg(p, slot)])
+            break; /* nor are those behind it: place_count() */
         if (!slot_may_move(p, slot))
             continue;
         uint32_t to = best_place(p, slot);
-        if (to == PLACE_NONE || !improves(o, &p->osds[to]))
+        bool is_new = slot_is_new(p, slot);
+        if (to == PLACE_NONE || !improves(o, &p->osds[to], is_new))
             continue;
         struct move m = {.slot = slot,
                          .to = to,
                          .step = place_take_cost(&p->osds[to].data),
-                         .is_new = slot_is_new(p, slot),
+                         .is_new = is_new,
                          .shard_load = o->shard_load[PLACE_SHARD(p->slot_shard[slot])]};
         if (!found || is_better(&m, ret_move))
             *ret_move = m;

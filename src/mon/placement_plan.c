@@ -144,7 +144,7 @@ static int allocate(struct place *p)
 static void place_fini(struct place *p)
 {
     free(p->osds);
-    free(p->by_id);
+    free(p->ids);
     place_tree_fini(&p->take);
     place_tree_fini(&p->give);
     free(p->slot_osd);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "mon/placement_impl.h"
 
 #define SIZE_MIB_MAX (1ull << 34) /* larger OSDs count as such a one, so that the sums fit */
@@ -39,12 +40,14 @@ static int compare_osds(const void *a, const void *b)
     return compare_location(left->in, right->in, PLACEMENT_OSD);
 }
 
-static int compare_ids(const void *a, const void *b, void *osds)
+/* The entry of this OSD, or the empty one where it would be. */
+static struct place_id *id_find(const struct place *p, uint32_t osd)
 {
-    uint32_t left = ((struct place_osd *)osds)[*(const uint32_t *)a].in->osd;
-    uint32_t right = ((struct place_osd *)osds)[*(const uint32_t *)b].in->osd;
+    uint32_t at = (uint32_t)hash_u64(osd) & p->ids_mask;
 
-    return (left > right) - (left < right);
+    while (p->ids[at].position != PLACE_NONE && p->ids[at].osd != osd)
+        at = (at + 1) & p->ids_mask;
+    return &p->ids[at];
 }
 
 int place_osds_init(struct place *p)
@@ -53,8 +56,10 @@ int place_osds_init(struct place *p)
 
     p->osd_count = count;
     p->osds = calloc(count + 1, sizeof(*p->osds));
-    p->by_id = malloc((count + 1) * sizeof(*p->by_id));
-    if (!p->osds || !p->by_id)
+    for (p->ids_mask = 1; p->ids_mask < 2 * count; p->ids_mask *= 2)
+        ;
+    p->ids = malloc(p->ids_mask * sizeof(*p->ids));
+    if (!p->osds || !p->ids)
         return -ERR_NO_MEMORY;
     for (uint32_t i = 0; i < count; i++) {
         const struct placement_osd *in = &p->in->osds[i];
@@ -72,24 +77,16 @@ int place_osds_init(struct place *p)
                 p->osds[i].end[d] = end;
             }
         }
+    memset(p->ids, 0xff, p->ids_mask * sizeof(*p->ids));
+    p->ids_mask--;
     for (uint32_t i = 0; i < count; i++)
-        p->by_id[i] = i;
-    qsort_r(p->by_id, count, sizeof(*p->by_id), compare_ids, p->osds);
+        *id_find(p, p->osds[i].in->osd) = (struct place_id){p->osds[i].in->osd, i};
     return 0;
 }
 
 uint32_t place_osd_find(const struct place *p, uint32_t osd)
 {
-    uint32_t low = 0, high = p->osd_count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (p->osds[p->by_id[middle]].in->osd < osd)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < p->osd_count && p->osds[p->by_id[low]].in->osd == osd ? p->by_id[low] : PLACE_NONE;
+    return id_find(p, osd)->position;
 }
 
 /* ---- shares ---- */
