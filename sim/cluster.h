@@ -114,17 +114,20 @@ enum admin_job_kind {
     ADMIN_JOB_REMOVE,
     ADMIN_JOB_CREATE,
     ADMIN_JOB_SCRUB,   /* order it, of all PGs */
-    ADMIN_JOB_SCRUBBED /* wait until that is done */
+    ADMIN_JOB_SCRUBBED, /* wait until that is done */
+    ADMIN_JOB_OSD,      /* take it out of the cluster, or in again */
+    ADMIN_JOB_MOVED     /* wait until all PGs have the members that they should have */
 };
 
 /* Something that the operator is asked to do. */
 struct admin_job {
     enum admin_job_kind kind;
-    uint32_t osd; /* DEMOTE, MOVE: id */
+    uint32_t osd; /* DEMOTE, MOVE, OSD: id */
     uint64_t pg;  /* MOVE: leadership, to that OSD */
     uint32_t image;
     uint64_t size_bytes;
     bool deep;                                                    /* SCRUB */
+    bool out;                                                     /* OSD */
     uint32_t tries;                                               /* at most; 0: until it is done */
     void (*done)(struct cluster *c, const struct admin_job *job); /* outside of any node; may be NULL */
     void *owner;                                                  /* done's */
@@ -135,7 +138,7 @@ struct cluster {
     struct sim_net *net;
     struct sim_meta *meta;
     struct sim_rng rng; /* of the scenario's own decisions */
-    struct sim_rng scrub_rng;
+    struct sim_rng scrub_rng, member_rng;
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
     uint32_t worker_count; /* of each client */
@@ -172,6 +175,8 @@ struct cluster {
     bool reading_all; /* the last pass: one reader per image */
     uint64_t reads, writes, clears, statuses, failures, takeovers, no_space;
     uint64_t resizes, recreations, plots, inspections;
+    bool out[CLUSTER_OSDS_MAX]; /* as the operator was last asked */
+    bool moved_asked, moved;    /* all PGs have the members that they should have, since faults are over */
     struct leader_table *leaders;
     struct damage *damage;   /* NULL: no disk is damaged in this run */
     uint64_t damaged_blocks; /* found at rest where they may be */
@@ -201,6 +206,11 @@ void admin_start(void *owner, struct sim_node *node);
 void admin_ask(struct cluster *c, const struct admin_job *job);
 /* Now and then, while faults are on, scrubs are ordered. */
 void admin_scrubs_start(struct cluster *c);
+/* OSDs are taken out and in again, now and then, so that the members of PGs change. */
+void admin_members_start(struct cluster *c);
+/* Faults are over: all are in again, and no PG has members that come or go, by the newest map that the operator
+ * has. */
+bool admin_members_rest(struct cluster *c);
 /* A deep scrub of everything; c->scrubbed when it is done. */
 void admin_scrub_all(struct cluster *c);
 /* Moves leaders away from an OSD. */

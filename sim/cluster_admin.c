@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The operator: a client that registers the OSDs, waits until they are up, makes the pool and the images, and
- * later does what it is asked to: moves leaders, resizes, removes and makes images, orders scrubs. Calls that
- * fail are simply tried again, as a person would.
+ * later does what it is asked to: moves leaders, takes OSDs out and in, resizes, removes and makes images,
+ * orders scrubs. Calls that fail are simply tried again, as a person would.
  */
 #include "sim/cluster_boot.h"
 
@@ -37,6 +37,8 @@ struct admin {
     Fb__ImageRemove remove;
     Fb__PgScrubRequest scrub;
     Fb__Status status;
+    Fb__OsdChange osd_change;
+    Fb__RebalancePlan plan;
     uint32_t at;                     /* which OSD, which image */
     struct admin_job jobs[JOBS_MAX]; /* oldest first */
     uint32_t job_count, tries;       /* of the oldest */
@@ -178,6 +180,18 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         a->request.status = &a->status;
         call(a, FB__MON_REQUEST__CALL_STATUS);
         return;
+    case ADMIN_JOB_OSD:
+        fb__osd_change__init(&a->osd_change);
+        a->osd_change.osd = job->osd;
+        a->osd_change.action = job->out ? FB__OSD_ACTION__OSD_ACTION_OUT : FB__OSD_ACTION__OSD_ACTION_IN;
+        a->request.osd_change = &a->osd_change;
+        call(a, FB__MON_REQUEST__CALL_OSD_CHANGE);
+        return;
+    case ADMIN_JOB_MOVED:
+        fb__rebalance_plan__init(&a->plan);
+        a->request.rebalance_plan = &a->plan;
+        call(a, FB__MON_REQUEST__CALL_REBALANCE_PLAN);
+        return;
     }
 }
 
@@ -210,6 +224,11 @@ static int scrubs_look(struct cluster *c, const Fb__ClusterStatus *status)
     return status->scrubs_due ? -ERR_RETRY : 0;
 }
 
+static int moves_look(const Fb__MoveProgress *progress)
+{
+    return !progress || progress->under_way || progress->urgent || progress->misplaced ? -ERR_RETRY : 0;
+}
+
 /* The call that has ended, if it was one: 0, or an error to be tried again. Something that exists has been
  * made by an earlier try, and something to be removed that is not there was removed by one. */
 static int call_result(struct admin *a)
@@ -218,6 +237,8 @@ static int call_result(struct admin *a)
 
     if (!result && a->request.call_case == FB__MON_REQUEST__CALL_STATUS)
         return scrubs_look(a->cluster, a->call.ret_reply->status);
+    if (!result && a->request.call_case == FB__MON_REQUEST__CALL_REBALANCE_PLAN)
+        return moves_look(a->call.ret_reply->progress);
     if (result == -ERR_NOT_FOUND && a->request.call_case == FB__MON_REQUEST__CALL_IMAGE_REMOVE)
         return 0;
     return result == -ERR_EXISTS ? 0 : result;
@@ -334,7 +355,7 @@ static void admin_step(struct op *op)
     if (a->calling) {
         int error = call_result(a);
         a->calling = false;
-        if (error && a->request.call_case != FB__MON_REQUEST__CALL_STATUS)
+        if (error && error != -ERR_RETRY)
             core_log(op->core, LOG_INFO, "admin", "call %d: %s", (int)a->request.call_case,
                      a->call.ret_reply && a->call.ret_reply->message ? a->call.ret_reply->message
                                                                      : error_text(error));
@@ -428,4 +449,92 @@ void admin_scrub_all(struct cluster *c)
 {
     admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SCRUB, .deep = true});
     admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SCRUBBED, .done = scrubbed});
+}
+
+/* ---- members that come and go ---- */
+
+#define MEMBERS_EVERY_NS (1500 * NS_PER_MS)
+#define MEMBERS_MIN      3 /* OSDs that stay in, or no PG could move */
+
+static void osd_change(struct cluster *c, uint32_t osd, bool out, uint32_t tries)
+{
+    c->out[osd] = out;
+    admin_ask(c,
+              &(struct admin_job){.kind = ADMIN_JOB_OSD, .osd = c->osds[osd].id, .out = out, .tries = tries});
+}
+
+static void members_fire(void *owner)
+{
+    struct cluster *c = owner;
+
+    if (c->quiet)
+        return;
+    uint32_t osd = (uint32_t)sim_rng_below(&c->member_rng, c->osd_count), in = 0;
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        in += !c->out[i];
+    while (!c->out[osd] && in == MEMBERS_MIN)
+        osd = (osd + 1) % c->osd_count;
+    sim_log(c->sim, "%s is taken %s", c->osds[osd].process.name, c->out[osd] ? "in" : "out");
+    osd_change(c, osd, !c->out[osd], 3);
+    sim_injected(c->sim, SIM_FAULT_MEMBER);
+    sim_after(c->sim, sim_rng_below(&c->member_rng, 2 * MEMBERS_EVERY_NS), members_fire, c);
+}
+
+void admin_members_start(struct cluster *c)
+{
+    if (c->osd_count == MEMBERS_MIN)
+        return;
+    c->member_rng = sim_rng_make(c->sim->seed, "cluster.member", 0);
+    sim_after(c->sim, sim_rng_below(&c->member_rng, 2 * MEMBERS_EVERY_NS), members_fire, c);
+}
+
+static void moved(struct cluster *c, const struct admin_job *job)
+{
+    c->moved = true;
+}
+
+static const struct store_pg *replica_at(const struct cluster *c, uint64_t pg, const Fb__PgMember *m)
+{
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        if (c->osds[i].id == m->osd && m->shard < c->shard_count && c->osds[i].shards[m->shard])
+            return store_pg_find(osd_shard_store(c->osds[i].shards[m->shard]), pg);
+    return NULL;
+}
+
+/* Each member is where the map says, and nothing else is anywhere. */
+static bool replicas_in_place(const struct cluster *c, const Fb__ClusterMap *map)
+{
+    uint64_t named = 0, found = 0;
+
+    for (size_t i = 0; i < map->n_pg; i++)
+        for (size_t m = 0; m < map->pg[i]->n_member; m++) {
+            const struct store_pg *pg = replica_at(c, map->pg[i]->id, map->pg[i]->member[m]);
+            if (!pg || pg->record.replica != map->pg[i]->member[m]->replica)
+                return false;
+            named++;
+        }
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        for (uint32_t j = 0; j < c->shard_count; j++) {
+            const struct osd_shard *shard = c->osds[i].shards[j];
+            for (const struct store_pg *pg = NULL; shard && (pg = store_pg_next(osd_shard_store(shard), pg));)
+                found++;
+        }
+    return named == found;
+}
+
+bool admin_members_rest(struct cluster *c)
+{
+    const Fb__ClusterMap *map = c->admin_op->client ? client_map(c->admin_op->client) : NULL;
+
+    /* Not before what piled up is done: too much would be dropped. */
+    if (!c->moved_asked && admin_idle(c)) {
+        c->moved_asked = true;
+        for (uint32_t i = 0; i < c->osd_count; i++)
+            osd_change(c, i, false, 0);
+        admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_MOVED, .done = moved});
+    }
+    for (size_t i = 0; map && i < map->n_pg; i++)
+        if (map->pg[i]->n_wanted || map->pg[i]->n_leaving || map->pg[i]->n_dropped)
+            return false;
+    return map && c->moved && replicas_in_place(c, map);
 }

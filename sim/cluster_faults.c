@@ -314,6 +314,8 @@ void faults_start(struct cluster *c)
     sim_after(c->sim, ALL_HEALTHY_NS, faults_fire, c);
     plots_start(c);
     admin_scrubs_start(c);
+    if (intensity(c, SIM_FAULT_MEMBER))
+        admin_members_start(c);
 }
 
 void faults_stop(struct cluster *c)

@@ -65,6 +65,11 @@ bool rest_clean(struct cluster *c)
                 return false;
             }
         }
+    if (!admin_members_rest(c)) {
+        snprintf(c->not_clean, sizeof(c->not_clean),
+                 "members of PGs still come and go, or are not where the map says");
+        return false;
+    }
     for (uint32_t i = 0; i < led_count; i++)
         if (!led[i].leads) {
             snprintf(c->not_clean, sizeof(c->not_clean), "nobody leads PG %llx",

@@ -163,10 +163,10 @@ static int with_learners(const struct raft *r, const Fb__Pg *item, struct group 
             return -ERR_INVALID;
         if (known)
             continue;
-        if (!m->birth || m->shard > GROUP_SHARD_MAX || ret->count == GROUP_MEMBERS_MAX ||
+        if (m->shard > GROUP_SHARD_MAX || ret->count == GROUP_MEMBERS_MAX ||
             group_on_shard(ret, m->osd, m->shard))
             return -ERR_INVALID;
-        *ret_born &= m->born;
+        *ret_born &= m->born || !m->birth; /* one of the first, that has left and is wanted again */
         ret->members[ret->count++] = (struct group_member){m->replica, m->osd, m->shard, 0};
     }
     return 0;

@@ -483,6 +483,27 @@ static void test_deleted_by_order_only(void)
     check_all(w, 3, osds);
 }
 
+/* It has left, is there still, and is wanted again: one of the first, which no order has made. */
+static void test_wanted_again(void)
+{
+    struct world *w = begin(25);
+    struct world_pg *pg = &w->pgs[0];
+    const uint32_t osds[] = {0, 1, 3}, back[] = {0, 1, 2};
+
+    lead(w, 0);
+    Fb__PgMember third = pg->member.row[2];
+    want(w, 3, osds);
+    WORK_UNTIL(w, 20000, (monitor_look(w), !pg->wanted.count));
+    CHECK_EQ(pg->dropped.count, 1);
+    pg->dropped.count = 0;
+    want(w, 2, osds);
+    members_add(&pg->wanted, &third);
+    world_feed_map(w);
+    WORK_UNTIL(w, 20000, changed_to(w, 3, back));
+    CHECK_EQ(replica_on(w, 2)->record.replica, 3);
+    check_all(w, 3, back);
+}
+
 /* ---- who was away ---- */
 
 static void test_removed_comes_back(void)
@@ -536,6 +557,7 @@ int main(int argc, char **argv)
     TEST(test_unborn_does_not_vote);
     TEST(test_wiped_is_not_created_again);
     TEST(test_deleted_by_order_only);
+    TEST(test_wanted_again);
     TEST(test_removed_comes_back);
     TEST(test_stays_among_strangers);
     TEST(test_learner_crashes);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/group.h"
 #include "base/le.h"
 #include "proto/hot.pb-c.h"
 #include "tests/tap.h"
@@ -338,6 +339,10 @@ static void index_overflow(void)
 static void validate_entries(void)
 {
     static const uint32_t crc[1];
+    /* Replica, osd, shard, flags of each. */
+    static const uint32_t group[] = {1, 7, 0, 1, 2, 7, 1, 3, 3, 8, 0, 0}, unnumbered[] = {0, 7, 0, 1},
+                          twice[] = {1, 7, 0, 1, 1, 8, 0, 1}, one_shard[] = {1, 7, 0, 1, 2, 7, 0, 1},
+                          no_voter[] = {1, 7, 0, 2}, flags[] = {1, 7, 0, 5}, far[] = {1, 7, 65536, 1};
     static const struct {
         struct entry entry;
         int error;
@@ -365,7 +370,21 @@ static void validate_entries(void)
         {{.type = ENTRY_CLEAR, .first_block = 1, .block_count = UINT32_MAX}, -ERR_PROTOCOL},
         {{.type = ENTRY_CLEAR}, -ERR_PROTOCOL},
         {{.type = 0}, -ERR_PROTOCOL},
-        {{.type = 6}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 12, .crc = group, .epoch = 9}, 0},
+        {{.type = ENTRY_GROUP, .block_count = 8, .crc = group}, 0},
+        {{.type = ENTRY_GROUP}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 4}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 7, .crc = group}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = GROUP_WORDS_MAX + GROUP_WORDS, .crc = group}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 4, .first_block = 1, .crc = group}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 4, .flags = 1, .crc = group}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 4, .crc = unnumbered}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 8, .crc = twice}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 8, .crc = one_shard}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 4, .crc = no_voter}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 4, .crc = flags}, -ERR_PROTOCOL},
+        {{.type = ENTRY_GROUP, .block_count = 4, .crc = far}, -ERR_PROTOCOL},
+        {{.type = 7}, -ERR_PROTOCOL},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)

@@ -298,9 +298,9 @@ static void append_request_make(struct sample *s, uint64_t *random)
         struct entry *e = &s->entries[i];
         make_entry(e, random);
         e->index = prev_index + 1 + i;
-        e->type = (uint32_t)(sample_random(random) % 5);
+        e->type = (uint32_t)(sample_random(random) % 7);
         e->crc = NULL;
-        if (e->type == ENTRY_WRITE) {
+        if (e->type == ENTRY_WRITE || e->type == ENTRY_GROUP) {
             e->block_count = count(random, (WIRE_APPEND_CRC_MAX - crc_used) / (i + 1 < entry_count ? 4 : 1));
             e->crc = e->block_count ? s->crc + crc_used : NULL;
             crc_used += e->block_count;
