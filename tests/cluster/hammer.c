@@ -8,11 +8,12 @@
  * Every write to a block carries the block's number and a sequence number that rises per block. STATE (a mapped file that
  * survives our own death) records, per block, the highest sequence number issued and the highest acknowledged. A read is right
  * if the whole block shows one sequence number, not lower than what was acknowledged before the read began and not higher than
- * what was issued before it ended. At most one request per block is under way, so this is linearizability per block. Prints one JSON
+ * what was issued before it ended. At most one request per block is under way, so this is linearizability per block. A run also ends in order at SIGTERM. Prints one JSON
  * line: counts, errors, the longest time without a completion, the slowest request. Exit code 1: wrong data. 3: requests failed.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,13 @@ struct hammer {
     uint64_t last_done_ns, gap_ns, slowest_ns;
     uint64_t random;
 };
+
+static volatile sig_atomic_t ended; /* SIGTERM: the time is over */
+
+static void on_term(int signal_number)
+{
+    ended = 1;
+}
 
 static uint64_t now_ns(void)
 {
@@ -212,7 +220,7 @@ static void run(struct hammer *h, int argc, char **argv)
     if (qd > QD_MAX)
         qd = QD_MAX;
     h->last_done_ns = now_ns();
-    while (now_ns() < end_ns && h->first_error != -ESHUTDOWN && h->errors < 1000) {
+    while (!ended && now_ns() < end_ns && h->first_error != -ESHUTDOWN && h->errors < 1000) {
         for (unsigned i = 0; i < qd; i++)
             if (!h->slots[i].busy)
                 start(h, &h->slots[i], qd, read_percent);
@@ -253,6 +261,7 @@ int main(int argc, char **argv)
         return 2;
     }
     h->random = now_ns() | 1;
+    signal(SIGTERM, on_term);
     struct fb_options options = {.timeout_ms = (unsigned)number(argc, argv, "timeout_ms", 60000)};
     if (fb_connect(&options, &h->conn, error, sizeof(error))) {
         fprintf(stderr, "hammer: %s\n", error);

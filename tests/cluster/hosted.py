@@ -75,9 +75,10 @@ class Network:
 
 class HostedCluster(Cluster):
     """The same as Cluster, but the daemons run in namespaces, started by hand."""
+    HOSTS = HOSTS
 
     def __init__(self, osd_options=(), **options):
-        self.network, self.osd_options = Network(), osd_options
+        self.network, self.osd_options = Network(self.HOSTS), osd_options
         self.daemons, self.commands = {}, {}
         super().__init__(**options)
 
