@@ -48,6 +48,7 @@
     X(STORE_COPY_LATE,              "store: a copy takes chunks of the old object over that destage has changed")   \
     X(STORE_PAGE_TRUST,             "store: a page that is read again counts, whatever it is by now")              \
     X(STORE_PAGE_EIO,               "store: an object whose page cannot be read now has lost its blocks")           \
+    X(STORE_LOST_RETURNS,           "store: a page that could not be read at the start is left as it is")           \
     X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \

@@ -3,7 +3,8 @@
  * Opening a slice, closing it, and failing.
  *
  *   superblocks -> PG table (-> both healed) -> blob -> checkpoint -> ring: headers -> ring: newest batches
- *     and their chunks -> ring: batches -> pages (-> damage noted in the PG table) -> flush -> done
+ *     and their chunks -> ring: batches -> pages (-> those that are lost -> damage noted in the PG table)
+ *     -> flush -> done
  *
  * Damage of a log is on record before the first new batch, with which the evidence may go.
  *
@@ -37,6 +38,7 @@ enum {
     OPEN_RING_REPLAY,
     OPEN_RING_BLOCKS,
     OPEN_PAGES,
+    OPEN_LOST,
     OPEN_DAMAGE,
     OPEN_FLUSH,
 };
@@ -49,7 +51,8 @@ static const char *open_state(int state)
                                         "checkpoint A",   "checkpoint B",  "verifying the checkpoint",
                                         "the checkpoint", "ring: headers", "ring: newest batches",
                                         "ring: chunks",   "ring: batches", "ring: a batch by blocks",
-                                        "pages",          "noting damage", "flush"};
+                                        "pages",          "lost pages",    "noting damage",
+                                        "flush"};
     return names[state];
 }
 
@@ -141,131 +144,6 @@ void store_free(struct store *s)
     pages_fini(s);
     slab_fini(&s->slab);
     free(s);
-}
-
-/* ---- pages --------------------------------------------------------------------------------------------- */
-
-static int by_slot(const void *a, const void *b)
-{
-    const struct open_slot *x = a, *y = b;
-
-    return x->slot < y->slot ? -1 : x->slot > y->slot;
-}
-
-/* Nothing is known of the object's content any more, but that there was some. */
-static void object_lost(struct object *o, const char *what)
-{
-    struct store *s = store_of(o->pg);
-
-    store_problem(s, "PG %llx: page of object %llu/%llu: %s", (unsigned long long)o->pg->pub.record.pg,
-                  (unsigned long long)o->image, (unsigned long long)o->number, what);
-    s->counters.damaged_objects++;
-    struct page_mem page = {0};
-    struct page_map map;
-    memset(page.lost, 0xff, sizeof(page.lost));
-    if (page_map_make(s, &page, &map))
-        store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
-    else
-        space_switch(o, &map, o->slot);
-}
-
-static int open_slots(struct store_opening *p)
-{
-    struct store *s = p->s;
-    uint64_t count = 0;
-
-    list_for_each (&s->pgs, node) {
-        struct pg *pg = list_entry(node, struct pg, link);
-        for (struct object *o = object_after(pg, true, 0, 0); o;
-             o = object_after(pg, false, o->image, o->number))
-            count++;
-    }
-    p->slots = calloc(count + 1, sizeof(*p->slots));
-    if (!p->slots)
-        return -ERR_NO_MEMORY;
-    list_for_each (&s->pgs, node) {
-        struct pg *pg = list_entry(node, struct pg, link);
-        for (struct object *o = object_after(pg, true, 0, 0), *next; o; o = next) {
-            next = object_after(pg, false, o->image, o->number);
-            if (!o->slot) {
-                object_settle(o);
-                continue;
-            }
-            object_set_exists(o, true);
-            int rc = slot_claim(s, o->slot);
-            if (rc == -ERR_NO_MEMORY)
-                return rc;
-            if (rc) {
-                o->slot = 0;
-                object_lost(o, "another object has its slot");
-                continue;
-            }
-            space_switch(o, NULL, o->slot);
-            p->slots[p->slot_count++] = (struct open_slot){.object = o, .slot = o->slot};
-        }
-    }
-    qsort(p->slots, p->slot_count, sizeof(*p->slots), by_slot);
-    return 0;
-}
-
-static void open_page(struct store_opening *p, struct object *o, const struct disk_page *disk, int result)
-{
-    struct store *s = p->s;
-    int rc = result ? result : page_validate(s, o, disk);
-
-    if (rc) {
-        object_lost(o, error_text(rc));
-        return;
-    }
-    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
-        if (!disk->chunk[c] || chunk_claim(s, disk->chunk[c]) == 0)
-            continue;
-        for (uint32_t i = 0; i < c; i++)
-            if (disk->chunk[i])
-                chunk_free(s, disk->chunk[i]);
-        object_lost(o, "another object has one of its chunks");
-        return;
-    }
-    struct page_mem page;
-    struct page_map map;
-    page_decode(disk, &page);
-    if (page_map_make(s, &page, &map)) {
-        store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
-        return;
-    }
-    space_switch(o, &map, o->slot);
-    /* Which ones will be wanted nobody knows: the first that come. */
-    if (!page_is_empty(&page) && !pages_full(s))
-        page_keep(o, page.crc);
-}
-
-#define PAGES_PER_READ (WORK_BLOCKS / SCATTER_IOS)
-
-/* True: all pages are here. */
-static bool open_pages(struct store_opening *p)
-{
-    struct store *s = p->s;
-    int slot;
-
-    while ((slot = scatter_reap(&p->pages)) >= 0) {
-        uint64_t first = p->pages.tag[slot] >> 32, count = (uint32_t)p->pages.tag[slot];
-        const struct disk_page *pages = p->pages.iov[slot][0].iov_base;
-        for (uint64_t i = 0; i < count; i++)
-            open_page(p, p->slots[first + i].object, &pages[i], p->pages.io[slot].result);
-    }
-    while (p->slot_next < p->slot_count && (slot = scatter_slot(&p->pages)) >= 0) {
-        uint64_t first = p->slot_next, place = slot_place(s, p->slots[first].slot);
-        uint32_t n = 1;
-        while (n < PAGES_PER_READ && first + n < p->slot_count &&
-               slot_place(s, p->slots[first + n].slot) == place + n)
-            n++;
-        p->pages.iov[slot][0] =
-            (struct iovec){.iov_base = p->work + (size_t)slot * PAGES_PER_READ * BLOCK_SIZE,
-                           .iov_len = (size_t)n * BLOCK_SIZE};
-        scatter_submit(&p->pages, slot, BLK_READ, 0, place, 1, first << 32 | n);
-        p->slot_next += n;
-    }
-    return !p->pages.pending;
 }
 
 /* ---- the op -------------------------------------------------------------------------------------------- */
@@ -530,11 +408,24 @@ static void open_step(struct op *op)
             op->state = OPEN_RING_REPLAY;
             continue;
         case OPEN_PAGES:
-            if (!open_pages(p))
+            rc = open_pages(p);
+            if (rc > 0)
                 return;
+            if (rc)
+                break;
             large_claim(s);
-            open_damage(p);
             p->io.result = 0;
+            p->slot_next = 0;
+            op->state = OPEN_LOST;
+            continue;
+        case OPEN_LOST:
+            if (p->io.result) {
+                rc = -ERR_IO;
+                break;
+            }
+            if (open_lost_write(o))
+                return;
+            open_damage(p);
             op->state = OPEN_DAMAGE;
             continue;
         case OPEN_DAMAGE:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the parts of opening a slice share: open.c (the op, pages), open_load.c (superblock, PG table, blob,
- * checkpoint), open_ring.c (log ring).
+ * checkpoint), open_ring.c (log ring), open_pages.c (object pages).
  */
 #ifndef STORE_OPENING_H
 #define STORE_OPENING_H
@@ -13,6 +13,7 @@
 struct open_slot {
     struct object *object;
     uint32_t slot;
+    bool todo; /* to be read; in the end: lost */
 };
 
 struct store_opening {
@@ -55,6 +56,9 @@ struct store_opening {
     struct open_slot *slots;
     uint64_t slot_count, slot_next;
     struct scatter pages;
+    uint32_t page_rounds;
+    int page_error; /* of this round */
+    struct timer retry;
 };
 
 void open_read(struct store_open *o, uint64_t block, uint64_t blocks);
@@ -81,5 +85,8 @@ bool open_replay_read(struct store_open *o);
 void open_replay_take(struct store_opening *p);
 bool open_replay_block(struct store_open *o);
 void open_ring_settle(struct store_opening *p);
+int open_slots(struct store_opening *p);
+int open_pages(struct store_opening *p);    /* 1: not yet */
+bool open_lost_write(struct store_open *o); /* false: no more */
 
 #endif

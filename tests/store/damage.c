@@ -565,6 +565,90 @@ static void a_copy_may_lack_blocks(void)
     tear_down();
 }
 
+/* ---- pages that the device does not give at the start -------------------------------------------------- */
+
+/* Object 1 has 16 blocks, in a chunk of its own. Returns that chunk; the page cannot be read any more. */
+static uint32_t set_up_unreadable(void)
+{
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(1, 0, 16), 0);
+    apply_all();
+    destage_up_to(pg_of(pg), pg->last_index);
+    rig_settle(&rig);
+    const struct object *o = object_find(pg_of(pg), 1, 1);
+    uint32_t chunk = object_chunk(o, 0);
+    rig.device.bad_from = block_offset(slot_place(s, o->slot));
+    rig.device.bad_len = BLOCK_SIZE;
+    CHECK_EQ(close_store(), 0);
+    return chunk;
+}
+
+static void a_page_that_comes_late_is_no_damage(void)
+{
+    struct store_open o = {0};
+
+    set_up_unreadable();
+    store_open_start(&o, &config, NULL);
+    for (uint64_t until_ns = rig.now_ns + 250 * NS_PER_MS; rig.now_ns < until_ns;)
+        rig_turn(&rig);
+    CHECK(op_live(&o.op));
+    rig.device.bad_len = 0;
+    CHECK_EQ(rig_wait(&rig, &o.op), 0);
+    s = o.ret_store;
+    pg = store_pg_find(s, 1);
+    CHECK_EQ(block_is(1, 3, false), 4);
+    CHECK_EQ(store_counters(s)->damaged_objects, 0);
+    tear_down();
+}
+
+/* Its chunk is another's by then. */
+static void a_lost_page_does_not_return(void)
+{
+    uint32_t chunk = set_up_unreadable();
+    uint64_t last = 1;
+
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(block_is(1, 3, false), -ERR_DAMAGED);
+    while (!s->chunk_refs[chunk] && last < 400) {
+        fill = (uint8_t)++last;
+        CHECK_EQ(write_blocks(last, 0, 16), 0);
+        apply_all();
+        destage_up_to(pg_of(pg), pg->last_index);
+        rig_settle(&rig);
+    }
+    CHECK(s->chunk_refs[chunk] > 0);
+    CHECK_EQ(close_store(), 0);
+    rig.device.bad_len = 0;
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(block_is(1, 3, false), -ERR_DAMAGED);
+    for (uint64_t o = 2; o <= last; o++)
+        CHECK_EQ(block_is(o, 3, false), (uint8_t)(o + 3));
+    CHECK_EQ(store_counters(s)->damaged_objects, 0);
+    tear_down();
+}
+
+/* When nearly nothing can be read it is not the pages that are damaged. */
+static void a_device_that_gives_nothing_is_left_alone(void)
+{
+    set_up();
+    for (uint64_t o = 1; o <= 80; o++) {
+        CHECK_EQ(write_blocks(o, 0, 1), 0);
+        apply_all();
+    }
+    destage_up_to(pg_of(pg), pg->last_index);
+    rig_settle(&rig);
+    rig.device.bad_from = block_offset(s->g.chunk_block);
+    rig.device.bad_len = SIZE;
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_store(), -ERR_IO);
+    rig.device.bad_len = 0;
+    CHECK_EQ(open_store(), 0);
+    for (uint64_t o = 1; o <= 80; o++)
+        CHECK(block_is(o, 0, false) >= 0);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -582,5 +666,8 @@ int main(int argc, char **argv)
     TEST(superblocks_are_compared_and_healed);
     TEST(a_check_writes_nothing);
     TEST(a_copy_may_lack_blocks);
+    TEST(a_page_that_comes_late_is_no_damage);
+    TEST(a_lost_page_does_not_return);
+    TEST(a_device_that_gives_nothing_is_left_alone);
     return tap_done();
 }

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening a slice: the pages of all objects are read, which rebuilds allocation. Those that the device does
+ * not give are tried again for half a second.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/opening.h"
+
+#define PAGE_ROUNDS      5 /* after the first */
+#define PAGE_ROUND_NS    (100 * NS_PER_MS)
+#define UNREADABLE_SHARE 16 /* one page of so many may be lost, or UNREADABLE_MIN in all */
+#define UNREADABLE_MIN   64u
+
+static int by_slot(const void *a, const void *b)
+{
+    const struct open_slot *x = a, *y = b;
+
+    return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+static void page_lost(struct page_mem *ret)
+{
+    *ret = (struct page_mem){0};
+    memset(ret->lost, 0xff, sizeof(ret->lost));
+}
+
+/* Nothing is known of the object's content any more, but that there was some. */
+static void object_lost(struct object *o, const char *what)
+{
+    struct store *s = store_of(o->pg);
+
+    store_problem(s, "PG %llx: page of object %llu/%llu: %s", (unsigned long long)o->pg->pub.record.pg,
+                  (unsigned long long)o->image, (unsigned long long)o->number, what);
+    s->counters.damaged_objects++;
+    struct page_mem page;
+    struct page_map map;
+    page_lost(&page);
+    if (page_map_make(s, &page, &map))
+        store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
+    else
+        space_switch(o, &map, o->slot);
+}
+
+int open_slots(struct store_opening *p)
+{
+    struct store *s = p->s;
+    uint64_t count = 0;
+
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        for (struct object *o = object_after(pg, true, 0, 0); o;
+             o = object_after(pg, false, o->image, o->number))
+            count++;
+    }
+    p->slots = calloc(count + 1, sizeof(*p->slots));
+    if (!p->slots)
+        return -ERR_NO_MEMORY;
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        for (struct object *o = object_after(pg, true, 0, 0), *next; o; o = next) {
+            next = object_after(pg, false, o->image, o->number);
+            if (!o->slot) {
+                object_settle(o);
+                continue;
+            }
+            object_set_exists(o, true);
+            int rc = slot_claim(s, o->slot);
+            if (rc == -ERR_NO_MEMORY)
+                return rc;
+            if (rc) {
+                o->slot = 0;
+                object_lost(o, "another object has its slot");
+                continue;
+            }
+            space_switch(o, NULL, o->slot);
+            p->slots[p->slot_count++] = (struct open_slot){.object = o, .slot = o->slot, .todo = true};
+        }
+    }
+    qsort(p->slots, p->slot_count, sizeof(*p->slots), by_slot);
+    return 0;
+}
+
+static void open_page(struct store_opening *p, struct object *o, const struct disk_page *disk)
+{
+    struct store *s = p->s;
+    int rc = page_validate(s, o, disk);
+
+    if (rc) {
+        object_lost(o, error_text(rc));
+        return;
+    }
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
+        if (!disk->chunk[c] || chunk_claim(s, disk->chunk[c]) == 0)
+            continue;
+        for (uint32_t i = 0; i < c; i++)
+            if (disk->chunk[i])
+                chunk_free(s, disk->chunk[i]);
+        object_lost(o, "another object has one of its chunks");
+        return;
+    }
+    struct page_mem page;
+    struct page_map map;
+    page_decode(disk, &page);
+    if (page_map_make(s, &page, &map)) {
+        store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
+        return;
+    }
+    space_switch(o, &map, o->slot);
+    /* Which ones will be wanted nobody knows: the first that come. */
+    if (!page_is_empty(&page) && !pages_full(s))
+        page_keep(o, page.crc);
+}
+
+#define PAGES_PER_READ (WORK_BLOCKS / SCATTER_IOS)
+
+static void pages_reap(struct store_opening *p, int slot)
+{
+    uint64_t first = p->pages.tag[slot] >> 32, count = (uint32_t)p->pages.tag[slot];
+    const struct disk_page *pages = p->pages.iov[slot][0].iov_base;
+
+    if (p->pages.io[slot].result) {
+        p->page_error = p->pages.io[slot].result;
+        return;
+    }
+    for (uint64_t i = first; i < first + count; i++) {
+        p->slots[i].todo = false;
+        open_page(p, p->slots[i].object, &pages[i - first]);
+    }
+}
+
+/* What is wanted still; in the first round in long runs, which one bad block spoils, then one by one. */
+static void pages_submit(struct store_opening *p)
+{
+    uint32_t max = p->page_rounds ? 1 : PAGES_PER_READ;
+    int slot;
+
+    while (p->slot_next < p->slot_count && (slot = scatter_slot(&p->pages)) >= 0) {
+        uint64_t first = p->slot_next, place = slot_place(p->s, p->slots[first].slot);
+        uint32_t n = 1;
+        if (!p->slots[first].todo) {
+            p->slot_next++;
+            continue;
+        }
+        while (n < max && first + n < p->slot_count &&
+               slot_place(p->s, p->slots[first + n].slot) == place + n)
+            n++;
+        p->pages.iov[slot][0] =
+            (struct iovec){.iov_base = p->work + (size_t)slot * PAGES_PER_READ * BLOCK_SIZE,
+                           .iov_len = (size_t)n * BLOCK_SIZE};
+        scatter_submit(&p->pages, slot, BLK_READ, 0, place, 1, first << 32 | n);
+        p->slot_next += n;
+    }
+}
+
+/* After the last round: those that did not come are lost. But a device that gives so few is better left as it
+ * is: it may be a cable. */
+static int pages_give_up(struct store_opening *p)
+{
+    struct store *s = p->s;
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < p->slot_count; i++)
+        count += p->slots[i].todo;
+    if (!p->read_only && count > MAX(p->slot_count / UNREADABLE_SHARE, UNREADABLE_MIN)) {
+        store_problem(s, "%llu of %llu object pages cannot be read: the slice is not opened",
+                      (unsigned long long)count, (unsigned long long)p->slot_count);
+        return -ERR_IO;
+    }
+    for (uint64_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i].todo)
+            object_lost(p->slots[i].object, error_text(p->page_error));
+    return 0;
+}
+
+int open_pages(struct store_opening *p)
+{
+    struct store *s = p->s;
+    int slot;
+
+    while ((slot = scatter_reap(&p->pages)) >= 0)
+        pages_reap(p, slot);
+    if (timer_armed(&p->retry))
+        return 1;
+    pages_submit(p);
+    if (p->pages.pending)
+        return 1;
+    if (!p->page_error)
+        return 0;
+    if (p->page_rounds++ == PAGE_ROUNDS)
+        return pages_give_up(p);
+    p->page_error = 0;
+    p->slot_next = 0;
+    timer_arm(s->core, &p->retry, p->pages.op, core_now_ns(s->core) + PAGE_ROUND_NS);
+    return 1;
+}
+
+/* Its chunks count as free from now on. If the device gave the page at a later start, it would claim them,
+ * whatever they are by then: so it is written over, in place, with one that says what is known. */
+bool open_lost_write(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+    struct page_mem page;
+
+    while (p->slot_next < p->slot_count && !p->slots[p->slot_next].todo)
+        p->slot_next++;
+    if (p->slot_next == p->slot_count || p->read_only || PLANT(STORE_LOST_RETURNS))
+        return false;
+    const struct object *object = p->slots[p->slot_next++].object;
+    page_lost(&page);
+    page_encode(s, object, &page, object->slot, object->page_index, object->version,
+                (struct disk_page *)p->work);
+    io_start(s->blk, &p->io, &p->iov, BLK_WRITE, fua(s), slot_place(s, object->slot), p->work, 1, &o->op);
+    return true;
+}
