@@ -10,9 +10,9 @@
  *
  * A PG changes only when it has a leader that reports, when the last change is complete or its new members
  * have no prospect, and when of the members to be a majority is up. At most `moves_max` PGs move to an OSD,
- * or from the shard that leads them, at a time. No decision comes from a monitor that has just started: it
- * must know that its data is the newest, and have been alive for long enough that whoever is there has
- * reported.
+ * or from the one that leads them, at a time, and none to a shard that is nearly full. No decision comes from
+ * a monitor that has just started: it must know that its data is the newest, and have been alive for long
+ * enough that whoever is there has reported.
  */
 #include "mon/impl.h"
 
@@ -27,6 +27,7 @@
 #define PLAN_OLD_NS                                                                                          \
     (10 * NS_PER_S) /* what a plan is made of beside the map (shards that failed) may have changed */
 #define PATIENCE_NS   (60 * NS_PER_S) /* a new member's OSD may be down for so long */
+#define FREE_ONE_IN   10              /* a shard with less free gets no more replicas */
 #define HELD_MAX      8               /* replicas of a PG that are not deleted yet: more wait for that */
 #define PLAN_ROWS_MAX 1000
 
@@ -151,6 +152,16 @@ static const Fb__PgMember *find_place(const struct mon_members *list, const stru
     return NULL;
 }
 
+/* Has its shard space for one more replica? A full one would stop the writes of every PG that moves there. */
+static bool has_space(const struct mon *mon, const struct placement_member *at)
+{
+    const struct mon_osd *o = mon_osd_find(mon, at->osd);
+
+    return o && at->shard < mon_osd_item(o)->n_shard &&
+           (!o->shard[at->shard].reported ||
+            o->shard[at->shard].free_bytes >= mon_osd_item(o)->shard[at->shard]->size_bytes / FREE_ONE_IN);
+}
+
 /* May a new replica of the PG be made there now? Not beside another one of the same PG that is still to go.
  */
 static bool has_room(struct mon_plan *plan, const struct mon *mon, const struct mon_edit *e,
@@ -158,8 +169,8 @@ static bool has_room(struct mon_plan *plan, const struct mon *mon, const struct 
 {
     const uint32_t *moves = moves_of(plan, at->osd);
 
-    return moves && *moves < moves_max(mon) && osd_up(mon, at->osd) && !find_place(&e->member, at) &&
-           !find_place(&e->leaving, at) && !find_place(&e->dropped, at);
+    return moves && *moves < moves_max(mon) && osd_up(mon, at->osd) && has_space(mon, at) &&
+           !find_place(&e->member, at) && !find_place(&e->leaving, at) && !find_place(&e->dropped, at);
 }
 
 /* The members to be, the one that is to lead first. False: a new one cannot be made now. */

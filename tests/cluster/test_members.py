@@ -2,6 +2,7 @@
 """OSDs come, go, are drained and replaced, under clients that check every read (hammer.c) or whose history is judged (history.c)."""
 import json
 import os
+import random
 import subprocess
 import time
 
@@ -163,6 +164,42 @@ def test_replicas(c):
         c.fb("cluster", "stop", c.dir, f"osd.{osd}")
         out = c.fb("store", "check", os.path.join(c.dir, f"osd.{osd}", "device"), "--deep")
         expect("0 problems" in out, out)
+
+
+def test_under_fire(c):
+    """While an OSD is drained and another one taken in, daemons are killed, the monitor too, one at a time."""
+    filled(c)
+    seed = random.randrange(1 << 30)
+    print(f"# seed {seed}")
+    chance = random.Random(seed)
+    child = c.hammer("run", background=True, time=40, blocks=2048)
+    end = time.monotonic() + 30
+    out = 4
+    c.fb("osd", "out", f"osd.{out}")
+    while time.monotonic() < end:
+        victim = chance.choice(["mon", "osd.0", "osd.1", "osd.2", "osd.3", "osd.4"])
+        c.kill(victim)
+        time.sleep(chance.random())
+        c.start_process(victim)
+        time.sleep(chance.random() * 2)
+        if replicas(c, out) == 0:
+            c.fb("osd", "in", f"osd.{out}")
+            out = chance.randrange(5)
+            c.fb("osd", "out", f"osd.{out}")
+    c.fb("osd", "in", f"osd.{out}")
+    wait_settled(c, "all to be whole", 90)
+    result = c.hammer_result(child)
+    print(f"# {result}")
+    expect(result["errors"] == 0, f"{result}")
+    checked = c.hammer("check")
+    expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
+    counts = [replicas(c, osd) for osd in range(5)]
+    expect(sum(counts) == 48 and max(counts) - min(counts) <= 1, f"{counts}")
+    expect(all(not pg["to_be_deleted"] for pg in (c.json("pg", "show", name) for name in members(c))), "nothing is left to be deleted")
+    for osd in range(5):
+        c.fb("cluster", "stop", c.dir, f"osd.{osd}")
+        text = c.fb("store", "check", os.path.join(c.dir, f"osd.{osd}", "device"), "--deep")
+        expect("0 problems" in text, text)
 
 
 def test_paused(c):

@@ -22,6 +22,7 @@ static void boot(struct play *p, uint32_t osd)
 void play_start(struct play *p, uint32_t osd)
 {
     p->starts[osd]++;
+    p->free_bytes[osd] = 8ull << 30;
     boot(p, osd);
 }
 
@@ -44,6 +45,7 @@ struct play *play_new(uint32_t osds, uint64_t out_after_s)
     for (uint32_t o = 0; o < osds; o++) {
         p->up[o] = true;
         p->starts[o] = 1;
+        p->free_bytes[o] = 8ull << 30;
     }
     return p;
 }
@@ -272,7 +274,7 @@ static void report_osd(struct play *p, uint32_t osd)
     struct pages *pages = sim_alloc(sizeof(*pages));
     Fb__ShardReport report = FB__SHARD_REPORT__INIT;
 
-    report.free_bytes = 8ull << 30;
+    report.free_bytes = p->free_bytes[osd];
     report.pg = pages->reports;
     report.confirm = pages->confirms;
     for (uint32_t n = 0; n < p->pg_count; n++) {

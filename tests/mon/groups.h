@@ -41,8 +41,9 @@ struct play {
     uint32_t pg_count;
     uint32_t exists[PLAY_OSDS][PLAY_PGS]; /* the replica there; 0: none */
     bool pool_removed, tell_lost;
-    uint64_t copies;     /* replicas that became members */
-    uint32_t most_moves; /* PGs wanted onto one OSD at once, seen */
+    uint64_t free_bytes[PLAY_OSDS]; /* that it reports */
+    uint64_t copies;                /* replicas that became members */
+    uint32_t most_moves;            /* PGs wanted onto one OSD at once, seen */
     uint32_t osd_moves[PLAY_OSDS];
 };
 

@@ -123,6 +123,26 @@ static void grows(void)
     play_free(p);
 }
 
+/* Nothing is moved to an OSD that is nearly full, also when the others then have more. */
+static void spares_the_full(void)
+{
+    struct play *p = play_new(4, 0);
+
+    play_pool(p, 3, 16);
+    uint32_t had = play_replicas(p, 1);
+    p->free_bytes[1] = (8ull << 30) / 11;
+    play_run(p, 1);
+    CHECK_EQ(osd_change(&p->client, 0, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 40);
+    CHECK_EQ(play_replicas(p, 1), had);
+    CHECK(play_replicas(p, 0) > 0);
+    p->free_bytes[1] = 4ull << 30;
+    CHECK(play_settle(p, 60));
+    CHECK_EQ(play_replicas(p, 1), 16);
+    CHECK_EQ(play_replicas(p, 0), 0);
+    play_free(p);
+}
+
 static void other_replicas(void)
 {
     struct play *p = play_new(6, OUT_AFTER);
@@ -404,6 +424,7 @@ int main(int argc, char **argv)
     TEST(comes_back);
     TEST(drains);
     TEST(grows);
+    TEST(spares_the_full);
     TEST(other_replicas);
     TEST(waits_for_leaders);
     TEST(target_dies);
