@@ -13,14 +13,18 @@
  * the entries. Pages go to fresh slots; old slots and dropped chunks are free once the records that say so
  * are durable. Only entries that are applied and durable here are destaged.
  *
- * It runs when more than half of the ring, or of the cache, is not destaged; so overwrites coalesce until
- * then.
+ * It runs when more than half of the ring, or thirteen sixteenths of the cache, are not destaged; so
+ * overwrites coalesce until then, and an object has many blocks for one page. What is left of the ring before
+ * the tail must move (trim.c), and of the cache before payloads that a round needs are given back, lets it
+ * fall behind for a while.
  */
 #include <stdlib.h>
 
 #include "store/internal.h"
 
 #define RETRY_NS (5 * NS_PER_MS)
+/* So long a round's records wait for entries to go with: under load there are some far sooner. */
+#define RECORDS_WAIT_NS (500 * NS_PER_US)
 
 enum {
     DESTAGE_IDLE,
@@ -62,7 +66,7 @@ static const char *destage_state(int state)
 
 uint64_t destage_target(const struct store *s)
 {
-    uint64_t keep = MIN(ring_usable(s) / 2, s->config.cache_bytes / 2 / BLOCK_SIZE);
+    uint64_t keep = MIN(ring_usable(s) / 2, s->config.cache_bytes / BLOCK_SIZE / 16 * 13);
 
     return s->volume > keep ? s->volume - keep : 0;
 }
@@ -155,6 +159,24 @@ static bool checkpoint_piece(struct store *s)
     if (n)
         io_start(s->blk, &d->flush, &d->flush_iov, BLK_WRITE, 0, place, d->work->data, n, &d->op);
     return n != 0;
+}
+
+void destage_records_wait(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    ring_wait(s, &d->wait, &d->op);
+    d->waiting = true;
+    timer_arm(s->core, &d->retry, &d->op, core_now_ns(s->core) + RECORDS_WAIT_NS);
+}
+
+static bool records_durable(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    if (!d->wait.done && (!timer_armed(&d->retry) || s->room_wanted))
+        ring_hurry(s);
+    return d->wait.done;
 }
 
 /* True: there is something to wait for. */
@@ -310,13 +332,13 @@ static void destage_step(struct op *op)
                 return;
             break;
         case DESTAGE_SLOTS:
-            if (!d->wait.done)
+            if (!records_durable(s))
                 return;
             round_commit(s);
             op->state = applied_push(s) ? DESTAGE_APPLIED : DESTAGE_TRIM;
             break;
         case DESTAGE_APPLIED:
-            if (!d->wait.done)
+            if (!records_durable(s))
                 return;
             applied_durable(s);
             d->more |= d->held;

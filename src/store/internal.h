@@ -371,10 +371,12 @@ struct store {
     struct list batches;
     struct list queue; /* entries for the next batch */
     uint64_t queue_blocks;
+    bool batch_put_off;          /* the next batch, to the end of the turn */
     struct list copies;          /* entries to be copied forward in the next batch */
     bool copies_held;            /* more are to come first */
     struct disk_record *records; /* a queue, to go with the next batches */
     uint32_t record_head, record_count, record_cap;
+    bool records_due;                                        /* now, be there entries or not */
     uint64_t records_pushed, records_taken, records_durable; /* tickets */
     struct list ring_waits;                                  /* not reflected, in order */
     uint64_t head;                                           /* position of the next batch */
@@ -573,7 +575,11 @@ static inline void entry_export(const struct log_entry *e, struct entry *ret)
 /* ring.c */
 MUST_CHECK int ring_init(struct store *s);
 void ring_start(struct store *s);
-void ring_record(struct store *s, const struct disk_record *record); /* joins the next batch */
+/* Joins the next batch; which is made for it at once, or (`later`) once there are entries or someone hurries:
+ * a header is not worth much less than a block. */
+void ring_record(struct store *s, const struct disk_record *record);
+void ring_record_later(struct store *s, const struct disk_record *record);
+void ring_hurry(struct store *s);
 void ring_wait(struct store *s, struct ring_wait *w, struct op *op); /* for all records so far */
 void ring_reflected(struct ring_wait *w);
 uint64_t ring_usable(const struct store *s); /* blocks that entries may take */
@@ -715,6 +721,9 @@ void destage_wake(struct store *s);
 /* Wants the PG destaged up to this entry soon, whatever room there is. */
 void destage_up_to(struct pg *pg, uint64_t index);
 bool destage_wanted(const struct store *s);
+/* For the records that were pushed, which go with the next entries. */
+void destage_records_wait(struct store *s);
+
 void round_collect(struct store *s);     /* takes objects for a round; which may be none */
 bool round_load(struct store *s);        /* old pages that are not in memory; true: all are here */
 bool round_readback(struct store *s);    /* payloads that are only in the ring; true: all are here */

@@ -320,6 +320,7 @@ static int room_allows(struct pg *pg, const struct entry *entry)
     if (MAX(ring_used(s), ring_held(s)) + s->queue_blocks + payload / BLOCK_SIZE + 2 > ring_usable(s)) {
         s->room_wanted = true;
         destage_wake(s);
+        op_wake(&s->ring_op); /* where the tail is may only have to be told */
         return -ERR_RETRY;
     }
     return space_admit(pg, entry);

@@ -2,10 +2,10 @@
  *
  * Writing batches to the log ring.
  *
- * One op per store. Whenever it runs and the device has room for one more write in flight it makes a batch of
- * all that waits: the store's records first, then entries being copied forward, then new entries. One request
- * per batch: the header's blocks and, as they are, the buffers of the payloads. Batches complete in any order
- * and count in the order of their numbers.
+ * One op per store. When it has something to write, all that was to run in this turn has run, and the device
+ * has room for one more write in flight, it makes a batch of all that waits: the store's records first, then
+ * entries being copied forward, then new entries. One request per batch: the header's blocks and, as they
+ * are, the buffers of the payloads. Batches complete in any order and count in the order of their numbers.
  *
  * Room. Positions count up for ever; [tail_durable, head) is taken. A header says where the tail is, and only
  * when a header that says so is durable may what lies below be overwritten: otherwise a crash in between
@@ -63,7 +63,7 @@ struct batch *batch_new(struct store *s, uint64_t seq, uint64_t position, uint64
 
 /* ---- records ------------------------------------------------------------------------------------------- */
 
-void ring_record(struct store *s, const struct disk_record *record)
+void ring_record_later(struct store *s, const struct disk_record *record)
 {
     if (s->record_count == s->record_cap) {
         uint32_t cap = s->record_cap ? s->record_cap * 2 : RECORDS_FIRST;
@@ -81,7 +81,18 @@ void ring_record(struct store *s, const struct disk_record *record)
     }
     s->records[(s->record_head + s->record_count++) & (s->record_cap - 1)] = *record;
     s->records_pushed++;
+}
+
+void ring_hurry(struct store *s)
+{
+    s->records_due = true;
     op_wake(&s->ring_op);
+}
+
+void ring_record(struct store *s, const struct disk_record *record)
+{
+    ring_record_later(s, record);
+    ring_hurry(s);
 }
 
 void ring_wait(struct store *s, struct ring_wait *w, struct op *op)
@@ -266,6 +277,7 @@ static void making_records(struct store *s, struct making *m)
         return;
     s->record_head = (s->record_head + count) & (s->record_cap - 1);
     s->record_count -= count;
+    s->records_due &= s->record_count > 0;
     s->records_taken += count;
     list_for_each (&s->ring_waits, node) {
         struct ring_wait *w = list_entry(node, struct ring_wait, link);
@@ -570,8 +582,9 @@ static void ring_complete(struct store *s)
 
 static bool ring_has_work(const struct store *s)
 {
-    return s->record_count || (!s->copies_held && !list_empty(&s->copies)) || !list_empty(&s->queue) ||
-           (tail_unpublished(s) && !tail_on_its_way(s)) || large_unproven(s) || proof_due(s);
+    return (s->records_due && s->record_count) || (!s->copies_held && !list_empty(&s->copies)) ||
+           !list_empty(&s->queue) || (tail_unpublished(s) && !tail_on_its_way(s)) || large_unproven(s) ||
+           proof_due(s);
 }
 
 static void ring_step(struct op *op)
@@ -586,6 +599,12 @@ static void ring_step(struct op *op)
             op_done(op, 0);
             op_wake(waiter);
         }
+        return;
+    }
+    /* Who is behind us in the run queue may have entries for the same header. */
+    s->batch_put_off = ring_has_work(s) && !s->batch_put_off;
+    if (s->batch_put_off) {
+        op_wake(op);
         return;
     }
     while (s->inflight_count < s->inflight_max && ring_has_work(s) && ring_make(s))

@@ -213,8 +213,7 @@ void round_push_slots(struct store *s)
             .key = r->object->pg->key,
             .image = r->object->image,
             .slot_of = {.object = r->object->number, .index = r->index, .version = r->version}};
-        ring_record(s, &record);
+        ring_record_later(s, &record);
     }
-    ring_wait(s, &d->wait, &d->op);
-    d->waiting = true;
+    destage_records_wait(s);
 }

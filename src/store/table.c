@@ -410,6 +410,7 @@ static void pg_write_step(struct op *op)
                 return;
             }
             ring_wait(s, w->wait, op);
+            ring_hurry(s);
             op->state = PG_WRITE_RING;
             break;
         case PG_WRITE_RING:

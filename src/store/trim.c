@@ -87,19 +87,18 @@ bool applied_push(struct store *s)
             image->is_pushed = true;
             image->forgotten_index = 0;
             struct disk_record r = image_encode(pg, &image->pushed);
-            ring_record(s, &r);
+            ring_record_later(s, &r);
         }
         struct disk_record r = {.type = RECORD_APPLIED,
                                 .key = pg->key,
                                 .log_of = {.index = pg->complete_index, .term = pg->complete_term}};
-        ring_record(s, &r);
+        ring_record_later(s, &r);
         pg->complete_pushed = pg->complete_index;
         any = true;
     }
     if (!any)
         return false;
-    ring_wait(s, &s->destage.wait, &s->destage.op);
-    s->destage.waiting = true;
+    destage_records_wait(s);
     return true;
 }
 

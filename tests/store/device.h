@@ -127,12 +127,13 @@ static inline int rig_wait(struct rig *rig, struct op *op)
     return op->result;
 }
 
-/* Until nothing happens any more. */
+/* Until nothing happens any more, nor in the next millisecond. */
 static inline void rig_settle(struct rig *rig)
 {
     uint64_t turns = 0;
 
-    while (core_poll(&rig->core) || !list_empty(&rig->device.pending)) {
+    while (core_poll(&rig->core) || !list_empty(&rig->device.pending) ||
+           core_next_deadline_ns(&rig->core) <= rig->now_ns + NS_PER_MS) {
         if (++turns > 1000000) {
             printf("Bail out! there is no end of it\n");
             exit(1);

@@ -663,6 +663,34 @@ static void every_request_may_fail(void)
     rig_fini(&rig);
 }
 
+/* What destage records goes with the next entries, and after a while alone; so do entries of one turn. */
+static void headers_are_shared(void)
+{
+    set_up();
+    const struct store_counters *c = store_counters(s);
+    CHECK_EQ(write_blocks(1, 0, 4), 0);
+    CHECK_EQ(write_blocks(2, 0, 4), 0);
+    apply_all();
+    CHECK_EQ(c->batch_entries, 2);
+    uint64_t before = c->batches;
+    destage_up_to(pg_of(pg), pg->last_index);
+    for (uint32_t turns = 0; turns < 100 && !s->record_count; turns++)
+        rig_turn(&rig);
+    rig_turn(&rig);
+    CHECK_EQ(s->record_count, 2);
+    CHECK_EQ(c->batches, before);
+    CHECK_EQ(write_blocks(3, 0, 1), 0);
+    rig_turn(&rig);
+    CHECK_EQ(s->record_count, 0);
+    CHECK_EQ(c->batches, before + 1);
+    CHECK_EQ(c->batch_entries, 3);
+    /* Nobody writes any more. */
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), 2);
+    CHECK_EQ(c->batches, before + 2);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(labels_are_written_and_read);
@@ -682,6 +710,7 @@ int main(void)
     TEST(a_hot_block_survives_a_restart);
     TEST(a_removed_replica_leaves_nothing);
     TEST(damage_is_found_and_repaired);
+    TEST(headers_are_shared);
     TEST(every_request_may_fail);
     return tap_done();
 }
