@@ -32,7 +32,8 @@ struct uring_core {
     struct list events;       /* tasks that call the rooms above: run before the ops are stepped */
     struct list flushes;      /* tasks that fill the submission queue: run before it is handed over */
     struct list inline_ios;   /* struct blk_io on memory file systems: served after the hand-over */
-    struct list inline_later; /* the same, in the background */
+    struct list inline_later; /* the same, in the background ... */
+    uint64_t later_ns;        /* ... not before then */
     uint32_t requests;        /* in the ring */
     bool started;             /* the ring has been enabled, by the thread that owns it now */
     bool turning;             /* inside the rooms' code: no turn may begin there */

@@ -26,9 +26,15 @@ struct uring_blk {
 #define QUEUE_DEPTH_HINT 4
 /* So much is served inline in one turn, so that a run of large writes does not keep the network waiting. */
 #define INLINE_BYTES_MAX (512u << 10)
-/* And so much of what nobody waits for: a write to the log stands behind no more than that. */
-#define INLINE_LATER_MAX (128u << 10)
-#define DISCARD_MODE     (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+/* What nobody waits for is served in pieces, each followed by a pause in which the core sleeps if nothing
+ * else is to do: it may be others, on the same processor, that requests wait for, and the kernel takes the
+ * processor away from who never sleeps only after milliseconds. The pauses make for a rate; who was left
+ * without the processor meanwhile may serve some pieces at once. A write to the log stands behind no more
+ * than these. */
+#define LATER_PIECE    (128u << 10)
+#define LATER_PAUSE_NS (50 * NS_PER_US)
+#define LATER_PIECES   4u
+#define DISCARD_MODE   (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
 static void uring_blk_check(const struct uring_blk *b, const struct blk_io *io)
 {
@@ -150,9 +156,12 @@ static int64_t uring_blk_call(struct uring_core *uc, const struct uring_blk *b, 
     return res < 0 ? -errno : res;
 }
 
-static void uring_blk_serve(struct uring_core *uc, struct list *ios, uint64_t bytes_max)
+/* Returns how many bytes it was. */
+static uint64_t uring_blk_serve(struct uring_core *uc, struct list *ios, uint64_t bytes_max)
 {
-    for (uint64_t bytes = 0; !list_empty(ios) && bytes < bytes_max;) {
+    uint64_t bytes = 0;
+
+    while (!list_empty(ios) && bytes < bytes_max) {
         struct blk_io *io = list_entry(list_pop_front(ios), struct blk_io, link);
         struct uring_blk *b = io->port;
         int64_t res = 0;
@@ -163,12 +172,26 @@ static void uring_blk_serve(struct uring_core *uc, struct list *ios, uint64_t by
         }
         uring_blk_done(io, (int)res);
     }
+    return bytes;
+}
+
+static void uring_blk_serve_later(struct uring_core *uc)
+{
+    uint64_t now_ns = list_empty(&uc->inline_later) ? 0 : core_now_ns(&uc->core);
+
+    if (!now_ns || now_ns < uc->later_ns)
+        return;
+    uint64_t pieces = MIN(1 + (now_ns - uc->later_ns) / LATER_PAUSE_NS, LATER_PIECES);
+    uint64_t bytes = uring_blk_serve(uc, &uc->inline_later, pieces * LATER_PIECE);
+    /* What is not asked for yet because this had to be done first is not lost. */
+    uc->later_ns = MAX(uc->later_ns, now_ns - MIN(now_ns, LATER_PIECES * LATER_PAUSE_NS)) +
+                   bytes * LATER_PAUSE_NS / LATER_PIECE;
 }
 
 void uring_blk_serve_inline(struct uring_core *uc)
 {
     uring_blk_serve(uc, &uc->inline_ios, INLINE_BYTES_MAX);
-    uring_blk_serve(uc, &uc->inline_later, INLINE_LATER_MAX);
+    uring_blk_serve_later(uc);
 }
 
 static void uring_blk_close(struct blk *blk)

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "backend/timeslice.h"
 #include "base/error.h"
 
 #define RING_ENTRIES     1024
@@ -183,12 +184,20 @@ static void uring_tasks_run(struct list *queue)
 static bool uring_core_busy(const struct uring_core *uc)
 {
     return !list_empty(&uc->core.run_queue) || !list_empty(&uc->events) || !list_empty(&uc->inline_ios) ||
-           !list_empty(&uc->inline_later) || !list_empty(&uc->flushes);
+           !list_empty(&uc->flushes);
+}
+
+/* When there is something to do, whatever the kernel says. */
+static uint64_t uring_next_ns(const struct uring_core *uc)
+{
+    uint64_t timer_ns = core_next_deadline_ns(&uc->core);
+
+    return list_empty(&uc->inline_later) ? timer_ns : MIN(timer_ns, uc->later_ns);
 }
 
 uint64_t uring_core_deadline_ns(const struct uring_core *uc)
 {
-    return uring_core_busy(uc) ? 0 : core_next_deadline_ns(&uc->core);
+    return uring_core_busy(uc) ? 0 : uring_next_ns(uc);
 }
 
 static void uring_start(struct uring_core *uc)
@@ -276,7 +285,7 @@ static void uring_wait(struct uring_core *uc, uint64_t max_wait_ns)
         uring_submit(uc);
         return;
     }
-    uint64_t deadline_ns = core_next_deadline_ns(&uc->core);
+    uint64_t deadline_ns = uring_next_ns(uc);
     bool timed = max_wait_ns != UINT64_MAX;
     uint64_t now_ns = timed || uc->spin.limit_ns ? core_now_ns(&uc->core) : 0;
     if (timed)
@@ -365,6 +374,7 @@ static void uring_stop_arm(struct uring_core *uc)
 void uring_core_run(struct uring_core *uc)
 {
     uring_start(uc);
+    timeslice_shorten();
     if (!uc->stop_armed)
         uring_stop_arm(uc);
     while (!uc->stopping) {
@@ -393,7 +403,7 @@ void uring_core_drain(struct uring_core *uc)
     uring_signals_cancel(uc);
     /* Closed connections live until the kernel has let go of their memory. */
     uring_start(uc);
-    while (uc->requests || uring_core_busy(uc)) {
+    while (uc->requests || uring_core_busy(uc) || !list_empty(&uc->inline_later)) {
         uring_step(uc);
         uring_exchange(uc, 10 * NS_PER_MS);
     }
