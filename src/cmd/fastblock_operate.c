@@ -11,6 +11,8 @@
 #include "base/error.h"
 #include "cmd/cmd.h"
 
+#define DRAIN_STUCK_LOOKS 10 /* one every 500 ms: nothing moves, for lack of a place */
+
 /* ---- OSDs ---- */
 
 static int change(struct cmd_args *args, Fb__OsdAction action, uint32_t weight, const char *verb,
@@ -68,17 +70,27 @@ static int64_t replicas_of(const Fb__ClusterStatus *status, uint32_t osd)
     return -1;
 }
 
+/* Is nothing going to move that could? */
+static bool is_stuck(const Fb__ClusterStatus *status)
+{
+    const Fb__MoveProgress *m = status->progress;
+
+    return m && m->stuck && !m->under_way && !m->urgent && !m->misplaced;
+}
+
 /* Until it has no replicas any more. */
 static int drain_wait(struct cmd_session *s, struct cmd_args *args, uint32_t osd)
 {
     int64_t left = 1, shown = -1;
+    uint32_t stuck = 0;
 
-    while (left > 0 && !cmd_interrupted()) {
+    while (left > 0 && stuck < DRAIN_STUCK_LOOKS && !cmd_interrupted()) {
         struct cmd_call call;
         Fb__MonReply *reply = cmd_status_get(s, &call);
         if (!reply)
             return CMD_FAILED;
         left = replicas_of(reply->status, osd);
+        stuck = is_stuck(reply->status) ? stuck + 1 : 0;
         cmd_call_end(&call);
         if (left > 0 && left != shown && !args->json)
             fprintf(stderr, "osd.%u: %" PRId64 " replicas left\n", osd, left);
@@ -86,6 +98,12 @@ static int drain_wait(struct cmd_session *s, struct cmd_args *args, uint32_t osd
         if (left > 0)
             cmd_sleep(s, 500);
     }
+    if (stuck == DRAIN_STUCK_LOOKS)
+        return cmd_fail(
+            "osd.%u still has %" PRId64
+            " replicas, and there is no OSD in another failure domain for them: add OSDs, and it goes on by "
+            "itself; or `fastblock osd in osd.%u`",
+            osd, left, osd);
     if (left > 0)
         return cmd_fail("interrupted: osd.%u stays out and goes on being drained; it has %" PRId64
                         " replicas left",

@@ -175,6 +175,7 @@ def test_osds_in_and_out(c):
     codes = {p["code"]: p for p in c.json("health", "detail")["problems"]}
     expect("OSD_OUT" in codes and codes["OSD_OUT"]["since_us"] > 0 and codes["PG_STUCK"]["todo"], f"{codes}")
     expect("PG_STUCK (warning), since" in c.fb("health", "detail"), "health detail")
+    refused(c, "osd", "drain", "osd.1", says=("16 replicas", "add OSDs"))
     c.fb("osd", "in", "osd.1")
     wait_for("the health to be good", lambda: c.json("status")["health"] == "ok", 20)
 
