@@ -35,7 +35,8 @@
 
 #define CLUSTER_POOL   "pool"
 #define CLUSTER_SECTOR 512u /* a register of the checker */
-#define CLUSTER_MON    "10.0.0.1:6789"
+#define CLUSTER_MONS   3    /* at most */
+extern const char *const CLUSTER_MONITORS[CLUSTER_MONS];
 
 /* What a run is about: its load, and the plots (cluster_plots.c) that come on top of the classes of faults.
  */
@@ -142,13 +143,14 @@ struct cluster {
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
     uint32_t worker_count; /* of each client */
-    struct process mon;
+    struct process mons[CLUSTER_MONS];
+    uint32_t mon_count; /* 1: alone on its store, as with SQLite */
     struct process admin;
     struct cluster_osd osds[CLUSTER_OSDS_MAX];
     struct cluster_client clients[CLUSTER_CLIENTS_MAX];
     struct cluster_image images[CLUSTER_IMAGES_MAX];
-    struct admin *admin_op;    /* in the admin's node */
-    struct mon_boot *mon_boot; /* in the monitor's; NULL: down */
+    struct admin *admin_op;                   /* in the admin's node */
+    struct mon_boot *mon_boots[CLUSTER_MONS]; /* in the monitors' nodes; NULL: down */
     struct inspector *inspector;
     uint64_t timeout_ns; /* of the clients' requests */
     uint64_t strike_ns;  /* on average something happens that often */

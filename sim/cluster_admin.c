@@ -16,8 +16,6 @@
 #define JOB_RETRY_NS (50 * NS_PER_MS)
 #define JOBS_MAX     32
 
-static const char *const MONITORS[] = {CLUSTER_MON};
-
 enum admin_state { ADMIN_OPEN, ADMIN_OSDS, ADMIN_UP, ADMIN_POOL, ADMIN_IMAGES, ADMIN_IDLE, ADMIN_JOB };
 
 struct admin {
@@ -64,8 +62,8 @@ static void begin_open(struct admin *a)
     struct cluster *c = a->cluster;
     struct client_config config = {.core = a->op.core,
                                    .net = sim_net_port(c->net, c->admin.nodes[0]),
-                                   .monitors = MONITORS,
-                                   .monitor_count = 1,
+                                   .monitors = CLUSTER_MONITORS,
+                                   .monitor_count = c->mon_count,
                                    .name = "admin"};
     client_open_start(&a->open, &config, &a->op);
 }

@@ -11,10 +11,10 @@
 /* The shard has stopped: what opened it goes. */
 void osd_boot_end(struct cluster_osd *osd, uint32_t shard);
 
-void mon_boot_stop(struct cluster *c);
+void mon_boot_stop(struct cluster *c, uint32_t i);
 /* Nothing of the monitor lives any more. */
-bool mon_boot_alone(const struct cluster *c);
-void mon_boot_end(struct cluster *c);
+bool mon_boot_alone(const struct cluster *c, uint32_t i);
+void mon_boot_end(struct cluster *c, uint32_t i);
 
 /* Nothing is asked of the operator any more. */
 bool admin_idle(const struct cluster *c);

@@ -31,6 +31,7 @@ static void set_lasting(struct cluster *c)
                         &(struct sim_meta_faults){.error_ppm = intensity(c, SIM_FAULT_META) * 300,
                                                   .conflict_ppm = intensity(c, SIM_FAULT_META) * 1000,
                                                   .slow_ppm = intensity(c, SIM_FAULT_META) * 500,
+                                                  .lost_ppm = intensity(c, SIM_FAULT_META) * 500,
                                                   .slow_ns = 500 * NS_PER_MS});
     for (uint32_t i = 0; i < c->osd_count; i++) {
         struct sim_disk_faults faults = {.slow_ppm = intensity(c, SIM_FAULT_DISK_SLOW) * 300,
@@ -45,12 +46,18 @@ static void set_lasting(struct cluster *c)
     }
 }
 
+/* Draws nothing where there is one. */
+static struct process *random_mon(struct cluster *c)
+{
+    return &c->mons[c->mon_count > 1 ? sim_rng_below(&c->rng, c->mon_count) : 0];
+}
+
 static struct process *random_process(struct cluster *c)
 {
     uint64_t roll = sim_rng_below(&c->rng, 10);
 
     if (roll == 0)
-        return &c->mon;
+        return random_mon(c);
     if (roll <= 2)
         return &c->clients[sim_rng_below(&c->rng, c->client_count)].process;
     return &c->osds[sim_rng_below(&c->rng, c->osd_count)].process;
@@ -130,11 +137,23 @@ static void strike_power_all(struct cluster *c)
     bool all = sim_rng_below(&c->rng, 2);
 
     sim_log(c->sim, "%s lose power", all ? "all" : "some");
-    if (all || sim_rng_below(&c->rng, 2))
-        process_kill(&c->mon, SIM_CRASH_POWER, restart_delay(c));
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        if (all || sim_rng_below(&c->rng, 2))
+            process_kill(&c->mons[i], SIM_CRASH_POWER, restart_delay(c));
     for (uint32_t i = 0; i < c->osd_count; i++)
         if (all || sim_rng_below(&c->rng, 2))
             process_kill(&c->osds[i].process, SIM_CRASH_POWER, restart_delay(c));
+}
+
+/* One of them, or all; two of three are as much as all where the store is away, too. */
+static void strike_mon_away(struct cluster *c)
+{
+    bool all = c->mon_count == 1 || sim_rng_below(&c->rng, 3) == 0;
+    struct process *one = all ? NULL : random_mon(c);
+
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        if (all || &c->mons[i] == one)
+            process_kill(&c->mons[i], SIM_CRASH_PROCESS, sim_rng_range(&c->rng, 2 * NS_PER_S, 10 * NS_PER_S));
 }
 
 struct path {
@@ -253,7 +272,7 @@ static void strike(struct cluster *c)
         strike_clock_jump(c, p);
         break;
     case SIM_FAULT_MON_AWAY:
-        process_kill(&c->mon, SIM_CRASH_PROCESS, sim_rng_range(&c->rng, 2 * NS_PER_S, 10 * NS_PER_S));
+        strike_mon_away(c);
         break;
     case SIM_FAULT_NET_PARTITION:
         strike_partition(c);
@@ -326,7 +345,8 @@ void faults_stop(struct cluster *c)
     set_lasting(c);
     sim_net_heal(c->net);
     sim_meta_set_down(c->meta, false);
-    process_resume(&c->mon);
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        process_resume(&c->mons[i]);
     for (uint32_t i = 0; i < c->client_count; i++)
         process_resume(&c->clients[i].process);
     for (uint32_t i = 0; i < c->osd_count; i++) {
@@ -340,6 +360,7 @@ void faults_stop(struct cluster *c)
     restart_failed(c);
     damage_stop(c);
     /* What was to be away for long comes back. */
-    if (!process_running(&c->mon))
-        process_start(&c->mon);
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        if (!process_running(&c->mons[i]))
+            process_start(&c->mons[i]);
 }

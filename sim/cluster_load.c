@@ -28,8 +28,6 @@
 #define READ_ALL_SECTORS  128u
 #define IO_SECTORS_MAX    (CLUSTER_IO_MAX / CLUSTER_SECTOR)
 
-static const char *const MONITORS[] = {CLUSTER_MON};
-
 enum worker_state { WORKER_THINK, WORKER_IO };
 
 struct worker {
@@ -419,8 +417,8 @@ static void begin_open(struct load *l)
     struct cluster *c = cluster_of(l);
     struct client_config config = {.core = l->op.core,
                                    .net = sim_net_port(c->net, l->owner->process.nodes[0]),
-                                   .monitors = MONITORS,
-                                   .monitor_count = 1,
+                                   .monitors = CLUSTER_MONITORS,
+                                   .monitor_count = c->mon_count,
                                    .name = l->writer,
                                    .timeout_ns = c->timeout_ns};
     memset(&l->open, 0, sizeof(l->open));

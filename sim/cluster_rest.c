@@ -312,22 +312,24 @@ static bool end_osd(struct cluster *c, struct cluster_osd *osd)
 
 static bool mon_ended(void *owner)
 {
-    const struct cluster *c = owner;
+    const struct process *p = owner;
 
-    return mon_boot_alone(c);
+    return mon_boot_alone(p->cluster, (uint32_t)(p - p->cluster->mons));
 }
 
-static bool end_mon(struct cluster *c)
+static bool end_mon(struct cluster *c, uint32_t i)
 {
-    sim_node_enter(c->mon.nodes[0]);
-    mon_boot_stop(c);
-    sim_node_leave(c->mon.nodes[0]);
-    if (!process_ends(c, &c->mon, mon_ended, c))
+    struct process *p = &c->mons[i];
+
+    sim_node_enter(p->nodes[0]);
+    mon_boot_stop(c, i);
+    sim_node_leave(p->nodes[0]);
+    if (!process_ends(c, p, mon_ended, p))
         return false;
-    sim_node_enter(c->mon.nodes[0]);
-    mon_boot_end(c);
-    sim_node_leave(c->mon.nodes[0]);
-    process_halt(&c->mon);
+    sim_node_enter(p->nodes[0]);
+    mon_boot_end(c, i);
+    sim_node_leave(p->nodes[0]);
+    process_halt(p);
     return true;
 }
 
@@ -362,6 +364,8 @@ void rest_end_all(struct cluster *c)
 
     for (uint32_t i = 0; i < c->osd_count && ended; i++)
         ended = end_osd(c, &c->osds[i]);
-    if (ended && end_mon(c))
+    for (uint32_t i = 0; i < c->mon_count && ended; i++)
+        ended = end_mon(c, i);
+    if (ended)
         inspect_all(c);
 }

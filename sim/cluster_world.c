@@ -24,7 +24,7 @@
 #define FULL_RING  (160ull << 20)
 #define FULL_IMAGE (32u << 20)
 
-static const char *const MONITORS[] = {CLUSTER_MON};
+const char *const CLUSTER_MONITORS[CLUSTER_MONS] = {"10.0.0.1:6789", "10.0.0.2:6789", "10.0.0.3:6789"};
 
 /* ---- processes
  * ------------------------------------------------------------------------------------------------ */
@@ -127,33 +127,35 @@ void process_kill(struct process *p, enum sim_crash kind, uint64_t restart_ns)
 
 struct mon_boot {
     struct op op;
-    struct cluster *cluster;
+    struct process *process;
     struct mon_start start;
 };
 
 static void mon_died(struct process *p, enum sim_crash kind)
 {
-    p->cluster->mon_boot = NULL;
+    p->cluster->mon_boots[p - p->cluster->mons] = NULL;
 }
 
-void mon_boot_stop(struct cluster *c)
+void mon_boot_stop(struct cluster *c, uint32_t i)
 {
-    mon_free(c->mon_boot->start.ret_mon);
+    mon_free(c->mon_boots[i]->start.ret_mon);
 }
 
-bool mon_boot_alone(const struct cluster *c)
+bool mon_boot_alone(const struct cluster *c, uint32_t i)
 {
-    const struct list *ops = &c->mon.nodes[0]->core.live_ops;
+    const struct list *ops = &c->mons[i].nodes[0]->core.live_ops;
 
-    return ops->next == &c->mon_boot->op.live && ops->prev == ops->next;
+    return ops->next == &c->mon_boots[i]->op.live && ops->prev == ops->next;
 }
 
-void mon_boot_end(struct cluster *c)
+void mon_boot_end(struct cluster *c, uint32_t i)
 {
-    c->mon_boot->start.config.meta->ops->close(c->mon_boot->start.config.meta);
-    op_done(&c->mon_boot->op, 0);
-    free(c->mon_boot);
-    c->mon_boot = NULL;
+    struct mon_boot *b = c->mon_boots[i];
+
+    b->start.config.meta->ops->close(b->start.config.meta);
+    op_done(&b->op, 0);
+    free(b);
+    c->mon_boots[i] = NULL;
 }
 
 static void mon_boot_step(struct op *op)
@@ -170,7 +172,7 @@ static void mon_boot_step(struct op *op)
     op->state = 2;
     if (b->start.op.result) {
         core_log(op->core, LOG_ERROR, "mon", "cannot start: %s", b->start.ret_message);
-        process_exit_later(&b->cluster->mon);
+        process_exit_later(b->process);
     }
 }
 
@@ -178,15 +180,16 @@ static const struct op_kind MON_BOOT = {"sim.mon_boot", NULL, mon_boot_step};
 
 static void mon_node_start(void *owner, struct sim_node *node)
 {
-    struct cluster *c = owner;
+    struct process *p = owner;
+    struct cluster *c = p->cluster;
     struct mon_boot *b = calloc(1, sizeof(*b));
 
-    b->cluster = c;
-    c->mon_boot = b;
+    b->process = p;
+    c->mon_boots[p - c->mons] = b;
     b->start.config = (struct mon_config){.core = &node->core,
                                           .net = sim_net_port(c->net, node),
                                           .meta = sim_meta_open(c->meta, node),
-                                          .listen = CLUSTER_MON,
+                                          .listen = CLUSTER_MONITORS[p - c->mons],
                                           .osd_down_after_ns = DOWN_AFTER_NS,
                                           .writer_lost_after_ns = WRITER_LOST_NS};
     op_start(&b->op, &node->core, &MON_BOOT, NULL);
@@ -275,8 +278,8 @@ static void boot_serve(struct osd_boot *b)
                                       .label = &osd->label,
                                       .shard = b->shard,
                                       .listen = b->listen,
-                                      .monitors = MONITORS,
-                                      .monitor_count = 1,
+                                      .monitors = CLUSTER_MONITORS,
+                                      .monitor_count = c->mon_count,
                                       .host = osd->process.name,
                                       .rack = "rack",
                                       .cache_bytes = c->cache_bytes,
@@ -572,6 +575,22 @@ static void cut_down(struct cluster *c, const struct sim_limits *limits)
     c->image_count = c->writer_count - 1;
 }
 
+static void mons_init(struct cluster *c)
+{
+    struct sim_rng rng = sim_rng_make(c->sim->seed, "monitors", 0);
+    char name[16], host[16];
+
+    c->mon_count = sim_rng_below(&rng, 2) ? 1 : (uint32_t)sim_rng_range(&rng, 2, CLUSTER_MONS);
+    c->meta = sim_meta_new(c->sim, &(struct sim_meta_config){.alone = c->mon_count == 1});
+    for (uint32_t i = 0; i < c->mon_count; i++) {
+        snprintf(name, sizeof(name), c->mon_count == 1 ? "mon" : "mon.%u", i);
+        snprintf(host, sizeof(host), "10.0.0.%u", i + 1);
+        process_init(&c->mons[i], c, name, host);
+        c->mons[i].died = mon_died;
+        process_add_node(&c->mons[i], c->mons[i].name, 8u << 20, mon_node_start, &c->mons[i]);
+    }
+}
+
 void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile,
                   const struct sim_limits *limits)
 {
@@ -581,10 +600,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     choose_profile(c);
     cut_down(c, limits);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
-    c->meta = sim_meta_new(sim, &(struct sim_meta_config){.alone = true});
-    process_init(&c->mon, c, "mon", "10.0.0.1");
-    c->mon.died = mon_died;
-    process_add_node(&c->mon, "mon", 8u << 20, mon_node_start, c);
+    mons_init(c);
     process_init(&c->admin, c, "admin", "10.0.3.1");
     process_add_node(&c->admin, "admin", 8u << 20, admin_start, c);
     damage_init(c);

@@ -55,7 +55,8 @@ static void always(void *owner, struct sim *sim)
 
 static void form(struct cluster *c)
 {
-    process_start(&c->mon);
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        process_start(&c->mons[i]);
     process_start(&c->admin);
     if (!sim_run_while(c->sim, is_ready, c, FORM_NS) && !c->sim->failed)
         sim_fail(c->sim, "the cluster did not form within %llu s", (unsigned long long)(FORM_NS / NS_PER_S));

@@ -116,8 +116,8 @@ static const struct cmd_command commands[] = {
     {"mon restore",
      "FILE",
      "make a metadata store of such a file; no monitor runs",
-     "If anything was changed after the backup was made, OSDs know of it, and the monitor will not change anything: then use "
-     "`mon rebuild`, which takes the map from the OSDs.",
+     "If anything was changed after the backup was made, OSDs know a newer map, and the monitor refuses all changes: reads and "
+     "writes go on. So make a backup after changes.",
      {{"to", "STORE", "a new data directory, or etcd://HOST:PORT,.../PREFIX where nothing is yet"}},
      cmd_mon_restore},
     {"mon migrate",

@@ -120,16 +120,21 @@ struct mon_group {
     struct mon_members members;
 };
 
+/* What reports said of a PG's replicas and is not in its item yet. */
+struct mon_news {
+    struct mon_confirms born, dropped, gone, lost; /* gone: with its pool */
+    struct mon_group group;                        /* the newest */
+};
+
 struct mon_pg {
     struct mon_item item;
     uint64_t reported_ns; /* 0: not since the start */
     uint64_t term;
     uint32_t leader_osd, state, in_contact, recovering;
     uint64_t objects;
-    struct mon_confirms born, dropped, gone, lost; /* not yet in the item; gone: with its pool */
-    struct mon_group group; /* the newest that was reported and is not yet in the item */
-    uint32_t copies;        /* replicas that are being made, by its wanted list */
-    bool chosen;            /* an operator said who is to lead: */
+    struct mon_news *news; /* heap; NULL: nothing was said of its replicas that is not in the item */
+    uint32_t copies;       /* replicas that are being made, by its wanted list */
+    bool chosen;           /* an operator said who is to lead: */
     uint32_t chosen_osd;
     uint64_t moved_ns; /* alive time at which its leader was last told to hand it back */
     uint8_t
@@ -548,6 +553,8 @@ const Fb__PgMember *mon_members_find(const struct mon_members *list, uint32_t re
 bool mon_members_add(struct mon_members *list, const Fb__PgMember *row);
 void mon_members_remove(struct mon_members *list, uint32_t replica);
 
+/* Never NULL. */
+const struct mon_news *mon_news(const struct mon_pg *pg);
 bool mon_confirmed(const struct mon_confirms *confirms, uint32_t replica);
 void mon_member_report(struct mon *mon, struct mon_pg *pg, const Fb__PgReport *report);
 void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32_t shard,

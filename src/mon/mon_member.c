@@ -20,6 +20,7 @@
  */
 #include "mon/impl.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/plant.h"
@@ -113,6 +114,21 @@ bool mon_member_is(const Fb__Pg *pg, uint32_t osd)
            rows_have(pg->leaving, pg->n_leaving, osd) || rows_have(pg->dropped, pg->n_dropped, osd);
 }
 
+const struct mon_news *mon_news(const struct mon_pg *pg)
+{
+    static const struct mon_news nothing;
+
+    return pg->news ? pg->news : &nothing;
+}
+
+/* To be written to; NULL without memory: all of it is said again. */
+static struct mon_news *news_make(struct mon_pg *pg)
+{
+    if (!pg->news)
+        pg->news = calloc(1, sizeof(*pg->news));
+    return pg->news;
+}
+
 /* Notes the replicas of the list that this shard has; `replica`: only this one, 0: any. */
 static void note_rows(struct mon *mon, struct mon_confirms *confirms, Fb__PgMember *const *rows, size_t count,
                       uint32_t osd, uint32_t shard, uint32_t replica)
@@ -130,23 +146,26 @@ void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32
                         const Fb__PgConfirm *confirm)
 {
     const Fb__Pg *item = mon_pg_item(pg);
+    struct mon_news *news = news_make(pg);
 
+    if (!news)
+        return;
     if (confirm->pg_removed)
-        note_rows(mon, &pg->gone, item->member, item->n_member, osd, shard, 0);
+        note_rows(mon, &news->gone, item->member, item->n_member, osd, shard, 0);
     if (confirm->born) {
-        note_rows(mon, &pg->born, item->member, item->n_member, osd, shard, confirm->replica);
-        note_rows(mon, &pg->born, item->wanted, item->n_wanted, osd, shard, confirm->replica);
+        note_rows(mon, &news->born, item->member, item->n_member, osd, shard, confirm->replica);
+        note_rows(mon, &news->born, item->wanted, item->n_wanted, osd, shard, confirm->replica);
     }
-    if (confirm->lost && confirm->replica && !mon_confirmed(&pg->lost, confirm->replica)) {
-        note_rows(mon, &pg->lost, item->member, item->n_member, osd, shard, confirm->replica);
-        if (mon_confirmed(&pg->lost, confirm->replica)) {
+    if (confirm->lost && confirm->replica && !mon_confirmed(&news->lost, confirm->replica)) {
+        note_rows(mon, &news->lost, item->member, item->n_member, osd, shard, confirm->replica);
+        if (mon_confirmed(&news->lost, confirm->replica)) {
             mon_plan_forget(mon);
             mon_note(mon, LOG_ERROR, "PG %u.%x: osd.%u has lost its replica (%u): another one is to be made",
                      mon_pg_pool(item->id), mon_pg_number(item->id), osd, confirm->replica);
         }
     }
     if (confirm->dropped && confirm->replica)
-        note_rows(mon, &pg->dropped, item->dropped, item->n_dropped, osd, shard, confirm->replica);
+        note_rows(mon, &news->dropped, item->dropped, item->n_dropped, osd, shard, confirm->replica);
 }
 
 static uint32_t replica_next(const Fb__Pg *pg)
@@ -184,7 +203,7 @@ void mon_member_report(struct mon *mon, struct mon_pg *p, const Fb__PgReport *re
 {
     const Fb__Pg *pg = mon_pg_item(p);
 
-    if (report->group_index <= MAX(pg->group_index, p->group.index))
+    if (report->group_index <= MAX(pg->group_index, mon_news(p)->group.index))
         return;
     const char *fault = group_fault(mon, pg, report);
     if (fault) {
@@ -192,16 +211,19 @@ void mon_member_report(struct mon *mon, struct mon_pg *p, const Fb__PgReport *re
                  mon_pg_pool(pg->id), mon_pg_number(pg->id), p->leader_osd, fault);
         return;
     }
-    p->group.index = report->group_index;
-    p->group.epoch = report->group_epoch;
-    p->group.members.count = 0;
+    struct mon_news *news = news_make(p);
+    if (!news)
+        return;
+    news->group.index = report->group_index;
+    news->group.epoch = report->group_epoch;
+    news->group.members.count = 0;
     for (size_t i = 0; i < report->n_group; i++) {
         Fb__PgMember row = FB__PG_MEMBER__INIT;
         row.replica = report->group[i]->replica;
         row.osd = report->group[i]->osd;
         row.shard = report->group[i]->shard;
         row.learner = report->group[i]->learner;
-        (void)mon_members_add(&p->group.members, &row);
+        (void)mon_members_add(&news->group.members, &row);
     }
     mon_settle_soon(mon);
 }
@@ -232,14 +254,14 @@ static bool settle_births(const struct mon_pg *p, struct mon_edit *e)
 
     if (!e->pg.born) {
         for (uint32_t i = 0; i < e->member.count; i++)
-            if (!mon_confirmed(&p->born, e->member.row[i].replica))
+            if (!mon_confirmed(&mon_news(p)->born, e->member.row[i].replica))
                 return false;
         e->pg.born = changed = true;
     }
     for (uint32_t l = 0; l < ARRAY_LEN(lists); l++)
         for (uint32_t i = 0; i < lists[l]->count; i++) {
             Fb__PgMember *m = &lists[l]->row[i];
-            if (!m->birth || m->born || !mon_confirmed(&p->born, m->replica))
+            if (!m->birth || m->born || !mon_confirmed(&mon_news(p)->born, m->replica))
                 continue;
             m->born = changed = true;
         }
@@ -251,7 +273,8 @@ static bool settle_dropped(const struct mon *mon, const struct mon_pg *p, struct
     uint32_t before = e->dropped.count;
 
     for (uint32_t i = e->dropped.count; i-- > 0;)
-        if (mon_confirmed(&p->dropped, e->dropped.row[i].replica) || is_gone(mon, &e->dropped.row[i]))
+        if (mon_confirmed(&mon_news(p)->dropped, e->dropped.row[i].replica) ||
+            is_gone(mon, &e->dropped.row[i]))
             remove_at(&e->dropped, i);
     return e->dropped.count != before;
 }
@@ -313,7 +336,7 @@ void mon_edit_want(struct mon_edit *e, const struct mon *mon, const struct mon_m
 
 static bool settle_group(struct mon *mon, const struct mon_pg *p, struct mon_edit *e)
 {
-    const struct mon_group *group = &p->group;
+    const struct mon_group *group = &mon_news(p)->group;
     struct mon_members was = e->member, leaving = e->leaving;
     bool for_ever = group->epoch >= e->pg.wanted_epoch || PLANT(MON_EARLY_DROP);
 
@@ -348,7 +371,7 @@ static bool settle_removed(const struct mon *mon, const struct mon_pg *p, struct
     let_go(mon, e, &wanted, true);
     let_go(mon, e, &leaving, true);
     changed |= settle_dropped(mon, p, e);
-    if (e->dropped.count || !all_confirmed(mon, &p->gone, &e->member))
+    if (e->dropped.count || !all_confirmed(mon, &mon_news(p)->gone, &e->member))
         return changed;
     e->pg.removed = true;
     e->member.count = 0;
@@ -358,7 +381,7 @@ static bool settle_removed(const struct mon *mon, const struct mon_pg *p, struct
 /* Has nobody said anything of it that could change the item? */
 static bool is_quiet(const struct mon_pg *p, const struct mon_pool *pool)
 {
-    return pool && !mon_pool_item(pool)->removed && !p->group.index && !p->born.count &&
+    return pool && !mon_pool_item(pool)->removed && !mon_news(p)->group.index && !mon_news(p)->born.count &&
            !mon_pg_item(p)->n_dropped;
 }
 
@@ -394,12 +417,32 @@ static bool is_member(const Fb__Pg *pg, uint32_t replica)
     return false;
 }
 
+/* What still matters of confirmations is said again; but who has lost a replica has lost it. */
+static void news_settle(struct mon_pg *p)
+{
+    struct mon_news *news = p->news;
+    const Fb__Pg *pg = mon_pg_item(p);
+
+    if (!news)
+        return;
+    if (news->group.index <= pg->group_index)
+        news->group = (struct mon_group){0};
+    news->born.count = news->dropped.count = news->gone.count = 0;
+    uint32_t lost = news->lost.count;
+    news->lost.count = 0;
+    for (uint32_t i = 0; i < lost; i++)
+        if (is_member(pg, news->lost.replica[i]))
+            news->lost.replica[news->lost.count++] = news->lost.replica[i];
+    if (news->lost.count || news->group.index)
+        return;
+    free(news);
+    p->news = NULL;
+}
+
 void mon_member_settled(struct mon *mon, struct mon_pg *p)
 {
     const Fb__Pg *pg = mon_pg_item(p);
 
-    if (p->group.index <= pg->group_index)
-        p->group = (struct mon_group){0};
     if (!pg->n_wanted) {
         mon->moves.objects_done += p->copies * p->objects;
         p->copies = 0;
@@ -407,10 +450,5 @@ void mon_member_settled(struct mon *mon, struct mon_pg *p)
     for (size_t w = 0; w < pg->n_wanted && !p->copies; w++)
         p->copies += !is_member(pg, pg->wanted[w]->replica);
     mon_move_soon(mon);
-    p->born.count = p->dropped.count = p->gone.count = 0; /* what still matters is said again */
-    uint32_t lost = p->lost.count;
-    p->lost.count = 0;
-    for (uint32_t i = 0; i < lost; i++)
-        if (is_member(pg, p->lost.replica[i]))
-            p->lost.replica[p->lost.count++] = p->lost.replica[i];
+    news_settle(p);
 }

@@ -190,7 +190,7 @@ static bool want_members(struct mon_plan *plan, const struct mon *mon, const str
         Fb__PgMember row = FB__PG_MEMBER__INIT;
         if (!stays)
             stays = find_place(&e->member, at);
-        if (stays && !mon_confirmed(&p->lost, stays->replica)) {
+        if (stays && !mon_confirmed(&mon_news(p)->lost, stays->replica)) {
             (void)mon_members_add(ret, stays);
             continue;
         }
@@ -211,10 +211,10 @@ static bool want_without_lost(const struct mon_pg *p, const struct mon_edit *e, 
 {
     ret->count = 0;
     for (uint32_t i = 0; i < e->member.count; i++)
-        if (!e->member.row[i].learner && !mon_confirmed(&p->lost, e->member.row[i].replica))
+        if (!e->member.row[i].learner && !mon_confirmed(&mon_news(p)->lost, e->member.row[i].replica))
             (void)mon_members_add(ret, &e->member.row[i]);
     return ret->count < e->member.count && ret->count * 2 > e->member.count && !e->wanted.count &&
-           p->lost.count;
+           mon_news(p)->lost.count;
 }
 
 static bool majority_up(const struct mon *mon, const struct mon_members *members)
@@ -245,7 +245,7 @@ static uint32_t count_new(const struct mon_edit *e, const struct mon_members *wa
 
 static bool may_change(const struct mon *mon, const struct mon_pg *p, const struct mon_edit *e)
 {
-    return e->pg.born && mon_pg_reported(mon, p) && p->group.index <= e->pg.group_index &&
+    return e->pg.born && mon_pg_reported(mon, p) && mon_news(p)->group.index <= e->pg.group_index &&
            e->leaving.count + e->dropped.count <= HELD_MAX && e->member.count;
 }
 

@@ -126,7 +126,7 @@ static void fill_pg(struct placement_pg *p, const struct mon *mon, const struct 
         const struct mon_osd *o = mon_osd_find(mon, row->osd);
         if (!o || !mon_osd_in(mon_osd_item(o)))
             p->pinned = false;
-        bool lost = mon_confirmed(&pg->lost, row->replica);
+        bool lost = mon_confirmed(&mon_news(pg)->lost, row->replica);
         if (lost) {
             p->pinned = false;
             p->lost |= (uint8_t)(1u << p->member_count);

@@ -75,8 +75,10 @@ void mon_item_free(enum mon_kind kind, struct mon_item *item)
         return;
     if (kind == MON_ORDER)
         free(container_of(item, struct mon_order, item)->confirmed);
-    if (kind == MON_PG)
+    if (kind == MON_PG) {
         free(container_of(item, struct mon_pg, item)->scrub);
+        free(container_of(item, struct mon_pg, item)->news);
+    }
     if (item->message)
         protobuf_c_message_free_unpacked(item->message, &mon_allocator);
     free(item);

@@ -67,10 +67,26 @@ MUST_CHECK int placement_choose(struct placement_osd *osds, uint32_t osd_count, 
 
 /* ---- the plan ---- */
 
+struct placement_pool;
+struct placement_pg;
+
+/* Another placement function, for pools that name it. */
+struct placement_chooser {
+    const char *name;
+    /* The OSDs that should have the PG's replicas, the leader first: as many as the pool wants. Returns their
+     * number, or less than zero. A pure function. What it says is checked: OSDs that there are, that may get
+     * replicas (or have one of this PG and may keep it), in distinct failure domains; otherwise it is
+     * refused, and the PG is placed as if its pool named nobody. */
+    int (*choose)(const struct placement_chooser *chooser, const struct placement_pool *pool,
+                  const struct placement_pg *pg, const struct placement_osd *osds, uint32_t osd_count,
+                  uint32_t *ret_osds);
+};
+
 struct placement_pool {
     uint32_t id;
     uint32_t replicas; /* 1 to PLACEMENT_REPLICAS_MAX */
     enum placement_domain domain;
+    const struct placement_chooser *chooser; /* NULL: placement_plan() itself */
 };
 
 struct placement_pg {
@@ -110,6 +126,9 @@ struct placement_plan {
      * leave, or two share a failure domain, and no OSD in another domain has room for it. Indexes; heap. */
     uint32_t *stuck;
     uint32_t stuck_count;
+    /* PGs for which a chooser's answer was refused, and of the last of them, why. */
+    uint32_t refused_count, refused_pg;
+    const char *refused_why;
 };
 
 /* Makes the plan for the whole input, which it does not keep. O((replicas + moves) x log OSDs).

@@ -94,6 +94,8 @@ struct place {
     uint8_t *lead;         /* by PG: the slot's number within the PG; UINT8_MAX: none */
     uint32_t *moved_at;    /* by PG: the number of its first move; 0: none */
     uint32_t moves;        /* replicas that have got a new place */
+    uint32_t refused_count, refused_pg;
+    const char *refused_why;
     /* the pool at work */
     const struct placement_pool *pool;
     uint32_t pg_first, pg_count;
@@ -128,6 +130,15 @@ void place_count(struct place *p);
 void place_fill(struct place *p);
 /* Moves slots of the pool at work. True: something was moved. */
 bool place_balance(struct place *p);
+
+/* Has an OSD a shard that can get a replica? */
+bool place_takes(const struct place_osd *o);
+/* Is the slot's replica new in this plan, or lost? */
+bool place_slot_is_new(const struct place *p, size_t slot);
+void place_slot_put(struct place *p, size_t slot, uint32_t osd);
+
+/* placement_ask.c: asks the chooser of the pool at work, and does what it says. */
+void place_ask(struct place *p);
 
 /* placement_lead.c: who leads the PGs of the pool at work. */
 void place_leaders(struct place *p);

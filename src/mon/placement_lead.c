@@ -101,7 +101,8 @@ static void lead_set(struct place *p, uint32_t n, size_t slot)
 
 static bool may_change(const struct place *p, uint32_t n)
 {
-    return !place_pg(p, n)->pinned && (!p->in->repair_only || p->moved_at[p->pg_first + n]);
+    return !place_pg(p, n)->pinned && !p->pool->chooser &&
+           (!p->in->repair_only || p->moved_at[p->pg_first + n]);
 }
 
 static bool sweep(struct place *p)

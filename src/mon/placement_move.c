@@ -37,7 +37,7 @@ static uint32_t best_shard(const struct place_osd *o)
     return best;
 }
 
-static bool takes(const struct place_osd *o)
+bool place_takes(const struct place_osd *o)
 {
     return o->weight && o->in->up && best_shard(o) < o->in->shard_count;
 }
@@ -161,7 +161,7 @@ typedef int64_t (*place_key)(const struct place *p, const struct place_osd *o);
 
 static int64_t due_key(const struct place *p, const struct place_osd *o)
 {
-    if (!takes(o))
+    if (!place_takes(o))
         return INT64_MAX;
     uint64_t count = (uint64_t)o->data.count * PLACE_ONE + mix(p, o) % PLACE_ONE;
     return (int64_t)MIN((unsigned __int128)count * (1 << 24) / (uint64_t)MAX(o->share, 1),
@@ -178,7 +178,7 @@ static int64_t pack(const struct place *p, const struct place_osd *o, int64_t st
 
 static int64_t take_key(const struct place *p, const struct place_osd *o)
 {
-    return takes(o) ? pack(p, o, place_take_cost(&o->data), o->excess) : INT64_MAX;
+    return place_takes(o) ? pack(p, o, place_take_cost(&o->data), o->excess) : INT64_MAX;
 }
 
 /* ---- filling ---- */
@@ -192,19 +192,24 @@ static void note_move(struct place *p, size_t slot)
         *at = p->moves;
 }
 
+void place_slot_put(struct place *p, size_t slot, uint32_t osd)
+{
+    if (p->slot_osd[slot] != PLACE_NONE)
+        slot_leave(p, slot);
+    slot_enter(p, slot, osd);
+    note_move(p, slot);
+}
+
 static void fill_slot(struct place *p, size_t slot, place_key key)
 {
     uint32_t from = p->slot_osd[slot], to = best_place(p, slot);
 
     if (to == PLACE_NONE)
         return;
-    if (from != PLACE_NONE) {
-        slot_leave(p, slot);
+    place_slot_put(p, slot, to);
+    if (from != PLACE_NONE)
         place_tree_set(&p->take, from, key(p, &p->osds[from]));
-    }
-    slot_enter(p, slot, to);
     place_tree_set(&p->take, to, key(p, &p->osds[to]));
-    note_move(p, slot);
 }
 
 static void fill(struct place *p, bool new_pgs, place_key key)
@@ -243,7 +248,7 @@ static bool improves(const struct place_osd *from, const struct place_osd *to, b
 }
 
 /* Was the slot filled or moved by this plan? Then moving it on costs nothing. */
-static bool slot_is_new(const struct place *p, size_t slot)
+bool place_slot_is_new(const struct place *p, size_t slot)
 {
     const struct placement_pg *pg = place_pg(p, place_slot_pg(p, slot));
     uint32_t osd = p->osds[p->slot_osd[slot]].in->osd;
@@ -293,7 +298,7 @@ static bool find_move(const struct place *p, uint32_t from, struct move *ret_mov
         if (!slot_may_move(p, slot))
             continue;
         uint32_t to = best_place(p, slot);
-        bool is_new = slot_is_new(p, slot);
+        bool is_new = place_slot_is_new(p, slot);
         if (to == PLACE_NONE || !improves(o, &p->osds[to], is_new))
             continue;
         struct move m = {.slot = slot,

@@ -178,12 +178,16 @@ static int work(struct place *p)
         if (error)
             return error;
         place_count(p);
+        if (p->pool->chooser)
+            place_ask(p);
         place_fill(p);
     }
     bool moved = !p->in->repair_only;
     for (int round = 0; moved && round < ROUNDS_MAX; round++) {
         moved = false;
         while (next_pool(p)) {
+            if (p->pool->chooser)
+                continue;
             error = place_shares(p);
             if (error)
                 return error;
@@ -280,6 +284,9 @@ static void collect(struct place *p, struct placement_plan *plan)
     bool stuck;
 
     plan->change_count = plan->stuck_count = 0;
+    plan->refused_count = p->refused_count;
+    plan->refused_pg = p->refused_pg;
+    plan->refused_why = p->refused_why;
     while (next_pool(p))
         for (uint32_t n = 0; n < p->pg_count; n++) {
             if (make_change(p, n, &change, &stuck)) {

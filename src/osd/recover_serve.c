@@ -55,12 +55,15 @@ struct list_rows {
     Fb__RecoverObject objects[LIST_OBJECTS_MAX], *object_pointers[LIST_OBJECTS_MAX];
 };
 
-static void list_group(const struct group *group, struct list_rows *rows)
+/* The group at S. What is on record is committed, and after a restart may be newer than the state: then it is
+ * the one to begin with, here (pg_raft_init()) as there, and the log after S sets it once more. */
+static void list_group(const struct store_pg *sp, struct list_rows *rows)
 {
+    const struct group *group = &sp->record.group;
     struct entry entry;
 
     group_to_entry(group, rows->group, &entry);
-    rows->reply.group_index = group->index;
+    rows->reply.group_index = MIN(group->index, sp->applied_index);
     rows->reply.group_epoch = group->epoch;
     rows->reply.group = rows->group;
     rows->reply.n_group = entry.block_count;
@@ -138,7 +141,7 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
         rows->reply.applied_index = pg->sp->applied_index;
         rows->reply.applied_term = raft_term_at(&pg->raft, pg->sp->applied_index);
         rows->reply.term = pg->raft.term;
-        list_group(&pg->sp->record.group, rows);
+        list_group(pg->sp, rows);
         /* What it acknowledged so far counts no more, and the target is taken in the same moment. */
         rows->reply.commit_index = raft_member_forgotten(&pg->raft, in->from, core_now_ns(shard->core));
         pg_member_find(pg, in->from)->complete = 0;

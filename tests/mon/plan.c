@@ -409,6 +409,79 @@ static void domains_that_moved_are_parted(void)
     plan_world_fini(&w);
 }
 
+/* ---- another placement function ---- */
+
+struct rule {
+    struct placement_chooser chooser;
+    enum { RULE_ROW, RULE_FAILS, RULE_TOO_FEW, RULE_UNKNOWN, RULE_TWICE, RULE_OUT } does;
+};
+
+/* PG n: OSDs n, n + 2, n + 4, ..., of hosts with two each; or something wrong. */
+static int choose_row(const struct placement_chooser *chooser, const struct placement_pool *pool,
+                      const struct placement_pg *pg, const struct placement_osd *osds, uint32_t osd_count,
+                      uint32_t *ret_osds)
+{
+    const struct rule *rule = container_of(chooser, struct rule, chooser);
+
+    for (uint32_t i = 0; i < pool->replicas; i++)
+        ret_osds[i] = ((uint32_t)pg->id + 2 * i) % osd_count;
+    if (rule->does == RULE_UNKNOWN)
+        ret_osds[1] = 77777;
+    if (rule->does == RULE_TWICE)
+        ret_osds[2] = ret_osds[0] ^ 1;
+    if (rule->does == RULE_OUT)
+        ret_osds[1] = 0;
+    return rule->does == RULE_FAILS ? -5 : (int)pool->replicas - (rule->does == RULE_TOO_FEW);
+}
+
+static void others_may_choose(void)
+{
+    static const char *const why[] = {[RULE_FAILS] = "fails",
+                                      [RULE_TOO_FEW] = "as many OSDs",
+                                      [RULE_UNKNOWN] = "that there is not",
+                                      [RULE_TWICE] = "one failure domain",
+                                      [RULE_OUT] = "out or drained"};
+    struct rule rule = {.chooser = {"row", choose_row}};
+    struct plan_world w;
+
+    plan_world_init(&w, 12, 0, 2, 1, 1, 2);
+    plan_world_add_pool(&w, 3, PLACEMENT_HOST, 60);
+    plan_world_add_pool(&w, 3, PLACEMENT_HOST, 60);
+    w.pools[0].chooser = &rule.chooser;
+    CHECK_EQ(plan_world_settle(&w, NULL), 1);
+    check_whole(&w);
+    for (uint32_t i = 0; i < 60; i++) {
+        bool named[12] = {0};
+        for (uint32_t m = 0; m < 3; m++)
+            named[w.pgs[i].member[m].osd] = true;
+        CHECK(named[i % 12] && named[(i + 2) % 12] && named[(i + 4) % 12]);
+        CHECK_EQ(w.pgs[i].member[w.pgs[i].lead].osd, i % 12);
+    }
+    /* What is wrong is refused and said, and changes nothing that is good. */
+    for (int does = RULE_FAILS; does <= RULE_TWICE; does++) {
+        rule.does = does;
+        struct placement_plan plan = plan_world_plan(&w, false);
+        CHECK_EQ(plan.change_count, 0);
+        CHECK_EQ(plan.refused_count, 60);
+        CHECK_EQ(plan.refused_pg, 59);
+        CHECK(plan.refused_why && strstr(plan.refused_why, why[does]));
+        placement_plan_fini(&plan);
+    }
+    /* And where something must be done it is done all the same. */
+    put_out(&w.osds[0]);
+    rule.does = RULE_OUT;
+    w.pgs[7].lost = 1;
+    CHECK_EQ(plan_world_settle(&w, NULL), 1);
+    check_whole(&w);
+    CHECK_EQ(count_on(&w, 0), 0);
+    rule.does = RULE_ROW;
+    struct placement_plan plan = plan_world_plan(&w, false);
+    CHECK_EQ(plan.refused_count, 15);
+    CHECK(plan.refused_why && strstr(plan.refused_why, why[RULE_OUT]));
+    placement_plan_fini(&plan);
+    plan_world_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -422,5 +495,6 @@ int main(int argc, char **argv)
     TEST(what_is_pinned_stays);
     TEST(too_few_domains_are_said);
     TEST(domains_that_moved_are_parted);
+    TEST(others_may_choose);
     return tap_done();
 }

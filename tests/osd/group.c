@@ -547,6 +547,32 @@ static void test_stays_among_strangers(void)
     check_all(w, 3, osds);
 }
 
+/* After a restart the PG table may know a newer group than the state that the store begins with: it has it at
+ * once, the rest follows when all of it is on the device. A recovery must be served all the same, since the
+ * leader may not be able to commit, and so to apply, anything before. */
+static void test_group_newer_than_state(void)
+{
+    struct world *w = begin(25);
+    const uint32_t osds[] = {0, 1, 2};
+    uint64_t recoveries, target;
+
+    lead(w, 0);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    target = leader_pg(w)->raft.last_index + 2 * FAKE_LOG_KEEP;
+    WORK_UNTIL(w, 20000, leader_pg(w)->raft.last_index >= target); /* the log does not reach back any more */
+    load_end(w);
+    replica_on(w, 0)->record.group.index = replica_on(w, 0)->applied_index + 1000;
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 10000, replica_on(w, 2) && w->osds[2].shard->perf.recoveries);
+    recoveries = w->osds[2].shard->perf.recoveries;
+    WAIT_FOR(w, 10000, replica_on(w, 2)->applied_index >= target && world_settled(w));
+    CHECK_EQ(w->osds[2].shard->perf.recoveries, recoveries);
+    CHECK(replica_on(w, 2)->record.group.index <= replica_on(w, 2)->applied_index);
+    replica_on(w, 0)->record.group.index = 0;
+    load.stop = false;
+    check_all(w, 3, osds);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -560,6 +586,7 @@ int main(int argc, char **argv)
     TEST(test_wanted_again);
     TEST(test_removed_comes_back);
     TEST(test_stays_among_strangers);
+    TEST(test_group_newer_than_state);
     TEST(test_learner_crashes);
     TEST(test_leader_crashes);
     TEST(test_leaving_leader_crashes);

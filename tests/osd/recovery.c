@@ -354,6 +354,101 @@ static void test_clients_come_first(void)
     CHECK(took_ns[1] < 10 * NS_PER_S);
 }
 
+/* ---- repairs by copy ---- */
+
+/* What one replica lost and what the others lost come together: no copy costs a block that is whole here,
+ * though it lacks less. */
+static void test_no_copy_costs_a_block(void)
+{
+    struct world *w = world_new(49, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 3, BLOCK_SIZE);
+    for (uint32_t block = 9; block < 12; block++)
+        CHECK_EQ(world_write(w, 3, block * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t leader = world_leader(w, pg);
+    for (uint32_t i = 0; i < OSDS; i++) {
+        struct store *store = osd_shard_store(w->osds[i].shard);
+        fake_store_lose_block(store, pg, IMAGE, 3, i == leader ? 9 : 11);
+        if (i == leader)
+            fake_store_lose_block(store, pg, IMAGE, 3, 10);
+    }
+    for (uint32_t block = 9; block < 12; block++) {
+        CHECK_EQ(world_read(w, 3, block, 1, got), 0);
+        CHECK(!memcmp(got, data, BLOCK_SIZE));
+    }
+    world_free(w);
+}
+
+/* A leader alone, whose entries nobody else has, dies. Its log is cut when it is back: from then on it is as
+ * settled as the others are, though its log was longer. */
+static void test_settled_after_a_cut(void)
+{
+    struct world *w = world_new(51, 1);
+    uint64_t pg = world_pg(w, 0);
+    struct io ios[5];
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t leader = world_leader(w, pg);
+    for (uint32_t i = 1; i < OSDS; i++)
+        world_osd_kill(w, (leader + i) % OSDS, SIM_CRASH_PROCESS);
+    for (uint32_t i = 0; i < ARRAY_LEN(ios); i++) {
+        ios[i] = io_make(w, IO_WRITE, 0, i * BLOCK_SIZE, BLOCK_SIZE);
+        ios[i].data = data;
+        ios[i].force_term = pg_find(w->osds[leader].shard, pg)->raft.term; /* not sent again in another */
+        io_begin(&ios[i]);
+    }
+    sim_run_for(w->sim, 20 * NS_PER_MS);
+    uint64_t last = pg_find(w->osds[leader].shard, pg)->sp->last_index;
+    world_osd_kill(w, leader, SIM_CRASH_PROCESS);
+    for (uint32_t i = 1; i < OSDS; i++)
+        world_osd_start(w, (leader + i) % OSDS);
+    WAIT_FOR(w, 5000, world_leader(w, pg) != UINT32_MAX);
+    sim_run_for(w->sim, 500 * NS_PER_MS);
+    world_osd_start(w, leader);
+    WAIT_FOR(w, 5000, world_settled(w));
+    const struct pg *back = pg_find(w->osds[leader].shard, pg);
+    printf("# the log ended at %d, and ends at %d\n", (int)last, (int)back->sp->last_index);
+    CHECK(back->sp->last_index < last);
+    CHECK(back->sp->applied_index >= back->settled_index);
+    for (uint32_t i = 0; i < ARRAY_LEN(ios); i++) {
+        ios[i].force_term = 0;
+        WAIT_FOR(w, 10000, ios[i].done);
+    }
+    world_free(w);
+}
+
+/* While a recovery's window is read, which takes long, the next in the row sleeps. */
+static void test_waiting_costs_nothing(void)
+{
+    uint32_t away;
+    struct world *w = delta_world(50, 2, &away);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    struct osd_shard *shard = w->osds[leader].shard;
+
+    fake_store_set_read_ns(osd_shard_store(shard), 50 * NS_PER_MS);
+    load_start(w);
+    world_osd_start(w, away);
+    while (!shard->turns.active || !shard->turns.waiting_count) {
+        CHECK(sim_step(w->sim, UINT64_MAX));
+        load_crank(w);
+    }
+    uint64_t timers = shard->core->counters.timers, until_ns = w->sim->now_ns + 40 * NS_PER_MS;
+    while (sim_step(w->sim, until_ns) && w->sim->now_ns < until_ns)
+        ;
+    printf("# %d timers in 40 ms\n", (int)(shard->core->counters.timers - timers));
+    CHECK(shard->turns.waiting_count);
+    CHECK(shard->core->counters.timers - timers < 40);
+    load.stop = true;
+    WAIT_FOR(w, 5000, load_crank(w));
+    fake_store_set_read_ns(osd_shard_store(shard), 0);
+    WAIT_FOR(w, 20000, world_settled(w));
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_second_round_behind);
@@ -364,6 +459,9 @@ int main(void)
     TEST(test_only_differing_blocks);
     TEST(test_goes_on_after_crashes);
     TEST(test_clients_come_first);
+    TEST(test_no_copy_costs_a_block);
+    TEST(test_settled_after_a_cut);
+    TEST(test_waiting_costs_nothing);
     fake_store_forget_all();
     return tap_done();
 }

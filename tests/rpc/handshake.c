@@ -374,7 +374,7 @@ static void too_many_sessions(void)
     for (int i = 0; i < 9; i++) {
         raw_connect(&raw[i], w);
         struct rpc_identity who = {.role = RPC_CLIENT, .client_uuid = {1, (uint8_t)i}, .session = 1};
-        CHECK_EQ(raw[i].link ? raw_hello(&raw[i], &who, RPC_PROTOCOL) : -ERR_CLOSED, i < 8 ? 0 : -ERR_CLOSED);
+        CHECK_EQ(raw[i].link ? raw_hello(&raw[i], &who, RPC_PROTOCOL) : -ERR_CLOSED, i < 8 ? 0 : -ERR_BUSY);
     }
     CHECK_EQ(w->opened, 8);
     raw_close(&raw[3]);
