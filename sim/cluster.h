@@ -173,6 +173,7 @@ struct cluster {
     uint64_t clean_check_ns;
     char not_clean[128]; /* what rest_clean() saw last */
     bool stopping;       /* the load ends */
+    uint64_t slowest_ns; /* that a request took, of those that have ended */
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */
     uint64_t reads, writes, clears, statuses, failures, takeovers, no_space;

@@ -312,6 +312,7 @@ static void count_request(struct worker *w, int result)
     struct cluster *c = cluster_of(w->load);
 
     c->failures += result != 0;
+    c->slowest_ns = MAX(c->slowest_ns, c->sim->now_ns - w->started_ns);
     c->no_space += result == -ERR_NO_SPACE;
     if (result) {
         core_log(w->op.core, LOG_DEBUG, "load", "request %d on sectors %u+%u: %s",

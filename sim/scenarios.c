@@ -19,6 +19,7 @@ const struct sim_scenario SIM_SCENARIOS[] = {
 #endif
 #ifdef SIM_HAVE_CLUSTER
     {"cluster", "a monitor, OSDs and clients; every read checked for linearizability", scenario_cluster_run},
+    {"gap", "the same cluster, one trouble at a time: how long any request takes", scenario_gap_run},
 #endif
     {0},
 };

@@ -71,5 +71,6 @@ void scenario_ports_run(const struct sim_args *args, struct sim_result *ret_resu
 void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_result);
 void scenario_store_run(const struct sim_args *args, struct sim_result *ret_result);
 void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_result);
+void scenario_gap_run(const struct sim_args *args, struct sim_result *ret_result);
 
 #endif

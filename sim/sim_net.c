@@ -105,6 +105,7 @@ struct sim_net {
     uint32_t host_count;
     uint8_t path[HOSTS_MAX][HOSTS_MAX];           /* from, to */
     uint64_t held_until_ns[HOSTS_MAX][HOSTS_MAX]; /* from, to */
+    uint64_t lag_ns[HOSTS_MAX][HOSTS_MAX];        /* from, to */
     uint64_t conn_count;
     struct sim_net_stats stats;
 };
@@ -243,7 +244,8 @@ static void packet_send(struct packet *packet, uint64_t more_ns)
     struct conn *conn = packet->conn;
     struct sim_net *net = conn->net;
     struct end *to = &conn->end[packet->to];
-    uint64_t at_ns = net->sim->now_ns + draw_delay(net, packet->head_len + packet->payload_len) + more_ns;
+    uint64_t at_ns = net->sim->now_ns + draw_delay(net, packet->head_len + packet->payload_len) + more_ns +
+                     net->lag_ns[conn->end[!packet->to].host][to->host];
 
     if (packet->ordered)
         at_ns = to->last_ns = MAX(at_ns, to->last_ns + 1);
@@ -925,6 +927,17 @@ void sim_net_heal(struct sim_net *net)
 {
     sim_trace(net->sim, "heal", 0, 0);
     memset(net->path, SIM_PATH_OPEN, sizeof(net->path));
+    memset(net->lag_ns, 0, sizeof(net->lag_ns));
+}
+
+void sim_net_set_lag(struct sim_net *net, const char *host, uint64_t lag_ns)
+{
+    uint32_t self = host_get(net, host);
+
+    sim_trace(net->sim, host, lag_ns, 1);
+    for (uint32_t i = 0; i < net->host_count; i++)
+        if (i != self)
+            net->lag_ns[i][self] = net->lag_ns[self][i] = lag_ns;
 }
 
 /* What waits already waits as long as is wanted now. */

@@ -63,7 +63,9 @@ void sim_net_isolate(struct sim_net *net, const char *host, enum sim_path path);
 /* What goes from one host to another is held up for so long; then it all arrives at once and in order,
  * whatever has become of its sender. `new_links`: what links made meanwhile carry, too; else they pass. */
 void sim_net_hold(struct sim_net *net, const char *from, const char *to, uint64_t for_ns, bool new_links);
-/* All paths open. */
+/* Whatever goes between this host and all others, either way, takes so much longer from now on. */
+void sim_net_set_lag(struct sim_net *net, const char *host, uint64_t lag_ns);
+/* All paths open, none lags. */
 void sim_net_heal(struct sim_net *net);
 /* Breaks every link of the host, at both ends. */
 void sim_net_break_links(struct sim_net *net, const char *host);

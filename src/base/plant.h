@@ -59,6 +59,7 @@
     X(OSD_COUNT_REFUSED,            "osd: groups that a heartbeat's answer refuses count as acknowledged")         \
     X(OSD_RECOVERY_LATE_BASE,       "osd: a recovery takes the index at its end, not at its start, for its base")  \
     X(OSD_READS_HANG,               "osd: a leader whose device answers no reads goes on leading")                 \
+    X(OSD_HUNG_LEADER,              "osd: a leader whose device hangs goes on leading")                            \
     X(OSD_SLOW_LEADER,              "osd: a leader goes on leading however slow its device is")                    \
     X(OSD_MERGE_RACE,               "osd: partial writes do not wait for one another")                             \
     X(OSD_NO_FLOOR,                 "osd: an image without a record is attached by whoever asks, however late")    \

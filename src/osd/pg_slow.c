@@ -79,7 +79,7 @@ static void check_hangs(struct pg *pg, uint64_t now_ns)
     bool writes = waits && now_ns - pg->durable_ns >= PG_STALL_NS;
     bool reads = store_reads_waiting_ns(pg->shard->store, now_ns) >= PG_STALL_NS &&
                  now_ns - pg->reads_hang_ns >= PG_STALL_NS && !PLANT(OSD_READS_HANG);
-    if (!writes && !reads)
+    if ((!writes && !reads) || PLANT(OSD_HUNG_LEADER))
         return;
     /* Nobody can take it now? Again after as long. */
     if (writes)
