@@ -46,6 +46,9 @@ uint32_t mon_osd_replicas(const struct mon *mon, uint32_t osd)
             there |= pg->member[m]->osd == osd;
         for (size_t m = 0; m < pg->n_wanted; m++)
             there |= pg->wanted[m]->osd == osd;
+        /* A leader that has an older list may yet let it vote, and a group that loses it then stands still. */
+        for (size_t m = 0; m < pg->n_leaving; m++)
+            there |= pg->leaving[m]->osd == osd;
         count += there && !pg->removed;
     }
     return count;

@@ -258,6 +258,7 @@ static void stale_leader(void)
     play_run(p, 8);
     CHECK(play_item(p, n)->wanted_epoch > old_epoch);
     CHECK_EQ(play_item(p, n)->n_leaving, 1);
+    CHECK_EQ(osd_change(&p->client, target, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), -ERR_NOT_EMPTY);
     /* A leader that knows only the old one reports a group without the new member, and then makes it one. */
     pg->index++;
     play_round(p);
