@@ -287,8 +287,10 @@ void mon_soft_reset(struct mon *mon)
             struct mon_item *item = mon_node_item(node);
             if (k == MON_ORDER)
                 free(container_of(item, struct mon_order, item)->confirmed);
-            if (k == MON_PG)
+            if (k == MON_PG) {
                 free(container_of(item, struct mon_pg, item)->scrub);
+                free(container_of(item, struct mon_pg, item)->news);
+            }
             memset(item + 1, 0,
                    kinds[k].node_size_bytes - sizeof(*item)); /* the item comes first in all of them */
             if (k == MON_IMAGE)
