@@ -323,25 +323,31 @@ static void uring_reap(struct uring_core *uc)
  * kernel, here and at the other end, more than the steps of what it carries. The flag costs no call, so with
  * one request under way nothing changes; and never more often than a few times, lest the sends wait for
  * endless input. */
-static void uring_gather(struct uring_core *uc)
+static bool uring_gather(struct uring_core *uc)
 {
-    for (uint32_t i = 0; i < GATHER_MAX && *uc->ring.sq.kflags & IORING_SQ_TASKRUN; i++) {
+    uint32_t i;
+
+    for (i = 0; i < GATHER_MAX && *uc->ring.sq.kflags & IORING_SQ_TASKRUN; i++) {
         uring_submit(uc); /* what has been received makes room for more */
         uring_reap(uc);
         uring_tasks_run(&uc->events);
         core_poll(&uc->core);
     }
+    return i > 0;
 }
 
-static void uring_step(struct uring_core *uc)
+/* True: something has come, and whoever turns the loop may have waited for just that: it must not sleep now.
+ */
+static bool uring_step(struct uring_core *uc)
 {
     ASSERT(!uc->turning);
     uc->turning = true;
     uring_tasks_run(&uc->events);
     core_poll(&uc->core);
-    uring_gather(uc);
+    bool came = uring_gather(uc);
     uring_tasks_run(&uc->flushes);
     uc->turning = false;
+    return came;
 }
 
 /* The sends go before the writes to memory file systems: the peers work meanwhile. */
@@ -357,8 +363,7 @@ static void uring_exchange(struct uring_core *uc, uint64_t max_wait_ns)
 void uring_core_turn(struct uring_core *uc, uint64_t max_wait_ns)
 {
     uring_start(uc);
-    uring_step(uc);
-    uring_exchange(uc, max_wait_ns);
+    uring_exchange(uc, uring_step(uc) ? 0 : max_wait_ns);
     uring_step(uc);
     uring_submit(uc);
 }
@@ -377,10 +382,8 @@ void uring_core_run(struct uring_core *uc)
     timeslice_shorten();
     if (!uc->stop_armed)
         uring_stop_arm(uc);
-    while (!uc->stopping) {
-        uring_step(uc);
-        uring_exchange(uc, UINT64_MAX);
-    }
+    while (!uc->stopping)
+        uring_exchange(uc, uring_step(uc) ? 0 : UINT64_MAX);
     uc->stopping = false;
     uring_step(uc);
     uring_submit(uc);
@@ -403,10 +406,8 @@ void uring_core_drain(struct uring_core *uc)
     uring_signals_cancel(uc);
     /* Closed connections live until the kernel has let go of their memory. */
     uring_start(uc);
-    while (uc->requests || uring_core_busy(uc) || !list_empty(&uc->inline_later)) {
-        uring_step(uc);
-        uring_exchange(uc, 10 * NS_PER_MS);
-    }
+    while (uc->requests || uring_core_busy(uc) || !list_empty(&uc->inline_later))
+        uring_exchange(uc, uring_step(uc) ? 0 : 10 * NS_PER_MS);
 }
 
 void uring_core_free(struct uring_core *uc)
