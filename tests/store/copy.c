@@ -190,6 +190,7 @@ static void the_log_will_do(void)
         int source[64], rc;
 
         set_up_object(source);
+        end(0);
         fill = 120;
         CHECK_EQ(write_blocks(OBJECT, 4, 3), 0);
         rig_settle(&rig);
