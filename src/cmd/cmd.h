@@ -198,6 +198,8 @@ int cmd_scrub_resume(struct cmd_args *args);
 int cmd_mon_ls(struct cmd_args *args);
 int cmd_mon_rm(struct cmd_args *args);
 int cmd_mon_backup(struct cmd_args *args);
+int cmd_mon_collect(struct cmd_args *args);
+int cmd_mon_rebuild(struct cmd_args *args);
 int cmd_mon_restore(struct cmd_args *args);
 int cmd_mon_migrate(struct cmd_args *args);
 int cmd_mon_status(struct cmd_args *args);

@@ -116,10 +116,25 @@ static const struct cmd_command commands[] = {
     {"mon restore",
      "FILE",
      "make a metadata store of such a file; no monitor runs",
-     "If anything was changed after the backup was made, OSDs know a newer map, and the monitor refuses all changes: reads and "
-     "writes go on. So make a backup after changes.",
+     "If anything was changed after the backup was made, OSDs know a newer map, and the monitor refuses all changes: then use "
+     "`mon rebuild` with the backup.",
      {{"to", "STORE", "a new data directory, or etcd://HOST:PORT,.../PREFIX where nothing is yet"}},
      cmd_mon_restore},
+    {"mon collect",
+     "DEVICE FILE",
+     "save what an OSD's device knows of the cluster, for `mon rebuild` (the OSD must be stopped)",
+     NULL,
+     {{0}},
+     cmd_mon_collect},
+    {"mon rebuild",
+     "SOURCE[,...]",
+     "make the monitors' metadata anew from the OSDs, when it is lost, or only an old backup is left",
+     "A source is an OSD's device (its OSD is stopped) or a file of `mon collect`. Give all OSDs that there are: each knows its own placement "
+     "groups. Names of images come from the backup; those that it does not know are called recovered-ID. Stop all monitors before, and "
+     "start one on the new store afterwards.",
+     {{"to", "STORE", "a new data directory, or etcd://HOST:PORT,.../PREFIX where nothing is yet"},
+      {"backup", "FILE", "the newest of `mon backup`"}},
+     cmd_mon_rebuild},
     {"mon migrate",
      "DIR STORE",
      "copy a stopped monitor's data directory to etcd (or to another directory)",

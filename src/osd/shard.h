@@ -154,6 +154,7 @@ struct shard_mon {
     bool report_due;       /* at once */
     bool resubscribe;      /* a delta did not fit */
     bool paused;           /* after a failure: not even an open session is used before the timer fires */
+    uint32_t failures;     /* attempts in a row */
     bool elsewhere;        /* another monitor is the current one now */
     bool booted;           /* the monitor knows us, in this session */
     bool answered;         /* it did, once */

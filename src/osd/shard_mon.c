@@ -251,6 +251,8 @@ static bool boot_end(struct shard_mon *mon)
     }
     wire_arena_fini(&arena);
     mon->booted = !result;
+    if (mon->booted)
+        mon->failures = 0;
     return !result;
 }
 
@@ -613,7 +615,9 @@ static void mon_end(struct shard_mon *mon)
 /* `failed`: not even an open session ends the pause. */
 static void mon_pause(struct shard_mon *mon, bool failed)
 {
-    uint64_t ns = failed ? MON_PAUSE_NS : MON_ROTATE_NS;
+    /* Once all have been tried in vain there is less hurry. */
+    uint32_t rounds = mon->failures / MAX(mon->shard->monitors.count, 1u);
+    uint64_t ns = failed ? MON_PAUSE_NS << MIN(rounds, 2u) : MON_ROTATE_NS;
 
     mon->op.state = MON_CONNECT;
     mon->paused = failed;
@@ -645,6 +649,7 @@ static void mon_step(struct op *op)
             op->state = MON_BOOT;
             return;
         }
+        mon->failures++;
         mon_pause(mon, !mon->rpc || mon->verdict);
         return;
     case MON_BOOT:

@@ -216,6 +216,8 @@ static void check_step(struct op *op)
         check_summary(c);
         check_space(c);
         op->state = CHECK_READ;
+        if (c->opened)
+            c->opened(c->owner, k->s);
         if (c->deep && check_read_next(c))
             return;
         check_end(c, 0);

@@ -492,6 +492,9 @@ struct store_check {
     struct blk *blk;
     bool deep;
     void (*line)(void *owner, bool problem, const char *text);
+    /* May be NULL; set before the start: once, when all is loaded, to look at what this header tells of an
+     * open store. */
+    void (*opened)(void *owner, const struct store *store);
     void *owner;
     uint64_t ret_problems;
     uint64_t ret_objects, ret_entries, ret_pgs;

@@ -88,4 +88,44 @@ def test_backup_and_restore(c):
     c.fb("image", "create", "p/third", "--size", "64M")
 
 
+def test_rebuilt_from_the_osds(c):
+    c.pool_image(pgs=32)
+    c.fb("image", "create", "p/second", "--size", "64M")
+    path = os.path.join(c.root, "backup")
+    c.fb("mon", "backup", path)
+    c.fb("image", "create", "p/unsaved", "--size", "64M")
+    c.fb("image", "create", "p/removed", "--size", "64M")
+    result = c.hammer_result(c.hammer("run", background=True, time=3, blocks=2048))
+    expect(result["errors"] == 0 and result["writes"] > 100, f"hammer: {result}")
+    c.fb("bench", "p/unsaved", "--rw", "randwrite", "--time", "1")
+    c.fb("bench", "p/second", "--rw", "randwrite", "--time", "1")
+    c.fb("image", "resize", "p/second", "--size", "128M")
+    c.fb("image", "rm", "p/removed")
+    wait_for("the orders to be done", lambda: c.json("status")["pgs_degraded"] == 0)
+    ids = {i["name"]: i["id"] for i in c.json("image", "ls", "p")}
+    c.kill("mon.0")
+    osds = [f"osd.{n}" for n in range(3)]
+    for name in osds:
+        c.stop(name)
+    devices = [os.path.join(c.dir, f"osd{n}.img") for n in range(3)]
+    collected = os.path.join(c.root, "collected")
+    c.fb("mon", "collect", devices[0], collected)
+    rebuilt = os.path.join(c.root, "rebuilt")
+    made = c.json("mon", "rebuild", ",".join([collected] + devices[1:]), "--to", rebuilt, "--backup", path)
+    expect(made["images"] == 2 and made["images_without_name"] == 1 and made["maps"] == 3, f"{made}")
+    c.monitor(0, "--data", rebuilt)
+    for name in osds:
+        c.start_process(name)
+    c.wait_active()
+    rows = {i["name"]: i for i in c.json("image", "ls", "p")}
+    expect(sorted(rows) == ["i", f"recovered-{ids['unsaved']}", "second"], f"{sorted(rows)}")
+    expect(rows["second"]["size_bytes"] == 128 << 20, f"{rows['second']}")
+    checked = c.hammer("check")
+    expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
+    c.fb("image", "create", "p/new", "--size", "64M")
+    c.fb("bench", "p/new", "--rw", "randwrite", "--time", "1")
+    result = c.hammer_result(c.hammer("run", background=True, time=2, blocks=2048))
+    expect(result["errors"] == 0 and result["wrong"] == 0, f"hammer: {result}")
+
+
 main(globals(), cluster=Movable)
