@@ -18,6 +18,7 @@
 #include "backend/etcd_meta.h"
 #include "base/error.h"
 #include "cmd/daemon.h"
+#include "cmd/placement_plugin.h"
 #include "mon/mon.h"
 
 #define HISTORY_MAX     10000 /* revisions that a watch could reach back */
@@ -30,6 +31,9 @@ struct program {
     char address[DAEMON_ADDRESS_SIZE], advertised[DAEMON_ADDRESS_SIZE];
     enum log_level log_level;
     uint64_t out_after_s;
+    const char *plugins[MON_CHOOSERS_MAX];
+    const struct placement_chooser *choosers[MON_CHOOSERS_MAX];
+    uint32_t plugin_count;
     struct uring_core *uring;
     struct core *core;
     struct net *net;
@@ -55,10 +59,12 @@ static void print_help(FILE *out)
         "                       monitors may be started on one store: one leads, another one takes over\n"
         "  --osd-out-after S    seconds after which an OSD that is down is out: its data is made anew on others\n"
         "                       (default 600; 0: never)\n"
+        "  --placement-plugin PATH  a shared object with a placement function that pools may name; up to %u times\n"
         "  --log-level LEVEL    error, warn, info (the default) or debug\n"
         "  --help, --version\n"
         "\n"
-        "exit codes: 0 stopped in order (SIGTERM, SIGINT); 1 could not start; 2 wrong usage\n");
+        "exit codes: 0 stopped in order (SIGTERM, SIGINT); 1 could not start; 2 wrong usage\n",
+        MON_CHOOSERS_MAX);
 }
 
 static bool parse_seconds(const char *text, uint64_t *ret_s)
@@ -80,6 +86,7 @@ static int parse(struct program *p, int argc, char **argv)
                                             {"data", required_argument, NULL, 'd'},
                                             {"meta", required_argument, NULL, 'm'},
                                             {"osd-out-after", required_argument, NULL, 'o'},
+                                            {"placement-plugin", required_argument, NULL, 'p'},
                                             {"log-level", required_argument, NULL, 'L'},
                                             {"help", no_argument, NULL, 'h'},
                                             {"version", no_argument, NULL, 'v'},
@@ -104,6 +111,11 @@ static int parse(struct program *p, int argc, char **argv)
             if (!parse_seconds(optarg, &p->out_after_s))
                 return daemon_usage("--osd-out-after %s: it is a number of seconds, at most %u; 0: never",
                                     optarg, OUT_AFTER_MAX_S);
+            break;
+        case 'p':
+            if (p->plugin_count == MON_CHOOSERS_MAX)
+                return daemon_usage("--placement-plugin: at most %u of them", MON_CHOOSERS_MAX);
+            p->plugins[p->plugin_count++] = optarg;
             break;
         case 'L':
             if (!daemon_log_level(optarg, &p->log_level))
@@ -195,15 +207,17 @@ static int serve(struct program *p)
     struct mon_start start = {0};
     size_t before = live_ops(p->core);
 
-    mon_start_start(&start,
-                    &(struct mon_config){.core = p->core,
-                                         .net = p->net,
-                                         .meta = p->meta,
-                                         .listen = p->address,
-                                         .advertise = p->advertise ? p->advertised : NULL,
-                                         .version = FASTBLOCK_VERSION,
-                                         .osd_out_after_ns = p->out_after_s * NS_PER_S},
-                    NULL);
+    struct mon_config config = {.core = p->core,
+                                .net = p->net,
+                                .meta = p->meta,
+                                .listen = p->address,
+                                .advertise = p->advertise ? p->advertised : NULL,
+                                .version = FASTBLOCK_VERSION,
+                                .osd_out_after_ns = p->out_after_s * NS_PER_S,
+                                .chooser_count = p->plugin_count};
+
+    memcpy(config.choosers, p->choosers, sizeof(config.choosers));
+    mon_start_start(&start, &config, NULL);
     for (;;) {
         core_poll(p->core); /* some end without any input or output */
         if (!op_live(&start.op))
@@ -225,6 +239,13 @@ static int run(struct program *p)
     static const int signals[] = {SIGTERM, SIGINT};
     struct uring_core_opts opts = {.arena_bytes = ARENA_BYTES, .log_level = p->log_level};
 
+    char message[512];
+
+    for (uint32_t i = 0; i < p->plugin_count; i++) {
+        p->choosers[i] = placement_plugin_load(p->plugins[i], message, sizeof(message));
+        if (!p->choosers[i])
+            return daemon_fail("%s", message);
+    }
     signal(SIGPIPE, SIG_IGN);
     daemon_raise_files();
     int error = uring_core_new(&opts, &p->uring);

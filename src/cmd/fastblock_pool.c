@@ -43,6 +43,7 @@ int cmd_pool_create(struct cmd_args *args)
     create.replicas = (uint32_t)replicas;
     create.pg_count = (uint32_t)pgs;
     create.failure_domain = (char *)domain;
+    create.placement = (char *)(cmd_option(args, "placement") ? cmd_option(args, "placement") : "");
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     request.call_case = FB__MON_REQUEST__CALL_POOL_CREATE;
     request.pool_create = &create;

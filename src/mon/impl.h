@@ -583,10 +583,12 @@ extern const struct mon_method mon_moves_limit;
 
 /* ---- placement over the map (mon_place.c) ---- */
 
-/* The OSDs that are up and in, in order of their ids, with the load of all PGs that are there. Heap; NULL
- * without memory. */
+/* The OSDs that are up and in, in order of their ids. Heap; NULL without memory. */
 struct placement_osd *mon_place_osds(const struct mon *mon, uint32_t *ret_count);
 struct placement_osd *mon_place_find(struct placement_osd *osds, uint32_t count, uint32_t osd);
+
+/* NULL: this monitor has no placement function of that name. */
+const struct placement_chooser *mon_chooser_find(const struct mon *mon, const char *name);
 
 /* The whole map as the plan's input; `pg` names the PGs of input.pgs. */
 struct mon_place {
@@ -597,6 +599,10 @@ struct mon_place {
     struct mon_pg **pg;
 };
 MUST_CHECK int mon_place_init(struct mon_place *place, const struct mon *mon);
+/* Plans the PGs of a new pool, which need not be in the map; nothing else changes. Input and plan have its PGs
+ * at their ends. ERR_NO_MEMORY. */
+MUST_CHECK int mon_place_pool(struct mon_place *place, const struct mon *mon, const Fb__Pool *pool,
+                              struct placement_plan *ret_plan);
 void mon_place_fini(struct mon_place *place);
 
 /* ---- OSDs in and out (mon_out.c) ---- */

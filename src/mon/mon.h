@@ -33,7 +33,10 @@
 #include "rt/meta.h"
 #include "rt/net.h"
 
+#define MON_CHOOSERS_MAX 8
+
 struct mon;
+struct placement_chooser;
 
 struct mon_config {
     struct core *core;
@@ -46,7 +49,10 @@ struct mon_config {
     uint64_t osd_out_after_ns;     /* down for so long: out, and its data is made anew elsewhere. 0: never */
     uint64_t writer_lost_after_ns; /* a writer without a session for so long may be replaced without force. 0:
                                       10 s */
-    uint64_t lease_ns;             /* how long it leads without a word of the metadata store. 0: 5 s */
+    /* Placement functions that pools may name; they must outlive the monitor. */
+    const struct placement_chooser *choosers[MON_CHOOSERS_MAX];
+    uint32_t chooser_count;
+    uint64_t lease_ns; /* how long it leads without a word of the metadata store. 0: 5 s */
 };
 
 /* Loads the state (a new cluster gets its uuid in an empty store), listens. */

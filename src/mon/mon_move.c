@@ -70,6 +70,12 @@ static struct mon_plan *plan_new(const struct mon *mon)
         free(plan);
         return NULL;
     }
+    if (plan->plan.refused_count) {
+        uint64_t pg = plan->place.pgs[plan->plan.refused_pg].id;
+        core_log(mon->core, LOG_WARN, "mon",
+                 "a placement function is refused for %u PGs, such as %u.%x: %s. They are placed without it",
+                 plan->plan.refused_count, mon_pg_pool(pg), mon_pg_number(pg), plan->plan.refused_why);
+    }
     return plan;
 }
 

@@ -5,6 +5,7 @@
 #include "mon/impl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static int compare_osds(const void *a, const void *b)
 {
@@ -48,23 +49,19 @@ struct placement_osd *mon_place_osds(const struct mon *mon, uint32_t *ret_count)
             add_osd(&osds[count++], o);
     }
     qsort(osds, count, sizeof(*osds), compare_osds);
-    mon_for_each(mon, MON_PG, pg_node)
-    {
-        const Fb__Pg *pg = mon_pg_item(mon_pg_of(pg_node));
-        for (size_t m = 0; m < pg->n_member && !pg->removed; m++) {
-            struct placement_osd *p = mon_place_find(osds, count, pg->member[m]->osd);
-            if (!p || pg->member[m]->shard >= p->shard_count)
-                continue;
-            p->load++;
-            p->shard_load[pg->member[m]->shard]++;
-            p->leaders += m == 0;
-        }
-    }
     *ret_count = count;
     return osds;
 }
 
 /* ---- the whole map ---- */
+
+const struct placement_chooser *mon_chooser_find(const struct mon *mon, const char *name)
+{
+    for (uint32_t i = 0; i < mon->config.chooser_count; i++)
+        if (!strcmp(mon->config.choosers[i]->name, name))
+            return mon->config.choosers[i];
+    return NULL;
+}
 
 static int compare_pools(const void *a, const void *b)
 {
@@ -97,17 +94,23 @@ static void add_all_osds(struct mon_place *place, const struct mon *mon)
     qsort(place->osds, place->input.osd_count, sizeof(*place->osds), compare_osds);
 }
 
+static void add_pool(struct mon_place *place, const struct mon *mon, const Fb__Pool *pool)
+{
+    struct placement_pool *p = &place->pools[place->input.pool_count];
+
+    *p = (struct placement_pool){
+        .id = pool->id, .replicas = pool->replicas, .chooser = mon_chooser_find(mon, pool->placement)};
+    if (!placement_domain_parse(pool->failure_domain, &p->domain))
+        place->input.pool_count++;
+}
+
 static void add_pools(struct mon_place *place, const struct mon *mon)
 {
     mon_for_each(mon, MON_POOL, node)
     {
         const Fb__Pool *pool = mon_pool_item(mon_pool_of(node));
-        struct placement_pool *p = &place->pools[place->input.pool_count];
-        if (pool->removed)
-            continue;
-        *p = (struct placement_pool){.id = pool->id, .replicas = pool->replicas};
-        if (!placement_domain_parse(pool->failure_domain, &p->domain))
-            place->input.pool_count++;
+        if (!pool->removed)
+            add_pool(place, mon, pool);
     }
     qsort(place->pools, place->input.pool_count, sizeof(*place->pools), compare_pools);
 }
@@ -173,6 +176,26 @@ int mon_place_init(struct mon_place *place, const struct mon *mon)
     place->input.pgs = place->pgs;
     place->input.repair_only = mon->state.norebalance;
     return 0;
+}
+
+int mon_place_pool(struct mon_place *place, const struct mon *mon, const Fb__Pool *pool,
+                   struct placement_plan *ret_plan)
+{
+    struct placement_input *in = &place->input;
+    struct placement_pg *pgs = realloc(place->pgs, (in->pg_count + pool->pg_count) * sizeof(*pgs));
+
+    if (!pgs)
+        return -ERR_NO_MEMORY;
+    place->pgs = pgs;
+    for (uint32_t i = 0; i < in->pg_count; i++)
+        pgs[i].pinned = true;
+    for (uint32_t n = 0; n < pool->pg_count; n++)
+        pgs[in->pg_count + n] = (struct placement_pg){.id = (uint64_t)pool->id << 32 | n};
+    add_pool(place, mon, pool);
+    in->pgs = pgs;
+    in->pg_count += pool->pg_count;
+    in->repair_only = false;
+    return placement_plan(in, ret_plan);
 }
 
 void mon_place_fini(struct mon_place *place)

@@ -37,16 +37,16 @@ struct mon_pool *mon_pool_by_name(const struct mon *mon, const char *name)
 /* As many PGs as give each shard some PGS_PER_SHARD replicas: enough to spread load, and work when one is
  * lost; a few when the shards have many already. A power of two, so that all are of a size
  * (base/placement.h). */
-static uint32_t pgs_for(const struct placement_osd *osds, uint32_t osd_count, uint32_t replicas)
+static uint32_t pgs_for(const struct mon *mon, const struct placement_osd *osds, uint32_t osd_count,
+                        uint32_t replicas)
 {
     uint64_t shards = 0, load = 0;
     uint32_t count = PGS_LEAST;
 
-    for (uint32_t i = 0; i < osd_count; i++) {
-        load += osds[i].load;
+    for (uint32_t i = 0; i < osd_count; i++)
         for (uint32_t s = 0; s < osds[i].shard_count; s++)
             shards += osds[i].shard_usable[s];
-    }
+    mon_for_each(mon, MON_PG, node) load += mon_pg_item(mon_pg_of(node))->n_member;
     uint64_t aim = load < PGS_MANY * shards ? PGS_PER_SHARD : PGS_PER_SHARD_OF_MANY;
     while (count < MON_PGS_MAX && 2ull * count * replicas <= aim * shards)
         count *= 2;
@@ -61,17 +61,18 @@ static const char *domain_plural(enum placement_domain domain)
                                       : "zones";
 }
 
-static void put_pg(struct mon_change *c, uint64_t id, const struct placement_member *members,
-                   uint32_t replicas, uint64_t epoch)
+static void put_pg(struct mon_change *c, uint64_t id, const struct placement_change *at, uint64_t epoch)
 {
+    uint32_t replicas = at->member_count;
     Fb__Pg pg = FB__PG__INIT;
     Fb__PgMember member[MON_REPLICAS_MAX], *pointers[MON_REPLICAS_MAX];
 
     for (uint32_t m = 0; m < replicas; m++) {
         fb__pg_member__init(&member[m]);
         member[m].replica = m + 1;
-        member[m].osd = members[m].osd;
-        member[m].shard = members[m].shard;
+        const struct placement_member *place = &at->member[(at->lead + m) % replicas];
+        member[m].osd = place->osd;
+        member[m].shard = place->shard;
         pointers[m] = &member[m];
     }
     pg.id = id;
@@ -83,12 +84,46 @@ static void put_pg(struct mon_change *c, uint64_t id, const struct placement_mem
     mon_change_put(c, MON_PG, id, &pg.base);
 }
 
+static int put_pgs(struct mon_request *r, const Fb__Pool *pool)
+{
+    struct mon_change *c = &r->change;
+    struct mon_place place;
+    struct placement_plan plan;
+    uint64_t epoch = c->state.epoch + 1;
+    uint32_t placed = 0;
+
+    if (mon_place_init(&place, r->mon))
+        return -ERR_NO_MEMORY;
+    if (mon_place_pool(&place, r->mon, pool, &plan)) {
+        mon_place_fini(&place);
+        return -ERR_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < plan.change_count; i++) {
+        uint64_t id = place.pgs[plan.changes[i].pg].id;
+        if (plan.changes[i].member_count == pool->replicas) {
+            put_pg(c, id, &plan.changes[i], epoch + mon_pg_number(id) / PGS_PER_EPOCH);
+            placed++;
+        }
+    }
+    c->state.epoch = epoch + (pool->pg_count - 1) / PGS_PER_EPOCH;
+    if (plan.refused_count)
+        mon_fail(r, 0, "placement function '%s' is refused for %u PGs (%s): they are placed without it",
+                 pool->placement, plan.refused_count, plan.refused_why);
+    placement_plan_fini(&plan);
+    mon_place_fini(&place);
+    if (placed < pool->pg_count)
+        return mon_fail(
+            r, -ERR_TOO_FEW_OSDS,
+            "%u PGs with %u replicas do not fit: a shard holds at most %u replicas. Use fewer PGs",
+            pool->pg_count, pool->replicas, PLACEMENT_SHARD_PGS_MAX);
+    return 0;
+}
+
 static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t osd_count)
 {
     const Fb__PoolCreate *call = r->call->pool_create;
-    uint32_t pg_count = call->pg_count ? call->pg_count : pgs_for(osds, osd_count, call->replicas);
+    uint32_t pg_count = call->pg_count ? call->pg_count : pgs_for(r->mon, osds, osd_count, call->replicas);
     struct mon_change *c = &r->change;
-    struct placement_member members[MON_REPLICAS_MAX];
     enum placement_domain domain;
 
     if (placement_domain_parse(call->failure_domain, &domain))
@@ -113,19 +148,9 @@ static int put_pool(struct mon_request *r, struct placement_osd *osds, uint32_t 
     pool.pg_count = r->reply.pg_count = pg_count;
     pool.failure_domain = (char *)names[domain];
     r->reply.id = pool.id;
+    pool.placement = call->placement;
     mon_change_put(c, MON_POOL, pool.id, &pool.base);
-    for (uint32_t n = 0; n < pg_count; n++) {
-        uint64_t id = (uint64_t)pool.id << 32 | n;
-        if (n % PGS_PER_EPOCH == 0)
-            c->state.epoch++;
-        if (placement_choose(osds, osd_count, domain, id, call->replicas, members))
-            return mon_fail(
-                r, -ERR_TOO_FEW_OSDS,
-                "%u PGs with %u replicas do not fit: a shard holds at most %u replicas. Use fewer PGs",
-                pg_count, call->replicas, PLACEMENT_SHARD_PGS_MAX);
-        put_pg(c, id, members, call->replicas, c->state.epoch);
-    }
-    return 0;
+    return put_pgs(r, &pool);
 }
 
 static int pool_create_build(struct mon_request *r)
@@ -140,6 +165,10 @@ static int pool_create_build(struct mon_request *r)
         return mon_fail(r, -ERR_INVALID, "%u replicas: it must be 1 to %u", call->replicas, MON_REPLICAS_MAX);
     if (call->pg_count > MON_PGS_MAX)
         return mon_fail(r, -ERR_INVALID, "%u PGs: it must be 1 to %u", call->pg_count, MON_PGS_MAX);
+    if (call->placement[0] && !mon_chooser_find(r->mon, call->placement))
+        return mon_fail(r, -ERR_NOT_FOUND,
+                        "this monitor has no placement function '%.64s': start it with --placement-plugin",
+                        call->placement);
     if (mon_pool_by_name(r->mon, call->name))
         return mon_fail(r, -ERR_EXISTS, "there is a pool '%s' already", call->name);
 

@@ -15,11 +15,6 @@
  * A failure domain holds at most one replica of a PG. When there are too few domains, a replica that should
  * go stays where it is, and the plan names the PG as stuck: nothing is taken away without another place for
  * it, and no two replicas are put together.
- *
- * placement_choose() is the greedy choice for the PGs of a new pool alone: members one after the other, among
- * the OSDs in failure domains that the PG does not use yet, the one with the least load for its size, equal
- * ones in an order that differs from PG to PG; on it, the shard with the fewest replicas. The member whose
- * OSD leads the least becomes member 0, the preferred leader.
  */
 #ifndef MON_PLACEMENT_H
 #define MON_PLACEMENT_H
@@ -39,14 +34,9 @@ struct placement_osd {
     uint64_t size_bytes;
     uint32_t shard_count;
     bool shard_usable[PLACEMENT_SHARDS_MAX]; /* may get replicas */
-    /* For placement_plan(): */
     uint32_t weight; /* thousandths of its size that count, up to PLACEMENT_WEIGHT_MAX; 0 (out, drained):
                         every replica is to leave it */
     bool up; /* it may get replicas now. If not, those that it has stay, but with weight 0 are missing */
-    /* For placement_choose(), which raises them: */
-    uint32_t shard_load[PLACEMENT_SHARDS_MAX]; /* replicas there */
-    uint32_t load;                             /* sum of the above */
-    uint32_t leaders;                          /* PGs that prefer it as leader */
 };
 
 struct placement_member {
@@ -60,11 +50,6 @@ MUST_CHECK int placement_domain_parse(const char *text, enum placement_domain *r
 uint32_t placement_domain_count(const struct placement_osd *osds, uint32_t osd_count,
                                 enum placement_domain domain);
 
-/* Chooses `replicas` members for the PG and adds them to the OSDs' load. ERR_TOO_FEW_OSDS: not that many
- * domains with room; the load is then unchanged. */
-MUST_CHECK int placement_choose(struct placement_osd *osds, uint32_t osd_count, enum placement_domain domain,
-                                uint64_t pg, uint32_t replicas, struct placement_member *ret_members);
-
 /* ---- the plan ---- */
 
 struct placement_pool;
@@ -73,6 +58,9 @@ struct placement_pg;
 /* Another placement function, for pools that name it. */
 struct placement_chooser {
     const char *name;
+    /* Before it is asked for the PGs of a pool. Not 0: it cannot. May be NULL. */
+    int (*begin)(const struct placement_chooser *chooser, const struct placement_osd *osds,
+                 uint32_t osd_count);
     /* The OSDs that should have the PG's replicas, the leader first: as many as the pool wants. Returns their
      * number, or less than zero. A pure function. What it says is checked: OSDs that there are, that may get
      * replicas (or have one of this PG and may keep it), in distinct failure domains; otherwise it is

@@ -70,11 +70,14 @@ void place_ask(struct place *p)
 {
     const struct placement_chooser *chooser = p->pool->chooser;
     uint32_t answer[PLACEMENT_REPLICAS_MAX], osds[PLACEMENT_REPLICAS_MAX];
+    bool able = !chooser->begin || !chooser->begin(chooser, p->in->osds, p->in->osd_count);
 
     for (uint32_t n = 0; n < p->pg_count; n++) {
         if (place_pg(p, n)->pinned || (p->in->repair_only && !needs_repair(p, n)))
             continue;
-        int count = chooser->choose(chooser, p->pool, place_pg(p, n), p->in->osds, p->in->osd_count, answer);
+        int count =
+            !able ? -1
+                  : chooser->choose(chooser, p->pool, place_pg(p, n), p->in->osds, p->in->osd_count, answer);
         const char *why = validate(p, n, answer, count, osds);
         if (!why) {
             follow(p, n, osds);

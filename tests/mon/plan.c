@@ -441,7 +441,7 @@ static void others_may_choose(void)
                                       [RULE_UNKNOWN] = "that there is not",
                                       [RULE_TWICE] = "one failure domain",
                                       [RULE_OUT] = "out or drained"};
-    struct rule rule = {.chooser = {"row", choose_row}};
+    struct rule rule = {.chooser = {"row", NULL, choose_row}};
     struct plan_world w;
 
     plan_world_init(&w, 12, 0, 2, 1, 1, 2);
