@@ -578,7 +578,7 @@ static void cut_down(struct cluster *c, const struct sim_limits *limits)
 static void mons_init(struct cluster *c)
 {
     struct sim_rng rng = sim_rng_make(c->sim->seed, "monitors", 0);
-    char name[16], host[16];
+    char name[16], host[24];
 
     c->mon_count = sim_rng_below(&rng, 2) ? 1 : (uint32_t)sim_rng_range(&rng, 2, CLUSTER_MONS);
     c->meta = sim_meta_new(c->sim, &(struct sim_meta_config){.alone = c->mon_count == 1});
