@@ -16,7 +16,7 @@ static void test_values_never_change(void)
         {0x1ull, 0x2ull, 64, 51},
         {0x2ull, 0x0ull, 64, 60},
         {0x7ull, 0x3039ull, 16, 1},
-        {0x10000000000ull, 0x200000000ull, 100, 21},
+        {0x10000000000ull, 0x200000000ull, 100, 1},
         {0xffffffffffffffffull, 0xffffffffffffffffull, 1, 0},
         {0x3ull, 0x7ffffull, 4096, 3289},
     };

@@ -9,13 +9,15 @@
 #include "tests/tap.h"
 
 static const char *path;
+/* It stays loaded for as long as the program runs. */
+static const struct placement_chooser *chooser;
 
 static void example_places(void)
 {
     char message[256] = "";
     struct plan_world w;
-    const struct placement_chooser *chooser = placement_plugin_load(path, message, sizeof(message));
 
+    chooser = placement_plugin_load(path, message, sizeof(message));
     CHECK(chooser && !strcmp(chooser->name, "row"));
     if (!chooser) {
         printf("# %s\n", message);
