@@ -123,8 +123,10 @@ static bool birth_begin(struct shard_orders *orders)
         const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
         uint64_t birth;
         const Fb__PgMember *self = birth_due(shard, item, &birth);
+        struct group group = birth_group(item);
 
-        if (!self || orders->birth_count == ORDERS_BIRTHS_MAX)
+        /* A map in which the PG has no group that could be is not one of our monitors'. */
+        if (!self || orders->birth_count == ORDERS_BIRTHS_MAX || !group_validate(&group))
             continue;
         /* Into a group that works already it comes without what that has. */
         bool joins = birth != item->birth || item->group_index;
@@ -133,7 +135,7 @@ static bool birth_begin(struct shard_orders *orders)
             .replica = self->replica,
             .birth = birth,
             .state = joins ? STORE_PG_RECOVERING : STORE_PG_NORMAL,
-            .group = birth_group(item),
+            .group = group,
         };
         store_pg_write_start(&orders->births[orders->birth_count++], shard->store, &record, &orders->op);
     }

@@ -8,10 +8,12 @@
 
 #include "store/opening.h"
 
-#define PAGE_ROUNDS      5 /* after the first */
-#define PAGE_ROUND_NS    (100 * NS_PER_MS)
-#define UNREADABLE_SHARE 16 /* one page of so many may be lost, or UNREADABLE_MIN in all */
-#define UNREADABLE_MIN   64u
+#define PAGE_ROUNDS   5 /* after the first */
+#define PAGE_ROUND_NS (100 * NS_PER_MS)
+#define UNREADABLE_SHARE                                                                                     \
+    16 /* one page of so many may be lost; of few pages half, but no more than so many: */
+#define UNREADABLE_MIN 64u
+#define UNREADABLE_FEW 4u /* and so many in any case */
 
 static int by_slot(const void *a, const void *b)
 {
@@ -159,11 +161,12 @@ static void pages_submit(struct store_opening *p)
 static int pages_give_up(struct store_opening *p)
 {
     struct store *s = p->s;
+    uint64_t few = MAX(MIN(p->slot_count / 2, UNREADABLE_MIN), UNREADABLE_FEW);
     uint64_t count = 0;
 
     for (uint64_t i = 0; i < p->slot_count; i++)
         count += p->slots[i].todo;
-    if (!p->read_only && count > MAX(p->slot_count / UNREADABLE_SHARE, UNREADABLE_MIN)) {
+    if (!p->read_only && count > MAX(p->slot_count / UNREADABLE_SHARE, few)) {
         store_problem(s, "%llu of %llu object pages cannot be read: the slice is not opened",
                       (unsigned long long)count, (unsigned long long)p->slot_count);
         return -ERR_IO;

@@ -278,6 +278,37 @@ static void test_keeps_its_own(void)
     world_free(w);
 }
 
+/* A PG that has no members, and wants one here: nothing can be born into that. */
+static void test_no_group(void)
+{
+    struct world *w = world_new(6, 1);
+    struct osd_shard *shard = w->osds[0].shard;
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__Pg pg = FB__PG__INIT, *pgs = &pg;
+    Fb__PgMember member = FB__PG_MEMBER__INIT, *pointer = &member;
+
+    pg.id = world_pg(w, 0) + 1000;
+    pg.birth = 1;
+    pg.born = true;
+    member.replica = 4;
+    member.osd = shard->label.osd;
+    member.birth = pg.epoch = map.epoch = shard->map.epoch + 1;
+    pg.wanted = &pointer;
+    pg.n_wanted = 1;
+    map.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    map.pg = &pgs;
+    map.n_pg = 1;
+    map.base_epoch = shard->map.epoch;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 10000, shard->map.saved_epoch == map.epoch);
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK(!store_pg_find(osd_shard_store(shard), pg.id));
+    CHECK_EQ(shard->map.pgs.count, 2);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_foreign_monitor);
@@ -286,6 +317,7 @@ int main(void)
     TEST(test_lost_replica);
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
+    TEST(test_no_group);
     fake_store_forget_all();
     return tap_done();
 }
