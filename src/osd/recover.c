@@ -151,13 +151,19 @@ static void page_drop(struct recover *r)
     r->page = NULL;
 }
 
+/* A turn is for copying: who waits for a leader, or for the log, keeps nobody from it. */
+static void turn_give(struct recover *r)
+{
+    r->pg->shard->recoveries -= r->turn;
+    r->turn = false;
+}
+
 static void recover_end(struct recover *r)
 {
     struct pg *pg = r->pg;
 
     timer_cancel(r->op.core, &r->timer);
-    if (r->turn)
-        pg->shard->recoveries--;
+    turn_give(r);
     wire_arena_fini(&r->arena);
     slice_unref(&r->call.reply_payload);
     free(r->reply);
@@ -171,6 +177,7 @@ static void recover_end(struct recover *r)
 static void round_again(struct recover *r)
 {
     page_drop(r);
+    turn_give(r);
     r->listed = r->again = false;
     r->op.state = RECOVER_WAIT;
     timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
@@ -233,11 +240,11 @@ static void recover_wait(struct recover *r)
     if (timer_armed(&r->timer))
         return;
     timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
-    if (!r->turn && shard->recoveries >= RECOVER_TURNS_MAX)
+    if (shard->recoveries >= RECOVER_TURNS_MAX)
         return;
     if (pg->raft.role != RAFT_FOLLOWER || !pg->raft.leader || pg->raft.leader == pg->replica)
         return;
-    shard->recoveries += !r->turn;
+    shard->recoveries++;
     r->turn = true;
     timer_cancel(r->op.core, &r->timer);
     r->source = pg->raft.leader;
@@ -532,6 +539,7 @@ static void recover_step(struct op *op)
         if (pg->record_wanted)
             return;
         /* Only now may entries be acknowledged again. */
+        turn_give(r);
         op->state = r->mark == STORE_PG_RECOVERING ? RECOVER_FINISH : RECOVER_CATCH_UP;
         op_wake(op);
         pg_wake(pg);

@@ -400,12 +400,14 @@ static void report_replica(struct osd_shard *shard, struct report *report, const
     const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
     const struct store_pg *sp = store_pg_find(shard->store, item->id);
     uint32_t replica = sp ? sp->record.replica : 0;
+    /* Its record is durable: it is opened only then. */
+    bool there = pg_find(shard, item->id);
     Fb__PgConfirm *confirm;
 
-    if (self && replica == self->replica && !item->born &&
+    if (there && self && replica == self->replica && !item->born &&
         (confirm = confirm_replica(shard, report, item, replica)))
         confirm->born = true;
-    if (wanted && replica == wanted->replica && wanted->birth && !wanted->born &&
+    if (there && wanted && replica == wanted->replica && wanted->birth && !wanted->born &&
         (confirm = confirm_replica(shard, report, item, replica)))
         confirm->born = true;
     if (self && !sp && item->born && (!self->birth || self->born) && !shard_map_pg_removed(shard, item) &&

@@ -72,13 +72,19 @@ static bool save_begin(struct shard_orders *orders)
 static void save_end(struct shard_orders *orders)
 {
     struct osd_shard *shard = orders->shard;
+    int error = orders->blob.op.result;
 
     free(orders->blob_data);
     orders->blob_data = NULL;
-    if (orders->blob.op.result)
-        shard_fail(shard, orders->blob.op.result, "cannot save the cluster map");
-    else
+    orders->op.child_result = 0;
+    if (error == -ERR_NO_MEMORY) { /* all buffers are in use: that passes */
+        shard->map.changed = true;
+        retry_later(orders);
+    } else if (error) {
+        shard_fail(shard, error, "cannot save the cluster map");
+    } else {
         shard->map.saved_epoch = orders->blob_epoch;
+    }
 }
 
 /* ---- births ---- */
@@ -169,6 +175,10 @@ static bool removal_begin(struct shard_orders *orders)
 {
     struct osd_shard *shard = orders->shard;
 
+    /* The map that orders it could not be saved, and an older one may order the birth of what is deleted now.
+     */
+    if (shard->map.changed)
+        return false;
     map_for_each (&shard->map.pgs, node) {
         const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
         const struct store_pg *sp = store_pg_find(shard->store, item->id);
@@ -179,6 +189,8 @@ static bool removal_begin(struct shard_orders *orders)
         struct pg *pg = pg_find(shard, item->id);
         if (pg)
             pg_stop(pg);
+        else
+            op_wake(&orders->op); /* it was dropped before we started, and never opened */
         return true;
     }
     return false;

@@ -449,6 +449,35 @@ static void test_waiting_costs_nothing(void)
     world_free(w);
 }
 
+/* A recovery that cannot go on, because there is no leader, keeps nobody from his turn. */
+static void test_turn_is_given_back(void)
+{
+    struct world *w = world_new(31, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
+    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        memset(data, (int)object, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    }
+    world_osd_start(w, osd);
+    WAIT_FOR(w, 10000, w->osds[osd].shard && w->osds[osd].shard->recoveries == 1);
+    for (uint32_t i = 0; i < OSDS; i++)
+        if (i != osd)
+            world_osd_kill(w, i, SIM_CRASH_PROCESS);
+    WAIT_FOR(w, 10000, !strcmp(recovery_state(w, osd), "wait"));
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK_EQ(w->osds[osd].shard->recoveries, 0);
+    for (uint32_t i = 0; i < OSDS; i++)
+        if (i != osd)
+            world_osd_start(w, i);
+    WAIT_FOR(w, 20000, world_settled(w));
+    check_objects(w, osd);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_second_round_behind);
@@ -462,6 +491,7 @@ int main(void)
     TEST(test_no_copy_costs_a_block);
     TEST(test_settled_after_a_cut);
     TEST(test_waiting_costs_nothing);
+    TEST(test_turn_is_given_back);
     fake_store_forget_all();
     return tap_done();
 }
