@@ -20,7 +20,7 @@
 
 #define LEAP 1000 /* above all that is seen */
 
-/* ---- from a device: keys "map/OSD/SLICE" and "record/OSD/SLICE/PG/IMAGE" ---- */
+/* ---- from a device: keys "map/OSD/SLICE" and "record/OSD/SLICE/PG/IMAGE/INDEX" ---- */
 
 struct collecting {
     struct uring_core *uring;
@@ -39,7 +39,7 @@ static void put_record(struct collecting *k, uint64_t pg, const struct image_rec
 {
     Fb__Image image = FB__IMAGE__INIT;
     uint8_t value[128];
-    char key[96];
+    char key[128];
 
     image.id = record->image;
     image.pool = (uint32_t)(pg >> 32);
@@ -47,9 +47,29 @@ static void put_record(struct collecting *k, uint64_t pg, const struct image_rec
     image.generation = record->generation;
     image.size_bytes = record->deleted ? 0 : record->size_bytes;
     image.shared = record->deleted; /* in this file alone: it is gone */
-    snprintf(key, sizeof(key), "record/%u/%u/%016" PRIx64 "/%016" PRIx64, k->osd, k->slice, pg,
-             record->image);
+    snprintf(key, sizeof(key), "record/%u/%u/%016" PRIx64 "/%016" PRIx64 "/%" PRIu64, k->osd, k->slice, pg,
+             record->image, record->index);
     put(k, key, value, fb__image__pack(&image, value));
+}
+
+/* What the log says of images: of a new one it is all that there is, until it is destaged. What is not
+ * committed does no harm, for the monitor had vouched for the image, or ordered its removal. */
+static void put_log(struct collecting *k, const struct store_pg *pg)
+{
+    struct entry entry;
+    struct slice payload;
+
+    for (uint64_t i = pg->first_index; i <= pg->last_index; i++) {
+        if (store_log_get(pg, i, &entry, &payload) || entry.type != ENTRY_IMAGE)
+            continue;
+        struct image_record record = {.image = entry.image,
+                                      .incarnation = entry.incarnation,
+                                      .generation = entry.generation,
+                                      .size_bytes = entry.size_bytes,
+                                      .index = i,
+                                      .deleted = entry.flags & ENTRY_IMAGE_DELETED};
+        put_record(k, pg->record.pg, &record);
+    }
 }
 
 static void slice_opened(void *owner, const struct store *store)
@@ -64,11 +84,11 @@ static void slice_opened(void *owner, const struct store *store)
         return; /* it never saved one */
     snprintf(key, sizeof(key), "map/%u/%u", k->osd, k->slice);
     put(k, key, blob, len);
-    for (size_t i = 0; i < map->n_pg; i++) {
-        const struct store_pg *pg = store_pg_find(store, map->pg[i]->id);
-        const struct image_record *record = pg ? store_image_next(pg, 0) : NULL;
+    for (const struct store_pg *pg = NULL; (pg = store_pg_next(store, pg));) {
+        const struct image_record *record = store_image_next(pg, 0);
         for (; record; record = store_image_next(pg, record->image))
-            put_record(k, map->pg[i]->id, record);
+            put_record(k, pg->record.pg, record);
+        put_log(k, pg);
     }
     fb__cluster_map__free_unpacked(map, NULL);
 }
@@ -365,11 +385,57 @@ static int finish_images(struct rebuilding *b)
     return error ? cmd_fail("%s", error_text(error)) : CMD_OK;
 }
 
+static uint32_t above(Fb__PgMember *const *rows, size_t count, uint32_t next)
+{
+    for (size_t i = 0; i < count; i++)
+        next = MAX(next, rows[i]->replica + 1);
+    return next;
+}
+
+/* Numbers of replicas may have been given out that no source knows of. */
+static int finish_pg(struct rebuilding *b, uint32_t at)
+{
+    Fb__Pg *pg = fb__pg__unpack(NULL, b->to->kvs[at].value_len, b->to->kvs[at].value);
+    char key[40];
+
+    if (!pg)
+        return -ERR_FORMAT;
+    pg->replica_next = above(pg->member, pg->n_member, MAX(pg->replica_next, 1u));
+    pg->replica_next = above(pg->wanted, pg->n_wanted, pg->replica_next);
+    pg->replica_next = above(pg->leaving, pg->n_leaving, pg->replica_next);
+    pg->replica_next = above(pg->dropped, pg->n_dropped, pg->replica_next) + LEAP;
+    snprintf(key, sizeof(key), "%s", b->to->kvs[at].key);
+    size_t len = fb__pg__get_packed_size(pg);
+    uint8_t *value = malloc(len + 1);
+    int error = value ? 0 : -ERR_NO_MEMORY;
+    if (value) {
+        meta_set_remove(b->to, key);
+        error = meta_set_put(b->to, key, value, fb__pg__pack(pg, value));
+    }
+    free(value);
+    fb__pg__free_unpacked(pg, NULL);
+    return error;
+}
+
+static int finish_pgs(struct rebuilding *b)
+{
+    int error = 0;
+
+    /* One that is put anew goes to the end, the one from there comes in its place: from the end on, each
+     * once. */
+    for (uint32_t i = b->to->count; i-- > 0 && !error;)
+        if (!strncmp(b->to->kvs[i].key, "pg/", 3))
+            error = finish_pg(b, i);
+    return error ? cmd_fail("a PG in the sources: %s", error_text(error)) : CMD_OK;
+}
+
 static int finish(struct rebuilding *b)
 {
     uint8_t value[256];
     int result = finish_images(b);
 
+    if (!result)
+        result = finish_pgs(b);
     if (result)
         return result;
     b->state.format = 1;

@@ -102,6 +102,10 @@ def test_rebuilt_from_the_osds(c):
     c.fb("image", "resize", "p/second", "--size", "128M")
     c.fb("image", "rm", "p/removed")
     wait_for("the orders to be done", lambda: c.json("status")["pgs_degraded"] == 0)
+    # Of this one there is nothing but a few entries of logs.
+    with open(os.path.join(c.root, "little"), "wb") as f:
+        f.write(os.urandom(4096))
+    c.fb("image", "import", os.path.join(c.root, "little"), "p/little")
     ids = {i["name"]: i["id"] for i in c.json("image", "ls", "p")}
     c.kill("mon.0")
     osds = [f"osd.{n}" for n in range(3)]
@@ -112,14 +116,18 @@ def test_rebuilt_from_the_osds(c):
     c.fb("mon", "collect", devices[0], collected)
     rebuilt = os.path.join(c.root, "rebuilt")
     made = c.json("mon", "rebuild", ",".join([collected] + devices[1:]), "--to", rebuilt, "--backup", path)
-    expect(made["images"] == 2 and made["images_without_name"] == 1 and made["maps"] == 3, f"{made}")
+    expect(made["images"] == 2 and made["images_without_name"] == 2 and made["maps"] == 3, f"{made}")
     c.monitor(0, "--data", rebuilt)
     for name in osds:
         c.start_process(name)
     c.wait_active()
     rows = {i["name"]: i for i in c.json("image", "ls", "p")}
-    expect(sorted(rows) == ["i", f"recovered-{ids['unsaved']}", "second"], f"{sorted(rows)}")
+    expect(sorted(rows) == sorted(["i", f"recovered-{ids['little']}", f"recovered-{ids['unsaved']}", "second"]), f"{sorted(rows)}")
     expect(rows["second"]["size_bytes"] == 128 << 20, f"{rows['second']}")
+    back = os.path.join(c.root, "back")
+    c.fb("image", "export", f"p/recovered-{ids['little']}", back)
+    with open(os.path.join(c.root, "little"), "rb") as one, open(back, "rb") as other:
+        expect(one.read() == other.read(4096), "the image that only logs know has other contents")
     checked = c.hammer("check")
     expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
     c.fb("image", "create", "p/new", "--size", "64M")
