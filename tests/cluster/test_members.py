@@ -50,6 +50,15 @@ def moved_bytes(before, after):
     return 4096 * sum(value - before.get(osd, 0) for osd, value in after.items())
 
 
+def of_osd(c, osd):
+    return [pg["pg"] for pg in c.json("pg", "ls") if osd in pg["members"]]
+
+
+def data_of(c, pgs):
+    """The bytes of the PGs' objects, as full ones; asked for afterwards, because clients go on making objects."""
+    return sum(pg["objects"] for pg in c.json("pg", "ls") if pg["pg"] in pgs) * OBJECT
+
+
 def filled(c):
     """A pool with an image for the hammer, and one that is written all over."""
     c.pool_image(size="16M", pgs=16)
@@ -75,13 +84,12 @@ def test_lost_for_good(c):
     child = c.hammer("run", background=True, time=30, blocks=2048)
     lost = replicas(c, 4)
     expect(lost > 0, "osd.4 has replicas")
-    data = sum(pg["objects"] for pg in c.json("pg", "ls") if 4 in pg["members"]) * OBJECT
-    before = received(c)
+    pgs, before = of_osd(c, 4), received(c)
     c.kill("osd.4")
     wait_for("osd.4 to be out", lambda: not next(o for o in c.json("osd", "ls") if o["id"] == 4)["in"], 30)
     wait_for("its PGs to be healed", lambda: replicas(c, 4) == 0, 60, 0.2)
     wait_settled(c, "all to be whole")
-    moved = moved_bytes(before, received(c))
+    moved, data = moved_bytes(before, received(c)), data_of(c, pgs)
     print(f"# {lost} replicas, {data} bytes of full objects; {moved} bytes came")
     expect(moved <= 1.2 * data, f"{moved} bytes were copied, {data} would do")
     c.fb("osd", "remove", "osd.4")
@@ -100,12 +108,11 @@ def test_drained_and_removed(c):
     filled(c)
     child = history(c, 20)
     for osd in (4, 0):
-        data = sum(pg["objects"] for pg in c.json("pg", "ls") if osd in pg["members"]) * OBJECT
-        before = received(c)
+        pgs, before = of_osd(c, osd), received(c)
         c.fb("osd", "remove", f"osd.{osd}", code=1)
         expect("fastblock osd drain" in c.stderr, c.stderr)
         c.fb("osd", "drain", f"osd.{osd}")
-        moved = moved_bytes(before, received(c))
+        moved, data = moved_bytes(before, received(c)), data_of(c, pgs)
         print(f"# osd.{osd}: {data} bytes of full objects; {moved} bytes came")
         expect(moved <= 1.2 * data, f"{moved} bytes were copied, {data} would do")
         # What it had is deleted there, by order.
