@@ -241,8 +241,10 @@ static void image_apply(struct log_entry *e)
         image_enforce(pg, &r, e, false);
     /* What was deleted or cut off gives its chunks back when this is destaged: now, and not when the ring
      * fills. */
-    if (rc == 0 && (r.deleted || e->generation > 1))
+    if (rc == 0 && (r.deleted || e->generation > 1)) {
+        store_of(pg)->destage.gives_back = true;
         destage_up_to(pg, e->index);
+    }
 }
 
 static void floor_raise(struct pg *pg, uint64_t epoch)

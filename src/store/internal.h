@@ -291,6 +291,7 @@ struct destage_object {
 };
 
 struct destage {
+    bool gives_back; /* something was removed: its chunks are not to wait until the log is short of space */
     struct op op;
     struct scatter io;
     struct buf *work; /* data read back, pages, checkpoint blocks */

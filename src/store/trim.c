@@ -139,8 +139,9 @@ void applied_durable(struct store *s)
     }
     ring_reflected(&s->destage.wait);
     s->destage.waiting = false;
-    if (large_space_low(s))
+    if (large_space_low(s) || s->destage.gives_back)
         large_relieve(s);
+    s->destage.gives_back = false;
 }
 
 /* ---- the tail ------------------------------------------------------------------------------------------ */
