@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What must hold of a store: after each start every entry that was acknowledged as durable is there with its
+ * term and its data, nothing is there that was never appended, terms and votes that were acknowledged are
+ * there; every block reads as the model has it, or is said to be damaged where data rotted.
+ */
+#include "sim/store_world.h"
+
+#include <string.h>
+
+#include "base/crc32c.h"
+
+/* Errors that faults explain. */
+bool verify_excused(struct driver *d, int result)
+{
+    struct world *w = d->world;
+
+    if (result == 0)
+        return true;
+    if (result == -ERR_STOPPED || result == -ERR_IO)
+        return w->errors;
+    return w->rot;
+}
+
+static void note_behind(struct world *w, uint32_t i, const struct store_pg *pg)
+{
+    struct store_object_info at = {0};
+
+    for (uint32_t image = 0; image < MODEL_IMAGES; image++)
+        for (uint32_t object = 0; object < MODEL_OBJECTS; object++)
+            w->behind[i][image][object] = w->pgs[i].object[image][object].index > 0;
+    for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false)
+        if (at.image < MODEL_IMAGES && at.object < MODEL_OBJECTS)
+            w->behind[i][at.image][at.object] = at.index < w->pgs[i].object[at.image][at.object].index;
+}
+
+static bool same_group(const struct group *a, const struct group *b)
+{
+    return a->index == b->index && a->epoch == b->epoch && a->count == b->count &&
+           !memcmp(a->members, b->members, a->count * sizeof(a->members[0]));
+}
+
+/* That of an applied entry, and no older one than that of the last that need not be in the log any more. */
+static void verify_group(struct world *w, uint32_t i, const struct store_pg *pg)
+{
+    const struct group *group = &pg->record.group;
+    struct group oldest, should_be;
+
+    model_group_at(&w->pgs[i], pg->applied_index, &oldest);
+    model_group_at(&w->pgs[i], group->index, &should_be);
+    if (group->index < oldest.index || group->index > w->pgs[i].commit || !same_group(group, &should_be))
+        sim_fail(w->sim, "PG %u: group of index %lu, should be that of %lu; applied %lu, commit %lu", i,
+                 group->index, oldest.index, pg->applied_index, w->pgs[i].commit);
+}
+
+void verify_open(struct driver *d)
+{
+    struct world *w = d->world;
+    uint32_t len;
+    const uint64_t *blob = store_blob(d->store, &len);
+
+    if (w->blob_acked && !w->rot && (!blob || len < 8 || *blob < w->blob_acked || *blob > w->blob_sent))
+        sim_fail(w->sim, "blob: %lu, acknowledged %lu", blob ? *blob : 0, w->blob_acked);
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        struct model_pg *m = &w->pgs[i];
+        struct store_pg *pg = pg_now(d, i);
+        if (!pg) {
+            if (w->created[i])
+                sim_fail(w->sim, "PG %u is gone", i);
+            continue;
+        }
+        w->created[i] = true;
+        if (w->sim->verbose)
+            sim_log(w->sim,
+                    "PG %u: first %lu last %lu applied %lu damaged %d; model commit %lu last %lu acked %lu",
+                    i, pg->first_index, pg->last_index, pg->applied_index, pg->damaged, m->commit, m->last,
+                    m->acked);
+        if (pg->record.term < w->term_acked[i] || pg->record.term > w->term_sent[i] ||
+            pg->record.vote != (uint32_t)pg->record.term % 7)
+            sim_fail(w->sim, "PG %u: term %lu vote %u, acknowledged %lu, sent %lu", i, pg->record.term,
+                     pg->record.vote, w->term_acked[i], w->term_sent[i]);
+        w->recovering[i] = pg->record.state == STORE_PG_RECOVERING;
+        if (pg->damaged && !w->rot)
+            sim_fail(w->sim, "PG %u: damaged", i);
+        if (pg->damaged)
+            note_behind(w, i, pg);
+        if (w->recovering[i] || w->fell_behind[i])
+            continue;
+        verify_group(w, i, pg);
+        if (pg->last_index < m->acked && !w->rot)
+            sim_fail(w->sim, "PG %u: log ends at %lu, acknowledged %lu", i, pg->last_index, m->acked);
+        if (pg->applied_index > m->commit || pg->first_index > pg->applied_index + 1)
+            sim_fail(w->sim, "PG %u: first %lu applied %lu commit %lu", i, pg->first_index, pg->applied_index,
+                     m->commit);
+        uint64_t base = pg->record.base_index;
+        if (pg->first_index != base + 1 || (base && pg->record.base_term != m->term[base]))
+            sim_fail(w->sim, "PG %u: base %lu term %lu, first %lu, model's term %u", i, base,
+                     pg->record.base_term, pg->first_index, m->term[base]);
+    }
+}
+
+void verify_entry(struct driver *d, const struct model_pg *m, const struct entry *e,
+                  const struct slice *payload)
+{
+    struct world *w = d->world;
+    struct entry want;
+
+    /* Rot in the newest batch looks like a torn tail: then an older lineage may be what is left. */
+    uint64_t fixed = w->rot ? 0 : m->acked;
+    if (!model_had(m, e->index, e->term) || (e->index <= fixed && e->term != m->term[e->index])) {
+        sim_fail(w->sim, "PG %lx: entry %lu has term %lu, should be %u", m->id, e->index, e->term,
+                 m->term[e->index]);
+        return;
+    }
+    model_entry(m, e->index, (uint32_t)e->term, &want);
+    if (e->type != want.type || e->flags != want.flags || e->image != want.image ||
+        e->object != want.object || e->first_block != want.first_block ||
+        e->block_count != want.block_count || e->incarnation != want.incarnation ||
+        e->generation != want.generation || e->size_bytes != want.size_bytes)
+        sim_fail(w->sim, "PG %lx: entry %lu.%lu is another", m->id, e->term, e->index);
+    struct group group, group_want;
+    if (e->type == ENTRY_GROUP && (model_group(m, e->index, (uint32_t)e->term, &group_want),
+                                   group_from_entry(e, &group) || !same_group(&group, &group_want)))
+        sim_fail(w->sim, "PG %lx: entry %lu sets another group", m->id, e->index);
+    if (payload->len != entry_payload_bytes(&want))
+        sim_fail(w->sim, "PG %lx: entry %lu has %u bytes", m->id, e->index, payload->len);
+    for (uint32_t b = 0; b * BLOCK_SIZE < payload->len; b++)
+        if (!model_matches(model_tag(m, e->index, (uint32_t)e->term, b),
+                           slice_data(payload) + b * BLOCK_SIZE)) {
+            sim_fail(w->sim, "PG %lx: entry %lu: wrong data in block %u", m->id, e->index, b);
+            return;
+        }
+}
+
+void verify_log_read(struct driver *d)
+{
+    struct store_log_read *r = &d->log_read;
+
+    bool trimmed = r->op.result == -ERR_COMPACTED && d->index < pg_now(d, d->pg)->first_index;
+    if (r->op.result && !trimmed && !verify_excused(d, r->op.result))
+        sim_fail(d->world->sim, "PG %u: reading entry %lu: %s", d->pg, d->index, error_name(r->op.result));
+    for (uint32_t i = 0; i < r->ret_count; i++) {
+        verify_entry(d, &d->world->pgs[d->pg], &r->ret_entries[i], &r->ret_payloads[i]);
+        slice_unref(&r->ret_payloads[i]);
+    }
+    d->index += MAX(r->ret_count, 1u);
+}
+
+void verify_durable(struct driver *d)
+{
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        struct store_pg *pg = d->store ? pg_now(d, i) : NULL;
+        struct model_pg *m = &d->world->pgs[i];
+        if (!pg || d->world->recovering[i] || d->world->fell_behind[i] || !d->world->verified)
+            continue;
+        if (pg->last_index != m->last)
+            sim_fail(d->world->sim, "PG %u: last index %lu, should be %lu", i, pg->last_index, m->last);
+        m->acked = MAX(m->acked, MIN(pg->durable_index, m->last));
+    }
+}
+
+void verify_data(struct driver *d, const struct store_read *r, const struct model_pg *m, bool proposed)
+{
+    struct world *w = d->world;
+    const struct model_object *o = &m->object[r->image][r->object];
+
+    w->read_checks++;
+    if (w->behind[m - w->pgs][r->image][r->object])
+        return;
+    if (r->op.result == -ERR_DAMAGED && w->rot)
+        w->damaged++;
+    else if (r->op.result && !verify_excused(d, r->op.result) && r->op.result != -ERR_RETRY)
+        sim_fail(w->sim, "PG %lx: object %lu/%lu: %s", m->id, r->image, r->object, error_name(r->op.result));
+    if (r->op.result && r->op.result != -ERR_DAMAGED)
+        return;
+    for (uint32_t i = 0; i < r->block_count; i++) {
+        uint32_t block = r->first_block + i;
+        uint64_t tag = o->tag[block], newer;
+        if (r->ret_damaged[i / 64] >> (i % 64) & 1)
+            continue;
+        if (proposed && model_proposed(m, r->image, r->object, block, &newer))
+            tag = newer;
+        bool written = r->ret_written[i / 64] >> (i % 64) & 1;
+        const uint8_t *data = r->ret_data.buf ? slice_data(&r->ret_data) + i * BLOCK_SIZE : NULL;
+        if (written != (tag != 0) || (data ? !model_matches(tag, data) : tag != 0)) {
+            sim_fail(
+                w->sim,
+                "PG %lx: object %lu/%lu block %u%s: wrong data (written %d, should be %d; index %lu, model's %lu)",
+                m->id, r->image, r->object, block, proposed ? " proposed" : "", written, tag != 0,
+                r->ret_index, o->index);
+            return;
+        }
+        if (data && crc32c(0, data, BLOCK_SIZE) != r->ret_crc[i])
+            sim_fail(w->sim, "PG %lx: object %lu/%lu block %u: checksum is not that of the data", m->id,
+                     r->image, r->object, block);
+    }
+}
+
+void verify_check_line(void *owner, bool problem, const char *text)
+{
+    struct driver *d = owner;
+
+    if (problem && !d->world->rot)
+        sim_fail(d->world->sim, "check: %s", text);
+}
+
+void verify_images(struct driver *d, uint32_t i)
+{
+    struct model_pg *m = &d->world->pgs[i];
+
+    if (pg_now(d, i)->floor_epoch < m->floor_epoch && !d->world->rot)
+        sim_fail(d->world->sim, "PG %u: floor %lu, should be %lu", i, pg_now(d, i)->floor_epoch,
+                 m->floor_epoch);
+    for (uint32_t n = 1; n < MODEL_IMAGES && !d->world->rot; n++) {
+        const struct image_record *r = store_image_get(pg_now(d, i), n), *want = &m->images[n];
+        if ((r != NULL) != (want->index != 0) ||
+            (r && (r->incarnation != want->incarnation || r->generation != want->generation ||
+                   r->size_bytes != want->size_bytes || r->deleted != want->deleted)))
+            sim_fail(d->world->sim, "PG %u: image %u: record of entry %lu, should be %lu", i, n,
+                     r ? r->index : 0, want->index);
+    }
+}

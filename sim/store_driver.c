@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The process: opens the store, verifies all that is in it, has every PG recover that fell behind, works
+ * until it dies or is told to stop, and then closes in good order. From time to time it has an offline check
+ * first.
+ */
+#include <stdlib.h>
+
+#include "sim/store_world.h"
+
+void driver_fail(struct driver *d, const char *what, int result)
+{
+    if (!verify_excused(d, result))
+        sim_fail(d->world->sim, "%s: %s", what, error_name(result));
+    d->op.state = DRIVE_FAILED;
+}
+
+static bool read_next(struct driver *d)
+{
+    struct world *w = d->world;
+
+    for (; d->pg < MODEL_PGS; d->pg++, d->image = d->object = d->block = 0) {
+        if (!pg_now(d, d->pg) || w->recovering[d->pg] || w->fell_behind[d->pg])
+            continue;
+        if (d->image == 0 && d->object == 0 && d->block == 0)
+            verify_images(d, d->pg);
+        for (; d->image < MODEL_IMAGES; d->image++, d->object = 0)
+            for (; d->object < w->pgs[d->pg].objects; d->object++, d->block = 0) {
+                struct store_pg *pg = pg_now(d, d->pg);
+                uint64_t written[BLOCKS_PER_OBJECT / 64];
+                /* An object that nobody knows costs no reads. */
+                if (d->block == 0 && !w->pgs[d->pg].object[d->image][d->object].index &&
+                    !store_block_status(pg, d->image, d->object, written))
+                    continue;
+                if (d->block == BLOCKS_PER_OBJECT)
+                    continue;
+                store_read_start(&d->read, pg, d->image, d->object, d->block, IO_BLOCKS_MAX, false, &d->op);
+                d->block += IO_BLOCKS_MAX;
+                return true;
+            }
+    }
+    return false;
+}
+
+static void start_check(struct driver *d)
+{
+    d->op.state = DRIVE_CHECK;
+    d->world->checks++;
+    store_check_start(&d->check, d->op.core, d->blk, true, verify_check_line, d, &d->op);
+}
+
+static bool drive(struct driver *d)
+{
+    struct world *w = d->world;
+    struct op *op = &d->op;
+
+    switch (op->state) {
+    case DRIVE_START:
+        if (!w->formatted) {
+            op->state = DRIVE_FORMAT;
+            store_format_start(&d->format, &w->config, w->ring_bytes, op);
+            return false;
+        }
+        if (chance(d, 15)) {
+            start_check(d);
+            return false;
+        }
+        /* fall through */
+    case DRIVE_FORMAT:
+        if (op->state == DRIVE_FORMAT && d->format.op.result) {
+            driver_fail(d, "format", d->format.op.result);
+            return false;
+        }
+        w->formatted = true;
+        op->state = DRIVE_OPEN;
+        store_open_start(&d->open, &w->config, op);
+        return false;
+    case DRIVE_OPEN:
+        if (d->open.op.result) {
+            driver_fail(d, "open", d->open.op.result);
+            return false;
+        }
+        d->store = d->open.ret_store;
+        w->opens++;
+        verify_open(d);
+        d->pg = 0;
+        op->state = DRIVE_CREATE;
+        return true;
+    case DRIVE_CREATE:
+        if (d->pg_writing) {
+            d->pg_writing = false;
+            if (d->pg_write.op.result) {
+                driver_fail(d, "create", d->pg_write.op.result);
+                return false;
+            }
+            w->created[d->pg] = true;
+        }
+        for (; d->pg < MODEL_PGS; d->pg++)
+            if (!pg_now(d, d->pg)) {
+                struct store_pg_record r = {.pg = w->pgs[d->pg].id, .replica = 1, .birth = 1};
+                model_group(&w->pgs[d->pg], 0, 0, &r.group);
+                d->pg_writing = true;
+                store_pg_write_start(&d->pg_write, d->store, &r, op);
+                return false;
+            }
+        d->pg = 0;
+        d->index = 0;
+        op->state = DRIVE_LOG_NEXT;
+        return true;
+    case DRIVE_LOG_NEXT: {
+        if (d->pg == MODEL_PGS) {
+            d->pg = 0;
+            op->state = DRIVE_AGAIN;
+            return true;
+        }
+        struct store_pg *pg = pg_now(d, d->pg);
+        d->index = MAX(d->index, pg->first_index);
+        if (d->index > pg->last_index || w->recovering[d->pg] || w->fell_behind[d->pg]) {
+            d->pg++;
+            d->index = 0;
+            return true;
+        }
+        op->state = DRIVE_LOG;
+        store_log_read_start(&d->log_read, pg, d->index, pg->last_index, 512u << 10, op);
+        return false;
+    }
+    case DRIVE_LOG:
+        verify_log_read(d);
+        op->state = DRIVE_LOG_NEXT;
+        return true;
+    case DRIVE_AGAIN:
+        if (store_failed(d->store)) {
+            driver_fail(d, "store", -ERR_STOPPED);
+            return false;
+        }
+        if (!work_append_again(d)) {
+            if (op->state == DRIVE_AGAIN)
+                timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + 100 * NS_PER_US);
+            return false;
+        }
+        d->pg = 0;
+        d->image = d->object = d->block = 0;
+        op->state = DRIVE_READ_NEXT;
+        return true;
+    case DRIVE_READ_NEXT:
+        if (read_next(d)) {
+            op->state = DRIVE_READ;
+            return false;
+        }
+        w->verified = true;
+        op->state = DRIVE_RECOVER;
+        d->pg = 0;
+        return true;
+    case DRIVE_READ:
+        verify_data(d, &d->read, &w->pgs[d->pg], false);
+        if (d->read.op.result == -ERR_DAMAGED && chance(d, 50)) {
+            uint32_t i = 0;
+            while (!(d->read.ret_damaged[i / 64] >> (i % 64) & 1))
+                i++;
+            uint32_t block = d->read.first_block + i;
+            slice_unref(&d->read.ret_data);
+            struct slice data = {.buf = d->buf, .len = BLOCK_SIZE};
+            model_fill(w->pgs[d->pg].object[d->image][d->object].tag[block], d->buf->data);
+            op->state = DRIVE_REPAIR;
+            store_repair_start(&d->repair, pg_now(d, d->pg), d->image, d->object, block, &data, op);
+            return false;
+        }
+        slice_unref(&d->read.ret_data);
+        op->state = DRIVE_READ_NEXT;
+        return true;
+    case DRIVE_REPAIR:
+        if (d->repair.op.result == 0) {
+            w->repairs++;
+            d->block -= IO_BLOCKS_MAX;
+        } else if (d->repair.op.result == -ERR_CHECKSUM && !w->rot) {
+            sim_fail(w->sim, "repair: %s", error_name(d->repair.op.result));
+        }
+        op->state = DRIVE_READ_NEXT;
+        return true;
+    case DRIVE_RECOVER:
+        while (d->pg < MODEL_PGS && !w->recovering[d->pg] && !w->fell_behind[d->pg])
+            d->pg++;
+        if (d->pg == MODEL_PGS) {
+            op->state = DRIVE_WORK;
+            return true;
+        }
+        op->state = DRIVE_MARK;
+        recover_record(d, STORE_PG_RECOVERING);
+        return false;
+    case DRIVE_MARK:
+        d->pg_writing = false;
+        if (d->pg_write.op.result) {
+            driver_fail(d, "recovering mark", d->pg_write.op.result);
+            return false;
+        }
+        w->term_acked[d->pg] = d->pg_write.record.term;
+        w->recovering[d->pg] = true;
+        w->fell_behind[d->pg] = true;
+        recover_images(d);
+        d->image = d->object = 0;
+        op->state = DRIVE_COPY_NEXT;
+        return true;
+    case DRIVE_COPY_NEXT: {
+        if (!recover_find(d)) {
+            if (!store_recover_settled(pg_now(d, d->pg))) {
+                timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + 100 * NS_PER_US);
+                return false;
+            }
+            struct model_pg *m = &w->pgs[d->pg];
+            struct group group;
+            model_group_at(m, m->commit, &group);
+            store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit], &group);
+            op->state = DRIVE_RECOVERED;
+            recover_record(d, STORE_PG_NORMAL);
+            return false;
+        }
+        int rc = store_copy_new(pg_now(d, d->pg), d->image, d->object, &d->copy);
+        if (rc == -ERR_NO_SPACE) {
+            /* The workload's objects may be more than fit: nothing to do but to end here. */
+            w->stop = true;
+            op->state = DRIVE_FAILED;
+            return false;
+        }
+        if (rc) {
+            driver_fail(d, "copy", rc);
+            return false;
+        }
+        d->block = 0;
+        op->state = DRIVE_COPY_LOOK;
+        if (below(d, 4)) { /* only what differs comes */
+            store_copy_look_start(&d->copy_look, d->copy, op);
+            return false;
+        }
+        return true;
+    }
+    case DRIVE_COPY_LOOK:
+        op->state = DRIVE_COPY_WRITE;
+        recover_window(d);
+        return false;
+    case DRIVE_COPY_WRITE:
+        /* What was thought to be here is damaged: once more without that. */
+        if (d->copy_write.op.result != -ERR_CONFLICT)
+            d->block += IO_BLOCKS_MAX;
+        if (d->copy_write.op.result == -ERR_CONFLICT ||
+            (d->copy_write.op.result == 0 && d->block < BLOCKS_PER_OBJECT)) {
+            recover_window(d);
+            return false;
+        }
+        op->state = DRIVE_COPY_END;
+        store_copy_end_start(&d->copy_end, d->copy,
+                             d->copy_write.op.result ? 0 : w->pgs[d->pg].object[d->image][d->object].index,
+                             op);
+        return false;
+    case DRIVE_COPY_END:
+        if (d->copy_write.op.result == -ERR_NO_SPACE || d->copy_end.op.result == -ERR_NO_SPACE) {
+            w->stop = true;
+            op->state = DRIVE_FAILED;
+            return false;
+        }
+        if (d->copy_write.op.result == 0 && d->copy_end.op.result == -ERR_CONFLICT) {
+            op->state = DRIVE_COPY_NEXT; /* destage was there in between: once more */
+            return true;
+        }
+        if (d->copy_write.op.result || d->copy_end.op.result) {
+            driver_fail(d, "copy", d->copy_write.op.result ? d->copy_write.op.result : d->copy_end.op.result);
+            return false;
+        }
+        w->copies++;
+        d->object++;
+        op->state = DRIVE_COPY_NEXT;
+        return true;
+    case DRIVE_RECOVERED: {
+        struct model_pg *m = &w->pgs[d->pg];
+        d->pg_writing = false;
+        if (d->pg_write.op.result) {
+            driver_fail(d, "recovered", d->pg_write.op.result);
+            return false;
+        }
+        w->term_acked[d->pg] = d->pg_write.record.term;
+        w->recovering[d->pg] = w->fell_behind[d->pg] = false;
+        m->last = m->acked = m->commit;
+        if (pg_now(d, d->pg)->last_index != m->last)
+            sim_fail(w->sim, "PG %u: base is not what was set", d->pg);
+        d->image = d->object = d->block = 0;
+        op->state = DRIVE_READ_NEXT;
+        w->verified = false;
+        return true;
+    }
+    case DRIVE_WORK: {
+        if (!work(d)) {
+            op->state = DRIVE_FAILED;
+            return false;
+        }
+        const struct store_counters *c = store_counters(d->store);
+        w->checkpoints = MAX(w->checkpoints, c->checkpoints);
+        w->forward = MAX(w->forward, c->copied_forward);
+        w->moves = MAX(w->moves, c->tail_moves);
+        w->large = MAX(w->large, c->large_entries);
+        w->page_reads = MAX(w->page_reads, c->page_reads);
+        w->page_hits = MAX(w->page_hits, c->page_hits);
+        if (w->stop && op->children == 0) {
+            work_reads_reap(d);
+            op->state = DRIVE_CLOSE;
+            store_close_start(&d->close, d->store, op);
+            return false;
+        }
+        if (!w->stop && chance(d, 1) && below(d, 20) == 0 &&
+            work_fall_behind(d, (uint32_t)below(d, MODEL_PGS))) {
+            op->state = DRIVE_RECOVER;
+            return op->children == 0;
+        }
+        timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + below(d, 300) * NS_PER_US);
+        return false;
+    }
+    case DRIVE_CLOSE:
+        d->store = NULL;
+        d->closing_down = true;
+        start_check(d);
+        return false;
+    case DRIVE_CHECK:
+        if (d->check.op.result)
+            driver_fail(d, "check", d->check.op.result);
+        if (op->state == DRIVE_FAILED)
+            return false;
+        if (d->closing_down) {
+            w->stopped = true;
+            buf_unref(d->buf);
+            op_done(op, 0);
+            free(d);
+            return false;
+        }
+        op->state = DRIVE_OPEN;
+        store_open_start(&d->open, &w->config, op);
+        return false;
+    case DRIVE_FAILED:
+        return false;
+    }
+    UNREACHABLE();
+}
+
+static void drive_step(struct op *op)
+{
+    struct driver *d = container_of(op, struct driver, op);
+
+    /* Waits for its children, except where it goes on beside them. */
+    if (op->state != DRIVE_WORK && op->children)
+        return;
+    if (op->state == DRIVE_WORK && timer_armed(&d->timer))
+        return;
+    if (op->state == DRIVE_RECOVER) {
+        work_reads_reap(d);
+        if (d->blob_writing)
+            work_blob(d);
+    }
+    while (drive(d))
+        ;
+}
+
+static const struct op_kind DRIVER = {"sim.store", NULL, drive_step};
+
+void driver_start(struct world *w, struct sim_node *node)
+{
+    struct driver *d = calloc(1, sizeof(*d));
+
+    ASSERT(d);
+    w->driver = d;
+    d->world = w;
+    d->blk = sim_disk_open(w->disk, node, 0, sim_disk_size(w->disk));
+    d->buf = buf_new(node->core.arena, IO_SIZE_MAX);
+    ASSERT(d->buf);
+    w->config.core = &node->core;
+    w->config.blk = d->blk;
+    w->verified = false;
+    op_start(&d->op, &node->core, &DRIVER, NULL);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What goes wrong, and when: the process is killed, or the power cut, at any moment; requests fail or are
+ * slow; at the last start data has rotted or cannot be read.
+ */
+#include "sim/store_world.h"
+
+#define RUN_MAX_NS (20 * NS_PER_S)
+#define ROUNDS_MAX 12u
+
+bool faults_may_damage(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset,
+                       uint64_t len)
+{
+    return ((struct world *)owner)->rot;
+}
+
+static bool is_stopped(void *owner)
+{
+    struct world *w = owner;
+
+    return w->stopped || !w->driver || w->driver->op.state == DRIVE_FAILED;
+}
+
+/* The process, or the machine, dies; and comes back. */
+static void crash(struct world *w)
+{
+    bool power = sim_rng_below(&w->rng, 2);
+
+    sim_injected(w->sim, power ? SIM_FAULT_POWER : SIM_FAULT_CRASH);
+    sim_node_crash(w->node, power ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+    sim_node_start(w->node);
+}
+
+void faults_run(struct world *w)
+{
+    struct sim *sim = w->sim;
+    uint32_t rounds = 2 + (uint32_t)sim_rng_below(&w->rng, ROUNDS_MAX);
+    struct sim_disk_faults faults = {0};
+
+    for (uint32_t i = 0; i < rounds && !sim->failed && !w->stop; i++) {
+        uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
+        bool errors = (sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) ||
+                       sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH)) &&
+                      sim_rng_below(&w->rng, 3) == 0;
+        w->errors |= errors;
+        faults = (struct sim_disk_faults){
+            .slow_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_SLOW) * 200,
+            .slow_ns = 20 * NS_PER_MS,
+            .write_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) * 10 : 0,
+            .read_error_ppm = 0,
+            .flush_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH) * 10 : 0};
+        sim_disk_set_faults(w->disk, &faults);
+        sim_run_for(sim, sim_rng_range(&w->rng, 1, most));
+        w->burst = 1 + (uint32_t)sim_rng_below(&w->rng, 30);
+        if (sim->failed)
+            break;
+        if (i + 1 == rounds && sim_fault_intensity(sim, SIM_FAULT_DISK_ROT)) {
+            w->rot = true;
+            for (uint32_t n = 0; n < 1 + sim_fault_intensity(sim, SIM_FAULT_DISK_ROT) / 10; n++)
+                sim_disk_rot(w->disk, 0, sim_disk_size(w->disk));
+        }
+        crash(w);
+    }
+    faults = (struct sim_disk_faults){0};
+    if (w->rot && sim_fault_intensity(sim, SIM_FAULT_DISK_READ)) {
+        /* What cannot be read at the last start, of the ring above all, is gone like what has rotted. */
+        faults.read_error_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_READ) * 1000;
+        w->errors = true;
+    }
+    sim_disk_set_faults(w->disk, &faults);
+    if (w->rot) {
+        sim_run_for(sim, 300 * NS_PER_MS);
+        return;
+    }
+    /* Quiet: the store works and ends in order. */
+    sim_run_for(sim, 50 * NS_PER_MS);
+    if (sim->failed)
+        return;
+    if (w->driver && w->driver->op.state == DRIVE_FAILED && !w->stop)
+        crash(w);
+    w->errors = false;
+    sim_run_for(sim, 50 * NS_PER_MS);
+    w->stop = true;
+    if (!sim_run_while(sim, is_stopped, w, sim->now_ns + RUN_MAX_NS) && !sim->failed)
+        sim_fail(sim, "stuck in state %d", w->driver ? w->driver->op.state : -1);
+    if (w->stopped && !sim->failed)
+        sim_node_halt(w->node);
+}

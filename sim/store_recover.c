@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Recovery by copies of a PG that fell behind, as osd/recover_copy.c does it, with the model as the source.
+ */
+#include "sim/store_world.h"
+
+#include <string.h>
+
+#include "base/crc32c.h"
+
+void recover_record(struct driver *d, enum store_pg_state state)
+{
+    struct world *w = d->world;
+    struct store_pg_record record = pg_now(d, d->pg)->record;
+
+    record.state = state;
+    record.term = ++w->term_sent[d->pg];
+    record.vote = (uint32_t)record.term % 7;
+    if (state == STORE_PG_NORMAL) {
+        record.base_index = w->pgs[d->pg].commit;
+        record.base_term = w->pgs[d->pg].term[record.base_index];
+    }
+    d->pg_writing = true;
+    store_pg_write_start(&d->pg_write, d->store, &record, &d->op);
+}
+
+/* The next object that is not as new here as it should be; false: none. */
+bool recover_find(struct driver *d)
+{
+    struct model_pg *m = &d->world->pgs[d->pg];
+
+    for (; d->image < MODEL_IMAGES; d->image++, d->object = 0)
+        for (; d->object < m->objects; d->object++) {
+            const struct model_object *o = &m->object[d->image][d->object];
+            struct store_object_info info = {0};
+            bool found =
+                store_object_next(pg_now(d, d->pg), false, d->image, d->object ? d->object - 1 : 0, &info);
+            if (d->object == 0) {
+                found = store_object_next(pg_now(d, d->pg), d->image == 0, d->image - 1, UINT64_MAX, &info);
+            }
+            bool have = found && info.image == d->image && info.object == d->object;
+            if (o->index == 0 || m->images[d->image].deleted ||
+                (have && info.index >= o->index && !info.damaged))
+                continue;
+            return true;
+        }
+    return false;
+}
+
+/* As recover_copy.c does it, with the model as the source. */
+void recover_window(struct driver *d)
+{
+    struct model_pg *m = &d->world->pgs[d->pg];
+    const struct model_object *o = &m->object[d->image][d->object];
+    struct content_key key;
+    uint32_t count = 0;
+
+    memset(d->written, 0, sizeof(d->written));
+    memset(d->same, 0, sizeof(d->same));
+    store_copy_have(d->copy, d->block, IO_BLOCKS_MAX, d->have, d->have_crc, &key);
+    struct content_hasher *hasher = content_hasher_new(&key);
+    for (uint32_t i = 0; i < IO_BLOCKS_MAX; i++) {
+        uint64_t tag = o->tag[d->block + i];
+        if (!tag)
+            continue;
+        d->written[i / 64] |= 1ull << (i % 64);
+        model_fill(tag, d->buf->data + count * BLOCK_SIZE);
+        d->crc[i] = crc32c(0, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE);
+        content_hash(hasher, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE, &d->hash[i]);
+        if (d->have[i / 64] >> (i % 64) & 1 && d->have_crc[i] == d->crc[i])
+            d->same[i / 64] |= 1ull << (i % 64);
+        else
+            count++;
+    }
+    content_hasher_free(hasher);
+    struct slice data = {.buf = d->buf, .len = count * BLOCK_SIZE};
+    store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, NULL, d->same,
+                           d->hash, d->crc, count ? &data : NULL, &d->op);
+}
+
+void recover_images(struct driver *d)
+{
+    struct model_pg *m = &d->world->pgs[d->pg];
+
+    store_recover_floor(pg_now(d, d->pg), m->floor_epoch);
+    for (uint32_t i = 0; i < MODEL_IMAGES; i++) {
+        int rc = m->forgotten[i] ? store_recover_forget(pg_now(d, d->pg), i, m->forgotten[i]) : 0;
+        if (rc == 0 && m->images[i].index)
+            rc = store_recover_image(pg_now(d, d->pg), &m->images[i]);
+        if (rc)
+            driver_fail(d, "image record", rc);
+    }
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The load: entries of several PGs at random. Logs are cut and replaced above what is committed, PGs lose
+ * their quorum and hold the ring, replicas fall behind.
+ */
+#include "sim/store_world.h"
+
+#include <string.h>
+
+#include "base/crc32c.h"
+
+/* ---- the log ------------------------------------------------------------------------------------------- */
+
+/* As the model has it at (index, term); false: not taken. */
+static int append(struct driver *d, uint32_t i, uint64_t index, uint32_t term)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[i];
+    struct slice payload = {0};
+    struct entry e;
+
+    model_entry(m, index, term, &e);
+    if (e.type == ENTRY_WRITE) {
+        struct buf *buf = buf_new(d->op.core->arena, e.block_count * BLOCK_SIZE);
+        if (!buf)
+            return -ERR_RETRY;
+        payload = (struct slice){.buf = buf, .len = e.block_count * BLOCK_SIZE};
+        for (uint32_t b = 0; b < e.block_count; b++) {
+            model_fill(model_tag(m, index, term, b), buf->data + b * BLOCK_SIZE);
+            d->crc[b] = crc32c(0, buf->data + b * BLOCK_SIZE, BLOCK_SIZE);
+        }
+        e.crc = d->crc;
+    }
+    if (e.type == ENTRY_GROUP) {
+        struct group group;
+        model_group(m, index, term, &group);
+        group_to_entry(&group, d->crc, &e);
+        e.index = index;
+        e.term = term;
+    }
+    int rc = store_append(pg_now(d, i), &e, payload.buf ? &payload : NULL);
+    slice_unref(&payload);
+    if (rc == 0)
+        w->entries++;
+    else if (rc == -ERR_NO_SPACE)
+        w->no_space++;
+    else
+        w->retries++;
+    if (rc && index > m->commit && index <= m->last) { /* what it would have replaced is gone all the same */
+        m->last = index - 1;
+        m->cuts++;
+        m->acked = MIN(m->acked, m->last);
+    }
+    return rc;
+}
+
+/* After a crash: what was committed is appended again where it is missing or other. True: all PGs are
+ * through. */
+bool work_append_again(struct driver *d)
+{
+    struct world *w = d->world;
+
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        struct model_pg *m = &w->pgs[i];
+        struct store_pg *pg = pg_now(d, i);
+        uint64_t index = pg->applied_index + 1;
+        while (!w->recovering[i] && !w->fell_behind[i] && index <= MIN(pg->durable_index, m->commit) &&
+               store_log_term(pg, index) == m->term[index])
+            store_apply(pg, index++);
+    }
+    for (; d->pg < MODEL_PGS; d->pg++) {
+        struct model_pg *m = &w->pgs[d->pg];
+        struct store_pg *pg = pg_now(d, d->pg);
+        if (!pg || w->recovering[d->pg] || w->fell_behind[d->pg])
+            continue;
+        uint64_t index = pg->applied_index + 1;
+        while (index <= MIN(pg->last_index, m->commit) && store_log_term(pg, index) == m->term[index])
+            index++;
+        store_apply(pg, MAX(pg->applied_index, MIN(pg->durable_index, index - 1)));
+        while (index <= m->commit) {
+            int rc = append(d, d->pg, index, m->term[index]);
+            if (rc == -ERR_NO_SPACE) {
+                /* Others had room for it, we have not: as in a real group there is no way on from here. */
+                w->stop = true;
+                d->op.state = DRIVE_FAILED;
+                return false;
+            }
+            if (rc && (rc != -ERR_RETRY || store_failed(d->store))) {
+                driver_fail(d, "append again", rc);
+                return false;
+            }
+            if (rc)
+                return false;
+            index++;
+        }
+        /* What the store has above is the log now. */
+        m->last = MAX(m->commit, pg->last_index);
+        for (index = m->commit + 1; index <= pg->last_index; index++)
+            m->term[index] = (uint32_t)store_log_term(pg, index);
+        m->acked = MAX(m->acked, MIN(pg->durable_index, pg->last_index));
+        m->acked = MIN(m->acked, m->last);
+        if (pg->durable_index < m->commit)
+            return false;
+        store_apply(pg, m->commit);
+        if (m->applied != m->commit)
+            sim_fail(w->sim, "model");
+        pg->damaged = false;
+    }
+    return true;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------- */
+
+static void read_random(struct driver *d)
+{
+    for (uint32_t i = 0; i < STORE_READS; i++) {
+        struct reading *r = &d->reads[i];
+        struct world *w = d->world;
+        if (r->busy)
+            continue;
+        r->pg = (uint32_t)below(d, MODEL_PGS);
+        struct model_pg *m = &w->pgs[r->pg];
+        struct store_pg *pg = pg_now(d, r->pg);
+        if (!pg || w->recovering[r->pg] || w->fell_behind[r->pg])
+            return;
+        struct entry e;
+        uint64_t near = m->last > 200 ? m->last - below(d, 200) : 1 + below(d, 200);
+        model_entry(m, near, 1, &e);
+        r->image = e.image;
+        r->object = below(d, m->objects);
+        r->proposed = chance(d, 30);
+        r->model_index = m->object[r->image][r->object].index;
+        r->last = m->last;
+        r->applied = m->applied;
+        r->cuts = m->cuts;
+        r->term = m->term[m->last];
+        r->busy = true;
+        uint32_t count = 1 + (uint32_t)below(d, chance(d, 20) ? IO_BLOCKS_MAX : 4);
+        store_read_start(&r->op, pg, r->image, r->object, (uint32_t)below(d, BLOCKS_PER_OBJECT - count + 1),
+                         count, r->proposed, &d->op);
+        return;
+    }
+}
+
+static void data_reap(struct driver *d)
+{
+    for (uint32_t i = 0; i < STORE_READS; i++) {
+        struct reading *r = &d->reads[i];
+        struct model_pg *m = &d->world->pgs[r->pg];
+        if (!r->busy || op_live(&r->op.op))
+            continue;
+        r->busy = false;
+        /* Only if nothing happened to the object meanwhile. */
+        bool same = m->object[r->image][r->object].index == r->model_index && !d->world->fell_behind[r->pg];
+        if (r->proposed)
+            same &= m->applied == r->applied && m->cuts == r->cuts && m->last == r->last &&
+                    m->term[m->last] == r->term;
+        if (same)
+            verify_data(d, &r->op, m, r->proposed);
+        slice_unref(&r->op.ret_data);
+    }
+}
+
+/* A follower that lags is sent what is in the log, old or new. */
+static void lag_reap(struct driver *d)
+{
+    struct store_log_read *r = &d->lag_read;
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[d->lag_pg];
+
+    if (!d->lag_busy || op_live(&r->op))
+        return;
+    d->lag_busy = false;
+    bool same = m->cuts == d->lag_cuts && !w->fell_behind[d->lag_pg];
+    struct store_pg *pg = pg_now(d, d->lag_pg);
+    if (r->op.result && r->op.result != -ERR_RETRY && same && pg && d->lag_first >= pg->first_index &&
+        !verify_excused(d, r->op.result))
+        sim_fail(w->sim, "PG %u: reading entry %lu: %s", d->lag_pg, d->lag_first, error_name(r->op.result));
+    for (uint32_t i = 0; i < r->ret_count; i++) {
+        if (same)
+            verify_entry(d, m, &r->ret_entries[i], &r->ret_payloads[i]);
+        slice_unref(&r->ret_payloads[i]);
+    }
+    w->lag_reads += r->ret_count;
+}
+
+void work_reads_reap(struct driver *d)
+{
+    data_reap(d);
+    lag_reap(d);
+}
+
+static void lag_read(struct driver *d)
+{
+    struct world *w = d->world;
+
+    if (d->lag_busy)
+        return;
+    d->lag_pg = (uint32_t)below(d, MODEL_PGS);
+    struct store_pg *pg = pg_now(d, d->lag_pg);
+    if (!pg || w->recovering[d->lag_pg] || w->fell_behind[d->lag_pg] || pg->last_index < pg->first_index)
+        return;
+    d->lag_first = pg->first_index + below(d, pg->last_index - pg->first_index + 1);
+    d->lag_cuts = w->pgs[d->lag_pg].cuts;
+    d->lag_busy = true;
+    store_log_read_start(&d->lag_read, pg, d->lag_first, pg->last_index, 512u << 10, &d->op);
+}
+
+/* ---- the workload -------------------------------------------------------------------------------------- */
+
+static void work_log(struct driver *d, uint32_t i)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[i];
+    struct store_pg *pg = pg_now(d, i);
+    uint64_t index = m->last + 1;
+    uint32_t term = m->term[m->last] ? m->term[m->last] : 1;
+
+    if (index + 1 >= MODEL_LOG_MAX || index / MODEL_IMAGE_SPAN * 2 + 3 >= MODEL_IMAGES)
+        return;
+    if (chance(d, 2))
+        term++;
+    if (chance(d, 2) && m->last > m->commit) {
+        /* A new leader has another log. */
+        index = m->commit + 1 + below(d, m->last - m->commit);
+        term = MAX(term, m->term[m->last]) + 1;
+        if (m->history[index][MODEL_TERMS - 1])
+            return;
+    }
+    if (m->history[index][MODEL_TERMS - 1] && !model_had(m, index, term))
+        return;
+    if (append(d, i, index, term) == 0)
+        model_append(m, index, term);
+    if (pg->last_index != m->last)
+        sim_fail(w->sim, "PG %u: last %lu, should be %lu", i, pg->last_index, m->last);
+}
+
+static void work_commit(struct driver *d, uint32_t i)
+{
+    struct model_pg *m = &d->world->pgs[i];
+    struct store_pg *pg = pg_now(d, i);
+    uint64_t upto = chance(d, 10) ? m->last : MIN(pg->durable_index, m->last);
+
+    if (d->stalled >> i & 1 || upto <= m->commit)
+        return;
+    m->commit += 1 + below(d, upto - m->commit);
+    model_apply(m, m->commit);
+    store_apply(pg, m->commit);
+    if (pg->applied_index != m->commit && !store_failed(d->store))
+        sim_fail(d->world->sim, "PG %u: applied %lu, should be %lu", i, pg->applied_index, m->commit);
+}
+
+static void work_pg_write(struct driver *d, uint32_t i)
+{
+    struct world *w = d->world;
+    struct store_pg *pg = pg_now(d, i);
+
+    if (d->pg_writing || !pg)
+        return;
+    struct store_pg_record record = pg->record;
+    record.term = ++w->term_sent[i];
+    record.vote = (uint32_t)record.term % 7;
+    d->pg_writing = true;
+    d->pg = i;
+    store_pg_write_start(&d->pg_write, d->store, &record, &d->op);
+}
+
+static void pg_write_reap(struct driver *d)
+{
+    if (!d->pg_writing || op_live(&d->pg_write.op))
+        return;
+    d->pg_writing = false;
+    if (d->pg_write.op.result == 0) {
+        d->world->term_acked[d->pg] = d->pg_write.record.term;
+        if (d->pg_write.ret_pg->record.term != d->pg_write.record.term)
+            sim_fail(d->world->sim, "PG %u: record does not show its term", d->pg);
+    } else if (!verify_excused(d, d->pg_write.op.result)) {
+        sim_fail(d->world->sim, "PG %u: record: %s", d->pg, error_name(d->pg_write.op.result));
+    }
+}
+
+void work_blob(struct driver *d)
+{
+    struct world *w = d->world;
+
+    if (d->blob_writing) {
+        if (op_live(&d->blob_write.op))
+            return;
+        d->blob_writing = false;
+        if (d->blob_write.op.result == 0)
+            w->blob_acked = w->blob_sent;
+        else if (!verify_excused(d, d->blob_write.op.result))
+            sim_fail(w->sim, "blob: %s", error_name(d->blob_write.op.result));
+        return;
+    }
+    if (!chance(d, 2))
+        return;
+    w->blob_sent++;
+    memcpy(d->blob, &w->blob_sent, 8);
+    d->blob_writing = true;
+    store_blob_write_start(&d->blob_write, d->store, d->blob, 8 + (uint32_t)below(d, sizeof(d->blob) - 8),
+                           &d->op);
+}
+
+/* A PG falls behind: the others go on without it, further than their logs reach back. */
+bool work_fall_behind(struct driver *d, uint32_t i)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[i];
+    uint64_t n = 20 + below(d, 400);
+
+    for (uint32_t r = 0; r < STORE_READS; r++)
+        if (d->reads[r].busy)
+            return false;
+    if (d->lag_busy)
+        return false;
+    if (m->commit + n + 2 >= MODEL_LOG_MAX || d->pg_writing ||
+        (m->commit + n) / MODEL_IMAGE_SPAN * 2 + 3 >= MODEL_IMAGES)
+        return false;
+    for (uint64_t index = m->commit + 1; index <= m->commit + n; index++)
+        if (m->history[index][MODEL_TERMS - 1])
+            return false;
+    uint32_t term = m->term[m->last] + 1;
+    for (uint64_t index = m->commit + 1; index <= m->commit + n; index++)
+        model_append(m, index, term);
+    m->commit += n;
+    model_apply(m, m->commit);
+    w->fell_behind[i] = true;
+    d->pg = i;
+    return true;
+}
+
+bool work(struct driver *d)
+{
+    struct world *w = d->world;
+
+    verify_durable(d);
+    work_reads_reap(d);
+    pg_write_reap(d);
+    work_blob(d);
+    if (store_failed(d->store)) {
+        if (!w->errors)
+            sim_fail(w->sim, "the store failed");
+        return false;
+    }
+    for (uint32_t n = 0; n < w->burst; n++) {
+        uint32_t i = (uint32_t)below(d, MODEL_PGS);
+        uint32_t what = (uint32_t)below(d, 100);
+        if (what < 60)
+            work_log(d, i);
+        else if (what < 85)
+            work_commit(d, i);
+        else if (what < 96)
+            read_random(d);
+        else if (what < 97)
+            lag_read(d);
+        else
+            work_pg_write(d, i);
+    }
+    if (chance(d, 1))
+        d->stalled ^= 1ull << below(d, MODEL_PGS);
+    return true;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The parts of the store's scenario: one store on a small disk, driven with entries of several PGs at random,
+ * against a model.
+ *
+ *   store_model.c      what the store must contain: entries, objects, images as functions of numbers
+ *   store_check.c      what must hold after each start, and of whatever is read
+ *   store_work.c       the load: entries appended, committed, cut off; reads; records; PGs that fall behind
+ *   store_recover.c    a PG that fell behind is recovered by copies, with the model as the source
+ *   store_driver.c     the process: opens, verifies, recovers, works, closes
+ *   store_faults.c     what goes wrong, and when
+ *   scenario_store.c   the run
+ */
+#ifndef SIM_STORE_WORLD_H
+#define SIM_STORE_WORLD_H
+
+#include "base/error.h"
+#include "sim/scenarios.h"
+#include "sim/sim_blk.h"
+#include "sim/store_model.h"
+#include "store/store.h"
+
+#define STORE_READS 4u
+
+struct world;
+
+struct reading {
+    struct store_read op;
+    uint32_t pg;
+    uint64_t image, object, model_index, last, applied, cuts;
+    uint32_t term;
+    bool proposed, busy;
+};
+
+/* Lives and dies with the node. */
+struct driver {
+    struct op op;
+    struct world *world;
+    struct blk *blk;
+    struct store *store;
+    struct timer timer;
+    struct store_format format;
+    struct store_open open;
+    struct store_pg_write pg_write;
+    struct store_log_read log_read;
+    struct store_read read;
+    struct store_check check;
+    struct store_close close;
+    struct store_blob_write blob_write;
+    struct store_repair repair;
+    struct store_copy *copy;
+    struct store_copy_look copy_look;
+    struct store_copy_write copy_write;
+    struct store_copy_end copy_end;
+    uint64_t have[IO_BLOCKS_MAX / 64], same[IO_BLOCKS_MAX / 64];
+    uint32_t have_crc[IO_BLOCKS_MAX];
+    struct content_hash hash[IO_BLOCKS_MAX];
+    struct reading reads[STORE_READS];
+    struct store_log_read lag_read; /* for a follower that lags */
+    uint32_t lag_pg;
+    uint64_t lag_first, lag_cuts;
+    bool lag_busy;
+    struct buf *buf;
+    uint32_t crc[IO_BLOCKS_MAX];
+    uint64_t written[IO_BLOCKS_MAX / 64];
+    uint8_t blob[20000];
+    uint32_t pg; /* where verifying, or recovery, is */
+    uint64_t index, image, object;
+    uint32_t block;
+    uint64_t stalled; /* PGs that commit nothing */
+    bool full, pg_writing, blob_writing, closing_down;
+};
+
+struct world {
+    struct sim *sim;
+    struct sim_rng rng;
+    struct sim_disk *disk;
+    struct sim_node *node;
+    struct driver *driver;
+    struct store_config config;
+    uint8_t uuid[16];
+    uint64_t ring_bytes;
+    bool formatted, verified, stop, rot, errors, stopped, halted;
+    struct model_pg pgs[MODEL_PGS];
+    uint64_t term_acked[MODEL_PGS], term_sent[MODEL_PGS];
+    uint32_t replica[MODEL_PGS];
+    /* Of a PG whose log is damaged: objects that are older than the model's are to be copied, not judged.
+     * (What its table remembers as destaged may be newer than the slot map, if the ring between them is
+     * gone.) */
+    bool behind[MODEL_PGS][MODEL_IMAGES][MODEL_OBJECTS];
+    bool created[MODEL_PGS], recovering[MODEL_PGS], fell_behind[MODEL_PGS];
+    uint64_t blob_acked, blob_sent;
+    uint32_t burst;
+    uint64_t objects_max;
+    uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damaged, repairs, checkpoints,
+        forward, moves, checks, large, lag_reads, page_reads, page_hits;
+};
+
+enum {
+    DRIVE_START,
+    DRIVE_FORMAT,
+    DRIVE_OPEN,
+    DRIVE_CREATE,
+    DRIVE_LOG_NEXT,
+    DRIVE_LOG,
+    DRIVE_AGAIN,
+    DRIVE_READ_NEXT,
+    DRIVE_READ,
+    DRIVE_RECOVER,
+    DRIVE_MARK,
+    DRIVE_COPY_NEXT,
+    DRIVE_COPY_LOOK,
+    DRIVE_COPY_WRITE,
+    DRIVE_COPY_END,
+    DRIVE_RECOVERED,
+    DRIVE_REPAIR,
+    DRIVE_WORK,
+    DRIVE_CLOSE,
+    DRIVE_CHECK,
+    DRIVE_FAILED,
+};
+
+static inline uint64_t below(struct driver *d, uint64_t n)
+{
+    return sim_rng_below(&d->world->rng, n);
+}
+
+static inline bool chance(struct driver *d, uint32_t percent)
+{
+    return sim_rng_below(&d->world->rng, 100) < percent;
+}
+
+static inline struct store_pg *pg_now(struct driver *d, uint32_t i)
+{
+    return store_pg_find(d->store, d->world->pgs[i].id);
+}
+
+/* store_check.c: each ends the run with a failure if what it looks at is wrong. */
+bool verify_excused(struct driver *d, int result); /* is it an error that faults explain? */
+void verify_open(struct driver *d);                /* logs, records, groups, blob: just opened */
+void verify_durable(struct driver *d);             /* notes what the store calls durable by now */
+void verify_log_read(struct driver *d);            /* `log_read` has ended */
+void verify_entry(struct driver *d, const struct model_pg *m, const struct entry *e,
+                  const struct slice *payload);
+void verify_data(struct driver *d, const struct store_read *r, const struct model_pg *m, bool proposed);
+void verify_images(struct driver *d, uint32_t pg);
+void verify_check_line(void *driver, bool problem, const char *text); /* of the offline check */
+
+/* store_work.c */
+bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
+void work_reads_reap(struct driver *d);   /* reads that have ended are verified */
+void work_blob(struct driver *d);
+bool work(struct driver *d); /* some of everything; false: the store has failed */
+bool work_fall_behind(struct driver *d, uint32_t pg);
+
+/* store_recover.c: of PG `d->pg` */
+void recover_record(struct driver *d, enum store_pg_state state);
+bool recover_find(struct driver *d); /* the next object that is not as new here as it should be */
+void recover_window(struct driver *d);
+void recover_images(struct driver *d);
+
+/* store_driver.c */
+void driver_start(struct world *w, struct sim_node *node);
+void driver_fail(struct driver *d, const char *what, int result);
+
+/* store_faults.c: the process runs, and dies in the end or again and again. */
+bool faults_may_damage(void *world, struct sim_disk *disk, enum sim_damage damage, uint64_t offset,
+                       uint64_t len);
+void faults_run(struct world *w);
+
+#endif
