@@ -22,7 +22,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "store/internal.h"
+#include "store/opening.h"
 
 #define PLACES_MAX 6 /* places that go bad at once, at most */
 

@@ -2,17 +2,28 @@
  *
  * The store's inside: what its files share. Which file owns what:
  *
- *   device.c      the device label                     object.c      object index, overlay of applied blocks
- *   slice.c       geometry, superblock, format         page.c        pages on disk and in memory
- *   table.c       PG table: records, votes             space.c       chunks, slots, reservations
- *   blob.c        the shard's blob                     apply.c       entries become state; image records
- *   log.c         entries in memory: append, get       destage.c     when newest versions go to chunks and
- * pages log_read.c    entries from the ring                round*.c      which ones at once, and how they get
- * there ring.c        batches to the ring                  trim.c        tail of the ring, copying forward
- *   large.c       entries that bring chunks along      checkpoint.c  records of all state, in two copies
- *   scan.c        batches from the ring, at open       read.c        blocks of an object
- *   replay.c      what scan finds becomes state        copy*.c       recovery of a replica, repair
- *   open*.c       opening and closing                  check.c       offline inspection
+ *   device.c      the device label
+ *   slice.c       geometry, superblock, format
+ *   table.c       PG table: records, votes
+ *   blob.c        the shard's blob
+ *   log.c         entries in memory: append, get
+ *   log_read.c    entries from the ring
+ *   ring.c        batches to the ring (ring.h)
+ *   large.c       entries that bring chunks along
+ *   object.c      object index, overlay of applied blocks
+ *   page.c        pages on disk and in memory (page.h)
+ *   space.c       chunks, slots, reservations
+ *   apply.c       entries become state; image records
+ *   destage.c     when newest versions go to chunks and pages (destage.h)
+ *   round*.c      which ones at once, and how they get there
+ *   trim.c        tail of the ring, copying forward
+ *   checkpoint.c  records of all state, in two copies
+ *   scan.c        batches from the ring, at open (opening.h)
+ *   replay.c      what scan finds becomes state
+ *   open*.c       opening and closing
+ *   read.c        blocks of an object
+ *   copy*.c       recovery of a replica, repair
+ *   check.c       offline inspection
  *
  * How an applied block is found. Each object may have an overlay: for each block the newest applied log entry
  * that is not destaged, and `whole`, an entry that cleared everything older. A block that the overlay says
@@ -27,24 +38,18 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/plant.h"
+#include "store/destage.h"
 #include "store/format.h"
+#include "store/io.h"
+#include "store/page.h"
+#include "store/ring.h"
 #include "store/store.h"
 
 /* ---- limits -------------------------------------------------------------------------------------------- */
 
-#define RING_INFLIGHT_MAX 4u
-#define LARGE_RUNS_MAX    32u /* pieces of chunks in one batch; an entry of the largest size fits */
-#define WORK_BUF_BYTES    (2u << 20)
+#define WORK_BUF_BYTES (2u << 20)
 _Static_assert(2u * DIV_UP(STORE_PGS_MAX, TABLE_RECORDS_PER_BLOCK) * BLOCK_SIZE <= WORK_BUF_BYTES,
                "both copies of the PG table fit, at open");
-/* Of a round, which is taken and given back in one step each: that may not keep requests waiting for long. */
-#define DESTAGE_OBJECTS_MAX 16u
-#define DESTAGE_BLOCKS_MAX  1024u /* at least one object fits */
-#define TRIM_ENTRIES_MAX    256u  /* that leave the ring in one step */
-#define DESTAGE_READBACK_MAX                                                                                 \
-    (BLOCKS_PER_OBJECT) /* blocks of a round that are not in memory: fit the work buffer */
-#define SCATTER_IOS  8u
-#define SCATTER_IOVS 32u
 #define SLAB_CLASSES 11u
 
 /* Entries of one PG's log. Small ones are many in a large ring: they cost memory, and replay, which may also
@@ -108,15 +113,6 @@ static inline void entry_prefetch(const struct log_entry *e)
     PREFETCH(e, offsetof(struct log_entry, holds));
 }
 
-struct batch {
-    struct list link; /* in the store's list, oldest first */
-    struct list entries, copies;
-    uint64_t seq, position, end; /* end: the position after it */
-    uint64_t volume_end;         /* the store's volume after it */
-    uint32_t record_count;
-    bool durable;
-};
-
 /* `record` is as applied, `saved` as replay would find it: the two move together with the PG's
  * complete_index, or an entry that is applied again after a restart would meet a record from its own future.
  */
@@ -125,31 +121,6 @@ struct image {
     struct log_entry *holder; /* set the record, or forgot it, which is not saved yet */
     uint64_t forgotten_index; /* of a FORGET that is not saved and has a successor; 0: none */
     bool is_saved, is_pushed;
-};
-
-/* What of an object's page stays in memory: its chunks, and what of them is written or lost. */
-struct page_chunk {
-    uint32_t number;        /* of the chunk; 0: none, blocks are lost */
-    uint16_t written, lost; /* bit per block */
-};
-struct page_map {
-    uint32_t chunks;       /* bit per chunk of the object that there is something to say about */
-    struct page_chunk *at; /* of these, in order */
-};
-
-/* The other part of it, in the cache of pages (page.c). */
-struct page_crcs {
-    struct list link; /* least recently used first, or free */
-    struct object *object;
-    uint32_t crc[BLOCKS_PER_OBJECT]; /* of the blocks that are written */
-};
-
-/* All of a page, for as long as one is made. */
-struct page_mem {
-    uint32_t chunk[CHUNKS_PER_OBJECT];
-    uint64_t written[BLOCKS_PER_OBJECT / 64];
-    uint64_t lost[BLOCKS_PER_OBJECT / 64];
-    uint32_t crc[BLOCKS_PER_OBJECT];
 };
 
 struct overlay {
@@ -215,34 +186,6 @@ static inline struct pg *pg_of(const struct store_pg *pub)
     return (struct pg *)pub;
 }
 
-/* Someone who waits until the records pushed so far are durable. `seq` is that of the first batch that took
- * one: until `reflected`, a checkpoint must not claim it. */
-struct ring_wait {
-    struct list link;
-    struct op *op;
-    uint64_t ticket; /* number of the last record */
-    uint64_t seq;
-    bool done;
-};
-
-struct ring_slot {
-    struct blk_io io;
-    struct batch *batch;
-    struct buf *header;
-    struct iovec iov[BLK_IOV_MAX];
-    struct buf *held[BLK_IOV_MAX];
-    uint32_t iov_count;
-    /* Chunks that its entries bring along: pieces that follow each other on the device are one request. */
-    struct blk_io large_io[LARGE_RUNS_MAX];
-    struct iovec large_iov[LARGE_RUNS_MAX];
-    struct buf *large_held[LARGE_RUNS_MAX];
-    uint32_t large_ios, large_iovs;
-    uint64_t proven_seq;  /* its header proves batches up to this one */
-    uint64_t records_end; /* tickets up to here are in this or an earlier batch */
-    uint64_t tail_seq, tail_position;
-    bool busy, complete;
-};
-
 struct geometry {
     uint64_t slice_blocks;
     uint64_t table_block, table_blocks;
@@ -257,74 +200,6 @@ struct table_block {
     struct disk_table_block disk; /* as it shall be */
     uint64_t gen, written_gen;    /* changes made; changes durable */
     bool dirty;
-};
-
-/* Scattered device I/O by one op: up to SCATTER_IOS requests at once. */
-struct scatter {
-    struct blk *blk;
-    struct op *op;
-    struct blk_io io[SCATTER_IOS];
-    struct iovec iov[SCATTER_IOS][SCATTER_IOVS];
-    uint64_t tag[SCATTER_IOS];
-    uint32_t pending;
-    int error;
-};
-
-struct destage_block {
-    uint64_t place; /* block of the slice */
-    const struct object *object;
-    struct log_entry *entry;
-    uint32_t block; /* of the object */
-    uint8_t *data;  /* NULL: must be read from the ring */
-};
-
-struct destage_object {
-    struct object *object;
-    struct page_mem *page; /* the new one */
-    struct page_map map;   /* what will stay of it */
-    struct overlay *snap;
-    uint32_t new_slot;
-    uint64_t index, version;
-    bool drop;
-    bool load, load_failed; /* the old page is to be read; it did not verify once */
-    bool unreadable;        /* and cannot be, now */
-};
-
-struct destage {
-    bool gives_back; /* something was removed: its chunks are not to wait until the log is short of space */
-    struct op op;
-    struct scatter io;
-    struct buf *work; /* data read back, pages, checkpoint blocks */
-    struct destage_object objects[DESTAGE_OBJECTS_MAX];
-    uint32_t object_count;
-    struct destage_block *blocks;
-    uint32_t block_count, readback_count, next;
-    struct overlay *snaps; /* DESTAGE_OBJECTS_MAX of them, and of these: */
-    struct page_mem *pages;
-    struct ring_wait wait;
-    struct buf *copy_buf;
-    struct iovec copy_iov;
-    struct blk_io copy_io;
-    uint32_t copy_done; /* blocks that were asked for */
-    struct blk_io flush;
-    struct iovec flush_iov;
-    struct log_entry *reading; /* pinned: its payload is being read to be copied forward */
-    struct batch *scan;        /* batches before it have told their PGs how far to destage; NULL: all have */
-    bool more;                 /* the round was full: it took some, and there are more */
-    bool starved;              /* it could take none, for want of memory or chunks */
-    bool held;                 /* an object waits until the log lets go of its chunks */
-    bool asked;                /* for more than the round under way knows of */
-    uint64_t unreadable_ns;    /* objects whose page could not be read are left alone until then */
-    bool active;               /* a round is under way: PGs may not go */
-    bool waiting;              /* of ring_wait */
-    bool trimming;             /* the tail is to move on until enough is free */
-    /* The checkpoint under way. */
-    uint64_t ckpt_number, ckpt_replay_seq, ckpt_records, ckpt_blocks;
-    uint64_t ckpt_pg_order;           /* of the PG whose records come next */
-    uint32_t ckpt_phase;              /* its own record, its images, its objects */
-    bool ckpt_first;                  /* none of this phase has come yet */
-    uint64_t ckpt_image, ckpt_object; /* what came last */
-    struct timer retry;
 };
 
 struct store {
@@ -470,21 +345,10 @@ uint32_t format_crc(const void *at, size_t len, size_t crc_offset);
 #define FORMAT_SEAL(p)   ((p)->crc = FORMAT_CRC(p))
 #define FORMAT_SEALED(p) ((p)->crc == FORMAT_CRC(p))
 
-/* One request for contiguous memory. */
-void io_start(struct blk *blk, struct blk_io *io, struct iovec *iov, enum blk_type type, uint32_t flags,
-              uint64_t block, void *data, uint64_t blocks, struct op *waiter);
 static inline uint32_t fua(const struct store *s)
 {
     return s->blk->volatile_cache ? BLK_FUA : 0;
 }
-
-void scatter_init(struct scatter *sc, struct blk *blk, struct op *op);
-/* A request of the scatter that is free, or NULL. */
-int scatter_slot(const struct scatter *sc);
-void scatter_submit(struct scatter *sc, int slot, enum blk_type type, uint32_t flags, uint64_t block,
-                    uint32_t iov_count, uint64_t tag);
-/* A request that has completed, or -1; `tag` and `result` are in it until the slot is used again. */
-int scatter_reap(struct scatter *sc);
 
 /* slice.c */
 MUST_CHECK int geometry_layout(uint64_t size_bytes, uint64_t ring_bytes, struct geometry *ret);
@@ -573,22 +437,6 @@ static inline void entry_export(const struct log_entry *e, struct entry *ret)
                           .crc = e->crc};
 }
 
-/* ring.c */
-MUST_CHECK int ring_init(struct store *s);
-void ring_start(struct store *s);
-/* Joins the next batch; which is made for it at once, or (`later`) once there are entries or someone hurries:
- * a header is not worth much less than a block. */
-void ring_record(struct store *s, const struct disk_record *record);
-void ring_record_later(struct store *s, const struct disk_record *record);
-void ring_hurry(struct store *s);
-void ring_wait(struct store *s, struct ring_wait *w, struct op *op); /* for all records so far */
-void ring_reflected(struct ring_wait *w);
-uint64_t ring_usable(const struct store *s); /* blocks that entries may take */
-uint64_t ring_used(const struct store *s);
-uint64_t ring_held(const struct store *s); /* blocks between tail and head, or their volume */
-uint64_t ring_replay_seq(const struct store *s);
-struct batch *batch_new(struct store *s, uint64_t seq, uint64_t position, uint64_t end);
-
 /* large.c */
 uint32_t large_chunks_wanted(const struct store *s, const struct entry *entry);
 void large_take(struct store *s, struct log_entry *e); /* gives the entry its chunks, or none */
@@ -620,6 +468,11 @@ void overlay_take(struct object *o, uint32_t block); /* releases */
 void overlay_take_whole(struct object *o);
 void overlay_settle(struct object *o);
 
+static inline uint32_t object_chunk(const struct object *o, uint32_t chunk)
+{
+    return page_map_get(&o->map, chunk).number;
+}
+
 enum where_source { WHERE_ZERO, WHERE_MEMORY, WHERE_RING, WHERE_CHUNK, WHERE_LOST };
 struct where {
     enum where_source source;
@@ -638,40 +491,6 @@ static inline bool object_lacks_block(const struct object *o, uint32_t block)
 
     return w.source == WHERE_LOST || (o->unreadable && w.source == WHERE_CHUNK && !w.crc_known);
 }
-
-/* page.c */
-void page_encode(const struct store *s, const struct object *o, const struct page_mem *page, uint32_t slot,
-                 uint64_t index, uint64_t version, struct disk_page *ret);
-MUST_CHECK int page_validate(const struct store *s, const struct object *o, const struct disk_page *disk);
-void page_decode(const struct disk_page *disk, struct page_mem *ret);
-bool page_is_empty(const struct page_mem *page);
-MUST_CHECK int page_map_make(struct store *s, const struct page_mem *page, struct page_map *ret);
-void page_map_fill(struct page_map *map,
-                   const struct page_mem *page); /* which has the same chunks to tell of */
-void page_map_free(struct store *s, struct page_map *map);
-struct page_chunk page_map_get(const struct page_map *map, uint32_t chunk); /* zeros: nothing to say */
-void page_map_expand(const struct page_map *map, struct page_mem *ret);     /* all but the checksums */
-static inline uint32_t object_chunk(const struct object *o, uint32_t chunk)
-{
-    return page_map_get(&o->map, chunk).number;
-}
-MUST_CHECK int pages_init(struct store *s);
-void pages_fini(struct store *s);
-bool pages_full(const struct store *s);
-void page_keep(struct object *o, const uint32_t *crc); /* in the cache, for a while */
-void page_lose(struct object *o, int error);           /* it does not verify: its blocks are lost */
-void page_touch(struct object *o);                     /* it is used */
-void page_drop(struct object *o);                      /* out of the cache */
-#define PAGE_TRIES_MAX 20                              /* of destage, which the ring waits for */
-#define PAGE_RETRY_NS  (250 * NS_PER_MS)
-enum page_taken { PAGE_TAKEN, PAGE_AGAIN, PAGE_UNREADABLE, PAGE_DAMAGED };
-/* The object's page was read for want of its checksums, when its version was that; `result` is the request's.
- * TAKEN: they are in the cache, at least until the end of this step. AGAIN: look again whether it is to be
- * read, and from where. UNREADABLE: the device gave an error twice; nothing is changed. DAMAGED: what
- * came did not verify twice, and its written blocks are lost. `failed` is false
- * at first, and then the caller's to keep. */
-enum page_taken page_take(struct object *o, uint64_t version, const struct disk_page *disk, int result,
-                          bool *failed);
 
 /* space.c */
 MUST_CHECK int space_init(struct store *s);
@@ -713,86 +532,6 @@ void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry
 struct disk_record image_encode(const struct pg *pg, const struct image_record *r);
 MUST_CHECK int image_decode(const struct disk_record *r, struct image_record *ret);
 struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *record);
-
-/* destage.c, round*.c, trim.c, checkpoint.c */
-MUST_CHECK int destage_init(struct store *s);
-void destage_fini(struct store *s);
-void destage_start(struct store *s);
-void destage_wake(struct store *s);
-/* Wants the PG destaged up to this entry soon, whatever room there is. */
-void destage_up_to(struct pg *pg, uint64_t index);
-bool destage_wanted(const struct store *s);
-/* For the records that were pushed, which go with the next entries. */
-void destage_records_wait(struct store *s);
-
-void round_collect(struct store *s);     /* takes objects for a round; which may be none */
-bool round_load(struct store *s);        /* old pages that are not in memory; true: all are here */
-bool round_readback(struct store *s);    /* payloads that are only in the ring; true: all are here */
-void round_sort(struct store *s);        /* blocks in the order of the device */
-bool round_write_data(struct store *s);  /* true: all done, or failed: io.error */
-bool round_write_pages(struct store *s); /* likewise */
-void round_push_slots(struct store *s);  /* `wait` tells when the records are durable */
-void round_page_known(const struct destage_object *r); /* the old page's checksums are in memory */
-void round_page_lost(struct destage_object *r);
-void round_leave(struct store *s); /* objects whose pages cannot be read, to a later round */
-void round_commit(struct store *s);
-void round_abandon(struct store *s); /* gives back what a round holds that was interrupted */
-enum trim_result { TRIM_DONE, TRIM_MORE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };
-bool trim_wanted(const struct store *s);
-enum trim_result trim_step(struct store *s);
-/* The payload of `reading`, which is to be copied forward. */
-MUST_CHECK bool copy_read_start(struct store *s);
-MUST_CHECK bool copy_read_next(struct store *s); /* the next piece; false: all is here, or cannot be read */
-void copy_read_end(struct store *s);
-void trim_release(struct store *s, bool release); /* what is to be copied may go, or is held for more */
-bool applied_push(struct store *s); /* records of how far PGs are complete; false: nothing new */
-void applied_durable(struct store *s);
-uint64_t destage_target(const struct store *s); /* position: what lies below is to be destaged */
-void checkpoint_begin(struct store *s);
-uint32_t checkpoint_fill(struct store *s, struct disk_checkpoint_block *blocks, uint32_t max);
-void checkpoint_header(struct store *s, struct disk_checkpoint *ret);
-uint64_t checkpoint_place(const struct store *s);
-void checkpoint_done(struct store *s);
-
-/* scan.c, replay.c: parts of opening */
-#define BATCH_ENTRIES_MAX (BATCH_HEADER_BLOCKS_MAX * BLOCK_SIZE / sizeof(struct disk_entry))
-struct scan_header {
-    uint64_t seq, prev_seq, position, durable_seq, tail_seq;
-    uint32_t crc, prev_crc, header_blocks, payload_blocks;
-    bool gap;       /* what was before it is missing, though it was durable ... */
-    bool gap_named; /* ... and was just the one batch whose PGs this one names */
-    bool cut_off;   /* does not count: an earlier recovery ended before it */
-};
-struct scan {
-    struct scan_header *headers; /* valid ones; by number once scan_chain was called */
-    struct scan_header *chain;   /* those that count, in order */
-    uint64_t count, cap, chain_count;
-    uint64_t max_seq, max_end;
-    uint64_t durable_seq, tail_seq, end_seq;
-    bool end_gone; /* what came last was durable and is missing */
-};
-/* Notes the headers in `blocks` blocks of the ring from `phys` on; returns how many blocks are through with.
- * ERR_NO_MEMORY. */
-MUST_CHECK int scan_window(struct store *s, struct scan *scan, const uint8_t *data, uint64_t phys,
-                           uint32_t blocks, uint32_t *ret_done);
-/* The chain of batches up to `end_seq` at most. ERR_NO_MEMORY. */
-MUST_CHECK int scan_chain(struct scan *scan, uint64_t end_seq);
-bool batch_validate(const struct store *s, const struct disk_batch *h, uint64_t phys, uint64_t blocks_there);
-const struct disk_batch_pg *batch_pgs(const struct disk_batch *h);
-/* The entries one after the other: NULL starts, NULL ends. The batch is valid. */
-const struct disk_entry *batch_entry_next(const struct disk_batch *h, const struct disk_entry *after);
-const uint32_t *batch_entry_crc(const struct disk_entry *e);
-/* The chunk that has block b of a WRITE entry; 0: it is payload of the batch. */
-uint32_t batch_entry_chunk(const struct disk_entry *e, uint32_t b);
-uint32_t batch_large_blocks(const struct disk_batch *h);
-const struct disk_record *batch_records(const struct disk_batch *h);
-void replay_record(struct store *s, const struct disk_record *r);
-/* `lost`: bit per entry whose payload does not verify. */
-void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *lost, bool with_records);
-void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count); /* NULL: all PGs */
-void replay_finish(struct store *s);
-/* Opening fails: slots that records named may not have been claimed, and are not to be given back. */
-void replay_abandon(struct store *s);
 
 /* open.c */
 void store_free(struct store *s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the parts of opening a slice share: open.c (the op, pages), open_load.c (superblock, PG table, blob,
- * checkpoint), open_ring.c (log ring), open_pages.c (object pages).
+ * What the parts of opening a slice share: scan.c and replay.c (batches become state), open.c (the op),
+ * open_load.c (superblock, PG table, blob, checkpoint), open_ring.c (log ring), open_pages.c (object pages).
  */
 #ifndef STORE_OPENING_H
 #define STORE_OPENING_H
@@ -9,6 +9,46 @@
 #include "store/internal.h"
 
 #define WORK_BLOCKS (WORK_BUF_BYTES / BLOCK_SIZE)
+
+/* scan.c, replay.c: parts of opening */
+#define BATCH_ENTRIES_MAX (BATCH_HEADER_BLOCKS_MAX * BLOCK_SIZE / sizeof(struct disk_entry))
+struct scan_header {
+    uint64_t seq, prev_seq, position, durable_seq, tail_seq;
+    uint32_t crc, prev_crc, header_blocks, payload_blocks;
+    bool gap;       /* what was before it is missing, though it was durable ... */
+    bool gap_named; /* ... and was just the one batch whose PGs this one names */
+    bool cut_off;   /* does not count: an earlier recovery ended before it */
+};
+struct scan {
+    struct scan_header *headers; /* valid ones; by number once scan_chain was called */
+    struct scan_header *chain;   /* those that count, in order */
+    uint64_t count, cap, chain_count;
+    uint64_t max_seq, max_end;
+    uint64_t durable_seq, tail_seq, end_seq;
+    bool end_gone; /* what came last was durable and is missing */
+};
+/* Notes the headers in `blocks` blocks of the ring from `phys` on; returns how many blocks are through with.
+ * ERR_NO_MEMORY. */
+MUST_CHECK int scan_window(struct store *s, struct scan *scan, const uint8_t *data, uint64_t phys,
+                           uint32_t blocks, uint32_t *ret_done);
+/* The chain of batches up to `end_seq` at most. ERR_NO_MEMORY. */
+MUST_CHECK int scan_chain(struct scan *scan, uint64_t end_seq);
+bool batch_validate(const struct store *s, const struct disk_batch *h, uint64_t phys, uint64_t blocks_there);
+const struct disk_batch_pg *batch_pgs(const struct disk_batch *h);
+/* The entries one after the other: NULL starts, NULL ends. The batch is valid. */
+const struct disk_entry *batch_entry_next(const struct disk_batch *h, const struct disk_entry *after);
+const uint32_t *batch_entry_crc(const struct disk_entry *e);
+/* The chunk that has block b of a WRITE entry; 0: it is payload of the batch. */
+uint32_t batch_entry_chunk(const struct disk_entry *e, uint32_t b);
+uint32_t batch_large_blocks(const struct disk_batch *h);
+const struct disk_record *batch_records(const struct disk_batch *h);
+void replay_record(struct store *s, const struct disk_record *r);
+/* `lost`: bit per entry whose payload does not verify. */
+void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *lost, bool with_records);
+void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count); /* NULL: all PGs */
+void replay_finish(struct store *s);
+/* Opening fails: slots that records named may not have been claimed, and are not to be given back. */
+void replay_abandon(struct store *s);
 
 struct open_slot {
     struct object *object;

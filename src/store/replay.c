@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/internal.h"
+#include "store/opening.h"
 
 void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count)
 {

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/internal.h"
+#include "store/opening.h"
 
 const struct disk_batch_pg *batch_pgs(const struct disk_batch *h)
 {

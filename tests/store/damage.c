@@ -3,7 +3,7 @@
  * What one spoiled or unreadable block costs: the PG whose it was is told, and no other; nothing older comes
  * back in its place; and what was found stays known.
  */
-#include "store/internal.h"
+#include "store/opening.h"
 #include "tests/plants.h"
 #include "tests/store/slice.h"
 

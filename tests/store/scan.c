@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/internal.h"
+#include "store/opening.h"
 #include "tests/tap.h"
 
 #define CRC(seq) ((uint32_t)(seq)*7)

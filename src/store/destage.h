@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The store's inside: from the log to chunks and pages, and the tail of the ring (destage.c, round*.c,
+ * trim.c, checkpoint.c).
+ */
+#ifndef STORE_DESTAGE_H
+#define STORE_DESTAGE_H
+
+#include "rt/core.h"
+#include "store/io.h"
+#include "store/page.h"
+#include "store/ring.h"
+
+/* Of a round, which is taken and given back in one step each: that may not keep requests waiting for long. */
+#define DESTAGE_OBJECTS_MAX 16u
+#define DESTAGE_BLOCKS_MAX  1024u /* at least one object fits */
+#define TRIM_ENTRIES_MAX    256u  /* that leave the ring in one step */
+#define DESTAGE_READBACK_MAX                                                                                 \
+    (BLOCKS_PER_OBJECT) /* blocks of a round that are not in memory: fit the work buffer */
+
+struct log_entry;
+struct object;
+struct overlay;
+struct pg;
+struct store;
+
+struct destage_block {
+    uint64_t place; /* block of the slice */
+    const struct object *object;
+    struct log_entry *entry;
+    uint32_t block; /* of the object */
+    uint8_t *data;  /* NULL: must be read from the ring */
+};
+
+struct destage_object {
+    struct object *object;
+    struct page_mem *page; /* the new one */
+    struct page_map map;   /* what will stay of it */
+    struct overlay *snap;
+    uint32_t new_slot;
+    uint64_t index, version;
+    bool drop;
+    bool load, load_failed; /* the old page is to be read; it did not verify once */
+    bool unreadable;        /* and cannot be, now */
+};
+
+struct destage {
+    bool gives_back; /* something was removed: its chunks are not to wait until the log is short of space */
+    struct op op;
+    struct scatter io;
+    struct buf *work; /* data read back, pages, checkpoint blocks */
+    struct destage_object objects[DESTAGE_OBJECTS_MAX];
+    uint32_t object_count;
+    struct destage_block *blocks;
+    uint32_t block_count, readback_count, next;
+    struct overlay *snaps; /* DESTAGE_OBJECTS_MAX of them, and of these: */
+    struct page_mem *pages;
+    struct ring_wait wait;
+    struct buf *copy_buf;
+    struct iovec copy_iov;
+    struct blk_io copy_io;
+    uint32_t copy_done; /* blocks that were asked for */
+    struct blk_io flush;
+    struct iovec flush_iov;
+    struct log_entry *reading; /* pinned: its payload is being read to be copied forward */
+    struct batch *scan;        /* batches before it have told their PGs how far to destage; NULL: all have */
+    bool more;                 /* the round was full: it took some, and there are more */
+    bool starved;              /* it could take none, for want of memory or chunks */
+    bool held;                 /* an object waits until the log lets go of its chunks */
+    bool asked;                /* for more than the round under way knows of */
+    uint64_t unreadable_ns;    /* objects whose page could not be read are left alone until then */
+    bool active;               /* a round is under way: PGs may not go */
+    bool waiting;              /* of ring_wait */
+    bool trimming;             /* the tail is to move on until enough is free */
+    /* The checkpoint under way. */
+    uint64_t ckpt_number, ckpt_replay_seq, ckpt_records, ckpt_blocks;
+    uint64_t ckpt_pg_order;           /* of the PG whose records come next */
+    uint32_t ckpt_phase;              /* its own record, its images, its objects */
+    bool ckpt_first;                  /* none of this phase has come yet */
+    uint64_t ckpt_image, ckpt_object; /* what came last */
+    struct timer retry;
+};
+
+/* destage.c, round*.c, trim.c, checkpoint.c */
+MUST_CHECK int destage_init(struct store *s);
+void destage_fini(struct store *s);
+void destage_start(struct store *s);
+void destage_wake(struct store *s);
+/* Wants the PG destaged up to this entry soon, whatever room there is. */
+void destage_up_to(struct pg *pg, uint64_t index);
+bool destage_wanted(const struct store *s);
+/* For the records that were pushed, which go with the next entries. */
+void destage_records_wait(struct store *s);
+
+void round_collect(struct store *s);     /* takes objects for a round; which may be none */
+bool round_load(struct store *s);        /* old pages that are not in memory; true: all are here */
+bool round_readback(struct store *s);    /* payloads that are only in the ring; true: all are here */
+void round_sort(struct store *s);        /* blocks in the order of the device */
+bool round_write_data(struct store *s);  /* true: all done, or failed: io.error */
+bool round_write_pages(struct store *s); /* likewise */
+void round_push_slots(struct store *s);  /* `wait` tells when the records are durable */
+void round_page_known(const struct destage_object *r); /* the old page's checksums are in memory */
+void round_page_lost(struct destage_object *r);
+void round_leave(struct store *s); /* objects whose pages cannot be read, to a later round */
+void round_commit(struct store *s);
+void round_abandon(struct store *s); /* gives back what a round holds that was interrupted */
+enum trim_result { TRIM_DONE, TRIM_MORE, TRIM_DESTAGE, TRIM_COPY_READ, TRIM_CHECKPOINT, TRIM_WAIT };
+bool trim_wanted(const struct store *s);
+enum trim_result trim_step(struct store *s);
+/* The payload of `reading`, which is to be copied forward. */
+MUST_CHECK bool copy_read_start(struct store *s);
+MUST_CHECK bool copy_read_next(struct store *s); /* the next piece; false: all is here, or cannot be read */
+void copy_read_end(struct store *s);
+void trim_release(struct store *s, bool release); /* what is to be copied may go, or is held for more */
+bool applied_push(struct store *s); /* records of how far PGs are complete; false: nothing new */
+void applied_durable(struct store *s);
+uint64_t destage_target(const struct store *s); /* position: what lies below is to be destaged */
+void checkpoint_begin(struct store *s);
+uint32_t checkpoint_fill(struct store *s, struct disk_checkpoint_block *blocks, uint32_t max);
+void checkpoint_header(struct store *s, struct disk_checkpoint *ret);
+uint64_t checkpoint_place(const struct store *s);
+void checkpoint_done(struct store *s);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The store's inside: requests to the device.
+ */
+#ifndef STORE_IO_H
+#define STORE_IO_H
+
+#include "rt/blk.h"
+#include "rt/op.h"
+
+#define SCATTER_IOS  8u
+#define SCATTER_IOVS 32u
+
+/* One request for contiguous memory. */
+void io_start(struct blk *blk, struct blk_io *io, struct iovec *iov, enum blk_type type, uint32_t flags,
+              uint64_t block, void *data, uint64_t blocks, struct op *waiter);
+/* Scattered device I/O by one op: up to SCATTER_IOS requests at once. */
+struct scatter {
+    struct blk *blk;
+    struct op *op;
+    struct blk_io io[SCATTER_IOS];
+    struct iovec iov[SCATTER_IOS][SCATTER_IOVS];
+    uint64_t tag[SCATTER_IOS];
+    uint32_t pending;
+    int error;
+};
+void scatter_init(struct scatter *sc, struct blk *blk, struct op *op);
+/* A request of the scatter that is free, or NULL. */
+int scatter_slot(const struct scatter *sc);
+void scatter_submit(struct scatter *sc, int slot, enum blk_type type, uint32_t flags, uint64_t block,
+                    uint32_t iov_count, uint64_t tag);
+/* A request that has completed, or -1; `tag` and `result` are in it until the slot is used again. */
+int scatter_reap(struct scatter *sc);
+
+#endif
