@@ -148,7 +148,7 @@ static void plant_add(const char *name)
 {
     for (uint32_t i = 0; i < ARRAY_LEN(PLANTS); i++) {
         if (strcasecmp(PLANTS[i].name, name) == 0) {
-            plant_mask |= 1ull << i;
+            plants_set[i] = true;
             return;
         }
     }

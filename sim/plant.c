@@ -4,4 +4,4 @@
  */
 #include "base/plant.h"
 
-uint64_t plant_mask;
+bool plants_set[PLANT_COUNT];

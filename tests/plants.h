@@ -31,7 +31,7 @@ static inline void plants_take(int argc, char **argv)
             printf("no planted bug is called %s\n", argv[a]);
             exit(0);
         }
-        plant_mask |= 1ull << i;
+        plants_set[i] = true;
     }
 #else
     (void)argc;

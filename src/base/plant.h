@@ -3,7 +3,7 @@
  * Planted bugs: tests of the tests. `if (PLANT(name)) ...` leaves out one protecting step, so that a run of the
  * simulator can show that its checkers notice. In product builds PLANT() is a constant false and the branch is not
  * compiled into the program; only the simulator's own copies of the rooms are built with FASTBLOCK_PLANT, and there a
- * bit of plant_mask (set by `fastblock-sim --plant NAME`) decides.
+ * row of plants_set (set by `fastblock-sim --plant NAME`) decides.
  *
  * To add one: a row here, the branch in the room, and a line in tests/sim/meson.build that expects the run to go red.
  */
@@ -83,11 +83,9 @@ enum plant {
     PLANT_COUNT
 };
 
-_Static_assert(PLANT_COUNT <= 64, "one bit each in plant_mask");
-
 #ifdef FASTBLOCK_PLANT
-extern uint64_t plant_mask; /* sim/plant.c */
-#define PLANT(name) UNLIKELY((plant_mask >> PLANT_##name) & 1)
+extern bool plants_set[PLANT_COUNT]; /* sim/plant.c */
+#define PLANT(name) UNLIKELY(plants_set[PLANT_##name])
 #else
 #define PLANT(name) ((void)PLANT_##name, false)
 #endif

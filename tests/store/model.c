@@ -40,12 +40,12 @@ static void notices(enum plant plant, uint64_t first)
 {
     bool noticed = false;
 
-    plant_mask = 1ull << plant;
+    plants_set[plant] = true;
     for (uint64_t seed = first; seed < first + 60 && !noticed; seed++) {
         struct sim_result r;
         noticed = !run_seed(seed, &r);
     }
-    plant_mask = 0;
+    plants_set[plant] = false;
     CHECK(noticed);
 }
 
@@ -74,7 +74,7 @@ static int seeds(char **argv, int argc)
 
     verbose = strcmp(argv[1], argv[2]) == 0;
     if (argc > 3)
-        plant_mask = 1ull << atoi(argv[3]);
+        plants_set[(unsigned)atoi(argv[3]) % PLANT_COUNT] = true;
     for (uint64_t seed = strtoull(argv[1], NULL, 10); seed <= strtoull(argv[2], NULL, 10); seed++) {
         struct sim_result r;
         if (run_seed(seed, &r))
