@@ -79,7 +79,8 @@ struct pg_catchup {
     struct op op;
     struct pg *pg;
     struct store_log_read read;
-    bool ready; /* read.ret_... hold entries */
+    bool ready;         /* read.ret_... hold entries */
+    struct timer timer; /* it failed: until it may be tried again */
 };
 
 struct pg {

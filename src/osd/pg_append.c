@@ -25,7 +25,8 @@
 
 static void catchup_step(struct op *op);
 static const struct op_kind catchup_kind = {"osd.catchup", NULL, catchup_step};
-enum { CATCHUP_START, CATCHUP_READING, CATCHUP_READY };
+enum { CATCHUP_START, CATCHUP_READING, CATCHUP_FAILED, CATCHUP_READY };
+#define CATCHUP_RETRY_NS (50 * NS_PER_MS)
 
 static void catchup_free(struct pg_catchup *catchup)
 {
@@ -33,6 +34,7 @@ static void catchup_free(struct pg_catchup *catchup)
 
     for (uint32_t i = 0; i < catchup->read.ret_count; i++)
         slice_unref(&catchup->read.ret_payloads[i]);
+    timer_cancel(pg->shard->core, &catchup->timer);
     pg->catchup = NULL;
     op_done(&catchup->op, 0);
     free(catchup);
@@ -58,18 +60,21 @@ static void catchup_step(struct op *op)
         if (op->children)
             return;
         op->state = CATCHUP_READY;
-        catchup->ready = true;
-        pg_wake(pg);
         if (catchup->read.op.result) {
             core_log(pg->shard->core, LOG_WARN, "osd", PG_FMT ": reading the log at %" PRIu64 ": %s",
                      PG_ARGS(pg->id), catchup->read.first, error_text(catchup->read.op.result));
-            op_cancel(op);
+            op->state = CATCHUP_FAILED;
+            timer_arm(op->core, &catchup->timer, op, core_now_ns(op->core) + CATCHUP_RETRY_NS);
+        } else {
+            catchup->ready = true;
+            pg_wake(pg);
         }
         if (!op->cancelled)
             return;
         __attribute__((fallthrough));
+    case CATCHUP_FAILED:
     case CATCHUP_READY:
-        if (op->cancelled) {
+        if (op->cancelled || (op->state == CATCHUP_FAILED && !timer_armed(&catchup->timer))) {
             catchup_free(catchup);
             pg_wake(pg);
         }

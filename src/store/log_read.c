@@ -20,6 +20,7 @@ struct log_reading {
     struct buf *buf;
     uint32_t bytes, crcs;
     uint32_t done; /* blocks of the entry that were asked for */
+    bool again;    /* for the second time */
     uint64_t position, term;
 };
 
@@ -62,8 +63,30 @@ static void log_read_piece(struct store_log_read *r, const struct log_entry *e)
     state->done += n;
 }
 
+/* The medium has lost it. What is complete here without it is wanted by followers alone: they get the objects
+ * instead, as if the log had been trimmed. What is applied will be complete soon. An entry that is neither
+ * makes the log one that cannot be proven whole. */
+static void log_read_lost(struct store *s, struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+
+    if (!e->lost)
+        store_problem(s, "PG %llx: log: entry %llu cannot be read back",
+                      (unsigned long long)pg->pub.record.pg, (unsigned long long)e->index);
+    e->lost = true;
+    if (e->index > pg->complete_durable && e->applied) {
+        destage_up_to(pg, e->index);
+        return;
+    }
+    if (e->index > pg->complete_durable)
+        pg->pub.damaged = true;
+    else
+        log_trim(pg, e->index + 1);
+    op_wake(pg->pub.waiter);
+}
+
 /* A piece of the payload is here: is it still the entry's? 1: another is under way. */
-static int log_read_verify(struct store_log_read *r, const struct log_entry *e)
+static int log_read_verify(struct store_log_read *r, struct log_entry *e)
 {
     struct log_reading *state = r->private_state;
 
@@ -82,7 +105,14 @@ static int log_read_verify(struct store_log_read *r, const struct log_entry *e)
     for (uint32_t b = 0; b < e->block_count; b++)
         if (r->io.result || crc32c(0, state->buf->data + b * BLOCK_SIZE, BLOCK_SIZE) != e->crc[b]) {
             r->store->counters.checksum_errors++;
-            return -ERR_CHECKSUM;
+            if (state->again) {
+                log_read_lost(r->store, e);
+                return -ERR_CHECKSUM;
+            }
+            state->again = true;
+            state->done = 0;
+            log_read_piece(r, e);
+            return 1;
         }
     struct slice payload = {.buf = state->buf, .len = e->block_count * BLOCK_SIZE};
     state->buf = NULL;
@@ -136,8 +166,13 @@ static void log_read_step(struct op *op)
             log_read_take(r, e, slice_sub(&e->payload, 0, blocks * BLOCK_SIZE));
             continue;
         }
-        if (e->lost || !e->batch) {
-            log_read_end(r, e->lost ? -ERR_CHECKSUM : -ERR_RETRY);
+        if (e->lost) {
+            log_read_lost(s, e);
+            log_read_end(r, -ERR_CHECKSUM);
+            return;
+        }
+        if (!e->batch) {
+            log_read_end(r, -ERR_RETRY);
             return;
         }
         state->buf = buf_new(s->core->arena, blocks * BLOCK_SIZE);
@@ -148,6 +183,7 @@ static void log_read_step(struct op *op)
         state->position = e->position;
         state->term = e->term;
         state->done = 0;
+        state->again = false;
         op->state = LOG_READ_PAYLOAD;
         log_read_piece(r, e);
         return;

@@ -268,7 +268,8 @@ MUST_CHECK int store_log_get(const struct store_pg *pg, uint64_t index, struct e
 uint64_t store_log_term(const struct store_pg *pg, uint64_t index); /* 0: not there */
 
 /* Reads entries from the ring for a lagging follower: as many of [first, last] as fit in `bytes_max` of
- * payload and STORE_LOG_READ_MAX entries, at least one. Payloads are verified. */
+ * payload and STORE_LOG_READ_MAX entries, at least one. Payloads are verified. ERR_CHECKSUM: the first cannot
+ * be read back; ask again later, it is about to leave the log (first_index), or the log is found damaged. */
 #define STORE_LOG_READ_MAX 64
 struct store_log_read {
     struct op op;

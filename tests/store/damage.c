@@ -127,6 +127,46 @@ static void an_unreadable_payload_costs_its_entry(void)
     tear_down();
 }
 
+static int log_read(uint64_t index)
+{
+    struct store_log_read r = {0};
+
+    store_log_read_start(&r, pg, index, index, IO_SIZE_MAX, NULL);
+    int rc = rig_wait(&rig, &r.op);
+    if (!rc)
+        slice_unref(&r.ret_payloads[0]);
+    return rc;
+}
+
+/* Found when a follower wants it: what is neither applied nor complete makes the log one that cannot be
+ * proven whole; followers are not to ask for the rest for ever. */
+static void an_entry_that_is_lost_later_is_noticed(void)
+{
+    set_up_both();
+    for (uint32_t i = 1; i <= 4; i++) {
+        CHECK_EQ(write_blocks(i, 0, 1), 0);
+        rig_settle(&rig);
+    }
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    store_apply(pg, 2);
+    rig.device.bad_from = ring_offset(log_at(pg_of(pg), 1)->position);
+    rig.device.bad_len = BLOCK_SIZE;
+    CHECK_EQ(log_read(1), -ERR_CHECKSUM);
+    CHECK(!pg->damaged);
+    rig_settle(&rig);
+    CHECK_EQ(log_read(1), -ERR_CHECKSUM);
+    CHECK_EQ(pg->first_index, 2);
+    CHECK_EQ(log_read(1), -ERR_COMPACTED);
+    CHECK_EQ(log_read(2), 0);
+    CHECK(!pg->damaged);
+    rig.device.bad_from = ring_offset(log_at(pg_of(pg), 4)->position);
+    CHECK_EQ(log_read(4), -ERR_CHECKSUM);
+    CHECK(pg->damaged);
+    CHECK(!other->damaged);
+    tear_down();
+}
+
 static void a_lost_record_brings_no_older_page_back(void)
 {
     set_up_both();
@@ -660,6 +700,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(an_unused_block_that_cannot_be_read_costs_nothing);
     TEST(an_unreadable_payload_costs_its_entry);
+    TEST(an_entry_that_is_lost_later_is_noticed);
     TEST(a_lost_record_brings_no_older_page_back);
     TEST(damage_is_not_forgotten);
     TEST(the_newest_batch_is_proven_in_time);
