@@ -15,12 +15,15 @@ void heartbeat_out_init(struct heartbeat_out *out)
     *out = (struct heartbeat_out){0};
     map_init(&out->by_pg);
     list_init(&out->entries);
+    list_init(&out->awake);
 }
 
 static void entry_free(struct heartbeat_out *out, struct heartbeat_entry *entry)
 {
     map_remove(&out->by_pg, entry->group.pg);
     list_remove(&entry->link);
+    if (list_linked(&entry->awake))
+        list_remove(&entry->awake);
     free(entry);
 }
 
@@ -38,14 +41,19 @@ static void entry_changed(struct heartbeat_out *out, struct heartbeat_entry *ent
     list_push_back(&out->entries, &entry->link);
 }
 
+struct heartbeat_entry *heartbeat_out_find(const struct heartbeat_out *out, uint64_t pg)
+{
+    struct map_node *node = map_get(&out->by_pg, pg);
+
+    return node ? map_entry(node, struct heartbeat_entry, by_pg) : NULL;
+}
+
 int heartbeat_out_set(struct heartbeat_out *out, const struct wire_heartbeat_group *group)
 {
-    struct map_node *node = map_get(&out->by_pg, group->pg);
-    struct heartbeat_entry *entry;
+    struct heartbeat_entry *entry = heartbeat_out_find(out, group->pg);
 
     ASSERT(group->term);
-    if (node) {
-        entry = map_entry(node, struct heartbeat_entry, by_pg);
+    if (entry) {
         const struct wire_heartbeat_group *had = &entry->group;
         if (had->term == group->term && had->commit == group->commit && had->from == group->from &&
             had->to == group->to)
@@ -55,10 +63,13 @@ int heartbeat_out_set(struct heartbeat_out *out, const struct wire_heartbeat_gro
         if (!entry)
             return -ERR_NO_MEMORY;
         list_init(&entry->link);
+        list_push_back(&out->awake, &entry->awake);
         map_put(&out->by_pg, &entry->by_pg, group->pg);
     }
-    if (!entry->group.term)
+    if (!entry->group.term) {
         out->led_count++;
+        out->dropped_count -= entry->version != 0;
+    }
     entry->group = *group;
     entry_changed(out, entry);
     return 0;
@@ -66,14 +77,12 @@ int heartbeat_out_set(struct heartbeat_out *out, const struct wire_heartbeat_gro
 
 void heartbeat_out_drop(struct heartbeat_out *out, uint64_t pg)
 {
-    struct map_node *node = map_get(&out->by_pg, pg);
-    if (!node)
-        return;
-    struct heartbeat_entry *entry = map_entry(node, struct heartbeat_entry, by_pg);
-    if (!entry->group.term)
+    struct heartbeat_entry *entry = heartbeat_out_find(out, pg);
+    if (!entry || !entry->group.term)
         return;
     entry->group.term = 0;
     out->led_count--;
+    out->dropped_count++;
     entry_changed(out, entry);
 }
 
@@ -116,16 +125,20 @@ bool heartbeat_out_answer(struct heartbeat_out *out, const struct wire_heartbeat
     }
     out->acked_version = reply->set_version;
     for (uint32_t i = 0; i < reply->refused_count && !PLANT(OSD_COUNT_REFUSED); i++) {
-        struct map_node *node = map_get(&out->by_pg, reply->refused[i]);
-        if (node)
-            map_entry(node, struct heartbeat_entry, by_pg)->refused_seq = reply->seq;
+        struct heartbeat_entry *entry = heartbeat_out_find(out, reply->refused[i]);
+        if (entry)
+            entry->refused_seq = reply->seq;
     }
-    list_for_each_safe (&out->entries, node) {
+    for (struct list *node = out->entries.next, *next; out->dropped_count && node != &out->entries;
+         node = next) {
         struct heartbeat_entry *entry = list_entry(node, struct heartbeat_entry, link);
+        next = node->next;
         if (entry->version > out->acked_version)
             break;
-        if (!entry->group.term)
-            entry_free(out, entry);
+        if (entry->group.term)
+            continue;
+        out->dropped_count--;
+        entry_free(out, entry);
     }
     return true;
 }
@@ -134,14 +147,22 @@ void heartbeat_in_init(struct heartbeat_in *in)
 {
     *in = (struct heartbeat_in){0};
     map_init(&in->groups);
+    list_init(&in->awake);
+    list_init(&in->parked);
+}
+
+static void heard_free(struct heartbeat_in *in, struct heartbeat_heard *heard)
+{
+    ASSERT(!heard->parked);
+    map_remove(&in->groups, heard->by_pg.key);
+    list_remove(&heard->link);
+    free(heard);
 }
 
 static void heard_clear(struct heartbeat_in *in)
 {
-    map_for_each (&in->groups, node) {
-        map_remove(&in->groups, node->key);
-        free(map_entry(node, struct heartbeat_heard, by_pg));
-    }
+    map_for_each (&in->groups, node)
+        heard_free(in, map_entry(node, struct heartbeat_heard, by_pg));
     in->version = 0;
 }
 
@@ -151,16 +172,20 @@ void heartbeat_in_fini(struct heartbeat_in *in)
     map_fini(&in->groups);
 }
 
+struct heartbeat_heard *heartbeat_in_find(const struct heartbeat_in *in, uint64_t pg)
+{
+    struct map_node *node = map_get(&in->groups, pg);
+
+    return node ? map_entry(node, struct heartbeat_heard, by_pg) : NULL;
+}
+
 static bool heard_set(struct heartbeat_in *in, const struct wire_heartbeat_group *group)
 {
-    struct map_node *node = map_get(&in->groups, group->pg);
-    struct heartbeat_heard *heard = node ? map_entry(node, struct heartbeat_heard, by_pg) : NULL;
+    struct heartbeat_heard *heard = heartbeat_in_find(in, group->pg);
 
     if (!group->term) {
-        if (heard) {
-            map_remove(&in->groups, group->pg);
-            free(heard);
-        }
+        if (heard)
+            heard_free(in, heard);
         return true;
     }
     if (!heard) {
@@ -168,9 +193,16 @@ static bool heard_set(struct heartbeat_in *in, const struct wire_heartbeat_group
         if (!heard)
             return false;
         map_put(&in->groups, &heard->by_pg, group->pg);
+        list_push_back(&in->awake, &heard->link);
     }
+    ASSERT(!heard->parked);
     heard->group = *group;
     return true;
+}
+
+bool heartbeat_in_clears(const struct heartbeat_in *in, const struct wire_heartbeat *message)
+{
+    return message->incarnation > in->incarnation || !message->base_version;
 }
 
 bool heartbeat_in_take(struct heartbeat_in *in, const struct wire_heartbeat *message)
@@ -190,10 +222,8 @@ bool heartbeat_in_take(struct heartbeat_in *in, const struct wire_heartbeat *mes
     if (!message->base_version)
         heard_clear(in);
     for (uint32_t i = 0; i < message->group_count; i++)
-        if (!heard_set(in, &message->groups[i])) {
-            heard_clear(in);
-            return false;
-        }
+        if (!heard_set(in, &message->groups[i]))
+            return false; /* values newer than our version are told again, and not yet counted on */
     in->version = MAX(in->version, message->set_version);
     return true;
 }

@@ -31,16 +31,18 @@
 struct heartbeat_out {
     struct map by_pg;
     struct list entries; /* ascending by version */
+    struct list awake;   /* those that answers are told to; the host takes out and puts back the others */
     uint64_t version;    /* of the newest change */
     uint64_t acked_version;
     uint64_t seq, answered_seq;
-    uint32_t led_count; /* groups that are led */
+    uint32_t led_count;     /* groups that are led */
+    uint32_t dropped_count; /* groups that are no longer led, in the set until that is acknowledged */
 };
 
 /* A group of the set; term 0: no longer led, kept until that is acknowledged. */
 struct heartbeat_entry {
     struct map_node by_pg;
-    struct list link;
+    struct list link, awake;
     struct wire_heartbeat_group group;
     uint64_t version;
     uint64_t refused_seq;
@@ -52,6 +54,7 @@ void heartbeat_out_fini(struct heartbeat_out *out);
  * group is not in the set, and so has no contact; set it again later. */
 MUST_CHECK int heartbeat_out_set(struct heartbeat_out *out, const struct wire_heartbeat_group *group);
 void heartbeat_out_drop(struct heartbeat_out *out, uint64_t pg);
+struct heartbeat_entry *heartbeat_out_find(const struct heartbeat_out *out, uint64_t pg); /* NULL: none */
 /* True if there is anything to say: a group is led, or the end of one is not acknowledged. */
 bool heartbeat_out_due(const struct heartbeat_out *out);
 /* The next message; its groups go into the caller's array. incarnation and sent_ns are the caller's to fill.
@@ -71,20 +74,28 @@ static inline bool heartbeat_out_refused(const struct heartbeat_out *out, const 
     return entry->group.term && entry->refused_seq == out->answered_seq;
 }
 
+struct pg;
+
 struct heartbeat_in {
-    struct map groups; /* struct heartbeat_heard by PG */
+    struct map groups;         /* struct heartbeat_heard by PG */
+    struct list awake, parked; /* the same: told of each message, or not */
     uint64_t incarnation, seq, version;
 };
 
 struct heartbeat_heard {
     struct map_node by_pg;
+    struct list link; /* in one of the lists */
     struct wire_heartbeat_group group;
+    struct pg *parked; /* the host's: who is to be told before the group changes or goes; NULL: nobody */
 };
 
 void heartbeat_in_init(struct heartbeat_in *in);
 void heartbeat_in_fini(struct heartbeat_in *in);
-/* Takes a message in. True: answer it, with in->version and what is refused of in->groups. False: it is old,
- * or there is no memory. */
+/* Taking this message in takes all groups out first. */
+bool heartbeat_in_clears(const struct heartbeat_in *in, const struct wire_heartbeat *message);
+struct heartbeat_heard *heartbeat_in_find(const struct heartbeat_in *in, uint64_t pg); /* NULL: none */
+/* Takes a message in; no group that changes or goes may be parked. True: answer it, with in->version and what
+ * is refused of in->groups. False: it is old, or there is no memory: then parts of it may have been taken. */
 MUST_CHECK bool heartbeat_in_take(struct heartbeat_in *in, const struct wire_heartbeat *message);
 
 #endif

@@ -90,6 +90,7 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     list_init(&pg->repairs);
     list_init(&pg->looks);
     list_init(&pg->damages);
+    list_push_back(&shard->awake, &pg->awake);
     pg->settled_index = sp->last_index;
     pg_raft_init(pg, born_now);
     map_put(&shard->pgs, &pg->node, pg->id);
@@ -142,6 +143,7 @@ void pg_set_abstain(struct pg *pg)
 
 void pg_touched(struct pg *pg)
 {
+    pg_unpark(pg);
     pg_set_abstain(pg);
     pg_wake(pg);
 }
@@ -205,12 +207,14 @@ void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnati
         struct pg *pg = map_entry(node, struct pg, node);
         for (uint32_t i = 0; i < pg->member_count; i++)
             if (pg->members[i].peer == peer) {
+                pg_unpark(pg);
                 raft_peer_lost(&pg->raft, pg->members[i].replica, new_incarnation, now_ns);
                 pg->members[i].complete = 0;
                 pg_touched(pg);
             }
         for (uint32_t i = 0; i < PG_STRANGERS_MAX; i++)
             if (pg->strangers[i].peer == peer) {
+                pg_unpark(pg);
                 raft_peer_lost(&pg->raft, pg->strangers[i].replica, new_incarnation, now_ns);
                 pg_touched(pg);
             }
@@ -403,7 +407,7 @@ static void pg_timer_arm(struct pg *pg, uint64_t deadline_ns, uint64_t now_ns)
     timer_arm(pg->shard->core, &pg->timer, &pg->op, MAX(pg_timer_early(pg, deadline_ns, now_ns), now_ns + 1));
 }
 
-static void pg_timer(struct pg *pg, uint64_t now_ns)
+void pg_timer(struct pg *pg, uint64_t now_ns)
 {
     uint64_t deadline_ns = pg_timer_due(pg, now_ns);
 
@@ -426,6 +430,8 @@ static void pg_live(struct pg *pg)
     struct osd_shard *shard = pg->shard;
     uint64_t now_ns = core_now_ns(shard->core);
 
+    pg_unpark(pg);
+    pg->stirred = true;
     if (!shard->failed && store_failed(shard->store))
         shard_fail(shard, store_failed(shard->store), "the device failed");
     pg_set_abstain(pg);
@@ -466,6 +472,7 @@ void pg_stop(struct pg *pg)
 {
     if (pg->stopping)
         return;
+    pg_unpark(pg);
     pg->stopping = true;
     pg_heartbeats_drop(pg);
     pg_requests_fail(pg, -ERR_NO_PG);
@@ -493,6 +500,7 @@ static void pg_free(struct pg *pg)
     damage_forget(pg);
     raft_fini(&pg->raft);
     map_remove(&shard->pgs, pg->id);
+    list_remove(&pg->awake);
     op_done(&pg->op, 0);
     free(pg);
     shard_op_ended(shard);

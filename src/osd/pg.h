@@ -99,6 +99,12 @@ struct pg {
     struct timer timer;
     bool stopping;
 
+    struct list awake;             /* in shard->awake, unless parked */
+    bool parked;                   /* pg_park.c */
+    bool stirred;                  /* something happened since the last heartbeat */
+    struct heartbeat_heard *heard; /* parked follower: what the heartbeats of its leader say of it, */
+    struct peer *leader_peer;      /* and whose they are */
+
     struct store_pg_write record; /* term and vote on their way to the disk */
     bool record_writing;
     uint64_t record_started_ns;
@@ -210,9 +216,29 @@ void pg_keep_ring(struct pg *pg, uint64_t now_ns);
  * timer is not to fire before that if its deadline has moved. */
 void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns);
 void pg_set_abstain(struct pg *pg);
+/* Arms the timer, if it is not to fire before the group must be looked at anyway. */
+void pg_timer(struct pg *pg, uint64_t now_ns);
 /* Writes state and base of the replica's record; record_wanted falls, and the recovery is woken, when that is
  * durable. */
 void pg_record_want(struct pg *pg, enum store_pg_state state, uint64_t base_index, uint64_t base_term);
+
+/* ---- pg_park.c: groups that cost nothing while nothing happens ---- */
+
+/* Parks a group at rest that we lead, or that follows the sender of a heartbeat and has just been told of it;
+ * if it has nothing else to do. */
+void pg_park_leader(struct pg *pg, uint64_t now_ns);
+void pg_park_follower(struct pg *pg, struct peer *leader, struct heartbeat_heard *heard);
+/* Before raft is given anything, or asked what depends on time: brings it up to date. */
+void pg_unpark(struct pg *pg);
+/* Before an answer of the peer, or a heartbeat of it, is taken in: those that it says something new of. */
+void pg_unpark_refused(struct peer *peer, const struct wire_heartbeat_reply *reply);
+void pg_unpark_changes(struct peer *peer, const struct wire_heartbeat *message);
+/* All whose peer has been silent for too long, */
+void pg_unpark_silent(struct osd_shard *shard, uint64_t now_ns);
+/* which the leader of parked groups here is from then on; UINT64_MAX: there are none. */
+uint64_t pg_parked_silence_ns(const struct peer *peer);
+/* As raft_in_contact(), without bringing raft up to date. */
+bool pg_in_contact(const struct pg *pg, const struct raft_member *member, uint64_t now_ns);
 
 /* ---- pg_group.c: who is in the group, and changing that ---- */
 

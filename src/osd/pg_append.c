@@ -313,6 +313,7 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
     struct pg *pg = pg_addressed(peer, request.pg, request.from, request.to);
     if (!pg)
         return;
+    pg->stirred = true;
     struct raft_msg msg = {
         .type = RAFT_APPEND,
         .from = request.from,

@@ -115,6 +115,7 @@ struct pg *pg_addressed(struct peer *peer, uint64_t id, uint32_t from, uint32_t 
         return NULL;
     if (!member)
         stranger_note(pg, from, peer);
+    pg_unpark(pg);
     return pg;
 }
 

@@ -75,6 +75,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
     req->ticket = *ticket;
     TRACE(request_taken, pg_id, kind, bytes);
     req->taken_ns = shard->client_ns = core_now_ns(shard->core);
+    pg_unpark(pg);
     shard_heartbeat_traffic(pg);
     req->payload = payload ? slice_sub(payload, 0, payload->len) : (struct slice){0};
     req->head_partial = req->tail_partial = req->waited = req->committed = req->exact = req->answered = false;

@@ -55,7 +55,7 @@ static void row_fill(const struct pg *pg, struct status_row *row)
         peer->osd = member->osd;
         if (r->role == RAFT_LEADER) {
             peer->match = known->match;
-            peer->in_contact = !member->peer || raft_in_contact(r, known, now_ns);
+            peer->in_contact = !member->peer || pg_in_contact(pg, known, now_ns);
             peer->recovering = known->recovering || known->progress == RAFT_BEHIND;
         }
         row->peer_pointers[i] = peer;
@@ -120,6 +120,7 @@ static int transfer_one(struct pg *pg, const Fb__PgTransferRequest *request)
 {
     uint32_t to = 0;
 
+    pg_unpark(pg);
     for (uint32_t i = 0; i < pg->member_count && !request->any; i++) {
         if (pg->members[i].osd != request->to_osd || !pg->members[i].peer)
             continue;

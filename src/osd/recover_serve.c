@@ -43,7 +43,10 @@ struct pg *pg_asked(struct peer *peer, struct osd_shard *shard, uint64_t id, uin
         *ret_error = -ERR_DENIED;
     else if (shard->failed)
         *ret_error = -ERR_STOPPED;
-    return *ret_error ? NULL : pg;
+    if (*ret_error)
+        return NULL;
+    pg_unpark(pg);
+    return pg;
 }
 
 /* ---- LIST ---- */

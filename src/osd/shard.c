@@ -109,6 +109,7 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     shard->cache_bytes = config->cache_bytes;
     shard->pages_max = config->pages_max;
     map_init(&shard->pgs);
+    list_init(&shard->awake);
     map_init(&shard->peers);
     list_init(&shard->turns.waiting);
     shard_map_init(&shard->map);
@@ -299,6 +300,7 @@ static void stop_transfer(struct osd_shard *shard)
 {
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
+        pg_unpark(pg);
         if (pg->raft.role == RAFT_LEADER && pg->member_count > 1)
             (void)!raft_transfer(&pg->raft, 0, core_now_ns(shard->core));
         pg_touched(pg);

@@ -45,6 +45,10 @@ struct peer {
     bool lost;                   /* the last thing we know of our session is that it ended or failed */
     struct heartbeat_out out;
     struct heartbeat_in in;
+    uint64_t contact_ns;         /* when the newest of our heartbeats left that it answered */
+    uint64_t heard_ns;           /* when its newest heartbeat came; and what that one said about the next: */
+    uint64_t heard_rest_ns;      /* it comes so much later than usual */
+    uint32_t led_parked;         /* groups that we lead with it and that are parked (pg_park.c) */
     bool busy;                   /* a group that we lead together with it is not at rest */
     bool beat_rests;             /* our last heartbeat said that the next one comes late */
     uint64_t beat_ns;            /* when it left */
@@ -171,6 +175,7 @@ struct shard_heartbeat {
     struct op op;
     struct osd_shard *shard;
     struct timer timer;
+    uint64_t next_ns; /* when the next of ours are due; the timer may be earlier, for the silence of others */
     struct wire_heartbeat_group groups[WIRE_GROUPS_MAX];
     uint64_t refused[WIRE_REFUSED_MAX];
     uint64_t reply_refused[WIRE_REFUSED_MAX];
@@ -215,8 +220,9 @@ struct osd_shard {
     char failed_text[256];
     struct op *waiter; /* of start or stop: woken when something ended */
 
-    struct map peers; /* struct peer */
-    struct map pgs;   /* struct pg */
+    struct map peers;  /* struct peer */
+    struct map pgs;    /* struct pg */
+    struct list awake; /* of these, those that are not parked */
     struct shard_map map;
     struct shard_orders orders;
     struct shard_mon mon;

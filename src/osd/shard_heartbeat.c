@@ -14,9 +14,9 @@
  * that answer a neighbour's: all shards of a cluster at rest come to beat at the same moments. And what a
  * heartbeat says about a group moves the group's timer (pg_heard), which otherwise would fire in vain.
  *
- * The receiver looks at every group of the set with every heartbeat, not just at those in the message:
- * whether it still follows that leader in that term decides between acknowledging and refusing. That is some
- * 20 ns per group and heartbeat.
+ * The receiver looks at every group of the set that is awake with every heartbeat, not just at those in the
+ * message: whether it still follows that leader in that term decides between acknowledging and refusing. What
+ * is parked (pg_park.c) costs nothing on either side.
  */
 #include "osd/pg.h"
 
@@ -70,8 +70,8 @@ static void groups_collect(struct osd_shard *shard, uint64_t now_ns)
 {
     map_for_each (&shard->peers, node)
         map_entry(node, struct peer, node)->busy = false;
-    map_for_each (&shard->pgs, node) {
-        struct pg *pg = map_entry(node, struct pg, node);
+    list_for_each_safe (&shard->awake, node) {
+        struct pg *pg = list_entry(node, struct pg, awake);
         if (!pg->led_term || pg->led_term != pg->raft.term || pg->raft.role != RAFT_LEADER || pg->stopping)
             continue;
         bool rests = group_rests(pg, now_ns);
@@ -91,6 +91,8 @@ static void groups_collect(struct osd_shard *shard, uint64_t now_ns)
             /* Without memory the group has no contact by heartbeats for now; APPENDs still make some. */
             (void)!heartbeat_out_set(&member->peer->out, &group);
         }
+        if (rests)
+            pg_park_leader(pg, now_ns);
     }
 }
 
@@ -132,14 +134,16 @@ static uint64_t heartbeat_slack_ns(const struct peer *peer)
 
 static void heartbeat_timer(struct osd_shard *shard, uint64_t now_ns)
 {
-    uint64_t next_ns = now_ns + SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS;
+    uint64_t next_ns = now_ns + SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS, silence_ns = UINT64_MAX;
 
     map_for_each (&shard->peers, node) {
         const struct peer *peer = map_entry(node, struct peer, node);
+        silence_ns = MIN(silence_ns, pg_parked_silence_ns(peer));
         if (heartbeat_out_due(&peer->out))
             next_ns = MIN(next_ns, heartbeat_due_ns(peer));
     }
-    timer_arm(shard->core, &shard->heartbeat.timer, &shard->heartbeat.op, next_ns);
+    shard->heartbeat.next_ns = next_ns;
+    timer_arm(shard->core, &shard->heartbeat.timer, &shard->heartbeat.op, MIN(next_ns, silence_ns));
 }
 
 static void heartbeat_step(struct op *op)
@@ -160,6 +164,7 @@ static void heartbeat_step(struct op *op)
         timer_arm(op->core, &heartbeat->timer, op, now_ns + SHARD_HEARTBEAT_NS);
         return;
     }
+    pg_unpark_silent(shard, now_ns);
     groups_collect(shard, now_ns);
     map_for_each (&shard->peers, node) {
         struct peer *peer = map_entry(node, struct peer, node);
@@ -184,12 +189,12 @@ static uint64_t next_beat_ns(uint64_t now_ns, uint64_t rest_ns)
 
 /* Tells the group's raft that its leader is alive. True: it follows that leader in that term, and has
  * promised. Not while the term may yet be forgotten by a crash, and the promise with it. */
-static bool group_alive(struct osd_shard *shard, const struct wire_heartbeat_group *group, struct peer *peer,
+static bool group_alive(struct pg *pg, const struct wire_heartbeat_group *group, struct peer *peer,
                         uint64_t now_ns, uint64_t rest_ns)
 {
-    struct pg *pg = pg_addressed(peer, group->pg, group->from, group->to);
 
-    if (!pg || pg->raft.term != group->term)
+    /* What an old leader says wakes nobody up. */
+    if (!pg || pg->raft.term != group->term || !pg_addressed(peer, group->pg, group->from, group->to))
         return false;
     struct raft *r = &pg->raft;
     uint64_t commit = r->commit_index;
@@ -217,8 +222,10 @@ void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
         return;
     }
     shard->perf.heartbeats_received++;
-    if (message.incarnation < peer->incarnation || shard->failed || !shard->serving ||
-        !heartbeat_in_take(&peer->in, &message))
+    if (message.incarnation < peer->incarnation || shard->failed || !shard->serving)
+        return;
+    pg_unpark_changes(peer, &message);
+    if (!heartbeat_in_take(&peer->in, &message))
         return;
     struct wire_heartbeat_reply reply = {
         .incarnation = message.incarnation,
@@ -229,14 +236,17 @@ void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
     };
     uint64_t rest_ns = MIN(message.rest_ms, SHARD_REST_MS) * NS_PER_MS;
     bool all = true;
-    map_for_each (&peer->in.groups, node) {
-        const struct wire_heartbeat_group *group = &map_entry(node, struct heartbeat_heard, by_pg)->group;
-        if (group_alive(shard, group, peer, now_ns, rest_ns))
-            continue;
-        if (reply.refused_count == WIRE_REFUSED_MAX)
+    peer->heard_ns = now_ns;
+    peer->heard_rest_ns = rest_ns;
+    list_for_each_safe (&peer->in.awake, node) {
+        struct heartbeat_heard *heard = list_entry(node, struct heartbeat_heard, link);
+        struct pg *pg = pg_find(shard, heard->group.pg);
+        if (group_alive(pg, &heard->group, peer, now_ns, rest_ns))
+            pg_park_follower(pg, peer, heard);
+        else if (reply.refused_count == WIRE_REFUSED_MAX)
             all = false;
         else
-            heartbeat->refused[reply.refused_count++] = group->pg;
+            heartbeat->refused[reply.refused_count++] = heard->group.pg;
     }
     if (!all)
         return; /* an answer that named only some of them would acknowledge the others */
@@ -245,8 +255,11 @@ void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
     wire_heartbeat_reply_encode(rpc_body(heartbeat->frame), &reply);
     /* Ours leave in the same turn when they may: shards at rest wake up together. */
     struct timer *timer = &heartbeat->timer;
-    if (rest_ns && timer_armed(timer) && timer->deadline_ns <= now_ns + SHARD_REST_MS * NS_PER_MS / 2)
+    if (rest_ns && timer_armed(timer) && heartbeat->next_ns <= now_ns + SHARD_REST_MS * NS_PER_MS / 2)
         timer_arm(shard->core, timer, &heartbeat->op, now_ns);
+    else if (timer_armed(timer) &&
+             (timer->deadline_ns < heartbeat->next_ns || timer->deadline_ns > pg_parked_silence_ns(peer)))
+        heartbeat_timer(shard, now_ns);
     /* A lost answer is a lost heartbeat. */
     (void)!shard_peer_send(peer, true, METHOD_HEARTBEAT_REPLY, rpc_body(heartbeat->frame), (uint32_t)len,
                            NULL, 0);
@@ -264,11 +277,14 @@ void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *
         return;
     }
     uint64_t now_ns = core_now_ns(shard->core);
-    if (reply.incarnation != shard->self.incarnation || reply.sent_ns > now_ns ||
-        !heartbeat_out_answer(&peer->out, &reply))
+    if (reply.incarnation != shard->self.incarnation || reply.sent_ns > now_ns)
         return;
-    list_for_each (&peer->out.entries, node) {
-        const struct heartbeat_entry *entry = list_entry(node, struct heartbeat_entry, link);
+    pg_unpark_refused(peer, &reply);
+    if (!heartbeat_out_answer(&peer->out, &reply))
+        return;
+    peer->contact_ns = MAX(peer->contact_ns, reply.sent_ns);
+    list_for_each (&peer->out.awake, node) {
+        const struct heartbeat_entry *entry = list_entry(node, struct heartbeat_entry, awake);
         struct pg *pg = pg_find(shard, entry->group.pg);
 
         if (!pg || pg->raft.term != entry->group.term || pg->raft.role != RAFT_LEADER)

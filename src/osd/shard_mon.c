@@ -316,7 +316,7 @@ static void report_pg(const struct pg *pg, Fb__PgReport *to)
         const struct raft_member *member = &r->members[i];
         if (member->replica == r->self)
             continue;
-        to->in_contact += member->flags && raft_in_contact(r, member, now_ns);
+        to->in_contact += member->flags && pg_in_contact(pg, member, now_ns);
         to->recovering += member->recovering || member->progress == RAFT_BEHIND;
     }
 }

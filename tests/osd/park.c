@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Groups at rest are parked, on all members; what they come back with is worth what it would have been; and
+ * whatever happens to a parked group finds it.
+ */
+#include <string.h>
+
+#include "base/placement.h"
+#include "sim/rng.h"
+#include "tests/osd/fake_store.h"
+#include "tests/osd/world.h"
+#include "tests/plants.h"
+
+static uint8_t data[BLOCK_SIZE], got[BLOCK_SIZE];
+
+static struct pg *group_at(struct world *w, uint32_t osd, uint32_t pg)
+{
+    return w->osds[osd].shard ? pg_find(w->osds[osd].shard, placement_pg_id(POOL, pg)) : NULL;
+}
+
+static bool all_parked(struct world *w)
+{
+    for (uint32_t i = 0; i < OSDS; i++) {
+        if (!w->osds[i].shard || !list_empty(&w->osds[i].shard->awake))
+            return false;
+        for (uint32_t p = 0; p < w->pg_count; p++)
+            if (!group_at(w, i, p) || !group_at(w, i, p)->parked || timer_armed(&group_at(w, i, p)->timer))
+                return false;
+    }
+    return true;
+}
+
+static struct world *world_at_rest(uint64_t seed)
+{
+    struct world *w = world_new(seed, PGS_MAX);
+
+    memset(data, 7, sizeof(data));
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint64_t object = 0; object < 6; object++)
+        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 4000, all_parked(w));
+    return w;
+}
+
+static uint64_t clock_ns(struct world *w, uint32_t osd)
+{
+    return core_now_ns(w->osds[osd].shard->core);
+}
+
+/* Who comes back as leader may count on no promise that the member, coming back, does not know of. */
+static void check_promises(struct world *w, uint32_t osd, uint32_t p)
+{
+    struct pg *led = group_at(w, osd, p);
+
+    if (led->raft.role != RAFT_LEADER)
+        return;
+    for (uint32_t i = 0; i < OSDS; i++) {
+        struct pg *follows = group_at(w, i, p);
+        if (i == osd)
+            continue;
+        pg_unpark(led);
+        pg_unpark(follows);
+        const struct raft_member *m = raft_member(&led->raft, follows->replica);
+        int64_t counts_on_ns = (int64_t)(m->contact_ns + led->raft.config.promise_ns - clock_ns(w, osd));
+        int64_t promised_ns = (int64_t)(follows->raft.promise_until_ns - clock_ns(w, i));
+        CHECK(m->contact_ns && follows->raft.leader == led->replica);
+        CHECK(counts_on_ns <= promised_ns + (int64_t)NS_PER_MS); /* clocks drift */
+        CHECK(raft_in_contact(&led->raft, m, clock_ns(w, osd)));
+        CHECK(!timer_armed(&follows->timer) ||
+              follows->timer.deadline_ns <= raft_deadline_ns(&follows->raft));
+    }
+}
+
+static void test_promises(void)
+{
+    struct world *w = world_at_rest(21);
+
+    for (uint32_t round = 0; round < 40; round++) {
+        /* At any time between two heartbeats. */
+        sim_run_for(w->sim, (round * 13 + 1) * NS_PER_MS);
+        CHECK(all_parked(w));
+        for (uint32_t i = 0; i < OSDS; i++)
+            for (uint32_t p = 0; p < w->pg_count; p++)
+                check_promises(w, i, p);
+        CHECK(!all_parked(w));
+        WAIT_FOR(w, 2000, all_parked(w));
+    }
+    world_free(w);
+}
+
+/* One group has traffic, at the usual pace of heartbeats: the others stay parked. */
+static void test_neighbours(void)
+{
+    struct world *w = world_at_rest(22);
+    struct pg *other = group_at(w, 0, 0);
+    uint64_t object = 0;
+
+    while (world_pg(w, object) == other->id)
+        object++;
+    for (uint32_t i = 0; i < 100; i++) {
+        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+        sim_run_for(w->sim, 10 * NS_PER_MS);
+        for (uint32_t o = 0; o < OSDS; o++)
+            CHECK(group_at(w, o, 0)->parked);
+    }
+    /* And each is there at once when it is wanted. */
+    CHECK_EQ(world_write(w, world_object_in(w, other->id), 0, BLOCK_SIZE, data), 0);
+    CHECK_EQ(world_read(w, world_object_in(w, other->id), 0, 1, got), 0);
+    CHECK(!memcmp(got, data, BLOCK_SIZE));
+    WAIT_FOR(w, 4000, all_parked(w));
+    world_free(w);
+}
+
+/* The leader goes, or is asked to go, or hangs: every group has another one as soon as ever. */
+static void test_leader_dies(void)
+{
+    struct world *w = world_at_rest(23);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+
+    world_osd_kill(w, leader, SIM_CRASH_PROCESS);
+    uint64_t died_ns = w->sim->now_ns;
+    for (uint32_t p = 0; p < w->pg_count; p++) {
+        WAIT_FOR(w, 1000, world_leader(w, placement_pg_id(POOL, p)) != UINT32_MAX);
+        CHECK(w->sim->now_ns - died_ns < 400 * NS_PER_MS);
+    }
+    world_osd_start(w, leader);
+    WAIT_FOR(w, 6000, all_parked(w));
+    for (uint64_t object = 0; object < 6; object++) {
+        CHECK_EQ(world_read(w, object, 0, 1, got), 0);
+        CHECK(!memcmp(got, data, BLOCK_SIZE));
+    }
+    world_free(w);
+}
+
+static bool everybody_leads_somewhere(struct world *w, uint32_t but)
+{
+    for (uint32_t p = 0; p < w->pg_count; p++) {
+        uint32_t leader = world_leader(w, placement_pg_id(POOL, p));
+        if (leader == but || leader == UINT32_MAX)
+            return false;
+    }
+    return true;
+}
+
+static void test_leader_hangs(void)
+{
+    struct world *w = world_at_rest(24);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+
+    sim_node_pause(w->osds[leader].node);
+    uint64_t hung_ns = w->sim->now_ns;
+    WAIT_FOR(w, 2000, everybody_leads_somewhere(w, leader));
+    CHECK(w->sim->now_ns - hung_ns < 1300 * NS_PER_MS);
+    sim_node_resume(w->osds[leader].node);
+    WAIT_FOR(w, 6000, all_parked(w));
+    world_free(w);
+}
+
+/* A member that hangs is missed by its leaders, and what is written meanwhile reaches it. */
+static void test_follower_hangs(void)
+{
+    struct world *w = world_at_rest(25);
+    uint32_t leader = world_leader(w, world_pg(w, 0)), follower = (leader + 1) % OSDS;
+    struct pg *led = pg_find(w->osds[leader].shard, world_pg(w, 0));
+    const struct raft_member *m = raft_member(&led->raft, follower + 1);
+
+    sim_node_pause(w->osds[follower].node);
+    WAIT_FOR(w, 2000, !led->parked && !pg_in_contact(led, m, clock_ns(w, leader)));
+    CHECK_EQ(led->raft.role, RAFT_LEADER);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    sim_node_resume(w->osds[follower].node);
+    WAIT_FOR(w, 6000, all_parked(w) && world_settled(w));
+    world_free(w);
+}
+
+static void test_transfer(void)
+{
+    struct world *w = world_at_rest(26);
+    uint64_t id = world_pg(w, 0);
+    uint32_t leader = world_leader(w, id), to = (leader + 1) % OSDS;
+    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
+
+    request.pg = id;
+    request.to_osd = to;
+    CHECK_EQ(pg_transfer(w->osds[leader].shard, &request), 0);
+    WAIT_FOR(w, 500, world_leader(w, id) == to);
+    WAIT_FOR(w, 4000, all_parked(w));
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    world_free(w);
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(test_promises);
+    TEST(test_neighbours);
+    TEST(test_leader_dies);
+    TEST(test_leader_hangs);
+    TEST(test_follower_hangs);
+    TEST(test_transfer);
+    fake_store_forget_all();
+    return tap_done();
+}
