@@ -250,6 +250,16 @@ static void work_commit(struct driver *d, uint32_t i)
         sim_fail(d->world->sim, "PG %u: applied %lu, should be %lu", i, pg->applied_index, m->commit);
 }
 
+/* Some member lags, or none does: what is removed waits for it. */
+static void work_keep(struct driver *d, uint32_t i)
+{
+    struct store_pg *pg = pg_now(d, i);
+
+    store_keep(pg, chance(d, 50) || pg->last_index < pg->first_index
+                       ? 0
+                       : pg->first_index + below(d, pg->last_index - pg->first_index + 1));
+}
+
 static void work_pg_write(struct driver *d, uint32_t i)
 {
     struct world *w = d->world;
@@ -350,8 +360,10 @@ bool work(struct driver *d)
             work_log(d, i);
         else if (what < 85)
             work_commit(d, i);
-        else if (what < 96)
+        else if (what < 95)
             read_random(d);
+        else if (what < 96)
+            work_keep(d, i);
         else if (what < 97)
             lag_read(d);
         else

@@ -43,6 +43,7 @@
     X(STORE_LARGE_FREE,             "store: chunks of entries that were cut off are free at once")                 \
     X(STORE_LARGE_IN_PLACE,         "store: a chunk is written in place though the log refers to it")              \
     X(STORE_GROUP_GONE,             "store: the entry of a group leaves the log before the PG table has it")       \
+    X(STORE_OWN_HEADERS,            "store: a batch is made as soon as there is an entry for one")                  \
     X(STORE_COPY_UNWRITTEN,         "store: a copy keeps old blocks that the source has not written")              \
     X(STORE_COPY_TRUSTS,            "store: a copy takes blocks of the old object over without comparing contents")  \
     X(STORE_COPY_LATE,              "store: a copy takes chunks of the old object over that destage has changed")   \

@@ -250,7 +250,7 @@ void pg_keep_ring(struct pg *pg, uint64_t now_ns)
         if (m->replica != r->self && m->progress != RAFT_BEHIND && raft_in_contact(r, m, now_ns))
             first = MIN(first, m->match + 1);
     }
-    pg->sp->wanted_index = first <= r->last_index ? first : 0;
+    store_keep(pg->sp, first <= r->last_index ? first : 0);
 }
 
 static void pg_noop(struct pg *pg)

@@ -241,10 +241,11 @@ static void image_apply(struct log_entry *e)
         image_enforce(pg, &r, e, false);
     /* What was deleted or cut off gives its chunks back when this is destaged: now, and not when the ring
      * fills. */
-    if (rc == 0 && (r.deleted || e->generation > 1)) {
-        store_of(pg)->destage.gives_back = true;
-        destage_up_to(pg, e->index);
-    }
+    if (rc || (!r.deleted && e->generation <= 1))
+        return;
+    if (e->holds > 1) /* not its record alone */
+        pg->gives_back = e->index;
+    destage_up_to(pg, e->index);
 }
 
 static void floor_raise(struct pg *pg, uint64_t epoch)
@@ -450,7 +451,6 @@ bool store_recover_settled(struct store_pg *pub)
 
     if (!pg->offlog_holds)
         return true;
-    pg->destage_all = true;
-    destage_wake(store_of(pg));
+    destage_pg(pg);
     return false;
 }

@@ -90,6 +90,14 @@ static void limit_raise(struct pg *pg, uint64_t index)
         pg->destage_limit = index;
 }
 
+void destage_pg(struct pg *pg)
+{
+    if (pg->destage_all)
+        return;
+    pg->destage_all = true;
+    destage_wake(store_of(pg));
+}
+
 void destage_up_to(struct pg *pg, uint64_t index)
 {
     limit_raise(pg, index);
@@ -122,7 +130,7 @@ static void rest(struct store *s)
 
     d->active = false;
     table_wake(s);
-    if (core_now_ns(s->core) < d->unreadable_ns && !timer_armed(&d->retry))
+    if (d->unreadable_ns && !timer_armed(&d->retry))
         timer_arm(s->core, &d->retry, &d->op, d->unreadable_ns);
 }
 

@@ -45,7 +45,6 @@ struct destage_object {
 };
 
 struct destage {
-    bool gives_back; /* something was removed: its chunks are not to wait until the log is short of space */
     struct op op;
     struct scatter io;
     struct buf *work; /* data read back, pages, checkpoint blocks */
@@ -68,10 +67,13 @@ struct destage {
     bool starved;              /* it could take none, for want of memory or chunks */
     bool held;                 /* an object waits until the log lets go of its chunks */
     bool asked;                /* for more than the round under way knows of */
-    uint64_t unreadable_ns;    /* objects whose page could not be read are left alone until then */
-    bool active;               /* a round is under way: PGs may not go */
-    bool waiting;              /* of ring_wait */
-    bool trimming;             /* the tail is to move on until enough is free */
+    /* Objects whose page could not be read are left alone until the period ends in which that was tried: then
+     * all of them are tried again, each once in a period. */
+    uint64_t unreadable_ns; /* end of this one; 0: none was left */
+    uint8_t period;         /* its number, which may come again: an object then waits for one more */
+    bool active;            /* a round is under way: PGs may not go */
+    bool waiting;           /* of ring_wait */
+    bool trimming;          /* the tail is to move on until enough is free */
     /* The checkpoint under way. */
     uint64_t ckpt_number, ckpt_replay_seq, ckpt_records, ckpt_blocks;
     uint64_t ckpt_pg_order;           /* of the PG whose records come next */
@@ -88,6 +90,9 @@ void destage_start(struct store *s);
 void destage_wake(struct store *s);
 /* Wants the PG destaged up to this entry soon, whatever room there is. */
 void destage_up_to(struct pg *pg, uint64_t index);
+/* Wants everything of it destaged that is applied. Does not wake destage twice for that: who waits for its
+ * end asks again whenever destage rests. */
+void destage_pg(struct pg *pg);
 bool destage_wanted(const struct store *s);
 /* For the records that were pushed, which go with the next entries. */
 void destage_records_wait(struct store *s);

@@ -124,6 +124,8 @@ struct image {
 };
 
 struct overlay {
+    struct list link; /* in the store's list of those that there are */
+    struct object *object;
     struct log_entry *block[BLOCKS_PER_OBJECT];
     struct log_entry *whole;
     uint32_t count; /* non-NULL places, whole included */
@@ -144,11 +146,12 @@ struct object {
     uint64_t brought_index; /* newest entry whose chunk became the page's */
     uint32_t *pending;      /* for each chunk the entries that may need it; NULL: none */
     uint32_t pending_total;
-    uint32_t slot;      /* of the live page; 0: none */
-    uint8_t unreadable; /* the device does not give the page now: as often destage has tried, or 1 */
-    bool busy;          /* a round, repair or copy is changing chunks or page */
-    bool slot_reserved;
-    bool exists; /* has state: a page or applied entries */
+    uint32_t slot;       /* of the live page; 0: none */
+    uint8_t unreadable;  /* the device does not give the page now: as often destage has tried, or 1 */
+    uint8_t left_period; /* destage's, in which it was the last to try */
+    bool busy : 1;       /* a round, repair or copy is changing chunks or page */
+    bool slot_reserved : 1;
+    bool exists : 1; /* has state: a page or applied entries */
 };
 
 struct pg {
@@ -165,6 +168,8 @@ struct pg {
     uint64_t complete_term;
     uint64_t complete_durable; /* and a durable record says so */
     uint64_t complete_pushed;  /* on its way */
+    uint64_t gives_back; /* the newest entry that removed or cut off objects: what the log holds of them is to
+                          * go with it; 0: done */
     uint64_t destage_limit;
     uint64_t collected_index; /* no entry up to here has anything left for a round to take */
     struct object *root;
@@ -280,6 +285,7 @@ struct store {
 
     /* Objects and space. */
     struct map objects;
+    struct list overlays;
     uint64_t object_count; /* with state */
     uint64_t image_count;
     uint8_t *chunk_refs; /* by number, from 1 */
@@ -445,6 +451,7 @@ void large_release(struct store *s, struct log_entry *e);
 void large_settle(struct store *s, uint64_t seq, uint64_t proven_seq);
 bool large_unproven(const struct store *s);
 void large_relieve(struct store *s);
+void large_give_back(struct pg *pg); /* when its gives_back is complete */
 bool large_space_low(const struct store *s);
 void large_claim(struct store *s);
 uint32_t large_chunk(const struct log_entry *e, uint32_t chunk);

@@ -167,15 +167,39 @@ bool large_unproven(const struct store *s)
     return !list_empty(&s->releases) && s->inflight_count == 0 && ring_used(s) < ring_usable(s);
 }
 
+static void log_let_go(struct pg *pg, uint64_t first)
+{
+    if (!pg->large_count || pg->removing || first <= pg->pub.first_index)
+        return;
+    log_trim(pg, first);
+    op_wake(pg->pub.waiter);
+}
+
+/* What was removed is not to take space until the log is short of it; but members in contact get the entries
+ * first, so that none has to recover for it. */
+void large_give_back(struct pg *pg)
+{
+    uint64_t upto = pg->gives_back, wanted = pg->pub.wanted_index;
+
+    if (!upto || upto > pg->complete_durable)
+        return;
+    log_let_go(pg, wanted ? MIN(upto + 1, wanted) : upto + 1);
+    if (!wanted || wanted > upto)
+        pg->gives_back = 0;
+}
+
+void store_keep(struct store_pg *pub, uint64_t from)
+{
+    pub->wanted_index = from;
+    large_give_back(pg_of(pub));
+}
+
 /* When space is low the log's past, which only serves followers that lag, is given up for it. */
 void large_relieve(struct store *s)
 {
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
-        if (!pg->large_count || pg->removing || pg->complete_durable < pg->pub.first_index)
-            continue;
-        log_trim(pg, pg->complete_durable + 1);
-        op_wake(pg->pub.waiter);
+        log_let_go(pg, pg->complete_durable + 1);
     }
 }
 

@@ -207,9 +207,17 @@ bool store_block_status(const struct store_pg *pub, uint64_t image, uint64_t obj
 
 int overlay_need(struct object *o)
 {
+    struct store *s = store_of(o->pg);
+
+    if (o->overlay)
+        return 0;
+    o->overlay = slab_get(&s->slab, sizeof(*o->overlay));
     if (!o->overlay)
-        o->overlay = slab_get(&store_of(o->pg)->slab, sizeof(*o->overlay));
-    return o->overlay ? 0 : -ERR_NO_MEMORY;
+        return -ERR_NO_MEMORY;
+    o->overlay->object = o;
+    list_init(&o->overlay->link);
+    list_push_back(&s->overlays, &o->overlay->link);
+    return 0;
 }
 
 void overlay_take(struct object *o, uint32_t block)
@@ -256,6 +264,7 @@ void overlay_settle(struct object *o)
 {
     if (!o->overlay || o->overlay->count)
         return;
+    list_remove(&o->overlay->link);
     slab_put(&store_of(o->pg)->slab, o->overlay, sizeof(*o->overlay));
     o->overlay = NULL;
 }

@@ -119,6 +119,7 @@ static struct store *store_alloc(const struct store_config *config)
     list_init(&s->ring_waits);
     list_init(&s->cached);
     list_init(&s->releases);
+    list_init(&s->overlays);
     list_init(&s->pages_used);
     list_init(&s->pages_free);
     s->next_seq = 1;

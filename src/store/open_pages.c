@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Opening a slice: the pages of all objects are read, which rebuilds allocation. Those that the device does
- * not give are tried again for half a second.
+ * not give, or not as they were written, are tried again for half a second, and are lost then.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -77,42 +77,45 @@ int open_slots(struct store_opening *p)
                 continue;
             }
             space_switch(o, NULL, o->slot);
-            p->slots[p->slot_count++] = (struct open_slot){.object = o, .slot = o->slot, .todo = true};
+            p->slots[p->slot_count++] = (struct open_slot){.object = o, .slot = o->slot};
         }
     }
     qsort(p->slots, p->slot_count, sizeof(*p->slots), by_slot);
     return 0;
 }
 
-static void open_page(struct store_opening *p, struct object *o, const struct disk_page *disk)
+/* Not 0: it is not this object's page. */
+static int open_page(struct store_opening *p, struct open_slot *slot, const struct disk_page *disk)
 {
     struct store *s = p->s;
+    struct object *o = slot->object;
     int rc = page_validate(s, o, disk);
 
-    if (rc) {
-        object_lost(o, error_text(rc));
-        return;
-    }
+    if (rc)
+        return rc;
+    slot->page = OPEN_PAGE_HERE;
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
         if (!disk->chunk[c] || chunk_claim(s, disk->chunk[c]) == 0)
             continue;
         for (uint32_t i = 0; i < c; i++)
             if (disk->chunk[i])
                 chunk_free(s, disk->chunk[i]);
+        slot->page = OPEN_PAGE_LOST;
         object_lost(o, "another object has one of its chunks");
-        return;
+        return 0;
     }
     struct page_mem page;
     struct page_map map;
     page_decode(disk, &page);
     if (page_map_make(s, &page, &map)) {
         store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
-        return;
+        return 0;
     }
     space_switch(o, &map, o->slot);
     /* Which ones will be wanted nobody knows: the first that come. */
     if (!page_is_empty(&page) && !pages_full(s))
         page_keep(o, page.crc);
+    return 0;
 }
 
 #define PAGES_PER_READ (WORK_BLOCKS / SCATTER_IOS)
@@ -122,13 +125,10 @@ static void pages_reap(struct store_opening *p, int slot)
     uint64_t first = p->pages.tag[slot] >> 32, count = (uint32_t)p->pages.tag[slot];
     const struct disk_page *pages = p->pages.iov[slot][0].iov_base;
 
-    if (p->pages.io[slot].result) {
-        p->page_error = p->pages.io[slot].result;
-        return;
-    }
     for (uint64_t i = first; i < first + count; i++) {
-        p->slots[i].todo = false;
-        open_page(p, p->slots[i].object, &pages[i - first]);
+        struct open_slot *at = &p->slots[i];
+        at->error = p->pages.io[slot].result ? p->pages.io[slot].result : open_page(p, at, &pages[i - first]);
+        p->pages_missing |= at->error != 0;
     }
 }
 
@@ -141,7 +141,7 @@ static void pages_submit(struct store_opening *p)
     while (p->slot_next < p->slot_count && (slot = scatter_slot(&p->pages)) >= 0) {
         uint64_t first = p->slot_next, place = slot_place(p->s, p->slots[first].slot);
         uint32_t n = 1;
-        if (!p->slots[first].todo) {
+        if (p->slots[first].page != OPEN_PAGE_WANTED) {
             p->slot_next++;
             continue;
         }
@@ -165,15 +165,18 @@ static int pages_give_up(struct store_opening *p)
     uint64_t count = 0;
 
     for (uint64_t i = 0; i < p->slot_count; i++)
-        count += p->slots[i].todo;
+        count += p->slots[i].page == OPEN_PAGE_WANTED && p->slots[i].error == -ERR_IO;
     if (!p->read_only && count > MAX(p->slot_count / UNREADABLE_SHARE, few)) {
         store_problem(s, "%llu of %llu object pages cannot be read: the slice is not opened",
                       (unsigned long long)count, (unsigned long long)p->slot_count);
         return -ERR_IO;
     }
-    for (uint64_t i = 0; i < p->slot_count; i++)
-        if (p->slots[i].todo)
-            object_lost(p->slots[i].object, error_text(p->page_error));
+    for (uint64_t i = 0; i < p->slot_count; i++) {
+        if (p->slots[i].page != OPEN_PAGE_WANTED)
+            continue;
+        p->slots[i].page = OPEN_PAGE_LOST;
+        object_lost(p->slots[i].object, error_text(p->slots[i].error));
+    }
     return 0;
 }
 
@@ -189,11 +192,11 @@ int open_pages(struct store_opening *p)
     pages_submit(p);
     if (p->pages.pending)
         return 1;
-    if (!p->page_error)
+    if (!p->pages_missing)
         return 0;
     if (p->page_rounds++ == PAGE_ROUNDS)
         return pages_give_up(p);
-    p->page_error = 0;
+    p->pages_missing = false;
     p->slot_next = 0;
     timer_arm(s->core, &p->retry, p->pages.op, core_now_ns(s->core) + PAGE_ROUND_NS);
     return 1;
@@ -207,7 +210,7 @@ bool open_lost_write(struct store_open *o)
     struct store *s = p->s;
     struct page_mem page;
 
-    while (p->slot_next < p->slot_count && !p->slots[p->slot_next].todo)
+    while (p->slot_next < p->slot_count && p->slots[p->slot_next].page != OPEN_PAGE_LOST)
         p->slot_next++;
     if (p->slot_next == p->slot_count || p->read_only || PLANT(STORE_LOST_RETURNS))
         return false;

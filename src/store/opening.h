@@ -50,10 +50,12 @@ void replay_finish(struct store *s);
 /* Opening fails: slots that records named may not have been claimed, and are not to be given back. */
 void replay_abandon(struct store *s);
 
+enum open_page { OPEN_PAGE_WANTED, OPEN_PAGE_HERE, OPEN_PAGE_LOST };
 struct open_slot {
     struct object *object;
     uint32_t slot;
-    bool todo; /* to be read; in the end: lost */
+    enum open_page page;
+    int error; /* of the last time that it was read: ERR_IO, or what is wrong with it */
 };
 
 struct store_opening {
@@ -97,7 +99,7 @@ struct store_opening {
     uint64_t slot_count, slot_next;
     struct scatter pages;
     uint32_t page_rounds;
-    int page_error; /* of this round */
+    bool pages_missing; /* in this round */
     struct timer retry;
 };
 

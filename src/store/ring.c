@@ -602,7 +602,7 @@ static void ring_step(struct op *op)
         return;
     }
     /* Who is behind us in the run queue may have entries for the same header. */
-    s->batch_put_off = ring_has_work(s) && !s->batch_put_off;
+    s->batch_put_off = ring_has_work(s) && !s->batch_put_off && !PLANT(STORE_OWN_HEADERS);
     if (s->batch_put_off) {
         op_wake(op);
         return;

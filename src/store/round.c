@@ -16,7 +16,7 @@ static bool object_ready(const struct object *o)
     if (o->busy || !o->overlay)
         return false;
     const struct store *s = store_of(o->pg);
-    if (o->unreadable && core_now_ns(s->core) < s->destage.unreadable_ns)
+    if (o->unreadable && s->destage.unreadable_ns && o->left_period == s->destage.period)
         return false;
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
         if (o->overlay->block[b] && !o->overlay->block[b]->durable)
@@ -263,15 +263,29 @@ static bool image_only(const struct log_entry *e)
     return image && image->holder == e;
 }
 
+/* Whatever of the PG is applied. What is not ready yet is so when someone wakes destage, or at the end of the
+ * period: until then there is more to do. */
+static bool pg_collect_all(struct store *s, struct pg *pg)
+{
+    bool skipped = false;
+
+    list_for_each (&s->overlays, node) {
+        struct object *o = list_entry(node, struct overlay, link)->object;
+        uint32_t count = s->destage.object_count;
+        if (o->pg != pg)
+            continue;
+        if (!o->busy && !object_collect(s, o))
+            return false;
+        skipped |= s->destage.object_count == count;
+    }
+    pg->destage_all = skipped;
+    return true;
+}
+
 static bool pg_collect(struct store *s, struct pg *pg)
 {
-    if (pg->destage_all) {
-        struct object *o = object_after(pg, true, 0, 0);
-        for (; o; o = object_after(pg, false, o->image, o->number))
-            if (o->overlay && !o->busy && !object_collect(s, o))
-                return false;
-        pg->destage_all = false;
-    }
+    if (pg->destage_all && !pg_collect_all(s, pg))
+        return false;
     uint64_t limit = MIN(pg->destage_limit, pg->pub.applied_index);
     /* Entries lose holds and do not get them back: what has none left is not looked at in each round again.
      */
@@ -293,6 +307,10 @@ void round_collect(struct store *s)
 {
     struct destage *d = &s->destage;
 
+    if (d->unreadable_ns && d->unreadable_ns <= core_now_ns(s->core)) {
+        d->unreadable_ns = 0;
+        d->period++;
+    }
     d->object_count = d->block_count = d->readback_count = d->next = 0;
     d->more = d->held = false;
     list_for_each (&s->pgs, node) {
@@ -363,8 +381,10 @@ static void object_leave(struct store *s, struct destage_object *r)
         if (d->blocks[i].object != r->object)
             d->blocks[kept++] = d->blocks[i];
     d->block_count = kept;
+    r->object->left_period = d->period;
     object_abandon(s, r);
-    d->unreadable_ns = core_now_ns(s->core) + PAGE_RETRY_NS;
+    if (!d->unreadable_ns)
+        d->unreadable_ns = core_now_ns(s->core) + PAGE_RETRY_NS;
 }
 
 void round_leave(struct store *s)

@@ -209,14 +209,16 @@ struct store_pg {
     bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
     struct op *waiter; /* the host's: woken when durable_index or first_index changed or the store failed */
     void *host;        /* the host's own */
-    /* The host's: a member that is in contact lacks the entries from here on; 0: none does. They are kept as
-     * long as the others leave them an eighth of the ring. */
-    uint64_t wanted_index;
+    uint64_t wanted_index; /* see store_keep() */
 };
 
 struct store_pg *store_pg_find(const struct store *store, uint64_t pg);
 /* In order of creation; NULL starts, NULL ends. */
 struct store_pg *store_pg_next(const struct store *store, const struct store_pg *after);
+
+/* A member that is in contact lacks the entries from here on; 0: none does. They are kept as long as the
+ * others leave them an eighth of the ring. */
+void store_keep(struct store_pg *pg, uint64_t from);
 
 /* Creates the replica, or changes its record, durably. `pg` must be found again by the caller once done. For
  * the record of an existing replica only term and vote, or state and base, may change: several updates under

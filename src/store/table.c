@@ -398,10 +398,9 @@ static void pg_write_step(struct op *op)
             break;
         case PG_WRITE_DESTAGE:
             if (pg->offlog_holds) {
-                pg->destage_all = true;
                 list_remove(&w->waiter.link);
                 list_push_back(&s->table_waiters, &w->waiter.link);
-                destage_wake(s);
+                destage_pg(pg);
                 return;
             }
             w->wait = slab_get(&s->slab, sizeof(*w->wait));

@@ -136,12 +136,12 @@ void applied_durable(struct store *s)
             continue;
         pg->complete_durable = pg->complete_pushed;
         images_durable(pg);
+        large_give_back(pg);
     }
     ring_reflected(&s->destage.wait);
     s->destage.waiting = false;
-    if (large_space_low(s) || s->destage.gives_back)
+    if (large_space_low(s))
         large_relieve(s);
-    s->destage.gives_back = false;
 }
 
 /* ---- the tail ------------------------------------------------------------------------------------------ */

@@ -1137,6 +1137,11 @@ void store_recover_floor(struct store_pg *sp, uint64_t epoch)
     sp->floor_epoch = MAX(sp->floor_epoch, epoch);
 }
 
+void store_keep(struct store_pg *pub, uint64_t from)
+{
+    pub->wanted_index = from;
+}
+
 bool store_recover_settled(struct store_pg *sp)
 {
     return true;

@@ -607,8 +607,9 @@ static void a_copy_may_lack_blocks(void)
 
 /* ---- pages that the device does not give at the start -------------------------------------------------- */
 
-/* Object 1 has 16 blocks, in a chunk of its own. Returns that chunk; the page cannot be read any more. */
-static uint32_t set_up_unreadable(void)
+/* Object 1 has 16 blocks, in a chunk of its own. Returns that chunk; the page cannot be read any more, or is
+ * not read as it was written. */
+static uint32_t set_up_unreadable(bool wrong)
 {
     set_up();
     fill = 1;
@@ -619,21 +620,24 @@ static uint32_t set_up_unreadable(void)
     const struct object *o = object_find(pg_of(pg), 1, 1);
     uint32_t chunk = object_chunk(o, 0);
     rig.device.bad_from = block_offset(slot_place(s, o->slot));
-    rig.device.bad_len = BLOCK_SIZE;
+    if (wrong)
+        rig.device.wrong_at = rig.device.bad_from + 100;
+    else
+        rig.device.bad_len = BLOCK_SIZE;
     CHECK_EQ(close_store(), 0);
     return chunk;
 }
 
-static void a_page_that_comes_late_is_no_damage(void)
+static void comes_late(bool wrong)
 {
     struct store_open o = {0};
 
-    set_up_unreadable();
+    set_up_unreadable(wrong);
     store_open_start(&o, &config, NULL);
     for (uint64_t until_ns = rig.now_ns + 250 * NS_PER_MS; rig.now_ns < until_ns;)
         rig_turn(&rig);
     CHECK(op_live(&o.op));
-    rig.device.bad_len = 0;
+    rig.device.bad_len = rig.device.wrong_at = 0;
     CHECK_EQ(rig_wait(&rig, &o.op), 0);
     s = o.ret_store;
     pg = store_pg_find(s, 1);
@@ -642,10 +646,16 @@ static void a_page_that_comes_late_is_no_damage(void)
     tear_down();
 }
 
-/* Its chunk is another's by then. */
-static void a_lost_page_does_not_return(void)
+static void a_page_that_comes_late_is_no_damage(void)
 {
-    uint32_t chunk = set_up_unreadable();
+    comes_late(false);
+    comes_late(true);
+}
+
+/* Its chunk is another's by then. */
+static void stays_lost(bool wrong)
+{
+    uint32_t chunk = set_up_unreadable(wrong);
     uint64_t last = 1;
 
     CHECK_EQ(open_store(), 0);
@@ -659,13 +669,19 @@ static void a_lost_page_does_not_return(void)
     }
     CHECK(s->chunk_refs[chunk] > 0);
     CHECK_EQ(close_store(), 0);
-    rig.device.bad_len = 0;
+    rig.device.bad_len = rig.device.wrong_at = 0;
     CHECK_EQ(open_store(), 0);
     CHECK_EQ(block_is(1, 3, false), -ERR_DAMAGED);
     for (uint64_t o = 2; o <= last; o++)
         CHECK_EQ(block_is(o, 3, false), (uint8_t)(o + 3));
     CHECK_EQ(store_counters(s)->damaged_objects, 0);
     tear_down();
+}
+
+static void a_lost_page_does_not_return(void)
+{
+    stays_lost(false);
+    stays_lost(true);
 }
 
 /* When nearly nothing can be read it is not the pages that are damaged. */

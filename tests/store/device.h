@@ -24,6 +24,9 @@ struct memory_device {
     uint64_t fail_at;  /* the request of this number (from 1) fails; 0: none */
     uint64_t bad_from; /* bytes that cannot be read */
     uint64_t bad_len;
+    uint64_t held_from; /* requests there do not complete ... */
+    uint64_t held_len;
+    uint64_t wrong_at; /* this byte is read with another bit; 0: none */
 };
 
 struct rig {
@@ -43,10 +46,36 @@ static void memory_submit(struct blk *blk, struct blk_io *io)
     list_push_back(&d->pending, &io->link);
 }
 
+static void memory_read(const struct memory_device *d, uint64_t at, uint8_t *to, size_t len)
+{
+    memcpy(to, d->data + at, len);
+    if (d->wrong_at && d->wrong_at >= at && d->wrong_at < at + len)
+        to[d->wrong_at - at] ^= 1;
+}
+
+static bool memory_holds(const struct memory_device *d, const struct blk_io *io)
+{
+    return io->offset < d->held_from + d->held_len && d->held_from < io->offset + io->len;
+}
+
+/* The first request that may complete; NULL: there is none. */
+static struct blk_io *memory_next(const struct memory_device *d)
+{
+    list_for_each (&d->pending, node) {
+        struct blk_io *io = list_entry(node, struct blk_io, link);
+        if (!memory_holds(d, io))
+            return io;
+    }
+    return NULL;
+}
+
 static void memory_complete(struct memory_device *d)
 {
-    struct list *node = list_pop_front(&d->pending);
-    struct blk_io *io = list_entry(node, struct blk_io, link);
+    struct blk_io *io = memory_next(d);
+
+    if (!io)
+        return;
+    list_remove(&io->link);
     uint64_t at = io->offset;
 
     d->requests++;
@@ -55,7 +84,7 @@ static void memory_complete(struct memory_device *d)
         io->result = -ERR_IO;
     for (uint32_t i = 0; i < io->iov_count && !io->result; i++) {
         if (io->type == BLK_READ)
-            memcpy(io->iov[i].iov_base, d->data + at, io->iov[i].iov_len);
+            memory_read(d, at, io->iov[i].iov_base, io->iov[i].iov_len);
         else if (io->type == BLK_WRITE)
             memcpy(d->data + at, io->iov[i].iov_base, io->iov[i].iov_len);
         at += io->iov[i].iov_len;
@@ -112,8 +141,7 @@ static inline void rig_turn(struct rig *rig)
 {
     rig->now_ns += 10 * NS_PER_US;
     core_poll(&rig->core);
-    if (!list_empty(&rig->device.pending))
-        memory_complete(&rig->device);
+    memory_complete(&rig->device);
 }
 
 /* Until the op is done; -ERR_TIMEOUT: it hangs. */
@@ -132,7 +160,7 @@ static inline void rig_settle(struct rig *rig)
 {
     uint64_t turns = 0;
 
-    while (core_poll(&rig->core) || !list_empty(&rig->device.pending) ||
+    while (core_poll(&rig->core) || memory_next(&rig->device) ||
            core_next_deadline_ns(&rig->core) <= rig->now_ns + NS_PER_MS) {
         if (++turns > 1000000) {
             printf("Bail out! there is no end of it\n");

@@ -201,6 +201,75 @@ static void the_past_gives_way_when_space_is_low(void)
     tear_down();
 }
 
+static int remove_image(void)
+{
+    return put(
+        (struct entry){
+            .type = ENTRY_IMAGE, .image = 1, .incarnation = 1, .generation = 2, .flags = ENTRY_IMAGE_DELETED},
+        0);
+}
+
+/* At once, however much space there is. */
+static void what_was_removed_takes_no_space(void)
+{
+    set_up();
+    CHECK_EQ(write_blocks(1, 0, 256), 0);
+    CHECK_EQ(write_blocks(2, 0, 256), 0);
+    destage_all();
+    CHECK_EQ(remove_image(), 0);
+    apply_all();
+    CHECK_EQ(store_space(s).used_bytes, 0);
+    CHECK_EQ(pg->first_index, pg->last_index + 1);
+    tear_down();
+}
+
+/* The same when destage is in the middle of other work. */
+static void what_was_removed_meanwhile_takes_no_space(void)
+{
+    for (int turns = 0; turns < 60; turns++) {
+        set_up();
+        CHECK_EQ(write_blocks(1, 0, 256), 0);
+        CHECK_EQ(write_blocks(2, 0, 3), 0);
+        apply_all();
+        destage_up_to(pg_of(pg), pg->last_index);
+        for (int i = 0; i < turns; i++)
+            rig_turn(&rig);
+        CHECK_EQ(remove_image(), 0);
+        apply_all();
+        CHECK_EQ(store_space(s).used_bytes, 0);
+        tear_down();
+    }
+}
+
+/* But a member that can still be served is. */
+static void what_was_removed_waits_for_members_in_contact(void)
+{
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(1, 0, 256), 0);
+    CHECK_EQ(write_blocks(2, 0, 256), 0);
+    destage_all();
+    store_keep(pg, 2);
+    CHECK_EQ(remove_image(), 0);
+    apply_all();
+    CHECK_EQ(pg->first_index, 2);
+    CHECK_EQ(log_has(2, 256, 2), 0);
+    store_keep(pg, 3);
+    CHECK_EQ(pg->first_index, 3);
+    CHECK_EQ(log_has(2, 256, 2), -ERR_COMPACTED);
+    store_keep(pg, 0);
+    CHECK_EQ(store_space(s).used_bytes, 0);
+    /* It is over: later entries are kept as ever. */
+    CHECK_EQ(put((struct entry){.type = ENTRY_FORGET, .image = 1}, 0), 0);
+    CHECK_EQ(write_blocks(1, 0, 256), 0);
+    destage_all();
+    uint64_t last = pg->last_index;
+    CHECK_EQ(log_has(last, 256, 3), 0);
+    store_keep(pg, 0);
+    CHECK_EQ(log_has(last, 256, 3), 0);
+    tear_down();
+}
+
 static int mend(uint64_t object, uint32_t block, uint8_t byte)
 {
     struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
@@ -249,5 +318,8 @@ int main(void)
     TEST(chunks_of_what_was_cut_off_are_free_later);
     TEST(what_rots_in_the_log_is_mended_after_destage);
     TEST(the_past_gives_way_when_space_is_low);
+    TEST(what_was_removed_takes_no_space);
+    TEST(what_was_removed_meanwhile_takes_no_space);
+    TEST(what_was_removed_waits_for_members_in_contact);
     return tap_done();
 }

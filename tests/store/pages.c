@@ -176,6 +176,70 @@ static void a_page_that_stays_away_is_damage(void)
     tear_down();
 }
 
+/* However many they are: they are tried, and given up, together. */
+static void many_pages_stay_away(void)
+{
+    enum { MANY = 60 };
+
+    set_up();
+    for (int again = 0; again < 2; again++)
+        for (uint64_t o = 1; o <= MANY; o++) {
+            fill = (uint8_t)(0x10 + 0x60 * again);
+            CHECK_EQ(write_blocks(o, 3 + (uint32_t)again, 2 - (uint32_t)again), 0);
+            if (o == MANY && again)
+                apply_all();
+            else if (!again)
+                destage();
+        }
+    rig.device.bad_from = block_offset(s->g.chunk_block);
+    rig.device.bad_len = SIZE;
+    uint64_t begun_ns = rig.now_ns;
+    turn_until_destaged(rig.now_ns + 30 * NS_PER_S);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+    CHECK(rig.now_ns - begun_ns > 4 * NS_PER_S);
+    CHECK(rig.now_ns - begun_ns < 6 * NS_PER_S);
+    rig.device.bad_len = 0;
+    CHECK_EQ(store_counters(s)->damaged_objects, MANY - 2); /* the last two are in memory */
+    tear_down();
+}
+
+/* A recovery's end waits for all that the log left behind, and others have their turn meanwhile. */
+static void a_recovery_ends_without_haste(void)
+{
+    struct store_pg_write w = {0};
+    struct store_pg_record record;
+
+    set_up_objects();
+    fill = 0x77;
+    for (uint64_t o = 1; o <= 3; o++)
+        CHECK_EQ(write_blocks(o, 4, 1), 0);
+    apply_all();
+    record = pg->record;
+    record.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&record), 0);
+    store_reset_base(pg, pg->last_index + 10, 1, &ALONE);
+    page_readable(1, false);
+    record.state = STORE_PG_NORMAL;
+    record.base_index = pg->last_index;
+    record.base_term = 1;
+    store_pg_write_start(&w, s, &record, NULL);
+    uint64_t steps = rig.core.counters.steps;
+    for (uint64_t until_ns = rig.now_ns + NS_PER_S; rig.now_ns < until_ns;)
+        rig_turn(&rig);
+    CHECK(op_live(&w.op));
+    CHECK(pg_of(pg)->offlog_holds > 0);
+    CHECK_EQ(object(2)->overlay, NULL);
+    CHECK(rig.core.counters.steps - steps < 1000);
+    page_readable(1, true);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    CHECK_EQ(pg_of(pg)->offlog_holds, 0);
+    for (uint64_t o = 1; o <= 3; o++) {
+        CHECK_EQ(block_is(o, 3, false), content(o));
+        CHECK_EQ(block_is(o, 4, false), 0x77 + (int)o - 1);
+    }
+    tear_down();
+}
+
 /* What a round leaves alone keeps its checksums. */
 static void destage_reads_pages(void)
 {
@@ -321,6 +385,8 @@ int main(int argc, char **argv)
     TEST(a_page_that_cannot_be_read_now_is_no_damage);
     TEST(destage_tries_again);
     TEST(a_page_that_stays_away_is_damage);
+    TEST(many_pages_stay_away);
+    TEST(a_recovery_ends_without_haste);
     TEST(destage_reads_pages);
     TEST(a_page_that_does_not_verify_is_damage);
     TEST(destage_finds_a_damaged_page);

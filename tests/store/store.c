@@ -375,7 +375,7 @@ static uint64_t used_when_trimmed(uint64_t wanted_index)
     uint64_t used = 0;
 
     set_up();
-    pg->wanted_index = wanted_index;
+    store_keep(pg, wanted_index);
     while (pg->first_index == 1) {
         used = pg->ring_bytes;
         CHECK_EQ(write_blocks(pg->last_index % 4, 0, 16), 0);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What joins a batch, and what keeps an entry in the log: by the turns of a device in memory.
+ */
+#include "store/internal.h"
+#include "tests/plants.h"
+#include "tests/store/slice.h"
+
+struct late {
+    struct op op;
+};
+
+static void late_step(struct op *op)
+{
+    CHECK_EQ(write_blocks(2, 0, 1), 0);
+    op_done(op, 0);
+}
+
+static const struct op_kind LATE = {"late", NULL, late_step};
+
+/* Whoever has an entry in the same turn, be it behind the ring in the run queue. */
+static void entries_of_one_turn_share_a_header(void)
+{
+    struct late late = {0};
+
+    set_up();
+    rig_settle(&rig);
+    uint64_t batches = store_counters(s)->batches;
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    op_start(&late.op, &rig.core, &LATE, NULL);
+    core_poll(&rig.core);
+    CHECK_EQ(store_counters(s)->batches, batches + 1);
+    CHECK_EQ(store_counters(s)->batch_entries, 2);
+    rig_settle(&rig);
+    CHECK_EQ(pg->durable_index, 2);
+    tear_down();
+}
+
+static void put_group(uint64_t index, struct group *ret)
+{
+    struct entry e = {0};
+    uint32_t words[GROUP_WORDS_MAX];
+
+    *ret = (struct group){
+        .index = index,
+        .epoch = 7,
+        .count = 2,
+        .members = {{.replica = 1, .flags = GROUP_VOTER}, {.replica = 5, .osd = 2, .flags = GROUP_VOTER}}};
+    group_to_entry(ret, words, &e);
+    e.index = index;
+    e.term = 1;
+    CHECK_EQ(store_append(pg, &e, NULL), 0);
+}
+
+/* The table is slow: until it has the group, a start must find the entry in the log. */
+static void a_group_stays_in_the_log_until_the_table_has_it(void)
+{
+    struct group group;
+
+    set_up();
+    put_group(1, &group);
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    rig_settle(&rig);
+    rig.device.held_from = block_offset(s->g.table_block);
+    rig.device.held_len = block_offset(2 * s->g.table_blocks);
+    apply_all();
+    destage_up_to(pg_of(pg), pg->last_index);
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), 0);
+    rig.device.held_len = 0;
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), 2);
+    reopen();
+    CHECK_EQ(pg->record.group.index, 1);
+    CHECK_EQ(pg->record.group.count, 2);
+    tear_down();
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(entries_of_one_turn_share_a_header);
+    TEST(a_group_stays_in_the_log_until_the_table_has_it);
+    return tap_done();
+}
