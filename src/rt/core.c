@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The core: the run queue, and the timers in a 4-ary heap (shallower than a binary one, and a node's children
- * share a cache line). Heap indexes kept in timers count from one, so that zero means "not armed".
+ * The core: the run queue, and the timers in a pairing heap, which consists of the timers themselves: arming
+ * needs no memory, so it cannot fail. Most timers are cancelled before they are due, and cost a few pointers
+ * then.
  */
 #include "rt/core.h"
 
@@ -10,7 +11,6 @@
 
 /* One call of core_poll() steps at most so many ops, so that the caller gets round to the kernel. */
 #define CORE_STEPS_MAX   1024
-#define CORE_HEAP_FIRST  256
 #define CORE_LOG_LEN_MAX 1024
 
 void core_init(struct core *core, const struct env_ops *env, void *env_self)
@@ -20,87 +20,84 @@ void core_init(struct core *core, const struct env_ops *env, void *env_self)
     list_init(&core->live_ops);
 }
 
-void core_fini(struct core *core)
+/* Two heaps become one: the later root the first child of the earlier. Either may be NULL; neither is linked.
+ */
+static struct timer *heap_meld(struct timer *a, struct timer *b)
 {
-    ASSERT(list_empty(&core->live_ops));
-    ASSERT(list_empty(&core->run_queue));
-    for (uint32_t i = 0; i < core->heap_len; i++)
-        core->heap[i]->heap_index = 0;
-    free(core->heap);
-    core->heap = NULL;
-    core->heap_len = core->heap_cap = 0;
-}
-
-static void heap_place(struct core *core, uint32_t at, struct timer *timer)
-{
-    core->heap[at] = timer;
-    timer->heap_index = at + 1;
-}
-
-static void heap_rise(struct core *core, uint32_t at, struct timer *timer)
-{
-    while (at) {
-        uint32_t up = (at - 1) / 4;
-        if (core->heap[up]->deadline_ns <= timer->deadline_ns)
-            break;
-        heap_place(core, at, core->heap[up]);
-        at = up;
+    if (!a || !b)
+        return a ? a : b;
+    if (b->deadline_ns < a->deadline_ns) {
+        struct timer *earlier = b;
+        b = a;
+        a = earlier;
     }
-    heap_place(core, at, timer);
+    b->next = a->child;
+    if (b->next)
+        b->next->link = &b->next;
+    b->link = &a->child;
+    a->child = b;
+    return a;
 }
 
-static void heap_sink(struct core *core, uint32_t at, struct timer *timer)
+/* Makes one heap of siblings: by pairs first, then of the pairs. This order bounds what removals cost. */
+static struct timer *heap_of_siblings(struct timer *first)
 {
-    for (;;) {
-        uint32_t first = at * 4 + 1;
-        if (first >= core->heap_len)
-            break;
-        uint32_t end = MIN(first + 4, core->heap_len);
-        uint32_t least = first;
-        for (uint32_t i = first + 1; i < end; i++)
-            if (core->heap[i]->deadline_ns < core->heap[least]->deadline_ns)
-                least = i;
-        if (timer->deadline_ns <= core->heap[least]->deadline_ns)
-            break;
-        heap_place(core, at, core->heap[least]);
-        at = least;
+    struct timer *pairs = NULL, *heap = NULL;
+
+    while (first) {
+        struct timer *a = first, *b = a->next;
+        first = b ? b->next : NULL;
+        a = heap_meld(a, b);
+        a->next = pairs;
+        pairs = a;
     }
-    heap_place(core, at, timer);
+    while (pairs) {
+        struct timer *pair = pairs;
+        pairs = pair->next;
+        pair->next = NULL;
+        heap = heap_meld(heap, pair);
+    }
+    return heap;
+}
+
+static void heap_put(struct core *core, struct timer *heap)
+{
+    core->timers = heap_meld(core->timers, heap);
+    if (core->timers) {
+        core->timers->next = NULL;
+        core->timers->link = &core->timers;
+    }
 }
 
 static void heap_remove(struct core *core, struct timer *timer)
 {
-    uint32_t at = timer->heap_index - 1;
+    struct timer *below = heap_of_siblings(timer->child);
 
-    ASSERT(at < core->heap_len && core->heap[at] == timer);
-    timer->heap_index = 0;
-    struct timer *last = core->heap[--core->heap_len];
-    if (last == timer)
-        return;
-    /* The last one takes the place; it may belong further up or further down. */
-    if (at && last->deadline_ns < core->heap[(at - 1) / 4]->deadline_ns)
-        heap_rise(core, at, last);
-    else
-        heap_sink(core, at, last);
+    ASSERT(*timer->link == timer);
+    *timer->link = timer->next;
+    if (timer->next)
+        timer->next->link = timer->link;
+    timer->child = timer->next = NULL;
+    timer->link = NULL;
+    if (below)
+        heap_put(core, below);
+}
+
+void core_fini(struct core *core)
+{
+    ASSERT(list_empty(&core->live_ops));
+    ASSERT(list_empty(&core->run_queue));
+    while (core->timers)
+        heap_remove(core, core->timers);
 }
 
 void timer_arm(struct core *core, struct timer *timer, struct op *op, uint64_t deadline_ns)
 {
-    if (timer_armed(timer))
-        heap_remove(core, timer);
-    if (core->heap_len == core->heap_cap) {
-        /* Rare: the heap keeps the size of the busiest moment. Without memory for a pointer per timer nothing
-         * works. */
-        uint32_t cap = core->heap_cap ? core->heap_cap * 2 : CORE_HEAP_FIRST;
-        struct timer **heap = realloc(core->heap, cap * sizeof(struct timer *));
-        ASSERT(heap);
-        core->heap = heap;
-        core->heap_cap = cap;
-    }
+    timer_cancel(core, timer);
     timer->op = op;
     timer->deadline_ns = deadline_ns;
     timer->fired = false;
-    heap_rise(core, core->heap_len++, timer);
+    heap_put(core, timer);
 }
 
 void timer_cancel(struct core *core, struct timer *timer)
@@ -111,11 +108,11 @@ void timer_cancel(struct core *core, struct timer *timer)
 
 static void core_fire_timers(struct core *core)
 {
-    if (core->heap_len == 0)
+    if (!core->timers)
         return;
     uint64_t now_ns = core_now_ns(core);
-    while (core->heap_len && core->heap[0]->deadline_ns <= now_ns) {
-        struct timer *timer = core->heap[0];
+    while (core->timers && core->timers->deadline_ns <= now_ns) {
+        struct timer *timer = core->timers;
         heap_remove(core, timer);
         timer->fired = true;
         core->counters.timers++;
@@ -140,7 +137,7 @@ bool core_poll(struct core *core)
 
 uint64_t core_next_deadline_ns(const struct core *core)
 {
-    return core->heap_len ? core->heap[0]->deadline_ns : UINT64_MAX;
+    return core->timers ? core->timers->deadline_ns : UINT64_MAX;
 }
 
 void *core_memory(struct core *core, size_t bytes)

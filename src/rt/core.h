@@ -37,8 +37,9 @@ struct env_ops {
 struct timer {
     uint64_t deadline_ns;
     struct op *op;
-    uint32_t heap_index; /* position + 1 in the core's heap; 0: not armed */
-    bool fired;          /* set when the deadline passed; cleared by timer_arm() */
+    struct timer *child, *next; /* in the core's heap: a later one below this, a sibling */
+    struct timer **link;        /* what points to this one; NULL: not armed */
+    bool fired;                 /* set when the deadline passed; cleared by timer_arm() */
 };
 
 struct core_counters {
@@ -62,8 +63,7 @@ struct core {
     void *env_self;
     struct list run_queue;
     struct list live_ops;
-    struct timer **heap; /* 4-ary min-heap by deadline; grows, never shrinks */
-    uint32_t heap_len, heap_cap;
+    struct timer *timers; /* the earliest one, root of the heap */
     struct arena *arena; /* the core's buffers; set by whoever made the core, NULL if it has none */
     struct core_counters counters;
 };
@@ -102,7 +102,7 @@ void timer_cancel(struct core *core, struct timer *timer);
 
 static inline bool timer_armed(const struct timer *timer)
 {
-    return timer->heap_index != 0;
+    return timer->link != NULL;
 }
 
 #endif
