@@ -245,7 +245,7 @@ static void io_step(struct op *op)
             return;
         __attribute__((fallthrough));
     case IO_SEND:
-        error = io_send(io);
+        error = io->world->ended ? -ERR_CANCELLED : io_send(io);
         op->state = IO_WAIT;
         if (!error)
             return;
@@ -260,7 +260,8 @@ static void io_step(struct op *op)
         if (!error && io->type == IO_READ)
             error = read_take(io);
         slice_unref(&io->call.reply_payload);
-        if (is_final(error) || (io->once && io->call.remote) || core_now_ns(op->core) >= io->give_up_ns) {
+        if (is_final(error) || (io->once && io->call.remote) || core_now_ns(op->core) >= io->give_up_ns ||
+            io->world->ended) {
             io->result = error;
             io->done = true;
             op_done(op, 0);

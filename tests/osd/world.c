@@ -407,6 +407,7 @@ struct world *world_new(uint64_t seed, uint32_t pg_count)
 
 void world_free(struct world *w)
 {
+    w->ended = true;
     sim_node_enter(w->client);
     for (uint32_t i = 0; i < OSDS; i++)
         rpc_peer_free(w->peers[i]);

@@ -60,6 +60,7 @@ struct world {
     struct rpc_peer *peers[OSDS];
     uint32_t pg_count;
     uint64_t epoch;
+    bool ended; /* requests end with what they have */
     bool born, pool_removed, pool_gone; /* gone: all members have confirmed the removal */
     bool has_order;
     Fb__ImageOrder order;
