@@ -72,14 +72,14 @@ class Cluster:
             if child.poll() is None:
                 child.kill()
                 child.wait()
-        for process in self.processes():
-            if process["running"]:
-                try:
-                    os.kill(process["pid"], signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-        wait_for("the daemons to end", lambda: not any(p["running"] for p in self.processes()))
-        shutil.rmtree(self.root, ignore_errors=True)
+        pids = [process["pid"] for process in self.processes() if process["running"]]
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        wait_for("the daemons to end", lambda: not any(is_alive(pid) for pid in pids))
+        shutil.rmtree(self.root)
 
     def processes(self):
         done = subprocess.run([os.path.join(BIN, "fastblock"), "cluster", "status", self.dir, "--json"], env=self.env,
@@ -110,8 +110,8 @@ class Cluster:
     def json(self, *args):
         return json.loads(self.fb(*args, "--json"))
 
-    def start(self, *args, **kwargs):
-        child = subprocess.Popen(args, env=self.env, **kwargs)
+    def start(self, *args, stdout=subprocess.DEVNULL, **kwargs):
+        child = subprocess.Popen(args, env=self.env, stdout=stdout, **kwargs)  # our own stdout is for TAP
         self.children.append(child)
         return child
 
@@ -152,7 +152,11 @@ class Cluster:
         child = self.start(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         return child if background else self.hammer_result(child)
 
-    def hammer_result(self, child, errors=False):
+    def hammer_result(self, child, errors=False, end=False):
+        """Waits until it ends; `end`: it has seen all that it was to see, and is told so."""
+        if end:
+            expect(child.poll() is None, "hammer ended before it had seen all")
+            child.terminate()
         out, err = child.communicate(timeout=180)
         if child.returncode == 1 or (child.returncode and not errors) or not out:
             raise Failure(f"hammer: exit code {child.returncode}: {out}{err}")
@@ -170,35 +174,58 @@ class Cluster:
         return child, f"nbd+unix:///?socket={path}"
 
 
+def end_in_order(number, _):
+    """A signal ends a test by way of everything's close()."""
+    raise SystemExit(128 + number)
+
+
+def run_test(number, name, function, make, close):
+    """Runs one test and says how it went; True: well."""
+    current, began, good = None, time.monotonic(), True
+    try:
+        try:
+            current = make()
+            function(current)
+        except Exception:
+            if current:
+                current.logs()
+            raise
+        finally:
+            if current:
+                close(current)
+        print(f"ok {number} - {name} # {time.monotonic() - began:.1f} s", flush=True)
+    except Exception as error:
+        good = False
+        for line in (str(error) if isinstance(error, Failure) else traceback.format_exc()).split("\n"):
+            print("# " + line)
+        print(f"not ok {number} - {name}", flush=True)
+    return good
+
+
 def main(names, cluster=Cluster, **cluster_options):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end_in_order)
     tests = [(name, function) for name, function in names.items() if name.startswith("test_")]
     if len(sys.argv) > 1:
         tests = [t for t in tests if any(word in t[0] for word in sys.argv[1:])]
-    failed = 0
-    shared = None
+    failed, shared = 0, []
+
+    def make():
+        return cluster(**cluster_options)
+
+    def make_shared():
+        if not shared:
+            shared.append(make())
+            names.get("setup", lambda c: None)(shared[0])
+        return shared[0]
     print(f"1..{len(tests)}", flush=True)
-    for number, (name, function) in enumerate(tests, 1):
-        current, began = None, time.monotonic()
-        try:
+    try:
+        for number, (name, function) in enumerate(tests, 1):
             if names.get("SHARED"):
-                if not shared:
-                    current = shared = cluster(**cluster_options)
-                    names.get("setup", lambda c: None)(shared)
-                current = shared
+                failed += not run_test(number, name, function, make_shared, lambda c: None)
             else:
-                current = cluster(**cluster_options)
-            function(current)
-            print(f"ok {number} - {name} # {time.monotonic() - began:.1f} s", flush=True)
-        except Exception as error:
-            failed += 1
-            for line in (str(error) if isinstance(error, Failure) else traceback.format_exc()).split("\n"):
-                print("# " + line)
-            if current:
-                current.logs()
-            print(f"not ok {number} - {name}", flush=True)
-        finally:
-            if current and current is not shared:
-                current.close()
-    if shared:
-        shared.close()
+                failed += not run_test(number, name, function, make, cluster.close)
+    finally:
+        for current in shared:
+            current.close()
     sys.exit(1 if failed else 0)

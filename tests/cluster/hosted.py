@@ -141,5 +141,7 @@ class HostedCluster(Cluster):
         return child if background else self.hammer_result(child)
 
     def close(self):
-        super().close()
-        self.network.remove()
+        try:
+            super().close()
+        finally:
+            self.network.remove()

@@ -17,12 +17,13 @@ class DeviceCluster(HostedCluster):
     def __init__(self, **options):
         super().__init__(osd_options=("--cache", str(CACHE_BYTES)), base="/dev/shm", **options)
 
-    def under_load(self, seconds, action, **options):
-        """Runs the hammer on all of a small image, `action` in its midst, and checks all blocks afterwards."""
-        child = self.hammer("run", background=True, time=seconds, blocks=16384, **options)
-        time.sleep(1.5)
+    def under_load(self, action, seconds=2.0, **options):
+        """Runs the hammer on all of a small image, `action` in its midst and for so many seconds after it, and checks all blocks."""
+        child = self.hammer("run", background=True, time=120, blocks=16384, **options)
+        time.sleep(1.0)
         action()
-        result = self.hammer_result(child)
+        time.sleep(seconds)
+        result = self.hammer_result(child, end=True)
         print(f"# {result}")
         expect(result["errors"] == 0 and result["writes"] > 100, f"under load: {result}")
         self.check()
@@ -50,10 +51,13 @@ class DeviceCluster(HostedCluster):
 def out_of_service(c, rules):
     """The shard leaves by itself, says why, and clients hardly notice; on a sound device it comes back with what it has."""
     c.pool_image(size="64M")
-    result = c.under_load(6, lambda: c.faults("osd.1", rules))
+
+    def action():
+        c.faults("osd.1", rules)
+        wait_for("the monitor to know", lambda: c.problem("osd.1"))
+    result = c.under_load(action)
     expect(result["max_gap_ms"] < 1000, f"gap: {result}")
     expect("takes itself out of service" in c.log("osd.1"), "it says nothing")
-    wait_for("the monitor to know", lambda: c.problem("osd.1"))
     expect("osd.1" in c.fb("status", code=None) and c.led_by("osd.1") == 0, "status")
     c.again("osd.1")
     c.kill("osd.0")  # now what osd.1 has counts
@@ -90,7 +94,7 @@ def test_start_on_a_read_only_device(c):
 def fill(c):
     """More than memory holds, and written back: what is read comes from devices."""
     c.pool_image(size="64M")
-    c.hammer("run", time=4, blocks=16384, reads=0, qd=64)
+    c.hammer("run", time=2, blocks=16384, reads=0, qd=64)
     for osd in ("osd.0", "osd.1", "osd.2"):
         c.kill(osd)
         c.start_process(osd)
@@ -138,7 +142,7 @@ def test_slow_device_of_a_follower(c):
     c.pool_image(size="64M")
     c.fb("osd", "demote", "osd.1")
     wait_for("osd.1 to hand over", lambda: c.led_by("osd.1") == 0)
-    result = c.under_load(5, lambda: c.faults("osd.1", "any delay 10\n"))
+    result = c.under_load(lambda: c.faults("osd.1", "any delay 10\n"), 3)
     expect(result["max_gap_ms"] < 250, f"gap: {result}")
     c.faults("osd.1", "")
     c.wait_active()
@@ -152,13 +156,13 @@ def test_slow_device_of_a_leader(c):
     def action():
         c.faults("osd.1", "any delay 100\n")
         wait_for("osd.1 to hand over", lambda: c.led_by("osd.1") == 0, 12)
-    c.under_load(20, action, qd=16)  # goes on for longer than it takes until leaders are brought back
+    c.under_load(action, 12, qd=16)  # goes on for longer than it takes until leaders are brought back
     expect(c.led_by("osd.1") == 0, "it leads again")
 
 
 def test_stuck_device(c):
     c.pool_image(size="64M")
-    result = c.under_load(6, lambda: c.faults("osd.1", "any stuck\n"))
+    result = c.under_load(lambda: c.faults("osd.1", "any stuck\n"), 4)
     expect(result["max_gap_ms"] < 2000, f"gap: {result}")
     c.faults("osd.1", "")
     c.wait_active()
@@ -174,13 +178,13 @@ def test_memory_while_a_follower_is_away(c):
         with open(f"/proc/{c.pid(osd)}/statm") as f:
             return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     c.kill("osd.1", sig=signal.SIGSTOP)
-    child = c.start(*c.network.exec("client", os.path.join(BIN, "fastblock"), "bench", "p/i", "--rw", "randwrite", "--qd", "32", "--time", "60"),
+    child = c.start(*c.network.exec("client", os.path.join(BIN, "fastblock"), "bench", "p/i", "--rw", "randwrite", "--qd", "32", "--time", "30"),
                     stdout=subprocess.DEVNULL)
     seen = {"osd.0": [], "osd.2": []}
     while child.poll() is None:
         for osd, samples in seen.items():
             samples.append(rss_bytes(osd))
-        time.sleep(0.5)
+        time.sleep(0.25)
     expect(child.returncode == 0, "the load failed")
     for osd, samples in seen.items():
         early, late = max(samples[:60]), max(samples[60:])

@@ -8,12 +8,13 @@ import time
 from harness import Failure, expect, main, wait_for
 
 
-def hammered(c, seconds, action, **options):
-    """Runs the hammer, `action` in the middle of it, and checks all blocks afterwards."""
-    child = c.hammer("run", background=True, time=seconds, blocks=2048, **options)
-    time.sleep(min(1.5, seconds / 3))
+def hammered(c, action, seconds=2.0, **options):
+    """Runs the hammer, `action` in the middle of it and for so many seconds after it, and checks all blocks."""
+    child = c.hammer("run", background=True, time=120, blocks=2048, **options)
+    time.sleep(1.0)
     action()
-    result = c.hammer_result(child)
+    time.sleep(seconds)
+    result = c.hammer_result(child, end=True)
     expect(result["writes"] > 100, f"hardly anything was written: {result}")
     checked = c.hammer("check")
     expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
@@ -23,7 +24,7 @@ def hammered(c, seconds, action, **options):
 def test_killed_follower_is_not_noticed(c):
     c.pool_image()
     c.fb("osd", "demote", "osd.1")
-    result = hammered(c, 5, lambda: c.kill("osd.1"))
+    result = hammered(c, lambda: c.kill("osd.1"), 3)
     expect(result["errors"] == 0, f"errors: {result}")
     expect(result["max_gap_ms"] < 250, f"gap: {result}")
 
@@ -31,7 +32,7 @@ def test_killed_follower_is_not_noticed(c):
 def test_paused_follower_is_not_noticed(c):
     c.pool_image()
     c.fb("osd", "demote", "osd.1")
-    result = hammered(c, 6, lambda: c.kill("osd.1", sig=signal.SIGSTOP))
+    result = hammered(c, lambda: c.kill("osd.1", sig=signal.SIGSTOP), 4)
     expect(result["errors"] == 0 and result["max_gap_ms"] < 250, f"gap: {result}")
     c.kill("osd.1", sig=signal.SIGCONT)
     c.wait_active()
@@ -39,7 +40,7 @@ def test_paused_follower_is_not_noticed(c):
 
 def test_killed_leader_is_replaced(c):
     c.pool_image()
-    result = hammered(c, 6, lambda: c.kill("osd.0"))
+    result = hammered(c, lambda: c.kill("osd.0"), 3)
     expect(result["errors"] == 0, f"errors: {result}")
     expect(result["max_gap_ms"] < 500, f"gap: {result}")
     c.start_process("osd.0")
@@ -62,13 +63,13 @@ def test_leaders_come_back(c):
         c.start_process("osd.0")
         c.wait_active()
         wait_for("the leaders to be back", lambda: c.leaders() == before, 30)
-    result = hammered(c, 20, action)
+    result = hammered(c, action, 1)
     expect(result["errors"] == 0 and result["max_gap_ms"] < 500, f"gap: {result}")
 
 
 def test_paused_osd_with_leaders(c):
     c.pool_image()
-    result = hammered(c, 8, lambda: c.kill("osd.2", sig=signal.SIGSTOP))
+    result = hammered(c, lambda: c.kill("osd.2", sig=signal.SIGSTOP), 5)
     expect(result["errors"] == 0 and result["max_gap_ms"] < 2500, f"gap: {result}")
     c.kill("osd.2", sig=signal.SIGCONT)
     c.wait_active()
@@ -81,8 +82,9 @@ def test_all_killed_at_once_loses_nothing(c):
     def action():
         c.kill("mon", "osd.0", "osd.1", "osd.2")
         c.fb("cluster", "up", c.dir)
+        c.wait_active()
     for _ in range(2):
-        result = hammered(c, 8, action)
+        result = hammered(c, action)
         expect(result["errors"] == 0, f"errors: {result}")
 
 
@@ -98,7 +100,7 @@ def test_monitor_away(c):
         c.kill("osd.1")  # without osd.0 there is no quorum, and nobody can tell where it is
         time.sleep(6)
         c.start_process("mon")  # for the check
-    result = hammered(c, 10, action)
+    result = hammered(c, action)
     expect(result["errors"] == 0, f"errors: {result}")
     expect(result["max_gap_ms"] < 4500, f"nothing was served while the monitor was away: {result}")
     c.start_process("osd.1")
@@ -143,7 +145,7 @@ def test_two_shards_per_osd_random_murder(c):
                 time.sleep(chance.random())
                 c.start_process(victim)
             time.sleep(chance.random())
-    result = hammered(c, 15, action)
+    result = hammered(c, action)
     expect(result["errors"] == 0, f"errors: {result}")
 
 

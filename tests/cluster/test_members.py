@@ -63,7 +63,7 @@ def filled(c):
     """A pool with an image for the hammer, and one that is written all over."""
     c.pool_image(size="16M", pgs=16)
     c.fb("image", "create", "p/full", "--size", "128M")
-    c.fb("bench", "p/full", "--rw", "write", "--bs", "1M", "--qd", "8", "--time", "4")
+    c.fb("bench", "p/full", "--rw", "write", "--bs", "1M", "--qd", "8", "--time", "2")
     wait_for("the monitor to decide", lambda: c.json("status")["health"] == "ok", 20)
 
 
@@ -81,7 +81,7 @@ def history_result(child):
 def test_lost_for_good(c):
     """One OSD is killed and never comes back: it goes out, its PGs are healed, it is removed. No client notices."""
     filled(c)
-    child = c.hammer("run", background=True, time=30, blocks=2048)
+    child = c.hammer("run", background=True, time=300, blocks=2048)
     lost = replicas(c, 4)
     expect(lost > 0, "osd.4 has replicas")
     pgs, before = of_osd(c, 4), received(c)
@@ -93,7 +93,7 @@ def test_lost_for_good(c):
     print(f"# {lost} replicas, {data} bytes of full objects; {moved} bytes came")
     expect(moved <= 1.2 * data, f"{moved} bytes were copied, {data} would do")
     c.fb("osd", "remove", "osd.4")
-    result = c.hammer_result(child)
+    result = c.hammer_result(child, end=True)
     expect(result["errors"] == 0 and result["max_gap_ms"] < 1000, f"{result}")
     checked = c.hammer("check")
     expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
@@ -129,7 +129,7 @@ def test_added(c):
     """OSDs are added: they get their share, no more is moved than that, and leaders are even."""
     filled(c)
     c.fb("cluster", "set", "norebalance")
-    child = c.hammer("run", background=True, time=25, blocks=2048)
+    child = c.hammer("run", background=True, time=300, blocks=2048)
     c.fb("cluster", "up", c.dir, "--osds", "7")
     time.sleep(3)
     expect(replicas(c, 5) == 0 and replicas(c, 6) == 0, "nothing moves with norebalance")
@@ -146,7 +146,7 @@ def test_added(c):
     expect(max(counts) - min(counts) <= 1, f"{counts}")
     share = 3 * objects * OBJECT * 2 / 7
     expect(moved <= 1.2 * share, f"{moved} bytes were copied, {share} would do")
-    result = c.hammer_result(child)
+    result = c.hammer_result(child, end=True)
     expect(result["errors"] == 0 and result["max_gap_ms"] < 1000, f"{result}")
     checked = c.hammer("check")
     expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
@@ -155,14 +155,14 @@ def test_added(c):
 def test_replicas(c):
     """A pool gets five replicas and goes back to three."""
     filled(c)
-    child = c.hammer("run", background=True, time=20, blocks=2048)
+    child = c.hammer("run", background=True, time=300, blocks=2048)
     c.fb("pool", "set", "p", "--replicas", "5")
     wait_for("five replicas", lambda: all(len(pg) == 5 for pg in members(c).values()) and settled(c), 60, 0.2)
     c.fb("pool", "set", "p", "--replicas", "3")
     wait_for("three replicas", lambda: all(len(pg) == 3 for pg in members(c).values()) and settled(c), 60, 0.2)
     c.fb("pool", "set", "p", "--replicas", "2", code=1)
     expect("--yes-no-failover" in c.stderr, c.stderr)
-    result = c.hammer_result(child)
+    result = c.hammer_result(child, end=True)
     expect(result["errors"] == 0 and result["max_gap_ms"] < 1000, f"{result}")
     checked = c.hammer("check")
     expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
@@ -179,7 +179,7 @@ def test_under_fire(c):
     seed = random.randrange(1 << 30)
     print(f"# seed {seed}")
     chance = random.Random(seed)
-    child = c.hammer("run", background=True, time=40, blocks=2048)
+    child = c.hammer("run", background=True, time=300, blocks=2048)
     end = time.monotonic() + 30
     out = 4
     c.fb("osd", "out", f"osd.{out}")
@@ -195,7 +195,7 @@ def test_under_fire(c):
             c.fb("osd", "out", f"osd.{out}")
     c.fb("osd", "in", f"osd.{out}")
     wait_settled(c, "all to be whole", 90)
-    result = c.hammer_result(child)
+    result = c.hammer_result(child, end=True)
     print(f"# {result}")
     expect(result["errors"] == 0, f"{result}")
     checked = c.hammer("check")
