@@ -140,6 +140,10 @@ struct cmd_pages *cmd_mon_pages(struct cmd_session *s, Fb__MonRequest *request, 
                                 void (*advance)(Fb__MonRequest *request, const Fb__MonReply *page));
 void cmd_pages_free(struct cmd_pages *pages);
 
+/* METHOD_PERF of a shard, of an image (its id) or 0 for all. ERR_PROTOCOL if the answer is malformed. The reply is freed
+ * by fb__perf_reply__free_unpacked(). */
+MUST_CHECK int cmd_perf_get(struct cmd_session *s, uint32_t osd, uint32_t shard, uint64_t image, Fb__PerfReply **ret_reply);
+
 /* Opens and closes "pool/image"; prints the error. */
 MUST_CHECK struct client_image *cmd_image_open(struct cmd_session *s, const char *name, bool write,
                                                bool force);
@@ -170,6 +174,7 @@ int cmd_cluster_start(struct cmd_args *args);
 int cmd_cluster_stop(struct cmd_args *args);
 int cmd_status(struct cmd_args *args);
 int cmd_perf(struct cmd_args *args);
+int cmd_perf_image(struct cmd_args *args);
 int cmd_osd_ls(struct cmd_args *args);
 int cmd_osd_tree(struct cmd_args *args);
 int cmd_osd_df(struct cmd_args *args);

@@ -21,10 +21,12 @@ static const struct cmd_option global_options[] = {
     {"help", NULL, "show help"},
 };
 
-static void print_wrapped(FILE *out, const char *text, int indent)
+/* From column `indent` on; `begun`: the line is there already. */
+static void print_wrapped(FILE *out, const char *text, int indent, bool begun)
 {
     int column = indent;
-    fprintf(out, "%*s", indent, "");
+    if (!begun)
+        fprintf(out, "%*s", indent, "");
     while (*text) {
         if (*text == '\n') {
             fprintf(out, "\n%*s", indent, "");
@@ -55,20 +57,20 @@ static void print_option(FILE *out, const struct cmd_option *o)
     snprintf(left, sizeof(left), "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
     if (strlen(left) > 24) {
         fprintf(out, "  %s\n", left);
-        print_wrapped(out, o->help, 28);
+        print_wrapped(out, o->help, 28, false);
     } else {
-        fprintf(out, "  %-24s", left);
-        print_wrapped(out, o->help, 2);
+        fprintf(out, "  %-25s ", left);
+        print_wrapped(out, o->help, 28, true);
     }
 }
 
 static void print_command_help(FILE *out, const char *program, const struct cmd_command *c)
 {
     fprintf(out, "usage: %s %s%s%s [options]\n\n", program, c->name, *c->arguments ? " " : "", c->arguments);
-    print_wrapped(out, c->summary, 0);
+    print_wrapped(out, c->summary, 0, false);
     if (c->text) {
         fputc('\n', out);
-        print_wrapped(out, c->text, 0);
+        print_wrapped(out, c->text, 0, false);
     }
     fprintf(out, "\noptions:\n");
     for (size_t i = 0; i < CMD_OPTIONS_MAX && c->options[i].name; i++)

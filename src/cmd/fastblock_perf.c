@@ -88,28 +88,32 @@ static void perf_print(uint32_t osd, uint32_t shard, const Fb__PerfReply *perf)
     }
 }
 
-/* Asks one shard; NULL with an error printed. Freed by fb__perf_reply__free_unpacked(). */
-static Fb__PerfReply *perf_get(struct cmd_session *s, uint32_t osd, uint32_t shard)
+int cmd_perf_get(struct cmd_session *s, uint32_t osd, uint32_t shard, uint64_t image,
+                 Fb__PerfReply **ret_reply)
 {
     struct client_shard_call call = {0};
-    client_shard_call_start(&call, s->client, osd, shard, METHOD_PERF, NULL, 0, NULL);
+    Fb__PerfRequest request = FB__PERF_REQUEST__INIT;
+    uint8_t body[16];
+    request.image = image;
+    uint32_t len = (uint32_t)fb__perf_request__pack(&request, body);
+    client_shard_call_start(&call, s->client, osd, shard, METHOD_PERF, body, len, NULL);
     int error = cmd_wait(s, &call.op);
-    Fb__PerfReply *perf = NULL;
-    if (error) {
-        cmd_fail("osd.%u shard %u does not answer: %s", osd, shard, error_text(error));
-    } else {
-        perf = fb__perf_reply__unpack(NULL, call.ret_reply_len, call.ret_reply);
-        if (!perf)
-            cmd_fail("osd.%u shard %u sent a malformed answer", osd, shard);
+    if (!error) {
+        *ret_reply = fb__perf_reply__unpack(NULL, call.ret_reply_len, call.ret_reply);
+        error = *ret_reply ? 0 : -ERR_PROTOCOL;
     }
     free(call.ret_reply);
-    return perf;
+    return error;
 }
 
 int cmd_perf(struct cmd_args *args)
 {
     uint32_t osd, shards = 0;
     struct cmd_session s;
+    if (strchr(args->positional[0], '/'))
+        return cmd_perf_image(args);
+    if (cmd_option(args, "time"))
+        return cmd_usage("--time is for an image; an OSD shows what it has counted since its start");
     if (!cmd_parse_osd(args->positional[0], &osd))
         return CMD_USAGE;
     if (!cmd_session_open(&s, args, 0, 0))
@@ -121,9 +125,10 @@ int cmd_perf(struct cmd_args *args)
     int result = shards > 0 ? CMD_OK : cmd_fail("there is no osd.%u; `fastblock osd ls` lists them", osd);
     json_t *list = json_array();
     for (uint32_t shard = 0; shard < shards && result == CMD_OK; shard++) {
-        Fb__PerfReply *perf = perf_get(&s, osd, shard);
-        if (!perf) {
-            result = CMD_FAILED;
+        Fb__PerfReply *perf;
+        int error = cmd_perf_get(&s, osd, shard, 0, &perf);
+        if (error) {
+            result = cmd_fail("osd.%u shard %u does not answer: %s", osd, shard, error_text(error));
             break;
         }
         if (args->json)

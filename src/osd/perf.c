@@ -5,6 +5,7 @@
 #include "osd/pg.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/error.h"
 
@@ -132,7 +133,18 @@ static void recoveries_add(struct perf_rows *rows, const struct osd_shard *shard
     counter_add(rows, "osd.recovering_left_ms", left_ns / NS_PER_MS);
 }
 
-void shard_perf_reply(struct osd_shard *shard, const struct rpc_ticket *ticket)
+static void image_reply(struct osd_shard *shard, const struct rpc_ticket *ticket, uint64_t image)
+{
+    Fb__PerfReply *reply = image_perf_reply(&shard->image_perf, image, core_now_ns(shard->core));
+
+    if (reply)
+        shard_reply_cold(shard, ticket, 0, &reply->base);
+    else
+        rpc_reply(ticket, -ERR_NO_MEMORY, NULL, 0, NULL, 0);
+    free(reply);
+}
+
+static void shard_reply(struct osd_shard *shard, const struct rpc_ticket *ticket)
 {
     struct perf_rows rows;
 
@@ -152,4 +164,23 @@ void shard_perf_reply(struct osd_shard *shard, const struct rpc_ticket *ticket)
 #undef X
     peers_add(&rows, shard);
     shard_reply_cold(shard, ticket, 0, &rows.reply.base);
+}
+
+void shard_perf_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                        const struct rpc_message *message)
+{
+    uint64_t memory[16];
+    struct wire_arena arena;
+    Fb__PerfRequest *in;
+
+    wire_arena_init(&arena, memory, sizeof(memory), sizeof(memory));
+    int error =
+        wire_cold_decode(&fb__perf_request__descriptor, message->body, message->body_len, &arena, &in);
+    if (error)
+        rpc_reply(ticket, error, NULL, 0, NULL, 0);
+    else if (in->image)
+        image_reply(shard, ticket, in->image);
+    else
+        shard_reply(shard, ticket);
+    wire_arena_fini(&arena);
 }

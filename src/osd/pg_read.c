@@ -101,8 +101,13 @@ static void read_answer(struct pg_request *req)
 
     shard->perf.reads++;
     shard->perf.read_bytes += req->length;
-    uint64_t took_ns = core_now_ns(shard->core) - req->taken_ns;
+    uint64_t now_ns = core_now_ns(shard->core), took_ns = now_ns - req->taken_ns;
     histogram_record(&shard->perf.read_total, took_ns);
+    struct image_perf_row *row = image_perf_row(&shard->image_perf, req->image, req->pg->id, now_ns);
+    row->reads++;
+    row->read_bytes += req->length;
+    row->read_ns += took_ns;
+    row->read_buckets[histogram_coarse_bucket(took_ns)]++;
     TRACE(read_answered, req->pg->id, req->length, took_ns);
     rpc_reply(&req->ticket, 0, rpc_body(shard->frame), (uint32_t)len, &read->ret_data,
               read->ret_data.buf ? 1 : 0);

@@ -302,8 +302,11 @@ static void write_answer(struct pg_request *req)
     struct perf *perf = &shard->perf;
     uint64_t now_ns = core_now_ns(shard->core);
 
+    struct image_perf_row *row = image_perf_row(&shard->image_perf, req->image, req->pg->id, now_ns);
+
     if (req->kind == PG_CLEAR) {
         perf->clears++;
+        row->clears++;
         pg_reply(shard, &req->ticket, req->pg, 0);
         return;
     }
@@ -312,6 +315,13 @@ static void write_answer(struct pg_request *req)
 
     perf->writes++;
     perf->write_bytes += req->length;
+    row->writes++;
+    row->write_bytes += req->length;
+    row->write_ns += now_ns - req->taken_ns;
+    row->propose_ns += req->proposed_ns - req->taken_ns;
+    row->commit_ns += req->committed_ns - req->proposed_ns;
+    row->reply_ns += now_ns - req->committed_ns;
+    row->write_buckets[histogram_coarse_bucket(now_ns - req->taken_ns)]++;
     histogram_record(&perf->write_total, now_ns - req->taken_ns);
     histogram_record(&perf->write_propose, req->proposed_ns - req->taken_ns);
     histogram_record(&perf->write_commit, req->committed_ns - req->proposed_ns);

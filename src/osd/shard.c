@@ -91,6 +91,7 @@ static void shard_free(struct osd_shard *shard)
     map_fini(&shard->pgs);
     map_fini(&shard->peers);
     pool_fini(&shard->requests);
+    image_perf_fini(&shard->image_perf);
     free(shard);
 }
 
@@ -124,6 +125,8 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     memcpy(shard->self.osd_uuid, shard->label.osd_uuid, 16);
     snprintf(shard->self.name, sizeof(shard->self.name), "osd.%u", shard->label.osd);
     error = pool_init(&shard->requests, sizeof(struct pg_request), SHARD_REQUESTS_MAX);
+    if (!error)
+        error = image_perf_init(&shard->image_perf);
     if (!error)
         error = text_copy(shard->host, sizeof(shard->host), config->host ? config->host : "");
     if (!error)

@@ -10,6 +10,7 @@
 #include "base/pool.h"
 #include "osd/heartbeat.h"
 #include "osd/osd.h"
+#include "osd/image_perf.h"
 #include "osd/perf.h"
 #include "raft/raft.h"
 #include "rpc/monitors.h"
@@ -230,6 +231,7 @@ struct osd_shard {
     struct pool requests;
     uint64_t request_bytes; /* of all PGs */
     struct perf perf;
+    struct image_perf image_perf;
     uint32_t recoveries; /* under way */
     struct recover_turns turns;
     struct pace pace;    /* entries appended until they are durable here */
@@ -270,7 +272,7 @@ int shard_server_start(struct osd_shard *shard);
 /* A one-way frame of a peer, whichever session it came by. */
 void shard_oneway(struct peer *peer, const struct rpc_message *message);
 /* perf.c */
-void shard_perf_reply(struct osd_shard *shard, const struct rpc_ticket *ticket);
+void shard_perf_receive(struct osd_shard *shard, const struct rpc_ticket *ticket, const struct rpc_message *message);
 /* Encodes a message of proto/cold.proto as the body of a reply and sends it; too large: ERR_TOO_LARGE is
  * sent. */
 void shard_reply_cold(struct osd_shard *shard, const struct rpc_ticket *ticket, int result,

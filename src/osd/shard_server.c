@@ -98,7 +98,7 @@ static void server_request(struct osd_shard *shard, struct rpc_session *session,
         rpc_reply(&ticket, 0, NULL, 0, NULL, 0);
         break;
     case METHOD_PERF:
-        shard_perf_reply(shard, &ticket);
+        shard_perf_receive(shard, &ticket, message);
         break;
     case METHOD_PG_STATUS:
         pg_status_receive(shard, &ticket, message);

@@ -72,11 +72,30 @@ static void merging(void)
     CHECK_EQ(h.max_ns, 9000);
 }
 
+static void coarse(void)
+{
+    static const uint64_t begins[] = {0, 1280, 1536, 1792, 2048, 2560};
+    for (uint32_t i = 0; i < ARRAY_LEN(begins); i++) {
+        CHECK_EQ(histogram_coarse_bucket(begins[i]), i);
+        if (i)
+            CHECK_EQ(histogram_coarse_bucket(begins[i] - 1), i - 1);
+    }
+    CHECK_EQ(histogram_coarse_bucket(UINT64_MAX), HISTOGRAM_COARSE - 1);
+    CHECK_EQ(histogram_coarse_bucket(1ull << 34), HISTOGRAM_COARSE - 1);
+    CHECK_EQ(histogram_coarse_bucket((1ull << 34) - 1), HISTOGRAM_COARSE - 2);
+    for (uint64_t value = 1280; value < 1ull << 34; value += value / 7) {
+        uint64_t middle = histogram_coarse_ns(histogram_coarse_bucket(value));
+        CHECK(middle * 100 >= value * 89 && middle * 100 <= value * 113);
+        CHECK_EQ(histogram_coarse_bucket(middle), histogram_coarse_bucket(value));
+    }
+}
+
 int main(void)
 {
     TEST(empty);
     TEST(every_magnitude);
     TEST(percentiles);
     TEST(merging);
+    TEST(coarse);
     return tap_done();
 }

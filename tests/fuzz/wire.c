@@ -24,6 +24,7 @@ static const ProtobufCMessageDescriptor *const cold_types[] = {
     &fb__pg_reply__descriptor,
     &fb__block_status_reply__descriptor,
     &fb__pg_status_reply__descriptor,
+    &fb__perf_request__descriptor,
     &fb__perf_reply__descriptor,
     &fb__recover_list_request__descriptor,
     &fb__recover_list_reply__descriptor,
