@@ -267,7 +267,7 @@ static bool has_ended(const struct cluster *c, const char *name, pid_t pid)
     return true;
 }
 
-/* Tries to connect to the monitor's port. */
+/* Does anybody listen at the monitor's port? */
 static bool mon_answers(const struct cluster *c)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -279,9 +279,26 @@ static bool mon_answers(const struct cluster *c)
     return good;
 }
 
+/* Until its port is free whoever answers there is somebody else. One that was just killed may take a moment
+ * to let go of it. */
+static int wait_port(const struct cluster *c)
+{
+    for (int waited = 0; mon_answers(c); waited += 20) {
+        if (waited > PORT_WAIT_MS)
+            return cmd_fail(
+                "something else listens on %s, the address of this cluster's monitor: stop that, or "
+                "remove %s and begin anew",
+                c->mon, c->dir);
+        sleep_ms(20);
+    }
+    return CMD_OK;
+}
+
 static int start_mon(const struct cluster *c)
 {
     char data[PATH_SIZE], out_after[16];
+    if (wait_port(c))
+        return CMD_FAILED;
     snprintf(out_after, sizeof(out_after), "%u", c->out_after_s);
     const char *argv[] = {"fastblock-mon",         "--listen",        c->mon,    "--data",
                           path_of(c, data, "mon"), "--osd-out-after", out_after, NULL};
@@ -485,15 +502,6 @@ int cmd_cluster_up(struct cmd_args *args)
     if (error)
         return error;
     if (!process_pid(&c, "mon")) {
-        /* One that was just killed may take a moment to let go of its port. */
-        for (int waited = 0; mon_answers(&c); waited += 20) {
-            if (waited > PORT_WAIT_MS)
-                return cmd_fail(
-                    "something else listens on %s, the address of this cluster's monitor: stop that, or remove "
-                    "%s and begin anew",
-                    c.mon, c.dir);
-            sleep_ms(20);
-        }
         if (!args->json)
             printf("starting the monitor at %s\n", c.mon);
         error = start_mon(&c);

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 
 from harness import BIN, expect, main, wait_for
@@ -95,6 +96,17 @@ def test_second_monitor(c):
     refused(c, ["another monitor runs on this data directory"], MON, "--listen", "127.0.0.1:0", "--data", path(c, "m1"))
     refused(c, ["another program listens there already", "use another port"], MON, "--listen", address, "--data", path(c, "m2"))
     stop(first)
+
+
+def test_port_of_a_trial_cluster_is_taken(c):
+    """Whoever listens there is not taken for the cluster's monitor."""
+    c.kill("mon")
+    host, port = c.env["FASTBLOCK_MON"].split(":")
+    with socket.create_server((host, int(port))):
+        for args in (("start", c.dir, "mon"), ("up", c.dir)):
+            refused(c, ["something else listens on", "begin anew"], os.path.join(BIN, "fastblock"), "cluster", *args)
+            expect(not any(p["running"] for p in c.processes() if p["name"] == "mon"), "it runs")
+    c.start_process("mon")
 
 
 def test_device_too_small(c):
