@@ -57,7 +57,7 @@ static void env_log(void *self, enum log_level level, const char *room, const ch
                (unsigned long long)(sim->now_ns % NS_PER_S), "EWID"[level], node -> name, room, line);
 }
 
-static const struct env_ops ENV_OPS = {env_now_ns, env_wall_us, env_random_u64, env_log, NULL};
+static const struct env_ops ENV_OPS = {env_now_ns, NULL, env_wall_us, env_random_u64, env_log, NULL};
 
 uint64_t sim_node_now_ns(const struct sim_node *node)
 {

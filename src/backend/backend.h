@@ -74,6 +74,7 @@ MUST_CHECK int uring_core_signals(struct uring_core *uc, const int *signals, uin
  * command line. */
 struct env {
     uint64_t random[4]; /* xoshiro256** */
+    uint64_t recent_ns; /* the last reading of the clock */
     enum log_level log_level;
     const char *log_prefix;
 };

@@ -16,9 +16,17 @@
 
 static uint64_t env_now_ns(void *self)
 {
+    struct env *env = self;
     struct timespec t;
+
     clock_gettime(CLOCK_BOOTTIME, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+    env->recent_ns = (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+    return env->recent_ns;
+}
+
+static uint64_t env_recent_ns(void *self)
+{
+    return ((const struct env *)self)->recent_ns;
 }
 
 static uint64_t env_wall_us(void *self)
@@ -78,6 +86,7 @@ void env_init(struct env *env, enum log_level log_level, const char *log_prefix)
     /* Up to 256 bytes are never cut short once the kernel's pool is ready, and the call waits for that. */
     ssize_t got = getrandom(env->random, sizeof(env->random), 0);
     ASSERT(got == (ssize_t)sizeof(env->random));
+    env_now_ns(env);
 }
 
 static void *env_memory(void *self, size_t bytes)
@@ -89,4 +98,4 @@ static void *env_memory(void *self, size_t bytes)
     return memory;
 }
 
-const struct env_ops env_ops = {env_now_ns, env_wall_us, env_random_u64, env_log, env_memory};
+const struct env_ops env_ops = {env_now_ns, env_recent_ns, env_wall_us, env_random_u64, env_log, env_memory};

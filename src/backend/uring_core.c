@@ -356,6 +356,7 @@ static void uring_exchange(struct uring_core *uc, uint64_t max_wait_ns)
     uring_wait(uc, max_wait_ns);
     uc->turning = true;
     uring_blk_serve_inline(uc);
+    core_now_ns(&uc->core); /* the time of this turn */
     uring_reap(uc);
     uc->turning = false;
 }
@@ -363,6 +364,7 @@ static void uring_exchange(struct uring_core *uc, uint64_t max_wait_ns)
 void uring_core_turn(struct uring_core *uc, uint64_t max_wait_ns)
 {
     uring_start(uc);
+    core_now_ns(&uc->core); /* who turns may have been away for long */
     uring_exchange(uc, uring_step(uc) ? 0 : max_wait_ns);
     uring_step(uc);
     uring_submit(uc);

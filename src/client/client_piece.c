@@ -242,7 +242,7 @@ static void piece_try_next(struct client_piece *p)
 static void piece_send(struct client_piece *p, struct client_peer *peer)
 {
     struct client_pg *pg = client_map_pg(p->client, piece_pg_id(p));
-    uint64_t now_ns = core_now_ns(p->op.core);
+    uint64_t now_ns = core_recent_ns(p->op.core);
     int error = client_piece_send(p, peer->rpc, piece_pg_id(p), pg ? pg->term : 0,
                                   MIN(now_ns + peer->patience_ns, p->deadline_ns));
 
@@ -427,7 +427,7 @@ static int piece_verdict(struct client_piece *p)
 {
     if (p->image->failed)
         return p->image->failed;
-    if (core_now_ns(p->op.core) >= p->deadline_ns)
+    if (core_recent_ns(p->op.core) >= p->deadline_ns)
         return -ERR_TIMEOUT;
     return 0;
 }

@@ -75,7 +75,7 @@ static void slot_step(struct op *op)
         op->child_result = 0;
         op->state = SLOT_START;
     }
-    slot->started_ns = core_now_ns(op->core);
+    slot->started_ns = core_recent_ns(op->core);
     if (slot->started_ns >= b->end_ns || b->errors > 0 || cmd_interrupted()) {
         op_done(op, 0);
         return;

@@ -298,7 +298,7 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
 {
     struct osd_shard *shard = peer->shard;
     struct wire_append_request request;
-    uint64_t began_ns = core_now_ns(shard->core);
+    uint64_t began_ns = core_recent_ns(shard->core);
     int error =
         wire_append_request_decode(message->body, message->body_len, &request, shard->entries, shard->crcs);
 

@@ -66,7 +66,7 @@ static int write_check_image(const struct pg_request *req)
 static int write_check_space(struct pg *pg, const struct entry *entry)
 {
     const struct raft *r = &pg->raft;
-    uint64_t now_ns = core_now_ns(pg->shard->core);
+    uint64_t now_ns = core_recent_ns(pg->shard->core);
     int error = store_can_append(pg->sp, entry);
 
     if (error || entry->type != ENTRY_WRITE)
@@ -195,7 +195,7 @@ static void write_proposed(struct pg_request *req, uint64_t index)
 {
     req->index = index;
     req->proposed_term = req->pg->raft.term;
-    req->proposed_ns = core_now_ns(req->shard->core);
+    req->proposed_ns = core_recent_ns(req->shard->core);
     pg_mark_append(req->pg, index, req->proposed_ns);
     list_push_back(&req->pg->waiting, &req->link);
     TRACE(proposed, req->pg->id, index, req->length);
@@ -495,7 +495,7 @@ void pg_write_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
                       const struct rpc_message *message)
 {
     struct wire_write_request in = {0};
-    uint64_t began_ns = core_now_ns(shard->core);
+    uint64_t began_ns = core_recent_ns(shard->core);
     int error = wire_write_request_decode(message->body, message->body_len, &in, shard->crcs);
 
     if (!error)

@@ -37,7 +37,7 @@ void shard_heartbeat_traffic(struct pg *pg)
 {
     struct osd_shard *shard = pg->shard;
     struct timer *timer = &shard->heartbeat.timer;
-    uint64_t now_ns = core_now_ns(shard->core);
+    uint64_t now_ns = core_recent_ns(shard->core);
 
     if (now_ns - pg->traffic_ns >= SHARD_REST_AFTER_NS) {
         pg->woken_ns = now_ns;

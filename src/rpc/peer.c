@@ -299,7 +299,7 @@ static void peer_message(void *owner, struct link *link, const struct frame *fra
         peer_drop(peer, error, false);
         return;
     }
-    peer->received_ns = core_now_ns(peer->config.core);
+    peer->received_ns = core_recent_ns(peer->config.core);
     if (peer->op.state == PEER_GREETING) {
         if (message.flags == FRAME_REPLY && message.request_id == peer->hello_id)
             peer_greeted(peer, &message);

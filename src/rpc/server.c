@@ -93,7 +93,7 @@ static void session_message(void *owner, struct link *link, const struct frame *
 
     if (link != session->link)
         return;
-    session->received_ns = core_now_ns(server->config.core);
+    session->received_ns = core_recent_ns(server->config.core);
     int error = rpc_frame_open(frame, &message);
     if (error)
         rpc_session_fail(session, error, "bad frame");

@@ -108,9 +108,8 @@ void timer_cancel(struct core *core, struct timer *timer)
 
 static void core_fire_timers(struct core *core)
 {
-    if (!core->timers)
-        return;
-    uint64_t now_ns = core_now_ns(core);
+    uint64_t now_ns = core_recent_ns(core);
+
     while (core->timers && core->timers->deadline_ns <= now_ns) {
         struct timer *timer = core->timers;
         heap_remove(core, timer);

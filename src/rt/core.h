@@ -24,6 +24,8 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 struct env_ops {
     /* Nanoseconds on a clock that never goes back and runs on while the machine is suspended (CLOCK_BOOTTIME). */
     uint64_t (*now_ns)(void *self);
+    /* What `now_ns` last answered. NULL: read it again (where that costs nothing). */
+    uint64_t (*recent_ns)(void *self);
     /* Microseconds since 1970 by the wall clock: for people, and for when the next scrub is due. Nothing that data
      * depends on may be decided by it. */
     uint64_t (*wall_us)(void *self);
@@ -81,6 +83,14 @@ uint64_t core_next_deadline_ns(const struct core *core);
 static inline uint64_t core_now_ns(struct core *core)
 {
     return core->env->now_ns(core->env_self);
+}
+
+/* The clock as it was when last read here: when this turn of the loop began, or later. A reading is a good part of what a
+ * step costs; this is for timers, ages and statistics, which a turn more or less is nothing to. Never for leases or what
+ * is ordered by time. */
+static inline uint64_t core_recent_ns(struct core *core)
+{
+    return core->env->recent_ns ? core->env->recent_ns(core->env_self) : core_now_ns(core);
 }
 
 static inline uint64_t core_random_u64(struct core *core)

@@ -10,7 +10,7 @@ void op_start(struct op *op, struct core *core, const struct op_kind *kind, stru
 {
     ASSERT(!op_live(op));
     ASSERT(kind && kind->step);
-    *op = (struct op){.kind = kind, .core = core, .parent = parent, .started_ns = core_now_ns(core)};
+    *op = (struct op){.kind = kind, .core = core, .parent = parent, .started_ns = core_recent_ns(core)};
     if (parent) {
         ASSERT(op_live(parent) && parent->core == core);
         parent->children++;

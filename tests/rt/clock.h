@@ -35,6 +35,6 @@ static inline void clock_log(void *self, enum log_level level, const char *room,
     ((struct clock *)self)->lines++;
 }
 
-static const struct env_ops clock_env = {clock_now_ns, clock_wall_us, clock_random_u64, clock_log, NULL};
+static const struct env_ops clock_env = {clock_now_ns, NULL, clock_wall_us, clock_random_u64, clock_log, NULL};
 
 #endif

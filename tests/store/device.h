@@ -112,7 +112,7 @@ static void rig_log(void *self, enum log_level level, const char *room, const ch
         printf("# %s\n", line);
 }
 
-static const struct env_ops RIG_ENV = {rig_now_ns, rig_now_ns, rig_random_u64, rig_log, NULL};
+static const struct env_ops RIG_ENV = {rig_now_ns, NULL, rig_now_ns, rig_random_u64, rig_log, NULL};
 
 static inline void rig_init(struct rig *rig, size_t arena_bytes, uint64_t device_bytes)
 {
