@@ -287,7 +287,7 @@ struct mon_presence {
 
 struct mon_follow {
     struct meta_watch watch;
-    bool watching;
+    bool watching; /* false, on a store with leases: the next tick loads everything and watches from there */
     struct meta_kv *kvs; /* what was written and does not count yet */
     uint32_t count, cap;
     size_t bytes;
@@ -318,6 +318,8 @@ void mon_follow_drop(struct mon *mon);
 void mon_follow_keep(struct mon *mon, const struct meta_kv *kv);
 /* After a load: watches what is written from its beginning on. */
 void mon_follow_start(struct mon *mon);
+/* What is written from now on is not seen: the next tick loads and begins to watch anew, in the role that the
+ * monitor has by then. A load that a call begins in between, for itself, changes nothing in that. */
 void mon_follow_stop(struct mon *mon);
 
 /* ---- the list of monitors (mon_monitors.c) ---- */
@@ -376,7 +378,7 @@ struct mon {
     Fb__MonState state;
     uint8_t cluster[16];
     uint64_t state_revision; /* mod_revision of "cluster" */
-    bool stale;              /* memory may differ from the store: load before the next change */
+    bool stale;              /* the outcome of a change of our own is not known: load before the next one */
     struct map items[MON_KINDS];
     struct list sessions;
     uint32_t session_count;
@@ -599,8 +601,8 @@ struct mon_place {
     struct mon_pg **pg;
 };
 MUST_CHECK int mon_place_init(struct mon_place *place, const struct mon *mon);
-/* Plans the PGs of a new pool, which need not be in the map; nothing else changes. Input and plan have its PGs
- * at their ends. ERR_NO_MEMORY. */
+/* Plans the PGs of a new pool, which need not be in the map; nothing else changes. Input and plan have its
+ * PGs at their ends. ERR_NO_MEMORY. */
 MUST_CHECK int mon_place_pool(struct mon_place *place, const struct mon *mon, const Fb__Pool *pool,
                               struct placement_plan *ret_plan);
 void mon_place_fini(struct mon_place *place);

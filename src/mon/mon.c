@@ -509,10 +509,19 @@ void mon_settle_soon(struct mon *mon)
         op_wake(&mon->tick);
 }
 
-/* What is watched, and whether we lead, begins with a load. */
+/* Memory may lack something, or nobody tells what is written. */
+static bool must_load(const struct mon *mon)
+{
+    return mon->stale || (mon->config.meta->ops->lease && !mon->follow.watching);
+}
+
+/* What is watched, and whether we lead, begins with a load. One that began before we took the lead need not
+ * show the last word of who led before: then the next tick loads once more. */
 static void mon_reloaded(struct mon *mon)
 {
     mon->reloaded = false;
+    if (mon->load.from_revision < mon->lead.revision)
+        return;
     mon_follow_start(mon);
     mon_lead_loaded(mon);
 }
@@ -573,7 +582,7 @@ static void tick_step(struct op *op)
             }
             list_for_each (&mon->waiting, node)
                 op_wake(&list_entry(node, struct mon_request, waiting)->op);
-            if (!mon->stale && !tick_build(mon)) {
+            if (!must_load(mon) && !tick_build(mon)) {
                 mon->settle_soon = false;
                 tick_rest(mon, MON_TICK_NS);
                 return;
@@ -584,9 +593,11 @@ static void tick_step(struct op *op)
             if (!mon_turn_take(mon, &mon->tick_turn, op))
                 return;
             op->state = TICK_LOADING;
-            mon->reloaded = mon->stale;
-            if (mon->stale)
+            mon->reloaded = must_load(mon);
+            if (mon->reloaded) {
+                mon_follow_stop(mon);
                 mon_load_start(mon, false, op);
+            }
             continue;
         case TICK_LOADING:
             if (op->child_result) {

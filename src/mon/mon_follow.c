@@ -31,7 +31,7 @@ void mon_follow_drop(struct mon *mon)
 /* Memory has to be loaded anew: on the next tick. */
 static void lost_track(struct mon *mon)
 {
-    mon->stale = true;
+    mon_follow_stop(mon);
     mon_settle_soon(mon);
 }
 
@@ -161,8 +161,8 @@ static void changed(void *owner, const struct meta_kv *kv)
         mon_lead_look(mon);
         if (mon->leads)
             mon_settle_soon(mon); /* someone may be new */
-    } else if (mon->stale || mon->lead.revision) {
-        return; /* there will be a load; or it is our own change */
+    } else if (mon->lead.revision) {
+        return; /* our own change */
     } else if (strcmp(kv->key, "cluster") != 0) {
         mon_follow_keep(mon, kv);
     } else if (kv->mod_revision > mon->state_revision) {
@@ -186,8 +186,6 @@ void mon_follow_start(struct mon *mon)
 
     if (!mon->config.meta->ops->lease)
         return;
-    if (f->watching)
-        mon->config.meta->ops->unwatch(mon->config.meta, &f->watch);
     f->watch = (struct meta_watch){.first = leads ? "cluster/" : "!",
                                    .end = leads ? "cluster0" : "~",
                                    .from_revision = mon->load.from_revision,

@@ -30,6 +30,9 @@
 #define RENEW_AGAIN_NS (200 * NS_PER_MS)
 #define TAKE_AGAIN_NS  (200 * NS_PER_MS)
 #define PAUSE_NS       (500 * NS_PER_MS)
+/* What no key has. 0, which stands for a key that is not there, would let a change go on while nobody leads.
+ */
+#define NEVER_REVISION ((uint64_t)INT64_MAX)
 
 enum lead_state {
     LEAD_GRANT,
@@ -65,7 +68,8 @@ uint32_t mon_fence(const struct mon *mon, uint64_t state_revision, struct meta_c
     ret[0] = (struct meta_condition){.key = "cluster", .mod_revision = state_revision};
     if (!has_leases(mon) || PLANT(MON_NO_FENCE))
         return 1;
-    ret[1] = (struct meta_condition){.key = MON_LEADER_KEY, .mod_revision = mon->lead.revision};
+    ret[1] = (struct meta_condition){
+        .key = MON_LEADER_KEY, .mod_revision = mon->lead.revision ? mon->lead.revision : NEVER_REVISION};
     return 2;
 }
 
@@ -81,7 +85,7 @@ static void lead_end(struct mon *mon, const char *why)
     core_log(mon->core, LOG_WARN, "mon", "does not lead any more: %s", why);
     l->revision = 0;
     l->spent = true;
-    mon->stale = true; /* the load begins to follow */
+    mon_follow_stop(mon); /* the load that comes begins to follow */
     if (!mon->leads)
         return;
     mon->leads = false;
@@ -208,7 +212,7 @@ static void taken(struct mon *mon)
     if (l->txn.result == 0) {
         l->revision = mon->follow.leader_revision = l->txn.ret_revision;
         snprintf(mon->follow.leader, sizeof(mon->follow.leader), "%s", mon->own_address);
-        mon->stale = true; /* the load begins to lead */
+        mon_follow_stop(mon); /* the load that comes begins to lead */
         mon_settle_soon(mon);
         l->op.state = LEAD_HOLD;
     } else if (l->txn.result == -ERR_CONFLICT) { /* another one was faster: the watch will tell */
@@ -224,7 +228,7 @@ static bool hold(struct mon *mon)
 {
     struct mon_lead *l = &mon->lead;
     uint64_t now_ns = core_now_ns(mon->core);
-    bool vacant = !mon->follow.leader[0] && !l->revision && !mon->stale && mon->follow.watching;
+    bool vacant = !mon->follow.leader[0] && !l->revision && mon->follow.watching;
 
     if (mon->closing || l->spent || now_ns >= l->until_ns) {
         lead_end(mon, mon->closing ? "it is stopping" : "the metadata store does not answer");

@@ -416,7 +416,7 @@ static int install_loaded(struct mon_load *l, const struct meta_kv *kv)
         snprintf(l->message, sizeof(l->message), "the value of key '%.40s' is damaged", kv->key);
     if (error != -ERR_NOT_FOUND)
         return error;
-    if (!l->mon->leads && !l->mon->lead.revision)
+    if (l->mon->config.meta->ops->lease) /* who leads now may follow when the load ends */
         mon_follow_keep(l->mon, kv);
     return add_orphan(l, kv->key);
 }

@@ -278,6 +278,84 @@ static void the_store_is_away(void)
     world_free(w);
 }
 
+/* A leader that does not know the outcome of a change reads the store again for the next call. It loses the
+ * lead meanwhile: what it has read is not where it begins to follow. */
+static void a_leader_that_reads_the_store_anew_loses_the_lead(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller at[2];
+    Fb__OsdNew body = FB__OSD_NEW__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    uint8_t uuid[16] = {99};
+
+    CHECK_EQ(world_leader(w), 0);
+    clients_at_all(w, at);
+    CHECK_EQ(change(&at[0]), 0);
+    world_run_ms(w, 1500); /* also the list of monitors is written */
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){.error_ppm = 1000000});
+    CHECK_EQ(change(&at[0]), -ERR_IO);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){.slow_ppm = 1000000, .slow_ns = 3 * NS_PER_S});
+    body.uuid = (ProtobufCBinaryData){16, uuid};
+    body.shards = 1;
+    request.call_case = FB__MON_REQUEST__CALL_OSD_NEW;
+    request.osd_new = &body;
+    call_and_leave(&at[0], &request, 20);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){.lost_ppm = 1000000});
+    WAIT_FOR(w, 2500, !mon_leads(world_mon(w, 0)));
+    CHECK(w->mons[0].start.ret_mon);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+    CHECK_EQ(next_leader(w, -1), 1);
+    world_run_ms(w, 4000);
+    CHECK_EQ(world_leader(w), 1);
+    client_start_at(&at[0], w, 70, 0);
+    uint32_t before = osds_known(&at[1]);
+    CHECK_EQ(change(&at[1]), 0);
+    WAIT_FOR(w, 2000, osds_known(&at[0]) == before + 1);
+    callers_stop(at, 2);
+    world_free(w);
+}
+
+/* A pool of several transactions; the store is so slow that the lease ends by itself between two of them.
+ * What comes to the store when the key of the leader is gone is not written. */
+static void nothing_is_finished_while_nobody_leads_at(uint64_t slow_ms)
+{
+    struct world *w = world_new_several(1);
+    struct caller osds[3], c;
+    Fb__PoolCreate body = FB__POOL_CREATE__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    osds_up(w, osds, 3);
+    client_start(&c, w, 1);
+    world_run_ms(w, 1500); /* the tick has nothing to write any more */
+    body.name = (char *)"large";
+    body.replicas = 3;
+    body.pg_count = 1000;
+    body.failure_domain = (char *)"osd";
+    request.call_case = FB__MON_REQUEST__CALL_POOL_CREATE;
+    request.pool_create = &body;
+    sim_meta_set_faults(w->store,
+                        &(struct sim_meta_faults){.slow_ppm = 1000000, .slow_ns = slow_ms * NS_PER_MS});
+    uint64_t before = sim_meta_revision(w->store);
+    call_and_leave(&c, &request, 100);
+    WAIT_FOR(w, 10000, !mon_leads(world_mon(w, 0)));
+    CHECK(sim_meta_revision(w->store) > before);
+    world_run_ms(w, 10 * slow_ms);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+    CHECK_EQ(next_leader(w, -1), 0);
+    client_start(&c, w, 2);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK_EQ(c.answer->map->n_pool, 0);
+    callers_stop(osds, 3);
+    caller_stop(&c);
+    world_free(w);
+}
+
+static void nothing_is_finished_while_nobody_leads(void)
+{
+    for (uint64_t slow_ms = 2700; slow_ms <= 3300; slow_ms += 100)
+        nothing_is_finished_while_nobody_leads_at(slow_ms);
+}
+
 static void monitors_are_forgotten(void)
 {
     struct world *w = world_new_several(2);
@@ -458,6 +536,8 @@ int main(int argc, char **argv)
     TEST(a_large_change_is_followed_whole);
     TEST(a_dead_leader_is_replaced);
     TEST(a_restart_is_quick);
+    TEST(a_leader_that_reads_the_store_anew_loses_the_lead);
+    TEST(nothing_is_finished_while_nobody_leads);
     TEST(a_stopped_leader_writes_nothing);
     TEST(a_new_leader_judges_nobody_too_early);
     TEST(the_store_is_away);
