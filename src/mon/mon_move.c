@@ -110,7 +110,8 @@ static bool is_voter(const Fb__Pg *pg, uint32_t replica)
     return false;
 }
 
-static void note_moves(struct mon_plan *plan, const struct mon_pg *p)
+/* What the PG is doing already. `by`: 1, or -1 to take it back. */
+static void note_moves(struct mon_plan *plan, const struct mon_pg *p, int by)
 {
     const Fb__Pg *pg = mon_pg_item(p);
     uint32_t *moves;
@@ -119,9 +120,9 @@ static void note_moves(struct mon_plan *plan, const struct mon_pg *p)
         return;
     for (size_t m = 0; m < pg->n_wanted; m++)
         if (!is_voter(pg, pg->wanted[m]->replica) && (moves = moves_of(plan, pg->wanted[m]->osd)) != NULL)
-            ++*moves;
+            *moves += (uint32_t)by;
     if ((moves = moves_of(plan, p->leader_osd)) != NULL)
-        ++*moves;
+        *moves += (uint32_t)by;
 }
 
 bool mon_move_failed(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *wanted)
@@ -211,16 +212,22 @@ static bool want_members(struct mon_plan *plan, const struct mon *mon, const str
     return true;
 }
 
-/* A replica that is lost and is to be made anew on the same shard: first it has to leave. False: it is not
- * that. */
+/* A replica that is lost and is to be made anew on the same shard: first it has to leave. If it was only
+ * about to become one that votes, those that vote stay as they are. False: it is not that. */
 static bool want_without_lost(const struct mon_pg *p, const struct mon_edit *e, struct mon_members *ret)
 {
+    const struct mon_members *from = e->wanted.count ? &e->wanted : &e->member;
+    uint32_t voters = 0, lost = 0;
+
     ret->count = 0;
-    for (uint32_t i = 0; i < e->member.count; i++)
+    for (uint32_t i = 0; i < from->count; i++)
+        lost += mon_confirmed(&mon_news(p)->lost, from->row[i].replica);
+    for (uint32_t i = 0; i < e->member.count; i++) {
+        voters += !e->member.row[i].learner;
         if (!e->member.row[i].learner && !mon_confirmed(&mon_news(p)->lost, e->member.row[i].replica))
             (void)mon_members_add(ret, &e->member.row[i]);
-    return ret->count < e->member.count && ret->count * 2 > e->member.count && !e->wanted.count &&
-           mon_news(p)->lost.count;
+    }
+    return lost && ret->count * 2 > voters;
 }
 
 static bool majority_up(const struct mon *mon, const struct mon_members *members)
@@ -360,17 +367,19 @@ void mon_move_settle(struct mon *mon, struct mon_change *c)
         return;
     memset(plan->moves, 0, (plan->place.input.osd_count + 1) * sizeof(*plan->moves));
     for (uint32_t i = 0; i < plan->place.input.pg_count; i++)
-        note_moves(plan, plan->place.pg[i]);
+        note_moves(plan, plan->place.pg[i], 1);
     count_progress(mon, plan);
     for (uint32_t i = 0; i < plan->plan.change_count && c->count < MON_PUTS_PER_TXN; i++) {
         const struct mon_pg *p = plan->place.pg[plan->plan.changes[i].pg];
         struct mon_edit e;
+        note_moves(plan, p, -1); /* what has no prospect is not to stand in its own way */
         enum verdict verdict = decide(plan, mon, p, &plan->plan.changes[i], c->state.epoch, &e);
-        if (verdict == MOVE_LATER)
-            continue;
         if (verdict == MOVE_NOW)
             count_change(plan, p, &e);
-        mon_edit_put(&e, c);
+        else
+            note_moves(plan, p, 1);
+        if (verdict != MOVE_LATER)
+            mon_edit_put(&e, c);
     }
     /* What was found is looked for again, with the turn. */
     if (!c->count)

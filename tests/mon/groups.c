@@ -164,10 +164,9 @@ static void lead(struct play *p, struct play_pg *pg, const Fb__Pg *item)
             CHECK(pg->count <= 12);
             missing++;
         }
-        ready &= p->up[wanted[i].osd] && p->exists[wanted[i].osd][(uint32_t)pg->id] == wanted[i].replica &&
-                 row_born(item, wanted[i].replica);
-        if (!ready && !find(pg, wanted[i].replica)->learner)
-            ready = true; /* a voter that is away does not hold it up */
+        bool there = p->up[wanted[i].osd] && row_born(item, wanted[i].replica) &&
+                     p->exists[wanted[i].osd][(uint32_t)pg->id] == wanted[i].replica;
+        ready &= there || !find(pg, wanted[i].replica)->learner; /* a voter that is away holds nothing up */
     }
     if (missing) {
         pg->index += 3;

@@ -365,6 +365,59 @@ static void lost_replicas(void)
     replicas_lost(3);
 }
 
+/* One that is being made is lost, and there is no other place for it. */
+static void lost_while_it_is_made(void)
+{
+    struct play *p = play_new(4, 0);
+    struct play_pg *pg = &p->pgs[0];
+
+    play_pool(p, 3, 1);
+    uint32_t first = pg->member[0].osd;
+    p->tell_lost = true;
+    CHECK_EQ(osd_change(&p->client, first, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    for (int rounds = 0; rounds < 100 && pg->count < 4; rounds++)
+        play_round(p);
+    CHECK_EQ(pg->count, 4);
+    CHECK(pg->member[3].learner);
+    pg->stuck = true;
+    play_run(p, 2);
+    CHECK_EQ(play_item(p, 0)->n_member, 4);
+    p->exists[pg->member[3].osd][0] = 0;
+    play_run(p, 2);
+    pg->stuck = false;
+    CHECK(play_settle(p, 30));
+    CHECK(all_have(p, 3) && !pg_is(p, 0, first));
+    play_free(p);
+}
+
+/* As many PGs as may move at once move to one that dies: others take its place all the same. */
+static void target_dies_at_the_limit(void)
+{
+    struct play *p = play_new(5, 0);
+    Fb__MovesLimit body = FB__MOVES_LIMIT__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    play_pool(p, 3, 1);
+    request.call_case = FB__MON_REQUEST__CALL_MOVES_LIMIT;
+    request.moves_limit = &body;
+    body.moves = 1;
+    CHECK_EQ(call(&p->client, &request), 0);
+    uint32_t first = p->pgs[0].member[2].osd, target = PLAY_OSDS;
+    p->pgs[0].stuck = true;
+    CHECK_EQ(osd_change(&p->client, first, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 8);
+    for (size_t i = 0; i < play_item(p, 0)->n_wanted; i++)
+        if (!pg_is(p, 0, play_item(p, 0)->wanted[i]->osd))
+            target = play_item(p, 0)->wanted[i]->osd;
+    CHECK(target != PLAY_OSDS);
+    play_kill(p, target);
+    play_run(p, 70);
+    p->pgs[0].stuck = false;
+    play_run(p, 10);
+    CHECK(all_have(p, 3) && !pg_is(p, 0, first) && !pg_is(p, 0, target));
+    play_free(p);
+}
+
 /* A pool is removed while its PGs move: all replicas go, also those that are only wanted, or leaving. */
 static void pool_goes(void)
 {
@@ -434,6 +487,8 @@ int main(int argc, char **argv)
     TEST(monitor_dies);
     TEST(pool_goes);
     TEST(lost_replicas);
+    TEST(lost_while_it_is_made);
+    TEST(target_dies_at_the_limit);
     TEST(keeps_a_majority);
     return tap_done();
 }
