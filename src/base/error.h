@@ -55,7 +55,8 @@
     X(ERR_COMPACTED,      41, EAGAIN,        "the log no longer reaches back that far")                           \
     X(ERR_LOCKED,         42, EBUSY,         "in use by another process")                                         \
     X(ERR_BEHIND,         43, ESTALE,        "the monitor's map is older than the cluster's: restored from a backup?") \
-    X(ERR_OTHER_MONITOR,  44, EAGAIN,        "another monitor leads")
+    X(ERR_OTHER_MONITOR,  44, EAGAIN,        "another monitor leads")                                             \
+    X(ERR_PAUSED,         45, EAGAIN,        "the cluster is paused: reads and writes wait (cluster unset pause)")
 
 enum error_code {
 #define X(name, number, class, text) name = number,

@@ -38,6 +38,7 @@
 #define CONNECT_NS            (50 * NS_PER_MS)
 #define PAUSE_MIN_NS          (5 * NS_PER_MS)
 #define PAUSE_MAX_NS          (100 * NS_PER_MS)
+#define PAUSE_HELD_NS         (100 * NS_PER_MS)
 #define PAUSE_BUSY_NS         (1 * NS_PER_MS)
 #define CHECKSUM_FAILURES_MAX 3
 
@@ -378,6 +379,10 @@ static void piece_refused(struct client_piece *p, int result, const struct clien
     case ERR_NO_MEMORY:
     case ERR_CONFLICT:
         piece_pause(p, PAUSE_BUSY_NS);
+        return;
+    case ERR_PAUSED: /* it has a newer map than we; it waits however long, as if we had it */
+        p->deadline_ns = core_now_ns(p->op.core) + p->client->config.timeout_ns;
+        piece_pause(p, PAUSE_HELD_NS);
         return;
     case ERR_NOT_ATTACHED:
         if (!p->image->writable)

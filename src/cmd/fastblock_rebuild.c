@@ -3,10 +3,13 @@
  * fastblock mon collect, rebuild: the metadata made anew when all of it is lost, from what the OSDs' devices
  * know: each shard's saved map (OSDs, pools, its own PGs, orders), and the records of images in its PGs (id,
  * size, generation, incarnation). Of every item the newest counts. Names of images are nowhere but in the
- * metadata: they come from a backup, if there is one.
+ * metadata: they come from a backup, if there is one, as the flags of the cluster do.
  *
- * What was given out and is not seen here must not be given out again: epoch, ids and incarnations begin well
- * above all that is seen.
+ * What was given out and is not seen here must not be given out again: epoch, ids, generations and
+ * incarnations begin well above all that is seen.
+ *
+ * Every shard's map has all pools that there were at its epoch; of removed ones nothing remains. So a pool
+ * that the newest map lacks, and of which no device has a replica, was removed.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,7 +23,7 @@
 
 #define LEAP 1000 /* above all that is seen */
 
-/* ---- from a device: keys "map/OSD/SLICE" and "record/OSD/SLICE/PG/IMAGE/INDEX" ---- */
+/* ---- from a device: keys "map/OSD/SLICE", "replica/OSD/SLICE/PG", "record/OSD/SLICE/PG/IMAGE/INDEX" ---- */
 
 struct collecting {
     struct uring_core *uring;
@@ -29,9 +32,10 @@ struct collecting {
     int error;
 };
 
+/* A record may be found twice: in the table, and in the log as the entry that it came from. */
 static void put(struct collecting *k, const char *key, const void *value, size_t len)
 {
-    if (!k->error)
+    if (!k->error && !meta_set_get(k->set, key))
         k->error = meta_set_put(k->set, key, value, len);
 }
 
@@ -78,7 +82,7 @@ static void slice_opened(void *owner, const struct store *store)
     uint32_t len = 0;
     const void *blob = store_blob(store, &len);
     Fb__ClusterMap *map = blob ? fb__cluster_map__unpack(NULL, len, blob) : NULL;
-    char key[48];
+    char key[64];
 
     if (!map)
         return; /* it never saved one */
@@ -86,6 +90,8 @@ static void slice_opened(void *owner, const struct store *store)
     put(k, key, blob, len);
     for (const struct store_pg *pg = NULL; (pg = store_pg_next(store, pg));) {
         const struct image_record *record = store_image_next(pg, 0);
+        snprintf(key, sizeof(key), "replica/%u/%u/%016" PRIx64, k->osd, k->slice, pg->record.pg);
+        put(k, key, NULL, 0);
         for (; record; record = store_image_next(pg, record->image))
             put_record(k, pg->record.pg, record);
         put_log(k, pg);
@@ -173,6 +179,7 @@ struct rebuilding {
     Fb__MonState state;
     uint8_t cluster[16];
     uint32_t maps, named, unnamed;
+    uint64_t newest; /* epoch of the newest map */
     int error;
 };
 
@@ -236,7 +243,70 @@ static int take_map(struct rebuilding *b, const Fb__ClusterMap *map)
         offer(b, key, &map->order[i]->base, map->order[i]->epoch, fb__image_order_epoch);
     }
     b->maps++;
+    b->newest = MAX(b->newest, map->epoch);
     return b->error ? cmd_fail("%s", error_text(b->error)) : CMD_OK;
+}
+
+static bool map_has_pool(const Fb__ClusterMap *map, uint32_t pool)
+{
+    for (size_t i = 0; i < map->n_pool; i++)
+        if (map->pool[i]->id == pool)
+            return true;
+    return false;
+}
+
+/* Does the newest map have it, or a device a replica of it? */
+static int pool_is_there(const struct rebuilding *b, const struct meta_set *from, uint32_t pool, bool *ret)
+{
+    *ret = false;
+    for (uint32_t i = 0; i < from->count && !*ret; i++) {
+        const struct meta_kv *kv = &from->kvs[i];
+        uint32_t osd, slice;
+        uint64_t pg;
+        if (sscanf(kv->key, "replica/%u/%u/%" SCNx64, &osd, &slice, &pg) == 3)
+            *ret = pg >> 32 == pool;
+        if (strncmp(kv->key, "map/", 4) != 0)
+            continue;
+        Fb__ClusterMap *map = fb__cluster_map__unpack(NULL, kv->value_len, kv->value);
+        if (!map)
+            return -ERR_NO_MEMORY; /* it could be read before */
+        *ret = map->epoch == b->newest && map_has_pool(map, pool);
+        fb__cluster_map__free_unpacked(map, NULL);
+    }
+    return 0;
+}
+
+static void forget_pool(struct rebuilding *b, uint32_t pool)
+{
+    char key[64];
+
+    snprintf(key, sizeof(key), "pg/%08x/", pool);
+    for (uint32_t i = b->to->count; i-- > 0;)
+        if (!strncmp(b->to->kvs[i].key, key, strlen(key))) {
+            char row[64];
+            snprintf(row, sizeof(row), "%.63s", b->to->kvs[i].key);
+            meta_set_remove(b->to, row);
+        }
+    snprintf(key, sizeof(key), "pool/%08x", pool);
+    meta_set_remove(b->to, key);
+}
+
+/* Its PGs have been deleted everywhere, but an OSD that was away may know the pool still. */
+static int forget_removed_pools(struct rebuilding *b, const struct meta_set *from)
+{
+    for (uint32_t pool = 1; pool < b->state.pool_next; pool++) {
+        char key[32];
+        bool there;
+        snprintf(key, sizeof(key), "pool/%08x", pool);
+        if (!meta_set_get(b->to, key))
+            continue;
+        int error = pool_is_there(b, from, pool, &there);
+        if (error)
+            return cmd_fail("%s", error_text(error));
+        if (!there)
+            forget_pool(b, pool);
+    }
+    return CMD_OK;
 }
 
 /* What a PG knows of an image. */
@@ -319,6 +389,11 @@ static int take_backup(struct rebuilding *b, const char *path)
         b->state.osd_next = MAX(b->state.osd_next, state->osd_next);
         b->state.pool_next = MAX(b->state.pool_next, state->pool_next);
         b->state.image_id_max = MAX(b->state.image_id_max, state->image_id_max);
+        b->state.noout = state->noout;
+        b->state.norebalance = state->norebalance;
+        b->state.paused = state->paused;
+        b->state.scrub_paused = state->scrub_paused;
+        b->state.moves_max = state->moves_max;
     }
     for (uint32_t i = 0; i < set.count && !result; i++)
         if (!strncmp(set.kvs[i].key, "image/", 6) &&
@@ -347,7 +422,8 @@ static void apply_order(const struct rebuilding *b, Fb__Image *image)
         fb__image_order__free_unpacked(order, NULL);
 }
 
-/* Those that are gone, or whose pool is, go; the others get an incarnation above all that was given out. */
+/* Those that are gone, or whose pool is, go; the others get an incarnation and a generation above all that
+ * was given out: of a resize that no device here knows, another one may know. */
 static int finish_images(struct rebuilding *b)
 {
     char pool_key[32];
@@ -368,6 +444,7 @@ static int finish_images(struct rebuilding *b)
         apply_order(b, image);
         bool lives = !image->shared && pool && !pool->removed;
         image->incarnation += LEAP;
+        image->generation += LEAP;
         size_t len = fb__image__get_packed_size(image);
         uint8_t *value = malloc(len + 1);
         meta_set_remove(b->to, key);
@@ -443,6 +520,7 @@ static int finish(struct rebuilding *b)
     b->state.epoch += LEAP;
     b->state.image_id_max += LEAP;
     b->state.pool_next += LEAP;
+    b->state.osd_next += LEAP;
     if (meta_set_put(b->to, "cluster", value, fb__mon_state__pack(&b->state, value)))
         return cmd_fail("%s", error_text(-ERR_NO_MEMORY));
     return CMD_OK;
@@ -474,7 +552,10 @@ static int rebuild(struct rebuilding *b, char *sources, const char *backup)
         struct meta_set one;
         result = read_source(&one, path);
         for (uint32_t i = 0; i < one.count && !result; i++)
-            if (meta_set_put(&all, one.kvs[i].key, one.kvs[i].value, one.kvs[i].value_len))
+            if (meta_set_get(&all, one.kvs[i].key))
+                result =
+                    cmd_fail("%s is of an OSD that another source is of, too: name each of them once", path);
+            else if (meta_set_put(&all, one.kvs[i].key, one.kvs[i].value, one.kvs[i].value_len))
                 result = cmd_fail("%s", error_text(-ERR_NO_MEMORY));
         meta_set_free(&one);
     }
@@ -482,6 +563,8 @@ static int rebuild(struct rebuilding *b, char *sources, const char *backup)
         result = take_source(b, &all, "map/");
     if (!result && !b->maps)
         result = cmd_fail("no OSD among the sources has ever had a map");
+    if (!result)
+        result = forget_removed_pools(b, &all);
     if (!result && backup)
         result = take_backup(b, backup);
     if (!result)

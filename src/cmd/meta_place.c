@@ -177,6 +177,10 @@ int meta_place_fill(struct meta_place *place, const struct meta_set *set)
         return cmd_fail("cannot read the metadata store: %s", error_text(error));
     if (!empty)
         return cmd_fail("the metadata store is not empty: use another directory, or another prefix in etcd");
+    for (uint32_t i = 0; i < set->count; i++)
+        if (set->kvs[i].value_len > META_VALUE_MAX)
+            return cmd_fail("%.64s is larger than a metadata store takes: this is no monitor's metadata",
+                            set->kvs[i].key);
     for (uint32_t at = 0; at < set->count && !error;) {
         uint32_t end = at < last ? last : set->count, n = batch(set->kvs + at, end - at);
         if (at == last)

@@ -22,49 +22,96 @@ void meta_set_free(struct meta_set *set)
     for (uint32_t i = 0; i < set->count; i++)
         free((void *)(uintptr_t)set->kvs[i].key);
     free(set->kvs);
+    free(set->index);
     *set = (struct meta_set){0};
+}
+
+/* ---- by key ---- */
+
+/* Where the key is in the index, or where it belongs. The index is never more than half full. */
+static uint32_t place(const struct meta_set *set, const char *key)
+{
+    uint32_t places = 2 * set->cap, at = crc32c(0, key, strlen(key)) % places;
+
+    while (set->index[at] && strcmp(set->kvs[set->index[at] - 1].key, key) != 0)
+        at = (at + 1) % places;
+    return at;
+}
+
+static int grow(struct meta_set *set)
+{
+    uint32_t cap = MAX(set->cap * 2, 256u);
+    struct meta_kv *more = realloc(set->kvs, cap * sizeof(*more));
+    uint32_t *index = calloc(2 * (size_t)cap, sizeof(*index));
+
+    if (more)
+        set->kvs = more;
+    if (!more || !index) {
+        free(index);
+        return -ERR_NO_MEMORY;
+    }
+    free(set->index);
+    set->index = index;
+    set->cap = cap;
+    for (uint32_t i = 0; i < set->count; i++)
+        set->index[place(set, set->kvs[i].key)] = i + 1;
+    return 0;
 }
 
 const struct meta_kv *meta_set_get(const struct meta_set *set, const char *key)
 {
-    for (uint32_t i = 0; i < set->count; i++)
-        if (!strcmp(set->kvs[i].key, key))
-            return &set->kvs[i];
-    return NULL;
+    uint32_t row = set->cap ? set->index[place(set, key)] : 0;
+
+    return row ? &set->kvs[row - 1] : NULL;
+}
+
+/* What lies behind the free place on the way of other keys moves up. */
+static void index_remove(struct meta_set *set, uint32_t at)
+{
+    uint32_t places = 2 * set->cap;
+
+    set->index[at] = 0;
+    for (at = (at + 1) % places; set->index[at]; at = (at + 1) % places) {
+        uint32_t row = set->index[at];
+        set->index[at] = 0;
+        set->index[place(set, set->kvs[row - 1].key)] = row;
+    }
 }
 
 void meta_set_remove(struct meta_set *set, const char *key)
 {
-    struct meta_kv *kv = (struct meta_kv *)(uintptr_t)meta_set_get(set, key);
+    const struct meta_kv *there = meta_set_get(set, key);
 
-    if (!kv)
+    if (!there)
         return;
-    free((void *)(uintptr_t)kv->key);
-    *kv = set->kvs[--set->count];
+    uint32_t row = (uint32_t)(there - set->kvs), last = set->count - 1;
+    index_remove(set, place(set, key));
+    free((void *)(uintptr_t)there->key);
+    if (row != last) {
+        set->index[place(set, set->kvs[last].key)] = row + 1;
+        set->kvs[row] = set->kvs[last];
+    }
+    set->count--;
 }
 
 int meta_set_put(struct meta_set *set, const char *key, const void *value, size_t len)
 {
     size_t key_size = strlen(key) + 1;
 
-    if (key_size - 1 > META_KEY_MAX || len > META_VALUE_MAX)
+    if (key_size - 1 > META_KEY_MAX || len > FILE_BYTES_MAX)
         return -ERR_TOO_LARGE;
-    if (set->count == set->cap) {
-        uint32_t cap = MAX(set->cap * 2, 256u);
-        struct meta_kv *more = realloc(set->kvs, cap * sizeof(*more));
-        if (!more)
-            return -ERR_NO_MEMORY;
-        set->kvs = more;
-        set->cap = cap;
-    }
+    if (set->count == set->cap && grow(set))
+        return -ERR_NO_MEMORY;
     char *memory = malloc(key_size + len);
     if (!memory)
         return -ERR_NO_MEMORY;
     memcpy(memory, key, key_size);
     if (len)
         memcpy(memory + key_size, value, len);
+    uint32_t at = place(set, memory);
     set->kvs[set->count++] =
         (struct meta_kv){.key = memory, .value = memory + key_size, .value_len = (uint32_t)len};
+    set->index[at] = set->count;
     return 0;
 }
 
@@ -140,15 +187,14 @@ static size_t read_entry(const uint8_t *at, size_t left, struct meta_set *set)
     if (left < 8)
         return 0;
     uint32_t key_len = le_load_u32(at), value_len = le_load_u32(at + 4);
-    if (!key_len || key_len > META_KEY_MAX || value_len > META_VALUE_MAX ||
-        left - 8 < (size_t)key_len + value_len)
+    if (!key_len || key_len > META_KEY_MAX || left - 8 < (size_t)key_len + value_len)
         return 0;
     memcpy(key, at + 8, key_len);
     key[key_len] = 0;
     for (uint32_t i = 0; i < key_len; i++)
         if (key[i] <= ' ' || key[i] > '~')
             return 0;
-    if (meta_set_put(set, key, at + 8 + key_len, value_len))
+    if (meta_set_get(set, key) || meta_set_put(set, key, at + 8 + key_len, value_len))
         return 0;
     return 8 + (size_t)key_len + value_len;
 }

@@ -15,10 +15,12 @@
 struct meta_set {
     struct meta_kv *kvs; /* keys and values on the heap */
     uint32_t count, cap;
+    uint32_t *index; /* by the key's hash: place in kvs plus 1, or 0; 2 * cap of them */
 };
 
 void meta_set_free(struct meta_set *set);
-/* Copies; the key is not there yet. ERR_NO_MEMORY, ERR_TOO_LARGE. */
+/* Copies; the key is not there yet. A value may be larger than a metadata store takes (a saved map).
+ * ERR_NO_MEMORY, ERR_TOO_LARGE: the key. */
 MUST_CHECK int meta_set_put(struct meta_set *set, const char *key, const void *value, size_t len);
 const struct meta_kv *meta_set_get(const struct meta_set *set, const char *key);
 void meta_set_remove(struct meta_set *set, const char *key);

@@ -12,6 +12,7 @@
     X(MON_BEHIND, "the monitor runs on old data (a restored backup) and changes nothing")                    \
     X(MON_METADATA, "the monitor cannot write its metadata")                                                 \
     X(MON_STARTING, "the monitor has just started and has not heard of all PGs yet")                         \
+    X(MON_DOWN, "a monitor of the cluster does not run")                                                     \
     X(OSD_NONE, "there are no OSDs")                                                                         \
     X(OSD_NEW, "an OSD was formatted and never started")                                                     \
     X(OSD_DOWN, "an OSD does not report")                                                                    \
@@ -29,10 +30,11 @@
     X(PG_BLOCKS_LOST, "blocks are damaged on every replica that could be asked")                             \
     X(PG_DIFFERS, "replicas differ though all checksums are right")                                          \
     X(PG_GOING, "PGs of removed pools still have data somewhere")                                            \
+    X(POOL_PLACEMENT, "a pool's placement function is not loaded at the monitor that leads")                 \
     X(HOST_MAINTENANCE, "OSDs of a host are marked as being worked on")                                      \
     X(FLAG_NOOUT, "no OSD goes out by itself")                                                               \
     X(FLAG_NOREBALANCE, "data is not spread evenly")                                                         \
-    X(FLAG_PAUSE, "clients begin no reads and writes")                                                       \
+    X(FLAG_PAUSE, "no reads and writes begin")                                                               \
     X(SCRUB_PAUSED, "no scrub begins or goes on")
 
 enum health_code {

@@ -326,6 +326,8 @@ void mon_follow_stop(struct mon *mon);
 
 void mon_monitors_settle(struct mon *mon, struct mon_change *c);
 void mon_list(struct mon_request *r);
+/* How many monitors of the list are not there; their addresses, as far as there is room. */
+uint32_t mon_monitors_down(const struct mon *mon, char *ret_names, size_t size);
 extern const struct mon_method mon_remove;
 void mon_dump(struct mon_request *r); /* mon_dump.c */
 
@@ -353,7 +355,7 @@ struct mon_moves {
 /* Since when there is a problem. */
 #define MON_SINCE_MAX 128
 struct mon_since {
-    uint32_t code, subject; /* of health.h, and an OSD or 0 */
+    uint32_t code, subject; /* of health.h, and an OSD or a pool, or none */
     uint64_t since_us;      /* wall clock; 0: the row is free */
     bool seen;
 };

@@ -7,6 +7,9 @@
 
 #include <stdlib.h>
 
+#define ENTRY_BYTES 64                                     /* what an entry takes beside its value */
+#define ROWS_MAX    ((size_t)MON_PAGE_BYTES / ENTRY_BYTES) /* in a page */
+
 struct row {
     enum mon_kind kind;
     uint64_t id;
@@ -41,8 +44,9 @@ static size_t collect(const struct mon *mon, const Fb__MonDump *after, struct ro
 
 static bool fill(struct mon_request *r, const struct row *rows, size_t count)
 {
-    size_t bytes = 0, used = 0;
+    size_t bytes = 0, used = 0, all = count;
 
+    count = MIN(count, ROWS_MAX);
     r->reply.entries = wire_arena_alloc(&r->arena, (count + 1) * sizeof(Fb__MonEntry *));
     if (!r->reply.entries)
         return false;
@@ -61,10 +65,10 @@ static bool fill(struct mon_request *r, const struct row *rows, size_t count)
         entry->kind = rows[used].kind;
         entry->id = rows[used].id;
         r->reply.entries[used] = entry;
-        bytes += len + 64;
+        bytes += len + ENTRY_BYTES;
     }
     r->reply.n_entries = used;
-    r->reply.more = used < count;
+    r->reply.more = used < all;
     return true;
 }
 

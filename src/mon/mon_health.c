@@ -44,7 +44,7 @@ static uint64_t since_us(struct mon *mon, enum health_code code, uint32_t subjec
     return now_us;
 }
 
-/* `subject`: an OSD, or NO_SUBJECT. To be filled with SAY(). */
+/* `subject`: an OSD or a pool, or NO_SUBJECT. To be filled with SAY(). */
 static struct mon_problem *problem(struct mon_status *st, bool error, enum health_code code, uint32_t subject)
 {
     size_t n = st->message.n_detail;
@@ -346,6 +346,34 @@ static void flag_problem(struct mon_status *st, bool set, enum health_code code,
     SAY(p->todo, "%s", todo);
 }
 
+static void monitors_problem(struct mon_status *st)
+{
+    char names[200];
+    uint32_t down = mon_monitors_down(st->mon, names, sizeof(names));
+
+    if (!down || starting(st->mon))
+        return;
+    struct mon_problem *p = problem(st, false, HEALTH_MON_DOWN, NO_SUBJECT);
+    SAY(p->what, "%u monitors do not run, or do not reach the metadata store: %s", down, names);
+    SAY(p->doing, "the others go on");
+    SAY(p->todo, "start them; one that is gone for good: `fastblock mon rm ADDRESS`");
+}
+
+static void placement_problems(struct mon_status *st)
+{
+    mon_for_each(st->mon, MON_POOL, node)
+    {
+        const Fb__Pool *pool = mon_pool_item(mon_pool_of(node));
+        if (pool->removed || !pool->placement[0] || mon_chooser_find(st->mon, pool->placement))
+            continue;
+        struct mon_problem *p = problem(st, false, HEALTH_POOL_PLACEMENT, pool->id);
+        SAY(p->what, "pool %.64s is placed by '%.64s', which the monitor that leads has not loaded",
+            pool->name, pool->placement);
+        SAY(p->doing, "its PGs are placed as if it named none");
+        SAY(p->todo, "start every monitor with `--placement-plugin PATH`");
+    }
+}
+
 static void cluster_problems(struct mon_status *st)
 {
     const struct mon *mon = st->mon;
@@ -362,6 +390,8 @@ static void cluster_problems(struct mon_status *st)
         SAY(p->what, "the monitor cannot write its metadata");
         SAY(p->todo, "look at its log and at the disk under its data directory");
     }
+    monitors_problem(st);
+    placement_problems(st);
     if (!st->message.osds) {
         p = problem(st, false, HEALTH_OSD_NONE, NO_SUBJECT);
         SAY(p->what, "there are no OSDs yet");
@@ -372,7 +402,7 @@ static void cluster_problems(struct mon_status *st)
     flag_problem(st, mon->state.norebalance, HEALTH_FLAG_NOREBALANCE,
                  "norebalance is set: data is not spread evenly",
                  "`fastblock cluster unset norebalance` when the work is done");
-    flag_problem(st, mon->state.paused, HEALTH_FLAG_PAUSE, "pause is set: clients begin no reads and writes",
+    flag_problem(st, mon->state.paused, HEALTH_FLAG_PAUSE, "pause is set: no reads and writes begin",
                  "`fastblock cluster unset pause` lets them go on");
     flag_problem(st, mon->state.scrub_paused, HEALTH_SCRUB_PAUSED, "scrubs are paused",
                  "`fastblock scrub resume` lets them go on");

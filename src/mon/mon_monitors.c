@@ -5,6 +5,7 @@
  */
 #include "mon/impl.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const Fb__MonitorList *monitors(const struct mon *mon)
@@ -49,6 +50,23 @@ void mon_monitors_settle(struct mon *mon, struct mon_change *c)
         return;
     list.epoch = c->state.epoch;
     mon_change_put(c, MON_MONITORS, 1, &list.base);
+}
+
+uint32_t mon_monitors_down(const struct mon *mon, char *ret_names, size_t size)
+{
+    const Fb__MonitorList *list = monitors(mon);
+    uint32_t down = 0;
+    size_t used = 0;
+
+    ret_names[0] = 0;
+    for (size_t i = 0; i < list->n_address; i++) {
+        if (is_present(mon, list->address[i]) || !strcmp(list->address[i], mon->own_address))
+            continue;
+        int wrote = snprintf(ret_names + used, size - used, "%s%s", down ? ", " : "", list->address[i]);
+        used = MIN(used + (size_t)wrote, size - 1);
+        down++;
+    }
+    return down;
 }
 
 /* ---- calls ---- */

@@ -95,6 +95,7 @@ struct map_item {
 
 struct shard_map {
     uint64_t epoch, image_id_max;
+    bool paused; /* no read or write of a client begins */
     struct map osds, pools, pgs, orders;
     uint64_t saved_epoch; /* of the map that the store has durably */
     bool changed;         /* items have, since then: not only the epoch */

@@ -216,6 +216,8 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
     if (error)
         return error;
     map->epoch = message->epoch;
+    map->changed |= map->paused != message->paused;
+    map->paused = message->paused;
     map->image_id_max = MAX(map->image_id_max, message->image_id_max);
     if (message->monitors) {
         rpc_monitors_learn(&shard->monitors, message->monitors->address, message->monitors->n_address);
@@ -280,6 +282,7 @@ int shard_map_pack(struct osd_shard *shard, uint8_t **ret_data, uint32_t *ret_le
     message.monitors = &monitors;
     message.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
     message.epoch = shard->map.epoch;
+    message.paused = shard->map.paused;
     message.image_id_max = shard->map.image_id_max;
     message.osd = items_array(&shard->map.osds, &message.n_osd);
     message.pool = items_array(&shard->map.pools, &message.n_pool);

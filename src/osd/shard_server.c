@@ -72,12 +72,23 @@ void shard_oneway(struct peer *peer, const struct rpc_message *message)
     }
 }
 
+/* What an operator's pause holds back, also of clients that have not heard of it. Those that attach, ask and
+ * look go on, and so does what shards do among themselves. */
+static bool begins_io(enum method method)
+{
+    return method == METHOD_WRITE || method == METHOD_READ || method == METHOD_CLEAR;
+}
+
 static void server_request(struct osd_shard *shard, struct rpc_session *session,
                            const struct rpc_message *message)
 {
     struct rpc_ticket ticket = rpc_ticket(session, message);
     struct peer *peer = rpc_session_context(session);
 
+    if (UNLIKELY(shard->map.paused) && begins_io(message->method)) {
+        rpc_reply(&ticket, -ERR_PAUSED, NULL, 0, NULL, 0);
+        return;
+    }
     switch (message->method) {
     case METHOD_WRITE:
         pg_write_receive(shard, &ticket, message);

@@ -35,6 +35,7 @@ int rpc_monitors_init(struct rpc_monitors *m, const char *const *addresses, uint
     for (uint32_t i = 0; i < count; i++)
         if (!add(m, addresses[i]))
             return -ERR_INVALID;
+    m->configured = m->count;
     return m->count ? 0 : -ERR_INVALID;
 }
 
@@ -48,10 +49,27 @@ void rpc_monitors_next(struct rpc_monitors *m)
     m->current = (m->current + 1) % m->count;
 }
 
+static bool is_listed(char *const *addresses, size_t count, const char *address)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(addresses[i], address))
+            return true;
+    return false;
+}
+
+static void forget(struct rpc_monitors *m, uint32_t index)
+{
+    memmove(m->address[index], m->address[index + 1], (--m->count - index) * sizeof(m->address[0]));
+    m->current -= m->current > index;
+}
+
 void rpc_monitors_learn(struct rpc_monitors *m, char *const *addresses, size_t count)
 {
     uint32_t index;
 
+    for (uint32_t i = m->count; i-- > m->configured;)
+        if (i != m->current && !is_listed(addresses, count, m->address[i]))
+            forget(m, i);
     for (size_t i = 0; i < count; i++)
         if (!find(m, addresses[i], &index))
             add(m, addresses[i]);

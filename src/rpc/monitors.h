@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Where the monitors are, for who wants one of them: those that were configured, and those that the map names
- * since. One is the current one; others take its place when it fails, or when it says who leads. Never
- * forgets one: what does not answer costs an attempt.
+ * since. One is the current one; others take its place when it fails, or when it says who leads. Those that
+ * were configured are never forgotten: what does not answer costs an attempt.
  */
 #ifndef RPC_MONITORS_H
 #define RPC_MONITORS_H
@@ -17,7 +17,7 @@
 
 struct rpc_monitors {
     char address[RPC_MONITORS_MAX][RPC_MONITOR_ADDRESS_MAX];
-    uint32_t count;
+    uint32_t count, configured; /* the first that many were */
     uint32_t current;
     uint64_t leader_ns; /* when a leader's address was last followed */
 };
@@ -26,7 +26,8 @@ struct rpc_monitors {
 MUST_CHECK int rpc_monitors_init(struct rpc_monitors *m, const char *const *addresses, uint32_t count);
 const char *rpc_monitors_current(const struct rpc_monitors *m);
 void rpc_monitors_next(struct rpc_monitors *m);
-/* Adds those that are not known, as long as there is room. */
+/* The map's list: adds those that are not known, as long as there is room, and forgets what only an earlier
+ * list named, or what somebody said that it leads; but not the current one. */
 void rpc_monitors_learn(struct rpc_monitors *m, char *const *addresses, size_t count);
 /* Somebody says that this one leads (empty: nobody). True: it is the current one now, and was not before. */
 bool rpc_monitors_follow(struct rpc_monitors *m, const char *leader, uint64_t now_ns);

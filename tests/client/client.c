@@ -203,6 +203,23 @@ static void test_paused(void)
     fake_down();
 }
 
+/* The OSDs know that the cluster is paused, and the client does not. */
+static void test_paused_elsewhere(void)
+{
+    fake_up(5, 3 * NS_PER_S, 0);
+    fake_lead(0);
+    warm_up();
+    fake.shards[0].refuse = -ERR_PAUSED;
+    fake.shards[0].refuse_count = UINT32_MAX;
+    fake_start(0, CLIENT_WRITE, 0, 4096, 2);
+    sim_run_for(world.sim, 20 * NS_PER_S);
+    CHECK(UINT32_MAX - fake.shards[0].refuse_count <= 401); /* it does not hammer */
+    fake.shards[0].refuse_count = 0;
+    CHECK_EQ(fake_finish(0), 0);
+    CHECK(stored(0, 4096, 2));
+    fake_down();
+}
+
 /* A process dies: its machine refuses connections. A machine dies: nothing answers. */
 static void leader_dies(bool machine)
 {
@@ -676,6 +693,7 @@ int main(void)
     TEST(test_redirects);
     TEST(test_nobody_leads);
     TEST(test_paused);
+    TEST(test_paused_elsewhere);
     TEST(test_leader_dies);
     TEST(test_leader_machine_dies);
     TEST(test_leader_hangs);

@@ -92,6 +92,7 @@ def test_rebuilt_from_the_osds(c):
     c.pool_image(pgs=32)
     c.fb("image", "create", "p/second", "--size", "64M")
     path = os.path.join(c.root, "backup")
+    c.fb("cluster", "set", "noout")
     c.fb("mon", "backup", path)
     c.fb("image", "create", "p/unsaved", "--size", "64M")
     c.fb("image", "create", "p/removed", "--size", "64M")
@@ -107,7 +108,17 @@ def test_rebuilt_from_the_osds(c):
         f.write(os.urandom(4096))
     c.fb("image", "import", os.path.join(c.root, "little"), "p/little")
     ids = {i["name"]: i["id"] for i in c.json("image", "ls", "p")}
+    # One OSD is not told that a pool is removed.
+    c.fb("pool", "create", "gone", "--replicas", "1", "--pgs", "1")
+    wait_for("the pool", lambda: all(p["state"] == "active" for p in c.json("pg", "ls", "gone")))
+    holder = c.json("pg", "ls", "gone")[0]["members"]
+    away = next(n for n in range(3) if n not in holder)
+    c.stop(f"osd.{away}")
+    c.fb("pool", "rm", "gone")
+    wait_for("the pool to be gone", lambda: "removed pools" not in str(c.json("status")["problems"]))
+    generations = {i["name"]: i["generation"] for i in c.json("image", "ls", "p")}
     c.kill("mon.0")
+    c.start_process(f"osd.{away}")
     osds = [f"osd.{n}" for n in range(3)]
     for name in osds:
         c.stop(name)
@@ -121,7 +132,10 @@ def test_rebuilt_from_the_osds(c):
     for name in osds:
         c.start_process(name)
     c.wait_active()
+    expect(c.json("status")["noout"], "the flag of the backup is lost")
+    expect([p["name"] for p in c.json("pool", "ls")] == ["p"], "a removed pool is back")
     rows = {i["name"]: i for i in c.json("image", "ls", "p")}
+    expect(rows["second"]["generation"] > generations["second"] + 100, "the generation may be in use")
     expect(sorted(rows) == sorted(["i", f"recovered-{ids['little']}", f"recovered-{ids['unsaved']}", "second"]), f"{sorted(rows)}")
     expect(rows["second"]["size_bytes"] == 128 << 20, f"{rows['second']}")
     back = os.path.join(c.root, "back")

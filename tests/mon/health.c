@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "mon/placement.h"
 #include "tests/mon/groups.h"
 
 #define OUT_AFTER 30
@@ -68,6 +69,43 @@ static void down_and_out(void)
     play_run(p, 2);
     CHECK_EQ(status(&p->client), 0);
     CHECK(!strcmp(p->client.answer->status->health, "ok"));
+    play_free(p);
+}
+
+static int choose_the_first(const struct placement_chooser *chooser, const struct placement_pool *pool,
+                            const struct placement_pg *pg, const struct placement_osd *osds,
+                            uint32_t osd_count, uint32_t *ret_osds)
+{
+    for (uint32_t i = 0; i < pool->replicas && i < osd_count; i++)
+        ret_osds[i] = osds[i].osd;
+    return (int)pool->replicas;
+}
+
+static void placement_is_missed(void)
+{
+    struct play *p = play_new(3, OUT_AFTER);
+    struct placement_chooser chooser = {"row", NULL, choose_the_first};
+    Fb__PoolCreate body = FB__POOL_CREATE__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    p->w->chooser = &chooser;
+    world_restart_mon(p->w);
+    for (uint32_t o = 0; o < 3; o++)
+        if (p->up[o]) {
+            play_kill(p, o);
+            play_start(p, o);
+        }
+    request.call_case = FB__MON_REQUEST__CALL_POOL_CREATE;
+    request.pool_create = &body;
+    body.name = (char *)"q";
+    body.replicas = 3;
+    body.pg_count = 4;
+    body.placement = (char *)"row";
+    CHECK_EQ(call(&p->client, &request), 0);
+    CHECK(!find(p, "POOL_PLACEMENT"));
+    p->w->chooser = NULL;
+    world_restart_mon(p->w);
+    CHECK(find(p, "POOL_PLACEMENT"));
     play_free(p);
 }
 
@@ -151,6 +189,7 @@ static void plan_is_shown(void)
 int main(void)
 {
     TEST(down_and_out);
+    TEST(placement_is_missed);
     TEST(progress);
     TEST(plan_is_shown);
     return tap_done();

@@ -372,10 +372,16 @@ static void monitors_are_forgotten(void)
     CHECK_EQ(call(&c, &request), -ERR_NOT_FOUND);
     body.address = w->mons[1].address;
     CHECK_EQ(call(&c, &request), -ERR_BUSY);
+    world_run_ms(w, 4000);
+    CHECK(!has_problem(&c, "monitors do not run"));
     sim_node_crash(w->mons[1].node, SIM_CRASH_PROCESS);
+    for (int tries = 0; tries < 20 && !has_problem(&c, w->mons[1].address); tries++)
+        world_run_ms(w, 500);
+    CHECK(has_problem(&c, "1 monitors do not run"));
     for (int tries = 0; tries < 20 && call(&c, &request) == -ERR_BUSY; tries++)
         world_run_ms(w, 500);
     CHECK_EQ(c.result, 0);
+    CHECK(!has_problem(&c, "monitors do not run"));
     CHECK_EQ(monitors(&c), 0);
     CHECK_EQ(c.answer->n_monitors, 1);
     world_run_ms(w, 1000);

@@ -106,7 +106,9 @@ static void mon_node_start(void *owner, struct sim_node *node)
                                          .net = sim_net_port(w->net, node),
                                          .meta = &p->meta,
                                          .listen = MON_ADDRESS,
-                                         .osd_out_after_ns = w->out_after_ns},
+                                         .osd_out_after_ns = w->out_after_ns,
+                                         .choosers = {w->chooser},
+                                         .chooser_count = w->chooser != NULL},
                     NULL);
 }
 

@@ -42,7 +42,8 @@ struct world {
     struct sim_meta *store;
     struct sim_node *mon_node, *client_node;
     struct mon_start start;
-    uint64_t out_after_ns; /* for the next start of the monitor */
+    uint64_t out_after_ns;                   /* for the next start of the monitor */
+    const struct placement_chooser *chooser; /* the same; NULL: none */
     struct mon *mon;
     struct op watch; /* parent of the start */
     /* Of a world of several; it has none of the above. */

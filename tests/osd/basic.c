@@ -332,6 +332,51 @@ static void feed_delta(struct world *w, Fb__ImageOrder *order)
 }
 
 /* Orders that are done do not pile up; epochs that change no item are not saved one by one. */
+/* Paused: no read and write begins, whatever the client knows, also after a restart; the rest goes on. */
+static void test_paused(void)
+{
+    struct world *w = world_new(9, 1);
+    struct io io;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    for (int restart = 0; restart < 2; restart++) {
+        w->paused = true;
+        world_feed_map(w);
+        if (restart) {
+            WAIT_FOR(w, 3000, w->osds[0].shard->map.saved_epoch == w->epoch);
+            for (uint32_t i = 0; i < OSDS; i++) {
+                w->osds[i].unfed = true;
+                world_osd_stop(w, i);
+                world_osd_start(w, i);
+                WAIT_FOR(w, 3000, w->osds[i].shard);
+            }
+            WAIT_FOR(w, 3000, world_settled(w));
+        }
+        io = io_make(w, IO_WRITE, 0, 0, BLOCK_SIZE);
+        io.once = true;
+        io.data = data;
+        CHECK_EQ(io_run(&io), -ERR_PAUSED);
+        io = io_make(w, IO_READ, 0, 0, BLOCK_SIZE);
+        io.once = true;
+        io.ret_data = got;
+        CHECK_EQ(io_run(&io), -ERR_PAUSED);
+        io = io_make(w, IO_CLEAR, 0, 0, BLOCK_SIZE);
+        io.once = true;
+        CHECK_EQ(io_run(&io), -ERR_PAUSED);
+        CHECK_EQ(world_attach(w, 1, 2 + (uint64_t)restart), 0);
+        w->paused = false;
+        for (uint32_t i = 0; i < OSDS; i++)
+            w->osds[i].unfed = false;
+        world_feed_map(w);
+        io = io_make(w, IO_WRITE, 0, 0, BLOCK_SIZE);
+        io.incarnation = 2 + (uint64_t)restart;
+        io.data = data;
+        CHECK_EQ(io_run(&io), 0);
+    }
+    world_free(w);
+}
+
 static void test_saved_map(void)
 {
     struct world *w = world_new(9, 1);
@@ -564,6 +609,7 @@ int main(void)
     TEST(test_zero_of_unwritten);
     TEST(test_read_bytes);
     TEST(test_orders);
+    TEST(test_paused);
     TEST(test_saved_map);
     TEST(test_same_port);
     TEST(test_pool_removed);

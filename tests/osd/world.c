@@ -35,6 +35,7 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
     m->map = (Fb__ClusterMap)FB__CLUSTER_MAP__INIT;
     m->map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
     m->map.epoch = w->epoch;
+    m->map.paused = w->paused;
     for (uint32_t i = 0; i < OSDS; i++) {
         struct world_osd *osd = &w->osds[i];
         m->shards[i] = (Fb__OsdShard)FB__OSD_SHARD__INIT;

@@ -61,6 +61,7 @@ struct world {
     uint32_t pg_count;
     uint64_t epoch;
     bool ended; /* requests end with what they have */
+    bool paused;
     bool born, pool_removed, pool_gone; /* gone: all members have confirmed the removal */
     bool has_order;
     Fb__ImageOrder order;
