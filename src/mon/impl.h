@@ -401,14 +401,14 @@ struct mon {
     struct timer tick_timer;
     struct mon_turn tick_turn;
     struct mon_change tick_change;
-    bool reloaded;            /* the tick's load was one */
-    bool settle_soon;         /* do not wait for the next tick */
-    bool settle_due;          /* something was reported since all was found settled */
-    uint64_t balanced_ns;     /* alive time of the last look at who leads */
-    uint64_t scrub_looked_ns; /* and at which scrubs are due */
-    uint64_t out_looked_ns;   /* and at who should be out */
-    uint64_t move_looked_ns;  /* and at which PGs should have other members */
-    struct mon_plan *plan;    /* of mon_move.c; NULL: none yet */
+    bool reloaded;                    /* the tick's load was one */
+    bool settle_soon;                 /* do not wait for the next tick */
+    bool settle_due;                  /* something was reported since all was found settled */
+    uint64_t balanced_ns;             /* alive time of the last look at who leads */
+    uint64_t scrub_looked_ns;         /* and at which scrubs are due */
+    uint64_t out_looked_ns;           /* and at who should be out */
+    uint64_t move_looked_ns;          /* and at which PGs should have other members */
+    struct mon_plan *plan, *planning; /* of mon_move.c: the last one, and one that is being made; or NULL */
     struct mon_moves moves;
     uint64_t alive_ns;     /* starts at one tick */
     uint64_t tick_last_ns; /* by the core's clock */
@@ -574,6 +574,8 @@ void mon_member_settled(struct mon *mon, struct mon_pg *pg);
 #define MON_MOVES_DEFAULT 4
 /* Puts wanted members, as many as may move at once. */
 void mon_move_settle(struct mon *mon, struct mon_change *c);
+/* What it put has been committed. */
+void mon_move_done(struct mon *mon);
 /* A PG has changed: perhaps others may now. */
 void mon_move_soon(struct mon *mon);
 void mon_plan_free(struct mon_plan *plan);
@@ -594,13 +596,16 @@ struct placement_osd *mon_place_find(struct placement_osd *osds, uint32_t count,
 /* NULL: this monitor has no placement function of that name. */
 const struct placement_chooser *mon_chooser_find(const struct mon *mon, const char *name);
 
-/* The whole map as the plan's input; `pg` names the PGs of input.pgs. */
+/* The whole map as the plan's input; it keeps nothing of the map's. */
+struct mon_location {
+    char host[MON_TEXT_MAX], rack[MON_TEXT_MAX], zone[MON_TEXT_MAX];
+};
 struct mon_place {
     struct placement_input input;
     struct placement_osd *osds;
     struct placement_pool *pools;
     struct placement_pg *pgs;
-    struct mon_pg **pg;
+    struct mon_location *locations; /* of the OSDs */
 };
 MUST_CHECK int mon_place_init(struct mon_place *place, const struct mon *mon);
 /* Plans the PGs of a new pool, which need not be in the map; nothing else changes. Input and plan have its

@@ -683,6 +683,7 @@ void mon_memory_free(struct mon *mon)
     list_for_each_safe (&mon->sessions, node)
         free(list_entry(node, struct mon_session, link));
     mon_plan_free(mon->plan);
+    mon_plan_free(mon->planning);
     free(mon);
 }
 

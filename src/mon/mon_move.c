@@ -30,10 +30,15 @@
 #define FREE_ONE_IN   10              /* a shard with less free gets no more replicas */
 #define HELD_MAX      8               /* replicas of a PG that are not deleted yet: more wait for that */
 #define PLAN_ROWS_MAX 1000
+#define PLAN_TURN_PGS MON_PGS_MAX /* each is looked at some ten times for a plan */
 
+/* Of the map as it was when it was begun: PGs are looked up again by their ids. */
 struct mon_plan {
     uint64_t epoch, made_ns; /* alive time */
+    uint32_t turns;          /* that it took */
+    bool put, used;          /* something of it is in a change; and was committed */
     struct mon_place place;
+    struct place *job; /* NULL: it is made */
     struct placement_plan plan;
     uint32_t *moves; /* by OSD of the place: PGs that move to it, or from it */
 };
@@ -44,6 +49,7 @@ void mon_plan_free(struct mon_plan *plan)
 {
     if (!plan)
         return;
+    placement_job_free(plan->job);
     placement_plan_fini(&plan->plan);
     mon_place_fini(&plan->place);
     free(plan->moves);
@@ -57,42 +63,83 @@ static struct mon_plan *plan_new(const struct mon *mon)
     if (!plan)
         return NULL;
     plan->epoch = mon->state.epoch;
-    plan->made_ns = mon->alive_ns;
     plan->moves = calloc(mon->items[MON_OSD].count + 1, sizeof(*plan->moves));
-    if (!plan->moves || mon_place_init(&plan->place, mon)) {
-        free(plan->moves);
-        free(plan);
+    if (!plan->moves || mon_place_init(&plan->place, mon) ||
+        placement_job_new(&plan->place.input, &plan->job)) {
+        mon_plan_free(plan);
         return NULL;
-    }
-    if (placement_plan(&plan->place.input, &plan->plan)) {
-        mon_place_fini(&plan->place);
-        free(plan->moves);
-        free(plan);
-        return NULL;
-    }
-    if (plan->plan.refused_count) {
-        uint64_t pg = plan->place.pgs[plan->plan.refused_pg].id;
-        core_log(mon->core, LOG_WARN, "mon",
-                 "a placement function is refused for %u PGs, such as %u.%x: %s. They are placed without it",
-                 plan->plan.refused_count, mon_pg_pool(pg), mon_pg_number(pg), plan->plan.refused_why);
     }
     return plan;
+}
+
+static void tell_refused(const struct mon *mon, const struct mon_plan *plan)
+{
+    if (!plan->plan.refused_count)
+        return;
+    uint64_t pg = plan->place.pgs[plan->plan.refused_pg].id;
+    core_log(mon->core, LOG_WARN, "mon",
+             "a placement function is refused for %u PGs, such as %u.%x: %s. They are placed without it",
+             plan->plan.refused_count, mon_pg_pool(pg), mon_pg_number(pg), plan->plan.refused_why);
+}
+
+/* A turn's work on it, so that reports, calls and renewals of the lease never wait for more. 1: there is more
+ * to do; 0: it is made; or an error. */
+static int plan_go_on(const struct mon *mon, struct mon_plan *plan)
+{
+    uint64_t pgs = 0;
+    int more = 1;
+
+    plan->turns++;
+    while (more > 0 && pgs < PLAN_TURN_PGS)
+        more = placement_job_step(plan->job, &pgs, &plan->plan);
+    if (more)
+        return more;
+    placement_job_free(plan->job);
+    plan->job = NULL;
+    plan->made_ns = mon->alive_ns;
+    tell_refused(mon, plan);
+    return 0;
 }
 
 void mon_plan_forget(struct mon *mon)
 {
     mon_plan_free(mon->plan);
-    mon->plan = NULL;
+    mon_plan_free(mon->planning);
+    mon->plan = mon->planning = NULL;
     mon_move_soon(mon);
 }
 
-/* NULL without memory: another look has more luck. */
+/* One that took several turns may be older than the map, which need never stand still that long: what is made
+ * of it is a step to where PGs should have been then, and legal now (decide()). It counts once. */
+static bool plan_is_good(const struct mon *mon, const struct mon_plan *plan)
+{
+    return plan && mon->alive_ns - plan->made_ns < PLAN_OLD_NS &&
+           (plan->epoch == mon->state.epoch || (plan->turns > 1 && !plan->used));
+}
+
+/* NULL: it is being made, a turn at a time, or there is no memory: another look has more luck. */
 static struct mon_plan *plan_get(struct mon *mon)
 {
-    if (mon->plan && mon->plan->epoch == mon->state.epoch && mon->alive_ns - mon->plan->made_ns < PLAN_OLD_NS)
+    if (plan_is_good(mon, mon->plan))
+        return mon->plan;
+    if (!mon->planning)
+        mon->planning = plan_new(mon);
+    int more = mon->planning ? plan_go_on(mon, mon->planning) : -ERR_NO_MEMORY;
+    if (more > 0)
+        return NULL;
+    mon_plan_free(mon->plan);
+    mon->plan = mon->planning;
+    mon->planning = NULL;
+    if (!more)
         return mon->plan;
     mon_plan_free(mon->plan);
-    return mon->plan = plan_new(mon);
+    return mon->plan = NULL;
+}
+
+void mon_move_done(struct mon *mon)
+{
+    if (mon->plan)
+        mon->plan->used |= mon->plan->put;
 }
 
 static uint32_t *moves_of(struct mon_plan *plan, uint32_t osd)
@@ -304,6 +351,19 @@ static void count_change(struct mon_plan *plan, const struct mon_pg *p, const st
 
 /* ---- all PGs ---- */
 
+/* NULL: there is nothing to be done about it any more. */
+static struct mon_pg *plan_pg(const struct mon *mon, const struct mon_plan *plan,
+                              const struct placement_change *change)
+{
+    struct mon_pg *p = mon_pg_find(mon, plan->place.pgs[change->pg].id);
+    const struct mon_pool *pool = p ? mon_pool_find(mon, mon_pg_pool(mon_pg_item(p)->id)) : NULL;
+
+    if (!p || !pool || mon_pg_item(p)->removed || mon_pool_item(pool)->removed ||
+        change->member_count > mon_pool_item(pool)->replicas)
+        return NULL;
+    return p;
+}
+
 static void count_progress(struct mon *mon, const struct mon_plan *plan)
 {
     struct mon_moves *m = &mon->moves, was = *m;
@@ -312,8 +372,9 @@ static void count_progress(struct mon *mon, const struct mon_plan *plan)
                             .begun_us = was.begun_us,
                             .begun_ns = was.begun_ns,
                             .objects_done = was.objects_done};
-    for (uint32_t i = 0; i < plan->place.input.pg_count; i++) {
-        const struct mon_pg *p = plan->place.pg[i];
+    mon_for_each(mon, MON_PG, node)
+    {
+        const struct mon_pg *p = mon_pg_of(node);
         const Fb__Pg *pg = mon_pg_item(p);
         uint32_t copies = 0;
         for (size_t w = 0; w < pg->n_wanted; w++)
@@ -324,8 +385,9 @@ static void count_progress(struct mon *mon, const struct mon_plan *plan)
     }
     for (uint32_t i = 0; i < plan->plan.change_count; i++) {
         const struct placement_change *change = &plan->plan.changes[i];
-        const struct mon_pg *p = plan->place.pg[change->pg];
-        if (mon_pg_item(p)->n_wanted || (!change->added && change->member_count == mon_pg_item(p)->n_member))
+        const struct mon_pg *p = plan_pg(mon, plan, change);
+        if (!p || mon_pg_item(p)->n_wanted ||
+            (!change->added && change->member_count == mon_pg_item(p)->n_member))
             continue;
         *(change->missing ? &m->urgent : &m->misplaced) += 1;
         m->replicas += change->added;
@@ -359,6 +421,8 @@ static bool look_due(const struct mon *mon)
 
 void mon_move_settle(struct mon *mon, struct mon_change *c)
 {
+    if (mon->plan)
+        mon->plan->put = false;
     /* What reports said comes first: decisions are made on what it leads to. */
     if (c->count || !look_due(mon) || !may_decide(mon))
         return;
@@ -366,12 +430,13 @@ void mon_move_settle(struct mon *mon, struct mon_change *c)
     if (!plan)
         return;
     memset(plan->moves, 0, (plan->place.input.osd_count + 1) * sizeof(*plan->moves));
-    for (uint32_t i = 0; i < plan->place.input.pg_count; i++)
-        note_moves(plan, plan->place.pg[i], 1);
+    mon_for_each(mon, MON_PG, node) note_moves(plan, mon_pg_of(node), 1);
     count_progress(mon, plan);
     for (uint32_t i = 0; i < plan->plan.change_count && c->count < MON_PUTS_PER_TXN; i++) {
-        const struct mon_pg *p = plan->place.pg[plan->plan.changes[i].pg];
+        const struct mon_pg *p = plan_pg(mon, plan, &plan->plan.changes[i]);
         struct mon_edit e;
+        if (!p)
+            continue;
         note_moves(plan, p, -1); /* what has no prospect is not to stand in its own way */
         enum verdict verdict = decide(plan, mon, p, &plan->plan.changes[i], c->state.epoch, &e);
         if (verdict == MOVE_NOW)
@@ -381,6 +446,7 @@ void mon_move_settle(struct mon *mon, struct mon_change *c)
         if (verdict != MOVE_LATER)
             mon_edit_put(&e, c);
     }
+    plan->put = c->count;
     /* What was found is looked for again, with the turn. */
     if (!c->count)
         mon->move_looked_ns = mon->alive_ns;
@@ -412,10 +478,9 @@ void mon_progress_fill(const struct mon *mon, Fb__MoveProgress *ret)
     ret->moves_max = moves_max(mon);
 }
 
-static bool fill_move(struct mon_request *r, const struct mon_plan *plan,
-                      const struct placement_change *change, Fb__PlannedMove *ret)
+static bool fill_move(struct mon_request *r, const Fb__Pg *pg, const struct placement_change *change,
+                      Fb__PlannedMove *ret)
 {
-    const Fb__Pg *pg = mon_pg_item(plan->place.pg[change->pg]);
     uint32_t *osds = wire_arena_alloc(&r->arena, (pg->n_member + change->member_count) * sizeof(*osds));
 
     fb__planned_move__init(ret);
@@ -437,12 +502,16 @@ static bool fill_move(struct mon_request *r, const struct mon_plan *plan,
 void mon_rebalance_plan(struct mon_request *r)
 {
     struct mon *mon = r->mon;
-    struct mon_plan *plan = plan_get(mon);
+    struct mon_plan *fresh = plan_get(mon), *plan = fresh ? fresh : mon->plan;
     Fb__PlannedMove *rows = wire_arena_alloc(&r->arena, PLAN_ROWS_MAX * sizeof(*rows));
     Fb__PlannedMove **pointers = wire_arena_alloc(&r->arena, PLAN_ROWS_MAX * sizeof(*pointers));
     Fb__MoveProgress progress;
     uint32_t count = 0;
 
+    if (!plan && mon->planning) {
+        mon_reply(r, mon_fail(r, -ERR_RETRY, "the plan is being made: try again in a few seconds"));
+        return;
+    }
     if (!plan || !rows || !pointers) {
         mon_reply(r, -ERR_NO_MEMORY);
         return;
@@ -450,9 +519,10 @@ void mon_rebalance_plan(struct mon_request *r)
     count_progress(mon, plan);
     mon_progress_fill(mon, &progress);
     for (uint32_t i = 0; i < plan->plan.change_count && count < PLAN_ROWS_MAX; i++) {
-        if (mon_pg_item(plan->place.pg[plan->plan.changes[i].pg])->n_wanted)
+        const struct mon_pg *p = plan_pg(mon, plan, &plan->plan.changes[i]);
+        if (!p || mon_pg_item(p)->n_wanted)
             continue;
-        if (!fill_move(r, plan, &plan->plan.changes[i], &rows[count]))
+        if (!fill_move(r, mon_pg_item(p), &plan->plan.changes[i], &rows[count]))
             break;
         pointers[count] = &rows[count];
         count++;

@@ -4,6 +4,7 @@
  */
 #include "mon/impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,14 +73,22 @@ static int compare_pools(const void *a, const void *b)
 
 static int compare_pgs(const void *a, const void *b)
 {
-    uint64_t left = mon_pg_item(*(struct mon_pg *const *)a)->id,
-             right = mon_pg_item(*(struct mon_pg *const *)b)->id;
+    const struct placement_pg *left = a, *right = b;
 
-    return (left > right) - (left < right);
+    return (left->id > right->id) - (left->id < right->id);
+}
+
+/* The plan may outlive the items. */
+static const char *keep(char *to, const char *text)
+{
+    snprintf(to, MON_TEXT_MAX, "%.*s", MON_TEXT_MAX - 1, text);
+    return to;
 }
 
 static void add_all_osds(struct mon_place *place, const struct mon *mon)
 {
+    struct mon_location *at = place->locations;
+
     mon_for_each(mon, MON_OSD, node)
     {
         const struct mon_osd *o = mon_osd_of(node);
@@ -87,6 +96,10 @@ static void add_all_osds(struct mon_place *place, const struct mon *mon)
             continue;
         struct placement_osd *p = &place->osds[place->input.osd_count++];
         add_osd(p, o);
+        p->host = keep(at->host, p->host);
+        p->rack = keep(at->rack, p->rack);
+        p->zone = keep(at->zone, p->zone);
+        at++;
         p->size_bytes = mon_osd_item(o)->size_bytes;
         p->weight = mon_osd_in(mon_osd_item(o)) ? mon_osd_item(o)->weight : 0;
         p->up = mon_osd_item(o)->up;
@@ -150,22 +163,22 @@ static void add_pgs(struct mon_place *place, const struct mon *mon)
         struct mon_pg *pg = mon_pg_of(node);
         const struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(node->key));
         if (!mon_pg_item(pg)->removed && pool && !mon_pool_item(pool)->removed)
-            place->pg[count++] = pg;
+            fill_pg(&place->pgs[count++], mon, pg);
     }
-    qsort(place->pg, count, sizeof(*place->pg), compare_pgs);
-    for (uint32_t i = 0; i < count; i++)
-        fill_pg(&place->pgs[i], mon, place->pg[i]);
+    qsort(place->pgs, count, sizeof(*place->pgs), compare_pgs);
     place->input.pg_count = count;
 }
 
 int mon_place_init(struct mon_place *place, const struct mon *mon)
 {
-    *place = (struct mon_place){.osds = calloc(mon->items[MON_OSD].count + 1, sizeof(*place->osds)),
-                                .pools = calloc(mon->items[MON_POOL].count + 1, sizeof(*place->pools)),
-                                .pgs = calloc(mon->items[MON_PG].count + 1, sizeof(*place->pgs)),
-                                .pg = calloc(mon->items[MON_PG].count + 1, sizeof(*place->pg))};
-    if (!place->osds || !place->pools || !place->pgs || !place->pg) {
+    *place =
+        (struct mon_place){.osds = calloc(mon->items[MON_OSD].count + 1, sizeof(*place->osds)),
+                           .pools = calloc(mon->items[MON_POOL].count + 1, sizeof(*place->pools)),
+                           .pgs = calloc(mon->items[MON_PG].count + 1, sizeof(*place->pgs)),
+                           .locations = calloc(mon->items[MON_OSD].count + 1, sizeof(*place->locations))};
+    if (!place->osds || !place->pools || !place->pgs || !place->locations) {
         mon_place_fini(place);
+        *place = (struct mon_place){0};
         return -ERR_NO_MEMORY;
     }
     add_all_osds(place, mon);
@@ -195,6 +208,7 @@ int mon_place_pool(struct mon_place *place, const struct mon *mon, const Fb__Poo
     in->pgs = pgs;
     in->pg_count += pool->pg_count;
     in->repair_only = false;
+    in->only = pool->id;
     return placement_plan(in, ret_plan);
 }
 
@@ -203,5 +217,5 @@ void mon_place_fini(struct mon_place *place)
     free(place->osds);
     free(place->pools);
     free(place->pgs);
-    free(place->pg);
+    free(place->locations);
 }

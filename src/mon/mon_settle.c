@@ -204,6 +204,7 @@ static void osd_settled(struct mon *mon, struct mon_osd *o, const Fb__Osd *was)
 
 void mon_settle_done(struct mon *mon, const struct mon_change *c)
 {
+    mon_move_done(mon);
     for (uint32_t i = 0; i < c->count; i++) {
         if (c->puts[i].kind == MON_ORDER) {
             struct mon_order *order = mon_order_find(mon, c->puts[i].id);

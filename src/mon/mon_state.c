@@ -279,8 +279,7 @@ void mon_soft_reset(struct mon *mon)
         mon->health_looked_ns = 0;
     mon->moves = (struct mon_moves){0};
     memset(mon->since, 0, sizeof(mon->since));
-    mon_plan_free(mon->plan);
-    mon->plan = NULL;
+    mon_plan_forget(mon);
     for (int k = 0; k < MON_KINDS; k++)
         mon_for_each(mon, k, node)
         {

@@ -94,6 +94,7 @@ struct placement_input {
     const struct placement_pg *pgs; /* by id, ascending; their pools are all there */
     uint32_t pg_count;
     bool repair_only; /* only what must be, no balance; leaders only of PGs that change */
+    uint32_t only;    /* id of the one pool whose PGs may change; 0: any */
 };
 
 /* A PG that is to change: the most urgent come first, leaders that only change come last. */
@@ -122,6 +123,14 @@ struct placement_plan {
 /* Makes the plan for the whole input, which it does not keep. O((replicas + moves) x log OSDs).
  * ERR_NO_MEMORY. */
 MUST_CHECK int placement_plan(const struct placement_input *input, struct placement_plan *ret_plan);
+
+/* The same in steps, for whoever has other things to do meanwhile. The input must stay until the end. */
+struct place;
+MUST_CHECK int placement_job_new(const struct placement_input *input, struct place **ret_job);
+/* Looks at the PGs of one pool, at most, and adds their number to `pgs`. 1: there is more to do; 0: *ret_plan
+ * is made; or ERR_NO_MEMORY. Not called again after that. */
+MUST_CHECK int placement_job_step(struct place *job, uint64_t *pgs, struct placement_plan *ret_plan);
+void placement_job_free(struct place *job);
 void placement_plan_fini(struct placement_plan *plan);
 
 #endif

@@ -81,8 +81,16 @@ struct place_id {
     uint32_t osd, position; /* PLACE_NONE: empty */
 };
 
+/* Each over all pools, one in a step; BALANCE until no pool has anything to give. COUNT and WRITE make the
+ * changes: how many there are, and they themselves. */
+enum place_phase { PLACE_LOAD, PLACE_FILL, PLACE_BALANCE, PLACE_LEAD, PLACE_COUNT, PLACE_WRITE };
+
 struct place {
     const struct placement_input *in;
+    enum place_phase phase;
+    uint32_t round; /* of BALANCE */
+    bool moved;     /* in this round */
+    struct placement_plan plan;
     struct place_osd *osds; /* by location */
     uint32_t osd_count;
     struct place_id *ids; /* a table, open: place_osd_find() */

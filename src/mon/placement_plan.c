@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The plan: members become slots; pool by pool slots are filled, then balanced until no pool has anything to
- * give, then leaders are chosen; what differs from the input becomes the changes.
+ * give, then leaders are chosen; what differs from the input becomes the changes. Every step of it is work on
+ * one pool.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -155,48 +156,42 @@ static void place_fini(struct place *p)
     free(p->moved_at);
 }
 
-static int load(struct place *p)
+static int load_pool(struct place *p)
 {
-    while (next_pool(p)) {
-        for (uint32_t n = 0; n < p->pg_count; n++)
-            load_pg(p, n);
-        int error = place_shares(p);
-        if (error)
-            return error;
-        for (uint32_t i = 0; i < p->osd_count; i++)
-            p->osds[i].excess -= p->osds[i].share;
-    }
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        load_pg(p, n);
+    int error = place_shares(p);
+    for (uint32_t i = 0; i < p->osd_count && !error; i++)
+        p->osds[i].excess -= p->osds[i].share;
+    return error;
+}
+
+static bool may_change(const struct place *p)
+{
+    return !p->in->only || p->in->only == p->pool->id;
+}
+
+static int fill_pool(struct place *p)
+{
+    int error = place_shares(p);
+
+    if (error)
+        return error;
+    place_count(p);
+    if (p->pool->chooser)
+        place_ask(p);
+    place_fill(p);
     return 0;
 }
 
-static int work(struct place *p)
+static int balance_pool(struct place *p)
 {
-    int error = 0;
+    int error = p->pool->chooser ? 0 : place_shares(p);
 
-    while (!error && next_pool(p)) {
-        error = place_shares(p);
-        if (error)
-            return error;
-        place_count(p);
-        if (p->pool->chooser)
-            place_ask(p);
-        place_fill(p);
-    }
-    bool moved = !p->in->repair_only;
-    for (int round = 0; moved && round < ROUNDS_MAX; round++) {
-        moved = false;
-        while (next_pool(p)) {
-            if (p->pool->chooser)
-                continue;
-            error = place_shares(p);
-            if (error)
-                return error;
-            place_count(p);
-            moved |= place_balance(p);
-        }
-    }
-    while (next_pool(p))
-        place_leaders(p);
+    if (error || p->pool->chooser)
+        return error;
+    place_count(p);
+    p->moved |= place_balance(p);
     return 0;
 }
 
@@ -277,61 +272,150 @@ static int compare_changes(const void *a, const void *b, void *arg)
     return (left->pg > right->pg) - (left->pg < right->pg);
 }
 
-/* Twice: first counts, then, with the memory for it, writes. */
-static void collect(struct place *p, struct placement_plan *plan)
+/* First counts, then, with the memory for it, writes. */
+static void collect_pool(struct place *p)
 {
+    struct placement_plan *plan = &p->plan;
     struct placement_change change;
     bool stuck;
 
+    for (uint32_t n = 0; n < p->pg_count; n++) {
+        if (make_change(p, n, &change, &stuck)) {
+            if (plan->changes)
+                plan->changes[plan->change_count] = change;
+            plan->change_count++;
+            plan->added += plan->changes ? change.added : 0;
+        }
+        if (stuck && plan->stuck)
+            plan->stuck[plan->stuck_count] = p->pg_first + n;
+        plan->stuck_count += stuck;
+    }
+}
+
+static int allocate_changes(struct place *p)
+{
+    struct placement_plan *plan = &p->plan;
+
+    plan->changes = malloc((plan->change_count + 1) * sizeof(*plan->changes));
+    plan->stuck = malloc((plan->stuck_count + 1) * sizeof(*plan->stuck));
     plan->change_count = plan->stuck_count = 0;
+    return plan->changes && plan->stuck ? 0 : -ERR_NO_MEMORY;
+}
+
+static void finish(struct place *p)
+{
+    struct placement_plan *plan = &p->plan;
+
     plan->refused_count = p->refused_count;
     plan->refused_pg = p->refused_pg;
     plan->refused_why = p->refused_why;
-    while (next_pool(p))
-        for (uint32_t n = 0; n < p->pg_count; n++) {
-            if (make_change(p, n, &change, &stuck)) {
-                if (plan->changes)
-                    plan->changes[plan->change_count] = change;
-                plan->change_count++;
-            }
-            if (stuck && plan->stuck)
-                plan->stuck[plan->stuck_count] = p->pg_first + n;
-            plan->stuck_count += stuck;
-        }
+    qsort_r(plan->changes, plan->change_count, sizeof(*plan->changes), compare_changes, p->moved_at);
 }
 
-static int emit(struct place *p, struct placement_plan *plan)
+/* ---- the steps ---- */
+
+static int work_on_pool(struct place *p)
 {
-    collect(p, plan);
-    plan->changes = malloc((plan->change_count + 1) * sizeof(*plan->changes));
-    plan->stuck = malloc((plan->stuck_count + 1) * sizeof(*plan->stuck));
-    if (!plan->changes || !plan->stuck)
+    switch (p->phase) {
+    case PLACE_LOAD:
+        return load_pool(p);
+    case PLACE_FILL:
+        return may_change(p) ? fill_pool(p) : 0;
+    case PLACE_BALANCE:
+        return may_change(p) ? balance_pool(p) : 0;
+    case PLACE_LEAD:
+        place_leaders(p);
+        return 0;
+    case PLACE_COUNT:
+    case PLACE_WRITE:
+        collect_pool(p);
+        return 0;
+    }
+    UNREACHABLE();
+}
+
+/* All pools are through. 1: another phase comes. */
+static int next_phase(struct place *p)
+{
+    int error = 0;
+
+    switch (p->phase) {
+    case PLACE_LOAD:
+        p->phase = PLACE_FILL;
+        break;
+    case PLACE_FILL:
+        p->phase = p->in->repair_only ? PLACE_LEAD : PLACE_BALANCE;
+        break;
+    case PLACE_BALANCE:
+        if (!p->moved || ++p->round == ROUNDS_MAX)
+            p->phase = PLACE_LEAD;
+        p->moved = false;
+        break;
+    case PLACE_LEAD:
+        p->phase = PLACE_COUNT;
+        break;
+    case PLACE_COUNT:
+        error = allocate_changes(p);
+        p->phase = PLACE_WRITE;
+        break;
+    case PLACE_WRITE:
+        finish(p);
+        return 0;
+    }
+    return error ? error : 1;
+}
+
+int placement_job_new(const struct placement_input *input, struct place **ret_job)
+{
+    struct place *p = calloc(1, sizeof(*p));
+
+    if (!p)
         return -ERR_NO_MEMORY;
-    collect(p, plan);
-    qsort_r(plan->changes, plan->change_count, sizeof(*plan->changes), compare_changes, p->moved_at);
-    for (uint32_t i = 0; i < plan->change_count; i++)
-        plan->added += plan->changes[i].added;
-    return 0;
+    p->in = input;
+    int error = allocate(p);
+    if (error)
+        placement_job_free(p);
+    else
+        *ret_job = p;
+    return error;
+}
+
+int placement_job_step(struct place *p, uint64_t *pgs, struct placement_plan *ret_plan)
+{
+    if (next_pool(p)) {
+        *pgs += p->pg_count;
+        int error = work_on_pool(p);
+        return error ? error : 1;
+    }
+    int more = next_phase(p);
+    if (!more) {
+        *ret_plan = p->plan;
+        p->plan = (struct placement_plan){0};
+    }
+    return more;
+}
+
+void placement_job_free(struct place *p)
+{
+    if (!p)
+        return;
+    placement_plan_fini(&p->plan);
+    place_fini(p);
+    free(p);
 }
 
 int placement_plan(const struct placement_input *input, struct placement_plan *ret_plan)
 {
-    struct place p = {.in = input};
-    struct placement_plan plan = {0};
-    int error = allocate(&p);
+    struct place *job;
+    uint64_t pgs = 0;
+    int more = placement_job_new(input, &job);
 
-    if (!error)
-        error = load(&p);
-    if (!error)
-        error = work(&p);
-    if (!error)
-        error = emit(&p, &plan);
-    place_fini(&p);
-    if (error)
-        placement_plan_fini(&plan);
-    else
-        *ret_plan = plan;
-    return error;
+    if (more)
+        return more;
+    while ((more = placement_job_step(job, &pgs, ret_plan)) > 0)
+        ;
+    placement_job_free(job);
+    return more;
 }
 
 void placement_plan_fini(struct placement_plan *plan)

@@ -482,6 +482,51 @@ static void others_may_choose(void)
     plan_world_fini(&w);
 }
 
+/* No step is more than one pool, and the steps together are the plan. */
+static void steps_are_small(void)
+{
+    struct plan_world w;
+    struct place *job = NULL;
+    struct placement_plan plan;
+    uint32_t steps = 0;
+    int more;
+
+    plan_world_init(&w, 30, 1, 3, 2, 1, 2);
+    for (int pool = 0; pool < 4; pool++)
+        plan_world_add_pool(&w, 3, PLACEMENT_HOST, 250);
+    plan_world_settle(&w, NULL);
+    plan_world_add_osd(&w, 3, 2, 1, 2);
+    put_out(&w.osds[5]);
+    struct placement_plan whole = plan_world_plan(&w, false);
+    struct placement_input input = {.osds = w.osds,
+                                    .osd_count = w.osd_count,
+                                    .pools = w.pools,
+                                    .pool_count = w.pool_count,
+                                    .pgs = w.pgs,
+                                    .pg_count = w.pg_count};
+    CHECK_EQ(placement_job_new(&input, &job), 0);
+    do {
+        uint64_t pgs = 0;
+        more = placement_job_step(job, &pgs, &plan);
+        CHECK(pgs <= 250);
+        steps++;
+    } while (more > 0);
+    CHECK_EQ(more, 0);
+    CHECK(steps > 24 && steps < 200);
+    CHECK(plan.change_count > 50 && plan.change_count == whole.change_count);
+    for (uint32_t i = 0; i < plan.change_count && tap_ok; i++)
+        CHECK(!memcmp(&plan.changes[i], &whole.changes[i], sizeof(*plan.changes)));
+    placement_job_free(job);
+    placement_plan_fini(&plan);
+    placement_plan_fini(&whole);
+    /* One that is not taken to its end. */
+    uint64_t pgs = 0;
+    CHECK_EQ(placement_job_new(&input, &job), 0);
+    CHECK_EQ(placement_job_step(job, &pgs, &plan), 1);
+    placement_job_free(job);
+    plan_world_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -496,5 +541,6 @@ int main(int argc, char **argv)
     TEST(too_few_domains_are_said);
     TEST(domains_that_moved_are_parted);
     TEST(others_may_choose);
+    TEST(steps_are_small);
     return tap_done();
 }

@@ -115,6 +115,31 @@ static void count_map(struct caller *c, uint64_t since, size_t *ret_pools, size_
     }
 }
 
+/* Entries of a copy of the metadata, each once. */
+static uint64_t count_dump(struct caller *c)
+{
+    Fb__MonDump dump = FB__MON_DUMP__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    uint64_t seen = 0, pages = 0;
+
+    request.call_case = FB__MON_REQUEST__CALL_MON_DUMP;
+    request.mon_dump = &dump;
+    for (bool more = true; more && pages < 100; pages++) {
+        CHECK_EQ(call(c, &request), 0);
+        for (size_t i = 0; i < c->answer->n_entries; i++) {
+            const Fb__MonEntry *e = c->answer->entries[i];
+            CHECK(e->kind > dump.kind || e->id > dump.id || !dump.started);
+            dump.kind = e->kind;
+            dump.id = e->id;
+            dump.started = true;
+            seen++;
+        }
+        more = c->answer->more;
+    }
+    CHECK(pages > 1);
+    return seen;
+}
+
 static void creates_large_ones(void)
 {
     struct world *w = world_new();
@@ -149,6 +174,9 @@ static void creates_large_ones(void)
     CHECK_EQ(late.epoch, watcher.epoch);
     caller_stop(&late);
 
+    /* And so does a copy of everything. */
+    CHECK_EQ(count_dump(&client), 8000 + 6 + 1);
+
     /* `pg ls` comes in pages. */
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     Fb__PgList list = FB__PG_LIST__INIT;
@@ -172,6 +200,36 @@ static void creates_large_ones(void)
         caller_stop(&osds[i]);
     caller_stop(&client);
     caller_stop(&watcher);
+    world_free(w);
+}
+
+/* A plan over many PGs is made in several turns of the monitor, and calls are answered in between. */
+static void plans_in_turns(void)
+{
+    struct world *w = world_new();
+    struct caller client, osds[14];
+    Fb__RebalancePlan body = FB__REBALANCE_PLAN__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    uint32_t asked = 0;
+
+    client_start(&client, w, 1);
+    osds_up(w, osds, 14);
+    CHECK_EQ(pool_create(&client, "one", 2, 12000, "host"), 0);
+    CHECK_EQ(pool_create(&client, "two", 2, 12000, "host"), 0);
+    CHECK_EQ(osd_change(&client, 5, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    request.call_case = FB__MON_REQUEST__CALL_REBALANCE_PLAN;
+    request.rebalance_plan = &body;
+    while (call(&client, &request) == -ERR_RETRY && asked < 20) {
+        CHECK(strstr(said(&client), "the plan is being made"));
+        CHECK_EQ(monitors(&client), 0);
+        asked++;
+    }
+    CHECK_EQ(client.result, 0);
+    CHECK(client.answer->n_moves > 0);
+    CHECK(asked > 1);
+    for (int i = 0; i < 14; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&client);
     world_free(w);
 }
 
@@ -316,6 +374,7 @@ int main(void)
     TEST(creates);
     TEST(refuses);
     TEST(creates_large_ones);
+    TEST(plans_in_turns);
     TEST(removes);
     TEST(chooses_pg_counts);
     TEST(domains_are_of_the_map);
