@@ -75,6 +75,9 @@
     X(MON_EARLY_DROP,               "mon: a replica is dropped though an older wanted list may bring it back")      \
     X(MON_COUNT_DOWN,               "mon: members that are down count as ones that can serve")                     \
     X(OSD_STRANGERS_UNHEARD,        "osd: a replica listens to nobody who is not in its group")                    \
+    X(OSD_FORCE_UNFENCED,           "osd: a survivor goes on alone before the others are known to have ended")       \
+    X(OSD_FORCE_SAME_NUMBER,        "osd: a survivor keeps its number, so the former members know it")              \
+    X(OSD_FORCE_LEARNER,            "osd: a replica that is no voter, or half copied, goes on alone")               \
     X(OSD_DROP_UNNAMED,             "osd: a replica that the map does not name is deleted without an order")       \
     X(OSD_SCRUB_TRUSTS_CRC,         "osd: a deep scrub takes blocks of equal checksums for equal")                  \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")

@@ -27,6 +27,10 @@
     X(PG_RECOVERING, "PGs copy data to a replica that was away")                                             \
     X(PG_DAMAGED, "PGs have a replica whose log is damaged, which is made whole from the others")            \
     X(PG_STUCK, "PGs lack a replica, or have one where it should not be, and there is no OSD for it")        \
+    X(PG_MAJORITY_LOST, "PGs have lost the majority of their replicas for good")                             \
+    X(PG_FORCE_WAITS, "PGs are to go on with one replica, which waits for the end of the others")            \
+    X(PG_NOTHING_LEFT, "PGs have no replica left that is whole")                                             \
+    X(PG_FORCED, "PGs went on without a majority, and what they lost is not acknowledged")                   \
     X(PG_BLOCKS_LOST, "blocks are damaged on every replica that could be asked")                             \
     X(PG_DIFFERS, "replicas differ though all checksums are right")                                          \
     X(PG_GOING, "PGs of removed pools still have data somewhere")                                            \

@@ -126,9 +126,18 @@ struct mon_news {
     struct mon_group group;                        /* the newest */
 };
 
+/* What a replica without a leader has, by the last word of its shard. */
+struct mon_standing {
+    uint32_t osd, shard;
+    uint64_t heard_ns; /* alive time; 0: the row is free */
+    Fb__PgStanding row;
+};
+
 struct mon_pg {
     struct mon_item item;
-    uint64_t reported_ns; /* 0: not since the start */
+    struct mon_standing *standings;    /* heap, MON_GROUP_MAX of them; NULL: none was told of */
+    uint64_t leader_commit, leader_us; /* by the last report of a leader; 0: there was none */
+    uint64_t reported_ns;              /* 0: not since the start */
     uint64_t term;
     uint32_t leader_osd, state, in_contact, recovering;
     uint64_t objects;
@@ -544,6 +553,7 @@ bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
 struct mon_edit {
     Fb__Pg pg;
     struct mon_members member, wanted, leaving, dropped;
+    Fb__PgForce force; /* pg.force points here, if there is one */
     Fb__PgMember *pointers[4][MON_MEMBERS_MAX];
 };
 void mon_edit_init(struct mon_edit *e, const Fb__Pg *pg);
@@ -551,6 +561,9 @@ void mon_edit_put(struct mon_edit *e, struct mon_change *c);
 /* From this epoch on the leader is to bring the group to `wanted`. */
 void mon_edit_want(struct mon_edit *e, const struct mon *mon, const struct mon_members *wanted,
                    uint64_t epoch);
+/* No leader can make this replica a member any more: it is to be deleted where it is, if it still is
+ * anywhere. */
+void mon_edit_drop(struct mon_edit *e, const struct mon *mon, const Fb__PgMember *m);
 /* NULL: it is not in the list. */
 const Fb__PgMember *mon_members_find(const struct mon_members *list, uint32_t replica);
 /* False: no room. */
@@ -586,6 +599,23 @@ bool mon_move_failed(const struct mon *mon, const struct mon_pg *p, const Fb__Pg
 void mon_progress_fill(const struct mon *mon, Fb__MoveProgress *ret);
 void mon_rebalance_plan(struct mon_request *r);
 extern const struct mon_method mon_moves_limit;
+
+/* ---- going on without a majority (mon_force.c) ---- */
+
+void mon_force_standing(struct mon *mon, uint32_t osd, uint32_t shard, const Fb__PgStanding *row);
+/* A leader reports. False: it is one of a former group. */
+bool mon_force_report(struct mon *mon, struct mon_pg *p, const Fb__PgReport *report);
+/* It was ordered, and the survivor has not said yet that it has done it. */
+bool mon_force_waits(const Fb__Pg *pg);
+/* What can be done for the PG, and with what is left of it. */
+struct mon_force_view {
+    Fb__PgForceView view;
+    Fb__PgStanding row[MON_GROUP_MAX], *rows[MON_GROUP_MAX];
+    uint32_t osds[MON_MEMBERS_MAX], lost_osds[MON_MEMBERS_MAX];
+};
+void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_force_view *ret);
+void mon_force_look(struct mon_request *r);
+extern const struct mon_method mon_force_order, mon_force_acknowledge;
 
 /* ---- placement over the map (mon_place.c) ---- */
 

@@ -368,6 +368,15 @@ static void dispatch(struct mon_request *r)
     case FB__MON_REQUEST__CALL_MON_REMOVE:
         method = &mon_remove;
         break;
+    case FB__MON_REQUEST__CALL_PG_FORCE_LOOK:
+        mon_force_look(r);
+        break;
+    case FB__MON_REQUEST__CALL_PG_FORCE_ORDER:
+        method = &mon_force_order;
+        break;
+    case FB__MON_REQUEST__CALL_PG_FORCE_ACKNOWLEDGE:
+        method = &mon_force_acknowledge;
+        break;
     case FB__MON_REQUEST__CALL_PG_SCRUB:
         method = &mon_pg_scrub;
         break;

@@ -263,6 +263,45 @@ static void osd_problems(struct mon_status *st, struct mon_osd *o)
 
 /* ---- PGs ---- */
 
+/* PGs whose majority is gone for good. */
+static void force_problems(struct mon_status *st)
+{
+    const uint32_t *count = st->pg_count;
+    struct mon_problem *p;
+
+    if (count[PG_FORCE_DUE] && !starting(st->mon)) {
+        p = problem(st, true, HEALTH_PG_MAJORITY_LOST, NO_SUBJECT);
+        SAY(p->what, "%u PGs have lost most of their replicas for good (%s)", count[PG_FORCE_DUE],
+            st->pg_examples[PG_FORCE_DUE]);
+        SAY(p->todo,
+            "`fastblock pg force-recover --all-lost` shows with which replica they can go on, and what would be lost");
+    }
+    if (count[PG_FORCE_WAITS]) {
+        p = problem(st, true, HEALTH_PG_FORCE_WAITS, NO_SUBJECT);
+        SAY(p->what, "%u PGs are to go on with one replica (%s)", count[PG_FORCE_WAITS],
+            st->pg_examples[PG_FORCE_WAITS]);
+        SAY(p->doing, "that replica waits until the others are known to have ended");
+        SAY(p->todo, "if it takes long: `fastblock pg show PG` lists what is dropped; start those OSDs, or "
+                     "`fastblock osd lost OSD`");
+    }
+    if (count[PG_FORCE_NOTHING] && !starting(st->mon)) {
+        p = problem(st, true, HEALTH_PG_NOTHING_LEFT, NO_SUBJECT);
+        SAY(p->what, "%u PGs have no replica left that is whole (%s): their data is lost",
+            count[PG_FORCE_NOTHING], st->pg_examples[PG_FORCE_NOTHING]);
+        SAY(p->todo,
+            "`fastblock pg force-recover PG` says what each replica is; restore the images from a backup");
+    }
+    if (count[PG_FORCED]) {
+        p = problem(st, false, HEALTH_PG_FORCED, NO_SUBJECT);
+        SAY(p->what,
+            "%u PGs went on without a majority (%s): at least %" PRIu64
+            " writes that were acknowledged are lost",
+            count[PG_FORCED], st->pg_examples[PG_FORCED], st->entries_lost);
+        SAY(p->todo, "check the images (`fastblock pg show PG` says as of when they are); then `fastblock pg "
+                     "acknowledge --all`");
+    }
+}
+
 static void pg_problems(struct mon_status *st)
 {
     const uint32_t *count = st->pg_count;
@@ -277,8 +316,10 @@ static void pg_problems(struct mon_status *st)
         SAY(p->what, "%u PGs have no leader (%s): reads and writes there wait", count[PG_NO_LEADER],
             st->pg_examples[PG_NO_LEADER]);
         SAY(p->todo,
-            "a majority of each PG's OSDs must be up: start the OSDs that are down (`fastblock pg ls` shows which)");
+            "a majority of each PG's OSDs must be up: start the OSDs that are down (`fastblock pg ls` shows which). If one "
+            "is gone for good: `fastblock osd lost OSD`, then `fastblock pg force-recover --all-lost`");
     }
+    force_problems(st);
     if (count[PG_DAMAGED]) {
         p = problem(st, true, HEALTH_PG_DAMAGED, NO_SUBJECT);
         SAY(p->what, "%u PGs have a damaged replica (%s)", count[PG_DAMAGED], st->pg_examples[PG_DAMAGED]);

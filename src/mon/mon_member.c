@@ -78,6 +78,10 @@ void mon_edit_init(struct mon_edit *e, const Fb__Pg *pg)
     list_load(&e->wanted, pg->wanted, pg->n_wanted);
     list_load(&e->leaving, pg->leaving, pg->n_leaving);
     list_load(&e->dropped, pg->dropped, pg->n_dropped);
+    if (pg->force) {
+        e->force = *pg->force;
+        e->pg.force = &e->force;
+    }
 }
 
 void mon_edit_put(struct mon_edit *e, struct mon_change *c)
@@ -322,6 +326,12 @@ static void let_go(const struct mon *mon, struct mon_edit *e, const struct mon_m
         if (!mon_members_find(&e->dropped, m->replica))
             (void)mon_members_add(&e->dropped, m);
     }
+}
+
+void mon_edit_drop(struct mon_edit *e, const struct mon *mon, const Fb__PgMember *m)
+{
+    if (!is_gone(mon, m) && !mon_members_find(&e->dropped, m->replica))
+        (void)mon_members_add(&e->dropped, m);
 }
 
 void mon_edit_want(struct mon_edit *e, const struct mon *mon, const struct mon_members *wanted,

@@ -315,6 +315,8 @@ static void take_pg_report(struct mon *mon, uint32_t osd, const Fb__PgReport *re
 
     if (!pg || !mon_member_is(mon_pg_item(pg), osd) || (report->term < pg->term && mon_pg_reported(mon, pg)))
         return;
+    if (!mon_force_report(mon, pg, report))
+        return;
     pg->reported_ns = mon->alive_ns;
     pg->term = report->term;
     pg->leader_osd = osd;
@@ -417,6 +419,8 @@ void mon_shard_report(struct mon_request *r)
         take_pg_report(mon, report->osd, report->pg[i]);
     for (size_t i = 0; i < report->n_confirm; i++)
         take_confirm(mon, report->osd, report->shard, report->confirm[i]);
+    for (size_t i = 0; i < report->n_standing; i++)
+        mon_force_standing(mon, report->osd, report->shard, report->standing[i]);
     r->reply.epoch = mon->state.epoch;
     mon_scrub_orders(r, report);
     mon_reply(r, 0);

@@ -15,7 +15,8 @@
  * replicas, nothing could be moved. Then all stay in, and status says so.
  *
  * A removed OSD stays in the map as a marker for ever, with its uuid, so that its device never comes back
- * under that id.
+ * under that id. One that is lost is removed with the replicas that it has: they count as ended, and their
+ * PGs go on with what else they have (mon_force.c, when that is no majority).
  */
 #include "mon/impl.h"
 
@@ -46,7 +47,8 @@ uint32_t mon_osd_replicas(const struct mon *mon, uint32_t osd)
             there |= pg->member[m]->osd == osd;
         for (size_t m = 0; m < pg->n_wanted; m++)
             there |= pg->wanted[m]->osd == osd;
-        /* A leader that has an older list may yet let it vote, and a group that loses it then stands still. */
+        /* A leader that has an older list may yet let it vote, and a group that loses it then stands still.
+         */
         for (size_t m = 0; m < pg->n_leaving; m++)
             there |= pg->leaving[m]->osd == osd;
         count += there && !pg->removed;
@@ -156,6 +158,13 @@ static int osd_change_apply(struct mon_request *r, const Fb__OsdChange *call, Fb
     case FB__OSD_ACTION__OSD_ACTION_REMOVE:
         osd->removed = true;
         return remove_check(r, osd);
+    case FB__OSD_ACTION__OSD_ACTION_LOST:
+        osd->removed = true;
+        return osd->up ? mon_fail(
+                             r, -ERR_LOCKED,
+                             "osd.%u is running: it is not lost. To have it go: `fastblock osd drain osd.%u`",
+                             osd->id, osd->id)
+                       : 0;
     default:
         return mon_fail(r, -ERR_UNSUPPORTED, "the monitor (version %s) does not know this change of an OSD",
                         r->mon->config.version);
@@ -170,7 +179,8 @@ static int osd_change_build(struct mon_request *r)
     if (!o)
         return mon_fail(r, -ERR_NOT_FOUND, "there is no osd.%u", call->osd);
     Fb__Osd osd = *mon_osd_item(o);
-    if (osd.removed && call->action == FB__OSD_ACTION__OSD_ACTION_REMOVE) {
+    if (osd.removed && (call->action == FB__OSD_ACTION__OSD_ACTION_REMOVE ||
+                        call->action == FB__OSD_ACTION__OSD_ACTION_LOST)) {
         r->nothing = true;
         return 0;
     }
@@ -192,7 +202,10 @@ static void osd_change_done(struct mon_request *r)
 
     if (r->nothing)
         return;
-    if (osd->removed)
+    if (call->action == FB__OSD_ACTION__OSD_ACTION_LOST)
+        mon_note(r->mon, LOG_WARN,
+                 "osd.%u is lost with all its replicas, as an operator said: it never comes back", osd->id);
+    else if (osd->removed)
         mon_note(r->mon, LOG_INFO, "osd.%u is removed from the cluster", osd->id);
     else
         mon_note(r->mon, LOG_INFO, "osd.%u is %s with weight %u.%03u, as an operator said", osd->id,

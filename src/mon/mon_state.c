@@ -78,6 +78,7 @@ void mon_item_free(enum mon_kind kind, struct mon_item *item)
     if (kind == MON_PG) {
         free(container_of(item, struct mon_pg, item)->scrub);
         free(container_of(item, struct mon_pg, item)->news);
+        free(container_of(item, struct mon_pg, item)->standings);
     }
     if (item->message)
         protobuf_c_message_free_unpacked(item->message, &mon_allocator);
@@ -289,6 +290,7 @@ void mon_soft_reset(struct mon *mon)
             if (k == MON_PG) {
                 free(container_of(item, struct mon_pg, item)->scrub);
                 free(container_of(item, struct mon_pg, item)->news);
+                free(container_of(item, struct mon_pg, item)->standings);
             }
             memset(item + 1, 0,
                    kinds[k].node_size_bytes - sizeof(*item)); /* the item comes first in all of them */

@@ -57,6 +57,20 @@ static void count_members(struct mon_status *st, const Fb__Pg *pg)
     }
 }
 
+/* Without a leader: for how long, and does anything help? */
+static void count_force(struct mon_status *st, const struct mon_pg *p)
+{
+    struct mon_force_view v;
+
+    mon_force_view(st->mon, p, &v);
+    if (v.view.verdict == FB__FORCE_VERDICT__FORCE_POSSIBLE)
+        mon_status_note_pg(st, PG_FORCE_DUE, v.view.pg);
+    if (v.view.verdict == FB__FORCE_VERDICT__FORCE_WAITS)
+        mon_status_note_pg(st, PG_FORCE_WAITS, v.view.pg);
+    if (v.view.verdict == FB__FORCE_VERDICT__FORCE_NOTHING_LEFT)
+        mon_status_note_pg(st, PG_FORCE_NOTHING, v.view.pg);
+}
+
 static void count_pg(struct mon_status *st, struct mon_pg *p)
 {
     const struct mon *mon = st->mon;
@@ -72,8 +86,13 @@ static void count_pg(struct mon_status *st, struct mon_pg *p)
     st->message.pgs++;
     count_scrub(st, pg->id);
     count_members(st, pg);
+    if (pg->force && !pg->force->acknowledged) {
+        mon_status_note_pg(st, PG_FORCED, pg->id);
+        st->entries_lost += pg->force->entries_lost;
+    }
     if (!mon_pg_reported(mon, p) || p->state == 3) {
         mon_status_note_pg(st, PG_NO_LEADER, pg->id);
+        count_force(st, p);
         return;
     }
     st->message.pgs_active++;

@@ -11,7 +11,19 @@
 #define STATUS_PROBLEMS_MAX 64
 
 /* What may be wrong with a PG, and is told of all such PGs together. */
-enum pg_problem { PG_NO_LEADER, PG_DAMAGED, PG_RECOVERING, PG_DEGRADED, PG_LOST, PG_DIFFERS, PG_PROBLEMS };
+enum pg_problem {
+    PG_NO_LEADER,
+    PG_DAMAGED,
+    PG_RECOVERING,
+    PG_DEGRADED,
+    PG_LOST,
+    PG_DIFFERS,
+    PG_FORCE_DUE,     /* of those without a leader: nothing but an order helps ... */
+    PG_FORCE_WAITS,   /* ... it was given ... */
+    PG_FORCE_NOTHING, /* ... it would not help either */
+    PG_FORCED,        /* not acknowledged yet */
+    PG_PROBLEMS
+};
 
 struct mon_problem {
     char text[760]; /* all of it */
@@ -29,7 +41,8 @@ struct mon_status {
     Fb__HealthProblem detail[STATUS_PROBLEMS_MAX], *details[STATUS_PROBLEMS_MAX];
     uint32_t pg_count[PG_PROBLEMS];
     char pg_examples[PG_PROBLEMS][80];
-    uint32_t pools_going; /* PGs of removed pools that still have data somewhere */
+    uint64_t entries_lost; /* at least, of PGs that were forced */
+    uint32_t pools_going;  /* PGs of removed pools that still have data somewhere */
 };
 
 /* Heap; NULL without memory. Remembers since when there are which problems. */

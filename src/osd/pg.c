@@ -356,6 +356,10 @@ static void pg_role(struct pg *pg)
         if (pg->shard->leaving)
             shard_op_ended(pg->shard);
     }
+    if (r->leader)
+        pg->leaderless_ns = 0;
+    else if (!pg->leaderless_ns)
+        pg->leaderless_ns = core_now_ns(pg->shard->core);
     if (pg->known_leader != r->leader || pg->sp->damaged) {
         pg->known_leader = r->leader;
         if (r->leader && r->leader != pg->replica && !recover_active(pg) && !pg->shard->failed &&

@@ -122,6 +122,7 @@ struct pg {
     uint64_t led_term;       /* the term that we led when last looked at; 0: not leader */
     uint64_t left_term;      /* the term in which we handed over because we have to abstain */
     uint32_t known_leader;   /* when last looked at */
+    uint64_t leaderless_ns;  /* since when none has been known; 0: one is */
     uint64_t durable_seen;   /* of our log, when it last moved or did not have to, */
     uint64_t durable_ns;     /* which was then */
     uint64_t reads_hang_ns;  /* when we handed over because the device did not answer */
@@ -253,6 +254,18 @@ struct pg *pg_addressed(struct peer *peer, uint64_t id, uint32_t from, uint32_t 
 void pg_group_run(struct pg *pg);
 /* Is the step to be tried again after a while? */
 bool pg_group_waits(const struct pg *pg);
+
+/* ---- pg_force.c: going on without a majority ---- */
+
+/* The next PG, by the map, that is to go on here alone, and can now; NULL: there is none. */
+const Fb__Pg *pg_force_due(struct osd_shard *shard);
+/* What its replica then is. */
+struct store_pg_record pg_force_record(const struct osd_shard *shard, const Fb__Pg *item,
+                                       const struct store_pg *sp);
+/* What the shard's replicas have that have had no leader for 2 s. Their number; both arrays are on the heap,
+ * NULL: there are none. */
+uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
+                      Fb__PgStanding ***ret_pointers);
 
 /* ---- pg_append.c: APPEND and the other messages of raft ---- */
 

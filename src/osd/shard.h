@@ -122,7 +122,7 @@ bool shard_map_replica_dropped(const struct osd_shard *shard, const Fb__Pg *pg, 
 /* The PG, or its pool, is ordered to go. */
 bool shard_map_pg_removed(const struct osd_shard *shard, const Fb__Pg *pg);
 
-/* ---- carrying out what the map orders: save it, births, removals (shard_orders.c) ---- */
+/* ---- carrying out what the map orders: save it, births, survivors, removals (shard_orders.c) ---- */
 
 #define ORDERS_BIRTHS_MAX 32
 
@@ -136,6 +136,8 @@ struct shard_orders {
     uint32_t birth_count;
     struct store_pg_remove removal;
     uint64_t removal_pg;
+    struct store_pg_write force;
+    uint64_t force_pg;
     struct timer retry;
     struct timer lazy; /* when an epoch without any change of an item is saved */
     uint64_t saved_ns;

@@ -299,6 +299,7 @@ struct report {
     uint32_t confirm_from;  /* those in front of it were in the last report */
     uint32_t confirm_count; /* of what there is to say */
     uint32_t suspects[64];
+    Fb__PgStanding *standings, **standing_pointers;
 };
 
 static void report_pg(const struct pg *pg, Fb__PgReport *to)
@@ -311,6 +312,8 @@ static void report_pg(const struct pg *pg, Fb__PgReport *to)
     to->term = r->term;
     to->leader_osd = pg->shard->label.osd;
     to->objects = pg->sp->object_count;
+    to->replica = pg->replica;
+    to->commit_index = r->commit_index;
     to->in_contact = 1;
     for (uint32_t i = 0; i < r->member_count; i++) {
         const struct raft_member *member = &r->members[i];
@@ -407,6 +410,10 @@ static void report_replica(struct osd_shard *shard, struct report *report, const
     if (there && self && replica == self->replica && !item->born &&
         (confirm = confirm_replica(shard, report, item, replica)))
         confirm->born = true;
+    /* It has taken its number over from the replica that it was. */
+    if (there && self && replica == self->replica && item->born && self->birth && !self->born &&
+        (confirm = confirm_replica(shard, report, item, replica)))
+        confirm->born = true;
     if (there && wanted && replica == wanted->replica && wanted->birth && !wanted->born &&
         (confirm = confirm_replica(shard, report, item, replica)))
         confirm->born = true;
@@ -481,6 +488,8 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report->scrubs = NULL;
     report->groups = NULL;
     report->scrub_bytes = 0;
+    report->standings = NULL;
+    report->standing_pointers = NULL;
     /* Filled entry by entry: what is not used is not touched. */
     report->pgs = malloc(pgs * sizeof(*report->pgs));
     report->pg_pointers = malloc(pgs * sizeof(void *));
@@ -520,6 +529,8 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     uint32_t end = report->confirm_from + (uint32_t)report->message.n_confirm;
     shard->mon.confirm_next = end < report->confirm_count ? end : 0;
     report_suspects(shard, report);
+    report->message.n_standing = pg_standings(shard, &report->standings, &report->standing_pointers);
+    report->message.standing = report->standing_pointers;
     return true;
 }
 
@@ -563,6 +574,8 @@ static bool report_send(struct shard_mon *mon)
     free(report.pg_pointers);
     free(report.confirms);
     free(report.confirm_pointers);
+    free(report.standings);
+    free(report.standing_pointers);
     return sent;
 }
 

@@ -4,7 +4,8 @@
  *
  *      IDLE --- the map is newer than what is saved ---> SAVE ---> IDLE
  *        |----- PGs to be born here -------------------> BIRTH --> IDLE
- *        '----- a PG ordered to go --------------------> REMOVE -> IDLE
+ *        |----- a PG to go on with our replica alone --> STOP_OLD -> FORCE --> IDLE
+ *        '----- a PG ordered to go --------------------> STOP_PG --> REMOVE -> IDLE
  *
  * The map is durable here before anything that it orders is begun: a replica is never found without a map
  * that says who the other members are. It is saved whole. Most epochs change none of its items (a writer came
@@ -18,13 +19,13 @@
 #include "base/error.h"
 #include "base/plant.h"
 
-enum { ORDERS_IDLE, ORDERS_SAVE, ORDERS_BIRTH, ORDERS_STOP_PG, ORDERS_REMOVE };
+enum { ORDERS_IDLE, ORDERS_SAVE, ORDERS_BIRTH, ORDERS_STOP_OLD, ORDERS_FORCE, ORDERS_STOP_PG, ORDERS_REMOVE };
 #define ORDERS_RETRY_NS NS_PER_S
 #define ORDERS_LAZY_NS  (5 * NS_PER_S)
 
 static const char *orders_state_name(int state)
 {
-    static const char *const names[] = {"idle", "save", "birth", "stop-pg", "remove"};
+    static const char *const names[] = {"idle", "save", "birth", "stop-old", "force", "stop-pg", "remove"};
     return names[state];
 }
 static void orders_step(struct op *op);
@@ -169,6 +170,54 @@ static void birth_end(struct shard_orders *orders)
     shard_mon_report(shard);
 }
 
+/* ---- going on alone ---- */
+
+static bool force_begin(struct shard_orders *orders)
+{
+    const Fb__Pg *item = pg_force_due(orders->shard);
+
+    if (!item)
+        return false;
+    orders->force_pg = item->id;
+    pg_stop(pg_find(orders->shard, item->id));
+    return true;
+}
+
+/* The replica is at rest. False: it is not to be any more. */
+static bool force_write(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+    const Fb__Pg *item = shard_map_pg(shard, orders->force_pg);
+    const struct store_pg *sp = shard->failed ? NULL : store_pg_find(shard->store, orders->force_pg);
+
+    if (!item || !item->force || !sp || orders->op.cancelled)
+        return false;
+    struct store_pg_record record = pg_force_record(shard, item, sp);
+    store_pg_force_start(&orders->force, shard->store, &record, &orders->op);
+    return true;
+}
+
+static void force_end(struct shard_orders *orders)
+{
+    struct osd_shard *shard = orders->shard;
+    const struct store_pg_record *record = &orders->force.record;
+    int error = orders->force.op.result;
+
+    if (error) {
+        core_log(shard->core, LOG_ERROR, "osd", PG_FMT ": cannot go on alone as replica %u: %s",
+                 PG_ARGS(orders->force_pg), record->replica, error_text(error));
+        retry_later(orders);
+    } else {
+        core_log(shard->core, LOG_WARN, "osd",
+                 PG_FMT ": goes on alone as replica %u, in terms above %" PRIu64 ", from entry %" PRIu64
+                        ", as an operator said",
+                 PG_ARGS(orders->force_pg), record->replica, record->term, record->group.index);
+    }
+    orders->op.child_result = 0;
+    shard_pgs_open(shard);
+    shard_mon_report(shard);
+}
+
 /* ---- removal ---- */
 
 static bool removal_begin(struct shard_orders *orders)
@@ -232,6 +281,8 @@ static void orders_idle(struct shard_orders *orders)
         op->state = ORDERS_SAVE;
     else if (birth_begin(orders))
         op->state = ORDERS_BIRTH;
+    else if (force_begin(orders))
+        op->state = ORDERS_STOP_OLD;
     else if (removal_begin(orders))
         op->state = ORDERS_STOP_PG;
 }
@@ -252,6 +303,17 @@ static void orders_step(struct op *op)
         break;
     case ORDERS_BIRTH:
         birth_end(orders);
+        break;
+    case ORDERS_STOP_OLD:
+        if (map_get(&shard->pgs, orders->force_pg))
+            return;
+        if (force_write(orders)) {
+            op->state = ORDERS_FORCE;
+            return;
+        }
+        break;
+    case ORDERS_FORCE:
+        force_end(orders);
         break;
     case ORDERS_STOP_PG:
         /* The replica's own op ends by itself, and wakes us. */

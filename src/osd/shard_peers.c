@@ -61,6 +61,8 @@ int shard_peer_check(struct osd_shard *shard, const struct rpc_identity *who)
 
     if (!osd || who->shard >= osd->n_shard)
         return -ERR_RETRY;
+    if (osd->removed) /* whatever it believes to be */
+        return -ERR_IDENTITY;
     if (osd->uuid.len == 16 && memcmp(osd->uuid.data, who->osd_uuid, 16))
         return -ERR_IDENTITY;
     if (who->incarnation < osd->incarnation || (peer && who->incarnation < peer->incarnation))
@@ -109,7 +111,7 @@ static void peer_connect(struct peer *peer)
     const Fb__Osd *osd = shard_map_osd(shard, peer->osd);
     const char *address = osd && peer->number < osd->n_shard ? osd->shard[peer->number]->address : "";
 
-    if (shard->stopping || !address[0] || (peer->rpc && !strcmp(address, peer->address)))
+    if (shard->stopping || !address[0] || osd->removed || (peer->rpc && !strcmp(address, peer->address)))
         return;
     if (peer->rpc)
         rpc_peer_free(peer->rpc);
@@ -159,6 +161,12 @@ void shard_peers_map_changed(struct osd_shard *shard)
         struct peer *peer = map_entry(node, struct peer, node);
         const Fb__Osd *osd = shard_map_osd(shard, peer->osd);
 
+        if (osd && osd->removed && peer->rpc) {
+            rpc_peer_free(peer->rpc);
+            peer->rpc = NULL;
+        }
+        if (osd && osd->removed && peer->session)
+            rpc_session_close(peer->session);
         peer_connect(peer);
         /* It has just come up: no need to wait for the back-off. */
         if (peer->rpc && osd && osd->up && osd->incarnation > peer->incarnation)

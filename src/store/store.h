@@ -233,8 +233,16 @@ struct store_pg_write {
     struct ring_wait *wait;
     uint64_t gen;
     uint32_t table_index;
+    bool force;
 };
 void store_pg_write_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
+                          struct op *parent);
+
+/* The replica becomes the one of `record`: its number, term and group, without a vote, in one write; objects
+ * and log stay. The group is in force from the end of the log on, whatever entries in front say. ERR_RETRY:
+ * not all of the log is durable yet; ERR_DAMAGED: it cannot be proven whole, or the state is not NORMAL. The
+ * host does not use the replica meanwhile. */
+void store_pg_force_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
                           struct op *parent);
 
 /* Removes a replica with all its objects, durably: on an explicit order only. */

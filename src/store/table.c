@@ -339,10 +339,23 @@ static struct pg *pg_create(struct store *s, const struct store_pg_record *r)
     return NULL;
 }
 
+/* Can it become another replica? */
+static int pg_force_check(const struct pg *pg)
+{
+    if (pg->pub.damaged || pg->pub.record.state != STORE_PG_NORMAL)
+        return -ERR_DAMAGED;
+    return pg->pub.durable_index == pg->pub.last_index ? 0 : -ERR_RETRY;
+}
+
 static void pg_write_table(struct store_pg_write *w, struct pg *pg)
 {
     struct disk_pg *d = table_record(w->store, pg->table_index);
 
+    if (w->force) {
+        w->record.group.index = pg->pub.last_index;
+        d->replica = w->record.replica;
+        group_encode(d, &w->record.group);
+    }
     d->vote = w->record.vote;
     d->term = w->record.term;
     d->state = (uint32_t)w->record.state;
@@ -389,7 +402,11 @@ static void pg_write_step(struct op *op)
                 pg_write_end(w, pg ? -ERR_BUSY : -ERR_NO_MEMORY);
                 return;
             }
-            ASSERT(pg->pub.record.replica == w->record.replica);
+            ASSERT(w->force || pg->pub.record.replica == w->record.replica);
+            if (w->force && pg_force_check(pg)) {
+                pg_write_end(w, pg_force_check(pg));
+                return;
+            }
             op->state = w->record.state == STORE_PG_NORMAL && pg->pub.record.state != STORE_PG_NORMAL
                             ? PG_WRITE_DESTAGE
                             : PG_WRITE_TABLE;
@@ -430,6 +447,10 @@ static void pg_write_step(struct op *op)
                 pg->pub.record.term = w->record.term;
                 pg->pub.record.state = w->record.state;
             }
+            if (w->force) {
+                pg->pub.record.replica = w->record.replica;
+                pg->pub.record.group = w->record.group;
+            }
             w->ret_pg = &pg->pub;
             pg_write_end(w, 0);
             return;
@@ -439,16 +460,33 @@ static void pg_write_step(struct op *op)
 
 static const struct op_kind PG_WRITE = {"store.pg_write", pg_write_state, pg_write_step};
 
-void store_pg_write_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
-                          struct op *parent)
+static void pg_write_start(struct store_pg_write *w, struct store *store,
+                           const struct store_pg_record *record, bool force, struct op *parent)
 {
     w->store = store;
     w->record = *record;
+    w->force = force;
     w->ret_pg = NULL;
     w->wait = NULL;
     list_init(&w->waiter.link);
     w->waiter.op = &w->op;
     op_start(&w->op, store->core, &PG_WRITE, parent);
+}
+
+void store_pg_write_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
+                          struct op *parent)
+{
+    pg_write_start(w, store, record, false, parent);
+}
+
+void store_pg_force_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
+                          struct op *parent)
+{
+    struct store_pg_record forced = *record;
+
+    forced.vote = 0;
+    forced.state = STORE_PG_NORMAL;
+    pg_write_start(w, store, &forced, true, parent);
 }
 
 /* ---- removing ------------------------------------------------------------------------------------------ */

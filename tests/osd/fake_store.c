@@ -464,6 +464,37 @@ void store_pg_write_start(struct store_pg_write *w, struct store *store, const s
     op_start(&w->op, store->core, &pg_write_kind, parent);
 }
 
+static void pg_force_step(struct op *op)
+{
+    struct store_pg_write *w = container_of(op, struct store_pg_write, op);
+    struct store_pg *sp = store_pg_find(w->store, w->record.pg);
+
+    if (w->store->failed || sp->damaged || sp->record.state != STORE_PG_NORMAL) {
+        op_done(op, w->store->failed ? -ERR_STOPPED : -ERR_DAMAGED);
+        return;
+    }
+    if (sp->durable_index != sp->last_index) {
+        op_done(op, -ERR_RETRY);
+        return;
+    }
+    sp->record.replica = w->record.replica;
+    sp->record.term = w->record.term;
+    sp->record.vote = 0;
+    sp->record.group = w->record.group;
+    sp->record.group.index = sp->last_index;
+    w->ret_pg = sp;
+    op_done(op, 0);
+}
+static const struct op_kind pg_force_kind = {"fake.pg-force", NULL, pg_force_step};
+
+void store_pg_force_start(struct store_pg_write *w, struct store *store, const struct store_pg_record *record,
+                          struct op *parent)
+{
+    w->store = store;
+    w->record = *record;
+    op_start(&w->op, store->core, &pg_force_kind, parent);
+}
+
 static void pg_clear(struct fake_pg *pg)
 {
     for (uint64_t n = pg->pub.first_index; n <= pg->pub.last_index; n++) {

@@ -46,6 +46,7 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
         m->osds[i].epoch = w->epoch;
         m->osds[i].uuid = (ProtobufCBinaryData){16, osd->label.osd_uuid};
         m->osds[i].up = true;
+        m->osds[i].removed = osd->removed;
         m->osds[i].shard = &m->shard_pointers[i];
         m->osds[i].n_shard = 1;
         m->osd_pointers[i] = &m->osds[i];
@@ -73,6 +74,7 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
         m->pgs[p].dropped = members_array(&pg->dropped);
         m->pgs[p].n_dropped = pg->dropped.count;
         m->pgs[p].removed = w->pool_gone;
+        m->pgs[p].force = pg->force.survivor ? &pg->force : NULL;
         m->pg_pointers[p] = &m->pgs[p];
     }
     m->map.osd = m->osd_pointers;

@@ -29,6 +29,7 @@ struct world_osd {
     struct world *world;
     uint32_t number; /* its id, too; its first replicas have number + 1 */
     bool unfed;      /* it gets no maps */
+    bool removed;    /* from the cluster, by the map */
     struct sim_node *node;
     struct sim_disk *disk;
     struct device_label label;
@@ -49,6 +50,7 @@ struct world_pg {
     uint64_t group_index, wanted_epoch;
     uint32_t replica_next;
     struct world_members member, wanted, dropped;
+    Fb__PgForce force; /* survivor 0: none */
 };
 
 struct world {

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A PG whose majority is gone for good goes on with one replica, because an operator said so (Pg.force of the
+ * map).
+ *
+ * What keeps the former members from ever being the PG again, should they come back: the survivor takes a
+ * number that they never heard of, and is alone in a new group, in one write of its record; whoever speaks to
+ * it by the old number is not heard, and it speaks to none of them. It waits with that until the map says of
+ * each of the others that it has ended: deleted, or on an OSD that was removed from the cluster. Clients of
+ * that map ask nobody else. Its log stays as it is: all of it that a majority of the former group had
+ * committed is committed now, and so is what else it has.
+ *
+ * Only a voter that is whole goes on: a learner, or a half-copied replica, has not what was acknowledged, and
+ * one whose log is damaged cannot tell. The monitor has looked at that before; here it is what the replica
+ * itself says that counts.
+ */
+#include "osd/pg.h"
+
+#include <stdlib.h>
+
+#include "base/plant.h"
+
+/* A lower number than the new group's first is not gone yet. */
+static bool others_ended(const Fb__Pg *item)
+{
+    for (size_t i = 0; i < item->n_dropped; i++)
+        if (item->dropped[i]->replica < item->force->replica && !PLANT(OSD_FORCE_UNFENCED))
+            return false;
+    return true;
+}
+
+static bool is_voter(const struct pg *pg)
+{
+    const struct group_member *m = group_find(&pg->raft.group, pg->replica);
+
+    return m && m->flags;
+}
+
+static bool may_go_on(const struct pg *pg)
+{
+    return (is_voter(pg) && pg->sp->record.state == STORE_PG_NORMAL && !pg->sp->damaged &&
+            !recover_active(pg)) ||
+           PLANT(OSD_FORCE_LEARNER);
+}
+
+const Fb__Pg *pg_force_due(struct osd_shard *shard)
+{
+    map_for_each (&shard->map.pgs, node) {
+        const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
+        const struct pg *pg = item->force ? pg_find(shard, item->id) : NULL;
+        const Fb__PgMember *self = pg ? shard_map_member(shard, item) : NULL;
+
+        if (self && pg->replica == item->force->survivor && pg->sp->record.group.epoch < item->force->epoch &&
+            self->replica == item->force->replica && item->epoch <= shard->map.saved_epoch &&
+            !shard_map_pg_removed(shard, item) && others_ended(item) && may_go_on(pg))
+            return item;
+    }
+    return NULL;
+}
+
+struct store_pg_record pg_force_record(const struct osd_shard *shard, const Fb__Pg *item,
+                                       const struct store_pg *sp)
+{
+    struct store_pg_record record = sp->record;
+
+    if (!PLANT(OSD_FORCE_SAME_NUMBER))
+        record.replica = item->force->replica;
+    record.term = MAX(record.term, item->force->term);
+    record.group = (struct group){.epoch = item->force->epoch, .count = 1};
+    record.group.members[0] =
+        (struct group_member){record.replica, shard->label.osd, shard->number, GROUP_VOTER};
+    return record;
+}
+
+/* ---- what the monitor is told ---- */
+
+/* Without a leader for so long, which no election takes. */
+#define STANDING_NS (2 * NS_PER_S)
+
+static bool stands_alone(const struct pg *pg, uint64_t now_ns)
+{
+    return pg->leaderless_ns && now_ns - pg->leaderless_ns >= STANDING_NS && !pg->stopping;
+}
+
+static void standing_fill(const struct pg *pg, uint64_t now_ns, Fb__PgStanding *to)
+{
+    const struct raft *r = &pg->raft;
+
+    *to = (Fb__PgStanding)FB__PG_STANDING__INIT;
+    to->pg = pg->id;
+    to->replica = pg->replica;
+    to->state = pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED ? 2
+                : pg->sp->record.state == STORE_PG_RECOVERING               ? 1
+                                                                            : 0;
+    to->voter = is_voter(pg);
+    to->joint = r->joint;
+    to->term = r->term;
+    to->log_term = raft_term_at(r, r->last_index);
+    to->log_index = r->last_index;
+    to->commit_index = r->commit_index;
+    to->objects = pg->sp->object_count;
+    to->silent_ms = (now_ns - pg->leaderless_ns) / NS_PER_MS;
+}
+
+uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
+                      Fb__PgStanding ***ret_pointers)
+{
+    uint64_t now_ns = core_now_ns(shard->core);
+    uint32_t count = 0, n = 0;
+
+    *ret_rows = NULL;
+    *ret_pointers = NULL;
+    map_for_each (&shard->pgs, node)
+        count += stands_alone(map_entry(node, struct pg, node), now_ns);
+    if (!count)
+        return 0;
+    *ret_rows = calloc(count, sizeof(**ret_rows));
+    *ret_pointers = calloc(count, sizeof(**ret_pointers));
+    if (!*ret_rows || !*ret_pointers)
+        return 0; /* the next report says it */
+    map_for_each (&shard->pgs, node) {
+        const struct pg *pg = map_entry(node, struct pg, node);
+        if (!stands_alone(pg, now_ns))
+            continue;
+        standing_fill(pg, now_ns, &(*ret_rows)[n]);
+        (*ret_pointers)[n] = &(*ret_rows)[n];
+        n++;
+    }
+    return n;
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A PG goes on with one replica by order: when, with what, and what those that it lost cannot do when they
+ * come back. With -DFASTBLOCK_PLANT the names of planted bugs are arguments.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/osd/fake_store.h"
+#include "tests/osd/world.h"
+#include "tests/plants.h"
+
+#define OBJECTS 30
+
+static uint8_t data[BLOCK_SIZE], got[BLOCK_SIZE];
+
+static uint64_t the_pg(void)
+{
+    return placement_pg_id(POOL, 0);
+}
+
+static const struct store_pg *replica_on(struct world *w, uint32_t osd)
+{
+    struct osd_shard *shard = w->osds[osd].shard;
+
+    return shard ? store_pg_find(osd_shard_store(shard), the_pg()) : NULL;
+}
+
+static uint32_t number_on(struct world *w, uint32_t osd)
+{
+    const struct store_pg *sp = replica_on(w, osd);
+
+    return sp ? sp->record.replica : 0;
+}
+
+static void row_add(struct world_members *to, uint32_t replica, uint32_t osd, uint64_t birth)
+{
+    Fb__PgMember *m = &to->row[to->count++];
+
+    *m = (Fb__PgMember)FB__PG_MEMBER__INIT;
+    m->replica = replica;
+    m->osd = osd;
+    m->birth = birth;
+}
+
+static int io_at(struct world *w, uint32_t osd, enum io_type type, uint64_t object, uint8_t *bytes)
+{
+    struct io io = io_make(w, type, object, 0, BLOCK_SIZE);
+
+    io.force_osd = osd + 1;
+    io.data = bytes;
+    io.ret_data = bytes;
+    return io_run(&io);
+}
+
+static struct world *begin(uint64_t seed)
+{
+    struct world *w = world_new(seed, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        memset(data, (int)object + 1, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+    }
+    WAIT_FOR(w, 5000, world_settled(w));
+    return w;
+}
+
+static void check_data(struct world *w, uint32_t osd)
+{
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        CHECK_EQ(io_at(w, osd, IO_READ, object, got), 0);
+        CHECK(got[0] == (uint8_t)(object + 1) && got[BLOCK_SIZE - 1] == (uint8_t)(object + 1));
+    }
+}
+
+/* The order, as the monitor gives it: the survivor is the one member, under a new number. */
+static void force(struct world *w, uint32_t survivor, uint32_t osd)
+{
+    struct world_pg *pg = &w->pgs[0];
+    uint32_t replica = pg->replica_next++;
+
+    pg->force = (Fb__PgForce)FB__PG_FORCE__INIT;
+    pg->force.survivor = survivor;
+    pg->force.replica = replica;
+    pg->force.term = 1ull << 32;
+    pg->force.epoch = w->epoch + 1;
+    pg->group_index = 0;
+    pg->wanted_epoch = w->epoch + 1;
+    pg->member.count = pg->wanted.count = 0;
+    row_add(&pg->member, replica, osd, w->epoch + 1);
+    world_feed_map(w);
+}
+
+static bool leads_alone(struct world *w, uint32_t osd)
+{
+    const struct store_pg *sp = replica_on(w, osd);
+
+    return sp && world_leader(w, the_pg()) == osd && sp->record.term > 1ull << 32 &&
+           sp->record.group.count == 1;
+}
+
+static bool three_vote(struct world *w, uint32_t osd)
+{
+    const struct group *group = &replica_on(w, osd)->record.group;
+    uint32_t voters = 0;
+
+    for (uint32_t i = 0; i < group->count; i++)
+        voters += group->members[i].flags == GROUP_VOTER;
+    return voters == 3;
+}
+
+static void lose(struct world *w, uint32_t osd)
+{
+    world_osd_kill(w, osd, SIM_CRASH_POWER);
+    w->osds[osd].unfed = true;
+}
+
+/* Most are gone; one goes on with all that it had, gets company again, and those that come back from the
+ * dead, with the map of their day, change nothing. `removed`: what is lost is removed from the cluster, so
+ * nobody listens to it; otherwise its end was confirmed, and a backup of its device is started. */
+static void test_goes_on(void)
+{
+    for (uint32_t removed = 0; removed < 2; removed++) {
+        struct world *w = begin(1 + removed);
+        struct world_pg *pg = &w->pgs[0];
+
+        lose(w, 1);
+        lose(w, 2);
+        sim_run_for(w->sim, NS_PER_S);
+        CHECK_EQ(world_leader(w, the_pg()), UINT32_MAX);
+        w->osds[1].removed = w->osds[2].removed = removed;
+        force(w, 1, 0);
+        WAIT_FOR(w, 3000, leads_alone(w, 0));
+        check_data(w, 0);
+        memset(data, 0x77, BLOCK_SIZE);
+        CHECK_EQ(io_at(w, 0, IO_WRITE, 3, data), 0);
+        /* The dead rise, a majority of what was. */
+        uint64_t term = replica_on(w, 0)->record.term;
+        world_osd_start(w, 1);
+        world_osd_start(w, 2);
+        sim_run_for(w->sim, 5 * NS_PER_S);
+        CHECK(leads_alone(w, 0));
+        CHECK_EQ(replica_on(w, 0)->record.term, term);
+        CHECK_EQ(io_at(w, 0, IO_READ, 3, got), 0);
+        CHECK_EQ(got[7], 0x77);
+        /* And others are taken in, by the ordinary way. */
+        pg->wanted = pg->member;
+        row_add(&pg->wanted, 5, 3, w->epoch + 1);
+        row_add(&pg->wanted, 6, 4, w->epoch + 1);
+        pg->wanted_epoch = w->epoch + 1;
+        pg->member.row[0].born = pg->wanted.row[0].born = true;
+        world_feed_map(w);
+        WAIT_FOR(w, 3000, number_on(w, 3) == 5 && number_on(w, 4) == 6);
+        pg->wanted.row[1].born = pg->wanted.row[2].born = true;
+        world_feed_map(w);
+        WAIT_FOR(w, 20000, three_vote(w, 0) && three_vote(w, 3) && three_vote(w, 4));
+        world_osd_kill(w, 0, SIM_CRASH_PROCESS);
+        WAIT_FOR(w, 3000,
+                 pg_find(w->osds[3].shard, the_pg())->raft.role == RAFT_LEADER ||
+                     pg_find(w->osds[4].shard, the_pg())->raft.role == RAFT_LEADER);
+        uint32_t leads = pg_find(w->osds[3].shard, the_pg())->raft.role == RAFT_LEADER ? 3 : 4;
+        CHECK_EQ(io_at(w, leads, IO_READ, 3, got), 0);
+        CHECK_EQ(got[7], 0x77);
+        CHECK_EQ(io_at(w, leads, IO_READ, 4, got), 0);
+        CHECK_EQ(got[7], 5);
+        world_osd_start(w, 0);
+        sim_run_for(w->sim, 3 * NS_PER_S);
+        world_free(w);
+    }
+}
+
+/* As long as one of the others may be there, it is not alone. */
+static void test_waits_for_the_others(void)
+{
+    struct world *w = begin(10);
+    struct world_pg *pg = &w->pgs[0];
+
+    lose(w, 1);
+    lose(w, 2);
+    row_add(&pg->dropped, 2, 1, 0);
+    row_add(&pg->dropped, 3, 2, 0);
+    force(w, 1, 0);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    CHECK_EQ(number_on(w, 0), 1);
+    CHECK_EQ(world_leader(w, the_pg()), UINT32_MAX);
+    pg->dropped.count = 1;
+    world_feed_map(w);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    CHECK_EQ(number_on(w, 0), 1);
+    /* What is dropped of the new group is no reason to wait. */
+    pg->dropped.count = 0;
+    row_add(&pg->dropped, 9, 3, 0);
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, leads_alone(w, 0));
+    CHECK_EQ(number_on(w, 0), 4);
+    pg->dropped.count = 0;
+    check_data(w, 0);
+    world_free(w);
+}
+
+/* One that took the order deletes itself, and says so. */
+static void test_others_are_deleted(void)
+{
+    struct world *w = begin(11);
+    struct world_pg *pg = &w->pgs[0];
+
+    lose(w, 1);
+    row_add(&pg->dropped, 3, 2, 0);
+    force(w, 1, 0);
+    WAIT_FOR(w, 3000, !replica_on(w, 2));
+    CHECK_EQ(number_on(w, 0), 1);
+    pg->dropped.count = 0;
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, leads_alone(w, 0));
+    check_data(w, 0);
+    world_free(w);
+}
+
+/* A learner is half copied, or may be: it has no say. Nor has one whose log is damaged. */
+static void test_learner_does_not(void)
+{
+    struct world *w = begin(12);
+    struct world_pg *pg = &w->pgs[0];
+
+    pg->wanted = pg->member;
+    row_add(&pg->wanted, 4, 3, w->epoch + 1);
+    pg->replica_next = 5;
+    pg->wanted_epoch = w->epoch + 1;
+    world_feed_map(w);
+    WAIT_FOR(w, 10000,
+             replica_on(w, 3) && replica_on(w, 3)->record.group.count == 4 &&
+                 replica_on(w, 3)->record.state == STORE_PG_NORMAL);
+    for (uint32_t osd = 0; osd < 3; osd++)
+        lose(w, osd);
+    force(w, 4, 3);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    CHECK_EQ(number_on(w, 3), 4);
+    CHECK_EQ(world_leader(w, the_pg()), UINT32_MAX);
+    world_free(w);
+}
+
+static void test_damaged_does_not(void)
+{
+    struct world *w = begin(13);
+
+    for (uint32_t osd = 0; osd < 3; osd++)
+        lose(w, osd);
+    fake_store_damage_log(w->osds[0].label.osd_uuid, the_pg(), 5);
+    world_osd_start(w, 0);
+    WAIT_FOR(w, 3000, w->osds[0].shard);
+    w->osds[0].unfed = false;
+    force(w, 1, 0);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    CHECK_EQ(number_on(w, 0), 1);
+    world_free(w);
+}
+
+/* Its process dies at any moment after the order: it goes on where it was, with all its data, and with the
+ * group of its log forgotten for good. */
+static void test_survivor_crashes(void)
+{
+    for (uint32_t step = 0; step < 40; step++) {
+        struct world *w = begin(20 + step);
+
+        lose(w, 1);
+        lose(w, 2);
+        force(w, 1, 0);
+        for (uint32_t i = 0; i < 3 * step; i++)
+            sim_step(w->sim, UINT64_MAX);
+        for (uint32_t again = 0; again < 2; again++) {
+            world_osd_kill(w, 0, step % 2 ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+            world_osd_start(w, 0);
+            WAIT_FOR(w, 5000, leads_alone(w, 0));
+        }
+        check_data(w, 0);
+        world_free(w);
+    }
+}
+
+/* What it says while it has no leader. */
+static void test_standings(void)
+{
+    struct world *w = begin(14);
+    Fb__PgStanding *rows, **pointers;
+
+    lose(w, 1);
+    lose(w, 2);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(pg_standings(w->osds[0].shard, &rows, &pointers), 1);
+    CHECK(rows[0].pg == the_pg() && rows[0].replica == 1 && rows[0].voter && !rows[0].joint &&
+          !rows[0].state);
+    CHECK_EQ(rows[0].log_index, replica_on(w, 0)->last_index);
+    CHECK(rows[0].log_term && rows[0].silent_ms >= 2000 && rows[0].silent_ms < 5000);
+    free(rows);
+    free(pointers);
+    sim_node_leave(w->osds[0].node);
+    force(w, 1, 0);
+    WAIT_FOR(w, 3000, leads_alone(w, 0));
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(pg_standings(w->osds[0].shard, &rows, &pointers), 0);
+    sim_node_leave(w->osds[0].node);
+    world_free(w);
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(test_goes_on);
+    TEST(test_waits_for_the_others);
+    TEST(test_others_are_deleted);
+    TEST(test_learner_does_not);
+    TEST(test_damaged_does_not);
+    TEST(test_survivor_crashes);
+    TEST(test_standings);
+    fake_store_forget_all();
+    return tap_done();
+}
