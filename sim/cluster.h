@@ -8,6 +8,7 @@
  *   cluster_load.c     clients: random requests, every read and write recorded
  *   cluster_faults.c   what goes wrong, and when
  *   cluster_plots.c    what goes wrong together, as only ill luck would have it
+ *   cluster_force.c    the majority of some PGs is destroyed for good
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
  *   cluster_check.c    what must hold at any time, and at rest
  *   cluster_rest.c     how everything becomes whole again, and ends
@@ -114,9 +115,12 @@ enum admin_job_kind {
     ADMIN_JOB_RESIZE,
     ADMIN_JOB_REMOVE,
     ADMIN_JOB_CREATE,
-    ADMIN_JOB_SCRUB,   /* order it, of all PGs */
+    ADMIN_JOB_SCRUB,    /* order it, of all PGs */
     ADMIN_JOB_SCRUBBED, /* wait until that is done */
     ADMIN_JOB_OSD,      /* take it out of the cluster, or in again */
+    ADMIN_JOB_LOST,     /* give an OSD up that does not run any more */
+    ADMIN_JOB_FORCE,    /* have the PGs of c->force go on with what is left */
+    ADMIN_JOB_REPLACE,  /* register the new device of an OSD (its number here) */
     ADMIN_JOB_MOVED     /* wait until all PGs have the members that they should have */
 };
 
@@ -132,6 +136,16 @@ struct admin_job {
     uint32_t tries;                                               /* at most; 0: until it is done */
     void (*done)(struct cluster *c, const struct admin_job *job); /* outside of any node; may be NULL */
     void *owner;                                                  /* done's */
+};
+
+#define CLUSTER_FORCE_PGS_MAX 32
+
+/* The PGs whose majority was destroyed. */
+struct force {
+    struct sim_rng rng;
+    uint64_t until_ns;
+    uint64_t pgs[CLUSTER_FORCE_PGS_MAX];
+    uint32_t pg_count;
 };
 
 struct cluster {
@@ -181,6 +195,7 @@ struct cluster {
     bool out[CLUSTER_OSDS_MAX]; /* as the operator was last asked */
     bool moved_asked, moved;    /* all PGs have the members that they should have, since faults are over */
     struct leader_table *leaders;
+    struct force force;
     struct damage *damage;   /* NULL: no disk is damaged in this run */
     uint64_t damaged_blocks; /* found at rest where they may be */
     bool scrubbed;           /* deeply, all of it, at rest */
@@ -211,8 +226,8 @@ void admin_ask(struct cluster *c, const struct admin_job *job);
 void admin_scrubs_start(struct cluster *c);
 /* OSDs are taken out and in again, now and then, so that the members of PGs change. */
 void admin_members_start(struct cluster *c);
-/* Faults are over: all are in again, and no PG has members that come or go, by the newest map that the operator
- * has. */
+/* Faults are over: all are in again, and no PG has members that come or go, by the newest map that the
+ * operator has. */
 bool admin_members_rest(struct cluster *c);
 /* A deep scrub of everything; c->scrubbed when it is done. */
 void admin_scrub_all(struct cluster *c);
@@ -248,6 +263,10 @@ void faults_stop(struct cluster *c);
 /* ---- cluster_plots.c ---- */
 
 void plots_start(struct cluster *c);
+
+/* ---- cluster_force.c ---- */
+
+void force_start(struct cluster *c);
 
 /* ---- cluster_damage.c ---- */
 

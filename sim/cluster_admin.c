@@ -37,6 +37,8 @@ struct admin {
     Fb__Status status;
     Fb__OsdChange osd_change;
     Fb__RebalancePlan plan;
+    Fb__PgForceLook force_look;
+    Fb__PgForceOrder force_order;    /* the next; survivor 0: look first */
     uint32_t at;                     /* which OSD, which image */
     struct admin_job jobs[JOBS_MAX]; /* oldest first */
     uint32_t job_count, tries;       /* of the oldest */
@@ -68,10 +70,8 @@ static void begin_open(struct admin *a)
     client_open_start(&a->open, &config, &a->op);
 }
 
-static void begin_osd(struct admin *a)
+static void begin_osd(struct admin *a, struct cluster_osd *osd)
 {
-    struct cluster_osd *osd = &a->cluster->osds[a->at];
-
     fb__mon_request__init(&a->request);
     fb__osd_new__init(&a->osd_new);
     a->osd_new.uuid = (ProtobufCBinaryData){sizeof(osd->uuid), osd->uuid};
@@ -83,16 +83,13 @@ static void begin_osd(struct admin *a)
     call(a, FB__MON_REQUEST__CALL_OSD_NEW);
 }
 
-/* True when that was the last OSD. */
-static bool osd_registered(struct admin *a)
+static void osd_registered(struct admin *a, struct cluster_osd *osd)
 {
-    struct cluster_osd *osd = &a->cluster->osds[a->at];
     const Fb__MonReply *reply = a->call.ret_reply;
 
     osd->id = reply->osd;
     if (reply->cluster.len == sizeof(osd->cluster_uuid))
         memcpy(osd->cluster_uuid, reply->cluster.data, sizeof(osd->cluster_uuid));
-    return ++a->at == a->cluster->osd_count;
 }
 
 static bool osds_up(const struct admin *a)
@@ -185,6 +182,26 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         a->request.osd_change = &a->osd_change;
         call(a, FB__MON_REQUEST__CALL_OSD_CHANGE);
         return;
+    case ADMIN_JOB_LOST:
+        fb__osd_change__init(&a->osd_change);
+        a->osd_change.osd = job->osd;
+        a->osd_change.action = FB__OSD_ACTION__OSD_ACTION_LOST;
+        a->request.osd_change = &a->osd_change;
+        call(a, FB__MON_REQUEST__CALL_OSD_CHANGE);
+        return;
+    case ADMIN_JOB_FORCE:
+        if (a->force_order.survivor) {
+            a->request.pg_force_order = &a->force_order;
+            call(a, FB__MON_REQUEST__CALL_PG_FORCE_ORDER);
+            return;
+        }
+        fb__pg_force_look__init(&a->force_look);
+        a->request.pg_force_look = &a->force_look;
+        call(a, FB__MON_REQUEST__CALL_PG_FORCE_LOOK);
+        return;
+    case ADMIN_JOB_REPLACE:
+        begin_osd(a, &a->cluster->osds[job->osd]);
+        return;
     case ADMIN_JOB_MOVED:
         fb__rebalance_plan__init(&a->plan);
         a->request.rebalance_plan = &a->plan;
@@ -227,6 +244,28 @@ static int moves_look(const Fb__MoveProgress *progress)
     return !progress || progress->under_way || progress->urgent || progress->misplaced ? -ERR_RETRY : 0;
 }
 
+/* Of PGs whose majority was destroyed: which order is the next? ERR_RETRY: some have no leader yet. */
+static int force_look(struct admin *a, const Fb__MonReply *reply)
+{
+    const struct force *f = &a->cluster->force;
+    bool left = false;
+
+    for (size_t i = 0; i < reply->n_force_views; i++) {
+        const Fb__PgForceView *v = reply->force_views[i];
+        for (uint32_t k = 0; k < f->pg_count; k++) {
+            if (f->pgs[k] != v->pg)
+                continue;
+            left = true;
+            if (v->verdict != FB__FORCE_VERDICT__FORCE_POSSIBLE)
+                continue;
+            fb__pg_force_order__init(&a->force_order);
+            a->force_order.pg = v->pg;
+            a->force_order.survivor = v->survivor;
+        }
+    }
+    return left ? -ERR_RETRY : 0;
+}
+
 /* The call that has ended, if it was one: 0, or an error to be tried again. Something that exists has been
  * made by an earlier try, and something to be removed that is not there was removed by one. */
 static int call_result(struct admin *a)
@@ -237,6 +276,12 @@ static int call_result(struct admin *a)
         return scrubs_look(a->cluster, a->call.ret_reply->status);
     if (!result && a->request.call_case == FB__MON_REQUEST__CALL_REBALANCE_PLAN)
         return moves_look(a->call.ret_reply->progress);
+    if (!result && a->request.call_case == FB__MON_REQUEST__CALL_PG_FORCE_LOOK)
+        return force_look(a, a->call.ret_reply);
+    if (a->request.call_case == FB__MON_REQUEST__CALL_PG_FORCE_ORDER) {
+        a->force_order.survivor = 0; /* looked at again, whatever came of it */
+        return -ERR_RETRY;
+    }
     if (result == -ERR_NOT_FOUND && a->request.call_case == FB__MON_REQUEST__CALL_IMAGE_REMOVE)
         return 0;
     return result == -ERR_EXISTS ? 0 : result;
@@ -279,7 +324,8 @@ static void called(struct admin *a)
 
     switch ((enum admin_state)a->op.state) {
     case ADMIN_OSDS:
-        if (osd_registered(a)) {
+        osd_registered(a, &c->osds[a->at]);
+        if (++a->at == c->osd_count) {
             a->op.state = ADMIN_UP;
             sim_after(c->sim, 0, osd_processes_start, c);
         }
@@ -307,7 +353,7 @@ static void begin(struct admin *a)
         begin_open(a);
         return;
     case ADMIN_OSDS:
-        begin_osd(a);
+        begin_osd(a, &a->cluster->osds[a->at]);
         return;
     case ADMIN_UP:
         if (osds_up(a)) {
@@ -357,9 +403,11 @@ static void admin_step(struct op *op)
             core_log(op->core, LOG_INFO, "admin", "call %d: %s", (int)a->request.call_case,
                      a->call.ret_reply && a->call.ret_reply->message ? a->call.ret_reply->message
                                                                      : error_text(error));
-        if (op->state == ADMIN_JOB)
+        if (op->state == ADMIN_JOB) {
+            if (!error && a->jobs[0].kind == ADMIN_JOB_REPLACE)
+                osd_registered(a, &a->cluster->osds[a->jobs[0].osd]);
             job_called(a, error);
-        else if (!error)
+        } else if (!error)
             called(a);
         client_mon_call_fini(&a->call);
         memset(&a->call, 0, sizeof(a->call));

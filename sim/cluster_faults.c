@@ -238,16 +238,19 @@ static void strike_disk_hang(struct cluster *c)
     sim_after(c->sim, sim_rng_below(&c->rng, 3 * NS_PER_S), unhang_fire, osd->disk);
 }
 
+/* Those in front of it strike again and again; it does once (cluster_force.c). */
+#define STRIKING SIM_FAULT_FORCE
+
 /* What strikes, of the classes that are on; the others have been set by set_lasting(). */
 static void strike(struct cluster *c)
 {
     struct process *p = random_process(c);
-    enum sim_fault fault = (enum sim_fault)sim_rng_below(&c->rng, SIM_FAULT_COUNT);
+    enum sim_fault fault = (enum sim_fault)sim_rng_below(&c->rng, STRIKING);
 
-    if (!c->sim->faults)
+    if (!(c->sim->faults & (SIM_FAULT_BIT(FORCE) - 1)))
         return;
-    for (uint32_t i = 0; i < SIM_FAULT_COUNT && !intensity(c, fault); i++)
-        fault = (fault + 1) % SIM_FAULT_COUNT;
+    for (uint32_t i = 0; i < STRIKING && !intensity(c, fault); i++)
+        fault = (fault + 1) % STRIKING;
     if (sim_rng_below(&c->rng, 100) >= 30 + intensity(c, fault))
         return;
     if (fault == SIM_FAULT_POWER_ALL && sim_rng_below(&c->rng, 3))
@@ -333,6 +336,7 @@ void faults_start(struct cluster *c)
     sim_after(c->sim, ALL_HEALTHY_NS, faults_fire, c);
     plots_start(c);
     admin_scrubs_start(c);
+    force_start(c);
     if (intensity(c, SIM_FAULT_MEMBER))
         admin_members_start(c);
 }

@@ -78,6 +78,8 @@
     X(OSD_FORCE_UNFENCED,           "osd: a survivor goes on alone before the others are known to have ended")       \
     X(OSD_FORCE_SAME_NUMBER,        "osd: a survivor keeps its number, so the former members know it")              \
     X(OSD_FORCE_LEARNER,            "osd: a replica that is no voter, or half copied, goes on alone")               \
+    X(MON_FORCE_LEAVES,             "mon: a PG goes on with one replica, and the others are not told to end")       \
+    X(MON_FORMER_HEARD,             "mon: leaders of a group that is over are believed")                            \
     X(OSD_DROP_UNNAMED,             "osd: a replica that the map does not name is deleted without an order")       \
     X(OSD_SCRUB_TRUSTS_CRC,         "osd: a deep scrub takes blocks of equal checksums for equal")                  \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")

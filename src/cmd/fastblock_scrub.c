@@ -88,6 +88,27 @@ static void print_replicas(const char *what, Fb__PgMember *const *rows, size_t c
     printf("\n");
 }
 
+static bool force_waits(const Fb__Pg *pg)
+{
+    for (size_t i = 0; i < pg->n_member; i++)
+        if (pg->member[i]->replica == pg->force->replica)
+            return pg->member[i]->birth && !pg->member[i]->born;
+    return false;
+}
+
+static json_t *force_json(const Fb__Pg *pg)
+{
+    const Fb__PgForce *f = pg->force;
+
+    if (!f)
+        return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "time_us", (json_int_t)f->time_us,
+                     "survivor", (json_int_t)f->survivor, "replica", (json_int_t)f->replica, "log_term",
+                     (json_int_t)f->log_term, "log_index", (json_int_t)f->log_index, "leader_commit",
+                     (json_int_t)f->leader_commit, "leader_us", (json_int_t)f->leader_us, "writes_lost",
+                     (json_int_t)f->entries_lost, "waits", force_waits(pg), "acknowledged", f->acknowledged);
+}
+
 static json_t *show_json(const char *name, const Fb__Pg *pg, const Fb__MonReply *reply)
 {
     const Fb__PgScrub *scrub = reply->scrub;
@@ -102,7 +123,7 @@ static json_t *show_json(const char *name, const Fb__Pg *pg, const Fb__MonReply 
                                         "object", (json_int_t)scrub->damage[i]->object, "since_us",
                                         (json_int_t)scrub->damage[i]->since_us, "blocks", runs));
     }
-    return json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o}", "pg", name,
+    return json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:o}", "pg", name,
                      "members", replicas_json(pg->member, pg->n_member), "wanted",
                      replicas_json(pg->wanted, pg->n_wanted), "to_be_deleted",
                      replicas_json(pg->dropped, pg->n_dropped), "group_index", (json_int_t)pg->group_index,
@@ -110,7 +131,7 @@ static json_t *show_json(const char *name, const Fb__Pg *pg, const Fb__MonReply 
                      "light_scrub_us", (json_int_t)scrub->light_us, "deep_scrub_us",
                      (json_int_t)scrub->deep_us, "scrub_due", scrub->order != scrub->done, "scrub_under_way",
                      scrub->order != scrub->done ? result_json(report->scrub) : json_null(), "last_scrub",
-                     result_json(scrub->result), "damage", damage);
+                     result_json(scrub->result), "damage", damage, "forced", force_json(pg));
 }
 
 static void print_result(const char *what, const Fb__ScrubResult *r)
@@ -149,6 +170,13 @@ static void show_print(const char *name, const Fb__Pg *pg, const Fb__MonReply *r
     print_replicas("wanted", pg->wanted, pg->n_wanted);
     print_replicas("leaving", pg->leaving, pg->n_leaving);
     print_replicas("dropped", pg->dropped, pg->n_dropped);
+    if (pg->force)
+        printf(
+            "forced   %s, by an operator: went on with replica %u alone, which had entries to %llu/%llu (term/index)%s; at "
+            "least %llu acknowledged writes are lost%s\n",
+            cmd_time_text(pg->force->time_us), pg->force->survivor, ULL(pg->force->log_term),
+            ULL(pg->force->log_index), force_waits(pg) ? " - it still waits for the end of the others" : "",
+            ULL(pg->force->entries_lost), pg->force->acknowledged ? " (acknowledged)" : "");
     printf("objects  %llu\n", ULL(report->objects));
     printf("scrubs   light %s, deep %s%s\n", cmd_time_text(scrub->light_us), cmd_time_text(scrub->deep_us),
            !due          ? ""

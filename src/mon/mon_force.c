@@ -22,10 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
+
 /* What terms the former group could still come to; with an election five times a second, that takes decades.
  */
 #define TERM_LEAP (1ull << 32)
-#define TERM_MAX  (UINT64_MAX / 4)
+#define TERM_MAX  (1ull << 58) /* no group of ours has ever come that far */
 
 enum { STANDING_WHOLE, STANDING_HALF, STANDING_DAMAGED }; /* PgStanding.state */
 
@@ -61,7 +63,7 @@ bool mon_force_report(struct mon *mon, struct mon_pg *p, const Fb__PgReport *rep
 {
     const Fb__Pg *pg = mon_pg_item(p);
 
-    if (pg->force && report->replica < pg->force->replica)
+    if (pg->force && report->replica < pg->force->replica && !PLANT(MON_FORMER_HEARD))
         return false;
     p->leader_commit = report->commit_index;
     p->leader_us = mon->core->env->wall_us(mon->core->env_self);
@@ -74,7 +76,7 @@ bool mon_force_waits(const Fb__Pg *pg)
 {
     for (size_t m = 0; pg->force && m < pg->n_member; m++)
         if (pg->member[m]->replica == pg->force->replica)
-            return !pg->member[m]->born;
+            return pg->member[m]->birth && !pg->member[m]->born; /* a reported group has no births */
     return false;
 }
 
@@ -97,6 +99,13 @@ static const struct mon_standing *standing_of(const struct mon *mon, const struc
 static bool may_survive(const Fb__PgStanding *s)
 {
     return s->voter && s->state == STANDING_WHOLE;
+}
+
+/* A half-copied replica votes, too, for whoever has as much as its log. */
+static bool votes_for(const Fb__PgStanding *s, const Fb__PgStanding *best)
+{
+    return s->voter && s->state != STANDING_DAMAGED &&
+           (s->log_term != best->log_term ? s->log_term < best->log_term : s->log_index <= best->log_index);
 }
 
 static bool is_better(const Fb__PgStanding *a, const Fb__PgStanding *b)
@@ -158,7 +167,7 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
     const Fb__Pg *pg = mon_pg_item(p);
     Fb__PgMember *const *lists[] = {pg->member, pg->wanted, pg->leaving, pg->dropped};
     const size_t counts[] = {pg->n_member, pg->n_wanted, pg->n_leaving, pg->n_dropped};
-    uint32_t down[MON_MEMBERS_MAX], unheard[MON_MEMBERS_MAX], good = 0;
+    uint32_t down[MON_MEMBERS_MAX], unheard[MON_MEMBERS_MAX], good = 0, votes = 0;
     size_t n_down = 0, n_unheard = 0;
     bool joint = false;
 
@@ -182,6 +191,7 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
         v->view.voters += !pg->member[m]->learner;
     for (size_t i = 0; i < v->view.n_standing; i++) {
         good += may_survive(v->rows[i]);
+        votes += votes_for(v->rows[i], v->rows[0]);
         joint |= v->rows[i]->joint;
     }
     if (good)
@@ -197,7 +207,7 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
         v->view.verdict = FB__FORCE_VERDICT__FORCE_OSDS_DOWN;
     else if (n_unheard)
         v->view.verdict = FB__FORCE_VERDICT__FORCE_UNHEARD;
-    else if (good * 2 > v->view.voters && !joint)
+    else if (good && votes * 2 > v->view.voters && !joint)
         v->view.verdict = FB__FORCE_VERDICT__FORCE_MAJORITY;
     else
         v->view.verdict = good ? FB__FORCE_VERDICT__FORCE_POSSIBLE : FB__FORCE_VERDICT__FORCE_NOTHING_LEFT;
@@ -329,7 +339,7 @@ static int drop_others(struct mon_edit *e, const struct mon *mon, uint32_t survi
         for (uint32_t i = 0; i < lists[l].count; i++) {
             if (e->dropped.count == MON_MEMBERS_MAX)
                 return -ERR_BUSY;
-            if (lists[l].row[i].replica != survivor)
+            if (lists[l].row[i].replica != survivor && !PLANT(MON_FORCE_LEAVES))
                 mon_edit_drop(e, mon, &lists[l].row[i]);
         }
     return 0;
@@ -347,7 +357,7 @@ static void force_fill(struct mon_request *r, const struct mon_pg *p, const stru
     fb__pg_force__init(f);
     f->survivor = s->replica;
     f->replica = replica;
-    f->term = term + TERM_LEAP;
+    f->term = MIN(term, TERM_MAX) + TERM_LEAP;
     f->epoch = r->change.state.epoch;
     f->time_us = r->mon->core->env->wall_us(r->mon->core->env_self);
     f->log_term = s->log_term;

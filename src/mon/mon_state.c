@@ -139,7 +139,8 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
         const Fb__Pg *p = (const Fb__Pg *)message;
         good = p->n_member <= MON_GROUP_MAX && p->n_wanted <= MON_MEMBERS_MAX &&
                p->n_leaving <= MON_MEMBERS_MAX && p->n_dropped <= MON_MEMBERS_MAX &&
-               mon_pg_pool(p->id) >= 1 && mon_pg_number(p->id) < MON_PGS_MAX;
+               (!p->force || p->force->replica > p->force->survivor) && mon_pg_pool(p->id) >= 1 &&
+               mon_pg_number(p->id) < MON_PGS_MAX;
         *ret_id = p->id;
         break;
     }

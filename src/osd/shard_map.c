@@ -151,7 +151,8 @@ static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
     int error;
 
     if (!message->id || !members_valid(message->member, message->n_member) ||
-        !members_valid(message->wanted, message->n_wanted))
+        !members_valid(message->wanted, message->n_wanted) ||
+        (message->force && message->force->term > RAFT_TERM_MAX / 16)) /* what a log entry can have */
         return -ERR_PROTOCOL;
     shard->map.changed |= had || pg_concerns(shard, message);
     if (!pg_concerns(shard, message)) {

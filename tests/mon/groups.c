@@ -197,6 +197,7 @@ struct pages {
     Fb__PgReport report[PLAY_PGS], *reports[PLAY_PGS];
     Fb__PgConfirm confirm[4 * PLAY_PGS], *confirms[4 * PLAY_PGS];
     Fb__PgMember member[PLAY_PGS][16], *members[PLAY_PGS][16];
+    Fb__PgStanding standing[PLAY_PGS], *standings[PLAY_PGS];
 };
 
 static void tell_group(struct pages *pages, uint32_t row, const struct play_pg *pg)
@@ -230,6 +231,47 @@ static Fb__PgConfirm *confirm(struct pages *pages, Fb__ShardReport *report, uint
     return c;
 }
 
+/* It goes on alone, when the map says that the others have ended. */
+static void obey_force(struct play *p, uint32_t osd, const Fb__Pg *item)
+{
+    uint32_t n = (uint32_t)item->id;
+    struct play_pg *pg = &p->pgs[n];
+
+    if (!item->force || p->exists[osd][n] != item->force->survivor || item->member[0]->osd != osd)
+        return;
+    for (size_t i = 0; i < item->n_dropped; i++)
+        if (item->dropped[i]->replica < item->force->replica)
+            return;
+    CHECK_EQ(pg->leader, PLAY_OSDS);
+    p->exists[osd][n] = pg->replica_max = item->force->replica;
+    pg->member[0] = (struct play_member){item->force->replica, osd, 0, false};
+    pg->count = 1;
+    pg->index = p->log_index[osd][n];
+    pg->epoch = item->force->epoch;
+    CHECK(item->force->term >= pg->term + (1ull << 32));
+    pg->term = item->force->term;
+}
+
+static void tell_standing(struct play *p, uint32_t osd, uint32_t n, struct pages *pages,
+                          Fb__ShardReport *report)
+{
+    const struct play_member *m = find(&p->pgs[n], p->exists[osd][n]);
+
+    if (p->pgs[n].leader != PLAY_OSDS || !p->exists[osd][n] || p->no_standings)
+        return;
+    Fb__PgStanding *to = pages->standings[report->n_standing] = &pages->standing[report->n_standing];
+    fb__pg_standing__init(to);
+    report->n_standing++;
+    to->pg = p->pgs[n].id;
+    to->replica = p->exists[osd][n];
+    to->state = p->standing_state[osd][n];
+    to->voter = m && !m->learner;
+    to->term = p->pgs[n].term;
+    to->log_term = 1;
+    to->log_index = p->log_index[osd][n];
+    to->commit_index = to->log_index;
+}
+
 /* What the OSD does as the map orders, and tells of its replica. */
 static void obey(struct play *p, uint32_t osd, const Fb__Pg *item, struct pages *pages,
                  Fb__ShardReport *report)
@@ -246,11 +288,17 @@ static void obey(struct play *p, uint32_t osd, const Fb__Pg *item, struct pages 
         if (item->dropped[i]->osd != osd)
             continue;
         CHECK(p->pool_removed || !find(&p->pgs[n], item->dropped[i]->replica) ||
+              (item->force && item->dropped[i]->replica < item->force->replica) ||
               find(&p->pgs[n], item->dropped[i]->replica)->learner);
         if (*exists == item->dropped[i]->replica)
             *exists = 0;
         confirm(pages, report, osd, item->id, item->dropped[i]->replica)->dropped = true;
     }
+    obey_force(p, osd, item);
+    for (size_t i = 0; i < item->n_member; i++)
+        if (item->member[i]->osd == osd && item->member[i]->birth && !item->member[i]->born &&
+            *exists == item->member[i]->replica)
+            confirm(pages, report, osd, item->id, *exists)->born = true;
     for (size_t i = 0; i < item->n_wanted; i++) {
         const Fb__PgMember *m = item->wanted[i];
         if (m->osd != osd || !m->birth || m->born)
@@ -276,6 +324,7 @@ static void report_osd(struct play *p, uint32_t osd)
     report.free_bytes = p->free_bytes[osd];
     report.pg = pages->reports;
     report.confirm = pages->confirms;
+    report.standing = pages->standings;
     for (uint32_t n = 0; n < p->pg_count; n++) {
         struct play_pg *pg = &p->pgs[n];
         const Fb__Pg *item = play_item(p, n);
@@ -283,6 +332,7 @@ static void report_osd(struct play *p, uint32_t osd)
             continue;
         obey(p, osd, item, pages, &report);
         elect(p, pg);
+        tell_standing(p, osd, n, pages, &report);
         if (pg->leader != osd)
             continue;
         lead(p, pg, item);
@@ -293,6 +343,8 @@ static void report_osd(struct play *p, uint32_t osd)
         to->pg = pg->id;
         to->term = pg->term;
         to->objects = OBJECTS;
+        to->replica = p->exists[osd][n];
+        to->commit_index = 100;
         for (uint32_t m = 0; m < pg->count; m++)
             to->in_contact += p->up[pg->member[m].osd];
         if (pg->index != item->group_index)

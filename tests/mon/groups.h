@@ -40,6 +40,10 @@ struct play {
     struct play_pg pgs[PLAY_PGS];
     uint32_t pg_count;
     uint32_t exists[PLAY_OSDS][PLAY_PGS]; /* the replica there; 0: none */
+    /* What it says of itself while nobody leads. */
+    uint64_t log_index[PLAY_OSDS][PLAY_PGS];
+    uint32_t standing_state[PLAY_OSDS][PLAY_PGS];
+    bool no_standings;
     bool pool_removed, tell_lost;
     uint64_t free_bytes[PLAY_OSDS]; /* that it reports */
     uint64_t copies;                /* replicas that became members */

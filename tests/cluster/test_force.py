@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A majority of some PGs is destroyed: health says what to do, the operator has the survivor go on, all is healed."""
+import os
+
+from harness import Cluster, expect, main, wait_for
+
+
+def settled(c):
+    status = c.json("status")
+    moves = status["moves"]
+    return not (moves["under_way"] or moves["urgent"] or moves["misplaced"]) and status["pgs_degraded"] == 0 \
+        and status["pgs_active"] == status["pgs"] and all(not pg["wanted"] for pg in c.json("pg", "ls"))
+
+
+def problem(c, code):
+    return next((p for p in c.json("health", "detail")["problems"] if p["code"] == code), None)
+
+
+def device(c, osd):
+    return os.path.join(c.dir, f"osd.{osd}", "device")
+
+
+def test_two_of_three_destroyed(c):
+    c.pool_image(size="32M", pgs=8)
+    c.hammer("run", time=4, blocks=512)
+    expect(c.hammer("check")["wrong"] == 0, "all is there")
+    text = c.fb("pg", "force-recover", "--all-lost")
+    expect("every PG has a leader" in text, text)
+    kept = {osd: device(c, osd) + ".old" for osd in (1, 2)}
+    for osd, copy in kept.items():
+        c.kill(f"osd.{osd}")
+        c.run("cp", "--sparse=always", device(c, osd), copy)
+        size = os.path.getsize(device(c, osd))
+        os.truncate(device(c, osd), 0)
+        os.truncate(device(c, osd), size)
+    wait_for("health to tell", lambda: problem(c, "PG_NO_LEADER") and "osd lost" in problem(c, "PG_NO_LEADER")["todo"], 30)
+    text = c.fb("pg", "force-recover", "--all-lost", "--yes-lose-data", code=1)
+    expect("fastblock osd lost" in text, text)
+    c.fb("osd", "lost", "osd.1", code=1)
+    expect("--yes-it-is-gone" in c.stderr, c.stderr)
+    c.fb("osd", "lost", "osd.0", "--yes-it-is-gone", code=1)
+    expect("is running" in c.stderr, c.stderr)
+    for osd in kept:
+        c.fb("osd", "lost", f"osd.{osd}", "--yes-it-is-gone")
+    wait_for("health to name the command",
+             lambda: problem(c, "PG_MAJORITY_LOST") and "force-recover --all-lost" in problem(c, "PG_MAJORITY_LOST")["todo"], 30)
+    text = c.fb("pg", "force-recover", "--all-lost", code=1)
+    expect("--yes-lose-data" in c.stderr and "the best to go on with" in text, text + c.stderr)
+    expect(c.json("status")["pgs_active"] == 0, "looking changes nothing")
+    text = c.fb("pg", "force-recover", "--all-lost", "--yes-lose-data")
+    expect("8 PGs go on with one replica each" in text, text)
+    wait_for("all PGs to have a leader", lambda: c.json("status")["pgs_active"] == 8, 20)
+    # Nobody wrote when they died: nothing is lost, and I/O goes on.
+    checked = c.hammer("check")
+    expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
+    result = c.hammer("run", time=3, blocks=512)
+    expect(result["errors"] == 0, f"{result}")
+    shown = c.json("pg", "show", c.json("pg", "ls")[0]["pg"])
+    expect(shown["forced"] and not shown["forced"]["waits"] and shown["forced"]["writes_lost"] == 0, f"{shown}")
+    # New OSDs come, and everything is whole again.
+    c.fb("cluster", "up", c.dir, "--osds", "5")
+    wait_for("all to be healed", lambda: settled(c), 90, 0.2)
+    expect(problem(c, "PG_FORCED"), "health tells until it is acknowledged")
+    c.fb("pg", "acknowledge", "--all")
+    wait_for("health to be ok", lambda: c.json("status")["health"] == "ok", 30)
+    checked = c.hammer("check")
+    expect(checked["wrong"] == 0 and checked["errors"] == 0, f"check: {checked}")
+    # The old devices turn up again: they are refused, and do no harm.
+    for osd, copy in kept.items():
+        os.rename(copy, device(c, osd))
+        c.fb("cluster", "start", c.dir, f"osd.{osd}", code=1)
+        expect("was removed" in c.stderr, c.stderr)
+    result = c.hammer("run", time=2, blocks=512)
+    checked = c.hammer("check")
+    expect(result["errors"] == 0 and checked["wrong"] == 0 and checked["errors"] == 0, f"{result} {checked}")
+    expect(settled(c), "nothing has changed")
+
+
+if __name__ == "__main__":
+    main(globals(), cluster=Cluster, osds=3)

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * PGs that lost their majority for good: when an order to go on with one replica is taken, and what becomes
+ * of it. With -DFASTBLOCK_PLANT the names of planted bugs are arguments.
+ */
+#include <string.h>
+
+#include "tests/mon/groups.h"
+#include "tests/plants.h"
+
+static int look(struct play *p, uint64_t pg)
+{
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__PgForceLook l = FB__PG_FORCE_LOOK__INIT;
+
+    l.pg = pg;
+    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_LOOK;
+    request.pg_force_look = &l;
+    return call(&p->client, &request);
+}
+
+static int order(struct play *p, uint64_t pg, uint32_t survivor)
+{
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__PgForceOrder o = FB__PG_FORCE_ORDER__INIT;
+
+    o.pg = pg;
+    o.survivor = survivor;
+    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ORDER;
+    request.pg_force_order = &o;
+    return call(&p->client, &request);
+}
+
+static int acknowledge(struct play *p, uint64_t pg)
+{
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__PgForceAcknowledge a = FB__PG_FORCE_ACKNOWLEDGE__INIT;
+
+    a.pg = pg;
+    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ACKNOWLEDGE;
+    request.pg_force_acknowledge = &a;
+    return call(&p->client, &request);
+}
+
+static int lost(struct play *p, uint32_t osd)
+{
+    return osd_change(&p->client, osd, FB__OSD_ACTION__OSD_ACTION_LOST, 0);
+}
+
+static const Fb__PgForceView *view(struct play *p, uint32_t n)
+{
+    CHECK_EQ(look(p, p->pgs[n].id), 0);
+    CHECK_EQ(p->client.answer->n_force_views, 1);
+    return p->client.answer->force_views[0];
+}
+
+/* A pool of one PG; its members are on `at`. */
+static struct play *begin(uint32_t osds, uint32_t replicas, uint32_t at[])
+{
+    struct play *p = play_new(osds, 0);
+
+    play_pool(p, replicas, 1);
+    for (uint32_t m = 0; m < replicas; m++) {
+        at[m] = p->pgs[0].member[m].osd;
+        p->log_index[at[m]][0] = 90 + m;
+    }
+    return p;
+}
+
+static uint32_t replica_of(struct play *p, uint32_t osd)
+{
+    return p->exists[osd][0];
+}
+
+/* The whole way: refused as long as there is hope, done, healed, told of until it is acknowledged. */
+static void recovers(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+    uint64_t pg = p->pgs[0].id;
+    uint32_t survivor = replica_of(p, at[2]);
+
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_LEADS);
+    CHECK_EQ(order(p, pg, survivor), -ERR_DENIED);
+    CHECK_EQ(lost(p, at[0]), -ERR_LOCKED);
+    play_kill(p, at[0]);
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    const Fb__PgForceView *v = view(p, 0);
+    CHECK(v->verdict == FB__FORCE_VERDICT__FORCE_OSDS_DOWN && v->n_osds == 2 && v->survivor == survivor);
+    CHECK_EQ(order(p, pg, survivor), -ERR_DENIED);
+    CHECK(strstr(said(&p->client), "osd lost"));
+    CHECK(has_problem(&p->client, "fastblock osd lost"));
+    CHECK_EQ(lost(p, at[0]), 0);
+    CHECK_EQ(order(p, pg, survivor), -ERR_DENIED);
+    CHECK_EQ(lost(p, at[1]), 0);
+    CHECK_EQ(lost(p, at[1]), 0);
+    play_run(p, 1);
+    v = view(p, 0);
+    CHECK(v->verdict == FB__FORCE_VERDICT__FORCE_POSSIBLE && v->n_lost_osds == 2 && v->voters == 3);
+    CHECK(v->leader_commit == 100 && v->standing[0]->log_index == 92);
+    CHECK(has_problem(&p->client, "force-recover --all-lost"));
+    CHECK_EQ(order(p, pg, 77), -ERR_DENIED);
+    CHECK_EQ(order(p, pg, survivor), 0);
+    CHECK_EQ(order(p, pg, survivor), 0); /* said twice, done once */
+    play_run(p, 2);
+    const Fb__Pg *item = play_item(p, 0);
+    CHECK(item->force && item->force->survivor == survivor && item->force->entries_lost == 8);
+    CHECK(p->pgs[0].leader == at[2] && replica_of(p, at[2]) == item->force->replica);
+    CHECK_EQ(item->force->replica, 4);
+    CHECK(play_settle(p, 60));
+    CHECK_EQ(p->pgs[0].count, 3);
+    CHECK_EQ(order(p, pg, survivor), 0);
+    CHECK_EQ(order(p, pg, 4), -ERR_DENIED);
+    CHECK(has_problem(&p->client, "at least 8 writes"));
+    CHECK_EQ(acknowledge(p, 0), 0);
+    CHECK(!has_problem(&p->client, "writes"));
+    /* The lost ones never come back. */
+    osd_start(&p->osds[at[0]], p->w, at[0], ++p->starts[at[0]]);
+    CHECK_EQ(osd_boot(&p->osds[at[0]], (uint8_t)(at[0] + 1), 0, 1, "10.0.1.9:7000"), -ERR_NOT_FOUND);
+    caller_stop(&p->osds[at[0]]);
+    play_free(p);
+}
+
+/* Two of five are left: the one with the longer log goes on, the other one is deleted first. */
+static void the_best_of_two(void)
+{
+    uint32_t at[5];
+    struct play *p = begin(7, 5, at);
+    uint32_t best = replica_of(p, at[4]), other = replica_of(p, at[3]);
+
+    for (uint32_t m = 0; m < 3; m++)
+        play_kill(p, at[m]);
+    play_run(p, 8);
+    for (uint32_t m = 0; m < 3; m++)
+        CHECK_EQ(lost(p, at[m]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->survivor, best);
+    CHECK_EQ(order(p, p->pgs[0].id, best), 0);
+    CHECK_EQ(get_map(&p->client, 0), 0);
+    const Fb__Pg *item = play_item(p, 0);
+    CHECK(item->n_dropped == 1 && item->dropped[0]->osd == at[3] && item->n_member == 1);
+    CHECK_EQ(order(p, p->pgs[0].id, other), -ERR_DENIED);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_WAITS);
+    CHECK(has_problem(&p->client, "waits until the others"));
+    play_run(p, 2);
+    CHECK(replica_of(p, at[3]) != other); /* perhaps a new one */
+    CHECK_EQ(p->pgs[0].leader, at[4]);
+    play_free(p);
+}
+
+/* What must not go on: a learner, one that is half copied, one whose log is damaged. And not before all that
+ * is up has spoken. */
+static void not_with_that(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(5, 3, at);
+    uint32_t survivor = replica_of(p, at[2]);
+
+    play_kill(p, at[0]);
+    p->standing_state[at[2]][0] = 1;
+    p->standing_state[at[1]][0] = 2;
+    p->pgs[0].leader = PLAY_OSDS;
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[0]), 0);
+    CHECK_EQ(lost(p, at[1]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_NOTHING_LEFT);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_DENIED);
+    CHECK(has_problem(&p->client, "their data is lost"));
+    p->standing_state[at[2]][0] = 2;
+    play_run(p, 1);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_DENIED);
+    p->standing_state[at[2]][0] = 0;
+    p->no_standings = true;
+    play_run(p, 5);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_UNHEARD);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_RETRY);
+    p->no_standings = false;
+    for (uint32_t m = 0; m < 3; m++)
+        p->pgs[0].member[m].learner = p->pgs[0].member[m].osd == at[2];
+    play_run(p, 1);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_DENIED);
+    for (uint32_t m = 0; m < 3; m++)
+        p->pgs[0].member[m].learner = false;
+    play_run(p, 1);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), 0);
+    play_run(p, 2);
+    CHECK_EQ(p->pgs[0].leader, at[2]);
+    play_free(p);
+}
+
+/* One that was dropped dies before it says that it is deleted: the survivor waits for it, or until it is
+ * lost. */
+static void waits_for_the_dropped(void)
+{
+    uint32_t at[5];
+    struct play *p = begin(7, 5, at);
+
+    for (uint32_t m = 0; m < 3; m++)
+        play_kill(p, at[m]);
+    play_run(p, 8);
+    for (uint32_t m = 0; m < 3; m++)
+        CHECK_EQ(lost(p, at[m]), 0);
+    play_run(p, 1);
+    uint32_t survivor = replica_of(p, at[4]);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), 0);
+    play_kill(p, at[3]);
+    play_run(p, 8);
+    CHECK_EQ(replica_of(p, at[4]), survivor);
+    CHECK_EQ(p->pgs[0].leader, PLAY_OSDS);
+    /* And the monitor dies meanwhile. */
+    world_crash_mon(p->w);
+    for (uint32_t o = 0; o < p->osd_count; o++)
+        if (p->up[o]) {
+            play_kill(p, o);
+            play_start(p, o);
+        }
+    play_run(p, 8);
+    CHECK_EQ(replica_of(p, at[4]), survivor);
+    CHECK_EQ(lost(p, at[3]), 0);
+    play_run(p, 3);
+    CHECK_EQ(p->pgs[0].leader, at[4]);
+    CHECK_EQ(play_item(p, 0)->force->survivor, survivor);
+    play_free(p);
+}
+
+/* A leader of the former group, that somehow still speaks, is not heard. */
+static void former_leaders_are_not_heard(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+    uint32_t survivor = replica_of(p, at[2]), former = replica_of(p, at[0]);
+
+    play_kill(p, at[0]);
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[0]), 0);
+    CHECK_EQ(lost(p, at[1]), 0);
+    play_run(p, 1);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), 0);
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+    Fb__PgReport row = FB__PG_REPORT__INIT, *rows[1] = {&row};
+    Fb__PgMember member = FB__PG_MEMBER__INIT, *members[1] = {&member};
+    row.pg = p->pgs[0].id;
+    row.term = 1000;
+    row.replica = survivor;
+    row.group_index = 500;
+    row.group_epoch = 1ull << 40;
+    member.replica = former;
+    member.osd = at[2];
+    row.group = members;
+    row.n_group = 1;
+    report.pg = rows;
+    report.n_pg = 1;
+    report.free_bytes = 8ull << 30;
+    CHECK_EQ(osd_report(&p->osds[at[2]], 0, &report), 0);
+    world_run_ms(p->w, 1000);
+    CHECK_EQ(get_map(&p->client, 0), 0);
+    CHECK_EQ(play_item(p, 0)->group_index, 0);
+    CHECK_EQ(play_item(p, 0)->member[0]->replica, 4);
+    play_run(p, 2);
+    CHECK_EQ(p->pgs[0].leader, at[2]);
+    play_free(p);
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(recovers);
+    TEST(the_best_of_two);
+    TEST(not_with_that);
+    TEST(waits_for_the_dropped);
+    TEST(former_leaders_are_not_heard);
+    return tap_done();
+}
