@@ -80,37 +80,45 @@ struct object;
 struct batch;
 
 struct log_entry {
+    /* What says how far it has come and what it holds: looked at alone, long after anything else of it. */
     struct list batch_link; /* in its batch, or in the queue for the next */
-    struct list copy_link;  /* being copied forward: in the store's list, then in the new batch's */
-    struct list cache_link; /* while its payload is in memory: oldest first */
-    struct list obj_link;   /* not applied: in the object's list; an IMAGE entry in the PG's */
     struct pg *pg;
-    struct object *obj;  /* WRITE: holds reservations there */
-    struct batch *batch; /* NULL: not written yet, or never will be */
-    uint64_t index, term, prev_term;
-    uint64_t image, object;
-    uint64_t incarnation, generation;
-    union {
-        uint64_t size_bytes, epoch; /* as of struct entry */
-    };
-    uint64_t position;      /* ring block of the payload, without what is in chunks of its own */
-    uint64_t copy_position; /* and of its copy, until that is durable */
-    struct slice payload;   /* empty: only in the ring */
-    uint64_t release_ticket, release_seq; /* large.c: when its chunks are free */
-    uint32_t type, flags, first_block, block_count;
-    uint32_t chunk_count; /* chunks of its own: one for each whole chunk of its range, or none */
+    uint64_t index;
+    uint32_t type, first_block, block_count;
     uint32_t holds;
     uint32_t pins; /* a destage round refers to it: its memory stays */
     bool in_log, applied, durable, reserved, lost, dead, queued;
     bool chunks_held;  /* counts in chunk_refs */
     bool release_late; /* being complete does not prove that its chunks are free: large.c */
-    uint32_t crc[];    /* of the blocks; behind them the numbers of its chunks */
-};
 
-/* What says how far the entry has come, and what it holds, is about to be looked at. */
-static inline void entry_prefetch(const struct log_entry *e)
+    struct batch *batch;    /* NULL: not written yet, or never will be */
+    struct object *obj;     /* WRITE: holds reservations there */
+    struct list cache_link; /* while its payload is in memory: oldest first */
+    struct slice payload;   /* empty: only in the ring */
+    uint64_t position;      /* ring block of the payload, without what is in chunks of its own */
+    uint32_t flags;
+    uint32_t chunk_count; /* chunks of its own: one for each whole chunk of its range, or none */
+
+    uint64_t term, prev_term;
+    uint64_t image, object;
+    struct list obj_link;  /* not applied: in the object's list; an IMAGE entry in the PG's */
+    struct list copy_link; /* being copied forward: in the store's list, then in the new batch's */
+
+    uint64_t copy_position; /* of the copy, until that is durable */
+    uint64_t incarnation, generation;
+    union {
+        uint64_t size_bytes, epoch; /* as of struct entry */
+    };
+    uint64_t release_ticket, release_seq; /* large.c: when its chunks are free */
+    uint32_t crc[];                       /* of the blocks; behind them the numbers of its chunks */
+};
+_Static_assert(offsetof(struct log_entry, batch) == 64, "a line of its own");
+
+/* It is about to be looked at: how far it has come and what it holds, or (`whole`) all of it. */
+static inline void entry_prefetch(const struct log_entry *e, bool whole)
 {
-    PREFETCH(e, offsetof(struct log_entry, holds));
+    for (size_t at = 0; at < (whole ? sizeof(*e) : 1); at += 64)
+        PREFETCH(e, at);
 }
 
 /* `record` is as applied, `saved` as replay would find it: the two move together with the PG's
@@ -390,7 +398,7 @@ MUST_CHECK int log_put(struct pg *pg, struct log_entry *e); /* at last_index + 1
 struct log_entry *log_at(const struct pg *pg, uint64_t index);
 /* Of an entry that is LOG_AHEAD in front of the one looked at now, by who goes through the log. */
 #define LOG_AHEAD 4u
-void log_prefetch(const struct pg *pg, uint64_t index);
+void log_prefetch(const struct pg *pg, uint64_t index, bool whole);
 void log_truncate(struct pg *pg, uint64_t index); /* drops [index, last] */
 void log_trim(struct pg *pg, uint64_t first);     /* drops what is below */
 void log_measure(struct pg *pg); /* after applied entries came or went: is the log a long one? */

@@ -89,7 +89,7 @@ void cache_evict(struct store *s)
         if (e->cache_link.next != &s->cached) {
             PREFETCH(next->payload.buf, 0);
             PREFETCH(next->cache_link.next, 0);
-            entry_prefetch(list_entry(next->cache_link.next, struct log_entry, cache_link));
+            entry_prefetch(list_entry(next->cache_link.next, struct log_entry, cache_link), false);
         }
         entry_uncache(e);
     }
@@ -224,10 +224,10 @@ static int log_need(struct pg *pg, uint64_t count)
     return 0;
 }
 
-void log_prefetch(const struct pg *pg, uint64_t index)
+void log_prefetch(const struct pg *pg, uint64_t index, bool whole)
 {
     if (pg->log_cap)
-        entry_prefetch(pg->log[index & (pg->log_cap - 1)]);
+        entry_prefetch(pg->log[index & (pg->log_cap - 1)], whole);
 }
 
 int log_put(struct pg *pg, struct log_entry *e)
@@ -259,7 +259,7 @@ void log_trim(struct pg *pg, uint64_t first)
 {
     while (pg->pub.first_index < first && pg->pub.first_index <= pg->pub.last_index) {
         struct log_entry *e = log_at(pg, pg->pub.first_index);
-        log_prefetch(pg, e->index + LOG_AHEAD);
+        log_prefetch(pg, e->index + LOG_AHEAD, true);
         pg->pub.record.base_index = e->index;
         pg->pub.record.base_term = e->term;
         entry_detach(e);

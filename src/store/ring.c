@@ -244,7 +244,7 @@ static void making_entry(struct store *s, struct making *m, struct log_entry *e,
     m->entries++;
     /* When this is applied, what it replaces is let go. */
     if (e->obj && e->obj->overlay)
-        entry_prefetch(e->obj->overlay->block[e->first_block]);
+        entry_prefetch(e->obj->overlay->block[e->first_block], false);
     uint32_t large = entry_large_blocks(e), head = large ? entry_head(e) : blocks;
     making_payload(m, e, 0, head);
     making_payload(m, e, head + large, blocks - head - large);

@@ -292,7 +292,7 @@ static bool pg_collect(struct store *s, struct pg *pg)
     bool nothing = true;
     for (uint64_t i = MAX(pg->complete_index, pg->collected_index) + 1; i <= limit; i++) {
         struct log_entry *e = log_at(pg, i);
-        log_prefetch(pg, i + LOG_AHEAD);
+        log_prefetch(pg, i + LOG_AHEAD, false);
         bool holds = e && e->holds && !image_only(e);
         nothing &= !holds;
         if (nothing)

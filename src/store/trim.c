@@ -66,11 +66,14 @@ bool applied_push(struct store *s)
 
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
+        const struct log_entry *last = NULL;
         for (const struct log_entry *e; (e = log_at(pg, pg->complete_index + 1)) && entry_complete(e);) {
-            log_prefetch(pg, e->index + LOG_AHEAD);
+            log_prefetch(pg, e->index + LOG_AHEAD, false);
             pg->complete_index = e->index;
-            pg->complete_term = e->term;
+            last = e;
         }
+        if (last)
+            pg->complete_term = last->term;
         if (pg->complete_index <= pg->complete_durable || pg->removing)
             continue;
         for (uint32_t i = 0; i < pg->image_count; i++) {
