@@ -222,7 +222,9 @@ int main(int argc, char **argv)
     wait_op(&f.op, "format");
     store_open_start(&o, &config, NULL);
     wait_op(&o.op, "open");
-    store_pg_write_start(&w, o.ret_store, &(struct store_pg_record){.pg = 1, .replica = 1}, NULL);
+    const struct store_pg_record record = {
+        .pg = 1, .replica = 1, .group = {.count = 1, .members = {{.replica = 1, .flags = GROUP_VOTER}}}};
+    store_pg_write_start(&w, o.ret_store, &record, NULL);
     wait_op(&w.op, "PG");
     op_start(&waiter, config.core, &WAITER, NULL);
     w.ret_pg->waiter = &waiter;
