@@ -328,6 +328,9 @@ int cmd_main(const char *program, const struct cmd_command *commands, size_t cou
                     fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
             return out == stdout ? CMD_OK : CMD_USAGE;
         }
+        if (argv[1][0] == '-')
+            return cmd_usage("%s: options come after the command; `%s --help` lists the commands", argv[1],
+                             program);
         return cmd_usage("unknown command '%s'; `%s --help` lists them", argv[1], program);
     }
     bool help = false;

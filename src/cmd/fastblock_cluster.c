@@ -120,6 +120,20 @@ static int cluster_save(const struct cluster *c)
     return error ? cmd_fail("cannot write %s: %s", path, strerror(errno)) : CMD_OK;
 }
 
+/* May somebody listen at this port of 127.0.0.1? */
+static bool port_is_free(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_port = htons((uint16_t)port);
+    bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+                bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
 /* A port that is free now, for the monitor to keep: below those that kernels hand out to outgoing
  * connections, one of which could have it when the monitor is started again. */
 static int choose_address(char *ret_address, size_t size)
@@ -129,16 +143,10 @@ static int choose_address(char *ret_address, size_t size)
 
     for (int i = 0; i < COUNT && !found; i++) {
         int port = FIRST + (getpid() + i) % COUNT;
-        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        address.sin_port = htons((uint16_t)port);
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            break;
-        found = bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
-        close(fd);
+        found = port_is_free(port);
         snprintf(ret_address, size, "127.0.0.1:%d", port);
     }
-    return found ? CMD_OK : cmd_fail("cannot find a free port on 127.0.0.1: %s", strerror(errno));
+    return found ? CMD_OK : cmd_fail("cannot find a free port on 127.0.0.1");
 }
 
 /* ---- processes ---- */
@@ -267,11 +275,16 @@ static bool has_ended(const struct cluster *c, const char *name, pid_t pid)
     return true;
 }
 
-/* Does anybody listen at the monitor's port? */
+static int mon_port(const struct cluster *c)
+{
+    return atoi(strrchr(c->mon, ':') + 1);
+}
+
+/* Tries to connect to the monitor's port. */
 static bool mon_answers(const struct cluster *c)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    address.sin_port = htons((uint16_t)atoi(strrchr(c->mon, ':') + 1));
+    address.sin_port = htons((uint16_t)mon_port(c));
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool good = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
     if (fd >= 0)
@@ -283,7 +296,7 @@ static bool mon_answers(const struct cluster *c)
  * to let go of it. */
 static int wait_port(const struct cluster *c)
 {
-    for (int waited = 0; mon_answers(c); waited += 20) {
+    for (int waited = 0; !port_is_free(mon_port(c)); waited += 20) {
         if (waited > PORT_WAIT_MS)
             return cmd_fail(
                 "something else listens on %s, the address of this cluster's monitor: stop that, or "

@@ -193,8 +193,13 @@ int cmd_image_import(struct cmd_args *args)
     if (!cmd_split_image(name, pool, image) || !cmd_option_size(args, "size", 0, &size))
         return CMD_USAGE;
     int fd = standard ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
         return cmd_fail("cannot open %s: %s", file, strerror(errno));
+    if (S_ISDIR(st.st_mode)) {
+        close(fd);
+        return cmd_fail("%s is a directory: give a file, a device, or - for standard input", file);
+    }
     off_t end = lseek(fd, 0, SEEK_END);
     bool seekable = end >= 0 && lseek(fd, 0, SEEK_SET) == 0;
     uint64_t file_size = seekable ? (uint64_t)end : 0;

@@ -81,11 +81,16 @@ static int complain(const char *format, ...)
     return EXIT_FAILED;
 }
 
+static int usage_hint(void)
+{
+    fprintf(stderr, "`fastblock-nbd --help` tells the usage\n");
+    return EXIT_USAGE;
+}
+
 static int wrong_usage(const char *what)
 {
     complain("%s", what);
-    fprintf(stderr, "Try: fastblock-nbd --help\n");
-    return EXIT_USAGE;
+    return usage_hint();
 }
 
 /* ---- options ---- */
@@ -187,8 +192,7 @@ static int parse_options(int argc, char **argv, struct options *o)
             printf("fastblock-nbd %s\n", FASTBLOCK_VERSION);
             return EXIT_DONE;
         default:
-            fprintf(stderr, "Try: fastblock-nbd --help\n");
-            return EXIT_USAGE;
+            return usage_hint();
         }
     }
     if (result != EXIT_DONE)

@@ -128,6 +128,7 @@ def test_demote_moves_leaders(c):
 
 def test_wrong_usage(c):
     refused(c, "frobnicate", code=2, says="frobnicate")
+    refused(c, "--mon", "127.0.0.1:1", "status", code=2, says="come after the command")
     refused(c, "image", "create", "p/x", code=2, says="--size")
     refused(c, "image", "create", "nopool", "--size", "1M", code=2, says="POOL/IMAGE")
     refused(c, "image", "create", "p/x", "--size", "banana", code=2, says="banana")
@@ -155,6 +156,7 @@ def test_refusals_name_thing_and_remedy(c):
     refused(c, "osd", "demote", "osd.77", says="77")
     refused(c, "pg", "leader", "1.0", "osd.77")
     refused(c, "image", "import", "/nonexistent/file", "p/x", says="/nonexistent/file")
+    refused(c, "image", "import", "/tmp", "p/x", says="is a directory")
     refused(c, "image", "export", "p/i", "/nonexistent/dir/file", says="/nonexistent/dir/file")
     refused(c, "image", "rm", "p/absent", says="absent")
 

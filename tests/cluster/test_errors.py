@@ -102,7 +102,13 @@ def test_port_of_a_trial_cluster_is_taken(c):
     """Whoever listens there is not taken for the cluster's monitor."""
     c.kill("mon")
     host, port = c.env["FASTBLOCK_MON"].split(":")
-    with socket.create_server((host, int(port))):
+
+    def taken():  # as soon as the kernel has let go of it
+        try:
+            return socket.create_server((host, int(port)))
+        except OSError:
+            return None
+    with wait_for("the port", taken):
         for args in (("start", c.dir, "mon"), ("up", c.dir)):
             refused(c, ["something else listens on", "begin anew"], os.path.join(BIN, "fastblock"), "cluster", *args)
             expect(not any(p["running"] for p in c.processes() if p["name"] == "mon"), "it runs")
