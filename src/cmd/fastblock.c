@@ -299,7 +299,7 @@ static const struct cmd_command commands[] = {
      "  eval \"$(fastblock cluster env DIR)\"",
      {{"osds", "N", "OSDs (default 3); of a cluster that is there: more than it has, to add some"},
       {"shards", "N", "cores per OSD (default 1)"},
-      {"size", "SIZE", "of each OSD's device (default 8G; taken as it fills)"},
+      {"size", "SIZE", "of each OSD's device (default 8G): of a disk taken at once, of tmpfs as it fills"},
       {"out-after", "SECONDS", "an OSD that is down for so long is out (default 600; 0: never)"},
       {"spin", "US", "OSDs poll at most so long before sleeping, where it pays; 0: never (default 100)"},
       {"cache", "SIZE", "memory for data of each OSD, 16 MiB per core at least (default 256M)"}},
