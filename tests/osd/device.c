@@ -45,21 +45,6 @@ static void test_device_hangs(void)
     world_free(w);
 }
 
-/* Is the leader willing to hand over to that OSD? */
-static int hand_over(struct world *w, uint32_t to)
-{
-    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
-    uint64_t pg = world_pg(w, 0);
-    uint32_t from = world_leader(w, pg);
-
-    request.pg = pg;
-    request.to_osd = to;
-    sim_node_enter(w->osds[from].node);
-    int error = pg_transfer(w->osds[from].shard, &request);
-    sim_node_leave(w->osds[from].node);
-    return error;
-}
-
 /* A follower's device hangs: nobody notices, and it is not made the leader, though its process is in contact.
  */
 static void test_follower_device_hangs(void)
@@ -75,12 +60,12 @@ static void test_follower_device_hangs(void)
         CHECK(w->sim->now_ns - begun_ns < 20 * NS_PER_MS);
         sim_run_for(w->sim, 100 * NS_PER_MS);
         if (i >= 5)
-            CHECK_EQ(hand_over(w, follower), -ERR_RETRY);
+            CHECK_EQ(world_transfer(w, world_pg(w, 0), follower), -ERR_RETRY);
     }
     CHECK_EQ(world_leader(w, world_pg(w, 0)), leader);
     sim_disk_hang(w->osds[follower].disk, false);
     WAIT_FOR(w, 10000, world_settled(w));
-    CHECK_EQ(hand_over(w, follower), 0);
+    CHECK_EQ(world_transfer(w, world_pg(w, 0), follower), 0);
     WAIT_FOR(w, 2000, world_leader(w, world_pg(w, 0)) == follower);
     world_free(w);
 }
@@ -152,10 +137,10 @@ static void test_device_slow(void)
     uint64_t longest_ns = writes_for(w, 3000);
     printf("# longest write beside a slow follower: %d us\n", (int)(longest_ns / NS_PER_US));
     CHECK(longest_ns < 10 * NS_PER_MS);
-    CHECK_EQ(hand_over(w, leader), -ERR_RETRY);
+    CHECK_EQ(world_transfer(w, world_pg(w, 0), leader), -ERR_RETRY);
     sim_disk_set_faults(w->osds[leader].disk, &(struct sim_disk_faults){0});
     writes_for(w, 1000);
-    CHECK_EQ(hand_over(w, leader), 0);
+    CHECK_EQ(world_transfer(w, world_pg(w, 0), leader), 0);
     WAIT_FOR(w, 2000, world_leader(w, world_pg(w, 0)) == leader);
     writes_for(w, 3000);
     CHECK_EQ(world_leader(w, world_pg(w, 0)), leader);

@@ -226,29 +226,13 @@ static void load_end(struct world *w)
     WAIT_FOR(w, 10000, load_crank(w));
 }
 
-static void lead(struct world *w, uint32_t osd)
-{
-    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
-    uint32_t from = world_leader(w, the_pg());
-
-    request.pg = the_pg();
-    request.to_osd = osd;
-    if (from == osd)
-        return;
-    sim_run_for(w->sim, 500 * NS_PER_MS); /* for the leader to hear that all are whole */
-    sim_node_enter(w->osds[from].node);
-    CHECK_EQ(pg_transfer(w->osds[from].shard, &request), 0);
-    sim_node_leave(w->osds[from].node);
-    WAIT_FOR(w, 2000, world_leader(w, the_pg()) == osd);
-}
-
 /* Each of them has all that was written. */
 static void check_all(struct world *w, uint32_t count, const uint32_t *osds)
 {
     load_end(w);
     WAIT_FOR(w, 10000, changed_to(w, count, osds) && world_settled(w));
     for (uint32_t i = 0; i < count; i++) {
-        lead(w, osds[i]);
+        world_lead(w, the_pg(), osds[i]);
         for (uint64_t object = WRITERS; object < OBJECTS; object++) {
             CHECK_EQ(world_read(w, object, 9, 1, got), 0);
             CHECK(got[0] == (uint8_t)object && got[BLOCK_SIZE - 1] == (uint8_t)object);
@@ -267,7 +251,7 @@ static void change_to(uint64_t seed, uint32_t count, const uint32_t *osds, uint3
 {
     struct world *w = begin(seed);
 
-    lead(w, leader);
+    world_lead(w, the_pg(), leader);
     want(w, count, osds);
     WORK_UNTIL(w, 20000, changed_to(w, count, osds));
     check_all(w, count, osds);
@@ -292,7 +276,7 @@ static void test_all_at_once(void)
     struct world *w = begin(7);
     const uint32_t osds[] = {3, 4}, back[] = {0, 1, 2};
 
-    lead(w, 0);
+    world_lead(w, the_pg(), 0);
     want(w, 2, osds);
     WORK_UNTIL(w, 20000, changed_to(w, 2, osds));
     /* And back: under new numbers. */
@@ -354,7 +338,7 @@ static bool crash_at(uint64_t seed, uint32_t step, uint32_t victim, bool leaves,
     uint64_t last;
     uint32_t steps = 0;
 
-    lead(w, 0);
+    world_lead(w, the_pg(), 0);
     want(w, 3, osds);
     last = phase(w, 3);
     while (steps < step && !changed_to(w, 3, osds) && sim_step(w->sim, UINT64_MAX)) {
@@ -458,7 +442,7 @@ static void test_deleted_by_order_only(void)
     struct world *w = begin(22);
     const uint32_t osds[] = {0, 1, 3};
 
-    lead(w, 0);
+    world_lead(w, the_pg(), 0);
     want(w, 3, osds);
     WORK_UNTIL(w, 20000, (monitor_look(w), !w->pgs[0].wanted.count || w->pgs[0].dropped.count));
     w->pgs[0].dropped.count = 0;
@@ -490,7 +474,7 @@ static void test_wanted_again(void)
     struct world_pg *pg = &w->pgs[0];
     const uint32_t osds[] = {0, 1, 3}, back[] = {0, 1, 2};
 
-    lead(w, 0);
+    world_lead(w, the_pg(), 0);
     Fb__PgMember third = pg->member.row[2];
     want(w, 3, osds);
     WORK_UNTIL(w, 20000, (monitor_look(w), !pg->wanted.count));
@@ -511,7 +495,7 @@ static void test_removed_comes_back(void)
     struct world *w = begin(23);
     const uint32_t osds[] = {0, 1, 3};
 
-    lead(w, 0);
+    world_lead(w, the_pg(), 0);
     world_osd_kill(w, 2, SIM_CRASH_PROCESS);
     w->osds[2].unfed = true;
     want(w, 3, osds);
@@ -535,7 +519,7 @@ static void test_stays_among_strangers(void)
     struct world *w = begin(24);
     const uint32_t osds[] = {3, 4, 2};
 
-    lead(w, 0);
+    world_lead(w, the_pg(), 0);
     world_osd_kill(w, 2, SIM_CRASH_PROCESS);
     w->osds[2].unfed = true;
     want(w, 3, osds);
@@ -556,7 +540,7 @@ static void test_group_newer_than_state(void)
     const uint32_t osds[] = {0, 1, 2};
     uint64_t recoveries, target;
 
-    lead(w, 0);
+    world_lead(w, the_pg(), 0);
     world_osd_kill(w, 2, SIM_CRASH_PROCESS);
     target = leader_pg(w)->raft.last_index + 2 * FAKE_LOG_KEEP;
     WORK_UNTIL(w, 20000, leader_pg(w)->raft.last_index >= target); /* the log does not reach back any more */

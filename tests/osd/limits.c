@@ -31,16 +31,8 @@ static bool all_served(struct world *w)
 
 static void move_leader(struct world *w, uint64_t pg, uint32_t to)
 {
-    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
-    uint32_t from = world_leader(w, pg);
-
-    request.pg = pg;
-    request.to_osd = to;
-    if (from != to) {
-        sim_node_enter(w->osds[from].node);
-        CHECK_EQ(pg_transfer(w->osds[from].shard, &request), 0);
-        sim_node_leave(w->osds[from].node);
-    }
+    if (world_leader(w, pg) != to)
+        CHECK_EQ(world_transfer(w, pg, to), 0);
     WAIT_FOR(w, 1000, world_leader(w, pg) == to && pg_serves(leader_pg(w, pg)));
 }
 

@@ -178,11 +178,7 @@ static void test_transfer(void)
     struct world *w = world_at_rest(26);
     uint64_t id = world_pg(w, 0);
     uint32_t leader = world_leader(w, id), to = (leader + 1) % OSDS;
-    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
-
-    request.pg = id;
-    request.to_osd = to;
-    CHECK_EQ(pg_transfer(w->osds[leader].shard, &request), 0);
+    CHECK_EQ(world_transfer(w, id, to), 0);
     WAIT_FOR(w, 500, world_leader(w, id) == to);
     WAIT_FOR(w, 4000, all_parked(w));
     CHECK_EQ(world_read(w, 0, 0, 1, got), 0);

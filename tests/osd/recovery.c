@@ -80,24 +80,9 @@ static uint32_t run_recovery(struct world *w, uint32_t osd)
     return rounds;
 }
 
-static void lead(struct world *w, uint32_t osd)
-{
-    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
-    uint64_t pg = world_pg(w, 0);
-    uint32_t from = world_leader(w, pg);
-
-    request.pg = pg;
-    request.to_osd = osd;
-    sim_run_for(w->sim, 500 * NS_PER_MS); /* for the leader to hear that all are whole */
-    sim_node_enter(w->osds[from].node);
-    CHECK_EQ(pg_transfer(w->osds[from].shard, &request), 0);
-    sim_node_leave(w->osds[from].node);
-    WAIT_FOR(w, 2000, world_leader(w, pg) == osd);
-}
-
 static void check_objects(struct world *w, uint32_t osd)
 {
-    lead(w, osd);
+    world_lead(w, world_pg(w, 0), osd);
     for (uint64_t object = 0; object < OBJECTS; object++) {
         CHECK_EQ(world_read(w, object, 9, 1, got), 0);
         CHECK(got[0] == (uint8_t)object && got[BLOCK_SIZE - 1] == (uint8_t)object);
@@ -178,7 +163,7 @@ static void test_damaged_source(void)
     struct world *w = recover_damaged(43, false, false, &leader, &away);
 
     CHECK_EQ(w->osds[leader].shard->perf.repaired_blocks, 1);
-    lead(w, away);
+    world_lead(w, world_pg(w, 0), away);
     CHECK_EQ(world_read(w, 3, 9, 1, got), 0);
     CHECK(!memcmp(got, data, BLOCK_SIZE));
     CHECK_EQ(w->osds[away].shard->perf.repaired_blocks, 0);
@@ -206,7 +191,7 @@ static void test_damaged_everywhere(void)
 
     CHECK(w->osds[leader].shard->perf.unrepaired_reads > 0);
     CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
-    lead(w, away);
+    world_lead(w, world_pg(w, 0), away);
     CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
     CHECK_EQ(world_read(w, 3, 10, 1, got), 0);
     CHECK(!memcmp(got, data, BLOCK_SIZE));
@@ -256,7 +241,7 @@ static struct world *delta_world(uint64_t seed, uint32_t each, uint32_t *ret_awa
 
 static void delta_check(struct world *w, uint32_t osd, uint32_t each)
 {
-    lead(w, osd);
+    world_lead(w, world_pg(w, 0), osd);
     for (uint64_t object = 0; object < OBJECTS; object++)
         for (uint32_t block = 0; block < DELTA_BLOCKS; block++) {
             bool changed = block >= 9 && (block - 9) % 2 == 0 && (block - 9) / 2 < each;

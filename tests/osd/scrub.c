@@ -91,23 +91,9 @@ static struct world *world_written(uint64_t seed, uint32_t *ret_leader)
     return w;
 }
 
-static void lead_pg(struct world *w, uint64_t id, uint32_t osd)
-{
-    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
-    uint32_t from = world_leader(w, id);
-
-    request.pg = id;
-    request.to_osd = osd;
-    sim_run_for(w->sim, 500 * NS_PER_MS);
-    sim_node_enter(w->osds[from].node);
-    CHECK_EQ(pg_transfer(w->osds[from].shard, &request), 0);
-    sim_node_leave(w->osds[from].node);
-    WAIT_FOR(w, 2000, world_leader(w, id) == osd && pg_serves(pg_find(w->osds[osd].shard, id)));
-}
-
 static void lead(struct world *w, uint32_t osd)
 {
-    lead_pg(w, world_pg(w, 0), osd);
+    world_lead(w, world_pg(w, 0), osd);
 }
 
 static void check_all(struct world *w)
@@ -470,7 +456,7 @@ static void test_two_leaders(void)
     }
     WAIT_FOR(w, 5000, world_settled(w));
     if (world_leader(w, pgs[0]) == world_leader(w, pgs[1]))
-        lead_pg(w, pgs[1], (world_leader(w, pgs[0]) + 1) % OSDS);
+        world_lead(w, pgs[1], (world_leader(w, pgs[0]) + 1) % OSDS);
     uint32_t one = world_leader(w, pgs[0]), two = world_leader(w, pgs[1]), third = OSDS - one - two;
     fake_store_set_read_ns(store_on(w, third), 1500 * NS_PER_MS);
     order_number++;

@@ -429,3 +429,25 @@ void world_free(struct world *w)
     sim_free(w->sim);
     free(w);
 }
+
+int world_transfer(struct world *w, uint64_t pg, uint32_t osd)
+{
+    Fb__PgTransferRequest request = FB__PG_TRANSFER_REQUEST__INIT;
+    uint32_t from = world_leader(w, pg);
+
+    request.pg = pg;
+    request.to_osd = osd;
+    sim_node_enter(w->osds[from].node);
+    int error = pg_transfer(w->osds[from].shard, &request);
+    sim_node_leave(w->osds[from].node);
+    return error;
+}
+
+void world_lead(struct world *w, uint64_t pg, uint32_t osd)
+{
+    if (world_leader(w, pg) == osd)
+        return;
+    sim_run_for(w->sim, 500 * NS_PER_MS);
+    CHECK_EQ(world_transfer(w, pg, osd), 0);
+    WAIT_FOR(w, 2000, world_leader(w, pg) == osd && pg_serves(pg_find(w->osds[osd].shard, pg)));
+}

@@ -88,6 +88,10 @@ void world_feed_map(struct world *w);
 const Fb__PgMember *world_member_find(const struct world_members *members, uint32_t replica);
 /* Which OSD leads; UINT32_MAX: none. */
 uint32_t world_leader(struct world *w, uint64_t pg);
+/* Asks the PG's leader to hand over to that OSD; its answer. */
+int world_transfer(struct world *w, uint64_t pg, uint32_t osd);
+/* Waits until the leader has heard that all are whole, hands over, and waits until that OSD leads and serves. */
+void world_lead(struct world *w, uint64_t pg, uint32_t osd);
 bool world_settled(
     struct world *w); /* every PG has one leader, and all replicas of running OSDs have applied the same */
 /* The PG of an object of IMAGE. */
