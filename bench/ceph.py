@@ -87,6 +87,8 @@ osd_crush_chooseleaf_type = 0
 osd_pool_default_size = {OSDS}
 osd_pool_default_min_size = {OSDS - 1}
 osd_pool_default_pg_autoscale_mode = off
+# All stand on one host: two reports of a dead OSD would count as one, and nothing be done about it.
+mon_osd_reporter_subtree_level = osd
 mon_osd_nearfull_ratio = 0.95
 mon_osd_backfillfull_ratio = 0.96
 mon_osd_full_ratio = 0.97
