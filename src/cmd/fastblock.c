@@ -21,7 +21,7 @@ static const struct cmd_command commands[] = {
      "show counters and latencies of an OSD (osd.N) since its start, or of an image",
      "Of an image: how long its requests take at the leaders of its PGs, by stage, by OSD and by PG, whoever uses it; "
      "beside that how long the logs of these shards and their followers take (for all images, since their start), and a "
-     "round trip from here. What a client sees above that is network, and the client itself: `fastblock bench` shows its own. "
+     "round trip from here. What a client sees above that is network, and the client itself: `fastblock bench` shows its own, and fastblock-nbd at SIGUSR1. "
      "Each shard counts 1024 pairs of image and PG; one that comes to it later takes the place of "
      "the longest unused.",
      {{"time", "SECONDS", "of an image: what happens in the next so many seconds (default: all that was counted)"}},

@@ -212,10 +212,38 @@ static int parse_options(int argc, char **argv, struct options *o)
 
 /* ---- life ---- */
 
+static void stage_print(const char *stage, const struct histogram *h)
+{
+    fprintf(stderr, "fastblock-nbd:   %-32s %10llu %9.1f %9.1f %9.1f %9.1f\n", stage,
+            (unsigned long long)h->count, (double)histogram_mean_ns(h) / 1e3,
+            (double)histogram_percentile_ns(h, 50) / 1e3, (double)histogram_percentile_ns(h, 99) / 1e3,
+            (double)histogram_percentile_ns(h, 99.9) / 1e3);
+}
+
+/* The client's part of what `fastblock perf POOL/IMAGE` shows of the OSDs. */
+static void perf_print(const struct program *program)
+{
+    const struct client_perf *perf = client_perf(program->client);
+
+    fprintf(
+        stderr,
+        "fastblock-nbd: %s since the start, us             count      mean       p50       p99     p99.9\n",
+        program->options.name);
+    stage_print("in the client, before it is sent", &perf->wait);
+    stage_print("sent until answered: reads", &perf->read);
+    stage_print("sent until answered: writes", &perf->write);
+    fprintf(stderr, "fastblock-nbd:   sent again %llu times\n", (unsigned long long)perf->retries);
+}
+
 static void signal_arrived(void *owner, int signal)
 {
     struct program *program = owner;
 
+    if (signal == SIGUSR1) {
+        if (program->client)
+            perf_print(program);
+        return;
+    }
     if (program->stopping)
         _exit(128 + signal);
     program->stopping = true;
@@ -335,7 +363,7 @@ static void shut_down(struct program *program)
 
 static int set_up(struct program *program)
 {
-    static const int signals[] = {SIGINT, SIGTERM};
+    static const int signals[] = {SIGINT, SIGTERM, SIGUSR1};
     struct uring_core_opts opts = {
         .arena_bytes = ARENA_BYTES,
         .spin_us = (uint32_t)program->options.spin_us,

@@ -80,6 +80,20 @@ def test_fio_verify(c):
     stop(child)
 
 
+def test_says_how_long_requests_took(c):
+    child, uri = c.nbd(image(c, "stages", "16M"), "stages")
+    c.run("qemu-io", "-f", "raw", "-c", "write 0 4k", "-c", "read 0 4k", uri)
+    child.send_signal(signal.SIGUSR1)
+
+    def said():
+        with open(os.path.join(c.dir, "stages.log")) as f:
+            return f.read()
+    wait_for("the figures", lambda: "sent again" in said())
+    for line in ("sent until answered: reads", "sent until answered: writes"):
+        expect(int(said().split(line)[1].split()[0]) >= 1, said())
+    stop(child)
+
+
 def test_flush_on_another_connection(c):
     """multi-conn: a FLUSH on one connection covers the writes that were answered on another."""
     child, uri = c.nbd(image(c, "multi", "64M"), "multi")
