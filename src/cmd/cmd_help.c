@@ -21,10 +21,11 @@ static const struct cmd_option global_options[] = {
     {"help", NULL, "show help"},
 };
 
-/* From column `indent` on; `begun`: the line is there already. */
+/* From column `indent` on; `begun`: the line is there already. A line that is indented goes on two columns
+ * further right. */
 static void print_wrapped(FILE *out, const char *text, int indent, bool begun)
 {
-    int column = indent;
+    int column = indent, margin = indent;
     if (!begun)
         fprintf(out, "%*s", indent, "");
     while (*text) {
@@ -32,12 +33,14 @@ static void print_wrapped(FILE *out, const char *text, int indent, bool begun)
             fprintf(out, "\n%*s", indent, "");
             column = indent;
             text++;
+            int spaces = (int)strspn(text, " ");
+            margin = indent + (spaces ? spaces + 2 : 0);
             continue;
         }
         int word = (int)strcspn(text, " \n");
         if (column > indent && column + word > 90) {
-            fprintf(out, "\n%*s", indent, "");
-            column = indent;
+            fprintf(out, "\n%*s", margin, "");
+            column = margin;
         }
         fprintf(out, "%.*s", word, text);
         column += word;
@@ -103,6 +106,10 @@ static void print_man_text(const char *text)
         if (*at == '-' || *at == '\\')
             putchar('\\');
         putchar(*at);
+        if (*at == '\n' && at[1] == ' ') { /* an example, or a row of a list */
+            printf(".PD 0\n.IP \"\" 4\n.PD\n");
+            at += strspn(at + 1, " ");
+        }
         if (*at == '\n' && at[1] == '.')
             printf("\\&");
     }
@@ -138,41 +145,46 @@ static void print_man(const char *program, const struct cmd_command *commands, s
            ".BR fastblock\\-nbd (1), fastblock\\-osd (8), fastblock\\-mon (8)\n");
 }
 
+/* Of the commands that begin with the same word, as "osd ls" and "osd tree": is this one the first? */
+static bool is_first_of_group(const struct cmd_command *commands, size_t at)
+{
+    size_t len = strcspn(commands[at].name, " ") + 1;
+    for (size_t i = 0; i < at; i++)
+        if (strncmp(commands[i].name, commands[at].name, len) == 0)
+            return false;
+    return true;
+}
+
 static void print_completion(const char *program, const struct cmd_command *commands, size_t count)
 {
-    printf("# bash completion for %s\n_%s() {\n    local current=\"${COMP_WORDS[COMP_CWORD]}\" words\n"
+    printf("# bash completion for %s\n_%s() {\n    local current=\"${COMP_WORDS[COMP_CWORD]}\" words files=\n"
            "    case \"$COMP_CWORD:${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n    1:*) words=\"",
            program, program);
-    const char *last = "";
-    for (size_t i = 0; i < count; i++) {
-        size_t len = strcspn(commands[i].name, " ");
-        if (strncmp(last, commands[i].name, len) != 0 || last[len] > ' ')
-            printf("%.*s ", (int)len, commands[i].name);
-        last = commands[i].name;
-    }
+    for (size_t i = 0; i < count; i++)
+        if (is_first_of_group(commands, i))
+            printf("%.*s ", (int)strcspn(commands[i].name, " "), commands[i].name);
     printf("\";;\n");
     for (size_t i = 0; i < count; i++) {
         size_t len = strcspn(commands[i].name, " ");
-        if (!commands[i].name[len] ||
-            (i > 0 && strncmp(commands[i - 1].name, commands[i].name, len + 1) == 0))
+        if (!commands[i].name[len] || !is_first_of_group(commands, i))
             continue;
         printf("    2:%.*s\\ *) words=\"", (int)len, commands[i].name);
-        for (size_t j = i; j < count && strncmp(commands[j].name, commands[i].name, len + 1) == 0; j++)
-            printf("%s ", commands[j].name + len + 1);
+        for (size_t j = i; j < count; j++)
+            if (strncmp(commands[j].name, commands[i].name, len + 1) == 0)
+                printf("%s ", commands[j].name + len + 1);
         printf("\";;\n");
     }
     for (size_t i = 0; i < count; i++) {
         size_t len = strcspn(commands[i].name, " ");
-        printf("    *:%.*s\\ %s) words=\"--mon --json --help", (int)len, commands[i].name,
+        printf("    *:%.*s\\ %s) files=1 words=\"--mon --json --help", (int)len, commands[i].name,
                commands[i].name[len] ? commands[i].name + len + 1 : "*");
         for (size_t o = 0; o < CMD_OPTIONS_MAX && commands[i].options[o].name; o++)
             printf(" --%s", commands[i].options[o].name);
         printf("\";;\n");
     }
-    printf(
-        "    esac\n    COMPREPLY=($(compgen -W \"$words\" -- \"$current\") $(compgen -f -- \"$current\"))\n}\n"
-        "complete -F _%s %s\n",
-        program, program);
+    printf("    esac\n    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+           "    [ -z \"$files\" ] || COMPREPLY+=($(compgen -f -- \"$current\"))\n}\ncomplete -F _%s %s\n",
+           program, program);
 }
 
 static const struct cmd_command *find_command(const struct cmd_command *commands, size_t count, int argc,

@@ -140,6 +140,16 @@ def test_wrong_usage(c):
     c.fb("--version")
 
 
+def test_completion(c):
+    """Bash offers every command once, its options, and files only where one may stand."""
+    script = ["source <(fastblock completion)", 'comp() { COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMPREPLY=(); _fastblock; echo "${COMPREPLY[*]}"; }',
+              "cd /", 'comp fastblock ""', 'comp fastblock osd ""', "comp fastblock image create --s", "comp fastblock image import et"]
+    first, osd, option, file = c.run("bash", "-c", "\n".join(script)).split("\n")[:4]
+    expect(len(set(first.split())) == len(first.split()) and {"status", "osd", "pool", "image", "bench"} <= set(first.split()), first)
+    expect({"ls", "tree", "drain", "demote", "remove"} <= set(osd.split()), osd)
+    expect(option == "--size" and file == "etc", f"{option}, {file}")
+
+
 def test_refusals_name_thing_and_remedy(c):
     refused(c, "image", "info", "p/absent", says="absent")
     refused(c, "image", "info", "nopool/i", says="nopool")
