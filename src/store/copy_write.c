@@ -19,6 +19,7 @@
 
 struct copy_writing {
     struct scatter io;
+    struct scatter_io ios[SCATTER_IOS];
     struct buf *local; /* what is here already, one block after the other */
     uint32_t local_count;
     uint16_t at[IO_BLOCKS_MAX];         /* of each block that is written: its place in `data` or in `local` */
@@ -225,7 +226,7 @@ static bool window_read(struct store_copy_write *w)
         while (i + n < w->block_count && bit_get(state->to_read, i + n) &&
                state->place[i + n] == state->place[i] + n && state->at[i + n] == state->at[i] + n)
             n++;
-        state->io.iov[slot][0] =
+        state->io.at[slot].iov[0] =
             (struct iovec){.iov_base = state->local->data + (size_t)state->at[i] * BLOCK_SIZE,
                            .iov_len = (size_t)n * BLOCK_SIZE};
         w->copy->store->counters.device_reads++;
@@ -238,10 +239,10 @@ static bool window_read(struct store_copy_write *w)
 static void read_verify(struct store_copy_write *w, int slot)
 {
     const struct copy_writing *state = w->private_state;
-    uint32_t first = (uint32_t)(state->io.tag[slot] >> 32), count = (uint32_t)state->io.tag[slot];
+    uint32_t first = (uint32_t)(state->io.at[slot].tag >> 32), count = (uint32_t)state->io.at[slot].tag;
 
     for (uint32_t i = first; i < first + count; i++) {
-        if (state->io.io[slot].result)
+        if (state->io.at[slot].io.result)
             block_differs(w, i);
         else
             block_verify(w, i);
@@ -274,7 +275,7 @@ static bool window_write(struct store_copy_write *w)
         uint64_t place = chunk_place(c->store, c->page.chunk[first / BLOCKS_PER_CHUNK], first);
         for (; state->next < w->block_count && bit_get(state->fresh, state->next); n++, state->next++) {
             struct iovec iov = block_iov(w, state->next),
-                         *last = pieces ? &state->io.iov[slot][pieces - 1] : NULL;
+                         *last = pieces ? &state->io.at[slot].iov[pieces - 1] : NULL;
             if (chunk_place(c->store, c->page.chunk[(first + n) / BLOCKS_PER_CHUNK], first + n) != place + n)
                 break;
             if (last && (uint8_t *)last->iov_base + last->iov_len == iov.iov_base)
@@ -282,7 +283,7 @@ static bool window_write(struct store_copy_write *w)
             else if (pieces == SCATTER_IOVS)
                 break;
             else
-                state->io.iov[slot][pieces++] = iov;
+                state->io.at[slot].iov[pieces++] = iov;
             c->store->counters.copy_written++;
             c->store->counters.copy_moved += bit_get(state->moved, state->next);
         }
@@ -319,7 +320,7 @@ static void copy_write_step(struct op *op)
             return;
         }
         w->private_state = state;
-        scatter_init(&state->io, s->blk, op);
+        scatter_init(&state->io, s->blk, op, state->ios, SCATTER_IOS);
         rc = window_begin(w);
         if (rc) {
             copy_write_end(w, rc);
@@ -341,8 +342,8 @@ static void copy_write_step(struct op *op)
         __attribute__((fallthrough));
     case COPY_WRITE:
         while ((slot = scatter_reap(&state->io)) >= 0)
-            if (state->io.io[slot].result)
-                state->io.error = state->io.io[slot].result;
+            if (state->io.at[slot].io.result)
+                state->io.error = state->io.at[slot].io.result;
         if (!window_write(w))
             return;
         if (state->io.error)

@@ -445,6 +445,6 @@ void destage_start(struct store *s)
 {
     struct destage *d = &s->destage;
 
-    scatter_init(&d->io, s->blk, &d->op);
+    scatter_init(&d->io, s->blk, &d->op, d->ios, DESTAGE_IOS);
     op_start(&d->op, s->core, &DESTAGE, NULL);
 }

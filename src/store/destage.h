@@ -14,7 +14,12 @@
 /* Of a round, which is taken and given back in one step each: that may not keep requests waiting for long. */
 #define DESTAGE_OBJECTS_MAX 16u
 #define DESTAGE_BLOCKS_MAX  1024u /* at least one object fits */
-#define TRIM_ENTRIES_MAX    256u  /* that leave the ring in one step */
+/* Requests at once: so few that a write to the log does not have to stand behind many; but a device that
+ * takes long for each is slow for another reason, and would never keep up with the log. */
+#define DESTAGE_IOS      8u
+#define DESTAGE_IOS_MAX  32u
+#define DESTAGE_SLOW_NS  (4 * NS_PER_MS)
+#define TRIM_ENTRIES_MAX 256u /* that leave the ring in one step */
 #define DESTAGE_READBACK_MAX                                                                                 \
     (BLOCKS_PER_OBJECT) /* blocks of a round that are not in memory: fit the work buffer */
 
@@ -47,6 +52,7 @@ struct destage_object {
 struct destage {
     struct op op;
     struct scatter io;
+    struct scatter_io ios[DESTAGE_IOS_MAX];
     struct buf *work; /* data read back, pages, checkpoint blocks */
     struct destage_object objects[DESTAGE_OBJECTS_MAX];
     uint32_t object_count;

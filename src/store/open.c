@@ -399,7 +399,7 @@ static void open_step(struct op *op)
             rc = s->failed ? s->failed : open_slots(p);
             if (rc)
                 break;
-            scatter_init(&p->pages, s->blk, op);
+            scatter_init(&p->pages, s->blk, op, p->page_ios, SCATTER_IOS);
             op->state = OPEN_PAGES;
             continue;
         case OPEN_RING_BLOCKS:

@@ -122,12 +122,13 @@ static int open_page(struct store_opening *p, struct open_slot *slot, const stru
 
 static void pages_reap(struct store_opening *p, int slot)
 {
-    uint64_t first = p->pages.tag[slot] >> 32, count = (uint32_t)p->pages.tag[slot];
-    const struct disk_page *pages = p->pages.iov[slot][0].iov_base;
+    uint64_t first = p->pages.at[slot].tag >> 32, count = (uint32_t)p->pages.at[slot].tag;
+    const struct disk_page *pages = p->pages.at[slot].iov[0].iov_base;
 
     for (uint64_t i = first; i < first + count; i++) {
         struct open_slot *at = &p->slots[i];
-        at->error = p->pages.io[slot].result ? p->pages.io[slot].result : open_page(p, at, &pages[i - first]);
+        at->error =
+            p->pages.at[slot].io.result ? p->pages.at[slot].io.result : open_page(p, at, &pages[i - first]);
         p->pages_missing |= at->error != 0;
     }
 }
@@ -148,7 +149,7 @@ static void pages_submit(struct store_opening *p)
         while (n < max && first + n < p->slot_count &&
                slot_place(p->s, p->slots[first + n].slot) == place + n)
             n++;
-        p->pages.iov[slot][0] =
+        p->pages.at[slot].iov[0] =
             (struct iovec){.iov_base = p->work + (size_t)slot * PAGES_PER_READ * BLOCK_SIZE,
                            .iov_len = (size_t)n * BLOCK_SIZE};
         scatter_submit(&p->pages, slot, BLK_READ, 0, place, 1, first << 32 | n);

@@ -98,6 +98,7 @@ struct store_opening {
     struct open_slot *slots;
     uint64_t slot_count, slot_next;
     struct scatter pages;
+    struct scatter_io page_ios[SCATTER_IOS];
     uint32_t page_rounds;
     bool pages_missing; /* in this round */
     struct timer retry;

@@ -19,6 +19,7 @@
 
 struct read_state {
     struct scatter io;
+    struct scatter_io ios[SCATTER_IOS];
     uint64_t todo[IO_BLOCKS_MAX / 64];
     uint64_t unread[IO_BLOCKS_MAX / 64]; /* in this round: the request failed */
     uint64_t failed_once[IO_BLOCKS_MAX / 64];
@@ -155,19 +156,19 @@ static int read_look(struct store_read *r, struct object *o)
 static void read_reap(struct store_read *r, int slot)
 {
     struct read_state *state = r->private_state;
-    uint32_t first = (uint32_t)(state->io.tag[slot] >> 32), count = (uint32_t)state->io.tag[slot];
+    uint32_t first = (uint32_t)(state->io.at[slot].tag >> 32), count = (uint32_t)state->io.at[slot].tag;
 
     uint64_t now_ns = core_now_ns(r->op.core);
 
     r->store->reads_pending--;
     r->store->reads_ns = now_ns;
-    histogram_record(&r->store->counters.device_read, now_ns - state->io.io[slot].submitted_ns);
-    if (state->io.tag[slot] == TAG_PAGE) {
+    histogram_record(&r->store->counters.device_read, now_ns - state->io.at[slot].io.submitted_ns);
+    if (state->io.at[slot].tag == TAG_PAGE) {
         state->page_came = true;
-        state->page_result = state->io.io[slot].result;
+        state->page_result = state->io.at[slot].io.result;
         return;
     }
-    for (uint32_t i = first; i < first + count && state->io.io[slot].result; i++)
+    for (uint32_t i = first; i < first + count && state->io.at[slot].io.result; i++)
         bit_set(state->unread, i);
 }
 
@@ -251,7 +252,7 @@ static bool read_device(struct store_read *r, const struct object *o)
     if (state->page_wanted) {
         slot = scatter_slot(&state->io);
         ASSERT(slot >= 0 && o && o->version == state->version);
-        state->io.iov[slot][0] = (struct iovec){.iov_base = state->page->data, .iov_len = BLOCK_SIZE};
+        state->io.at[slot].iov[0] = (struct iovec){.iov_base = state->page->data, .iov_len = BLOCK_SIZE};
         r->store->counters.page_reads++;
         read_submit(r, slot, slot_place(r->store, o->slot), TAG_PAGE);
         state->page_wanted = false;
@@ -269,7 +270,7 @@ static bool read_device(struct store_read *r, const struct object *o)
         while (i + n < r->block_count && bit_get(state->todo, i + n) &&
                state->at[i + n].place == state->at[i].place + n)
             n++;
-        state->io.iov[slot][0] =
+        state->io.at[slot].iov[0] =
             (struct iovec){.iov_base = state->buf->data + i * BLOCK_SIZE, .iov_len = (size_t)n * BLOCK_SIZE};
         r->store->counters.device_reads++;
         read_submit(r, slot, state->at[i].place, (uint64_t)i << 32 | n);
@@ -320,7 +321,7 @@ static int read_begin(struct store_read *r)
     state->buf = buf_new(s->core->arena, r->block_count * BLOCK_SIZE);
     if (!state->buf)
         return -ERR_RETRY;
-    scatter_init(&state->io, s->blk, &r->op);
+    scatter_init(&state->io, s->blk, &r->op, state->ios, SCATTER_IOS);
     for (uint32_t i = 0; i < r->block_count; i++)
         bit_set(state->todo, i);
     return 1;

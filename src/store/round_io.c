@@ -8,14 +8,27 @@
 #include "base/trace.h"
 #include "store/internal.h"
 
+/* A request that has completed, or -1. */
+static int round_reap(struct store *s)
+{
+    struct destage *d = &s->destage;
+    int slot = scatter_reap(&d->io);
+
+    if (slot >= 0)
+        d->io.depth = core_now_ns(s->core) - d->io.at[slot].io.submitted_ns > DESTAGE_SLOW_NS
+                          ? DESTAGE_IOS_MAX
+                          : DESTAGE_IOS;
+    return slot;
+}
+
 static void load_take(struct store *s, int slot)
 {
     struct destage *d = &s->destage;
-    uint32_t i = (uint32_t)d->io.tag[slot];
+    uint32_t i = (uint32_t)d->io.at[slot].tag;
     struct destage_object *r = &d->objects[i];
 
-    switch (page_take(r->object, r->object->version, (const struct disk_page *)d->io.iov[slot][0].iov_base,
-                      d->io.io[slot].result, &r->load_failed)) {
+    switch (page_take(r->object, r->object->version, (const struct disk_page *)d->io.at[slot].iov[0].iov_base,
+                      d->io.at[slot].io.result, &r->load_failed)) {
     case PAGE_TAKEN:
         round_page_known(r);
         return;
@@ -41,7 +54,7 @@ bool round_load(struct store *s)
     struct destage *d = &s->destage;
     int slot;
 
-    while ((slot = scatter_reap(&d->io)) >= 0)
+    while ((slot = round_reap(s)) >= 0)
         load_take(s, slot);
     for (; d->next < d->object_count; d->next++) {
         struct destage_object *r = &d->objects[d->next];
@@ -51,7 +64,7 @@ bool round_load(struct store *s)
         if (slot < 0)
             return false;
         r->load = false;
-        d->io.iov[slot][0] =
+        d->io.at[slot].iov[0] =
             (struct iovec){.iov_base = d->work->data + d->next * BLOCK_SIZE, .iov_len = BLOCK_SIZE};
         s->counters.page_reads++;
         scatter_submit(&d->io, slot, BLK_READ, 0, slot_place(s, r->object->slot), 1, d->next);
@@ -76,14 +89,14 @@ static uint32_t readback_run(const struct store *s, uint32_t from)
 static void readback_verify(struct store *s, int slot)
 {
     struct destage *d = &s->destage;
-    uint32_t first = (uint32_t)(d->io.tag[slot] >> 32), count = (uint32_t)d->io.tag[slot];
-    const uint8_t *data = d->io.iov[slot][0].iov_base;
+    uint32_t first = (uint32_t)(d->io.at[slot].tag >> 32), count = (uint32_t)d->io.at[slot].tag;
+    const uint8_t *data = d->io.at[slot].iov[0].iov_base;
 
     for (uint32_t i = 0; i < count; i++) {
         struct destage_block *b = &d->blocks[first + i];
         const struct log_entry *e = b->entry;
         uint8_t *at = (uint8_t *)data + i * BLOCK_SIZE;
-        if (!d->io.io[slot].result && crc32c(0, at, BLOCK_SIZE) == e->crc[b->block - e->first_block]) {
+        if (!d->io.at[slot].io.result && crc32c(0, at, BLOCK_SIZE) == e->crc[b->block - e->first_block]) {
             b->data = at;
             continue;
         }
@@ -102,7 +115,7 @@ bool round_readback(struct store *s)
     struct destage *d = &s->destage;
     int slot;
 
-    while ((slot = scatter_reap(&d->io)) >= 0)
+    while ((slot = round_reap(s)) >= 0)
         readback_verify(s, slot);
     while (d->next < d->block_count) {
         struct destage_block *b = &d->blocks[d->next];
@@ -115,8 +128,8 @@ bool round_readback(struct store *s)
             return false;
         uint32_t n = readback_run(s, d->next);
         const struct log_entry *e = b->entry;
-        d->io.iov[slot][0] = (struct iovec){.iov_base = d->work->data + d->readback_count * BLOCK_SIZE,
-                                            .iov_len = (size_t)n * BLOCK_SIZE};
+        d->io.at[slot].iov[0] = (struct iovec){.iov_base = d->work->data + d->readback_count * BLOCK_SIZE,
+                                               .iov_len = (size_t)n * BLOCK_SIZE};
         d->readback_count += n;
         s->counters.device_reads++;
         scatter_submit(&d->io, slot, BLK_READ, 0, entry_place(s, e, b->block - e->first_block), 1,
@@ -143,9 +156,9 @@ bool round_write_data(struct store *s)
     struct destage *d = &s->destage;
     int slot;
 
-    while ((slot = scatter_reap(&d->io)) >= 0)
-        if (d->io.io[slot].result)
-            d->io.error = d->io.io[slot].result;
+    while ((slot = round_reap(s)) >= 0)
+        if (d->io.at[slot].io.result)
+            d->io.error = d->io.at[slot].io.result;
     while (d->next < d->block_count && !d->io.error) {
         if (!d->blocks[d->next].data) {
             d->next++;
@@ -158,7 +171,7 @@ bool round_write_data(struct store *s)
         uint64_t place = d->blocks[d->next].place;
         while (n < SCATTER_IOVS && d->next < d->block_count && d->blocks[d->next].data &&
                d->blocks[d->next].place == place + n)
-            d->io.iov[slot][n++] =
+            d->io.at[slot].iov[n++] =
                 (struct iovec){.iov_base = d->blocks[d->next++].data, .iov_len = BLOCK_SIZE};
         TRACE(destage_written, place, n);
         s->counters.destage_blocks += n;
@@ -173,9 +186,9 @@ bool round_write_pages(struct store *s)
     struct destage *d = &s->destage;
     int slot;
 
-    while ((slot = scatter_reap(&d->io)) >= 0)
-        if (d->io.io[slot].result)
-            d->io.error = d->io.io[slot].result;
+    while ((slot = round_reap(s)) >= 0)
+        if (d->io.at[slot].io.result)
+            d->io.error = d->io.at[slot].io.result;
     while (d->next < d->object_count && !d->io.error) {
         struct destage_object *r = &d->objects[d->next];
         if (r->drop) {
@@ -195,7 +208,7 @@ bool round_write_pages(struct store *s)
             page_encode(s, r->object, r->page, r->new_slot, r->index, r->version, first + n);
         }
         s->counters.page_writes += n;
-        d->io.iov[slot][0] = (struct iovec){.iov_base = first, .iov_len = (size_t)n * BLOCK_SIZE};
+        d->io.at[slot].iov[0] = (struct iovec){.iov_base = first, .iov_len = (size_t)n * BLOCK_SIZE};
         scatter_submit(&d->io, slot, BLK_WRITE, BLK_BACKGROUND, place, 1, 0);
     }
     return !d->io.pending;

@@ -100,17 +100,14 @@ void io_start(struct blk *blk, struct blk_io *io, struct iovec *iov, enum blk_ty
     blk_submit(blk, io, waiter);
 }
 
-void scatter_init(struct scatter *sc, struct blk *blk, struct op *op)
+void scatter_init(struct scatter *sc, struct blk *blk, struct op *op, struct scatter_io *at, uint32_t count)
 {
-    sc->blk = blk;
-    sc->op = op;
-    sc->pending = 0;
-    sc->error = 0;
+    *sc = (struct scatter){.blk = blk, .op = op, .at = at, .depth = count};
 }
 
 int scatter_slot(const struct scatter *sc)
 {
-    for (uint32_t i = 0; i < SCATTER_IOS; i++)
+    for (uint32_t i = 0; i < sc->depth; i++)
         if (!(sc->pending >> i & 1))
             return (int)i;
     return -1;
@@ -119,28 +116,30 @@ int scatter_slot(const struct scatter *sc)
 void scatter_submit(struct scatter *sc, int slot, enum blk_type type, uint32_t flags, uint64_t block,
                     uint32_t iov_count, uint64_t tag)
 {
-    struct blk_io *io = &sc->io[slot];
+    struct scatter_io *at = &sc->at[slot];
     uint64_t len = 0;
 
     for (uint32_t i = 0; i < iov_count; i++)
-        len += sc->iov[slot][i].iov_len;
-    *io = (struct blk_io){.type = type,
-                          .flags = flags,
-                          .offset = block_offset(block),
-                          .len = len,
-                          .iov = sc->iov[slot],
-                          .iov_count = iov_count};
-    sc->tag[slot] = tag;
+        len += at->iov[i].iov_len;
+    at->io = (struct blk_io){.type = type,
+                             .flags = flags,
+                             .offset = block_offset(block),
+                             .len = len,
+                             .iov = at->iov,
+                             .iov_count = iov_count};
+    at->tag = tag;
     sc->pending |= 1u << slot;
-    blk_submit(sc->blk, io, sc->op);
+    blk_submit(sc->blk, &at->io, sc->op);
 }
 
 int scatter_reap(struct scatter *sc)
 {
-    for (uint32_t i = 0; i < SCATTER_IOS; i++)
-        if (sc->pending >> i & 1 && !sc->io[i].pending) {
+    for (uint32_t left = sc->pending; left; left &= left - 1) {
+        int i = __builtin_ctz(left);
+        if (!sc->at[i].io.pending) {
             sc->pending &= ~(1u << i);
-            return (int)i;
+            return i;
         }
+    }
     return -1;
 }

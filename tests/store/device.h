@@ -24,6 +24,7 @@ struct memory_device {
     uint64_t fail_at;  /* the request of this number (from 1) fails; 0: none */
     uint64_t bad_from; /* bytes that cannot be read */
     uint64_t bad_len;
+    uint64_t delay_ns;  /* 0: one request completes in a turn; else all after so long */
     uint64_t held_from; /* requests there do not complete ... */
     uint64_t held_len;
     uint64_t wrong_at; /* this byte is read with another bit; 0: none */
@@ -43,6 +44,7 @@ static void memory_submit(struct blk *blk, struct blk_io *io)
     ASSERT(IS_ALIGNED(io->offset, (uint64_t)BLOCK_SIZE) && IS_ALIGNED(io->len, (uint64_t)BLOCK_SIZE));
     ASSERT(io->offset <= blk->size_bytes && io->len <= blk->size_bytes - io->offset &&
            io->iov_count <= BLK_IOV_MAX);
+    io->submitted_ns = container_of(d, struct rig, device)->now_ns;
     list_push_back(&d->pending, &io->link);
 }
 
@@ -63,7 +65,8 @@ static struct blk_io *memory_next(const struct memory_device *d)
 {
     list_for_each (&d->pending, node) {
         struct blk_io *io = list_entry(node, struct blk_io, link);
-        if (!memory_holds(d, io))
+        if (!memory_holds(d, io) &&
+            io->submitted_ns + d->delay_ns <= container_of(d, const struct rig, device)->now_ns)
             return io;
     }
     return NULL;
@@ -141,7 +144,9 @@ static inline void rig_turn(struct rig *rig)
 {
     rig->now_ns += 10 * NS_PER_US;
     core_poll(&rig->core);
-    memory_complete(&rig->device);
+    do
+        memory_complete(&rig->device);
+    while (rig->device.delay_ns && memory_next(&rig->device));
 }
 
 /* Until the op is done; -ERR_TIMEOUT: it hangs. */

@@ -76,10 +76,40 @@ static void a_group_stays_in_the_log_until_the_table_has_it(void)
     tear_down();
 }
 
+/* Blocks per second that go through the log and to their chunks, scattered over four objects, when each
+ * request takes so long. */
+static uint64_t blocks_per_s(uint64_t delay_ns)
+{
+    set_up();
+    rig.device.delay_ns = delay_ns;
+    uint64_t random = 1, taken = 0, end_ns = rig.now_ns + 10 * NS_PER_S;
+    while (rig.now_ns < end_ns) {
+        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        if (random >> 62 == 0) { /* 25 thousand in a second */
+            int rc = write_blocks(1 + (random >> 40) % 4, (uint32_t)(random >> 30) % BLOCKS_PER_OBJECT, 1);
+            CHECK(rc == 0 || rc == -ERR_RETRY);
+            taken += rc == 0;
+        }
+        rig_turn(&rig);
+        store_apply(pg, pg->durable_index);
+    }
+    tear_down();
+    printf("# %llu blocks/s with %llu us for each request\n", (unsigned long long)taken / 10,
+           (unsigned long long)(delay_ns / NS_PER_US));
+    return taken / 10;
+}
+
+static void destage_keeps_up_with_a_slow_device(void)
+{
+    CHECK(blocks_per_s(10 * NS_PER_MS) > 1500);
+    CHECK(blocks_per_s(NS_PER_MS) > 3000);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(entries_of_one_turn_share_a_header);
+    TEST(destage_keeps_up_with_a_slow_device);
     TEST(a_group_stays_in_the_log_until_the_table_has_it);
     return tap_done();
 }
