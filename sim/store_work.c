@@ -9,6 +9,8 @@
 
 #include "base/crc32c.h"
 
+#define REFUSED_MAX 1000u /* 100 ms long */
+
 /* ---- the log ------------------------------------------------------------------------------------------- */
 
 /* As the model has it at (index, term); false: not taken. */
@@ -54,6 +56,27 @@ static int append(struct driver *d, uint32_t i, uint64_t index, uint32_t term)
     return rc;
 }
 
+/* What a crash brought back of other PGs, though it had been cut off, may leave no room to go on: their
+ * leaders commit it now. */
+static void commit_others(struct driver *d)
+{
+    struct world *w = d->world;
+
+    for (uint32_t i = d->pg + 1; i < MODEL_PGS; i++) {
+        struct model_pg *m = &w->pgs[i];
+        struct store_pg *pg = pg_now(d, i);
+        if (!pg || w->recovering[i] || w->fell_behind[i] || pg->damaged || pg->applied_index != m->commit)
+            continue;
+        for (uint64_t index = m->commit + 1; index <= pg->last_index; index++)
+            m->term[index] = (uint32_t)store_log_term(pg, index);
+        m->last = pg->last_index;
+        m->commit = pg->durable_index;
+        m->acked = m->commit;
+        model_apply(m, m->commit);
+        store_apply(pg, m->commit);
+    }
+}
+
 /* After a crash: what was committed is appended again where it is missing or other. True: all PGs are
  * through. */
 bool work_append_again(struct driver *d)
@@ -89,8 +112,12 @@ bool work_append_again(struct driver *d)
                 driver_fail(d, "append again", rc);
                 return false;
             }
-            if (rc)
+            if (rc) {
+                if (++d->refused == REFUSED_MAX)
+                    commit_others(d);
                 return false;
+            }
+            d->refused = 0;
             index++;
         }
         /* What the store has above is the log now. */

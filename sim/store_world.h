@@ -67,6 +67,7 @@ struct driver {
     uint32_t pg; /* where verifying, or recovery, is */
     uint64_t index, image, object;
     uint32_t block;
+    uint32_t refused; /* for want of room, in a row */
     uint64_t stalled; /* PGs that commit nothing */
     bool full, pg_writing, blob_writing, closing_down;
 };
