@@ -14,6 +14,7 @@
 #include "backend/uring.h"
 #include "backend/uring_dev.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 struct uring_blk {
     struct blk blk; /* first */
@@ -181,6 +182,10 @@ static void uring_blk_serve_later(struct uring_core *uc)
 
     if (!now_ns || now_ns < uc->later_ns)
         return;
+    if (PLANT(BLK_NO_PAUSE)) {
+        uring_blk_serve(uc, &uc->inline_later, UINT64_MAX);
+        return;
+    }
     uint64_t pieces = MIN(1 + (now_ns - uc->later_ns) / LATER_PAUSE_NS, LATER_PIECES);
     uint64_t bytes = uring_blk_serve(uc, &uc->inline_later, pieces * LATER_PIECE);
     /* What is not asked for yet because this had to be done first is not lost. */

@@ -15,6 +15,7 @@
 /*        name                      what is left out or done wrong */
 #define PLANT_TABLE(X)                                                                                            \
     X(DISK_LYING_FLUSH,             "simulated disks: flushes and FUA succeed and do nothing")                     \
+    X(BLK_NO_PAUSE,                 "backend: writes that nobody waits for are served all at once")                \
     X(RAFT_UNDURABLE_VOTE,          "raft: a vote is answered before it is durable")                               \
     X(RAFT_UNDURABLE_MATCH,         "raft: a follower acknowledges entries before its disk has them")              \
     X(RAFT_UNDURABLE_SELF,          "raft: the leader counts its own entries before its disk has them")            \

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What nobody waits for, on a device in memory: served in pieces with pauses, so that a write to the log
+ * stands behind no more than a few of them.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "base/error.h"
+#include "tests/plants.h"
+#include "tests/tap.h"
+
+#define PIECE     (128u << 10)
+#define PIECES    40u
+#define AT_ONCE   4u
+#define PAUSE_NS  (50 * NS_PER_US)
+#define TURNS_MAX 100000000u
+#define WINDOW    ((uint64_t)PIECES * PIECE + BLOCK_SIZE)
+
+static char path[256];
+static struct blk_io background[PIECES], first;
+
+static void nothing(struct op *op)
+{
+}
+
+static const struct op_kind WAITER = {"waiter", NULL, nothing};
+
+static uint32_t done(void)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < PIECES; i++)
+        n += !background[i].pending;
+    return n;
+}
+
+static void submit(struct blk *blk, struct blk_io *io, struct iovec *iov, uint32_t flags, uint64_t at,
+                   struct op *op)
+{
+    *io = (struct blk_io){
+        .type = BLK_WRITE, .flags = flags, .offset = at, .len = iov->iov_len, .iov = iov, .iov_count = 1};
+    blk_submit(blk, io, op);
+}
+
+static void a_write_to_the_log_does_not_wait_for_the_rest(void)
+{
+    struct uring_core_opts opts = {.log_level = LOG_ERROR};
+    struct uring_core *uc;
+    struct uring_dev *dev;
+    struct blk *blk;
+    struct op op = {0};
+
+    CHECK_EQ(uring_core_new(&opts, &uc), 0);
+    CHECK_EQ(uring_dev_open(path, URING_CACHE_ASK, false, &dev), 0);
+    CHECK_EQ(uring_blk_new(uc, dev, 0, WINDOW, &blk), 0);
+    op_start(&op, uring_core_core(uc), &WAITER, NULL);
+    void *memory = aligned_alloc(BLOCK_SIZE, PIECE);
+    memset(memory, 0x5a, PIECE);
+    struct iovec piece = {memory, PIECE}, block = {memory, BLOCK_SIZE};
+    uint64_t begun_ns = core_now_ns(uring_core_core(uc));
+    for (uint32_t i = 0; i < PIECES; i++)
+        submit(blk, &background[i], &piece, BLK_BACKGROUND, (uint64_t)i * PIECE, &op);
+    uint32_t turns = 0, before = 0, most = 0;
+    for (; done() < PIECES && turns < TURNS_MAX; turns++) {
+        submit(blk, &first, &block, 0, (uint64_t)PIECES * PIECE, &op);
+        uring_core_turn(uc, 0);
+        CHECK(!first.pending);
+        most = MAX(most, done() - before);
+        before = done();
+    }
+    CHECK_EQ(before, PIECES);
+    CHECK(most <= AT_ONCE);
+    CHECK(core_now_ns(uring_core_core(uc)) - begun_ns >= (PIECES - 2 * AT_ONCE) * PAUSE_NS);
+    op_done(&op, 0);
+    blk->ops->close(blk);
+    uring_dev_close(dev);
+    uring_core_free(uc);
+    free(memory);
+}
+
+int main(int argc, char **argv)
+{
+    char folder[] = "/dev/shm/fastblock-test-XXXXXX";
+
+    plants_take(argc, argv);
+    if (!mkdtemp(folder)) {
+        printf("1..0 # SKIP no /dev/shm\n");
+        return 0;
+    }
+    snprintf(path, sizeof(path), "%s/device", folder);
+    if (uring_dev_create(path, ALIGN_UP(WINDOW, 1u << 20))) {
+        printf("Bail out! no device\n");
+        return 1;
+    }
+    TEST(a_write_to_the_log_does_not_wait_for_the_rest);
+    unlink(path);
+    rmdir(folder);
+    return tap_done();
+}
