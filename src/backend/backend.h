@@ -53,6 +53,8 @@ struct core *uring_core_core(struct uring_core *uc);
 /* One turn; waits at most `max_wait_ns` (0: not at all) for something to happen. When it returns, everything
  * that became ready has been stepped and handed to the kernel. Not from inside an op or an event. */
 void uring_core_turn(struct uring_core *uc, uint64_t max_wait_ns);
+/* Turns until the op has ended; its result. Not from inside an op or an event. */
+int uring_core_run_op(struct uring_core *uc, struct op *op);
 /* Readable when a turn has something to take. Between turns also the deadline must be minded. */
 int uring_core_fd(const struct uring_core *uc);
 /* When (by core_now_ns()) the next turn is due even if the descriptor stays quiet; 0: now; UINT64_MAX: never.

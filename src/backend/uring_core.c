@@ -370,6 +370,16 @@ void uring_core_turn(struct uring_core *uc, uint64_t max_wait_ns)
     uring_submit(uc);
 }
 
+int uring_core_run_op(struct uring_core *uc, struct op *op)
+{
+    for (;;) {
+        core_poll(&uc->core); /* some end without any input or output */
+        if (!op_live(op))
+            return op->result;
+        uring_core_turn(uc, NS_PER_S);
+    }
+}
+
 static void uring_stop_arm(struct uring_core *uc)
 {
     struct io_uring_sqe *sqe = uring_sqe(uc);

@@ -44,12 +44,7 @@ bool cmd_monitors(const char *option, char *ret_text, size_t ret_size)
 
 int cmd_wait(struct cmd_session *s, struct op *op)
 {
-    for (;;) {
-        core_poll(s->core); /* some end without any input or output */
-        if (!op_live(op))
-            return op->result;
-        uring_core_turn(s->uring, NS_PER_S);
-    }
+    return uring_core_run_op(s->uring, op);
 }
 
 void cmd_sleep(struct cmd_session *s, uint32_t ms)

@@ -218,13 +218,7 @@ static int serve(struct program *p)
 
     memcpy(config.choosers, p->choosers, sizeof(config.choosers));
     mon_start_start(&start, &config, NULL);
-    for (;;) {
-        core_poll(p->core); /* some end without any input or output */
-        if (!op_live(&start.op))
-            break;
-        uring_core_turn(p->uring, NS_PER_S);
-    }
-    if (start.op.result)
+    if (uring_core_run_op(p->uring, &start.op))
         return daemon_fail("%s", start.ret_message[0] ? start.ret_message : error_text(start.op.result));
     uring_core_run(p->uring);
     core_log(p->core, LOG_INFO, "mon", "stopping");

@@ -250,17 +250,6 @@ static void signal_arrived(void *owner, int signal)
     uring_core_stop(program->uring);
 }
 
-/* Turns until the op has ended. */
-static int run_op(struct program *program, struct op *op)
-{
-    for (;;) {
-        core_poll(program->core); /* some end without any input or output */
-        if (!op_live(op))
-            return op->result;
-        uring_core_turn(program->uring, NS_PER_S);
-    }
-}
-
 static int connect_monitors(struct program *program)
 {
     char text[API_MONITORS_TEXT], name[64];
@@ -285,7 +274,7 @@ static int connect_monitors(struct program *program)
     };
     struct client_open open = {0};
     client_open_start(&open, &config, NULL);
-    if (run_op(program, &open.op))
+    if (uring_core_run_op(program->uring, &open.op))
         return complain("%s", open.ret_message);
     program->client = open.ret_client;
     return EXIT_DONE;
@@ -298,7 +287,7 @@ static int open_image(struct program *program)
 
     client_image_open_start(&open, program->client, o->pool, o->image, !o->read_only, o->writer, o->force,
                             false, NULL);
-    int error = run_op(program, &open.op);
+    int error = uring_core_run_op(program->uring, &open.op);
     if (error)
         return complain("%s", open.ret_message[0] ? open.ret_message : error_text(error));
     program->image = open.ret_image;
@@ -345,12 +334,12 @@ static void shut_down(struct program *program)
     if (program->server) {
         struct nbd_server_stop stop = {0};
         nbd_server_stop_start(&stop, program->server, NULL);
-        run_op(program, &stop.op);
+        uring_core_run_op(program->uring, &stop.op);
     }
     if (program->image) {
         struct client_image_close close = {0};
         client_image_close_start(&close, program->image, NULL);
-        run_op(program, &close.op);
+        uring_core_run_op(program->uring, &close.op);
     }
     client_free(program->client);
     if (program->stream_net)

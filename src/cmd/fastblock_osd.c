@@ -29,16 +29,6 @@
 
 /* ---- helpers of both commands ---- */
 
-int osd_wait(struct uring_core *uring, struct op *op)
-{
-    for (;;) {
-        core_poll(uring_core_core(uring)); /* some end without any input or output */
-        if (!op_live(op))
-            return op->result;
-        uring_core_turn(uring, NS_PER_S);
-    }
-}
-
 static int open_whole(struct uring_core *uring, struct uring_dev *dev, struct blk **ret_blk)
 {
     return uring_blk_new(uring, dev, 0, ALIGN_DOWN(uring_dev_size(dev), (uint64_t)BLOCK_SIZE), ret_blk);
@@ -53,7 +43,7 @@ int osd_read_label(struct uring_core *uring, struct uring_dev *dev, struct devic
     if (error)
         return error;
     device_read_start(&read, uring_core_core(uring), blk, NULL);
-    error = osd_wait(uring, &read.op);
+    error = uring_core_run_op(uring, &read.op);
     blk->ops->close(blk);
     if (!error)
         *ret_label = read.ret_label;
@@ -69,7 +59,7 @@ int osd_write_label(struct uring_core *uring, struct uring_dev *dev, const struc
     if (error)
         return error;
     device_write_start(&write, uring_core_core(uring), blk, label, NULL);
-    error = osd_wait(uring, &write.op);
+    error = uring_core_run_op(uring, &write.op);
     blk->ops->close(blk);
     return error;
 }
@@ -144,7 +134,7 @@ static int shard_serve(struct shard_thread *t, struct net *net, struct blk *blk)
                                       .cache_bytes = t->run->cache_shard_bytes};
 
     osd_shard_start_start(&start, &config, NULL);
-    int error = osd_wait(t->uring, &start.op);
+    int error = uring_core_run_op(t->uring, &start.op);
     if (error) {
         snprintf(t->message, sizeof(t->message), "%s", start.ret_message);
         return error;
@@ -152,7 +142,7 @@ static int shard_serve(struct shard_thread *t, struct net *net, struct blk *blk)
     t->served = true;
     uring_core_run(t->uring);
     osd_shard_stop_start(&stop, start.ret_shard, NULL);
-    return osd_wait(t->uring, &stop.op);
+    return uring_core_run_op(t->uring, &stop.op);
 }
 
 /* The shard's slice of the device, with the faults that were ordered. */

@@ -161,7 +161,7 @@ static int format_slice(struct uring_core *uring, struct uring_dev *dev, const s
         error = uring_blk_new(uring, dev, label->slice_offset[slice], label->slice_size, &config.blk);
     if (!error) {
         store_format_start(format, &config, 0, NULL);
-        error = osd_wait(uring, &format->op);
+        error = uring_core_run_op(uring, &format->op);
         config.blk->ops->close(config.blk);
     }
     free(format);
@@ -187,7 +187,7 @@ static int register_osd(struct uring_core *uring, struct client *client, const s
     request.call_case = FB__MON_REQUEST__CALL_OSD_NEW;
     request.osd_new = &body;
     client_mon_call_start(&call, client, &request, NULL);
-    int error = osd_wait(uring, &call.op), result = DAEMON_OK;
+    int error = uring_core_run_op(uring, &call.op), result = DAEMON_OK;
     const char *message =
         call.ret_reply && call.ret_reply->message[0] ? call.ret_reply->message : error_text(error);
     if (error) {
@@ -213,7 +213,7 @@ static int connect_monitor(struct uring_core *uring, struct net *net, const stru
                                    .name = "fastblock-osd format"};
 
     client_open_start(&open, &config, NULL);
-    int error = osd_wait(uring, &open.op);
+    int error = uring_core_run_op(uring, &open.op);
     if (error)
         return daemon_fail("%s", open.ret_message[0] ? open.ret_message : error_text(error));
     *ret_client = open.ret_client;

@@ -103,16 +103,6 @@ static void ignore_line(void *owner, bool problem, const char *text)
 {
 }
 
-static int wait_op(struct uring_core *uring, struct op *op)
-{
-    for (;;) {
-        core_poll(uring_core_core(uring)); /* some end without any input or output */
-        if (!op_live(op))
-            return op->result;
-        uring_core_turn(uring, NS_PER_S);
-    }
-}
-
 static int collect_slices(struct collecting *k, struct uring_dev *dev)
 {
     struct blk *blk;
@@ -122,7 +112,7 @@ static int collect_slices(struct collecting *k, struct uring_dev *dev)
     if (error)
         return error;
     device_read_start(&read, uring_core_core(k->uring), blk, NULL);
-    error = wait_op(k->uring, &read.op);
+    error = uring_core_run_op(k->uring, &read.op);
     blk->ops->close(blk);
     k->osd = read.ret_label.osd;
     for (k->slice = 0; !error && k->slice < read.ret_label.slice_count; k->slice++) {
@@ -132,7 +122,7 @@ static int collect_slices(struct collecting *k, struct uring_dev *dev)
         if (error)
             break;
         store_check_start(&check, uring_core_core(k->uring), blk, false, ignore_line, k, NULL);
-        error = wait_op(k->uring, &check.op);
+        error = uring_core_run_op(k->uring, &check.op);
         blk->ops->close(blk);
     }
     return error ? error : k->error;

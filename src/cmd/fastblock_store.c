@@ -33,16 +33,6 @@ static void print_line(void *owner, bool problem, const char *text)
         printf("  %s\n", text);
 }
 
-static int wait_op(struct inspection *in, struct op *op)
-{
-    for (;;) {
-        core_poll(uring_core_core(in->uring)); /* some end without any input or output */
-        if (!op_live(op))
-            return op->result;
-        uring_core_turn(in->uring, NS_PER_S);
-    }
-}
-
 static int read_label(struct inspection *in, const char *path)
 {
     struct blk *blk;
@@ -52,7 +42,7 @@ static int read_label(struct inspection *in, const char *path)
         return cmd_fail("cannot read %s: %s", path, error_text(error));
     struct device_read read = {0};
     device_read_start(&read, uring_core_core(in->uring), blk, NULL);
-    error = wait_op(in, &read.op);
+    error = uring_core_run_op(in->uring, &read.op);
     blk->ops->close(blk);
     if (error)
         return cmd_fail("%s: %s%s", path, error_text(error),
@@ -69,7 +59,7 @@ static int check_slice(struct inspection *in, uint32_t slice, bool deep, struct 
         return cmd_fail("slice %u: %s", slice, error_text(error));
     memset(ret_check, 0, sizeof(*ret_check));
     store_check_start(ret_check, uring_core_core(in->uring), blk, deep, print_line, in, NULL);
-    error = wait_op(in, &ret_check->op);
+    error = uring_core_run_op(in->uring, &ret_check->op);
     blk->ops->close(blk);
     if (error)
         return cmd_fail("slice %u: %s", slice, error_text(error));

@@ -39,15 +39,6 @@ static void wait_start(struct meta_place *place, struct waiting *w, const bool *
     op_start(&w->op, uring_core_core(place->uring), &waiting_kind, NULL);
 }
 
-static void wait_end(struct meta_place *place, struct waiting *w)
-{
-    while (op_live(&w->op)) {
-        core_poll(uring_core_core(place->uring)); /* some end without any input or output */
-        if (op_live(&w->op))
-            uring_core_turn(place->uring, NS_PER_S);
-    }
-}
-
 /* ---- opening ---- */
 
 static int open_sqlite(struct meta_place *place, const char *folder, bool fresh)
@@ -100,7 +91,7 @@ static int range(struct meta_place *place, struct meta_range *r)
     r->waiter = &w.op;
     r->pending = true;
     place->meta->ops->range(place->meta, r);
-    wait_end(place, &w);
+    uring_core_run_op(place->uring, &w.op);
     return r->result;
 }
 
@@ -147,7 +138,7 @@ static int put_some(struct meta_place *place, const struct meta_kv *kvs, uint32_
     txn.waiter = &w.op;
     txn.pending = true;
     place->meta->ops->txn(place->meta, &txn);
-    wait_end(place, &w);
+    uring_core_run_op(place->uring, &w.op);
     return txn.result;
 }
 

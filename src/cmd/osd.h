@@ -22,9 +22,6 @@ struct osd_options {
     enum log_level log_level;
 };
 
-/* Turns the core until the op is done; its result. */
-int osd_wait(struct uring_core *uring, struct op *op);
-
 /* Reads the label of an open device. */
 MUST_CHECK int osd_read_label(struct uring_core *uring, struct uring_dev *dev,
                               struct device_label *ret_label);
