@@ -224,6 +224,41 @@ static void strike_partition(struct cluster *c)
     }
 }
 
+/* All that goes between two hosts, or one way only, takes 10 to 10000 times as long, until it is healed, or
+ * for some seconds. */
+static void path_quick_fire(void *owner)
+{
+    struct path *path = owner;
+
+    sim_net_set_path_lag(path->cluster->net, path->from, path->to, 0);
+    free(path);
+}
+
+static void path_slow(struct cluster *c, const struct process *from, const struct process *to,
+                      uint64_t lag_ns, uint64_t for_ns)
+{
+    struct path *path = sim_alloc(sizeof(*path));
+
+    *path = (struct path){c, from->host, to->host};
+    sim_log(c->sim, "what %s sends to %s takes %llu us more", from->name, to->name,
+            (unsigned long long)(lag_ns / NS_PER_US));
+    sim_net_set_path_lag(c->net, from->host, to->host, lag_ns);
+    sim_after(c->sim, for_ns, path_quick_fire, path);
+}
+
+static void strike_slow_link(struct cluster *c)
+{
+    struct process *a = random_process(c), *b = &c->osds[sim_rng_below(&c->rng, c->osd_count)].process;
+    uint64_t lag_ns = 200 * NS_PER_US << sim_rng_below(&c->rng, 11);
+    uint64_t for_ns = sim_rng_range(&c->rng, NS_PER_S / 2, 8 * NS_PER_S);
+    uint64_t ways = 1 + sim_rng_below(&c->rng, 3);
+
+    if (ways & 1)
+        path_slow(c, a, b, lag_ns, for_ns);
+    if (ways & 2)
+        path_slow(c, b, a, lag_ns, for_ns);
+}
+
 static void unhang_fire(void *owner)
 {
     sim_disk_hang(owner, false);
@@ -282,6 +317,9 @@ static void strike(struct cluster *c)
         break;
     case SIM_FAULT_NET_BREAK:
         sim_net_break_links(c->net, p->host);
+        break;
+    case SIM_FAULT_NET_SLOW:
+        strike_slow_link(c);
         break;
     case SIM_FAULT_DISK_SLOW:
         strike_disk_hang(c);

@@ -44,7 +44,7 @@
     X(NET_LOSS, "net-loss", "one-way frames are lost, links go dead")                                        \
     X(NET_DUP, "net-dup", "one-way frames are repeated")                                                     \
     X(NET_REORDER, "net-reorder", "one-way frames overtake")                                                 \
-    X(NET_SLOW, "net-slow", "long and uneven delays")                                                        \
+    X(NET_SLOW, "net-slow", "long and uneven delays, of some frames or of links, also one way")              \
     X(NET_BREAK, "net-break", "links break")                                                                 \
     X(NET_PARTITION, "net-partition", "machines cannot reach each other, both ways or one way")              \
     X(NET_CORRUPT, "net-corrupt", "a bit of a frame changes on its way")                                     \

@@ -65,6 +65,8 @@ void sim_net_isolate(struct sim_net *net, const char *host, enum sim_path path);
 void sim_net_hold(struct sim_net *net, const char *from, const char *to, uint64_t for_ns, bool new_links);
 /* Whatever goes between this host and all others, either way, takes so much longer from now on. */
 void sim_net_set_lag(struct sim_net *net, const char *host, uint64_t lag_ns);
+/* From one host to another, this way only. */
+void sim_net_set_path_lag(struct sim_net *net, const char *from, const char *to, uint64_t lag_ns);
 /* All paths open, none lags. */
 void sim_net_heal(struct sim_net *net);
 /* Breaks every link of the host, at both ends. */

@@ -137,6 +137,12 @@ void sim_net_set_lag(struct sim_net *net, const char *host, uint64_t lag_ns)
             net->lag_ns[i][self] = net->lag_ns[self][i] = lag_ns;
 }
 
+void sim_net_set_path_lag(struct sim_net *net, const char *from, const char *to, uint64_t lag_ns)
+{
+    sim_trace(net->sim, from, lag_ns, hash_bytes(2, to, strlen(to)));
+    net->lag_ns[net_host_get(net, from)][net_host_get(net, to)] = lag_ns;
+}
+
 /* What waits already waits as long as is wanted now. */
 static void stream_hold(struct conn *conn, uint32_t to, uint64_t for_ns)
 {
