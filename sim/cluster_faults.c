@@ -24,6 +24,7 @@ static void set_lasting(struct cluster *c)
                                          .oneway_reorder_ppm = intensity(c, SIM_FAULT_NET_REORDER) * 1000,
                                          .corrupt_ppm = intensity(c, SIM_FAULT_NET_CORRUPT) * 5,
                                          .break_ppm = intensity(c, SIM_FAULT_NET_BREAK) * 10,
+                                         .busy_ppm = intensity(c, SIM_FAULT_NET_SLOW) * 200,
                                          .slow_ppm = intensity(c, SIM_FAULT_NET_SLOW) *
                                                      (c->slow_ns > 100 * NS_PER_MS ? 10 : 200),
                                          .slow_ns = c->slow_ns});

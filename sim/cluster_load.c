@@ -307,10 +307,20 @@ static bool worker_begin(struct worker *w)
     return true;
 }
 
+/* Requests fail for many reasons, but not because one side does not understand the other. */
+static bool is_nonsense(int result)
+{
+    return result == -ERR_PROTOCOL || result == -ERR_INVALID || result == -ERR_TOO_LARGE ||
+           result == -ERR_UNSUPPORTED || result == -ERR_VERSION;
+}
+
 static void count_request(struct worker *w, int result)
 {
     struct cluster *c = cluster_of(w->load);
 
+    if (is_nonsense(result))
+        sim_fail(c->sim, "%s: request on sectors %u+%u: %s", w->load->owner->process.name, w->sector,
+                 w->sector_count, error_name(result));
     c->failures += result != 0;
     c->slowest_ns = MAX(c->slowest_ns, c->sim->now_ns - w->started_ns);
     c->no_space += result == -ERR_NO_SPACE;

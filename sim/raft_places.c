@@ -299,6 +299,11 @@ static void on_send(void *owner, struct raft_host *h, struct raft_packet *packet
     }
     if (fault_happens(w, SIM_FAULT_NET_SLOW, 200000))
         delay_ns += sim_rng_below(&w->net_rng, 50 * NS_PER_MS);
+    /* A state takes long; entries that are sent meanwhile may come before it. */
+    if (w->fragile && !w->quiet && (uint32_t)packet->msg.type == RAFT_HOST_STATE) {
+        launch(w, packet, delay_ns + sim_rng_below(&w->net_rng, 60 * NS_PER_MS));
+        return;
+    }
     if (fault_happens(w, SIM_FAULT_NET_DUP, 200000) ||
         (w->fragile && !w->quiet && sim_rng_below(&w->net_rng, 4) == 0))
         launch(w, packet_copy(packet), delay_ns + sim_rng_below(&w->net_rng, 500 * NS_PER_MS));

@@ -105,6 +105,8 @@ static void world_start(struct world *w, const struct sim_args *args)
     /* What a drift that is allowed for would do shows when much is allowed. */
     if (sim_rng_below(&w->rng, 2))
         w->config.clock_drift_ppm = 100000;
+    struct sim_rng drifts = sim_rng_make(args->seed, "raft.drifts", 0);
+    bool extreme = sim_rng_below(&drifts, 2);
     for (uint32_t i = 0; i < w->count; i++) {
         struct place *p = &w->places[i];
 
@@ -113,8 +115,11 @@ static void world_start(struct world *w, const struct sim_args *args)
         p->clock_base_ns = NS_PER_S + sim_rng_below(&w->rng, 1000 * NS_PER_S);
         if (sim_fault_intensity(w->sim, SIM_FAULT_CLOCK)) {
             sim_injected(w->sim, SIM_FAULT_CLOCK);
-            p->drift_ppm = (int64_t)sim_rng_below(&w->rng, w->config.clock_drift_ppm - 1) -
-                           (int64_t)w->config.clock_drift_ppm / 2 + 1;
+            int64_t most = (int64_t)w->config.clock_drift_ppm / 2 - 1;
+            p->drift_ppm = (int64_t)sim_rng_below(&w->rng, w->config.clock_drift_ppm - 1) - most;
+            /* What is allowed for shows where it is needed most: a slow leader among quick ones. */
+            if (extreme)
+                p->drift_ppm = sim_rng_below(&drifts, 2) ? most : -most;
         }
         p->tick.fire = world_tick_fire;
         p->beat.fire = world_beat_fire;
