@@ -173,6 +173,12 @@ void raft_checker_committed(struct raft_checker *c, const struct raft_host *h, u
     }
 }
 
+void raft_checker_healed(struct raft_checker *c)
+{
+    if (c->commit_max)
+        check_kept(c, c->commit_max, c->commits[c->commit_max].item.hash);
+}
+
 void raft_checker_fini(struct raft_checker *c)
 {
     free(c->commits);

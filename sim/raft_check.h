@@ -38,5 +38,7 @@ void raft_checker_appended(struct raft_checker *c, const struct raft_host *h, ui
 void raft_checker_led(struct raft_checker *c, const struct raft_host *h);
 /* A host's commit index has moved on from `before`: state machine safety, durability. */
 void raft_checker_committed(struct raft_checker *c, const struct raft_host *h, uint64_t before);
+/* A host that was damaged votes again: durability. */
+void raft_checker_healed(struct raft_checker *c);
 
 #endif

@@ -316,6 +316,8 @@ static void damage_end(struct raft_host *h)
         return;
     h->disk_damaged = false;
     raft_set_abstain(&h->raft, false);
+    if (h->hooks->healed)
+        h->hooks->healed(h->owner, h);
 }
 
 void raft_host_pump(struct raft_host *h, uint64_t now_ns)

@@ -62,6 +62,8 @@ struct raft_host_hooks {
     uint64_t (*next_value)(void *owner); /* of a NOOP, or a group */
     /* Keeps a copy of a group to the end of the run. */
     const struct group *(*keep_group)(void *owner, const struct group *group);
+    /* It was damaged, and has all again that was ever counted with it: it votes from now on. */
+    void (*healed)(void *owner, struct raft_host *h);
 };
 
 struct raft_host {

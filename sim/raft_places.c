@@ -339,5 +339,10 @@ const struct group *world_on_group(void *owner, const struct group *group)
     return w->groups[w->group_count++] = copy;
 }
 
-const struct raft_host_hooks WORLD_HOOKS = {on_send,      on_appended, on_role,       on_committed,
-                                            on_hindrance, on_value,    world_on_group};
+static void on_healed(void *owner, struct raft_host *h)
+{
+    raft_checker_healed(&((struct world *)owner)->checker);
+}
+
+const struct raft_host_hooks WORLD_HOOKS = {on_send,      on_appended, on_role,        on_committed,
+                                            on_hindrance, on_value,    world_on_group, on_healed};

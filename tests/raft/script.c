@@ -215,8 +215,8 @@ static const struct group *on_group(void *owner, const struct group *group)
     return s->groups[s->group_count++] = copy;
 }
 
-static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role, on_committed,
-                                             NULL,    on_value,    on_group};
+static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role,  on_committed,
+                                             NULL,    on_value,    on_group, NULL};
 
 static void settle_disks(struct script *s)
 {
@@ -403,9 +403,9 @@ static void cmd_show(struct script *s, struct raft_host *h)
     for (uint32_t i = 0; i < r->group.count; i++) {
         static const char *const kinds[] = {" learner", "", " out", " stays"};
 
-        n += snprintf(text + n, sizeof text - n, "%s %u%s", i ? "," : "", r->group.members[i].replica,
-                      r->joint && r->group.members[i].flags == GROUP_VOTER ? " in"
-                                                                          : kinds[r->group.members[i].flags]);
+        n += snprintf(
+            text + n, sizeof text - n, "%s %u%s", i ? "," : "", r->group.members[i].replica,
+            r->joint && r->group.members[i].flags == GROUP_VOTER ? " in" : kinds[r->group.members[i].flags]);
     }
     if (r->group.index)
         out(s, "%s", text);
