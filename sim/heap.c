@@ -3,29 +3,18 @@
  * The wrapped allocator: notes blocks by address. A block that belongs to one node and is freed or grown
  * while another runs would mean shared state between cores: that asserts. New memory is filled with a
  * pattern, so that a read of what was never written gives the same run for the same seed, and hardly a
- * working one. Large blocks, of which most is never touched, are mapped: zeros behind their first pages, and
- * gone when they are freed, so that a use after that is noticed at once. (Not for a sanitizer, which watches
- * their ends.)
+ * working one.
  */
 #include "sim/heap.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/map.h"
 
 #define FILL_NEW  0xa5
 #define FILL_FREE 0x5a
-#define FILL_MAX  (64u << 10) /* of a mapped block */
-#ifdef __SANITIZE_ADDRESS__
-#define MAPPED_MIN SIZE_MAX
-#else
-#define MAPPED_MIN (256u << 10)
-#endif
-#define PAGE_SIZE 4096u
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -55,7 +44,6 @@ struct tracked {
     struct list in_heap;
     struct sim_heap *heap;
     size_t size;
-    bool mapped;
 };
 
 static struct {
@@ -83,7 +71,7 @@ struct sim_heap *sim_heap_enter(struct sim_heap *heap)
     return before;
 }
 
-static void *note(void *ptr, size_t size, bool mapped)
+static void *note(void *ptr, size_t size)
 {
     struct sim_heap *heap = heaps.current;
 
@@ -93,7 +81,6 @@ static void *note(void *ptr, size_t size, bool mapped)
     ASSERT(t);
     t->heap = heap;
     t->size = size;
-    t->mapped = mapped;
     list_push_back(&heap->blocks, &t->in_heap);
     heap->block_count++;
     heap->bytes += size;
@@ -125,23 +112,9 @@ static void release(struct tracked *t)
 {
     void *ptr = (void *)(uintptr_t)t->by_address.key;
 
-    if (t->mapped) {
-        munmap(ptr, t->size);
-        forget(t);
-        return;
-    }
     memset(ptr, FILL_FREE, t->size);
     forget(t);
     __real_free(ptr);
-}
-
-/* A large block of a node; NULL: it is none. */
-static void *new_mapped(size_t alignment, size_t size)
-{
-    if (size < MAPPED_MIN || alignment > PAGE_SIZE || !heaps.current || heaps.busy)
-        return NULL;
-    void *ptr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return ptr == MAP_FAILED ? NULL : note(ptr, size, true);
 }
 
 void *sim_alloc(size_t size)
@@ -169,14 +142,16 @@ void sim_heap_discard(struct sim_heap *heap)
 
 void *__wrap_malloc(size_t size)
 {
-    return __wrap_aligned_alloc(_Alignof(max_align_t), size);
+    void *ptr = note(__real_malloc(size), size);
+
+    if (ptr && heaps.current && !heaps.busy)
+        memset(ptr, FILL_NEW, size);
+    return ptr;
 }
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    void *mapped = size && count < SIZE_MAX / size ? new_mapped(1, count * size) : NULL;
-
-    return mapped ? mapped : note(__real_calloc(count, size), count * size, false);
+    return note(__real_calloc(count, size), count * size);
 }
 
 void __wrap_free(void *ptr)
@@ -210,15 +185,10 @@ void *__wrap_realloc(void *ptr, size_t size)
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
-    void *ptr = new_mapped(alignment, size);
-    size_t fill = ptr ? MIN(size, FILL_MAX) : size;
+    void *ptr = note(__real_aligned_alloc(alignment, size), size);
 
-    if (!ptr)
-        ptr = note(alignment > _Alignof(max_align_t) ? __real_aligned_alloc(alignment, size)
-                                                     : __real_malloc(size),
-                   size, false);
     if (ptr && heaps.current && !heaps.busy)
-        memset(ptr, FILL_NEW, fill);
+        memset(ptr, FILL_NEW, size);
     return ptr;
 }
 
