@@ -107,6 +107,7 @@ static void world_start(struct world *w, const struct sim_args *args)
         w->config.clock_drift_ppm = 100000;
     struct sim_rng drifts = sim_rng_make(args->seed, "raft.drifts", 0);
     bool extreme = sim_rng_below(&drifts, 2);
+    uint32_t slow = (uint32_t)sim_rng_below(&drifts, w->count);
     for (uint32_t i = 0; i < w->count; i++) {
         struct place *p = &w->places[i];
 
@@ -119,7 +120,7 @@ static void world_start(struct world *w, const struct sim_args *args)
             p->drift_ppm = (int64_t)sim_rng_below(&w->rng, w->config.clock_drift_ppm - 1) - most;
             /* What is allowed for shows where it is needed most: a slow leader among quick ones. */
             if (extreme)
-                p->drift_ppm = sim_rng_below(&drifts, 2) ? most : -most;
+                p->drift_ppm = i == slow ? -most : most;
         }
         p->tick.fire = world_tick_fire;
         p->beat.fire = world_beat_fire;
