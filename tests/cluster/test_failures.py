@@ -21,9 +21,15 @@ def hammered(c, action, seconds=2.0, **options):
     return result
 
 
+def follow(c):
+    """osd.1 leads nothing from now on."""
+    c.fb("osd", "demote", "osd.1")
+    wait_for("osd.1 to hand over", lambda: 1 not in c.leaders().values())
+
+
 def test_killed_follower_is_not_noticed(c):
     c.pool_image()
-    c.fb("osd", "demote", "osd.1")
+    follow(c)
     result = hammered(c, lambda: c.kill("osd.1"), 3)
     expect(result["errors"] == 0, f"errors: {result}")
     expect(result["max_gap_ms"] < 250, f"gap: {result}")
@@ -31,7 +37,7 @@ def test_killed_follower_is_not_noticed(c):
 
 def test_paused_follower_is_not_noticed(c):
     c.pool_image()
-    c.fb("osd", "demote", "osd.1")
+    follow(c)
     result = hammered(c, lambda: c.kill("osd.1", sig=signal.SIGSTOP), 4)
     expect(result["errors"] == 0 and result["max_gap_ms"] < 250, f"gap: {result}")
     c.kill("osd.1", sig=signal.SIGCONT)
