@@ -288,7 +288,7 @@ def test_store_check_of_a_stopped_osd(c):
         out = c.fb("store", "check", device, "--deep")
         expect("0 problems" in out, out)
         out = c.json("store", "show", device)
-        expect(out["osd"] == 2 and out["objects"] > 0, f"show: {out}")
+        expect(out["osd"] == 2 and out["objects"] + out["log_entries"] > 0, f"show: {out}")
     finally:
         c.start_process("osd.2")
     c.wait_active()
