@@ -244,19 +244,27 @@ static int moves_look(const Fb__MoveProgress *progress)
     return !progress || progress->under_way || progress->urgent || progress->misplaced ? -ERR_RETRY : 0;
 }
 
-/* Of PGs whose majority was destroyed: which order is the next? ERR_RETRY: some have no leader yet. */
+static bool is_forced(const struct admin *a, uint64_t pg)
+{
+    const Fb__ClusterMap *map = client_map(a->client);
+
+    for (size_t i = 0; i < map->n_pg; i++)
+        if (map->pg[i]->id == pg)
+            return map->pg[i]->force;
+    return false;
+}
+
+/* Of PGs whose majority was destroyed: which order is the next? ERR_RETRY: not all have been given. */
 static int force_look(struct admin *a, const Fb__MonReply *reply)
 {
     const struct force *f = &a->cluster->force;
     bool left = false;
 
-    for (size_t i = 0; i < reply->n_force_views; i++) {
-        const Fb__PgForceView *v = reply->force_views[i];
-        for (uint32_t k = 0; k < f->pg_count; k++) {
-            if (f->pgs[k] != v->pg)
-                continue;
-            left = true;
-            if (v->verdict != FB__FORCE_VERDICT__FORCE_POSSIBLE)
+    for (uint32_t k = 0; k < f->pg_count; k++) {
+        left |= !is_forced(a, f->pgs[k]);
+        for (size_t i = 0; i < reply->n_force_views; i++) {
+            const Fb__PgForceView *v = reply->force_views[i];
+            if (f->pgs[k] != v->pg || v->verdict != FB__FORCE_VERDICT__FORCE_POSSIBLE)
                 continue;
             fb__pg_force_order__init(&a->force_order);
             a->force_order.pg = v->pg;
