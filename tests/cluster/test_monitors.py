@@ -54,6 +54,7 @@ def begin(c, seconds):
 
 
 def end(c, child):
+    child.terminate()  # it ends in order
     result = c.hammer_result(child)
     expect(result["errors"] == 0 and result["writes"] > 100, f"hammer: {result}")
     checked = c.hammer("check")
