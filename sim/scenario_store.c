@@ -36,6 +36,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
 
     w->sim = sim;
     w->rng = sim_rng_make(sim->seed, "store", 0);
+    w->keeps = sim_rng_make(sim->seed, "keeps", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
                                SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT));
     uint64_t size = (44ull << 20) + (sim_rng_below(&w->rng, 3) << 24);

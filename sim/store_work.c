@@ -278,13 +278,14 @@ static void work_commit(struct driver *d, uint32_t i)
 }
 
 /* Some member lags, or none does: what is removed waits for it. */
-static void work_keep(struct driver *d, uint32_t i)
+static void work_keep(struct driver *d)
 {
-    struct store_pg *pg = pg_now(d, i);
+    struct sim_rng *rng = &d->world->keeps;
+    struct store_pg *pg = pg_now(d, (uint32_t)sim_rng_below(rng, MODEL_PGS));
 
-    store_keep(pg, chance(d, 50) || pg->last_index < pg->first_index
+    store_keep(pg, sim_rng_below(rng, 2) || pg->last_index < pg->first_index
                        ? 0
-                       : pg->first_index + below(d, pg->last_index - pg->first_index + 1));
+                       : pg->first_index + sim_rng_below(rng, pg->last_index - pg->first_index + 1));
 }
 
 static void work_pg_write(struct driver *d, uint32_t i)
@@ -387,15 +388,15 @@ bool work(struct driver *d)
             work_log(d, i);
         else if (what < 85)
             work_commit(d, i);
-        else if (what < 95)
-            read_random(d);
         else if (what < 96)
-            work_keep(d, i);
+            read_random(d);
         else if (what < 97)
             lag_read(d);
         else
             work_pg_write(d, i);
     }
+    if (sim_rng_below(&w->keeps, 10) == 0)
+        work_keep(d);
     if (chance(d, 1))
         d->stalled ^= 1ull << below(d, MODEL_PGS);
     return true;

@@ -74,7 +74,7 @@ struct driver {
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng;
+    struct sim_rng rng, keeps;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
