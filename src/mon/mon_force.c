@@ -467,8 +467,7 @@ static int acknowledge_build(struct mon_request *r)
         const Fb__Pg *pg = mon_pg_item(mon_pg_of(node));
         struct mon_edit e;
 
-        if (!pg->force || pg->force->acknowledged || (only && pg->id != only) ||
-            r->change.count >= MON_PUTS_PER_TXN)
+        if (!pg->force || pg->force->acknowledged || (only && pg->id != only))
             continue;
         mon_edit_init(&e, pg);
         e.force.acknowledged = true;
