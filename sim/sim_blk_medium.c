@@ -7,7 +7,8 @@
 
 #include "sim/sim_blk_inside.h"
 
-#define JUNK_STEP 0x9e3779b97f4a7c15ull
+#define CACHE_BYTES_MAX (64u << 20) /* what is older leaves by itself */
+#define JUNK_STEP       0x9e3779b97f4a7c15ull
 
 struct sim_page *medium_page(const struct sim_disk *disk, uint64_t number)
 {
@@ -131,6 +132,12 @@ static void cache_drop(struct sim_disk *disk, struct sim_write *w)
     free(w);
 }
 
+static void cache_drop_durable(struct sim_disk *disk, struct sim_write *w)
+{
+    medium_durable(disk, w, NULL);
+    cache_drop(disk, w);
+}
+
 void medium_write(struct sim_disk *disk, struct sim_write *w, bool durable)
 {
     w->seq = ++disk->seq;
@@ -143,6 +150,8 @@ void medium_write(struct sim_disk *disk, struct sim_write *w, bool durable)
     write_current(disk, w, true);
     list_push_back(&disk->cache, &w->link);
     disk->cached_bytes += w->len;
+    while (disk->cached_bytes > CACHE_BYTES_MAX)
+        cache_drop_durable(disk, list_entry(disk->cache.next, struct sim_write, link));
 }
 
 void medium_flush(struct sim_disk *disk, uint64_t flush_seq)
@@ -151,8 +160,7 @@ void medium_flush(struct sim_disk *disk, uint64_t flush_seq)
         struct sim_write *w = list_entry(node, struct sim_write, link);
         if (w->seq > flush_seq)
             break;
-        medium_durable(disk, w, NULL);
-        cache_drop(disk, w);
+        cache_drop_durable(disk, w);
     }
 }
 

@@ -16,6 +16,7 @@
 
 #define DAMAGE_OBJECTS_MAX 32             /* of one PG; the rest is found again when there is room */
 #define DAMAGE_AGAIN_NS    (2 * NS_PER_S) /* an object is not looked at more often */
+#define DAMAGE_VAIN_NS     (2 * NS_PER_S) /* nor are whole copies of it asked for */
 #define DAMAGE_OLD_NS      (120 * NS_PER_S)
 
 struct pg_damage *damage_find(struct pg *pg, uint64_t image, uint64_t object)
@@ -150,6 +151,21 @@ struct pg_damage *damage_due(struct pg *pg, uint64_t now_ns)
             return d;
     }
     return NULL;
+}
+
+void damage_note_vain(struct pg *pg, uint64_t image, uint64_t object)
+{
+    struct pg_damage *d = pg->led_term ? damage_get(pg, image, object) : NULL;
+
+    if (d)
+        d->vain_ns = core_now_ns(pg->shard->core);
+}
+
+bool damage_is_vain(struct pg *pg, uint64_t image, uint64_t object, uint64_t now_ns)
+{
+    const struct pg_damage *d = damage_find(pg, image, object);
+
+    return d && d->vain_ns && now_ns - d->vain_ns < DAMAGE_VAIN_NS;
 }
 
 void damage_tried(struct pg *pg, struct pg_damage *d)

@@ -16,6 +16,7 @@
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "osd/recover_copy.h"
+#include "osd/scrub.h"
 
 enum { REPAIR_MEMBER, REPAIR_ASK, REPAIR_BLOCKS, REPAIR_COPY, REPAIR_PAUSE };
 #define REPAIR_ROUNDS_MAX 5 /* a follower learns what is committed with the next heartbeat */
@@ -34,6 +35,7 @@ struct repair {
     uint32_t rounds;
     enum { WITH_WHOLE, WITH_LESS, WITH_BLOCKS } with;
     bool hopeless; /* some of it */
+    bool in_vain;  /* whole copies were tried shortly before: neither they nor a log line need be repeated */
     bool doubt;    /* in this round somebody could not be asked, or may know better in a moment */
     struct timer timer;
     uint32_t source;
@@ -81,7 +83,8 @@ void repair_start(struct pg *pg, struct store_read *read, struct op *parent)
     r->block_count = read->block_count;
     memcpy(r->damaged, read->ret_damaged, sizeof(r->damaged));
     r->committed = pg->raft.commit_index;
-    r->with = damaged_are_lost(r, false) ? WITH_WHOLE : WITH_BLOCKS;
+    r->in_vain = damage_is_vain(pg, r->image, r->object, core_now_ns(pg->shard->core));
+    r->with = damaged_are_lost(r, false) && !r->in_vain ? WITH_WHOLE : WITH_BLOCKS;
     list_init(&r->link);
     list_push_back(&pg->repairs, &r->link);
     op_start(&r->op, pg->shard->core, &repair_kind, parent);
@@ -91,9 +94,10 @@ static void repair_end(struct repair *r, int error)
 {
     struct pg *pg = r->pg;
 
-    core_log(pg->shard->core, error ? LOG_ERROR : LOG_WARN, "osd",
-             PG_FMT ": image %" PRIu64 " object %" PRIu64 " was damaged: %s", PG_ARGS(pg->id), r->image,
-             r->object, error ? error_text(error) : "restored from another replica");
+    if (!error || !r->in_vain)
+        core_log(pg->shard->core, error ? LOG_ERROR : LOG_WARN, "osd",
+                 PG_FMT ": image %" PRIu64 " object %" PRIu64 " was damaged: %s", PG_ARGS(pg->id), r->image,
+                 r->object, error ? error_text(error) : "restored from another replica");
     slice_unref(&r->call.reply_payload);
     list_remove(&r->link);
     op_done(&r->op, error);
@@ -146,22 +150,27 @@ static bool damaged_are_lost(struct repair *r, bool drop)
 /* Everyone has been asked, as often as there was reason to. */
 static void repair_next_way(struct repair *r)
 {
-    r->rounds = 0;
-    r->doubt = false;
     if (r->with == WITH_BLOCKS) {
         repair_end(r, -ERR_DAMAGED);
         return;
     }
+    if (r->with == WITH_LESS && !r->doubt)
+        damage_note_vain(r->pg, r->image, r->object);
+    r->rounds = 0;
+    r->doubt = false;
     r->with++;
-    if (r->with == WITH_BLOCKS) {
-        r->hopeless = damaged_are_lost(r, true);
-        if (all_repaired(r)) {
-            repair_end(r, -ERR_DAMAGED);
-            return;
-        }
-    }
     r->op.state = REPAIR_MEMBER;
     op_wake(&r->op);
+}
+
+/* Single blocks help only where the checksum is known. True: there are none, it has ended. */
+static bool repair_ends_with_lost(struct repair *r)
+{
+    r->hopeless |= damaged_are_lost(r, true);
+    if (!all_repaired(r))
+        return false;
+    repair_end(r, -ERR_DAMAGED);
+    return true;
 }
 
 static void repair_member(struct repair *r)
@@ -172,6 +181,8 @@ static void repair_member(struct repair *r)
         repair_end(r, -ERR_DAMAGED);
         return;
     }
+    if (r->with == WITH_BLOCKS && repair_ends_with_lost(r))
+        return;
     while (r->member < pg->member_count) {
         struct pg_member *member = &pg->members[r->member++];
 

@@ -135,8 +135,9 @@ struct pg_damage {
     uint64_t blocks[BLOCKS_PER_OBJECT / 64]; /* none: it is to leave the list */
     uint64_t index;                          /* of the object when it was looked at */
     uint64_t looked_ns;
-    bool known;  /* by a look; else the monitor says so, or a client's read failed */
-    bool listed; /* the monitor's list says the same */
+    uint64_t vain_ns; /* no member had what is lost here; 0: none was asked */
+    bool known;       /* by a look; else the monitor says so, or a client's read failed */
+    bool listed;      /* the monitor's list says the same */
 };
 /* A client's read failed: the blocks from `first_block` on that the bitmap has. It will be looked at. */
 void damage_note(struct pg *pg, uint64_t image, uint64_t object, uint32_t first_block, uint32_t block_count,
@@ -148,6 +149,10 @@ struct pg_damage *damage_find(struct pg *pg, uint64_t image, uint64_t object);
 void damage_take_list(struct pg *pg, Fb__PgDamage *const *list, size_t count);
 /* One to be looked at (again): its object was written to since, or that is long ago. NULL: none. */
 struct pg_damage *damage_due(struct pg *pg, uint64_t now_ns);
+/* Whole copies were asked of all members, and none has what is lost here: that need not be tried again soon.
+ */
+void damage_note_vain(struct pg *pg, uint64_t image, uint64_t object);
+bool damage_is_vain(struct pg *pg, uint64_t image, uint64_t object, uint64_t now_ns);
 void damage_tried(struct pg *pg, struct pg_damage *d); /* a look begins */
 /* What the monitor's list lacks, or has too much: at most `max` rows. */
 size_t damage_report(struct pg *pg, Fb__PgDamage *rows, Fb__PgDamage **pointers, size_t max);

@@ -183,6 +183,15 @@ static void test_damaged_source_asks_back(void)
     world_free(w);
 }
 
+static uint64_t blocks_copied(const struct world *w)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < OSDS; i++)
+        sum += w->osds[i].shard->perf.recover_sent;
+    return sum;
+}
+
 /* Nobody has it: that block is an error, also here from now on, until it is written again. */
 static void test_damaged_everywhere(void)
 {
@@ -193,6 +202,11 @@ static void test_damaged_everywhere(void)
     CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
     world_lead(w, world_pg(w, 0), away);
     CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
+    /* A reader that does not give up does not have the object copied each time. */
+    uint64_t copied = blocks_copied(w);
+    for (uint32_t i = 0; i < 20; i++)
+        CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
+    CHECK_EQ(blocks_copied(w), copied);
     CHECK_EQ(world_read(w, 3, 10, 1, got), 0);
     CHECK(!memcmp(got, data, BLOCK_SIZE));
     CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
