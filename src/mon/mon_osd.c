@@ -229,7 +229,8 @@ static int osd_boot_build(struct mon_request *r)
          *zone = call->zone[0] ? call->zone : osd.zone;
     if (osd.up && osd.incarnation == call->incarnation &&
         !strcmp(osd.shard[call->shard]->address, call->address) && !strcmp(osd.host, host) &&
-        !strcmp(osd.rack, rack) && !strcmp(osd.zone, zone)) {
+        !strcmp(osd.rack, rack) && !strcmp(osd.zone, zone) &&
+        osd.shard[call->shard]->pgs_max == call->pgs_max) {
         r->nothing = true;
         return 0;
     }
@@ -243,6 +244,7 @@ static int osd_boot_build(struct mon_request *r)
     }
     shard[call->shard].address = call->address;
     shard[call->shard].size_bytes = call->size_bytes;
+    shard[call->shard].pgs_max = call->pgs_max;
     osd.shard = shards;
     osd.epoch = r->change.state.epoch;
     osd.up = true;

@@ -32,8 +32,10 @@ static void add_osd(struct placement_osd *p, const struct mon_osd *o)
                                 .zone = osd->zone,
                                 .size_bytes = osd->size_bytes / MON_WEIGHT_MAX * osd->weight,
                                 .shard_count = (uint32_t)osd->n_shard};
-    for (uint32_t s = 0; s < p->shard_count; s++)
+    for (uint32_t s = 0; s < p->shard_count; s++) {
         p->shard_usable[s] = osd->shard[s]->address[0] && !o->shard[s].failed[0];
+        p->shard_pgs_max[s] = osd->shard[s]->pgs_max;
+    }
 }
 
 struct placement_osd *mon_place_osds(const struct mon *mon, uint32_t *ret_count)

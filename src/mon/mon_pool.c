@@ -114,8 +114,8 @@ static int put_pgs(struct mon_request *r, const Fb__Pool *pool)
     if (placed < pool->pg_count)
         return mon_fail(
             r, -ERR_TOO_FEW_OSDS,
-            "%u PGs with %u replicas do not fit: a shard holds at most %u replicas. Use fewer PGs",
-            pool->pg_count, pool->replicas, PLACEMENT_SHARD_PGS_MAX);
+            "%u PGs with %u replicas do not fit: a shard holds at most %u replicas, or 16384 from 512 MiB on. Use fewer PGs",
+            pool->pg_count, pool->replicas, PLACEMENT_SHARD_PGS);
     return 0;
 }
 

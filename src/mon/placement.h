@@ -21,10 +21,10 @@
 
 #include "base/base.h"
 
-#define PLACEMENT_SHARDS_MAX    64
-#define PLACEMENT_SHARD_PGS_MAX 4096 /* replicas that one shard can hold */
-#define PLACEMENT_REPLICAS_MAX  7
-#define PLACEMENT_WEIGHT_MAX    1000
+#define PLACEMENT_SHARDS_MAX   64
+#define PLACEMENT_SHARD_PGS    4096 /* replicas that a shard can hold that does not say how many */
+#define PLACEMENT_REPLICAS_MAX 7
+#define PLACEMENT_WEIGHT_MAX   1000
 
 enum placement_domain { PLACEMENT_OSD, PLACEMENT_HOST, PLACEMENT_RACK, PLACEMENT_ZONE, PLACEMENT_DOMAINS };
 
@@ -33,7 +33,8 @@ struct placement_osd {
     const char *host, *rack, *zone; /* the caller's strings; NULL is as "" */
     uint64_t size_bytes;
     uint32_t shard_count;
-    bool shard_usable[PLACEMENT_SHARDS_MAX]; /* may get replicas */
+    bool shard_usable[PLACEMENT_SHARDS_MAX];      /* may get replicas */
+    uint32_t shard_pgs_max[PLACEMENT_SHARDS_MAX]; /* and so many; 0: PLACEMENT_SHARD_PGS */
     uint32_t weight; /* thousandths of its size that count, up to PLACEMENT_WEIGHT_MAX; 0 (out, drained):
                         every replica is to leave it */
     bool up; /* it may get replicas now. If not, those that it has stay, but with weight 0 are missing */

@@ -25,13 +25,18 @@ static uint64_t mix(const struct place *p, const struct place_osd *o)
     return hash_pair(hash_pair(p->pool->id, o->in->osd), o->data.count);
 }
 
+static bool shard_has_room(const struct place_osd *o, uint32_t s)
+{
+    return o->shard_load[s] < (o->in->shard_pgs_max[s] ? o->in->shard_pgs_max[s] : PLACEMENT_SHARD_PGS);
+}
+
 /* The usable shard with the fewest replicas, or shard_count when none has room. */
 static uint32_t best_shard(const struct place_osd *o)
 {
     uint32_t best = o->in->shard_count;
 
     for (uint32_t s = 0; s < o->in->shard_count; s++)
-        if (o->in->shard_usable[s] && o->shard_load[s] < PLACEMENT_SHARD_PGS_MAX &&
+        if (o->in->shard_usable[s] && shard_has_room(o, s) &&
             (best == o->in->shard_count || o->shard_load[s] < o->shard_load[best]))
             best = s;
     return best;

@@ -191,6 +191,7 @@ static bool boot_send(struct shard_mon *mon)
     boot.zone = shard->zone;
     boot.size_bytes = store_space(shard->store).total_bytes;
     boot.epoch = shard->map.epoch;
+    boot.pgs_max = store_pgs_max(shard->store);
     request.call_case = FB__MON_REQUEST__CALL_OSD_BOOT;
     request.osd_boot = &boot;
     return call_send(mon, &request);

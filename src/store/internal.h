@@ -48,8 +48,8 @@
 /* ---- limits -------------------------------------------------------------------------------------------- */
 
 #define WORK_BUF_BYTES (2u << 20)
-_Static_assert(2u * DIV_UP(STORE_PGS_MAX, TABLE_RECORDS_PER_BLOCK) * BLOCK_SIZE <= WORK_BUF_BYTES,
-               "both copies of the PG table fit, at open");
+/* Blocks of the PG table that are formatted, or read of each copy, at once. */
+#define TABLE_PIECE  (WORK_BUF_BYTES / 2 / BLOCK_SIZE)
 #define SLAB_CLASSES 11u
 
 /* Entries of one PG's log. Small ones are many in a large ring: they cost memory, and replay, which may also

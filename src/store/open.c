@@ -239,22 +239,26 @@ static void open_step(struct op *op)
             if (rc)
                 break;
             op->state = OPEN_TABLE_A;
-            open_read(o, s->g.table_block, s->g.table_blocks);
+            open_read(o, s->g.table_block, open_table_piece(p));
             return;
         case OPEN_TABLE_A:
             if (p->io.result)
-                memset(p->work, 0, s->g.table_blocks * BLOCK_SIZE);
+                memset(p->work, 0, open_table_piece(p) * BLOCK_SIZE);
             op->state = OPEN_TABLE_B;
-            io_start(s->blk, &p->io, &p->iov, BLK_READ, 0, s->g.table_block + s->g.table_blocks,
-                     p->work + s->g.table_blocks * BLOCK_SIZE, s->g.table_blocks, op);
+            io_start(s->blk, &p->io, &p->iov, BLK_READ, 0, s->g.table_block + s->g.table_blocks + p->table_at,
+                     p->work + WORK_BUF_BYTES / 2, open_table_piece(p), op);
             return;
         case OPEN_TABLE_B:
             if (p->io.result)
-                memset(p->work + s->g.table_blocks * BLOCK_SIZE, 0, s->g.table_blocks * BLOCK_SIZE);
-            for (uint32_t i = 0; i < s->g.table_blocks && rc == 0; i++)
-                rc = open_table(p, i);
+                memset(p->work + WORK_BUF_BYTES / 2, 0, open_table_piece(p) * BLOCK_SIZE);
+            rc = open_table(p);
             if (rc)
                 break;
+            if (p->table_at < s->g.table_blocks) {
+                op->state = OPEN_TABLE_A;
+                open_read(o, s->g.table_block + p->table_at, open_table_piece(p));
+                return;
+            }
             p->scan.durable_seq = s->durable_seq;
             p->io.result = 0;
             op->state = OPEN_HEAL;

@@ -66,13 +66,17 @@ int open_prepare(struct store_opening *p)
     return space_init(s);
 }
 
-int open_table(struct store_opening *p, uint32_t block)
+uint32_t open_table_piece(const struct store_opening *p)
+{
+    return (uint32_t)MIN(TABLE_PIECE, p->s->g.table_blocks - p->table_at);
+}
+
+static int open_table_block(struct store_opening *p, uint32_t at, uint32_t block)
 {
     struct store *s = p->s;
     bool heal_a, heal_b;
-    int rc =
-        table_load(s, (struct disk_table_block *)p->work + block,
-                   (struct disk_table_block *)p->work + s->g.table_blocks + block, block, &heal_a, &heal_b);
+    const struct disk_table_block *read = (const struct disk_table_block *)p->work;
+    int rc = table_load(s, &read[at], &read[TABLE_PIECE + at], block, &heal_a, &heal_b);
 
     if (rc) {
         store_problem(s, "PG table: block %u: %s", block, error_text(rc));
@@ -84,6 +88,17 @@ int open_table(struct store_opening *p, uint32_t block)
         core_log(s->core, LOG_INFO, "store", "slice %u: PG table: block %u: copy %s is written again",
                  s->config.slice, block, heal_a ? "A" : "B");
     return 0;
+}
+
+int open_table(struct store_opening *p)
+{
+    uint32_t blocks = open_table_piece(p);
+    int rc = 0;
+
+    for (uint32_t i = 0; i < blocks && rc == 0; i++)
+        rc = open_table_block(p, i, p->table_at + i);
+    p->table_at += blocks;
+    return rc;
 }
 
 /* The superblock by which the PG table was found readable. */

@@ -75,6 +75,7 @@ struct store_opening {
     /* Table. */
     uint8_t *heal; /* per block: 1: copy A, 2: copy B */
     uint32_t heal_at;
+    uint32_t table_at;
     /* Blob. */
     struct disk_blob_header blobs[2];
     bool blob_ok[2];
@@ -107,7 +108,9 @@ struct store_opening {
 void open_read(struct store_open *o, uint64_t block, uint64_t blocks);
 int open_superblock(struct store_opening *p, int copy);
 int open_prepare(struct store_opening *p);
-int open_table(struct store_opening *p, uint32_t block);
+/* Blocks of each copy of the PG table that are read next; and takes in what was read. */
+uint32_t open_table_piece(const struct store_opening *p);
+int open_table(struct store_opening *p);
 bool open_heal(struct store_open *o);
 void open_damage(struct store_opening *p);
 void open_blob_header(struct store_opening *p, int copy);

@@ -13,10 +13,12 @@
 #define RING_BYTES_DEFAULT_MIN (64ull << 20)
 #define RING_BYTES_DEFAULT_MAX (4ull << 30)
 #define IMAGES_MIN             8192u
+#define SMALL_BYTES            (512ull << 20)
 
 int geometry_layout(uint64_t size_bytes, uint64_t ring_bytes, struct geometry *ret)
 {
-    struct geometry g = {.slice_blocks = size_bytes / BLOCK_SIZE, .pgs_max = STORE_PGS_MAX};
+    struct geometry g = {.slice_blocks = size_bytes / BLOCK_SIZE,
+                         .pgs_max = size_bytes < SMALL_BYTES ? STORE_PGS_MAX_SMALL : STORE_PGS_MAX};
 
     if (ring_bytes == 0)
         ring_bytes = MAX(RING_BYTES_DEFAULT_MIN, MIN(RING_BYTES_DEFAULT_MAX, size_bytes / 16));
@@ -115,11 +117,10 @@ int superblock_decode(const struct disk_superblock *sb, uint64_t size_bytes, str
     return 0;
 }
 
-/* table A and B -> checkpoint headers -> flush -> superblocks -> flush -> done */
+/* PG table, copies A and B -> checkpoint headers -> flush -> superblocks -> flush -> done */
 enum {
     FORMAT_START,
-    FORMAT_TABLE_A,
-    FORMAT_TABLE_B,
+    FORMAT_TABLE,
     FORMAT_CKPT_A,
     FORMAT_CKPT_B,
     FORMAT_FLUSH,
@@ -130,24 +131,28 @@ enum {
 
 static const char *format_state(int state)
 {
-    static const char *const names[] = {"start",        "table A",      "table B",
-                                        "checkpoint A", "checkpoint B", "flush",
-                                        "superblock A", "superblock B", "last flush"};
+    static const char *const names[] = {"start", "PG table",     "checkpoint A", "checkpoint B",
+                                        "flush", "superblock A", "superblock B", "last flush"};
     return names[state];
 }
 
-static void format_tables(struct store_format *f, const struct geometry *g)
+/* Writes the next piece of the two copies, which follow one another. */
+static void format_table_piece(struct store_format *f, const struct geometry *g)
 {
     struct disk_table_block *table = (struct disk_table_block *)f->buf->data;
+    uint32_t blocks = (uint32_t)MIN(TABLE_PIECE, 2 * g->table_blocks - f->table_at);
 
-    memset(table, 0, g->table_blocks * BLOCK_SIZE);
-    for (uint32_t i = 0; i < g->table_blocks; i++) {
+    memset(table, 0, (size_t)blocks * BLOCK_SIZE);
+    for (uint32_t i = 0; i < blocks; i++) {
         table[i].magic = MAGIC_PG_TABLE;
-        table[i].block = i;
+        table[i].block = (f->table_at + i) % (uint32_t)g->table_blocks;
         table[i].seq = 1;
         memcpy(table[i].format_id, f->format_id, FORMAT_ID_BYTES);
         FORMAT_SEAL(&table[i]);
     }
+    io_start(f->config.blk, &f->io, &f->iov, BLK_WRITE, 0, g->table_block + f->table_at, f->buf->data, blocks,
+             &f->op);
+    f->table_at += blocks;
 }
 
 static void format_checkpoint(struct store_format *f, uint64_t number)
@@ -200,15 +205,11 @@ static void store_format_step(struct op *op)
     }
     int rc = geometry_layout(blk->size_bytes, f->ring_bytes, &g);
     ASSERT(rc == 0);
-    op->state++;
+    if (op->state != FORMAT_TABLE || f->table_at == 2 * g.table_blocks)
+        op->state++;
     switch (op->state) {
-    case FORMAT_TABLE_A:
-        format_tables(f, &g);
-        io_start(blk, &f->io, &f->iov, BLK_WRITE, 0, g.table_block, f->buf->data, g.table_blocks, op);
-        return;
-    case FORMAT_TABLE_B:
-        io_start(blk, &f->io, &f->iov, BLK_WRITE, 0, g.table_block + g.table_blocks, f->buf->data,
-                 g.table_blocks, op);
+    case FORMAT_TABLE:
+        format_table_piece(f, &g);
         return;
     case FORMAT_CKPT_A:
     case FORMAT_CKPT_B:
@@ -238,5 +239,6 @@ void store_format_start(struct store_format *f, const struct store_config *confi
     f->config = *config;
     f->ring_bytes = ring_bytes;
     f->buf = NULL;
+    f->table_at = 0;
     op_start(&f->op, config->core, &STORE_FORMAT, parent);
 }

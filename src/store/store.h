@@ -95,7 +95,8 @@ struct store_config {
     uint32_t pages_max;        /* object pages kept in memory; 0: as many as fit a quarter of cache_bytes */
 };
 
-#define STORE_PGS_MAX 4096
+#define STORE_PGS_MAX       16384
+#define STORE_PGS_MAX_SMALL 4096 /* of a slice of less than 512 MiB */
 
 /* Formats a slice: superblock copies, empty tables, ring marked empty. Old contents cannot be taken for new
  * ones: the slice gets a fresh random format id that every structure carries. */
@@ -108,6 +109,7 @@ struct store_format {
     struct iovec iov;
     struct buf *buf;
     uint8_t format_id[16];
+    uint32_t table_at;
 };
 void store_format_start(struct store_format *f, const struct store_config *config, uint64_t ring_bytes,
                         struct op *parent);
@@ -215,6 +217,8 @@ struct store_pg {
 struct store_pg *store_pg_find(const struct store *store, uint64_t pg);
 /* In order of creation; NULL starts, NULL ends. */
 struct store_pg *store_pg_next(const struct store *store, const struct store_pg *after);
+/* How many there can be. */
+uint32_t store_pgs_max(const struct store *store);
 
 /* A member that is in contact lacks the entries from here on; 0: none does. They are kept as long as the
  * others leave them an eighth of the ring. */

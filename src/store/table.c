@@ -27,6 +27,11 @@ struct store_pg *store_pg_find(const struct store *s, uint64_t id)
     return node ? &map_entry(node, struct pg, by_id)->pub : NULL;
 }
 
+uint32_t store_pgs_max(const struct store *s)
+{
+    return s->config.pgs_max;
+}
+
 struct store_pg *store_pg_next(const struct store *s, const struct store_pg *after)
 {
     const struct list *node = after ? pg_of(after)->link.next : s->pgs.next;

@@ -417,6 +417,11 @@ struct store_pg *store_pg_find(const struct store *store, uint64_t id)
     return NULL;
 }
 
+uint32_t store_pgs_max(const struct store *s)
+{
+    return STORE_PGS_MAX;
+}
+
 struct store_pg *store_pg_next(const struct store *store, const struct store_pg *after)
 {
     int i = after ? (int)((const struct fake_pg *)after - store->device->pgs) + 1 : 0;

@@ -288,7 +288,7 @@ static void dead_slots_are_ignored(void)
 /* Opens with a number of both copies of PG 1's table block changed. */
 static int open_with(size_t offset, uint64_t value)
 {
-    uint64_t places[] = {16, 16 + DIV_UP(STORE_PGS_MAX, TABLE_RECORDS_PER_BLOCK)};
+    uint64_t places[] = {16, 16 + DIV_UP(STORE_PGS_MAX_SMALL, TABLE_RECORDS_PER_BLOCK)};
     uint8_t saved[2][BLOCK_SIZE];
 
     for (uint32_t i = 0; i < 2; i++) {

@@ -663,6 +663,32 @@ static void every_request_may_fail(void)
     rig_fini(&rig);
 }
 
+/* As many replicas as a slice can have, and all of them are there after a restart, whatever one copy of a
+ * block of their table looks like: the table is larger than what is read at once. */
+static void many_replicas(void)
+{
+    uint32_t count = 0;
+
+    rig_init(&rig, 64u << 20, 600ull << 20);
+    config = (struct store_config){
+        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 1u << 20, .pgs_max = STORE_PGS_MAX};
+    CHECK_EQ(format_store(), 0);
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(store_pgs_max(s), STORE_PGS_MAX);
+    for (uint64_t id = 1; id <= STORE_PGS_MAX; id++)
+        CHECK_EQ(write_record(&(struct store_pg_record){.pg = id, .replica = 7, .birth = id}), 0);
+    CHECK(write_record(&(struct store_pg_record){.pg = STORE_PGS_MAX + 1, .replica = 1, .birth = 3}) != 0);
+    CHECK_EQ(close_store(), 0);
+    for (uint32_t block = 0; block < 2048; block += 300)
+        memset(rig.device.data + (SUPERBLOCK_BLOCKS + block) * BLOCK_SIZE + 100, 0xee, 50);
+    CHECK_EQ(open_store(), 0);
+    for (struct store_pg *sp = store_pg_next(s, NULL); sp; sp = store_pg_next(s, sp), count++)
+        CHECK(sp->record.replica == 7 && sp->record.birth == sp->record.pg);
+    CHECK_EQ(count, STORE_PGS_MAX);
+    CHECK_EQ(close_store(), 0);
+    rig_fini(&rig);
+}
+
 /* What destage records goes with the next entries, and after a while alone; so do entries of one turn. */
 static void headers_are_shared(void)
 {
@@ -710,6 +736,7 @@ int main(void)
     TEST(a_hot_block_survives_a_restart);
     TEST(a_removed_replica_leaves_nothing);
     TEST(damage_is_found_and_repaired);
+    TEST(many_replicas);
     TEST(headers_are_shared);
     TEST(every_request_may_fail);
     return tap_done();
