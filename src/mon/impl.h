@@ -78,7 +78,10 @@ struct mon_shard {
     uint64_t heard_ns; /* alive time of its last boot or report; 0: not since the start */
     bool spoke;        /* has said since the start which epoch it knows */
     bool reported;     /* since the start */
-    uint64_t epoch;    /* of the map that it has saved, by its last report */
+    uint64_t whole;    /* number of its last report that named its PGs; 0: none since the start, */
+    uint64_t whole_session, whole_scrubs; /* in this session, when mon->scrub_changes was so much */
+    uint64_t unchanged_ns;                /* alive time at which it last said that it still is so */
+    uint64_t epoch;                       /* of the map that it has saved, by its last report */
     uint64_t free_bytes;
     uint64_t damaged_objects, repaired_blocks, unrepaired_reads; /* since its process started */
     char failed[MON_TEXT_MAX];
@@ -139,7 +142,8 @@ struct mon_pg {
     uint64_t leader_commit, leader_us; /* by the last report of a leader; 0: there was none */
     uint64_t reported_ns;              /* 0: not since the start */
     uint64_t term;
-    uint32_t leader_osd, state, in_contact, recovering;
+    uint32_t leader_osd, leader_shard, state, in_contact, recovering;
+    uint64_t whole; /* number of that report of the leader's shard */
     uint64_t objects;
     struct mon_news *news; /* heap; NULL: nothing was said of its replicas that is not in the item */
     uint32_t copies;       /* replicas that are being made, by its wanted list */
@@ -415,6 +419,7 @@ struct mon {
     bool settle_due;                  /* something was reported since all was found settled */
     uint64_t balanced_ns;             /* alive time of the last look at who leads */
     uint64_t scrub_looked_ns;         /* and at which scrubs are due */
+    uint64_t scrub_changes;           /* of items of that kind */
     uint64_t out_looked_ns;           /* and at who should be out */
     uint64_t move_looked_ns;          /* and at which PGs should have other members */
     struct mon_plan *plan, *planning; /* of mon_move.c: the last one, and one that is being made; or NULL */
@@ -544,6 +549,8 @@ void mon_settle(struct mon *mon, struct mon_change *c);
 /* After the commit: log lines, and soft state that follows. */
 void mon_settle_done(struct mon *mon, const struct mon_change *c);
 void mon_settle_soon(struct mon *mon);
+/* Alive time at which the leader last said what it is, or that it still is so. */
+uint64_t mon_pg_said_ns(const struct mon *mon, const struct mon_pg *pg);
 /* Is what the PG's leader said still good? */
 bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
 

@@ -140,6 +140,7 @@ static void write_batch(struct mon_commit *m)
 /* Nothing here can fail: what needs memory was made when the change was built. */
 static void install(struct mon *mon, struct mon_put *p)
 {
+    mon->scrub_changes += p->kind == MON_SCRUB;
     if (!p->value) {
         mon_item_forget(mon, p->kind, p->id);
         return;

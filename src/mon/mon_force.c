@@ -178,7 +178,7 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
     v->view.osds = v->osds;
     v->view.lost_osds = v->lost_osds;
     v->view.leader_commit = p->leader_commit;
-    v->view.leader_us = p->leader_us;
+    v->view.leader_us = p->leader_us + (mon_pg_said_ns(mon, p) - p->reported_ns) / NS_PER_US;
     for (size_t l = 0; l < ARRAY_LEN(lists); l++)
         for (size_t i = 0; i < counts[l]; i++) {
             bool again = false;

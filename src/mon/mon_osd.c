@@ -311,7 +311,8 @@ void mon_osd_session_closed(struct mon *mon, struct mon_session *s)
 
 /* ---- reports ---- */
 
-static void take_pg_report(struct mon *mon, uint32_t osd, const Fb__PgReport *report)
+static void take_pg_report(struct mon *mon, uint32_t osd, uint32_t number, const struct mon_shard *shard,
+                           const Fb__PgReport *report)
 {
     struct mon_pg *pg = mon_pg_find(mon, report->pg);
 
@@ -322,6 +323,8 @@ static void take_pg_report(struct mon *mon, uint32_t osd, const Fb__PgReport *re
     pg->reported_ns = mon->alive_ns;
     pg->term = report->term;
     pg->leader_osd = osd;
+    pg->leader_shard = number;
+    pg->whole = shard->whole;
     pg->state = report->state;
     pg->in_contact = report->in_contact;
     pg->recovering = report->recovering;
@@ -417,13 +420,24 @@ void mon_shard_report(struct mon_request *r)
         if (suspect->gone_ns && mon_osd_item(suspect)->up)
             mon_settle_soon(mon);
     }
+    r->reply.epoch = mon->state.epoch;
+    r->reply.scrub_paused = mon->state.scrub_paused;
+    if (report->unchanged) {
+        r->reply.report_all = shard->whole_session != s->serial || shard->whole_scrubs != mon->scrub_changes;
+        if (shard->whole_session == s->serial)
+            shard->unchanged_ns = mon->alive_ns;
+        mon_reply(r, 0);
+        return;
+    }
+    shard->whole++;
+    shard->whole_session = s->serial;
+    shard->whole_scrubs = mon->scrub_changes;
     for (size_t i = 0; i < report->n_pg; i++)
-        take_pg_report(mon, report->osd, report->pg[i]);
+        take_pg_report(mon, report->osd, report->shard, shard, report->pg[i]);
     for (size_t i = 0; i < report->n_confirm; i++)
         take_confirm(mon, report->osd, report->shard, report->confirm[i]);
     for (size_t i = 0; i < report->n_standing; i++)
         mon_force_standing(mon, report->osd, report->shard, report->standing[i]);
-    r->reply.epoch = mon->state.epoch;
     mon_scrub_orders(r, report);
     mon_reply(r, 0);
 }

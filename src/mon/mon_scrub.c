@@ -131,7 +131,6 @@ void mon_scrub_orders(struct mon_request *r, const Fb__ShardReport *report)
     Fb__ScrubOrder **orders = wire_arena_alloc(&r->arena, (report->n_pg + 1) * sizeof(*orders));
 
     /* Each second it is another PG's turn to have room for its list in any case. */
-    r->reply.scrub_paused = mon->state.scrub_paused;
     for (size_t i = 0; orders && i < report->n_pg; i++) {
         const struct mon_scrub *s = mon_scrub_find(mon, report->pg[(from + i) % report->n_pg]->pg);
         const Fb__PgScrub *item = s ? mon_scrub_item(s) : NULL;

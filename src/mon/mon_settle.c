@@ -222,7 +222,15 @@ void mon_settle_done(struct mon *mon, const struct mon_change *c)
     }
 }
 
+uint64_t mon_pg_said_ns(const struct mon *mon, const struct mon_pg *pg)
+{
+    const struct mon_osd *o = pg->reported_ns ? mon_osd_find(mon, pg->leader_osd) : NULL;
+    const struct mon_shard *shard = o ? &o->shard[pg->leader_shard] : NULL;
+
+    return shard && shard->whole == pg->whole ? MAX(pg->reported_ns, shard->unchanged_ns) : pg->reported_ns;
+}
+
 bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg)
 {
-    return pg->reported_ns && mon->alive_ns - pg->reported_ns < mon->config.osd_down_after_ns;
+    return pg->reported_ns && mon->alive_ns - mon_pg_said_ns(mon, pg) < mon->config.osd_down_after_ns;
 }

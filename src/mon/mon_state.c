@@ -231,6 +231,7 @@ static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, Protob
         protobuf_c_message_free_unpacked(item->message, &mon_allocator);
     item->message = message;
     item->seen = true;
+    mon->scrub_changes += kind == MON_SCRUB;
     return 0;
 }
 

@@ -91,6 +91,7 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     list_init(&pg->looks);
     list_init(&pg->damages);
     list_push_back(&shard->awake, &pg->awake);
+    shard->mon.stirred = true;
     pg->settled_index = sp->last_index;
     pg_raft_init(pg, born_now);
     map_put(&shard->pgs, &pg->node, pg->id);

@@ -199,6 +199,7 @@ void pg_unpark(struct pg *pg)
     if (!pg->parked)
         return;
     pg->parked = false;
+    pg->shard->mon.stirred = true;
     list_push_back(&pg->shard->awake, &pg->awake);
     if (pg->heard)
         follower_return(pg);

@@ -77,7 +77,7 @@ void scrub_free(struct osd_shard *shard)
     shard->scrub_serve = NULL;
 }
 
-void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder *const *orders, size_t count, bool paused)
+void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder *const *orders, size_t count)
 {
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
@@ -94,6 +94,13 @@ void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder *const *orders, s
         if (!order || !order->damage_omitted)
             damage_take_list(pg, order ? order->damage : NULL, order ? order->n_damage : 0);
     }
+    scrub_wake(shard);
+}
+
+void scrub_take_pause(struct osd_shard *shard, bool paused)
+{
+    if (shard->scrub->paused == paused)
+        return;
     shard->scrub->paused = paused;
     scrub_wake(shard);
 }

@@ -124,7 +124,9 @@ void scrub_wake(struct osd_shard *shard);     /* there may be something to do at
 /* After that. */
 void scrub_free(struct osd_shard *shard);
 /* What the monitor wants of the PGs that we lead: the whole truth of the moment. */
-void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder *const *orders, size_t count, bool paused);
+void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder *const *orders, size_t count);
+/* Whether scrubs are paused everywhere, by any of its answers. */
+void scrub_take_pause(struct osd_shard *shard, bool paused);
 
 /* ---- damage.c ---- */
 

@@ -160,6 +160,10 @@ struct shard_mon {
     uint32_t confirms_max;      /* in one report */
     uint32_t confirm_next; /* where the next report begins, counted from the first that there is to say */
     bool report_due;       /* at once */
+    bool stirred; /* a group was awake, or the map changed, when the last whole report was made or since */
+    bool told;    /* all of that one is known to the monitor, in this session */
+    bool report_unchanged; /* the one under way says that it is as that one; */
+    bool report_partial;   /* or has what is to be said again */
     bool resubscribe;      /* a delta did not fit */
     bool paused;           /* after a failure: not even an open session is used before the timer fires */
     uint32_t failures;     /* attempts in a row */
@@ -275,7 +279,8 @@ int shard_server_start(struct osd_shard *shard);
 /* A one-way frame of a peer, whichever session it came by. */
 void shard_oneway(struct peer *peer, const struct rpc_message *message);
 /* perf.c */
-void shard_perf_receive(struct osd_shard *shard, const struct rpc_ticket *ticket, const struct rpc_message *message);
+void shard_perf_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
+                        const struct rpc_message *message);
 /* Encodes a message of proto/cold.proto as the body of a reply and sends it; too large: ERR_TOO_LARGE is
  * sent. */
 void shard_reply_cold(struct osd_shard *shard, const struct rpc_ticket *ticket, int result,

@@ -15,7 +15,8 @@
  * the current one.
  *
  * Everything in a report is the whole truth of that moment, so reports may be lost or repeated. Its answer
- * names the newest epoch, so events may be lost, too.
+ * names the newest epoch, so events may be lost, too. While all groups are parked (pg_park.c), as they were
+ * when the last whole report was made, reports only say so: they do not grow with the number of groups.
  */
 #include "osd/scrub.h"
 
@@ -59,7 +60,7 @@ int shard_mon_start(struct osd_shard *shard)
 
 void shard_mon_report(struct osd_shard *shard)
 {
-    shard->mon.report_due = true;
+    shard->mon.report_due = shard->mon.stirred = true;
     if (op_live(&shard->mon.op))
         op_wake(&shard->mon.op);
 }
@@ -252,6 +253,7 @@ static bool boot_end(struct shard_mon *mon)
     }
     wire_arena_fini(&arena);
     mon->booted = !result;
+    mon->told = false;
     if (mon->booted)
         mon->failures = 0;
     return !result;
@@ -480,27 +482,11 @@ static void report_suspects(struct osd_shard *shard, struct report *report)
     }
 }
 
-static bool report_fill(struct osd_shard *shard, struct report *report)
+static void report_shard(struct osd_shard *shard, struct report *report)
 {
-    size_t pgs = shard->pgs.count + 1;
     struct store_space space = store_space(shard->store);
 
-    report->message = (Fb__ShardReport)FB__SHARD_REPORT__INIT;
-    report->scrubs = NULL;
-    report->groups = NULL;
-    report->scrub_bytes = 0;
-    report->standings = NULL;
-    report->standing_pointers = NULL;
-    /* Filled entry by entry: what is not used is not touched. */
-    report->pgs = malloc(pgs * sizeof(*report->pgs));
-    report->pg_pointers = malloc(pgs * sizeof(void *));
-    report->confirms_max = shard->mon.confirms_max;
-    report->confirm_from = shard->mon.confirm_next;
-    report->confirm_count = 0;
-    report->confirms = malloc(report->confirms_max * sizeof(*report->confirms));
-    report->confirm_pointers = malloc(report->confirms_max * sizeof(void *));
-    if (!report->pgs || !report->pg_pointers || !report->confirms || !report->confirm_pointers)
-        return false;
+    *report = (struct report){.message = FB__SHARD_REPORT__INIT};
     report->message.osd = shard->label.osd;
     report->message.shard = shard->number;
     report->message.incarnation = shard->label.start_counter;
@@ -511,6 +497,31 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report->message.repaired_blocks = shard->perf.repaired_blocks;
     report->message.unrepaired_reads = shard->perf.unrepaired_reads;
     report->message.failed = shard->failed ? shard->failed_text : (char *)protobuf_c_empty_string;
+}
+
+/* What is parked has nothing new to say. */
+static bool report_is_known(const struct osd_shard *shard)
+{
+    return shard->mon.told && !shard->mon.stirred && list_empty(&shard->awake) && !shard->failed;
+}
+
+static bool report_fill(struct osd_shard *shard, struct report *report)
+{
+    size_t pgs = shard->pgs.count + 1;
+
+    shard->mon.told = false;
+    shard->mon.stirred = !list_empty(&shard->awake);
+    shard->mon.report_partial = true;
+    /* Filled entry by entry: what is not used is not touched. */
+    report->pgs = malloc(pgs * sizeof(*report->pgs));
+    report->pg_pointers = malloc(pgs * sizeof(void *));
+    report->confirms_max = shard->mon.confirms_max;
+    report->confirm_from = shard->mon.confirm_next;
+    report->confirm_count = 0;
+    report->confirms = malloc(report->confirms_max * sizeof(*report->confirms));
+    report->confirm_pointers = malloc(report->confirms_max * sizeof(void *));
+    if (!report->pgs || !report->pg_pointers || !report->confirms || !report->confirm_pointers)
+        return false;
     report->message.pg = report->pg_pointers;
     report->message.confirm = report->confirm_pointers;
     if (shard->failed)
@@ -529,9 +540,11 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report_orders(shard, report);
     uint32_t end = report->confirm_from + (uint32_t)report->message.n_confirm;
     shard->mon.confirm_next = end < report->confirm_count ? end : 0;
-    report_suspects(shard, report);
     report->message.n_standing = pg_standings(shard, &report->standings, &report->standing_pointers);
     report->message.standing = report->standing_pointers;
+    /* What may have to be said again is said in each. */
+    shard->mon.report_partial =
+        report->confirm_count || report->message.n_standing || report->scrubs || report->groups;
     return true;
 }
 
@@ -546,8 +559,15 @@ static bool report_end(struct shard_mon *mon)
     mon->resubscribe |= ok && reply->epoch > mon->shard->map.epoch;
     if (mon->call.remote && mon->call.result == -ERR_OTHER_MONITOR)
         other_monitor(mon, reply);
-    if (ok)
-        scrub_take_orders(mon->shard, reply->scrub_order, reply->n_scrub_order, reply->scrub_paused);
+    if (ok && mon->report_unchanged) {
+        mon->report_due |= reply->report_all;
+        mon->stirred |= reply->report_all;
+        scrub_take_pause(mon->shard, reply->scrub_paused);
+    } else if (ok) {
+        mon->told = !mon->report_partial && !reply->n_scrub_order;
+        scrub_take_orders(mon->shard, reply->scrub_order, reply->n_scrub_order);
+        scrub_take_pause(mon->shard, reply->scrub_paused);
+    }
     wire_arena_fini(&arena);
     return ok;
 }
@@ -558,7 +578,10 @@ static bool report_send(struct shard_mon *mon)
     struct report report;
     bool sent = false;
 
-    if (report_fill(mon->shard, &report)) {
+    report_shard(mon->shard, &report);
+    report_suspects(mon->shard, &report);
+    report.message.unchanged = mon->report_unchanged = report_is_known(mon->shard);
+    if (mon->report_unchanged || report_fill(mon->shard, &report)) {
         request.call_case = FB__MON_REQUEST__CALL_SHARD_REPORT;
         request.shard_report = &report.message;
         sent = call_send(mon, &request);

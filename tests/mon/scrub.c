@@ -476,6 +476,65 @@ static void goes_with_its_pool(void)
     end(w, &client, osds);
 }
 
+static int report_unchanged(struct caller *osd)
+{
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    report.unchanged = true;
+    report.free_bytes = 1ull << 33;
+    return osd_report(osd, 0, &report);
+}
+
+static bool is_known(struct caller *client, uint64_t pg)
+{
+    show(client, pg);
+    return client->answer->pg_reports[0]->in_contact == 3;
+}
+
+/* A shard at rest need not say it all each time; it is asked to when there may be something for it. */
+static void unchanged(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+
+    /* What has been said so far named no PG. */
+    CHECK_EQ(report_unchanged(&osds[0]), 0);
+    CHECK(!is_known(&client, PG(0)));
+    lead(&osds[0], NULL);
+    for (int i = 0; i < 12; i++) {
+        CHECK(is_known(&client, PG(0)) && is_known(&client, PG(PGS - 1)));
+        world_run_ms(w, 1000);
+        for (int o = 1; o < 3; o++)
+            CHECK_EQ(osd_report(&osds[o], 0, NULL), 0);
+        CHECK_EQ(report_unchanged(&osds[0]), 0);
+        CHECK(!osds[0].answer->report_all);
+    }
+    CHECK_EQ(scrub_pause(&client, true), 0);
+    CHECK_EQ(report_unchanged(&osds[0]), 0);
+    CHECK(osds[0].answer->scrub_paused && !osds[0].answer->report_all);
+    CHECK_EQ(scrub(&client, PG(0), true, false), 0);
+    CHECK_EQ(report_unchanged(&osds[0]), 0);
+    CHECK(osds[0].answer->report_all);
+    lead(&osds[0], NULL);
+    CHECK(order_of(&osds[0], PG(0)));
+    /* What a whole report does not name is not as before. */
+    CHECK_EQ(osd_report(&osds[0], 0, NULL), 0);
+    for (int i = 0; i < 4; i++) {
+        world_run_ms(w, 1000);
+        for (int o = 1; o < 3; o++)
+            CHECK_EQ(osd_report(&osds[o], 0, NULL), 0);
+        CHECK_EQ(report_unchanged(&osds[0]), 0);
+    }
+    CHECK(!is_known(&client, PG(0)));
+    /* Nor is anything on a new connection, or for a monitor that has begun anew. */
+    lead(&osds[0], NULL);
+    restart(w, osds);
+    CHECK_EQ(report_unchanged(&osds[0]), 0);
+    CHECK(osds[0].answer->report_all);
+    CHECK(!is_known(&client, PG(0)));
+    end(w, &client, osds);
+}
+
 int main(void)
 {
     TEST(orders);
@@ -486,5 +545,6 @@ int main(void)
     TEST(not_all_members);
     TEST(much_damage);
     TEST(goes_with_its_pool);
+    TEST(unchanged);
     return tap_done();
 }

@@ -35,7 +35,8 @@ static void tell_orders(struct world *w, Fb__ScrubOrder **orders, size_t count, 
         if (!w->osds[i].shard)
             continue;
         sim_node_enter(w->osds[i].node);
-        scrub_take_orders(w->osds[i].shard, orders, count, paused);
+        scrub_take_orders(w->osds[i].shard, orders, count);
+        scrub_take_pause(w->osds[i].shard, paused);
         sim_node_leave(w->osds[i].node);
     }
 }
