@@ -199,6 +199,35 @@ static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message
     return error;
 }
 
+/* What a group that we may lead carries out comes from its own item, its pool's, and the orders for images of
+ * that: only who is concerned is to look, for each look costs the memory of a group. */
+static void map_tell_pgs(struct osd_shard *shard, const Fb__ClusterMap *message)
+{
+    for (size_t i = 0; i < message->n_pg; i++) {
+        struct pg *pg = pg_find(shard, message->pg[i]->id);
+        if (!pg)
+            continue;
+        pg->group_due = true;
+        pg_wake(pg);
+    }
+    if (!message->n_pool && !message->n_order)
+        return;
+    map_for_each (&shard->pgs, node) {
+        struct pg *pg = map_entry(node, struct pg, node);
+        uint64_t pool = pg->id >> 32;
+        bool concerned = false;
+
+        for (size_t i = 0; i < message->n_pool && !concerned; i++)
+            concerned = message->pool[i]->id == pool;
+        for (size_t i = 0; i < message->n_order && !concerned; i++)
+            concerned = message->order[i]->pool == pool;
+        if (!concerned)
+            continue;
+        pg->orders_due = pg->group_due = true;
+        pg_wake(pg);
+    }
+}
+
 int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
 {
     struct shard_map *map = &shard->map;
@@ -219,6 +248,7 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
     map->epoch = message->epoch;
     map->changed |= map->paused != message->paused;
     map->paused = message->paused;
+    shard->mon.stirred = true;
     map->image_id_max = MAX(map->image_id_max, message->image_id_max);
     if (message->monitors) {
         rpc_monitors_learn(&shard->monitors, message->monitors->address, message->monitors->n_address);
@@ -227,11 +257,7 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
     shard->self.epoch = map->epoch;
     shard->self.image_id_max = map->image_id_max;
     shard_peers_map_changed(shard);
-    map_for_each (&shard->pgs, node) {
-        struct pg *pg = map_entry(node, struct pg, node);
-        pg->orders_due = pg->group_due = true;
-        pg_wake(pg);
-    }
+    map_tell_pgs(shard, message);
     if (op_live(&shard->orders.op))
         op_wake(&shard->orders.op);
     return 0;

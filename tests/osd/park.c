@@ -185,6 +185,49 @@ static void test_transfer(void)
     world_free(w);
 }
 
+static void feed(struct world *w, Fb__Pg *item)
+{
+    Fb__ClusterMap delta = FB__CLUSTER_MAP__INIT;
+
+    delta.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
+    delta.base_epoch = w->epoch++;
+    delta.epoch = w->epoch;
+    delta.pg = &item;
+    delta.n_pg = item ? 1 : 0;
+    for (uint32_t i = 0; i < OSDS; i++) {
+        sim_node_enter(w->osds[i].node);
+        CHECK_EQ(shard_feed_map(w->osds[i].shard, &delta), 0);
+        sim_node_leave(w->osds[i].node);
+    }
+}
+
+/* A change of the map is looked at by the groups that it concerns. */
+static void test_map(void)
+{
+    struct world *w = world_at_rest(27);
+    uint8_t packed[512];
+    size_t len = fb__pg__pack(shard_map_pg(w->osds[0].shard, placement_pg_id(POOL, 3)), packed);
+    Fb__Pg *item = fb__pg__unpack(NULL, len, packed);
+    uint64_t steps[OSDS];
+
+    for (uint32_t i = 0; i < OSDS; i++)
+        steps[i] = w->osds[i].shard->core->counters.steps;
+    feed(w, NULL);
+    sim_run_for(w->sim, 5 * NS_PER_MS);
+    CHECK(all_parked(w));
+    item->epoch = w->epoch + 1;
+    feed(w, item);
+    fb__pg__free_unpacked(item, NULL);
+    sim_run_for(w->sim, 5 * NS_PER_MS);
+    for (uint32_t i = 0; i < OSDS; i++) {
+        CHECK(w->osds[i].shard->core->counters.steps - steps[i] < 20);
+        for (uint32_t p = 0; p < w->pg_count; p++)
+            CHECK_EQ(group_at(w, i, p)->parked, p != 3);
+    }
+    WAIT_FOR(w, 4000, all_parked(w));
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -194,6 +237,7 @@ int main(int argc, char **argv)
     TEST(test_leader_hangs);
     TEST(test_follower_hangs);
     TEST(test_transfer);
+    TEST(test_map);
     fake_store_forget_all();
     return tap_done();
 }
