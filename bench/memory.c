@@ -5,6 +5,7 @@
  * headers.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "backend/sock.h"
 #include "bench/memory.h"
@@ -15,6 +16,48 @@
 void memory_row(const char *what, double each_bytes, double count)
 {
     printf("  %-58s %12.0f x %8.0f = %10.1f KiB\n", what, each_bytes, count, each_bytes * count / 1024);
+}
+
+/* Events with the cluster map as the monitor sends it: PGs of three members with ordinary numbers. */
+static double map_bytes(uint32_t pgs, uint32_t moving)
+{
+    static Fb__Pg pg;
+    static Fb__PgMember member[6];
+    Fb__PgMember *pointers[6];
+    Fb__Pg **items = calloc(pgs, sizeof(Fb__Pg *));
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__MonEvent event = FB__MON_EVENT__INIT;
+    static uint8_t cluster[16];
+    size_t bytes;
+
+    pg = (Fb__Pg)FB__PG__INIT;
+    for (uint32_t i = 0; i < ARRAY_LEN(member); i++) {
+        member[i] = (Fb__PgMember)FB__PG_MEMBER__INIT;
+        pointers[i] = &member[i];
+        member[i].replica = 1 + i;
+        member[i].osd = 40 + i;
+        member[i].shard = 2;
+        member[i].birth = i < 3 ? 0 : 200000;
+    }
+    pg.id = 1ull << 32 | 9000;
+    pg.epoch = pg.birth = pg.wanted_epoch = 200000;
+    pg.born = true;
+    pg.group_index = 100000;
+    pg.replica_next = 7;
+    pg.member = pointers;
+    pg.n_member = 3;
+    pg.wanted = pointers + 2;
+    pg.n_wanted = moving;
+    for (uint32_t i = 0; i < pgs; i++)
+        items[i] = &pg;
+    map.cluster = (ProtobufCBinaryData){16, cluster};
+    map.epoch = map.base_epoch = 200000;
+    map.pg = items;
+    map.n_pg = pgs;
+    event.map = &map;
+    bytes = FRAME_HEADER_SIZE + fb__mon_event__get_packed_size(&event);
+    free(items);
+    return (double)bytes;
 }
 
 int main(void)
@@ -36,5 +79,11 @@ int main(void)
     memory_row("  and for each of its pool's groups (64 by default)", sizeof(struct client_image_pg), 64);
     memory_row("a shard that it talks to, beside the connection", sizeof(struct client_peer), 1);
     memory_store();
+    printf("the cluster map as OSDs and clients get it\n");
+    memory_row("a change of one PG, whatever the number of PGs", map_bytes(1, 0), 1);
+    memory_row("the same with wanted members", map_bytes(1, 3), 1);
+    memory_row("all of it, at first: 256 PGs", map_bytes(256, 0), 1);
+    memory_row("10,000 PGs", map_bytes(10000, 0), 1);
+    memory_row("100,000 PGs (in parts)", map_bytes(100000, 0), 1);
     return 0;
 }
