@@ -71,6 +71,24 @@ static void has_slow_links(struct cluster *c, struct cluster_osd *osd)
     sim_net_set_lag(c->net, osd->process.host, sim_rng_range(&c->rng, NS_PER_MS, 500 * NS_PER_MS));
 }
 
+static void is_heard_late(struct cluster *c, struct cluster_osd *osd)
+{
+    uint64_t lag_ns = sim_rng_range(&c->rng, NS_PER_MS, 500 * NS_PER_MS);
+
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        if (&c->osds[i] != osd)
+            sim_net_set_path_lag(c->net, osd->process.host, c->osds[i].process.host, lag_ns);
+}
+
+static void hears_late(struct cluster *c, struct cluster_osd *osd)
+{
+    uint64_t lag_ns = sim_rng_range(&c->rng, NS_PER_MS, 500 * NS_PER_MS);
+
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        if (&c->osds[i] != osd)
+            sim_net_set_path_lag(c->net, c->osds[i].process.host, osd->process.host, lag_ns);
+}
+
 static void heals(struct cluster *c, struct cluster_osd *osd)
 {
     sim_net_heal(c->net);
@@ -111,6 +129,8 @@ static const struct trouble TROUBLES[] = {
     {"is cut off", 1500 * MS, 3000 * MS, is_cut_off, heals, SIM_FAULT_NET_PARTITION},
     {"is refused", 600 * MS, 3000 * MS, is_refused, heals, SIM_FAULT_NET_PARTITION},
     {"has slow links", 2000 * MS, 3000 * MS, has_slow_links, heals, SIM_FAULT_NET_SLOW},
+    {"is heard late", 2000 * MS, 3000 * MS, is_heard_late, heals, SIM_FAULT_NET_SLOW},
+    {"hears late", 2000 * MS, 3000 * MS, hears_late, heals, SIM_FAULT_NET_SLOW},
     {"has a disk that hangs", 1500 * MS, 3000 * MS, disk_hangs, disk_goes_on, SIM_FAULT_DISK_SLOW},
     {"has a slow disk", 500 * MS, 3000 * MS, disk_is_slow, disk_is_well, SIM_FAULT_DISK_SLOW},
     {"has no monitor", 100 * MS, 4000 * MS, monitors_die, NULL, SIM_FAULT_MON_AWAY},
