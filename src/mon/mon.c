@@ -37,10 +37,17 @@ bool mon_text_valid(const char *text)
     return true;
 }
 
+uint64_t mon_change_under_way(const struct mon *mon)
+{
+    return op_live(&mon->commit.op) || mon->stale;
+}
+
 void mon_note_knowledge(struct mon *mon, const char *who, uint64_t since, uint64_t epoch,
                         uint64_t image_id_max)
 {
-    if (mon->behind[0] || (epoch <= since && image_id_max <= mon->state.image_id_max))
+    uint64_t ours = mon_change_under_way(mon);
+
+    if (mon->behind[0] || (epoch <= since + ours && image_id_max <= mon->state.image_id_max + ours))
         return;
     snprintf(mon->behind, sizeof(mon->behind),
              "this monitor's map (epoch %" PRIu64 ", images up to %" PRIu64
