@@ -160,7 +160,7 @@ struct shard_mon {
     uint32_t confirms_max;      /* in one report */
     uint32_t confirm_next; /* where the next report begins, counted from the first that there is to say */
     bool report_due;       /* at once */
-    bool stirred; /* a group was awake, or the map changed, when the last whole report was made or since */
+    bool stirred; /* since the last whole report was made: a group was awake, the map changed or was saved */
     bool told;    /* all of that one is known to the monitor, in this session */
     bool report_unchanged; /* the one under way says that it is as that one; */
     bool report_partial;   /* or has what is to be said again */

@@ -85,6 +85,7 @@ static void save_end(struct shard_orders *orders)
         shard_fail(shard, error, "cannot save the cluster map");
     } else {
         shard->map.saved_epoch = orders->blob_epoch;
+        shard->mon.stirred = true; /* what is confirmed only now may not be in the last whole report */
     }
 }
 

@@ -22,6 +22,8 @@ struct fake_mon {
     uint32_t confirmed[PGS_MAX]; /* how often, by number of the PG */
     uint32_t confirms_most;      /* in one report */
     uint32_t lost;               /* replicas that were said to be lost */
+    uint32_t dropped;            /* to have left for good */
+    uint32_t unchanged;          /* reports that said only that they are as the last one */
 };
 
 static struct fake_mon mons[MONITORS];
@@ -29,12 +31,15 @@ static struct fake_mon mons[MONITORS];
 static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
 {
     mon->reports++;
+    mon->unchanged += report->unchanged;
     mon->confirms_most = MAX(mon->confirms_most, (uint32_t)report->n_confirm);
     for (size_t i = 0; i < report->n_confirm; i++)
         if (report->confirm[i]->born)
             mon->confirmed[(uint32_t)report->confirm[i]->pg % PGS_MAX]++;
         else if (report->confirm[i]->lost)
             mon->lost++;
+        else if (report->confirm[i]->dropped)
+            mon->dropped++;
 }
 
 static void mon_message(void *owner, struct rpc_session *session, const struct rpc_message *message)
@@ -309,6 +314,52 @@ static void test_no_group(void)
     world_free(w);
 }
 
+/* That a replica has left is confirmed once the map that says so is saved, also if a whole report was made
+ * before that and all is at rest. */
+static void test_confirms_what_is_saved(void)
+{
+    struct world *w = world_new(7, 2);
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__Pg pg = FB__PG__INIT, *pgs = &pg;
+    Fb__PgMember members[2], *pointers[2] = {&members[0], &members[1]};
+
+    mon_make(w, FOREIGN);
+    mon_make(w, OURS);
+    w->monitors[0] = w->monitors[OURS];
+    w->monitor_count = 1;
+    sim_node_start(mons[OURS].node);
+    w->born = true;
+    world_feed_map(w);
+    osd_restart(w, 0);
+    world_feed_map(w);
+    WAIT_FOR(w, 20000, mons[OURS].unchanged > 2);
+    sim_run_for(w->sim, 100 * NS_PER_MS); /* and is answered */
+
+    struct osd_shard *shard = w->osds[0].shard;
+    for (uint32_t i = 0; i < 2; i++) {
+        fb__pg_member__init(&members[i]);
+        members[i].replica = i + 1;
+        members[i].osd = shard->label.osd + i;
+    }
+    pg.id = world_pg(w, 0) + 1000;
+    pg.born = true;
+    pg.dropped = &pointers[0];
+    pg.member = &pointers[1];
+    pg.n_dropped = pg.n_member = 1;
+    map.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    map.pg = &pgs;
+    map.n_pg = 1;
+    map.base_epoch = shard->map.epoch;
+    map.epoch = pg.epoch = shard->map.epoch + 1;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    shard_mon_report(shard);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 5000, mons[OURS].dropped > 1);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_foreign_monitor);
@@ -318,6 +369,7 @@ int main(void)
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
     TEST(test_no_group);
+    TEST(test_confirms_what_is_saved);
     fake_store_forget_all();
     return tap_done();
 }
