@@ -162,6 +162,21 @@ static void look_at(const struct mon *mon, const struct mon_pg *p, const Fb__PgM
         osd_put(unheard, ret_unheard, m->osd);
 }
 
+/* `votes`: of those that are there, for the best one. Where voters change it takes two majorities, of groups
+ * that only the replicas know; of these there is one for sure when nobody is missing. */
+static bool has_majority(const struct mon_pg *p, const struct mon_force_view *v, uint32_t votes)
+{
+    uint32_t there = 0;
+    bool joint = false;
+
+    for (size_t i = 0; i < v->view.n_standing; i++) {
+        there += v->rows[i]->voter;
+        joint |= v->rows[i]->joint;
+    }
+    return joint ? votes == there && !v->view.n_lost_osds && !mon_news(p)->lost.count
+                 : votes * 2 > v->view.voters;
+}
+
 void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_force_view *v)
 {
     const Fb__Pg *pg = mon_pg_item(p);
@@ -169,7 +184,6 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
     const size_t counts[] = {pg->n_member, pg->n_wanted, pg->n_leaving, pg->n_dropped};
     uint32_t down[MON_MEMBERS_MAX], unheard[MON_MEMBERS_MAX], good = 0, votes = 0;
     size_t n_down = 0, n_unheard = 0;
-    bool joint = false;
 
     *v = (struct mon_force_view){0};
     fb__pg_force_view__init(&v->view);
@@ -192,7 +206,6 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
     for (size_t i = 0; i < v->view.n_standing; i++) {
         good += may_survive(v->rows[i]);
         votes += votes_for(v->rows[i], v->rows[0]);
-        joint |= v->rows[i]->joint;
     }
     if (good)
         v->view.survivor = v->rows[0]->replica;
@@ -207,7 +220,7 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
         v->view.verdict = FB__FORCE_VERDICT__FORCE_OSDS_DOWN;
     else if (n_unheard)
         v->view.verdict = FB__FORCE_VERDICT__FORCE_UNHEARD;
-    else if (good && votes * 2 > v->view.voters && !joint)
+    else if (good && has_majority(p, v, votes))
         v->view.verdict = FB__FORCE_VERDICT__FORCE_MAJORITY;
     else
         v->view.verdict = good ? FB__FORCE_VERDICT__FORCE_POSSIBLE : FB__FORCE_VERDICT__FORCE_NOTHING_LEFT;

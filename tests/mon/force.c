@@ -191,6 +191,35 @@ static void not_with_that(void)
     play_free(p);
 }
 
+/* Voters were changing when members lost each other, which says nothing of majorities: but nobody is missing,
+ * so they will find each other again. */
+static void nobody_is_missing(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(5, 3, at);
+    uint32_t best = replica_of(p, at[2]);
+
+    p->joint = p->no_elections = true;
+    play_run(p, 8);
+    const Fb__PgForceView *v = view(p, 0);
+    CHECK(v->n_standing == 3 && v->survivor == best);
+    CHECK_EQ(v->verdict, FB__FORCE_VERDICT__FORCE_MAJORITY);
+    CHECK_EQ(order(p, p->pgs[0].id, best), -ERR_DENIED);
+    p->standing_state[at[0]][0] = 2; /* it does not vote */
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
+    p->standing_state[at[0]][0] = 0;
+    play_kill(p, at[0]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[0]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
+    p->joint = false;
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_MAJORITY);
+    play_free(p);
+}
+
 /* One that was dropped dies before it says that it is deleted: the survivor waits for it, or until it is
  * lost. */
 static void waits_for_the_dropped(void)
@@ -271,6 +300,7 @@ int main(int argc, char **argv)
     TEST(recovers);
     TEST(the_best_of_two);
     TEST(not_with_that);
+    TEST(nobody_is_missing);
     TEST(waits_for_the_dropped);
     TEST(former_leaders_are_not_heard);
     return tap_done();

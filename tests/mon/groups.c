@@ -126,7 +126,7 @@ static void elect(struct play *p, struct play_pg *pg)
         if (first == PLAY_OSDS || x->osd == pg->leader)
             first = x->osd;
     }
-    if (there * 2 <= voters)
+    if (there * 2 <= voters || p->no_elections)
         first = PLAY_OSDS;
     pg->term += first != pg->leader;
     pg->leader = first;
@@ -266,6 +266,7 @@ static void tell_standing(struct play *p, uint32_t osd, uint32_t n, struct pages
     to->replica = p->exists[osd][n];
     to->state = p->standing_state[osd][n];
     to->voter = m && !m->learner;
+    to->joint = p->joint;
     to->term = p->pgs[n].term;
     to->log_term = 1;
     to->log_index = p->log_index[osd][n];

@@ -43,7 +43,8 @@ struct play {
     /* What it says of itself while nobody leads. */
     uint64_t log_index[PLAY_OSDS][PLAY_PGS];
     uint32_t standing_state[PLAY_OSDS][PLAY_PGS];
-    bool no_standings;
+    bool no_standings, joint;
+    bool no_elections; /* members do not reach each other */
     bool pool_removed, tell_lost;
     uint64_t free_bytes[PLAY_OSDS]; /* that it reports */
     uint64_t copies;                /* replicas that became members */
