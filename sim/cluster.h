@@ -121,6 +121,7 @@ enum admin_job_kind {
     ADMIN_JOB_LOST,     /* give an OSD up that does not run any more */
     ADMIN_JOB_FORCE,    /* have the PGs of c->force go on with what is left */
     ADMIN_JOB_REPLACE,  /* register the new device of an OSD (its number here) */
+    ADMIN_JOB_SPLIT,    /* the pool is to have c->pg_count PGs */
     ADMIN_JOB_MOVED     /* wait until all PGs have the members that they should have */
 };
 
@@ -153,7 +154,7 @@ struct cluster {
     struct sim_net *net;
     struct sim_meta *meta;
     struct sim_rng rng; /* of the scenario's own decisions */
-    struct sim_rng scrub_rng, member_rng;
+    struct sim_rng scrub_rng, member_rng, split_rng;
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
     uint32_t worker_count; /* of each client */
@@ -226,6 +227,8 @@ void admin_ask(struct cluster *c, const struct admin_job *job);
 void admin_scrubs_start(struct cluster *c);
 /* OSDs are taken out and in again, now and then, so that the members of PGs change. */
 void admin_members_start(struct cluster *c);
+/* The pool gets more PGs, now and then. */
+void admin_splits_start(struct cluster *c);
 /* Faults are over: all are in again, and no PG has members that come or go, by the newest map that the
  * operator has. */
 bool admin_members_rest(struct cluster *c);

@@ -38,7 +38,8 @@ struct admin {
     Fb__OsdChange osd_change;
     Fb__RebalancePlan plan;
     Fb__PgForceLook force_look;
-    Fb__PgForceOrder force_order;    /* the next; survivor 0: look first */
+    Fb__PgForceOrder force_order; /* the next; survivor 0: look first */
+    Fb__PoolSet pool_set;
     uint32_t at;                     /* which OSD, which image */
     struct admin_job jobs[JOBS_MAX]; /* oldest first */
     uint32_t job_count, tries;       /* of the oldest */
@@ -201,6 +202,13 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         return;
     case ADMIN_JOB_REPLACE:
         begin_osd(a, &a->cluster->osds[job->osd]);
+        return;
+    case ADMIN_JOB_SPLIT:
+        fb__pool_set__init(&a->pool_set);
+        a->pool_set.name = (char *)(uintptr_t)CLUSTER_POOL;
+        a->pool_set.pg_count = a->cluster->pg_count;
+        a->request.pool_set = &a->pool_set;
+        call(a, FB__MON_REQUEST__CALL_POOL_SET);
         return;
     case ADMIN_JOB_MOVED:
         fb__rebalance_plan__init(&a->plan);
@@ -540,6 +548,32 @@ void admin_members_start(struct cluster *c)
         return;
     c->member_rng = sim_rng_make(c->sim->seed, "cluster.member", 0);
     sim_after(c->sim, sim_rng_below(&c->member_rng, 2 * MEMBERS_EVERY_NS), members_fire, c);
+}
+
+#define SPLITS_EVERY_NS (2 * NS_PER_S)
+#define SPLITS_PGS_MAX  24
+
+static void split_fire(void *owner)
+{
+    struct cluster *c = owner;
+    uint32_t more = (uint32_t)sim_rng_range(&c->split_rng, 1, MAX(c->pg_count, 2u));
+
+    if (c->quiet || c->pg_count + more > SPLITS_PGS_MAX)
+        return;
+    /* If there are too many jobs just now, so be it. */
+    if (c->ready && c->admin_op->job_count < JOBS_MAX) {
+        c->pg_count += more;
+        sim_log(c->sim, "the pool is to have %u PGs", c->pg_count);
+        admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SPLIT});
+        sim_injected(c->sim, SIM_FAULT_SPLIT);
+    }
+    sim_after(c->sim, sim_rng_below(&c->split_rng, 2 * SPLITS_EVERY_NS), split_fire, c);
+}
+
+void admin_splits_start(struct cluster *c)
+{
+    c->split_rng = sim_rng_make(c->sim->seed, "cluster.split", 0);
+    sim_after(c->sim, sim_rng_below(&c->split_rng, SPLITS_EVERY_NS), split_fire, c);
 }
 
 static void moved(struct cluster *c, const struct admin_job *job)

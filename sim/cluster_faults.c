@@ -274,7 +274,8 @@ static void strike_disk_hang(struct cluster *c)
     sim_after(c->sim, sim_rng_below(&c->rng, 3 * NS_PER_S), unhang_fire, osd->disk);
 }
 
-/* Those in front of it strike again and again; it does once (cluster_force.c). */
+/* Those in front of it strike again and again; that one does once (cluster_force.c), and what is behind it
+ * comes by itself. */
 #define STRIKING SIM_FAULT_FORCE
 
 /* What strikes, of the classes that are on; the others have been set by set_lasting(). */
@@ -378,6 +379,8 @@ void faults_start(struct cluster *c)
     force_start(c);
     if (intensity(c, SIM_FAULT_MEMBER))
         admin_members_start(c);
+    if (intensity(c, SIM_FAULT_SPLIT) && !intensity(c, SIM_FAULT_FORCE))
+        admin_splits_start(c);
 }
 
 void faults_stop(struct cluster *c)

@@ -51,7 +51,8 @@
     X(MON_AWAY, "mon-away", "no monitor for seconds")                                                        \
     X(META, "meta", "the metadata store is slow, conflicts, or does not answer")                             \
     X(MEMBER, "member", "leaders are moved, members change")                                                 \
-    X(FORCE, "force", "two OSDs are destroyed; PGs whose majority they were go on with the third replica")
+    X(FORCE, "force", "two OSDs are destroyed; PGs whose majority they were go on with the third replica")   \
+    X(SPLIT, "split", "PGs are split")
 
 enum sim_fault {
 #define X(name, text, description) SIM_FAULT_##name,

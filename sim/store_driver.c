@@ -209,7 +209,7 @@ static bool drive(struct driver *d)
             struct model_pg *m = &w->pgs[d->pg];
             struct group group;
             model_group_at(m, m->commit, &group);
-            store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit], &group);
+            store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit], &group, 0);
             op->state = DRIVE_RECOVERED;
             recover_record(d, STORE_PG_NORMAL);
             return false;

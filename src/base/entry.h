@@ -17,6 +17,8 @@ enum entry_type {
     ENTRY_IMAGE = 4,  /* sets an image's record in the PG: fences older writers, truncates, or deletes */
     ENTRY_FORGET = 5, /* the record of a deleted image goes, and the PG's floor rises to `epoch` */
     ENTRY_GROUP = 6,  /* sets the Raft group: base/group.h */
+    ENTRY_SPLIT = 7,  /* a part of the PG's objects is from here on that of the PG of number `image`
+                         (base/placement.h), which is born with this group (base/group.h) */
 };
 enum { ENTRY_IMAGE_DELETED = 1 }; /* flags of ENTRY_IMAGE */
 
@@ -34,13 +36,13 @@ struct entry {
         uint64_t size_bytes; /* ENTRY_IMAGE */
         uint64_t epoch; /* of the monitor's order: ENTRY_FORGET, ENTRY_GROUP, and ENTRY_IMAGE that deletes */
     };
-    const uint32_t *crc; /* ENTRY_WRITE: crc32c of each block; ENTRY_GROUP: block_count words */
+    const uint32_t *crc; /* ENTRY_WRITE: crc32c of each block; ENTRY_GROUP, ENTRY_SPLIT: block_count words */
 };
 
 /* How many numbers `crc` points to. */
 static inline uint32_t entry_crc_count(const struct entry *e)
 {
-    return e->type == ENTRY_WRITE || e->type == ENTRY_GROUP ? e->block_count : 0;
+    return e->type == ENTRY_WRITE || e->type == ENTRY_GROUP || e->type == ENTRY_SPLIT ? e->block_count : 0;
 }
 
 static inline uint32_t entry_payload_bytes(const struct entry *e)

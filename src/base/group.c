@@ -61,9 +61,15 @@ void group_to_entry(const struct group *g, uint32_t words[GROUP_WORDS_MAX], stru
 
 int group_from_entry(const struct entry *e, struct group *ret)
 {
-    struct group g = {.index = e->index, .epoch = e->epoch, .count = e->block_count / GROUP_WORDS};
+    struct group g = {.count = e->block_count / GROUP_WORDS};
 
-    if (e->type != ENTRY_GROUP || !e->crc || e->block_count % GROUP_WORDS || e->block_count > GROUP_WORDS_MAX)
+    if (e->type == ENTRY_GROUP) {
+        g.index = e->index;
+        g.epoch = e->epoch;
+    } else if (e->type != ENTRY_SPLIT) {
+        return -ERR_PROTOCOL;
+    }
+    if (!e->crc || e->block_count % GROUP_WORDS || e->block_count > GROUP_WORDS_MAX)
         return -ERR_PROTOCOL;
     for (uint32_t i = 0; i < g.count; i++) {
         const uint32_t *from = &e->crc[i * GROUP_WORDS];

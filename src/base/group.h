@@ -49,7 +49,8 @@ const struct group_member *group_on_shard(const struct group *group, uint32_t os
 
 /* The entry that sets the group, but for index and term; `words` is its memory. */
 void group_to_entry(const struct group *group, uint32_t words[GROUP_WORDS_MAX], struct entry *ret);
-/* The group that an ENTRY_GROUP sets. ERR_PROTOCOL: it sets none that can be, or two members on one shard. */
+/* The group that an ENTRY_GROUP sets, or with which the PG of an ENTRY_SPLIT is born. ERR_PROTOCOL: it is
+ * none that can be, or has two members on one shard. */
 MUST_CHECK int group_from_entry(const struct entry *entry, struct group *ret);
 
 #endif

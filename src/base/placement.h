@@ -9,6 +9,8 @@
 #include "base/base.h"
 #include "base/hash.h"
 
+#define PLACEMENT_PGS_MAX 65536u /* of a pool */
+
 /* The number, within its pool, of the PG of object number `object` of an image with this placement key.
  * `pg_count` > 0.
  *
@@ -23,6 +25,13 @@ static inline uint32_t placement_pg_number(uint64_t key, uint64_t object, uint32
     uint64_t number = hash & ((1ull << bits) - 1);
 
     return (uint32_t)(number < pg_count ? number : number & ((1ull << (bits - 1)) - 1));
+}
+
+/* The PG whose objects a PG gets when the count is raised to include it: the same number without its highest
+ * bit. `number` > 0. */
+static inline uint32_t placement_pg_parent(uint32_t number)
+{
+    return number ^ 1u << (31 - __builtin_clz(number));
 }
 
 /* The id of a PG, as maps and messages carry it. */

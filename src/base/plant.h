@@ -52,6 +52,8 @@
     X(STORE_PAGE_EIO,               "store: an object whose page cannot be read now has lost its blocks")           \
     X(STORE_LOST_RETURNS,           "store: a page that could not be read at the start is left as it is")           \
     X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
+    X(STORE_SPLIT_NO_RECORDS,       "store: a PG that is split off comes without the image records")               \
+    X(STORE_SPLIT_KEEPS,            "store: a PG that is split keeps some of the objects that are not its own")    \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
     X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \
@@ -82,6 +84,11 @@
     X(MON_FORCE_LEAVES,             "mon: a PG goes on with one replica, and the others are not told to end")       \
     X(MON_FORMER_HEARD,             "mon: leaders of a group that is over are believed")                            \
     X(OSD_DROP_UNNAMED,             "osd: a replica that the map does not name is deleted without an order")       \
+    X(OSD_SPLIT_SERVES,             "osd: a PG goes on serving what it has handed to another one")                 \
+    X(OSD_SPLIT_READS,              "osd: a read that was under way is answered though its object is another PG's") \
+    X(OSD_ATTACH_OVER_SPLIT,        "osd: a writer attaches to a PG without knowing of the one that was split off") \
+    X(OSD_RECOVERY_OVER_SPLIT,      "osd: a recovery goes on though its source was split meanwhile")               \
+    X(OSD_RECOVERY_KEEPS_SPLIT,     "osd: a recovery keeps what the source has handed to another PG")              \
     X(OSD_SCRUB_TRUSTS_CRC,         "osd: a deep scrub takes blocks of equal checksums for equal")                  \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 

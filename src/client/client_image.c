@@ -154,13 +154,32 @@ static struct client_image *image_new(struct client *client, const Fb__Image *fr
 
 static int image_set_pgs(struct client_image *image, uint32_t count)
 {
-    image->pgs = calloc(count, sizeof(*image->pgs));
-    if (!image->pgs)
+    struct client_image_pg *pgs = calloc(count, sizeof(*pgs));
+
+    if (!pgs)
         return -ERR_NO_MEMORY;
+    image->pgs = pgs;
     image->pg_count = count;
     for (uint32_t i = 0; i < count; i++)
         list_init(&image->pgs[i].waiters);
     return 0;
+}
+
+bool client_image_grow(struct client_image *image)
+{
+    const Fb__Pool *pool = client_map_pool(image->client, image->pool);
+    struct client_image_pg *had = image->pgs;
+    uint32_t count = image->pg_count;
+
+    if (!pool || pool->pg_count <= count || image_set_pgs(image, pool->pg_count))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        image->pgs[i].attached_generation = had[i].attached_generation;
+        image->pgs[i].attacher = had[i].attacher;
+        list_splice_back(&image->pgs[i].waiters, &had[i].waiters);
+    }
+    free(had);
+    return true;
 }
 
 /* ---- opening ---- */
@@ -272,6 +291,12 @@ static int open_find_pool(struct client_image_open *o)
     return -ERR_NOT_FOUND;
 }
 
+/* There was a writer before. */
+static bool open_fences(const struct client_image *image)
+{
+    return image->writable && image->incarnation > 1;
+}
+
 /* True when all PGs are being told. */
 static bool open_attach(struct client_image_open *o)
 {
@@ -351,7 +376,7 @@ static void open_step(struct op *op)
             op->state = OPEN_ATTACH;
             break;
         case OPEN_ATTACH:
-            if (p->image->writable && p->image->incarnation > 1 && !open_attach(o))
+            if (open_fences(p->image) && !open_attach(o))
                 return;
             op->state = OPEN_ATTACHED;
             break;
@@ -360,6 +385,11 @@ static void open_step(struct op *op)
                 return;
             if (op->child_result) {
                 open_give_back(o, op->child_result);
+                break;
+            }
+            /* A PG was split meanwhile. */
+            if (open_fences(p->image) && p->next_pg < p->image->pg_count) {
+                op->state = OPEN_ATTACH;
                 break;
             }
             open_end(o, 0);

@@ -358,6 +358,23 @@ static void piece_unanswered(struct client_piece *p, int result)
     piece_try_next(p);
 }
 
+/* The PG was split, so the object is another one's; or a writer that attaches does not know of one that was
+ * split off. The map may have yet to tell. */
+static void piece_find_pg(struct client_piece *p)
+{
+    uint32_t was = p->pg_number;
+    bool grown = client_image_grow(p->image);
+
+    piece_end_attach(p);
+    if (p->type != PIECE_ATTACH)
+        p->pg_number = client_image_pg_number(p->image, p->object);
+    p->cursor = p->hops = 0;
+    if (grown || p->pg_number != was)
+        p->op.state = PIECE_STATE_ROUTE;
+    else
+        piece_pause(p, PAUSE_MIN_NS);
+}
+
 static void piece_refused(struct client_piece *p, int result, const struct client_answer *answer)
 {
     p->client->perf.retries++;
@@ -383,6 +400,9 @@ static void piece_refused(struct client_piece *p, int result, const struct clien
     case ERR_PAUSED: /* it has a newer map than we; it waits however long, as if we had it */
         p->deadline_ns = core_now_ns(p->op.core) + p->client->config.timeout_ns;
         piece_pause(p, PAUSE_HELD_NS);
+        return;
+    case ERR_WRONG_PG:
+        piece_find_pg(p);
         return;
     case ERR_NOT_ATTACHED:
         if (!p->image->writable)

@@ -60,6 +60,7 @@ static int encode_attach(const struct client_piece *p, uint64_t pg, uint64_t ter
     m.incarnation = p->image->incarnation;
     m.size_bytes = p->image->size_bytes;
     m.epoch = p->image->epoch;
+    m.pg_count = p->image->pg_count;
     return wire_cold_encode(&m.base, body, BODY_MAX, ret_len);
 }
 

@@ -139,6 +139,8 @@ struct client_image {
 /* What the monitor says about the image now. */
 void client_image_update(struct client_image *image, const Fb__Image *from);
 void client_image_fail(struct client_image *image, int error);
+/* The map may have more PGs of its pool: true, it has. */
+bool client_image_grow(struct client_image *image);
 /* Asks the monitor, unless it is being asked already. */
 void client_image_refresh(struct client_image *image);
 void client_image_request_begin(struct client_image *image);

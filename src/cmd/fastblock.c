@@ -24,7 +24,8 @@ static const struct cmd_command commands[] = {
      "round trip from here. What a client sees above that is network, and the client itself: `fastblock bench` shows its own, and fastblock-nbd at SIGUSR1. "
      "Each shard counts 1024 pairs of image and PG; one that comes to it later takes the place of "
      "the longest unused.",
-     {{"time", "SECONDS", "of an image: what happens in the next so many seconds (default: all that was counted)"}},
+     {{"time", "SECONDS",
+       "of an image: what happens in the next so many seconds (default: all that was counted)"}},
      cmd_perf},
     {"health detail",
      "",
@@ -165,14 +166,18 @@ static const struct cmd_command commands[] = {
      {{"replicas", "N", "copies of all data (default 3)"},
       {"pgs", "N", "placement groups (default: some 64 replicas on each shard)"},
       {"failure-domain", "osd|host|rack|zone", "what may hold at most one replica of a PG"},
-      {"placement", "NAME", "placement function, of those that the monitors were started with (--placement-plugin)"}},
+      {"placement", "NAME",
+       "placement function, of those that the monitors were started with (--placement-plugin)"}},
      cmd_pool_create},
     {"pool ls", "", "list the pools", NULL, {{0}}, cmd_pool_ls},
     {"pool set",
      "NAME",
-     "change the number of replicas of a pool",
-     "Its PGs get or lose members one after the other, while they serve.",
+     "change the number of replicas, or of placement groups, of a pool",
+     "Its PGs get or lose members one after the other, while they serve. More placement groups come by splitting those that "
+     "are there, one after the other, which moves no data; afterwards they are spread like any others. There cannot be "
+     "fewer again.",
      {{"replicas", "N", "copies of all data"},
+      {"pgs", "N", "placement groups, at least as many as there are; best a power of two"},
       {"yes-no-failover", NULL,
        "fewer than 3 are meant, though the loss of one OSD then stops reads and writes"}},
      cmd_pool_set},

@@ -79,11 +79,14 @@ int cmd_pool_ls(struct cmd_args *args)
         const Fb__Pool *p = map->pool[i];
         if (p->removed)
             continue;
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:s}", "name", p->name, "id",
-                                              (json_int_t)p->id, "replicas", (json_int_t)p->replicas, "pgs",
-                                              (json_int_t)p->pg_count, "failure_domain", p->failure_domain));
+        json_array_append_new(
+            list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:s}", "name", p->name, "id", (json_int_t)p->id,
+                            "replicas", (json_int_t)p->replicas, "pgs", (json_int_t)p->pg_count, "pgs_wanted",
+                            (json_int_t)MAX(p->pg_count, p->pg_target), "failure_domain", p->failure_domain));
         cmd_table_row(table, p->name, cmd_text("%u", p->id), cmd_text("%u", p->replicas),
-                      cmd_text("%u", p->pg_count), p->failure_domain);
+                      p->pg_target > p->pg_count ? cmd_text("%u of %u", p->pg_count, p->pg_target)
+                                                 : cmd_text("%u", p->pg_count),
+                      p->failure_domain);
     }
     cmd_table_print(table, args, list);
     cmd_session_close(&s);
@@ -118,20 +121,31 @@ int cmd_pool_set(struct cmd_args *args)
 {
     Fb__PoolSet set = FB__POOL_SET__INIT;
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
-    uint64_t replicas;
+    uint64_t replicas = 0, pgs = 0;
 
-    if (!cmd_option(args, "replicas"))
-        return cmd_usage("pool set needs --replicas N");
-    if (!cmd_option_number(args, "replicas", 3, 1, 7, &replicas))
+    if (!cmd_option(args, "replicas") && !cmd_option(args, "pgs"))
+        return cmd_usage("pool set needs --replicas N or --pgs N");
+    if ((cmd_option(args, "replicas") && !cmd_option_number(args, "replicas", 3, 1, 7, &replicas)) ||
+        (cmd_option(args, "pgs") && !cmd_option_number(args, "pgs", 1, 1, 65536, &pgs)))
         return CMD_USAGE;
     set.name = (char *)args->positional[0];
     set.replicas = (uint32_t)replicas;
+    set.pg_count = (uint32_t)pgs;
     set.no_failover = cmd_option(args, "yes-no-failover") != NULL;
     request.call_case = FB__MON_REQUEST__CALL_POOL_SET;
     request.pool_set = &set;
-    return cmd_order(
-        args, &request, cmd_text("cannot change pool %s", set.name),
-        json_pack("{s:s, s:I}", "name", set.name, "replicas", (json_int_t)replicas),
-        cmd_text("pool %s is to have %u replicas; `fastblock rebalance status` shows how far it is", set.name,
-                 set.replicas));
+    json_t *json = json_pack("{s:s}", "name", set.name);
+    const char *many = "", *more = "";
+    if (replicas) {
+        json_object_set_new(json, "replicas", json_integer((json_int_t)replicas));
+        many = cmd_text("pool %s is to have %u replicas; `fastblock rebalance status` shows how far it is",
+                        set.name, set.replicas);
+    }
+    if (pgs) {
+        json_object_set_new(json, "pgs", json_integer((json_int_t)pgs));
+        more = cmd_text("pool %s is to have %u PGs; `fastblock pool ls` shows how far it is", set.name,
+                        set.pg_count);
+    }
+    return cmd_order(args, &request, cmd_text("cannot change pool %s", set.name), json,
+                     cmd_text("%s%s%s", many, replicas && pgs ? "\n" : "", more));
 }

@@ -31,6 +31,7 @@
     X(PG_FORCE_WAITS, "PGs are to go on with one replica, which waits for the end of the others")            \
     X(PG_NOTHING_LEFT, "PGs have no replica left that is whole")                                             \
     X(PG_FORCED, "PGs went on without a majority, and what they lost is not acknowledged")                   \
+    X(PG_UNSPLIT, "a pool is to have more PGs, and the next one has not come for a minute")                  \
     X(PG_BLOCKS_LOST, "blocks are damaged on every replica that could be asked")                             \
     X(PG_DIFFERS, "replicas differ though all checksums are right")                                          \
     X(PG_GOING, "PGs of removed pools still have data somewhere")                                            \

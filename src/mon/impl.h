@@ -31,6 +31,7 @@
 #include "base/error.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "base/placement.h"
 #include "mon/mon.h"
 #include "mon/placement.h"
 #include "rpc/rpc.h"
@@ -46,7 +47,7 @@
 #define MON_GROUP_MAX         12 /* members of a PG's group while it changes */
 #define MON_MEMBERS_MAX       32 /* of each list of a PG's replicas */
 #define MON_CONFIRMS_MAX      64
-#define MON_PGS_MAX           65536 /* of a pool */
+#define MON_PGS_MAX           PLACEMENT_PGS_MAX /* of a pool */
 #define MON_OSDS_MAX          4096
 #define MON_IMAGE_SIZE_MAX    (8ull << 50)
 #define MON_RETURN_NS                                                                                        \
@@ -102,10 +103,6 @@ struct mon_osd {
     uint64_t down_since_us;
 };
 
-struct mon_pool {
-    struct mon_item item;
-};
-
 /* Replicas, by number, that have been confirmed to be so. */
 struct mon_confirms {
     uint32_t count, replica[MON_CONFIRMS_MAX];
@@ -121,6 +118,14 @@ struct mon_members {
 struct mon_group {
     uint64_t index, epoch; /* PgReport.group_index, group_epoch; index 0: nothing yet */
     struct mon_members members;
+};
+
+struct mon_pool {
+    struct mon_item item;
+    struct mon_group
+        child; /* of the PG that was split off last and is not in the map yet; no members: none */
+    uint32_t child_number;
+    uint64_t split_ns; /* alive time at which one came last, or there was none to come */
 };
 
 /* What reports said of a PG's replicas and is not in its item yet. */
@@ -586,11 +591,32 @@ bool mon_confirmed(const struct mon_confirms *confirms, uint32_t replica);
 void mon_member_report(struct mon *mon, struct mon_pg *pg, const Fb__PgReport *report);
 void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32_t shard,
                         const Fb__PgConfirm *confirm);
+/* NULL: it can be a group of this PG; else why not. */
+const char *mon_group_fault(const struct mon *mon, const Fb__Pg *pg, const Fb__PgReport *report);
+void mon_group_take(struct mon_group *group, const Fb__PgReport *report);
+/* From here on no number was given out. */
+uint32_t mon_replica_next(const Fb__Pg *pg);
 /* Is this shard one of those that have, or are to have, a replica of the PG? */
 bool mon_member_is(const Fb__Pg *pg, uint32_t osd);
 /* As mon_settle(): what leaders and shards reported becomes the item. */
 void mon_member_settle(struct mon *mon, struct mon_change *c);
 void mon_member_settled(struct mon *mon, struct mon_pg *pg);
+
+/* ---- more PGs (mon_split.c) ---- */
+
+/* Is the pool to have more PGs than it has? */
+bool mon_pool_splits(const Fb__Pool *pool);
+/* A shard has a replica of a PG that its map does not have. */
+void mon_split_report(struct mon *mon, const Fb__PgReport *report);
+/* As mon_settle(). */
+void mon_split_settle(struct mon *mon, struct mon_change *c);
+void mon_split_done(struct mon *mon, uint64_t pool);
+/* A pool in which no PG has been split for a while though that is ordered; NULL: there is none. */
+const Fb__Pool *mon_split_stuck(struct mon *mon);
+/* `pool`, a copy of the item that a change will put, is to have so many PGs. */
+MUST_CHECK int mon_split_order(struct mon_request *r, Fb__Pool *pool, uint32_t target);
+/* The confirmations of an order are those of too few PGs. */
+void mon_order_forget(struct mon_order *order);
 
 /* ---- which members PGs should have (mon_move.c) ---- */
 

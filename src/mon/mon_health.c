@@ -347,6 +347,17 @@ static void pg_problems(struct mon_status *st)
             m->stuck);
         SAY(p->todo, "add OSDs, or start those that are down; `fastblock osd tree` shows them");
     }
+    const Fb__Pool *pool = mon_split_stuck(st->mon);
+    if (pool) {
+        p = problem(st, false, HEALTH_PG_UNSPLIT, NO_SUBJECT);
+        SAY(p->what,
+            "pool '%s' is to have %u PGs and has %u: PG %u.%x, which is the next to be split, is not",
+            pool->name, pool->pg_target, pool->pg_count, pool->id, placement_pg_parent(pool->pg_count));
+        SAY(p->doing,
+            "it is as soon as all of its replicas are in contact, and none recovers, comes or goes");
+        SAY(p->todo,
+            "start the OSDs that are down, or take them out; the log of its leader tells of other reasons");
+    }
     if (count[PG_LOST]) {
         p = problem(st, true, HEALTH_PG_BLOCKS_LOST, NO_SUBJECT);
         SAY(p->what,

@@ -172,7 +172,7 @@ void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32
         note_rows(mon, &news->dropped, item->dropped, item->n_dropped, osd, shard, confirm->replica);
 }
 
-static uint32_t replica_next(const Fb__Pg *pg)
+uint32_t mon_replica_next(const Fb__Pg *pg)
 {
     uint32_t next = pg->replica_next;
 
@@ -181,8 +181,7 @@ static uint32_t replica_next(const Fb__Pg *pg)
     return next;
 }
 
-/* NULL: it can be a group of this PG. */
-static const char *group_fault(const struct mon *mon, const Fb__Pg *pg, const Fb__PgReport *report)
+const char *mon_group_fault(const struct mon *mon, const Fb__Pg *pg, const Fb__PgReport *report)
 {
     uint32_t voters = 0;
 
@@ -193,7 +192,7 @@ static const char *group_fault(const struct mon *mon, const Fb__Pg *pg, const Fb
         const struct mon_osd *o = mon_osd_find(mon, m->osd);
         if (!o || m->shard >= mon_osd_item(o)->n_shard)
             return "a member's shard does not exist";
-        if (!m->replica || m->replica >= replica_next(pg))
+        if (!m->replica || m->replica >= mon_replica_next(pg))
             return "a member's number was never given out";
         for (size_t k = 0; k < i; k++)
             if (report->group[k]->replica == m->replica)
@@ -203,13 +202,28 @@ static const char *group_fault(const struct mon *mon, const Fb__Pg *pg, const Fb
     return voters ? NULL : "nobody votes in it";
 }
 
+void mon_group_take(struct mon_group *group, const Fb__PgReport *report)
+{
+    group->index = report->group_index;
+    group->epoch = report->group_epoch;
+    group->members.count = 0;
+    for (size_t i = 0; i < report->n_group; i++) {
+        Fb__PgMember row = FB__PG_MEMBER__INIT;
+        row.replica = report->group[i]->replica;
+        row.osd = report->group[i]->osd;
+        row.shard = report->group[i]->shard;
+        row.learner = report->group[i]->learner;
+        (void)mon_members_add(&group->members, &row);
+    }
+}
+
 void mon_member_report(struct mon *mon, struct mon_pg *p, const Fb__PgReport *report)
 {
     const Fb__Pg *pg = mon_pg_item(p);
 
     if (report->group_index <= MAX(pg->group_index, mon_news(p)->group.index))
         return;
-    const char *fault = group_fault(mon, pg, report);
+    const char *fault = mon_group_fault(mon, pg, report);
     if (fault) {
         core_log(mon->core, LOG_ERROR, "mon", "PG %u.%x: the group that osd.%u reports is refused: %s",
                  mon_pg_pool(pg->id), mon_pg_number(pg->id), p->leader_osd, fault);
@@ -218,17 +232,7 @@ void mon_member_report(struct mon *mon, struct mon_pg *p, const Fb__PgReport *re
     struct mon_news *news = news_make(p);
     if (!news)
         return;
-    news->group.index = report->group_index;
-    news->group.epoch = report->group_epoch;
-    news->group.members.count = 0;
-    for (size_t i = 0; i < report->n_group; i++) {
-        Fb__PgMember row = FB__PG_MEMBER__INIT;
-        row.replica = report->group[i]->replica;
-        row.osd = report->group[i]->osd;
-        row.shard = report->group[i]->shard;
-        row.learner = report->group[i]->learner;
-        (void)mon_members_add(&news->group.members, &row);
-    }
+    mon_group_take(&news->group, report);
     mon_settle_soon(mon);
 }
 

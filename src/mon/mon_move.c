@@ -309,6 +309,23 @@ static bool may_change(const struct mon *mon, const struct mon_pg *p, const stru
            e->leaving.count + e->dropped.count <= HELD_MAX && e->member.count;
 }
 
+/* Is the next PG of its pool to be split off it? That waits while its members change: what is only to be even
+ * comes later. */
+static bool split_comes_first(const struct mon *mon, const Fb__Pg *pg, const struct placement_change *change)
+{
+    const Fb__Pool *pool = mon_pool_item(mon_pool_find(mon, mon_pg_pool(pg->id)));
+
+    if (change->missing || !mon_pool_splits(pool) ||
+        placement_pg_parent(pool->pg_count) != mon_pg_number(pg->id))
+        return false;
+    for (size_t m = 0; m < pg->n_member; m++) {
+        const struct mon_osd *o = mon_osd_find(mon, pg->member[m]->osd);
+        if (!o || !mon_osd_in(mon_osd_item(o)))
+            return false;
+    }
+    return true;
+}
+
 static enum verdict decide(struct mon_plan *plan, const struct mon *mon, const struct mon_pg *p,
                            const struct placement_change *change, uint64_t epoch, struct mon_edit *e)
 {
@@ -316,6 +333,8 @@ static enum verdict decide(struct mon_plan *plan, const struct mon *mon, const s
     uint32_t *leads = moves_of(plan, p->leader_osd);
 
     mon_edit_init(e, mon_pg_item(p));
+    if (split_comes_first(mon, mon_pg_item(p), change))
+        return MOVE_LATER;
     if (!may_change(mon, p, e) ||
         (!want_members(plan, mon, p, e, change, epoch, &wanted) && !want_without_lost(p, e, &wanted)))
         return MOVE_LATER;

@@ -316,6 +316,10 @@ static void take_pg_report(struct mon *mon, uint32_t osd, uint32_t number, const
 {
     struct mon_pg *pg = mon_pg_find(mon, report->pg);
 
+    if (report->unlisted) {
+        mon_split_report(mon, report);
+        return;
+    }
     if (!pg || !mon_member_is(mon_pg_item(pg), osd) || (report->term < pg->term && mon_pg_reported(mon, pg)))
         return;
     if (!mon_force_report(mon, pg, report))
@@ -343,6 +347,9 @@ static void confirm_order(struct mon *mon, const Fb__PgConfirm *confirm)
         return;
     const Fb__ImageOrder *item = mon_order_item(order);
     uint32_t count = mon_pool_item(pool)->pg_count, n = mon_pg_number(confirm->pg);
+    /* A PG that was split off may lack what its parent has done since, and is not counted yet. */
+    if (confirm->split_count > count)
+        return;
     if (n >= count || confirm->generation < item->generation || (item->deleted && !confirm->deleted))
         return;
     if (!order->confirmed)

@@ -199,7 +199,7 @@ static void pool_create_done(struct mon_request *r)
 const struct mon_method mon_pool_create = {
     .build = pool_create_build, .done = pool_create_done, .needs_proof = true};
 
-/* ---- another number of replicas ---- */
+/* ---- another number of replicas, more PGs ---- */
 
 /* What fewer than three replicas mean, for people. */
 static const char *few_replicas(uint32_t replicas)
@@ -211,31 +211,46 @@ static const char *few_replicas(uint32_t replicas)
                  "two is two";
 }
 
+static int set_replicas(struct mon_request *r, Fb__Pool *pool)
+{
+    const Fb__PoolSet *call = r->call->pool_set;
+    enum placement_domain domain = PLACEMENT_OSD;
+    uint32_t count, domains = 0;
+
+    if (call->replicas < 1 || call->replicas > MON_REPLICAS_MAX)
+        return mon_fail(r, -ERR_INVALID, "%u replicas: it must be 1 to %u", call->replicas, MON_REPLICAS_MAX);
+    if (call->replicas < 3 && call->replicas < pool->replicas && !call->no_failover)
+        return mon_fail(r, -ERR_DENIED, "%s. If that is meant, say --yes-no-failover",
+                        few_replicas(call->replicas));
+    struct placement_osd *osds = mon_place_osds(r->mon, &count);
+    if (osds && !placement_domain_parse(pool->failure_domain, &domain))
+        domains = placement_domain_count(osds, count, domain);
+    free(osds);
+    if (call->replicas > pool->replicas && domains < call->replicas)
+        return mon_fail(r, -ERR_TOO_FEW_OSDS,
+                        "%u replicas need %u %s with an OSD that is up and in; there are %u: add OSDs first",
+                        call->replicas, call->replicas, domain_plural(domain), domains);
+    pool->replicas = call->replicas;
+    return 0;
+}
+
 static int pool_set_build(struct mon_request *r)
 {
     const Fb__PoolSet *call = r->call->pool_set;
     struct mon_pool *p = mon_pool_by_name(r->mon, call->name);
-    enum placement_domain domain = PLACEMENT_OSD;
-    uint32_t count, domains = 0;
 
     if (!p)
         return mon_fail(r, -ERR_NOT_FOUND, "there is no pool '%.64s'", call->name);
-    Fb__Pool pool = *mon_pool_item(p);
-    if (call->replicas < 1 || call->replicas > MON_REPLICAS_MAX)
-        return mon_fail(r, -ERR_INVALID, "%u replicas: it must be 1 to %u", call->replicas, MON_REPLICAS_MAX);
-    r->nothing = call->replicas == pool.replicas;
-    if (call->replicas < 3 && call->replicas < pool.replicas && !call->no_failover)
-        return mon_fail(r, -ERR_DENIED, "%s. If that is meant, say --yes-no-failover",
-                        few_replicas(call->replicas));
-    struct placement_osd *osds = mon_place_osds(r->mon, &count);
-    if (osds && !placement_domain_parse(pool.failure_domain, &domain))
-        domains = placement_domain_count(osds, count, domain);
-    free(osds);
-    if (call->replicas > pool.replicas && domains < call->replicas)
-        return mon_fail(r, -ERR_TOO_FEW_OSDS,
-                        "%u replicas need %u %s with an OSD that is up and in; there are %u: add OSDs first",
-                        call->replicas, call->replicas, domain_plural(domain), domains);
-    pool.replicas = call->replicas;
+    const Fb__Pool *was = mon_pool_item(p);
+    Fb__Pool pool = *was;
+    if (!call->replicas && !call->pg_count)
+        return mon_fail(r, -ERR_INVALID, "nothing is to be changed of pool '%s'", pool.name);
+    int error = call->replicas ? set_replicas(r, &pool) : 0;
+    if (!error && call->pg_count)
+        error = mon_split_order(r, &pool, call->pg_count);
+    if (error)
+        return error;
+    r->nothing = pool.replicas == was->replicas && pool.pg_target == was->pg_target;
     pool.epoch = r->change.state.epoch;
     mon_change_put(&r->change, MON_POOL, pool.id, &pool.base);
     return 0;
@@ -245,7 +260,11 @@ static void pool_set_done(struct mon_request *r)
 {
     const Fb__PoolSet *call = r->call->pool_set;
 
-    if (!r->nothing)
+    if (!r->nothing && call->pg_count)
+        mon_note(r->mon, LOG_INFO, "pool '%s' is to have %u PGs", call->name, call->pg_count);
+    if (call->pg_count & (call->pg_count - 1))
+        mon_fail(r, 0, "%u PGs is not a power of two: some get twice the data of others", call->pg_count);
+    if (!r->nothing && call->replicas)
         mon_note(r->mon, LOG_INFO, "pool '%s' is to have %u replicas", call->name, call->replicas);
     mon_move_soon(r->mon);
 }

@@ -173,6 +173,7 @@ void mon_settle(struct mon *mon, struct mon_change *c)
     if (!c->count && mon->alive_ns - mon->out_looked_ns >= OUT_LOOK_NS)
         mon->out_looked_ns = mon->alive_ns; /* what was found is looked for again, with the turn */
     if (mon->settle_due) {
+        mon_split_settle(mon, c);
         mon_member_settle(mon, c);
         settle_pools(mon, c);
         settle_orders(mon, c);
@@ -202,6 +203,14 @@ static void osd_settled(struct mon *mon, struct mon_osd *o, const Fb__Osd *was)
     o->down_since_us = mon->core->env->wall_us(mon->core->env_self);
 }
 
+void mon_order_forget(struct mon_order *order)
+{
+    free(order->confirmed);
+    order->confirmed = NULL;
+    order->confirmed_count = 0;
+    order->generation = 0;
+}
+
 void mon_settle_done(struct mon *mon, const struct mon_change *c)
 {
     mon_move_done(mon);
@@ -210,11 +219,10 @@ void mon_settle_done(struct mon *mon, const struct mon_change *c)
             struct mon_order *order = mon_order_find(mon, c->puts[i].id);
             if (!order)
                 continue; /* pruned */
-            free(order->confirmed);
-            order->confirmed = NULL;
-            order->confirmed_count = 0;
-            order->generation = 0;
+            mon_order_forget(order);
         }
+        if (c->puts[i].kind == MON_POOL)
+            mon_split_done(mon, c->puts[i].id);
         if (c->puts[i].kind == MON_PG && mon_pg_find(mon, c->puts[i].id))
             mon_member_settled(mon, mon_pg_find(mon, c->puts[i].id));
         if (c->puts[i].kind == MON_OSD)

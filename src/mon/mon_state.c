@@ -131,7 +131,7 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
         enum placement_domain domain;
         good = p->id >= 1 && p->replicas >= 1 && p->replicas <= MON_REPLICAS_MAX &&
                (p->pg_count >= 1 || p->removed) && p->pg_count <= MON_PGS_MAX &&
-               !placement_domain_parse(p->failure_domain, &domain);
+               p->pg_target <= MON_PGS_MAX && !placement_domain_parse(p->failure_domain, &domain);
         *ret_id = p->id;
         break;
     }

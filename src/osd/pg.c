@@ -93,6 +93,7 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     list_push_back(&shard->awake, &pg->awake);
     shard->mon.stirred = true;
     pg->settled_index = sp->last_index;
+    pg->split_due = true;
     pg_raft_init(pg, born_now);
     map_put(&shard->pgs, &pg->node, pg->id);
     op_start(&pg->op, shard->core, &pg_kind, NULL);
@@ -191,13 +192,15 @@ void pg_apply(struct pg *pg)
     /* Raft's mark falls with what it replaces; the store's may still be of what was there before. */
     uint64_t index = MIN(pg->raft.commit_index, MIN(pg->raft.durable_index, pg->sp->durable_index));
 
-    if (index <= pg->sp->applied_index || recover_holds_log(pg) || pg->shard->failed)
+    if (index <= pg->sp->applied_index || recover_holds_log(pg) || pg->shard->failed || pg->splitting)
         return;
     uint64_t group_index = pg->sp->record.group.index;
     store_apply(pg->sp, index);
     if (pg->sp->record.group.index != group_index && pg->led_term)
         shard_mon_report(pg->shard);
     pg_images_applied(pg);
+    if (pg->sp->applied_index < index)
+        pg_split_begin(pg, core_now_ns(pg->shard->core));
 }
 
 void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnation)
@@ -342,6 +345,8 @@ static void pg_role(struct pg *pg)
         pg->led_term = led_term;
         pg_catchup_drop(pg);
         pg_images_forget(pg);
+        pg->split_proposed = 0;
+        pg->split_due = true;
         if (led_term) {
             pg->shard->perf.elections_won++;
             pg->orders_due = pg->group_due = true;
@@ -399,6 +404,7 @@ static uint64_t pg_timer_due(struct pg *pg, uint64_t now_ns)
         deadline_ns = MIN(deadline_ns, now_ns + PG_GROUP_RETRY_NS);
     if (pg->led_term && pg->sp->tombstone_count)
         deadline_ns = MIN(deadline_ns, pg->tombstones_ns);
+    deadline_ns = MIN(deadline_ns, pg_split_due_ns(pg));
     if (pg_waits_for_device(&pg->raft))
         deadline_ns = MIN(deadline_ns, pg->durable_ns + PG_STALL_NS);
     if (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns))
@@ -423,6 +429,7 @@ void pg_timer(struct pg *pg, uint64_t now_ns)
 void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
 {
     bool again = raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)) || pg_group_waits(pg) ||
+                 pg_split_due_ns(pg) != UINT64_MAX ||
                  (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns));
 
     /* What is looked at again after a while is not to be put off by each heartbeat. */
@@ -453,6 +460,7 @@ static void pg_live(struct pg *pg)
             !recover_active(pg))
             pg_record_want(pg, STORE_PG_DAMAGED, pg->sp->record.base_index, pg->sp->record.base_term);
         pg_record(pg);
+        pg_split_run(pg, now_ns);
         pg_apply(pg);
     }
     pg_check_device(pg, now_ns);

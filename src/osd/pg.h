@@ -114,6 +114,15 @@ struct pg {
     uint64_t want_base, want_base_term;
     struct raft_hard_state record_hs;
 
+    struct store_split split; /* of what the log orders */
+    bool splitting;           /* nothing is applied meanwhile */
+    uint64_t split_retry_ns;  /* it found no room: not before */
+    uint32_t split_proposed;  /* the PG count of what we have proposed in this term; 0: nothing */
+    bool split_due;           /* look at the map's order */
+    uint32_t split_child;     /* which is to split off the PG of that number; 0: none */
+    uint64_t split_index; /* of the map's order to split us: all members are to have that on their devices */
+    uint64_t split_look_ns; /* when that is looked at again; 0: there is no such order */
+
     struct perf_mark durable; /* appended, not durable yet */
 
     uint64_t traffic_ns; /* when a request came or entries left, last */
@@ -169,6 +178,7 @@ struct pg_request {
     struct timer timer;
     uint64_t taken_ns, proposed_ns, committed_ns;
     uint64_t term, image, object, generation, incarnation, size_bytes, epoch;
+    uint32_t pg_count;                 /* ATTACH */
     uint32_t offset, length;           /* bytes: WRITE, CLEAR */
     uint32_t first_block, block_count; /* touched, partial ones included */
     bool head_partial, tail_partial;   /* the first, the last block is not wholly covered */
@@ -266,6 +276,18 @@ struct store_pg_record pg_force_record(const struct osd_shard *shard, const Fb__
  * NULL: there are none. */
 uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
                       Fb__PgStanding ***ret_pointers);
+/* ---- pg_split.c: a part of the objects becomes another PG ---- */
+
+/* The log orders it next: what follows in the log waits. */
+void pg_split_begin(struct pg *pg, uint64_t now_ns);
+/* Goes on with what is under way, and with what the map orders. */
+void pg_split_run(struct pg *pg, uint64_t now_ns);
+/* The PG count of the pool as far as this PG's log goes; 0: it was never split. */
+uint32_t pg_split_count(const struct pg *pg);
+/* When to look again; UINT64_MAX: nothing is to be done. */
+uint64_t pg_split_due_ns(const struct pg *pg);
+/* Is there no replica of that PG here because the split that gives birth to it is yet to be applied here? */
+bool pg_split_pending(const struct osd_shard *shard, const Fb__Pg *item);
 
 /* ---- pg_append.c: APPEND and the other messages of raft ---- */
 

@@ -150,7 +150,7 @@ static uint32_t append_gather(struct pg *pg, uint64_t first, uint64_t last, uint
         memcpy(&shard->crcs[crcs], entry->crc, numbers * sizeof(uint32_t));
         entry->crc = &shard->crcs[crcs];
         crcs += numbers;
-        if (entry->type == ENTRY_GROUP) {
+        if (entry->type == ENTRY_GROUP || entry->type == ENTRY_SPLIT) {
             count++; /* the last one of an APPEND */
             break;
         }

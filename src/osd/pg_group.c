@@ -216,6 +216,9 @@ static int next_step(struct pg *pg)
     struct group group;
     bool born;
 
+    /* So that who joins gets a state behind the split. */
+    if (pg_split_count(pg) != pg->sp->record.split_count)
+        return -ERR_RETRY;
     if (r->joint) {
         if (!raft_group_leave_due(r))
             return -ERR_RETRY;

@@ -142,6 +142,10 @@ static int attach_check(struct pg_request *req, bool *ret_is_there)
     if (!req->image || !req->generation || !req->incarnation || req->generation > IMAGE_NUMBER_MAX ||
         req->incarnation > IMAGE_NUMBER_MAX)
         return -ERR_INVALID;
+    /* Who thinks that it has fenced a former writer everywhere must not have left out a PG that was split off
+     * before. */
+    if (req->pg_count < pg_split_count(req->pg) && !PLANT(OSD_ATTACH_OVER_SPLIT))
+        return -ERR_WRONG_PG;
     record = pg_image_newest(req->pg, req->image);
     if (!record)
         return pg_image_vouched(req->pg, req->epoch) ? 0 : -ERR_STALE_GENERATION;
@@ -234,6 +238,7 @@ void pg_attach_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
         req->incarnation = in->incarnation;
         req->size_bytes = in->size_bytes;
         req->epoch = in->epoch;
+        req->pg_count = in->pg_count;
         pg_request_go(req, &attach_kind);
     }
     wire_arena_fini(&arena);
@@ -300,8 +305,7 @@ static uint64_t complete_everywhere(const struct pg *pg, uint64_t now_ns)
         const struct raft_member *known = raft_member(r, pg->members[i].replica);
         if (known->replica == r->self || PLANT(OSD_EARLY_FORGET))
             continue;
-        if (known->recovering || known->progress == RAFT_BEHIND ||
-            !raft_in_contact(r, known, now_ns))
+        if (known->recovering || known->progress == RAFT_BEHIND || !raft_in_contact(r, known, now_ns))
             return 0;
         least = MIN(least, pg->members[i].complete);
     }

@@ -38,7 +38,7 @@ static bool is_settled(const struct pg *pg)
            list_empty(&pg->repairs) && list_empty(&pg->looks) && !sp->damaged &&
            sp->record.state == STORE_PG_NORMAL && !r->abstain && !r->recovering && raft_term_durable(r) &&
            r->commit_index == r->last_index && r->durable_index == r->last_index &&
-           sp->applied_index == r->last_index && !pg->shard->failed;
+           sp->applied_index == r->last_index && !pg->split_look_ns && !pg->shard->failed;
 }
 
 static void park(struct pg *pg)

@@ -142,9 +142,15 @@ static bool read_is_whole(const struct store_read *read)
 /* The store's word, or what a repair made of it. */
 static void read_data_end(struct pg_request *req)
 {
-    int error = req->op.child_result;
+    int error = req->op.child_result, moved = pg_request_check_object(req);
 
     req->op.child_result = 0;
+    /* What is another PG's since may have been read as absent. */
+    if (moved && !PLANT(OSD_SPLIT_READS)) {
+        slice_unref(&req->reads[0].ret_data);
+        pg_request_fail(req, moved);
+        return;
+    }
     /* A removal or resize may have been applied meanwhile, and its zeros are no data. */
     if (!error)
         error = read_check_image(req);

@@ -155,8 +155,10 @@ int pg_request_check_object(const struct pg_request *req)
 
     if (!pool || !pool->pg_count || pool->removed)
         return -ERR_NO_PG;
-    /* The placement key of an image is its id: clones, which inherit another, come later. */
-    if (placement_pg_id(pool_id, placement_pg_number(req->image, req->object, pool->pg_count)) != req->pg->id)
+    /* The log decides from when on an object is another PG's, whatever the map says; of other PGs' splits it
+     * tells nothing. The placement key of an image is its id: clones, which inherit another, come later. */
+    uint32_t count = MAX(MAX(pool->pg_count, (uint32_t)req->pg->id + 1), pg_split_count(req->pg));
+    if (placement_pg_id(pool_id, placement_pg_number(req->image, req->object, count)) != req->pg->id)
         return -ERR_WRONG_PG;
     return 0;
 }

@@ -56,6 +56,7 @@ struct recover {
     enum store_pg_state mark; /* what the record says meanwhile */
     uint64_t base, base_term, target;
     struct group group;     /* in force at the base */
+    uint32_t split_count;   /* and how far the PG was split; the same at all answers of the round */
     bool records_listed;    /* the image records are all here; then come the objects */
     bool forgot;            /* something of ours was forgotten by the leader, and has to leave the device */
     uint64_t record;        /* cursor: image of the last record */
@@ -240,7 +241,7 @@ static void recover_wait(struct recover *r)
     if (timer_armed(&r->timer))
         return;
     timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
-    if (shard->recoveries >= RECOVER_TURNS_MAX)
+    if (shard->recoveries >= RECOVER_TURNS_MAX || pg->splitting)
         return;
     if (pg->raft.role != RAFT_FOLLOWER || !pg->raft.leader || pg->raft.leader == pg->replica)
         return;
@@ -263,7 +264,7 @@ static void recover_mark(struct recover *r)
 {
     struct pg *pg = r->pg;
 
-    if (pg->record_wanted || pg->sp->record.state != r->mark)
+    if (pg->record_wanted || pg->sp->record.state != r->mark || pg->splitting)
         return;         /* the PG wakes us when it is written */
     pg_set_abstain(pg); /* it holds its log before it asks */
     core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": replica %u recovers from replica %u",
@@ -329,6 +330,16 @@ static bool objects_gone(struct recover *r)
     return true;
 }
 
+/* The PG has been split while we were away: what went to another one then is of no use here. That PG has a
+ * replica on this shard only if the split was applied here, or it gets one like any other. */
+static bool objects_shed(struct recover *r)
+{
+    if (r->split_count <= r->pg->sp->record.split_count || PLANT(OSD_RECOVERY_KEEPS_SPLIT))
+        return true;
+    r->forgot = true;
+    return !store_recover_shed(r->pg->sp, r->split_count, r->base);
+}
+
 static bool take_records(struct recover *r, bool more)
 {
     for (size_t i = 0; i < r->page->n_image; i++) {
@@ -349,7 +360,7 @@ static bool take_records(struct recover *r, bool more)
     if (more)
         return true;
     store_recover_floor(r->pg->sp, r->page->floor_epoch);
-    return records_gone(r, r->record, UINT64_MAX) && objects_gone(r);
+    return records_gone(r, r->record, UINT64_MAX) && objects_gone(r) && objects_shed(r);
 }
 
 /* S, and who is in the group there. */
@@ -364,6 +375,7 @@ static bool take_base(struct recover *r)
 
     r->base = page->applied_index;
     r->base_term = page->applied_term;
+    r->split_count = page->split_count;
     return r->base_term && r->base <= RECOVER_BASE_MAX && !group_from_entry(&entry, &r->group) &&
            r->group.index <= r->base && raft_may_reset_base(&r->pg->raft, r->base, r->base_term);
 }
@@ -376,7 +388,10 @@ static void recover_listed(struct recover *r)
         round_again(r);
         return;
     }
-    if (!r->records_listed && !r->record && !take_base(r)) {
+    /* What the leader has handed to another PG meanwhile is in none of its later answers; that is not the
+     * state at S. */
+    bool split = (r->records_listed || r->record) && r->page->split_count != r->split_count;
+    if (split || (!r->records_listed && !r->record && !take_base(r))) {
         round_again(r);
         return;
     }
@@ -474,14 +489,15 @@ static void recover_target(struct recover *r)
         r->base = r->page->applied_index;
         r->base_term = r->page->applied_term;
     }
-    if (!taken || !round_valid(r) || !raft_may_reset_base(&pg->raft, r->base, r->base_term) ||
+    bool split = taken && r->page->split_count != r->split_count && !PLANT(OSD_RECOVERY_OVER_SPLIT);
+    if (!taken || split || !round_valid(r) || !raft_may_reset_base(&pg->raft, r->base, r->base_term) ||
         pg->record_writing) {
         round_again(r);
         return;
     }
     r->target = MAX(r->page->commit_index, r->base);
     page_drop(r);
-    store_reset_base(pg->sp, r->base, r->base_term, &r->group);
+    store_reset_base(pg->sp, r->base, r->base_term, &r->group, r->split_count);
     raft_reset_base(&pg->raft, r->base, r->base_term, &r->group);
     pg_members_sync(pg);
     r->again = false;

@@ -150,6 +150,7 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
         pg_member_find(pg, in->from)->complete = 0;
         rows->reply.floor_epoch = pg->sp->floor_epoch;
         rows->reply.object_count = pg->sp->object_count;
+        rows->reply.split_count = pg->sp->record.split_count;
         if (in->records)
             list_records(pg->sp, in, rows);
         else

@@ -64,7 +64,9 @@ void shard_pgs_open(struct osd_shard *shard)
         const Fb__Pg *item = shard_map_pg(shard, sp->record.pg);
         int error;
 
-        if (!item || shard_map_replica_dropped(shard, item, sp->record.replica) ||
+        /* Of what was split off the map may have yet to hear: that was no order of the map's. */
+        if ((!item && sp->record.birth) ||
+            (item && shard_map_replica_dropped(shard, item, sp->record.replica)) ||
             map_get(&shard->pgs, sp->record.pg))
             continue;
         error = pg_open(shard, sp, false);

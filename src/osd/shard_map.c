@@ -223,7 +223,7 @@ static void map_tell_pgs(struct osd_shard *shard, const Fb__ClusterMap *message)
             concerned = message->order[i]->pool == pool;
         if (!concerned)
             continue;
-        pg->orders_due = pg->group_due = true;
+        pg->orders_due = pg->group_due = pg->split_due = true;
         pg_wake(pg);
     }
 }

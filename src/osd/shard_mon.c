@@ -332,13 +332,14 @@ static void report_pg_group(struct report *report, const struct pg *pg, Fb__PgRe
 {
     const struct group *group = &pg->sp->record.group;
     const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
-    bool news = item && group->index > item->group_index && !group_joint(group);
+    bool news = !item || (group->index > item->group_index && !group_joint(group));
     struct report_group *rows = news ? calloc(1, sizeof(*rows)) : NULL;
 
     if (!rows)
         return;
     rows->next = report->groups;
     report->groups = rows;
+    to->unlisted = !item;
     to->group_index = group->index;
     to->group_epoch = group->epoch;
     to->group = rows->pointers;
@@ -420,11 +421,12 @@ static void report_replica(struct osd_shard *shard, struct report *report, const
     if (there && wanted && replica == wanted->replica && wanted->birth && !wanted->born &&
         (confirm = confirm_replica(shard, report, item, replica)))
         confirm->born = true;
+    bool pending = !sp && pg_split_pending(shard, item);
     if (self && !sp && item->born && (!self->birth || self->born) && !shard_map_pg_removed(shard, item) &&
-        (confirm = confirm_replica(shard, report, item, self->replica)))
+        !pending && (confirm = confirm_replica(shard, report, item, self->replica)))
         confirm->lost = true;
     /* An older map, to which a restart might go back, may order to create it. */
-    for (size_t i = 0; i < item->n_dropped && item->epoch <= shard->map.saved_epoch; i++) {
+    for (size_t i = 0; i < item->n_dropped && item->epoch <= shard->map.saved_epoch && !pending; i++) {
         const Fb__PgMember *dropped = item->dropped[i];
         if (dropped->osd == shard->label.osd && dropped->shard == shard->number &&
             dropped->replica != replica && (confirm = confirm_replica(shard, report, item, dropped->replica)))
@@ -444,7 +446,7 @@ static void report_replicas(struct osd_shard *shard, struct report *report)
         if (!removed || shard_map_dropped(shard, item))
             report_replica(shard, report, item);
         if (removed && shard_map_member(shard, item) && !store_pg_find(shard->store, item->id) &&
-            (confirm = confirm_add(report, item->id, shard->label.osd)))
+            !pg_split_pending(shard, item) && (confirm = confirm_add(report, item->id, shard->label.osd)))
             confirm->pg_removed = true;
     }
 }
@@ -466,6 +468,7 @@ static void report_orders(struct osd_shard *shard, struct report *report)
                 confirm->image = order->image;
                 confirm->generation = order->generation;
                 confirm->deleted = order->deleted;
+                confirm->split_count = pg_split_count(pg);
             }
         }
     }
@@ -528,7 +531,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
         return true;
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
-        if (!pg->led_term || pg->stopping)
+        if ((!pg->led_term && shard_map_pg(shard, pg->id)) || pg->stopping)
             continue;
         report_pg(pg, &report->pgs[report->message.n_pg]);
         report_pg_scrub(report, pg, &report->pgs[report->message.n_pg]);

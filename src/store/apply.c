@@ -345,6 +345,8 @@ void store_apply(struct store_pg *pub, uint64_t index)
     ASSERT(index <= pub->last_index);
     while (pub->applied_index < index && !s->failed) {
         struct log_entry *e = log_at(pg, pub->applied_index + 1);
+        if (e && !e->applied && e->type == ENTRY_SPLIT)
+            break;
         pub->applied_index++;
         /* Below first_index: destaged before the last restart. */
         if (e && !e->applied)
@@ -443,6 +445,33 @@ void store_recover_floor(struct store_pg *pub, uint64_t epoch)
 {
     if (!pub->store->failed)
         floor_raise(pg_of(pub), epoch);
+}
+
+int store_recover_shed(struct store_pg *pub, uint32_t split_count, uint64_t index)
+{
+    struct pg *pg = pg_of(pub);
+    struct image_record gone = {.index = index, .forgotten = true};
+
+    if (pub->store->failed)
+        return -ERR_STOPPED;
+    struct log_entry *e = entry_synthetic(pg, &gone);
+    if (!e)
+        return -ERR_NO_MEMORY;
+    for (struct object *o = object_after(pg, true, 0, 0), *next; o; o = next) {
+        next = object_after(pg, false, o->image, o->number);
+        if (!split_belongs(pg, split_count, o->image, o->number))
+            object_clear_from(o, 0, e);
+    }
+    entry_release(e);
+    return 0;
+}
+
+void store_destage_soon(struct store_pg *pub)
+{
+    struct pg *pg = pg_of(pub);
+
+    if (pg->complete_durable < pub->applied_index)
+        destage_up_to(pg, pub->applied_index);
 }
 
 bool store_recover_settled(struct store_pg *pub)

@@ -115,10 +115,14 @@ static int copy_end_begin(struct store_copy_end *e)
 
     if (!pg)
         return -ERR_NO_PG;
+    if (pg->splitting || (o && o->busy))
+        return 1;
+    /* In a recovery it is what the source has that counts. */
+    if (pg->pub.record.state == STORE_PG_NORMAL &&
+        !split_belongs(pg, pg->pub.record.split_count, c->image, c->object))
+        return -ERR_CONFLICT;
     if (o && o->slot && o->page_index > c->index)
         return -ERR_CONFLICT;
-    if (o && o->busy)
-        return 1;
     if (c->stays && (!o || o->version != c->stays_version) && !PLANT(STORE_COPY_LATE))
         return -ERR_CONFLICT;
     state->buf = buf_new(s->core->arena, BLOCK_SIZE);
@@ -319,6 +323,8 @@ static int repair_begin(struct store_repair *r)
 
     if (!pg || pg->removing)
         return -ERR_NO_PG;
+    if (pg->splitting)
+        return 1;
     if (!o)
         return -ERR_CONFLICT;
     struct where w = object_where(o, r->block, false);

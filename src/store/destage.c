@@ -349,6 +349,7 @@ static void destage_step(struct op *op)
             if (!records_durable(s))
                 return;
             applied_durable(s);
+            table_wake(s); /* a split may be waiting for that */
             d->more |= d->held;
             op->state = DESTAGE_TRIM;
             break;

@@ -96,7 +96,10 @@ struct disk_group_member {
 _Static_assert(sizeof(struct disk_group_member) == 12, "member size");
 
 struct disk_pg {
-    uint64_t key; /* random, for life: what log entries, pages and records of this replica carry. 0: free */
+    /* For life: what log entries, pages and records of this replica carry. Random; that of
+     * a PG which was split off is its parent's, but for the bits in which their numbers differ. 0:
+     * free. */
+    uint64_t key;
     uint64_t pg;
     uint32_t replica;
     uint32_t vote;
@@ -109,9 +112,17 @@ struct disk_pg {
     /* The group: as the newest applied entry that sets one does, or as the base has it, or the birth. */
     uint64_t group_index, group_epoch;
     struct disk_group_member group[GROUP_MEMBERS_MAX];
-    uint8_t unused[248 - 88 - 12 * GROUP_MEMBERS_MAX];
+    uint32_t split_count; /* the PG count of its pool as of its newest split; 0: it was never split */
+    uint8_t unused[248 - 92 - 12 * GROUP_MEMBERS_MAX];
 };
 _Static_assert(sizeof(struct disk_pg) == 248, "record size");
+
+/* Pages stay as they are when objects go from one PG to another: those of a family count as one's own. */
+#define KEY_NUMBER_BITS 16u
+static inline bool key_is_family(uint64_t a, uint64_t b)
+{
+    return a >> KEY_NUMBER_BITS == b >> KEY_NUMBER_BITS;
+}
 
 /* Written to copy A, then to copy B; an update counts when both are durable. */
 struct disk_table_block {
@@ -150,6 +161,8 @@ enum record_type {
     RECORD_RESET = 5,    /* the PG's log so far is void; it begins above index */
     RECORD_TRUNCATE = 6, /* entries of the PG so far, from index on, are void */
     RECORD_FLOOR = 7,    /* the PG's floor is at least this epoch */
+    RECORD_SPLIT = 8, /* the parent has none of the objects any more that are another PG's at this count, and
+                         the child, if there is one, is born */
 };
 /* Flags of RECORD_IMAGE. Without NOW it counts from the PG's next RECORD_APPLIED that reaches its index.
  * FORGOTTEN: from then on there is no record of the image. */
@@ -178,12 +191,20 @@ struct disk_record {
         struct {
             uint64_t index;
             uint64_t term;
-            uint64_t unused[3];
+            uint64_t split_count; /* RESET: as in disk_pg, of the state that the PG is given */
+            uint64_t unused[2];
         } log_of;
         struct {
             uint64_t epoch;
             uint64_t unused[4];
         } floor_of;
+        /* Comes twice, as the parent's and as the child's record: either says it all. */
+        struct {
+            uint64_t parent_key;
+            uint64_t child_key; /* 0: the objects are of no use here, and have gone */
+            uint64_t split_count;
+            uint64_t unused[2];
+        } split_of;
     };
 };
 _Static_assert(sizeof(struct disk_record) == 64, "record size");

@@ -21,6 +21,7 @@
  *   scan.c        batches from the ring, at open (opening.h)
  *   replay.c      what scan finds becomes state
  *   open*.c       opening and closing
+ *   split.c       objects go from one PG to a new one
  *   read.c        blocks of an object
  *   copy*.c       recovery of a replica, repair
  *   check.c       offline inspection
@@ -191,7 +192,8 @@ struct pg {
     uint64_t batch_mark;   /* seq of the batch being built that lists it ... */
     uint32_t batch_slot;   /* ... under this number */
     bool removing, destage_all;
-    bool long_log; /* counted in the store's */
+    bool splitting; /* its objects stay as they are: pages and chunks, too */
+    bool long_log;  /* counted in the store's */
 };
 
 static inline struct pg *pg_of(const struct store_pg *pub)
@@ -373,8 +375,11 @@ MUST_CHECK int superblock_decode(const struct disk_superblock *sb, uint64_t size
 /* table.c */
 MUST_CHECK int table_load(struct store *s, const struct disk_table_block *a, const struct disk_table_block *b,
                           uint32_t block, bool *ret_heal_a, bool *ret_heal_b);
-uint32_t table_set_damaged(struct store *s,
-                           const struct pg *pg); /* at open; returns the block to be written */
+/* At open: the record becomes what is in memory of state and split count; returns the block to be written. */
+uint32_t table_set_state(struct store *s, const struct pg *pg);
+bool table_differs(const struct store *s, const struct pg *pg); /* it is another there */
+/* At open: gone from the table; returns the block to be written. */
+uint32_t table_forget(struct store *s, const struct pg *pg);
 void table_start(struct store *s);
 void table_wake(struct store *s); /* everyone who waits for the table or for destage looks again */
 struct pg *pg_new(struct store *s, const struct disk_pg *record, uint32_t table_index);
@@ -382,6 +387,17 @@ void table_group_set(struct pg *pg, const struct group *group); /* in the record
 bool table_group_durable(const struct pg *pg);
 void pg_free(struct pg *pg);
 struct pg *pg_by_key(const struct store *s, uint64_t key);
+struct pg *pg_by_id(const struct store *s, uint64_t id); /* of those that are not born yet, too */
+/* `key` 0: a new one. NULL: no room, or no memory. */
+struct pg *pg_create(struct store *s, const struct store_pg_record *r, uint64_t key,
+                     enum store_pg_state state);
+/* In the record, durably before long; the result is what written_gen of its block will be then. */
+uint64_t table_split_set(struct pg *pg);
+uint64_t table_state_set(struct pg *pg, enum store_pg_state state); /* likewise */
+
+/* split.c */
+/* Does an object belong to the PG at that count? 0: any does. */
+bool split_belongs(const struct pg *pg, uint32_t split_count, uint64_t image, uint64_t number);
 
 /* log.c */
 struct log_entry *entry_new(struct store *s, const struct entry *from, uint32_t chunk_count);
@@ -410,7 +426,7 @@ static inline uint32_t entry_blocks(const struct log_entry *e)
 /* Numbers behind it, in `crc`. */
 static inline uint32_t entry_words(const struct log_entry *e)
 {
-    return e->type == ENTRY_WRITE || e->type == ENTRY_GROUP ? e->block_count : 0;
+    return e->type == ENTRY_WRITE || e->type == ENTRY_GROUP || e->type == ENTRY_SPLIT ? e->block_count : 0;
 }
 /* About an image and not about an object. */
 static inline bool entry_is_image(uint32_t type)
@@ -475,6 +491,7 @@ struct object *object_get(struct pg *pg, uint64_t image,
 void object_settle(struct object *o);       /* frees it if nothing is left of it */
 void object_free(struct object *o);
 struct object *object_after(const struct pg *pg, bool start, uint64_t image, uint64_t number);
+void object_move(struct object *o, struct pg *to); /* as it is */
 void object_set_exists(struct object *o, bool exists);
 MUST_CHECK int overlay_need(struct object *o);
 void overlay_put(struct object *o, uint32_t block, struct log_entry *e);

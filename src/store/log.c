@@ -298,7 +298,8 @@ static bool share_allows(const struct pg *pg, uint64_t bytes)
 /* What a PG needs to get anywhere, or to change. */
 static bool entry_is_small(const struct entry *e)
 {
-    return e->type == ENTRY_NOOP || e->type == ENTRY_GROUP || entry_is_image(e->type);
+    return e->type == ENTRY_NOOP || e->type == ENTRY_GROUP || e->type == ENTRY_SPLIT ||
+           entry_is_image(e->type);
 }
 
 /* Is there room at all? What holds for a replicated entry too, which its leader has admitted to the PG's
@@ -356,6 +357,7 @@ static void check_shape(const struct store_pg *pg, const struct entry *entry, co
     case ENTRY_FORGET:
         return;
     case ENTRY_GROUP:
+    case ENTRY_SPLIT:
         ASSERT(entry->crc && entry->block_count && entry->block_count <= GROUP_WORDS_MAX);
         return;
     default:
@@ -448,10 +450,15 @@ uint64_t store_log_term(const struct store_pg *pub, uint64_t index)
     return index == pub->record.base_index && index + 1 == pub->first_index ? pub->record.base_term : 0;
 }
 
-void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const struct group *group)
+void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const struct group *group,
+                      uint32_t split_count)
 {
     struct pg *pg = pg_of(pub);
-    struct disk_record r = {.type = RECORD_RESET, .key = pg->key, .log_of = {.index = index, .term = term}};
+    struct disk_record r = {.type = RECORD_RESET,
+                            .key = pg->key,
+                            .log_of = {.index = index, .term = term, .split_count = split_count}};
+
+    ASSERT(!pg->splitting);
 
     if (!store_of(pg)->failed) {
         images_save(pg);
@@ -465,6 +472,8 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const
     pub->last_index = pub->durable_index = pub->applied_index = index;
     pub->record.base_index = index;
     pub->record.base_term = term;
+    pub->record.split_count = split_count;
+    (void)table_split_set(pg);
     table_group_set(pg, group);
     pg->complete_index = index;
     pg->complete_term = term;

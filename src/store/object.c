@@ -104,6 +104,51 @@ struct object *object_after(const struct pg *pg, bool start, uint64_t image, uin
 
 /* ---- the index ----------------------------------------------------------------------------------------- */
 
+static void index_put(struct store *s, struct object *o)
+{
+    uint64_t hash = object_hash(o->pg, o->image, o->number);
+    struct map_node *head = map_get(&s->objects, hash);
+
+    if (head) {
+        struct object *first = map_entry(head, struct object, node);
+        o->node.key = hash;
+        o->same = first->same;
+        first->same = o;
+    } else {
+        map_put(&s->objects, &o->node, hash);
+    }
+    treap_put(o->pg, o);
+}
+
+static void index_remove(struct store *s, struct object *o)
+{
+    struct object *head = map_entry(map_get(&s->objects, o->node.key), struct object, node);
+
+    treap_remove(o->pg, o);
+    if (head == o) {
+        map_remove(&s->objects, o->node.key);
+        if (o->same)
+            map_put(&s->objects, &o->same->node, o->same->node.key);
+    } else {
+        while (head->same != o)
+            head = head->same;
+        head->same = o->same;
+    }
+    o->same = NULL;
+}
+
+void object_move(struct object *o, struct pg *to)
+{
+    struct store *s = store_of(to);
+    bool exists = o->exists;
+
+    object_set_exists(o, false);
+    index_remove(s, o);
+    o->pg = to;
+    index_put(s, o);
+    object_set_exists(o, exists);
+}
+
 struct object *object_get(struct pg *pg, uint64_t image, uint64_t number)
 {
     struct store *s = store_of(pg);
@@ -118,17 +163,7 @@ struct object *object_get(struct pg *pg, uint64_t image, uint64_t number)
     o->image = image;
     o->number = number;
     list_init(&o->unapplied);
-    uint64_t hash = object_hash(pg, image, number);
-    struct map_node *head = map_get(&s->objects, hash);
-    if (head) {
-        struct object *first = map_entry(head, struct object, node);
-        o->node.key = hash;
-        o->same = first->same;
-        first->same = o;
-    } else {
-        map_put(&s->objects, &o->node, hash);
-    }
-    treap_put(pg, o);
+    index_put(s, o);
     return o;
 }
 
@@ -136,20 +171,10 @@ struct object *object_get(struct pg *pg, uint64_t image, uint64_t number)
 void object_free(struct object *o)
 {
     struct store *s = store_of(o->pg);
-    struct object *head = map_entry(map_get(&s->objects, o->node.key), struct object, node);
 
     ASSERT(list_empty(&o->unapplied) && !o->overlay && !o->pending && !o->map.chunks && !o->slot);
     object_set_exists(o, false);
-    treap_remove(o->pg, o);
-    if (head == o) {
-        map_remove(&s->objects, o->node.key);
-        if (o->same)
-            map_put(&s->objects, &o->same->node, o->same->node.key);
-    } else {
-        while (head->same != o)
-            head = head->same;
-        head->same = o->same;
-    }
+    index_remove(s, o);
     slab_put(&s->slab, o, sizeof(*o));
 }
 

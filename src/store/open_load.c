@@ -141,7 +141,8 @@ bool open_heal(struct store_open *o)
     return false;
 }
 
-/* PGs whose log was found damaged: open_heal() shall write their records. */
+/* PGs whose log was found damaged, and those that a split was about to change: open_heal() shall write their
+ * records. */
 void open_damage(struct store_opening *p)
 {
     struct store *s = p->s;
@@ -149,10 +150,31 @@ void open_damage(struct store_opening *p)
     p->heal_at = 0;
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
-        if (!pg->pub.damaged || pg->pub.record.state == STORE_PG_DAMAGED || p->read_only)
+        if (p->read_only)
             continue;
-        pg->pub.record.state = STORE_PG_DAMAGED;
-        p->heal[table_set_damaged(s, pg)] = 3;
+        if (pg->pub.damaged)
+            pg->pub.record.state = STORE_PG_DAMAGED;
+        if (table_differs(s, pg))
+            p->heal[table_set_state(s, pg)] = 3;
+    }
+}
+
+/* What was being split off and is not said to be born never was: its parent has everything. */
+void open_unborn(struct store_opening *p)
+{
+    struct store *s = p->s;
+
+    list_for_each_safe (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        if (pg->pub.record.state != STORE_PG_UNBORN || s->failed)
+            continue;
+        for (struct object *o = object_after(pg, true, 0, 0); o;
+             o = object_after(pg, false, o->image, o->number))
+            o->slot = 0; /* the parent's */
+        uint32_t block = table_forget(s, pg);
+        if (!p->read_only)
+            p->heal[block] = 3;
+        pg_free(pg);
     }
 }
 

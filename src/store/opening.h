@@ -46,6 +46,7 @@ void replay_record(struct store *s, const struct disk_record *r);
 /* `lost`: bit per entry whose payload does not verify. */
 void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *lost, bool with_records);
 void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count); /* NULL: all PGs */
+void replay_split(struct store *s, const struct disk_record *r);                      /* split.c */
 void replay_finish(struct store *s);
 /* Opening fails: slots that records named may not have been claimed, and are not to be given back. */
 void replay_abandon(struct store *s);
@@ -131,6 +132,7 @@ bool open_replay_read(struct store_open *o);
 void open_replay_take(struct store_opening *p);
 bool open_replay_block(struct store_open *o);
 void open_ring_settle(struct store_opening *p);
+void open_unborn(struct store_opening *p);
 int open_slots(struct store_opening *p);
 int open_pages(struct store_opening *p);    /* 1: not yet */
 bool open_lost_write(struct store_open *o); /* false: no more */

@@ -61,9 +61,9 @@ int page_validate(const struct store *s, const struct object *o, const struct di
     if (disk->magic != MAGIC_PAGE || !FORMAT_SEALED(disk) ||
         memcmp(disk->format_id, s->format_id, FORMAT_ID_BYTES) != 0)
         return -ERR_CHECKSUM;
-    if (disk->size_class != PAGE_CLASS_2M || disk->key != o->pg->key || disk->image != o->image ||
-        disk->object != o->number || disk->version != o->version || disk->slot != o->slot ||
-        disk->index != o->page_index)
+    if (disk->size_class != PAGE_CLASS_2M || !key_is_family(disk->key, o->pg->key) ||
+        disk->image != o->image || disk->object != o->number || disk->version != o->version ||
+        disk->slot != o->slot || disk->index != o->page_index)
         return -ERR_IDENTITY;
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
         bool used = false;

@@ -158,6 +158,10 @@ void replay_record(struct store *s, const struct disk_record *r)
 {
     struct pg *pg = pg_by_key(s, r->key);
 
+    if (r->type == RECORD_SPLIT) {
+        replay_split(s, r);
+        return;
+    }
     if (!pg)
         return;
     switch (r->type) {
@@ -229,7 +233,7 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
         from.incarnation = d->image_of.incarnation;
         from.generation = d->image_of.generation;
         from.size_bytes = d->image_of.size_bytes;
-    } else if (d->type == ENTRY_GROUP) {
+    } else if (d->type == ENTRY_GROUP || d->type == ENTRY_SPLIT) {
         from.epoch = d->group_of.epoch;
         from.block_count = d->group_of.word_count;
         from.crc = batch_entry_crc(d);
@@ -291,6 +295,9 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
         const struct disk_record *r = &batch_records(h)[n];
         if (with_records || r->type == RECORD_RESET || r->type == RECORD_TRUNCATE)
             replay_record(s, r);
+        struct pg *reset = with_records && r->type == RECORD_RESET ? pg_by_key(s, r->key) : NULL;
+        if (reset)
+            reset->pub.record.split_count = (uint32_t)r->log_of.split_count;
     }
     for (const struct disk_entry *d = NULL; !s->failed && (d = batch_entry_next(h, d)); i++) {
         struct pg *pg = pg_by_key(s, batch_pgs(h)[d->pg].key);

@@ -226,7 +226,7 @@ static void making_entry(struct store *s, struct making *m, struct log_entry *e,
         d->image_of.incarnation = e->incarnation;
         d->image_of.generation = e->generation;
         d->image_of.size_bytes = e->size_bytes;
-    } else if (e->type == ENTRY_GROUP) {
+    } else if (e->type == ENTRY_GROUP || e->type == ENTRY_SPLIT) {
         d->group_of.epoch = e->epoch;
         d->group_of.word_count = e->block_count;
     } else {

@@ -77,16 +77,27 @@ static bool object_shares(const struct store *s, const struct object *o)
     return false;
 }
 
-/* The log lets go of the object's chunks, if it may: what is complete only serves followers that lag. */
+static void log_lets_go(struct pg *pg, uint64_t last)
+{
+    if (last > pg->complete_durable || pg->pub.first_index > last)
+        return;
+    log_trim(pg, last + 1);
+    op_wake(pg->pub.waiter);
+}
+
+/* The log lets go of the object's chunks, if it may: what is complete only serves followers that lag. That of
+ * another PG, too, if this one was split off: what it brought there came before, and so is complete. */
 static bool object_unshare(struct store *s, struct object *o)
 {
-    struct pg *pg = o->pg;
-
     if (!object_shares(s, o) || PLANT(STORE_LARGE_IN_PLACE))
         return true;
-    if (o->brought_index <= pg->complete_durable) {
-        log_trim(pg, o->brought_index + 1);
-        op_wake(pg->pub.waiter);
+    log_lets_go(o->pg, o->brought_index);
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        if (o->pg->pub.record.birth)
+            break;
+        if (pg != o->pg && key_is_family(pg->key, o->pg->key))
+            log_lets_go(pg, MIN(o->brought_index, pg->complete_durable));
     }
     return !object_shares(s, o);
 }

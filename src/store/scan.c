@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/placement.h"
 #include "store/opening.h"
 
 const struct disk_batch_pg *batch_pgs(const struct disk_batch *h)
@@ -25,9 +26,9 @@ static const uint8_t *batch_items(const struct disk_batch *h)
 
 static size_t disk_entry_bytes(const struct disk_entry *e)
 {
-    uint64_t numbers = e->type == ENTRY_WRITE   ? (uint64_t)e->data.block_count + e->data.chunk_count
-                       : e->type == ENTRY_GROUP ? e->group_of.word_count
-                                                : 0;
+    uint64_t numbers = e->type == ENTRY_WRITE ? (uint64_t)e->data.block_count + e->data.chunk_count
+                       : e->type == ENTRY_GROUP || e->type == ENTRY_SPLIT ? e->group_of.word_count
+                                                                          : 0;
 
     return sizeof(*e) + ALIGN_UP(4ull * numbers, 8ull);
 }
@@ -84,13 +85,15 @@ static bool disk_chunks_valid(const struct store *s, const struct disk_entry *e)
 
 static bool disk_group_valid(const struct disk_entry *e, uint64_t bytes_there)
 {
-    struct entry entry = {.type = ENTRY_GROUP,
+    struct entry entry = {.type = e->type,
                           .index = e->index,
                           .epoch = e->group_of.epoch,
                           .block_count = e->group_of.word_count,
                           .crc = batch_entry_crc(e)};
     struct group group;
 
+    if (e->type == ENTRY_SPLIT && (!e->image || e->image >= PLACEMENT_PGS_MAX))
+        return false;
     return e->group_of.word_count <= GROUP_WORDS_MAX && bytes_there >= disk_entry_bytes(e) &&
            group_from_entry(&entry, &group) == 0;
 }
@@ -107,6 +110,7 @@ static bool disk_entry_valid(const struct store *s, const struct disk_batch *h, 
     case ENTRY_FORGET:
         return true;
     case ENTRY_GROUP:
+    case ENTRY_SPLIT:
         return disk_group_valid(e, bytes_there);
     case ENTRY_WRITE:
         if (e->data.block_count > IO_BLOCKS_MAX || e->data.payload_block > h->payload_blocks ||

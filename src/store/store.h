@@ -177,6 +177,7 @@ enum store_pg_state {
         1, /* objects are being copied from another replica: what is here is not a state of any index */
     STORE_PG_DAMAGED =
         2, /* the same, and the log may lack entries that this replica acknowledged: it must not vote */
+    STORE_PG_UNBORN = 3, /* the store's own: it is being split off another PG here; nobody else meets one */
 };
 
 /* What is durable of a replica outside the ring. */
@@ -194,6 +195,9 @@ struct store_pg_record {
      * by itself; when a recovery ends, as store_reset_base() says. Its entry may still be in the log. In
      * memory it may be newer than on the device: then the entry is not let go. */
     struct group group;
+    /* The PG count of the pool as of the newest split of this PG that is applied; 0: it was never split. What
+     * is another PG's at that count is not here. */
+    uint32_t split_count;
 };
 
 struct store_pg {
@@ -302,8 +306,37 @@ void store_log_read_start(struct store_log_read *r, struct store_pg *pg, uint64_
                           uint32_t bytes_max, struct op *parent);
 
 /* Entries up to `index` are committed, in order: they become the state. An operation in memory. An entry is
- * applied to an object only if its index is above the object's own. */
+ * applied to an object only if its index is above the object's own. Stops in front of an ENTRY_SPLIT, which
+ * is for store_split_start() to apply. */
 void store_apply(struct store_pg *pg, uint64_t index);
+
+/* Applies the ENTRY_SPLIT behind applied_index, durably: what the PG has of another one's objects becomes
+ * that of the new replica `child`, with copies of all image records and the floor, as of that index, which is
+ * the child's base; the PG's split_count rises. With `child` NULL, or when a replica of that PG is here
+ * already, the objects go instead. Destages first what was applied. Until it is done nothing may be applied
+ * or copied into the PG, and no base be set; both PGs are to be found anew then. ERR_NO_SPACE, ERR_NO_MEMORY:
+ * later; ERR_STOPPED. */
+struct store_split {
+    struct op op;
+    struct store *store;
+    uint64_t pg;
+    struct store_pg_record child; /* but for base and split_count */
+    struct store_pg *ret_child;   /* NULL: the objects have gone */
+    /* Private. */
+    bool births, asked;
+    uint64_t key, index, term;
+    uint32_t split_count;
+    uint64_t parent_gen, child_gen;
+    struct store_waiter waiter;
+    struct ring_wait *wait;
+};
+void store_split_start(struct store_split *split, struct store_pg *pg, const struct store_pg_record *child,
+                       struct op *parent);
+/* For the leader, before it proposes: is there room for another PG, and for as many image records as this one
+ * has? ERR_NO_SPACE. */
+MUST_CHECK int store_can_split(const struct store_pg *pg);
+/* Everything applied is to be destaged soon, so that a split that follows need not wait for it. */
+void store_destage_soon(struct store_pg *pg);
 
 /* ---- state
  * ---------------------------------------------------------------------------------------------------------
@@ -474,9 +507,14 @@ void store_recover_floor(struct store_pg *pg, uint64_t epoch);
 /* Has what recovery cleared left the device? If not, it is hurried: ask again a moment later. */
 bool store_recover_settled(struct store_pg *pg);
 
-/* Drops the log and sets the base: the state is at least that of `index`, and `group` is in force there.
- * Followed by store_pg_write with the same base, which makes it durable. */
-void store_reset_base(struct store_pg *pg, uint64_t index, uint64_t term, const struct group *group);
+/* What is another PG's at this count goes, in a replica that recovers; settled as after
+ * store_recover_forget(). For the rest of it see store_reset_base(). ERR_STOPPED, ERR_NO_MEMORY. */
+MUST_CHECK int store_recover_shed(struct store_pg *pg, uint32_t split_count, uint64_t index);
+
+/* Drops the log and sets the base: the state is at least that of `index`, where `group` is in force and the
+ * PG was split so far. Followed by store_pg_write with the same base, which makes it durable. */
+void store_reset_base(struct store_pg *pg, uint64_t index, uint64_t term, const struct group *group,
+                      uint32_t split_count);
 
 /* ---- instruments
  * --------------------------------------------------------------------------------------------------- */

@@ -20,11 +20,18 @@ struct pg *pg_by_key(const struct store *s, uint64_t key)
     return node ? map_entry(node, struct pg, by_key) : NULL;
 }
 
-struct store_pg *store_pg_find(const struct store *s, uint64_t id)
+struct pg *pg_by_id(const struct store *s, uint64_t id)
 {
     struct map_node *node = map_get(&s->pgs_by_id, id);
 
-    return node ? &map_entry(node, struct pg, by_id)->pub : NULL;
+    return node ? map_entry(node, struct pg, by_id) : NULL;
+}
+
+struct store_pg *store_pg_find(const struct store *s, uint64_t id)
+{
+    struct pg *pg = pg_by_id(s, id);
+
+    return pg && pg->pub.record.state != STORE_PG_UNBORN ? &pg->pub : NULL;
 }
 
 uint32_t store_pgs_max(const struct store *s)
@@ -36,6 +43,8 @@ struct store_pg *store_pg_next(const struct store *s, const struct store_pg *aft
 {
     const struct list *node = after ? pg_of(after)->link.next : s->pgs.next;
 
+    while (node != &s->pgs && list_entry(node, struct pg, link)->pub.record.state == STORE_PG_UNBORN)
+        node = node->next;
     return node == &s->pgs ? NULL : &list_entry(node, struct pg, link)->pub;
 }
 
@@ -76,7 +85,8 @@ struct pg *pg_new(struct store *s, const struct disk_pg *d, uint32_t table_index
                                               .birth = d->birth,
                                               .state = (enum store_pg_state)d->state,
                                               .base_index = d->base_index,
-                                              .base_term = d->base_term};
+                                              .base_term = d->base_term,
+                                              .split_count = d->split_count};
     bool known = group_decode(d, &pg->pub.record.group);
     ASSERT(known); /* looked at before, or the host's */
     pg->pub.first_index = d->base_index + 1;
@@ -156,8 +166,8 @@ int table_load(struct store *s, const struct disk_table_block *a, const struct d
         uint32_t index = block * TABLE_RECORDS_PER_BLOCK + i;
         if (d->key == 0)
             continue;
-        if (index >= s->g.pgs_max || d->state > STORE_PG_DAMAGED || d->base_index >= FORMAT_NUMBER_MAX ||
-            d->order >= FORMAT_NUMBER_MAX || store_pg_find(s, d->pg) || pg_by_key(s, d->key) ||
+        if (index >= s->g.pgs_max || d->state > STORE_PG_UNBORN || d->base_index >= FORMAT_NUMBER_MAX ||
+            d->order >= FORMAT_NUMBER_MAX || pg_by_id(s, d->pg) || pg_by_key(s, d->key) ||
             !group_decode(d, &group))
             return -ERR_FORMAT;
         if (!pg_new(s, d, index))
@@ -182,11 +192,30 @@ static void table_seal(struct store *s, uint32_t block)
     FORMAT_SEAL(disk);
 }
 
-uint32_t table_set_damaged(struct store *s, const struct pg *pg)
+uint32_t table_set_state(struct store *s, const struct pg *pg)
+{
+    uint32_t block = pg->table_index / TABLE_RECORDS_PER_BLOCK;
+    struct disk_pg *d = table_record(s, pg->table_index);
+
+    d->state = (uint32_t)pg->pub.record.state;
+    d->split_count = pg->pub.record.split_count;
+    table_seal(s, block);
+    return block;
+}
+
+bool table_differs(const struct store *s, const struct pg *pg)
+{
+    const struct disk_pg *d = &s->table[pg->table_index / TABLE_RECORDS_PER_BLOCK]
+                                   .disk.records[pg->table_index % TABLE_RECORDS_PER_BLOCK];
+
+    return d->state != (uint32_t)pg->pub.record.state || d->split_count != pg->pub.record.split_count;
+}
+
+uint32_t table_forget(struct store *s, const struct pg *pg)
 {
     uint32_t block = pg->table_index / TABLE_RECORDS_PER_BLOCK;
 
-    table_record(s, pg->table_index)->state = STORE_PG_DAMAGED;
+    memset(table_record(s, pg->table_index), 0, sizeof(struct disk_pg));
     table_seal(s, block);
     return block;
 }
@@ -206,6 +235,20 @@ void table_group_set(struct pg *pg, const struct group *group)
     pg->pub.record.group = *group;
     group_encode(table_record(store_of(pg), pg->table_index), group);
     pg->group_gen = table_touch(store_of(pg), pg->table_index);
+}
+
+uint64_t table_split_set(struct pg *pg)
+{
+    struct disk_pg *d = table_record(store_of(pg), pg->table_index);
+
+    d->split_count = pg->pub.record.split_count;
+    return table_touch(store_of(pg), pg->table_index);
+}
+
+uint64_t table_state_set(struct pg *pg, enum store_pg_state state)
+{
+    table_record(store_of(pg), pg->table_index)->state = (uint32_t)state;
+    return table_touch(store_of(pg), pg->table_index);
 }
 
 bool table_group_durable(const struct pg *pg)
@@ -316,7 +359,21 @@ static const char *pg_write_state(int state)
     return names[state];
 }
 
-static struct pg *pg_create(struct store *s, const struct store_pg_record *r)
+/* A key that is of no family here. */
+static uint64_t key_new(const struct store *s)
+{
+    for (;;) {
+        uint64_t key = core_random_u64(s->core);
+        bool taken = key_is_family(key, 0);
+        list_for_each (&s->pgs, node)
+            taken |= key_is_family(key, list_entry(node, struct pg, link)->key);
+        if (!taken)
+            return key;
+    }
+}
+
+struct pg *pg_create(struct store *s, const struct store_pg_record *r, uint64_t key,
+                     enum store_pg_state state)
 {
     for (uint32_t i = 0; i < s->g.pgs_max; i++) {
         struct disk_pg *d = table_record(s, i);
@@ -324,15 +381,14 @@ static struct pg *pg_create(struct store *s, const struct store_pg_record *r)
             continue;
         /* A record that is being removed has its key still; one whose removal is under way is zero but may be
          * on the device yet: the next round of its block decides about both at once. */
-        uint64_t key;
-        do
-            key = core_random_u64(s->core);
-        while (key == 0 || pg_by_key(s, key));
-        *d = (struct disk_pg){.key = key,
+        *d = (struct disk_pg){.key = key ? key : key_new(s),
                               .pg = r->pg,
                               .replica = r->replica,
+                              .vote = r->vote,
+                              .term = r->term,
                               .birth = r->birth,
                               .order = s->pg_order + 1,
+                              .state = (uint32_t)state,
                               .base_index = r->base_index,
                               .base_term = r->base_term};
         group_encode(d, &r->group);
@@ -364,6 +420,7 @@ static void pg_write_table(struct store_pg_write *w, struct pg *pg)
     d->vote = w->record.vote;
     d->term = w->record.term;
     d->state = (uint32_t)w->record.state;
+    d->split_count = pg->pub.record.split_count;
     if (w->record.base_index >= d->base_index) {
         d->base_index = w->record.base_index;
         d->base_term = w->record.base_term;
@@ -388,8 +445,7 @@ static void pg_write_step(struct op *op)
     struct store *s = w->store;
 
     for (;;) {
-        struct store_pg *pub = store_pg_find(s, w->record.pg);
-        struct pg *pg = pub ? pg_of(pub) : NULL;
+        struct pg *pg = pg_by_id(s, w->record.pg);
         if (s->failed) {
             list_remove(&w->waiter.link);
             pg_write_end(w, -ERR_STOPPED);
@@ -402,8 +458,8 @@ static void pg_write_step(struct op *op)
         switch (op->state) {
         case PG_WRITE_START:
             if (!pg)
-                pg = pg_create(s, &w->record);
-            if (!pg || pg->removing) {
+                pg = pg_create(s, &w->record, 0, STORE_PG_NORMAL);
+            if (!pg || pg->removing || pg->pub.record.state == STORE_PG_UNBORN) {
                 pg_write_end(w, pg ? -ERR_BUSY : -ERR_NO_MEMORY);
                 return;
             }

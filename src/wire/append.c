@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/group.h"
+#include "base/placement.h"
 #include "wire/template.h"
 
 /* ---- Entry ---- */
@@ -78,9 +79,11 @@ int wire_entry_validate(const struct entry *e)
         break;
     case ENTRY_CLEAR:
         break;
-    case ENTRY_GROUP: {
+    case ENTRY_GROUP:
+    case ENTRY_SPLIT: {
         struct group group;
-        return e->first_block ? -ERR_PROTOCOL : group_from_entry(e, &group);
+        bool numbered = e->type == ENTRY_GROUP || (e->image && e->image < PLACEMENT_PGS_MAX);
+        return e->first_block || !numbered ? -ERR_PROTOCOL : group_from_entry(e, &group);
     }
     default:
         return -ERR_PROTOCOL;

@@ -369,6 +369,70 @@ static void domains_are_of_the_map(void)
     world_free(w);
 }
 
+/* A shard has a replica of a PG that its map does not have: the one of this number, with one member. */
+static void report_child(struct caller *osd, uint32_t number, uint32_t replica)
+{
+    Fb__PgMember member = FB__PG_MEMBER__INIT, *members = &member;
+    Fb__PgReport row = FB__PG_REPORT__INIT, *rows = &row;
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    member.replica = replica;
+    row.pg = 1ull << 32 | number;
+    row.unlisted = true;
+    row.group = &members;
+    row.n_group = 1;
+    report.pg = &rows;
+    report.n_pg = 1;
+    CHECK_EQ(osd_report(osd, 0, &report), 0);
+}
+
+static const Fb__Pg *pg_of_map(struct caller *client, uint32_t number, uint32_t *ret_count)
+{
+    CHECK_EQ(get_map(client, 0), 0);
+    const Fb__ClusterMap *map = client->answer->map;
+    *ret_count = map->pool[0]->pg_count;
+    for (size_t i = 0; i < map->n_pg; i++)
+        if (map->pg[i]->id == (1ull << 32 | number))
+            return map->pg[i];
+    return NULL;
+}
+
+/* More PGs come as they are reported, in their order, and not otherwise. */
+static void splits(void)
+{
+    struct world *w = world_new();
+    struct caller client, osd;
+    uint32_t count;
+
+    client_start(&client, w, 1);
+    osds_up(w, &osd, 1);
+    CHECK_EQ(pool_create(&client, "p", 1, 8, "osd"), 0);
+    CHECK_EQ(pool_set_pgs(&client, "p", 7), -ERR_INVALID);
+    CHECK(strstr(said(&client), "not merged"));
+    CHECK_EQ(pool_set_pgs(&client, "p", 65537), -ERR_INVALID);
+    CHECK_EQ(pool_set_pgs(&client, "p", 8192), -ERR_TOO_LARGE);
+    CHECK(strstr(said(&client), "room for 4096"));
+    CHECK_EQ(pool_set_pgs(&client, "q", 16), -ERR_NOT_FOUND);
+    CHECK_EQ(pool_set_pgs(&client, "p", 16), 0);
+    report_child(&osd, 9, 1); /* not its turn */
+    report_child(&osd, 8, 2); /* a number that the parent never gave out */
+    world_run_ms(w, 500);
+    CHECK(!pg_of_map(&client, 8, &count));
+    CHECK_EQ(count, 8);
+    report_child(&osd, 8, 1);
+    report_child(&osd, 8, 1);
+    world_run_ms(w, 500);
+    const Fb__Pg *child = pg_of_map(&client, 8, &count);
+    CHECK_EQ(count, 9);
+    CHECK(child && child->born && child->split && child->n_member == 1 && child->replica_next == 2);
+    world_crash_mon(w);
+    CHECK(pg_of_map(&client, 8, &count));
+    CHECK_EQ(count, 9);
+    caller_stop(&osd);
+    caller_stop(&client);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(creates);
@@ -377,6 +441,7 @@ int main(void)
     TEST(plans_in_turns);
     TEST(removes);
     TEST(chooses_pg_counts);
+    TEST(splits);
     TEST(domains_are_of_the_map);
     return tap_done();
 }

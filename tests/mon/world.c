@@ -657,6 +657,15 @@ int pool_set(struct caller *c, const char *name, uint32_t replicas, bool no_fail
     return call(c, &request);
 }
 
+int pool_set_pgs(struct caller *c, const char *name, uint32_t pg_count)
+{
+    Fb__PoolSet body = FB__POOL_SET__INIT;
+    body.name = (char *)name;
+    body.pg_count = pg_count;
+    REQUEST(pool_set, POOL_SET);
+    return call(c, &request);
+}
+
 const Fb__Osd *map_osd(struct caller *c, uint32_t osd)
 {
     static const Fb__Osd none = FB__OSD__INIT;

@@ -150,6 +150,7 @@ int osd_change(struct caller *c, uint32_t osd, Fb__OsdAction action, uint32_t we
 int host_maintenance(struct caller *c, const char *host, bool on);
 int cluster_set(struct caller *c, Fb__ClusterFlag flag, bool on);
 int pool_set(struct caller *c, const char *name, uint32_t replicas, bool no_failover);
+int pool_set_pgs(struct caller *c, const char *name, uint32_t pg_count);
 /* The OSD as the map has it; fetches the map. */
 const Fb__Osd *map_osd(struct caller *c, uint32_t osd);
 bool has_problem(struct caller *c, const char *part); /* asks for the status */

@@ -10,6 +10,7 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/placement.h"
 #include "sim/heap.h"
 #include "store/store.h"
 #include "tests/osd/fake_store.h"
@@ -432,6 +433,20 @@ struct store_pg *store_pg_next(const struct store *store, const struct store_pg 
     return NULL;
 }
 
+static struct store_pg *pg_make(struct store *store)
+{
+    struct fake_pg *pg = store->device->pgs;
+
+    while (pg < store->device->pgs + FAKE_PGS_MAX && pg->used)
+        pg++;
+    ASSERT(pg < store->device->pgs + FAKE_PGS_MAX);
+    *pg = (struct fake_pg){.used = true};
+    pg->log = sim_alloc(FAKE_LOG_MAX * sizeof(*pg->log));
+    pg->pub.store = store;
+    pg->pub.first_index = 1;
+    return &pg->pub;
+}
+
 static void pg_write_step(struct op *op)
 {
     struct store_pg_write *w = container_of(op, struct store_pg_write, op);
@@ -441,20 +456,12 @@ static void pg_write_step(struct op *op)
         op_done(op, -ERR_STOPPED);
         return;
     }
-    for (int i = 0; i < FAKE_PGS_MAX && !sp; i++) {
-        struct fake_pg *pg = &w->store->device->pgs[i];
-        if (pg->used)
-            continue;
-        *pg = (struct fake_pg){.used = true};
-        pg->log = sim_alloc(FAKE_LOG_MAX * sizeof(*pg->log));
-        pg->pub.store = w->store;
-        pg->pub.first_index = 1;
-        sp = &pg->pub;
-    }
-    ASSERT(sp);
+    if (!sp)
+        sp = pg_make(w->store);
     ASSERT(group_validate(&w->record.group));
     if (sp->record.pg)
         w->record.group = sp->record.group;
+    w->record.split_count = sp->record.split_count;
     sp->record = w->record;
     w->ret_pg = sp;
     op_done(op, 0);
@@ -681,7 +688,7 @@ int store_append(struct store_pg *sp, const struct entry *entry, const struct sl
     e->entry.crc = e->crc;
     e->payload = (struct slice){0};
     e->data = NULL;
-    if (entry->type == ENTRY_GROUP)
+    if (entry->type == ENTRY_GROUP || entry->type == ENTRY_SPLIT)
         memcpy(e->crc, entry->crc, entry->block_count * sizeof(uint32_t));
     if (entry->type == ENTRY_WRITE) {
         uint32_t len = entry_payload_bytes(entry);
@@ -772,7 +779,8 @@ void store_apply(struct store_pg *sp, uint64_t index)
     struct fake_pg *pg = (struct fake_pg *)sp;
 
     ASSERT(index <= sp->durable_index);
-    for (; sp->applied_index < index; sp->applied_index++) {
+    for (; sp->applied_index < index && log_at(pg, sp->applied_index + 1)->entry.type != ENTRY_SPLIT;
+         sp->applied_index++) {
         entry_apply(pg, log_at(pg, sp->applied_index + 1));
         slice_unref(&log_at(pg, sp->applied_index + 1)->payload);
     }
@@ -785,7 +793,91 @@ void store_apply(struct store_pg *sp, uint64_t index)
     }
 }
 
-void store_reset_base(struct store_pg *sp, uint64_t index, uint64_t term, const struct group *group)
+/* ---- splits ---- */
+
+static bool belongs(const struct store_pg *sp, const struct fake_object *o, uint32_t split_count)
+{
+    return placement_pg_number(o->info.image, o->info.object, split_count) == (uint32_t)sp->record.pg;
+}
+
+static void objects_leave(struct fake_pg *pg, struct fake_pg *child, uint32_t split_count)
+{
+    for (uint32_t i = pg->object_count; i-- > 0;) {
+        struct fake_object *o = pg->objects[i];
+        if (belongs(&pg->pub, o, split_count))
+            continue;
+        if (!child) {
+            object_drop(pg, i);
+            continue;
+        }
+        uint32_t at = object_place(child, o->info.image, o->info.object);
+        memmove(&child->objects[at + 1], &child->objects[at], (child->object_count++ - at) * sizeof(o));
+        child->objects[at] = o;
+        child->pub.object_count++;
+        memmove(&pg->objects[i], &pg->objects[i + 1], (--pg->object_count - i) * sizeof(o));
+        pg->pub.object_count--;
+    }
+}
+
+static void split_step(struct op *op)
+{
+    struct store_split *w = container_of(op, struct store_split, op);
+    struct fake_pg *pg = (struct fake_pg *)store_pg_find(w->store, w->pg), *child = NULL;
+    const struct entry *entry = &log_at(pg, pg->pub.applied_index + 1)->entry;
+
+    ASSERT(entry->type == ENTRY_SPLIT);
+    if (w->store->failed) {
+        op_done(op, -ERR_STOPPED);
+        return;
+    }
+    if (w->births && !store_pg_find(w->store, w->child.pg) && pg->pub.record.split_count <= entry->image) {
+        child = (struct fake_pg *)pg_make(w->store);
+        child->pub.record = w->child;
+        child->pub.record.term = child->pub.record.base_term = entry->term;
+        child->pub.record.base_index = child->pub.last_index = child->pub.durable_index =
+            child->pub.applied_index = entry->index;
+        child->pub.first_index = entry->index + 1;
+        child->image_count = pg->image_count;
+        memcpy(child->images, pg->images, sizeof(pg->images));
+        child->pub.tombstone_count = pg->pub.tombstone_count;
+        child->pub.floor_epoch = pg->pub.floor_epoch;
+        w->ret_child = &child->pub;
+    }
+    objects_leave(pg, child, (uint32_t)entry->image + 1);
+    pg->pub.record.split_count = MAX(pg->pub.record.split_count, (uint32_t)entry->image + 1);
+    pg->pub.applied_index++;
+    op_done(op, 0);
+}
+static const struct op_kind split_kind = {"fake.split", NULL, split_step};
+
+void store_split_start(struct store_split *w, struct store_pg *sp, const struct store_pg_record *child,
+                       struct op *parent)
+{
+    w->store = sp->store;
+    w->pg = sp->record.pg;
+    w->births = child;
+    w->child = child ? *child : (struct store_pg_record){0};
+    w->ret_child = NULL;
+    op_start(&w->op, sp->store->core, &split_kind, parent);
+}
+
+int store_can_split(const struct store_pg *sp)
+{
+    return 0;
+}
+
+void store_destage_soon(struct store_pg *sp)
+{
+}
+
+int store_recover_shed(struct store_pg *sp, uint32_t split_count, uint64_t index)
+{
+    objects_leave((struct fake_pg *)sp, NULL, split_count);
+    return 0;
+}
+
+void store_reset_base(struct store_pg *sp, uint64_t index, uint64_t term, const struct group *group,
+                      uint32_t split_count)
 {
     pg_clear((struct fake_pg *)sp);
     sp->first_index = index + 1;
@@ -793,6 +885,7 @@ void store_reset_base(struct store_pg *sp, uint64_t index, uint64_t term, const 
     sp->record.base_index = index;
     sp->record.base_term = term;
     sp->record.group = *group;
+    sp->record.split_count = split_count;
     sp->damaged = false;
 }
 

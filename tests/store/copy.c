@@ -204,7 +204,7 @@ static void the_log_will_do(void)
         CHECK_EQ(rc, 0);
         uint64_t index = pg->last_index + 1;
         end(index);
-        store_reset_base(pg, index, 1, &ALONE);
+        store_reset_base(pg, index, 1, &ALONE, 0);
         CHECK_EQ(write_record(&(struct store_pg_record){
                      .pg = 1, .replica = 1, .birth = 3, .base_index = index, .base_term = 1}),
                  0);

@@ -217,7 +217,7 @@ static void a_recovery_ends_without_haste(void)
     record = pg->record;
     record.state = STORE_PG_RECOVERING;
     CHECK_EQ(write_record(&record), 0);
-    store_reset_base(pg, pg->last_index + 10, 1, &ALONE);
+    store_reset_base(pg, pg->last_index + 10, 1, &ALONE, 0);
     page_readable(1, false);
     record.state = STORE_PG_NORMAL;
     record.base_index = pg->last_index;

@@ -272,7 +272,7 @@ static void recovery_forgets(void)
     while (!store_recover_settled(pg))
         rig_settle(&rig);
     CHECK_EQ(pg->object_count, 1);
-    store_reset_base(pg, 70, 1, &ALONE);
+    store_reset_base(pg, 70, 1, &ALONE, 0);
     record.state = STORE_PG_NORMAL;
     record.base_index = 70;
     record.base_term = 1;
@@ -294,7 +294,7 @@ static void recovery_keeps_records(void)
     struct store_pg_record record = pg->record;
     record.state = STORE_PG_RECOVERING;
     CHECK_EQ(write_record(&record), 0);
-    store_reset_base(pg, 70, 1, &ALONE);
+    store_reset_base(pg, 70, 1, &ALONE, 0);
     record.state = STORE_PG_NORMAL;
     record.base_index = 70;
     record.base_term = 1;

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Splitting a PG: a part of its objects becomes those of a new PG, its child (base/placement.h says which).
+ *
+ * The map says that a pool is to have more PGs (Pool.pg_target), which come one after the other. The leader
+ * of the next one's parent proposes it: an entry of the parent's log that names the child and its group,
+ * which is the parent's. Everything else follows from the log. From that entry on the leader takes nothing
+ * for the objects that go; every replica that applies the entry hands them to a replica of the child on its
+ * own shard, in one step of the store, with the image records and the floor, and opens that one. It reports
+ * it, since no map has it; and the monitor puts it into the map, and raises the pool's PG count by it. So no
+ * replica waits for a map, and there is no state between.
+ *
+ * Before it proposes, the leader waits until no member is away or recovers, nobody joins or leaves, and all
+ * that was in the log a moment ago is destaged everywhere: so that each member gives birth to its child soon,
+ * and does not hold up what follows in the log. Nothing depends on that. A member that gets the entry late
+ * has its child late. One that never gets it, because it recovers to a state behind it, has none, which is
+ * damage like that of any replica that is missing.
+ */
+#include <inttypes.h>
+
+#include "base/error.h"
+#include "base/placement.h"
+#include "base/plant.h"
+#include "osd/pg.h"
+
+#define SPLIT_LOOK_NS  (50 * NS_PER_MS)
+#define SPLIT_RETRY_NS NS_PER_S
+
+uint32_t pg_split_count(const struct pg *pg)
+{
+    return PLANT(OSD_SPLIT_SERVES) ? 0 : MAX(pg->sp->record.split_count, pg->split_proposed);
+}
+
+/* ---- applying ---- */
+
+/* The PG went on without a majority, with this replica alone under a new number, when the entry was in its
+ * log and not applied: so does the child, or what goes to it would go for good. */
+static bool child_is_forced(const struct pg *pg, struct group *group)
+{
+    const struct group *own = &pg->sp->record.group;
+    const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
+
+    if (!item || !item->force || own->count != 1 || own->members[0].replica != pg->replica)
+        return false;
+    *group = *own;
+    group->index = group->epoch = 0;
+    return true;
+}
+
+/* Is a replica of the child to be born here? Not if it is known to have left already: the entry comes late.
+ */
+static bool child_is_wanted(const struct pg *pg, uint64_t child, struct group *group)
+{
+    struct osd_shard *shard = pg->shard;
+    const Fb__Pool *pool = shard_map_pool(shard, (uint32_t)(child >> 32));
+    const Fb__Pg *item = shard_map_pg(shard, child);
+
+    if (pool && pool->removed)
+        return false;
+    if (!group_find(group, pg->replica) && !child_is_forced(pg, group))
+        return false;
+    if (!item)
+        return !pool || pool->pg_count <= (uint32_t)child; /* or it has nothing to do with us any more */
+    const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
+    return !item->removed &&
+           ((self && self->replica == pg->replica) || (wanted && wanted->replica == pg->replica));
+}
+
+void pg_split_begin(struct pg *pg, uint64_t now_ns)
+{
+    struct store_pg_record child = {.replica = pg->replica};
+    struct entry entry;
+    struct slice payload;
+
+    if (now_ns < pg->split_retry_ns)
+        return;
+    int error = store_log_get(pg->sp, pg->sp->applied_index + 1, &entry, &payload);
+    ASSERT(!error && entry.type == ENTRY_SPLIT);
+    error = group_from_entry(&entry, &child.group);
+    ASSERT(!error); /* validated wherever it came from */
+    child.pg = placement_pg_id((uint32_t)(pg->id >> 32), (uint32_t)entry.image);
+    pg->splitting = true;
+    pg->split_retry_ns = 0;
+    store_split_start(&pg->split, pg->sp, child_is_wanted(pg, child.pg, &child.group) ? &child : NULL,
+                      &pg->op);
+}
+
+static void split_end(struct pg *pg, uint64_t now_ns)
+{
+    struct osd_shard *shard = pg->shard;
+    struct store_pg *child = pg->split.ret_child;
+    int error = pg->split.op.result;
+
+    pg->splitting = false;
+    pg->op.child_result = 0;
+    if (!error && child && !map_get(&shard->pgs, child->record.pg))
+        error = pg_open(shard, child, true);
+    if (error) {
+        pg->split_retry_ns = now_ns + SPLIT_RETRY_NS;
+        core_log(shard->core, LOG_ERROR, "osd", PG_FMT ": the split has to wait: %s", PG_ARGS(pg->id),
+                 error_text(error));
+        return;
+    }
+    pg->split_look_ns = 0;
+    pg->split_proposed = 0; /* one at a time: it was this one */
+    pg->split_due = true;
+    if (child)
+        core_log(shard->core, LOG_INFO, "osd",
+                 PG_FMT ": split: %" PRIu64 " objects are those of " PG_FMT " now", PG_ARGS(pg->id),
+                 child->object_count, PG_ARGS(child->record.pg));
+    shard_mon_report(shard);
+    recover_wake(pg);
+}
+
+/* ---- what the map orders ---- */
+
+/* The number of the child; 0: we are not to be split now. */
+static uint32_t split_ordered(const struct pg *pg)
+{
+    const Fb__Pool *pool = shard_map_pool(pg->shard, (uint32_t)(pg->id >> 32));
+    uint32_t child = pool ? pool->pg_count : 0;
+
+    if (!child || pool->removed || child >= MIN(pool->pg_target, PLACEMENT_PGS_MAX) ||
+        placement_pg_parent(child) != (uint32_t)pg->id || pg->sp->record.split_count > child)
+        return 0;
+    return child;
+}
+
+/* Has every member all up to that index on its device, and is nobody coming, going or away? */
+static bool members_ready(struct pg *pg, uint64_t now_ns)
+{
+    const struct raft *r = &pg->raft;
+    const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
+
+    if (r->joint || r->group.index > pg->sp->applied_index || !item || item->n_wanted ||
+        store_complete_index(pg->sp) < pg->split_index)
+        return false;
+    for (uint32_t i = 0; i < r->member_count; i++) {
+        const struct raft_member *known = &r->members[i];
+        const struct pg_member *member = pg_member_find(pg, known->replica);
+        if (known->flags != GROUP_VOTER || !member)
+            return false;
+        if (known->replica != r->self &&
+            (known->recovering || known->progress == RAFT_BEHIND || !raft_in_contact(r, known, now_ns) ||
+             member->complete < pg->split_index))
+            return false;
+    }
+    return true;
+}
+
+static int split_propose(struct pg *pg, uint32_t child)
+{
+    uint32_t words[GROUP_WORDS_MAX];
+    struct entry entry;
+
+    group_to_entry(&pg->raft.group, words, &entry);
+    entry.type = ENTRY_SPLIT;
+    entry.image = child;
+    entry.epoch = 0;
+    int error = store_can_split(pg->sp);
+    if (!error)
+        error = store_can_append(pg->sp, &entry);
+    if (!error)
+        error = pg_propose(pg, &entry, NULL);
+    if (!error)
+        pg->split_proposed = child + 1;
+    return error;
+}
+
+void pg_split_run(struct pg *pg, uint64_t now_ns)
+{
+    if (pg->splitting && !op_live(&pg->split.op))
+        split_end(pg, now_ns);
+    if (pg->split_due)
+        pg->split_child = split_ordered(pg);
+    pg->split_due = false;
+    uint32_t child = pg->split_child;
+    if (!child || pg->splitting || pg->split_proposed || recover_active(pg)) {
+        pg->split_look_ns = child ? now_ns + SPLIT_LOOK_NS : 0;
+        return;
+    }
+    if (now_ns < pg->split_look_ns)
+        return;
+    bool begun = pg->split_look_ns;
+    if (!begun)
+        pg->split_index = pg->sp->last_index;
+    pg->split_look_ns = now_ns + SPLIT_LOOK_NS;
+    store_destage_soon(pg->sp);
+    if (!pg->led_term || !begun)
+        return;
+    raft_probe(&pg->raft); /* they say how far they are */
+    if (!pg_serves(pg) || !members_ready(pg, now_ns))
+        return;
+    int error = split_propose(pg, child);
+    if (error && error != -ERR_RETRY) {
+        pg->split_look_ns = now_ns + SPLIT_RETRY_NS;
+        core_log(pg->shard->core, LOG_WARN, "osd", PG_FMT ": cannot be split now: %s", PG_ARGS(pg->id),
+                 error_text(error));
+    }
+}
+
+uint64_t pg_split_due_ns(const struct pg *pg)
+{
+    if (pg->shard->failed)
+        return UINT64_MAX;
+    uint64_t retry_ns = pg->split_retry_ns && !pg->splitting ? pg->split_retry_ns : UINT64_MAX;
+
+    return MIN(pg->split_look_ns ? pg->split_look_ns : UINT64_MAX, retry_ns);
+}
+
+bool pg_split_pending(const struct osd_shard *shard, const Fb__Pg *item)
+{
+    uint32_t pool = (uint32_t)(item->id >> 32), number = (uint32_t)item->id;
+
+    /* The parent itself may be yet to be born here. What the pool was made with has no parents, but nothing
+     * is split off that is not in the log of one that is here, either. */
+    while (item && item->split && number) {
+        uint32_t parent = placement_pg_parent(number);
+        const struct store_pg *sp = store_pg_find(shard->store, placement_pg_id(pool, parent));
+        const struct pg *pg = sp ? pg_find(shard, sp->record.pg) : NULL;
+        if (sp)
+            return sp->record.split_count <= number || (pg && pg->splitting);
+        number = parent;
+        item = shard_map_pg(shard, placement_pg_id(pool, parent));
+    }
+    return false;
+}

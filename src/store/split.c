@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A PG is split: a part of its objects goes to a new replica, the child.
+ *
+ *   start -> complete (all that was applied is destaged) -> table (the child, UNBORN) -> ring -> commit ->
+ * done
+ *
+ * What goes is clean by then: each object is its page, so the child gets a record that says which slot the
+ * page is in, and copies of the image records; nothing on the device moves. These records go first, then one
+ * that says that the parent has none of these objects any more, and that the child is born. With that one
+ * durable it is done; what follows in the table only lets the record go. Without it the child is forgotten at
+ * the next start. The child's state so hangs on nothing that is its parent's: either may leave the device
+ * first.
+ *
+ * Pages keep the key that they were written with, their first PG's: of a family all keys are alike but for
+ * the numbers of the PGs, and each object has one page that is live.
+ */
+#include "base/placement.h"
+#include "store/opening.h"
+
+bool split_belongs(const struct pg *pg, uint32_t split_count, uint64_t image, uint64_t number)
+{
+    return !split_count || placement_pg_number(image, number, split_count) == (uint32_t)pg->pub.record.pg;
+}
+
+/* ---- the child's state, as records --------------------------------------------------------------------- */
+
+static void child_objects(struct store *s, const struct pg *parent, const struct store_split *w)
+{
+    for (const struct object *o = object_after(parent, true, 0, 0); o;
+         o = object_after(parent, false, o->image, o->number)) {
+        struct disk_record r = {
+            .type = RECORD_SLOT,
+            .slot = o->slot,
+            .key = w->key,
+            .image = o->image,
+            .slot_of = {.object = o->number, .index = o->page_index, .version = o->version}};
+        if (o->slot && !split_belongs(parent, w->split_count, o->image, o->number))
+            ring_record_later(s, &r);
+    }
+}
+
+static void child_images(struct store *s, struct pg *parent, struct pg *child)
+{
+    for (uint32_t i = 0; i < parent->image_count; i++) {
+        const struct image *from = parent->images[i];
+        if (from->record.forgotten || PLANT(STORE_SPLIT_NO_RECORDS))
+            continue;
+        if (image_put(child, &from->record, NULL)) {
+            store_fail(s, -ERR_NO_MEMORY, "no memory for an image record");
+            return;
+        }
+        struct image *image = image_find(child, from->record.image);
+        struct disk_record r = image_encode(child, &image->record);
+        r.flags |= RECORD_IMAGE_NOW;
+        image->saved = image->record;
+        image->is_saved = true;
+        ring_record_later(s, &r);
+    }
+    child->pub.floor_epoch = parent->pub.floor_epoch;
+    struct disk_record r = {
+        .type = RECORD_FLOOR, .key = child->key, .floor_of = {.epoch = child->pub.floor_epoch}};
+    if (child->pub.floor_epoch)
+        ring_record_later(s, &r);
+}
+
+static void push_records(struct store_split *w, struct pg *parent)
+{
+    struct store *s = w->store;
+    struct disk_record r = {.type = RECORD_SPLIT,
+                            .key = parent->key,
+                            .split_of = {.parent_key = parent->key,
+                                         .child_key = w->births ? w->key : 0,
+                                         .split_count = w->split_count}};
+
+    if (w->births) {
+        child_objects(s, parent, w);
+        child_images(s, parent, pg_by_key(s, w->key));
+    }
+    ring_record_later(s, &r);
+    /* If the batch is lost the next one names both, and either record will do. */
+    r.key = w->key;
+    if (w->births)
+        ring_record_later(s, &r);
+    ring_wait(s, w->wait, &w->op);
+    ring_hurry(s);
+}
+
+/* ---- in memory ----------------------------------------------------------------------------------------- */
+
+/* Is it its page, and nobody is about to change that? */
+static bool object_is_clean(const struct object *o)
+{
+    return !o->overlay && !o->pending && !o->busy && list_empty(&o->unapplied);
+}
+
+static bool objects_are_clean(const struct pg *pg, uint32_t split_count)
+{
+    for (const struct object *o = object_after(pg, true, 0, 0); o;
+         o = object_after(pg, false, o->image, o->number))
+        if (!split_belongs(pg, split_count, o->image, o->number) && !object_is_clean(o))
+            return false;
+    return true;
+}
+
+static void hand_over(struct store_split *w, struct pg *parent, struct pg *child)
+{
+    for (struct object *o = object_after(parent, true, 0, 0), *next; o; o = next) {
+        next = object_after(parent, false, o->image, o->number);
+        if (split_belongs(parent, w->split_count, o->image, o->number) ||
+            (child && PLANT(STORE_SPLIT_KEEPS) && o->number % 2))
+            continue;
+        if (child) {
+            object_move(o, child);
+        } else {
+            space_switch(o, NULL, 0);
+            object_settle(o);
+        }
+    }
+    parent->pub.record.split_count = MAX(parent->pub.record.split_count, w->split_count);
+    w->parent_gen = table_split_set(parent);
+    w->child_gen = child ? table_state_set(child, STORE_PG_NORMAL) : 0;
+}
+
+/* ---- the op -------------------------------------------------------------------------------------------- */
+
+enum { SPLIT_START, SPLIT_COMPLETE, SPLIT_TABLE, SPLIT_RING, SPLIT_COMMIT };
+
+static const char *split_state(int state)
+{
+    static const char *const names[] = {"start", "complete", "table", "ring", "commit"};
+    return names[state];
+}
+
+static bool table_has(const struct store *s, const struct pg *pg, uint64_t gen)
+{
+    return !pg || s->table[pg->table_index / TABLE_RECORDS_PER_BLOCK].written_gen >= gen;
+}
+
+static void split_await(struct store_split *w)
+{
+    list_remove(&w->waiter.link);
+    list_push_back(&w->store->table_waiters, &w->waiter.link);
+}
+
+static void split_end(struct store_split *w, struct pg *parent, int result)
+{
+    struct store *s = w->store;
+
+    list_remove(&w->waiter.link);
+    if (w->wait) {
+        ring_reflected(w->wait);
+        slab_put(&s->slab, w->wait, sizeof(*w->wait));
+        w->wait = NULL;
+    }
+    parent->splitting = false;
+    table_wake(s);
+    destage_wake(s);
+    op_done(&w->op, result);
+}
+
+static void split_start(struct store_split *w, struct pg *parent)
+{
+    const struct log_entry *e = log_at(parent, parent->pub.applied_index + 1);
+
+    ASSERT(e && e->type == ENTRY_SPLIT && !e->applied);
+    w->index = e->index;
+    w->term = e->term;
+    w->split_count = (uint32_t)e->image + 1;
+    w->key = parent->key ^ (uint32_t)parent->pub.record.pg ^ e->image;
+    /* Applied once more after a restart: what was born then may have gone since. */
+    w->births &= parent->pub.record.split_count < w->split_count && !pg_by_id(w->store, w->child.pg);
+}
+
+/* 0: not yet. */
+static int split_prepare(struct store_split *w, struct pg *parent)
+{
+    struct store *s = w->store;
+
+    if (parent->complete_durable < parent->pub.applied_index || parent->offlog_holds) {
+        if (parent->offlog_holds)
+            destage_pg(parent);
+        /* Once: what destage then has to wait for, and the table, wakes it. */
+        if (!w->asked)
+            destage_up_to(parent, parent->pub.applied_index);
+        w->asked = true;
+        return 0;
+    }
+    if (parent->busy_ops)
+        return 0;
+    if (!objects_are_clean(parent, w->split_count))
+        return -ERR_FORMAT; /* the log has entries for what is not the PG's any more */
+    w->wait = slab_get(&s->slab, sizeof(*w->wait));
+    if (!w->wait)
+        return -ERR_NO_MEMORY;
+    list_init(&w->wait->link);
+    if (w->births && s->image_count > s->g.images_max)
+        return -ERR_NO_SPACE;
+    w->child.term = w->term;
+    w->child.vote = 0;
+    w->child.base_index = w->index;
+    w->child.base_term = w->term;
+    struct pg *child = w->births ? pg_create(s, &w->child, w->key, STORE_PG_UNBORN) : NULL;
+    if (w->births && !child)
+        return -ERR_NO_SPACE;
+    parent->splitting = true;
+    w->child_gen = child ? table_split_set(child) : 0;
+    return 1;
+}
+
+static void split_step(struct op *op)
+{
+    struct store_split *w = container_of(op, struct store_split, op);
+    struct store *s = w->store;
+    struct pg *parent = pg_by_id(s, w->pg), *child = w->births ? pg_by_key(s, w->key) : NULL;
+
+    for (;;) {
+        if (s->failed) {
+            split_end(w, parent, -ERR_STOPPED);
+            return;
+        }
+        switch (op->state) {
+        case SPLIT_START:
+            split_start(w, parent);
+            op->state = SPLIT_COMPLETE;
+            break;
+        case SPLIT_COMPLETE: {
+            int rc = split_prepare(w, parent);
+            if (rc == -ERR_FORMAT)
+                store_fail(s, rc, "a PG that is split has entries for objects that are not its own");
+            if (rc < 0) {
+                if (w->wait)
+                    slab_put(&s->slab, w->wait, sizeof(*w->wait));
+                w->wait = NULL;
+                split_end(w, parent, rc == -ERR_FORMAT ? -ERR_STOPPED : rc);
+                return;
+            }
+            if (rc == 0) {
+                split_await(w);
+                return;
+            }
+            child = w->births ? pg_by_key(s, w->key) : NULL;
+            op->state = SPLIT_TABLE;
+            break;
+        }
+        case SPLIT_TABLE:
+            if (!table_has(s, child, w->child_gen)) {
+                split_await(w);
+                return;
+            }
+            op->state = SPLIT_RING;
+            push_records(w, parent);
+            return;
+        case SPLIT_RING:
+            if (!w->wait->done)
+                return;
+            hand_over(w, parent, child);
+            op->state = SPLIT_COMMIT;
+            break;
+        case SPLIT_COMMIT:
+            /* A checkpoint that began before may have to be completed by the records. */
+            if (!table_has(s, parent, w->parent_gen) || !table_has(s, child, w->child_gen) ||
+                s->destage.ckpt_active) {
+                split_await(w);
+                return;
+            }
+            if (child)
+                child->pub.record.state = STORE_PG_NORMAL;
+            w->ret_child = child ? &child->pub : NULL;
+            entry_apply(log_at(parent, parent->pub.applied_index + 1));
+            parent->pub.applied_index++;
+            split_end(w, parent, 0);
+            return;
+        }
+    }
+}
+
+static const struct op_kind SPLIT = {"store.split", split_state, split_step};
+
+void store_split_start(struct store_split *w, struct store_pg *pg, const struct store_pg_record *child,
+                       struct op *parent)
+{
+    w->store = pg->store;
+    w->pg = pg->record.pg;
+    w->births = child != NULL;
+    w->asked = false;
+    w->child = child ? *child : (struct store_pg_record){0};
+    w->ret_child = NULL;
+    w->wait = NULL;
+    list_init(&w->waiter.link);
+    w->waiter.op = &w->op;
+    op_start(&w->op, pg->store->core, &SPLIT, parent);
+}
+
+int store_can_split(const struct store_pg *pub)
+{
+    const struct store *s = pub->store;
+
+    return s->pg_count < s->config.pgs_max && s->image_count + pg_of(pub)->image_count <= s->g.images_max
+               ? 0
+               : -ERR_NO_SPACE;
+}
+
+/* ---- at the start -------------------------------------------------------------------------------------- */
+
+void replay_split(struct store *s, const struct disk_record *r)
+{
+    struct pg *parent = pg_by_key(s, r->split_of.parent_key);
+    struct pg *child = r->split_of.child_key ? pg_by_key(s, r->split_of.child_key) : NULL;
+
+    if (r->split_of.split_count < 2 || r->split_of.split_count > UINT32_MAX) {
+        store_problem(s, "a split at the impossible count %llu", (unsigned long long)r->split_of.split_count);
+        return;
+    }
+    if (child && child->pub.record.state == STORE_PG_UNBORN)
+        child->pub.record.state = STORE_PG_NORMAL;
+    if (!parent)
+        return;
+    uint32_t split_count = (uint32_t)r->split_of.split_count;
+    parent->pub.record.split_count = MAX(parent->pub.record.split_count, split_count);
+    for (struct object *o = object_after(parent, true, 0, 0); o;
+         o = object_after(parent, false, o->image, o->number))
+        if (!split_belongs(parent, split_count, o->image, o->number)) {
+            o->slot = 0;
+            o->index = o->page_index = 0;
+        }
+}
