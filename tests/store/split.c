@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A PG is split: what goes is the child's from one moment on, whenever the device fails, and whatever else the
+ * store has to do meanwhile. With the name of a planted bug it must fail.
+ */
+#include "base/placement.h"
+#include "base/plant.h"
+#include "store/internal.h"
+#include "tests/plants.h"
+#include "tests/store/slice.h"
+
+#define CHILD   3u /* of PG 1 */
+#define OTHER   2u /* a PG that has nothing to do with it */
+#define OBJECTS 64u
+
+static const struct store_pg_record CHILD_RECORD = {
+    .pg = CHILD, .replica = 1, .group = {.count = 1, .members = {{.replica = 1, .flags = GROUP_VOTER}}}};
+
+static int bytes[OBJECTS]; /* what the object's first block is full of; 0: PG 1 does not have it */
+
+static bool goes(uint64_t object)
+{
+    return placement_pg_number(1, object, CHILD + 1) == CHILD;
+}
+
+static void put_image(void)
+{
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                .image = 1,
+                                .incarnation = 4,
+                                .generation = 2,
+                                .size_bytes = 1ull << 30},
+                 0),
+             0);
+}
+
+static void put_split(void)
+{
+    uint32_t words[GROUP_WORDS_MAX];
+    struct entry e;
+
+    group_to_entry(&CHILD_RECORD.group, words, &e);
+    e.type = ENTRY_SPLIT;
+    e.index = e.epoch = 0;
+    e.image = CHILD;
+    CHECK_EQ(put(e, 0), 0);
+}
+
+static void set_up_parent(void)
+{
+    set_up();
+    fill = 1;
+    put_image();
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        bytes[object] = placement_pg_number(1, object, CHILD) == 1 ? fill : 0;
+        if (bytes[object])
+            CHECK_EQ(write_blocks(object, 0, 1), 0);
+    }
+    apply_all();
+    put_split();
+    apply_all();
+    CHECK_EQ(pg->applied_index, pg->last_index - 1);
+}
+
+static int split(void)
+{
+    struct store_split w = {0};
+
+    store_split_start(&w, pg, &CHILD_RECORD, NULL);
+    return rig_wait(&rig, &w.op);
+}
+
+/* Each object is in one of both, as it was; so are the image's records. */
+static void check_split(bool is_split)
+{
+    struct store_pg *parent = pg, *child = store_pg_find(s, CHILD);
+    uint32_t went = 0;
+
+    CHECK_EQ(child != NULL, is_split);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        bool there = is_split && goes(object);
+        CHECK_EQ(block_is(object, 0, false), bytes[object] && !there ? bytes[object] : -1);
+        went += bytes[object] && there;
+        pg = child;
+        if (child)
+            CHECK_EQ(block_is(object, 0, false), bytes[object] && there ? bytes[object] : -1);
+        pg = parent;
+    }
+    if (!child)
+        return;
+    CHECK(went);
+    CHECK_EQ(child->object_count, went);
+    CHECK_EQ(parent->record.split_count, CHILD + 1);
+    const struct image_record *image = store_image_get(child, 1);
+    CHECK(image && image->incarnation == 4 && image->generation == 2 && image->size_bytes == 1ull << 30);
+}
+
+static void each_has_its_own(void)
+{
+    set_up_parent();
+    CHECK_EQ(split(), 0);
+    check_split(true);
+    CHECK_EQ(pg->applied_index, pg->last_index);
+    reopen();
+    apply_all();
+    check_split(true);
+    /* The entry is applied anew, if it is not known to be complete. */
+    if (pg->applied_index < pg->last_index)
+        CHECK_EQ(split(), 0);
+    check_split(true);
+    reopen();
+    check_split(true);
+    tear_down();
+}
+
+/* The device fails at any of the writes: after that it is split or not, and if not can be. */
+static void all_or_nothing(void)
+{
+    uint32_t split_then = 0, not_then = 0;
+
+    for (uint64_t n = 1; n < 60; n++) {
+        set_up_parent();
+        rig.device.fail_at = rig.device.requests + n;
+        bool done = !split();
+        rig_settle(&rig);
+        rig.device.fail_at = 0;
+        CHECK_EQ(close_store(), 0);
+        CHECK_EQ(open_store(), 0);
+        apply_all();
+        bool is_split = store_pg_find(s, CHILD);
+        CHECK(is_split || !done);
+        check_split(is_split);
+        *(is_split ? &split_then : &not_then) += !done;
+        reopen(); /* what was healed at the start stays so */
+        apply_all();
+        check_split(is_split);
+        if (pg->applied_index < pg->last_index)
+            CHECK_EQ(split(), 0);
+        check_split(true);
+        reopen();
+        check_split(true);
+        tear_down();
+    }
+    CHECK(split_then && not_then);
+}
+
+/* The table is slow, and others fill the ring meanwhile: it gets its tail on, and the split its end. */
+static void under_load(void)
+{
+    struct store_split w = {0};
+
+    set_up_parent();
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = OTHER, .replica = 1, .birth = 3}), 0);
+    store_split_start(&w, pg, &CHILD_RECORD, NULL);
+    while (op_live(&w.op) && !pg->record.split_count)
+        rig_turn(&rig);
+    rig.device.held_from = block_offset(s->g.table_block);
+    rig.device.held_len = block_offset(2 * s->g.table_blocks);
+    struct store_pg *parent = pg;
+    pg = store_pg_find(s, OTHER);
+    for (uint32_t i = 0; i < 2000; i++) {
+        int rc = write_blocks(i % 4, i / 4 % 8 * 64, 64);
+        CHECK(rc == 0 || rc == -ERR_RETRY);
+        for (uint32_t turn = 0; turn < 8; turn++)
+            rig_turn(&rig);
+        store_apply(pg, pg->durable_index);
+    }
+    pg = parent;
+    CHECK(op_live(&w.op));
+    rig.device.held_len = 0;
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    check_split(true);
+    reopen();
+    check_split(true);
+    tear_down();
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(each_has_its_own);
+    TEST(all_or_nothing);
+    TEST(under_load);
+    return tap_done();
+}
