@@ -65,8 +65,11 @@ void mon_split_settle(struct mon *mon, struct mon_change *c)
 
         if (!p->child.members.count || p->child_number != pool.pg_count || c->count + 2 > MON_PUTS_PER_TXN)
             continue;
-        const Fb__Pg *parent =
-            mon_pg_item(mon_pg_find(mon, placement_pg_id(pool.id, placement_pg_parent(pool.pg_count))));
+        const struct mon_pg *at =
+            mon_pg_find(mon, placement_pg_id(pool.id, placement_pg_parent(pool.pg_count)));
+        if (!at)
+            continue; /* removed meanwhile, with its pool */
+        const Fb__Pg *parent = mon_pg_item(at);
         child.id = id;
         child.birth = c->state.epoch;
         child.born = child.split = true;

@@ -34,36 +34,42 @@ uint32_t pg_split_count(const struct pg *pg)
 /* ---- applying ---- */
 
 /* The PG went on without a majority, with this replica alone under a new number, when the entry was in its
- * log and not applied: so does the child, or what goes to it would go for good. */
-static bool child_is_forced(const struct pg *pg, struct group *group)
+ * log and not applied: what goes to the child would go for good if this was not one of its members. The
+ * number that the entry has for it; 0: it is not so. */
+static uint32_t former_number(const struct pg *pg, const struct group *group)
 {
     const struct group *own = &pg->sp->record.group;
-    const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
+    const struct group_member *was = group_on_shard(group, pg->shard->label.osd, pg->shard->number);
 
-    if (!item || !item->force || own->count != 1 || own->members[0].replica != pg->replica)
-        return false;
-    *group = *own;
-    group->index = group->epoch = 0;
-    return true;
+    return was && own->count == 1 && own->members[0].replica == pg->replica ? was->replica : 0;
 }
 
-/* Is a replica of the child to be born here? Not if it is known to have left already: the entry comes late.
- */
-static bool child_is_wanted(const struct pg *pg, uint64_t child, struct group *group)
+/* Is a replica of the child to be born here, and which? Not if it is known to have left already: the entry
+ * comes late. */
+static bool child_is_wanted(const struct pg *pg, struct store_pg_record *child)
 {
     struct osd_shard *shard = pg->shard;
-    const Fb__Pool *pool = shard_map_pool(shard, (uint32_t)(child >> 32));
-    const Fb__Pg *item = shard_map_pg(shard, child);
+    const Fb__Pool *pool = shard_map_pool(shard, (uint32_t)(child->pg >> 32));
+    const Fb__Pg *item = shard_map_pg(shard, child->pg);
+    uint32_t was = group_find(&child->group, pg->replica) ? 0 : former_number(pg, &child->group);
 
     if (pool && pool->removed)
         return false;
-    if (!group_find(group, pg->replica) && !child_is_forced(pg, group))
+    if (!was && !group_find(&child->group, pg->replica))
         return false;
-    if (!item)
-        return !pool || pool->pg_count <= (uint32_t)child; /* or it has nothing to do with us any more */
+    if (!item) {
+        if (was) { /* nobody has heard of the child: it goes on like its parent */
+            child->group = pg->sp->record.group;
+            child->group.index = child->group.epoch = 0;
+        }
+        return !pool || pool->pg_count <= (uint32_t)child->pg; /* or it has nothing to do with us any more */
+    }
+    /* Others gave birth to theirs: whether that PG goes on with ours alone is for the operator to say. */
+    if (was)
+        child->replica = was;
     const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
     return !item->removed &&
-           ((self && self->replica == pg->replica) || (wanted && wanted->replica == pg->replica));
+           ((self && self->replica == child->replica) || (wanted && wanted->replica == child->replica));
 }
 
 void pg_split_begin(struct pg *pg, uint64_t now_ns)
@@ -72,7 +78,8 @@ void pg_split_begin(struct pg *pg, uint64_t now_ns)
     struct entry entry;
     struct slice payload;
 
-    if (now_ns < pg->split_retry_ns)
+    /* Or the store failed on the way, and what comes next may be any entry. */
+    if (now_ns < pg->split_retry_ns || store_failed(pg->shard->store))
         return;
     int error = store_log_get(pg->sp, pg->sp->applied_index + 1, &entry, &payload);
     ASSERT(!error && entry.type == ENTRY_SPLIT);
@@ -81,8 +88,7 @@ void pg_split_begin(struct pg *pg, uint64_t now_ns)
     child.pg = placement_pg_id((uint32_t)(pg->id >> 32), (uint32_t)entry.image);
     pg->splitting = true;
     pg->split_retry_ns = 0;
-    store_split_start(&pg->split, pg->sp, child_is_wanted(pg, child.pg, &child.group) ? &child : NULL,
-                      &pg->op);
+    store_split_start(&pg->split, pg->sp, child_is_wanted(pg, &child) ? &child : NULL, &pg->op);
 }
 
 static void split_end(struct pg *pg, uint64_t now_ns)
@@ -171,6 +177,9 @@ void pg_split_run(struct pg *pg, uint64_t now_ns)
 {
     if (pg->splitting && !op_live(&pg->split.op))
         split_end(pg, now_ns);
+    /* It is begun when the log is applied, if that still leads there: a recovery may have passed it. */
+    if (now_ns >= pg->split_retry_ns)
+        pg->split_retry_ns = 0;
     if (pg->split_due)
         pg->split_child = split_ordered(pg);
     pg->split_due = false;

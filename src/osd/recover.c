@@ -331,10 +331,11 @@ static bool objects_gone(struct recover *r)
 }
 
 /* The PG has been split while we were away: what went to another one then is of no use here. That PG has a
- * replica on this shard only if the split was applied here, or it gets one like any other. */
+ * replica on this shard only if the split was applied here, or it gets one like any other. Also if we had
+ * applied it: an earlier round, from a leader that had not, may have brought that back. */
 static bool objects_shed(struct recover *r)
 {
-    if (r->split_count <= r->pg->sp->record.split_count || PLANT(OSD_RECOVERY_KEEPS_SPLIT))
+    if (!r->split_count || PLANT(OSD_RECOVERY_KEEPS_SPLIT))
         return true;
     r->forgot = true;
     return !store_recover_shed(r->pg->sp, r->split_count, r->base);

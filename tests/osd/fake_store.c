@@ -59,7 +59,7 @@ struct store {
     struct core *core;
     struct fake_device *device;
     struct timer timer;
-    bool closing, refuse;
+    bool closing, refuse, refuse_splits;
     uint64_t taken_bytes;
     int failed;
     struct op *close_waiter;
@@ -368,6 +368,11 @@ void fake_store_fail(struct store *store)
 void fake_store_refuse(struct store *store, bool refuse)
 {
     store->refuse = refuse;
+}
+
+void fake_store_refuse_splits(struct store *store, bool refuse)
+{
+    store->refuse_splits = refuse;
 }
 
 void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse)
@@ -826,6 +831,10 @@ static void split_step(struct op *op)
     const struct entry *entry = &log_at(pg, pg->pub.applied_index + 1)->entry;
 
     ASSERT(entry->type == ENTRY_SPLIT);
+    if (w->store->refuse_splits) {
+        op_done(op, -ERR_NO_SPACE);
+        return;
+    }
     if (w->store->failed) {
         op_done(op, -ERR_STOPPED);
         return;

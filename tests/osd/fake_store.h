@@ -21,6 +21,8 @@ void fake_store_fail(struct store *store);
 void fake_store_refuse(struct store *store, bool refuse);
 /* The same for one PG. */
 void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse);
+/* There is no room for another PG. */
+void fake_store_refuse_splits(struct store *store, bool refuse);
 /* What store_space() says is free from now on. */
 void fake_store_set_free(struct store *store, uint64_t free_bytes);
 /* While the OSD is down: its log cannot be proven whole, and entries that were not applied are lost. */

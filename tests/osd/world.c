@@ -55,6 +55,7 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
     m->pool.id = POOL;
     m->pool.epoch = w->epoch;
     m->pool.pg_count = w->pool_gone ? 0 : w->pg_count;
+    m->pool.pg_target = w->pg_target;
     m->pool.replicas = MEMBERS;
     m->pool.removed = w->pool_removed;
     m->pool_pointer = &m->pool;

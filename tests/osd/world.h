@@ -60,7 +60,7 @@ struct world {
     struct sim_node *client;
     struct rpc_identity self;
     struct rpc_peer *peers[OSDS];
-    uint32_t pg_count;
+    uint32_t pg_count, pg_target; /* 0: as many */
     uint64_t epoch;
     bool ended; /* requests end with what they have */
     bool paused;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A PG is split: what goes is the child's from one moment on, whenever the device fails, and whatever else the
- * store has to do meanwhile. With the name of a planted bug it must fail.
+ * A PG is split: what goes is the child's from one moment on, whenever the device fails, and whatever else
+ * the store has to do meanwhile. With the name of a planted bug it must fail.
  */
 #include "base/placement.h"
 #include "base/plant.h"
@@ -25,13 +25,12 @@ static bool goes(uint64_t object)
 
 static void put_image(void)
 {
-    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
-                                .image = 1,
-                                .incarnation = 4,
-                                .generation = 2,
-                                .size_bytes = 1ull << 30},
-                 0),
-             0);
+    CHECK_EQ(
+        put(
+            (struct entry){
+                .type = ENTRY_IMAGE, .image = 1, .incarnation = 4, .generation = 2, .size_bytes = 1ull << 30},
+            0),
+        0);
 }
 
 static void put_split(void)

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A PG is split, and a replica cannot follow: for want of room, from a recovery, or before it goes on alone.
+ */
+#include <string.h>
+
+#include "tests/osd/fake_store.h"
+#include "tests/osd/world.h"
+
+#define OBJECTS 64
+
+static uint8_t data[BLOCK_SIZE], got[BLOCK_SIZE];
+
+static uint64_t pg_id(uint32_t number)
+{
+    return placement_pg_id(POOL, number);
+}
+
+static bool goes(uint64_t object)
+{
+    return placement_pg_number(IMAGE, object, 2) == 1;
+}
+
+static const struct store_pg *replica_on(struct world *w, uint32_t osd, uint32_t number)
+{
+    struct osd_shard *shard = w->osds[osd].shard;
+
+    return shard ? store_pg_find(osd_shard_store(shard), pg_id(number)) : NULL;
+}
+
+static void refuse(struct world *w, uint32_t osd, bool on)
+{
+    sim_node_enter(w->osds[osd].node);
+    fake_store_refuse_splits(osd_shard_store(w->osds[osd].shard), on);
+    sim_node_leave(w->osds[osd].node);
+}
+
+static void refuse_log(struct world *w, uint32_t osd, bool on)
+{
+    sim_node_enter(w->osds[osd].node);
+    fake_store_refuse_pg(osd_shard_store(w->osds[osd].shard), pg_id(0), on);
+    sim_node_leave(w->osds[osd].node);
+}
+
+static struct world *begin(uint64_t seed)
+{
+    struct world *w = world_new(seed, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        memset(data, (int)object + 1, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+    }
+    WAIT_FOR(w, 5000, world_settled(w));
+    world_lead(w, pg_id(0), 0);
+    return w;
+}
+
+static void order(struct world *w)
+{
+    w->pg_target = 2;
+    world_feed_map(w);
+}
+
+/* What PG 0 has there of PG 1's. */
+static uint32_t foreign_on(struct world *w, uint32_t osd)
+{
+    struct store_object_info info;
+    uint32_t count = 0;
+
+    if (!replica_on(w, osd, 0))
+        return 0;
+    for (bool more = store_object_next(replica_on(w, osd, 0), true, 0, 0, &info); more;
+         more = store_object_next(replica_on(w, osd, 0), false, info.image, info.object, &info))
+        count += goes(info.object);
+    return count;
+}
+
+/* A member without room for the child waits, and then is so far behind that it recovers to a state behind the
+ * split. It goes on without its child, and rests. */
+static void test_no_room(void)
+{
+    struct world *w = begin(1);
+    uint64_t object = 0;
+
+    while (goes(object))
+        object++;
+    refuse(w, 2, true);
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1));
+    CHECK(!replica_on(w, 2, 1));
+    refuse_log(w, 2, true);
+    for (uint32_t i = 0; i < 200; i++)
+        CHECK_EQ(world_write(w, object, BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    refuse_log(w, 2, false);
+    WAIT_FOR(w, 5000,
+             replica_on(w, 2, 0)->applied_index == replica_on(w, 0, 0)->applied_index &&
+                 !recover_active(pg_find(w->osds[2].shard, pg_id(0))));
+    CHECK(!replica_on(w, 2, 1));
+    CHECK_EQ(replica_on(w, 2, 0)->record.split_count, 2);
+    CHECK_EQ(foreign_on(w, 2), 0);
+    sim_run_for(w->sim, 1500 * NS_PER_MS);
+    uint32_t steps = pg_find(w->osds[2].shard, pg_id(0))->steps;
+    sim_run_for(w->sim, 500 * NS_PER_MS);
+    CHECK(pg_find(w->osds[2].shard, pg_id(0))->steps - steps < 200);
+    world_free(w);
+}
+
+/* A replica that has been split, and whose log is damaged, recovers from a leader that is split only in the
+ * middle of that. */
+static void test_split_before_its_leader(void)
+{
+    struct world *w = begin(2);
+
+    refuse(w, 0, true);
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    fake_store_damage_log(w->osds[2].label.osd_uuid, pg_id(0), 0);
+    sim_node_enter(w->osds[0].node);
+    fake_store_set_read_ns(osd_shard_store(w->osds[0].shard), 300 * NS_PER_MS);
+    sim_node_leave(w->osds[0].node);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 5000, foreign_on(w, 2));
+    CHECK_EQ(replica_on(w, 0, 0)->record.split_count, 0);
+    refuse(w, 0, false);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1));
+    WAIT_FOR(w, 20000,
+             world_settled(w) && replica_on(w, 2, 0)->record.state == STORE_PG_NORMAL &&
+                 !recover_active(pg_find(w->osds[2].shard, pg_id(0))));
+    for (uint32_t osd = 0; osd < 3; osd++)
+        CHECK_EQ(foreign_on(w, osd), 0);
+    world_free(w);
+}
+
+static void force(struct world *w, uint32_t number)
+{
+    struct world_pg *pg = &w->pgs[number];
+    uint32_t replica = pg->replica_next++;
+
+    pg->force = (Fb__PgForce)FB__PG_FORCE__INIT;
+    pg->force.survivor = 1;
+    pg->force.replica = replica;
+    pg->force.term = 1ull << 32;
+    pg->force.epoch = w->epoch + 1;
+    pg->group_index = 0;
+    pg->wanted_epoch = w->epoch + 1;
+    pg->wanted.count = 0;
+    pg->member.count = 1;
+    pg->member.row[0] = (Fb__PgMember)FB__PG_MEMBER__INIT;
+    pg->member.row[0].replica = replica;
+    pg->member.row[0].birth = w->epoch + 1;
+    world_feed_map(w);
+}
+
+/* The others have split, and are gone for good; the one that goes on has the entry and has yet to. What goes
+ * is then the child's here, which goes on alone like its parent: `known`, by an order of its own, because the
+ * map has it. */
+static void goes_on_alone(bool known)
+{
+    struct world *w = begin(3 + known);
+
+    world_lead(w, pg_id(0), 1);
+    refuse(w, 0, true);
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    WAIT_FOR(w, 5000, replica_on(w, 0, 0)->last_index == replica_on(w, 1, 0)->last_index);
+    for (uint32_t osd = 1; osd < 3; osd++) {
+        world_osd_kill(w, osd, SIM_CRASH_POWER);
+        w->osds[osd].unfed = w->osds[osd].removed = true;
+    }
+    w->pgs[1] = w->pgs[0];
+    w->pg_count = 1 + known;
+    force(w, 0);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 0)->record.group.count == 1);
+    refuse(w, 0, false);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 0)->record.split_count == 2 && world_leader(w, pg_id(0)) == 0);
+    CHECK(replica_on(w, 0, 1));
+    if (known && replica_on(w, 0, 1)) {
+        CHECK_EQ(replica_on(w, 0, 1)->record.replica, 1);
+        CHECK_EQ(replica_on(w, 0, 1)->record.group.count, 3);
+        force(w, 1);
+    } else {
+        w->pg_count = 2;
+        w->pgs[1] = w->pgs[0];
+        w->pgs[1].force.survivor = 0;
+        world_feed_map(w);
+    }
+    if (replica_on(w, 0, 1))
+        WAIT_FOR(w, 5000, world_leader(w, pg_id(1)) == 0);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        CHECK_EQ(world_read(w, object, 0, 1, got), 0);
+        CHECK(got[0] == (uint8_t)(object + 1) && got[BLOCK_SIZE - 1] == (uint8_t)(object + 1));
+    }
+    world_free(w);
+}
+
+static void test_goes_on_alone(void)
+{
+    goes_on_alone(false);
+    goes_on_alone(true);
+}
+
+int main(void)
+{
+    TEST(test_no_room);
+    TEST(test_split_before_its_leader);
+    TEST(test_goes_on_alone);
+    fake_store_forget_all();
+    return tap_done();
+}
