@@ -161,6 +161,7 @@ static int io_send(struct io *io)
     request.incarnation = io->incarnation;
     request.size_bytes = io->size_bytes;
     request.epoch = io->epoch;
+    request.pg_count = io->world->pg_count;
     return send_cold(io, frame, peer, METHOD_ATTACH, &request.base, deadline_ns);
 }
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A PG is split, and a replica cannot follow: for want of room, from a recovery, or before it goes on alone.
+ * A PG is split: what it takes then; and a replica that cannot follow, for want of room, out of a recovery,
+ * or before it goes on alone. With the name of a planted bug it must fail.
  */
 #include <string.h>
 
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
+#include "tests/plants.h"
 
 #define OBJECTS 64
 
@@ -76,6 +78,40 @@ static uint32_t foreign_on(struct world *w, uint32_t osd)
     return count;
 }
 
+static int io_once(struct world *w, enum io_type type, uint64_t object)
+{
+    struct io io = io_make(w, type, object, 0, BLOCK_SIZE);
+
+    io.once = true;
+    io.force_pg = pg_id(0);
+    io.force_osd = 0 + 1;
+    io.data = data;
+    io.ret_data = got;
+    io.incarnation = type == IO_ATTACH ? 2 : 1;
+    return io_run(&io);
+}
+
+/* Who does not know of the child is told, and so who attaches leaves none out. */
+static void test_old_map(void)
+{
+    struct world *w = begin(9);
+    uint64_t object = 0;
+
+    while (!goes(object))
+        object++;
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    sim_run_for(w->sim, 500 * NS_PER_MS);
+    CHECK_EQ(io_once(w, IO_WRITE, object), -ERR_WRONG_PG);
+    CHECK_EQ(io_once(w, IO_READ, object), -ERR_WRONG_PG);
+    CHECK_EQ(io_once(w, IO_STATUS, object), -ERR_WRONG_PG);
+    CHECK_EQ(io_once(w, IO_ATTACH, object), -ERR_WRONG_PG);
+    w->pg_count = 2;
+    CHECK_EQ(io_once(w, IO_ATTACH, object), 0);
+    w->pg_count = 1;
+    world_free(w);
+}
+
 /* A member without room for the child waits, and then is so far behind that it recovers to a state behind the
  * split. It goes on without its child, and rests. */
 static void test_no_room(void)
@@ -130,6 +166,43 @@ static void test_split_before_its_leader(void)
                  !recover_active(pg_find(w->osds[2].shard, pg_id(0))));
     for (uint32_t osd = 0; osd < 3; osd++)
         CHECK_EQ(foreign_on(w, osd), 0);
+    world_free(w);
+}
+
+/* The leader is split while a replica that has not been recovers from it: what was listed before that, and
+ * what was copied after it, make no state that the child could be born with. */
+static void test_leader_is_split_meanwhile(void)
+{
+    struct world *w = begin(5);
+
+    for (uint32_t osd = 0; osd < 3; osd++)
+        refuse(w, osd, true);
+    order(w);
+    uint64_t index = replica_on(w, 0, 0)->last_index + 1;
+    WAIT_FOR(w, 5000,
+             replica_on(w, 2, 0)->durable_index >= index && replica_on(w, 0, 0)->last_index >= index);
+    sim_run_for(w->sim, 100 * NS_PER_MS);
+    sim_node_enter(w->osds[2].node);
+    for (uint64_t object = 0; object < OBJECTS; object++)
+        fake_store_drop_object(osd_shard_store(w->osds[2].shard), pg_id(0), IMAGE, object);
+    sim_node_leave(w->osds[2].node);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    fake_store_damage_log(w->osds[2].label.osd_uuid, pg_id(0), 0);
+    sim_node_enter(w->osds[0].node);
+    fake_store_set_read_ns(osd_shard_store(w->osds[0].shard), 200 * NS_PER_MS);
+    sim_node_leave(w->osds[0].node);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 5000, foreign_on(w, 2));
+    refuse(w, 0, false);
+    refuse(w, 1, false);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1));
+    WAIT_FOR(w, 30000,
+             world_settled(w) && replica_on(w, 2, 0)->record.state == STORE_PG_NORMAL &&
+                 !recover_active(pg_find(w->osds[2].shard, pg_id(0))));
+    CHECK_EQ(foreign_on(w, 2), 0);
+    CHECK_EQ(replica_on(w, 2, 0)->object_count, replica_on(w, 0, 0)->object_count);
+    const struct store_pg *child = replica_on(w, 2, 1);
+    CHECK(!child || child->object_count == replica_on(w, 0, 1)->object_count);
     world_free(w);
 }
 
@@ -201,10 +274,13 @@ static void test_goes_on_alone(void)
     goes_on_alone(true);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    plants_take(argc, argv);
+    TEST(test_old_map);
     TEST(test_no_room);
     TEST(test_split_before_its_leader);
+    TEST(test_leader_is_split_meanwhile);
     TEST(test_goes_on_alone);
     fake_store_forget_all();
     return tap_done();
