@@ -120,6 +120,21 @@ static void split_end(struct pg *pg, uint64_t now_ns)
 
 /* ---- what the map orders ---- */
 
+/* Does the map have a PG that was split off this one behind all that we have? Then we went on alone, without
+ * that entry: what is its is here, and must not come to another child. */
+static bool split_is_missing(const struct pg *pg, const Fb__Pool *pool)
+{
+    uint32_t number = (uint32_t)pg->id;
+
+    for (uint64_t bit = 1; bit < pool->pg_count; bit <<= 1) {
+        const Fb__Pg *item =
+            bit > number ? shard_map_pg(pg->shard, placement_pg_id(pool->id, number + (uint32_t)bit)) : NULL;
+        if (item && item->split && pg->sp->record.split_count <= number + bit)
+            return true;
+    }
+    return false;
+}
+
 /* The number of the child; 0: we are not to be split now. */
 static uint32_t split_ordered(const struct pg *pg)
 {
@@ -127,7 +142,8 @@ static uint32_t split_ordered(const struct pg *pg)
     uint32_t child = pool ? pool->pg_count : 0;
 
     if (!child || pool->removed || child >= MIN(pool->pg_target, PLACEMENT_PGS_MAX) ||
-        placement_pg_parent(child) != (uint32_t)pg->id || pg->sp->record.split_count > child)
+        placement_pg_parent(child) != (uint32_t)pg->id || pg->sp->record.split_count > child ||
+        split_is_missing(pg, pool))
         return 0;
     return child;
 }

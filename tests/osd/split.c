@@ -274,6 +274,36 @@ static void test_goes_on_alone(void)
     goes_on_alone(true);
 }
 
+/* The one that goes on has not even the entry, and the map has the child. What is the child's stays where it
+ * is, and does not come to the next one. */
+static void test_goes_on_without_the_entry(void)
+{
+    struct world *w = begin(11);
+
+    world_lead(w, pg_id(0), 1);
+    refuse_log(w, 0, true);
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    for (uint32_t osd = 1; osd < 3; osd++) {
+        world_osd_kill(w, osd, SIM_CRASH_POWER);
+        w->osds[osd].unfed = w->osds[osd].removed = true;
+    }
+    refuse_log(w, 0, false);
+    w->pgs[1] = w->pgs[0];
+    w->pgs[1].split = true;
+    w->pg_count = 2;
+    force(w, 0);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 0)->record.group.count == 1 && world_leader(w, pg_id(0)) == 0);
+    uint32_t foreign = foreign_on(w, 0);
+    CHECK(foreign);
+    w->pg_target = 3;
+    world_feed_map(w);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    CHECK(!replica_on(w, 0, 2));
+    CHECK_EQ(foreign_on(w, 0), foreign);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -282,6 +312,7 @@ int main(int argc, char **argv)
     TEST(test_split_before_its_leader);
     TEST(test_leader_is_split_meanwhile);
     TEST(test_goes_on_alone);
+    TEST(test_goes_on_without_the_entry);
     fake_store_forget_all();
     return tap_done();
 }

@@ -66,6 +66,7 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
         m->pgs[p].epoch = w->epoch;
         m->pgs[p].birth = 1;
         m->pgs[p].born = w->born;
+        m->pgs[p].split = pg->split;
         m->pgs[p].member = members_array(&pg->member);
         m->pgs[p].n_member = w->pool_gone ? 0 : pg->member.count;
         m->pgs[p].group_index = pg->group_index;

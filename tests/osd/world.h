@@ -51,6 +51,7 @@ struct world_pg {
     uint32_t replica_next;
     struct world_members member, wanted, dropped;
     Fb__PgForce force; /* survivor 0: none */
+    bool split;        /* off another one */
 };
 
 struct world {
