@@ -192,11 +192,9 @@ static void test_confirms_in_turn(void)
     world_free(w);
 }
 
-/* A replica that is born and not there is told of; one that is there is not. */
-static void test_lost_replica(void)
+/* Our monitor is the only one, and the map says that all replicas are born. */
+static void ours_alone(struct world *w)
 {
-    struct world *w = world_new(5, 2);
-
     mon_make(w, FOREIGN);
     mon_make(w, OURS);
     w->monitors[0] = w->monitors[OURS];
@@ -204,6 +202,14 @@ static void test_lost_replica(void)
     sim_node_start(mons[OURS].node);
     w->born = true;
     world_feed_map(w);
+}
+
+/* A replica that is born and not there is told of; one that is there is not. */
+static void test_lost_replica(void)
+{
+    struct world *w = world_new(5, 2);
+
+    ours_alone(w);
     sim_run_for(w->sim, NS_PER_S);
     osd_restart(w, 0);
     world_feed_map(w);
@@ -323,13 +329,7 @@ static void test_confirms_what_is_saved(void)
     Fb__Pg pg = FB__PG__INIT, *pgs = &pg;
     Fb__PgMember members[2], *pointers[2] = {&members[0], &members[1]};
 
-    mon_make(w, FOREIGN);
-    mon_make(w, OURS);
-    w->monitors[0] = w->monitors[OURS];
-    w->monitor_count = 1;
-    sim_node_start(mons[OURS].node);
-    w->born = true;
-    world_feed_map(w);
+    ours_alone(w);
     osd_restart(w, 0);
     world_feed_map(w);
     WAIT_FOR(w, 20000, mons[OURS].unchanged > 2);
