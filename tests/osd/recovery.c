@@ -183,12 +183,12 @@ static void test_damaged_source_asks_back(void)
     world_free(w);
 }
 
-static uint64_t blocks_copied(const struct world *w)
+static uint64_t bytes_sent(const struct world *w)
 {
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < OSDS; i++)
-        sum += w->osds[i].shard->perf.recover_sent;
+        sum += w->osds[i].shard->core->counters.net_bytes_out;
     return sum;
 }
 
@@ -203,10 +203,10 @@ static void test_damaged_everywhere(void)
     world_lead(w, world_pg(w, 0), away);
     CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
     /* A reader that does not give up does not have the object copied each time. */
-    uint64_t copied = blocks_copied(w);
+    uint64_t sent = bytes_sent(w);
     for (uint32_t i = 0; i < 20; i++)
         CHECK_EQ(world_read(w, 3, 9, 1, got), -ERR_DAMAGED);
-    CHECK_EQ(blocks_copied(w), copied);
+    CHECK(bytes_sent(w) - sent < 20 * BLOCK_SIZE); /* one copy alone is two blocks */
     CHECK_EQ(world_read(w, 3, 10, 1, got), 0);
     CHECK(!memcmp(got, data, BLOCK_SIZE));
     CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
