@@ -19,6 +19,7 @@
 #include "backend/backend.h"
 #include "base/error.h"
 #include "cmd/meta_set.h"
+#include "mon/mon.h"
 #include "store/store.h"
 
 #define LEAP 1000 /* above all that is seen */
@@ -384,6 +385,7 @@ static int take_backup(struct rebuilding *b, const char *path)
         b->state.paused = state->paused;
         b->state.scrub_paused = state->scrub_paused;
         b->state.moves_max = state->moves_max;
+        b->state.level = state->level;
     }
     for (uint32_t i = 0; i < set.count && !result; i++)
         if (!strncmp(set.kvs[i].key, "image/", 6) &&
@@ -505,7 +507,7 @@ static int finish(struct rebuilding *b)
         result = finish_pgs(b);
     if (result)
         return result;
-    b->state.format = 1;
+    b->state.format = MON_FORMAT;
     b->state.cluster = (ProtobufCBinaryData){16, b->cluster};
     b->state.epoch += LEAP;
     b->state.image_id_max += LEAP;

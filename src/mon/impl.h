@@ -11,7 +11,8 @@
  * versions of some into a `mon_change`, commits it (one transaction, or several of which only the last makes
  * anything visible), and gives the turn back. After the commit, memory is brought up to date and subscribers
  * get the delta. Every change raises the epoch by one at least, also one that no map item is part of: an OSD
- * that knows the epoch so knows everything that this monitor must not have forgotten.
+ * that knows the epoch so knows everything that this monitor must not have forgotten. (Scrubs alone do not:
+ * they may be forgotten.)
  *
  * What follows from reports (up and down, PGs born or removed, orders done) is found by mon_settle(): it
  * compares items with soft state and puts what should change; it runs on every tick and after every report
@@ -75,14 +76,15 @@ struct mon_item {
 };
 
 struct mon_shard {
-    uint64_t session;  /* serial of the session that serves for it; 0: none */
-    uint64_t heard_ns; /* alive time of its last boot or report; 0: not since the start */
-    bool spoke;        /* has said since the start which epoch it knows */
-    bool reported;     /* since the start */
-    uint64_t whole;    /* number of its last report that named its PGs; 0: none since the start, */
-    uint64_t whole_session, whole_scrubs; /* in this session, when mon->scrub_changes was so much */
-    uint64_t unchanged_ns;                /* alive time at which it last said that it still is so */
-    uint64_t epoch;                       /* of the map that it has saved, by its last report */
+    uint64_t session;       /* serial of the session that serves for it; 0: none */
+    uint64_t heard_ns;      /* alive time of its last boot or report; 0: not since the start */
+    bool spoke;             /* has said since the start which epoch it knows */
+    bool reported;          /* since the start */
+    uint64_t whole;         /* number of its last report that named its PGs; 0: none since the start, */
+    uint64_t whole_session; /* in this session */
+    bool scrub_news;        /* since then there is something to tell it about scrubs of PGs that it leads */
+    uint64_t unchanged_ns;  /* alive time at which it last said that it still is so */
+    uint64_t epoch;         /* of the map that it has saved, by its last report */
     uint64_t free_bytes;
     uint64_t damaged_objects, repaired_blocks, unrepaired_reads; /* since its process started */
     char failed[MON_TEXT_MAX];
@@ -144,6 +146,7 @@ struct mon_standing {
 struct mon_pg {
     struct mon_item item;
     struct mon_standing *standings;    /* heap, MON_GROUP_MAX of them; NULL: none was told of */
+    uint64_t new_ns;                   /* alive time at which it came into being; 0: before the start */
     uint64_t leader_commit, leader_us; /* by the last report of a leader; 0: there was none */
     uint64_t reported_ns;              /* 0: not since the start */
     uint64_t term;
@@ -270,6 +273,8 @@ void mon_load_start(struct mon *mon, bool create, struct op *parent);
 /* A value of the store becomes an item in memory. ERR_FORMAT: damaged, or not the key of an item;
  * ERR_NOT_FOUND: a PG without a pool, which is no item yet. */
 MUST_CHECK int mon_item_load(struct mon *mon, const struct meta_kv *kv);
+/* Is it an item's? Others are not ours to judge, in a load either. */
+bool mon_key_known(const char *key);
 /* The same of a key that is gone. */
 void mon_item_unload(struct mon *mon, const char *key);
 /* NULL: `ret_error` is ERR_FORMAT (not this program's, or damaged) or ERR_VERSION. The caller frees it. */
@@ -324,6 +329,8 @@ uint32_t mon_fence(const struct mon *mon, uint64_t state_revision, struct meta_c
 void mon_lead_start(struct mon *mon);
 /* The store, or the load, shows who leads now. */
 void mon_lead_look(struct mon *mon);
+/* If it leads: it follows from now on, and gives its lease back. */
+void mon_lead_end(struct mon *mon, const char *why);
 /* Memory has just been loaded: whoever holds the lease and the key begins to lead. */
 void mon_lead_loaded(struct mon *mon);
 
@@ -414,6 +421,7 @@ struct mon {
     struct mon_follow follow;
     struct mon_load load;
     bool load_failed; /* the last one */
+    bool outdated;    /* the metadata is a newer version's: nobody is served */
     struct mon_commit commit;
     struct op tick;
     struct timer tick_timer;
@@ -424,7 +432,6 @@ struct mon {
     bool settle_due;                  /* something was reported since all was found settled */
     uint64_t balanced_ns;             /* alive time of the last look at who leads */
     uint64_t scrub_looked_ns;         /* and at which scrubs are due */
-    uint64_t scrub_changes;           /* of items of that kind */
     uint64_t out_looked_ns;           /* and at who should be out */
     uint64_t move_looked_ns;          /* and at which PGs should have other members */
     struct mon_plan *plan, *planning; /* of mon_move.c: the last one, and one that is being made; or NULL */
@@ -550,6 +557,8 @@ void mon_osd_witnesses(struct mon *mon);
 void mon_osd_speaks(struct mon *mon, struct mon_osd *o, uint32_t shard, uint64_t epoch,
                     uint64_t image_id_max);
 bool mon_osd_proven(struct mon *mon);
+/* Could its word prove it, and has it not come? */
+bool mon_osd_awaited(const struct mon_osd *o);
 void mon_shard_report(struct mon_request *r);
 void mon_osd_session_closed(struct mon *mon, struct mon_session *s);
 /* Puts what should change according to soft state, as much as fits in one transaction. */
@@ -628,7 +637,8 @@ void mon_move_done(struct mon *mon);
 /* A PG has changed: perhaps others may now. */
 void mon_move_soon(struct mon *mon);
 void mon_plan_free(struct mon_plan *plan);
-/* What it is made of, beside the map, has changed. */
+/* What it is made of, beside the map, has changed; or an operator has said something else since: no PG moves
+ * by a plan that does not know of it. */
 void mon_plan_forget(struct mon *mon);
 /* Does a wanted member that is not one yet have no prospect of becoming one? */
 bool mon_move_failed(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *wanted);
@@ -703,7 +713,8 @@ bool mon_osd_in(const Fb__Osd *osd);
 uint32_t mon_osd_replicas(const struct mon *mon, uint32_t osd);
 /* Brings `osd`, a copy of o's item that a change may put, in or out. True: it did. */
 bool mon_out_settle(const struct mon *mon, const struct mon_osd *o, Fb__Osd *osd);
-extern const struct mon_method mon_osd_change, mon_host_maintenance, mon_cluster_set;
+extern const struct mon_method mon_host_maintenance, mon_cluster_set;
+const struct mon_method *mon_osd_change_method(const struct mon *mon, const Fb__OsdChange *call);
 
 /* ---- events (mon_events.c) ---- */
 
@@ -747,6 +758,8 @@ void mon_pg_show(struct mon_request *r);
 /* Into the answer to a shard's report: what is to be done with the PGs that it leads. */
 void mon_scrub_orders(struct mon_request *r, const Fb__ShardReport *report);
 void mon_scrub_report(struct mon *mon, struct mon_pg *pg, const Fb__PgReport *report);
+/* The PG's item has changed, or is gone: who leads it is to report, and hears of it in the answer. */
+void mon_scrub_changed(struct mon *mon, uint64_t pg);
 /* As mon_settle(): results become items, and what is due is ordered. */
 void mon_scrub_settle(struct mon *mon, struct mon_change *c);
 
@@ -754,6 +767,7 @@ void mon_scrub_settle(struct mon *mon, struct mon_change *c);
 
 void mon_session_opened(void *owner, struct rpc_session *session);
 void mon_session_closed(void *owner, struct rpc_session *session);
+void mon_sessions_close(struct mon *mon);
 struct mon_session *mon_session_find(const struct mon *mon, uint64_t serial);
 bool mon_client_connected(const struct mon *mon, const uint8_t client[16]);
 /* Sends every subscriber what it lacks. */

@@ -317,9 +317,13 @@ static void request_queue(struct mon_request *r, const struct mon_method *method
     op_start(&r->op, mon->core, &request_kind, NULL);
 }
 
-/* May be asked of a monitor that follows, too. */
-static bool is_for_all(const Fb__MonRequest *call)
+/* May be asked of a monitor that follows, too; but OSDs hear of the map from the leader alone (mon_osd.c). */
+static bool is_for_all(const struct mon_request *r)
 {
+    const Fb__MonRequest *call = r->call;
+
+    if (r->who.role == RPC_OSD)
+        return false;
     return call->call_case == FB__MON_REQUEST__CALL_MAP_GET ||
            call->call_case == FB__MON_REQUEST__CALL_SUBSCRIBE ||
            call->call_case == FB__MON_REQUEST__CALL_IMAGE_LIST ||
@@ -330,7 +334,7 @@ static void dispatch(struct mon_request *r)
 {
     const struct mon_method *method = NULL;
 
-    if (!mon_leads(r->mon) && !is_for_all(r->call)) {
+    if (!mon_leads(r->mon) && !is_for_all(r)) {
         mon_reply(r, other_monitor(r));
         request_free(r);
         return;
@@ -403,7 +407,7 @@ static void dispatch(struct mon_request *r)
         method = &mon_moves_limit;
         break;
     case FB__MON_REQUEST__CALL_OSD_CHANGE:
-        method = &mon_osd_change;
+        method = mon_osd_change_method(r->mon, r->call->osd_change);
         break;
     case FB__MON_REQUEST__CALL_HOST_MAINTENANCE:
         method = &mon_host_maintenance;
@@ -491,6 +495,8 @@ static int on_greet(void *owner, const struct rpc_identity *who)
 
     if (memcmp(who->cluster, unknown, 16) && memcmp(who->cluster, mon->cluster, 16))
         return -ERR_CLUSTER;
+    if (mon->outdated)
+        return -ERR_OTHER_MONITOR;
     /* What someone knows of a cluster that he does not name says nothing about this one; and one that follows
      * may be a moment behind. */
     if (mon_leads(mon) && memcmp(who->cluster, unknown, 16)) {

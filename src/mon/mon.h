@@ -34,6 +34,7 @@
 #include "rt/net.h"
 
 #define MON_CHOOSERS_MAX 8
+#define MON_FORMAT       2u /* of the metadata that this version writes: MonState.format */
 
 struct mon;
 struct placement_chooser;

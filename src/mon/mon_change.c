@@ -44,6 +44,7 @@ void mon_change_init(struct mon_change *c, struct mon *mon)
 {
     *c = (struct mon_change){.mon = mon, .state = mon->state};
     c->state.epoch++;
+    c->state.format = MON_FORMAT;
 }
 
 static void put_fini(struct mon_put *p)
@@ -140,7 +141,8 @@ static void write_batch(struct mon_commit *m)
 /* Nothing here can fail: what needs memory was made when the change was built. */
 static void install(struct mon *mon, struct mon_put *p)
 {
-    mon->scrub_changes += p->kind == MON_SCRUB;
+    if (p->kind == MON_SCRUB)
+        mon_scrub_changed(mon, p->id);
     if (!p->value) {
         mon_item_forget(mon, p->kind, p->id);
         return;
@@ -150,6 +152,8 @@ static void install(struct mon *mon, struct mon_put *p)
         item = p->node;
         p->node = NULL;
         map_put(&mon->items[p->kind], &item->by_id, p->id);
+        if (p->kind == MON_PG)
+            container_of(item, struct mon_pg, item)->new_ns = mon->alive_ns;
     }
     ProtobufCMessage *old = item->message;
     item->message = p->message;
@@ -207,11 +211,24 @@ static void commit_step(struct op *op)
 
 static const struct op_kind commit_kind = {"mon.commit", commit_state_name, commit_step};
 
+/* Orders to scrub, and results: no map has them, and a monitor that has forgotten some (a restored backup)
+ * does no harm by that. With thousands of PGs there is always one being scrubbed; were each a new epoch,
+ * every shard would save its map and report all of its PGs as often. */
+static bool is_scrubs_only(const struct mon_change *c)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        if (c->puts[i].kind != MON_SCRUB)
+            return false;
+    return c->count;
+}
+
 void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent)
 {
     struct mon_commit *m = &mon->commit;
 
     ASSERT(!op_live(&m->op));
+    if (is_scrubs_only(c))
+        c->state.epoch = mon->state.epoch;
     *m = (struct mon_commit){.mon = mon, .change = c, .remaining = c->count};
     op_start(&m->op, mon->core, &commit_kind, parent);
 }

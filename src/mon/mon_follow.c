@@ -71,7 +71,7 @@ static void take_effect(struct mon *mon, const struct meta_kv *state_kv)
         state_kv->value ? mon_state_decode(state_kv->value, state_kv->value_len, &error) : NULL;
 
     if (!state) {
-        lost_track(mon); /* the load says what is wrong */
+        lost_track(mon); /* the load says what is wrong: as a rule this monitor is to be upgraded */
         return;
     }
     /* A pool is written behind its PGs, which are none without it. */
@@ -81,7 +81,7 @@ static void take_effect(struct mon *mon, const struct meta_kv *state_kv)
     for (uint32_t i = 0; i < f->count && !error; i++) {
         if (!f->kvs[i].value)
             mon_item_unload(mon, f->kvs[i].key);
-        else if ((error = mon_item_load(mon, &f->kvs[i])) == -ERR_NOT_FOUND)
+        else if (mon_key_known(f->kvs[i].key) && (error = mon_item_load(mon, &f->kvs[i])) == -ERR_NOT_FOUND)
             error = 0; /* of a creation that was interrupted */
     }
     if (error)

@@ -76,7 +76,7 @@ uint32_t mon_fence(const struct mon *mon, uint64_t state_revision, struct meta_c
 /* ---- beginning and ending to lead ---- */
 
 /* Calls that wait find out by themselves, when it is their turn. */
-static void lead_end(struct mon *mon, const char *why)
+void mon_lead_end(struct mon *mon, const char *why)
 {
     struct mon_lead *l = &mon->lead;
 
@@ -89,8 +89,7 @@ static void lead_end(struct mon *mon, const char *why)
     if (!mon->leads)
         return;
     mon->leads = false;
-    list_for_each_safe (&mon->sessions, node)
-        rpc_session_close(list_entry(node, struct mon_session, link)->rpc);
+    mon_sessions_close(mon);
     list_for_each (&mon->waiting, node)
         op_wake(&list_entry(node, struct mon_request, waiting)->op);
     mon_settle_soon(mon);
@@ -136,7 +135,7 @@ void mon_lead_look(struct mon *mon)
     if (!has_leases(mon))
         return;
     if (mon->lead.revision && mon->follow.leader_revision != mon->lead.revision)
-        lead_end(mon, mon->follow.leader[0] ? "another monitor does" : "the lease has ended");
+        mon_lead_end(mon, mon->follow.leader[0] ? "another monitor does" : "the lease has ended");
     if (op_live(&mon->lead.op))
         op_wake(&mon->lead.op);
 }
@@ -197,7 +196,7 @@ static void renewed(struct mon *mon)
         l->until_ns = l->sent_ns + mon->config.lease_ns;
         l->renew_ns = l->sent_ns + mon->config.lease_ns / RENEWALS;
     } else if (l->lease.result == -ERR_NOT_FOUND) {
-        lead_end(mon, "the lease has ended");
+        mon_lead_end(mon, "the lease has ended");
         l->id = 0;
         l->op.state = LEAD_GRANT;
     } else {
@@ -231,7 +230,7 @@ static bool hold(struct mon *mon)
     bool vacant = !mon->follow.leader[0] && !l->revision && mon->follow.watching;
 
     if (mon->closing || l->spent || now_ns >= l->until_ns) {
-        lead_end(mon, mon->closing ? "it is stopping" : "the metadata store does not answer");
+        mon_lead_end(mon, mon->closing ? "it is stopping" : "the metadata store does not answer");
         l->op.state = LEAD_LEAVE;
         return true;
     }
@@ -256,7 +255,7 @@ static void watch_time(struct mon *mon)
     if (!l->revision)
         return;
     if (core_now_ns(mon->core) >= l->until_ns)
-        lead_end(mon, "the metadata store does not answer");
+        mon_lead_end(mon, "the metadata store does not answer");
     else
         timer_arm(mon->core, &l->timer, &l->op, l->until_ns);
 }

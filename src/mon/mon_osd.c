@@ -15,6 +15,16 @@
  * publication is ahead of all of them), or MON_WITNESS_NS have passed since the first witness came: the
  * others are out of reach. An OSD that was just formatted, or that was down when the data was written, is
  * none, and proves nothing.
+ *
+ * A witness that an operator gives up as lost is waited for no longer: that word stands for the proof which
+ * it can give no more, so a monitor never waits for ever for the dead. Where another OSD is given up, or one
+ * is removed because the map shows no replicas there, it is the map that is relied upon, and that must be
+ * proven first (mon_osd_change_method()). Should what was given up come back and know more, it is heard
+ * nevertheless (on_greet()).
+ *
+ * OSDs get maps from the monitor that leads alone, and lose their sessions when it ceases to. So what a
+ * shard knows when it first speaks to a leader is from an earlier one, and is in the metadata that was loaded
+ * when this one began, or that is not the newest.
  */
 #include "mon/impl.h"
 
@@ -23,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/level.h"
 #include "base/uuid.h"
 
 /* ---- the proof ---- */
@@ -63,6 +74,11 @@ void mon_osd_speaks(struct mon *mon, struct mon_osd *o, uint32_t shard, uint64_t
         mon->witness_ns = mon->alive_ns;
 }
 
+bool mon_osd_awaited(const struct mon_osd *o)
+{
+    return o->witness && !has_spoken(o);
+}
+
 bool mon_osd_proven(struct mon *mon)
 {
     bool all = true;
@@ -70,7 +86,7 @@ bool mon_osd_proven(struct mon *mon)
     mon_for_each(mon, MON_OSD, node)
     {
         const struct mon_osd *o = mon_osd_of(node);
-        all &= !o->witness || has_spoken(o);
+        all &= !mon_osd_awaited(o) || mon_osd_item(o)->removed;
     }
     mon->proven |= all || (mon->witness_ns && mon->alive_ns - mon->witness_ns >= MON_WITNESS_NS);
     return mon->proven;
@@ -175,6 +191,16 @@ static int boot_check(struct mon_request *r, const Fb__OsdBoot *call, const Fb__
             r, -ERR_INVALID,
             "osd.%u: address, host, rack and zone are at most %u printable characters, the address not empty",
             call->osd, MON_TEXT_MAX - 1);
+    if (call->level > LEVEL)
+        return mon_fail(r, -ERR_UNSUPPORTED,
+                        "osd.%u runs a newer version than this monitor (%s): upgrade the monitors first",
+                        call->osd, r->mon->config.version);
+    if (call->level < r->mon->state.level)
+        return mon_fail(
+            r, -ERR_UNSUPPORTED,
+            "osd.%u runs a version that does not know what the cluster does by now (level %u, and "
+            "%u is needed): upgrade it",
+            call->osd, call->level, r->mon->state.level);
     const char *address = osd->shard[call->shard]->address;
     /* A process keeps its token and its address, and every start is counted on the device: with as many
      * starts and another token this is another device, though it may listen where the first one did. */
@@ -230,7 +256,7 @@ static int osd_boot_build(struct mon_request *r)
     if (osd.up && osd.incarnation == call->incarnation &&
         !strcmp(osd.shard[call->shard]->address, call->address) && !strcmp(osd.host, host) &&
         !strcmp(osd.rack, rack) && !strcmp(osd.zone, zone) &&
-        osd.shard[call->shard]->pgs_max == call->pgs_max) {
+        osd.shard[call->shard]->pgs_max == call->pgs_max && osd.level == call->level) {
         r->nothing = true;
         return 0;
     }
@@ -250,6 +276,7 @@ static int osd_boot_build(struct mon_request *r)
     osd.up = true;
     osd.incarnation = call->incarnation;
     osd.start_token = call->start_token;
+    osd.level = call->level;
     osd.host = host;
     osd.rack = rack;
     osd.zone = zone;
@@ -430,7 +457,7 @@ void mon_shard_report(struct mon_request *r)
     r->reply.epoch = mon->state.epoch;
     r->reply.scrub_paused = mon->state.scrub_paused;
     if (report->unchanged) {
-        r->reply.report_all = shard->whole_session != s->serial || shard->whole_scrubs != mon->scrub_changes;
+        r->reply.report_all = shard->whole_session != s->serial || shard->scrub_news;
         if (shard->whole_session == s->serial)
             shard->unchanged_ns = mon->alive_ns;
         mon_reply(r, 0);
@@ -438,7 +465,7 @@ void mon_shard_report(struct mon_request *r)
     }
     shard->whole++;
     shard->whole_session = s->serial;
-    shard->whole_scrubs = mon->scrub_changes;
+    shard->scrub_news = false;
     for (size_t i = 0; i < report->n_pg; i++)
         take_pg_report(mon, report->osd, report->shard, shard, report->pg[i]);
     for (size_t i = 0; i < report->n_confirm; i++)

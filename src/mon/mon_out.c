@@ -210,10 +210,21 @@ static void osd_change_done(struct mon_request *r)
     else
         mon_note(r->mon, LOG_INFO, "osd.%u is %s with weight %u.%03u, as an operator said", osd->id,
                  osd->out ? "out" : "in", osd->weight / MON_WEIGHT_MAX, osd->weight % MON_WEIGHT_MAX);
+    mon_plan_forget(r->mon);
     mon_settle_soon(r->mon);
 }
 
-const struct mon_method mon_osd_change = {.build = osd_change_build, .done = osd_change_done};
+const struct mon_method *mon_osd_change_method(const struct mon *mon, const Fb__OsdChange *call)
+{
+    static const struct mon_method change = {.build = osd_change_build, .done = osd_change_done};
+    static const struct mon_method end = {
+        .build = osd_change_build, .done = osd_change_done, .needs_proof = true};
+    const struct mon_osd *o = mon_osd_find(mon, call->osd);
+
+    if (call->action == FB__OSD_ACTION__OSD_ACTION_REMOVE)
+        return &end;
+    return call->action == FB__OSD_ACTION__OSD_ACTION_LOST && o && !mon_osd_awaited(o) ? &end : &change;
+}
 
 /* ---- maintenance of a host ---- */
 
@@ -291,6 +302,7 @@ static void cluster_set_done(struct mon_request *r)
     if (r->nothing)
         return;
     mon_note(r->mon, LOG_INFO, "flag %s is %s", names[call->flag], call->on ? "set" : "not set any more");
+    mon_plan_forget(r->mon);
     mon_settle_soon(r->mon);
 }
 

@@ -266,7 +266,8 @@ static void pool_set_done(struct mon_request *r)
         mon_fail(r, 0, "%u PGs is not a power of two: some get twice the data of others", call->pg_count);
     if (!r->nothing && call->replicas)
         mon_note(r->mon, LOG_INFO, "pool '%s' is to have %u replicas", call->name, call->replicas);
-    mon_move_soon(r->mon);
+    if (!r->nothing)
+        mon_plan_forget(r->mon);
 }
 
 const struct mon_method mon_pool_set = {.build = pool_set_build, .done = pool_set_done};

@@ -7,10 +7,11 @@
  * answers to its reports, and reports how far it is, what came of it, and what is to change of the list; it
  * repeats that until the answer shows that it is known. So neither side needs to be heard at any moment.
  *
- * A PG is scrubbed lightly every day and deeply every week. One that never was is due in the first hour, or
- * day, that the monitor runs, each at another time. A scrub counts only if all members could be looked at.
- * Otherwise there is another one when they are all back, at the earliest after an hour; as long as they are
- * not, those that are there are scrubbed as often as ever.
+ * A PG is scrubbed lightly every day and deeply every week. One that never was is due in the first hours
+ * that the monitor runs (the more PGs there are, the more hours), or on the first day, each at another time.
+ * A scrub counts only if all members could be looked at. Otherwise there is another one when they are all
+ * back, at the earliest after an hour; as long as they are not, those that are there are scrubbed as often as
+ * ever.
  */
 #include "mon/impl.h"
 
@@ -24,8 +25,9 @@
 #define SCRUB_LIGHT_US      (24ull * 3600 * 1000000)
 #define SCRUB_DEEP_US       (7 * SCRUB_LIGHT_US)
 #define SCRUB_RETRY_US      (3600ull * 1000000)
-#define SCRUB_FIRST_LIGHT_S 3600
-#define SCRUB_FIRST_DEEP_S  (24 * 3600)
+#define SCRUB_FIRST_LIGHT_S 3600u
+#define SCRUB_FIRST_DEEP_S  (24 * 3600u)
+#define SCRUB_FIRST_PG_S    8u /* of these hours, for each PG that there is */
 #define SCRUB_OBJECTS_MAX   64 /* with damage, of one PG */
 #define BLOCKS_BYTES        (BLOCKS_PER_OBJECT / 8)
 #define ANSWER_DAMAGE_MAX   (FRAME_BODY_MAX / 4) /* bytes, of all lists in one answer */
@@ -153,6 +155,15 @@ void mon_scrub_orders(struct mon_request *r, const Fb__ShardReport *report)
     r->reply.n_scrub_order = count;
 }
 
+void mon_scrub_changed(struct mon *mon, uint64_t pg)
+{
+    const struct mon_pg *p = mon_pg_find(mon, pg);
+    struct mon_osd *o = p && p->reported_ns ? mon_osd_find(mon, p->leader_osd) : NULL;
+
+    if (o)
+        o->shard[p->leader_shard].scrub_news = true;
+}
+
 /* ---- results ---- */
 
 static bool damage_valid(const Fb__PgReport *report)
@@ -271,13 +282,15 @@ static void settle_due(struct mon *mon, struct mon_change *c, const struct mon_p
     uint64_t pg = mon_pg_item(p)->id, now_us = mon->core->env->wall_us(mon->core->env_self);
     const Fb__PgScrub scrub = scrub_of(mon, pg);
     bool whole = p->in_contact >= mon_pg_item(p)->n_member;
+    uint64_t first_light_s =
+        MIN(MAX(SCRUB_FIRST_LIGHT_S, mon->items[MON_PG].count * SCRUB_FIRST_PG_S), SCRUB_FIRST_DEEP_S);
     uint64_t light_us = whole ? scrub.light_us : MAX(scrub.light_us, scrub.tried_us);
     uint64_t deep_us = whole ? scrub.deep_us : MAX(scrub.deep_us, scrub.deep_tried_us);
 
     if (scrub.order != scrub.done || now_us - scrub.tried_us < SCRUB_RETRY_US)
         return;
     bool deep = is_due(deep_us, SCRUB_DEEP_US, now_us, SCRUB_FIRST_DEEP_S, mon, pg);
-    if (deep || is_due(light_us, SCRUB_LIGHT_US, now_us, SCRUB_FIRST_LIGHT_S, mon, pg))
+    if (deep || is_due(light_us, SCRUB_LIGHT_US, now_us, first_light_s, mon, pg))
         order(mon, c, pg, deep, false);
 }
 

@@ -13,6 +13,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/level.h"
+
 #define STUCK_NS (60 * NS_PER_S)
 
 /* ---- what is reported ---- */
@@ -172,6 +174,18 @@ static uint32_t shard_room(const struct mon *mon, size_t at)
                : PLACEMENT_SHARD_PGS;
 }
 
+/* NULL: all OSDs that were ever started know of splits. */
+static const Fb__Osd *find_older(const struct mon *mon)
+{
+    mon_for_each(mon, MON_OSD, node)
+    {
+        const Fb__Osd *osd = mon_osd_item(mon_osd_of(node));
+        if (!osd->removed && osd->incarnation && osd->level < LEVEL_SPLIT)
+            return osd;
+    }
+    return NULL;
+}
+
 int mon_split_order(struct mon_request *r, Fb__Pool *pool, uint32_t target)
 {
     if (target > MON_PGS_MAX)
@@ -181,6 +195,13 @@ int mon_split_order(struct mon_request *r, Fb__Pool *pool, uint32_t target)
             r, -ERR_INVALID,
             "pool '%s' has %u PGs, and PGs are not merged: create a pool with fewer, and copy the images",
             pool->name, pool->pg_count);
+    const Fb__Osd *older = target > pool->pg_count ? find_older(r->mon) : NULL;
+    if (older)
+        return mon_fail(
+            r, -ERR_UNSUPPORTED,
+            "the last start of osd.%u was of a version that knows nothing of splitting PGs: upgrade "
+            "and restart all OSDs first",
+            older->id);
     uint32_t *load = count_replicas(r->mon, pool, target);
     if (!load)
         return -ERR_NO_MEMORY;
@@ -198,5 +219,7 @@ int mon_split_order(struct mon_request *r, Fb__Pool *pool, uint32_t target)
             target, (uint32_t)(full / PLACEMENT_SHARDS_MAX), (uint32_t)(full % PLACEMENT_SHARDS_MAX),
             replicas, shard_room(r->mon, full));
     pool->pg_target = target;
+    if (target > pool->pg_count)
+        r->change.state.level = MAX(r->change.state.level, LEVEL_SPLIT);
     return 0;
 }

@@ -184,9 +184,10 @@ Fb__MonState *mon_state_decode(const void *value, uint32_t len, int *ret_error)
 {
     Fb__MonState *state = fb__mon_state__unpack(&mon_allocator, len, value);
 
-    if (state && state->cluster.len == 16 && state->format == 1 && state->epoch > 0)
+    if (state && state->cluster.len == 16 && state->format >= 1 && state->format <= MON_FORMAT &&
+        state->epoch > 0)
         return state;
-    *ret_error = state && state->cluster.len == 16 && state->format > 1 ? -ERR_VERSION : -ERR_FORMAT;
+    *ret_error = state && state->cluster.len == 16 && state->format > MON_FORMAT ? -ERR_VERSION : -ERR_FORMAT;
     if (state)
         fb__mon_state__free_unpacked(state, &mon_allocator);
     return NULL;
@@ -215,6 +216,13 @@ static bool kind_of_key(const char *key, enum mon_kind *ret_kind)
     return false;
 }
 
+bool mon_key_known(const char *key)
+{
+    enum mon_kind kind;
+
+    return kind_of_key(key, &kind);
+}
+
 static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, ProtobufCMessage *message)
 {
     struct mon_item *item = mon_find(mon, kind, id);
@@ -231,7 +239,8 @@ static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, Protob
         protobuf_c_message_free_unpacked(item->message, &mon_allocator);
     item->message = message;
     item->seen = true;
-    mon->scrub_changes += kind == MON_SCRUB;
+    if (kind == MON_SCRUB)
+        mon_scrub_changed(mon, id);
     return 0;
 }
 
@@ -361,7 +370,8 @@ static int take_state(struct mon_load *l)
     mon_lead_look(mon);
     if (error == -ERR_VERSION)
         snprintf(l->message, sizeof(l->message),
-                 "the metadata was written by a newer version (this one knows format 1): use that version");
+                 "a newer version has written the metadata (this one knows format %u): upgrade this monitor",
+                 MON_FORMAT);
     else if (error)
         snprintf(l->message, sizeof(l->message), "the value of key '%s' is not this program's, or damaged",
                  STATE_KEY);
@@ -379,7 +389,7 @@ static void create_start(struct mon_load *l)
     struct uuid uuid = uuid_make(core_random_u64(mon->core), core_random_u64(mon->core));
     Fb__MonState state = FB__MON_STATE__INIT;
 
-    state.format = 1;
+    state.format = MON_FORMAT;
     state.cluster.data = uuid.bytes;
     state.cluster.len = 16;
     state.epoch = 1;
@@ -480,6 +490,11 @@ static void load_end(struct mon_load *l, int result)
                  l->message[0] ? ": " : "", l->message);
     }
     mon->load_failed = result;
+    mon->outdated = result == -ERR_VERSION;
+    if (mon->outdated) {
+        mon_lead_end(mon, "its version is older than that of the metadata");
+        mon_sessions_close(mon);
+    }
     if (l->state)
         fb__mon_state__free_unpacked(l->state, &mon_allocator);
     free(l->orphans);

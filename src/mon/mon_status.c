@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NEW_NS (5 * NS_PER_S)
+
 static int compare_usage(const void *a, const void *b)
 {
     const Fb__OsdUsage *left = *(Fb__OsdUsage *const *)a, *right = *(Fb__OsdUsage *const *)b;
@@ -71,6 +73,12 @@ static void count_force(struct mon_status *st, const struct mon_pg *p)
         mon_status_note_pg(st, PG_FORCE_NOTHING, v.view.pg);
 }
 
+/* One that was just made, or split off another, is not out of order while its replicas find one another. */
+static bool is_new(const struct mon *mon, const struct mon_pg *p)
+{
+    return p->new_ns && mon->alive_ns - p->new_ns < NEW_NS;
+}
+
 static void count_pg(struct mon_status *st, struct mon_pg *p)
 {
     const struct mon *mon = st->mon;
@@ -91,6 +99,8 @@ static void count_pg(struct mon_status *st, struct mon_pg *p)
         st->entries_lost += pg->force->entries_lost;
     }
     if (!mon_pg_reported(mon, p) || p->state == 3) {
+        if (is_new(mon, p))
+            return;
         mon_status_note_pg(st, PG_NO_LEADER, pg->id);
         count_force(st, p);
         return;
@@ -105,7 +115,7 @@ static void count_pg(struct mon_status *st, struct mon_pg *p)
         mon_status_note_pg(st, PG_DAMAGED, pg->id);
     else if (p->state == 1 || p->recovering)
         mon_status_note_pg(st, PG_RECOVERING, pg->id);
-    else if (degraded)
+    else if (degraded && !is_new(mon, p))
         mon_status_note_pg(st, PG_DEGRADED, pg->id);
 }
 

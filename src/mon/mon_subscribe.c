@@ -168,6 +168,12 @@ void mon_session_closed(void *owner, struct rpc_session *session)
     free(s);
 }
 
+void mon_sessions_close(struct mon *mon)
+{
+    list_for_each_safe (&mon->sessions, node)
+        rpc_session_close(list_entry(node, struct mon_session, link)->rpc);
+}
+
 struct mon_session *mon_session_find(const struct mon *mon, uint64_t serial)
 {
     list_for_each (&mon->sessions, node) {

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/level.h"
 
 enum { MON_CONNECT, MON_BOOT, MON_SUBSCRIBE, MON_RUN, MON_REPORT };
 #define MON_CALL_NS      (3 * NS_PER_S)
@@ -193,6 +194,7 @@ static bool boot_send(struct shard_mon *mon)
     boot.size_bytes = store_space(shard->store).total_bytes;
     boot.epoch = shard->map.epoch;
     boot.pgs_max = store_pgs_max(shard->store);
+    boot.level = LEVEL;
     request.call_case = FB__MON_REQUEST__CALL_OSD_BOOT;
     request.osd_boot = &boot;
     return call_send(mon, &request);

@@ -356,6 +356,84 @@ static void nothing_is_finished_while_nobody_leads(void)
         nothing_is_finished_while_nobody_leads_at(slow_ms);
 }
 
+/* What a later version writes: what this one has, in a format of its own, and a key of a kind of its own. */
+static void write_as_newer(struct world *w, struct meta *store)
+{
+    struct meta_range range = {.first = "cluster", .pending = true};
+    uint8_t value[256];
+
+    IN_CLIENT(w, store->ops->range(store, &range));
+    WAIT_FOR(w, 1000, !range.pending);
+    CHECK(range.ret_count == 1);
+    Fb__MonState *state = fb__mon_state__unpack(NULL, range.ret_kvs[0].value_len, range.ret_kvs[0].value);
+    state->format = MON_FORMAT + 1;
+    state->epoch++;
+    struct meta_change changes[] = {
+        {.key = "news/1", .value = "?", .value_len = 1},
+        {.key = "cluster", .value = value, .value_len = (uint32_t)fb__mon_state__pack(state, value)}};
+    struct meta_txn txn = {.changes = changes, .change_count = 2, .pending = true};
+    IN_CLIENT(w, store->ops->txn(store, &txn));
+    WAIT_FOR(w, 1000, !txn.pending);
+    CHECK_EQ(txn.result, 0);
+    IN_CLIENT(w, store->ops->range_fini(store, &range));
+    fb__mon_state__free_unpacked(state, NULL);
+}
+
+/* Monitors of an older version than the metadata write nothing, neither lead nor serve. */
+static void a_newer_version_is_left_alone(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller at[2];
+    struct meta *store;
+
+    clients_at_all(w, at);
+    CHECK_EQ(change(&at[world_leader(w)]), 0);
+    world_run_ms(w, 1500);
+    IN_CLIENT(w, store = sim_meta_open(w->store, w->client_node));
+    write_as_newer(w, store);
+    CHECK(change(&at[0]) && change(&at[1])); /* it is found out at the next write at the latest */
+    world_run_ms(w, 10000);
+    uint64_t revision = sim_meta_revision(w->store);
+    CHECK_EQ(world_leader(w), -1);
+    for (int i = 0; i < 2; i++) {
+        int opened = at[i].opened;
+        CHECK(change(&at[i]) && osds_known(&at[i]) == 0);
+        CHECK_EQ(at[i].opened, opened);
+    }
+    world_run_ms(w, 10000);
+    CHECK_EQ(world_leader(w), -1);
+    struct meta_range range = {.first = "cluster", .pending = true};
+    IN_CLIENT(w, store->ops->range(store, &range));
+    WAIT_FOR(w, 1000, !range.pending);
+    CHECK(range.ret_count == 1 && range.ret_kvs[0].mod_revision <= revision);
+    Fb__MonState *state = fb__mon_state__unpack(NULL, range.ret_kvs[0].value_len, range.ret_kvs[0].value);
+    CHECK_EQ(state->format, MON_FORMAT + 1);
+    fb__mon_state__free_unpacked(state, NULL);
+    IN_CLIENT(w, store->ops->range_fini(store, &range));
+    IN_CLIENT(w, store->ops->close(store));
+    callers_stop(at, 2);
+    world_free(w);
+}
+
+/* OSDs hear of the map from the leader alone: what they know when they first speak to another one is then in
+ * its metadata. */
+static void followers_tell_osds_nothing(void)
+{
+    struct world *w = world_new_several(2);
+    int leader = world_leader(w);
+    struct caller c, osd;
+
+    client_start_at(&c, w, 60, (uint32_t)leader);
+    osd_start_at(&osd, w, 0, 1, (uint32_t)(1 - leader));
+    CHECK_EQ(change(&c), 0);
+    CHECK_EQ(get_map(&osd, 0), -ERR_OTHER_MONITOR);
+    CHECK_EQ(subscribe(&osd, 0), -ERR_OTHER_MONITOR);
+    CHECK_EQ(strcmp(osd.answer->leader, w->mons[leader].address), 0);
+    caller_stop(&osd);
+    caller_stop(&c);
+    world_free(w);
+}
+
 static void monitors_are_forgotten(void)
 {
     struct world *w = world_new_several(2);
@@ -547,6 +625,8 @@ int main(int argc, char **argv)
     TEST(a_stopped_leader_writes_nothing);
     TEST(a_new_leader_judges_nobody_too_early);
     TEST(the_store_is_away);
+    TEST(a_newer_version_is_left_alone);
+    TEST(followers_tell_osds_nothing);
     TEST(monitors_are_forgotten);
     TEST(storms);
     return tap_done();

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "base/level.h"
 #include "tests/mon/world.h"
 
 static bool is_up(struct caller *c, uint32_t osd)
@@ -548,6 +549,70 @@ static void proof_comes_in_time(void)
     world_free(w);
 }
 
+/* The dead are waited for until an operator gives them up; what relies on the map waits for the proof. */
+static void the_given_up_prove_nothing(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[2];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 2);
+    CHECK_EQ(osd_new(&c, 7, "h", "", 1), 0); /* osd.2 is never started */
+    for (int i = 0; i < 2; i++)
+        caller_stop(&osds[i]);
+    world_crash_mon(w);
+    world_run_ms(w, 5000);
+    CHECK(!is_up(&c, 0) && !is_up(&c, 1));
+    CHECK_EQ(osd_change(&c, 2, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), -ERR_RETRY);
+    CHECK(strstr(said(&c), "cannot know whether its data is the newest"));
+    CHECK_EQ(osd_change(&c, 2, FB__OSD_ACTION__OSD_ACTION_LOST, 0), -ERR_RETRY);
+    CHECK_EQ(osd_change(&c, 0, FB__OSD_ACTION__OSD_ACTION_LOST, 0), 0);
+    CHECK_EQ(osd_new(&c, 8, "h", "", 1), -ERR_RETRY);
+    CHECK_EQ(osd_change(&c, 1, FB__OSD_ACTION__OSD_ACTION_LOST, 0), 0);
+    CHECK_EQ(osd_new(&c, 8, "h", "", 1), 0);
+    CHECK_EQ(osd_change(&c, 2, FB__OSD_ACTION__OSD_ACTION_REMOVE, 0), 0);
+    /* One of them was not lost, and this monitor runs on old data. */
+    CHECK_EQ(get_map(&c, 0), 0);
+    uint8_t cluster[16];
+    memcpy(cluster, c.answer->map->cluster.data, 16);
+    osd_speaks(&osds[0], w, 0, 1000000, cluster);
+    CHECK_EQ(osd_new(&c, 9, "h", "", 1), -ERR_BEHIND);
+    caller_stop(&osds[0]);
+    caller_stop(&c);
+    world_free(w);
+}
+
+/* Monitors first, then OSDs, and all of these before PGs are split. */
+static void upgrades_have_an_order(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[2];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 1);
+    CHECK_EQ(osd_new(&c, 2, "h", "", 1), 0);
+    osd_start(&osds[1], w, 1, 1);
+    osds[1].level = LEVEL + 1;
+    CHECK_EQ(osd_boot(&osds[1], 2, 0, 1, "10.0.1.1:7000"), -ERR_UNSUPPORTED);
+    CHECK(strstr(said(&osds[1]), "upgrade the monitors first"));
+    osds[1].level = 0;
+    CHECK_EQ(osd_boot(&osds[1], 2, 0, 1, "10.0.1.1:7000"), 0);
+    CHECK_EQ(pool_create(&c, "p", 1, 8, "osd"), 0);
+    CHECK_EQ(pool_set_pgs(&c, "p", 16), -ERR_UNSUPPORTED);
+    CHECK(strstr(said(&c), "osd.1") && strstr(said(&c), "upgrade"));
+    osds[1].level = LEVEL; /* in the same process even */
+    CHECK_EQ(osd_boot(&osds[1], 2, 0, 1, "10.0.1.1:7000"), 0);
+    CHECK_EQ(pool_set_pgs(&c, "p", 16), 0);
+    world_crash_mon(w);
+    osds[1].level = 0;
+    CHECK_EQ(osd_boot(&osds[1], 2, 0, 1, "10.0.1.1:7000"), -ERR_UNSUPPORTED);
+    CHECK(strstr(said(&osds[1]), "upgrade it"));
+    for (int i = 0; i < 2; i++)
+        caller_stop(&osds[i]);
+    caller_stop(&c);
+    world_free(w);
+}
+
 /* What a monitor from a backup changes before the OSDs come does not hide that they know more. */
 static void own_changes_hide_nothing(void)
 {
@@ -601,5 +666,7 @@ int main(void)
     TEST(proof_needs_a_witness);
     TEST(proof_comes_in_time);
     TEST(own_changes_hide_nothing);
+    TEST(the_given_up_prove_nothing);
+    TEST(upgrades_have_an_order);
     return tap_done();
 }

@@ -278,6 +278,42 @@ static void bad_damage(void)
     end(w, &client, osds);
 }
 
+static bool is_asked(struct caller *osd)
+{
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    report.unchanged = true;
+    report.free_bytes = 1ull << 33;
+    CHECK_EQ(osd_report(osd, 0, &report), 0);
+    return osd->answer->report_all;
+}
+
+/* They are in no map, and only who leads the PG is asked to report for them. */
+static void epochs_stay(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+    Fb__ShardReport nothing = FB__SHARD_REPORT__INIT;
+
+    lead(&osds[0], NULL);
+    CHECK_EQ(osd_report(&osds[1], 0, &nothing), 0);
+    CHECK(!is_asked(&osds[0]) && !is_asked(&osds[1]));
+    CHECK_EQ(get_map(&client, 0), 0);
+    uint64_t epoch = client.answer->map->epoch;
+    CHECK_EQ(scrub(&client, PG(0), true, false), 0);
+    CHECK(is_asked(&osds[0]) && !is_asked(&osds[1]));
+    lead(&osds[0], NULL);
+    CHECK(order_of(&osds[0], PG(0)) && !is_asked(&osds[0]));
+    report_done(w, &osds[0], 1, true);
+    CHECK(show(&client, PG(0))->deep_us);
+    CHECK_EQ(get_map(&client, 0), 0);
+    CHECK_EQ(client.answer->map->epoch, epoch);
+    CHECK_EQ(scrub_pause(&client, true), 0); /* what is not of a scrub alone */
+    CHECK_EQ(get_map(&client, 0), 0);
+    CHECK(client.answer->map->epoch > epoch);
+    end(w, &client, osds);
+}
+
 static uint32_t due(struct caller *osd, bool deep)
 {
     uint32_t count = 0;
@@ -541,6 +577,7 @@ int main(void)
     TEST(pauses);
     TEST(damage);
     TEST(bad_damage);
+    TEST(epochs_stay);
     TEST(is_due);
     TEST(not_all_members);
     TEST(much_damage);

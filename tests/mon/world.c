@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/level.h"
+
 /* ---- a metadata port that makes trouble ---- */
 
 struct proxy {
@@ -357,6 +359,7 @@ void client_start(struct caller *c, struct world *w, uint8_t uuid)
 void client_start_at(struct caller *c, struct world *w, uint8_t uuid, uint32_t mon)
 {
     *c = (struct caller){.w = w,
+                         .level = LEVEL,
                          .address = mon ? w->mons[mon].address : MON_ADDRESS,
                          .self = {.role = RPC_CLIENT, .client_uuid = {0xc1, uuid}, .name = "test"}};
     caller_start(c);
@@ -370,6 +373,7 @@ void osd_start(struct caller *c, struct world *w, uint32_t osd, uint64_t incarna
 void osd_start_at(struct caller *c, struct world *w, uint32_t osd, uint64_t incarnation, uint32_t mon)
 {
     *c = (struct caller){.w = w,
+                         .level = LEVEL,
                          .address = mon ? w->mons[mon].address : MON_ADDRESS,
                          .self = {.role = RPC_OSD, .osd = osd, .incarnation = incarnation, .name = "osd"}};
     c->self.osd_uuid[0] = (uint8_t)(osd + 1);
@@ -485,6 +489,7 @@ int osd_boot(struct caller *c, uint8_t uuid, uint32_t shard, uint32_t shards, co
     body.zone = (char *)(c->zone ? c->zone : "");
     body.size_bytes = 8ull << 30;
     body.epoch = c->self.epoch;
+    body.level = c->level;
     REQUEST(osd_boot, OSD_BOOT);
     return call(c, &request);
 }

@@ -95,6 +95,7 @@ struct caller {
     struct world *w;
     struct rpc_identity self;
     const char *zone; /* for osd_boot(); NULL: does not say */
+    uint32_t level;   /* the same */
     struct rpc_peer *peer;
     const char *address; /* of the monitor */
     int opened;
