@@ -63,6 +63,8 @@ int cmd_usage(const char *format, ...) PRINTF_LIKE(1, 2);
 
 /* Prints and frees a JSON value on stdout. */
 void cmd_print_json(json_t *value);
+/* What commands on an image ("pool/image") tell of it. */
+json_t *cmd_image_json(const char *name, uint64_t size_bytes);
 
 /* Splits "POOL/IMAGE" into two buffers of CMD_NAME_MAX; prints an error that shows the form and answers
  * false. */
@@ -140,20 +142,25 @@ struct cmd_pages *cmd_mon_pages(struct cmd_session *s, Fb__MonRequest *request, 
                                 void (*advance)(Fb__MonRequest *request, const Fb__MonReply *page));
 void cmd_pages_free(struct cmd_pages *pages);
 
-/* METHOD_PERF of a shard, of an image (its id) or 0 for all. ERR_PROTOCOL if the answer is malformed. The reply is freed
- * by fb__perf_reply__free_unpacked(). */
-MUST_CHECK int cmd_perf_get(struct cmd_session *s, uint32_t osd, uint32_t shard, uint64_t image, Fb__PerfReply **ret_reply);
+/* METHOD_PERF of a shard, of an image (its id) or 0 for all. ERR_PROTOCOL if the answer is malformed. The
+ * reply is freed by fb__perf_reply__free_unpacked(). */
+MUST_CHECK int cmd_perf_get(struct cmd_session *s, uint32_t osd, uint32_t shard, uint64_t image,
+                            Fb__PerfReply **ret_reply);
 
 /* Opens and closes "pool/image"; prints the error. */
 MUST_CHECK struct client_image *cmd_image_open(struct cmd_session *s, const char *name, bool write,
                                                bool force);
 int cmd_image_close(struct cmd_session *s, struct client_image *image);
+/* What is written of the image from `offset` on, as far as that fits into CMD_EXTENTS_MAX extents and is
+ * answered at once; at least one, unless `offset` is the end. Prints the error. */
+#define CMD_EXTENTS_MAX 512
+MUST_CHECK bool cmd_image_extents(struct cmd_session *s, struct client_image *image, uint64_t offset,
+                                  struct client_extent *ret_extents, uint32_t *ret_count);
 
 /* True once SIGINT or SIGTERM arrived: long work stops in order. */
 bool cmd_interrupted(void);
 
-/* ---- progress on a terminal
- * ---------------------------------------------------------------------------------------- */
+/* ---- progress: a line on stderr that is written over, if that is a terminal ---- */
 
 struct cmd_progress {
     const char *verb;
@@ -161,7 +168,9 @@ struct cmd_progress {
     bool on;
 };
 void cmd_progress_start(struct cmd_progress *p, struct core *core, const char *verb, uint64_t total_bytes);
-void cmd_progress_show(struct cmd_progress *p, struct core *core, uint64_t done_bytes, bool last);
+void cmd_progress_show(struct cmd_progress *p, struct core *core, uint64_t done_bytes);
+/* Takes the line away, as errors do: what was done is for the command to say. */
+void cmd_progress_end(void);
 
 /* ---- subcommands
  * ---------------------------------------------------------------------------------------------------- */
@@ -217,6 +226,7 @@ int cmd_pool_rm(struct cmd_args *args);
 int cmd_image_create(struct cmd_args *args);
 int cmd_image_ls(struct cmd_args *args);
 int cmd_image_info(struct cmd_args *args);
+int cmd_image_du(struct cmd_args *args);
 int cmd_image_resize(struct cmd_args *args);
 int cmd_image_rm(struct cmd_args *args);
 int cmd_image_import(struct cmd_args *args);

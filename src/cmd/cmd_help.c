@@ -25,7 +25,7 @@ static const struct cmd_option global_options[] = {
  * further right. */
 static void print_wrapped(FILE *out, const char *text, int indent, bool begun)
 {
-    int column = indent, margin = indent;
+    int column = indent, margin = indent, spaces = 0;
     if (!begun)
         fprintf(out, "%*s", indent, "");
     while (*text) {
@@ -33,23 +33,22 @@ static void print_wrapped(FILE *out, const char *text, int indent, bool begun)
             fprintf(out, "\n%*s", indent, "");
             column = indent;
             text++;
-            int spaces = (int)strspn(text, " ");
+            spaces = (int)strspn(text, " ");
             margin = indent + (spaces ? spaces + 2 : 0);
+            text += spaces;
             continue;
         }
         int word = (int)strcspn(text, " \n");
-        if (column > indent && column + word > 90) {
+        if (column > indent && column + spaces + word > 90) {
             fprintf(out, "\n%*s", margin, "");
             column = margin;
+            spaces = 0;
         }
-        fprintf(out, "%.*s", word, text);
-        column += word;
+        fprintf(out, "%*s%.*s", spaces, "", word, text);
+        column += spaces + word;
         text += word;
-        if (*text == ' ') {
-            fputc(' ', out);
-            column++;
-            text++;
-        }
+        spaces = (int)strspn(text, " ");
+        text += spaces;
     }
     fputc('\n', out);
 }
@@ -82,22 +81,62 @@ static void print_command_help(FILE *out, const char *program, const struct cmd_
         print_option(out, &global_options[i]);
 }
 
+/* The length of the first word, which commands of a group share; 0: the command is one word. */
+static size_t group_len(const struct cmd_command *c)
+{
+    size_t len = strcspn(c->name, " ");
+    return c->name[len] ? len : 0;
+}
+
+static bool is_in_group(const struct cmd_command *c, const char *group)
+{
+    size_t len = group_len(c);
+    return len && strlen(group) == len && strncmp(c->name, group, len) == 0;
+}
+
+static bool is_same_group(const struct cmd_command *a, const struct cmd_command *b)
+{
+    return group_len(a) == group_len(b) && strncmp(a->name, b->name, group_len(a)) == 0;
+}
+
+static void print_command_line(FILE *out, const struct cmd_command *c)
+{
+    char left[64];
+    snprintf(left, sizeof(left), "%s%s%s", c->name, *c->arguments ? " " : "", c->arguments);
+    fprintf(out, "  %-30s %s\n", left, c->summary);
+}
+
 static void print_help(FILE *out, const char *program, const struct cmd_command *commands, size_t count)
 {
     fprintf(out, "usage: %s COMMAND [arguments] [options]\n\ncommands:\n", program);
     for (size_t i = 0; i < count; i++) {
-        char left[64];
-        snprintf(left, sizeof(left), "%s%s%s", commands[i].name, *commands[i].arguments ? " " : "",
-                 commands[i].arguments);
-        fprintf(out, "  %-30s %s\n", left, commands[i].summary);
+        if (i > 0 && !is_same_group(&commands[i], &commands[i - 1]))
+            fputc('\n', out);
+        print_command_line(out, &commands[i]);
     }
     fprintf(out, "\noptions of every command:\n");
     for (size_t i = 0; i < ARRAY_LEN(global_options); i++)
         print_option(out, &global_options[i]);
     fprintf(out,
-            "\n`%s COMMAND --help` tells more about a command.\n"
+            "\n`%s help COMMAND` tells more about a command.\n"
             "To begin: `%s cluster up /tmp/fb` starts a cluster on this machine.\n",
             program, program);
+}
+
+/* False: there is no such group. */
+static bool print_group(FILE *out, const char *program, const struct cmd_command *commands, size_t count,
+                        const char *group)
+{
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_in_group(&commands[i], group))
+            continue;
+        if (!found)
+            fprintf(out, "usage: %s %s COMMAND\n\ncommands:\n", program, group);
+        found = true;
+        print_command_line(out, &commands[i]);
+    }
+    return found;
 }
 
 static void print_man_text(const char *text)
@@ -145,14 +184,10 @@ static void print_man(const char *program, const struct cmd_command *commands, s
            ".BR fastblock\\-nbd (1), fastblock\\-osd (8), fastblock\\-mon (8)\n");
 }
 
-/* Of the commands that begin with the same word, as "osd ls" and "osd tree": is this one the first? */
+/* "osd ls" among "osd tree" and others, which all stand together. */
 static bool is_first_of_group(const struct cmd_command *commands, size_t at)
 {
-    size_t len = strcspn(commands[at].name, " ") + 1;
-    for (size_t i = 0; i < at; i++)
-        if (strncmp(commands[i].name, commands[at].name, len) == 0)
-            return false;
-    return true;
+    return at == 0 || !group_len(&commands[at]) || !is_same_group(&commands[at], &commands[at - 1]);
 }
 
 static void print_completion(const char *program, const struct cmd_command *commands, size_t count)
@@ -165,13 +200,12 @@ static void print_completion(const char *program, const struct cmd_command *comm
             printf("%.*s ", (int)strcspn(commands[i].name, " "), commands[i].name);
     printf("\";;\n");
     for (size_t i = 0; i < count; i++) {
-        size_t len = strcspn(commands[i].name, " ");
-        if (!commands[i].name[len] || !is_first_of_group(commands, i))
+        size_t len = group_len(&commands[i]);
+        if (!len || !is_first_of_group(commands, i))
             continue;
         printf("    2:%.*s\\ *) words=\"", (int)len, commands[i].name);
-        for (size_t j = i; j < count; j++)
-            if (strncmp(commands[j].name, commands[i].name, len + 1) == 0)
-                printf("%s ", commands[j].name + len + 1);
+        for (size_t j = i; j < count && is_same_group(&commands[j], &commands[i]); j++)
+            printf("%s ", commands[j].name + len + 1);
         printf("\";;\n");
     }
     for (size_t i = 0; i < count; i++) {
@@ -301,6 +335,38 @@ static int parse(struct cmd_args *args, int argc, char **argv, int first, bool *
     return CMD_OK;
 }
 
+static int unknown_command(const char *program, const struct cmd_command *commands, size_t count, int argc,
+                           char **argv)
+{
+    bool group = false;
+    for (size_t i = 0; i < count; i++)
+        group = group || is_in_group(&commands[i], argv[1]);
+    if (group && argc > 2)
+        cmd_usage("unknown command '%s %s'", argv[1], argv[2]);
+    if (group)
+        print_group(stderr, program, commands, count, argv[1]);
+    else if (argv[1][0] == '-')
+        cmd_usage("%s: options come after the command; `%s --help` lists the commands", argv[1], program);
+    else
+        cmd_usage("unknown command '%s'; `%s --help` lists them", argv[1], program);
+    return CMD_USAGE;
+}
+
+/* Help about the command or group that argv[1] and argv[2] name. */
+static int help_of(const char *program, const struct cmd_command *commands, size_t count, int argc,
+                   char **argv)
+{
+    int words;
+    const struct cmd_command *command = find_command(commands, count, argc, argv, &words);
+    if (command) {
+        print_command_help(stdout, program, command);
+        return CMD_OK;
+    }
+    if (argc == 2 && print_group(stdout, program, commands, count, argv[1]))
+        return CMD_OK;
+    return unknown_command(program, commands, count, argc, argv);
+}
+
 int cmd_main(const char *program, const struct cmd_command *commands, size_t count, int argc, char **argv)
 {
     if (argc < 2) {
@@ -308,6 +374,8 @@ int cmd_main(const char *program, const struct cmd_command *commands, size_t cou
         return CMD_USAGE;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        if (argc > 2)
+            return help_of(program, commands, count, argc - 1, argv + 1);
         print_help(stdout, program, commands, count);
         return CMD_OK;
     }
@@ -327,24 +395,10 @@ int cmd_main(const char *program, const struct cmd_command *commands, size_t cou
     int words = 0;
     struct cmd_args args = {.program = argv[0]};
     args.command = find_command(commands, count, argc, argv, &words);
-    if (!args.command) {
-        bool group = false;
-        size_t len = strlen(argv[1]);
-        for (size_t i = 0; i < count; i++)
-            group = group || (strncmp(commands[i].name, argv[1], len) == 0 && commands[i].name[len] == ' ');
-        if (group) {
-            FILE *out = argc > 2 && strcmp(argv[2], "--help") == 0 ? stdout : stderr;
-            fprintf(out, "usage: %s %s COMMAND\n\ncommands:\n", program, argv[1]);
-            for (size_t i = 0; i < count; i++)
-                if (strncmp(commands[i].name, argv[1], len) == 0 && commands[i].name[len] == ' ')
-                    fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
-            return out == stdout ? CMD_OK : CMD_USAGE;
-        }
-        if (argv[1][0] == '-')
-            return cmd_usage("%s: options come after the command; `%s --help` lists the commands", argv[1],
-                             program);
-        return cmd_usage("unknown command '%s'; `%s --help` lists them", argv[1], program);
-    }
+    if (!args.command && argc > 2 && strcmp(argv[2], "--help") == 0)
+        return help_of(program, commands, count, 2, argv);
+    if (!args.command)
+        return unknown_command(program, commands, count, argc, argv);
     bool help = false;
     int error = parse(&args, argc, argv, 1 + words, &help);
     if (error)

@@ -12,9 +12,19 @@
 #include "base/text.h"
 #include "cmd/cmd.h"
 
+static bool progress_shown; /* on stderr stands a line without an end */
+
+static void clear_progress(void)
+{
+    if (progress_shown)
+        fprintf(stderr, "\r\033[K");
+    progress_shown = false;
+}
+
 static void print_error(const char *format, va_list list)
 {
     fflush(stdout);
+    clear_progress();
     fprintf(stderr, "fastblock: ");
     vfprintf(stderr, format, list);
     fputc('\n', stderr);
@@ -43,6 +53,11 @@ void cmd_print_json(json_t *value)
     json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     fputc('\n', stdout);
     json_decref(value);
+}
+
+json_t *cmd_image_json(const char *name, uint64_t size_bytes)
+{
+    return json_pack("{s:s, s:I}", "image", name, "size_bytes", (json_int_t)size_bytes);
 }
 
 bool cmd_split_image(const char *text, char pool[CMD_NAME_MAX], char image[CMD_NAME_MAX])
@@ -174,20 +189,26 @@ void cmd_progress_start(struct cmd_progress *p, struct core *core, const char *v
     p->started_ns = core_now_ns(core);
 }
 
-void cmd_progress_show(struct cmd_progress *p, struct core *core, uint64_t done_bytes, bool last)
+void cmd_progress_show(struct cmd_progress *p, struct core *core, uint64_t done_bytes)
 {
     uint64_t now = core_now_ns(core);
-    if (!p->on || (!last && now - p->shown_ns < 200 * NS_PER_MS))
+    if (!p->on || now - p->shown_ns < 200 * NS_PER_MS)
         return;
     p->shown_ns = now;
+    progress_shown = true;
     double seconds = (double)(now - p->started_ns) / NS_PER_S;
     double rate = seconds > 0 ? (double)done_bytes / seconds : 0;
     fprintf(stderr, "\r%s %s of %s  %3d%%  %s/s", p->verb, cmd_size_text(done_bytes), cmd_size_text(p->total),
             p->total ? (int)(100.0 * (double)done_bytes / (double)p->total) : 100,
             cmd_size_text((uint64_t)rate));
-    if (!last && rate > 0)
+    if (rate > 0 && done_bytes < p->total)
         fprintf(stderr, "  %.0f s left", (double)(p->total - done_bytes) / rate);
-    fprintf(stderr, "\033[K%s", last ? "\n" : "");
+    fprintf(stderr, "\033[K");
+}
+
+void cmd_progress_end(void)
+{
+    clear_progress();
 }
 
 const char *cmd_time_text(uint64_t us)

@@ -165,7 +165,7 @@ int cmd_order(struct cmd_args *args, Fb__MonRequest *request, const char *what, 
         else
             printf("%s\n", said);
         if (reply->message && reply->message[0])
-            fprintf(stderr, "%s\n", reply->message);
+            fprintf(stderr, "fastblock: note: %s\n", reply->message);
         cmd_call_end(&call);
     }
     json_decref(json);
@@ -233,4 +233,17 @@ int cmd_image_close(struct cmd_session *s, struct client_image *image)
     struct client_image_close close = {0};
     client_image_close_start(&close, image, NULL);
     return cmd_wait(s, &close.op);
+}
+
+bool cmd_image_extents(struct cmd_session *s, struct client_image *image, uint64_t offset,
+                       struct client_extent *ret_extents, uint32_t *ret_count)
+{
+    struct client_status status = {0};
+    uint64_t len = MIN(client_image_size(image) - offset, 256ull * OBJECT_SIZE);
+    client_status_start(&status, image, offset, len, ret_extents, CMD_EXTENTS_MAX, NULL);
+    int error = cmd_wait(s, &status.op);
+    if (error)
+        cmd_fail("cannot read the block map at byte %llu: %s", (unsigned long long)offset, error_text(error));
+    *ret_count = status.ret_count;
+    return !error;
 }

@@ -19,7 +19,6 @@
 
 #define COPY_DEPTH  16
 #define PIECE_BYTES IO_SIZE_MAX
-#define EXTENTS_MAX 512
 
 struct copy_slot {
     struct client_io io;
@@ -71,7 +70,7 @@ static bool slot_await(struct copy *c, struct copy_slot *slot, const char *verb)
         return false;
     }
     c->done_bytes += slot->len;
-    cmd_progress_show(&c->progress, c->session.core, c->done_bytes, false);
+    cmd_progress_show(&c->progress, c->session.core, c->done_bytes);
     return true;
 }
 
@@ -233,14 +232,17 @@ int cmd_image_import(struct cmd_args *args)
         }
         if (!copy_await_all(c, "write"))
             result = CMD_FAILED;
-        if (result == CMD_OK)
-            cmd_progress_show(&c->progress, c->session.core, c->done_bytes, true);
+        cmd_progress_end();
+        size = c->image ? client_image_size(c->image) : 0;
         result = copy_close(c, result);
     }
     if (!standard)
         close(fd);
     if (result == CMD_OK && args->json)
-        cmd_print_json(json_pack("{s:s, s:I}", "image", name, "bytes", (json_int_t)c->done_bytes));
+        cmd_print_json(cmd_image_json(name, size));
+    else if (result == CMD_OK)
+        printf("%s imported from %s, %s\n", name, standard ? "standard input" : file,
+               cmd_size_text(c->done_bytes));
     free(c);
     return result;
 }
@@ -316,17 +318,13 @@ static bool export_drain(struct copy *c, int fd, const char *file, bool seekable
 
 static int export_data(struct copy *c, int fd, const char *file, bool seekable)
 {
-    static struct client_extent extents[EXTENTS_MAX];
+    static struct client_extent extents[CMD_EXTENTS_MAX];
     uint64_t size = client_image_size(c->image);
     for (uint64_t offset = 0; offset < size && !cmd_interrupted();) {
-        struct client_status status = {0};
-        client_status_start(&status, c->image, offset, MIN(size - offset, 256ull * OBJECT_SIZE), extents,
-                            EXTENTS_MAX, NULL);
-        int error = cmd_wait(&c->session, &status.op);
-        if (error)
-            return cmd_fail("cannot read the block map at byte %llu: %s", (unsigned long long)offset,
-                            error_text(error));
-        for (uint32_t i = 0; i < status.ret_count; i++) {
+        uint32_t count;
+        if (!cmd_image_extents(&c->session, c->image, offset, extents, &count))
+            return CMD_FAILED;
+        for (uint32_t i = 0; i < count; i++) {
             if (extents[i].written) {
                 if (!export_extent(c, fd, file, seekable, offset, extents[i].len))
                     return CMD_FAILED;
@@ -373,12 +371,15 @@ int cmd_image_export(struct cmd_args *args)
         for (unsigned i = 0; i < COPY_DEPTH; i++) /* after an error, requests may still be under way */
             if (c->slots[i].busy)
                 cmd_wait(&c->session, &c->slots[i].io.op);
-        if (result == CMD_OK)
-            cmd_progress_show(&c->progress, c->session.core, c->done_bytes, true);
+        cmd_progress_end();
     }
     result = copy_close(c, result);
     if (fd >= 0 && !standard && close(fd) < 0 && result == CMD_OK)
         result = cmd_fail("cannot write %s: %s", file, strerror(errno));
+    if (result == CMD_OK && !standard && args->json)
+        cmd_print_json(cmd_image_json(name, c->done_bytes));
+    else if (result == CMD_OK && !standard)
+        printf("%s exported to %s, %s\n", name, file, cmd_size_text(c->done_bytes));
     free(c);
     return result;
 }

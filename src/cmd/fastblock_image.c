@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fastblock image ...: create, list, info, resize, remove.
+ * fastblock image ...: create, list, info, du, resize, remove.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,24 +17,6 @@ static const char *pool_name(const Fb__ClusterMap *map, uint32_t pool)
     return "?";
 }
 
-/* One call that answers nothing but success. `done`: what to tell then. */
-static int simple_call(struct cmd_session *s, const struct cmd_args *args, Fb__MonRequest *request,
-                       const char *what, const char *done)
-{
-    struct cmd_call call;
-    Fb__MonReply *reply = cmd_mon_call(s, &call, request, what);
-    if (!reply)
-        return CMD_FAILED;
-    if (args->json)
-        cmd_print_json(json_pack("{s:s, s:s}", "image", args->positional[0], "result", done));
-    else
-        printf("%s %s\n", args->positional[0], done);
-    if (reply->message && *reply->message)
-        fprintf(stderr, "fastblock: note: %s\n", reply->message);
-    cmd_call_end(&call);
-    return CMD_OK;
-}
-
 int cmd_image_create(struct cmd_args *args)
 {
     char pool[CMD_NAME_MAX], name[CMD_NAME_MAX];
@@ -43,9 +25,6 @@ int cmd_image_create(struct cmd_args *args)
         return CMD_USAGE;
     if (!cmd_option(args, "size"))
         return cmd_usage("image create needs --size, for example --size 4G");
-    struct cmd_session s;
-    if (!cmd_session_open(&s, args, 0, 0))
-        return CMD_FAILED;
     Fb__ImageCreate create = FB__IMAGE_CREATE__INIT;
     create.pool = pool;
     create.name = name;
@@ -53,10 +32,9 @@ int cmd_image_create(struct cmd_args *args)
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     request.call_case = FB__MON_REQUEST__CALL_IMAGE_CREATE;
     request.image_create = &create;
-    int result = simple_call(&s, args, &request, cmd_text("cannot create image %s", args->positional[0]),
-                             cmd_text("created, %s", cmd_size_text(size)));
-    cmd_session_close(&s);
-    return result;
+    return cmd_order(args, &request, cmd_text("cannot create image %s", args->positional[0]),
+                     cmd_image_json(args->positional[0], size),
+                     cmd_text("%s created, %s", args->positional[0], cmd_size_text(size)));
 }
 
 int cmd_image_resize(struct cmd_args *args)
@@ -67,9 +45,6 @@ int cmd_image_resize(struct cmd_args *args)
         return CMD_USAGE;
     if (!cmd_option(args, "size"))
         return cmd_usage("image resize needs --size, for example --size 8G");
-    struct cmd_session s;
-    if (!cmd_session_open(&s, args, 0, 0))
-        return CMD_FAILED;
     Fb__ImageResize resize = FB__IMAGE_RESIZE__INIT;
     resize.pool = pool;
     resize.name = name;
@@ -77,10 +52,9 @@ int cmd_image_resize(struct cmd_args *args)
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     request.call_case = FB__MON_REQUEST__CALL_IMAGE_RESIZE;
     request.image_resize = &resize;
-    int result = simple_call(&s, args, &request, cmd_text("cannot resize image %s", args->positional[0]),
-                             cmd_text("resized to %s", cmd_size_text(size)));
-    cmd_session_close(&s);
-    return result;
+    return cmd_order(args, &request, cmd_text("cannot resize image %s", args->positional[0]),
+                     cmd_image_json(args->positional[0], size),
+                     cmd_text("%s resized to %s", args->positional[0], cmd_size_text(size)));
 }
 
 int cmd_image_rm(struct cmd_args *args)
@@ -88,19 +62,15 @@ int cmd_image_rm(struct cmd_args *args)
     char pool[CMD_NAME_MAX], name[CMD_NAME_MAX];
     if (!cmd_split_image(args->positional[0], pool, name))
         return CMD_USAGE;
-    struct cmd_session s;
-    if (!cmd_session_open(&s, args, 0, 0))
-        return CMD_FAILED;
     Fb__ImageRemove remove = FB__IMAGE_REMOVE__INIT;
     remove.pool = pool;
     remove.name = name;
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     request.call_case = FB__MON_REQUEST__CALL_IMAGE_REMOVE;
     request.image_remove = &remove;
-    int result =
-        simple_call(&s, args, &request, cmd_text("cannot remove image %s", args->positional[0]), "removed");
-    cmd_session_close(&s);
-    return result;
+    return cmd_order(args, &request, cmd_text("cannot remove image %s", args->positional[0]),
+                     json_pack("{s:s}", "removed", args->positional[0]),
+                     cmd_text("%s removed", args->positional[0]));
 }
 
 static json_t *image_json(const Fb__ClusterMap *map, const Fb__Image *image)
@@ -208,16 +178,68 @@ int cmd_image_info(struct cmd_args *args)
         if (args->json) {
             cmd_print_json(image_json(client_map(s.client), image));
         } else {
-            printf(
-                "image       %s\nid          %llu\nsize        %s (%llu bytes)\ngeneration  %llu\nwriter      %s%s%s%s\n",
-                args->positional[0], (unsigned long long)image->id, cmd_size_text(image->size_bytes),
-                (unsigned long long)image->size_bytes, (unsigned long long)image->generation,
-                *image->writer ? image->writer : "none", *image->writer_address ? " (" : "",
-                image->writer_address, *image->writer_address ? ")" : "");
+            printf("image       %s\n", args->positional[0]);
+            printf("id          %llu\n", (unsigned long long)image->id);
+            printf("size        %s (%llu bytes)\n", cmd_size_text(image->size_bytes),
+                   (unsigned long long)image->size_bytes);
+            printf("created     %s\n", cmd_time_text(image->created_us));
+            printf("generation  %llu\n", (unsigned long long)image->generation);
+            printf("writer      %s%s%s%s\n", *image->writer ? image->writer : "none",
+                   *image->writer_address ? " (" : "", image->writer_address,
+                   *image->writer_address ? ")" : "");
         }
     }
     if (reply)
         cmd_call_end(&call);
+    cmd_session_close(&s);
+    return result;
+}
+
+/* ---- du ---- */
+
+static int sum_written(struct cmd_session *s, struct client_image *image, uint64_t *ret_bytes)
+{
+    static struct client_extent extents[CMD_EXTENTS_MAX];
+    uint64_t size = client_image_size(image), bytes = 0;
+    struct cmd_progress progress;
+
+    cmd_progress_start(&progress, s->core, "looked at", size);
+    for (uint64_t offset = 0; offset < size;) {
+        uint32_t count;
+        if (cmd_interrupted())
+            return cmd_fail("interrupted");
+        if (!cmd_image_extents(s, image, offset, extents, &count))
+            return CMD_FAILED;
+        for (uint32_t i = 0; i < count; i++) {
+            offset += extents[i].len;
+            bytes += extents[i].written ? extents[i].len : 0;
+        }
+        cmd_progress_show(&progress, s->core, offset);
+    }
+    cmd_progress_end();
+    *ret_bytes = bytes;
+    return CMD_OK;
+}
+
+int cmd_image_du(struct cmd_args *args)
+{
+    const char *name = args->positional[0];
+    struct cmd_session s;
+
+    if (!cmd_session_open(&s, args, 0, 0))
+        return CMD_FAILED;
+    struct client_image *image = cmd_image_open(&s, name, false, false);
+    uint64_t bytes = 0, size = image ? client_image_size(image) : 0;
+    int result = image ? sum_written(&s, image, &bytes) : CMD_FAILED;
+    if (image && cmd_image_close(&s, image) && result == CMD_OK)
+        result = cmd_fail("the image could not be closed in order");
+    if (result == CMD_OK && args->json) {
+        json_t *json = cmd_image_json(name, size);
+        json_object_set_new(json, "written_bytes", json_integer((json_int_t)bytes));
+        cmd_print_json(json);
+    } else if (result == CMD_OK) {
+        printf("%s: %s of %s are written\n", name, cmd_size_text(bytes), cmd_size_text(size));
+    }
     cmd_session_close(&s);
     return result;
 }

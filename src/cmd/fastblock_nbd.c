@@ -59,10 +59,10 @@ static const char usage_text[] =
     "  --tcp ADDRESS:PORT  listen on a numeric TCP address, as 127.0.0.1:10809 (port 0: any)\n"
     "  --read-only         open the image for reading only\n"
     "  --force             take the image over from another writer, which gets errors from then on\n"
-    "  --writer NAME       stable name of this writer (standard: from host name and socket address)\n"
-    "  --timeout SECONDS   a request that cannot be served for so long fails (standard: 60)\n"
-    "  --mon ADDRESS       the monitors, HOST:PORT[,HOST:PORT] (standard: $FASTBLOCK_MON, or the config file)\n"
-    "  --spin MICROSECONDS poll for at most so long before sleeping, where that pays; 0: never (standard: 100)\n"
+    "  --writer NAME       stable name of this writer (default: from host name and socket address)\n"
+    "  --timeout SECONDS   a request that cannot be served for so long fails (default 60)\n"
+    "  --mon ADDRESS       the monitors, HOST:PORT[,HOST:PORT] (default: $FASTBLOCK_MON, or the config file)\n"
+    "  --spin MICROSECONDS poll for at most so long before sleeping, where that pays; 0: never (default 100)\n"
     "  --help, --version\n"
     "\n"
     "Exit status: 0 stopped in order, 1 failed, 2 wrong usage.\n";
@@ -199,8 +199,10 @@ static int parse_options(int argc, char **argv, struct options *o)
         return result;
     if (optind + 1 != argc)
         return wrong_usage(optind == argc ? "which image? POOL/IMAGE" : "one image at a time");
-    if (!split_image(argv[optind], o))
-        return wrong_usage("that is not an image's name: POOL/IMAGE");
+    if (!split_image(argv[optind], o)) {
+        complain("'%s' does not name an image: write POOL/IMAGE, for example rbd/disk1", argv[optind]);
+        return usage_hint();
+    }
     if (!o->address[0])
         return wrong_usage("where to listen? --unix PATH or --tcp ADDRESS:PORT");
     if (o->read_only && o->force)

@@ -135,8 +135,8 @@ static void tree_show(struct cmd_args *args, struct row *rows, size_t count)
         bool new_rack = new_zone || strcmp(before->rack, o->rack);
         if (new_zone && o->zone[0])
             cmd_table_row(table, cmd_text("zone %s", o->zone), "", "", "");
-        if (new_rack)
-            cmd_table_row(table, cmd_text("rack %s", o->rack[0] ? o->rack : "-"), "", "", "");
+        if (new_rack && o->rack[0])
+            cmd_table_row(table, cmd_text("rack %s", o->rack), "", "", "");
         if (new_rack || strcmp(before->host, o->host))
             cmd_table_row(table, cmd_text("  host %s", o->host), "", "", "");
         cmd_table_row(table, cmd_text("    osd.%u", o->id), state_text(o), weight_text(o),

@@ -26,8 +26,8 @@ static void print_label(const struct osd_options *o, const struct device_label *
     if (o->json) {
         json_t *json =
             json_pack("{s:s, s:i, s:s, s:s, s:i, s:I, s:I}", "device", o->device, "osd", (int)label->osd,
-                      "cluster", cluster_text, "uuid", osd_text, "shards", (int)label->slice_count, "bytes",
-                      (json_int_t)size_bytes, "starts", (json_int_t)label->start_counter);
+                      "cluster", cluster_text, "uuid", osd_text, "shards", (int)label->slice_count,
+                      "size_bytes", (json_int_t)size_bytes, "starts", (json_int_t)label->start_counter);
         json_dumpf(json, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(json);

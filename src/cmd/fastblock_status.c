@@ -36,20 +36,34 @@ static json_t *progress_json(const Fb__MoveProgress *m)
                      (json_int_t)m->left_ms, "moves_max", (json_int_t)m->moves_max);
 }
 
+/* Raw: all replicas, over all OSDs. */
+static void sum_space(const Fb__ClusterStatus *st, uint64_t *ret_used_bytes, uint64_t *ret_free_bytes)
+{
+    *ret_used_bytes = *ret_free_bytes = 0;
+    for (size_t i = 0; i < st->n_usage; i++) {
+        *ret_used_bytes += st->usage[i]->used_bytes;
+        *ret_free_bytes += st->usage[i]->free_bytes;
+    }
+}
+
 static json_t *status_json(const Fb__ClusterStatus *st)
 {
     json_t *problems = json_array();
+    uint64_t used, free_bytes;
+
+    sum_space(st, &used, &free_bytes);
     for (size_t i = 0; i < st->n_problem; i++)
         json_array_append_new(problems, json_string(st->problem[i]));
     return json_pack(
-        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:b, s:I, s:I, s:b, s:b, s:b, s:o}",
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:b, s:I, s:I, s:b, s:b, s:b, s:o}",
         "health", st->health, "problems", problems, "osds", (json_int_t)st->osds, "osds_up",
         (json_int_t)st->osds_up, "osds_in", (json_int_t)st->osds_in, "pools", (json_int_t)st->pools, "pgs",
         (json_int_t)st->pgs, "pgs_active", (json_int_t)st->pgs_active, "pgs_degraded",
-        (json_int_t)st->pgs_degraded, "images", (json_int_t)st->images, "epoch", (json_int_t)st->epoch,
-        "version", st->version, "scrubs_due", (json_int_t)st->scrubs_due, "scrub_paused", st->scrub_paused,
-        "damaged_blocks", (json_int_t)st->damaged_blocks, "differing_objects", (json_int_t)st->differing,
-        "noout", st->noout, "norebalance", st->norebalance, "pause", st->paused, "moves",
+        (json_int_t)st->pgs_degraded, "images", (json_int_t)st->images, "used_bytes", (json_int_t)used,
+        "free_bytes", (json_int_t)free_bytes, "epoch", (json_int_t)st->epoch, "version", st->version,
+        "scrubs_due", (json_int_t)st->scrubs_due, "scrub_paused", st->scrub_paused, "damaged_blocks",
+        (json_int_t)st->damaged_blocks, "differing_objects", (json_int_t)st->differing, "noout", st->noout,
+        "norebalance", st->norebalance, "pause", st->paused, "moves",
         st->progress ? progress_json(st->progress) : json_null());
 }
 
@@ -72,23 +86,20 @@ static void print_moves(const Fb__MoveProgress *m)
 
 static void print_status(const Fb__ClusterStatus *st)
 {
-    uint64_t used = 0, free_bytes = 0;
+    uint64_t used, free_bytes;
 
-    for (size_t i = 0; i < st->n_usage; i++) {
-        used += st->usage[i]->used_bytes;
-        free_bytes += st->usage[i]->free_bytes;
-    }
+    sum_space(st, &used, &free_bytes);
     printf("health   %s\n", st->health);
     for (size_t i = 0; i < st->n_problem; i++)
         printf("         %s\n", st->problem[i]);
-    printf("osds     %u, %u up, %u in\n", st->osds, st->osds_up, st->osds_in);
-    printf("pgs      %u in %u pools: %u active, %u degraded\n", st->pgs, st->pools, st->pgs_active,
-           st->pgs_degraded);
+    printf("osds     %u: %u up, %u in\n", st->osds, st->osds_up, st->osds_in);
+    printf("pgs      %u in %u pool%s: %u active, %u degraded\n", st->pgs, st->pools,
+           st->pools == 1 ? "" : "s", st->pgs_active, st->pgs_degraded);
     print_moves(st->progress);
     printf("images   %u\n", st->images);
-    printf("scrub    %s, %u PGs to be scrubbed\n", st->scrub_paused ? "paused" : "active", st->scrubs_due);
-    printf("space    %s used, %s free (raw, over all OSDs)\n", cmd_size_text(used),
-           cmd_size_text(free_bytes));
+    printf("scrub    %s, due for %u PGs\n", st->scrub_paused ? "paused" : "on", st->scrubs_due);
+    printf("space    %s used (%.0f%%), %s free: raw, over all OSDs\n", cmd_size_text(used),
+           used ? 100.0 * (double)used / (double)(used + free_bytes) : 0, cmd_size_text(free_bytes));
     printf("map      epoch %llu\n", (unsigned long long)st->epoch);
 }
 

@@ -111,11 +111,11 @@ static int remove_build(struct mon_request *r)
     char *addresses[MON_MONITORS_MAX];
     size_t count = 0;
 
+    if (is_present(r->mon, address) || !strcmp(address, r->mon->own_address))
+        return mon_fail(r, -ERR_BUSY, "the monitor %.64s runs: stop it first", address);
     if (!is_listed(&list, address))
         return mon_fail(r, -ERR_NOT_FOUND, "there is no monitor %.64s: `fastblock mon ls` shows them",
                         address);
-    if (is_present(r->mon, address) || !strcmp(address, r->mon->own_address))
-        return mon_fail(r, -ERR_BUSY, "the monitor %.64s runs: stop it first", address);
     for (size_t i = 0; i < list.n_address; i++)
         if (strcmp(list.address[i], address) != 0)
             addresses[count++] = list.address[i];

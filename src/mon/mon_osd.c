@@ -34,6 +34,7 @@
 #include <string.h>
 
 #include "base/level.h"
+#include "base/text.h"
 #include "base/uuid.h"
 
 /* ---- the proof ---- */
@@ -158,9 +159,13 @@ static int osd_new_build(struct mon_request *r)
 
 static void osd_new_done(struct mon_request *r)
 {
+    const Fb__OsdNew *new_osd = r->call->osd_new;
+    char size[TEXT_SIZE_MAX];
+
     if (!r->nothing)
-        mon_note(r->mon, LOG_INFO, "osd.%u is new: host %s, %u shards, %" PRIu64 " bytes", r->reply.osd,
-                 r->call->osd_new->host, r->call->osd_new->shards, r->call->osd_new->size_bytes);
+        mon_note(r->mon, LOG_INFO, "osd.%u is new: host %s, %u shard%s, %s", r->reply.osd, new_osd->host,
+                 new_osd->shards, new_osd->shards == 1 ? "" : "s",
+                 text_format_size(new_osd->size_bytes, size));
 }
 
 const struct mon_method mon_osd_new = {.build = osd_new_build, .done = osd_new_done, .needs_proof = true};

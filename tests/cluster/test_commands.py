@@ -28,7 +28,7 @@ def refused(c, *args, code=1, says=()):
 
 def test_status_of_a_new_cluster(c):
     status = c.json("status")
-    expect(status["osds"] == 3 and status["osds_up"] == 3, f"status: {status}")
+    expect(status["osds"] == 3 and status["osds_up"] == 3 and status["free_bytes"] > 0, f"status: {status}")
     processes = c.json("cluster", "status", c.dir)
     expect([p["name"] for p in processes] == ["mon", "osd.0", "osd.1", "osd.2"], f"cluster status: {processes}")
     for p in processes:
@@ -54,8 +54,11 @@ def test_import_export_is_byte_exact(c):
         f.write(os.urandom(5 << 20))
         f.seek(40 << 20)
         f.write(os.urandom((3 << 20) + 12345))
-    c.fb("image", "import", source, "p/copy")
-    c.fb("image", "export", "p/copy", back)
+    expect(c.fb("image", "import", source, "p/copy").startswith(f"p/copy imported from {source}, 43 MiB"), "import says what it did")
+    expect(c.json("image", "export", "p/copy", back) == {"image": "p/copy", "size_bytes": (os.path.getsize(source) + 4095) // 4096 * 4096}, "export")
+    written = c.json("image", "du", "p/copy")["written_bytes"]
+    expect(8 << 20 < written <= 9 << 20, f"the hole counts as written: {written}")
+    expect("GiB" not in c.fb("image", "du", "p/copy"), "image du")
     size = os.path.getsize(source)
     info = c.json("image", "info", "p/copy")
     expect(info["size_bytes"] == (size + 4095) // 4096 * 4096, f"info: {info}")
@@ -70,7 +73,8 @@ def test_import_export_is_byte_exact(c):
 def test_import_export_by_pipe(c):
     data = os.urandom(3 << 20) + bytes(4 << 20) + os.urandom(4096)
     path = os.path.join(BIN, "fastblock")
-    subprocess.run([path, "image", "import", "-", "p/pipe", "--size", "16M"], env=c.env, input=data, check=True, timeout=60)
+    said = subprocess.run([path, "image", "import", "-", "p/pipe", "--size", "16M"], env=c.env, input=data, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    expect(said == b"p/pipe imported from standard input, 7 MiB\n", f"{said}")
     out = subprocess.run([path, "image", "export", "p/pipe", "-"], env=c.env, stdout=subprocess.PIPE, check=True, timeout=60).stdout
     expect(len(out) == 16 << 20 and out[:len(data)] == data and out[len(data):].strip(b"\0") == b"", "the pipe changed data")
 
@@ -135,9 +139,14 @@ def test_wrong_usage(c):
     refused(c, "bench", "p/i", "--rw", "sideways", code=2, says="sideways")
     refused(c, "pg", "leader", "zzz", "osd.0", code=2, says="zzz")
     refused(c, "pool", "ls", "--nonsense", code=2, says="--nonsense")
+    refused(c, "image", "lst", code=2, says=("image lst", "image ls"))
+    refused(c, "image", code=2, says="image ls")
+    refused(c, "help", "frobnicate", code=2, says="frobnicate")
     c.fb("--help")
-    c.fb("image", "create", "--help")
     c.fb("--version")
+    help_text = c.fb("image", "create", "--help")
+    expect("--size" in help_text and help_text == c.fb("help", "image", "create"), "help of a command")
+    expect(c.fb("help", "image") == c.fb("image", "--help"), "help of a group")
 
 
 def test_completion(c):
@@ -169,6 +178,9 @@ def test_refusals_name_thing_and_remedy(c):
     refused(c, "image", "import", "/tmp", "p/x", says="is a directory")
     refused(c, "image", "export", "p/i", "/nonexistent/dir/file", says="/nonexistent/dir/file")
     refused(c, "image", "rm", "p/absent", says="absent")
+    refused(c, "image", "du", "p/absent", says="absent")
+    refused(c, "mon", "rm", "10.0.0.1:7000", says="fastblock mon ls")
+    refused(c, "mon", "rm", c.env["FASTBLOCK_MON"], says="runs: stop it first")
 
 
 def test_osds_in_and_out(c):
