@@ -174,6 +174,10 @@ struct shard_mon {
     char verdict_text[256];
 };
 int shard_mon_start(struct osd_shard *shard);
+/* Calls the monitor; its op is woken with the answer. False: it cannot be sent now. */
+bool shard_mon_call(struct shard_mon *mon, const Fb__MonRequest *request);
+/* shard_report.c: makes a report and sends it. As shard_mon_call(). */
+bool shard_report_send(struct shard_mon *mon);
 void shard_mon_report(
     struct osd_shard *shard); /* something changed that the monitor should hear of at once */
 

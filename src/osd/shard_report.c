@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a shard reports to the monitor.
+ *
+ * Everything in a report is the whole truth of that moment, so reports may be lost or repeated. While all
+ * groups are parked (pg_park.c), as they were when the last whole report was made, reports only say so: they
+ * do not grow with the number of groups.
+ */
+#include "osd/scrub.h"
+
+#include <stdlib.h>
+
+/* Of the few PGs that are being scrubbed, or have damage to tell of. */
+#define REPORT_DAMAGE_MAX 8                    /* of one PG; the next report has more */
+#define REPORT_SCRUB_MAX  (FRAME_BODY_MAX / 4) /* bytes; the rest comes when this is known */
+struct report_scrub {
+    struct report_scrub *next;
+    struct scrub_result_rows result;
+    Fb__PgDamage damage[REPORT_DAMAGE_MAX], *damages[REPORT_DAMAGE_MAX];
+};
+
+struct report_group {
+    struct report_group *next;
+    Fb__PgMember members[GROUP_MEMBERS_MAX], *pointers[GROUP_MEMBERS_MAX];
+};
+
+struct report {
+    Fb__ShardReport message;
+    struct report_scrub *scrubs;
+    struct report_group *groups;
+    size_t scrub_bytes;
+    Fb__PgReport *pgs, **pg_pointers;
+    Fb__PgConfirm *confirms, **confirm_pointers;
+    uint32_t confirms_max;
+    uint32_t confirm_from;  /* those in front of it were in the last report */
+    uint32_t confirm_count; /* of what there is to say */
+    uint32_t suspects[64];
+    Fb__PgStanding *standings, **standing_pointers;
+};
+
+static void report_pg(const struct pg *pg, Fb__PgReport *to)
+{
+    const struct raft *r = &pg->raft;
+    uint64_t now_ns = core_now_ns(pg->shard->core);
+
+    *to = (Fb__PgReport)FB__PG_REPORT__INIT;
+    to->pg = pg->id;
+    to->term = r->term;
+    to->leader_osd = pg->shard->label.osd;
+    to->objects = pg->sp->object_count;
+    to->replica = pg->replica;
+    to->commit_index = r->commit_index;
+    to->in_contact = 1;
+    for (uint32_t i = 0; i < r->member_count; i++) {
+        const struct raft_member *member = &r->members[i];
+        if (member->replica == r->self)
+            continue;
+        to->in_contact += member->flags && pg_in_contact(pg, member, now_ns);
+        to->recovering += member->recovering || member->progress == RAFT_BEHIND;
+    }
+}
+
+/* The group, until the map has it. What is applied is committed. */
+static void report_pg_group(struct report *report, const struct pg *pg, Fb__PgReport *to)
+{
+    const struct group *group = &pg->sp->record.group;
+    const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
+    bool news = !item || (group->index > item->group_index && !group_joint(group));
+    struct report_group *rows = news ? calloc(1, sizeof(*rows)) : NULL;
+
+    if (!rows)
+        return;
+    rows->next = report->groups;
+    report->groups = rows;
+    to->unlisted = !item;
+    to->group_index = group->index;
+    to->group_epoch = group->epoch;
+    to->group = rows->pointers;
+    to->n_group = group->count;
+    for (uint32_t i = 0; i < group->count; i++) {
+        rows->members[i] = (Fb__PgMember)FB__PG_MEMBER__INIT;
+        rows->members[i].replica = group->members[i].replica;
+        rows->members[i].osd = group->members[i].osd;
+        rows->members[i].shard = group->members[i].shard;
+        rows->members[i].learner = !group->members[i].flags;
+        rows->pointers[i] = &rows->members[i];
+    }
+}
+
+static void report_pg_scrub(struct report *report, struct pg *pg, Fb__PgReport *to)
+{
+    bool scrubs = pg->scrub_order && pg->scrub.order == pg->scrub_order;
+    struct report_scrub *rows = scrubs || pg->damage_count ? calloc(1, sizeof(*rows)) : NULL;
+
+    if (!rows)
+        return; /* nothing to say; or no memory, then the next report says it */
+    rows->next = report->scrubs;
+    report->scrubs = rows;
+    if (scrubs) {
+        scrub_result_fill(&pg->scrub, &rows->result);
+        to->scrub = &rows->result.result;
+        to->scrub_done = pg->scrub.done;
+    }
+    to->damage = rows->damages;
+    to->n_damage = damage_report(pg, rows->damage, rows->damages, REPORT_DAMAGE_MAX);
+    report->scrub_bytes += wire_cold_size(&to->base);
+    if (report->scrub_bytes > REPORT_SCRUB_MAX) {
+        to->scrub = NULL;
+        to->n_damage = 0;
+    }
+}
+
+/* NULL: another report has room for it. Each begins where the last one stopped, because what is confirmed may
+ * long remain in the map: until the other members and PGs have confirmed it too. */
+static Fb__PgConfirm *confirm_add(struct report *report, uint64_t pg, uint32_t osd)
+{
+    if (report->confirm_count++ < report->confirm_from || report->message.n_confirm == report->confirms_max)
+        return NULL;
+    Fb__PgConfirm *confirm = &report->confirms[report->message.n_confirm];
+
+    *confirm = (Fb__PgConfirm)FB__PG_CONFIRM__INIT;
+    confirm->pg = pg;
+    confirm->osd = osd;
+    report->confirm_pointers[report->message.n_confirm++] = confirm;
+    return confirm;
+}
+
+static Fb__PgConfirm *confirm_replica(struct osd_shard *shard, struct report *report, const Fb__Pg *item,
+                                      uint32_t replica)
+{
+    Fb__PgConfirm *confirm = confirm_add(report, item->id, shard->label.osd);
+
+    if (confirm)
+        confirm->replica = replica;
+    return confirm;
+}
+
+static void report_replica(struct osd_shard *shard, struct report *report, const Fb__Pg *item)
+{
+    const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
+    const struct store_pg *sp = store_pg_find(shard->store, item->id);
+    uint32_t replica = sp ? sp->record.replica : 0;
+    /* Its record is durable: it is opened only then. */
+    bool there = pg_find(shard, item->id);
+    Fb__PgConfirm *confirm;
+
+    if (there && self && replica == self->replica && !item->born &&
+        (confirm = confirm_replica(shard, report, item, replica)))
+        confirm->born = true;
+    /* It has taken its number over from the replica that it was. */
+    if (there && self && replica == self->replica && item->born && self->birth && !self->born &&
+        (confirm = confirm_replica(shard, report, item, replica)))
+        confirm->born = true;
+    if (there && wanted && replica == wanted->replica && wanted->birth && !wanted->born &&
+        (confirm = confirm_replica(shard, report, item, replica)))
+        confirm->born = true;
+    bool pending = !sp && pg_split_pending(shard, item);
+    if (self && !sp && item->born && (!self->birth || self->born) && !shard_map_pg_removed(shard, item) &&
+        !pending && (confirm = confirm_replica(shard, report, item, self->replica)))
+        confirm->lost = true;
+    /* An older map, to which a restart might go back, may order to create it. */
+    for (size_t i = 0; i < item->n_dropped && item->epoch <= shard->map.saved_epoch && !pending; i++) {
+        const Fb__PgMember *dropped = item->dropped[i];
+        if (dropped->osd == shard->label.osd && dropped->shard == shard->number &&
+            dropped->replica != replica && (confirm = confirm_replica(shard, report, item, dropped->replica)))
+            confirm->dropped = true;
+    }
+}
+
+static void report_replicas(struct osd_shard *shard, struct report *report)
+{
+    map_for_each (&shard->map.pgs, node) {
+        const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
+        Fb__PgConfirm *confirm;
+
+        if (item->removed)
+            continue;
+        bool removed = shard_map_pg_removed(shard, item);
+        if (!removed || shard_map_dropped(shard, item))
+            report_replica(shard, report, item);
+        if (removed && shard_map_member(shard, item) && !store_pg_find(shard->store, item->id) &&
+            !pg_split_pending(shard, item) && (confirm = confirm_add(report, item->id, shard->label.osd)))
+            confirm->pg_removed = true;
+    }
+}
+
+static void report_orders(struct osd_shard *shard, struct report *report)
+{
+    map_for_each (&shard->map.orders, node) {
+        const Fb__ImageOrder *order = map_entry(node, struct map_item, node)->order;
+        map_for_each (&shard->pgs, pg_node) {
+            struct pg *pg = map_entry(pg_node, struct pg, node);
+            Fb__PgConfirm *confirm;
+
+            if (pg->id >> 32 != order->pool || !pg_serves(pg))
+                continue;
+            if (!pg_order_done(pg, order)) {
+                pg->orders_due = true;
+                pg_wake(pg);
+            } else if ((confirm = confirm_add(report, pg->id, shard->label.osd)) != NULL) {
+                confirm->image = order->image;
+                confirm->generation = order->generation;
+                confirm->deleted = order->deleted;
+                confirm->split_count = pg_split_count(pg);
+            }
+        }
+    }
+}
+
+static void report_suspects(struct osd_shard *shard, struct report *report)
+{
+    report->message.suspect_osd = report->suspects;
+    map_for_each (&shard->peers, node) {
+        const struct peer *peer = map_entry(node, struct peer, node);
+        if (peer->lost && peer->rpc && !rpc_peer_is_open(peer->rpc) &&
+            report->message.n_suspect_osd < ARRAY_LEN(report->suspects))
+            report->suspects[report->message.n_suspect_osd++] = peer->osd;
+    }
+}
+
+static void report_shard(struct osd_shard *shard, struct report *report)
+{
+    struct store_space space = store_space(shard->store);
+
+    *report = (struct report){.message = FB__SHARD_REPORT__INIT};
+    report->message.osd = shard->label.osd;
+    report->message.shard = shard->number;
+    report->message.incarnation = shard->label.start_counter;
+    report->message.epoch = shard->map.saved_epoch;
+    report->message.used_bytes = space.used_bytes;
+    report->message.free_bytes = space.free_bytes;
+    report->message.damaged_objects = store_counters(shard->store)->damaged_objects;
+    report->message.repaired_blocks = shard->perf.repaired_blocks;
+    report->message.unrepaired_reads = shard->perf.unrepaired_reads;
+    report->message.failed = shard->failed ? shard->failed_text : (char *)protobuf_c_empty_string;
+}
+
+/* What is parked has nothing new to say. */
+static bool report_is_known(const struct osd_shard *shard)
+{
+    return shard->mon.told && !shard->mon.stirred && list_empty(&shard->awake) && !shard->failed;
+}
+
+static bool report_fill(struct osd_shard *shard, struct report *report)
+{
+    size_t pgs = shard->pgs.count + 1;
+
+    shard->mon.told = false;
+    shard->mon.stirred = !list_empty(&shard->awake);
+    shard->mon.report_partial = true;
+    /* Filled entry by entry: what is not used is not touched. */
+    report->pgs = malloc(pgs * sizeof(*report->pgs));
+    report->pg_pointers = malloc(pgs * sizeof(void *));
+    report->confirms_max = shard->mon.confirms_max;
+    report->confirm_from = shard->mon.confirm_next;
+    report->confirm_count = 0;
+    report->confirms = malloc(report->confirms_max * sizeof(*report->confirms));
+    report->confirm_pointers = malloc(report->confirms_max * sizeof(void *));
+    if (!report->pgs || !report->pg_pointers || !report->confirms || !report->confirm_pointers)
+        return false;
+    report->message.pg = report->pg_pointers;
+    report->message.confirm = report->confirm_pointers;
+    if (shard->failed)
+        return true;
+    map_for_each (&shard->pgs, node) {
+        struct pg *pg = map_entry(node, struct pg, node);
+        if ((!pg->led_term && shard_map_pg(shard, pg->id)) || pg->stopping)
+            continue;
+        report_pg(pg, &report->pgs[report->message.n_pg]);
+        report_pg_scrub(report, pg, &report->pgs[report->message.n_pg]);
+        report_pg_group(report, pg, &report->pgs[report->message.n_pg]);
+        report->pg_pointers[report->message.n_pg] = &report->pgs[report->message.n_pg];
+        report->message.n_pg++;
+    }
+    report_replicas(shard, report);
+    report_orders(shard, report);
+    uint32_t end = report->confirm_from + (uint32_t)report->message.n_confirm;
+    shard->mon.confirm_next = end < report->confirm_count ? end : 0;
+    report->message.n_standing = pg_standings(shard, &report->standings, &report->standing_pointers);
+    report->message.standing = report->standing_pointers;
+    /* What may have to be said again is said in each. */
+    shard->mon.report_partial =
+        report->confirm_count || report->message.n_standing || report->scrubs || report->groups;
+    return true;
+}
+
+bool shard_report_send(struct shard_mon *mon)
+{
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    struct report report;
+    bool sent = false;
+
+    report_shard(mon->shard, &report);
+    report_suspects(mon->shard, &report);
+    report.message.unchanged = mon->report_unchanged = report_is_known(mon->shard);
+    if (mon->report_unchanged || report_fill(mon->shard, &report)) {
+        request.call_case = FB__MON_REQUEST__CALL_SHARD_REPORT;
+        request.shard_report = &report.message;
+        sent = shard_mon_call(mon, &request);
+    }
+    for (struct report_scrub *next; report.scrubs; report.scrubs = next) {
+        next = report.scrubs->next;
+        free(report.scrubs);
+    }
+    for (struct report_group *next; report.groups; report.groups = next) {
+        next = report.groups->next;
+        free(report.groups);
+    }
+    free(report.pgs);
+    free(report.pg_pointers);
+    free(report.confirms);
+    free(report.confirm_pointers);
+    free(report.standings);
+    free(report.standing_pointers);
+    return sent;
+}
