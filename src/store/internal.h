@@ -211,9 +211,11 @@ struct geometry {
     uint32_t objects_max, images_max, pgs_max;
 };
 
+#define TABLE_RUN 32u /* blocks in a write */
 struct table_block {
     struct disk_table_block disk; /* as it shall be */
     uint64_t gen, written_gen;    /* changes made; changes durable */
+    uint64_t writing_gen;         /* that the round under way makes durable */
     bool dirty;
 };
 
@@ -244,8 +246,7 @@ struct store {
     struct blk_io table_io;
     struct iovec table_iov;
     struct buf *table_buf;
-    uint32_t table_at;
-    uint64_t table_gen_writing;
+    uint32_t table_at, table_count; /* the blocks of the round under way, or of the last one */
     struct list table_waiters;
 
     /* The blob. */

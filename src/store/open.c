@@ -192,7 +192,7 @@ static int open_begin(struct store_open *o)
     int rc = destage_init(s);
     if (rc == 0)
         rc = ring_init(s);
-    s->table_buf = buf_new(s->core->arena, BLOCK_SIZE);
+    s->table_buf = buf_new(s->core->arena, TABLE_RUN * BLOCK_SIZE);
     if (rc || !s->table_buf)
         return -ERR_NO_MEMORY;
     p->work = s->destage.work->data;

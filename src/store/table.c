@@ -2,11 +2,13 @@
  *
  * The PG table: which replicas this shard has, with their terms and votes; and replicas in memory.
  *
- * A changed block is written to copy A and, when that is durable, to copy B; only then does the change count.
+ * Changed blocks are written to copy A and, when that is durable, to copy B; only then does the change count.
  * Both copies so hold everything that was ever acknowledged, and either may tear or rot without a vote being
  * forgotten. (Alternating between the copies would halve the writes, but one rotten block would then bring
  * back an older vote unnoticed.) Updates that arrive while a block is being written go together with its next
- * round. At open, if the copies differ, the newer one is written to both before anything is done with it.
+ * round. A round takes the blocks from the next changed one on, up to TABLE_RUN of them and round in turn:
+ * when thousands of replicas vote at once it takes a few rounds, however they are spread. At open, if the
+ * copies differ, the newer one is written to both before anything is done with it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -265,28 +267,41 @@ static const char *table_state(int state)
     return names[state];
 }
 
+/* The next round: from a changed block to the last one that is near enough. Those between are written as they
+ * are. */
 static bool table_next(struct store *s)
 {
-    for (uint32_t i = 0; i < s->g.table_blocks; i++) {
-        struct table_block *b = &s->table[i];
-        if (!b->dirty)
-            continue;
+    uint32_t blocks = (uint32_t)s->g.table_blocks, first = s->table_at + s->table_count, count = 0;
+
+    for (uint32_t looked = 0; looked < blocks && !count; looked++) {
+        first = first < blocks ? first : 0;
+        if (s->table[first].dirty)
+            count = 1;
+        else
+            first++;
+    }
+    if (!count)
+        return false;
+    for (uint32_t i = 1; i < MIN(TABLE_RUN, blocks - first); i++)
+        count = s->table[first + i].dirty ? i + 1 : count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct table_block *b = &s->table[first + i];
         b->dirty = false;
         b->disk.ring_seq = s->durable_seq;
-        table_seal(s, i);
-        memcpy(s->table_buf->data, &b->disk, BLOCK_SIZE);
-        s->table_at = i;
-        s->table_gen_writing = b->gen;
-        return true;
+        table_seal(s, first + i);
+        memcpy(s->table_buf->data + (size_t)i * BLOCK_SIZE, &b->disk, BLOCK_SIZE);
+        b->writing_gen = b->gen;
     }
-    return false;
+    s->table_at = first;
+    s->table_count = count;
+    return true;
 }
 
 static void table_write(struct store *s, int copy)
 {
     io_start(s->blk, &s->table_io, &s->table_iov, BLK_WRITE, PLANT(STORE_NO_FLUSH) ? 0 : fua(s),
-             s->g.table_block + (uint64_t)copy * s->g.table_blocks + s->table_at, s->table_buf->data, 1,
-             &s->table_op);
+             s->g.table_block + (uint64_t)copy * s->g.table_blocks + s->table_at, s->table_buf->data,
+             s->table_count, &s->table_op);
 }
 
 void table_wake(struct store *s)
@@ -298,6 +313,14 @@ void table_wake(struct store *s)
     for (struct list *node; (node = list_pop_front(&woken));) {
         op_wake(list_entry(node, struct store_waiter, link)->op);
     }
+}
+
+static void table_written(struct store *s)
+{
+    for (uint32_t i = s->table_at; i < s->table_at + s->table_count; i++)
+        s->table[i].written_gen = s->table[i].writing_gen;
+    table_wake(s);
+    destage_wake(s); /* the entry of a group may have held the tail */
 }
 
 static void table_step(struct op *op)
@@ -332,9 +355,7 @@ static void table_step(struct op *op)
                 table_write(s, 1);
                 return;
             }
-            s->table[s->table_at].written_gen = s->table_gen_writing;
-            table_wake(s);
-            destage_wake(s); /* the entry of a group may have held the tail */
+            table_written(s);
             op->state = TABLE_IDLE;
             break;
         }
