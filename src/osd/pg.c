@@ -203,6 +203,25 @@ void pg_apply(struct pg *pg)
         pg_split_begin(pg, core_now_ns(pg->shard->core));
 }
 
+/* Does it matter now? What a parked leader has sent was answered; it finds out like by any other silence. */
+static bool peer_matters(const struct pg *pg, uint32_t replica, bool new_incarnation)
+{
+    const struct raft_member *m = raft_member(&pg->raft, replica);
+
+    if (new_incarnation)
+        return true;
+    return pg->raft.role == RAFT_LEADER ? !pg->parked && m && !m->unreachable : pg->raft.leader == replica;
+}
+
+static void pg_lost(struct pg *pg, uint32_t replica, bool new_incarnation, uint64_t now_ns)
+{
+    if (!peer_matters(pg, replica, new_incarnation))
+        return;
+    pg_unpark(pg);
+    raft_peer_lost(&pg->raft, replica, new_incarnation, now_ns);
+    pg_touched(pg);
+}
+
 void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnation)
 {
     uint64_t now_ns = core_now_ns(shard->core);
@@ -211,17 +230,22 @@ void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnati
         struct pg *pg = map_entry(node, struct pg, node);
         for (uint32_t i = 0; i < pg->member_count; i++)
             if (pg->members[i].peer == peer) {
-                pg_unpark(pg);
-                raft_peer_lost(&pg->raft, pg->members[i].replica, new_incarnation, now_ns);
                 pg->members[i].complete = 0;
-                pg_touched(pg);
+                pg_lost(pg, pg->members[i].replica, new_incarnation, now_ns);
             }
         for (uint32_t i = 0; i < PG_STRANGERS_MAX; i++)
-            if (pg->strangers[i].peer == peer) {
-                pg_unpark(pg);
-                raft_peer_lost(&pg->raft, pg->strangers[i].replica, new_incarnation, now_ns);
+            if (pg->strangers[i].peer == peer)
+                pg_lost(pg, pg->strangers[i].replica, new_incarnation, now_ns);
+    }
+}
+
+void pg_peer_found(struct osd_shard *shard, struct peer *peer)
+{
+    map_for_each (&shard->pgs, node) {
+        struct pg *pg = map_entry(node, struct pg, node);
+        for (uint32_t i = 0; i < pg->member_count && !pg->parked; i++)
+            if (pg->members[i].peer == peer && raft_peer_found(&pg->raft, pg->members[i].replica))
                 pg_touched(pg);
-            }
     }
 }
 

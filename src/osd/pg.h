@@ -218,6 +218,8 @@ void pg_mark_append(struct pg *pg, uint64_t index, uint64_t now_ns);
 MUST_CHECK int pg_propose(struct pg *pg, struct entry *entry, const struct slice *payload);
 /* The session to the peer ended, or its process was replaced: tells all groups that have a member there. */
 void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnation);
+/* There is a session to the peer: tells all groups that have tried to send in vain. */
+void pg_peer_found(struct osd_shard *shard, struct peer *peer);
 /* Raft was given something: what follows from it at once (abstaining), and a wake-up. */
 void pg_touched(struct pg *pg);
 /* Tells the store from which entry on a member still waits for the log, of the members that have lately been

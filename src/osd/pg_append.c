@@ -4,7 +4,8 @@
  *
  * Out: an APPEND is filled from the log's memory, as many entries as one frame carries; what has left memory
  * is read from the ring by one `pg_catchup` per PG while the member is asked to be patient with an empty
- * APPEND. A link that is busy or down is told to raft, which asks again later.
+ * APPEND. A link that is busy is told to raft, which asks again later; one that is down, too, and when it is
+ * up again (pg_peer_found()).
  *
  * In: checksums of the payload are verified before raft sees an entry. Raft then says from which entry on the
  * log is replaced, and what the store lacks of that is appended. The store can refuse (no room): then raft's
@@ -183,14 +184,18 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
     };
     size_t len = wire_append_request_size(&request);
 
-    shard_heartbeat_traffic(pg); /* the follower's election timeout is now the usual one */
     ASSERT(len <= SHARD_BODY_MAX);
     wire_append_request_encode(rpc_body(shard->frame), &request);
-    if (!member || shard_peer_send(member->peer, false, METHOD_APPEND, rpc_body(shard->frame), (uint32_t)len,
-                                   shard->pieces, pieces)) {
+    int error = member ? shard_peer_send(member->peer, false, METHOD_APPEND, rpc_body(shard->frame),
+                                         (uint32_t)len, shard->pieces, pieces)
+                       : -ERR_CLOSED;
+    if (error) {
         raft_append_failed(&pg->raft, msg->to, msg->index);
+        if (member && !shard_peer_reachable(member->peer))
+            raft_peer_unreachable(&pg->raft, msg->to);
         return;
     }
+    shard_heartbeat_traffic(pg); /* the follower's election timeout is now the usual one */
     shard->perf.appends_sent++;
     shard->perf.append_entries_sent += count;
     if (count > 0 && perf_mark_wanted(&member->acknowledged, msg->term))

@@ -75,6 +75,8 @@ void shard_peers_free(struct osd_shard *shard);
 MUST_CHECK int shard_peer_check(struct osd_shard *shard, const struct rpc_identity *who);
 /* A handshake showed who is there. */
 void shard_peer_seen(struct peer *peer, const struct rpc_identity *who);
+/* Is there a session to send by? */
+bool shard_peer_reachable(const struct peer *peer);
 /* One-way frame to the peer. `answer`: something of its own is being answered: takes its session, if there is
  * one, so that the answer shares packets with the stream that it answers. */
 MUST_CHECK int shard_peer_send(struct peer *peer, bool answer, enum method method, const uint8_t *body,
@@ -196,6 +198,8 @@ struct shard_heartbeat {
 void shard_heartbeat_start(struct osd_shard *shard);
 /* A group has traffic: its heartbeats come at the usual pace, from now on and for a while. */
 void shard_heartbeat_traffic(struct pg *pg);
+/* A peer has come back: it is not to wait for its heartbeat. */
+void shard_heartbeat_soon(struct osd_shard *shard);
 void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *message);
 void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *message);
 

@@ -36,7 +36,6 @@ void shard_heartbeat_start(struct osd_shard *shard)
 void shard_heartbeat_traffic(struct pg *pg)
 {
     struct osd_shard *shard = pg->shard;
-    struct timer *timer = &shard->heartbeat.timer;
     uint64_t now_ns = core_recent_ns(shard->core);
 
     if (now_ns - pg->traffic_ns >= SHARD_REST_AFTER_NS) {
@@ -46,6 +45,14 @@ void shard_heartbeat_traffic(struct pg *pg)
                 pg->members[i].peer->busy = true;
     }
     pg->traffic_ns = now_ns;
+    shard_heartbeat_soon(shard);
+}
+
+void shard_heartbeat_soon(struct osd_shard *shard)
+{
+    struct timer *timer = &shard->heartbeat.timer;
+    uint64_t now_ns = core_recent_ns(shard->core);
+
     if (timer_armed(timer) && timer->deadline_ns > now_ns + SHARD_HEARTBEAT_NS)
         timer_arm(shard->core, timer, &shard->heartbeat.op, now_ns);
 }
@@ -113,9 +120,12 @@ static void heartbeat_send(struct osd_shard *shard, struct peer *peer)
         shard->perf.heartbeats_sent++;
 }
 
-/* The last heartbeat to this peer announced that the next one comes late, and was answered. */
+/* The last heartbeat to this peer announced that the next one comes late, and was answered; or none can be
+ * sent. */
 static bool heartbeat_slow(const struct peer *peer)
 {
+    if (!shard_peer_reachable(peer))
+        return true;
     return !peer->busy && peer->beat_rests && peer->out.answered_seq == peer->out.seq &&
            peer->out.acked_version == peer->out.version;
 }

@@ -38,6 +38,13 @@ void shard_peer_seen(struct peer *peer, const struct rpc_identity *who)
                  peer->osd, peer->number, who->incarnation);
         pg_peer_lost(peer->shard, peer, true);
     }
+    pg_peer_found(peer->shard, peer);
+    shard_heartbeat_soon(peer->shard);
+}
+
+bool shard_peer_reachable(const struct peer *peer)
+{
+    return peer->session || (peer->rpc && rpc_peer_is_open(peer->rpc));
 }
 
 /* Every start is counted on the device and draws a token: as many starts and another token are another

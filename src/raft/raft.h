@@ -133,6 +133,7 @@ struct raft_member {
     uint64_t acked_ns;  /* send time of the newest message that it accepted */
     uint32_t probe_max; /* entries that the probe may carry */
     bool probe_due, contact_due, install_due, timeout_now_due;
+    bool unreachable; /* raft_peer_unreachable() */
     bool vote_due, vote_granted;
 };
 
@@ -267,6 +268,11 @@ void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns);
  * has run out, at once if none runs. `new_incarnation`: a handshake proved that its process was replaced, so
  * its lease is gone and promises to it do not count. If we lead it: probe before sending more. */
 void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint64_t now_ns);
+/* There is no connection to `replica`: a leader asks it nothing by itself until there is one, or something of
+ * it is heard. So a member that is away costs nothing, in however many groups. */
+void raft_peer_unreachable(struct raft *r, uint32_t replica);
+/* There is one again: a leader that has tried in vain asks it at once. True: this one does. */
+bool raft_peer_found(struct raft *r, uint32_t replica);
 
 /* Leader: hand leadership to `replica` (0: the most up to date of those in contact). -ERR_NOT_LEADER;
  * -ERR_INVALID: no such voter, or ourselves; -ERR_RETRY: under way already, or it is recovering or silent.

@@ -69,7 +69,7 @@ void raft_replicate_member(struct raft *r, struct raft_member *m)
     m->progress = RAFT_PROBE;
     m->probe_due = m->replica != r->self;
     m->probe_max = UINT32_MAX;
-    m->contact_due = m->install_due = m->timeout_now_due = m->recovering = m->lost = false;
+    m->contact_due = m->install_due = m->timeout_now_due = m->recovering = m->lost = m->unreachable = false;
 }
 
 void raft_replicate_start(struct raft *r)
@@ -176,6 +176,7 @@ void raft_on_append_reply(struct raft *r, struct raft_member *m, const struct ra
         return;
     if (msg->sent_ns >= r->leader_since_ns)
         m->contact_ns = MAX(m->contact_ns, msg->sent_ns);
+    m->unreachable = false;
     m->recovering = msg->flags & RAFT_RECOVERING;
     if (msg->reject)
         on_reject(r, m, msg);
@@ -248,7 +249,7 @@ static uint64_t member_deadline(const struct raft *r, const struct raft_member *
     uint64_t contact_ns = MAX(m->contact_ns, r->leader_since_ns);
     bool gone = r->now_ns >= contact_ns + c->election_max_ns + r->rest_ns;
 
-    if (m->replica == r->self || m->probe_due || m->contact_due || m->install_due)
+    if (m->replica == r->self || m->probe_due || m->contact_due || m->install_due || m->unreachable)
         return UINT64_MAX;
     if (at_rest(m))
         return MAX(contact_ns, m->wait_ns) + c->election_min_ns + r->rest_ns;
@@ -264,25 +265,48 @@ uint64_t raft_replicate_deadline(const struct raft *r)
     return deadline_ns;
 }
 
+static void member_ask(struct raft_member *m)
+{
+    if (m->progress == RAFT_BEHIND) {
+        m->install_due = true;
+    } else if (at_rest(m)) {
+        m->contact_due = true;
+    } else {
+        m->progress = RAFT_PROBE;
+        /* Nothing sent that it may have: one entry costs little more than a question, and gets on when a
+         * member that refused entries takes them again. */
+        m->probe_due = true;
+        m->probe_max = m->next == m->match + 1;
+    }
+}
+
 void raft_replicate_tick(struct raft *r)
 {
     for (uint32_t i = 0; i < r->member_count; i++) {
         struct raft_member *m = &r->members[i];
 
-        if (r->now_ns < member_deadline(r, m))
-            continue;
-        if (m->progress == RAFT_BEHIND) {
-            m->install_due = true;
-        } else if (at_rest(m)) {
-            m->contact_due = true;
-        } else {
-            m->progress = RAFT_PROBE;
-            /* Nothing sent that it may have: one entry costs little more than a question, and gets on when a
-             * member that refused entries takes them again. */
-            m->probe_due = true;
-            m->probe_max = m->next == m->match + 1;
-        }
+        if (r->now_ns >= member_deadline(r, m))
+            member_ask(m);
     }
+}
+
+void raft_peer_unreachable(struct raft *r, uint32_t replica)
+{
+    struct raft_member *m = raft_member_find(r, replica);
+
+    if (r->role == RAFT_LEADER && m && replica != r->self)
+        m->unreachable = true;
+}
+
+bool raft_peer_found(struct raft *r, uint32_t replica)
+{
+    struct raft_member *m = raft_member_find(r, replica);
+
+    if (r->role != RAFT_LEADER || !m || !m->unreachable)
+        return false;
+    m->unreachable = false;
+    member_ask(m);
+    return true;
 }
 
 /* ---- what to send ---- */

@@ -111,6 +111,31 @@ static void test_neighbours(void)
     world_free(w);
 }
 
+/* A member that is away costs next to nothing, in however many groups it is; and it is found as soon as it is
+ * back. */
+static void test_member_away(void)
+{
+    struct world *w = world_at_rest(28);
+    uint32_t steps = 0;
+
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        world_lead(w, placement_pg_id(POOL, p), 0);
+    WAIT_FOR(w, 6000, all_parked(w));
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        steps -= group_at(w, 0, p)->steps;
+    uint64_t beats = w->osds[0].shard->perf.heartbeats_sent;
+    sim_run_for(w->sim, 10 * NS_PER_S);
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        steps += group_at(w, 0, p)->steps;
+    CHECK(steps < 20 * w->pg_count);
+    CHECK(w->osds[0].shard->perf.heartbeats_sent - beats < 40);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 3000, all_parked(w));
+    world_free(w);
+}
+
 /* The leader goes, or is asked to go, or hangs: every group has another one as soon as ever. */
 static void test_leader_dies(void)
 {
@@ -233,6 +258,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(test_promises);
     TEST(test_neighbours);
+    TEST(test_member_away);
     TEST(test_leader_dies);
     TEST(test_leader_hangs);
     TEST(test_follower_hangs);

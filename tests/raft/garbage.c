@@ -121,6 +121,10 @@ static void other_input(struct sim_rng *rng, struct raft *r)
         break;
     case 2:
         raft_peer_lost(r, replica, sim_rng_below(rng, 2), r->now_ns);
+        if (sim_rng_below(rng, 2))
+            raft_peer_unreachable(r, replica);
+        else
+            (void)raft_peer_found(r, replica);
         break;
     case 3:
         result = raft_transfer(r, replica, r->now_ns);

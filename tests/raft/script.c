@@ -34,6 +34,8 @@
  *     compact R I           R drops its log up to I
  *     lost R S [replaced]   R has lost the connection to S; its process was replaced
  *     probe R               raft_probe()
+ *     unreachable R S       R has no connection to S any more
+ *     found R S             it has one again
  *     lose R                the store of R refuses what is not on its disk yet
  *     cut-log R I           raft_cut()
  *     refused R S           S had no memory for the entries that R sent behind its match
@@ -487,6 +489,11 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
         raft_host_compact(h, strtoull(w[2], NULL, 10));
     } else if (!strcmp(w[0], "lost") && n >= 3) {
         raft_peer_lost(&h->raft, (uint32_t)atoi(w[2]), n > 3, s->now_ns);
+    } else if (!strcmp(w[0], "unreachable") && n == 3) {
+        raft_peer_unreachable(&h->raft, (uint32_t)atoi(w[2]));
+    } else if (!strcmp(w[0], "found") && n == 3) {
+        out(s, "%u: %s", h->replica,
+            raft_peer_found(&h->raft, (uint32_t)atoi(w[2])) ? "asks" : "does not ask");
     } else if (!strcmp(w[0], "refused") && n == 3) {
         raft_append_failed(&h->raft, (uint32_t)atoi(w[2]),
                            raft_member(&h->raft, (uint32_t)atoi(w[2]))->match);

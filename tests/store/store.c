@@ -663,6 +663,24 @@ static void every_request_may_fail(void)
     rig_fini(&rig);
 }
 
+/* Replicas that vote at the same time take a few writes together, wherever in the table they are. */
+#define VOTERS 512u
+static void votes_go_together(void)
+{
+    static struct store_pg_write votes[VOTERS];
+    uint64_t before = rig.device.requests;
+
+    for (uint32_t i = 0; i < VOTERS; i++) {
+        struct store_pg_record record = store_pg_find(s, 1 + i * 16)->record;
+        record.term = 5;
+        record.vote = 1 + i;
+        store_pg_write_start(&votes[i], s, &record, NULL);
+    }
+    for (uint32_t i = 0; i < VOTERS; i++)
+        CHECK_EQ(rig_wait(&rig, &votes[i].op), 0);
+    CHECK(rig.device.requests - before <= 2 * VOTERS / TABLE_RUN + 2);
+}
+
 /* As many replicas as a slice can have, and all of them are there after a restart, whatever one copy of a
  * block of their table looks like: the table is larger than what is read at once. */
 static void many_replicas(void)
@@ -678,6 +696,7 @@ static void many_replicas(void)
     for (uint64_t id = 1; id <= STORE_PGS_MAX; id++)
         CHECK_EQ(write_record(&(struct store_pg_record){.pg = id, .replica = 7, .birth = id}), 0);
     CHECK(write_record(&(struct store_pg_record){.pg = STORE_PGS_MAX + 1, .replica = 1, .birth = 3}) != 0);
+    votes_go_together();
     CHECK_EQ(close_store(), 0);
     for (uint32_t block = 0; block < 2048; block += 300)
         memset(rig.device.data + (SUPERBLOCK_BLOCKS + block) * BLOCK_SIZE + 100, 0xee, 50);
@@ -685,6 +704,8 @@ static void many_replicas(void)
     for (struct store_pg *sp = store_pg_next(s, NULL); sp; sp = store_pg_next(s, sp), count++)
         CHECK(sp->record.replica == 7 && sp->record.birth == sp->record.pg);
     CHECK_EQ(count, STORE_PGS_MAX);
+    for (uint32_t i = 0; i < VOTERS; i++)
+        CHECK_EQ(store_pg_find(s, 1 + i * 16)->record.vote, 1 + i);
     CHECK_EQ(close_store(), 0);
     rig_fini(&rig);
 }
