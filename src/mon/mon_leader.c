@@ -14,7 +14,8 @@
 #include "mon/impl.h"
 
 #define BALANCE_EVERY_NS NS_PER_S
-#define BALANCE_PGS_MAX  4               /* in one look */
+#define BALANCE_PGS      4               /* in one look, */
+#define BALANCE_ONE_IN   200             /* or so many of all, so that even thousands are home in minutes */
 #define BALANCE_AGAIN_NS (10 * NS_PER_S) /* the same PG */
 #define BALANCE_CALM_NS  (10 * NS_PER_S) /* so long an OSD must have been up */
 #define MON_DEMOTED_NS   (600 * NS_PER_S)
@@ -147,7 +148,7 @@ static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mo
 
 void mon_leaders_balance(struct mon *mon)
 {
-    uint32_t moved = 0;
+    uint32_t moved = 0, most = MAX(BALANCE_PGS, (uint32_t)(mon->items[MON_PG].count / BALANCE_ONE_IN));
 
     if (mon->alive_ns - mon->balanced_ns < BALANCE_EVERY_NS)
         return;
@@ -157,8 +158,7 @@ void mon_leaders_balance(struct mon *mon)
         struct mon_pg *pg = mon_pg_of(node);
         const Fb__PgMember *to = pg_should_lead(mon, pg);
 
-        if (!to || moved == BALANCE_PGS_MAX ||
-            (pg->moved_ns && mon->alive_ns - pg->moved_ns < BALANCE_AGAIN_NS))
+        if (!to || moved >= most || (pg->moved_ns && mon->alive_ns - pg->moved_ns < BALANCE_AGAIN_NS))
             continue;
         pg->moved_ns = mon->alive_ns;
         moved += pg_hand_over(mon, pg, to->osd);

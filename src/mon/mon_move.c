@@ -22,10 +22,9 @@
 
 #include "base/plant.h"
 
-#define LOOK_NS  NS_PER_S
-#define LOOK_PGS 100000 /* for each so many PGs the next look comes a second later */
-#define PLAN_OLD_NS                                                                                          \
-    (10 * NS_PER_S) /* what a plan is made of beside the map (shards that failed) may have changed */
+#define LOOK_NS       NS_PER_S
+#define LOOK_PGS      100000          /* for each so many PGs the next look comes a second later */
+#define PLAN_OLD_NS   (10 * NS_PER_S) /* what is under way may have lost its prospects meanwhile */
 #define PATIENCE_NS   (60 * NS_PER_S) /* a new member's OSD may be down for so long */
 #define FREE_ONE_IN   10              /* a shard with less free gets no more replicas */
 #define HELD_MAX      8               /* replicas of a PG that are not deleted yet: more wait for that */
@@ -37,6 +36,7 @@ struct mon_plan {
     uint64_t epoch, made_ns; /* alive time */
     uint32_t turns;          /* that it took */
     bool put, used;          /* something of it is in a change; and was committed */
+    bool rests;              /* a look has found that nothing is to be done, nor under way */
     struct mon_place place;
     struct place *job; /* NULL: it is made */
     struct placement_plan plan;
@@ -442,6 +442,8 @@ void mon_move_settle(struct mon *mon, struct mon_change *c)
 {
     if (mon->plan)
         mon->plan->put = false;
+    if (mon->plan && mon->plan->rests && mon->plan->epoch == mon->state.epoch)
+        return; /* nothing comes of itself, but from what forgets the plan */
     /* What reports said comes first: decisions are made on what it leads to. */
     if (c->count || !look_due(mon) || !may_decide(mon))
         return;
@@ -466,6 +468,7 @@ void mon_move_settle(struct mon *mon, struct mon_change *c)
             mon_edit_put(&e, c);
     }
     plan->put = c->count;
+    plan->rests = !plan->plan.change_count && !mon->moves.under_way;
     /* What was found is looked for again, with the turn. */
     if (!c->count)
         mon->move_looked_ns = mon->alive_ns;

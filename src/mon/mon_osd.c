@@ -309,6 +309,8 @@ static void osd_boot_done(struct mon_request *r)
 
     if (!o)
         return;
+    if (o->shard[call->shard].failed[0])
+        mon_plan_forget(r->mon);
     o->shard[call->shard].failed[0] = 0;
     if (!r->nothing) {
         o->up_ns = r->mon->alive_ns;
@@ -447,9 +449,11 @@ void mon_shard_report(struct mon_request *r)
     shard->damaged_objects = report->damaged_objects;
     shard->repaired_blocks = report->repaired_blocks;
     shard->unrepaired_reads = report->unrepaired_reads;
-    if (report->failed[0] && !shard->failed[0])
+    if (report->failed[0] && !shard->failed[0]) {
+        mon_plan_forget(mon);
         mon_note(mon, LOG_ERROR, "osd.%u shard %u took itself out of service: %.100s", report->osd,
                  report->shard, report->failed);
+    }
     snprintf(shard->failed, sizeof(shard->failed), "%.*s", (int)sizeof(shard->failed) - 1, report->failed);
     for (size_t i = 0; i < report->n_suspect_osd; i++) {
         struct mon_osd *suspect = mon_osd_find(mon, report->suspect_osd[i]);
