@@ -157,7 +157,9 @@ struct mon_pg {
     uint32_t copies;       /* replicas that are being made, by its wanted list */
     bool chosen;           /* an operator said who is to lead: */
     uint32_t chosen_osd;
-    uint64_t moved_ns; /* alive time at which its leader was last told to hand it back */
+    uint64_t moved_ns,
+        moved_term;     /* alive time at which its leader was last told to hand it back; its term */
+    uint8_t moved_vain; /* times that this came to nothing before, in this term */
     uint8_t
         *scrub; /* the leader's last report, packed, if it says something of scrubs or damage; else NULL */
     uint32_t scrub_len;

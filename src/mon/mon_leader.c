@@ -16,7 +16,8 @@
 #define BALANCE_EVERY_NS NS_PER_S
 #define BALANCE_PGS      4               /* in one look, */
 #define BALANCE_ONE_IN   200             /* or so many of all, so that even thousands are home in minutes */
-#define BALANCE_AGAIN_NS (10 * NS_PER_S) /* the same PG */
+#define BALANCE_AGAIN_NS (10 * NS_PER_S) /* the same PG; twice as long after each time that was in vain, */
+#define BALANCE_VAIN_MAX 6               /* so often: it may be refused for long, by a slow member */
 #define BALANCE_CALM_NS  (10 * NS_PER_S) /* so long an OSD must have been up */
 #define MON_DEMOTED_NS   (600 * NS_PER_S)
 
@@ -158,8 +159,13 @@ void mon_leaders_balance(struct mon *mon)
         struct mon_pg *pg = mon_pg_of(node);
         const Fb__PgMember *to = pg_should_lead(mon, pg);
 
-        if (!to || moved >= most || (pg->moved_ns && mon->alive_ns - pg->moved_ns < BALANCE_AGAIN_NS))
+        if (!to || moved >= most ||
+            (pg->moved_ns && pg->moved_term == pg->term &&
+             mon->alive_ns - pg->moved_ns < BALANCE_AGAIN_NS << pg->moved_vain))
             continue;
+        bool vain = pg->moved_ns && pg->moved_term == pg->term;
+        pg->moved_vain = vain ? (uint8_t)MIN(pg->moved_vain + 1, BALANCE_VAIN_MAX) : 0;
+        pg->moved_term = pg->term;
         pg->moved_ns = mon->alive_ns;
         moved += pg_hand_over(mon, pg, to->osd);
     }

@@ -85,11 +85,12 @@ static inline uint64_t perf_mark_reach(struct perf_mark *mark, uint64_t index, u
 
 /* How long something takes, lately. */
 struct pace {
-    uint64_t mean_ns;
+    uint64_t mean_ns, newest_ns;
     int64_t samples; /* up to 16 */
 };
 #define PACE_SAMPLES_MIN 8
-void pace_add(struct pace *pace, uint64_t took_ns);
+#define PACE_OLD_NS      (60 * NS_PER_S) /* without a sample for so long it says nothing any more */
+void pace_add(struct pace *pace, uint64_t took_ns, uint64_t now_ns);
 
 struct perf {
 #define X(name, text) uint64_t name;

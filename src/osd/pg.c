@@ -263,7 +263,7 @@ static void pg_store_progress(struct pg *pg, uint64_t now_ns)
     uint64_t took_ns =
         perf_mark_reach(&pg->durable, sp->durable_index, r->term, now_ns, &pg->shard->perf.log_durable);
     if (took_ns)
-        pace_add(&pg->shard->pace, took_ns);
+        pace_add(&pg->shard->pace, took_ns, now_ns);
     if (sp->first_index > r->first_index && sp->first_index - 1 <= MIN(r->commit_index, r->durable_index))
         raft_compacted(r, sp->first_index);
 }

@@ -432,7 +432,7 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
         msg.reject ? 0
                    : perf_mark_reach(&m->acknowledged, reply.match, reply.term, now_ns, &peer->append_ack);
     if (took_ns)
-        pace_add(&peer->pace, took_ns);
+        pace_add(&peer->pace, took_ns, now_ns);
     TRACE(append_acknowledged, pg->id, reply.from, reply.match, reply.flags);
     if (reply.flags & APPEND_NO_MEMORY && reply.term == pg->raft.term && member)
         raft_append_failed(&pg->raft, reply.from, member->match);

@@ -7,9 +7,10 @@
  *
  * It is slow: what is appended is durable here much later than members have acknowledged it, though their
  * word comes over the network besides. Both are averages over the shard's groups and over some time, so that
- * one bad moment does not count; and there must be enough quick members for a majority without this one, or
- * nothing would be won. Nobody hands over to a member that is as slow, whoever asks for it, so leadership
- * neither flaps nor is brought back until the member's acknowledgements are quick again.
+ * one bad moment does not count, nor what is a minute old; and there must be enough quick members for a
+ * majority without this one, or nothing would be won. Nobody hands over to a member that is as slow, whoever
+ * asks for it, so leadership neither flaps nor is brought back until the member's acknowledgements are quick
+ * again.
  */
 #include "osd/pg.h"
 
@@ -23,23 +24,29 @@
 #define SLOW_FOR_NS   NS_PER_S        /* all this time */
 #define SLOW_AGAIN_NS (10 * NS_PER_S) /* a group is not handed over for slowness more often */
 
-void pace_add(struct pace *pace, uint64_t took_ns)
+void pace_add(struct pace *pace, uint64_t took_ns, uint64_t now_ns)
 {
     /* One bad moment has one sample from each group, as long as it was; they count little. */
     took_ns = MIN(took_ns, 2 * pace->mean_ns + NS_PER_MS);
-    pace->samples = MIN(pace->samples + 1, 16);
+    pace->samples = now_ns - pace->newest_ns < PACE_OLD_NS ? MIN(pace->samples + 1, 16) : 1;
+    pace->newest_ns = now_ns;
     pace->mean_ns += ((int64_t)took_ns - (int64_t)pace->mean_ns) / pace->samples;
 }
 
-static bool is_slower(const struct pace *pace, const struct pace *than)
+static bool is_known(const struct pace *pace, uint64_t now_ns)
 {
-    return pace->samples >= PACE_SAMPLES_MIN && than->samples >= PACE_SAMPLES_MIN &&
-           pace->mean_ns > SLOW_NS && pace->mean_ns / SLOW_FACTOR > than->mean_ns;
+    return pace->samples >= PACE_SAMPLES_MIN && now_ns - pace->newest_ns < PACE_OLD_NS;
+}
+
+static bool is_slower(const struct pace *pace, const struct pace *than, uint64_t now_ns)
+{
+    return is_known(pace, now_ns) && is_known(than, now_ns) && pace->mean_ns > SLOW_NS &&
+           pace->mean_ns / SLOW_FACTOR > than->mean_ns;
 }
 
 bool pg_member_is_slow(const struct pg *pg, const struct pg_member *m)
 {
-    return m->peer && is_slower(&m->peer->pace, &pg->shard->pace);
+    return m->peer && is_slower(&m->peer->pace, &pg->shard->pace, core_now_ns(pg->shard->core));
 }
 
 /* The quickest member that could lead, if together with others as quick it is a majority without us; or NULL.
@@ -47,6 +54,7 @@ bool pg_member_is_slow(const struct pg *pg, const struct pg_member *m)
 static const struct pg_member *quicker_member(const struct pg *pg)
 {
     const struct raft *r = &pg->raft;
+    uint64_t now_ns = core_now_ns(pg->shard->core);
     const struct pg_member *best = NULL;
     uint32_t voters = 0, quick = 0;
 
@@ -56,8 +64,8 @@ static const struct pg_member *quicker_member(const struct pg *pg)
         if (!known || !(known->flags & GROUP_VOTER))
             continue;
         voters++;
-        if (!m->peer || !is_slower(&pg->shard->pace, &m->peer->pace) ||
-            !raft_in_contact(r, known, core_now_ns(pg->shard->core)) || known->match < r->commit_index)
+        if (!m->peer || !is_slower(&pg->shard->pace, &m->peer->pace, now_ns) ||
+            !raft_in_contact(r, known, now_ns) || known->match < r->commit_index)
             continue;
         quick++;
         if (!best || m->peer->pace.mean_ns < best->peer->pace.mean_ns)

@@ -135,6 +135,27 @@ static void brings_leaders_back(void)
     stop(w, &c, osds);
 }
 
+/* Who refuses is asked less and less. */
+static void has_patience(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[OSDS];
+
+    start(w, &c, osds);
+    for (uint32_t n = 0; n < PGS; n++)
+        state.leader[n] = state.first[n];
+    run(w, osds, 12);
+    CHECK_EQ(state.moves, 0);
+    state.leader[0] = (state.first[0] + 1) % OSDS;
+    state.refuse = 1000;
+    run(w, osds, 75); /* after 0, 10, 30 and 70 s */
+    CHECK_EQ(state.moves, 4);
+    state.refuse = 0;
+    run(w, osds, 90);
+    CHECK_EQ(misplaced(), 0);
+    stop(w, &c, osds);
+}
+
 static void obeys_operators(void)
 {
     struct world *w = world_new();
@@ -187,6 +208,7 @@ static void obeys_operators(void)
 int main(void)
 {
     TEST(brings_leaders_back);
+    TEST(has_patience);
     TEST(obeys_operators);
     return tap_done();
 }

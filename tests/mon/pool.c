@@ -414,6 +414,7 @@ static void splits(void)
     client_start(&client, w, 1);
     osds_up(w, &osd, 1);
     CHECK_EQ(pool_create(&client, "p", 1, 8, "osd"), 0);
+    osds_confirm(&osd, 1); /* they are born */
     for (int i = 0; i < 6; i++) {
         CHECK_EQ(osd_report(&osd, 0, NULL), 0);
         world_run_ms(w, 1000);
