@@ -34,7 +34,7 @@ int cmd_osd_lost(struct cmd_args *args)
 
 /* ---- what is left of a PG ---- */
 
-static const char *const states[] = {"whole", "half copied", "log damaged"};
+static const char *const states[] = {"whole", "half copied", "log damaged", "in its parent"};
 
 static const char *standing_text(const Fb__PgStanding *s)
 {

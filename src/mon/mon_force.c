@@ -29,7 +29,7 @@
 #define TERM_LEAP (1ull << 32)
 #define TERM_MAX  (1ull << 58) /* no group of ours has ever come that far */
 
-enum { STANDING_WHOLE, STANDING_HALF, STANDING_DAMAGED }; /* PgStanding.state */
+enum { STANDING_WHOLE, STANDING_HALF, STANDING_DAMAGED, STANDING_IN_PARENT }; /* PgStanding.state */
 
 /* ---- what is reported ---- */
 
@@ -98,13 +98,13 @@ static const struct mon_standing *standing_of(const struct mon *mon, const struc
 /* Only the newest of those that had a vote, with all that they had, have what was acknowledged; or most. */
 static bool may_survive(const Fb__PgStanding *s)
 {
-    return s->voter && s->state == STANDING_WHOLE;
+    return s->voter && (s->state == STANDING_WHOLE || s->state == STANDING_IN_PARENT);
 }
 
 /* A half-copied replica votes, too, for whoever has as much as its log. */
 static bool votes_for(const Fb__PgStanding *s, const Fb__PgStanding *best)
 {
-    return s->voter && s->state != STANDING_DAMAGED &&
+    return s->voter && (s->state == STANDING_WHOLE || s->state == STANDING_HALF) &&
            (s->log_term != best->log_term ? s->log_term < best->log_term : s->log_index <= best->log_index);
 }
 
@@ -112,6 +112,9 @@ static bool is_better(const Fb__PgStanding *a, const Fb__PgStanding *b)
 {
     if (may_survive(a) != may_survive(b))
         return may_survive(a);
+    /* Its parent's log is another one, and older: one that was born is better whatever it has. */
+    if ((a->state == STANDING_IN_PARENT) != (b->state == STANDING_IN_PARENT))
+        return b->state == STANDING_IN_PARENT;
     if (a->log_term != b->log_term)
         return a->log_term > b->log_term;
     if (a->log_index != b->log_index)

@@ -274,7 +274,11 @@ const Fb__Pg *pg_force_due(struct osd_shard *shard);
 /* What its replica then is. */
 struct store_pg_record pg_force_record(const struct osd_shard *shard, const Fb__Pg *item,
                                        const struct store_pg *sp);
-/* What the shard's replicas have that have had no leader for 2 s. Their number; both arrays are on the heap,
+/* Has every other replica of the former group ended, as the map says: a lower number than the new group's
+ * first is not gone yet. */
+bool pg_force_others_ended(const Fb__Pg *item);
+/* What the shard's replicas have that have had no leader for 2 s, and what it has of PGs that are yet to be
+ * split off. Their number; both arrays are on the heap,
  * NULL: there are none. */
 uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
                       Fb__PgStanding ***ret_pointers);
@@ -290,6 +294,8 @@ uint32_t pg_split_count(const struct pg *pg);
 uint64_t pg_split_due_ns(const struct pg *pg);
 /* Is there no replica of that PG here because the split that gives birth to it is yet to be applied here? */
 bool pg_split_pending(const struct osd_shard *shard, const Fb__Pg *item);
+/* Has its parent gone on alone here without the split that gave birth to it, so that its data is there? */
+bool pg_split_left_here(const struct osd_shard *shard, const Fb__Pg *item);
 
 /* ---- pg_append.c: APPEND and the other messages of raft ---- */
 

@@ -18,10 +18,10 @@
 
 #include <stdlib.h>
 
+#include "base/placement.h"
 #include "base/plant.h"
 
-/* A lower number than the new group's first is not gone yet. */
-static bool others_ended(const Fb__Pg *item)
+bool pg_force_others_ended(const Fb__Pg *item)
 {
     for (size_t i = 0; i < item->n_dropped; i++)
         if (item->dropped[i]->replica < item->force->replica && !PLANT(OSD_FORCE_UNFENCED))
@@ -52,7 +52,7 @@ const Fb__Pg *pg_force_due(struct osd_shard *shard)
 
         if (self && pg->replica == item->force->survivor && pg->sp->record.group.epoch < item->force->epoch &&
             self->replica == item->force->replica && item->epoch <= shard->map.saved_epoch &&
-            !shard_map_pg_removed(shard, item) && others_ended(item) && may_go_on(pg))
+            !shard_map_pg_removed(shard, item) && pg_force_others_ended(item) && may_go_on(pg))
             return item;
     }
     return NULL;
@@ -102,6 +102,29 @@ static void standing_fill(const struct pg *pg, uint64_t now_ns, Fb__PgStanding *
     to->silent_ms = (now_ns - pg->leaderless_ns) / NS_PER_MS;
 }
 
+/* What is in the parent of a PG of which nobody has more: nothing of it is here but that (pg_split.c). */
+static const Fb__PgMember *stands_in_parent(const struct osd_shard *shard, const Fb__Pg *item)
+{
+    const Fb__PgMember *self = shard_map_member(shard, item);
+
+    return self && !shard_map_pg_removed(shard, item) && pg_split_left_here(shard, item) ? self : NULL;
+}
+
+static void parent_fill(const struct osd_shard *shard, const Fb__Pg *item, uint32_t replica,
+                        Fb__PgStanding *to)
+{
+    uint32_t parent = placement_pg_parent((uint32_t)item->id);
+    const struct pg *pg = pg_find(shard, placement_pg_id((uint32_t)(item->id >> 32), parent));
+
+    standing_fill(pg, core_now_ns(shard->core), to);
+    to->pg = item->id;
+    to->replica = replica;
+    to->state = 3;
+    to->voter = true;
+    to->joint = false;
+    to->silent_ms = 0;
+}
+
 uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
                       Fb__PgStanding ***ret_pointers)
 {
@@ -112,6 +135,8 @@ uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
     *ret_pointers = NULL;
     map_for_each (&shard->pgs, node)
         count += stands_alone(map_entry(node, struct pg, node), now_ns);
+    map_for_each (&shard->map.pgs, node)
+        count += stands_in_parent(shard, map_entry(node, struct map_item, node)->pg) != NULL;
     if (!count)
         return 0;
     *ret_rows = calloc(count, sizeof(**ret_rows));
@@ -123,6 +148,15 @@ uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
         if (!stands_alone(pg, now_ns))
             continue;
         standing_fill(pg, now_ns, &(*ret_rows)[n]);
+        (*ret_pointers)[n] = &(*ret_rows)[n];
+        n++;
+    }
+    map_for_each (&shard->map.pgs, node) {
+        const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
+        const Fb__PgMember *self = stands_in_parent(shard, item);
+        if (!self)
+            continue;
+        parent_fill(shard, item, self->replica, &(*ret_rows)[n]);
         (*ret_pointers)[n] = &(*ret_rows)[n];
         n++;
     }

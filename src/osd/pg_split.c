@@ -14,7 +14,8 @@
  * that was in the log a moment ago is destaged everywhere: so that each member gives birth to its child soon,
  * and does not hold up what follows in the log. Nothing depends on that. A member that gets the entry late
  * has its child late. One that never gets it, because it recovers to a state behind it, has none, which is
- * damage like that of any replica that is missing.
+ * damage like that of any replica that is missing. A PG that went on alone without the entry (pg_force.c) has
+ * what is the child's; it is split off once more when an operator says that nothing else is left of it.
  */
 #include <inttypes.h>
 
@@ -44,6 +45,15 @@ static uint32_t former_number(const struct pg *pg, const struct group *group)
     return was && own->count == 1 && own->members[0].replica == pg->replica ? was->replica : 0;
 }
 
+/* The map has the child, and an operator said that it goes on with what is of it here, in its parent: as that
+ * replica, alone. NULL: it is not so. */
+static const Fb__PgMember *ordered_alone(const struct osd_shard *shard, const Fb__Pg *item)
+{
+    const Fb__PgMember *self = shard_map_member(shard, item);
+
+    return item->force && self && self->replica == item->force->replica && !self->born ? self : NULL;
+}
+
 /* Is a replica of the child to be born here, and which? Not if it is known to have left already: the entry
  * comes late. */
 static bool child_is_wanted(const struct pg *pg, struct store_pg_record *child)
@@ -51,11 +61,18 @@ static bool child_is_wanted(const struct pg *pg, struct store_pg_record *child)
     struct osd_shard *shard = pg->shard;
     const Fb__Pool *pool = shard_map_pool(shard, (uint32_t)(child->pg >> 32));
     const Fb__Pg *item = shard_map_pg(shard, child->pg);
-    uint32_t was = group_find(&child->group, pg->replica) ? 0 : former_number(pg, &child->group);
+    /* Numbers alone say nothing: the group may be one of the child's own. */
+    const struct group_member *named = group_on_shard(&child->group, shard->label.osd, shard->number);
+    const Fb__PgMember *alone = item && named ? ordered_alone(shard, item) : NULL;
 
-    if (pool && pool->removed)
+    if ((pool && pool->removed) || (item && item->removed) || !named)
         return false;
-    if (!was && !group_find(&child->group, pg->replica))
+    if (alone && alone->replica == named->replica) {
+        child->replica = named->replica;
+        return true;
+    }
+    uint32_t was = named->replica == pg->replica ? 0 : former_number(pg, &child->group);
+    if (!was && named->replica != pg->replica)
         return false;
     if (!item) {
         if (was) { /* nobody has heard of the child: it goes on like its parent */
@@ -68,8 +85,7 @@ static bool child_is_wanted(const struct pg *pg, struct store_pg_record *child)
     if (was)
         child->replica = was;
     const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
-    return !item->removed &&
-           ((self && self->replica == child->replica) || (wanted && wanted->replica == child->replica));
+    return (self && self->replica == child->replica) || (wanted && wanted->replica == child->replica);
 }
 
 void pg_split_begin(struct pg *pg, uint64_t now_ns)
@@ -120,32 +136,71 @@ static void split_end(struct pg *pg, uint64_t now_ns)
 
 /* ---- what the map orders ---- */
 
-/* Does the map have a PG that was split off this one behind all that we have? Then we went on alone, without
- * that entry: what is its is here, and must not come to another child. */
-static bool split_is_missing(const struct pg *pg, const Fb__Pool *pool)
+/* A PG that was split off this one behind all that we have: we went on alone, without that entry, and what is
+ * its is here. NULL: there is none. */
+static const Fb__Pg *split_missing(const struct pg *pg)
 {
+    const Fb__Pool *pool = shard_map_pool(pg->shard, (uint32_t)(pg->id >> 32));
     uint32_t number = (uint32_t)pg->id;
 
-    for (uint64_t bit = 1; bit < pool->pg_count; bit <<= 1) {
+    for (uint64_t bit = 1; pool && bit < pool->pg_count; bit <<= 1) {
         const Fb__Pg *item =
             bit > number ? shard_map_pg(pg->shard, placement_pg_id(pool->id, number + (uint32_t)bit)) : NULL;
-        if (item && item->split && pg->sp->record.split_count <= number + bit)
-            return true;
+        if (item && item->split && !item->removed && pg->sp->record.split_count <= number + bit)
+            return item;
     }
-    return false;
+    return NULL;
 }
 
-/* The number of the child; 0: we are not to be split now. */
-static uint32_t split_ordered(const struct pg *pg)
+/* Whose data counts, that of its members elsewhere or what is here? Only an operator can say, when none of
+ * those are left. Then it is split off once more, for a group of the survivor alone. */
+static bool split_again(const struct pg *pg, const Fb__Pg *item, struct group *ret_group)
+{
+    const Fb__PgMember *m = item->n_member == 1 ? item->member[0] : NULL;
+    bool ordered = m && item->force && m->replica == item->force->replica && m->birth && !m->born &&
+                   pg_force_others_ended(item);
+
+    if (PLANT(OSD_SPLIT_AGAIN))
+        m = shard_map_member(pg->shard, item);
+    else if (!ordered)
+        return false;
+    *ret_group = (struct group){.count = 1};
+    ret_group->members[0] = (struct group_member){m->replica, m->osd, m->shard, GROUP_VOTER};
+    return group_validate(ret_group);
+}
+
+/* The number of the child, and its group; 0: we are not to be split now. */
+static uint32_t split_ordered(const struct pg *pg, struct group *ret_group)
 {
     const Fb__Pool *pool = shard_map_pool(pg->shard, (uint32_t)(pg->id >> 32));
     uint32_t child = pool ? pool->pg_count : 0;
+    const Fb__Pg *missing = split_missing(pg);
 
-    if (!child || pool->removed || child >= MIN(pool->pg_target, PLACEMENT_PGS_MAX) ||
-        placement_pg_parent(child) != (uint32_t)pg->id || pg->sp->record.split_count > child ||
-        split_is_missing(pg, pool))
+    if (!child || pool->removed)
         return 0;
+    if (missing) /* it must not come to another child */
+        return split_again(pg, missing, ret_group) ? (uint32_t)missing->id : 0;
+    if (child >= MIN(pool->pg_target, PLACEMENT_PGS_MAX) || placement_pg_parent(child) != (uint32_t)pg->id ||
+        pg->sp->record.split_count > child)
+        return 0;
+    *ret_group = pg->raft.group;
     return child;
+}
+
+bool pg_split_left_here(const struct osd_shard *shard, const Fb__Pg *item)
+{
+    uint32_t number = (uint32_t)item->id;
+
+    if (!item->split || item->removed || !number)
+        return false;
+    uint64_t parent = placement_pg_id((uint32_t)(item->id >> 32), placement_pg_parent(number));
+    const struct pg *pg = pg_find(shard, parent);
+    const Fb__Pg *parent_item = pg ? shard_map_pg(shard, parent) : NULL;
+
+    /* As leader: a follower may be yet to get the entry. */
+    return parent_item && parent_item->force && pg_serves(pg) && split_missing(pg) == item &&
+           !store_pg_find(shard->store, item->id) && !pg->splitting &&
+           pg->sp->applied_index == pg->sp->last_index;
 }
 
 /* Has every member all up to that index on its device, and is nobody coming, going or away? */
@@ -170,12 +225,16 @@ static bool members_ready(struct pg *pg, uint64_t now_ns)
     return true;
 }
 
-static int split_propose(struct pg *pg, uint32_t child)
+static int split_propose(struct pg *pg)
 {
     uint32_t words[GROUP_WORDS_MAX];
     struct entry entry;
+    struct group group;
+    uint32_t child = split_ordered(pg, &group);
 
-    group_to_entry(&pg->raft.group, words, &entry);
+    if (!child || child != pg->split_child)
+        return -ERR_RETRY; /* the map has changed: it is looked at next */
+    group_to_entry(&group, words, &entry);
     entry.type = ENTRY_SPLIT;
     entry.image = child;
     entry.epoch = 0;
@@ -196,8 +255,9 @@ void pg_split_run(struct pg *pg, uint64_t now_ns)
     /* It is begun when the log is applied, if that still leads there: a recovery may have passed it. */
     if (now_ns >= pg->split_retry_ns)
         pg->split_retry_ns = 0;
+    struct group group;
     if (pg->split_due)
-        pg->split_child = split_ordered(pg);
+        pg->split_child = split_ordered(pg, &group);
     pg->split_due = false;
     uint32_t child = pg->split_child;
     if (!child || pg->splitting || pg->split_proposed || recover_active(pg)) {
@@ -216,7 +276,7 @@ void pg_split_run(struct pg *pg, uint64_t now_ns)
     raft_probe(&pg->raft); /* they say how far they are */
     if (!pg_serves(pg) || !members_ready(pg, now_ns))
         return;
-    int error = split_propose(pg, child);
+    int error = split_propose(pg);
     if (error && error != -ERR_RETRY) {
         pg->split_look_ns = now_ns + SPLIT_RETRY_NS;
         core_log(pg->shard->core, LOG_WARN, "osd", PG_FMT ": cannot be split now: %s", PG_ARGS(pg->id),

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/placement.h"
 #include "base/plant.h"
 
 void shard_map_init(struct shard_map *map)
@@ -199,12 +200,26 @@ static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message
     return error;
 }
 
+/* Who may be to split it off once more; NULL: nobody here. */
+static struct pg *split_parent(const struct osd_shard *shard, const Fb__Pg *item)
+{
+    uint32_t number = (uint32_t)item->id;
+
+    return item->split && item->force && number
+               ? pg_find(shard, placement_pg_id((uint32_t)(item->id >> 32), placement_pg_parent(number)))
+               : NULL;
+}
+
 /* What a group that we may lead carries out comes from its own item, its pool's, and the orders for images of
  * that: only who is concerned is to look, for each look costs the memory of a group. */
 static void map_tell_pgs(struct osd_shard *shard, const Fb__ClusterMap *message)
 {
     for (size_t i = 0; i < message->n_pg; i++) {
-        struct pg *pg = pg_find(shard, message->pg[i]->id);
+        struct pg *pg = pg_find(shard, message->pg[i]->id), *parent = split_parent(shard, message->pg[i]);
+        if (parent) {
+            parent->split_due = true;
+            pg_wake(parent);
+        }
         if (!pg)
             continue;
         pg->group_due = true;

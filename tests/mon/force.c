@@ -191,6 +191,34 @@ static void not_with_that(void)
     play_free(p);
 }
 
+/* Of a PG that was split off one that went on alone without the split, there is only what its parent has:
+ * less than any replica that was born, and no vote; but if there is nothing else it is gone on with. */
+static void in_its_parent(void)
+{
+    uint32_t at[5];
+    struct play *p = begin(7, 5, at);
+    uint32_t survivor = replica_of(p, at[4]), born = replica_of(p, at[3]);
+
+    p->standing_state[at[4]][0] = 3;
+    for (uint32_t m = 0; m < 3; m++)
+        play_kill(p, at[m]);
+    play_run(p, 8);
+    for (uint32_t m = 0; m < 3; m++)
+        CHECK_EQ(lost(p, at[m]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
+    CHECK_EQ(view(p, 0)->survivor, born);
+    play_kill(p, at[3]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[3]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->survivor, survivor);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), 0);
+    play_run(p, 2);
+    CHECK_EQ(p->pgs[0].leader, at[4]);
+    play_free(p);
+}
+
 /* Voters were changing when members lost each other, which says nothing of majorities: but nobody is missing,
  * so they will find each other again. */
 static void nobody_is_missing(void)
@@ -300,6 +328,7 @@ int main(int argc, char **argv)
     TEST(recovers);
     TEST(the_best_of_two);
     TEST(not_with_that);
+    TEST(in_its_parent);
     TEST(nobody_is_missing);
     TEST(waits_for_the_dropped);
     TEST(former_leaders_are_not_heard);

@@ -3,6 +3,7 @@
  * A PG is split: what it takes then; and a replica that cannot follow, for want of room, out of a recovery,
  * or before it goes on alone. With the name of a planted bug it must fail.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/osd/fake_store.h"
@@ -274,8 +275,26 @@ static void test_goes_on_alone(void)
     goes_on_alone(true);
 }
 
+/* What a shard says of a PG that it has in its parent only; its term and index are the parent's. */
+static bool stands_in_parent(struct world *w, uint32_t osd, uint32_t number)
+{
+    Fb__PgStanding *rows, **pointers;
+    bool found = false;
+
+    sim_node_enter(w->osds[osd].node);
+    uint32_t count = pg_standings(w->osds[osd].shard, &rows, &pointers);
+    for (uint32_t i = 0; i < count; i++)
+        found |= rows[i].pg == pg_id(number) && rows[i].state == 3 && rows[i].voter && rows[i].replica == 1 &&
+                 rows[i].log_index == replica_on(w, osd, 0)->last_index;
+    free(rows);
+    free(pointers);
+    sim_node_leave(w->osds[osd].node);
+    return found;
+}
+
 /* The one that goes on has not even the entry, and the map has the child. What is the child's stays where it
- * is, and does not come to the next one. */
+ * is, and comes to no other one, until an operator says that nothing else is left of it. Then it is split off
+ * once more, and the next one is, too. */
 static void test_goes_on_without_the_entry(void)
 {
     struct world *w = begin(11);
@@ -284,6 +303,7 @@ static void test_goes_on_without_the_entry(void)
     refuse_log(w, 0, true);
     order(w);
     WAIT_FOR(w, 5000, replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    CHECK(!stands_in_parent(w, 0, 1));
     for (uint32_t osd = 1; osd < 3; osd++) {
         world_osd_kill(w, osd, SIM_CRASH_POWER);
         w->osds[osd].unfed = w->osds[osd].removed = true;
@@ -292,6 +312,7 @@ static void test_goes_on_without_the_entry(void)
     w->pgs[1] = w->pgs[0];
     w->pgs[1].split = true;
     w->pg_count = 2;
+    CHECK(!stands_in_parent(w, 0, 1));
     force(w, 0);
     WAIT_FOR(w, 5000, replica_on(w, 0, 0)->record.group.count == 1 && world_leader(w, pg_id(0)) == 0);
     uint32_t foreign = foreign_on(w, 0);
@@ -299,8 +320,26 @@ static void test_goes_on_without_the_entry(void)
     w->pg_target = 3;
     world_feed_map(w);
     sim_run_for(w->sim, 2 * NS_PER_S);
-    CHECK(!replica_on(w, 0, 2));
+    CHECK(!replica_on(w, 0, 1) && !replica_on(w, 0, 2));
     CHECK_EQ(foreign_on(w, 0), foreign);
+    CHECK(stands_in_parent(w, 0, 1));
+    w->pg_target = 2;
+    force(w, 1);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && world_leader(w, pg_id(1)) == 0);
+    CHECK(!stands_in_parent(w, 0, 1));
+    CHECK_EQ(foreign_on(w, 0), 0);
+    if (replica_on(w, 0, 1)) {
+        CHECK_EQ(replica_on(w, 0, 1)->record.replica, w->pgs[1].force.replica);
+        CHECK_EQ(replica_on(w, 0, 1)->record.group.count, 1);
+        CHECK_EQ(replica_on(w, 0, 1)->object_count, foreign);
+        for (uint64_t object = 0; object < OBJECTS; object++) {
+            CHECK_EQ(world_read(w, object, 0, 1, got), 0);
+            CHECK(got[0] == (uint8_t)(object + 1) && got[BLOCK_SIZE - 1] == (uint8_t)(object + 1));
+        }
+    }
+    w->pg_target = 3;
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 2));
     world_free(w);
 }
 
