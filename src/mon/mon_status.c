@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NEW_NS   (5 * NS_PER_S)
-#define BIRTH_NS (60 * NS_PER_S) /* as long as it is not born: of thousands the last come late */
+#define NEW_NS (5 * NS_PER_S)
+#define BIRTH_NS                                                                                             \
+    (60 * NS_PER_S) /* as long as it is not born and nobody leads it: of thousands the last come late */
 
 static int compare_usage(const void *a, const void *b)
 {
@@ -77,7 +78,8 @@ static void count_force(struct mon_status *st, const struct mon_pg *p)
 /* One that was just made, or split off another, is not out of order while its replicas find one another. */
 static bool is_new(const struct mon *mon, const struct mon_pg *p)
 {
-    return p->new_ns && mon->alive_ns - p->new_ns < (mon_pg_item(p)->born ? NEW_NS : BIRTH_NS);
+    return p->new_ns &&
+           mon->alive_ns - p->new_ns < (mon_pg_item(p)->born || p->reported_ns ? NEW_NS : BIRTH_NS);
 }
 
 static void count_pg(struct mon_status *st, struct mon_pg *p)

@@ -113,7 +113,7 @@ def test_the_machine(m):
 
 
 def why_not():
-    """Why no systemd can be booted here; NULL: it can."""
+    """Why no systemd can be booted here; None: it can."""
     if os.geteuid() != 0:
         return "needs root"
     if not os.path.exists(booted.SYSTEMD):
