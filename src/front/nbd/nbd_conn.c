@@ -128,9 +128,6 @@ static bool conn_may_receive(struct nbd_conn *conn)
 {
     if (!nbd_protocol_transmits(&conn->protocol))
         return true;
-    if (conn->barrier && conn->server->lost_requests)
-        return false;
-    conn->barrier = false;
     return conn->request_count < NBD_CONN_COMMANDS;
 }
 
@@ -165,12 +162,15 @@ static void conn_take_input(struct nbd_conn *conn)
     }
 }
 
-/* False: all requests are taken. */
+/* False: all requests are taken; or what a lost connection has asked for is under way, which may take effect
+ * over what is asked for now: its client goes on with another one, a new one or one that was there before. */
 static bool conn_admit(struct nbd_conn *conn)
 {
     struct nbd_server *server = conn->server;
-    struct nbd_request *request = pool_get(&server->requests);
 
+    if (server->lost_requests)
+        return false;
+    struct nbd_request *request = pool_get(&server->requests);
     if (!request) {
         nbd_wait_in(&server->request_waiters, &conn->wait);
         return false;
@@ -333,7 +333,6 @@ void nbd_conn_accepted(void *owner, struct stream *stream)
     conn->server = server;
     conn->stream = stream;
     conn->number = ++server->conn_next;
-    conn->barrier = server->lost_requests > 0;
     stream->events = &conn_events;
     stream->owner = conn;
     list_init(&conn->senders);

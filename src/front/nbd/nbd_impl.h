@@ -77,7 +77,6 @@ struct nbd_conn {
     struct list memory_waiters; /* of those above the connection's share */
     uint64_t number;            /* for people */
     bool received, writable, goodbye;
-    bool barrier; /* waits for the commands of connections that were lost before */
 };
 
 struct nbd_server {
@@ -94,7 +93,8 @@ struct nbd_server {
     struct list request_waiters;
     struct list big_waiters;
     bool big_taken;
-    uint32_t lost_requests; /* under way, of connections that are gone */
+    /* Under way, of connections that are gone: until they have ended nothing more is begun. */
+    uint32_t lost_requests;
     struct slice zeroes;
     bool stopping;
     struct op *stopper;

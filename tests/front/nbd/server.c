@@ -523,6 +523,32 @@ static void test_unread_commands(void)
     free(data);
 }
 
+/* What a lost connection has under way does not take effect over what is written by another one, though that
+ * was there before. */
+static void test_other_connection(void)
+{
+    enum { FLAGS = NBD_CMD_FLAG_NO_HOLE };
+    uint8_t block[4096];
+    uint64_t cookie = 0;
+
+    for (uint32_t round = 0; round < 5; round++) {
+        int lost = connect_nbd(false), other = connect_nbd(false);
+        uint64_t last = IMAGE_SIZE - sizeof(block);
+        put_command(lost, FLAGS, NBD_CMD_WRITE_ZEROES, 1, 0, IMAGE_SIZE, NULL);
+        /* It has been taken in when the next one is answered. */
+        put_command(lost, 0, NBD_CMD_FLUSH, 2, 0, 0, NULL);
+        CHECK_EQ(get_simple(lost, &cookie), NBD_OK);
+        CHECK_EQ(cookie, 2);
+        close(lost);
+        memset(block, 0x66, sizeof(block));
+        CHECK_EQ(write_at(other, last, block, sizeof(block)), NBD_OK);
+        usleep(100000);
+        CHECK_EQ(read_at(other, last, block, sizeof(block)), NBD_OK);
+        CHECK(all(block, sizeof(block), 0x66));
+        close(other);
+    }
+}
+
 /* What was taken in is answered before it ends. */
 static void test_stop(void)
 {
@@ -624,6 +650,7 @@ int main(int argc, char **argv)
     TEST(test_slow_reader);
     TEST(test_broken_clients);
     TEST(test_unread_commands);
+    TEST(test_other_connection);
     TEST(test_arguments);
     TEST(test_tcp_and_read_only);
     TEST(test_stop);
