@@ -174,7 +174,7 @@ static void osd_down_problem(struct mon_status *st, struct mon_osd *o)
     struct mon_problem *p = problem(st, pgs && left * 2 <= of, HEALTH_OSD_DOWN, osd->id);
     SAY(p->what, "osd.%u is down%s: %s", osd->id, since, lost);
     SAY(p->todo,
-        "start it again with `fastblock-osd run DEVICE --mon ADDR` on host %.64s (in a one-machine "
+        "start it again with `systemctl start fastblock-osd@DEVICE` on host %.64s (in a one-machine "
         "cluster: `fastblock cluster start DIR osd.%u`)",
         osd->host[0] ? osd->host : "?", osd->id);
     say_stays(p, mon, o);
@@ -221,6 +221,7 @@ static void shard_problems(struct mon_status *st, const struct mon_osd *o)
         if (shard->failed[0]) {
             struct mon_problem *p = problem(st, true, HEALTH_SHARD_FAILED, osd->id);
             SAY(p->what, "osd.%u shard %zu took itself out of service: %.127s", osd->id, s, shard->failed);
+            SAY(p->doing, "its PGs go on with their other replicas");
             SAY(p->todo,
                 "restart the OSD, or replace the device: `fastblock osd out osd.%u` has its data made anew",
                 osd->id);
@@ -229,7 +230,9 @@ static void shard_problems(struct mon_status *st, const struct mon_osd *o)
                        mon->config.osd_down_after_ns) {
             struct mon_problem *p = problem(st, false, HEALTH_SHARD_SILENT, osd->id);
             SAY(p->what, "osd.%u is up, but its shard %zu does not report", osd->id, s);
-            SAY(p->todo, "look at its log");
+            SAY(p->doing, "its PGs go on with their other replicas");
+            SAY(p->todo, "look at the OSD's log on host %.64s, and restart it",
+                osd->host[0] ? osd->host : "?");
         }
     }
 }
@@ -243,13 +246,19 @@ static void osd_problems(struct mon_status *st, struct mon_osd *o)
     if (!osd->incarnation) {
         struct mon_problem *p = problem(st, false, HEALTH_OSD_NEW, osd->id);
         SAY(p->what, "osd.%u was formatted but has never been started", osd->id);
-        SAY(p->todo, "start it with `fastblock-osd run DEVICE --mon ADDR`");
+        SAY(p->todo,
+            "start it with `systemctl start fastblock-osd@DEVICE` on host %.64s (without systemd: `fastblock-osd run "
+            "DEVICE --mon ADDR`), or take it back: `fastblock osd remove osd.%u`",
+            osd->host[0] ? osd->host : "?", osd->id);
     } else if (!osd->up) {
         osd_down_problem(st, o);
     } else if (!mon_osd_in(osd) && usage && usage->replicas) {
         struct mon_problem *p = problem(st, false, HEALTH_OSD_OUT, osd->id);
         SAY(p->what, "osd.%u is out and has replicas of %u PGs", osd->id, usage->replicas);
         SAY(p->doing, OSD_DOING);
+        SAY(p->todo,
+            "nothing: `fastblock rebalance status` tells how far it is; `fastblock osd in osd.%u` ends it",
+            osd->id);
     }
     damage_problem(st, o);
     shard_problems(st, o);
@@ -311,6 +320,8 @@ static void pg_problems(struct mon_status *st)
     if (starting(st->mon) && count[PG_NO_LEADER]) {
         p = problem(st, false, HEALTH_MON_STARTING, NO_SUBJECT);
         SAY(p->what, "the monitor has just started: %u PGs have not reported yet", count[PG_NO_LEADER]);
+        SAY(p->doing, "it waits for them");
+        SAY(p->todo, "nothing: ask again in a few seconds");
     } else if (count[PG_NO_LEADER]) {
         p = problem(st, true, HEALTH_PG_NO_LEADER, NO_SUBJECT);
         SAY(p->what, "%u PGs have no leader (%s): reads and writes there wait", count[PG_NO_LEADER],
@@ -323,14 +334,15 @@ static void pg_problems(struct mon_status *st)
     if (count[PG_DAMAGED]) {
         p = problem(st, true, HEALTH_PG_DAMAGED, NO_SUBJECT);
         SAY(p->what, "%u PGs have a damaged replica (%s)", count[PG_DAMAGED], st->pg_examples[PG_DAMAGED]);
-        SAY(p->doing, "they go on with the others");
-        SAY(p->todo, "look at the log of the OSDs concerned");
+        SAY(p->doing, "they go on with the others, and make it whole from these");
+        SAY(p->todo, "look at the logs of its OSDs (`fastblock pg show PG` lists the members)");
     }
     if (count[PG_RECOVERING]) {
         p = problem(st, false, HEALTH_PG_RECOVERING, NO_SUBJECT);
         SAY(p->what, "%u PGs are copying data to a replica that was away, or is new (%s)",
             count[PG_RECOVERING], st->pg_examples[PG_RECOVERING]);
-        SAY(p->doing, "it takes a while");
+        SAY(p->doing, "they go on with the replicas that are whole; what is copied stays copied");
+        SAY(p->todo, "nothing: `fastblock pg ls` shows them");
     }
     if (count[PG_DEGRADED]) {
         p = problem(st, false, HEALTH_PG_DEGRADED, NO_SUBJECT);
@@ -339,12 +351,15 @@ static void pg_problems(struct mon_status *st)
         if (m->under_way || m->urgent)
             SAY(p->doing, "%u PGs are getting other members, %u wait for that", m->under_way,
                 m->urgent + m->misplaced);
+        SAY(p->todo,
+            "start the OSDs that are down; if all are up, `fastblock pg ls` shows which members are missing");
     }
     if (m->stuck) {
         p = problem(st, false, HEALTH_PG_STUCK, NO_SUBJECT);
         SAY(p->what,
             "%u PGs cannot get the members that they should have: there is no OSD for them in another failure domain",
             m->stuck);
+        SAY(p->doing, "they stay as they are");
         SAY(p->todo, "add OSDs, or start those that are down; `fastblock osd tree` shows them");
     }
     const Fb__Pool *pool = mon_split_stuck(st->mon);
@@ -430,17 +445,22 @@ static void cluster_problems(struct mon_status *st)
 {
     const struct mon *mon = st->mon;
     uint32_t maintenance = 0;
+    const char *host = "";
     struct mon_problem *p;
 
     if (mon->behind[0]) {
         p = problem(st, true, HEALTH_MON_BEHIND, NO_SUBJECT);
         SAY(p->what, "%.300s", mon->behind);
-        SAY(p->todo, "stop the monitor and start it on its newest data");
+        SAY(p->doing, "it changes nothing any more; reads and writes go on");
+        SAY(p->todo,
+            "stop the monitor and start it on its newest data; if there are none, `fastblock mon rebuild` makes "
+            "them anew from the OSDs");
     }
     if (mon->stale) {
         p = problem(st, true, HEALTH_MON_METADATA, NO_SUBJECT);
         SAY(p->what, "the monitor cannot write its metadata");
-        SAY(p->todo, "look at its log and at the disk under its data directory");
+        SAY(p->doing, "it goes on with the map as it is, and tries again");
+        SAY(p->todo, "look at its log, and at the disk under its data directory or at etcd");
     }
     monitors_problem(st);
     placement_problems(st);
@@ -461,14 +481,18 @@ static void cluster_problems(struct mon_status *st)
     mon_for_each(mon, MON_OSD, node)
     {
         const Fb__Osd *osd = mon_osd_item(mon_osd_of(node));
-        maintenance += osd->maintenance && !osd->removed;
+        if (!osd->maintenance || osd->removed)
+            continue;
+        maintenance++;
+        host = osd->host;
     }
     if (maintenance) {
         p = problem(st, false, HEALTH_HOST_MAINTENANCE, NO_SUBJECT);
         SAY(p->what, "%u OSDs are on hosts under maintenance: they stay in however long they are down",
             maintenance);
         SAY(p->todo,
-            "`fastblock host maintenance HOST off` when the work is done (`fastblock osd tree` shows where)");
+            "`fastblock host maintenance %.64s off` when the work is done (`fastblock osd tree` shows all of them)",
+            host);
     }
 }
 

@@ -14,6 +14,11 @@
 static const Fb__HealthProblem *find(struct play *p, const char *code)
 {
     CHECK_EQ(status(&p->client), 0);
+    for (size_t i = 0; i < p->client.answer->status->n_detail; i++) {
+        const Fb__HealthProblem *problem = p->client.answer->status->detail[i];
+        CHECK(problem->what[0] && problem->since_us &&
+              problem->todo[0]); /* of each there is something to be said */
+    }
     for (size_t i = 0; i < p->client.answer->status->n_detail; i++)
         if (!strcmp(p->client.answer->status->detail[i]->code, code))
             return p->client.answer->status->detail[i];
