@@ -4,9 +4,29 @@
  * any transaction fails, conflicts, or the monitor dies before or after it, the state stays whole and the
  * work can go on.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/mon/world.h"
+
+#define CALL_FIELDS 80   /* more than MonRequest has */
+#define CLIENTS     3072 /* that a monitor takes */
+#define CROWD       4000
+
+/* A field of bytes, with `len` of them to follow. Returns the bytes that this takes: 2 or 3. */
+static size_t field_put(uint8_t *to, uint32_t field, uint8_t len)
+{
+    uint32_t tag = field << 3 | 2;
+    size_t n = 0;
+
+    if (tag >= 0x80) {
+        to[n++] = (uint8_t)(tag | 0x80);
+        tag >>= 7;
+    }
+    to[n++] = (uint8_t)tag;
+    to[n++] = len;
+    return n;
+}
 
 static void refuses_garbage(void)
 {
@@ -24,27 +44,52 @@ static void refuses_garbage(void)
     CHECK(strstr(said(&c), "does not know this call"));
     CHECK_EQ(call_bytes(&c, METHOD_WRITE, bytes, sizeof(bytes)), -ERR_UNSUPPORTED);
     /* Every call with an empty body, and with one cut short at every place. */
-    for (uint32_t field = 1; field <= 20; field++) {
-        uint8_t call_field[] = {(uint8_t)(field << 3 | 2), (uint8_t)(field << 3 | 2) & 0x80 ? 1 : 0, 0};
-        if (field < 16)
-            CHECK(call_bytes(&c, METHOD_MON, call_field, 2) != -ERR_TIMEOUT);
-        else
-            CHECK(call_bytes(&c, METHOD_MON, call_field, 3) != -ERR_TIMEOUT);
+    for (uint32_t field = 1; field <= CALL_FIELDS; field++) {
+        uint8_t call_field[3];
+        size_t len = field_put(call_field, field, 0);
+        CHECK(call_bytes(&c, METHOD_MON, call_field, (uint32_t)len) != -ERR_TIMEOUT);
     }
     uint8_t random[200];
     uint64_t seed = 1;
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 4000; i++) {
         uint32_t len = (uint32_t)(hash_u64(seed++) % sizeof(random));
         for (uint32_t k = 0; k < len; k++)
             random[k] = (uint8_t)hash_u64(seed++);
-        if (len > 2) { /* a known call with random arguments */
-            random[0] = (uint8_t)((1 + hash_u64(seed++) % 15) << 3 | 2);
-            random[1] = (uint8_t)(MIN(len - 2, 127u));
-        }
+        if (len > 3) /* a known call with random arguments */
+            field_put(random, 1 + (uint32_t)(hash_u64(seed++) % CALL_FIELDS), (uint8_t)MIN(len - 3, 127u));
         CHECK(call_bytes(&c, METHOD_MON, random, len) != -ERR_TIMEOUT);
     }
     CHECK_EQ(status(&c), 0);
     caller_stop(&c);
+    world_free(w);
+}
+
+/* However many clients come, an OSD gets in; and clients again when others have gone. */
+static void a_crowd_keeps_no_osd_out(void)
+{
+    struct world *w = world_new();
+    struct caller *crowd = calloc(CROWD, sizeof(*crowd)), osd, late;
+
+    for (uint32_t i = 0; i < CROWD; i++) {
+        client_start(&crowd[i], w, 1);
+        memcpy(crowd[i].self.client_uuid + 8, &i, sizeof(i));
+        if (i % 64 == 63)
+            world_run_ms(w, 20);
+    }
+    world_run_ms(w, 1000);
+    uint32_t in = 0;
+    for (uint32_t i = 0; i < CROWD; i++)
+        in += rpc_peer_is_open(crowd[i].peer);
+    CHECK_EQ(in, CLIENTS);
+    osd_start(&osd, w, 0, 1);
+    WAIT_FOR(w, 2000, osd.opened);
+    for (uint32_t i = 0; i < CROWD; i++)
+        caller_stop(&crowd[i]);
+    client_start(&late, w, 2);
+    CHECK_EQ(status(&late), 0);
+    caller_stop(&late);
+    caller_stop(&osd);
+    free(crowd);
     world_free(w);
 }
 
@@ -305,6 +350,7 @@ static void may_die_after_any_transaction(void)
 int main(void)
 {
     TEST(refuses_garbage);
+    TEST(a_crowd_keeps_no_osd_out);
     TEST(other_clusters_are_refused);
     TEST(subscribers_follow);
     TEST(slow_subscribers_are_dropped);
