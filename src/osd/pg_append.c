@@ -186,8 +186,8 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
 
     ASSERT(len <= SHARD_BODY_MAX);
     wire_append_request_encode(rpc_body(shard->frame), &request);
-    int error = member ? shard_peer_send(member->peer, false, METHOD_APPEND, rpc_body(shard->frame),
-                                         (uint32_t)len, shard->pieces, pieces)
+    int error = member ? shard_peer_send(member->peer, METHOD_APPEND, rpc_body(shard->frame), (uint32_t)len,
+                                         shard->pieces, pieces)
                        : -ERR_CLOSED;
     if (error) {
         raft_append_failed(&pg->raft, msg->to, msg->index);
@@ -285,8 +285,7 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
     size_t len = wire_append_reply_encode(rpc_body(shard->frame), &reply);
 
     /* A lost one is asked for again. */
-    if (peer &&
-        !shard_peer_send(peer, true, METHOD_APPEND_REPLY, rpc_body(shard->frame), (uint32_t)len, NULL, 0))
+    if (peer && !shard_peer_send(peer, METHOD_APPEND_REPLY, rpc_body(shard->frame), (uint32_t)len, NULL, 0))
         shard->perf.append_replies_sent++;
 }
 
@@ -465,7 +464,7 @@ static void send_raft(struct pg *pg, const struct raft_msg *msg)
     out.flags = msg->flags;
     /* Lost votes and questions are raft's business. */
     if (peer && !wire_cold_encode(&out.base, rpc_body(shard->frame), SHARD_BODY_MAX, &len))
-        (void)!shard_peer_send(peer, false, METHOD_RAFT, rpc_body(shard->frame), len, NULL, 0);
+        (void)!shard_peer_send(peer, METHOD_RAFT, rpc_body(shard->frame), len, NULL, 0);
 }
 
 void pg_receive_raft(struct peer *peer, const struct rpc_message *message)

@@ -77,10 +77,10 @@ MUST_CHECK int shard_peer_check(struct osd_shard *shard, const struct rpc_identi
 void shard_peer_seen(struct peer *peer, const struct rpc_identity *who);
 /* Is there a session to send by? */
 bool shard_peer_reachable(const struct peer *peer);
-/* One-way frame to the peer. `answer`: something of its own is being answered: takes its session, if there is
- * one, so that the answer shares packets with the stream that it answers. */
-MUST_CHECK int shard_peer_send(struct peer *peer, bool answer, enum method method, const uint8_t *body,
-                               uint32_t body_len, const struct slice *pieces, uint32_t piece_count);
+/* One-way frame to the peer, by the session of the two that carries these. Errors are those of
+ * rpc_peer_send(). */
+MUST_CHECK int shard_peer_send(struct peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
+                               const struct slice *pieces, uint32_t piece_count);
 
 /* ---- the map (shard_map.c) ---- */
 

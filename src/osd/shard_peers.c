@@ -2,10 +2,12 @@
  *
  * Peers: one for each shard elsewhere that has a replica of a group that we have.
  *
- * Between two shards there are two sessions, one that we opened and one that the other opened. Questions go
- * by our own; answers to APPEND and heartbeats go back by the session that they came by. Both handshakes tell
- * the incarnation of the other process: the first one to show a newer one tells the groups that whatever the
- * old process promised, or was promised as leader, is void.
+ * Between two shards there are two sessions, one that we opened and one that the other opened. Requests go by
+ * our own. One-way frames, which are all of raft, go both ways by the one that the lower numbered shard has
+ * opened: what a turn has for the other, as leader and as follower, then leaves in one call and arrives in
+ * one. They go by the other one while that is not there; what a session carried when it ended raft sends
+ * again. Both handshakes tell the incarnation of the other process: the first one to show a newer one tells
+ * the groups that whatever the old process promised, or was promised as leader, is void.
  */
 #include "osd/pg.h"
 
@@ -194,12 +196,16 @@ void shard_peers_free(struct osd_shard *shard)
     }
 }
 
-int shard_peer_send(struct peer *peer, bool answer, enum method method, const uint8_t *body,
-                    uint32_t body_len, const struct slice *pieces, uint32_t piece_count)
+int shard_peer_send(struct peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
+                    const struct slice *pieces, uint32_t piece_count)
 {
-    if (answer && peer->session)
+    const struct osd_shard *shard = peer->shard;
+    bool open = peer->rpc && rpc_peer_is_open(peer->rpc);
+    bool ours = peer_key(shard->label.osd, shard->number) < peer_key(peer->osd, peer->number);
+
+    if (open && (ours || !peer->session))
+        return rpc_peer_send(peer->rpc, method, body, body_len, pieces, piece_count);
+    if (peer->session)
         return rpc_session_send(peer->session, method, body, body_len, pieces, piece_count);
-    if (!peer->rpc)
-        return -ERR_CLOSED;
-    return rpc_peer_send(peer->rpc, method, body, body_len, pieces, piece_count);
+    return -ERR_CLOSED;
 }
