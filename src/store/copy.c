@@ -167,11 +167,11 @@ static int copy_end_commit(struct store_copy_end *e)
         return -ERR_NO_MEMORY;
     /* What the copy has is not newer than itself. */
     uint64_t newest = c->index;
-    for (uint32_t b = 0; o->overlay && b < BLOCKS_PER_OBJECT; b++) {
+    for (uint32_t b = 0; o->overlay && (b = overlay_next(o->overlay, b)) < BLOCKS_PER_OBJECT; b++) {
         struct log_entry *old = o->overlay->block[b];
-        if (old && old->index <= c->index)
+        if (old->index <= c->index)
             overlay_take(o, b);
-        else if (old)
+        else
             newest = MAX(newest, old->index);
     }
     if (o->overlay && o->overlay->whole && o->overlay->whole->index <= c->index)

@@ -135,9 +135,10 @@ struct image {
 struct overlay {
     struct list link; /* in the store's list of those that there are */
     struct object *object;
-    struct log_entry *block[BLOCKS_PER_OBJECT];
+    uint64_t used[BLOCKS_PER_OBJECT / 64]; /* bit per block that has an entry */
+    uint32_t count;                        /* of these, and `whole` */
     struct log_entry *whole;
-    uint32_t count; /* non-NULL places, whole included */
+    struct log_entry *block[BLOCKS_PER_OBJECT];
 };
 
 struct object {
@@ -500,6 +501,19 @@ void overlay_put_whole(struct object *o, struct log_entry *e);
 void overlay_take(struct object *o, uint32_t block); /* releases */
 void overlay_take_whole(struct object *o);
 void overlay_settle(struct object *o);
+
+/* The first block from there on that has an entry, or BLOCKS_PER_OBJECT. Few of them have. */
+static inline uint32_t overlay_next(const struct overlay *overlay, uint32_t from)
+{
+    for (uint32_t i = from / 64; i < BLOCKS_PER_OBJECT / 64; i++, from = 64 * i) {
+        uint64_t bits = overlay->used[i] & ~0ull << from % 64;
+        if (bits)
+            return 64 * i + (uint32_t)__builtin_ctzll(bits);
+    }
+    return BLOCKS_PER_OBJECT;
+}
+#define overlay_for_each(overlay, b)                                                                         \
+    for (uint32_t b = overlay_next(overlay, 0); b < BLOCKS_PER_OBJECT; b = overlay_next(overlay, b + 1))
 
 static inline uint32_t object_chunk(const struct object *o, uint32_t chunk)
 {

@@ -252,6 +252,7 @@ void overlay_take(struct object *o, uint32_t block)
     if (!e)
         return;
     o->overlay->block[block] = NULL;
+    bit_clear(o->overlay->used, block);
     o->overlay->count--;
     entry_release(e);
 }
@@ -272,13 +273,14 @@ void overlay_put(struct object *o, uint32_t block, struct log_entry *e)
     e->holds++;
     overlay_take(o, block);
     o->overlay->block[block] = e;
+    bit_set(o->overlay->used, block);
     o->overlay->count++;
 }
 
 void overlay_put_whole(struct object *o, struct log_entry *e)
 {
     e->holds++;
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+    overlay_for_each (o->overlay, b)
         overlay_take(o, b);
     overlay_take_whole(o);
     o->overlay->whole = e;

@@ -18,8 +18,11 @@ static bool object_ready(const struct object *o)
     const struct store *s = store_of(o->pg);
     if (o->unreadable && s->destage.unreadable_ns && o->left_period == s->destage.period)
         return false;
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
-        if (o->overlay->block[b] && !o->overlay->block[b]->durable)
+    /* They come from all over the log. */
+    overlay_for_each (o->overlay, b)
+        entry_prefetch(o->overlay->block[b], true);
+    overlay_for_each (o->overlay, b)
+        if (!o->overlay->block[b]->durable)
             return false;
     return !o->overlay->whole || o->overlay->whole->durable;
 }
@@ -30,10 +33,8 @@ static void page_overlay(struct page_mem *page, const struct overlay *snap)
         memset(page->written, 0, sizeof(page->written));
         memset(page->lost, 0, sizeof(page->lost));
     }
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+    overlay_for_each (snap, b) {
         const struct log_entry *e = snap->block[b];
-        if (!e)
-            continue;
         bit_clear(page->lost, b);
         if (e->type == ENTRY_WRITE) {
             bit_set(page->written, b);
@@ -70,8 +71,9 @@ static bool object_shares(const struct store *s, const struct object *o)
         uint32_t chunk = object_chunk(o, c);
         if (!chunk || s->chunk_refs[chunk] == 1 || chunk_brought(o->overlay, c))
             continue;
-        for (uint32_t b = c * BLOCKS_PER_CHUNK; b < (c + 1) * BLOCKS_PER_CHUNK; b++)
-            if (o->overlay->block[b] && o->overlay->block[b]->type == ENTRY_WRITE)
+        for (uint32_t b = c * BLOCKS_PER_CHUNK;
+             (b = overlay_next(o->overlay, b)) < (c + 1) * BLOCKS_PER_CHUNK; b++)
+            if (o->overlay->block[b]->type == ENTRY_WRITE)
                 return true;
     }
     return false;
@@ -135,19 +137,19 @@ static void object_undo(struct store *s, struct destage_object *r)
 }
 
 /* Blocks that the round leaves as they are: the new page must have their checksums, too. */
-static bool block_stays(const struct destage_object *r, uint32_t b)
+static uint64_t blocks_stay(const struct destage_object *r, uint32_t word)
 {
-    return bit_get(r->page->written, b) && !r->snap->block[b];
+    return r->page->written[word] & ~r->snap->used[word];
 }
 
 static bool object_lacks(struct store *s, const struct destage_object *r)
 {
     struct object *o = r->object;
-    uint32_t b = 0;
+    uint64_t stay = 0;
 
-    while (b < BLOCKS_PER_OBJECT && !block_stays(r, b))
-        b++;
-    if (b == BLOCKS_PER_OBJECT)
+    for (uint32_t i = 0; i < BLOCKS_PER_OBJECT / 64; i++)
+        stay |= blocks_stay(r, i);
+    if (!stay)
         return false;
     if (o->crcs) {
         s->counters.page_hits++;
@@ -158,19 +160,22 @@ static bool object_lacks(struct store *s, const struct destage_object *r)
 
 void round_page_known(const struct destage_object *r)
 {
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
-        if (block_stays(r, b))
-            r->page->crc[b] = r->object->crcs->crc[b];
+    const uint32_t *crc = r->object->crcs->crc;
+
+    for (uint32_t i = 0; i < BLOCKS_PER_OBJECT / 64; i++)
+        for (uint64_t stay = blocks_stay(r, i); stay; stay &= stay - 1)
+            r->page->crc[64 * i + (uint32_t)__builtin_ctzll(stay)] =
+                crc[64 * i + (uint32_t)__builtin_ctzll(stay)];
 }
 
 /* The old page is damaged: what it said of the other blocks, which is their checksums, is lost. */
 void round_page_lost(struct destage_object *r)
 {
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
-        if (block_stays(r, b)) {
-            bit_clear(r->page->written, b);
-            bit_set(r->page->lost, b);
-        }
+    for (uint32_t i = 0; i < BLOCKS_PER_OBJECT / 64; i++) {
+        uint64_t stay = blocks_stay(r, i);
+        r->page->written[i] &= ~stay;
+        r->page->lost[i] |= stay;
+    }
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
         if (!chunk_written(r->page, c))
             r->page->chunk[c] = 0;
@@ -181,9 +186,9 @@ static void object_blocks(struct store *s, struct destage_object *r)
 {
     struct destage *d = &s->destage;
 
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+    overlay_for_each (r->snap, b) {
         struct log_entry *e = r->snap->block[b];
-        if (!e || e->type != ENTRY_WRITE || chunk_brought(r->snap, b / BLOCKS_PER_CHUNK))
+        if (e->type != ENTRY_WRITE || chunk_brought(r->snap, b / BLOCKS_PER_CHUNK))
             continue;
         struct destage_block *block = &d->blocks[d->block_count++];
         *block = (struct destage_block){.place = chunk_place(s, r->page->chunk[b / BLOCKS_PER_CHUNK], b),
@@ -213,10 +218,10 @@ static bool object_collect(struct store *s, struct object *o)
         d->held = true;
         return true;
     }
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+    overlay_for_each (o->overlay, b) {
         const struct log_entry *e = o->overlay->block[b];
-        readback += e && e->type == ENTRY_WRITE && !e->payload.buf &&
-                    !chunk_brought(o->overlay, b / BLOCKS_PER_CHUNK);
+        readback +=
+            e->type == ENTRY_WRITE && !e->payload.buf && !chunk_brought(o->overlay, b / BLOCKS_PER_CHUNK);
     }
     if (d->readback_count + readback > DESTAGE_READBACK_MAX)
         return false;
@@ -239,9 +244,8 @@ static bool object_collect(struct store *s, struct object *o)
         return false;
     }
     r->load = object_lacks(s, r);
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
-        if (r->snap->block[b])
-            entry_pin(r->snap->block[b]);
+    overlay_for_each (r->snap, b)
+        entry_pin(r->snap->block[b]);
     if (r->snap->whole)
         entry_pin(r->snap->whole);
     object_blocks(s, r);
@@ -339,12 +343,13 @@ static void object_commit(struct store *s, struct destage_object *r)
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
         if (chunk_brought(r->snap, c))
             o->brought_index = MAX(o->brought_index, r->snap->block[c * BLOCKS_PER_CHUNK]->index);
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
+    overlay_for_each (r->snap, b)
+        entry_prefetch(r->snap->block[b], true);
+    overlay_for_each (r->snap, b) {
         struct log_entry *e = r->snap->block[b];
-        if (e && o->overlay && o->overlay->block[b] == e)
+        if (o->overlay && o->overlay->block[b] == e)
             overlay_take(o, b);
-        if (e)
-            entry_unpin(e);
+        entry_unpin(e);
     }
     if (r->snap->whole) {
         if (o->overlay && o->overlay->whole == r->snap->whole)
@@ -374,9 +379,8 @@ void round_commit(struct store *s)
 
 static void object_abandon(struct store *s, struct destage_object *r)
 {
-    for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
-        if (r->snap->block[b])
-            entry_unpin(r->snap->block[b]);
+    overlay_for_each (r->snap, b)
+        entry_unpin(r->snap->block[b]);
     if (r->snap->whole)
         entry_unpin(r->snap->whole);
     object_undo(s, r);
