@@ -43,7 +43,7 @@ struct fb_options {
 
 /** Connects to the cluster. `options` may be NULL. On failure *ret_conn is NULL and, if `error` is not, a sentence is put there. */
 int fb_connect(const struct fb_options *options, struct fb_conn **ret_conn, char *error, size_t error_size);
-/** Closes images that are still open and frees everything. */
+/** Closes images that are still open and frees everything. Not from a callback. */
 void fb_disconnect(struct fb_conn *conn);
 
 /** The sentence for the last error of this connection; "" if there was none. */
@@ -64,7 +64,8 @@ enum fb_open_flags {
 /** Opens "pool/image". `writer`: a stable name for this writer: the same name may open again after a crash without force, and fences
  * its former self; NULL: a unique one. */
 int fb_open(struct fb_conn *conn, const char *image, unsigned flags, const char *writer, struct fb_image **ret_image);
-/** Waits for requests under way. */
+/** Waits for requests under way, and their callbacks; what those want to begin with the image is refused (-EINVAL). Not from a
+ * callback that runs inside a synchronous call for the same image. */
 int fb_close(struct fb_image *image);
 uint64_t fb_size(const struct fb_image *image);
 

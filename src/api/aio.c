@@ -63,6 +63,7 @@ int api_run_callbacks(struct fb_conn *conn)
         void *arg = r->arg;
         int result = r->result;
         api_buf_unref(conn, r->buf);
+        r->image->request_count--;
         pool_put(&conn->requests, r);
         conn->request_count--;
         if (result)
@@ -78,7 +79,10 @@ static int request_start(struct fb_image *image, enum client_io_type type, void 
 {
     struct fb_conn *conn = image->conn;
     struct buf *buf = NULL;
+    int error = api_image_check(image);
 
+    if (error)
+        return error;
     if ((type == CLIENT_READ || type == CLIENT_WRITE) && len > BUF_SIZE_MAX)
         return api_fail(conn, -ERR_INVALID, "%s: at most 2 MiB in one asynchronous request", image->name);
     if (type == CLIENT_WRITE && len && !(buf = api_buf_new(conn, (uint32_t)len)))
@@ -99,6 +103,7 @@ static int request_start(struct fb_image *image, enum client_io_type type, void 
     r->io.offset = offset;
     r->io.len = len;
     conn->request_count++;
+    image->request_count++;
     op_start(&r->op, conn->core, &request_kind, NULL);
     return 0;
 }

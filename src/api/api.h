@@ -51,11 +51,18 @@ struct fb_image {
     struct fb_conn *conn;
     struct client_image *image;
     struct list link;
+    uint32_t request_count; /* asynchronous ones, callbacks not yet called */
+    bool closing;           /* nothing new is begun: a callback may want to */
     char name[2 * API_NAME_MAX];
 };
 
 /* Writes the sentence and returns the negative errno of `error`. */
 int api_fail(struct fb_conn *conn, int error, const char *format, ...) PRINTF_LIKE(3, 4);
+/* 0, or the error of a call for an image that is being closed. */
+int api_image_check(struct fb_image *image);
+/* Nothing new is begun, what is under way ends, all callbacks have run, and the image is closed; the handle
+ * stays. */
+int api_image_shut(struct fb_image *image);
 /* Turns the core until the op has ended; its result. Runs callbacks meanwhile. */
 int api_wait(struct fb_conn *conn, struct op *op);
 /* One turn and the callbacks after it; how many. */

@@ -175,7 +175,12 @@ void fb_disconnect(struct fb_conn *conn)
 {
     if (!conn)
         return;
-    while (!list_empty(&conn->images))
-        (void)fb_close(list_first(&conn->images, struct fb_image, link));
+    /* The callbacks of one image may want the handles of the others. */
+    list_for_each (&conn->images, node)
+        list_entry(node, struct fb_image, link)->closing = true;
+    list_for_each (&conn->images, node)
+        (void)api_image_shut(list_entry(node, struct fb_image, link));
+    for (struct list *node; (node = list_pop_front(&conn->images));)
+        free(list_entry(node, struct fb_image, link));
     conn_free(conn);
 }

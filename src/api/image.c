@@ -60,15 +60,29 @@ int fb_open(struct fb_conn *conn, const char *name, unsigned flags, const char *
     return 0;
 }
 
+int api_image_check(struct fb_image *image)
+{
+    if (!image->closing)
+        return 0;
+    return api_fail(image->conn, -ERR_INVALID, "%s: it is being closed", image->name);
+}
+
+int api_image_shut(struct fb_image *image)
+{
+    struct client_image_close op = {0};
+
+    image->closing = true;
+    while (image->request_count)
+        (void)api_turn(image->conn, NS_PER_S);
+    client_image_close_start(&op, image->image, NULL);
+    return api_wait(image->conn, &op.op);
+}
+
 int fb_close(struct fb_image *image)
 {
     struct fb_conn *conn = image->conn;
-    struct client_image_close op = {0};
+    int result = api_image_shut(image);
 
-    client_image_close_start(&op, image->image, NULL);
-    int result = api_wait(conn, &op.op);
-    /* Requests of this image have ended, and their callbacks may still want the handle. */
-    api_run_callbacks(conn);
     list_remove(&image->link);
     free(image);
     return result ? api_fail(conn, result, "%s", error_text(result)) : 0;

@@ -24,8 +24,12 @@ static int io_fail(struct fb_image *image, int error, const char *what, uint64_t
 
 static int check_range(struct fb_image *image, const char *what, uint64_t len, uint64_t offset)
 {
-    uint64_t size = fb_size(image);
+    uint64_t size;
+    int error = api_image_check(image);
 
+    if (error)
+        return error;
+    size = fb_size(image);
     if (offset > size || len > size - offset)
         return io_fail(image, -ERR_RANGE, what, len, offset);
     return 0;
@@ -115,9 +119,12 @@ static int without_data(struct fb_image *image, enum client_io_type type, const 
                         uint64_t offset)
 {
     struct client_io io = {0};
+    int error = api_image_check(image);
 
+    if (error)
+        return error;
     client_io_start(&io, image->image, type, offset, len, NULL, NULL);
-    int error = api_wait(image->conn, &io.op);
+    error = api_wait(image->conn, &io.op);
     return error ? io_fail(image, error, what, len, offset) : 0;
 }
 
@@ -140,14 +147,17 @@ int fb_block_status(struct fb_image *image, uint64_t offset, uint64_t len, struc
                     unsigned extents_max, unsigned *ret_count)
 {
     struct client_status status = {0};
+    int error = api_image_check(image);
 
+    if (error)
+        return error;
     if (extents_max == 0)
         return api_fail(image->conn, -ERR_INVALID, "%s: no room for an extent", image->name);
     struct client_extent *found = calloc(extents_max, sizeof(*found));
     if (!found)
         return api_fail(image->conn, -ERR_NO_MEMORY, "out of memory");
     client_status_start(&status, image->image, offset, len, found, extents_max, NULL);
-    int error = api_wait(image->conn, &status.op);
+    error = api_wait(image->conn, &status.op);
     if (!error) {
         for (uint32_t i = 0; i < status.ret_count; i++)
             extents[i] = (struct fb_extent){found[i].len, found[i].written};

@@ -243,6 +243,48 @@ static void test_async_limits(void)
     free(data);
 }
 
+/* Callbacks that want to go on while the image is closed. */
+static unsigned again_called, again_begun, again_refused;
+
+static void again(void *arg, int result)
+{
+    static uint8_t block[4096];
+
+    again_called++;
+    CHECK_EQ(result, 0);
+    if (again_called > 100)
+        return;
+    result = fb_aio_write(image, block, sizeof(block), 0, again, NULL);
+    again_begun += result == 0;
+    again_refused +=
+        result == -EINVAL && fb_read(image, block, 1, 0) == -EINVAL && fb_flush(image) == -EINVAL;
+}
+
+static void test_close_with_requests(void)
+{
+    static uint8_t block[4096];
+    struct fb_image *other;
+
+    for (unsigned round = 0; round < 4; round++) {
+        again_called = again_begun = again_refused = 0;
+        set_up(0);
+        CHECK_EQ(fb_open(conn, "pool/image", FB_OPEN_READ_ONLY, NULL, &other), 0);
+        for (unsigned i = 0; i < 8; i++)
+            CHECK_EQ(fb_aio_write(image, block, sizeof(block), 0, again, NULL), 0);
+        if (round % 2) {
+            CHECK_EQ(fb_close(image), 0);
+        } else {
+            CHECK_EQ(fb_aio_read(other, block, sizeof(block), 0, again, NULL), 0);
+            fb_disconnect(conn);
+        }
+        CHECK(again_called >= 8);
+        CHECK_EQ(again_begun, 0);
+        CHECK_EQ(again_refused, again_called);
+        if (round % 2)
+            fb_disconnect(conn);
+    }
+}
+
 static void test_manage(void)
 {
     set_up(FB_OPEN_READ_ONLY);
@@ -357,6 +399,7 @@ int main(void)
     TEST(test_block_status);
     TEST(test_async);
     TEST(test_async_limits);
+    TEST(test_close_with_requests);
     TEST(test_manage);
     TEST(test_threads);
     fake_process_stop(cluster);
