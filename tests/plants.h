@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Tests of the tests: a program built with -DFASTBLOCK_PLANT takes the names of planted bugs (base/plant.h)
- * as arguments, and something must fail then.
+ * as arguments, and something must fail then: the first failure ends it.
  */
 #ifndef TESTS_PLANTS_H
 #define TESTS_PLANTS_H
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/plant.h"
+#include "tests/tap.h"
 
 /* Switches the named bugs on; ends the program at a name that there is not, as success: that is noticed where
  * a failure is expected. */
@@ -23,6 +24,7 @@ static inline void plants_take(int argc, char **argv)
 #undef X
     };
 
+    tap_one_failure = argc > 1;
     for (int a = 1; a < argc; a++) {
         int i = 0;
         while (i < PLANT_COUNT && strcmp(argv[a], names[i]) != 0)

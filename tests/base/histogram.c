@@ -8,7 +8,7 @@
 
 #include "tests/tap.h"
 
-static struct histogram h, other;
+static struct histogram h;
 
 static bool near(uint64_t is, uint64_t wanted)
 {
@@ -54,24 +54,6 @@ static void percentiles(void)
     CHECK_EQ(h.max_ns, 1000000);
 }
 
-static void merging(void)
-{
-    h = other = (struct histogram){0};
-    histogram_merge(&h, &other);
-    CHECK_EQ(h.count, 0);
-    for (int i = 0; i < 100; i++) {
-        histogram_record(&h, 1000);
-        histogram_record(&other, 9000);
-    }
-    histogram_merge(&h, &other);
-    CHECK_EQ(h.count, 200);
-    CHECK_EQ(histogram_mean_ns(&h), 5000);
-    CHECK(near(histogram_percentile_ns(&h, 25), 1000));
-    CHECK(near(histogram_percentile_ns(&h, 75), 9000));
-    CHECK_EQ(h.min_ns, 1000);
-    CHECK_EQ(h.max_ns, 9000);
-}
-
 static void coarse(void)
 {
     static const uint64_t begins[] = {0, 1280, 1536, 1792, 2048, 2560};
@@ -95,7 +77,6 @@ int main(void)
     TEST(empty);
     TEST(every_magnitude);
     TEST(percentiles);
-    TEST(merging);
     TEST(coarse);
     return tap_done();
 }

@@ -94,25 +94,15 @@ static void copies_are_bounded(void)
 
 static void uuids(void)
 {
-    struct uuid uuid = uuid_make(0x1122334455667788ull, 0x99aabbccddeeff00ull), parsed = {{0}};
+    struct uuid none = {{0}}, uuid = uuid_make(0x1122334455667788ull, 0x99aabbccddeeff00ull);
+    struct uuid known = {{0x6f, 0x1c, 0x9f, 0x0e, 0x3b, 0x1d, 0x4a, 0x52, 0x9d, 0x5e, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab}};
     char text[UUID_TEXT_SIZE];
-    static const char *const bad[] = {"",
-                                      "1",
-                                      "6f1c9f0e-3b1d-4a52-9d5e-0123456789a",
-                                      "6f1c9f0e-3b1d-4a52-9d5e-0123456789abc",
-                                      "6f1c9f0e3b1d-4a52-9d5e-0123456789abcd",
-                                      "6f1c9f0e-3b1d-4a52-9d5e-0123456789ag"};
 
     CHECK_EQ(strlen(uuid_format(&uuid, text)), 36);
     CHECK_EQ(text[14], '4');
     CHECK(text[19] == '8' || text[19] == '9' || text[19] == 'a' || text[19] == 'b');
-    CHECK(uuid_is_zero(&parsed) && !uuid_is_zero(&uuid));
-    CHECK_EQ(uuid_parse(text, &parsed), 0);
-    CHECK(uuid_equal(&uuid, &parsed));
-    CHECK_EQ(uuid_parse("6F1C9F0E-3B1D-4A52-9D5E-0123456789AB", &parsed), 0);
-    CHECK(strcmp(uuid_format(&parsed, text), "6f1c9f0e-3b1d-4a52-9d5e-0123456789ab") == 0);
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-        CHECK_EQ(uuid_parse(bad[i], &parsed), -ERR_INVALID);
+    CHECK(uuid_is_zero(&none) && !uuid_is_zero(&uuid));
+    CHECK(strcmp(uuid_format(&known, text), "6f1c9f0e-3b1d-4a52-9d5e-0123456789ab") == 0);
 }
 
 static void little_endian(void)

@@ -177,9 +177,10 @@ static void prunes_orders(void)
     teardown(&s);
 }
 
-/* A list that is larger than a message. */
+/* A list that is larger than a page (MON_PAGE_BYTES). */
 static void lists_in_pages(void)
 {
+    enum { IMAGES = 7000 };
     struct setup s;
     char name[MON_NAME];
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
@@ -188,7 +189,7 @@ static void lists_in_pages(void)
 
     setup(&s);
     memset(name, 'n', sizeof(name));
-    for (uint32_t i = 0; i < 12000; i++) {
+    for (uint32_t i = 0; i < IMAGES; i++) {
         snprintf(name + 50, sizeof(name) - 50, "%u", i);
         if (image_create(&s.a, "rbd", name, 4096))
             break;
@@ -206,7 +207,7 @@ static void lists_in_pages(void)
         list.after_id = seen;
         pages++;
     } while (s.a.answer->more);
-    CHECK_EQ(seen, 12000);
+    CHECK_EQ(seen, IMAGES);
     CHECK(pages >= 2);
     teardown(&s);
 }
