@@ -32,15 +32,3 @@ uint64_t histogram_mean_ns(const struct histogram *h)
 {
     return h->count ? h->sum_ns / h->count : 0;
 }
-
-void histogram_merge(struct histogram *to, const struct histogram *from)
-{
-    if (from->count == 0)
-        return;
-    to->min_ns = to->count ? MIN(to->min_ns, from->min_ns) : from->min_ns;
-    to->max_ns = MAX(to->max_ns, from->max_ns);
-    to->count += from->count;
-    to->sum_ns += from->sum_ns;
-    for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
-        to->buckets[i] += from->buckets[i];
-}

@@ -66,7 +66,5 @@ static inline uint64_t histogram_coarse_ns(uint32_t bucket)
  */
 uint64_t histogram_percentile_ns(const struct histogram *h, double percent);
 uint64_t histogram_mean_ns(const struct histogram *h); /* 0 when empty */
-/* Adds what `from` recorded to `to`. */
-void histogram_merge(struct histogram *to, const struct histogram *from);
 
 #endif

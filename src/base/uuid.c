@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Uuids to and from text.
+ * Uuids: made, and as text.
  */
 #include "base/uuid.h"
 
@@ -18,40 +18,9 @@ struct uuid uuid_make(uint64_t random_a, uint64_t random_b)
     return uuid;
 }
 
-static int uuid_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static bool uuid_dash_before(int byte)
 {
     return byte == 4 || byte == 6 || byte == 8 || byte == 10;
-}
-
-int uuid_parse(const char *text, struct uuid *ret_uuid)
-{
-    struct uuid uuid;
-
-    for (int i = 0; i < 16; i++) {
-        if (uuid_dash_before(i) && *text++ != '-')
-            return -ERR_INVALID;
-        int high = uuid_digit(text[0]);
-        int low = high < 0 ? -1 : uuid_digit(text[1]);
-        if (low < 0)
-            return -ERR_INVALID;
-        uuid.bytes[i] = (uint8_t)(high << 4 | low);
-        text += 2;
-    }
-    if (*text)
-        return -ERR_INVALID;
-    *ret_uuid = uuid;
-    return 0;
 }
 
 const char *uuid_format(const struct uuid *uuid, char text[UUID_TEXT_SIZE])

@@ -18,8 +18,6 @@ struct uuid {
 
 /* Makes a uuid of two random words. */
 struct uuid uuid_make(uint64_t random_a, uint64_t random_b);
-/* Reads the text form, in either case; nothing may follow. ERR_INVALID. */
-MUST_CHECK int uuid_parse(const char *text, struct uuid *ret_uuid);
 /* Writes the text form and returns `text`. */
 const char *uuid_format(const struct uuid *uuid, char text[UUID_TEXT_SIZE]);
 

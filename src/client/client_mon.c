@@ -66,7 +66,8 @@ static void mon_closed(void *owner, struct rpc_peer *peer, int error)
     op_wake(&m->op);
 }
 
-Fb__MonReply *client_mon_reply_decode(const uint8_t *body, uint32_t len)
+/* Takes the bytes of a reply apart. NULL: not valid. */
+static Fb__MonReply *client_mon_reply_decode(const uint8_t *body, uint32_t len)
 {
     return len <= FRAME_BODY_MAX ? fb__mon_reply__unpack(CLIENT_ALLOCATOR, len, body) : NULL;
 }
@@ -176,7 +177,8 @@ static void mon_move(struct client_mon *m)
     m->peer = NULL;
 }
 
-void client_mon_leader(struct client *client, const char *leader)
+/* A monitor says who leads. */
+static void client_mon_leader(struct client *client, const char *leader)
 {
     struct client_mon *m = &client->mon;
 

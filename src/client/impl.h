@@ -82,10 +82,6 @@ struct client_mon {
 
 void client_mon_start(struct client *client);
 void client_mon_stop(struct client *client);
-/* A monitor says who leads. */
-void client_mon_leader(struct client *client, const char *leader);
-/* Takes a reply's or event's bytes apart. NULL: not valid. */
-Fb__MonReply *client_mon_reply_decode(const uint8_t *body, uint32_t len);
 
 /* ---- shards ---- */
 

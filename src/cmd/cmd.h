@@ -102,10 +102,9 @@ struct cmd_session {
     struct client *client;
 };
 
-/* Where the monitors are: --mon, $FASTBLOCK_MON, or `mon = ...` in ~/.config/fastblock.conf or
- * /etc/fastblock.conf. Prints what to do and answers false when there is none. */
-MUST_CHECK bool cmd_monitors(const char *option, char *ret_text, size_t ret_size);
-/* Connects; prints an error and answers false when it cannot. `memory_bytes`: for data under way. */
+/* Connects to a monitor: of --mon, $FASTBLOCK_MON, or `mon = ...` in ~/.config/fastblock.conf or
+ * /etc/fastblock.conf; prints an error and answers false when it cannot. `memory_bytes`: for data under way.
+ */
 MUST_CHECK bool cmd_session_open(struct cmd_session *s, const struct cmd_args *args, uint64_t memory_bytes,
                                  uint32_t spin_us);
 void cmd_session_close(struct cmd_session *s);

@@ -29,7 +29,7 @@ bool cmd_interrupted(void)
     return interrupted;
 }
 
-bool cmd_monitors(const char *option, char *ret_text, size_t ret_size)
+static bool cmd_monitors(const char *option, char *ret_text, size_t ret_size)
 {
     int error = api_monitors(option, ret_text, ret_size);
 

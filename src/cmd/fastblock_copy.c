@@ -182,66 +182,94 @@ static int create_image(struct copy *c, const char *name, uint64_t size)
     return CMD_OK;
 }
 
-int cmd_image_import(struct cmd_args *args)
+struct source {
+    const char *file;
+    int fd;
+    bool standard; /* standard input */
+    bool seekable;
+    uint64_t size_bytes; /* 0 unless seekable */
+};
+
+static int source_open(struct source *from, const char *file)
 {
-    const char *file = args->positional[0], *name = args->positional[1];
-    bool overwrite = cmd_option(args, "overwrite") != NULL;
-    bool standard = strcmp(file, "-") == 0;
-    uint64_t size;
-    char pool[CMD_NAME_MAX], image[CMD_NAME_MAX];
-    if (!cmd_split_image(name, pool, image) || !cmd_option_size(args, "size", 0, &size))
-        return CMD_USAGE;
-    int fd = standard ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
+
+    *from = (struct source){.file = file, .standard = strcmp(file, "-") == 0};
+    from->fd = from->standard ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
+    if (from->fd < 0 || fstat(from->fd, &st) < 0)
         return cmd_fail("cannot open %s: %s", file, strerror(errno));
     if (S_ISDIR(st.st_mode)) {
-        close(fd);
+        close(from->fd);
         return cmd_fail("%s is a directory: give a file, a device, or - for standard input", file);
     }
-    off_t end = lseek(fd, 0, SEEK_END);
-    bool seekable = end >= 0 && lseek(fd, 0, SEEK_SET) == 0;
-    uint64_t file_size = seekable ? (uint64_t)end : 0;
-    if (!seekable && !size && !overwrite) {
-        if (!standard)
-            close(fd);
-        return cmd_usage("the size of %s cannot be told: give --size", standard ? "standard input" : file);
+    off_t end = lseek(from->fd, 0, SEEK_END);
+    from->seekable = end >= 0 && lseek(from->fd, 0, SEEK_SET) == 0;
+    from->size_bytes = from->seekable ? (uint64_t)end : 0;
+    return CMD_OK;
+}
+
+static void source_close(struct source *from)
+{
+    if (!from->standard)
+        close(from->fd);
+}
+
+/* Creates the image, unless it is to be overwritten, opens and fills it. */
+static int import_from(struct copy *c, const struct cmd_args *args, const struct source *from, uint64_t size)
+{
+    const char *name = args->positional[1];
+    bool fresh = !cmd_option(args, "overwrite");
+
+    if (size < from->size_bytes)
+        return cmd_fail("--size %s is smaller than %s", cmd_size_text(size), from->file);
+    int result = fresh ? create_image(c, name, size) : CMD_OK;
+    if (result != CMD_OK)
+        return result;
+    c->image = cmd_image_open(&c->session, name, true, cmd_option(args, "force") != NULL);
+    if (!c->image)
+        return CMD_FAILED;
+    if (client_image_size(c->image) < from->size_bytes)
+        return cmd_fail("%s (%s) does not fit into %s (%s); `fastblock image resize` makes it larger",
+                        from->file, cmd_size_text(from->size_bytes), name,
+                        cmd_size_text(client_image_size(c->image)));
+    cmd_progress_start(&c->progress, c->session.core, "imported", from->size_bytes);
+    result = import_data(c, from->fd, from->file, from->seekable, from->size_bytes, fresh);
+    return copy_await_all(c, "write") ? result : CMD_FAILED;
+}
+
+int cmd_image_import(struct cmd_args *args)
+{
+    const char *name = args->positional[1];
+    uint64_t size;
+    char pool[CMD_NAME_MAX], image[CMD_NAME_MAX];
+    struct source from;
+
+    if (!cmd_split_image(name, pool, image) || !cmd_option_size(args, "size", 0, &size))
+        return CMD_USAGE;
+    if (source_open(&from, args->positional[0]))
+        return CMD_FAILED;
+    if (!from.seekable && !size && !cmd_option(args, "overwrite")) {
+        source_close(&from);
+        return cmd_usage("the size of %s cannot be told: give --size",
+                         from.standard ? "standard input" : from.file);
     }
     if (size == 0)
-        size = ALIGN_UP(file_size, (uint64_t)BLOCK_SIZE);
+        size = ALIGN_UP(from.size_bytes, (uint64_t)BLOCK_SIZE);
 
     struct copy *c = calloc(1, sizeof(*c));
     ASSERT(c);
     int result = CMD_FAILED;
     if (copy_open(c, args)) {
-        result =
-            size < file_size ? cmd_fail("--size %s is smaller than %s", cmd_size_text(size), file) : CMD_OK;
-        if (result == CMD_OK && !overwrite)
-            result = create_image(c, name, size);
-        if (result == CMD_OK) {
-            c->image = cmd_image_open(&c->session, name, true, cmd_option(args, "force") != NULL);
-            result = c->image ? CMD_OK : CMD_FAILED;
-        }
-        if (result == CMD_OK && client_image_size(c->image) < file_size)
-            result =
-                cmd_fail("%s (%s) does not fit into %s (%s); `fastblock image resize` makes it larger", file,
-                         cmd_size_text(file_size), name, cmd_size_text(client_image_size(c->image)));
-        if (result == CMD_OK) {
-            cmd_progress_start(&c->progress, c->session.core, "imported", file_size);
-            result = import_data(c, fd, file, seekable, file_size, !overwrite);
-        }
-        if (!copy_await_all(c, "write"))
-            result = CMD_FAILED;
+        result = import_from(c, args, &from, size);
         cmd_progress_end();
         size = c->image ? client_image_size(c->image) : 0;
         result = copy_close(c, result);
     }
-    if (!standard)
-        close(fd);
+    source_close(&from);
     if (result == CMD_OK && args->json)
         cmd_print_json(cmd_image_json(name, size));
     else if (result == CMD_OK)
-        printf("%s imported from %s, %s\n", name, standard ? "standard input" : file,
+        printf("%s imported from %s, %s\n", name, from.standard ? "standard input" : from.file,
                cmd_size_text(c->done_bytes));
     free(c);
     return result;

@@ -343,7 +343,7 @@ static bool choose_listen(const struct osd_options *o, char *ret_listen, size_t 
     return daemon_address(text, ret_listen);
 }
 
-int osd_run(const struct osd_options *o)
+static int osd_run(const struct osd_options *o)
 {
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP}; /* the last one for the faults */
     struct uring_core_opts opts = {.arena_bytes = MAIN_ARENA, .log_level = o->log_level};

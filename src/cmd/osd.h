@@ -34,7 +34,6 @@ int osd_open_device(const char *path, struct uring_dev **ret_dev);
 
 /* The commands; return exit codes. */
 int osd_format(const struct osd_options *options);
-int osd_run(const struct osd_options *options);
 int osd_show(const struct osd_options *options);
 
 #endif
