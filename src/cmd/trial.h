@@ -25,8 +25,8 @@ struct trial {
 
 /* A path in the directory; returns `path`, which has room for TRIAL_PATH_SIZE. */
 const char *trial_path(const struct trial *c, char *path, const char *format, ...) PRINTF_LIKE(3, 4);
-/* A program that is installed beside this one; room for PATH_MAX. */
-MUST_CHECK int trial_program(const char *program, char *ret_path);
+/* The path of a program that is installed beside this one. */
+MUST_CHECK int trial_program(const char *program, char ret_path[PATH_MAX]);
 /* A free port on 127.0.0.1 for the monitor to keep. */
 MUST_CHECK int trial_choose_address(char *ret_address, size_t size);
 

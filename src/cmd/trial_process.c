@@ -112,13 +112,15 @@ pid_t trial_pid(const struct trial *c, const char *name)
     return strstr(line, "fastblock-") && strstr(line, path) && !is_ending(pid) ? pid : 0;
 }
 
-int trial_program(const char *program, char *ret_path)
+int trial_program(const char *program, char ret_path[PATH_MAX])
 {
-    ssize_t len = readlink("/proc/self/exe", ret_path, PATH_MAX - 32);
+    char own[PATH_MAX - 32];
+    ssize_t len = readlink("/proc/self/exe", own, sizeof(own) - 1);
     if (len < 0)
         return cmd_fail("cannot find my own program: %s", strerror(errno));
-    ret_path[len] = 0;
-    strcpy(strrchr(ret_path, '/') + 1, program);
+    own[len] = 0;
+    *strrchr(own, '/') = 0;
+    snprintf(ret_path, PATH_MAX, "%s/%s", own, program);
     if (access(ret_path, X_OK) < 0)
         return cmd_fail("%s: %s; it must stand beside `fastblock`", ret_path, strerror(errno));
     return CMD_OK;
