@@ -209,6 +209,7 @@ struct mon {
     bool reloaded;                    /* the tick's load was one */
     bool settle_soon;                 /* do not wait for the next tick */
     bool settle_due;                  /* something was reported since all was found settled */
+    bool balanced;                    /* it found all where they belong */
     uint64_t balanced_ns;             /* alive time of the last look at who leads */
     uint64_t scrub_looked_ns;         /* and at which scrubs are due */
     uint64_t out_looked_ns;           /* and at who should be out */

@@ -14,6 +14,7 @@
 #include "mon/impl.h"
 
 #define BALANCE_EVERY_NS NS_PER_S
+#define BALANCE_REST_NS  (5 * NS_PER_S)  /* when there was nothing to hand back */
 #define BALANCE_PGS      4               /* in one look, */
 #define BALANCE_ONE_IN   200             /* or so many of all, so that even thousands are home in minutes */
 #define BALANCE_AGAIN_NS (10 * NS_PER_S) /* the same PG; twice as long after each time that was in vain, */
@@ -151,14 +152,16 @@ void mon_leaders_balance(struct mon *mon)
 {
     uint32_t moved = 0, most = MAX(BALANCE_PGS, (uint32_t)(mon->items[MON_PG].count / BALANCE_ONE_IN));
 
-    if (mon->alive_ns - mon->balanced_ns < BALANCE_EVERY_NS)
+    if (mon->alive_ns - mon->balanced_ns < (mon->balanced ? BALANCE_REST_NS : BALANCE_EVERY_NS))
         return;
     mon->balanced_ns = mon->alive_ns;
+    mon->balanced = true;
     mon_for_each(mon, MON_PG, node)
     {
         struct mon_pg *pg = mon_pg_of(node);
         const Fb__PgMember *to = pg_should_lead(mon, pg);
 
+        mon->balanced &= !to;
         if (!to || moved >= most ||
             (pg->moved_ns && pg->moved_term == pg->term &&
              mon->alive_ns - pg->moved_ns < BALANCE_AGAIN_NS << pg->moved_vain))

@@ -420,6 +420,8 @@ void mon_member_settle(struct mon *mon, struct mon_change *c)
         }
         if (changed)
             mon_edit_put(&e, c);
+        else if (p->news && e.pg.born && !e.wanted.count)
+            p->news->born.count = 0; /* said once more by who had not heard yet that it is known */
     }
 }
 
