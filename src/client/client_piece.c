@@ -397,8 +397,12 @@ static void piece_refused(struct client_piece *p, int result, const struct clien
     case ERR_CONFLICT:
         piece_pause(p, PAUSE_BUSY_NS);
         return;
-    case ERR_PAUSED: /* it has a newer map than we; it waits however long, as if we had it */
-        p->deadline_ns = core_now_ns(p->op.core) + p->client->config.timeout_ns;
+    case ERR_PAUSED:
+        /* If it has a newer map than we, that waits however long, as if we had it. If ours is the newer one
+         * the pause is over, and it is cut off from the monitors: no reason to wait longer than for a dead
+         * one. */
+        if (!answer->epoch || answer->epoch >= p->client->map->epoch)
+            p->deadline_ns = core_now_ns(p->op.core) + p->client->config.timeout_ns;
         piece_pause(p, PAUSE_HELD_NS);
         return;
     case ERR_WRONG_PG:

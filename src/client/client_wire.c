@@ -201,7 +201,7 @@ static int receive_read(struct client_piece *p, struct client_answer *answer)
 
     if (error)
         return error;
-    *answer = (struct client_answer){m.term, m.leader};
+    *answer = (struct client_answer){m.term, m.leader, 0};
     return read_take(p, &m);
 }
 
@@ -211,7 +211,7 @@ static int receive_write(struct client_piece *p, struct client_answer *answer)
     int error = wire_write_reply_decode(p->reply, p->call.reply_len, &m);
 
     if (!error)
-        *answer = (struct client_answer){m.term, m.leader};
+        *answer = (struct client_answer){m.term, m.leader, 0};
     return error;
 }
 
@@ -224,7 +224,7 @@ static int receive_pg(struct client_piece *p, struct client_answer *answer)
     wire_arena_init(&arena, memory, sizeof(memory), sizeof(memory));
     int error = wire_cold_decode(&fb__pg_reply__descriptor, p->reply, p->call.reply_len, &arena, &m);
     if (!error)
-        *answer = (struct client_answer){m->term, m->leader};
+        *answer = (struct client_answer){m->term, m->leader, m->epoch};
     wire_arena_fini(&arena);
     return error;
 }
@@ -239,7 +239,7 @@ static int receive_status(struct client_piece *p, struct client_answer *answer)
     int error =
         wire_cold_decode(&fb__block_status_reply__descriptor, p->reply, p->call.reply_len, &arena, &m);
     if (!error) {
-        *answer = (struct client_answer){m->term, m->leader};
+        *answer = (struct client_answer){m->term, m->leader, 0};
         if (m->written.len == BLOCKS_PER_OBJECT / 8)
             memcpy(p->memory, m->written.data, BLOCKS_PER_OBJECT / 8);
         else if (m->written.len == 0)
@@ -253,7 +253,7 @@ static int receive_status(struct client_piece *p, struct client_answer *answer)
 
 int client_piece_receive(struct client_piece *p, struct client_answer *ret_answer)
 {
-    struct client_answer answer = {0, 0};
+    struct client_answer answer = {0};
     int result = p->call.result;
 
     if (result == 0) {
@@ -266,7 +266,7 @@ int client_piece_receive(struct client_piece *p, struct client_answer *ret_answe
         else
             result = receive_status(p, &answer);
     } else if (p->call.remote && receive_pg(p, &answer)) {
-        answer = (struct client_answer){0, 0}; /* the error counts, whatever came with it */
+        answer = (struct client_answer){0}; /* the error counts, whatever came with it */
     }
     slice_unref(&p->call.reply_payload);
     *ret_answer = answer;

@@ -205,6 +205,7 @@ MUST_CHECK int client_piece_send(struct client_piece *piece, struct rpc_peer *pe
 struct client_answer {
     uint64_t term;
     uint32_t leader;
+    uint64_t epoch; /* with ERR_PAUSED: of the map there, 0: not known */
 };
 /* Reads the answer that came and, if it is a success, takes its data. Returns the result of the attempt. */
 MUST_CHECK int client_piece_receive(struct client_piece *piece, struct client_answer *ret_answer);

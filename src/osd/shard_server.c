@@ -86,7 +86,9 @@ static void server_request(struct osd_shard *shard, struct rpc_session *session,
     struct peer *peer = rpc_session_context(session);
 
     if (UNLIKELY(shard->map.paused) && begins_io(message->method)) {
-        rpc_reply(&ticket, -ERR_PAUSED, NULL, 0, NULL, 0);
+        Fb__PgReply reply = FB__PG_REPLY__INIT;
+        reply.epoch = shard->map.epoch;
+        shard_reply_cold(shard, &ticket, -ERR_PAUSED, &reply.base);
         return;
     }
     switch (message->method) {

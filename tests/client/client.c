@@ -220,6 +220,28 @@ static void test_paused_elsewhere(void)
     fake_down();
 }
 
+/* An OSD that is cut off from the monitors has not heard that the pause is over: it is not waited for longer
+ * than for a dead one. */
+static void test_pause_is_over(void)
+{
+    fake_up(5, 3 * NS_PER_S, 0);
+    fake_lead(0);
+    warm_up();
+    fake.epoch += 5;
+    sim_run_for(world.sim, 10 * NS_PER_S);
+    fake.shards[0].refuse = -ERR_PAUSED;
+    fake.shards[0].refuse_count = UINT32_MAX;
+    fake.paused_epoch = fake.epoch + 1;
+    fake_start(0, CLIENT_WRITE, 0, 4096, 2);
+    sim_run_for(world.sim, 20 * NS_PER_S);
+    CHECK(op_live(&world.ios[0].op));
+    fake.paused_epoch = fake.epoch - 1;
+    uint64_t before_ns = world.sim->now_ns;
+    CHECK_EQ(fake_finish(0), -ERR_TIMEOUT);
+    CHECK(world.sim->now_ns - before_ns < 4 * NS_PER_S);
+    fake_down();
+}
+
 /* A process dies: its machine refuses connections. A machine dies: nothing answers. */
 static void leader_dies(bool machine)
 {
@@ -694,6 +716,7 @@ int main(void)
     TEST(test_nobody_leads);
     TEST(test_paused);
     TEST(test_paused_elsewhere);
+    TEST(test_pause_is_over);
     TEST(test_leader_dies);
     TEST(test_leader_machine_dies);
     TEST(test_leader_hangs);

@@ -113,6 +113,32 @@ static void test_old_map(void)
     world_free(w);
 }
 
+/* A read is under way at the device when the entry comes: its data is the child's by the time it is there,
+ * and a write there may be answered already. */
+static void test_read_is_under_way(void)
+{
+    struct world *w = begin(12);
+    uint64_t object = 0;
+
+    while (!goes(object))
+        object++;
+    sim_node_enter(w->osds[0].node);
+    fake_store_set_read_ns(osd_shard_store(w->osds[0].shard), 600 * NS_PER_MS);
+    sim_node_leave(w->osds[0].node);
+    struct io io = io_make(w, IO_READ, object, 0, BLOCK_SIZE);
+    io.once = true;
+    io.force_pg = pg_id(0);
+    io.force_osd = 0 + 1;
+    io.ret_data = got;
+    io_begin(&io);
+    sim_run_for(w->sim, 20 * NS_PER_MS);
+    order(w);
+    WAIT_FOR(w, 5000, io.done);
+    CHECK_EQ(pg_split_count(pg_find(w->osds[0].shard, pg_id(0))), 2);
+    CHECK_EQ(io.result, -ERR_WRONG_PG);
+    world_free(w);
+}
+
 /* A member without room for the child waits, and then is so far behind that it recovers to a state behind the
  * split. It goes on without its child, and rests. */
 static void test_no_room(void)
@@ -347,6 +373,7 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(test_old_map);
+    TEST(test_read_is_under_way);
     TEST(test_no_room);
     TEST(test_split_before_its_leader);
     TEST(test_leader_is_split_meanwhile);
