@@ -34,6 +34,7 @@ struct uring_core {
     struct list inline_ios;   /* struct blk_io on memory file systems: served after the hand-over */
     struct list inline_later; /* the same, in the background ... */
     uint64_t later_ns;        /* ... not before then */
+    uint64_t later_since_ns;  /* the first of them was submitted */
     uint32_t requests;        /* in the ring */
     bool started;             /* the ring has been enabled, by the thread that owns it now */
     bool turning;             /* inside the rooms' code: no turn may begin there */
@@ -61,9 +62,19 @@ void uring_cancel(struct uring_core *uc, struct uring_req *req);
 
 void uring_task_queue(struct list *queue, struct uring_task *task);
 
+/* The kernel has completions to hand over. Costs no call. */
+static inline bool uring_input_waits(const struct uring_core *uc)
+{
+    return *uc->ring.sq.kflags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) || io_uring_cq_ready(&uc->ring);
+}
+
 /* In uring_blk.c. */
 void uring_blk_done(struct blk_io *io, int res);
-void uring_blk_serve_inline(struct uring_core *uc);
+/* `answered`: sends have just gone, and nothing is to be written in front. */
+void uring_blk_serve_inline(struct uring_core *uc, bool answered);
+/* Nothing else is to do: serves what is in the background, if that is not to pause, until something is. */
+bool uring_blk_later_due(struct uring_core *uc);
+void uring_blk_serve_idle(struct uring_core *uc);
 
 /* In uring_signal.c. */
 void uring_signals_cancel(struct uring_core *uc);

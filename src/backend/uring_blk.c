@@ -27,14 +27,17 @@ struct uring_blk {
 #define QUEUE_DEPTH_HINT 4
 /* So much is served inline in one turn, so that a run of large writes does not keep the network waiting. */
 #define INLINE_BYTES_MAX (512u << 10)
-/* What nobody waits for is served in pieces, each followed by a pause in which the core sleeps if nothing
- * else is to do: it may be others, on the same processor, that requests wait for, and the kernel takes the
- * processor away from who never sleeps only after milliseconds. The pauses make for a rate; who was left
- * without the processor meanwhile may serve some pieces at once. A write to the log stands behind no more
- * than these. */
+/* What nobody waits for must not stand between a request and its answer: it is served when what was to be
+ * sent has just gone and no more is to be written, or when the core would sleep, then one by one until input
+ * has come. If there is no such moment for long, at any. Each piece is followed by a pause in which the core
+ * sleeps if nothing else is to do: it may be others, on the same processor, that requests wait for, and the
+ * kernel takes the processor away from who never sleeps only after milliseconds. The pauses make for a rate;
+ * who was left without the processor meanwhile may serve some pieces at once. A write to the log stands
+ * behind no more than these. */
 #define LATER_PIECE    (128u << 10)
 #define LATER_PAUSE_NS (50 * NS_PER_US)
 #define LATER_PIECES   4u
+#define LATER_WAIT_NS  (4 * LATER_PAUSE_NS) /* for such a moment */
 #define DISCARD_MODE   (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
 static void uring_blk_check(const struct uring_blk *b, const struct blk_io *io)
@@ -80,6 +83,8 @@ static void uring_blk_submit(struct blk *blk, struct blk_io *io)
     io->port = b;
     b->pending++;
     if (b->dev->in_memory || uring_blk_is_nothing(b, io)) {
+        if (list_empty(&uc->inline_later))
+            uc->later_since_ns = io->submitted_ns;
         list_push_back(io->flags & BLK_BACKGROUND ? &uc->inline_later : &uc->inline_ios, &io->link);
         return;
     }
@@ -176,27 +181,45 @@ static uint64_t uring_blk_serve(struct uring_core *uc, struct list *ios, uint64_
     return bytes;
 }
 
-static void uring_blk_serve_later(struct uring_core *uc)
+/* What is not asked for yet because this had to be done first is not lost. */
+static void uring_blk_pause(struct uring_core *uc, uint64_t now_ns, uint64_t bytes)
+{
+    uc->later_ns = MAX(uc->later_ns, now_ns - MIN(now_ns, LATER_PIECES * LATER_PAUSE_NS)) +
+                   bytes * LATER_PAUSE_NS / LATER_PIECE;
+}
+
+static void uring_blk_serve_later(struct uring_core *uc, bool answered)
 {
     uint64_t now_ns = list_empty(&uc->inline_later) ? 0 : core_now_ns(&uc->core);
 
-    if (!now_ns || now_ns < uc->later_ns)
+    if (!now_ns || now_ns < uc->later_ns || (!answered && now_ns < uc->later_since_ns + LATER_WAIT_NS))
         return;
     if (PLANT(BLK_NO_PAUSE)) {
         uring_blk_serve(uc, &uc->inline_later, UINT64_MAX);
         return;
     }
     uint64_t pieces = MIN(1 + (now_ns - uc->later_ns) / LATER_PAUSE_NS, LATER_PIECES);
-    uint64_t bytes = uring_blk_serve(uc, &uc->inline_later, pieces * LATER_PIECE);
-    /* What is not asked for yet because this had to be done first is not lost. */
-    uc->later_ns = MAX(uc->later_ns, now_ns - MIN(now_ns, LATER_PIECES * LATER_PAUSE_NS)) +
-                   bytes * LATER_PAUSE_NS / LATER_PIECE;
+    uring_blk_pause(uc, now_ns, uring_blk_serve(uc, &uc->inline_later, pieces * LATER_PIECE));
 }
 
-void uring_blk_serve_inline(struct uring_core *uc)
+bool uring_blk_later_due(struct uring_core *uc)
+{
+    return !list_empty(&uc->inline_later) && core_now_ns(&uc->core) >= uc->later_ns;
+}
+
+void uring_blk_serve_idle(struct uring_core *uc)
+{
+    uint64_t now_ns = core_recent_ns(&uc->core), bytes = 0;
+
+    while (!list_empty(&uc->inline_later) && bytes < LATER_PIECE && !uring_input_waits(uc))
+        bytes += uring_blk_serve(uc, &uc->inline_later, 1);
+    uring_blk_pause(uc, now_ns, bytes);
+}
+
+void uring_blk_serve_inline(struct uring_core *uc, bool answered)
 {
     uring_blk_serve(uc, &uc->inline_ios, INLINE_BYTES_MAX);
-    uring_blk_serve_later(uc);
+    uring_blk_serve_later(uc, answered);
 }
 
 static void uring_blk_close(struct blk *blk)

@@ -285,6 +285,11 @@ static void uring_wait(struct uring_core *uc, uint64_t max_wait_ns)
         uring_submit(uc);
         return;
     }
+    if (uring_blk_later_due(uc)) {
+        uring_submit(uc);
+        uring_blk_serve_idle(uc);
+        return;
+    }
     uint64_t deadline_ns = uring_next_ns(uc);
     bool timed = max_wait_ns != UINT64_MAX;
     uint64_t now_ns = timed || uc->spin.limit_ns ? core_now_ns(&uc->core) : 0;
@@ -353,9 +358,11 @@ static bool uring_step(struct uring_core *uc)
 /* The sends go before the writes to memory file systems: the peers work meanwhile. */
 static void uring_exchange(struct uring_core *uc, uint64_t max_wait_ns)
 {
+    bool answered = uc->sending && list_empty(&uc->inline_ios);
+
     uring_wait(uc, max_wait_ns);
     uc->turning = true;
-    uring_blk_serve_inline(uc);
+    uring_blk_serve_inline(uc, answered);
     core_now_ns(&uc->core); /* the time of this turn */
     uring_reap(uc);
     uc->turning = false;

@@ -23,7 +23,7 @@ enum blk_type { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD };
 enum {
     BLK_FUA = 1,        /* the write is durable when it completes */
     BLK_BACKGROUND = 2, /* nobody waits for it in particular: a device that is served by plain calls serves others
-                         * first, and only a little of these at once */
+                         * first, and of these only a little at once, when requests have been answered */
 };
 
 /* One request, embedded by value in the op that waits. The iovec array and the memory stay the caller's and untouched

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What nobody waits for, on a device in memory: served in pieces with pauses, so that a write to the log
- * stands behind no more than a few of them.
+ * stands behind no more than a few of them, and when nothing else is to do.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +81,42 @@ static void a_write_to_the_log_does_not_wait_for_the_rest(void)
     free(memory);
 }
 
+/* Turns that may not sleep, and send nothing, may be in the middle of a request. */
+static void what_nobody_waits_for_waits_for_a_moment_without_work(void)
+{
+    struct uring_core_opts opts = {.log_level = LOG_ERROR};
+    struct uring_core *uc;
+    struct uring_dev *dev;
+    struct blk *blk;
+    struct op op = {0};
+
+    CHECK_EQ(uring_core_new(&opts, &uc), 0);
+    CHECK_EQ(uring_dev_open(path, URING_CACHE_ASK, false, &dev), 0);
+    CHECK_EQ(uring_blk_new(uc, dev, 0, WINDOW, &blk), 0);
+    op_start(&op, uring_core_core(uc), &WAITER, NULL);
+    uring_core_turn(uc, 0);
+    void *memory = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
+    memset(memory, 0x5a, BLOCK_SIZE);
+    struct iovec block = {memory, BLOCK_SIZE};
+    submit(blk, &first, &block, BLK_BACKGROUND, 0, &op);
+    uint64_t begun_ns = core_now_ns(uring_core_core(uc));
+    for (uint32_t turns = 0; first.pending && turns < TURNS_MAX; turns++)
+        uring_core_turn(uc, 0);
+    CHECK(!first.pending);
+    CHECK(core_now_ns(uring_core_core(uc)) - begun_ns >= AT_ONCE * PAUSE_NS);
+    submit(blk, &first, &block, BLK_BACKGROUND, 0, &op);
+    /* The second turn may find that the pause is over. */
+    uring_core_turn(uc, NS_PER_S);
+    if (first.pending)
+        uring_core_turn(uc, NS_PER_S);
+    CHECK(!first.pending);
+    op_done(&op, 0);
+    blk->ops->close(blk);
+    uring_dev_close(dev);
+    uring_core_free(uc);
+    free(memory);
+}
+
 int main(int argc, char **argv)
 {
     char folder[] = "/dev/shm/fastblock-test-XXXXXX";
@@ -96,6 +132,7 @@ int main(int argc, char **argv)
         return 1;
     }
     TEST(a_write_to_the_log_does_not_wait_for_the_rest);
+    TEST(what_nobody_waits_for_waits_for_a_moment_without_work);
     unlink(path);
     rmdir(folder);
     return tap_done();
