@@ -17,6 +17,11 @@
  * overwrites coalesce until then, and an object has many blocks for one page. What is left of the ring before
  * the tail must move (trim.c), and of the cache before payloads that a round needs are given back, lets it
  * fall behind for a while.
+ *
+ * Pace: a round writes no more blocks than the log has grown by since it began. That keeps up, as the log
+ * grows by at least what is to be destaged, and spreads the work over all writes: at once it would keep the
+ * few that come meanwhile waiting, here and, by the processor that it takes, at others. Not where somebody
+ * waits for the end, when the tail must move, or when rounds are late all the same.
  */
 #include <stdlib.h>
 
@@ -64,9 +69,14 @@ static const char *destage_state(int state)
     return names[state];
 }
 
+static uint64_t destage_keep(const struct store *s)
+{
+    return MIN(ring_usable(s) / 2, s->config.cache_bytes / BLOCK_SIZE / 16 * 13);
+}
+
 uint64_t destage_target(const struct store *s)
 {
-    uint64_t keep = MIN(ring_usable(s) / 2, s->config.cache_bytes / BLOCK_SIZE / 16 * 13);
+    uint64_t keep = destage_keep(s);
 
     return s->volume > keep ? s->volume - keep : 0;
 }
@@ -84,24 +94,39 @@ void destage_wake(struct store *s)
         op_wake(&s->destage.op);
 }
 
-static void limit_raise(struct pg *pg, uint64_t index)
+void destage_batch_durable(struct store *s)
 {
-    if (index > pg->destage_limit)
-        pg->destage_limit = index;
+    if (s->destage.op.state != DESTAGE_IDLE || s->destage.told || destage_wanted(s))
+        destage_wake(s);
+}
+
+void destage_raise(struct pg *pg, uint64_t index)
+{
+    if (index <= pg->destage_limit)
+        return;
+    pg->destage_limit = index;
+    store_of(pg)->destage.told = true;
+}
+
+void destage_tell_all(struct pg *pg)
+{
+    pg->destage_all = true;
+    store_of(pg)->destage.told = true;
 }
 
 void destage_pg(struct pg *pg)
 {
+    store_of(pg)->destage.hurry = true;
     if (pg->destage_all)
         return;
-    pg->destage_all = true;
+    destage_tell_all(pg);
     destage_wake(store_of(pg));
 }
 
 void destage_up_to(struct pg *pg, uint64_t index)
 {
-    limit_raise(pg, index);
-    store_of(pg)->destage.asked = true;
+    destage_raise(pg, index);
+    store_of(pg)->destage.asked = store_of(pg)->destage.hurry = true;
     destage_wake(store_of(pg));
 }
 
@@ -115,12 +140,30 @@ static void scan_batches(struct store *s)
         list_for_each (&d->scan->entries, item) {
             struct log_entry *e = list_entry(item, struct log_entry, batch_link);
             if (e->in_log && e->applied)
-                limit_raise(e->pg, e->index);
+                destage_raise(e->pg, e->index);
         }
         struct list *next = d->scan->link.next;
         d->scan = next == &s->batches ? NULL : list_entry(next, struct batch, link);
     }
 }
+
+bool destage_pace(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    bool late = destage_target(s) > d->since + destage_keep(s) / DESTAGE_LATE_PART;
+    if (d->tick.fired)
+        d->paced -= MIN(d->paced, (uint64_t)DESTAGE_TICK_BLOCKS);
+    d->tick.fired = false;
+    if (d->paced < s->volume || d->hurry || late || trim_wanted(s)) {
+        timer_cancel(s->core, &d->tick);
+        return true;
+    }
+    if (!timer_armed(&d->tick))
+        timer_arm(s->core, &d->tick, &d->op, core_recent_ns(s->core) + DESTAGE_TICK_NS);
+    return false;
+}
+
 /* ---- the op -------------------------------------------------------------------------------------------- */
 
 /* Before destage rests: objects whose pages could not be read are to be looked at again. */
@@ -139,6 +182,8 @@ static void collect(struct store *s)
     struct destage *d = &s->destage;
 
     d->asked = false;
+    if (!d->more)
+        d->since = destage_target(s);
     scan_batches(s);
     round_collect(s);
     bool starved = d->more && !d->object_count;
@@ -215,6 +260,7 @@ static bool destage_stop(struct store *s)
         d->copy_buf = NULL;
     }
     timer_cancel(s->core, &d->retry);
+    timer_cancel(s->core, &d->tick);
     if (d->waiting)
         ring_reflected(&d->wait);
     d->waiting = false;
@@ -256,15 +302,21 @@ static int trim_next(struct store *s)
     UNREACHABLE();
 }
 
-static bool something_to_do(const struct store *s)
+/* The PGs are looked at only when one of them was told something. */
+static bool something_to_do(struct store *s)
 {
     if (destage_wanted(s))
         return true;
+    if (!s->destage.told)
+        return false;
+    bool told = false;
     list_for_each (&s->pgs, node) {
         const struct pg *pg = list_entry(node, struct pg, link);
         if (pg->destage_all || MIN(pg->destage_limit, pg->pub.applied_index) > pg->complete_index)
             return true;
+        told |= pg->destage_limit > pg->complete_index;
     }
+    s->destage.told = told;
     return false;
 }
 
@@ -279,8 +331,10 @@ static void destage_step(struct op *op)
         switch (op->state) {
         case DESTAGE_IDLE:
             rest(s);
-            if (!something_to_do(s))
+            if (!something_to_do(s)) {
+                d->hurry = false;
                 return;
+            }
             op->state = DESTAGE_COLLECT;
             break;
         case DESTAGE_COLLECT:
@@ -301,6 +355,7 @@ static void destage_step(struct op *op)
                 return;
             round_sort(s);
             d->next = 0;
+            d->paced = s->volume;
             op->state = DESTAGE_DATA;
             break;
         case DESTAGE_DATA:

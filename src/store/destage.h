@@ -16,10 +16,17 @@
 #define DESTAGE_BLOCKS_MAX  1024u /* at least one object fits */
 /* Requests at once: so few that a write to the log does not have to stand behind many; but a device that
  * takes long for each is slow for another reason, and would never keep up with the log. */
-#define DESTAGE_IOS      8u
-#define DESTAGE_IOS_MAX  32u
-#define DESTAGE_SLOW_NS  (4 * NS_PER_MS)
-#define TRIM_ENTRIES_MAX 256u /* that leave the ring in one step */
+#define DESTAGE_IOS     8u
+#define DESTAGE_IOS_MAX 32u
+/* Pace: so many blocks are written each such time though the log does not grow, and rounds that nobody
+ * hurries end with the object that makes it so many blocks. Rounds that have not come to an end while the log
+ * grew by such a part of what is kept are late. */
+#define DESTAGE_TICK_NS     NS_PER_MS
+#define DESTAGE_TICK_BLOCKS 32u
+#define DESTAGE_CALM_BLOCKS 256u
+#define DESTAGE_LATE_PART   16u
+#define DESTAGE_SLOW_NS     (4 * NS_PER_MS)
+#define TRIM_ENTRIES_MAX    64u /* that leave the ring in one step */
 #define DESTAGE_READBACK_MAX                                                                                 \
     (BLOCKS_PER_OBJECT) /* blocks of a round that are not in memory: fit the work buffer */
 
@@ -73,6 +80,11 @@ struct destage {
     bool starved;              /* it could take none, for want of memory or chunks */
     bool held;                 /* an object waits until the log lets go of its chunks */
     bool asked;                /* for more than the round under way knows of */
+    bool told;                 /* a PG what to destage, since none had anything left */
+    bool hurry;                /* somebody waits: no pace, until nothing is left */
+    uint64_t paced;            /* position of the log up to which its growth has been written for */
+    uint64_t since;            /* the target when rounds began to follow each other */
+    struct timer tick;
     /* Objects whose page could not be read are left alone until the period ends in which that was tried: then
      * all of them are tried again, each once in a period. */
     uint64_t unreadable_ns; /* end of this one; 0: none was left */
@@ -95,12 +107,19 @@ MUST_CHECK int destage_init(struct store *s);
 void destage_fini(struct store *s);
 void destage_start(struct store *s);
 void destage_wake(struct store *s);
+/* The same, but only if there is something to do. */
+void destage_batch_durable(struct store *s);
+/* What rounds are to take of the PG: all up to this entry, which is applied, or all that is applied. */
+void destage_raise(struct pg *pg, uint64_t index);
+void destage_tell_all(struct pg *pg);
 /* Wants the PG destaged up to this entry soon, whatever room there is. */
 void destage_up_to(struct pg *pg, uint64_t index);
 /* Wants everything of it destaged that is applied. Does not wake destage twice for that: who waits for its
  * end asks again whenever destage rests. */
 void destage_pg(struct pg *pg);
 bool destage_wanted(const struct store *s);
+/* May the next blocks be written now? If not, the op is woken when they may. */
+bool destage_pace(struct store *s);
 /* For the records that were pushed, which go with the next entries. */
 void destage_records_wait(struct store *s);
 

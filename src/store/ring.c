@@ -577,7 +577,7 @@ static void ring_complete(struct store *s)
         any = true;
     }
     if (any)
-        destage_wake(s);
+        destage_batch_durable(s);
 }
 
 static bool ring_has_work(const struct store *s)

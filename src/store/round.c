@@ -210,7 +210,8 @@ static bool object_collect(struct store *s, struct object *o)
     struct destage_object *r = &d->objects[d->object_count];
     uint32_t readback = 0;
 
-    if (d->object_count == DESTAGE_OBJECTS_MAX || d->block_count + BLOCKS_PER_OBJECT > DESTAGE_BLOCKS_MAX)
+    if (d->object_count == DESTAGE_OBJECTS_MAX || d->block_count + BLOCKS_PER_OBJECT > DESTAGE_BLOCKS_MAX ||
+        (!d->hurry && d->block_count >= DESTAGE_CALM_BLOCKS))
         return false;
     if (!object_ready(o))
         return true;

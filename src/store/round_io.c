@@ -164,7 +164,7 @@ bool round_write_data(struct store *s)
             d->next++;
             continue;
         }
-        slot = scatter_slot(&d->io);
+        slot = destage_pace(s) ? scatter_slot(&d->io) : -1;
         if (slot < 0)
             return false;
         uint32_t n = 0;
@@ -173,6 +173,7 @@ bool round_write_data(struct store *s)
                d->blocks[d->next].place == place + n)
             d->io.at[slot].iov[n++] =
                 (struct iovec){.iov_base = d->blocks[d->next++].data, .iov_len = BLOCK_SIZE};
+        d->paced += n;
         TRACE(destage_written, place, n);
         s->counters.destage_blocks += n;
         s->counters.destage_bytes += block_offset(n);

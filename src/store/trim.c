@@ -169,10 +169,10 @@ static enum trim_result batch_blocked(struct store *s, struct batch *b)
         if (pg->removing) {
             result = TRIM_WAIT;
         } else if (!e->in_log) {
-            pg->destage_all = true;
+            destage_tell_all(pg);
             result = TRIM_DESTAGE;
         } else if (e->applied) {
-            pg->destage_limit = MAX(pg->destage_limit, e->index);
+            destage_raise(pg, e->index);
             result = TRIM_DESTAGE;
         } else if (list_linked(&e->copy_link)) {
             result = result == TRIM_DESTAGE ? result : TRIM_WAIT;

@@ -12,8 +12,7 @@
 static void destage(void)
 {
     apply_all();
-    pg_of(pg)->destage_all = true;
-    destage_wake(s);
+    destage_pg(pg_of(pg));
     rig_settle(&rig);
 }
 

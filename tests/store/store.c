@@ -738,6 +738,44 @@ static void headers_are_shared(void)
     tear_down();
 }
 
+/* A block to the log, and what follows from it, in 160 us. */
+static void write_and_turn(uint32_t n)
+{
+    CHECK_EQ(write_blocks(1 + n / 8, 2 * (n % 256), 1), 0);
+    for (uint32_t i = 0; i < 8; i++)
+        rig_turn(&rig);
+    store_apply(pg, pg->durable_index);
+    for (uint32_t i = 0; i < 8; i++)
+        rig_turn(&rig);
+}
+
+/* As many blocks as the log grows by; all at once when somebody waits. */
+static void destage_keeps_pace(void)
+{
+    set_up();
+    const struct store_counters *c = store_counters(s);
+    uint32_t n = 0;
+    while (n < 1000 && !destage_wanted(s))
+        write_and_turn(n++);
+    uint64_t volume = s->volume, begun = c->destage_blocks, longest = 0;
+    for (uint32_t i = 0; i < 100; i++) {
+        uint64_t before = c->destage_blocks;
+        write_and_turn(n++);
+        longest = MAX(longest, c->destage_blocks - before);
+    }
+    CHECK(c->destage_blocks - begun > 50);
+    CHECK(c->destage_blocks - begun <= s->volume - volume + 1);
+    CHECK(longest <= 6);
+    destage_up_to(pg_of(pg), pg->applied_index);
+    uint64_t left = n - c->destage_blocks, then_ns = rig.now_ns;
+    CHECK(left > 100);
+    while (store_complete_index(pg) < pg->applied_index && rig.now_ns < then_ns + NS_PER_S)
+        rig_turn(&rig);
+    CHECK_EQ(c->destage_blocks, n);
+    CHECK(rig.now_ns - then_ns < left * DESTAGE_TICK_NS / DESTAGE_TICK_BLOCKS);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(labels_are_written_and_read);
@@ -759,6 +797,7 @@ int main(void)
     TEST(damage_is_found_and_repaired);
     TEST(many_replicas);
     TEST(headers_are_shared);
+    TEST(destage_keeps_pace);
     TEST(every_request_may_fail);
     return tap_done();
 }
