@@ -3,6 +3,7 @@
  * Writes that bring chunks along: written once, torn or damaged, overwritten, cut off, and when space is low.
  */
 #include "store/internal.h"
+#include "tests/plants.h"
 #include "tests/store/slice.h"
 
 static void destage_all(void)
@@ -310,8 +311,9 @@ static void what_rots_in_the_log_is_mended_after_destage(void)
     tear_down();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    plants_take(argc, argv);
     TEST(whole_chunks_are_written_once);
     TEST(an_entry_without_its_chunks_is_torn);
     TEST(the_log_lets_go_before_a_chunk_is_written_in_place);
