@@ -8,6 +8,7 @@
  *   cluster_load.c     clients: random requests, every read and write recorded
  *   cluster_faults.c   what goes wrong, and when
  *   cluster_plots.c    what goes wrong together, as only ill luck would have it
+ *   cluster_split.c    PGs are split, and what goes wrong at that moment
  *   cluster_force.c    the majority of some PGs is destroyed for good
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
  *   cluster_check.c    what must hold at any time, and at rest
@@ -149,12 +150,21 @@ struct force {
     uint32_t pg_count;
 };
 
+/* PGs that are split. */
+struct split {
+    struct sim_rng rng;
+    uint64_t pool;
+    uint32_t next; /* the PG that is made next, by its number */
+    bool harmed;   /* its moment has come */
+    uint64_t done, objects, blocks;
+};
+
 struct cluster {
     struct sim *sim;
     struct sim_net *net;
     struct sim_meta *meta;
     struct sim_rng rng; /* of the scenario's own decisions */
-    struct sim_rng scrub_rng, member_rng, split_rng;
+    struct sim_rng scrub_rng, member_rng;
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
     uint32_t worker_count; /* of each client */
@@ -197,6 +207,7 @@ struct cluster {
     bool moved_asked, moved;    /* all PGs have the members that they should have, since faults are over */
     struct leader_table *leaders;
     struct force force;
+    struct split split;
     struct damage *damage;   /* NULL: no disk is damaged in this run */
     uint64_t damaged_blocks; /* found at rest where they may be */
     bool scrubbed;           /* deeply, all of it, at rest */
@@ -223,12 +234,12 @@ void process_exit_later(struct process *p);
 void admin_start(void *owner, struct sim_node *node);
 /* Asks the operator for something; done after what was asked before. Dropped if that is too much. */
 void admin_ask(struct cluster *c, const struct admin_job *job);
+/* It would not be dropped now. */
+bool admin_takes(const struct cluster *c);
 /* Now and then, while faults are on, scrubs are ordered. */
 void admin_scrubs_start(struct cluster *c);
 /* OSDs are taken out and in again, now and then, so that the members of PGs change. */
 void admin_members_start(struct cluster *c);
-/* The pool gets more PGs, now and then. */
-void admin_splits_start(struct cluster *c);
 /* Faults are over: all are in again, and no PG has members that come or go, by the newest map that the
  * operator has. */
 bool admin_members_rest(struct cluster *c);
@@ -270,6 +281,12 @@ void plots_start(struct cluster *c);
 /* ---- cluster_force.c ---- */
 
 void force_start(struct cluster *c);
+
+/* ---- cluster_split.c ---- */
+
+/* The shape of a run in which PGs are split. */
+void split_choose(struct cluster *c);
+void splits_start(struct cluster *c);
 
 /* ---- cluster_damage.c ---- */
 

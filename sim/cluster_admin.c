@@ -465,11 +465,16 @@ void admin_end(struct cluster *c)
     c->admin_op = NULL;
 }
 
+bool admin_takes(const struct cluster *c)
+{
+    return c->ready && c->admin_op->job_count < JOBS_MAX;
+}
+
 void admin_ask(struct cluster *c, const struct admin_job *job)
 {
     struct admin *a = c->admin_op;
 
-    if (!c->ready || a->job_count == JOBS_MAX)
+    if (!admin_takes(c))
         return;
     a->jobs[a->job_count++] = *job;
     sim_node_enter(c->admin.nodes[0]);
@@ -548,32 +553,6 @@ void admin_members_start(struct cluster *c)
         return;
     c->member_rng = sim_rng_make(c->sim->seed, "cluster.member", 0);
     sim_after(c->sim, sim_rng_below(&c->member_rng, 2 * MEMBERS_EVERY_NS), members_fire, c);
-}
-
-#define SPLITS_EVERY_NS (2 * NS_PER_S)
-#define SPLITS_PGS_MAX  24
-
-static void split_fire(void *owner)
-{
-    struct cluster *c = owner;
-    uint32_t more = (uint32_t)sim_rng_range(&c->split_rng, 1, MAX(c->pg_count, 2u));
-
-    if (c->quiet || c->pg_count + more > SPLITS_PGS_MAX)
-        return;
-    /* If there are too many jobs just now, so be it. */
-    if (c->ready && c->admin_op->job_count < JOBS_MAX) {
-        c->pg_count += more;
-        sim_log(c->sim, "the pool is to have %u PGs", c->pg_count);
-        admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SPLIT});
-        sim_injected(c->sim, SIM_FAULT_SPLIT);
-    }
-    sim_after(c->sim, sim_rng_below(&c->split_rng, 2 * SPLITS_EVERY_NS), split_fire, c);
-}
-
-void admin_splits_start(struct cluster *c)
-{
-    c->split_rng = sim_rng_make(c->sim->seed, "cluster.split", 0);
-    sim_after(c->sim, sim_rng_below(&c->split_rng, SPLITS_EVERY_NS), split_fire, c);
 }
 
 static void moved(struct cluster *c, const struct admin_job *job)

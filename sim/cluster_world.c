@@ -598,6 +598,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     c->rng = sim_rng_make(sim->seed, "cluster", 0);
     choose_shape(c);
     choose_profile(c);
+    split_choose(c);
     cut_down(c, limits);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
     mons_init(c);

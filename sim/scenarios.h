@@ -51,7 +51,7 @@ struct sim_result {
     uint32_t faults;
     uint8_t intensity[SIM_FAULT_COUNT];
     uint64_t injected[SIM_FAULT_COUNT];
-    char stats[512]; /* the scenario's own figures, one line; may stay empty */
+    char stats[768]; /* the scenario's own figures, one line; may stay empty */
 };
 
 struct sim_scenario {
