@@ -51,7 +51,8 @@ extern const char *const CLUSTER_MONITORS[CLUSTER_MONS];
     X(LEADER, "leader") /* leaders without followers, but with readers */                                    \
     X(MERGE, "merge")   /* small writes to few blocks, which have to be read slowly first */                 \
     X(LAG, "lag")       /* small log rings, replicas that fall behind */                                     \
-    X(FULL, "full")     /* devices too small for what is written */
+    X(FULL, "full")     /* devices too small for what is written */                                          \
+    X(REST, "rest")     /* all pause, so that groups are parked; then something happens */
 
 enum cluster_profile {
 #define X(name, text) PROFILE_##name,
@@ -198,6 +199,7 @@ struct cluster {
     uint64_t clean_check_ns;
     char not_clean[128]; /* what rest_clean() saw last */
     bool stopping;       /* the load ends */
+    bool pausing;        /* no worker begins anything */
     uint64_t slowest_ns; /* that a request took, of those that have ended */
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */
@@ -265,6 +267,8 @@ bool load_take_over(struct cluster *c, uint32_t image);
 void load_image_changes(struct cluster *c, uint32_t image, uint32_t sectors);
 /* It has changed: from sector `first` on all is zeros, whatever was there. */
 void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first);
+/* Nobody begins anything, or all do again. */
+void load_pause(struct cluster *c, bool pause);
 /* Fails the run if a request is under way for longer than its timeout. */
 void load_check(struct cluster *c);
 

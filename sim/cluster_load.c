@@ -405,6 +405,8 @@ static void worker_step(struct op *op)
         op_done(op, 0);
         return;
     }
+    if (cluster_of(w->load)->pausing)
+        return;
     if (w->read_all)
         w->sector_count = MIN(w->piece_max, cluster_of(w->load)->image_sectors - w->sector);
     if (worker_begin(w))
@@ -636,6 +638,21 @@ bool load_take_over(struct cluster *c, uint32_t image)
         return true;
     }
     return false;
+}
+
+void load_pause(struct cluster *c, bool pause)
+{
+    c->pausing = pause;
+    for (uint32_t i = 0; i < c->client_count && !pause; i++) {
+        struct load *l = c->clients[i].load;
+        if (!l)
+            continue;
+        sim_node_enter(c->clients[i].process.nodes[0]);
+        for (uint32_t j = 0; j < c->worker_count; j++)
+            if (op_live(&l->workers[j].op))
+                op_wake(&l->workers[j].op);
+        sim_node_leave(c->clients[i].process.nodes[0]);
+    }
 }
 
 void load_image_changes(struct cluster *c, uint32_t image, uint32_t sectors)

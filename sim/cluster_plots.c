@@ -24,7 +24,8 @@ struct plot {
     uint64_t pgs[PLOT_PGS_MAX]; /* led by `osd` */
     uint32_t pg_count;
     uint32_t image;
-    uint32_t cut;         /* the image shrinks to so many sectors */
+    uint32_t cut; /* the image shrinks to so many sectors */
+    uint64_t until_ns;
     struct process *held; /* its frames are held up; NULL: nobody's */
 };
 
@@ -392,6 +393,114 @@ static bool plot_lag(struct cluster *c)
     return true;
 }
 
+/* ---- rest: everybody pauses until the groups are parked; then something happens, and all are back ---- */
+
+static void rest_over(void *owner)
+{
+    load_pause(((struct plot *)owner)->c, false);
+}
+
+static void rest_wake(struct cluster *c, struct plot *p, uint64_t most_ms)
+{
+    uint64_t delay_ns = between(c, 0, most_ms);
+
+    sim_after(c->sim, delay_ns, rest_over, p);
+    sim_after(c->sim, delay_ns + between(c, 200, 600), plot_end, p);
+}
+
+/* Somebody else leads: readers ask the former leader, writers the new one, before the former one hears of it.
+ */
+static void rest_watch(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+    bool won = false;
+
+    for (uint32_t i = 0; i < c->shard_count; i++)
+        won |= p->other->shards[i] && leads(p->other->shards[i], p->pgs[0]);
+    if (!won && c->sim->now_ns < p->until_ns && !c->quiet) {
+        sim_after(c->sim, NS_PER_MS, rest_watch, p);
+        return;
+    }
+    load_pause(c, false);
+    sim_after(c->sim, between(c, 100, 400), leader_heal, p);
+}
+
+static void rest_usurp(struct cluster *c, struct plot *p)
+{
+    uint64_t for_ns = between(c, 1500, 2500);
+
+    sim_log(c->sim, "%s and %s do not hear one another", p->osd->process.name, p->other->process.name);
+    p->until_ns = c->sim->now_ns + for_ns;
+    sim_net_hold(c->net, p->osd->process.host, p->other->process.host, for_ns, true);
+    sim_net_hold(c->net, p->other->process.host, p->osd->process.host, for_ns, true);
+    for (uint32_t i = 0; i < c->writer_count; i++)
+        sim_net_set_path(c->net, c->clients[i].process.host, p->osd->process.host, SIM_PATH_REJECT);
+    rest_watch(p);
+}
+
+static void rest_resume(void *owner)
+{
+    struct process *p = owner;
+
+    for (uint32_t i = 0; i < p->node_count; i++)
+        if (p->nodes[i]->state == SIM_NODE_PAUSED)
+            sim_node_resume(p->nodes[i]);
+}
+
+static void rest_strike(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+    uint64_t pgs[PLOT_PGS_MAX];
+    uint32_t pg_count;
+
+    p->osd = find_leader(c, pgs, &pg_count);
+    p->other = p->osd ? find_other(c, p->osd, pgs[0]) : NULL;
+    if (!p->other || c->quiet) {
+        rest_wake(c, p, 0);
+        return;
+    }
+    p->pgs[0] = pgs[0];
+    switch (sim_rng_below(&c->rng, 8)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+        rest_usurp(c, p);
+        return;
+    case 4:
+        process_kill(&p->osd->process, SIM_CRASH_PROCESS, between(c, 20, 800));
+        rest_wake(c, p, 400);
+        return;
+    case 5:
+        process_kill(&p->other->process, SIM_CRASH_POWER, between(c, 20, 800));
+        rest_wake(c, p, 400);
+        return;
+    case 6:
+        sim_log(c->sim, "%s hangs at rest", p->osd->process.name);
+        for (uint32_t i = 0; i < p->osd->process.node_count; i++)
+            if (p->osd->process.nodes[i]->state == SIM_NODE_UP)
+                sim_node_pause(p->osd->process.nodes[i]);
+        sim_after(c->sim, between(c, 100, 1500), rest_resume, &p->osd->process);
+        rest_wake(c, p, 1500);
+        return;
+    default:
+        admin_demote(c, p->osd->id);
+        rest_wake(c, p, 100);
+        return;
+    }
+}
+
+static bool plot_rest(struct cluster *c)
+{
+    struct plot *p = plot_new(c);
+
+    load_pause(c, true);
+    sim_after(c->sim, between(c, 1500, 2600), rest_strike, p);
+    return true;
+}
+
 /* ---- one after the other ---- */
 
 static bool plot_begin(struct cluster *c)
@@ -409,6 +518,8 @@ static bool plot_begin(struct cluster *c)
         return plot_leader(c);
     case PROFILE_LAG:
         return plot_lag(c);
+    case PROFILE_REST:
+        return plot_rest(c);
     case PROFILE_ANY:
     case PROFILE_MERGE:
     case PROFILE_FULL:

@@ -551,6 +551,12 @@ static void choose_profile(struct cluster *c)
         c->discards = true;
         c->large_percent = 30;
         break;
+    case PROFILE_REST:
+        needs_reader = true;
+        c->timeout_ns = MAX(c->timeout_ns, NS_PER_S);
+        c->hot_places = 4;
+        c->pg_count = 1 + (uint32_t)sim_rng_below(rng, 4);
+        break;
     case PROFILE_ANY:
     case PROFILE_COUNT:
         break;

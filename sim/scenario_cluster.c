@@ -106,8 +106,7 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
     struct cluster *c = sim_alloc(sizeof(*c));
 
     struct sim_rng rng = sim_rng_make(args->seed, "cluster.profile", 0);
-    uint64_t roll = sim_rng_below(&rng, PROFILE_COUNT + 1);
-    enum cluster_profile profile = roll == PROFILE_COUNT ? PROFILE_ANY : (enum cluster_profile)roll;
+    enum cluster_profile profile = (enum cluster_profile)sim_rng_below(&rng, PROFILE_COUNT);
     uint32_t faults = SIM_FAULTS_ALL;
     /* In half of the runs a plot is not drowned by other trouble. */
     if (profile != PROFILE_ANY && sim_rng_below(&rng, 2))
