@@ -15,6 +15,7 @@
 
 #define FILL_NEW  0xa5
 #define FILL_FREE 0x5a
+#define FILL_MAX  4096u /* of large blocks only the beginning: most of them are never touched beyond it */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -112,7 +113,7 @@ static void release(struct tracked *t)
 {
     void *ptr = (void *)(uintptr_t)t->by_address.key;
 
-    memset(ptr, FILL_FREE, t->size);
+    memset(ptr, FILL_FREE, MIN(t->size, FILL_MAX));
     forget(t);
     __real_free(ptr);
 }
@@ -145,7 +146,7 @@ void *__wrap_malloc(size_t size)
     void *ptr = note(__real_malloc(size), size);
 
     if (ptr && heaps.current && !heaps.busy)
-        memset(ptr, FILL_NEW, size);
+        memset(ptr, FILL_NEW, MIN(size, FILL_MAX));
     return ptr;
 }
 
@@ -188,7 +189,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
     void *ptr = note(__real_aligned_alloc(alignment, size), size);
 
     if (ptr && heaps.current && !heaps.busy)
-        memset(ptr, FILL_NEW, size);
+        memset(ptr, FILL_NEW, MIN(size, FILL_MAX));
     return ptr;
 }
 

@@ -17,12 +17,14 @@ struct sim_page *medium_page(const struct sim_disk *disk, uint64_t number)
 
 static void page_unwritten(const struct sim_disk *disk, uint64_t number, uint8_t *bytes)
 {
-    memset(bytes, 0, BLOCK_SIZE);
-    if (!disk->config.junk)
+    if (!disk->config.junk) {
+        memset(bytes, 0, BLOCK_SIZE);
         return;
-    uint64_t word = hash_pair(disk->junk_seed, number);
-    for (uint32_t i = 0; i < BLOCK_SIZE; i += 8, word += JUNK_STEP)
-        memcpy(bytes + i, &word, 8);
+    }
+    uint64_t words[BLOCK_SIZE / 8], word = hash_pair(disk->junk_seed, number);
+    for (uint32_t i = 0; i < BLOCK_SIZE / 8; i++)
+        words[i] = word + i * JUNK_STEP;
+    memcpy(bytes, words, BLOCK_SIZE);
 }
 
 struct sim_page *medium_page_get(struct sim_disk *disk, uint64_t number, bool whole)
