@@ -391,6 +391,9 @@ uint64_t linear_stamp(struct linear_history *h)
     return ++h->stamp;
 }
 
+/* Marks a write that never happened, and reads of what did not last; left out by the check. */
+#define NEVER_HAPPENED 0
+
 static uint32_t history_add(struct linear_history *h, uint32_t reg, const struct linear_op *op)
 {
     struct register_history *r = &h->registers[reg];
@@ -484,15 +487,29 @@ void linear_write_unknown(struct linear_history *h, uint32_t reg, uint32_t numbe
     open_write(h, reg, number)->returned = ++h->stamp;
 }
 
-/* Marks a write that never happened; left out by the check. */
-#define NEVER_HAPPENED 0
-
 void linear_write_refused(struct linear_history *h, uint32_t reg, uint32_t number)
 {
     struct linear_op *op = open_write(h, reg, number);
 
     op->returned = ++h->stamp;
     op->end = NEVER_HAPPENED;
+}
+
+uint32_t linear_rollback(struct linear_history *h, uint32_t reg, uint64_t since)
+{
+    struct register_history *r = &h->registers[reg];
+    uint64_t stamp = ++h->stamp;
+    uint32_t lost = 0;
+
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct linear_op *op = &r->ops[i];
+        if (op->end <= since || (op->is_write && op->maybe))
+            continue;
+        op->maybe = op->is_write;
+        op->end = op->is_write ? stamp : NEVER_HAPPENED;
+        lost += op->is_write;
+    }
+    return lost;
 }
 
 void linear_history_distinct(struct linear_history *h, uint64_t initial)
@@ -530,6 +547,20 @@ void linear_read(struct linear_history *h, uint32_t reg, uint64_t start, uint64_
 uint64_t linear_history_ops(const struct linear_history *h)
 {
     return h->op_count;
+}
+
+void linear_register_check(const struct linear_history *h, uint32_t reg, uint64_t initial, uint64_t budget,
+                           struct linear_report *ret_report)
+{
+    const struct register_history *r = &h->registers[reg];
+    struct linear_op *ops = sim_alloc((r->count + 1) * sizeof(*ops));
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < r->count; i++)
+        if (r->ops[i].end != NEVER_HAPPENED)
+            ops[count++] = r->ops[i];
+    linear_check(ops, count, initial, budget, ret_report);
+    free(ops);
 }
 
 uint32_t linear_history_check(struct linear_history *h, uint32_t first, uint64_t initial, uint64_t budget,

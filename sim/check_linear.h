@@ -59,6 +59,13 @@ void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number);
 void linear_fence(struct linear_history *h, uint32_t line, uint32_t incarnation);
 /* Forgets all about the registers from `first` on; they hold `initial` again. Check them before. */
 void linear_forget(struct linear_history *h, uint32_t first);
+/* The register went back to an earlier state: of what was acknowledged before the stamp `since` nothing is
+ * lost, but each later write may be, or may not; what was not done by now is not done any more, but for what
+ * is still open. Returns how many acknowledged writes that are. Check the register before. */
+uint32_t linear_rollback(struct linear_history *h, uint32_t reg, uint64_t since);
+/* Checks one register, and leaves its history as it is. */
+void linear_register_check(const struct linear_history *h, uint32_t reg, uint64_t initial, uint64_t budget,
+                           struct linear_report *ret_report);
 /* The writer gave it up without an answer: it may or may not take effect. */
 void linear_write_unknown(struct linear_history *h, uint32_t reg, uint32_t number);
 /* A definite answer that it did not happen and never will. */

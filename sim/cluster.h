@@ -82,6 +82,7 @@ struct cluster_osd {
     uint32_t id;
     uint8_t uuid[16], cluster_uuid[16];
     struct sim_disk *disk;
+    uint32_t port; /* of its first shard */
     bool formatted;
     uint64_t label_incarnation; /* the label was raised in this incarnation of the first node */
     struct device_label label;
@@ -142,13 +143,36 @@ struct admin_job {
 };
 
 #define CLUSTER_FORCE_PGS_MAX 32
+#define CLUSTER_DOOMED_MAX    128
 
-/* The PGs whose majority was destroyed. */
+/* A PG whose majority was destroyed. */
+struct force_pg {
+    uint64_t id;
+    uint64_t since[CLUSTER_IMAGES_MAX]; /* the survivor had all that was acknowledged before this stamp */
+    uint64_t match;                     /* it has the others' log up to here */
+    bool diverged;                      /* and something else behind that */
+    uint32_t survivor, survivor_osd;    /* its number in the former group; id */
+    bool went_on;                       /* alone */
+};
+
+/* An object of which the survivor lacks something. */
+struct force_doomed {
+    uint64_t pg, image, object;
+};
+
 struct force {
     struct sim_rng rng;
     uint64_t until_ns;
-    uint64_t pgs[CLUSTER_FORCE_PGS_MAX];
+    bool loses;         /* acknowledged writes */
+    uint64_t strike_ns; /* the survivors hear nothing until then; 0: not yet */
+    uint32_t lost[2];   /* OSDs */
+    bool destroyed;
+    struct force_pg pgs[CLUSTER_FORCE_PGS_MAX];
     uint32_t pg_count;
+    struct cluster_osd ghosts[2]; /* the destroyed OSDs, which were not after all */
+    struct force_doomed doomed[CLUSTER_DOOMED_MAX];
+    uint32_t doomed_count;
+    uint64_t lost_writes; /* acknowledged ones, of sectors, that may be lost */
 };
 
 /* PGs that are split. */
@@ -285,6 +309,12 @@ void plots_start(struct cluster *c);
 /* ---- cluster_force.c ---- */
 
 void force_start(struct cluster *c);
+/* The ghosts stay away. */
+void force_stop(struct cluster *c);
+void force_fini(struct cluster *c);
+/* By which name the checks know the PG: another one since its majority was destroyed, for what it knew then
+ * may not hold any more. */
+uint64_t force_pg_name(const struct cluster *c, uint64_t pg);
 
 /* ---- cluster_split.c ---- */
 
@@ -314,6 +344,9 @@ bool damage_is_uncovered(const struct cluster *c);
 void check_always(struct cluster *c);
 /* Of an image, from a sector on: every acknowledged write is there, every read was right. */
 void check_history(struct cluster *c, uint32_t image, uint32_t first);
+/* The history of these sectors up to now; then they went back to what they were at `since`, or later. Returns
+ * how many acknowledged writes may be lost. */
+uint32_t check_rollback(struct cluster *c, uint32_t image, uint32_t first, uint32_t count, uint64_t since);
 /* Every PG is led, and no replica is being recovered. */
 bool check_whole(void *cluster);
 /* All replicas of all PGs hold the same. Waits up to `until_ns`. */

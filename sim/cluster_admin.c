@@ -269,10 +269,10 @@ static int force_look(struct admin *a, const Fb__MonReply *reply)
     bool left = false;
 
     for (uint32_t k = 0; k < f->pg_count; k++) {
-        left |= !is_forced(a, f->pgs[k]);
+        left |= !is_forced(a, f->pgs[k].id);
         for (size_t i = 0; i < reply->n_force_views; i++) {
             const Fb__PgForceView *v = reply->force_views[i];
-            if (f->pgs[k] != v->pg || v->verdict != FB__FORCE_VERDICT__FORCE_POSSIBLE)
+            if (f->pgs[k].id != v->pg || v->verdict != FB__FORCE_VERDICT__FORCE_POSSIBLE)
                 continue;
             fb__pg_force_order__init(&a->force_order);
             a->force_order.pg = v->pg;

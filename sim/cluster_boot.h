@@ -8,6 +8,10 @@
 
 #include "sim/cluster.h"
 
+/* Its disk goes to `ghost`, which is what it was: a process at the same host, with the same label. It gets a new
+ * disk, another port, and no identity. Both are down. */
+void osd_ghost_init(struct cluster_osd *ghost, struct cluster_osd *osd);
+
 /* The shard has stopped: what opened it goes. */
 void osd_boot_end(struct cluster_osd *osd, uint32_t shard);
 

@@ -63,8 +63,10 @@ static uint64_t fact_of(struct leader_table *t, uint64_t key, uint64_t value)
 
 static void check_pg(struct cluster *c, const struct osd_pg_view *view, const struct store_pg *pg)
 {
+    uint64_t name = force_pg_name(c, view->pg);
+
     if (view->role == RAFT_LEADER) {
-        uint64_t first = fact_of(c->leaders, hash_pair(hash_pair(view->pg, view->term), 1), view->replica);
+        uint64_t first = fact_of(c->leaders, hash_pair(hash_pair(name, view->term), 1), view->replica);
         if (first != view->replica)
             sim_fail(c->sim, "PG %llx has two leaders in term %llu: replicas %llu and %u", ULL(view->pg),
                      ULL(view->term), ULL(first), view->replica);
@@ -72,7 +74,7 @@ static void check_pg(struct cluster *c, const struct osd_pg_view *view, const st
     if (view->recovering || view->commit_index < pg->first_index || view->commit_index > pg->last_index)
         return;
     uint64_t term = store_log_term(pg, view->commit_index);
-    if (term && fact_of(c->leaders, hash_pair(hash_pair(view->pg, view->commit_index), 2), term) != term)
+    if (term && fact_of(c->leaders, hash_pair(hash_pair(name, view->commit_index), 2), term) != term)
         sim_fail(c->sim, "PG %llx: index %llu is committed with two terms, one of them %llu (replica %u)",
                  ULL(view->pg), ULL(view->commit_index), ULL(term), view->replica);
 }
@@ -82,8 +84,8 @@ static void check_pg(struct cluster *c, const struct osd_pg_view *view, const st
  * then; and what recovers may have been copied from such a one, which a restart does not change. */
 static uint64_t *compared_from(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
 {
-    uint64_t replica = hash_pair(pg->record.pg, pg->record.replica);
-    uint64_t *newest = fact_at(c->leaders, hash_pair(pg->record.pg, 5), 0);
+    uint64_t name = force_pg_name(c, pg->record.pg), replica = hash_pair(name, pg->record.replica);
+    uint64_t *newest = fact_at(c->leaders, hash_pair(name, 5), 0);
     uint64_t copied = *fact_at(c->leaders, hash_pair(replica, 6), 0);
 
     *newest = MAX(*newest, pg->last_index);
@@ -92,10 +94,11 @@ static uint64_t *compared_from(struct cluster *c, const struct store_pg *pg, uin
 
 static void check_recovering(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
 {
+    uint64_t name = force_pg_name(c, pg->record.pg);
     uint64_t *from = compared_from(c, pg, incarnation);
-    uint64_t *copied = fact_at(c->leaders, hash_pair(hash_pair(pg->record.pg, pg->record.replica), 6), 0);
+    uint64_t *copied = fact_at(c->leaders, hash_pair(hash_pair(name, pg->record.replica), 6), 0);
 
-    *copied = *from = MAX(*from, *fact_at(c->leaders, hash_pair(pg->record.pg, 5), 0));
+    *copied = *from = MAX(*from, *fact_at(c->leaders, hash_pair(name, 5), 0));
 }
 
 /* Replicas that have applied the same entries know the same newest entry of each object. One that is ahead of
@@ -103,7 +106,7 @@ static void check_recovering(struct cluster *c, const struct store_pg *pg, uint6
 static void check_objects(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
 {
     struct store_object_info at = {0};
-    uint64_t key = hash_pair(pg->record.pg, pg->applied_index);
+    uint64_t key = hash_pair(force_pg_name(c, pg->record.pg), pg->applied_index);
 
     if (pg->applied_index < *compared_from(c, pg, incarnation))
         return;
@@ -182,6 +185,22 @@ void check_history(struct cluster *c, uint32_t image, uint32_t first)
         sim_fail(c->sim, "%s, sector %u (block %u of object %u) is not linearizable: %s", i->name, reg,
                  reg % (OBJECT_SIZE / CLUSTER_SECTOR) / (BLOCK_SIZE / CLUSTER_SECTOR),
                  reg / (OBJECT_SIZE / CLUSTER_SECTOR), report.text);
+}
+
+uint32_t check_rollback(struct cluster *c, uint32_t image, uint32_t first, uint32_t count, uint64_t since)
+{
+    struct cluster_image *i = &c->images[image];
+    uint32_t lost = 0;
+
+    for (uint32_t reg = first; reg < MIN(first + count, c->image_sectors); reg++) {
+        struct linear_report report;
+        linear_register_check(i->history, reg, 0, SEARCH_BUDGET, &report);
+        if (report.verdict == LINEAR_VIOLATION)
+            sim_fail(c->sim, "%s, sector %u is not linearizable before some of it is lost: %s", i->name, reg,
+                     report.text);
+        lost += linear_rollback(i->history, reg, since);
+    }
+    return lost;
 }
 
 /* ---- replicas
@@ -289,6 +308,22 @@ static void holdings_free(struct holdings *h)
     free(h);
 }
 
+/* An object without blocks is as good as none: the one is what a discard leaves, the other what a copy makes
+ * of it. */
+static void snapshot_object_end(struct snapshot *s)
+{
+    struct held_pg *held = &s->ret->pgs[s->ret->count - 1];
+    struct held_object *o = snapshot_object(s);
+
+    for (uint32_t i = 0; i < BLOCKS_PER_OBJECT; i++)
+        if (o->value[i] || o->damaged[i])
+            return;
+    struct sim_heap *heap = sim_heap_enter(NULL);
+    free(o);
+    sim_heap_enter(heap);
+    held->object_count--;
+}
+
 /* Starts the next read; false when there is nothing more. */
 static bool snapshot_next(struct snapshot *s)
 {
@@ -299,6 +334,8 @@ static bool snapshot_next(struct snapshot *s)
                              s->first_block, IO_BLOCKS_MAX, false, &s->op);
             return true;
         }
+        if (s->has_object)
+            snapshot_object_end(s);
         if (s->pg && store_object_next(s->pg, !s->has_object, s->at.image, s->at.object, &s->at)) {
             s->has_object = true;
             s->first_block = 0;

@@ -405,6 +405,7 @@ void faults_stop(struct cluster *c)
             process_kill(&osd->process, SIM_CRASH_PROCESS, NS_PER_S);
     }
     restart_failed(c);
+    force_stop(c);
     damage_stop(c);
     /* What was to be away for long comes back. */
     for (uint32_t i = 0; i < c->mon_count; i++)

@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Two OSDs are destroyed at one moment, and with them the majority of some PGs: the operator gives them up,
- * has those PGs go on with the replica that is left, and puts new devices in their place.
+ * has those PGs go on with the replica that is left, and puts new devices in their place. Later the two come
+ * back, with all that they had, at the addresses that they had: nobody may listen to them.
  *
- * It happens at a moment at which what is left has all that was ever acknowledged: so nothing may be lost,
- * and histories are judged as always. The new devices are those of the old OSDs, formatted anew.
+ * In some runs the moment is one at which what is left has all that was ever acknowledged: nothing may be
+ * lost, and histories are judged as always. In the others nothing of what the two send gets to the others for
+ * a while before, so that what is left lacks some of what was acknowledged. Then this may be lost, and
+ * nothing else: what was acknowledged before the last moment at which the survivor had all; and all of those
+ * objects of which the survivor has the newest entry.
  */
 #include "sim/cluster_boot.h"
 
+#include "raft/raft.h"
 #include "store/store.h"
 
 #define FORCE_FIRST_NS (1500 * NS_PER_MS) /* at most, after faults began */
 #define FORCE_LAST_NS  (6 * NS_PER_S)     /* if there was no such moment until then, there will be none */
 #define FORCE_EVERY_NS (10 * NS_PER_MS)
+#define FORCE_LOOK_NS  (2 * NS_PER_MS)
+#define HOLD_LONGER_NS (300 * NS_PER_MS) /* until the operator has time for it */
 #define FORCE_OSDS_MIN 5
+#define OBJECT_SECTORS (OBJECT_SIZE / CLUSTER_SECTOR)
 
 struct holding {
     const struct store_pg *pg;
@@ -39,20 +47,25 @@ static bool holding_on(const struct cluster *c, uint32_t osd, uint64_t pg, struc
     return false;
 }
 
-/* Of a PG that both have: is there exactly one more, which has all that may have been acknowledged? */
-static bool survives(const struct cluster *c, uint64_t pg, const uint32_t lost[2])
+/* Of a PG that both have: is there exactly one more that could go on? `ret_has_all`: it has all that may have
+ * been acknowledged. */
+static bool survives(const struct cluster *c, uint64_t pg, const uint32_t lost[2], struct holding *ret,
+                     bool *ret_has_all)
 {
-    struct holding survivor = {0}, other;
+    struct holding survivor = {0}, other, newest = {0};
     uint64_t committed = 0;
     uint32_t others = 0;
     bool any;
 
+    *ret_has_all = false;
     for (uint32_t i = 0; i < c->osd_count; i++) {
         bool good = holding_on(c, i, pg, &other, &any);
         if (any && !good)
             return false;
         if (!good)
             continue;
+        if (!newest.pg || other.view.commit_index > committed)
+            newest = other;
         committed = MAX(committed, other.view.commit_index);
         if (other.pg->record.group.count != 3)
             return false;
@@ -61,30 +74,212 @@ static bool survives(const struct cluster *c, uint64_t pg, const uint32_t lost[2
         survivor = other;
         others++;
     }
-    return others == 1 && survivor.pg->durable_index >= committed;
+    if (others != 1)
+        return false;
+    *ret = survivor;
+    *ret_has_all = survivor.pg->durable_index >= committed &&
+                   store_log_term(survivor.pg, committed) == store_log_term(newest.pg, committed);
+    return true;
 }
 
-/* The PGs that both have; false: one of them would not survive. */
-static bool find_pgs(struct cluster *c, const uint32_t lost[2])
+/* One of those leads it, and it is not empty: it can go on without the others, for a while. */
+static bool is_led_by(const struct cluster *c, const uint32_t lost[2], uint64_t pg)
+{
+    struct holding h;
+    bool any;
+
+    for (uint32_t i = 0; i < 2; i++)
+        if (holding_on(c, lost[i], pg, &h, &any) && h.view.role == RAFT_LEADER && h.pg->object_count)
+            return true;
+    return false;
+}
+
+static void note_since(struct cluster *c, struct force_pg *pg)
+{
+    for (uint32_t i = 0; i < c->image_count; i++)
+        pg->since[i] = linear_stamp(c->images[i].history);
+}
+
+/* The PGs that both have; false: one of them would not survive, or lose something now. */
+static bool find_pgs(struct cluster *c)
 {
     struct force *f = &c->force;
+    bool led = false;
 
     f->pg_count = 0;
     for (uint32_t j = 0; j < c->shard_count; j++) {
-        const struct store *store = osd_shard_store(c->osds[lost[0]].shards[j]);
+        const struct store *store = osd_shard_store(c->osds[f->lost[0]].shards[j]);
         for (const struct store_pg *sp = NULL; (sp = store_pg_next(store, sp));) {
             struct holding other;
-            bool any;
-            (void)holding_on(c, lost[1], sp->record.pg, &other, &any);
+            bool any, has_all;
+            (void)holding_on(c, f->lost[1], sp->record.pg, &other, &any);
             if (!any)
                 continue;
-            if (f->pg_count == CLUSTER_FORCE_PGS_MAX || !survives(c, sp->record.pg, lost))
+            if (f->pg_count == CLUSTER_FORCE_PGS_MAX ||
+                !survives(c, sp->record.pg, f->lost, &other, &has_all) || !has_all)
                 return false;
-            f->pgs[f->pg_count++] = sp->record.pg;
+            f->pgs[f->pg_count] = (struct force_pg){.id = sp->record.pg};
+            note_since(c, &f->pgs[f->pg_count++]);
+            led |= is_led_by(c, f->lost, sp->record.pg);
         }
     }
-    return f->pg_count;
+    return f->pg_count && (led || !f->loses);
 }
+
+/* They could go on still. Notes which has all that was acknowledged until now. */
+static bool look_at_pgs(struct cluster *c)
+{
+    struct force *f = &c->force;
+
+    for (uint32_t k = 0; k < f->pg_count; k++) {
+        struct holding survivor;
+        bool has_all;
+        if (!survives(c, f->pgs[k].id, f->lost, &survivor, &has_all))
+            return false;
+        if (has_all)
+            note_since(c, &f->pgs[k]);
+    }
+    return true;
+}
+
+/* ---- what may be lost ---- */
+
+/* Up to where the survivor has the same log as the others have. */
+static void note_match(struct cluster *c, struct force_pg *pg)
+{
+    struct holding survivor, other;
+    bool any, has_all;
+
+    if (!survives(c, pg->id, c->force.lost, &survivor, &has_all))
+        return;
+    pg->survivor = survivor.pg->record.replica;
+    pg->survivor_osd = group_find(&survivor.pg->record.group, pg->survivor)->osd;
+    pg->match = survivor.pg->durable_index;
+    for (uint32_t i = 0; i < 2; i++) {
+        if (!holding_on(c, c->force.lost[i], pg->id, &other, &any))
+            continue;
+        uint64_t both = MIN(survivor.pg->last_index, other.pg->last_index), at = both;
+        while (at >= MAX(survivor.pg->first_index, other.pg->first_index) &&
+               store_log_term(survivor.pg, at) != store_log_term(other.pg, at))
+            at--;
+        if (at < both)
+            pg->match = MIN(pg->match, at);
+        pg->diverged |= at < both;
+    }
+}
+
+static void doom_object(struct cluster *c, const struct force_pg *pg, uint64_t image, uint64_t object)
+{
+    struct force *f = &c->force;
+
+    for (uint32_t i = 0; i < f->doomed_count; i++)
+        if (f->doomed[i].image == image && f->doomed[i].object == object)
+            return;
+    ASSERT(f->doomed_count < CLUSTER_DOOMED_MAX);
+    f->doomed[f->doomed_count++] = (struct force_doomed){pg->id, image, object};
+}
+
+/* The objects of which a newer entry was applied than the survivor has. */
+static void doom_objects(struct cluster *c, const struct force_pg *pg)
+{
+    struct store_object_info o = {0};
+    struct holding other;
+    bool any;
+
+    for (uint32_t i = 0; i < 2; i++) {
+        if (!holding_on(c, c->force.lost[i], pg->id, &other, &any))
+            continue;
+        for (bool start = true; store_object_next(other.pg, start, o.image, o.object, &o); start = false)
+            if (pg->diverged || o.index > pg->match)
+                doom_object(c, pg, o.image, o.object);
+    }
+}
+
+static void object_back(struct cluster *c, const struct force_pg *pg, const struct force_doomed *d)
+{
+    for (uint32_t i = 0; i < c->image_count; i++)
+        if (c->images[i].id_seen == d->image)
+            c->force.lost_writes +=
+                check_rollback(c, i, (uint32_t)d->object * OBJECT_SECTORS, OBJECT_SECTORS, pg->since[i]);
+}
+
+/* The survivor has its new number, and will lead a promise later: from now on its state is that of the PG. */
+static bool has_gone_on(const struct cluster *c, const struct force_pg *pg)
+{
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        const struct store_pg *sp = shard ? store_pg_find(osd_shard_store(shard), pg->id) : NULL;
+        if (sp && c->osds[i / c->shard_count].id == pg->survivor_osd)
+            return sp->record.replica != pg->survivor;
+    }
+    return false;
+}
+
+static void watch_fire(void *owner)
+{
+    struct cluster *c = owner;
+    struct force *f = &c->force;
+    bool left = false;
+
+    for (uint32_t k = 0; k < f->pg_count; k++) {
+        struct force_pg *pg = &f->pgs[k];
+        if (!pg->went_on && has_gone_on(c, pg)) {
+            pg->went_on = true;
+            for (uint32_t i = 0; i < f->doomed_count; i++)
+                if (f->doomed[i].pg == pg->id)
+                    object_back(c, pg, &f->doomed[i]);
+        }
+        left |= !pg->went_on;
+    }
+    if (left)
+        sim_after(c->sim, FORCE_LOOK_NS, watch_fire, c);
+}
+
+uint64_t force_pg_name(const struct cluster *c, uint64_t pg)
+{
+    for (uint32_t k = 0; c->force.destroyed && k < c->force.pg_count; k++)
+        if (c->force.pgs[k].id == pg)
+            return ~pg;
+    return pg;
+}
+
+/* ---- those that come back ---- */
+
+static void ghost_fire(void *owner)
+{
+    struct cluster_osd *ghost = owner;
+
+    if (ghost->process.cluster->quiet)
+        return;
+    sim_log(ghost->process.cluster->sim, "%s comes back from the dead", ghost->process.name);
+    process_start(&ghost->process);
+}
+
+/* It has been given up. */
+static void given_up(struct cluster *c, const struct admin_job *job)
+{
+    for (uint32_t i = 0; i < 2; i++)
+        if (c->force.ghosts[i].id == job->osd)
+            sim_after(c->sim, sim_rng_below(&c->force.rng, 4 * NS_PER_S), ghost_fire, &c->force.ghosts[i]);
+}
+
+void force_stop(struct cluster *c)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        struct process *p = &c->force.ghosts[i].process;
+        p->wanted = false;
+        if (process_running(p))
+            process_kill(p, SIM_CRASH_PROCESS, NS_PER_S);
+    }
+}
+
+void force_fini(struct cluster *c)
+{
+    for (uint32_t i = 0; i < 2 && c->force.destroyed; i++)
+        sim_disk_free(c->force.ghosts[i].disk);
+}
+
+/* ---- destruction ---- */
 
 static bool all_serve(const struct cluster *c)
 {
@@ -100,41 +295,91 @@ static void replaced(struct cluster *c, const struct admin_job *job)
     process_start(&c->osds[job->osd].process);
 }
 
-static void destroy(struct cluster *c, uint32_t number)
+static void destroy(struct cluster *c, uint32_t which)
 {
-    struct cluster_osd *osd = &c->osds[number];
+    struct cluster_osd *osd = &c->osds[c->force.lost[which]];
 
     osd->process.wanted = false;
     process_kill(&osd->process, SIM_CRASH_POWER, NS_PER_S);
-    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_LOST, .osd = osd->id});
-    osd->formatted = false;
-    osd->label_incarnation = 0;
+    osd_ghost_init(&c->force.ghosts[which], osd);
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_LOST, .osd = osd->id, .done = given_up});
     for (uint32_t i = 0; i < sizeof(osd->uuid); i++)
         osd->uuid[i] = (uint8_t)sim_rng_u64(&c->force.rng);
-    c->out[number] = false;
+    c->out[osd->number] = false;
+}
+
+static void strike(struct cluster *c)
+{
+    struct force *f = &c->force;
+
+    sim_injected(c->sim, SIM_FAULT_FORCE);
+    for (uint32_t k = 0; k < f->pg_count; k++) {
+        note_match(c, &f->pgs[k]);
+        doom_objects(c, &f->pgs[k]);
+    }
+    sim_log(c->sim,
+            "%s and %s are destroyed: %u PGs lose their majority, and %u objects some of what was written",
+            c->osds[f->lost[0]].process.name, c->osds[f->lost[1]].process.name, f->pg_count, f->doomed_count);
+    f->destroyed = true;
+    for (uint32_t i = 0; i < 2; i++)
+        destroy(c, i);
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_FORCE});
+    for (uint32_t i = 0; i < 2; i++)
+        admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_REPLACE, .osd = f->lost[i], .done = replaced});
+    watch_fire(c);
+}
+
+static void force_fire(void *owner);
+
+/* The survivors hear nothing any more; the others go on without them, until they are destroyed. */
+static void hold_fire(void *owner)
+{
+    struct cluster *c = owner;
+    struct force *f = &c->force;
+
+    if (c->quiet)
+        return;
+    if (!all_serve(c) || !look_at_pgs(c) || c->sim->now_ns > f->strike_ns + HOLD_LONGER_NS) {
+        sim_after(c->sim, FORCE_EVERY_NS, force_fire, c);
+        return;
+    }
+    if (c->sim->now_ns >= f->strike_ns && admin_idle(c))
+        strike(c);
+    else
+        sim_after(c->sim, FORCE_LOOK_NS, hold_fire, c);
+}
+
+static void hold_begin(struct cluster *c)
+{
+    struct force *f = &c->force;
+    uint64_t for_ns = sim_rng_range(&f->rng, 50 * NS_PER_MS, 2000 * NS_PER_MS);
+
+    f->strike_ns = c->sim->now_ns + for_ns;
+    sim_log(c->sim, "nothing that %s and %s send gets to the other OSDs any more",
+            c->osds[f->lost[0]].process.name, c->osds[f->lost[1]].process.name);
+    for (uint32_t k = 0; k < 2; k++)
+        for (uint32_t i = 0; i < c->osd_count; i++)
+            if (i != f->lost[0] && i != f->lost[1])
+                sim_net_hold(c->net, c->osds[f->lost[k]].process.host, c->osds[i].process.host,
+                             for_ns + HOLD_LONGER_NS, true);
+    hold_fire(c);
 }
 
 static void force_fire(void *owner)
 {
     struct cluster *c = owner;
-    uint32_t lost[2];
+    struct force *f = &c->force;
 
-    if (c->quiet || c->sim->now_ns > c->force.until_ns)
+    if (c->quiet || c->sim->now_ns > f->until_ns)
         return;
-    lost[0] = (uint32_t)sim_rng_below(&c->force.rng, c->osd_count);
-    lost[1] = (lost[0] + 1 + (uint32_t)sim_rng_below(&c->force.rng, c->osd_count - 1)) % c->osd_count;
-    if (!admin_idle(c) || !all_serve(c) || !find_pgs(c, lost)) {
+    f->lost[0] = (uint32_t)sim_rng_below(&f->rng, c->osd_count);
+    f->lost[1] = (f->lost[0] + 1 + (uint32_t)sim_rng_below(&f->rng, c->osd_count - 1)) % c->osd_count;
+    if (!admin_idle(c) || !all_serve(c) || !find_pgs(c))
         sim_after(c->sim, FORCE_EVERY_NS, force_fire, c);
-        return;
-    }
-    sim_log(c->sim, "%s and %s are destroyed: %u PGs lose their majority", c->osds[lost[0]].process.name,
-            c->osds[lost[1]].process.name, c->force.pg_count);
-    sim_injected(c->sim, SIM_FAULT_FORCE);
-    for (uint32_t i = 0; i < 2; i++)
-        destroy(c, lost[i]);
-    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_FORCE});
-    for (uint32_t i = 0; i < 2; i++)
-        admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_REPLACE, .osd = lost[i], .done = replaced});
+    else if (f->loses)
+        hold_begin(c);
+    else
+        strike(c);
 }
 
 void force_start(struct cluster *c)
@@ -144,5 +389,8 @@ void force_start(struct cluster *c)
         return;
     c->force.rng = sim_rng_make(c->sim->seed, "cluster.force", 0);
     c->force.until_ns = c->sim->now_ns + FORCE_LAST_NS;
+    /* Fences and sizes are not lost in vain: what they keep out might come back in. */
+    c->force.loses =
+        sim_rng_below(&c->force.rng, 2) && c->profile != PROFILE_FENCE && c->profile != PROFILE_RESIZE;
     sim_after(c->sim, sim_rng_below(&c->force.rng, FORCE_FIRST_NS), force_fire, c);
 }

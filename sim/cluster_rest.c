@@ -11,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "osd/osd.h"
+#include "osd/shard.h"
 #include "raft/raft.h"
+#include "rpc/session.h"
 #include "sim/cluster_boot.h"
 
+#define ANSWERS_NS   (20 * NS_PER_S)
 #define PGS_MAX      64
 #define STOP_NS      (20 * NS_PER_S)
 #define CHECK_NS     (20 * NS_PER_S)
@@ -358,9 +360,27 @@ static bool end_clients(struct cluster *c)
     return true;
 }
 
+/* No session owes an answer. */
+static bool answered(void *owner)
+{
+    const struct cluster *c = owner;
+
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        if (!shard)
+            continue;
+        list_for_each (&shard->server->sessions, node)
+            if (list_entry(node, struct rpc_session, all)->requests)
+                return false;
+    }
+    return true;
+}
+
 void rest_end_all(struct cluster *c)
 {
-    bool ended = end_clients(c);
+    if (!sim_run_while(c->sim, answered, c, c->sim->now_ns + ANSWERS_NS) && !c->sim->failed)
+        sim_fail(c->sim, "a shard owes an answer for ever");
+    bool ended = !c->sim->failed && end_clients(c);
 
     for (uint32_t i = 0; i < c->osd_count && ended; i++)
         ended = end_osd(c, &c->osds[i]);

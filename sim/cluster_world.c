@@ -271,7 +271,7 @@ static void boot_serve(struct osd_boot *b)
     if (!b->slices[b->shard])
         b->slices[b->shard] =
             sim_disk_open(osd->disk, b->node, osd->label.slice_offset[b->shard], osd->label.slice_size);
-    snprintf(b->listen, sizeof(b->listen), "%s:%u", osd->process.host, 7000 + b->shard);
+    snprintf(b->listen, sizeof(b->listen), "%s:%u", osd->process.host, osd->port + b->shard);
     struct osd_shard_config config = {.core = &b->node->core,
                                       .net = sim_net_port(c->net, b->node),
                                       .blk = b->slices[b->shard],
@@ -415,6 +415,64 @@ void osd_boot_end(struct cluster_osd *osd, uint32_t shard)
     osd->boots[shard] = NULL;
 }
 
+static struct sim_disk *osd_disk_new(struct cluster *c, struct cluster_osd *osd, const char *name)
+{
+    return sim_disk_new(c->sim, &(struct sim_disk_config){.name = name,
+                                                          .size_bytes = c->disk_bytes,
+                                                          .volatile_cache = sim_rng_below(&c->rng, 2),
+                                                          .junk = sim_rng_below(&c->rng, 2),
+                                                          .queue_depth_hint = 4,
+                                                          .keep_older = damage_is_victim(c, osd->number),
+                                                          .may_damage = damage_may,
+                                                          .owner = osd});
+}
+
+static void osd_nodes_add(struct cluster_osd *osd, const char *base)
+{
+    char name[48];
+
+    for (uint32_t i = 0; i < osd->process.cluster->shard_count; i++) {
+        snprintf(name, sizeof(name), "%s.%u", base, i);
+        process_add_node(&osd->process, name, OSD_ARENA, osd_node_start, osd);
+    }
+}
+
+static void ghost_died(struct process *p, enum sim_crash kind)
+{
+    struct cluster_osd *ghost = container_of(p, struct cluster_osd, process);
+
+    memset(ghost->shards, 0, sizeof(ghost->shards));
+    memset(ghost->boots, 0, sizeof(ghost->boots));
+    if (kind == SIM_CRASH_POWER)
+        sim_disk_power_cut(ghost->disk);
+}
+
+static void ghost_starts(struct process *p)
+{
+    /* Nobody looks at its disk any more. */
+    rest_osd_starts(&p->cluster->osds[container_of(p, struct cluster_osd, process)->number]);
+}
+
+void osd_ghost_init(struct cluster_osd *ghost, struct cluster_osd *osd)
+{
+    struct cluster *c = osd->process.cluster;
+    char name[32];
+
+    rest_osd_starts(osd); /* nobody looks at the new disk for what the old one had */
+    snprintf(name, sizeof(name), "ghost.%u", osd->number);
+    *ghost = *osd;
+    process_init(&ghost->process, c, name, osd->process.host);
+    ghost->process.died = ghost_died;
+    ghost->process.starts = ghost_starts;
+    ghost->label_incarnation = 0;
+    osd_nodes_add(ghost, name);
+    snprintf(name, sizeof(name), "osd.%u new", osd->number);
+    osd->disk = osd_disk_new(c, osd, name);
+    osd->port += 100;
+    osd->formatted = false;
+    osd->label_incarnation = 0;
+}
+
 static void osd_init(struct cluster *c, uint32_t number)
 {
     struct cluster_osd *osd = &c->osds[number];
@@ -428,18 +486,9 @@ static void osd_init(struct cluster *c, uint32_t number)
     osd->number = number;
     for (uint32_t i = 0; i < sizeof(osd->uuid); i++)
         osd->uuid[i] = (uint8_t)sim_rng_u64(&c->rng);
-    osd->disk = sim_disk_new(c->sim, &(struct sim_disk_config){.name = name,
-                                                               .size_bytes = c->disk_bytes,
-                                                               .volatile_cache = sim_rng_below(&c->rng, 2),
-                                                               .junk = sim_rng_below(&c->rng, 2),
-                                                               .queue_depth_hint = 4,
-                                                               .keep_older = damage_is_victim(c, number),
-                                                               .may_damage = damage_may,
-                                                               .owner = osd});
-    for (uint32_t i = 0; i < c->shard_count; i++) {
-        snprintf(name, sizeof(name), "osd.%u.%u", number, i);
-        process_add_node(&osd->process, name, OSD_ARENA, osd_node_start, osd);
-    }
+    osd->port = 7000;
+    osd->disk = osd_disk_new(c, osd, name);
+    osd_nodes_add(osd, name);
 }
 
 /* ---- all of it
@@ -631,6 +680,7 @@ void cluster_fini(struct cluster *c)
     free(c->damage);
     for (uint32_t i = 0; i < c->osd_count; i++)
         sim_disk_free(c->osds[i].disk);
+    force_fini(c);
     sim_net_free(c->net);
     sim_meta_free(c->meta);
     for (uint32_t i = 0; i < c->image_count; i++)

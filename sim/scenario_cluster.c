@@ -141,13 +141,13 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
         ret_result->stats, sizeof(ret_result->stats),
         "profile %s: %u OSDs of %u shards, %u PGs, %u clients; %llu writes, %llu reads, %llu clears, %llu block "
         "statuses, %llu failed (%llu for lack of space); %llu takeovers, %llu resizes, %llu images made again, "
-        "%llu plots, %llu splits that moved %llu objects with %llu blocks, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest, %llu listed",
+        "%llu plots, %llu splits that moved %llu objects with %llu blocks, %llu writes of sectors lost, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest, %llu listed",
         PROFILES[profile], c->osd_count, c->shard_count, c->pg_count, c->client_count, ULL(c->writes),
         ULL(c->reads), ULL(c->clears), ULL(c->statuses), ULL(c->failures), ULL(c->no_space),
         ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots), ULL(c->split.done),
-        ULL(c->split.objects), ULL(c->split.blocks), ULL(c->inspections), ULL(disks.rotten),
-        ULL(disks.taken_back), ULL(disks.misdirected), ULL(disks.read_errors), ULL(c->damaged_blocks),
-        ULL(c->listed_blocks));
+        ULL(c->split.objects), ULL(c->split.blocks), ULL(c->force.lost_writes), ULL(c->inspections),
+        ULL(disks.rotten), ULL(disks.taken_back), ULL(disks.misdirected), ULL(disks.read_errors),
+        ULL(c->damaged_blocks), ULL(c->listed_blocks));
     sim->after_step = NULL;
     cluster_fini(c);
     sim_free(sim);

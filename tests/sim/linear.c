@@ -234,6 +234,50 @@ static void folded_reads(void)
     CHECK(violations > 100 && violations < 2900);
 }
 
+static void write_one(struct linear_history *h, uint64_t value)
+{
+    linear_write_done(h, 0, linear_write_begin(h, 0, linear_stamp(h), value, 1, 1));
+}
+
+/* 1 was acknowledged before the survivor fell behind, 2 and 3 after that; then two reads. */
+static int after_loss(uint64_t first, uint64_t second)
+{
+    struct linear_history *h = linear_history_new(1);
+    struct linear_report report;
+    uint32_t reg, lost;
+
+    linear_history_distinct(h, 0);
+    write_one(h, 1);
+    uint64_t since = linear_stamp(h);
+    write_one(h, 2);
+    linear_read(h, 0, linear_stamp(h), 2, 2);
+    write_one(h, 3);
+    linear_read(h, 0, linear_stamp(h), 3, 2);
+    uint32_t open = linear_write_begin(h, 0, linear_stamp(h), 4, 1, 1);
+    linear_register_check(h, 0, 0, 1000, &report);
+    CHECK_EQ(report.verdict, LINEAR_OK);
+    lost = linear_rollback(h, 0, since);
+    CHECK_EQ(lost, 2);
+    linear_read(h, 0, linear_stamp(h), first, 2);
+    linear_read(h, 0, linear_stamp(h), second, 2);
+    linear_write_done(h, 0, open);
+    linear_read(h, 0, linear_stamp(h), 4, 2);
+    int verdict = (int)history_verdict(h, &reg);
+    linear_history_free(h);
+    return verdict;
+}
+
+static void rolled_back(void)
+{
+    CHECK_EQ(after_loss(1, 1), LINEAR_OK);
+    CHECK_EQ(after_loss(2, 2), LINEAR_OK);
+    CHECK_EQ(after_loss(3, 3), LINEAR_OK);
+    CHECK_EQ(after_loss(2, 4), LINEAR_OK);        /* what was open goes on */
+    CHECK_EQ(after_loss(0, 0), LINEAR_VIOLATION); /* more is lost than may be */
+    CHECK_EQ(after_loss(1, 3), LINEAR_VIOLATION); /* what was lost comes back */
+    CHECK_EQ(after_loss(3, 2), LINEAR_VIOLATION);
+}
+
 int main(void)
 {
     TEST(known_histories);
@@ -241,5 +285,6 @@ int main(void)
     TEST(recorder);
     TEST(folded_reads);
     TEST(delayed_writes);
+    TEST(rolled_back);
     return tap_done();
 }
