@@ -222,7 +222,9 @@ static void split_fire(void *owner)
 
 void splits_start(struct cluster *c)
 {
-    if (!sim_fault_intensity(c->sim, SIM_FAULT_SPLIT))
+    /* A member that misses a split has no child, and is made anew in a group that has two members meanwhile.
+     * When the log of one of them is damaged, nobody can go on: three copies cannot outlive that. */
+    if (!sim_fault_intensity(c->sim, SIM_FAULT_SPLIT) || c->damage)
         return;
     c->split.rng = sim_rng_make(c->sim->seed, "cluster.split", 0);
     c->split.next = c->pg_count;
