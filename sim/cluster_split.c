@@ -18,7 +18,7 @@
 #define WRITE_FIRST_NS (2500 * NS_PER_MS)
 #define EVERY_NS       (1500 * NS_PER_MS)
 #define LOOK_NS        (2 * NS_PER_MS)
-#define PGS_MAX        24
+#define PGS_MAX        8
 #define HARM_PERCENT   70
 
 void split_choose(struct cluster *c)
