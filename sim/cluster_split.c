@@ -30,6 +30,9 @@ void split_choose(struct cluster *c)
     c->image_sectors = MAX(ALIGN_UP(c->image_sectors, OBJECT_SIZE / CLUSTER_SECTOR), c->image_sectors);
     c->pg_count = 1 + (uint32_t)sim_rng_below(&rng, 2);
     c->large_percent = MAX(c->large_percent, 6u);
+    /* So that reads are under way when what they read becomes another PG's. */
+    c->cache_bytes = MIN(c->cache_bytes, 1u << 20);
+    c->read_slow_ns = c->read_slow_ns ? c->read_slow_ns : 150 * NS_PER_MS;
 }
 
 static uint64_t between(struct cluster *c, uint64_t min_ms, uint64_t max_ms)
