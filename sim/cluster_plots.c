@@ -26,6 +26,7 @@ struct plot {
     uint32_t image;
     uint32_t cut; /* the image shrinks to so many sectors */
     uint64_t until_ns;
+    bool parted;          /* from its followers, by refused connections */
     struct process *held; /* its frames are held up; NULL: nobody's */
 };
 
@@ -303,6 +304,17 @@ static bool plot_resize(struct cluster *c)
 
 /* ---- leader: cut off from its followers and from writers, but not from readers ---- */
 
+static void leader_part(struct plot *p, enum sim_path path)
+{
+    struct cluster *c = p->c;
+
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        if (&c->osds[i] != p->osd) {
+            sim_net_set_path(c->net, p->osd->process.host, c->osds[i].process.host, path);
+            sim_net_set_path(c->net, c->osds[i].process.host, p->osd->process.host, path);
+        }
+}
+
 static void leader_heal(void *owner)
 {
     struct plot *p = owner;
@@ -310,6 +322,8 @@ static void leader_heal(void *owner)
 
     for (uint32_t i = 0; i < c->writer_count; i++)
         sim_net_set_path(c->net, c->clients[i].process.host, p->osd->process.host, SIM_PATH_OPEN);
+    if (p->parted)
+        leader_part(p, SIM_PATH_OPEN);
     plot_end(p);
 }
 
@@ -329,8 +343,14 @@ static bool plot_leader(struct cluster *c)
     p->osd = osd;
     p->other = sim_rng_below(&c->rng, 3) ? find_other(c, osd, pgs[0]) : NULL;
     uint64_t other_ns = between(c, 250, 345);
+    p->parted = !p->other && sim_rng_below(&c->rng, 2);
     sim_log(c->sim, "%s leads without followers and writers", osd->process.name);
-    for (uint32_t i = 0; i < c->osd_count; i++) {
+    /* Its connections break, which proves nothing: its readers find it again at once. */
+    if (p->parted) {
+        leader_part(p, SIM_PATH_REJECT);
+        sim_net_break_links(c->net, osd->process.host);
+    }
+    for (uint32_t i = 0; i < c->osd_count && !p->parted; i++) {
         const struct cluster_osd *peer = &c->osds[i];
         if (peer == osd)
             continue;
