@@ -21,7 +21,9 @@
 
 #include "base/hash.h"
 
-#define SCRUB_LOOK_NS       (10 * NS_PER_S) /* how often it is looked at what is due */
+/* How often it is looked at what is due. Those of a minute are done together, so that shards of thousands of
+ * PGs rest in between: while one of their PGs is scrubbed they report all of them. */
+#define SCRUB_LOOK_NS       (60 * NS_PER_S)
 #define SCRUB_LIGHT_US      (24ull * 3600 * 1000000)
 #define SCRUB_DEEP_US       (7 * SCRUB_LIGHT_US)
 #define SCRUB_RETRY_US      (3600ull * 1000000)

@@ -357,7 +357,7 @@ static void all_done(struct world *w, struct caller *osd)
 static void later(struct world *w, uint64_t hours)
 {
     w->mon_node->wall_offset_us += (int64_t)(hours * HOUR_MS * 1000);
-    world_run_ms(w, 15000);
+    world_run_ms(w, 65000);
 }
 
 static void is_due(void)
@@ -366,13 +366,13 @@ static void is_due(void)
     struct world *w = begin(&client, osds);
 
     CHECK_EQ(due(&osds[0], false), 0);
-    world_run_ms(w, HOUR_MS + 60000);
+    world_run_ms(w, HOUR_MS + 120000);
     CHECK_EQ(due(&osds[0], false) + due(&osds[0], true), PGS);
     all_done(w, &osds[0]);
     world_run_ms(w, 24 * HOUR_MS); /* by now each was read once */
     for (int i = 0; i < 3; i++) {
         all_done(w, &osds[0]);
-        world_run_ms(w, 30000);
+        world_run_ms(w, 65000);
     }
     for (uint32_t n = 0; n < PGS; n++)
         CHECK(show(&client, PG(n))->deep_us && show(&client, PG(n))->light_us);
@@ -401,7 +401,7 @@ static const Fb__ScrubOrder *told_later(struct world *w, struct caller *osd, uin
 {
     world_run_ms(w, hours * HOUR_MS);
     later(w, hours);
-    for (int i = 0; i < 15; i++) {
+    for (int i = 0; i < 65; i++) {
         lead(osd, NULL);
         world_run_ms(w, 1000);
     }
