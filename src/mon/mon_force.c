@@ -302,7 +302,7 @@ static int refuse(struct mon_request *r, const struct mon_force_view *v)
         return mon_fail(
             r, -ERR_DENIED,
             "of PG %u.%x %.150s may still come back: start what can be started, and say `fastblock "
-            "osd lost OSD` of what is gone for good",
+            "osd lost OSD` of what is gone for good (stop it first if it runs, with a failed shard)",
             pool, number, osds);
     case FB__FORCE_VERDICT__FORCE_UNHEARD:
         return mon_fail(r, -ERR_RETRY, "what %.150s has of PG %u.%x is not known yet: try again in a moment",
