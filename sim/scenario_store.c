@@ -9,7 +9,8 @@
  * again every block of every object reads as the model has it; and from time to time the offline check has
  * nothing to say. During the run applied and proposed blocks are read; reads may end in ERR_DAMAGED where
  * data rotted, never in wrong data. Logs are cut and replaced above what is committed, PGs lose their quorum
- * and hold the ring, replicas fall behind and are recovered by copies, the device fills up.
+ * and hold the ring, replicas fall behind and are recovered by copies, PGs are split and removed, the device
+ * fills up.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +60,8 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
                                       .large_chunks_min = 1 + (uint32_t)sim_rng_below(&w->rng, 3)};
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         w->pgs[i].id = 7ull << 32 | i;
+        w->pgs[i].number = i;
+        w->pgs[i].exists = i < MODEL_PGS_FIRST;
         w->pgs[i].seed = sim_rng_u64(&w->rng);
         w->pgs[i].objects = 1 + (uint32_t)sim_rng_below(&w->rng, MODEL_OBJECTS);
     }
@@ -74,10 +77,10 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     snprintf(
         ret->stats, sizeof(ret->stats),
         "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, "
-        "%lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu checks, %lu lost, %lu torn",
+        "%lu splits, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu checks, %lu lost, %lu torn",
         w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damaged, w->repairs,
-        w->copies, w->checkpoints, w->forward, w->moves, w->large, w->page_reads, w->page_hits, w->lag_reads,
-        w->checks, stats.lost, stats.torn);
+        w->copies, w->splits, w->removals, w->checkpoints, w->forward, w->moves, w->large, w->page_reads,
+        w->page_hits, w->lag_reads, w->checks, stats.lost, stats.torn);
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);

@@ -59,6 +59,8 @@ void verify_open(struct driver *d)
     uint32_t len;
     const uint64_t *blob = store_blob(d->store, &len);
 
+    split_found(d);
+
     if (w->blob_acked && !w->rot && (!blob || len < 8 || *blob < w->blob_acked || *blob > w->blob_sent))
         sim_fail(w->sim, "blob: %lu, acknowledged %lu", blob ? *blob : 0, w->blob_acked);
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
@@ -69,14 +71,22 @@ void verify_open(struct driver *d)
                 sim_fail(w->sim, "PG %u is gone", i);
             continue;
         }
+        if (w->removed[i])
+            continue;
+        if (!m->exists) {
+            sim_fail(w->sim, "PG %u is there, and was never born", i);
+            continue;
+        }
         w->created[i] = true;
         if (w->sim->verbose)
             sim_log(w->sim,
                     "PG %u: first %lu last %lu applied %lu damaged %d; model commit %lu last %lu acked %lu",
                     i, pg->first_index, pg->last_index, pg->applied_index, pg->damaged, m->commit, m->last,
                     m->acked);
+        /* A PG that was split off has not voted when it is born. */
+        bool newborn = m->born && pg->record.term == m->term[m->born] && !pg->record.vote;
         if (pg->record.term < w->term_acked[i] || pg->record.term > w->term_sent[i] ||
-            pg->record.vote != (uint32_t)pg->record.term % 7)
+            (pg->record.vote != (uint32_t)pg->record.term % 7 && !newborn))
             sim_fail(w->sim, "PG %u: term %lu vote %u, acknowledged %lu, sent %lu", i, pg->record.term,
                      pg->record.vote, w->term_acked[i], w->term_sent[i]);
         w->recovering[i] = pg->record.state == STORE_PG_RECOVERING;
@@ -119,8 +129,11 @@ void verify_entry(struct driver *d, const struct model_pg *m, const struct entry
         e->generation != want.generation || e->size_bytes != want.size_bytes)
         sim_fail(w->sim, "PG %lx: entry %lu.%lu is another", m->id, e->term, e->index);
     struct group group, group_want;
-    if (e->type == ENTRY_GROUP && (model_group(m, e->index, (uint32_t)e->term, &group_want),
-                                   group_from_entry(e, &group) || !same_group(&group, &group_want)))
+    model_group(m, e->index, (uint32_t)e->term, &group_want);
+    if (e->type == ENTRY_SPLIT)
+        group_want.index = group_want.epoch = 0;
+    if ((e->type == ENTRY_GROUP || e->type == ENTRY_SPLIT) &&
+        (group_from_entry(e, &group) || !same_group(&group, &group_want)))
         sim_fail(w->sim, "PG %lx: entry %lu sets another group", m->id, e->index);
     if (payload->len != entry_payload_bytes(&want))
         sim_fail(w->sim, "PG %lx: entry %lu has %u bytes", m->id, e->index, payload->len);
@@ -151,7 +164,7 @@ void verify_durable(struct driver *d)
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         struct store_pg *pg = d->store ? pg_now(d, i) : NULL;
         struct model_pg *m = &d->world->pgs[i];
-        if (!pg || d->world->recovering[i] || d->world->fell_behind[i] || !d->world->verified)
+        if (!pg || !m->exists || d->world->recovering[i] || d->world->fell_behind[i] || !d->world->verified)
             continue;
         if (pg->last_index != m->last)
             sim_fail(d->world->sim, "PG %u: last index %lu, should be %lu", i, pg->last_index, m->last);

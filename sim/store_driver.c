@@ -83,6 +83,16 @@ static bool drive(struct driver *d)
         d->store = d->open.ret_store;
         w->opens++;
         verify_open(d);
+        op->state = DRIVE_REMOVE;
+        return true;
+    case DRIVE_REMOVE:
+        remove_reap(d);
+        if (store_failed(d->store)) {
+            driver_fail(d, "store", -ERR_STOPPED);
+            return false;
+        }
+        if (remove_again(d))
+            return false;
         d->pg = 0;
         op->state = DRIVE_CREATE;
         return true;
@@ -95,8 +105,8 @@ static bool drive(struct driver *d)
             }
             w->created[d->pg] = true;
         }
-        for (; d->pg < MODEL_PGS; d->pg++)
-            if (!pg_now(d, d->pg)) {
+        for (; d->pg < MODEL_PGS_FIRST; d->pg++)
+            if (!pg_now(d, d->pg) && !w->removed[d->pg]) {
                 struct store_pg_record r = {.pg = w->pgs[d->pg].id, .replica = 1, .birth = 1};
                 model_group(&w->pgs[d->pg], 0, 0, &r.group);
                 d->pg_writing = true;
@@ -114,8 +124,8 @@ static bool drive(struct driver *d)
             return true;
         }
         struct store_pg *pg = pg_now(d, d->pg);
-        d->index = MAX(d->index, pg->first_index);
-        if (d->index > pg->last_index || w->recovering[d->pg] || w->fell_behind[d->pg]) {
+        d->index = pg ? MAX(d->index, pg->first_index) : 0;
+        if (!pg || d->index > pg->last_index || w->recovering[d->pg] || w->fell_behind[d->pg]) {
             d->pg++;
             d->index = 0;
             return true;
@@ -142,6 +152,20 @@ static bool drive(struct driver *d)
         d->image = d->object = d->block = 0;
         op->state = DRIVE_READ_NEXT;
         return true;
+    case DRIVE_SPLIT: {
+        int rc = split_end(d);
+        if (rc == -ERR_NO_SPACE || rc == -ERR_NO_MEMORY) {
+            w->stop = true;
+            op->state = DRIVE_FAILED;
+            return false;
+        }
+        if (rc) {
+            driver_fail(d, "split", rc);
+            return false;
+        }
+        op->state = DRIVE_AGAIN;
+        return true;
+    }
     case DRIVE_READ_NEXT:
         if (read_next(d)) {
             op->state = DRIVE_READ;
@@ -209,7 +233,8 @@ static bool drive(struct driver *d)
             struct model_pg *m = &w->pgs[d->pg];
             struct group group;
             model_group_at(m, m->commit, &group);
-            store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit], &group, 0);
+            store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit], &group,
+                             m->splits ? model_count(m, m->commit) : 0);
             op->state = DRIVE_RECOVERED;
             recover_record(d, STORE_PG_NORMAL);
             return false;
@@ -304,8 +329,7 @@ static bool drive(struct driver *d)
             store_close_start(&d->close, d->store, op);
             return false;
         }
-        if (!w->stop && chance(d, 1) && below(d, 20) == 0 &&
-            work_fall_behind(d, (uint32_t)below(d, MODEL_PGS))) {
+        if (!w->stop && chance(d, 1) && below(d, 20) == 0 && work_fall_behind(d, any_pg(d))) {
             op->state = DRIVE_RECOVER;
             return op->children == 0;
         }

@@ -31,6 +31,26 @@ static void crash(struct world *w)
     sim_node_start(w->node);
 }
 
+static bool is_splitting(void *owner)
+{
+    struct world *w = owner;
+
+    return w->driver && w->driver->splitting;
+}
+
+/* The time until a crash; often it comes while a PG is split. */
+static void run_until_crash(struct world *w)
+{
+    uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
+    uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
+
+    if (sim_rng_below(&w->rng, 2) && sim_run_while(w->sim, is_splitting, w, w->sim->now_ns + 3 * time_ns) &&
+        !w->sim->failed)
+        sim_run_for(w->sim, sim_rng_range(&w->rng, 1, 3 * NS_PER_MS));
+    else if (!w->sim->failed)
+        sim_run_for(w->sim, time_ns);
+}
+
 void faults_run(struct world *w)
 {
     struct sim *sim = w->sim;
@@ -38,7 +58,6 @@ void faults_run(struct world *w)
     struct sim_disk_faults faults = {0};
 
     for (uint32_t i = 0; i < rounds && !sim->failed && !w->stop; i++) {
-        uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
         bool errors = (sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) ||
                        sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH)) &&
                       sim_rng_below(&w->rng, 3) == 0;
@@ -50,7 +69,7 @@ void faults_run(struct world *w)
             .read_error_ppm = 0,
             .flush_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH) * 10 : 0};
         sim_disk_set_faults(w->disk, &faults);
-        sim_run_for(sim, sim_rng_range(&w->rng, 1, most));
+        run_until_crash(w);
         w->burst = 1 + (uint32_t)sim_rng_below(&w->rng, 30);
         if (sim->failed)
             break;

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "base/hash.h"
+#include "base/placement.h"
 
 #define WORD_STEP 0x9e3779b97f4a7c15ull
 
@@ -32,12 +32,53 @@ void model_group_at(const struct model_pg *pg, uint64_t index, struct group *ret
 {
     struct entry e;
 
-    for (; index; index--) {
+    for (; index > pg->born; index--) {
         model_entry(pg, index, pg->term[index], &e);
         if (e.type == ENTRY_GROUP)
             break;
     }
-    model_group(pg, index, pg->term[index], ret);
+    if (index <= pg->born && pg->born)
+        *ret = pg->born_with;
+    else
+        model_group(pg, index, pg->term[index], ret);
+}
+
+uint32_t model_count(const struct model_pg *pg, uint64_t index)
+{
+    uint32_t count = MAX(pg->number + 1, MODEL_PGS_FIRST);
+
+    for (uint32_t i = 0; i < pg->splits; i++)
+        if (pg->split[i].index <= index)
+            count = pg->split[i].child + 1;
+    return count;
+}
+
+bool model_belongs(const struct model_pg *pg, uint64_t index, uint64_t image, uint64_t object)
+{
+    return placement_pg_number(image, object, model_count(pg, index)) == pg->number;
+}
+
+uint32_t model_next_child(const struct model_pg *pg)
+{
+    uint32_t child = pg->splits ? pg->split[pg->splits - 1].child + 1 : MAX(pg->number + 1, MODEL_PGS_FIRST);
+
+    for (; pg->splits < MODEL_SPLITS && child < MODEL_PGS; child++)
+        if (placement_pg_parent(child) == pg->number)
+            return child;
+    return 0;
+}
+
+static void split_entry(const struct model_pg *pg, const struct model_split *split, uint32_t term,
+                        struct entry *ret)
+{
+    struct group group;
+
+    model_group(pg, split->index, term, &group);
+    *ret = (struct entry){.index = split->index,
+                          .term = term,
+                          .type = ENTRY_SPLIT,
+                          .image = split->child,
+                          .block_count = group.count * GROUP_WORDS};
 }
 
 void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struct entry *ret)
@@ -48,6 +89,11 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
     /* Late writes to an old image now and then. */
     if (image > 2 && (h >> 9 & 15) == 0)
         image -= 2;
+    for (uint32_t i = 0; i < pg->splits; i++)
+        if (pg->split[i].index == index) {
+            split_entry(pg, &pg->split[i], term, ret);
+            return;
+        }
     *ret = (struct entry){.index = index, .term = term, .image = image};
     uint32_t kind = (uint32_t)(h >> 16 & 127);
     if (kind == 0) {
@@ -79,6 +125,13 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
     }
     ret->type = kind < 20 ? ENTRY_CLEAR : ENTRY_WRITE;
     ret->object = (h >> 24 & 0xff) % pg->objects;
+    for (uint32_t tries = 0; !model_belongs(pg, index, image, ret->object); tries++) {
+        if (tries == pg->objects) {
+            *ret = (struct entry){.index = index, .term = term, .type = ENTRY_NOOP, .image = image};
+            return;
+        }
+        ret->object = (ret->object + 1) % pg->objects;
+    }
     uint32_t most = (h >> 32 & 31) == 0 ? 256 : (h >> 32 & 7) == 0 ? 32 : 3;
     ret->block_count = 1 + (uint32_t)((h >> 40) % most);
     if (ret->type == ENTRY_CLEAR && (h >> 32 & 15) == 0)
@@ -121,6 +174,7 @@ void model_append(struct model_pg *pg, uint64_t index, uint32_t term)
     pg->cuts += index <= pg->last;
     pg->term[index] = term;
     pg->last = index;
+    pg->high = MAX(pg->high, index);
     if (pg->acked >= index)
         pg->acked = index - 1;
     for (uint32_t i = 0; i < MODEL_TERMS; i++) {
@@ -186,8 +240,10 @@ void model_apply(struct model_pg *pg, uint64_t index)
 {
     while (pg->applied < index) {
         struct entry e;
+        model_entry(pg, pg->applied + 1, pg->term[pg->applied + 1], &e);
+        if (e.type == ENTRY_SPLIT)
+            return;
         pg->applied++;
-        model_entry(pg, pg->applied, pg->term[pg->applied], &e);
         if (e.type == ENTRY_IMAGE)
             image_apply(pg, &e);
         if (e.type == ENTRY_FORGET)
@@ -205,6 +261,44 @@ void model_apply(struct model_pg *pg, uint64_t index)
             o->tag[e.first_block + b] = model_tag(pg, e.index, (uint32_t)e.term, b);
         o->index = e.index;
     }
+}
+
+const struct model_split *model_split_due(const struct model_pg *pg)
+{
+    for (uint32_t i = 0; i < pg->splits; i++)
+        if (pg->split[i].index == pg->applied + 1 && pg->applied < pg->commit)
+            return &pg->split[i];
+    return NULL;
+}
+
+static void child_born(const struct model_pg *pg, struct model_pg *child)
+{
+    child->exists = true;
+    child->born = child->last = child->commit = child->applied = child->acked = child->high = pg->applied;
+    child->term[child->born] = pg->term[child->born];
+    model_group(pg, child->born, pg->term[child->born], &child->born_with);
+    child->born_with.index = child->born_with.epoch = 0;
+    child->objects = pg->objects;
+    child->floor_epoch = pg->floor_epoch;
+    memcpy(child->images, pg->images, sizeof(child->images));
+    memcpy(child->forgotten, pg->forgotten, sizeof(child->forgotten));
+}
+
+void model_split(struct model_pg *pg, struct model_pg *child)
+{
+    uint64_t index = ++pg->applied;
+
+    if (child)
+        child_born(pg, child);
+    for (uint32_t image = 0; image < MODEL_IMAGES; image++)
+        for (uint32_t n = 0; n < pg->objects; n++) {
+            struct model_object *o = &pg->object[image][n];
+            if (!o->index || model_belongs(pg, index, image, n))
+                continue;
+            if (child)
+                child->object[image][n] = *o;
+            *o = (struct model_object){0};
+        }
 }
 
 bool model_proposed(const struct model_pg *pg, uint64_t image, uint64_t object, uint32_t block,

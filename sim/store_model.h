@@ -12,11 +12,13 @@
 #include "base/entry.h"
 #include "base/group.h"
 
-#define MODEL_PGS        3u
+#define MODEL_PGS        8u /* that there can be ... */
+#define MODEL_PGS_FIRST  3u /* ... and are at first: the others are split off them */
+#define MODEL_SPLITS     2u /* of one PG */
 #define MODEL_LOG_MAX    40000u
 #define MODEL_TERMS      4u /* entries of different terms that were ever appended at one index */
 #define MODEL_IMAGES     64u
-#define MODEL_OBJECTS    12u  /* of one image */
+#define MODEL_OBJECTS    24u  /* of one image, in all PGs */
 #define MODEL_IMAGE_SPAN 600u /* indexes after which a new pair of images is in use */
 
 struct model_object {
@@ -25,9 +27,22 @@ struct model_object {
     uint64_t copy_from;
 };
 
+/* The entry at `index`, in whatever term, splits the PG. */
+struct model_split {
+    uint64_t index;
+    uint32_t child; /* number */
+};
+
 struct model_pg {
     uint64_t id, seed;
-    uint32_t objects;             /* of one image, in use */
+    uint32_t number;
+    bool exists;
+    uint64_t born; /* index of the parent's log that its own begins at; 0: it was there from the start */
+    struct group born_with;
+    struct model_split split[MODEL_SPLITS];
+    uint32_t splits;
+    uint64_t high;                /* the highest index that was ever appended */
+    uint32_t objects;             /* of one image, in use; not all are this PG's */
     uint32_t term[MODEL_LOG_MAX]; /* of the log as appended now */
     uint32_t history[MODEL_LOG_MAX][MODEL_TERMS];
     uint64_t last, commit, applied, acked;    /* acked: durable by the store's word */
@@ -40,7 +55,7 @@ struct model_pg {
 
 /* The entry; `crc` (room for IO_BLOCKS_MAX) is left alone unless there is one to fill. */
 void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struct entry *ret);
-/* The group that such an entry sets. */
+/* The group that such an entry sets, or that a PG is born with. */
 void model_group(const struct model_pg *pg, uint64_t index, uint32_t term, struct group *ret);
 /* The group in force after the entry at `index`, of those that were appended last. */
 void model_group_at(const struct model_pg *pg, uint64_t index, struct group *ret);
@@ -49,7 +64,17 @@ void model_fill(uint64_t tag, uint8_t *block); /* tag 0: zeros */
 bool model_matches(uint64_t tag, const uint8_t *block);
 void model_append(struct model_pg *pg, uint64_t index, uint32_t term); /* replaces from there */
 bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term);
-void model_apply(struct model_pg *pg, uint64_t index);
+void model_apply(struct model_pg *pg, uint64_t index); /* stops in front of a split */
+/* The number of the PG that could be split off next; 0: none. */
+uint32_t model_next_child(const struct model_pg *pg);
+/* How often the pool's objects are divided, as the log has it up to there; and is the object the PG's then?
+ */
+uint32_t model_count(const struct model_pg *pg, uint64_t index);
+bool model_belongs(const struct model_pg *pg, uint64_t index, uint64_t image, uint64_t object);
+/* The next entry to be applied is committed and splits the PG. NULL: it is none. */
+const struct model_split *model_split_due(const struct model_pg *pg);
+/* Applies it. What goes goes to `child`; NULL: is gone. */
+void model_split(struct model_pg *pg, struct model_pg *child);
 /* The block as the log up to `last` makes it: `ret` false if nothing above commit says anything. */
 bool model_proposed(const struct model_pg *pg, uint64_t image, uint64_t object, uint32_t block,
                     uint64_t *ret_tag);

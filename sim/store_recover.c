@@ -90,4 +90,6 @@ void recover_images(struct driver *d)
         if (rc)
             driver_fail(d, "image record", rc);
     }
+    if (m->splits && store_recover_shed(pg_now(d, d->pg), model_count(m, m->commit), m->commit))
+        driver_fail(d, "what is another PG's", -ERR_STOPPED);
 }

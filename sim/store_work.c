@@ -40,6 +40,13 @@ static int append(struct driver *d, uint32_t i, uint64_t index, uint32_t term)
         e.index = index;
         e.term = term;
     }
+    if (e.type == ENTRY_SPLIT) {
+        struct entry group_entry;
+        struct group group;
+        model_group(m, index, term, &group);
+        group_to_entry(&group, d->crc, &group_entry);
+        e.crc = d->crc;
+    }
     int rc = store_append(pg_now(d, i), &e, payload.buf ? &payload : NULL);
     slice_unref(&payload);
     if (rc == 0)
@@ -73,7 +80,7 @@ static void commit_others(struct driver *d)
         m->commit = pg->durable_index;
         m->acked = m->commit;
         model_apply(m, m->commit);
-        store_apply(pg, m->commit);
+        store_apply(pg, m->applied);
     }
 }
 
@@ -86,6 +93,8 @@ bool work_append_again(struct driver *d)
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         struct model_pg *m = &w->pgs[i];
         struct store_pg *pg = pg_now(d, i);
+        if (!pg)
+            continue;
         uint64_t index = pg->applied_index + 1;
         while (!w->recovering[i] && !w->fell_behind[i] && index <= MIN(pg->durable_index, m->commit) &&
                store_log_term(pg, index) == m->term[index])
@@ -129,8 +138,15 @@ bool work_append_again(struct driver *d)
         if (pg->durable_index < m->commit)
             return false;
         store_apply(pg, m->commit);
+        model_apply(m, m->commit);
+        if (pg->applied_index < m->commit) {
+            split_begin(d, d->pg);
+            d->op.state = DRIVE_SPLIT;
+            return false;
+        }
         if (m->applied != m->commit)
-            sim_fail(w->sim, "model");
+            sim_fail(w->sim, "PG %u: applied %lu without the split at %lu", d->pg, pg->applied_index,
+                     m->applied + 1);
         pg->damaged = false;
     }
     return true;
@@ -145,7 +161,7 @@ static void read_random(struct driver *d)
         struct world *w = d->world;
         if (r->busy)
             continue;
-        r->pg = (uint32_t)below(d, MODEL_PGS);
+        r->pg = any_pg(d);
         struct model_pg *m = &w->pgs[r->pg];
         struct store_pg *pg = pg_now(d, r->pg);
         if (!pg || w->recovering[r->pg] || w->fell_behind[r->pg])
@@ -153,8 +169,10 @@ static void read_random(struct driver *d)
         struct entry e;
         uint64_t near = m->last > 200 ? m->last - below(d, 200) : 1 + below(d, 200);
         model_entry(m, near, 1, &e);
-        r->image = e.image;
+        r->image = e.type == ENTRY_SPLIT ? 1 : e.image;
         r->object = below(d, m->objects);
+        if (split_is_mine(d, r->pg, r->image, r->object))
+            return;
         r->proposed = chance(d, 30);
         r->model_index = m->object[r->image][r->object].index;
         r->last = m->last;
@@ -178,7 +196,8 @@ static void data_reap(struct driver *d)
             continue;
         r->busy = false;
         /* Only if nothing happened to the object meanwhile. */
-        bool same = m->object[r->image][r->object].index == r->model_index && !d->world->fell_behind[r->pg];
+        bool same = m->object[r->image][r->object].index == r->model_index && !d->world->fell_behind[r->pg] &&
+                    !split_is_mine(d, r->pg, r->image, r->object);
         if (r->proposed)
             same &= m->applied == r->applied && m->cuts == r->cuts && m->last == r->last &&
                     m->term[m->last] == r->term;
@@ -223,7 +242,7 @@ static void lag_read(struct driver *d)
 
     if (d->lag_busy)
         return;
-    d->lag_pg = (uint32_t)below(d, MODEL_PGS);
+    d->lag_pg = any_pg(d);
     struct store_pg *pg = pg_now(d, d->lag_pg);
     if (!pg || w->recovering[d->lag_pg] || w->fell_behind[d->lag_pg] || pg->last_index < pg->first_index)
         return;
@@ -256,6 +275,8 @@ static void work_log(struct driver *d, uint32_t i)
     }
     if (m->history[index][MODEL_TERMS - 1] && !model_had(m, index, term))
         return;
+    if (index > m->last)
+        split_plan(d, i);
     if (append(d, i, index, term) == 0)
         model_append(m, index, term);
     if (pg->last_index != m->last)
@@ -271,10 +292,12 @@ static void work_commit(struct driver *d, uint32_t i)
     if (d->stalled >> i & 1 || upto <= m->commit)
         return;
     m->commit += 1 + below(d, upto - m->commit);
+    if (d->splitting && d->split_pg == i)
+        return;
     model_apply(m, m->commit);
     store_apply(pg, m->commit);
-    if (pg->applied_index != m->commit && !store_failed(d->store))
-        sim_fail(d->world->sim, "PG %u: applied %lu, should be %lu", i, pg->applied_index, m->commit);
+    if (pg->applied_index != m->applied && !store_failed(d->store))
+        sim_fail(d->world->sim, "PG %u: applied %lu, should be %lu", i, pg->applied_index, m->applied);
 }
 
 /* Some member lags, or none does: what is removed waits for it. */
@@ -283,6 +306,8 @@ static void work_keep(struct driver *d)
     struct sim_rng *rng = &d->world->keeps;
     struct store_pg *pg = pg_now(d, (uint32_t)sim_rng_below(rng, MODEL_PGS));
 
+    if (!pg)
+        return;
     store_keep(pg, sim_rng_below(rng, 2) || pg->last_index < pg->first_index
                        ? 0
                        : pg->first_index + sim_rng_below(rng, pg->last_index - pg->first_index + 1));
@@ -350,7 +375,7 @@ bool work_fall_behind(struct driver *d, uint32_t i)
     for (uint32_t r = 0; r < STORE_READS; r++)
         if (d->reads[r].busy)
             return false;
-    if (d->lag_busy)
+    if (d->lag_busy || d->splitting || d->removing || !m->exists || model_split_due(m))
         return false;
     if (m->commit + n + 2 >= MODEL_LOG_MAX || d->pg_writing ||
         (m->commit + n) / MODEL_IMAGE_SPAN * 2 + 3 >= MODEL_IMAGES)
@@ -359,10 +384,12 @@ bool work_fall_behind(struct driver *d, uint32_t i)
         if (m->history[index][MODEL_TERMS - 1])
             return false;
     uint32_t term = m->term[m->last] + 1;
+    split_plan_missed(d, i, m->commit + 1 + below(d, n));
     for (uint64_t index = m->commit + 1; index <= m->commit + n; index++)
         model_append(m, index, term);
     m->commit += n;
     model_apply(m, m->commit);
+    split_miss(d, i);
     w->fell_behind[i] = true;
     d->pg = i;
     return true;
@@ -375,14 +402,17 @@ bool work(struct driver *d)
     verify_durable(d);
     work_reads_reap(d);
     pg_write_reap(d);
+    remove_reap(d);
     work_blob(d);
+    if (!store_failed(d->store))
+        split_reap(d);
     if (store_failed(d->store)) {
         if (!w->errors)
             sim_fail(w->sim, "the store failed");
         return false;
     }
     for (uint32_t n = 0; n < w->burst; n++) {
-        uint32_t i = (uint32_t)below(d, MODEL_PGS);
+        uint32_t i = any_pg(d);
         uint32_t what = (uint32_t)below(d, 100);
         if (what < 60)
             work_log(d, i);
@@ -397,6 +427,7 @@ bool work(struct driver *d)
     }
     if (sim_rng_below(&w->keeps, 10) == 0)
         work_keep(d);
+    remove_some(d);
     if (chance(d, 1))
         d->stalled ^= 1ull << below(d, MODEL_PGS);
     return true;

@@ -6,6 +6,7 @@
  *   store_model.c      what the store must contain: entries, objects, images as functions of numbers
  *   store_check.c      what must hold after each start, and of whatever is read
  *   store_work.c       the load: entries appended, committed, cut off; reads; records; PGs that fall behind
+ *   store_split.c      PGs are split, and removed
  *   store_recover.c    a PG that fell behind is recovered by copies, with the model as the source
  *   store_driver.c     the process: opens, verifies, recovers, works, closes
  *   store_faults.c     what goes wrong, and when
@@ -52,6 +53,8 @@ struct driver {
     struct store_copy_look copy_look;
     struct store_copy_write copy_write;
     struct store_copy_end copy_end;
+    struct store_split split;
+    struct store_pg_remove remove;
     uint64_t have[IO_BLOCKS_MAX / 64], same[IO_BLOCKS_MAX / 64];
     uint32_t have_crc[IO_BLOCKS_MAX];
     struct content_hash hash[IO_BLOCKS_MAX];
@@ -69,7 +72,8 @@ struct driver {
     uint32_t block;
     uint32_t refused; /* for want of room, in a row */
     uint64_t stalled; /* PGs that commit nothing */
-    bool full, pg_writing, blob_writing, closing_down;
+    uint32_t split_pg, remove_pg;
+    bool full, pg_writing, blob_writing, splitting, removing, closing_down;
 };
 
 struct world {
@@ -90,21 +94,24 @@ struct world {
      * gone.) */
     bool behind[MODEL_PGS][MODEL_IMAGES][MODEL_OBJECTS];
     bool created[MODEL_PGS], recovering[MODEL_PGS], fell_behind[MODEL_PGS];
+    bool removed[MODEL_PGS]; /* or about to be */
     uint64_t blob_acked, blob_sent;
     uint32_t burst;
     uint64_t objects_max;
     uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damaged, repairs, checkpoints,
-        forward, moves, checks, large, lag_reads, page_reads, page_hits;
+        forward, moves, checks, large, lag_reads, page_reads, page_hits, splits, removals;
 };
 
 enum {
     DRIVE_START,
     DRIVE_FORMAT,
     DRIVE_OPEN,
+    DRIVE_REMOVE,
     DRIVE_CREATE,
     DRIVE_LOG_NEXT,
     DRIVE_LOG,
     DRIVE_AGAIN,
+    DRIVE_SPLIT,
     DRIVE_READ_NEXT,
     DRIVE_READ,
     DRIVE_RECOVER,
@@ -153,6 +160,21 @@ void work_reads_reap(struct driver *d);   /* reads that have ended are verified 
 void work_blob(struct driver *d);
 bool work(struct driver *d); /* some of everything; false: the store has failed */
 bool work_fall_behind(struct driver *d, uint32_t pg);
+
+/* store_split.c */
+uint32_t any_pg(struct driver *d);
+bool split_is_mine(const struct driver *d, uint32_t pg, uint64_t image,
+                   uint64_t object);             /* the one under way */
+void split_found(struct driver *d);              /* at open: PGs that were born as a crash came */
+void split_begin(struct driver *d, uint32_t pg); /* its next entry says so */
+int split_end(struct driver *d);                 /* the result; a retry is the caller's */
+void split_reap(struct driver *d);               /* of those beside the load; and begins the next */
+void split_plan(struct driver *d, uint32_t pg);  /* now and then: the next entry splits it */
+void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index); /* the same, while it is not there */
+void split_miss(struct driver *d, uint32_t pg);                        /* those that it was not there for */
+bool remove_again(struct driver *d);                                   /* at open; false: nothing to remove */
+void remove_reap(struct driver *d);
+void remove_some(struct driver *d);
 
 /* store_recover.c: of PG `d->pg` */
 void recover_record(struct driver *d, enum store_pg_state state);

@@ -54,6 +54,7 @@
     X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
     X(STORE_SPLIT_NO_RECORDS,       "store: a PG that is split off comes without the image records")               \
     X(STORE_SPLIT_KEEPS,            "store: a PG that is split keeps some of the objects that are not its own")    \
+    X(STORE_SPLIT_EARLY,            "store: a PG counts as split before the record that says so is durable")       \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
     X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \

@@ -193,7 +193,7 @@ struct pg {
     uint64_t batch_mark;   /* seq of the batch being built that lists it ... */
     uint32_t batch_slot;   /* ... under this number */
     bool removing, destage_all;
-    bool splitting; /* its objects stay as they are: pages and chunks, too */
+    bool splitting; /* what is to leave stays as it is: pages and chunks, too */
     bool long_log;  /* counted in the store's */
 };
 
@@ -400,6 +400,8 @@ uint64_t table_state_set(struct pg *pg, enum store_pg_state state); /* likewise 
 /* split.c */
 /* Does an object belong to the PG at that count? 0: any does. */
 bool split_belongs(const struct pg *pg, uint32_t split_count, uint64_t image, uint64_t number);
+/* It is another PG's already, and has only to leave. */
+bool split_hides(const struct object *o);
 
 /* log.c */
 struct log_entry *entry_new(struct store *s, const struct entry *from, uint32_t chunk_count);

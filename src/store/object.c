@@ -203,7 +203,7 @@ bool store_object_next(const struct store_pg *pub, bool start, uint64_t image, u
 {
     struct object *o = object_after(pg_of(pub), start, image, object);
 
-    while (o && !o->exists)
+    while (o && (!o->exists || split_hides(o)))
         o = object_after(pg_of(pub), false, o->image, o->number);
     if (!o)
         return false;

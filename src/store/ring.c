@@ -102,6 +102,12 @@ void ring_wait(struct store *s, struct ring_wait *w, struct op *op)
     list_push_back(&s->ring_waits, &w->link);
 }
 
+void ring_wait_more(struct store *s, struct ring_wait *w)
+{
+    w->ticket = s->records_pushed;
+    w->done = s->records_durable >= w->ticket;
+}
+
 void ring_reflected(struct ring_wait *w)
 {
     list_remove(&w->link);

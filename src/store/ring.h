@@ -61,6 +61,7 @@ void ring_record(struct store *s, const struct disk_record *record);
 void ring_record_later(struct store *s, const struct disk_record *record);
 void ring_hurry(struct store *s);
 void ring_wait(struct store *s, struct ring_wait *w, struct op *op); /* for all records so far */
+void ring_wait_more(struct store *s, struct ring_wait *w); /* and for those that were pushed since */
 void ring_reflected(struct ring_wait *w);
 uint64_t ring_usable(const struct store *s); /* blocks that entries may take */
 uint64_t ring_used(const struct store *s);

@@ -2,15 +2,19 @@
  *
  * A PG is split: a part of its objects goes to a new replica, the child.
  *
- *   start -> complete (all that was applied is destaged) -> table (the child, UNBORN) -> ring -> commit ->
- * done
+ *   start -> complete (all that was applied is destaged) -> table (the child, UNBORN) -> records -> ring
+ *     -> move -> commit -> done
  *
  * What goes is clean by then: each object is its page, so the child gets a record that says which slot the
  * page is in, and copies of the image records; nothing on the device moves. These records go first, then one
  * that says that the parent has none of these objects any more, and that the child is born. With that one
- * durable it is done; what follows in the table only lets the record go. Without it the child is forgotten at
- * the next start. The child's state so hangs on nothing that is its parent's: either may leave the device
- * first.
+ * durable it is done: from that turn on the parent shows none of them, and the entry is applied. What follows
+ * in the table only lets the record go. Without it the child is forgotten at the next start. The child's
+ * state so hangs on nothing that is its parent's: either may leave the device first.
+ *
+ * A PG may have very many objects. So their records are pushed, and they change hands in memory, a few in
+ * each turn; from before the first until after the last of these nobody changes anything about them
+ * (`splitting`).
  *
  * Pages keep the key that they were written with, their first PG's: of a family all keys are alike but for
  * the numbers of the PGs, and each object has one page that is live.
@@ -23,70 +27,51 @@ bool split_belongs(const struct pg *pg, uint32_t split_count, uint64_t image, ui
     return !split_count || placement_pg_number(image, number, split_count) == (uint32_t)pg->pub.record.pg;
 }
 
+bool split_hides(const struct object *o)
+{
+    const struct pg *pg = o->pg;
+
+    return pg->splitting && !split_belongs(pg, pg->pub.record.split_count, o->image, o->number);
+}
+
+/* ---- a few objects, or images, in each turn -------------------------------------------------------------
+ */
+
+/* That are looked at: not a millisecond's work, be none of them in the processor's cache. */
+#define SPLIT_STEP 128u
+
+static void cursor_reset(struct store_split *w)
+{
+    w->begun = false;
+    w->image = w->object = 0;
+    w->images = 0;
+}
+
+/* The next object of the parent that goes. NULL: there is none among those that may be looked at in this
+ * turn, whose number is `left`; which is then not 0 if that were all. */
+static struct object *object_next(struct store_split *w, const struct pg *parent, uint32_t *left)
+{
+    while (*left) {
+        struct object *o = object_after(parent, !w->begun, w->image, w->object);
+        if (!o)
+            return NULL;
+        (*left)--;
+        w->begun = true;
+        w->image = o->image;
+        w->object = o->number;
+        if (!split_belongs(parent, w->split_count, o->image, o->number))
+            return o;
+    }
+    return NULL;
+}
+
+/* In the next turn: requests come first. */
+static void split_pause(struct store_split *w)
+{
+    timer_arm(w->store->core, &w->timer, &w->op, core_now_ns(w->store->core));
+}
+
 /* ---- the child's state, as records --------------------------------------------------------------------- */
-
-static void child_objects(struct store *s, const struct pg *parent, const struct store_split *w)
-{
-    for (const struct object *o = object_after(parent, true, 0, 0); o;
-         o = object_after(parent, false, o->image, o->number)) {
-        struct disk_record r = {
-            .type = RECORD_SLOT,
-            .slot = o->slot,
-            .key = w->key,
-            .image = o->image,
-            .slot_of = {.object = o->number, .index = o->page_index, .version = o->version}};
-        if (o->slot && !split_belongs(parent, w->split_count, o->image, o->number))
-            ring_record_later(s, &r);
-    }
-}
-
-static void child_images(struct store *s, struct pg *parent, struct pg *child)
-{
-    for (uint32_t i = 0; i < parent->image_count; i++) {
-        const struct image *from = parent->images[i];
-        if (from->record.forgotten || PLANT(STORE_SPLIT_NO_RECORDS))
-            continue;
-        if (image_put(child, &from->record, NULL)) {
-            store_fail(s, -ERR_NO_MEMORY, "no memory for an image record");
-            return;
-        }
-        struct image *image = image_find(child, from->record.image);
-        struct disk_record r = image_encode(child, &image->record);
-        r.flags |= RECORD_IMAGE_NOW;
-        image->saved = image->record;
-        image->is_saved = true;
-        ring_record_later(s, &r);
-    }
-    child->pub.floor_epoch = parent->pub.floor_epoch;
-    struct disk_record r = {
-        .type = RECORD_FLOOR, .key = child->key, .floor_of = {.epoch = child->pub.floor_epoch}};
-    if (child->pub.floor_epoch)
-        ring_record_later(s, &r);
-}
-
-static void push_records(struct store_split *w, struct pg *parent)
-{
-    struct store *s = w->store;
-    struct disk_record r = {.type = RECORD_SPLIT,
-                            .key = parent->key,
-                            .split_of = {.parent_key = parent->key,
-                                         .child_key = w->births ? w->key : 0,
-                                         .split_count = w->split_count}};
-
-    if (w->births) {
-        child_objects(s, parent, w);
-        child_images(s, parent, pg_by_key(s, w->key));
-    }
-    ring_record_later(s, &r);
-    /* If the batch is lost the next one names both, and either record will do. */
-    r.key = w->key;
-    if (w->births)
-        ring_record_later(s, &r);
-    ring_wait(s, w->wait, &w->op);
-    ring_hurry(s);
-}
-
-/* ---- in memory ----------------------------------------------------------------------------------------- */
 
 /* Is it its page, and nobody is about to change that? */
 static bool object_is_clean(const struct object *o)
@@ -94,21 +79,109 @@ static bool object_is_clean(const struct object *o)
     return !o->overlay && !o->pending && !o->busy && list_empty(&o->unapplied);
 }
 
-static bool objects_are_clean(const struct pg *pg, uint32_t split_count)
+/* ERR_FORMAT: the log has entries for what is not the PG's any more. */
+static int push_objects(struct store_split *w, const struct pg *parent, uint32_t *left)
 {
-    for (const struct object *o = object_after(pg, true, 0, 0); o;
-         o = object_after(pg, false, o->image, o->number))
-        if (!split_belongs(pg, split_count, o->image, o->number) && !object_is_clean(o))
-            return false;
-    return true;
+    for (const struct object *o; (o = object_next(w, parent, left));) {
+        struct disk_record r = {
+            .type = RECORD_SLOT,
+            .slot = o->slot,
+            .key = w->key,
+            .image = o->image,
+            .slot_of = {.object = o->number, .index = o->page_index, .version = o->version}};
+        if (!object_is_clean(o))
+            return -ERR_FORMAT;
+        if (o->slot && w->births)
+            ring_record_later(w->store, &r);
+    }
+    return 0;
 }
 
+static void push_image(struct store *s, struct pg *child, const struct image *from)
+{
+    if (from->record.forgotten || PLANT(STORE_SPLIT_NO_RECORDS))
+        return;
+    if (image_put(child, &from->record, NULL)) {
+        store_fail(s, -ERR_NO_MEMORY, "no memory for an image record");
+        return;
+    }
+    struct image *image = image_find(child, from->record.image);
+    struct disk_record r = image_encode(child, &image->record);
+    r.flags |= RECORD_IMAGE_NOW;
+    image->saved = image->record;
+    image->is_saved = true;
+    ring_record_later(s, &r);
+}
+
+static void push_images(struct store_split *w, const struct pg *parent, struct pg *child, uint32_t *left)
+{
+    for (; *left && w->images < parent->image_count && !w->store->failed; (*left)--)
+        push_image(w->store, child, parent->images[w->images++]);
+}
+
+static void push_floor(struct store *s, const struct pg *parent, struct pg *child)
+{
+    struct disk_record r = {
+        .type = RECORD_FLOOR, .key = child->key, .floor_of = {.epoch = parent->pub.floor_epoch}};
+
+    child->pub.floor_epoch = parent->pub.floor_epoch;
+    if (child->pub.floor_epoch)
+        ring_record_later(s, &r);
+}
+
+static void push_split(struct store_split *w, const struct pg *parent)
+{
+    struct disk_record r = {.type = RECORD_SPLIT,
+                            .key = parent->key,
+                            .split_of = {.parent_key = parent->key,
+                                         .child_key = w->births ? w->key : 0,
+                                         .split_count = w->split_count}};
+
+    ring_record_later(w->store, &r);
+    /* If the batch is lost the next one names both, and either record will do. */
+    r.key = w->key;
+    if (w->births)
+        ring_record_later(w->store, &r);
+}
+
+/* 1: those of this turn; 0: all of them. */
+static int push_some(struct store_split *w, const struct pg *parent, struct pg *child)
+{
+    uint32_t left = SPLIT_STEP;
+    int rc = push_objects(w, parent, &left);
+
+    if (rc == 0 && child)
+        push_images(w, parent, child, &left);
+    bool all = rc == 0 && left;
+    if (all && child)
+        push_floor(w->store, parent, child);
+    if (all)
+        push_split(w, parent);
+    ring_wait_more(w->store, w->wait);
+    ring_hurry(w->store);
+    return rc ? rc : !all;
+}
+
+/* ---- in memory ----------------------------------------------------------------------------------------- */
+
+/* The entry is applied, in one turn. Those that go are out of sight from here on. */
 static void hand_over(struct store_split *w, struct pg *parent, struct pg *child)
 {
-    for (struct object *o = object_after(parent, true, 0, 0), *next; o; o = next) {
-        next = object_after(parent, false, o->image, o->number);
-        if (split_belongs(parent, w->split_count, o->image, o->number) ||
-            (child && PLANT(STORE_SPLIT_KEEPS) && o->number % 2))
+    parent->pub.record.split_count = MAX(parent->pub.record.split_count, w->split_count);
+    w->parent_gen = table_split_set(parent);
+    w->child_gen = child ? table_state_set(child, STORE_PG_NORMAL) : 0;
+    w->ckpt_number = parent->pub.store->destage.ckpt_active ? parent->pub.store->destage.ckpt_number : 0;
+    entry_apply(log_at(parent, parent->pub.applied_index + 1));
+    parent->pub.applied_index++;
+}
+
+/* False: those of this turn. */
+static bool move_some(struct store_split *w, struct pg *parent, struct pg *child)
+{
+    uint32_t left = SPLIT_STEP;
+
+    for (struct object *o; (o = object_next(w, parent, &left));) {
+        if (child && PLANT(STORE_SPLIT_KEEPS) && o->number % 2)
             continue;
         if (child) {
             object_move(o, child);
@@ -117,19 +190,16 @@ static void hand_over(struct store_split *w, struct pg *parent, struct pg *child
             object_settle(o);
         }
     }
-    parent->pub.record.split_count = MAX(parent->pub.record.split_count, w->split_count);
-    w->parent_gen = table_split_set(parent);
-    w->child_gen = child ? table_state_set(child, STORE_PG_NORMAL) : 0;
-    w->ckpt_number = parent->pub.store->destage.ckpt_active ? parent->pub.store->destage.ckpt_number : 0;
+    return left;
 }
 
 /* ---- the op -------------------------------------------------------------------------------------------- */
 
-enum { SPLIT_START, SPLIT_COMPLETE, SPLIT_TABLE, SPLIT_RING, SPLIT_COMMIT };
+enum { SPLIT_START, SPLIT_COMPLETE, SPLIT_TABLE, SPLIT_RECORDS, SPLIT_RING, SPLIT_MOVE, SPLIT_COMMIT };
 
 static const char *split_state(int state)
 {
-    static const char *const names[] = {"start", "complete", "table", "ring", "commit"};
+    static const char *const names[] = {"start", "complete", "table", "records", "ring", "move", "commit"};
     return names[state];
 }
 
@@ -149,6 +219,7 @@ static void split_end(struct store_split *w, struct pg *parent, int result)
     struct store *s = w->store;
 
     list_remove(&w->waiter.link);
+    timer_cancel(s->core, &w->timer);
     if (w->wait) {
         ring_reflected(w->wait);
         slab_put(&s->slab, w->wait, sizeof(*w->wait));
@@ -189,8 +260,6 @@ static int split_prepare(struct store_split *w, struct pg *parent)
     }
     if (parent->busy_ops)
         return 0;
-    if (!objects_are_clean(parent, w->split_count))
-        return -ERR_FORMAT; /* the log has entries for what is not the PG's any more */
     w->wait = slab_get(&s->slab, sizeof(*w->wait));
     if (!w->wait)
         return -ERR_NO_MEMORY;
@@ -214,6 +283,7 @@ static void split_step(struct op *op)
     struct store_split *w = container_of(op, struct store_split, op);
     struct store *s = w->store;
     struct pg *parent = pg_by_id(s, w->pg), *child = w->births ? pg_by_key(s, w->key) : NULL;
+    int rc;
 
     for (;;) {
         if (s->failed) {
@@ -225,15 +295,10 @@ static void split_step(struct op *op)
             split_start(w, parent);
             op->state = SPLIT_COMPLETE;
             break;
-        case SPLIT_COMPLETE: {
-            int rc = split_prepare(w, parent);
-            if (rc == -ERR_FORMAT)
-                store_fail(s, rc, "a PG that is split has entries for objects that are not its own");
+        case SPLIT_COMPLETE:
+            rc = split_prepare(w, parent);
             if (rc < 0) {
-                if (w->wait)
-                    slab_put(&s->slab, w->wait, sizeof(*w->wait));
-                w->wait = NULL;
-                split_end(w, parent, rc == -ERR_FORMAT ? -ERR_STOPPED : rc);
+                split_end(w, parent, rc);
                 return;
             }
             if (rc == 0) {
@@ -243,20 +308,46 @@ static void split_step(struct op *op)
             child = w->births ? pg_by_key(s, w->key) : NULL;
             op->state = SPLIT_TABLE;
             break;
-        }
         case SPLIT_TABLE:
             if (!table_has(s, child, w->child_gen)) {
                 split_await(w);
                 return;
             }
-            op->state = SPLIT_RING;
-            push_records(w, parent);
-            return;
+            cursor_reset(w);
+            ring_wait(s, w->wait, op);
+            op->state = SPLIT_RECORDS;
+            break;
+        case SPLIT_RECORDS:
+            if (timer_armed(&w->timer))
+                return;
+            /* No more than a batch takes at once: entries of others want to go with them. */
+            if (s->record_count >= SPLIT_STEP) {
+                ring_wait_more(s, w->wait);
+                ring_hurry(s);
+                return;
+            }
+            rc = push_some(w, parent, child);
+            if (rc < 0)
+                store_fail(s, rc, "a PG that is split has entries for objects that are not its own");
+            else if (rc > 0)
+                split_pause(w);
+            else
+                op->state = SPLIT_RING;
+            break;
         case SPLIT_RING:
-            if (!w->wait->done)
+            if (!w->wait->done && !PLANT(STORE_SPLIT_EARLY))
                 return;
             hand_over(w, parent, child);
-            op->state = SPLIT_COMMIT;
+            cursor_reset(w);
+            op->state = SPLIT_MOVE;
+            break;
+        case SPLIT_MOVE:
+            if (timer_armed(&w->timer))
+                return;
+            if (move_some(w, parent, child))
+                op->state = SPLIT_COMMIT;
+            else
+                split_pause(w);
             break;
         case SPLIT_COMMIT:
             /* A checkpoint that began before may have to be completed by the records. Of those that begin
@@ -269,8 +360,6 @@ static void split_step(struct op *op)
             if (child)
                 child->pub.record.state = STORE_PG_NORMAL;
             w->ret_child = child ? &child->pub : NULL;
-            entry_apply(log_at(parent, parent->pub.applied_index + 1));
-            parent->pub.applied_index++;
             split_end(w, parent, 0);
             return;
         }

@@ -330,6 +330,11 @@ struct store_split {
     uint64_t ckpt_number; /* of the checkpoint that was being made when the objects went; 0: none */
     struct store_waiter waiter;
     struct ring_wait *wait;
+    struct timer timer;
+    /* Where it is in the parent, whose objects and images are gone through in steps. */
+    bool begun;
+    uint64_t image, object;
+    uint32_t images;
 };
 void store_split_start(struct store_split *split, struct store_pg *pg, const struct store_pg_record *child,
                        struct op *parent);

@@ -10,7 +10,9 @@
 #include "tests/store/device.h"
 #include "tests/tap.h"
 
+#ifndef SIZE
 #define SIZE (40ull << 20)
+#endif
 
 static struct rig rig;
 static struct store_config config;

@@ -3,6 +3,8 @@
  * A PG is split: what goes is the child's from one moment on, whenever the device fails, and whatever else
  * the store has to do meanwhile. With the name of a planted bug it must fail.
  */
+#define SIZE (128ull << 20) /* room for many objects */
+
 #include "base/placement.h"
 #include "base/plant.h"
 #include "store/internal.h"
@@ -12,6 +14,7 @@
 #define CHILD   3u /* of PG 1 */
 #define OTHER   2u /* a PG that has nothing to do with it */
 #define OBJECTS 64u
+#define MANY    1024u
 
 static const struct store_pg_record CHILD_RECORD = {
     .pg = CHILD, .replica = 1, .group = {.count = 1, .members = {{.replica = 1, .flags = GROUP_VOTER}}}};
@@ -174,11 +177,63 @@ static void under_load(void)
     tear_down();
 }
 
+/* However many objects there are, no turn looks at more than a few of them, and to others the parent is split
+ * from one turn to the next. */
+static void many_objects_take_many_turns(void)
+{
+    struct store_split w = {0};
+    uint64_t objects = 0, records = 0, moved = 0;
+
+    set_up();
+    put_image();
+    for (uint64_t object = 0; objects < MANY; object++) {
+        if (placement_pg_number(1, object, CHILD) != 1)
+            continue;
+        /* With a page and without a chunk. */
+        CHECK_EQ(write_blocks(object, 0, 1), 0);
+        CHECK_EQ(put(
+                     (struct entry){
+                         .type = ENTRY_CLEAR, .image = 1, .object = object, .block_count = BLOCKS_PER_OBJECT},
+                     0),
+                 0);
+        if (++objects % 64)
+            continue;
+        apply_all();
+        store_destage_soon(pg);
+        rig_settle(&rig);
+    }
+    apply_all();
+    put_split();
+    apply_all();
+    CHECK_EQ(pg->object_count, objects);
+    store_split_start(&w, pg, &CHILD_RECORD, NULL);
+    while (op_live(&w.op)) {
+        uint64_t records_before = s->records_pushed, objects_before = pg->object_count;
+        bool split_before = pg->record.split_count;
+        rig_turn(&rig);
+        records = MAX(records, s->records_pushed - records_before);
+        moved = MAX(moved, objects_before - pg->object_count);
+        struct store_object_info info = {0};
+        uint64_t going = 0, staying = 0;
+        for (bool start = true; store_object_next(pg, start, info.image, info.object, &info); start = false)
+            *(goes(info.object) ? &going : &staying) += 1;
+        CHECK_EQ(staying + going, pg->record.split_count ? staying : objects);
+        CHECK_EQ(pg->applied_index, pg->last_index - !pg->record.split_count);
+        CHECK(pg->record.split_count || !split_before);
+    }
+    CHECK_EQ(w.op.result, 0);
+    CHECK(records && records <= 160 && moved && moved <= 128);
+    reopen();
+    CHECK(store_pg_find(s, CHILD)->object_count + pg->object_count == objects);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(each_has_its_own);
     TEST(all_or_nothing);
     TEST(under_load);
+    TEST(many_objects_take_many_turns);
     return tap_done();
 }

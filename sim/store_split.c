@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * PGs are split, beside the load and after a crash, also while the replica is not there; some of them,
+ * parents and children, are removed later.
+ */
+#include "sim/store_world.h"
+
+/* One of those that there are. */
+uint32_t any_pg(struct driver *d)
+{
+    uint32_t i = (uint32_t)below(d, MODEL_PGS);
+
+    while (!d->world->pgs[i].exists)
+        i = (i + 1) % MODEL_PGS;
+    return i;
+}
+
+/* What is to go is nobody's to look at meanwhile. */
+bool split_is_mine(const struct driver *d, uint32_t pg, uint64_t image, uint64_t object)
+{
+    const struct model_pg *m = &d->world->pgs[pg];
+
+    return d->splitting && d->split_pg == pg && !model_belongs(m, m->applied + 1, image, object);
+}
+
+/* Is the PG to be born here? Some are not. */
+static bool is_wanted(const struct world *w, uint32_t child)
+{
+    return !w->pgs[child].exists && !w->removed[child] && w->pgs[child].seed % 4;
+}
+
+/* What went is not to be seen any more. */
+static void verify_split(struct driver *d, uint32_t pg)
+{
+    struct model_pg *m = &d->world->pgs[pg];
+    struct store_object_info at = {0};
+
+    for (bool start = true; store_object_next(pg_now(d, pg), start, at.image, at.object, &at); start = false)
+        if (!model_belongs(m, m->applied, at.image, at.object))
+            sim_fail(d->world->sim, "PG %u: object %lu/%lu is another PG's since the split at %lu", pg,
+                     at.image, at.object, m->applied);
+}
+
+static void apply_split(struct driver *d, uint32_t pg, bool born)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[pg];
+    uint32_t child = model_split_due(m)->child;
+
+    model_split(m, born ? &w->pgs[child] : NULL);
+    w->splits++;
+    if (w->sim->verbose)
+        sim_log(w->sim, "PG %u: split at %lu, PG %u is %s", pg, m->applied, child,
+                born ? "born" : "not wanted");
+    if (!born)
+        return;
+    w->created[child] = true;
+    w->term_acked[child] = w->term_sent[child] = m->term[m->applied];
+}
+
+void split_found(struct driver *d)
+{
+    struct world *w = d->world;
+
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        const struct model_split *due = w->pgs[i].exists ? model_split_due(&w->pgs[i]) : NULL;
+        if (due && is_wanted(w, due->child) && pg_now(d, due->child))
+            apply_split(d, i, true);
+        else if (due && !is_wanted(w, due->child) && pg_now(d, i) &&
+                 pg_now(d, i)->applied_index >= due->index)
+            apply_split(d, i, false);
+    }
+}
+
+void split_begin(struct driver *d, uint32_t pg)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[pg];
+    struct entry e;
+    struct slice payload;
+    struct store_pg_record child = {.replica = 1, .birth = w->pgs[pg].seed % 2};
+    int rc = store_log_get(pg_now(d, pg), pg_now(d, pg)->applied_index + 1, &e, &payload);
+
+    if (rc || e.type != ENTRY_SPLIT || group_from_entry(&e, &child.group)) {
+        sim_fail(w->sim, "PG %u: entry %lu is no split", pg, m->applied + 1);
+        return;
+    }
+    child.pg = w->pgs[e.image].id;
+    d->splitting = true;
+    d->split_pg = pg;
+    store_split_start(&d->split, pg_now(d, pg), is_wanted(w, (uint32_t)e.image) ? &child : NULL, &d->op);
+}
+
+int split_end(struct driver *d)
+{
+    struct world *w = d->world;
+    const struct model_split *due = model_split_due(&w->pgs[d->split_pg]);
+    int rc = d->split.op.result;
+
+    d->splitting = false;
+    if (rc)
+        return rc;
+    /* After a crash: it had been applied before, though the store does not know for certain. */
+    if (!due || due->index != d->split.index)
+        return 0;
+    bool wanted = is_wanted(w, due->child);
+    if (wanted != (d->split.ret_child != NULL))
+        sim_fail(w->sim, "PG %u: split: PG %u is %s", d->split_pg, due->child, wanted ? "not born" : "born");
+    else
+        apply_split(d, d->split_pg, wanted);
+    verify_split(d, d->split_pg);
+    return 0;
+}
+
+void split_reap(struct driver *d)
+{
+    struct world *w = d->world;
+
+    if (d->splitting && !op_live(&d->split.op)) {
+        int rc = split_end(d);
+        if (rc && rc != -ERR_NO_SPACE && rc != -ERR_NO_MEMORY && !verify_excused(d, rc))
+            sim_fail(w->sim, "PG %u: split: %s", d->split_pg, error_name(rc));
+    }
+    for (uint32_t i = 0; i < MODEL_PGS && !d->splitting && !w->sim->failed; i++) {
+        struct model_pg *m = &w->pgs[i];
+        if (!m->exists || store_failed(d->store))
+            continue;
+        model_apply(m, m->commit);
+        store_apply(pg_now(d, i), m->applied);
+        if (model_split_due(m))
+            split_begin(d, i);
+    }
+}
+
+static bool plan(struct world *w, uint32_t pg, uint64_t index)
+{
+    struct model_pg *m = &w->pgs[pg];
+    uint32_t child = model_next_child(m);
+
+    /* What was ever appended there, or behind, was another entry. One that was refused comes again. */
+    if (!child || index <= m->high || (m->splits && m->split[m->splits - 1].index >= index) ||
+        w->pgs[child].exists || w->removed[child])
+        return false;
+    m->split[m->splits++] = (struct model_split){.index = index, .child = child};
+    return true;
+}
+
+void split_plan(struct driver *d, uint32_t pg)
+{
+    if (below(d, 300) == 0)
+        plan(d->world, pg, d->world->pgs[pg].last + 1);
+}
+
+void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index)
+{
+    if (chance(d, 30))
+        plan(d->world, pg, index);
+}
+
+void split_miss(struct driver *d, uint32_t pg)
+{
+    struct model_pg *m = &d->world->pgs[pg];
+
+    for (const struct model_split *due; (due = model_split_due(m));) {
+        d->world->removed[due->child] = true;
+        apply_split(d, pg, false);
+        model_apply(m, m->commit);
+    }
+}
+
+/* ---- removal ------------------------------------------------------------------------------------------- */
+
+static void remove_begin(struct driver *d, uint32_t pg)
+{
+    d->removing = true;
+    d->remove_pg = pg;
+    store_pg_remove_start(&d->remove, pg_now(d, pg), &d->op);
+}
+
+bool remove_again(struct driver *d)
+{
+    for (uint32_t i = 0; i < MODEL_PGS; i++)
+        if (d->world->removed[i] && pg_now(d, i)) {
+            remove_begin(d, i);
+            return true;
+        }
+    return false;
+}
+
+void remove_reap(struct driver *d)
+{
+    struct world *w = d->world;
+
+    if (!d->removing || op_live(&d->remove.op))
+        return;
+    d->removing = false;
+    if (d->remove.op.result && !verify_excused(d, d->remove.op.result))
+        sim_fail(w->sim, "PG %u: removal: %s", d->remove_pg, error_name(d->remove.op.result));
+    else if (d->remove.op.result == 0 && pg_now(d, d->remove_pg))
+        sim_fail(w->sim, "PG %u: removed, and there", d->remove_pg);
+}
+
+/* One that was split, or split off. */
+void remove_some(struct driver *d)
+{
+    struct world *w = d->world;
+    uint32_t i = any_pg(d);
+    struct model_pg *m = &w->pgs[i];
+
+    if (d->removing || d->pg_writing || d->lag_busy || (d->splitting && d->split_pg == i) || i == 0 ||
+        model_split_due(m) || (!m->splits && !m->born) || below(d, 500))
+        return;
+    for (uint32_t r = 0; r < STORE_READS; r++)
+        if (d->reads[r].busy)
+            return;
+    m->exists = w->created[i] = false;
+    w->removed[i] = true;
+    w->removals++;
+    remove_begin(d, i);
+}
