@@ -178,8 +178,10 @@ static void osd_down_problem(struct mon_status *st, struct mon_osd *o)
         "cluster: `fastblock cluster start DIR osd.%u`)",
         osd->host[0] ? osd->host : "?", osd->id);
     say_stays(p, mon, o);
-    if (osd->out && !mon_osd_replicas(mon, osd->id))
+    if (osd->out && !mon_osd_replicas(mon, osd->id)) {
+        SAY(p->doing, "it is out, and nothing is to be on it any more");
         SAY(p->todo, "if it is not to come back: `fastblock osd remove osd.%u`", osd->id);
+    }
 }
 
 /* What its device lost or returned wrong since its process started. */
