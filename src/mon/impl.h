@@ -39,6 +39,7 @@
 
 void mon_key(enum mon_kind kind, uint64_t id, char ret_key[40]);
 const ProtobufCMessageDescriptor *mon_kind_type(enum mon_kind kind);
+const char *mon_kind_prefix(enum mon_kind kind); /* of its keys; ends with a slash */
 /* Where items live: malloc and free as this room is linked with them, so that in the simulator a crash frees
  * them. */
 extern ProtobufCAllocator mon_allocator;
@@ -48,6 +49,7 @@ void mon_item_forget(struct mon *mon, enum mon_kind kind, uint64_t id);
 /* 0 or ERR_FORMAT: limits of arrays, ids that do not fit the key. */
 MUST_CHECK int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint64_t *ret_id);
 uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message);
+/* Reads all of them (mon_load.c). */
 void mon_load_start(struct mon *mon, bool create, struct op *parent);
 /* A value of the store becomes an item in memory. ERR_FORMAT: damaged, or not the key of an item;
  * ERR_NOT_FOUND: a PG without a pool, which is no item yet. */

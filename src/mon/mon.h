@@ -11,7 +11,7 @@
  * on that lease; the others follow what it writes and serve the map. They meet in the store alone and send
  * each other nothing.
  *
- * mon.c (life), mon_request.c (calls), mon_tick.c (what it does by itself), mon_state.c (items, load),
+ * mon.c (life), mon_request.c (calls), mon_tick.c (what it does by itself), mon_state.c (items), mon_load.c (the load),
  * mon_change.c (changes and their commit), mon_osd.c (registration, reports), mon_out.c (in and out, what
  * operators say of OSDs), mon_settle.c (up and down, orders done), mon_events.c (what happened, for people),
  * mon_pool.c, mon_image.c (images, writers, orders), mon_scrub.c (scrubs: orders, results), mon_status.c,
