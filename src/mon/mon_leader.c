@@ -14,9 +14,10 @@
 #include "mon/impl.h"
 
 #define BALANCE_EVERY_NS NS_PER_S
-#define BALANCE_REST_NS  (5 * NS_PER_S)  /* when there was nothing to hand back */
-#define BALANCE_PGS      4               /* in one look, */
-#define BALANCE_ONE_IN   200             /* or so many of all, so that even thousands are home in minutes */
+#define BALANCE_REST_NS  (5 * NS_PER_S) /* when there was nothing to hand back */
+#define BALANCE_PGS      4              /* in one look, */
+#define BALANCE_ONE_IN                                                                                       \
+    1000 /* or so many of all: each is an election, and thousands at once would starve the others */
 #define BALANCE_AGAIN_NS (10 * NS_PER_S) /* the same PG; twice as long after each time that was in vain, */
 #define BALANCE_VAIN_MAX 6               /* so often: it may be refused for long, by a slow member */
 #define BALANCE_CALM_NS  (10 * NS_PER_S) /* so long an OSD must have been up */
