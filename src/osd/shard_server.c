@@ -133,6 +133,19 @@ static void server_request(struct osd_shard *shard, struct rpc_session *session,
     }
 }
 
+/* One session of a peer counts. Its process may have another one that is older, or was greeted before one
+ * that it had given up: with the one that counted gone it is all that the peer speaks by. */
+static bool is_heard(struct osd_shard *shard, struct peer *peer, struct rpc_session *session)
+{
+    const struct rpc_identity *who = rpc_session_identity(session);
+
+    if (UNLIKELY(!peer->session) && !shard_peer_check(shard, who)) {
+        peer->session = session;
+        shard_peer_seen(peer, who);
+    }
+    return peer->session == session;
+}
+
 static void server_message(void *owner, struct rpc_session *session, const struct rpc_message *message)
 {
     struct osd_shard *shard = owner;
@@ -140,7 +153,7 @@ static void server_message(void *owner, struct rpc_session *session, const struc
 
     if (message->flags & FRAME_REQUEST)
         server_request(shard, session, message);
-    else if (peer && peer->session == session)
+    else if (peer && is_heard(shard, peer, session))
         shard_oneway(peer, message);
 }
 

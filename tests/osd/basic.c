@@ -506,6 +506,34 @@ static void test_same_start(void)
     world_free(w);
 }
 
+/* A greeting that was held up comes after that of the session which took its place, and then that session
+ * ends: what the other one carries is heard all the same. */
+static void test_late_greeting(void)
+{
+    struct world *w = world_new(8, 1);
+    struct osd_shard *from = w->osds[0].shard, *to = w->osds[1].shard;
+    struct rpc_peer_config config = {
+        .core = from->core,
+        .net = from->net,
+        .address = shard_peer_find(from, 1, 0)->address,
+        .self = &from->self,
+        .calls_max = 1,
+    };
+
+    WAIT_FOR(w, 3000, shard_peer_find(to, 0, 0)->session);
+    const struct rpc_session *first = shard_peer_find(to, 0, 0)->session;
+    sim_node_enter(w->osds[0].node);
+    struct rpc_peer *late = rpc_peer_new(&config);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 3000, shard_peer_find(to, 0, 0)->session != first);
+    sim_node_enter(w->osds[0].node);
+    rpc_peer_free(late);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 3000, !shard_peer_find(to, 0, 0)->session || shard_peer_find(to, 0, 0)->session == first);
+    WAIT_FOR(w, 3000, shard_peer_find(to, 0, 0)->session == first);
+    world_free(w);
+}
+
 /* A PG that the map has called born, and a member that has no replica of it: lost, and not to be made anew.
  */
 static void test_lost_replica(void)
@@ -615,6 +643,7 @@ int main(void)
     TEST(test_pool_removed);
     TEST(test_lost_replica);
     TEST(test_same_start);
+    TEST(test_late_greeting);
     TEST(test_idle);
     TEST(test_steps);
     fake_store_forget_all();
