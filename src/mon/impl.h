@@ -189,7 +189,7 @@ struct mon {
     bool stale;              /* the outcome of a change of our own is not known: load before the next one */
     struct map items[MON_KINDS];
     struct list sessions;
-    uint32_t session_count;
+    uint32_t client_count; /* of them those that are no OSDs' */
     uint64_t session_serial;
     struct list turns;              /* the first has the turn */
     uint64_t start_epoch;           /* of the data as this monitor found it */

@@ -15,7 +15,7 @@
 
 #define MON_TICK_NS           (100 * NS_PER_MS)
 #define MON_SESSIONS_MAX      4096
-#define MON_CLIENTS_MAX       3072 /* sessions beyond these are for OSDs alone: a crowd must not keep them out */
+#define MON_CLIENTS_MAX       3072 /* of them: the rest is for OSDs alone, whom no crowd is to keep out */
 #define MON_REQUESTS_MAX      1024 /* changes waiting, from everyone */
 #define MON_SESSION_OPENS_MAX 256  /* images that one session is told about */
 #define MON_NAME_MAX          64

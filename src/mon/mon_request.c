@@ -496,7 +496,7 @@ int mon_on_greet(void *owner, const struct rpc_identity *who)
         return -ERR_CLUSTER;
     if (mon->outdated)
         return -ERR_OTHER_MONITOR;
-    if (who->role != RPC_OSD && mon->session_count >= MON_CLIENTS_MAX)
+    if (who->role != RPC_OSD && mon->client_count >= MON_CLIENTS_MAX)
         return -ERR_BUSY;
     /* What someone knows of a cluster that he does not name says nothing about this one; and one that follows
      * may be a moment behind. */

@@ -147,7 +147,7 @@ void mon_session_opened(void *owner, struct rpc_session *session)
     s->rpc = session;
     s->serial = ++mon->session_serial;
     list_push_back(&mon->sessions, &s->link);
-    mon->session_count++;
+    mon->client_count += rpc_session_identity(session)->role != RPC_OSD;
 }
 
 void mon_session_closed(void *owner, struct rpc_session *session)
@@ -158,7 +158,7 @@ void mon_session_closed(void *owner, struct rpc_session *session)
     if (!s)
         return;
     list_remove(&s->link);
-    mon->session_count--;
+    mon->client_count -= rpc_session_identity(session)->role != RPC_OSD;
     rpc_session_set_context(session, NULL);
     if (s->has_shard)
         mon_osd_session_closed(mon, s);

@@ -64,12 +64,15 @@ static void refuses_garbage(void)
     world_free(w);
 }
 
-/* However many clients come, an OSD gets in; and clients again when others have gone. */
+/* However many clients come, an OSD gets in, and those that are in take no client's place; and clients again
+ * when others have gone. */
 static void a_crowd_keeps_no_osd_out(void)
 {
     struct world *w = world_new();
-    struct caller *crowd = calloc(CROWD, sizeof(*crowd)), osd, late;
+    struct caller *crowd = calloc(CROWD, sizeof(*crowd)), early, osd, late;
 
+    osd_start(&early, w, 1, 1);
+    WAIT_FOR(w, 2000, early.opened);
     for (uint32_t i = 0; i < CROWD; i++) {
         client_start(&crowd[i], w, 1);
         memcpy(crowd[i].self.client_uuid + 8, &i, sizeof(i));
@@ -89,6 +92,7 @@ static void a_crowd_keeps_no_osd_out(void)
     CHECK_EQ(status(&late), 0);
     caller_stop(&late);
     caller_stop(&osd);
+    caller_stop(&early);
     free(crowd);
     world_free(w);
 }
