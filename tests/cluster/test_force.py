@@ -44,6 +44,8 @@ def test_two_of_three_destroyed(c):
         c.fb("osd", "lost", f"osd.{osd}", "--yes-it-is-gone")
     wait_for("health to name the command",
              lambda: problem(c, "PG_MAJORITY_LOST") and "force-recover --all-lost" in problem(c, "PG_MAJORITY_LOST")["todo"], 30)
+    # A leader that has lost its followers counts until its last report is old.
+    wait_for("no PG to have a leader", lambda: c.json("status")["pgs_active"] == 0, 20)
     text = c.fb("pg", "force-recover", "--all-lost", code=1)
     expect("--yes-lose-data" in c.stderr and "the best to go on with" in text, text + c.stderr)
     expect(c.json("status")["pgs_active"] == 0, "looking changes nothing")
