@@ -21,6 +21,11 @@
 
 static char path[256];
 static struct blk_io background[PIECES], first;
+static struct uring_core *uc;
+static struct uring_dev *dev;
+static struct blk *blk;
+static struct op waiter;
+static void *memory; /* of a piece */
 
 static void nothing(struct op *op)
 {
@@ -37,35 +42,45 @@ static uint32_t done(void)
     return n;
 }
 
-static void submit(struct blk *blk, struct blk_io *io, struct iovec *iov, uint32_t flags, uint64_t at,
-                   struct op *op)
+static void submit(struct blk_io *io, struct iovec *iov, uint32_t flags, uint64_t at)
 {
     *io = (struct blk_io){
         .type = BLK_WRITE, .flags = flags, .offset = at, .len = iov->iov_len, .iov = iov, .iov_count = 1};
-    blk_submit(blk, io, op);
+    blk_submit(blk, io, &waiter);
 }
 
-static void a_write_to_the_log_does_not_wait_for_the_rest(void)
+static void begin(void)
 {
     struct uring_core_opts opts = {.log_level = LOG_ERROR};
-    struct uring_core *uc;
-    struct uring_dev *dev;
-    struct blk *blk;
-    struct op op = {0};
 
     CHECK_EQ(uring_core_new(&opts, &uc), 0);
     CHECK_EQ(uring_dev_open(path, URING_CACHE_ASK, false, &dev), 0);
     CHECK_EQ(uring_blk_new(uc, dev, 0, WINDOW, &blk), 0);
-    op_start(&op, uring_core_core(uc), &WAITER, NULL);
-    void *memory = aligned_alloc(BLOCK_SIZE, PIECE);
+    waiter = (struct op){0};
+    op_start(&waiter, uring_core_core(uc), &WAITER, NULL);
+    memory = aligned_alloc(BLOCK_SIZE, PIECE);
     memset(memory, 0x5a, PIECE);
+}
+
+static void end(void)
+{
+    op_done(&waiter, 0);
+    blk->ops->close(blk);
+    uring_dev_close(dev);
+    uring_core_free(uc);
+    free(memory);
+}
+
+static void a_write_to_the_log_does_not_wait_for_the_rest(void)
+{
+    begin();
     struct iovec piece = {memory, PIECE}, block = {memory, BLOCK_SIZE};
     uint64_t begun_ns = core_now_ns(uring_core_core(uc));
     for (uint32_t i = 0; i < PIECES; i++)
-        submit(blk, &background[i], &piece, BLK_BACKGROUND, (uint64_t)i * PIECE, &op);
+        submit(&background[i], &piece, BLK_BACKGROUND, (uint64_t)i * PIECE);
     uint32_t turns = 0, before = 0, most = 0;
     for (; done() < PIECES && turns < TURNS_MAX; turns++) {
-        submit(blk, &first, &block, 0, (uint64_t)PIECES * PIECE, &op);
+        submit(&first, &block, 0, (uint64_t)PIECES * PIECE);
         uring_core_turn(uc, 0);
         CHECK(!first.pending);
         most = MAX(most, done() - before);
@@ -74,47 +89,28 @@ static void a_write_to_the_log_does_not_wait_for_the_rest(void)
     CHECK_EQ(before, PIECES);
     CHECK(most <= AT_ONCE);
     CHECK(core_now_ns(uring_core_core(uc)) - begun_ns >= (PIECES - 2 * AT_ONCE) * PAUSE_NS);
-    op_done(&op, 0);
-    blk->ops->close(blk);
-    uring_dev_close(dev);
-    uring_core_free(uc);
-    free(memory);
+    end();
 }
 
 /* Turns that may not sleep, and send nothing, may be in the middle of a request. */
 static void what_nobody_waits_for_waits_for_a_moment_without_work(void)
 {
-    struct uring_core_opts opts = {.log_level = LOG_ERROR};
-    struct uring_core *uc;
-    struct uring_dev *dev;
-    struct blk *blk;
-    struct op op = {0};
-
-    CHECK_EQ(uring_core_new(&opts, &uc), 0);
-    CHECK_EQ(uring_dev_open(path, URING_CACHE_ASK, false, &dev), 0);
-    CHECK_EQ(uring_blk_new(uc, dev, 0, WINDOW, &blk), 0);
-    op_start(&op, uring_core_core(uc), &WAITER, NULL);
+    begin();
     uring_core_turn(uc, 0);
-    void *memory = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
-    memset(memory, 0x5a, BLOCK_SIZE);
     struct iovec block = {memory, BLOCK_SIZE};
-    submit(blk, &first, &block, BLK_BACKGROUND, 0, &op);
+    submit(&first, &block, BLK_BACKGROUND, 0);
     uint64_t begun_ns = core_now_ns(uring_core_core(uc));
     for (uint32_t turns = 0; first.pending && turns < TURNS_MAX; turns++)
         uring_core_turn(uc, 0);
     CHECK(!first.pending);
     CHECK(core_now_ns(uring_core_core(uc)) - begun_ns >= AT_ONCE * PAUSE_NS);
-    submit(blk, &first, &block, BLK_BACKGROUND, 0, &op);
+    submit(&first, &block, BLK_BACKGROUND, 0);
     /* The second turn may find that the pause is over. */
     uring_core_turn(uc, NS_PER_S);
     if (first.pending)
         uring_core_turn(uc, NS_PER_S);
     CHECK(!first.pending);
-    op_done(&op, 0);
-    blk->ops->close(blk);
-    uring_dev_close(dev);
-    uring_core_free(uc);
-    free(memory);
+    end();
 }
 
 int main(int argc, char **argv)
