@@ -445,8 +445,10 @@ static void sock_rx_done(struct uring_req *req, int res, uint32_t cqe_flags)
     }
     sock->uc->core.counters.net_bytes_in += (uint64_t)res;
     size_t direct = MIN((size_t)res, sock->direct_len);
-    sock->direct += direct;
-    sock->direct_len -= direct;
+    if (direct) {
+        sock->direct += direct;
+        sock->direct_len -= direct;
+    }
     sock->rx_end += (uint32_t)((size_t)res - direct);
     sock_hold(sock);
     if (sock->ops->input(sock))
