@@ -114,6 +114,15 @@ static void disk_is_well(struct cluster *c, struct cluster_osd *osd)
     sim_disk_set_faults(osd->disk, &(struct sim_disk_faults){0});
 }
 
+/* What the others send each other, too, gets nowhere by the connections that they have. */
+static void dies_beside_silence(struct cluster *c, struct cluster_osd *osd)
+{
+    process_kill(&osd->process, SIM_CRASH_PROCESS, 7 * NS_PER_S);
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        for (uint32_t j = i + 1; j < c->osd_count; j++)
+            sim_net_silence(c->net, c->osds[i].process.host, c->osds[j].process.host);
+}
+
 static void monitors_die(struct cluster *c, struct cluster_osd *osd)
 {
     for (uint32_t i = 0; i < c->mon_count; i++)
@@ -133,6 +142,7 @@ static const struct trouble TROUBLES[] = {
     {"hears late", 2000 * MS, 3000 * MS, hears_late, heals, SIM_FAULT_NET_SLOW},
     {"has a disk that hangs", 1500 * MS, 3000 * MS, disk_hangs, disk_goes_on, SIM_FAULT_DISK_SLOW},
     {"has a slow disk", 500 * MS, 3000 * MS, disk_is_slow, disk_is_well, SIM_FAULT_DISK_SLOW},
+    {"dies, and connections are silent", 1500 * MS, 8000 * MS, dies_beside_silence, NULL, SIM_FAULT_NET_LOSS},
     {"has no monitor", 100 * MS, 4000 * MS, monitors_die, NULL, SIM_FAULT_MON_AWAY},
 };
 

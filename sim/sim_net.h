@@ -67,6 +67,9 @@ void sim_net_hold(struct sim_net *net, const char *from, const char *to, uint64_
 void sim_net_set_lag(struct sim_net *net, const char *host, uint64_t lag_ns);
 /* From one host to another, this way only. */
 void sim_net_set_path_lag(struct sim_net *net, const char *from, const char *to, uint64_t lag_ns);
+/* Nothing gets through any more, either way, by the links that one host has opened to the other; by those
+ * that it opens later it does. */
+void sim_net_silence(struct sim_net *net, const char *from, const char *to);
 /* All paths open, none lags. */
 void sim_net_heal(struct sim_net *net);
 /* Breaks every link of the host, at both ends. */

@@ -174,6 +174,18 @@ void sim_net_hold(struct sim_net *net, const char *from, const char *to, uint64_
     }
 }
 
+void sim_net_silence(struct sim_net *net, const char *from, const char *to)
+{
+    uint32_t from_host = net_host_get(net, from), to_host = net_host_get(net, to);
+
+    sim_trace(net->sim, from, 0, hash_bytes(3, to, strlen(to)));
+    list_for_each (&net->conns, node) {
+        struct conn *conn = list_entry(node, struct conn, link);
+        if (conn->end[0].host == from_host && conn->end[1].host == to_host)
+            conn->end[0].blackhole = conn->end[1].blackhole = true;
+    }
+}
+
 void sim_net_break_links(struct sim_net *net, const char *host)
 {
     uint32_t self = net_host_get(net, host);

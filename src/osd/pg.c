@@ -239,6 +239,20 @@ void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnati
     }
 }
 
+void pg_peer_moved(struct osd_shard *shard, struct peer *peer)
+{
+    uint64_t now_ns = core_now_ns(shard->core);
+
+    list_for_each (&shard->awake, node) {
+        struct pg *pg = list_entry(node, struct pg, awake);
+        for (uint32_t i = 0; i < pg->member_count && pg->raft.role == RAFT_LEADER; i++)
+            if (pg->members[i].peer == peer) {
+                raft_peer_moved(&pg->raft, pg->members[i].replica, now_ns);
+                pg_touched(pg);
+            }
+    }
+}
+
 void pg_peer_found(struct osd_shard *shard, struct peer *peer)
 {
     map_for_each (&shard->pgs, node) {

@@ -220,6 +220,8 @@ MUST_CHECK int pg_propose(struct pg *pg, struct entry *entry, const struct slice
 void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnation);
 /* There is a session to the peer: tells all groups that have tried to send in vain. */
 void pg_peer_found(struct osd_shard *shard, struct peer *peer);
+/* A session to the peer ended, and there is another: leaders ask at once what has got there. */
+void pg_peer_moved(struct osd_shard *shard, struct peer *peer);
 /* Raft was given something: what follows from it at once (abstaining), and a wake-up. */
 void pg_touched(struct pg *pg);
 /* Tells the store from which entry on a member still waits for the log, of the members that have lately been

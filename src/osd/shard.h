@@ -44,6 +44,11 @@ struct peer {
     uint64_t incarnation;        /* newest that a handshake showed; 0: none yet */
     uint64_t start_token;        /* of that start; 0: not known */
     bool lost;                   /* the last thing we know of our session is that it ended or failed */
+    /* Of the sessions (shard_carrier.c): when a frame left by the first choice that it has yet to answer; */
+    uint64_t asked_ns;
+    uint64_t detour_ns; /* when a one-way frame last came by the second choice; */
+    uint64_t pinged_ns; /* when both were last asked for life, */
+    uint32_t pings;     /* and how often the second one answered that, plus one; 0: not asked */
     struct heartbeat_out out;
     struct heartbeat_in in;
     uint64_t contact_ns;         /* when the newest of our heartbeats left that it answered */
@@ -75,10 +80,18 @@ void shard_peers_free(struct osd_shard *shard);
 MUST_CHECK int shard_peer_check(struct osd_shard *shard, const struct rpc_identity *who);
 /* A handshake showed who is there. */
 void shard_peer_seen(struct peer *peer, const struct rpc_identity *who);
+
+/* ---- which of the two sessions carries one-way frames (shard_carrier.c) ---- */
+
 /* Is there a session to send by? */
 bool shard_peer_reachable(const struct peer *peer);
-/* One-way frame to the peer, by the session of the two that carries these. Errors are those of
- * rpc_peer_send(). */
+/* A one-way frame came by our session, or by theirs. */
+void shard_peer_heard(struct peer *peer, bool ours);
+/* Looks whether the carrier is silent; to be called at shard_carrier_due_ns() (UINT64_MAX: no need) or later.
+ */
+void shard_carrier_watch(struct peer *peer, uint64_t now_ns);
+uint64_t shard_carrier_due_ns(const struct peer *peer);
+/* One-way frame to the peer. Errors are those of rpc_peer_send(). */
 MUST_CHECK int shard_peer_send(struct peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
                                const struct slice *pieces, uint32_t piece_count);
 
@@ -200,6 +213,8 @@ void shard_heartbeat_start(struct osd_shard *shard);
 void shard_heartbeat_traffic(struct pg *pg);
 /* A peer has come back: it is not to wait for its heartbeat. */
 void shard_heartbeat_soon(struct osd_shard *shard);
+/* The sessions are to be looked at by then. */
+void shard_heartbeat_by(struct osd_shard *shard, uint64_t at_ns);
 void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *message);
 void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *message);
 

@@ -57,6 +57,14 @@ void shard_heartbeat_soon(struct osd_shard *shard)
         timer_arm(shard->core, timer, &shard->heartbeat.op, now_ns);
 }
 
+void shard_heartbeat_by(struct osd_shard *shard, uint64_t at_ns)
+{
+    struct timer *timer = &shard->heartbeat.timer;
+
+    if (timer_armed(timer) && timer->deadline_ns > at_ns)
+        timer_arm(shard->core, timer, &shard->heartbeat.op, at_ns);
+}
+
 /* A group at rest, and one that was until a moment ago and whose members have yet to answer, excuse silence.
  */
 static bool group_rests(struct pg *pg, uint64_t now_ns)
@@ -148,7 +156,7 @@ static void heartbeat_timer(struct osd_shard *shard, uint64_t now_ns)
 
     map_for_each (&shard->peers, node) {
         const struct peer *peer = map_entry(node, struct peer, node);
-        silence_ns = MIN(silence_ns, pg_parked_silence_ns(peer));
+        silence_ns = MIN(silence_ns, MIN(pg_parked_silence_ns(peer), shard_carrier_due_ns(peer)));
         if (heartbeat_out_due(&peer->out))
             next_ns = MIN(next_ns, heartbeat_due_ns(peer));
     }
@@ -178,6 +186,7 @@ static void heartbeat_step(struct op *op)
     groups_collect(shard, now_ns);
     map_for_each (&shard->peers, node) {
         struct peer *peer = map_entry(node, struct peer, node);
+        shard_carrier_watch(peer, now_ns);
         if (!heartbeat_out_due(&peer->out))
             continue;
         uint64_t due_ns = heartbeat_due_ns(peer);

@@ -3,11 +3,11 @@
  * Peers: one for each shard elsewhere that has a replica of a group that we have.
  *
  * Between two shards there are two sessions, one that we opened and one that the other opened. Requests go by
- * our own. One-way frames, which are all of raft, go both ways by the one that the lower numbered shard has
- * opened: what a turn has for the other, as leader and as follower, then leaves in one call and arrives in
- * one. They go by the other one while that is not there; what a session carried when it ended raft sends
- * again. Both handshakes tell the incarnation of the other process: the first one to show a newer one tells
- * the groups that whatever the old process promised, or was promised as leader, is void.
+ * our own. One-way frames, which are all of raft, go both ways by one of the two (shard_carrier.c): what a
+ * turn has for the other, as leader and as follower, then leaves in one call and arrives in one. What a
+ * session carried when it ended raft sends again, at once if the other one is there. Both handshakes tell the
+ * incarnation of the other process: the first one to show a newer one tells the groups that whatever the old
+ * process promised, or was promised as leader, is void.
  */
 #include "osd/pg.h"
 
@@ -42,11 +42,6 @@ void shard_peer_seen(struct peer *peer, const struct rpc_identity *who)
     }
     pg_peer_found(peer->shard, peer);
     shard_heartbeat_soon(peer->shard);
-}
-
-bool shard_peer_reachable(const struct peer *peer)
-{
-    return peer->session || (peer->rpc && rpc_peer_is_open(peer->rpc));
 }
 
 /* Every start is counted on the device and draws a token: as many starts and another token are another
@@ -106,10 +101,13 @@ static void peer_closed(void *owner, struct rpc_peer *rpc, int error)
     peer->lost = true;
     if (news || error == -ERR_UNREACHABLE)
         pg_peer_lost(peer->shard, peer, false);
+    if (news && shard_peer_reachable(peer))
+        pg_peer_moved(peer->shard, peer);
 }
 
 static void peer_oneway(void *owner, struct rpc_peer *rpc, const struct rpc_message *message)
 {
+    shard_peer_heard(owner, true);
     shard_oneway(owner, message);
 }
 
@@ -194,18 +192,4 @@ void shard_peers_free(struct osd_shard *shard)
         heartbeat_in_fini(&peer->in);
         free(peer);
     }
-}
-
-int shard_peer_send(struct peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
-                    const struct slice *pieces, uint32_t piece_count)
-{
-    const struct osd_shard *shard = peer->shard;
-    bool open = peer->rpc && rpc_peer_is_open(peer->rpc);
-    bool ours = peer_key(shard->label.osd, shard->number) < peer_key(peer->osd, peer->number);
-
-    if (open && (ours || !peer->session))
-        return rpc_peer_send(peer->rpc, method, body, body_len, pieces, piece_count);
-    if (peer->session)
-        return rpc_session_send(peer->session, method, body, body_len, pieces, piece_count);
-    return -ERR_CLOSED;
 }

@@ -44,8 +44,11 @@ static void server_closed(void *owner, struct rpc_session *session)
 {
     struct peer *peer = rpc_session_context(session);
 
-    if (peer && peer->session == session)
-        peer->session = NULL;
+    if (!peer || peer->session != session)
+        return;
+    peer->session = NULL;
+    if (shard_peer_reachable(peer))
+        pg_peer_moved(peer->shard, peer);
 }
 
 void shard_oneway(struct peer *peer, const struct rpc_message *message)
@@ -153,8 +156,10 @@ static void server_message(void *owner, struct rpc_session *session, const struc
 
     if (message->flags & FRAME_REQUEST)
         server_request(shard, session, message);
-    else if (peer && is_heard(shard, peer, session))
+    else if (peer && is_heard(shard, peer, session)) {
+        shard_peer_heard(peer, false);
         shard_oneway(peer, message);
+    }
 }
 
 /* Where the saved map says that we are, if we may listen there: any port will do, but the others know that

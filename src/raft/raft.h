@@ -273,6 +273,8 @@ void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint
 void raft_peer_unreachable(struct raft *r, uint32_t replica);
 /* There is one again: a leader that has tried in vain asks it at once. True: this one does. */
 bool raft_peer_found(struct raft *r, uint32_t replica);
+/* A connection to `replica` broke, and there is another: a leader asks at once what has got there. */
+void raft_peer_moved(struct raft *r, uint32_t replica, uint64_t now_ns);
 
 /* Leader: hand leadership to `replica` (0: the most up to date of those in contact). -ERR_NOT_LEADER;
  * -ERR_INVALID: no such voter, or ourselves; -ERR_RETRY: under way already, or it is recovering or silent.

@@ -309,6 +309,17 @@ bool raft_peer_found(struct raft *r, uint32_t replica)
     return true;
 }
 
+void raft_peer_moved(struct raft *r, uint32_t replica, uint64_t now_ns)
+{
+    struct raft_member *m = raft_member_find(r, replica);
+
+    raft_time(r, now_ns);
+    if (r->role != RAFT_LEADER || !m || replica == r->self)
+        return;
+    raft_replicate_lost(r, m);
+    member_ask(m);
+}
+
 /* ---- what to send ---- */
 
 static bool window_open(const struct raft *r, const struct raft_member *m)

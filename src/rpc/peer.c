@@ -374,20 +374,23 @@ static void peer_connect(struct rpc_peer *peer, uint64_t now_ns)
         peer_drop(peer, -ERR_INVALID, false);
 }
 
+static void peer_ping(struct rpc_peer *peer, uint64_t now_ns)
+{
+    struct rpc_envelope envelope = {METHOD_PING, FRAME_REQUEST, 0, ++peer->next_id};
+
+    peer->pinged_ns = now_ns;
+    if (rpc_frame_send(peer->link, &envelope, NULL, 0, NULL, 0))
+        core_log(peer->config.core, LOG_DEBUG, "rpc", "%s: no room for a ping", peer->address);
+}
+
 static void peer_keep_alive(struct rpc_peer *peer, uint64_t now_ns)
 {
-    struct rpc_envelope envelope = {METHOD_PING, FRAME_REQUEST, 0, 0};
-
     if (now_ns - peer->received_ns >= RPC_SILENCE_MAX_NS) {
         peer_drop(peer, -ERR_TIMEOUT, false);
         return;
     }
-    if (now_ns - peer->received_ns < RPC_PEER_PING_AFTER_NS || now_ns - peer->pinged_ns < RPC_PING_EVERY_NS)
-        return;
-    peer->pinged_ns = now_ns;
-    envelope.request_id = ++peer->next_id;
-    if (rpc_frame_send(peer->link, &envelope, NULL, 0, NULL, 0))
-        core_log(peer->config.core, LOG_DEBUG, "rpc", "%s: no room for a ping", peer->address);
+    if (now_ns - peer->received_ns >= RPC_PEER_PING_AFTER_NS && now_ns - peer->pinged_ns >= RPC_PING_EVERY_NS)
+        peer_ping(peer, now_ns);
 }
 
 static uint64_t peer_wake_at_ns(const struct rpc_peer *peer)
@@ -502,6 +505,23 @@ void rpc_peer_free(struct rpc_peer *peer)
 bool rpc_peer_is_open(const struct rpc_peer *peer)
 {
     return peer->op.state == PEER_OPEN;
+}
+
+uint64_t rpc_peer_heard_ns(const struct rpc_peer *peer)
+{
+    return rpc_peer_is_open(peer) ? peer->received_ns : 0;
+}
+
+void rpc_peer_ping(struct rpc_peer *peer)
+{
+    if (rpc_peer_is_open(peer))
+        peer_ping(peer, core_now_ns(peer->config.core));
+}
+
+void rpc_peer_renew(struct rpc_peer *peer)
+{
+    if (rpc_peer_is_open(peer))
+        peer_drop(peer, -ERR_TIMEOUT, true);
 }
 
 int rpc_peer_error(const struct rpc_peer *peer)

@@ -83,6 +83,12 @@ struct rpc_peer_config {
 struct rpc_peer *rpc_peer_new(const struct rpc_peer_config *config);
 void rpc_peer_free(struct rpc_peer *peer);   /* outstanding calls end with ERR_CANCELLED */
 bool rpc_peer_is_open(const struct rpc_peer *peer);
+/* When something last came by the open session, as of the beginning of the turn that took it; 0: there is no session. */
+uint64_t rpc_peer_heard_ns(const struct rpc_peer *peer);
+/* Asks for a sign of life now; it shows in rpc_peer_heard_ns(). Without a session nothing happens. */
+void rpc_peer_ping(struct rpc_peer *peer);
+/* The open session is of no use: ends it (calls: ERR_CLOSED, closed(): ERR_TIMEOUT) and makes a new one at once. */
+void rpc_peer_renew(struct rpc_peer *peer);
 /* Why the last attempt failed; 0 when open. */
 int rpc_peer_error(const struct rpc_peer *peer);
 /* Who answered last, NULL before the first handshake. */
@@ -160,6 +166,9 @@ const struct rpc_identity *rpc_session_identity(const struct rpc_session *sessio
 const char *rpc_session_address(const struct rpc_session *session);
 void *rpc_session_context(const struct rpc_session *session);
 void rpc_session_set_context(struct rpc_session *session, void *context);
+/* As rpc_peer_heard_ns() and rpc_peer_ping(). */
+uint64_t rpc_session_heard_ns(const struct rpc_session *session);
+void rpc_session_ping(struct rpc_session *session);
 /* From now on nothing of it is acted on; the pointer stays valid until closed() was called, from the run queue. */
 void rpc_session_close(struct rpc_session *session);
 /* Sends a one-way frame. ERR_BUSY, ERR_CLOSED. */

@@ -178,9 +178,17 @@ static void server_accepted(void *owner, struct link *link)
 
 /* ---- the op ---- */
 
-static void session_watch(struct rpc_session *session, uint64_t now_ns)
+static void session_ping(struct rpc_session *session, uint64_t now_ns)
 {
     struct rpc_envelope envelope = {METHOD_PING, FRAME_REQUEST, 0, 0};
+
+    session->pinged_ns = now_ns;
+    if (rpc_frame_send(session->link, &envelope, NULL, 0, NULL, 0))
+        core_log(session->server->config.core, LOG_DEBUG, "rpc", "%s: no room for a ping", session->address);
+}
+
+static void session_watch(struct rpc_session *session, uint64_t now_ns)
+{
     uint64_t silent_ns = now_ns - session->received_ns;
 
     if (session->state != SESSION_OPEN) {
@@ -196,11 +204,8 @@ static void session_watch(struct rpc_session *session, uint64_t now_ns)
         rpc_session_fail(session, -ERR_TIMEOUT, "silent");
         return;
     }
-    if (silent_ns < RPC_SERVER_PING_AFTER_NS || now_ns - session->pinged_ns < RPC_PING_EVERY_NS)
-        return;
-    session->pinged_ns = now_ns;
-    if (rpc_frame_send(session->link, &envelope, NULL, 0, NULL, 0))
-        core_log(session->server->config.core, LOG_DEBUG, "rpc", "%s: no room for a ping", session->address);
+    if (silent_ns >= RPC_SERVER_PING_AFTER_NS && now_ns - session->pinged_ns >= RPC_PING_EVERY_NS)
+        session_ping(session, now_ns);
 }
 
 static void server_step(struct op *op)
@@ -324,6 +329,17 @@ void *rpc_session_context(const struct rpc_session *session)
 void rpc_session_set_context(struct rpc_session *session, void *context)
 {
     session->context = context;
+}
+
+uint64_t rpc_session_heard_ns(const struct rpc_session *session)
+{
+    return session->state == SESSION_OPEN ? session->received_ns : 0;
+}
+
+void rpc_session_ping(struct rpc_session *session)
+{
+    if (session->state == SESSION_OPEN)
+        session_ping(session, core_now_ns(session->server->config.core));
 }
 
 void rpc_session_close(struct rpc_session *session)

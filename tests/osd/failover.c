@@ -249,6 +249,31 @@ static void test_leader_hangs_at_rest(void)
     world_free(w);
 }
 
+/* Nothing gets through by the one of two connections of a pair of shards that carries, and no third member is
+ * there. */
+static void test_silent_connection(void)
+{
+    for (uint32_t leader = 0; leader < 2; leader++) {
+        struct world *w = world_new(21 + leader, 4);
+        struct load load;
+
+        CHECK_EQ(world_attach(w, 1, 1), 0);
+        load_start(&load, w);
+        load_run(&load, 300);
+        move_leaders(w, leader);
+        world_osd_kill(w, 2, SIM_CRASH_POWER);
+        load_run(&load, 1000);
+        load_reset_longest(&load);
+        sim_net_silence(w->net, w->osds[0].node->host, w->osds[1].node->host);
+        load_run(&load, 8000);
+        printf("# a connection goes silent: at most %d ms\n", (int)load_longest_ms(&load));
+        CHECK(load_longest_ms(&load) < 1000);
+        CHECK(leads_all(w, leader)); /* nobody else had to */
+        load_stop(&load);
+        world_free(w);
+    }
+}
+
 static void test_follower_killed(void)
 {
     struct world *w = world_new(13, 4);
@@ -591,6 +616,7 @@ int main(int argc, char **argv)
         ROW(leader_killed),
         ROW(leader_hangs),
         ROW(leader_hangs_at_rest),
+        ROW(silent_connection),
         ROW(follower_killed),
         ROW(follower_hangs),
         ROW(all_killed),

@@ -123,6 +123,8 @@ static void other_input(struct sim_rng *rng, struct raft *r)
         raft_peer_lost(r, replica, sim_rng_below(rng, 2), r->now_ns);
         if (sim_rng_below(rng, 2))
             raft_peer_unreachable(r, replica);
+        else if (sim_rng_below(rng, 2))
+            raft_peer_moved(r, replica, r->now_ns);
         else
             (void)raft_peer_found(r, replica);
         break;

@@ -36,6 +36,7 @@
  *     probe R               raft_probe()
  *     unreachable R S       R has no connection to S any more
  *     found R S             it has one again
+ *     moved R S             R has lost one of two connections to S
  *     lose R                the store of R refuses what is not on its disk yet
  *     cut-log R I           raft_cut()
  *     refused R S           S had no memory for the entries that R sent behind its match
@@ -494,6 +495,8 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
     } else if (!strcmp(w[0], "found") && n == 3) {
         out(s, "%u: %s", h->replica,
             raft_peer_found(&h->raft, (uint32_t)atoi(w[2])) ? "asks" : "does not ask");
+    } else if (!strcmp(w[0], "moved") && n == 3) {
+        raft_peer_moved(&h->raft, (uint32_t)atoi(w[2]), s->now_ns);
     } else if (!strcmp(w[0], "refused") && n == 3) {
         raft_append_failed(&h->raft, (uint32_t)atoi(w[2]),
                            raft_member(&h->raft, (uint32_t)atoi(w[2]))->match);

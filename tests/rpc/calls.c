@@ -385,6 +385,40 @@ static void silence(void)
     }
 }
 
+/* Whoever has reason to doubt a session asks, and gives it up: without waiting for silence to last. */
+static void doubt(void)
+{
+    begin(NULL, NULL);
+    world_run_ms(w, 1000);
+    uint64_t asked_ns = core_now_ns(&w->client_node->core);
+    CHECK(rpc_peer_heard_ns(c.peer) && rpc_peer_heard_ns(c.peer) < asked_ns);
+    IN_CLIENT(w, rpc_peer_ping(c.peer));
+    WAIT_FOR(w, 10, rpc_peer_heard_ns(c.peer) >= asked_ns);
+    world_run_ms(w, 1000);
+    asked_ns = core_now_ns(&w->server_node->core);
+    CHECK(rpc_session_heard_ns(w->last_opened) < asked_ns);
+    IN_SERVER(w, rpc_session_ping(w->last_opened));
+    WAIT_FOR(w, 10, rpc_session_heard_ns(w->last_opened) >= asked_ns);
+    /* By this connection nothing comes any more, by another one it does. */
+    sim_net_silence(w->net, "10.0.0.2", "10.0.0.1");
+    asked_ns = core_now_ns(&w->client_node->core);
+    IN_CLIENT(w, rpc_peer_ping(c.peer));
+    world_run_ms(w, 300);
+    CHECK(rpc_peer_heard_ns(c.peer) < asked_ns);
+    w->handling = HOLD;
+    CHECK_EQ(client_call(&c, &calls[0], METHOD_MON, 0, 0, 60000), 0);
+    IN_CLIENT(w, rpc_peer_renew(c.peer));
+    CHECK(!rpc_peer_is_open(c.peer) && !rpc_peer_heard_ns(c.peer));
+    WAIT_FOR(w, 10, c.opened == 2);
+    CHECK_EQ(calls[0].result, -ERR_CLOSED);
+    CHECK_EQ(c.last_error, -ERR_TIMEOUT);
+    w->handling = ANSWER;
+    CHECK_EQ(client_call(&c, &calls[1], METHOD_MON, 1, 1, 1000), 0);
+    WAIT_FOR(w, 10, !calls[1].pending);
+    CHECK_EQ(calls[1].result, 0);
+    end();
+}
+
 static void oneway_frames(void)
 {
     struct sim_net_faults faults = {
@@ -535,6 +569,7 @@ int main(void)
     TEST(server_dies);
     TEST(idle_lives);
     TEST(silence);
+    TEST(doubt);
     TEST(oneway_frames);
     TEST(closed_in_the_handler);
     TEST(closed_in_opened);
