@@ -41,6 +41,9 @@ struct uring_core {
     bool urgent;              /* sends or device requests are prepared, not just receives */
     bool waived;              /* the last hand-over was left out in favour of writes to memory */
     bool sending; /* of these, sends, which as a rule complete within the call that hands them over */
+    struct uring_req alarm_req;
+    uint64_t alarm_ns; /* when the kernel wakes us, whatever we do; UINT64_MAX: no alarm is set */
+    struct __kernel_timespec alarm_time;
     struct spin spin;
     void *arena_memory;
     size_t arena_bytes;

@@ -72,6 +72,11 @@ static int uring_arena_init(struct uring_core *uc, size_t bytes)
     return uc->core.arena ? 0 : -ERR_NO_MEMORY;
 }
 
+static void uring_alarm_done(struct uring_req *req, int res, uint32_t cqe_flags)
+{
+    container_of(req, struct uring_core, alarm_req)->alarm_ns = UINT64_MAX;
+}
+
 static void uring_core_stop_done(struct uring_req *req, int res, uint32_t cqe_flags)
 {
     struct uring_core *uc = container_of(req, struct uring_core, stop_req);
@@ -93,6 +98,8 @@ int uring_core_new(const struct uring_core_opts *opts, struct uring_core **ret_u
     list_init(&uc->inline_later);
     uc->spin.limit_ns = opts->spin_us * NS_PER_US;
     uc->stop_req.done = uring_core_stop_done;
+    uc->alarm_req.done = uring_alarm_done;
+    uc->alarm_ns = UINT64_MAX;
     int result = uring_ring_init(uc, opts->any_thread);
     if (result) {
         free(uc);
@@ -228,7 +235,19 @@ static void uring_submit(struct uring_core *uc)
     io_uring_submit_and_get_events(&uc->ring);
 }
 
-/* The same, then waits for one completion at least, up to `wait_ns`. */
+/* Has the kernel wake us by then, whatever we do until then. */
+static void uring_alarm_set(struct uring_core *uc, uint64_t deadline_ns)
+{
+    struct io_uring_sqe *sqe = uring_sqe(uc);
+
+    uc->alarm_time = (struct __kernel_timespec){.tv_sec = (long long)(deadline_ns / NS_PER_S),
+                                                .tv_nsec = (long long)(deadline_ns % NS_PER_S)};
+    io_uring_prep_timeout(sqe, &uc->alarm_time, 0, IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME);
+    uring_sqe_own(uc, sqe, &uc->alarm_req);
+    uc->alarm_ns = deadline_ns;
+}
+
+/* Hands over what is prepared, then waits for one completion at least, up to `wait_ns`. */
 static void uring_submit_and_wait(struct uring_core *uc, uint64_t wait_ns)
 {
     struct __kernel_timespec ts = {.tv_sec = (long long)(wait_ns / NS_PER_S),
@@ -258,17 +277,20 @@ static bool uring_spin(struct uring_core *uc, uint64_t from_ns, uint64_t until_n
     return false;
 }
 
-/* Waits until the deadline, or for ever. */
+/* Waits until the deadline, or for ever. A timer of the kernel for each sleep would cost more than the rest
+ * of going to sleep, and most deadlines are always some way ahead, like the next heartbeat's: there one alarm
+ * serves all sleeps until then. Only what is due before a set alarm makes the wait a timed one. */
 static void uring_sleep(struct uring_core *uc, uint64_t deadline_ns)
 {
     uint64_t now_ns = deadline_ns == UINT64_MAX ? 0 : core_now_ns(&uc->core);
 
-    if (deadline_ns == UINT64_MAX)
-        uring_submit_and_wait(uc, UINT64_MAX);
-    else if (deadline_ns > now_ns)
-        uring_submit_and_wait(uc, deadline_ns - now_ns);
-    else
+    if (deadline_ns <= now_ns) {
         uring_submit(uc);
+        return;
+    }
+    if (deadline_ns != UINT64_MAX && uc->alarm_ns == UINT64_MAX)
+        uring_alarm_set(uc, deadline_ns);
+    uring_submit_and_wait(uc, deadline_ns < uc->alarm_ns ? deadline_ns - now_ns : UINT64_MAX);
 }
 
 static void uring_wait(struct uring_core *uc, uint64_t max_wait_ns)
@@ -425,8 +447,15 @@ void uring_core_drain(struct uring_core *uc)
     uring_signals_cancel(uc);
     /* Closed connections live until the kernel has let go of their memory. */
     uring_start(uc);
-    while (uc->requests || uring_core_busy(uc) || !list_empty(&uc->inline_later))
+    while (uc->requests > (uc->alarm_ns != UINT64_MAX) || uring_core_busy(uc) ||
+           !list_empty(&uc->inline_later))
         uring_exchange(uc, uring_step(uc) ? 0 : 10 * NS_PER_MS);
+    if (uc->alarm_ns != UINT64_MAX)
+        uring_cancel(uc, &uc->alarm_req);
+    while (uc->requests) {
+        uring_submit_and_wait(uc, UINT64_MAX);
+        uring_reap(uc);
+    }
 }
 
 void uring_core_free(struct uring_core *uc)

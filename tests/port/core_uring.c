@@ -87,6 +87,50 @@ static void signals_arrive_in_the_loop(void)
     real_world_fini(&real);
 }
 
+/* Turns once, for `wait_ns` at most; `woken`: by a signal, so that it is left at once. */
+static uint64_t turn_takes_ns(struct uring_core *uc, uint64_t wait_ns, bool woken)
+{
+    uint64_t start_ns = core_now_ns(uring_core_core(uc));
+
+    if (woken)
+        kill(getpid(), SIGUSR1);
+    uring_core_turn(uc, wait_ns);
+    return core_now_ns(uring_core_core(uc)) - start_ns;
+}
+
+static void *far_turn_thread(void *uc)
+{
+    CHECK(turn_takes_ns(uc, 3 * NS_PER_S, true) < NS_PER_S);
+    return NULL;
+}
+
+/* A wait that ended early leaves its alarm set. */
+static void a_nearer_deadline_is_kept(void)
+{
+    static const int set[] = {SIGUSR1};
+    struct uring_core_opts opts = {.log_level = LOG_ERROR};
+
+    for (int threads = 0; threads < 2; threads++) {
+        struct arrival a = {0};
+        struct uring_core *uc;
+        pthread_t thread;
+        opts.any_thread = threads;
+        CHECK_EQ(uring_core_new(&opts, &uc), 0);
+        CHECK_EQ(uring_core_signals(uc, set, 1, on_signal, &a), 0);
+        if (threads) { /* of a thread that is no more */
+            CHECK_EQ(pthread_create(&thread, NULL, far_turn_thread, uc), 0);
+            pthread_join(thread, NULL);
+        } else {
+            far_turn_thread(uc);
+        }
+        uint64_t ns = turn_takes_ns(uc, 20 * NS_PER_MS, false);
+        CHECK(ns < NS_PER_S);
+        CHECK(ns >= 19 * NS_PER_MS);
+        CHECK_EQ(a.count, 1);
+        uring_core_free(uc);
+    }
+}
+
 static void *run_thread(void *uc)
 {
     uring_core_run(uc);
@@ -200,6 +244,7 @@ int main(void)
     real_world_fini(&real);
     TEST(an_idle_core_sleeps);
     TEST(the_descriptor_and_the_deadline_tell_when_to_turn);
+    TEST(a_nearer_deadline_is_kept);
     TEST(cores_stop_from_another_thread);
     TEST(any_thread_may_turn_if_asked_for);
     TEST(signals_arrive_in_the_loop);
