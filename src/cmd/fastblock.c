@@ -205,10 +205,13 @@ static const struct cmd_command commands[] = {
      "Without --yes-lose-data it only shows what is left, which replica is the best, and what would be lost: all that only the others "
      "had. It is refused as long as the PG could come back whole, and as long as one of its OSDs is down: those that are gone for "
      "good are given up by `osd lost` first. The replica with the newest log goes on, all others are deleted, and the PG gets new "
-     "members by itself.",
+     "members by itself. If that replica is lost, too, before it has gone on, --withdraw makes the PG what it was before the order: "
+     "another one that is not deleted yet can be gone on with then.",
      {{"osd", "OSD", "go on with the replica on this OSD (osd.N), not with the best"},
       {"all-lost", NULL, "all PGs without a leader"},
-      {"yes-lose-data", NULL, "that is meant: what only the others had is lost for good"}},
+      {"yes-lose-data", NULL, "that is meant: what only the others had is lost for good"},
+      {"withdraw", NULL,
+       "take an order back that has not been carried out, as long as another replica has not ended"}},
      cmd_pg_force_recover},
     {"pg acknowledge",
      "[PG]",

@@ -43,8 +43,8 @@ static const char *standing_text(const Fb__PgStanding *s)
 
 static const char *verdict_name(Fb__ForceVerdict verdict)
 {
-    static const char *const names[] = {"possible",  "leads",   "majority",    "waits",
-                                        "osds-down", "unheard", "nothing-left"};
+    static const char *const names[] = {"possible",  "leads",   "majority",     "waits",
+                                        "osds-down", "unheard", "nothing-left", "fails"};
 
     return (size_t)verdict < ARRAY_LEN(names) ? names[verdict] : "unknown";
 }
@@ -82,16 +82,36 @@ static void view_print(const Fb__PgForceView *v)
         printf("a majority is there: it will have a leader without losing anything\n");
         break;
     case FB__FORCE_VERDICT__FORCE_WAITS:
-        printf("ordered; the survivor waits until the other replicas are deleted, or their OSDs lost%s%s\n",
-               v->n_osds ? ": " : "", osds);
+        printf("replica %u is to go on; it waits%s%s\n", v->survivor, v->n_osds ? " for " : "", osds);
+        if (v->n_osds)
+            printf(
+                "  to do  start these OSDs: they delete their replicas and say so (or go on, if it is the one). If one is "
+                "gone for good: `fastblock osd lost OSD`\n");
+        break;
+    case FB__FORCE_VERDICT__FORCE_FAILS:
+        printf(
+            "replica %u is to go on and cannot: it is lost, or not whole any more; %s may still have others\n",
+            v->survivor, osds);
+        printf(
+            "  to do  `fastblock pg force-recover %s --withdraw`, and only then start those OSDs that are down\n",
+            cmd_pg_name(v->pg));
         break;
     case FB__FORCE_VERDICT__FORCE_OSDS_DOWN:
         printf(
             "%s may still come back: start what can be started, and say `fastblock osd lost OSD` of what is gone\n",
             osds);
+        osds_text(osds, sizeof(osds), v->failed_osds, v->n_failed_osds);
+        if (v->n_failed_osds)
+            printf(
+                "  runs   %s, but the shard with this replica has failed or hangs: restart that OSD; if it fails again, "
+                "stop its process before `fastblock osd lost`\n",
+                osds);
         break;
     case FB__FORCE_VERDICT__FORCE_UNHEARD:
-        printf("what %s has is not known yet: try again in a moment\n", osds);
+        printf(
+            "what %s has is not known yet (or it follows a leader that the monitor does not hear of): try again in a "
+            "moment\n",
+            osds);
         break;
     default:
         printf("no replica is left that is whole and had a vote: its data is lost\n");
@@ -121,7 +141,7 @@ static void view_print(const Fb__PgForceView *v)
 
 static json_t *view_json(const Fb__PgForceView *v, const char *done)
 {
-    json_t *standing = json_array(), *osds = json_array(), *lost = json_array();
+    json_t *standing = json_array(), *osds = json_array(), *lost = json_array(), *failed = json_array();
 
     for (size_t i = 0; i < v->n_standing; i++) {
         const Fb__PgStanding *s = v->standing[i];
@@ -136,11 +156,13 @@ static json_t *view_json(const Fb__PgForceView *v, const char *done)
         json_array_append_new(osds, json_integer(v->osds[i]));
     for (size_t i = 0; i < v->n_lost_osds; i++)
         json_array_append_new(lost, json_integer(v->lost_osds[i]));
-    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:s}", "pg", cmd_pg_name(v->pg),
-                     "verdict", verdict_name(v->verdict), "in_the_way", osds, "lost_osds", lost, "replicas",
-                     standing, "survivor", (json_int_t)v->survivor, "leader_commit",
-                     (json_int_t)v->leader_commit, "leader_us", (json_int_t)v->leader_us, "writes_lost",
-                     (json_int_t)entries_lost(v), "done", done);
+    for (size_t i = 0; i < v->n_failed_osds; i++)
+        json_array_append_new(failed, json_integer(v->failed_osds[i]));
+    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:s}", "pg", cmd_pg_name(v->pg),
+                     "verdict", verdict_name(v->verdict), "in_the_way", osds, "failed_shards_of", failed,
+                     "lost_osds", lost, "replicas", standing, "survivor", (json_int_t)v->survivor,
+                     "leader_commit", (json_int_t)v->leader_commit, "leader_us", (json_int_t)v->leader_us,
+                     "writes_lost", (json_int_t)entries_lost(v), "done", done);
 }
 
 /* ---- the orders ---- */
@@ -174,6 +196,27 @@ static bool give_order(struct cmd_session *s, const Fb__PgForceView *v, uint32_t
         return false;
     cmd_call_end(&call);
     return true;
+}
+
+static int withdraw(struct cmd_args *args)
+{
+    Fb__PgForceOrder order = FB__PG_FORCE_ORDER__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    const char *name = args->positional[0];
+
+    if (!name || cmd_option(args, "all-lost") || cmd_option(args, "osd") || cmd_option(args, "yes-lose-data"))
+        return cmd_usage("pg force-recover --withdraw needs a PG, and nothing else");
+    if (!cmd_parse_pg(name, &order.pg))
+        return CMD_USAGE;
+    order.withdraw = true;
+    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ORDER;
+    request.pg_force_order = &order;
+    return cmd_order(
+        args, &request, cmd_text("cannot withdraw the order for pg %s", name),
+        json_pack("{s:s, s:s}", "pg", name, "done", "withdrawn"),
+        cmd_text("pg %s is what it was before the order, but for what is deleted already; `fastblock pg "
+                 "force-recover %s` shows what is left",
+                 name, name));
 }
 
 struct force_sum {
@@ -221,6 +264,8 @@ int cmd_pg_force_recover(struct cmd_args *args)
     struct force_sum sum = {0};
     struct cmd_session s;
 
+    if (cmd_option(args, "withdraw"))
+        return withdraw(args);
     if (all == (args->positional[0] != NULL) || (all && cmd_option(args, "osd")))
         return cmd_usage("pg force-recover needs a PG (and perhaps --osd), or --all-lost");
     if (args->positional[0] && !cmd_parse_pg(args->positional[0], &look.pg))

@@ -29,6 +29,7 @@
     X(PG_STUCK, "PGs lack a replica, or have one where it should not be, and there is no OSD for it")        \
     X(PG_MAJORITY_LOST, "PGs have lost the majority of their replicas for good")                             \
     X(PG_FORCE_WAITS, "PGs are to go on with one replica, which waits for the end of the others")            \
+    X(PG_FORCE_FAILS, "PGs are to go on with one replica, which cannot")                                     \
     X(PG_NOTHING_LEFT, "PGs have no replica left that is whole")                                             \
     X(PG_FORCED, "PGs went on without a majority, and what they lost is not acknowledged")                   \
     X(PG_UNSPLIT, "a pool is to have more PGs, and the next one has not come for a minute")                  \

@@ -306,7 +306,7 @@ bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
 struct mon_edit {
     Fb__Pg pg;
     struct mon_members member, wanted, leaving, dropped;
-    Fb__PgForce force; /* pg.force points here, if there is one */
+    Fb__PgForce force; /* pg.force points here, if there is one; its `before` is the item's */
     Fb__PgMember *pointers[4][MON_MEMBERS_MAX];
 };
 void mon_edit_init(struct mon_edit *e, const Fb__Pg *pg);
@@ -315,8 +315,8 @@ void mon_edit_put(struct mon_edit *e, struct mon_change *c);
 void mon_edit_want(struct mon_edit *e, const struct mon *mon, const struct mon_members *wanted,
                    uint64_t epoch);
 /* No leader can make this replica a member any more: it is to be deleted where it is, if it still is
- * anywhere. */
-void mon_edit_drop(struct mon_edit *e, const struct mon *mon, const Fb__PgMember *m);
+ * anywhere. False: there is no room to say so. */
+bool mon_edit_drop(struct mon_edit *e, const struct mon *mon, const Fb__PgMember *m);
 /* NULL: it is not in the list. */
 const Fb__PgMember *mon_members_find(const struct mon_members *list, uint32_t replica);
 /* False: no room. */
@@ -375,7 +375,10 @@ void mon_progress_fill(const struct mon *mon, Fb__MoveProgress *ret);
 void mon_rebalance_plan(struct mon_request *r);
 extern const struct mon_method mon_moves_limit;
 
-/* ---- going on without a majority (mon_force.c) ---- */
+/* ---- going on without a majority (mon_force.c, mon_force_view.c) ---- */
+
+/* PgStanding.state */
+enum mon_standing_state { STANDING_WHOLE, STANDING_HALF, STANDING_DAMAGED, STANDING_IN_PARENT };
 
 void mon_force_standing(struct mon *mon, uint32_t osd, uint32_t shard, const Fb__PgStanding *row);
 /* A leader reports. False: it is one of a former group. */
@@ -386,9 +389,15 @@ bool mon_force_waits(const Fb__Pg *pg);
 struct mon_force_view {
     Fb__PgForceView view;
     Fb__PgStanding row[MON_GROUP_MAX], *rows[MON_GROUP_MAX];
-    uint32_t osds[MON_MEMBERS_MAX], lost_osds[MON_MEMBERS_MAX];
+    uint32_t osds[MON_MEMBERS_MAX], lost_osds[MON_MEMBERS_MAX], failed_osds[MON_MEMBERS_MAX];
 };
 void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_force_view *ret);
+/* The replica of that number, if it is there; or NULL. */
+const Fb__PgStanding *mon_force_find(const struct mon_force_view *v, uint32_t replica);
+/* Only the newest of those that had a vote, with all that they had, have what was acknowledged; or most. */
+bool mon_force_may_survive(const Fb__PgStanding *s);
+/* Is it one that orders are given for? */
+bool mon_force_concerns(const struct mon *mon, const struct mon_pg *p);
 void mon_force_look(struct mon_request *r);
 extern const struct mon_method mon_force_order, mon_force_acknowledge;
 

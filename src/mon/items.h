@@ -113,8 +113,9 @@ struct mon_news {
 /* What a replica without a leader has, by the last word of its shard. */
 struct mon_standing {
     uint32_t osd, shard;
-    uint64_t heard_ns; /* alive time; 0: the row is free */
-    Fb__PgStanding row;
+    uint64_t heard_ns;  /* alive time; 0: the row is free */
+    Fb__PgStanding row; /* its arrays are these: */
+    uint32_t voters[MON_GROUP_MAX], before[MON_GROUP_MAX];
 };
 
 struct mon_pg {

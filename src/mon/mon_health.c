@@ -292,8 +292,17 @@ static void force_problems(struct mon_status *st)
         SAY(p->what, "%u PGs are to go on with one replica (%s)", count[PG_FORCE_WAITS],
             st->pg_examples[PG_FORCE_WAITS]);
         SAY(p->doing, "that replica waits until the others are known to have ended");
-        SAY(p->todo, "if it takes long: `fastblock pg show PG` lists what is dropped; start those OSDs, or "
-                     "`fastblock osd lost OSD`");
+        SAY(p->todo,
+            "if it takes long: `fastblock pg force-recover PG` says for which OSDs it waits: start them, "
+            "or `fastblock osd lost OSD`");
+    }
+    if (count[PG_FORCE_FAILS]) {
+        p = problem(st, true, HEALTH_PG_FORCE_FAILS, NO_SUBJECT);
+        SAY(p->what, "%u PGs are to go on with a replica that cannot: it is lost, or not whole any more (%s)",
+            count[PG_FORCE_FAILS], st->pg_examples[PG_FORCE_FAILS]);
+        SAY(p->todo,
+            "`fastblock pg force-recover PG --withdraw`, before the OSDs that it waits for are started: what they "
+            "have not deleted yet can be gone on with");
     }
     if (count[PG_FORCE_NOTHING] && !starting(st->mon)) {
         p = problem(st, true, HEALTH_PG_NOTHING_LEFT, NO_SUBJECT);

@@ -162,10 +162,12 @@ void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32
     }
     if (confirm->lost && confirm->replica && !mon_confirmed(&news->lost, confirm->replica)) {
         note_rows(mon, &news->lost, item->member, item->n_member, osd, shard, confirm->replica);
+        note_rows(mon, &news->lost, item->wanted, item->n_wanted, osd, shard, confirm->replica);
+        note_rows(mon, &news->lost, item->leaving, item->n_leaving, osd, shard, confirm->replica);
         if (mon_confirmed(&news->lost, confirm->replica)) {
             mon_plan_forget(mon);
-            mon_note(mon, LOG_ERROR, "PG %u.%x: osd.%u has lost its replica (%u): another one is to be made",
-                     mon_pg_pool(item->id), mon_pg_number(item->id), osd, confirm->replica);
+            mon_note(mon, LOG_ERROR, "PG %u.%x: osd.%u has lost its replica (%u)", mon_pg_pool(item->id),
+                     mon_pg_number(item->id), osd, confirm->replica);
         }
     }
     if (confirm->dropped && confirm->replica)
@@ -272,6 +274,8 @@ static bool settle_births(const struct mon_pg *p, struct mon_edit *e)
             if (!m->birth || m->born || !mon_confirmed(&mon_news(p)->born, m->replica))
                 continue;
             m->born = changed = true;
+            if (e->pg.force && m->replica == e->force.replica)
+                e->force.before = NULL; /* it has gone on */
         }
     return changed;
 }
@@ -332,10 +336,9 @@ static void let_go(const struct mon *mon, struct mon_edit *e, const struct mon_m
     }
 }
 
-void mon_edit_drop(struct mon_edit *e, const struct mon *mon, const Fb__PgMember *m)
+bool mon_edit_drop(struct mon_edit *e, const struct mon *mon, const Fb__PgMember *m)
 {
-    if (!is_gone(mon, m) && !mon_members_find(&e->dropped, m->replica))
-        (void)mon_members_add(&e->dropped, m);
+    return is_gone(mon, m) || mon_members_find(&e->dropped, m->replica) || mon_members_add(&e->dropped, m);
 }
 
 void mon_edit_want(struct mon_edit *e, const struct mon *mon, const struct mon_members *wanted,
@@ -357,6 +360,7 @@ static bool settle_group(struct mon *mon, const struct mon_pg *p, struct mon_edi
     if (group->index <= e->pg.group_index)
         return false;
     e->pg.group_index = group->index;
+    e->force.before = NULL;
     order_group(group, e, &e->member);
     for (uint32_t i = 0; i < e->member.count; i++) {
         mon_members_remove(&leaving, e->member.row[i].replica);
@@ -433,6 +437,17 @@ static bool is_member(const Fb__Pg *pg, uint32_t replica)
     return false;
 }
 
+static bool is_named(const Fb__Pg *pg, uint32_t replica)
+{
+    bool named = is_member(pg, replica);
+
+    for (size_t w = 0; w < pg->n_wanted; w++)
+        named |= pg->wanted[w]->replica == replica;
+    for (size_t l = 0; l < pg->n_leaving; l++)
+        named |= pg->leaving[l]->replica == replica;
+    return named;
+}
+
 /* What still matters of confirmations is said again; but who has lost a replica has lost it. */
 static void news_settle(struct mon_pg *p)
 {
@@ -447,7 +462,7 @@ static void news_settle(struct mon_pg *p)
     uint32_t lost = news->lost.count;
     news->lost.count = 0;
     for (uint32_t i = 0; i < lost; i++)
-        if (is_member(pg, news->lost.replica[i]))
+        if (is_named(pg, news->lost.replica[i]))
             news->lost.replica[news->lost.count++] = news->lost.replica[i];
     if (news->lost.count || news->group.index)
         return;

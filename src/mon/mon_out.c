@@ -160,11 +160,13 @@ static int osd_change_apply(struct mon_request *r, const Fb__OsdChange *call, Fb
         return remove_check(r, osd);
     case FB__OSD_ACTION__OSD_ACTION_LOST:
         osd->removed = true;
-        return osd->up ? mon_fail(
-                             r, -ERR_LOCKED,
-                             "osd.%u is running: it is not lost. To have it go: `fastblock osd drain osd.%u`",
-                             osd->id, osd->id)
-                       : 0;
+        return osd->up
+                   ? mon_fail(
+                         r, -ERR_LOCKED,
+                         "osd.%u is running: it is not lost. To have it go: `fastblock osd drain osd.%u`. If a shard "
+                         "of it has failed for good: stop its process first",
+                         osd->id, osd->id)
+                   : 0;
     default:
         return mon_fail(r, -ERR_UNSUPPORTED, "the monitor (version %s) does not know this change of an OSD",
                         r->mon->config.version);

@@ -106,6 +106,22 @@ uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message)
     return 0;
 }
 
+static bool lists_fit(const Fb__Pg *p)
+{
+    return p->n_member <= MON_GROUP_MAX && p->n_wanted <= MON_MEMBERS_MAX &&
+           p->n_leaving <= MON_MEMBERS_MAX && p->n_dropped <= MON_MEMBERS_MAX;
+}
+
+static bool force_fits(const Fb__Pg *p)
+{
+    const Fb__PgForce *f = p->force;
+
+    return f->replica > f->survivor &&
+           (!f->before || (f->before->id == p->id && p->n_member == 1 && lists_fit(f->before) &&
+                           (!f->before->force || (!f->before->force->before &&
+                                                  f->before->force->replica > f->before->force->survivor))));
+}
+
 int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint64_t *ret_id)
 {
     bool good = false;
@@ -129,9 +145,7 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
     }
     case MON_PG: {
         const Fb__Pg *p = (const Fb__Pg *)message;
-        good = p->n_member <= MON_GROUP_MAX && p->n_wanted <= MON_MEMBERS_MAX &&
-               p->n_leaving <= MON_MEMBERS_MAX && p->n_dropped <= MON_MEMBERS_MAX &&
-               (!p->force || p->force->replica > p->force->survivor) && mon_pg_pool(p->id) >= 1 &&
+        good = lists_fit(p) && (!p->force || force_fits(p)) && mon_pg_pool(p->id) >= 1 &&
                mon_pg_number(p->id) < MON_PGS_MAX;
         *ret_id = p->id;
         break;

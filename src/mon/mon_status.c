@@ -71,6 +71,8 @@ static void count_force(struct mon_status *st, const struct mon_pg *p)
         mon_status_note_pg(st, PG_FORCE_DUE, v.view.pg);
     if (v.view.verdict == FB__FORCE_VERDICT__FORCE_WAITS)
         mon_status_note_pg(st, PG_FORCE_WAITS, v.view.pg);
+    if (v.view.verdict == FB__FORCE_VERDICT__FORCE_FAILS)
+        mon_status_note_pg(st, PG_FORCE_FAILS, v.view.pg);
     if (v.view.verdict == FB__FORCE_VERDICT__FORCE_NOTHING_LEFT)
         mon_status_note_pg(st, PG_FORCE_NOTHING, v.view.pg);
 }

@@ -20,6 +20,7 @@ enum pg_problem {
     PG_DIFFERS,
     PG_FORCE_DUE,     /* of those without a leader: nothing but an order helps ... */
     PG_FORCE_WAITS,   /* ... it was given ... */
+    PG_FORCE_FAILS,   /* ... and cannot be carried out ... */
     PG_FORCE_NOTHING, /* ... it would not help either */
     PG_FORCED,        /* not acknowledged yet */
     PG_PROBLEMS

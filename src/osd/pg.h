@@ -271,6 +271,8 @@ bool pg_group_waits(const struct pg *pg);
 
 /* ---- pg_force.c: going on without a majority ---- */
 
+/* Is that replica to go on alone, by a map that is saved, which says that the others have ended? */
+bool pg_force_ordered(const struct osd_shard *shard, const Fb__Pg *item, const struct store_pg *sp);
 /* The next PG, by the map, that is to go on here alone, and can now; NULL: there is none. */
 const Fb__Pg *pg_force_due(struct osd_shard *shard);
 /* What its replica then is. */
@@ -279,10 +281,14 @@ struct store_pg_record pg_force_record(const struct osd_shard *shard, const Fb__
 /* Has every other replica of the former group ended, as the map says: a lower number than the new group's
  * first is not gone yet. */
 bool pg_force_others_ended(const Fb__Pg *item);
+/* A row, with the numbers of those that vote in its group. */
+struct pg_standing {
+    Fb__PgStanding row;
+    uint32_t voters[GROUP_MEMBERS_MAX], before[GROUP_MEMBERS_MAX];
+};
 /* What the shard's replicas have that have had no leader for 2 s, and what it has of PGs that are yet to be
- * split off. Their number; both arrays are on the heap,
- * NULL: there are none. */
-uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
+ * split off. Their number; both arrays are on the heap, NULL: there are none. */
+uint32_t pg_standings(const struct osd_shard *shard, struct pg_standing **ret_rows,
                       Fb__PgStanding ***ret_pointers);
 /* ---- pg_split.c: a part of the objects becomes another PG ---- */
 

@@ -43,16 +43,23 @@ static bool may_go_on(const struct pg *pg)
            PLANT(OSD_FORCE_LEARNER);
 }
 
+bool pg_force_ordered(const struct osd_shard *shard, const Fb__Pg *item, const struct store_pg *sp)
+{
+    const Fb__PgMember *self = item->force ? shard_map_member(shard, item) : NULL;
+
+    return self && sp->record.replica == item->force->survivor &&
+           sp->record.group.epoch < item->force->epoch && self->replica == item->force->replica &&
+           item->epoch <= shard->map.saved_epoch && !shard_map_pg_removed(shard, item) &&
+           pg_force_others_ended(item);
+}
+
 const Fb__Pg *pg_force_due(struct osd_shard *shard)
 {
     map_for_each (&shard->map.pgs, node) {
         const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
         const struct pg *pg = item->force ? pg_find(shard, item->id) : NULL;
-        const Fb__PgMember *self = pg ? shard_map_member(shard, item) : NULL;
 
-        if (self && pg->replica == item->force->survivor && pg->sp->record.group.epoch < item->force->epoch &&
-            self->replica == item->force->replica && item->epoch <= shard->map.saved_epoch &&
-            !shard_map_pg_removed(shard, item) && pg_force_others_ended(item) && may_go_on(pg))
+        if (pg && pg_force_ordered(shard, item, pg->sp) && may_go_on(pg))
             return item;
     }
     return NULL;
@@ -82,18 +89,32 @@ static bool stands_alone(const struct pg *pg, uint64_t now_ns)
     return pg->leaderless_ns && now_ns - pg->leaderless_ns >= STANDING_NS && !pg->stopping;
 }
 
-static void standing_fill(const struct pg *pg, uint64_t now_ns, Fb__PgStanding *to)
+static void voters_fill(const struct raft *r, struct pg_standing *s)
+{
+    s->row.voters = s->voters;
+    s->row.voters_before = s->before;
+    for (uint32_t i = 0; i < r->group.count; i++) {
+        const struct group_member *m = &r->group.members[i];
+        if (m->flags & GROUP_VOTER)
+            s->voters[s->row.n_voters++] = m->replica;
+        if (m->flags & GROUP_VOTER_OLD)
+            s->before[s->row.n_voters_before++] = m->replica;
+    }
+}
+
+static void standing_fill(const struct pg *pg, uint64_t now_ns, struct pg_standing *s)
 {
     const struct raft *r = &pg->raft;
+    Fb__PgStanding *to = &s->row;
 
     *to = (Fb__PgStanding)FB__PG_STANDING__INIT;
+    voters_fill(r, s);
     to->pg = pg->id;
     to->replica = pg->replica;
     to->state = pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED ? 2
                 : pg->sp->record.state == STORE_PG_RECOVERING               ? 1
                                                                             : 0;
     to->voter = is_voter(pg);
-    to->joint = r->joint;
     to->term = r->term;
     to->log_term = raft_term_at(r, r->last_index);
     to->log_index = r->last_index;
@@ -111,21 +132,21 @@ static const Fb__PgMember *stands_in_parent(const struct osd_shard *shard, const
 }
 
 static void parent_fill(const struct osd_shard *shard, const Fb__Pg *item, uint32_t replica,
-                        Fb__PgStanding *to)
+                        struct pg_standing *s)
 {
     uint32_t parent = placement_pg_parent((uint32_t)item->id);
     const struct pg *pg = pg_find(shard, placement_pg_id((uint32_t)(item->id >> 32), parent));
 
-    standing_fill(pg, core_now_ns(shard->core), to);
-    to->pg = item->id;
-    to->replica = replica;
-    to->state = 3;
-    to->voter = true;
-    to->joint = false;
-    to->silent_ms = 0;
+    standing_fill(pg, core_now_ns(shard->core), s);
+    s->row.pg = item->id;
+    s->row.replica = replica;
+    s->row.state = 3;
+    s->row.voter = true;
+    s->row.n_voters = s->row.n_voters_before = 0; /* numbers of the parent's */
+    s->row.silent_ms = 0;
 }
 
-uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
+uint32_t pg_standings(const struct osd_shard *shard, struct pg_standing **ret_rows,
                       Fb__PgStanding ***ret_pointers)
 {
     uint64_t now_ns = core_now_ns(shard->core);
@@ -148,7 +169,7 @@ uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
         if (!stands_alone(pg, now_ns))
             continue;
         standing_fill(pg, now_ns, &(*ret_rows)[n]);
-        (*ret_pointers)[n] = &(*ret_rows)[n];
+        (*ret_pointers)[n] = &(*ret_rows)[n].row;
         n++;
     }
     map_for_each (&shard->map.pgs, node) {
@@ -157,7 +178,7 @@ uint32_t pg_standings(const struct osd_shard *shard, Fb__PgStanding **ret_rows,
         if (!self)
             continue;
         parent_fill(shard, item, self->replica, &(*ret_rows)[n]);
-        (*ret_pointers)[n] = &(*ret_rows)[n];
+        (*ret_pointers)[n] = &(*ret_rows)[n].row;
         n++;
     }
     return n;

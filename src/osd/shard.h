@@ -131,6 +131,7 @@ Fb__Pg *shard_map_pg(const struct osd_shard *shard, uint64_t id);
 /* Our place among the members, those that are wanted, those that have left, or NULL. */
 const Fb__PgMember *shard_map_member(const struct osd_shard *shard, const Fb__Pg *pg);
 const Fb__PgMember *shard_map_wanted(const struct osd_shard *shard, const Fb__Pg *pg);
+const Fb__PgMember *shard_map_leaving(const struct osd_shard *shard, const Fb__Pg *pg);
 const Fb__PgMember *shard_map_dropped(const struct osd_shard *shard, const Fb__Pg *pg);
 /* Is this replica, on this shard, ordered to go: it has left the group, or the PG is removed. */
 bool shard_map_replica_dropped(const struct osd_shard *shard, const Fb__Pg *pg, uint32_t replica);

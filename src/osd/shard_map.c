@@ -140,8 +140,8 @@ static bool members_valid(Fb__PgMember *const *members, size_t count)
 static bool pg_concerns(const struct osd_shard *shard, const Fb__Pg *pg)
 {
     return store_pg_find(shard->store, pg->id) ||
-           (!pg->removed &&
-            (shard_map_member(shard, pg) || shard_map_wanted(shard, pg) || shard_map_dropped(shard, pg)));
+           (!pg->removed && (shard_map_member(shard, pg) || shard_map_wanted(shard, pg) ||
+                             shard_map_leaving(shard, pg) || shard_map_dropped(shard, pg)));
 }
 
 static int pg_take(struct osd_shard *shard, const Fb__Pg *message)
@@ -382,6 +382,11 @@ const Fb__PgMember *shard_map_member(const struct osd_shard *shard, const Fb__Pg
 const Fb__PgMember *shard_map_wanted(const struct osd_shard *shard, const Fb__Pg *pg)
 {
     return ours_of(shard, pg->wanted, pg->n_wanted);
+}
+
+const Fb__PgMember *shard_map_leaving(const struct osd_shard *shard, const Fb__Pg *pg)
+{
+    return ours_of(shard, pg->leaving, pg->n_leaving);
 }
 
 const Fb__PgMember *shard_map_dropped(const struct osd_shard *shard, const Fb__Pg *pg)

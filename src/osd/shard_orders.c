@@ -184,14 +184,15 @@ static bool force_begin(struct shard_orders *orders)
     return true;
 }
 
-/* The replica is at rest. False: it is not to be any more. */
+/* The replica is at rest. False: it is not to be any more; that order was perhaps withdrawn, and another one
+ * given. */
 static bool force_write(struct shard_orders *orders)
 {
     struct osd_shard *shard = orders->shard;
     const Fb__Pg *item = shard_map_pg(shard, orders->force_pg);
     const struct store_pg *sp = shard->failed ? NULL : store_pg_find(shard->store, orders->force_pg);
 
-    if (!item || !item->force || !sp || orders->op.cancelled)
+    if (!item || !sp || !pg_force_ordered(shard, item, sp) || orders->op.cancelled)
         return false;
     struct store_pg_record record = pg_force_record(shard, item, sp);
     store_pg_force_start(&orders->force, shard->store, &record, &orders->op);
@@ -320,8 +321,10 @@ static void orders_step(struct op *op)
         /* The replica's own op ends by itself, and wakes us. */
         if (map_get(&shard->pgs, orders->removal_pg))
             return;
+        const Fb__Pg *item = shard_map_pg(shard, orders->removal_pg);
         struct store_pg *sp = shard->failed ? NULL : store_pg_find(shard->store, orders->removal_pg);
-        if (sp && !op->cancelled) {
+        /* Perhaps it was withdrawn. */
+        if (sp && !op->cancelled && item && shard_map_replica_dropped(shard, item, sp->record.replica)) {
             op->state = ORDERS_REMOVE;
             store_pg_remove_start(&orders->removal, sp, op);
             return;

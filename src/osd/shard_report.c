@@ -35,7 +35,8 @@ struct report {
     uint32_t confirm_from;  /* those in front of it were in the last report */
     uint32_t confirm_count; /* of what there is to say */
     uint32_t suspects[64];
-    Fb__PgStanding *standings, **standing_pointers;
+    struct pg_standing *standings;
+    Fb__PgStanding **standing_pointers;
 };
 
 static void report_pg(const struct pg *pg, Fb__PgReport *to)
@@ -135,6 +136,24 @@ static Fb__PgConfirm *confirm_replica(struct osd_shard *shard, struct report *re
     return confirm;
 }
 
+/* Of a PG of which nothing is here: what must be. */
+static void report_lost(struct osd_shard *shard, struct report *report, const Fb__Pg *item)
+{
+    const Fb__PgMember *rows[] = {shard_map_member(shard, item), shard_map_wanted(shard, item),
+                                  shard_map_leaving(shard, item)};
+    Fb__PgConfirm *confirm;
+
+    if (!item->born || shard_map_pg_removed(shard, item) || pg_split_pending(shard, item))
+        return;
+    for (uint32_t i = 0; i < ARRAY_LEN(rows); i++) {
+        bool again = i == 1 && rows[0] && rows[1] && rows[0]->replica == rows[1]->replica;
+        bool survivor = rows[i] && item->force && rows[i]->replica == item->force->replica;
+        if (rows[i] && !again && (!rows[i]->birth || rows[i]->born || survivor) &&
+            (confirm = confirm_replica(shard, report, item, rows[i]->replica)))
+            confirm->lost = true;
+    }
+}
+
 static void report_replica(struct osd_shard *shard, struct report *report, const Fb__Pg *item)
 {
     const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
@@ -154,10 +173,9 @@ static void report_replica(struct osd_shard *shard, struct report *report, const
     if (there && wanted && replica == wanted->replica && wanted->birth && !wanted->born &&
         (confirm = confirm_replica(shard, report, item, replica)))
         confirm->born = true;
+    if (!sp)
+        report_lost(shard, report, item);
     bool pending = !sp && pg_split_pending(shard, item);
-    if (self && !sp && item->born && (!self->birth || self->born) && !shard_map_pg_removed(shard, item) &&
-        !pending && (confirm = confirm_replica(shard, report, item, self->replica)))
-        confirm->lost = true;
     /* An older map, to which a restart might go back, may order to create it. */
     for (size_t i = 0; i < item->n_dropped && item->epoch <= shard->map.saved_epoch && !pending; i++) {
         const Fb__PgMember *dropped = item->dropped[i];

@@ -31,6 +31,18 @@ static int order(struct play *p, uint64_t pg, uint32_t survivor)
     return call(&p->client, &request);
 }
 
+static int withdraw(struct play *p, uint64_t pg)
+{
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__PgForceOrder o = FB__PG_FORCE_ORDER__INIT;
+
+    o.pg = pg;
+    o.withdraw = true;
+    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ORDER;
+    request.pg_force_order = &o;
+    return call(&p->client, &request);
+}
+
 static int acknowledge(struct play *p, uint64_t pg)
 {
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
@@ -219,32 +231,79 @@ static void in_its_parent(void)
     play_free(p);
 }
 
-/* Voters were changing when members lost each other, which says nothing of majorities: but nobody is missing,
- * so they will find each other again. */
-static void nobody_is_missing(void)
+/* Voters were changing when members lost each other: it takes a majority of those that were, and one of those
+ * that will be, as the replica with the newest log has it. */
+static void voters_were_changing(void)
 {
     uint32_t at[3];
     struct play *p = begin(5, 3, at);
-    uint32_t best = replica_of(p, at[2]);
+    uint32_t best = replica_of(p, at[2]), other = replica_of(p, at[1]), third = replica_of(p, at[0]);
 
-    p->joint = p->no_elections = true;
+    /* From all three to two of them. */
+    memcpy(p->voters[at[2]][0], (uint32_t[8]){best, other}, sizeof(p->voters[0][0]));
+    memcpy(p->before[at[2]][0], (uint32_t[8]){best, other, third}, sizeof(p->before[0][0]));
+    p->no_elections = true;
     play_run(p, 8);
     const Fb__PgForceView *v = view(p, 0);
     CHECK(v->n_standing == 3 && v->survivor == best);
     CHECK_EQ(v->verdict, FB__FORCE_VERDICT__FORCE_MAJORITY);
     CHECK_EQ(order(p, p->pgs[0].id, best), -ERR_DENIED);
-    p->standing_state[at[0]][0] = 2; /* it does not vote */
+    p->standing_state[at[1]][0] = 2; /* it does not vote */
     play_run(p, 1);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
-    p->standing_state[at[0]][0] = 0;
-    play_kill(p, at[0]);
-    play_run(p, 8);
-    CHECK_EQ(lost(p, at[0]), 0);
-    play_run(p, 1);
-    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
-    p->joint = false;
+    p->standing_state[at[1]][0] = 1; /* that one does */
     play_run(p, 1);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_MAJORITY);
+    p->standing_state[at[1]][0] = 0;
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[1]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
+    CHECK_EQ(order(p, p->pgs[0].id, best), 0);
+    play_free(p);
+}
+
+/* The newest log's group was never reported, and all of it but one has died: the group of the map has a
+ * majority, which elects nobody. */
+static void nobody_heard_of_the_group(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+    uint32_t best = replica_of(p, at[2]);
+
+    p->no_elections = true;
+    memcpy(p->voters[at[2]][0], (uint32_t[8]){best, 8, 9}, sizeof(p->voters[0][0]));
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[1]), 0);
+    play_run(p, 1);
+    const Fb__PgForceView *v = view(p, 0);
+    CHECK(v->n_standing == 2 && v->survivor == best);
+    CHECK_EQ(v->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
+    p->no_elections = false; /* it is for raft to know */
+    p->pgs[0].leader = PLAY_OSDS;
+    play_free(p);
+}
+
+/* Of two that are left only the whole one is taken, though the other one is named. */
+static void not_the_half_one(void)
+{
+    uint32_t at[5];
+    struct play *p = begin(7, 5, at);
+    uint32_t whole = replica_of(p, at[3]), half = replica_of(p, at[4]);
+
+    for (uint32_t m = 0; m < 3; m++)
+        play_kill(p, at[m]);
+    p->standing_state[at[4]][0] = 1;
+    play_run(p, 8);
+    for (uint32_t m = 0; m < 3; m++)
+        CHECK_EQ(lost(p, at[m]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->survivor, whole);
+    CHECK_EQ(order(p, p->pgs[0].id, half), -ERR_DENIED);
+    CHECK(strstr(said(&p->client), "half copied"));
+    CHECK_EQ(order(p, p->pgs[0].id, whole), 0);
     play_free(p);
 }
 
@@ -280,6 +339,129 @@ static void waits_for_the_dropped(void)
     play_run(p, 3);
     CHECK_EQ(p->pgs[0].leader, at[4]);
     CHECK_EQ(play_item(p, 0)->force->survivor, survivor);
+    play_free(p);
+}
+
+/* The survivor is lost before it has gone on, with another one still to end: that one can be gone on with. */
+static void can_be_withdrawn(void)
+{
+    uint32_t at[5];
+    struct play *p = begin(7, 5, at);
+    uint64_t pg = p->pgs[0].id;
+    uint32_t survivor = replica_of(p, at[4]), other = replica_of(p, at[3]);
+
+    CHECK_EQ(withdraw(p, pg), -ERR_DENIED);
+    for (uint32_t m = 0; m < 3; m++)
+        play_kill(p, at[m]);
+    play_run(p, 8);
+    for (uint32_t m = 0; m < 3; m++)
+        CHECK_EQ(lost(p, at[m]), 0);
+    play_run(p, 1);
+    CHECK_EQ(order(p, pg, survivor), 0);
+    play_kill(p, at[3]); /* it has not heard of the order */
+    play_run(p, 8);
+    const Fb__PgForceView *v = view(p, 0);
+    CHECK(v->verdict == FB__FORCE_VERDICT__FORCE_WAITS && v->n_osds == 1 && v->osds[0] == at[3]);
+    p->standing_state[at[4]][0] = 2; /* its log turns out to be damaged */
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_FAILS);
+    CHECK(has_problem(&p->client, "--withdraw"));
+    play_kill(p, at[4]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[4]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_FAILS);
+    CHECK_EQ(withdraw(p, pg), 0);
+    play_run(p, 1);
+    const Fb__Pg *item = play_item(p, 0);
+    CHECK(!item->force && item->n_member == 5 && !item->n_dropped && item->replica_next == 7);
+    play_start(p, at[3]);
+    play_run(p, 3);
+    CHECK_EQ(view(p, 0)->survivor, other);
+    CHECK_EQ(order(p, pg, other), 0);
+    play_run(p, 2);
+    CHECK_EQ(p->pgs[0].leader, at[3]);
+    CHECK_EQ(play_item(p, 0)->force->replica, 7);
+    CHECK(!play_item(p, 0)->force->before);
+    /* It has gone on: others have been taken in since, perhaps. */
+    CHECK_EQ(withdraw(p, pg), -ERR_DENIED);
+    play_free(p);
+}
+
+/* All others have ended, so the survivor may have gone on: who knows. */
+static void cannot_be_withdrawn_later(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+    uint64_t pg = p->pgs[0].id;
+
+    play_kill(p, at[0]);
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[0]), 0);
+    CHECK_EQ(lost(p, at[1]), 0);
+    play_run(p, 1);
+    CHECK_EQ(order(p, pg, replica_of(p, at[2])), 0);
+    CHECK_EQ(withdraw(p, pg), -ERR_DENIED);
+    play_kill(p, at[2]);
+    play_run(p, 8);
+    CHECK_EQ(withdraw(p, pg), -ERR_DENIED);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_WAITS);
+    CHECK(view(p, 0)->n_osds == 1 && view(p, 0)->osds[0] == at[2]);
+    CHECK_EQ(lost(p, at[2]), 0);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_NOTHING_LEFT);
+    play_free(p);
+}
+
+/* An OSD runs, and its shard has failed, or says nothing: that is in the way, and is named. */
+static void names_failed_shards(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    play_kill(p, at[0]);
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[0]), 0);
+    play_start(p, at[1]);
+    report.failed = "a write failed";
+    CHECK_EQ(osd_report(&p->osds[at[1]], 0, &report), 0);
+    const Fb__PgForceView *v = view(p, 0);
+    CHECK(v->verdict == FB__FORCE_VERDICT__FORCE_OSDS_DOWN && v->n_osds == 1 && v->osds[0] == at[1]);
+    CHECK(v->n_failed_osds == 1 && v->failed_osds[0] == at[1]);
+    CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), -ERR_DENIED);
+    CHECK(strstr(said(&p->client), "shard that has failed"));
+    CHECK_EQ(lost(p, at[1]), -ERR_LOCKED);
+    CHECK(strstr(said(&p->client), "stop its process"));
+    play_free(p);
+}
+
+/* A replica that is wanted, and whose shard has lost it, is not waited for. */
+static void what_is_lost_was_heard_of(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(4, 3, at);
+    uint32_t spare = 0 + 1 + 2 + 3 - at[0] - at[1] - at[2];
+    uint32_t survivor = replica_of(p, at[2]);
+
+    /* One is to go to the fourth OSD, exists there, and is no member yet. */
+    p->pgs[0].stuck = true;
+    CHECK_EQ(osd_change(&p->client, at[0], FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 5);
+    CHECK(play_item(p, 0)->n_wanted == 3 && replica_of(p, spare));
+    p->exists[spare][0] = 0;
+    play_kill(p, at[0]);
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[0]), 0);
+    CHECK_EQ(lost(p, at[1]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_UNHEARD);
+    p->tell_lost = true;
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), 0);
     play_free(p);
 }
 
@@ -329,7 +511,13 @@ int main(int argc, char **argv)
     TEST(the_best_of_two);
     TEST(not_with_that);
     TEST(in_its_parent);
-    TEST(nobody_is_missing);
+    TEST(voters_were_changing);
+    TEST(nobody_heard_of_the_group);
+    TEST(not_the_half_one);
+    TEST(can_be_withdrawn);
+    TEST(cannot_be_withdrawn_later);
+    TEST(names_failed_shards);
+    TEST(what_is_lost_was_heard_of);
     TEST(waits_for_the_dropped);
     TEST(former_leaders_are_not_heard);
     return tap_done();

@@ -198,6 +198,7 @@ struct pages {
     Fb__PgConfirm confirm[4 * PLAY_PGS], *confirms[4 * PLAY_PGS];
     Fb__PgMember member[PLAY_PGS][16], *members[PLAY_PGS][16];
     Fb__PgStanding standing[PLAY_PGS], *standings[PLAY_PGS];
+    uint32_t voters[PLAY_PGS][16];
 };
 
 static void tell_group(struct pages *pages, uint32_t row, const struct play_pg *pg)
@@ -252,6 +253,15 @@ static void obey_force(struct play *p, uint32_t osd, const Fb__Pg *item)
     pg->term = item->force->term;
 }
 
+static size_t numbers(const uint32_t *list)
+{
+    size_t count = 0;
+
+    while (list[count])
+        count++;
+    return count;
+}
+
 static void tell_standing(struct play *p, uint32_t osd, uint32_t n, struct pages *pages,
                           Fb__ShardReport *report)
 {
@@ -266,7 +276,15 @@ static void tell_standing(struct play *p, uint32_t osd, uint32_t n, struct pages
     to->replica = p->exists[osd][n];
     to->state = p->standing_state[osd][n];
     to->voter = m && !m->learner;
-    to->joint = p->joint;
+    to->voters = pages->voters[report->n_standing - 1];
+    for (uint32_t k = 0, at = 0; k < p->pgs[n].count; k++)
+        if (!p->pgs[n].member[k].learner)
+            to->voters[at++] = p->pgs[n].member[k].replica;
+    if (p->voters[osd][n][0])
+        to->voters = p->voters[osd][n];
+    to->n_voters = numbers(to->voters);
+    to->voters_before = p->before[osd][n];
+    to->n_voters_before = numbers(to->voters_before);
     to->term = p->pgs[n].term;
     to->log_term = 1;
     to->log_index = p->log_index[osd][n];
@@ -313,6 +331,9 @@ static void obey(struct play *p, uint32_t osd, const Fb__Pg *item, struct pages 
         if (item->member[i]->osd == osd && !*exists && item->born &&
             (!item->member[i]->birth || item->member[i]->born))
             confirm(pages, report, osd, item->id, item->member[i]->replica)->lost = true;
+    for (size_t i = 0; p->tell_lost && i < item->n_wanted; i++)
+        if (item->wanted[i]->osd == osd && !*exists && item->wanted[i]->born)
+            confirm(pages, report, osd, item->id, item->wanted[i]->replica)->lost = true;
     if (!item->born && *exists)
         confirm(pages, report, osd, item->id, *exists)->born = true;
 }

@@ -43,7 +43,9 @@ struct play {
     /* What it says of itself while nobody leads. */
     uint64_t log_index[PLAY_OSDS][PLAY_PGS];
     uint32_t standing_state[PLAY_OSDS][PLAY_PGS];
-    bool no_standings, joint;
+    bool no_standings;
+    /* Its group, if that is not the one that is played: until a 0; before: while voters change. */
+    uint32_t voters[PLAY_OSDS][PLAY_PGS][8], before[PLAY_OSDS][PLAY_PGS][8];
     bool no_elections; /* members do not reach each other */
     bool pool_removed, tell_lost;
     uint64_t free_bytes[PLAY_OSDS]; /* that it reports */

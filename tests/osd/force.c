@@ -53,19 +53,6 @@ static int io_at(struct world *w, uint32_t osd, enum io_type type, uint64_t obje
     return io_run(&io);
 }
 
-static struct world *begin(uint64_t seed)
-{
-    struct world *w = world_new(seed, 1);
-
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    for (uint64_t object = 0; object < OBJECTS; object++) {
-        memset(data, (int)object + 1, BLOCK_SIZE);
-        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
-    }
-    WAIT_FOR(w, 5000, world_settled(w));
-    return w;
-}
-
 static void check_data(struct world *w, uint32_t osd)
 {
     for (uint64_t object = 0; object < OBJECTS; object++) {
@@ -122,7 +109,7 @@ static void lose(struct world *w, uint32_t osd)
 static void test_goes_on(void)
 {
     for (uint32_t removed = 0; removed < 2; removed++) {
-        struct world *w = begin(1 + removed);
+        struct world *w = world_filled(1 + removed, OBJECTS);
         struct world_pg *pg = &w->pgs[0];
 
         lose(w, 1);
@@ -173,7 +160,7 @@ static void test_goes_on(void)
 /* As long as one of the others may be there, it is not alone. */
 static void test_waits_for_the_others(void)
 {
-    struct world *w = begin(10);
+    struct world *w = world_filled(10, OBJECTS);
     struct world_pg *pg = &w->pgs[0];
 
     lose(w, 1);
@@ -202,7 +189,7 @@ static void test_waits_for_the_others(void)
 /* One that took the order deletes itself, and says so. */
 static void test_others_are_deleted(void)
 {
-    struct world *w = begin(11);
+    struct world *w = world_filled(11, OBJECTS);
     struct world_pg *pg = &w->pgs[0];
 
     lose(w, 1);
@@ -220,7 +207,7 @@ static void test_others_are_deleted(void)
 /* A learner is half copied, or may be: it has no say. Nor has one whose log is damaged. */
 static void test_learner_does_not(void)
 {
-    struct world *w = begin(12);
+    struct world *w = world_filled(12, OBJECTS);
     struct world_pg *pg = &w->pgs[0];
 
     pg->wanted = pg->member;
@@ -242,7 +229,7 @@ static void test_learner_does_not(void)
 
 static void test_damaged_does_not(void)
 {
-    struct world *w = begin(13);
+    struct world *w = world_filled(13, OBJECTS);
 
     for (uint32_t osd = 0; osd < 3; osd++)
         lose(w, osd);
@@ -261,7 +248,7 @@ static void test_damaged_does_not(void)
 static void test_survivor_crashes(void)
 {
     for (uint32_t step = 0; step < 40; step++) {
-        struct world *w = begin(20 + step);
+        struct world *w = world_filled(20 + step, OBJECTS);
 
         lose(w, 1);
         lose(w, 2);
@@ -278,21 +265,51 @@ static void test_survivor_crashes(void)
     }
 }
 
+/* The order is taken back while it waits for one that has not heard of it: they are a group again, with all
+ * that they had. */
+static void test_withdrawn(void)
+{
+    struct world *w = world_filled(15, OBJECTS);
+    struct world_pg *pg = &w->pgs[0];
+    struct world_members was = pg->member;
+
+    lose(w, 1);
+    lose(w, 2);
+    row_add(&pg->dropped, 3, 2, 0);
+    force(w, 1, 0);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    CHECK_EQ(number_on(w, 0), 1);
+    pg->force = (Fb__PgForce){0};
+    pg->member = was;
+    pg->dropped.count = 0;
+    pg->wanted_epoch = 0;
+    w->osds[2].unfed = false;
+    world_osd_start(w, 2);
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, world_leader(w, the_pg()) != UINT32_MAX);
+    CHECK(number_on(w, 0) == 1 && number_on(w, 2) == 3);
+    check_data(w, world_leader(w, the_pg()));
+    world_free(w);
+}
+
 /* What it says while it has no leader. */
 static void test_standings(void)
 {
-    struct world *w = begin(14);
-    Fb__PgStanding *rows, **pointers;
+    struct world *w = world_filled(14, OBJECTS);
+    struct pg_standing *rows;
+    Fb__PgStanding **pointers;
 
     lose(w, 1);
     lose(w, 2);
     sim_run_for(w->sim, 5 * NS_PER_S);
     sim_node_enter(w->osds[0].node);
     CHECK_EQ(pg_standings(w->osds[0].shard, &rows, &pointers), 1);
-    CHECK(rows[0].pg == the_pg() && rows[0].replica == 1 && rows[0].voter && !rows[0].joint &&
-          !rows[0].state);
-    CHECK_EQ(rows[0].log_index, replica_on(w, 0)->last_index);
-    CHECK(rows[0].log_term && rows[0].silent_ms >= 2000 && rows[0].silent_ms < 5000);
+    CHECK(pointers[0]->pg == the_pg() && pointers[0]->replica == 1 && pointers[0]->voter &&
+          !pointers[0]->state);
+    CHECK(pointers[0]->n_voters == 3 && pointers[0]->voters[0] == 1 && pointers[0]->voters[2] == 3);
+    CHECK_EQ(pointers[0]->n_voters_before, 0);
+    CHECK_EQ(pointers[0]->log_index, replica_on(w, 0)->last_index);
+    CHECK(pointers[0]->log_term && pointers[0]->silent_ms >= 2000 && pointers[0]->silent_ms < 5000);
     free(rows);
     free(pointers);
     sim_node_leave(w->osds[0].node);
@@ -313,6 +330,7 @@ int main(int argc, char **argv)
     TEST(test_learner_does_not);
     TEST(test_damaged_does_not);
     TEST(test_survivor_crashes);
+    TEST(test_withdrawn);
     TEST(test_standings);
     fake_store_forget_all();
     return tap_done();

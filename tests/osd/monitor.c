@@ -225,6 +225,33 @@ static void test_lost_replica(void)
     world_free(w);
 }
 
+/* The same of one that is only wanted, or leaving: who has to do with the PG is told what is left of it. */
+static void test_lost_before_it_is_a_member(void)
+{
+    for (uint32_t leaving = 0; leaving < 2; leaving++) {
+        struct world *w = world_new(6 + leaving, 1);
+        struct world_members *list = leaving ? &w->pgs[0].leaving : &w->pgs[0].wanted;
+
+        ours_alone(w);
+        sim_run_for(w->sim, NS_PER_S); /* the map is saved */
+        world_osd_kill(w, 2, SIM_CRASH_POWER);
+        fake_store_lose_pg(w->osds[2].label.osd_uuid, world_pg(w, 0));
+        *list = w->pgs[0].member;
+        w->pgs[0].member.count = 2;
+        list->row[2].birth = 1;
+        list->row[2].born = true;
+        w->pgs[0].wanted_epoch = w->epoch + 1;
+        world_osd_start(w, 2);
+        WAIT_FOR(w, 20000, w->osds[2].shard);
+        world_feed_map(w);
+        WAIT_FOR(w, 20000, mons[OURS].lost >= 2);
+        list->count = 0;
+        world_feed_map(w);
+        mon_stop(w, OURS);
+        world_free(w);
+    }
+}
+
 /* Events are one-way frames and may be lost; the answers to reports tell. */
 static void test_lost_event(void)
 {
@@ -366,6 +393,7 @@ int main(void)
     TEST(test_foreign_at_start);
     TEST(test_confirms_in_turn);
     TEST(test_lost_replica);
+    TEST(test_lost_before_it_is_a_member);
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
     TEST(test_no_group);

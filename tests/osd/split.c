@@ -47,14 +47,8 @@ static void refuse_log(struct world *w, uint32_t osd, bool on)
 
 static struct world *begin(uint64_t seed)
 {
-    struct world *w = world_new(seed, 1);
+    struct world *w = world_filled(seed, OBJECTS);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    for (uint64_t object = 0; object < OBJECTS; object++) {
-        memset(data, (int)object + 1, BLOCK_SIZE);
-        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
-    }
-    WAIT_FOR(w, 5000, world_settled(w));
     world_lead(w, pg_id(0), 0);
     return w;
 }
@@ -304,14 +298,15 @@ static void test_goes_on_alone(void)
 /* What a shard says of a PG that it has in its parent only; its term and index are the parent's. */
 static bool stands_in_parent(struct world *w, uint32_t osd, uint32_t number)
 {
-    Fb__PgStanding *rows, **pointers;
+    struct pg_standing *rows;
+    Fb__PgStanding **pointers;
     bool found = false;
 
     sim_node_enter(w->osds[osd].node);
     uint32_t count = pg_standings(w->osds[osd].shard, &rows, &pointers);
     for (uint32_t i = 0; i < count; i++)
-        found |= rows[i].pg == pg_id(number) && rows[i].state == 3 && rows[i].voter && rows[i].replica == 1 &&
-                 rows[i].log_index == replica_on(w, osd, 0)->last_index;
+        found |= pointers[i]->pg == pg_id(number) && pointers[i]->state == 3 && pointers[i]->voter &&
+                 pointers[i]->replica == 1 && pointers[i]->log_index == replica_on(w, osd, 0)->last_index;
     free(rows);
     free(pointers);
     sim_node_leave(w->osds[osd].node);

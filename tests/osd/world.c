@@ -73,6 +73,8 @@ static void hand_map_fill(struct world *w, struct hand_map *m)
         m->pgs[p].wanted = members_array(&pg->wanted);
         m->pgs[p].n_wanted = pg->wanted.count;
         m->pgs[p].wanted_epoch = pg->wanted_epoch;
+        m->pgs[p].leaving = members_array(&pg->leaving);
+        m->pgs[p].n_leaving = pg->leaving.count;
         m->pgs[p].dropped = members_array(&pg->dropped);
         m->pgs[p].n_dropped = pg->dropped.count;
         m->pgs[p].removed = w->pool_gone;
@@ -407,6 +409,20 @@ struct world *world_new(uint64_t seed, uint32_t pg_count)
     WAIT_FOR(w, 3000, world_settled(w));
     w->born = true;
     world_feed_map(w);
+    return w;
+}
+
+struct world *world_filled(uint64_t seed, uint32_t objects)
+{
+    struct world *w = world_new(seed, 1);
+    uint8_t data[BLOCK_SIZE];
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint64_t object = 0; object < objects; object++) {
+        memset(data, (int)object + 1, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+    }
+    WAIT_FOR(w, 5000, world_settled(w));
     return w;
 }
 

@@ -49,7 +49,7 @@ struct world_members {
 struct world_pg {
     uint64_t group_index, wanted_epoch;
     uint32_t replica_next;
-    struct world_members member, wanted, dropped;
+    struct world_members member, wanted, leaving, dropped;
     Fb__PgForce force; /* survivor 0: none */
     bool split;        /* off another one */
 };
@@ -78,6 +78,8 @@ struct world {
 
 /* All OSDs are up and every PG has a leader. */
 struct world *world_new(uint64_t seed, uint32_t pg_count);
+/* One PG with so many objects, each a block of its number + 1, which all members have. */
+struct world *world_filled(uint64_t seed, uint32_t objects);
 /* Stops everything in order; checks that nothing leaks. */
 void world_free(struct world *w);
 void world_osd_start(struct world *w, uint32_t number);
@@ -91,7 +93,8 @@ const Fb__PgMember *world_member_find(const struct world_members *members, uint3
 uint32_t world_leader(struct world *w, uint64_t pg);
 /* Asks the PG's leader to hand over to that OSD; its answer. */
 int world_transfer(struct world *w, uint64_t pg, uint32_t osd);
-/* Waits until the leader has heard that all are whole, hands over, and waits until that OSD leads and serves. */
+/* Waits until the leader has heard that all are whole, hands over, and waits until that OSD leads and serves.
+ */
 void world_lead(struct world *w, uint64_t pg, uint32_t osd);
 bool world_settled(
     struct world *w); /* every PG has one leader, and all replicas of running OSDs have applied the same */
