@@ -351,6 +351,9 @@ void mon_split_settle(struct mon *mon, struct mon_change *c);
 void mon_split_done(struct mon *mon, uint64_t pool);
 /* A pool in which no PG has been split for a while though that is ordered; NULL: there is none. */
 const Fb__Pool *mon_split_stuck(struct mon *mon);
+/* Of the PG that is to be split next: a member whose shard has no room for the child, as far as the map tells;
+ * NULL: all have. */
+const Fb__PgMember *mon_split_full(const struct mon *mon, const Fb__Pool *pool);
 /* `pool`, a copy of the item that a change will put, is to have so many PGs. */
 MUST_CHECK int mon_split_order(struct mon_request *r, Fb__Pool *pool, uint32_t target);
 /* The confirmations of an order are those of too few PGs. */

@@ -381,8 +381,15 @@ static void pg_problems(struct mon_status *st)
             pool->name, pool->pg_target, pool->pg_count, pool->id, placement_pg_parent(pool->pg_count));
         SAY(p->doing,
             "it is as soon as all of its replicas are in contact, and none recovers, comes or goes");
-        SAY(p->todo,
-            "start the OSDs that are down, or take them out; the log of its leader tells of other reasons");
+        const Fb__PgMember *full = mon_split_full(st->mon, pool);
+        if (full)
+            SAY(p->todo,
+                "osd.%u shard %u holds as many replicas as it can: add OSDs, and let them be spread (`fastblock rebalance "
+                "status`), or remove pools",
+                full->osd, full->shard);
+        else
+            SAY(p->todo,
+                "start the OSDs that are down, or take them out; the logs of its OSDs tell of other reasons");
     }
     if (count[PG_LOST]) {
         p = problem(st, true, HEALTH_PG_BLOCKS_LOST, NO_SUBJECT);

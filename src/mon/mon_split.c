@@ -130,36 +130,47 @@ const Fb__Pool *mon_split_stuck(struct mon *mon)
     return NULL;
 }
 
-/* How many replicas each shard would have if all children stayed where they are born. */
-static uint32_t *count_replicas(const struct mon *mon, const Fb__Pool *pool, uint32_t target)
+static void count_pg(const struct mon *mon, const Fb__Pg *pg, uint32_t *load)
 {
-    uint32_t *load = calloc((size_t)mon->state.osd_next + 1, PLACEMENT_SHARDS_MAX * sizeof(*load));
-    uint32_t *becomes = calloc(pool->pg_count, sizeof(*becomes));
+    size_t count = pg->n_wanted ? pg->n_wanted : pg->n_member;
 
-    for (uint32_t n = 0; load && becomes && n < target; n++) {
+    for (size_t m = 0; m < count; m++) {
+        const Fb__PgMember *row = pg->n_wanted ? pg->wanted[m] : pg->member[m];
+        if (row->osd < mon->state.osd_next && row->shard < PLACEMENT_SHARDS_MAX)
+            load[(size_t)row->osd * PLACEMENT_SHARDS_MAX + row->shard]++;
+    }
+}
+
+/* Of each PG beyond `pg_count`, on behalf of whom it comes from. */
+static void count_children(const struct mon *mon, const Fb__Pool *pool, uint32_t target, uint32_t *load)
+{
+    for (uint32_t n = pool->pg_count; n < target; n++) {
         uint32_t root = n;
         while (root >= pool->pg_count)
             root = placement_pg_parent(root);
-        becomes[root]++;
+        const struct mon_pg *p = mon_pg_find(mon, placement_pg_id(pool->id, root));
+        if (p)
+            count_pg(mon, mon_pg_item(p), load);
     }
-    if (load && becomes)
-        mon_for_each(mon, MON_PG, node)
-        {
-            const Fb__Pg *pg = mon_pg_item(mon_pg_of(node));
-            bool here = mon_pg_pool(pg->id) == pool->id && mon_pg_number(pg->id) < pool->pg_count;
-            size_t count = pg->n_wanted ? pg->n_wanted : pg->n_member;
-            for (size_t m = 0; m < count; m++) {
-                const Fb__PgMember *row = pg->n_wanted ? pg->wanted[m] : pg->member[m];
-                if (row->osd < mon->state.osd_next && row->shard < PLACEMENT_SHARDS_MAX)
-                    load[(size_t)row->osd * PLACEMENT_SHARDS_MAX + row->shard] +=
-                        here ? becomes[mon_pg_number(pg->id)] : 1;
-            }
-        }
-    if (!becomes) {
-        free(load);
-        load = NULL;
+}
+
+/* How many replicas each shard would have if all children stayed where they are born: those of this pool,
+ * with so many PGs, and those that other pools are to have. Heap; NULL without memory. */
+static uint32_t *count_replicas(const struct mon *mon, const Fb__Pool *pool, uint32_t target)
+{
+    uint32_t *load = calloc((size_t)mon->state.osd_next + 1, PLACEMENT_SHARDS_MAX * sizeof(*load));
+
+    if (!load)
+        return NULL;
+    mon_for_each(mon, MON_PG, node) count_pg(mon, mon_pg_item(mon_pg_of(node)), load);
+    mon_for_each(mon, MON_POOL, node)
+    {
+        const Fb__Pool *other = mon_pool_item(mon_pool_of(node));
+        if (other->id == pool->id)
+            count_children(mon, pool, target, load);
+        else if (mon_pool_splits(other))
+            count_children(mon, other, other->pg_target, load);
     }
-    free(becomes);
     return load;
 }
 
@@ -184,6 +195,23 @@ static const Fb__Osd *find_older(const struct mon *mon)
             return osd;
     }
     return NULL;
+}
+
+const Fb__PgMember *mon_split_full(const struct mon *mon, const Fb__Pool *pool)
+{
+    const struct mon_pg *p = mon_pg_find(mon, placement_pg_id(pool->id, placement_pg_parent(pool->pg_count)));
+    uint32_t *load = count_replicas(mon, pool, pool->pg_count + 1);
+    const Fb__PgMember *full = NULL;
+
+    for (size_t m = 0; p && load && m < mon_pg_item(p)->n_member; m++) {
+        const Fb__PgMember *row = mon_pg_item(p)->member[m];
+        size_t at = (size_t)row->osd * PLACEMENT_SHARDS_MAX + row->shard;
+        if (row->osd < mon->state.osd_next && row->shard < PLACEMENT_SHARDS_MAX &&
+            load[at] > shard_room(mon, at))
+            full = row;
+    }
+    free(load);
+    return full;
 }
 
 int mon_split_order(struct mon_request *r, Fb__Pool *pool, uint32_t target)

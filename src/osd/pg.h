@@ -292,6 +292,9 @@ uint32_t pg_standings(const struct osd_shard *shard, struct pg_standing **ret_ro
                       Fb__PgStanding ***ret_pointers);
 /* ---- pg_split.c: a part of the objects becomes another PG ---- */
 
+/* Is there room here for the child, if it is to be split? As long as a follower says that it is not complete,
+ * its leader does not split. */
+bool pg_split_fits(const struct pg *pg);
 /* The log orders it next: what follows in the log waits. */
 void pg_split_begin(struct pg *pg, uint64_t now_ns);
 /* Goes on with what is under way, and with what the map orders. */

@@ -278,7 +278,9 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
         .hint_term = msg->log_term,
         .sent_ns = msg->sent_ns,
         .free_bytes = store_space(shard->store).free_bytes,
-        .complete = recover_active(pg) || recover_holds_log(pg) ? 0 : store_complete_index(pg->sp),
+        .complete = recover_active(pg) || recover_holds_log(pg) || !pg_split_fits(pg)
+                        ? 0
+                        : store_complete_index(pg->sp),
         .flags = more_flags | (msg->reject ? APPEND_REJECT : 0) |
                  (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0),
     };

@@ -12,7 +12,8 @@
  *
  * Before it proposes, the leader waits until no member is away or recovers, nobody joins or leaves, and all
  * that was in the log a moment ago is destaged everywhere: so that each member gives birth to its child soon,
- * and does not hold up what follows in the log. Nothing depends on that. A member that gets the entry late
+ * and does not hold up what follows in the log. One that has no room for the child does not say so of its
+ * own. Nothing depends on that. A member that gets the entry late
  * has its child late. One that never gets it, because it recovers to a state behind it, has none, which is
  * damage like that of any replica that is missing. A PG that went on alone without the entry (pg_force.c) has
  * what is the child's; it is split off once more when an operator says that nothing else is left of it.
@@ -225,6 +226,11 @@ static bool members_ready(struct pg *pg, uint64_t now_ns)
     return true;
 }
 
+bool pg_split_fits(const struct pg *pg)
+{
+    return !pg->split_child || !store_can_split(pg->sp);
+}
+
 static int split_propose(struct pg *pg)
 {
     uint32_t words[GROUP_WORDS_MAX];
@@ -256,8 +262,15 @@ void pg_split_run(struct pg *pg, uint64_t now_ns)
     if (now_ns >= pg->split_retry_ns)
         pg->split_retry_ns = 0;
     struct group group;
-    if (pg->split_due)
+    if (pg->split_due) {
         pg->split_child = split_ordered(pg, &group);
+        if (!pg_split_fits(pg))
+            core_log(
+                pg->shard->core, LOG_WARN, "osd",
+                PG_FMT
+                ": is to be split, which waits: there is no room here for another PG or its image records",
+                PG_ARGS(pg->id));
+    }
     pg->split_due = false;
     uint32_t child = pg->split_child;
     if (!child || pg->splitting || pg->split_proposed || recover_active(pg)) {

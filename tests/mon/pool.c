@@ -452,6 +452,36 @@ static void splits(void)
     world_free(w);
 }
 
+/* What is to be split fits on the shards, by what these say, with all that other pools are to have. */
+static void splits_that_fit(void)
+{
+    struct world *w = world_new();
+    struct caller client, osd;
+
+    client_start(&client, w, 1);
+    osds_up(w, &osd, 1);
+    osd.pgs_max = 20;
+    CHECK_EQ(osd_boot(&osd, 1, 0, 1, map_osd(&client, 0)->shard[0]->address), 0);
+    CHECK_EQ(pool_create(&client, "p", 1, 8, "osd"), 0);
+    CHECK_EQ(pool_create(&client, "q", 1, 4, "osd"), 0);
+    CHECK_EQ(pool_set_pgs(&client, "p", 17), -ERR_TOO_LARGE);
+    CHECK(strstr(said(&client), "room for 20"));
+    CHECK_EQ(pool_set_pgs(&client, "p", 16), 0);
+    CHECK_EQ(pool_set_pgs(&client, "q", 5), -ERR_TOO_LARGE);
+    CHECK(!has_problem(&client, "holds as many replicas"));
+    /* It has room for less when it is back. */
+    osd.pgs_max = 12;
+    CHECK_EQ(osd_boot(&osd, 1, 0, 1, map_osd(&client, 0)->shard[0]->address), 0);
+    for (int i = 0; i < 65; i++) {
+        CHECK_EQ(osd_report(&osd, 0, NULL), 0);
+        world_run_ms(w, 1000);
+    }
+    CHECK(has_problem(&client, "osd.0 shard 0 holds as many replicas as it can"));
+    caller_stop(&osd);
+    caller_stop(&client);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(creates);
@@ -461,6 +491,7 @@ int main(void)
     TEST(removes);
     TEST(chooses_pg_counts);
     TEST(splits);
+    TEST(splits_that_fit);
     TEST(domains_are_of_the_map);
     return tap_done();
 }

@@ -490,6 +490,7 @@ int osd_boot(struct caller *c, uint8_t uuid, uint32_t shard, uint32_t shards, co
     body.size_bytes = 8ull << 30;
     body.epoch = c->self.epoch;
     body.level = c->level;
+    body.pgs_max = c->pgs_max;
     REQUEST(osd_boot, OSD_BOOT);
     return call(c, &request);
 }

@@ -94,8 +94,8 @@ static inline void world_run_ms(struct world *w, uint64_t ms)
 struct caller {
     struct world *w;
     struct rpc_identity self;
-    const char *zone; /* for osd_boot(); NULL: does not say */
-    uint32_t level;   /* the same */
+    const char *zone;        /* for osd_boot(); NULL: does not say */
+    uint32_t level, pgs_max; /* the same */
     struct rpc_peer *peer;
     const char *address; /* of the monitor */
     int opened;

@@ -59,7 +59,7 @@ struct store {
     struct core *core;
     struct fake_device *device;
     struct timer timer;
-    bool closing, refuse, refuse_splits;
+    bool closing, refuse, refuse_splits, no_room;
     uint64_t taken_bytes;
     int failed;
     struct op *close_waiter;
@@ -373,6 +373,11 @@ void fake_store_refuse(struct store *store, bool refuse)
 void fake_store_refuse_splits(struct store *store, bool refuse)
 {
     store->refuse_splits = refuse;
+}
+
+void fake_store_set_room(struct store *store, bool room)
+{
+    store->no_room = !room;
 }
 
 void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse)
@@ -872,7 +877,7 @@ void store_split_start(struct store_split *w, struct store_pg *sp, const struct 
 
 int store_can_split(const struct store_pg *sp)
 {
-    return 0;
+    return sp->store->no_room ? -ERR_NO_SPACE : 0;
 }
 
 void store_destage_soon(struct store_pg *sp)

@@ -21,7 +21,9 @@ void fake_store_fail(struct store *store);
 void fake_store_refuse(struct store *store, bool refuse);
 /* The same for one PG. */
 void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse);
-/* There is no room for another PG. */
+/* Is there room for another PG? */
+void fake_store_set_room(struct store *store, bool room);
+/* A split is found to have no room when it is carried out. */
 void fake_store_refuse_splits(struct store *store, bool refuse);
 /* What store_space() says is free from now on. */
 void fake_store_set_free(struct store *store, uint64_t free_bytes);

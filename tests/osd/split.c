@@ -163,6 +163,28 @@ static void test_no_room(void)
     world_free(w);
 }
 
+/* As long as one of them has no room for the child, none of them is split; and then all are. */
+static void test_waits_for_room(void)
+{
+    for (uint32_t osd = 0; osd < 3; osd++) { /* osd.0 leads */
+        struct world *w = begin(30 + osd);
+
+        sim_node_enter(w->osds[osd].node);
+        fake_store_set_room(osd_shard_store(w->osds[osd].shard), false);
+        sim_node_leave(w->osds[osd].node);
+        order(w);
+        sim_run_for(w->sim, 3 * NS_PER_S);
+        CHECK(!replica_on(w, 0, 1) && !replica_on(w, 1, 1) && !replica_on(w, 2, 1));
+        for (uint64_t object = 0; object < OBJECTS; object++)
+            CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+        sim_node_enter(w->osds[osd].node);
+        fake_store_set_room(osd_shard_store(w->osds[osd].shard), true);
+        sim_node_leave(w->osds[osd].node);
+        WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1) && replica_on(w, 2, 1));
+        world_free(w);
+    }
+}
+
 /* A replica that has been split, and whose log is damaged, recovers from a leader that is split only in the
  * middle of that. */
 static void test_split_before_its_leader(void)
@@ -370,6 +392,7 @@ int main(int argc, char **argv)
     TEST(test_old_map);
     TEST(test_read_is_under_way);
     TEST(test_no_room);
+    TEST(test_waits_for_room);
     TEST(test_split_before_its_leader);
     TEST(test_leader_is_split_meanwhile);
     TEST(test_goes_on_alone);
