@@ -9,8 +9,8 @@
  *
  *     CONNECT -> OPEN -> SUBSCRIBE -> FOLLOW -> (session gone) CONNECT ...
  *                 |          |          |
- *                 +----------+          +-> SUBSCRIBE every few seconds, and when a delta is missing
- *                  next address
+ *                 +----------+          +-> SUBSCRIBE every few seconds, when a delta is missing, and
+ *                  next address             when a shard refuses us and has a newer map
  *
  * The repeated Subscribe names the epoch that is known, so that its answer is small; it finds a monitor that
  * hangs, makes up for events that were lost, and keeps the registration of the images that are open for
@@ -27,6 +27,7 @@
 #define MON_OPEN_NS      (1 * NS_PER_S)
 #define MON_SUBSCRIBE_NS (3 * NS_PER_S)
 #define MON_FOLLOW_NS    (4 * NS_PER_S)
+#define MON_ASK_EVERY_NS (100 * NS_PER_MS)
 #define MON_PAUSE_NS     (20 * NS_PER_MS)
 #define MON_PAUSE_MAX_NS (1 * NS_PER_S)
 
@@ -227,7 +228,8 @@ static int mon_subscribe(struct client_mon *m)
     free(subscribe.writing);
     if (error)
         return error;
-    m->resync = false;
+    m->resync = m->behind = false;
+    m->asked_ns = core_now_ns(client->core);
     m->call.reply = m->reply;
     m->call.reply_cap = FRAME_BODY_MAX;
     return rpc_call_start(&m->call, m->peer, &m->op, METHOD_MON, rpc_body(m->reply), len, NULL, 0,
@@ -317,7 +319,7 @@ static void mon_step(struct op *op)
             } else if (m->closed) {
                 mon_give_up(m);
                 op->state = MON_PAUSE;
-            } else if (m->resync || m->timer.fired) {
+            } else if (m->resync || m->behind || m->timer.fired) {
                 op->state = MON_SUBSCRIBE;
             } else {
                 return;
@@ -333,6 +335,17 @@ static void mon_step(struct op *op)
 }
 
 static const struct op_kind mon_kind = {"client.monitor", mon_state_name, mon_step};
+
+void client_mon_ask(struct client *client, uint64_t epoch)
+{
+    struct client_mon *m = &client->mon;
+
+    if (epoch <= client->map->epoch || m->op.state != MON_FOLLOW ||
+        core_now_ns(client->core) - m->asked_ns < MON_ASK_EVERY_NS)
+        return;
+    m->behind = true;
+    op_wake(&m->op);
+}
 
 void client_mon_start(struct client *client)
 {

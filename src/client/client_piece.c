@@ -378,6 +378,8 @@ static void piece_find_pg(struct client_piece *p)
 static void piece_refused(struct client_piece *p, int result, const struct client_answer *answer)
 {
     p->client->perf.retries++;
+    if (result == -ERR_NO_PG || result == -ERR_WRONG_PG)
+        client_mon_ask(p->client, answer->epoch);
     switch (-result) {
     case ERR_NOT_LEADER:
     case ERR_STALE_TERM:

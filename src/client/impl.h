@@ -71,16 +71,21 @@ struct client_mon {
     struct timer timer;
     struct rpc_call call;
     uint8_t *reply;
-    bool closed;    /* set by the peer's event, cleared by the op */
-    bool ready;     /* subscribed on this session */
-    bool resync;    /* a delta is missing */
-    bool moved;     /* another monitor leads, and is the current one now: no more calls on this session */
-    uint32_t calls; /* under way */
-    int error;      /* why the last attempt failed */
+    bool closed;       /* set by the peer's event, cleared by the op */
+    bool ready;        /* subscribed on this session */
+    bool resync;       /* a delta is missing */
+    bool behind;       /* a shard has a newer map */
+    uint64_t asked_ns; /* when Subscribe was last sent */
+    bool moved;        /* another monitor leads, and is the current one now: no more calls on this session */
+    uint32_t calls;    /* under way */
+    int error;         /* why the last attempt failed */
     struct list waiters; /* client_mon_calls that wait for a session */
 };
 
 void client_mon_start(struct client *client);
+/* A shard that did not serve us has a map of this epoch. If ours is older the monitor is asked now, not more
+ * than once in 100 ms: it has told us long ago, as a rule, or does so at this moment. */
+void client_mon_ask(struct client *client, uint64_t epoch);
 void client_mon_stop(struct client *client);
 
 /* ---- shards ---- */
@@ -205,7 +210,7 @@ MUST_CHECK int client_piece_send(struct client_piece *piece, struct rpc_peer *pe
 struct client_answer {
     uint64_t term;
     uint32_t leader;
-    uint64_t epoch; /* with ERR_PAUSED: of the map there, 0: not known */
+    uint64_t epoch; /* of an error: of the map there, 0: not known */
 };
 /* Reads the answer that came and, if it is a success, takes its data. Returns the result of the attempt. */
 MUST_CHECK int client_piece_receive(struct client_piece *piece, struct client_answer *ret_answer);

@@ -31,6 +31,8 @@ void pg_reply(struct osd_shard *shard, const struct rpc_ticket *ticket, struct p
         reply.term = pg->raft.term;
         reply.leader = pg->raft.leader;
     }
+    if (result)
+        reply.epoch = shard->map.epoch;
     shard->perf.errors += result != 0;
     shard_reply_cold(shard, ticket, result, &reply.base);
 }

@@ -231,15 +231,52 @@ static void test_pause_is_over(void)
     sim_run_for(world.sim, 10 * NS_PER_S);
     fake.shards[0].refuse = -ERR_PAUSED;
     fake.shards[0].refuse_count = UINT32_MAX;
-    fake.paused_epoch = fake.epoch + 1;
+    fake.shard_epoch = fake.epoch + 1;
     fake_start(0, CLIENT_WRITE, 0, 4096, 2);
     sim_run_for(world.sim, 20 * NS_PER_S);
     CHECK(op_live(&world.ios[0].op));
-    fake.paused_epoch = fake.epoch - 1;
+    fake.shard_epoch = fake.epoch - 1;
     uint64_t before_ns = world.sim->now_ns;
     CHECK_EQ(fake_finish(0), -ERR_TIMEOUT);
     CHECK(world.sim->now_ns - before_ns < 4 * NS_PER_S);
     fake_down();
+}
+
+/* A shard has a map that the client has missed: it asks at once, and does not hammer while no monitor has it.
+ */
+static void test_map_missed(void)
+{
+    const int errors[] = {-ERR_WRONG_PG, -ERR_NO_PG};
+
+    for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
+        fake_up(5, 0, 0);
+        fake_lead(0);
+        warm_up();
+        sim_run_for(world.sim, 500 * NS_PER_MS);
+        fake.shard_epoch = ++fake.epoch;
+        for (uint32_t j = 0; j < FAKE_SHARDS; j++) {
+            fake.shards[j].refuse = errors[i];
+            fake.shards[j].refuse_count = UINT32_MAX;
+        }
+        fake_start(0, CLIENT_WRITE, 0, 4096, 2);
+        sim_run_for(world.sim, 10 * NS_PER_MS);
+        CHECK_EQ(client_map(world.client)->epoch, fake.epoch);
+        /* The shards are ahead of the monitors. */
+        fake.shard_epoch = fake.epoch + 1;
+        uint32_t before = fake.monitors[0].subscribes + fake.monitors[1].subscribes;
+        sim_run_for(world.sim, 2 * NS_PER_S);
+        uint32_t asked = fake.monitors[0].subscribes + fake.monitors[1].subscribes - before;
+        CHECK(asked >= 10 && asked <= 20);
+        /* They have nothing new to say. */
+        fake.shard_epoch = fake.epoch;
+        before += asked;
+        sim_run_for(world.sim, 2 * NS_PER_S);
+        CHECK(fake.monitors[0].subscribes + fake.monitors[1].subscribes - before <= 1);
+        for (uint32_t j = 0; j < FAKE_SHARDS; j++)
+            fake.shards[j].refuse_count = 0;
+        CHECK_EQ(fake_finish(0), 0);
+        fake_down();
+    }
 }
 
 /* A process dies: its machine refuses connections. A machine dies: nothing answers. */
@@ -717,6 +754,7 @@ int main(void)
     TEST(test_paused);
     TEST(test_paused_elsewhere);
     TEST(test_pause_is_over);
+    TEST(test_map_missed);
     TEST(test_leader_dies);
     TEST(test_leader_machine_dies);
     TEST(test_leader_hangs);

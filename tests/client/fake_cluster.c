@@ -50,7 +50,7 @@ static void reply_pg(const struct rpc_ticket *ticket, int result, const struct f
 
     m.term = pg->term;
     m.leader = pg->leader;
-    m.epoch = result == -ERR_PAUSED ? fake.paused_epoch : 0;
+    m.epoch = result ? fake.shard_epoch : 0;
     ASSERT(wire_cold_encode(&m.base, rpc_body(scratch), 64, &len) == 0);
     rpc_reply(ticket, result, rpc_body(scratch), len, NULL, 0);
 }

@@ -59,8 +59,8 @@ struct fake_cluster {
     struct fake_monitor monitors[FAKE_MONITORS];
     struct fake_pg pgs[FAKE_PGS];
     uint64_t epoch, generation, incarnation, size_bytes;
-    uint64_t paused_epoch; /* that shards tell with ERR_PAUSED */
-    bool paused;           /* the map says so */
+    uint64_t shard_epoch; /* that shards tell with errors */
+    bool paused;          /* the map says so */
     bool removed;
     int close_error; /* of the monitors, to closing images */
     uint8_t objects[FAKE_OBJECTS][OBJECT_SIZE];
