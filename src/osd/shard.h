@@ -207,7 +207,7 @@ struct shard_heartbeat {
     struct wire_heartbeat_group groups[WIRE_GROUPS_MAX];
     uint64_t refused[WIRE_REFUSED_MAX];
     uint64_t reply_refused[WIRE_REFUSED_MAX];
-    uint8_t frame[FRAME_HEADER_SIZE + 128 + WIRE_GROUPS_MAX * 64];
+    uint8_t frame[FRAME_HEADER_SIZE + 128 + MAX(WIRE_GROUPS_MAX * 64, WIRE_REFUSED_MAX * 8)];
 };
 void shard_heartbeat_start(struct osd_shard *shard);
 /* A group has traffic: its heartbeats come at the usual pace, from now on and for a while. */

@@ -24,6 +24,8 @@
 
 #include "base/error.h"
 
+_Static_assert(WIRE_REFUSED_MAX >= STORE_PGS_MAX, "a shard can refuse all that it has");
+
 static void heartbeat_step(struct op *op);
 static const struct op_kind heartbeat_kind = {"osd.heartbeat", NULL, heartbeat_step};
 
@@ -268,7 +270,8 @@ void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
             heartbeat->refused[reply.refused_count++] = heard->group.pg;
     }
     if (!all)
-        return; /* an answer that named only some of them would acknowledge the others */
+        return; /* more than a shard can have; an answer that named some of them would acknowledge the others
+                 */
     size_t len = wire_heartbeat_reply_size(&reply);
     ASSERT(FRAME_HEADER_SIZE + len <= sizeof(heartbeat->frame));
     wire_heartbeat_reply_encode(rpc_body(heartbeat->frame), &reply);

@@ -43,20 +43,18 @@ static inline uint8_t *put_u32(uint8_t *at, uint8_t field, uint32_t value)
     return at + SIZE_U32;
 }
 
-/* Lengths of repeated fields stay below 2^14: one or two bytes. */
+/* Lengths of repeated fields stay below 2^21: one byte to three. */
 static inline size_t put_len_size(size_t len)
 {
-    ASSERT(len < 1u << 14);
-    return 1 + (len < 1u << 7 ? 1 : 2);
+    ASSERT(len < 1u << 21);
+    return 1 + (len < 1u << 7 ? 1 : len < 1u << 14 ? 2 : 3);
 }
 
 static inline uint8_t *put_len(uint8_t *at, uint8_t field, size_t len)
 {
     *at++ = TAG_LEN(field);
-    if (len >= 1u << 7) {
+    for (; len >= 1u << 7; len >>= 7)
         *at++ = (uint8_t)(len | 0x80);
-        len >>= 7;
-    }
     *at++ = (uint8_t)len;
     return at;
 }
@@ -127,12 +125,14 @@ static inline bool take_len(struct template *t, uint8_t field, size_t *ret_len)
 {
     if (template_left(t) < 2 || t->at[0] != TAG_LEN(field))
         return false;
-    size_t len = t->at[1];
+    size_t len = t->at[1] & 0x7f;
+    bool more = t->at[1] & 0x80;
     t->at += 2;
-    if (len & 0x80) {
-        if (template_left(t) < 1 || *t->at & 0x80)
+    for (uint32_t shift = 7; more; shift += 7) {
+        if (template_left(t) < 1 || shift > 14)
             return false;
-        len = (len & 0x7f) | (size_t)*t->at++ << 7;
+        more = *t->at & 0x80;
+        len |= (size_t)(*t->at++ & 0x7f) << shift;
     }
     *ret_len = len;
     return len <= template_left(t);

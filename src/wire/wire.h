@@ -20,7 +20,7 @@
 #define WIRE_ENTRIES_MAX  64                  /* in one AppendRequest */
 #define WIRE_APPEND_CRC_MAX 512               /* of all entries of one AppendRequest: FRAME_PAYLOAD_MAX */
 #define WIRE_GROUPS_MAX   512                 /* changes in one Heartbeat */
-#define WIRE_REFUSED_MAX  512
+#define WIRE_REFUSED_MAX  16384               /* groups in the answer: all that a shard can have */
 
 struct wire_write_request {
     uint64_t pg, term, image, object, generation, incarnation;

@@ -14,7 +14,7 @@
 #include "base/hash.h"
 #include "tests/fuzz/fuzz.h"
 
-#define INPUT_MAX      (64u << 10)
+#define INPUT_MAX      (256u << 10)
 #define INPUTS_DEFAULT 100000
 
 static volatile uint64_t current;

@@ -14,7 +14,7 @@
 #include "wire/cold.h"
 #include "wire/frame.h"
 
-#define PACKED_MAX (256u << 10)
+#define PACKED_MAX (512u << 10)
 
 static const ProtobufCMessageDescriptor *const cold_types[] = {
     &fb__hello__descriptor,

@@ -302,6 +302,34 @@ static void test_bad_numbers(void)
     world_free(w);
 }
 
+/* A member refuses thousands of groups of its leader's, as one does whose replicas are lost: that is contact
+ * for the one group that it does have. */
+static void test_many_refused(void)
+{
+    struct world *w = world_new(7, 1);
+    uint64_t pg = world_pg(w, 0);
+    uint32_t leader = world_leader(w, pg);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    world_osd_kill(w, (leader + 2) % OSDS, SIM_CRASH_POWER);
+    sim_run_for(w->sim, NS_PER_S);
+    struct peer *peer = shard_peer_find(w->osds[leader].shard, (leader + 1) % OSDS, 0);
+    uint64_t term = pg_find(w->osds[leader].shard, pg)->raft.term;
+    sim_node_enter(w->osds[leader].node);
+    for (uint64_t i = 0; i < 3000; i++) {
+        struct wire_heartbeat_group group = {.pg = 1000 + i, .term = 1, .from = 1, .to = 2};
+        CHECK_EQ(heartbeat_out_set(&peer->out, &group), 0);
+    }
+    sim_node_leave(w->osds[leader].node);
+    for (uint32_t i = 0; i < 20; i++) {
+        CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+        sim_run_for(w->sim, 100 * NS_PER_MS);
+    }
+    CHECK_EQ(peer->out.acked_version, peer->out.version);
+    CHECK_EQ(pg_find(w->osds[leader].shard, pg)->raft.term, term);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_leader_replaced);
@@ -309,6 +337,7 @@ int main(void)
     TEST(test_stuck_pgs);
     TEST(test_fuller_member);
     TEST(test_bad_numbers);
+    TEST(test_many_refused);
     fake_store_forget_all();
     return tap_done();
 }

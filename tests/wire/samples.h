@@ -11,7 +11,7 @@
 #include "wire/wire.h"
 
 /* The largest body that a sample can have. */
-#define SAMPLE_BYTES_MAX (32u << 10)
+#define SAMPLE_BYTES_MAX (160u << 10)
 
 /* A message of any hot type with the memory of its arrays. */
 struct sample {
