@@ -147,15 +147,20 @@ static void scan_batches(struct store *s)
     }
 }
 
+static bool destage_late(const struct store *s)
+{
+    return destage_target(s) > s->destage.since + destage_keep(s) / DESTAGE_LATE_PART;
+}
+
 bool destage_pace(struct store *s)
 {
     struct destage *d = &s->destage;
 
-    bool late = destage_target(s) > d->since + destage_keep(s) / DESTAGE_LATE_PART;
+    d->late |= destage_late(s);
     if (d->tick.fired)
         d->paced -= MIN(d->paced, (uint64_t)DESTAGE_TICK_BLOCKS);
     d->tick.fired = false;
-    if (d->paced < s->volume || d->hurry || late || trim_wanted(s)) {
+    if (d->paced < s->volume || d->hurry || d->late || trim_wanted(s)) {
         timer_cancel(s->core, &d->tick);
         return true;
     }
@@ -184,6 +189,7 @@ static void collect(struct store *s)
     d->asked = false;
     if (!d->more)
         d->since = destage_target(s);
+    d->late = destage_late(s);
     scan_batches(s);
     round_collect(s);
     bool starved = d->more && !d->object_count;

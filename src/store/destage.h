@@ -77,11 +77,13 @@ struct destage {
     struct log_entry *reading; /* pinned: its payload is being read to be copied forward */
     struct batch *scan;        /* batches before it have told their PGs how far to destage; NULL: all have */
     bool more;                 /* the round was full: it took some, and there are more */
+    uint64_t first_order;      /* of the PG to begin with */
     bool starved;              /* it could take none, for want of memory or chunks */
     bool held;                 /* an object waits until the log lets go of its chunks */
     bool asked;                /* for more than the round under way knows of */
     bool told;                 /* a PG what to destage, since none had anything left */
     bool hurry;                /* somebody waits: no pace, until nothing is left */
+    bool late;                 /* rounds have not come to an end for long: likewise, and they are large */
     uint64_t paced;            /* position of the log up to which its growth has been written for */
     uint64_t since;            /* the target when rounds began to follow each other */
     struct timer tick;

@@ -211,7 +211,7 @@ static bool object_collect(struct store *s, struct object *o)
     uint32_t readback = 0;
 
     if (d->object_count == DESTAGE_OBJECTS_MAX || d->block_count + BLOCKS_PER_OBJECT > DESTAGE_BLOCKS_MAX ||
-        (!d->hurry && d->block_count >= DESTAGE_CALM_BLOCKS))
+        (!d->hurry && !d->late && d->block_count >= DESTAGE_CALM_BLOCKS))
         return false;
     if (!object_ready(o))
         return true;
@@ -319,6 +319,24 @@ static bool pg_collect(struct store *s, struct pg *pg)
     return true;
 }
 
+/* Of the PGs with these orders, the second one not included. True: the round is full. */
+static bool round_collect_from(struct store *s, uint64_t first, uint64_t end)
+{
+    struct destage *d = &s->destage;
+
+    list_for_each (&s->pgs, node) {
+        struct pg *pg = list_entry(node, struct pg, link);
+        if (pg->order < first || pg->order >= end || pg->removing)
+            continue;
+        bool whole = d->object_count == 0;
+        if (!pg_collect(s, pg)) {
+            d->first_order = pg->order + whole; /* what is left of one that fills rounds alone comes later */
+            return true;
+        }
+    }
+    return false;
+}
+
 void round_collect(struct store *s)
 {
     struct destage *d = &s->destage;
@@ -328,13 +346,10 @@ void round_collect(struct store *s)
         d->period++;
     }
     d->object_count = d->block_count = d->readback_count = d->next = 0;
-    d->more = d->held = false;
-    list_for_each (&s->pgs, node) {
-        struct pg *pg = list_entry(node, struct pg, link);
-        d->more = !pg->removing && !pg_collect(s, pg);
-        if (d->more)
-            break;
-    }
+    d->held = false;
+    /* Where the last round was full: PGs that have something new all the time must not keep the others, who
+     * may hold the tail, waiting. */
+    d->more = round_collect_from(s, d->first_order, UINT64_MAX) || round_collect_from(s, 0, d->first_order);
 }
 
 static void object_commit(struct store *s, struct destage_object *r)

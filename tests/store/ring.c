@@ -105,11 +105,45 @@ static void destage_keeps_up_with_a_slow_device(void)
     CHECK(blocks_per_s(NS_PER_MS) > 3000);
 }
 
+/* Turns in which a PG writes blocks of many objects, so that more is always to be destaged than a round
+ * takes. */
+static uint32_t busy_turns(const struct store_pg *until_complete, uint32_t turns_max)
+{
+    static uint64_t random = 1;
+    uint32_t turns = 0;
+
+    for (; turns < turns_max && !(until_complete && store_complete_index(until_complete)); turns++) {
+        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        CHECK_EQ(write_blocks(1 + (random >> 40) % 256, (uint32_t)(random >> 30) % BLOCKS_PER_CHUNK, 1), 0);
+        rig_turn(&rig);
+        store_apply(pg, pg->durable_index);
+    }
+    return turns;
+}
+
+/* What a PG has in the log is destaged soon after it is old enough, whatever those before it have. */
+static void a_busy_pg_keeps_no_other_waiting(void)
+{
+    set_up();
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 2, .replica = 1, .birth = 3}), 0);
+    struct store_pg *busy = pg, *other = store_pg_find(s, 2);
+    busy_turns(NULL, 400);
+    pg = other;
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    while (!pg->durable_index)
+        rig_turn(&rig);
+    store_apply(pg, 1);
+    pg = busy;
+    CHECK(busy_turns(other, 1000) < 600);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(entries_of_one_turn_share_a_header);
     TEST(destage_keeps_up_with_a_slow_device);
+    TEST(a_busy_pg_keeps_no_other_waiting);
     TEST(a_group_stays_in_the_log_until_the_table_has_it);
     return tap_done();
 }
