@@ -342,19 +342,19 @@ static void pg_record(struct pg *pg)
         pg_record_written(pg);
     if (pg->record_writing || shard->failed)
         return;
-    struct store_pg_record record = pg->sp->record;
     bool damage = pg->record_wanted && pg->want_state == STORE_PG_DAMAGED;
-    if (!damage && raft_hard_state_pending(&pg->raft, &pg->record_hs)) {
+    bool pending = !damage && raft_hard_state_pending(&pg->raft, &pg->record_hs);
+    if (!pending && !pg->record_wanted)
+        return;
+    struct store_pg_record record = pg->sp->record;
+    pg->record_is_want = !pending;
+    if (pending) {
         record.term = pg->record_hs.term;
         record.vote = pg->record_hs.vote;
-        pg->record_is_want = false;
-    } else if (pg->record_wanted) {
+    } else {
         record.state = pg->want_state;
         record.base_index = pg->want_base;
         record.base_term = pg->want_base_term;
-        pg->record_is_want = true;
-    } else {
-        return;
     }
     pg->record_writing = true;
     pg->record_started_ns = core_now_ns(shard->core);
