@@ -18,6 +18,7 @@
 #define DOWN_AFTER_NS  (3 * NS_PER_S)
 #define WRITER_LOST_NS (4 * NS_PER_S)
 #define RING_SMALL     (8u << 20) /* the smallest there is */
+#define RING_USUAL     (64u << 20)
 #define CACHE_SMALL    BLOCK_SIZE
 /* Devices that hold less than the images: slices have a least size, so most of it goes to the ring. */
 #define FULL_DISK  (200ull << 20)
@@ -538,7 +539,7 @@ static void choose_shape(struct cluster *c)
     c->cache_bytes = caches[sim_rng_below(rng, ARRAY_LEN(caches))];
     struct sim_rng pages = sim_rng_make(c->sim->seed, "pages", 0);
     c->pages_max = 1 + (uint32_t)sim_rng_below(&pages, 4);
-    c->ring_bytes = sim_rng_below(rng, 3) ? 0 : RING_SMALL;
+    c->ring_bytes = sim_rng_below(rng, 3) ? RING_USUAL : RING_SMALL;
     c->disk_bytes = 1ull << 30;
     c->image_sectors = (6u << 20) / CLUSTER_SECTOR; /* three objects */
     c->hot_places = 24;

@@ -21,7 +21,7 @@ int geometry_layout(uint64_t size_bytes, uint64_t ring_bytes, struct geometry *r
                          .pgs_max = size_bytes < SMALL_BYTES ? STORE_PGS_MAX_SMALL : STORE_PGS_MAX};
 
     if (ring_bytes == 0)
-        ring_bytes = MAX(RING_BYTES_DEFAULT_MIN, MIN(RING_BYTES_DEFAULT_MAX, size_bytes / 16));
+        ring_bytes = MAX(RING_BYTES_DEFAULT_MIN, MIN(RING_BYTES_DEFAULT_MAX, size_bytes / 8));
     g.ring_blocks = ring_bytes / BLOCK_SIZE;
     if (g.ring_blocks < RING_BLOCKS_MIN)
         return -ERR_TOO_SMALL;

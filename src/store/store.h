@@ -103,7 +103,7 @@ struct store_config {
 struct store_format {
     struct op op;
     struct store_config config;
-    uint64_t ring_bytes; /* 0: chosen by size (1/16 of the slice, 64 MiB to 4 GiB) */
+    uint64_t ring_bytes; /* 0: chosen by size (1/8 of the slice, 64 MiB to 4 GiB) */
     /* Private. */
     struct blk_io io;
     struct iovec iov;

@@ -359,7 +359,7 @@ struct world *world_new(uint64_t seed, uint32_t pg_count)
     w->sim = sim_new(seed, getenv("OSD_TEST_VERBOSE") != NULL);
     w->net = sim_net_new(w->sim, &(struct sim_net_config){0});
     w->pg_count = pg_count;
-    w->ring_bytes = 0;
+    w->ring_bytes = 64u << 20;
     w->cache_bytes = 8u << 20;
     w->order = (Fb__ImageOrder)FB__IMAGE_ORDER__INIT;
     for (uint32_t p = 0; p < pg_count; p++) {
