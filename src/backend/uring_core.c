@@ -188,10 +188,16 @@ static void uring_tasks_run(struct list *queue)
     }
 }
 
-static bool uring_core_busy(const struct uring_core *uc)
+/* Is there something to do for which somebody may be waiting? */
+static bool uring_core_urgent(const struct uring_core *uc)
 {
     return !list_empty(&uc->core.run_queue) || !list_empty(&uc->events) || !list_empty(&uc->inline_ios) ||
            !list_empty(&uc->flushes);
+}
+
+static bool uring_core_busy(const struct uring_core *uc)
+{
+    return uring_core_urgent(uc) || !list_empty(&uc->core.background);
 }
 
 /* When there is something to do, whatever the kernel says. */
@@ -358,7 +364,7 @@ static bool uring_gather(struct uring_core *uc)
         uring_submit(uc); /* what has been received makes room for more */
         uring_reap(uc);
         uring_tasks_run(&uc->events);
-        core_poll(&uc->core);
+        core_poll_urgent(&uc->core);
     }
     return i > 0;
 }
@@ -370,23 +376,27 @@ static bool uring_step(struct uring_core *uc)
     ASSERT(!uc->turning);
     uc->turning = true;
     uring_tasks_run(&uc->events);
-    core_poll(&uc->core);
+    core_poll_urgent(&uc->core);
     bool came = uring_gather(uc);
     uring_tasks_run(&uc->flushes);
     uc->turning = false;
     return came;
 }
 
-/* The sends go before the writes to memory file systems: the peers work meanwhile. */
+/* The sends go before the writes to memory file systems: the peers work meanwhile. What nobody waits for
+ * comes behind both, when no input is there. */
 static void uring_exchange(struct uring_core *uc, uint64_t max_wait_ns)
 {
+    struct core *core = &uc->core;
     bool answered = uc->sending && list_empty(&uc->inline_ios);
 
     uring_wait(uc, max_wait_ns);
     uc->turning = true;
     uring_blk_serve_inline(uc, answered);
-    core_now_ns(&uc->core); /* the time of this turn */
+    uint64_t now_ns = core_now_ns(core); /* the time of this turn */
     uring_reap(uc);
+    if ((!uring_core_urgent(uc) && !uring_input_waits(uc)) || core_background_late(core, now_ns))
+        core_poll_background(core);
     uc->turning = false;
 }
 

@@ -17,6 +17,7 @@ void core_init(struct core *core, const struct env_ops *env, void *env_self)
 {
     *core = (struct core){.env = env, .env_self = env_self};
     list_init(&core->run_queue);
+    list_init(&core->background);
     list_init(&core->live_ops);
 }
 
@@ -87,6 +88,7 @@ void core_fini(struct core *core)
 {
     ASSERT(list_empty(&core->live_ops));
     ASSERT(list_empty(&core->run_queue));
+    ASSERT(list_empty(&core->background));
     while (core->timers)
         heap_remove(core, core->timers);
 }
@@ -119,7 +121,15 @@ static void core_fire_timers(struct core *core)
     }
 }
 
-bool core_poll(struct core *core)
+static void core_step(struct core *core, struct list *node)
+{
+    struct op *op = list_entry(node, struct op, run);
+
+    core->counters.steps++;
+    op->kind->step(op);
+}
+
+bool core_poll_urgent(struct core *core)
 {
     core->counters.polls++;
     core_fire_timers(core);
@@ -127,11 +137,28 @@ bool core_poll(struct core *core)
         struct list *node = list_pop_front(&core->run_queue);
         if (!node)
             return false;
-        struct op *op = list_entry(node, struct op, run);
-        core->counters.steps++;
-        op->kind->step(op);
+        core_step(core, node);
     }
     return !list_empty(&core->run_queue);
+}
+
+void core_poll_background(struct core *core)
+{
+    struct list now;
+
+    list_init(&now);
+    list_splice_back(&now, &core->background);
+    core->background_ns = core_recent_ns(core);
+    for (struct list *node = list_pop_front(&now); node; node = list_pop_front(&now))
+        core_step(core, node);
+}
+
+bool core_poll(struct core *core)
+{
+    if (core_poll_urgent(core))
+        return true;
+    core_poll_background(core);
+    return !list_empty(&core->run_queue) || !list_empty(&core->background);
 }
 
 uint64_t core_next_deadline_ns(const struct core *core)

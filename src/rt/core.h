@@ -16,6 +16,9 @@
 #include "base/list.h"
 #include "rt/op.h"
 
+/* A fraction of what a request takes; nothing in the background is in a greater hurry. */
+#define CORE_BACKGROUND_WAIT_NS (100 * NS_PER_US)
+
 struct arena;
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -64,6 +67,8 @@ struct core {
     const struct env_ops *env;
     void *env_self;
     struct list run_queue;
+    struct list background;  /* the same for ops that nobody waits for, the first of them ... */
+    uint64_t background_ns;  /* ... since then */
     struct list live_ops;
     struct timer *timers; /* the earliest one, root of the heap */
     struct arena *arena; /* the core's buffers; set by whoever made the core, NULL if it has none */
@@ -76,6 +81,17 @@ void core_fini(struct core *core); /* no op may be live */
 /* Fires due timers and steps the ops that were queued when it was called, and those they queue, up to a fixed
  * budget. Returns true if anything is still queued, so that the caller must not sleep. */
 bool core_poll(struct core *core);
+
+/* The same, but for the background: for a loop that does what it has to for others first, and calls
+ * core_poll_background() when there is nothing else to do. */
+bool core_poll_urgent(struct core *core);
+/* Steps what is queued in the background. */
+void core_poll_background(struct core *core);
+/* It should not have to wait any longer, whatever else there is to do. */
+static inline bool core_background_late(const struct core *core, uint64_t now_ns)
+{
+    return !list_empty(&core->background) && now_ns - core->background_ns >= CORE_BACKGROUND_WAIT_NS;
+}
 
 /* When core_poll() must be called next if nothing else happens; UINT64_MAX when no timer is armed. */
 uint64_t core_next_deadline_ns(const struct core *core);

@@ -6,6 +6,19 @@
 
 #include "rt/core.h"
 
+static void op_queue(struct op *op)
+{
+    struct core *core = op->core;
+
+    if (!op->background) {
+        list_push_back(&core->run_queue, &op->run);
+        return;
+    }
+    if (list_empty(&core->background))
+        core->background_ns = core_recent_ns(core);
+    list_push_back(&core->background, &op->run);
+}
+
 void op_start(struct op *op, struct core *core, const struct op_kind *kind, struct op *parent)
 {
     ASSERT(!op_live(op));
@@ -16,7 +29,7 @@ void op_start(struct op *op, struct core *core, const struct op_kind *kind, stru
         parent->children++;
     }
     list_push_back(&core->live_ops, &op->live);
-    list_push_back(&core->run_queue, &op->run);
+    op_queue(op);
 }
 
 void op_wake(struct op *op)
@@ -25,7 +38,7 @@ void op_wake(struct op *op)
         return;
     ASSERT(op_live(op));
     if (!list_linked(&op->run))
-        list_push_back(&op->core->run_queue, &op->run);
+        op_queue(op);
 }
 
 void op_done(struct op *op, int result)

@@ -40,7 +40,7 @@ struct op {
     const struct op_kind *kind;
     struct core *core;
     struct op *parent;     /* NULL: nobody waits */
-    struct list run;       /* in the core's run queue */
+    struct list run;       /* in one of the core's run queues */
     struct list live;      /* in the core's list of live ops */
     uint64_t started_ns;
     int state;             /* 0 is every kind's first state */
@@ -48,6 +48,7 @@ struct op {
     int child_result;      /* first error among finished children, 0 if none */
     uint32_t children;     /* started and not yet done */
     bool cancelled;
+    bool background;       /* nobody waits for its steps: they come when nothing else is to do. Set after op_start() */
 };
 
 /* Puts the op on the run queue in state 0. `parent` (may be NULL) counts one child more until op_done(). */

@@ -509,4 +509,5 @@ void destage_start(struct store *s)
 
     scatter_init(&d->io, s->blk, &d->op, d->ios, DESTAGE_IOS);
     op_start(&d->op, s->core, &DESTAGE, NULL);
+    d->op.background = true;
 }

@@ -87,6 +87,57 @@ static void signals_arrive_in_the_loop(void)
     real_world_fini(&real);
 }
 
+struct busy {
+    struct op op;
+    uint32_t steps, others; /* of the other one, at this one's second step */
+    struct busy *other;
+    bool again;
+};
+
+static void busy_step(struct op *op)
+{
+    struct busy *b = container_of(op, struct busy, op);
+
+    if (b->steps++ == 1)
+        b->others = b->other->steps;
+    if (b->again)
+        op_wake(op);
+}
+
+static const struct op_kind busy_kind = {"test.busy", NULL, busy_step};
+
+/* A core that never comes to rest steps what is in the background all the same, but seldom. */
+static void the_background_waits_but_not_for_ever(void)
+{
+    struct real_world real;
+    struct busy front = {0}, back = {.other = &front};
+
+    front.other = &back;
+    CHECK(real_world_init(&real, 0, 1));
+    struct core *core = real.world.core[0];
+    op_start(&back.op, core, &busy_kind, NULL);
+    back.op.background = true;
+    op_start(&front.op, core, &busy_kind, NULL);
+    uring_core_turn(real.uc[0], 0);
+    CHECK_EQ(back.steps, 1);
+    front.again = true;
+    op_wake(&back.op);
+    CHECK_EQ(uring_core_deadline_ns(real.uc[0]), 0);
+    op_wake(&front.op);
+    for (int i = 0; i < 100000 && back.steps == 1; i++)
+        uring_core_turn(real.uc[0], NS_PER_S);
+    CHECK_EQ(back.steps, 2);
+    CHECK(back.others > 1000);
+    front.again = false;
+    uring_core_turn(real.uc[0], 0);
+    op_wake(&back.op);
+    uring_core_turn(real.uc[0], NS_PER_S); /* nothing else is to do */
+    CHECK_EQ(back.steps, 3);
+    op_done(&front.op, 0);
+    op_done(&back.op, 0);
+    real_world_fini(&real);
+}
+
 /* Turns once, for `wait_ns` at most; `woken`: by a signal, so that it is left at once. */
 static uint64_t turn_takes_ns(struct uring_core *uc, uint64_t wait_ns, bool woken)
 {
@@ -245,6 +296,7 @@ int main(void)
     TEST(an_idle_core_sleeps);
     TEST(the_descriptor_and_the_deadline_tell_when_to_turn);
     TEST(a_nearer_deadline_is_kept);
+    TEST(the_background_waits_but_not_for_ever);
     TEST(cores_stop_from_another_thread);
     TEST(any_thread_may_turn_if_asked_for);
     TEST(signals_arrive_in_the_loop);

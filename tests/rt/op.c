@@ -101,6 +101,43 @@ static void steps_never_nest(void)
     core_fini(&core);
 }
 
+/* What others wait for comes first; a loop may leave the background out, and learns when that is late. */
+static void the_background_comes_last(void)
+{
+    struct clock clock = {.now_ns = 7};
+    struct core core;
+    struct job back = {0}, front = {0};
+
+    core_init(&core, &clock_env, &clock);
+    op_start(&back.op, &core, &job_kind, NULL);
+    back.op.background = true;
+    op_start(&front.op, &core, &job_kind, NULL);
+    CHECK(!core_poll(&core));
+    op_wake(&back.op);
+    op_wake(&front.op);
+    CHECK(!core_poll_urgent(&core));
+    CHECK_EQ(front.steps, 2);
+    CHECK_EQ(back.steps, 1);
+    clock.now_ns += CORE_BACKGROUND_WAIT_NS - 1;
+    CHECK(!core_background_late(&core, clock.now_ns));
+    clock.now_ns++;
+    op_wake(&back.op);
+    CHECK(core_background_late(&core, clock.now_ns));
+    core_poll_background(&core);
+    CHECK_EQ(back.steps, 2);
+    CHECK(!core_background_late(&core, clock.now_ns + NS_PER_S));
+    /* Woken in the background, the one in front is stepped by the next poll. */
+    back.wakes = &front.op;
+    op_wake(&back.op);
+    CHECK(core_poll(&core));
+    CHECK(!core_poll(&core));
+    CHECK_EQ(back.steps, 3);
+    CHECK_EQ(front.steps, 3);
+    op_done(&front.op, 0);
+    op_done(&back.op, 0);
+    core_fini(&core);
+}
+
 static void children_are_counted_and_the_first_error_kept(void)
 {
     struct clock clock = {0};
@@ -183,6 +220,7 @@ int main(void)
     TEST(starting_runs_nothing);
     TEST(waking_twice_steps_once);
     TEST(steps_never_nest);
+    TEST(the_background_comes_last);
     TEST(children_are_counted_and_the_first_error_kept);
     TEST(cancelling_sets_a_flag_and_wakes);
     TEST(wakes_are_served_in_order);
