@@ -123,8 +123,35 @@ static bool sock_head_push(struct sock *sock, const void *head, uint32_t len)
     return true;
 }
 
+/* What is queued leaves at the end of this turn. */
+static void sock_flush(struct sock *sock)
+{
+    if (sock->tx_patient)
+        list_remove(&sock->tx_task.link);
+    sock->tx_patient = false;
+    uring_task_queue(&sock->uc->flushes, &sock->tx_task);
+}
+
+/* It leaves with what is queued next. Others are only waited for where they have been sent a moment ago. */
+static void sock_flush_later(struct sock *sock)
+{
+    struct uring_core *uc = sock->uc;
+    uint64_t now_ns = core_recent_ns(&uc->core);
+
+    if (list_linked(&sock->tx_task.link) || sock->tx_armed)
+        return;
+    if (now_ns - sock->tx_ns >= FRAME_PATIENCE_NS) {
+        sock_flush(sock);
+        return;
+    }
+    if (list_empty(&uc->patient))
+        uc->patient_ns = now_ns + FRAME_PATIENCE_NS;
+    list_push_back(&uc->patient, &sock->tx_task.link);
+    sock->tx_patient = true;
+}
+
 int sock_send(struct sock *sock, const void *head, size_t head_len, const struct slice *pieces,
-              uint32_t count)
+              uint32_t count, bool patient)
 {
     uint64_t len = head_len;
 
@@ -142,7 +169,10 @@ int sock_send(struct sock *sock, const void *head, size_t head_len, const struct
         if (pieces[i].len)
             sock_seg_push(sock, slice_data(&pieces[i]), pieces[i].len)->buf = buf_ref(pieces[i].buf);
     sock->tx_bytes += len;
-    uring_task_queue(&sock->uc->flushes, &sock->tx_task);
+    if (patient)
+        sock_flush_later(sock);
+    else
+        sock_flush(sock);
     return 0;
 }
 
@@ -178,6 +208,7 @@ static void sock_tx_run(struct uring_task *task)
     struct sock *sock = container_of(task, struct sock, tx_task);
     uint32_t count = MIN(sock->seg_count, (uint32_t)SOCK_IOV_MAX);
 
+    sock->tx_patient = false;
     if (!sock->open || sock->tx_armed || count == 0)
         return;
     for (uint32_t i = 0; i < count; i++) {
@@ -193,6 +224,7 @@ static void sock_tx_run(struct uring_task *task)
     }
     uring_sqe_own(sock->uc, sqe, &sock->tx_req);
     sock->tx_armed = true;
+    sock->tx_ns = core_recent_ns(&sock->uc->core);
     sock->uc->urgent = sock->uc->sending = true;
     sock->uc->core.counters.net_send_calls++;
 }
@@ -253,6 +285,8 @@ void sock_close(struct sock *sock, bool flush)
     if (sock->closed && !(sock->lingering && !flush))
         return;
     sock->lingering = flush && sock->open && sock->tx_bytes;
+    if (sock->lingering)
+        sock_flush(sock);
     if (!sock->closed)
         sock_direct_revoke(sock);
     sock_finish(sock);
@@ -294,7 +328,7 @@ static void sock_tx_done(struct uring_req *req, int res, uint32_t cqe_flags)
         return;
     }
     if (sock->tx_bytes)
-        uring_task_queue(&sock->uc->flushes, &sock->tx_task);
+        sock_flush(sock);
     if (sock->closed || !sock->tx_refused || sock->tx_bytes > sock->tx_bytes_max / 2 ||
         sock->seg_count > SOCK_SEGS_MAX / 2)
         return;
@@ -339,7 +373,7 @@ static void sock_connect_done(struct uring_req *req, int res, uint32_t cqe_flags
     sock->ops->opened(sock);
     if (!sock->closed) {
         if (sock->tx_bytes)
-            uring_task_queue(&sock->uc->flushes, &sock->tx_task);
+            sock_flush(sock);
         sock_receive(sock);
     }
     sock_release(sock);

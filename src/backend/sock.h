@@ -55,7 +55,9 @@ struct sock {
     struct uring_req tx_req; /* the connect, later the sends */
     bool tx_armed;
     bool tx_refused;
-    struct uring_task tx_task;
+    bool tx_patient;                 /* what is queued waits for more: tx_task is in the core's `patient` */
+    uint64_t tx_ns;                  /* the last send */
+    struct uring_task tx_task;       /* sends */
     uint64_t tx_bytes, tx_bytes_max; /* queued */
     struct sock_seg *segs;
     uint32_t seg_first, seg_count;
@@ -86,9 +88,10 @@ void sock_hold(struct sock *sock);
 void sock_release(struct sock *sock);
 /* For accepted sockets: connected already. Starts receiving, unless it has been closed. */
 void sock_start(struct sock *sock);
-/* Queues a copied head and referenced pieces. ERR_BUSY, ERR_CLOSED: nothing was taken. */
+/* Queues a copied head and referenced pieces; `patient` as in struct frame. ERR_BUSY, ERR_CLOSED: nothing was
+ * taken. */
 MUST_CHECK int sock_send(struct sock *sock, const void *head, size_t head_len, const struct slice *pieces,
-                         uint32_t count);
+                         uint32_t count, bool patient);
 /* Receives, unless it does already. */
 void sock_receive(struct sock *sock);
 /* Makes room for `len` bytes from rx_begin on; ERR_NO_MEMORY. Only inside `input`. */

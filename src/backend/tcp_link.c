@@ -341,7 +341,8 @@ static int tcp_send(struct link *link, const struct frame *frame)
     struct tcp_link *l = container_of(link, struct tcp_link, link);
 
     ASSERT(frame->piece_count <= FRAME_PIECES_MAX);
-    return sock_send(&l->sock, frame->head, frame->head_len, frame->pieces, frame->piece_count);
+    return sock_send(&l->sock, frame->head, frame->head_len, frame->pieces, frame->piece_count,
+                     frame->patient);
 }
 
 static void tcp_close(struct link *link)

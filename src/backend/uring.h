@@ -31,6 +31,8 @@ struct uring_core {
     struct io_uring ring;
     struct list events;       /* tasks that call the rooms above: run before the ops are stepped */
     struct list flushes;      /* tasks that fill the submission queue: run before it is handed over */
+    struct list patient;      /* like flushes, but they may wait ... */
+    uint64_t patient_ns;      /* ... until then */
     struct list inline_ios;   /* struct blk_io on memory file systems: served after the hand-over */
     struct list inline_later; /* the same, in the background ... */
     uint64_t later_ns;        /* ... not before then */

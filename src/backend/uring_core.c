@@ -94,6 +94,7 @@ int uring_core_new(const struct uring_core_opts *opts, struct uring_core **ret_u
     core_init(&uc->core, &env_ops, &uc->env);
     list_init(&uc->events);
     list_init(&uc->flushes);
+    list_init(&uc->patient);
     list_init(&uc->inline_ios);
     list_init(&uc->inline_later);
     uc->spin.limit_ns = opts->spin_us * NS_PER_US;
@@ -203,9 +204,11 @@ static bool uring_core_busy(const struct uring_core *uc)
 /* When there is something to do, whatever the kernel says. */
 static uint64_t uring_next_ns(const struct uring_core *uc)
 {
-    uint64_t timer_ns = core_next_deadline_ns(&uc->core);
+    uint64_t next_ns = core_next_deadline_ns(&uc->core);
 
-    return list_empty(&uc->inline_later) ? timer_ns : MIN(timer_ns, uc->later_ns);
+    if (!list_empty(&uc->inline_later))
+        next_ns = MIN(next_ns, uc->later_ns);
+    return list_empty(&uc->patient) ? next_ns : MIN(next_ns, uc->patient_ns);
 }
 
 uint64_t uring_core_deadline_ns(const struct uring_core *uc)
@@ -378,6 +381,8 @@ static bool uring_step(struct uring_core *uc)
     uring_tasks_run(&uc->events);
     core_poll_urgent(&uc->core);
     bool came = uring_gather(uc);
+    if (!list_empty(&uc->patient) && core_recent_ns(&uc->core) >= uc->patient_ns)
+        list_splice_back(&uc->flushes, &uc->patient);
     uring_tasks_run(&uc->flushes);
     uc->turning = false;
     return came;

@@ -233,7 +233,7 @@ static void stream_recv(struct stream *stream, void *memory, size_t len)
 static int stream_send(struct stream *stream, const void *head, size_t head_len, const struct slice *payload)
 {
     struct uring_stream *s = container_of(stream, struct uring_stream, stream);
-    return sock_send(&s->sock, head, head_len, payload, payload && payload->buf ? 1 : 0);
+    return sock_send(&s->sock, head, head_len, payload, payload && payload->buf ? 1 : 0, false);
 }
 
 static void stream_close(struct stream *stream, bool flush)

@@ -20,7 +20,8 @@
 #include "base/base.h"
 #include "rt/buf.h"
 
-#define FRAME_PIECES_MAX 64
+#define FRAME_PIECES_MAX  64
+#define FRAME_PATIENCE_NS NS_PER_MS
 
 /* A frame in memory. `head` is the frame header followed by the body, as wire/frame.h lays it out. */
 struct frame {
@@ -32,6 +33,9 @@ struct frame {
     /* Sending only: the pieces that make up the payload, in order (a gather list; at most FRAME_PIECES_MAX). */
     const struct slice *pieces;
     uint32_t piece_count;
+    /* Sending only: while others are sent by the same link it waits for the next of them, FRAME_PATIENCE_NS at most, so
+     * that it wakes nobody on its own. A hint. */
+    bool patient;
 };
 
 struct net;

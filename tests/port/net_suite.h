@@ -60,6 +60,8 @@ static bool pattern_holds(const uint8_t *at, size_t len, uint32_t seed)
     return true;
 }
 
+static bool send_patient; /* frames may wait for others */
+
 /* The payload is cut into pieces of `piece_len` each, in buffers of their own. -ERR_NO_MEMORY: none could be
  * had. */
 static int send_cut(struct end *end, uint32_t number, uint32_t body_len, uint32_t payload_len,
@@ -73,7 +75,8 @@ static int send_cut(struct end *end, uint32_t number, uint32_t body_len, uint32_
                                   .request_id = number,
                                   .body_len = body_len,
                                   .payload_len = payload_len};
-    struct frame frame = {.head = head, .head_len = FRAME_HEADER_SIZE + body_len, .pieces = pieces};
+    struct frame frame = {
+        .head = head, .head_len = FRAME_HEADER_SIZE + body_len, .pieces = pieces, .patient = send_patient};
     int result = 0;
 
     pattern(head + FRAME_HEADER_SIZE, body_len, number);
@@ -291,6 +294,29 @@ static void bursts_keep_their_order(void)
     }
     CHECK(run_count(&server->received, sent));
     CHECK(!server->damaged && !server->disorder && server->dropped == 0);
+    unpair(&client, server);
+}
+
+/* Frames that may wait keep their place among the others, and go without any. */
+static void patient_frames_arrive(void)
+{
+    struct end client, *server = pair(&client);
+    uint32_t number = 0;
+
+    for (uint32_t round = 0; round < 20; round++) {
+        for (uint32_t i = 0; i < round % 4; i++)
+            CHECK_EQ(send_one(&client, number++, 100, i * 5000), 0);
+        send_patient = true;
+        for (uint32_t i = 0; i <= round % 3; i++)
+            CHECK_EQ(send_one(&client, number++, 100, i * 5000), 0);
+        send_patient = false;
+        if (round & 1)
+            CHECK_EQ(send_one(&client, number++, 100, 0), 0);
+        if (round % 5)
+            CHECK(run_count(&server->received, number));
+    }
+    CHECK(run_count(&server->received, number));
+    CHECK(!server->damaged && !server->disorder);
     unpair(&client, server);
 }
 
@@ -531,6 +557,7 @@ static void net_suite(struct net_suite *in_suite)
     }
     TEST(frames_arrive_whole);
     TEST(bursts_keep_their_order);
+    TEST(patient_frames_arrive);
     TEST(payloads_are_gathered);
     TEST(payloads_can_be_kept);
     TEST(payloads_land_where_the_owner_wants_them);
