@@ -27,6 +27,7 @@ static void client_identify(struct client *client)
     struct rpc_identity *self = &client->self;
 
     self->role = RPC_CLIENT;
+    self->command = client->config.command;
     for (size_t i = 0; i < sizeof(self->client_uuid); i += 8) {
         uint64_t word = core_random_u64(client->core);
         memcpy(self->client_uuid + i, &word, 8);

@@ -96,8 +96,12 @@ bool cmd_session_open(struct cmd_session *s, const struct cmd_args *args, uint64
     snprintf(name, sizeof(name), "fastblock %s@%s:%d", args->command->name, host, (int)getpid());
 
     struct client_open open = {0};
-    struct client_config config = {
-        .core = s->core, .net = net, .monitors = monitors, .monitor_count = count, .name = name};
+    struct client_config config = {.core = s->core,
+                                   .net = net,
+                                   .monitors = monitors,
+                                   .monitor_count = count,
+                                   .name = name,
+                                   .command = true};
     client_open_start(&open, &config, NULL);
     error = cmd_wait(s, &open.op);
     if (error) {

@@ -210,7 +210,8 @@ static int connect_monitor(struct uring_core *uring, struct net *net, const stru
                                    .net = net,
                                    .monitors = (const char *const *)o->monitors.address,
                                    .monitor_count = o->monitors.count,
-                                   .name = "fastblock-osd format"};
+                                   .name = "fastblock-osd format",
+                                   .command = true};
 
     client_open_start(&open, &config, NULL);
     int error = uring_core_run_op(uring, &open.op);

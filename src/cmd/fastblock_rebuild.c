@@ -18,6 +18,7 @@
 
 #include "backend/backend.h"
 #include "base/error.h"
+#include "base/level.h"
 #include "cmd/meta_set.h"
 #include "mon/mon.h"
 #include "store/store.h"
@@ -385,7 +386,6 @@ static int take_backup(struct rebuilding *b, const char *path)
         b->state.paused = state->paused;
         b->state.scrub_paused = state->scrub_paused;
         b->state.moves_max = state->moves_max;
-        b->state.level = state->level;
     }
     for (uint32_t i = 0; i < set.count && !result; i++)
         if (!strncmp(set.kvs[i].key, "image/", 6) &&
@@ -508,6 +508,8 @@ static int finish(struct rebuilding *b)
     if (result)
         return result;
     b->state.format = MON_FORMAT;
+    b->state.level =
+        LEVEL; /* what the cluster did, no map tells: nobody is let in who might not know of it */
     b->state.cluster = (ProtobufCBinaryData){16, b->cluster};
     b->state.epoch += LEAP;
     b->state.image_id_max += LEAP;

@@ -13,9 +13,11 @@
 #include "rpc/rpc.h"
 #include "wire/cold.h"
 
-#define MON_TICK_NS           (100 * NS_PER_MS)
-#define MON_SESSIONS_MAX      4096
-#define MON_CLIENTS_MAX       3072 /* of them: the rest is for OSDs alone, whom no crowd is to keep out */
+#define MON_TICK_NS      (100 * NS_PER_MS)
+#define MON_SESSIONS_MAX 4096
+#define MON_SESSIONS_OSDS                                                                                    \
+    1024 /* of them, or one for each shard, are for OSDs alone, whom no crowd is to keep out, */
+#define MON_SESSIONS_COMMANDS 64   /* and so many for these and for commands */
 #define MON_REQUESTS_MAX      1024 /* changes waiting, from everyone */
 #define MON_SESSION_OPENS_MAX 256  /* images that one session is told about */
 #define MON_NAME_MAX          64

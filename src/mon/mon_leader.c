@@ -163,6 +163,8 @@ void mon_leaders_balance(struct mon *mon)
         const Fb__PgMember *to = pg_should_lead(mon, pg);
 
         mon->balanced &= !to;
+        if (!to)
+            pg->moved_vain = 0; /* what was in the way then may be gone when there is somebody again */
         if (!to || moved >= most ||
             (pg->moved_ns && pg->moved_term == pg->term &&
              mon->alive_ns - pg->moved_ns < BALANCE_AGAIN_NS << pg->moved_vain))

@@ -486,6 +486,20 @@ void mon_on_message(void *owner, struct rpc_session *session, const struct rpc_m
     dispatch(r);
 }
 
+/* How many that are no OSDs may be connected for one like this to come. */
+static uint32_t clients_max(const struct mon *mon, const struct rpc_identity *who)
+{
+    uint32_t shards = 0, most = MON_SESSIONS_MAX;
+
+    mon_for_each(mon, MON_OSD, node)
+    {
+        const Fb__Osd *osd = mon_osd_item(mon_osd_of(node));
+        shards += osd->removed ? 0 : (uint32_t)osd->n_shard;
+    }
+    most -= MIN(MAX(shards, (uint32_t)MON_SESSIONS_OSDS), most);
+    return who->command ? most : most - MIN((uint32_t)MON_SESSIONS_COMMANDS, most);
+}
+
 int mon_on_greet(void *owner, const struct rpc_identity *who)
 {
     static const uint8_t unknown[16];
@@ -496,7 +510,7 @@ int mon_on_greet(void *owner, const struct rpc_identity *who)
         return -ERR_CLUSTER;
     if (mon->outdated)
         return -ERR_OTHER_MONITOR;
-    if (who->role != RPC_OSD && mon->client_count >= MON_CLIENTS_MAX)
+    if (who->role != RPC_OSD && mon->client_count >= clients_max(mon, who))
         return -ERR_BUSY;
     /* What someone knows of a cluster that he does not name says nothing about this one; and one that follows
      * may be a moment behind. */

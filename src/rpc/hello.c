@@ -53,6 +53,7 @@ uint32_t rpc_hello_encode(uint8_t body[HELLO_BODY_MAX], const struct rpc_hello *
     message.shard = who->shard;
     message.incarnation = who->incarnation;
     message.start_token = who->start_token;
+    message.command = who->command;
     message.client_uuid = id_field(who->client_uuid);
     message.session = who->session;
     message.name = name;
@@ -75,6 +76,7 @@ static int hello_read(const Fb__Hello *message, struct rpc_hello *ret)
                 .shard = message->shard,
                 .incarnation = message->incarnation,
                 .start_token = message->start_token,
+                .command = message->command,
                 .session = message->session,
                 .epoch = message->epoch,
                 .image_id_max = message->image_id_max},

@@ -39,6 +39,7 @@ struct rpc_identity {
     uint64_t start_token;      /* RPC_OSD: random, of this start; 0: not known */
     uint8_t client_uuid[16];   /* RPC_CLIENT */
     uint64_t session;          /* RPC_CLIENT: number of this session */
+    bool command;              /* RPC_CLIENT: somebody waits for its end */
     uint64_t epoch;
     uint64_t image_id_max;
     char name[64];

@@ -152,7 +152,19 @@ static void has_patience(void)
     run(w, osds, 80); /* within 5 s, and 10, 30 and 70 s later */
     CHECK_EQ(state.moves, 4);
     state.refuse = 0;
-    run(w, osds, 90);
+    run(w, osds, 60);
+    CHECK_EQ(misplaced(), 1);
+    run(w, osds, 30);
+    CHECK_EQ(misplaced(), 0);
+    /* But it is not held against one that was away meanwhile. */
+    state.leader[0] = (state.first[0] + 1) % OSDS;
+    state.refuse = 1000;
+    run(w, osds, 80);
+    state.refuse = 0;
+    state.in_contact = 2;
+    run(w, osds, 6);
+    state.in_contact = 3;
+    run(w, osds, 12);
     CHECK_EQ(misplaced(), 0);
     stop(w, &c, osds);
 }

@@ -10,7 +10,7 @@
 #include "tests/mon/world.h"
 
 #define CALL_FIELDS 80   /* more than MonRequest has */
-#define CLIENTS     3072 /* that a monitor takes */
+#define CLIENTS     3008 /* that a monitor of few OSDs takes */
 #define CROWD       4000
 
 /* A field of bytes, with `len` of them to follow. Returns the bytes that this takes: 2 or 3. */
@@ -64,13 +64,17 @@ static void refuses_garbage(void)
     world_free(w);
 }
 
-/* However many clients come, an OSD gets in, and those that are in take no client's place; and clients again
- * when others have gone. */
-static void a_crowd_keeps_no_osd_out(void)
+/* However many clients come, an OSD gets in, and a command; and those OSDs that are in take no client's
+ * place. Clients come again when others have gone. For each shard there is a place. */
+static void a_crowd_keeps_nobody_out(uint32_t osds, uint32_t clients)
 {
     struct world *w = world_new();
     struct caller *crowd = calloc(CROWD, sizeof(*crowd)), early, osd, late;
 
+    client_start(&late, w, 2);
+    for (uint32_t i = 0; i < osds; i++)
+        CHECK_EQ(osd_new(&late, (uint8_t)(i + 1), "h", "", 64), 0);
+    caller_stop(&late);
     osd_start(&early, w, 1, 1);
     WAIT_FOR(w, 2000, early.opened);
     for (uint32_t i = 0; i < CROWD; i++) {
@@ -83,7 +87,11 @@ static void a_crowd_keeps_no_osd_out(void)
     uint32_t in = 0;
     for (uint32_t i = 0; i < CROWD; i++)
         in += rpc_peer_is_open(crowd[i].peer);
-    CHECK_EQ(in, CLIENTS);
+    CHECK_EQ(in, clients);
+    client_start(&late, w, 2);
+    late.self.command = true;
+    CHECK_EQ(status(&late), 0);
+    caller_stop(&late);
     osd_start(&osd, w, 0, 1);
     WAIT_FOR(w, 2000, osd.opened);
     for (uint32_t i = 0; i < CROWD; i++)
@@ -95,6 +103,12 @@ static void a_crowd_keeps_no_osd_out(void)
     caller_stop(&early);
     free(crowd);
     world_free(w);
+}
+
+static void a_crowd_keeps_no_osd_out(void)
+{
+    a_crowd_keeps_nobody_out(0, CLIENTS);
+    a_crowd_keeps_nobody_out(20, CLIENTS - (20 * 64 - 1024));
 }
 
 static void other_clusters_are_refused(void)
