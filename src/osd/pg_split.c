@@ -240,6 +240,11 @@ static int split_propose(struct pg *pg)
 
     if (!child || child != pg->split_child)
         return -ERR_RETRY; /* the map has changed: it is looked at next */
+    /* Behind a restart, with an older map, nobody would be born of an entry that only this one explains, and
+     * what is the child's would go for good. */
+    const Fb__Pg *item = shard_map_pg(pg->shard, placement_pg_id((uint32_t)(pg->id >> 32), child));
+    if (item && item->epoch > pg->shard->map.saved_epoch && !PLANT(OSD_SPLIT_UNSAVED))
+        return -ERR_RETRY;
     group_to_entry(&group, words, &entry);
     entry.type = ENTRY_SPLIT;
     entry.image = child;

@@ -120,7 +120,7 @@ static void elect(struct play *p, struct play_pg *pg)
         if (x->learner)
             continue;
         voters++;
-        if (!p->up[x->osd] || p->exists[x->osd][(uint32_t)pg->id] != x->replica)
+        if (!p->up[x->osd] || p->failed[x->osd] || p->exists[x->osd][(uint32_t)pg->id] != x->replica)
             continue;
         there++;
         if (first == PLAY_OSDS || x->osd == pg->leader)
@@ -347,7 +347,8 @@ static void report_osd(struct play *p, uint32_t osd)
     report.pg = pages->reports;
     report.confirm = pages->confirms;
     report.standing = pages->standings;
-    for (uint32_t n = 0; n < p->pg_count; n++) {
+    report.failed = (char *)(p->failed[osd] ? "a write failed" : "");
+    for (uint32_t n = 0; n < p->pg_count && !p->failed[osd]; n++) {
         struct play_pg *pg = &p->pgs[n];
         const Fb__Pg *item = play_item(p, n);
         if (!item)
@@ -368,7 +369,7 @@ static void report_osd(struct play *p, uint32_t osd)
         to->replica = p->exists[osd][n];
         to->commit_index = 100;
         for (uint32_t m = 0; m < pg->count; m++)
-            to->in_contact += p->up[pg->member[m].osd];
+            to->in_contact += p->up[pg->member[m].osd] && !p->failed[pg->member[m].osd];
         if (pg->index != item->group_index)
             tell_group(pages, (uint32_t)report.n_pg, pg);
         report.n_pg++;

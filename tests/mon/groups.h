@@ -48,6 +48,7 @@ struct play {
     uint32_t voters[PLAY_OSDS][PLAY_PGS][8], before[PLAY_OSDS][PLAY_PGS][8];
     bool no_elections; /* members do not reach each other */
     bool pool_removed, tell_lost;
+    bool failed[PLAY_OSDS];         /* its shard: it reports no more than that */
     uint64_t free_bytes[PLAY_OSDS]; /* that it reports */
     uint64_t copies;                /* replicas that became members */
     uint32_t most_moves;            /* PGs wanted onto one OSD at once, seen */

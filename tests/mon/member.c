@@ -419,6 +419,33 @@ static void target_dies_at_the_limit(void)
 }
 
 /* A pool is removed while its PGs move: all replicas go, also those that are only wanted, or leaving. */
+/* Between the plan and the move the shard fails that a replica is to come to: none is made there. */
+static void shard_fails(void)
+{
+    struct play *p = play_new(4, OUT_AFTER);
+
+    play_pool(p, 3, 1);
+    uint32_t spare = 0;
+    while (pg_is(p, 0, spare))
+        spare++;
+    p->pgs[0].silent = true; /* it waits for its leader */
+    play_run(p, 4);
+    CHECK_EQ(osd_change(&p->client, p->pgs[0].member[0].osd, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 2);
+    p->failed[spare] = true;
+    play_run(p, 1);
+    p->pgs[0].silent = false;
+    play_run(p, 4);
+    CHECK_EQ(play_item(p, 0)->n_wanted, 0);
+    play_kill(p, spare);
+    p->failed[spare] = false;
+    play_start(p, spare);
+    play_run(p, 10);
+    CHECK_EQ(p->copies, 1);
+    CHECK(pg_is(p, 0, spare));
+    play_free(p);
+}
+
 static void pool_goes(void)
 {
     struct play *p = play_new(6, 0);
@@ -486,6 +513,7 @@ int main(int argc, char **argv)
     TEST(lies);
     TEST(monitor_dies);
     TEST(pool_goes);
+    TEST(shard_fails);
     TEST(lost_replicas);
     TEST(lost_while_it_is_made);
     TEST(target_dies_at_the_limit);

@@ -59,7 +59,7 @@ struct store {
     struct core *core;
     struct fake_device *device;
     struct timer timer;
-    bool closing, refuse, refuse_splits, no_room;
+    bool closing, refuse, refuse_splits, refuse_blobs, no_room;
     uint64_t taken_bytes;
     int failed;
     struct op *close_waiter;
@@ -249,6 +249,12 @@ static void ok_step(struct op *op)
 }
 static const struct op_kind ok_kind = {"fake.ok", NULL, ok_step};
 
+static void busy_step(struct op *op)
+{
+    op_done(op, -ERR_NO_MEMORY);
+}
+static const struct op_kind busy_kind = {"fake.busy", NULL, busy_step};
+
 void store_format_start(struct store_format *f, const struct store_config *config, uint64_t ring_bytes,
                         struct op *parent)
 {
@@ -375,6 +381,11 @@ void fake_store_refuse_splits(struct store *store, bool refuse)
     store->refuse_splits = refuse;
 }
 
+void fake_store_refuse_blobs(struct store *store, bool refuse)
+{
+    store->refuse_blobs = refuse;
+}
+
 void fake_store_set_room(struct store *store, bool room)
 {
     store->no_room = !room;
@@ -400,6 +411,10 @@ void store_blob_write_start(struct store_blob_write *w, struct store *store, con
 {
     struct fake_device *device = store->device;
 
+    if (store->refuse_blobs) {
+        op_start(&w->op, store->core, &busy_kind, parent);
+        return;
+    }
     free(device->blob);
     device->blob = sim_alloc(len + 1);
     memcpy(device->blob, data, len);

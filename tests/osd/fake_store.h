@@ -23,6 +23,8 @@ void fake_store_refuse(struct store *store, bool refuse);
 void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse);
 /* Is there room for another PG? */
 void fake_store_set_room(struct store *store, bool room);
+/* Blobs cannot be written, for want of buffers. */
+void fake_store_refuse_blobs(struct store *store, bool refuse);
 /* A split is found to have no room when it is carried out. */
 void fake_store_refuse_splits(struct store *store, bool refuse);
 /* What store_space() says is free from now on. */

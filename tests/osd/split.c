@@ -335,12 +335,10 @@ static bool stands_in_parent(struct world *w, uint32_t osd, uint32_t number)
     return found;
 }
 
-/* The one that goes on has not even the entry, and the map has the child. What is the child's stays where it
- * is, and comes to no other one, until an operator says that nothing else is left of it. Then it is split off
- * once more, and the next one is, too. */
-static void test_goes_on_without_the_entry(void)
+/* The one that goes on has not even the entry, and the map has the child. */
+static struct world *without_the_entry(uint64_t seed)
 {
-    struct world *w = begin(11);
+    struct world *w = begin(seed);
 
     world_lead(w, pg_id(0), 1);
     refuse_log(w, 0, true);
@@ -358,7 +356,16 @@ static void test_goes_on_without_the_entry(void)
     CHECK(!stands_in_parent(w, 0, 1));
     force(w, 0);
     WAIT_FOR(w, 5000, replica_on(w, 0, 0)->record.group.count == 1 && world_leader(w, pg_id(0)) == 0);
+    return w;
+}
+
+/* What is the child's stays where it is, and comes to no other one, until an operator says that nothing else
+ * is left of it. Then it is split off once more, and the next one is, too. */
+static void test_goes_on_without_the_entry(void)
+{
+    struct world *w = without_the_entry(11);
     uint32_t foreign = foreign_on(w, 0);
+
     CHECK(foreign);
     w->pg_target = 3;
     world_feed_map(w);
@@ -386,6 +393,28 @@ static void test_goes_on_without_the_entry(void)
     world_free(w);
 }
 
+/* The map with that order cannot be saved: behind a restart, with the one that is, nobody would know whose
+ * the objects are. */
+static void test_split_again_by_a_map_that_is_saved(void)
+{
+    struct world *w = without_the_entry(13);
+    uint32_t foreign = foreign_on(w, 0);
+
+    sim_node_enter(w->osds[0].node);
+    fake_store_refuse_blobs(osd_shard_store(w->osds[0].shard), true);
+    sim_node_leave(w->osds[0].node);
+    force(w, 1);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    CHECK(!replica_on(w, 0, 1));
+    world_osd_kill(w, 0, SIM_CRASH_PROCESS);
+    world_osd_start(w, 0);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 0));
+    CHECK_EQ(foreign_on(w, 0), foreign);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1));
+    CHECK_EQ(replica_on(w, 0, 1)->object_count, foreign);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -397,6 +426,7 @@ int main(int argc, char **argv)
     TEST(test_leader_is_split_meanwhile);
     TEST(test_goes_on_alone);
     TEST(test_goes_on_without_the_entry);
+    TEST(test_split_again_by_a_map_that_is_saved);
     fake_store_forget_all();
     return tap_done();
 }
