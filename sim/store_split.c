@@ -126,7 +126,7 @@ void split_reap(struct driver *d)
         if (!m->exists || store_failed(d->store))
             continue;
         model_apply(m, m->commit);
-        store_apply(pg_now(d, i), m->applied);
+        world_apply(pg_now(d, i), m->applied);
         if (model_split_due(m))
             split_begin(d, i);
     }

@@ -80,7 +80,7 @@ static void commit_others(struct driver *d)
         m->commit = pg->durable_index;
         m->acked = m->commit;
         model_apply(m, m->commit);
-        store_apply(pg, m->applied);
+        world_apply(pg, m->applied);
     }
 }
 
@@ -98,7 +98,7 @@ bool work_append_again(struct driver *d)
         uint64_t index = pg->applied_index + 1;
         while (!w->recovering[i] && !w->fell_behind[i] && index <= MIN(pg->durable_index, m->commit) &&
                store_log_term(pg, index) == m->term[index])
-            store_apply(pg, index++);
+            world_apply(pg, index++);
     }
     for (; d->pg < MODEL_PGS; d->pg++) {
         struct model_pg *m = &w->pgs[d->pg];
@@ -108,7 +108,7 @@ bool work_append_again(struct driver *d)
         uint64_t index = pg->applied_index + 1;
         while (index <= MIN(pg->last_index, m->commit) && store_log_term(pg, index) == m->term[index])
             index++;
-        store_apply(pg, MAX(pg->applied_index, MIN(pg->durable_index, index - 1)));
+        world_apply(pg, MAX(pg->applied_index, MIN(pg->durable_index, index - 1)));
         while (index <= m->commit) {
             int rc = append(d, d->pg, index, m->term[index]);
             if (rc == -ERR_NO_SPACE) {
@@ -137,7 +137,7 @@ bool work_append_again(struct driver *d)
         m->acked = MIN(m->acked, m->last);
         if (pg->durable_index < m->commit)
             return false;
-        store_apply(pg, m->commit);
+        world_apply(pg, m->commit);
         model_apply(m, m->commit);
         if (pg->applied_index < m->commit) {
             split_begin(d, d->pg);
@@ -295,7 +295,7 @@ static void work_commit(struct driver *d, uint32_t i)
     if (d->splitting && d->split_pg == i)
         return;
     model_apply(m, m->commit);
-    store_apply(pg, m->commit);
+    world_apply(pg, m->commit);
     if (pg->applied_index != m->applied && !store_failed(d->store))
         sim_fail(d->world->sim, "PG %u: applied %lu, should be %lu", i, pg->applied_index, m->applied);
 }

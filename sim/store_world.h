@@ -191,4 +191,12 @@ bool faults_may_damage(void *world, struct sim_disk *disk, enum sim_damage damag
                        uint64_t len);
 void faults_run(struct world *w);
 
+/* The model knows nothing of entries that apply a part in each turn. */
+static inline void world_apply(struct store_pg *pg, uint64_t index)
+{
+    do
+        store_apply(pg, index);
+    while (pg->applied_index < index && store_applying(pg) && !store_failed(pg->store));
+}
+
 #endif

@@ -199,7 +199,7 @@ void pg_apply(struct pg *pg)
     if (pg->sp->record.group.index != group_index && pg->led_term)
         shard_mon_report(pg->shard);
     pg_images_applied(pg);
-    if (pg->sp->applied_index < index)
+    if (pg->sp->applied_index < index && !store_applying(pg->sp))
         pg_split_begin(pg, core_now_ns(pg->shard->core));
 }
 

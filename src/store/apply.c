@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Applying committed entries, in memory: writes and clears take overlay places of their object, an IMAGE
- * entry changes the image's record and clears what it voids. Image records.
+ * entry changes the image's record (what that voids: clear.c). Image records.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -91,19 +91,24 @@ static bool record_newer(const struct image_record *a, const struct image_record
     return a->index > b->index;
 }
 
+bool image_takes(const struct pg *pg, const struct image_record *record)
+{
+    const struct image *image = image_slot(pg, record->image);
+
+    /* A tombstone stays one until it is forgotten. */
+    return image ? record_newer(record, &image->record) &&
+                       (!image->record.deleted || record->deleted || record->forgotten)
+                 : !record->forgotten;
+}
+
 int image_put(struct pg *pg, const struct image_record *record, struct log_entry *holder)
 {
     struct store *s = store_of(pg);
     struct image *image = image_slot(pg, record->image);
 
-    if (image) {
-        /* A tombstone stays one until it is forgotten. */
-        if (!record_newer(record, &image->record) ||
-            (image->record.deleted && !record->deleted && !record->forgotten))
-            return -ERR_CONFLICT;
-    } else if (record->forgotten) {
+    if (!image_takes(pg, record))
         return -ERR_CONFLICT;
-    } else {
+    if (!image) {
         uint32_t at = image_place(pg, record->image);
         if (pg->image_count == pg->image_cap) {
             uint32_t cap = pg->image_cap ? pg->image_cap * 2 : 8;
@@ -162,44 +167,9 @@ int image_decode(const struct disk_record *r, struct image_record *ret)
 
 /* ---- effects on objects -------------------------------------------------------------------------------- */
 
-static void object_out_of_memory(struct object *o)
+void object_out_of_memory(struct object *o)
 {
     store_fail(store_of(o->pg), -ERR_NO_MEMORY, "no memory for an applied entry");
-}
-
-static void object_clear_from(struct object *o, uint32_t first, struct log_entry *e)
-{
-    if (!o->exists || o->index >= e->index)
-        return;
-    if (overlay_need(o)) {
-        object_out_of_memory(o);
-        return;
-    }
-    if (first == 0)
-        overlay_put_whole(o, e);
-    for (uint32_t b = first; first && b < BLOCKS_PER_OBJECT; b++)
-        overlay_put(o, b, e);
-    o->index = e->index;
-}
-
-/* The record's effect on the objects that are here: `e` stands for it in their overlays. With `whole_only`
- * the object that the image's end cuts through is left alone: in recovery its blocks below the end may be
- * old, and it must not look as new as the record. */
-void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only)
-{
-    uint64_t end = r->deleted || r->forgotten ? 0 : image_end(r->size_bytes);
-    uint64_t number = end / BLOCKS_PER_OBJECT;
-    uint32_t first = (uint32_t)(end % BLOCKS_PER_OBJECT);
-    struct object *o = object_find(pg, r->image, number);
-
-    if (!o)
-        o = object_after(pg, false, r->image, number);
-    while (o && o->image == r->image) {
-        struct object *next = object_after(pg, false, o->image, o->number);
-        if (o->number != number || first == 0 || !whole_only)
-            object_clear_from(o, o->number == number ? first : 0, e);
-        o = next;
-    }
 }
 
 /* An entry that is in no log, for effects that came by another way. */
@@ -224,21 +194,26 @@ struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *r)
     return e;
 }
 
+struct image_record image_of_entry(const struct log_entry *e)
+{
+    if (e->type == ENTRY_FORGET)
+        return (struct image_record){.image = e->image, .index = e->index, .forgotten = true};
+    return (struct image_record){.image = e->image,
+                                 .incarnation = e->incarnation,
+                                 .generation = e->generation,
+                                 .size_bytes = e->size_bytes,
+                                 .index = e->index,
+                                 .deleted = e->flags & ENTRY_IMAGE_DELETED};
+}
+
 static void image_apply(struct log_entry *e)
 {
     struct pg *pg = e->pg;
-    struct image_record r = {.image = e->image,
-                             .incarnation = e->incarnation,
-                             .generation = e->generation,
-                             .size_bytes = e->size_bytes,
-                             .index = e->index,
-                             .deleted = e->flags & ENTRY_IMAGE_DELETED};
-    int rc = image_put(pg, &r, e);
+    struct image_record r = image_of_entry(e);
+    int rc = image_put(pg, &r, e); /* what it voids is cleared already: clear_ahead() */
 
     if (rc == -ERR_NO_MEMORY)
         store_fail(store_of(pg), rc, "no memory for an image record");
-    if (rc == 0)
-        image_enforce(pg, &r, e, false);
     /* What was deleted or cut off gives its chunks back when this is destaged: now, and not when the ring
      * fills. */
     if (rc || (!r.deleted && e->generation <= 1))
@@ -264,14 +239,13 @@ static void floor_raise(struct pg *pg, uint64_t epoch)
 static void forget_apply(struct log_entry *e)
 {
     struct pg *pg = e->pg;
-    struct image_record gone = {.image = e->image, .index = e->index, .forgotten = true};
+    struct image_record gone = image_of_entry(e);
 
     floor_raise(pg, e->epoch);
     if (!e->image)
         return;
     int rc = image_put(pg, &gone, e);
     ASSERT(rc == 0 || rc == -ERR_CONFLICT); /* nothing is made */
-    image_enforce(pg, &gone, e, false);
     if (e->holds)
         destage_up_to(pg, e->index);
 }
@@ -282,11 +256,12 @@ static void write_apply(struct log_entry *e, struct object *o)
 
     if (e->index <= o->index || (image && image->record.deleted) || (e->type == ENTRY_CLEAR && !o->exists))
         return;
-    if (overlay_need(o)) {
+    bool whole = e->type == ENTRY_CLEAR && e->block_count == BLOCKS_PER_OBJECT;
+    if (whole ? overlay_need(o) : overlay_need_blocks(o)) {
         object_out_of_memory(o);
         return;
     }
-    if (e->type == ENTRY_CLEAR && e->block_count == BLOCKS_PER_OBJECT)
+    if (whole)
         overlay_put_whole(o, e);
     else
         for (uint32_t b = e->first_block; b < e->first_block + e->block_count; b++)
@@ -346,6 +321,8 @@ void store_apply(struct store_pg *pub, uint64_t index)
     while (pub->applied_index < index && !s->failed) {
         struct log_entry *e = log_at(pg, pub->applied_index + 1);
         if (e && !e->applied && e->type == ENTRY_SPLIT)
+            break;
+        if (e && !e->applied && entry_is_image(e->type) && !clear_ahead(e))
             break;
         pub->applied_index++;
         /* Below first_index: destaged before the last restart. */
@@ -460,7 +437,7 @@ int store_recover_shed(struct store_pg *pub, uint32_t split_count, uint64_t inde
     for (struct object *o = object_after(pg, true, 0, 0), *next; o; o = next) {
         next = object_after(pg, false, o->image, o->number);
         if (!split_belongs(pg, split_count, o->image, o->number))
-            object_clear_from(o, 0, e);
+            object_clear(o, 0, e);
     }
     entry_release(e);
     return 0;

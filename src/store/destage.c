@@ -484,8 +484,9 @@ int destage_init(struct store *s)
     d->work = buf_new(s->core->arena, WORK_BUF_BYTES);
     d->blocks = calloc(DESTAGE_BLOCKS_MAX, sizeof(*d->blocks));
     d->snaps = calloc(DESTAGE_OBJECTS_MAX, sizeof(*d->snaps));
+    d->snap_blocks = calloc((size_t)DESTAGE_OBJECTS_MAX * BLOCKS_PER_OBJECT, sizeof(*d->snap_blocks));
     d->pages = calloc(DESTAGE_OBJECTS_MAX, sizeof(*d->pages));
-    return d->work && d->blocks && d->snaps && d->pages ? 0 : -ERR_NO_MEMORY;
+    return d->work && d->blocks && d->snaps && d->snap_blocks && d->pages ? 0 : -ERR_NO_MEMORY;
 }
 
 void destage_fini(struct store *s)
@@ -496,10 +497,12 @@ void destage_fini(struct store *s)
     buf_unref(d->work);
     free(d->blocks);
     free(d->snaps);
+    free(d->snap_blocks);
     free(d->pages);
     d->work = NULL;
     d->blocks = NULL;
     d->snaps = NULL;
+    d->snap_blocks = NULL;
     d->pages = NULL;
 }
 

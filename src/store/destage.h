@@ -67,6 +67,7 @@ struct destage {
     uint32_t block_count, readback_count, next;
     struct overlay *snaps; /* DESTAGE_OBJECTS_MAX of them, and of these: */
     struct page_mem *pages;
+    struct log_entry **snap_blocks; /* of all snaps */
     struct ring_wait wait;
     struct buf *copy_buf;
     struct iovec copy_iov;

@@ -138,7 +138,7 @@ struct overlay {
     uint64_t used[BLOCKS_PER_OBJECT / 64]; /* bit per block that has an entry */
     uint32_t count;                        /* of these, and `whole` */
     struct log_entry *whole;
-    struct log_entry *block[BLOCKS_PER_OBJECT];
+    struct log_entry **block; /* of BLOCKS_PER_OBJECT, with memory of their own once one is there */
 };
 
 struct object {
@@ -192,6 +192,10 @@ struct pg {
     uint32_t busy_ops;     /* repairs and copies that hold one of its objects */
     uint64_t batch_mark;   /* seq of the batch being built that lists it ... */
     uint32_t batch_slot;   /* ... under this number */
+    /* The image entry that applies next and has very many objects to clear: how far that is. */
+    uint64_t clear_index, clear_number;
+    /* The same of a round that is to take what such an entry cleared. */
+    uint64_t collect_index, collect_number, collect_left;
     bool removing, destage_all;
     bool splitting; /* what is to leave stays as it is: pages and chunks, too */
     bool long_log;  /* counted in the store's */
@@ -294,6 +298,10 @@ struct store {
     bool room_wanted;         /* an append was refused, or a batch waits, for want of ring space */
     struct list cached;
     uint64_t cache_used;
+
+    /* Entries that clear many objects go on when this fires. */
+    struct timer clear;
+    bool clearing;
 
     /* Objects and space. */
     struct map objects;
@@ -497,7 +505,8 @@ void object_free(struct object *o);
 struct object *object_after(const struct pg *pg, bool start, uint64_t image, uint64_t number);
 void object_move(struct object *o, struct pg *to); /* as it is */
 void object_set_exists(struct object *o, bool exists);
-MUST_CHECK int overlay_need(struct object *o);
+MUST_CHECK int overlay_need(struct object *o); /* for the object as a whole; or for blocks, too: */
+MUST_CHECK int overlay_need_blocks(struct object *o);
 void overlay_put(struct object *o, uint32_t block, struct log_entry *e);
 void overlay_put_whole(struct object *o, struct log_entry *e);
 void overlay_take(struct object *o, uint32_t block); /* releases */
@@ -577,7 +586,20 @@ void image_free(struct pg *pg, struct image *image); /* its place in pg->images 
 MUST_CHECK int image_put(struct pg *pg, const struct image_record *record, struct log_entry *holder);
 /* The log goes, and with it what would have been the occasion to save the records that it holds. */
 void images_save(struct pg *pg);
+/* Would image_put() take it? */
+bool image_takes(const struct pg *pg, const struct image_record *record);
+struct image_record image_of_entry(const struct log_entry *e);
+void object_out_of_memory(struct object *o); /* the store fails */
+
+/* clear.c */
+void object_clear(struct object *o, uint32_t first, struct log_entry *e); /* its blocks from there on */
+/* The record's effect on the objects that are here: `e` stands for it in their overlays. With `whole_only`
+ * the object that the image's end cuts through is left alone: in recovery its blocks below the end may be
+ * old, and it must not look as new as the record. */
 void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only);
+/* The same of an image's entry that is to be applied, a part of it in each turn. True: it may be now. */
+MUST_CHECK bool clear_ahead(struct log_entry *e);
+void clear_go_on(struct store *s);
 struct disk_record image_encode(const struct pg *pg, const struct image_record *r);
 MUST_CHECK int image_decode(const struct disk_record *r, struct image_record *ret);
 struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *record);

@@ -190,6 +190,7 @@ static void entry_detach(struct log_entry *e)
     if (!e->applied) {
         pg->unapplied_bytes -= entry_ring_bytes(e);
         store_of(pg)->unapplied_bytes -= entry_ring_bytes(e);
+        list_remove(&e->obj_link); /* it may hold objects that it was about to clear */
     }
     if (e->holds)
         pg->offlog_holds++;
@@ -478,7 +479,7 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const
     pg->complete_index = index;
     pg->complete_term = term;
     pg->complete_durable = index;
-    pg->destage_limit = pg->collected_index = 0;
+    pg->destage_limit = pg->collected_index = pg->clear_index = pg->collect_index = 0;
     pg->complete_pushed = index;
     pub->damaged = false;
     log_measure(pg);

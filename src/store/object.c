@@ -3,8 +3,9 @@
  * The object index and the overlay.
  *
  * Objects are found by hash, and walked in order of (image, number) through a treap per PG whose priorities
- * are the hashes. All objects are in memory: 168 bytes, 8 more for each chunk that they have (page.c), and 4
- * KiB while there are applied blocks that are not destaged.
+ * are the hashes. All objects are in memory: 168 bytes, 8 more for each chunk that they have (page.c), 112
+ * more while there is something applied that is not destaged, and 4 KiB if that is not only the object as a
+ * whole.
  */
 #include <string.h>
 
@@ -230,6 +231,23 @@ bool store_block_status(const struct store_pg *pub, uint64_t image, uint64_t obj
 
 /* ---- the overlay --------------------------------------------------------------------------------------- */
 
+/* Of an overlay without memory for them. Only read. */
+static struct log_entry *no_blocks[BLOCKS_PER_OBJECT];
+#define OVERLAY_BLOCKS_BYTES (BLOCKS_PER_OBJECT * sizeof(struct log_entry *))
+
+int overlay_need_blocks(struct object *o)
+{
+    if (overlay_need(o))
+        return -ERR_NO_MEMORY;
+    if (o->overlay->block != no_blocks)
+        return 0;
+    struct log_entry **block = slab_get(&store_of(o->pg)->slab, OVERLAY_BLOCKS_BYTES);
+    if (!block)
+        return -ERR_NO_MEMORY;
+    o->overlay->block = block;
+    return 0;
+}
+
 int overlay_need(struct object *o)
 {
     struct store *s = store_of(o->pg);
@@ -240,6 +258,7 @@ int overlay_need(struct object *o)
     if (!o->overlay)
         return -ERR_NO_MEMORY;
     o->overlay->object = o;
+    o->overlay->block = no_blocks;
     list_init(&o->overlay->link);
     list_push_back(&s->overlays, &o->overlay->link);
     return 0;
@@ -292,6 +311,8 @@ void overlay_settle(struct object *o)
     if (!o->overlay || o->overlay->count)
         return;
     list_remove(&o->overlay->link);
+    if (o->overlay->block != no_blocks)
+        slab_put(&store_of(o->pg)->slab, o->overlay->block, OVERLAY_BLOCKS_BYTES);
     slab_put(&store_of(o->pg)->slab, o->overlay, sizeof(*o->overlay));
     o->overlay = NULL;
 }

@@ -600,6 +600,7 @@ static void ring_step(struct op *op)
     ring_complete(s);
     if (s->closing || s->failed) {
         timer_cancel(s->core, &s->prove);
+        timer_cancel(s->core, &s->clear);
         if (s->closing && s->inflight_count == 0) {
             struct op *waiter = s->close_waiter;
             op_done(op, 0);
@@ -607,6 +608,7 @@ static void ring_step(struct op *op)
         }
         return;
     }
+    clear_go_on(s);
     /* Who is behind us in the run queue may have entries for the same header. */
     s->batch_put_off = ring_has_work(s) && !s->batch_put_off && !PLANT(STORE_OWN_HEADERS);
     if (s->batch_put_off) {

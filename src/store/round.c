@@ -232,6 +232,8 @@ static bool object_collect(struct store *s, struct object *o)
                                  .index = o->index,
                                  .version = MAX(o->version + 1, s->next_seq)};
     *r->snap = *o->overlay;
+    r->snap->block = &d->snap_blocks[d->object_count * BLOCKS_PER_OBJECT];
+    memcpy(r->snap->block, o->overlay->block, BLOCKS_PER_OBJECT * sizeof(*r->snap->block));
     r->page = &d->pages[d->object_count];
     page_map_expand(&o->map, r->page);
     page_overlay(r->page, r->snap);
@@ -255,18 +257,41 @@ static bool object_collect(struct store *s, struct object *o)
     return true;
 }
 
+/* Those that an image entry has cleared may be very many: each round goes on where the one before was full.
+ * The next one after the last begins with the first that could not be taken. False: the round is full. */
+static bool image_collect(struct store *s, const struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+
+    if (pg->collect_index != e->index) {
+        pg->collect_number = 0;
+        pg->collect_left = UINT64_MAX;
+    }
+    pg->collect_index = e->index;
+    struct object *o = object_find(pg, e->image, pg->collect_number);
+    if (!o)
+        o = object_after(pg, false, e->image, pg->collect_number);
+    for (; o && o->image == e->image; o = object_after(pg, false, o->image, o->number)) {
+        uint32_t count = s->destage.object_count;
+        if (!o->overlay || o->index < e->index)
+            continue;
+        if (!o->busy && !object_collect(s, o)) {
+            pg->collect_number = o->number;
+            return false;
+        }
+        if (s->destage.object_count == count)
+            pg->collect_left = MIN(pg->collect_left, o->number);
+    }
+    pg->collect_number = pg->collect_left == UINT64_MAX ? 0 : pg->collect_left;
+    pg->collect_left = UINT64_MAX;
+    return true;
+}
+
 /* Objects in whose overlays the entry is. False: the round is full. */
 static bool entry_collect(struct store *s, struct log_entry *e)
 {
-    if (entry_is_image(e->type)) {
-        struct object *o = object_find(e->pg, e->image, 0);
-        if (!o)
-            o = object_after(e->pg, false, e->image, 0);
-        for (; o && o->image == e->image; o = object_after(e->pg, false, o->image, o->number))
-            if (o->overlay && !o->busy && o->index >= e->index && !object_collect(s, o))
-                return false;
-        return true;
-    }
+    if (entry_is_image(e->type))
+        return image_collect(s, e);
     struct object *o = object_find(e->pg, e->image, e->object);
     return !o || o->busy || !o->overlay || object_collect(s, o);
 }

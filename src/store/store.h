@@ -259,6 +259,7 @@ struct store_pg_remove {
     struct store_pg *pg;
     /* Private. */
     struct store_waiter waiter;
+    struct timer timer;
     uint64_t gen;
     uint32_t table_index;
 };
@@ -307,8 +308,11 @@ void store_log_read_start(struct store_log_read *r, struct store_pg *pg, uint64_
 
 /* Entries up to `index` are committed, in order: they become the state. An operation in memory. An entry is
  * applied to an object only if its index is above the object's own. Stops in front of an ENTRY_SPLIT, which
- * is for store_split_start() to apply. */
+ * is for store_split_start() to apply; and of an entry that removes or cuts off very many objects, before all
+ * of them are cleared: that goes on when it is called again in a later turn, and `waiter` is woken for it. */
 void store_apply(struct store_pg *pg, uint64_t index);
+/* Is such an entry the next one? */
+bool store_applying(const struct store_pg *pg);
 
 /* Applies the ENTRY_SPLIT behind applied_index, durably: what the PG has of another one's objects becomes
  * that of the new replica `child`, with copies of all image records and the floor, as of that index, which is

@@ -110,24 +110,33 @@ struct pg *pg_new(struct store *s, const struct disk_pg *d, uint32_t table_index
     return pg;
 }
 
-/* Everything that is in memory of the replica goes, its chunks and slots become free. */
-void pg_free(struct pg *pg)
+/* Some of its objects go, with chunks and slots. True: there are no more. */
+static bool pg_shed(struct pg *pg, uint64_t count)
 {
-    struct store *s = store_of(pg);
-
     if (pg->log_cap)
         log_truncate(pg, pg->pub.first_index);
-    for (uint32_t i = 0; i < pg->image_count; i++)
-        image_free(pg, pg->images[i]);
-    free(pg->images);
     for (struct object *o; (o = pg->root);) {
-        for (uint32_t b = 0; o->overlay && b < BLOCKS_PER_OBJECT; b++)
+        if (!count--)
+            return false;
+        for (uint32_t b = 0; o->overlay && (b = overlay_next(o->overlay, b)) < BLOCKS_PER_OBJECT;)
             overlay_take(o, b);
         overlay_take_whole(o);
         overlay_settle(o);
         space_switch(o, NULL, 0);
         object_free(o);
     }
+    return true;
+}
+
+/* Everything that is in memory of the replica goes, its chunks and slots become free. */
+void pg_free(struct pg *pg)
+{
+    struct store *s = store_of(pg);
+
+    (void)pg_shed(pg, UINT64_MAX);
+    for (uint32_t i = 0; i < pg->image_count; i++)
+        image_free(pg, pg->images[i]);
+    free(pg->images);
     ASSERT(pg->offlog_holds == 0);
     s->long_logs -= pg->long_log;
     free(pg->log);
@@ -573,12 +582,13 @@ void store_pg_force_start(struct store_pg_write *w, struct store *store, const s
 
 /* ---- removing ------------------------------------------------------------------------------------------ */
 
-/* wait for destage to let go -> table -> memory -> done */
-enum { PG_REMOVE_START, PG_REMOVE_TABLE };
+/* wait for destage to let go -> table -> memory, some objects in each turn -> done */
+enum { PG_REMOVE_START, PG_REMOVE_TABLE, PG_REMOVE_MEMORY };
+#define PG_SHED_STEP 128u /* objects: not a millisecond's work */
 
 static const char *pg_remove_state(int state)
 {
-    static const char *const names[] = {"destage", "table"};
+    static const char *const names[] = {"destage", "table", "memory"};
     return names[state];
 }
 
@@ -590,6 +600,7 @@ static void pg_remove_step(struct op *op)
 
     if (s->failed) {
         list_remove(&r->waiter.link);
+        timer_cancel(s->core, &r->timer);
         op_done(op, -ERR_STOPPED);
         return;
     }
@@ -612,6 +623,15 @@ static void pg_remove_step(struct op *op)
             pg->busy_ops) {
             list_remove(&r->waiter.link);
             list_push_back(&s->table_waiters, &r->waiter.link);
+            return;
+        }
+        op->state = PG_REMOVE_MEMORY;
+        /* fall through */
+    case PG_REMOVE_MEMORY:
+        if (timer_armed(&r->timer))
+            return;
+        if (!pg_shed(pg, PG_SHED_STEP)) {
+            timer_arm(s->core, &r->timer, op, core_now_ns(s->core));
             return;
         }
         pg_free(pg);

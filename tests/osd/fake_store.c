@@ -799,6 +799,11 @@ void store_log_read_start(struct store_log_read *r, struct store_pg *sp, uint64_
     op_start(&r->op, sp->store->core, &log_read_kind, parent);
 }
 
+bool store_applying(const struct store_pg *sp)
+{
+    return false;
+}
+
 void store_apply(struct store_pg *sp, uint64_t index)
 {
     struct fake_pg *pg = (struct fake_pg *)sp;

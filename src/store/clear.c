@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What an image's record voids: the objects of one that is removed, or lies behind its end now.
+ *
+ * They may be very many, and a turn is to look at only a few. So the entry that sets the record clears them
+ * before it is applied, some in each turn, in the order of their numbers; meanwhile it is the next one that
+ * applies, what is behind it waits, and readers still meet the old record. After a crash it is done again,
+ * and finds what is as new as the entry already. Other PGs wait for nothing.
+ */
+#include "store/internal.h"
+
+/* Objects in each turn: not a millisecond's work, be none of them in the processor's cache. In the simulator
+ * images are small. */
+#ifdef FASTBLOCK_PLANT
+#define CLEAR_STEP 2u
+#else
+#define CLEAR_STEP 128u
+#endif
+
+void object_clear(struct object *o, uint32_t first, struct log_entry *e)
+{
+    if (!o->exists || o->index >= e->index)
+        return;
+    if (first ? overlay_need_blocks(o) : overlay_need(o)) {
+        object_out_of_memory(o);
+        return;
+    }
+    if (first == 0)
+        overlay_put_whole(o, e);
+    for (uint32_t b = first; first && b < BLOCKS_PER_OBJECT; b++)
+        overlay_put(o, b, e);
+    o->index = e->index;
+}
+
+/* From object *next on, `count` of them. True: that were all. */
+static bool clear_some(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only,
+                       uint64_t *next, uint64_t count)
+{
+    uint64_t end = r->deleted || r->forgotten ? 0 : image_end(r->size_bytes);
+    uint64_t number = end / BLOCKS_PER_OBJECT, from = MAX(*next, number);
+    uint32_t first = (uint32_t)(end % BLOCKS_PER_OBJECT);
+    struct object *o = object_find(pg, r->image, from);
+
+    if (!o)
+        o = object_after(pg, false, r->image, from);
+    for (; o && o->image == r->image; o = object_after(pg, false, o->image, o->number)) {
+        *next = o->number;
+        if (!count--)
+            return false;
+        if (o->number != number || first == 0 || !whole_only)
+            object_clear(o, o->number == number ? first : 0, e);
+    }
+    return true;
+}
+
+void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only)
+{
+    uint64_t next = 0;
+
+    (void)clear_some(pg, r, e, whole_only, &next, UINT64_MAX);
+}
+
+bool clear_ahead(struct log_entry *e)
+{
+    struct pg *pg = e->pg;
+    struct store *s = store_of(pg);
+    struct image_record r = image_of_entry(e);
+
+    if (r.forgotten ? !e->image : !image_takes(pg, &r))
+        return true;
+    if (pg->clear_index != e->index)
+        pg->clear_number = 0;
+    pg->clear_index = e->index;
+    if (clear_some(pg, &r, e, false, &pg->clear_number, CLEAR_STEP))
+        return true;
+    s->clearing = true;
+    timer_arm(s->core, &s->clear, &s->ring_op, core_now_ns(s->core)); /* requests come first */
+    return false;
+}
+
+bool store_applying(const struct store_pg *pub)
+{
+    return pg_of(pub)->clear_index == pub->applied_index + 1;
+}
+
+void clear_go_on(struct store *s)
+{
+    if (!s->clearing || timer_armed(&s->clear))
+        return;
+    s->clearing = false;
+    list_for_each (&s->pgs, node) {
+        const struct pg *pg = list_entry(node, struct pg, link);
+        if (store_applying(&pg->pub) && pg->pub.waiter)
+            op_wake(pg->pub.waiter);
+    }
+}

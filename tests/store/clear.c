@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * An image of very many objects is removed or cut off, and a PG of very many objects is deleted: no turn
+ * looks at more than a few of them, and what is not destaged yet of it takes little memory. Work is counted:
+ * the device takes no time.
+ */
+#define SIZE (128ull << 20) /* room for many objects */
+
+#include "store/internal.h"
+#include "tests/store/slice.h"
+
+#define MANY 1024u
+#define STEP 128u
+
+static void put_image(uint64_t generation, uint64_t size_bytes, bool deleted)
+{
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                .flags = deleted ? ENTRY_IMAGE_DELETED : 0,
+                                .image = 1,
+                                .incarnation = 4,
+                                .generation = generation,
+                                .size_bytes = size_bytes},
+                 0),
+             0);
+}
+
+/* With a page and without a chunk each. */
+static void put_many(void)
+{
+    set_up();
+    put_image(1, 1ull << 40, false);
+    for (uint64_t object = 0; object < MANY;) {
+        CHECK_EQ(write_blocks(object, 0, 1), 0);
+        CHECK_EQ(put(
+                     (struct entry){
+                         .type = ENTRY_CLEAR, .image = 1, .object = object, .block_count = BLOCKS_PER_OBJECT},
+                     0),
+                 0);
+        if (++object % 64)
+            continue;
+        apply_all();
+        store_destage_soon(pg);
+        rig_settle(&rig);
+    }
+    CHECK_EQ(pg->object_count, MANY);
+    CHECK(list_empty(&s->overlays));
+}
+
+static uint32_t overlays(bool with_blocks)
+{
+    uint32_t count = 0;
+
+    list_for_each (&s->overlays, node) {
+        const struct overlay *overlay = list_entry(node, struct overlay, link);
+        count += !with_blocks || overlay_next(overlay, 0) < BLOCKS_PER_OBJECT;
+    }
+    return count;
+}
+
+/* Applies all, turn by turn; at most so many turns. Returns how many objects were cleared. */
+static uint32_t apply_in_turns(uint32_t turns_max, bool may_destage)
+{
+    uint32_t cleared = 0;
+
+    rig_settle(&rig);
+    for (uint32_t turns = 0; pg->applied_index < pg->last_index && turns < turns_max; turns++) {
+        uint32_t before = overlays(false);
+        store_apply(pg, pg->last_index);
+        uint32_t now = overlays(false) - before;
+        CHECK(now <= STEP + 1);
+        CHECK_EQ(store_applying(pg), pg->applied_index < pg->last_index);
+        cleared += now;
+        if (may_destage)
+            rig_turn(&rig);
+    }
+    return cleared;
+}
+
+/* What is behind it in the log waits, and finds nothing left. */
+static void a_removed_image(void)
+{
+    put_many();
+    put_image(2, 0, true);
+    uint64_t removal = pg->last_index;
+    CHECK_EQ(put((struct entry){.type = ENTRY_NOOP}, 0), 0);
+    rig_settle(&rig);
+    store_apply(pg, pg->last_index);
+    CHECK_EQ(pg->applied_index, removal - 1);
+    CHECK(!store_image_get(pg, 1)->deleted);
+    CHECK_EQ(overlays(false), STEP);
+    CHECK_EQ(apply_in_turns(MANY, false), MANY - STEP);
+    CHECK(store_image_get(pg, 1)->deleted);
+    CHECK_EQ(overlays(false), MANY);
+    CHECK_EQ(overlays(true), 0); /* no memory for the blocks of each */
+    rig_settle(&rig);
+    CHECK_EQ(pg->object_count, 0);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+    reopen();
+    CHECK_EQ(pg->object_count, 0);
+    tear_down();
+}
+
+/* Beside destage, which takes them one after the other. */
+static void an_image_is_cut_off(void)
+{
+    put_many();
+    put_image(2, 5 * BLOCK_SIZE, false);
+    CHECK(apply_in_turns(MANY, true) > STEP);
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+    CHECK(list_empty(&s->overlays));
+    CHECK_EQ(store_image_get(pg, 1)->generation, 2);
+    tear_down();
+}
+
+/* The process ends in the middle: the rest is cleared by the next one. */
+static void not_to_the_end(void)
+{
+    put_many();
+    put_image(2, 0, true);
+    (void)apply_in_turns(3, true);
+    CHECK(store_applying(pg));
+    reopen();
+    CHECK(!store_image_get(pg, 1)->deleted);
+    (void)apply_in_turns(MANY, true);
+    CHECK(store_image_get(pg, 1)->deleted);
+    rig_settle(&rig);
+    struct store_object_info info = {0};
+    for (bool start = true; store_object_next(pg, start, info.image, info.object, &info); start = false)
+        CHECK_EQ(info.index, pg->last_index);
+    CHECK_EQ(put((struct entry){.type = ENTRY_FORGET, .image = 1, .size_bytes = 9}, 0), 0);
+    (void)apply_in_turns(MANY, true);
+    rig_settle(&rig);
+    CHECK_EQ(pg->object_count, 0);
+    tear_down();
+}
+
+/* The log is given up in the middle, for a state of somebody else. */
+static void a_recovery_meanwhile(void)
+{
+    put_many();
+    put_image(2, 0, true);
+    (void)apply_in_turns(3, true);
+    CHECK(store_applying(pg));
+    struct group group = ALONE;
+    store_reset_base(pg, pg->last_index + 10, 2, &group, 0);
+    CHECK(!store_applying(pg) && list_empty(&pg_of(pg)->pending_images));
+    rig_settle(&rig);
+    CHECK(store_recover_settled(pg) || (rig_settle(&rig), store_recover_settled(pg)));
+    tear_down();
+}
+
+static void a_deleted_pg(void)
+{
+    struct store_pg_remove r = {0};
+    uint64_t most = 0;
+
+    put_many();
+    store_pg_remove_start(&r, pg, NULL);
+    while (op_live(&r.op)) {
+        uint64_t before = s->object_count;
+        rig_turn(&rig);
+        most = MAX(most, before - s->object_count);
+    }
+    CHECK_EQ(r.op.result, 0);
+    CHECK_EQ(most, STEP);
+    CHECK_EQ(s->object_count, 0);
+    CHECK_EQ(s->slots_used, 0);
+    reopen();
+    CHECK(!pg);
+    tear_down();
+}
+
+int main(void)
+{
+    TEST(a_removed_image);
+    TEST(an_image_is_cut_off);
+    TEST(not_to_the_end);
+    TEST(a_recovery_meanwhile);
+    TEST(a_deleted_pg);
+    return tap_done();
+}
