@@ -132,7 +132,8 @@ static void sock_flush(struct sock *sock)
     uring_task_queue(&sock->uc->flushes, &sock->tx_task);
 }
 
-/* It leaves with what is queued next. Others are only waited for where they have been sent a moment ago. */
+/* It leaves with what is queued next. Others are only waited for where there were some a moment
+ * ago: connections at rest are not woken once more for it. */
 static void sock_flush_later(struct sock *sock)
 {
     struct uring_core *uc = sock->uc;
@@ -140,7 +141,7 @@ static void sock_flush_later(struct sock *sock)
 
     if (list_linked(&sock->tx_task.link) || sock->tx_armed)
         return;
-    if (now_ns - sock->tx_ns >= FRAME_PATIENCE_NS) {
+    if (now_ns - sock->urgent_ns >= FRAME_PATIENCE_NS) {
         sock_flush(sock);
         return;
     }
@@ -169,10 +170,12 @@ int sock_send(struct sock *sock, const void *head, size_t head_len, const struct
         if (pieces[i].len)
             sock_seg_push(sock, slice_data(&pieces[i]), pieces[i].len)->buf = buf_ref(pieces[i].buf);
     sock->tx_bytes += len;
-    if (patient)
+    if (patient) {
         sock_flush_later(sock);
-    else
+    } else {
+        sock->urgent_ns = core_recent_ns(&sock->uc->core);
         sock_flush(sock);
+    }
     return 0;
 }
 
@@ -224,7 +227,6 @@ static void sock_tx_run(struct uring_task *task)
     }
     uring_sqe_own(sock->uc, sqe, &sock->tx_req);
     sock->tx_armed = true;
-    sock->tx_ns = core_recent_ns(&sock->uc->core);
     sock->uc->urgent = sock->uc->sending = true;
     sock->uc->core.counters.net_send_calls++;
 }

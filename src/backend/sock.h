@@ -56,7 +56,7 @@ struct sock {
     bool tx_armed;
     bool tx_refused;
     bool tx_patient;                 /* what is queued waits for more: tx_task is in the core's `patient` */
-    uint64_t tx_ns;                  /* the last send */
+    uint64_t urgent_ns;              /* when something was last queued that does not wait */
     struct uring_task tx_task;       /* sends */
     uint64_t tx_bytes, tx_bytes_max; /* queued */
     struct sock_seg *segs;

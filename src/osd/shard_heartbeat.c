@@ -33,7 +33,6 @@ void shard_heartbeat_start(struct osd_shard *shard)
 {
     shard->heartbeat.shard = shard;
     op_start(&shard->heartbeat.op, shard->core, &heartbeat_kind, NULL);
-    shard->heartbeat.op.background = true; /* requests first: there are milliseconds to spare */
 }
 
 void shard_heartbeat_traffic(struct pg *pg)
