@@ -102,6 +102,7 @@ void sim_node_start(struct sim_node *node)
     ASSERT(node->state == SIM_NODE_DOWN);
     node->incarnation++;
     node->state = SIM_NODE_UP;
+    node->busy_ns = 0;
     sim_trace(node->sim, "start", node->number, node->incarnation);
     core_init(&node->core, &ENV_OPS, node);
     sim_node_enter(node);
@@ -209,5 +210,5 @@ void sim_node_wake(struct sim_node *node)
     uint64_t delay_ns = 0;
     if (node->config.wake_max_ns)
         delay_ns = sim_rng_below(&node->sched, node->config.wake_max_ns + 1);
-    node->wake_ns = MIN(node->wake_ns, node->sim->now_ns + delay_ns);
+    node->wake_ns = MIN(node->wake_ns, MAX(node->sim->now_ns + delay_ns, node->busy_ns));
 }

@@ -226,18 +226,10 @@ static void event_drop(struct sim_event *event)
         event->drop(event);
 }
 
-static void event_fire(struct sim *sim, struct sim_event *event)
+static void event_happen(struct sim *sim, struct sim_event *event)
 {
     struct sim_node *node = event->node;
 
-    if (node && (node->state == SIM_NODE_DOWN || node->incarnation != event->incarnation)) {
-        event_drop(event);
-        return;
-    }
-    if (node && node->state == SIM_NODE_PAUSED) {
-        list_push_back(&node->deferred, &event->deferred);
-        return;
-    }
     sim->events_fired++;
     sim_trace(sim, "event", event->seq, node ? node->number + 1 : 0);
     if (!node) {
@@ -247,6 +239,23 @@ static void event_fire(struct sim *sim, struct sim_event *event)
     sim_node_enter(node);
     event->fire(event);
     sim_node_leave(node);
+}
+
+static void event_fire(struct sim *sim, struct sim_event *event)
+{
+    struct sim_node *node = event->node;
+
+    if (node && (node->state == SIM_NODE_DOWN || node->incarnation != event->incarnation)) {
+        event_drop(event);
+        return;
+    }
+    if (node && (node->state == SIM_NODE_PAUSED || node->config.work_ns || !list_empty(&node->deferred))) {
+        list_push_back(&node->deferred, &event->deferred);
+        if (node->state == SIM_NODE_UP)
+            sim_node_wake(node);
+        return;
+    }
+    event_happen(sim, event);
 }
 
 /* ---- the loop
@@ -271,6 +280,10 @@ static void node_poll(struct sim_node *node)
 {
     struct sim *sim = node->sim;
 
+    uint64_t work = node->core.counters.steps;
+
+    for (struct list *item; (item = list_pop_front(&node->deferred)); work--)
+        event_happen(sim, list_entry(item, struct sim_event, deferred));
     node->wake_ns = UINT64_MAX;
     sim->polls++;
     sim_heap_enter(&node->heap);
@@ -284,6 +297,8 @@ static void node_poll(struct sim_node *node)
         node->wake_ns = node_to_sim_ns(node, deadline_ns) + wake_delay(node);
     if (node->wake_ns <= sim->now_ns)
         node->wake_ns = sim->now_ns + BUSY_POLL_NS;
+    node->busy_ns = sim->now_ns + (node->core.counters.steps - work) * node->config.work_ns;
+    node->wake_ns = MAX(node->wake_ns, node->busy_ns);
 }
 
 bool sim_step(struct sim *sim, uint64_t until_ns)

@@ -78,7 +78,7 @@ struct sim_event {
     struct sim_node *node; /* NULL: the simulator's own */
     uint64_t incarnation;
     uint32_t heap_index;  /* position + 1; 0: not scheduled */
-    struct list deferred; /* while the node is paused */
+    struct list deferred; /* while the node is paused or works */
     void (*fire)(struct sim_event *event);
     void (*drop)(struct sim_event *event); /* instead of fire: node crashed or end of the run; may be NULL */
 };
@@ -100,6 +100,10 @@ struct sim_node_config {
     size_t arena_bytes;   /* rounded up to BUF_SIZE_MAX; 0: the node has no arena */
     int32_t drift_ppb;    /* its clock gains this many ns per second */
     uint64_t wake_max_ns; /* a node is polled up to this long after it has something to do; 0: at once */
+    /* What each event and each step of an op costs the node's processor: what comes meanwhile waits for its
+     * next turn, and is taken in at the beginning of that, before timers, as in a real core. 0: nothing. May
+     * be changed at any time. */
+    uint64_t work_ns;
     /* Makes the node's objects, in the node's context: all that it allocates belongs to the node. Called by
      * each sim_node_start(). */
     void (*start)(void *owner, struct sim_node *node);
@@ -126,7 +130,8 @@ struct sim_node {
     uint64_t boot_ns;
     int64_t wall_offset_us; /* what its wall clock is wrong by */
     uint64_t wake_ns;       /* when to poll next; UINT64_MAX: not */
-    struct list deferred;
+    uint64_t busy_ns;       /* not before this: it works */
+    struct list deferred;   /* events that wait: it is paused, or works */
     struct list crash_hooks;
 };
 
