@@ -90,7 +90,8 @@ int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
     list_init(&pg->repairs);
     list_init(&pg->looks);
     list_init(&pg->damages);
-    list_push_back(&shard->awake, &pg->awake);
+    list_init(&pg->led);
+    shard->awake_count++;
     shard->mon.stirred = true;
     pg->settled_index = sp->last_index;
     pg->split_due = true;
@@ -243,8 +244,8 @@ void pg_peer_moved(struct osd_shard *shard, struct peer *peer)
 {
     uint64_t now_ns = core_now_ns(shard->core);
 
-    list_for_each (&shard->awake, node) {
-        struct pg *pg = list_entry(node, struct pg, awake);
+    list_for_each (&shard->led, node) {
+        struct pg *pg = list_entry(node, struct pg, led);
         for (uint32_t i = 0; i < pg->member_count && pg->raft.role == RAFT_LEADER; i++)
             if (pg->members[i].peer == peer) {
                 raft_peer_moved(&pg->raft, pg->members[i].replica, now_ns);
@@ -381,6 +382,9 @@ static void pg_role(struct pg *pg)
             damage_forget(pg);
         }
         pg->led_term = led_term;
+        list_remove(&pg->led);
+        if (led_term)
+            list_push_back(&pg->shard->led, &pg->led);
         pg_catchup_drop(pg);
         pg_images_forget(pg);
         pg->split_proposed = 0;
@@ -433,7 +437,7 @@ bool pg_waits_for_device(const struct raft *r)
 /* When the group must be looked at if nothing happens. */
 static uint64_t pg_timer_due(struct pg *pg, uint64_t now_ns)
 {
-    uint64_t deadline_ns = raft_deadline_ns(&pg->raft);
+    uint64_t deadline_ns = pg->election == PG_ELECTION_WAITING ? UINT64_MAX : raft_deadline_ns(&pg->raft);
 
     /* What found no room is tried again. Orders wait without a timer while we do not serve. */
     if (raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)))
@@ -470,9 +474,20 @@ void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
                  pg_split_due_ns(pg) != UINT64_MAX ||
                  (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns));
 
+    /* Its deadline had passed. */
+    if (pg->election == PG_ELECTION_WAITING)
+        pg_wake(pg);
     /* What is looked at again after a while is not to be put off by each heartbeat. */
     if (timer_armed(&pg->timer) && pg->timer.deadline_ns <= next_ns && !again)
         pg_timer_arm(pg, pg_timer_due(pg, now_ns), now_ns);
+}
+
+/* Our own absence is not the silence of others. */
+static void pg_tick(struct pg *pg, uint64_t now_ns)
+{
+    raft_away(&pg->raft, pg->shard->core->back_ns);
+    if (now_ns >= raft_deadline_ns(&pg->raft) && pg_election_turn(pg))
+        raft_tick(&pg->raft, now_ns);
 }
 
 static void pg_live(struct pg *pg)
@@ -489,7 +504,7 @@ static void pg_live(struct pg *pg)
         pg_store_progress(pg, now_ns);
     /* The timer is never later than the deadline. */
     if (!timer_armed(&pg->timer) && now_ns >= raft_deadline_ns(&pg->raft))
-        raft_tick(&pg->raft, now_ns);
+        pg_tick(pg, now_ns);
     if (!shard->failed) {
         pg_noop(pg);
         /* What shows the damage in the ring may be overwritten: it is remembered apart, before anything else.
@@ -512,6 +527,7 @@ static void pg_live(struct pg *pg)
     recover_wake(pg);
     if (!shard_mute(shard))
         pg_send_messages(pg, now_ns);
+    pg_election_look(pg, now_ns);
     pg_timer(pg, now_ns);
     if (PG_CHECK_ALWAYS || ++pg->steps % PG_CHECK_EVERY == 0)
         raft_check(&pg->raft);
@@ -525,6 +541,7 @@ void pg_stop(struct pg *pg)
         return;
     pg_unpark(pg);
     pg->stopping = true;
+    pg_election_end(pg);
     pg_heartbeats_drop(pg);
     pg_requests_fail(pg, -ERR_NO_PG);
     recover_cancel(pg);
@@ -551,7 +568,8 @@ static void pg_free(struct pg *pg)
     damage_forget(pg);
     raft_fini(&pg->raft);
     map_remove(&shard->pgs, pg->id);
-    list_remove(&pg->awake);
+    list_remove(&pg->led);
+    shard->awake_count--;
     op_done(&pg->op, 0);
     free(pg);
     shard_op_ended(shard);

@@ -83,6 +83,8 @@ struct pg_catchup {
     struct timer timer; /* it failed: until it may be tried again */
 };
 
+enum pg_election { PG_ELECTION_IDLE, PG_ELECTION_WAITING, PG_ELECTION_CALLED, PG_ELECTION_STANDING };
+
 struct pg {
     struct op op;
     struct map_node node; /* in shard->pgs */
@@ -99,7 +101,7 @@ struct pg {
     struct timer timer;
     bool stopping;
 
-    struct list awake;             /* in shard->awake, unless parked */
+    struct list led;               /* in shard->led: led_term is set, and not parked */
     bool parked;                   /* pg_park.c */
     bool stirred;                  /* something happened since the last heartbeat */
     struct heartbeat_heard *heard; /* parked follower: what the heartbeats of its leader say of it, */
@@ -127,6 +129,9 @@ struct pg {
 
     uint64_t traffic_ns; /* when a request came or entries left, last */
     uint64_t woken_ns;   /* and when for the first time after a rest */
+
+    enum pg_election election; /* whose turn it is to campaign (pg_election.c) */
+    struct list election_link; /* WAITING: in shard->elections.waiting */
 
     uint64_t led_term;       /* the term that we led when last looked at; 0: not leader */
     uint64_t left_term;      /* the term in which we handed over because we have to abstain */
@@ -254,6 +259,15 @@ void pg_unpark_silent(struct osd_shard *shard, uint64_t now_ns);
 uint64_t pg_parked_silence_ns(const struct peer *peer);
 /* As raft_in_contact(), without bringing raft up to date. */
 bool pg_in_contact(const struct pg *pg, const struct raft_member *member, uint64_t now_ns);
+
+/* ---- pg_election.c: elections take turns ---- */
+
+/* Raft's deadline has passed: may it be told? If not, the group is woken when it may. */
+bool pg_election_turn(struct pg *pg);
+/* After each input: is the campaign over, or not wanted any more? */
+void pg_election_look(struct pg *pg, uint64_t now_ns);
+/* Neither waits for a turn nor has one any more. */
+void pg_election_end(struct pg *pg);
 
 /* ---- pg_group.c: who is in the group, and changing that ---- */
 

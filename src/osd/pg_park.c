@@ -44,7 +44,8 @@ static bool is_settled(const struct pg *pg)
 static void park(struct pg *pg)
 {
     pg->parked = true;
-    list_remove(&pg->awake);
+    pg->shard->awake_count--;
+    list_remove(&pg->led);
     timer_cancel(pg->shard->core, &pg->timer);
 }
 
@@ -200,7 +201,9 @@ void pg_unpark(struct pg *pg)
         return;
     pg->parked = false;
     pg->shard->mon.stirred = true;
-    list_push_back(&pg->shard->awake, &pg->awake);
+    pg->shard->awake_count++;
+    if (pg->led_term)
+        list_push_back(&pg->shard->led, &pg->led);
     if (pg->heard)
         follower_return(pg);
     else

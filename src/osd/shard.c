@@ -112,9 +112,11 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     shard->cache_bytes = config->cache_bytes;
     shard->pages_max = config->pages_max;
     map_init(&shard->pgs);
-    list_init(&shard->awake);
+    list_init(&shard->led);
     map_init(&shard->peers);
     list_init(&shard->turns.waiting);
+    list_init(&shard->elections.waiting);
+    shard->elections.max = ELECTIONS_MAX;
     shard_map_init(&shard->map);
     shard->self = (struct rpc_identity){
         .role = RPC_OSD,

@@ -175,7 +175,8 @@ struct shard_mon {
     uint64_t foreign_logged_ns; /* 0: never */
     uint32_t confirms_max;      /* in one report */
     uint32_t confirm_next; /* where the next report begins, counted from the first that there is to say */
-    bool report_due;       /* at once */
+    bool report_due;       /* at once, but not before */
+    uint64_t report_early_ns;
     bool stirred; /* since the last whole report was made: a group was awake, the map changed or was saved */
     bool told;    /* all of that one is known to the monitor, in this session */
     bool report_unchanged; /* the one under way says that it is as that one; */
@@ -204,6 +205,7 @@ struct shard_heartbeat {
     struct osd_shard *shard;
     struct timer timer;
     uint64_t next_ns; /* when the next of ours are due; the timer may be earlier, for the silence of others */
+    bool soon;        /* at once: a group that we lead has traffic, and is perhaps in no set yet */
     struct wire_heartbeat_group groups[WIRE_GROUPS_MAX];
     uint64_t refused[WIRE_REFUSED_MAX];
     uint64_t reply_refused[WIRE_REFUSED_MAX];
@@ -226,6 +228,21 @@ struct recover_turns {
     uint32_t waiting_count, active;
     uint64_t next_ns; /* while there are clients, none begins before */
 };
+
+/* ---- elections take turns (pg_election.c) ---- */
+
+#define ELECTIONS_MIN     4 /* campaigns under way */
+#define ELECTIONS_MAX     128
+#define ELECTIONS_LATE_NS (2 * SHARD_HEARTBEAT_NS)
+
+struct shard_elections {
+    struct list waiting; /* struct pg: first come, first served */
+    uint32_t taken, max;
+    uint64_t fewer_ns; /* when `max` was last made smaller */
+};
+/* A peer has answered the heartbeat sent at `sent_ns`: as long as they come round in time there may be more
+ * campaigns. */
+void shard_elections_pace(struct osd_shard *shard, uint64_t sent_ns, uint64_t now_ns);
 
 /* ---- the shard (shard.c) ---- */
 
@@ -252,9 +269,10 @@ struct osd_shard {
     char failed_text[256];
     struct op *waiter; /* of start or stop: woken when something ended */
 
-    struct map peers;  /* struct peer */
-    struct map pgs;    /* struct pg */
-    struct list awake; /* of these, those that are not parked */
+    struct map peers;     /* struct peer */
+    struct map pgs;       /* struct pg */
+    uint32_t awake_count; /* of these, those that are not parked, */
+    struct list led;      /* and of those, the ones that we lead */
     struct shard_map map;
     struct shard_orders orders;
     struct shard_mon mon;
@@ -265,6 +283,7 @@ struct osd_shard {
     struct image_perf image_perf;
     uint32_t recoveries; /* under way */
     struct recover_turns turns;
+    struct shard_elections elections;
     struct pace pace;    /* entries appended until they are durable here */
     uint64_t client_ns;  /* when it had work for clients, last */
     struct scrub *scrub; /* of the PGs that are led here */

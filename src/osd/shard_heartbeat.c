@@ -55,8 +55,10 @@ void shard_heartbeat_soon(struct osd_shard *shard)
     struct timer *timer = &shard->heartbeat.timer;
     uint64_t now_ns = core_recent_ns(shard->core);
 
-    if (timer_armed(timer) && timer->deadline_ns > now_ns + SHARD_HEARTBEAT_NS)
+    if (timer_armed(timer) && timer->deadline_ns > now_ns + SHARD_HEARTBEAT_NS) {
+        shard->heartbeat.soon = true;
         timer_arm(shard->core, timer, &shard->heartbeat.op, now_ns);
+    }
 }
 
 void shard_heartbeat_by(struct osd_shard *shard, uint64_t at_ns)
@@ -87,9 +89,9 @@ static void groups_collect(struct osd_shard *shard, uint64_t now_ns)
 {
     map_for_each (&shard->peers, node)
         map_entry(node, struct peer, node)->busy = false;
-    list_for_each_safe (&shard->awake, node) {
-        struct pg *pg = list_entry(node, struct pg, awake);
-        if (!pg->led_term || pg->led_term != pg->raft.term || pg->raft.role != RAFT_LEADER || pg->stopping)
+    list_for_each_safe (&shard->led, node) {
+        struct pg *pg = list_entry(node, struct pg, led);
+        if (pg->led_term != pg->raft.term || pg->raft.role != RAFT_LEADER || pg->stopping)
             continue;
         bool rests = group_rests(pg, now_ns);
         for (uint32_t i = 0; i < pg->member_count; i++) {
@@ -154,7 +156,8 @@ static uint64_t heartbeat_slack_ns(const struct peer *peer)
 
 static void heartbeat_timer(struct osd_shard *shard, uint64_t now_ns)
 {
-    uint64_t next_ns = now_ns + SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS, silence_ns = UINT64_MAX;
+    uint64_t next_ns = now_ns + (shard->heartbeat.soon ? 0 : SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS);
+    uint64_t silence_ns = UINT64_MAX;
 
     map_for_each (&shard->peers, node) {
         const struct peer *peer = map_entry(node, struct peer, node);
@@ -184,6 +187,7 @@ static void heartbeat_step(struct op *op)
         timer_arm(op->core, &heartbeat->timer, op, now_ns + SHARD_HEARTBEAT_NS);
         return;
     }
+    heartbeat->soon = false;
     pg_unpark_silent(shard, now_ns);
     groups_collect(shard, now_ns);
     map_for_each (&shard->peers, node) {
@@ -300,6 +304,7 @@ void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *
     uint64_t now_ns = core_now_ns(shard->core);
     if (reply.incarnation != shard->self.incarnation || reply.sent_ns > now_ns)
         return;
+    shard_elections_pace(shard, reply.sent_ns, now_ns);
     pg_unpark_refused(peer, &reply);
     if (!heartbeat_out_answer(&peer->out, &reply))
         return;

@@ -256,7 +256,7 @@ static void report_shard(struct osd_shard *shard, struct report *report)
 /* What is parked has nothing new to say. */
 static bool report_is_known(const struct osd_shard *shard)
 {
-    return shard->mon.told && !shard->mon.stirred && list_empty(&shard->awake) && !shard->failed;
+    return shard->mon.told && !shard->mon.stirred && !shard->awake_count && !shard->failed;
 }
 
 static bool report_fill(struct osd_shard *shard, struct report *report)
@@ -264,7 +264,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     size_t pgs = shard->pgs.count + 1;
 
     shard->mon.told = false;
-    shard->mon.stirred = !list_empty(&shard->awake);
+    shard->mon.stirred = shard->awake_count > 0;
     shard->mon.report_partial = true;
     /* Filled entry by entry: what is not used is not touched. */
     report->pgs = malloc(pgs * sizeof(*report->pgs));

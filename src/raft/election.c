@@ -30,12 +30,17 @@
 
 enum { SHORT_ROUNDS = 4 };
 
-void raft_election_timer_reset(struct raft *r, uint64_t from_ns)
+static uint64_t election_timeout(struct raft *r)
 {
     const struct raft_config *c = &r->config;
 
-    r->election_deadline_ns =
-        from_ns + c->election_min_ns + raft_random_below(r, c->election_max_ns - c->election_min_ns);
+    return c->election_min_ns + raft_random_below(r, c->election_max_ns - c->election_min_ns);
+}
+
+void raft_election_timer_reset(struct raft *r, uint64_t from_ns)
+{
+    r->heard_ns = from_ns;
+    r->election_deadline_ns = from_ns + election_timeout(r);
 }
 
 /* How long to wait for votes: long enough for an answer, spread so that two candidates part. */
@@ -145,6 +150,18 @@ void raft_election_tick(struct raft *r)
     } else if (r->now_ns >= raft_check_quorum_deadline(r)) {
         raft_become_follower(r, r->term, 0);
     }
+}
+
+void raft_away(struct raft *r, uint64_t back_ns)
+{
+    bool leads = r->role == RAFT_LEADER;
+    uint64_t heard_ns = leads ? raft_check_quorum_from(r) : r->heard_ns;
+
+    if (PLANT(RAFT_OWN_ABSENCE) || !r->leader || back_ns <= heard_ns || heard_ns < r->excused_ns)
+        return;
+    r->excused_ns = back_ns;
+    if (!leads)
+        r->election_deadline_ns = back_ns + election_timeout(r);
 }
 
 void raft_election_count(struct raft *r)
@@ -257,6 +274,7 @@ void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint
     if (!leads)
         return;
     /* Everybody else lost it at the same moment: spread a little. */
+    r->heard_ns = UINT64_MAX;
     start_ns = MAX(r->now_ns, r->promise_until_ns) + raft_random_below(r, r->config.heartbeat_ns);
     r->election_deadline_ns = MIN(r->election_deadline_ns, start_ns);
     if (new_incarnation)

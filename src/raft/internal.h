@@ -75,6 +75,8 @@ bool raft_vote_next(struct raft *r, struct raft_member *m, struct raft_msg *ret)
 bool raft_promise_holds(const struct raft *r,
                         uint32_t flags); /* may this replica not vote? flags of the VOTE */
 void raft_promise(struct raft *r, uint32_t leader, uint64_t from_ns);
+/* Leader: since when a majority has been silent; UINT64_MAX: it is its own majority. */
+uint64_t raft_check_quorum_from(const struct raft *r);
 uint64_t raft_check_quorum_deadline(const struct raft *r);
 
 /* ---- follow.c ---- */

@@ -58,14 +58,19 @@ uint64_t raft_quorum_contact_ns(const struct raft *r, uint64_t now_ns)
     return r->role == RAFT_LEADER ? quorum_contact(r, now_ns) : 0;
 }
 
+uint64_t raft_check_quorum_from(const struct raft *r)
+{
+    return MAX(quorum_contact(r, UINT64_MAX), r->leader_since_ns);
+}
+
 /* When a leader whom nobody answers any more steps down. UINT64_MAX: it is its own majority. */
 uint64_t raft_check_quorum_deadline(const struct raft *r)
 {
-    uint64_t contact_ns = quorum_contact(r, UINT64_MAX);
+    uint64_t from_ns = raft_check_quorum_from(r);
 
-    if (contact_ns == UINT64_MAX)
+    if (from_ns == UINT64_MAX)
         return UINT64_MAX;
-    return MAX(contact_ns, r->leader_since_ns) + r->config.election_max_ns + r->rest_ns;
+    return MAX(from_ns, r->excused_ns) + r->config.election_max_ns + r->rest_ns;
 }
 
 bool raft_can_read(const struct raft *r)

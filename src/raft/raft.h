@@ -179,7 +179,9 @@ struct raft {
     uint32_t run_count, run_cap;
     struct raft_hard_state taken_hs, durable_hs; /* given to the host to write; written */
     uint64_t now_ns, election_deadline_ns;
-    uint64_t asked_ns;        /* when this round of (pre-)votes began */
+    uint64_t heard_ns;   /* follower: from when on the deadline counts. UINT64_MAX: it is not to be put off */
+    uint64_t excused_ns; /* silence before that was excused by raft_away() */
+    uint64_t asked_ns;   /* when this round of (pre-)votes began */
     uint32_t campaign_rounds; /* since a leader was last known */
     uint32_t campaign_flags;  /* RAFT_TRANSFER */
     uint64_t promise_until_ns;
@@ -223,6 +225,11 @@ uint64_t raft_step(struct raft *r, const struct raft_msg *msg, uint64_t now_ns);
 /* Time passes; call at raft_deadline_ns() at the latest. */
 void raft_tick(struct raft *r, uint64_t now_ns);
 uint64_t raft_deadline_ns(const struct raft *r);
+/* Until `back_ns` the host could for a while neither hear anybody nor say anything, and others may have been
+ * in the same trouble: if that was during the silence of our leader, or of those that we lead, an election
+ * timeout begins anew there; once for each silence, so that a host that is always late comes to leaders, too.
+ * Promises and leases last as long as ever. */
+void raft_away(struct raft *r, uint64_t back_ns);
 
 /* Leader: takes a new entry's place in the log; its term is r->term. -ERR_NOT_LEADER; -ERR_RETRY while
  * leadership is being handed over. */

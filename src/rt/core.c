@@ -112,6 +112,8 @@ static void core_fire_timers(struct core *core)
 {
     uint64_t now_ns = core_recent_ns(core);
 
+    if (core->timers && core->timers->deadline_ns + CORE_AWAY_NS <= now_ns)
+        core->back_ns = now_ns;
     while (core->timers && core->timers->deadline_ns <= now_ns) {
         struct timer *timer = core->timers;
         heap_remove(core, timer);

@@ -47,6 +47,8 @@ struct timer {
     bool fired;                 /* set when the deadline passed; cleared by timer_arm() */
 };
 
+#define CORE_AWAY_NS (100 * NS_PER_MS)
+
 struct core_counters {
     uint64_t polls;      /* calls of core_poll() */
     uint64_t steps;      /* op steps run */
@@ -71,6 +73,9 @@ struct core {
     uint64_t background_ns;  /* ... since then */
     struct list live_ops;
     struct timer *timers; /* the earliest one, root of the heap */
+    /* When the core was last back after CORE_AWAY_NS in which it did nothing though a timer was due: it had not got the
+     * processor, or a turn took so long. Meanwhile it neither heard nor said anything. */
+    uint64_t back_ns;
     struct arena *arena; /* the core's buffers; set by whoever made the core, NULL if it has none */
     struct core_counters counters;
 };

@@ -21,7 +21,7 @@ static struct pg *group_at(struct world *w, uint32_t osd, uint32_t pg)
 static bool all_parked(struct world *w)
 {
     for (uint32_t i = 0; i < OSDS; i++) {
-        if (!w->osds[i].shard || !list_empty(&w->osds[i].shard->awake))
+        if (!w->osds[i].shard || w->osds[i].shard->awake_count)
             return false;
         for (uint32_t p = 0; p < w->pg_count; p++)
             if (!group_at(w, i, p) || !group_at(w, i, p)->parked || timer_armed(&group_at(w, i, p)->timer))

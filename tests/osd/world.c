@@ -406,7 +406,10 @@ struct world *world_new(uint64_t seed, uint32_t pg_count)
                                                                .start = client_node_start,
                                                                .owner = w});
     sim_node_start(w->client);
-    WAIT_FOR(w, 3000, world_settled(w));
+    /* Of many PGs it is not to be asked after each step. */
+    while (w->sim->now_ns < 20 * NS_PER_S && !world_settled(w))
+        sim_run_for(w->sim, NS_PER_MS);
+    CHECK(world_settled(w));
     w->born = true;
     world_feed_map(w);
     return w;

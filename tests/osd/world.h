@@ -17,9 +17,11 @@
 #ifndef OSDS
 #define OSDS 3
 #endif
-#define MEMBERS   3 /* of each PG: at first the first OSDs */
-#define POOL      1
-#define PGS_MAX   8
+#define MEMBERS 3 /* of each PG: at first the first OSDs */
+#define POOL    1
+#ifndef PGS_MAX
+#define PGS_MAX 8
+#endif
 #define IMAGE     77
 #define DISK_SIZE (384ull << 20)
 

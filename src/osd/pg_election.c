@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Elections take turns.
+ *
+ *      IDLE -------- its deadline has passed, all turns are taken -----> WAITING
+ *      IDLE -------- its deadline has passed, a turn is free ----------> STANDING
+ *      WAITING ----- a turn has become free ---------------------------> CALLED
+ *      CALLED ------ at its next step ---------------------------------> STANDING
+ *      STANDING ---- a round without success, and others wait ---------> WAITING, behind them
+ *      any --------- a leader is heard, or a majority has answered us -> IDLE
+ *
+ * An OSD that dies may have led thousands of groups of a shard; after a power cut all of them have no leader.
+ * If all stood up at once each question would wait behind those of all others, its answer would come when the
+ * round is over, and the next round would ask the same again: where processors are slow beside the number of
+ * groups nobody would ever be elected. So a shard has only so many campaigns under way, and begins the next
+ * one when one has ended: this bounds how long an answer takes, whatever the number of groups. A campaign has
+ * ended when the new leader has been answered by a majority: its first entry is part of the work.
+ *
+ * Who waits for its turn votes for others as ever. Who has failed goes behind those that have not tried yet.
+ * Without a session to a majority a group needs no turn: what it asks costs nobody anything, and it is not to
+ * stand in the way of those that can be elected, nor behind them when there is a session again.
+ */
+#include "osd/pg.h"
+
+#include "base/plant.h"
+
+static void turn_take(struct pg *pg, enum pg_election state)
+{
+    pg->election = state;
+    pg->shard->elections.taken++;
+}
+
+static void turns_call(struct osd_shard *shard)
+{
+    struct shard_elections *elections = &shard->elections;
+
+    while (elections->taken < elections->max && !list_empty(&elections->waiting)) {
+        struct pg *pg = list_entry(list_pop_front(&elections->waiting), struct pg, election_link);
+        turn_take(pg, PG_ELECTION_CALLED);
+        pg_wake(pg);
+    }
+}
+
+static void turn_give_back(struct osd_shard *shard)
+{
+    shard->elections.taken--;
+    turns_call(shard);
+}
+
+void shard_elections_pace(struct osd_shard *shard, uint64_t sent_ns, uint64_t now_ns)
+{
+    struct shard_elections *elections = &shard->elections;
+
+    if (now_ns - sent_ns < ELECTIONS_LATE_NS) {
+        elections->max = MIN(elections->max + 1, ELECTIONS_MAX);
+        turns_call(shard);
+    } else if (sent_ns >= elections->fewer_ns) {
+        elections->max = MAX(elections->max / 2, ELECTIONS_MIN);
+        elections->fewer_ns = now_ns;
+    }
+}
+
+void pg_election_end(struct pg *pg)
+{
+    enum pg_election state = pg->election;
+
+    pg->election = PG_ELECTION_IDLE;
+    if (state == PG_ELECTION_WAITING)
+        list_remove(&pg->election_link);
+    else if (state != PG_ELECTION_IDLE)
+        turn_give_back(pg->shard);
+}
+
+static bool reaches_majority(const struct pg *pg)
+{
+    uint32_t voters = 0, there = 0;
+
+    for (uint32_t i = 0; i < pg->member_count; i++) {
+        const struct pg_member *member = &pg->members[i];
+        const struct raft_member *m = raft_member(&pg->raft, member->replica);
+        if (!m || !m->flags)
+            continue;
+        voters++;
+        there += !member->peer || shard_peer_reachable(member->peer);
+    }
+    return 2 * there > voters;
+}
+
+bool pg_election_turn(struct pg *pg)
+{
+    struct shard_elections *elections = &pg->shard->elections;
+
+    if (pg->raft.role == RAFT_LEADER || PLANT(OSD_ELECTIONS_AT_ONCE))
+        return true;
+    if (!reaches_majority(pg)) {
+        pg_election_end(pg);
+        return true;
+    }
+    switch (pg->election) {
+    case PG_ELECTION_IDLE:
+        if (elections->taken < elections->max) {
+            turn_take(pg, PG_ELECTION_STANDING);
+            return true;
+        }
+        break;
+    case PG_ELECTION_WAITING:
+        return false;
+    case PG_ELECTION_CALLED:
+        pg->election = PG_ELECTION_STANDING;
+        return true;
+    case PG_ELECTION_STANDING:
+        if (list_empty(&elections->waiting))
+            return true;
+        turn_give_back(pg->shard);
+        break;
+    }
+    pg->election = PG_ELECTION_WAITING;
+    list_push_back(&elections->waiting, &pg->election_link);
+    return false;
+}
+
+static bool is_over(const struct pg *pg, uint64_t now_ns)
+{
+    const struct raft *r = &pg->raft;
+
+    if (r->role == RAFT_LEADER)
+        return raft_quorum_contact_ns(r, now_ns) != 0;
+    return (r->role == RAFT_FOLLOWER || pg->election != PG_ELECTION_STANDING) && now_ns < raft_deadline_ns(r);
+}
+
+void pg_election_look(struct pg *pg, uint64_t now_ns)
+{
+    if (pg->election != PG_ELECTION_IDLE && is_over(pg, now_ns))
+        pg_election_end(pg);
+}
