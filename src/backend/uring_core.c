@@ -244,14 +244,16 @@ static void uring_submit(struct uring_core *uc)
     io_uring_submit_and_get_events(&uc->ring);
 }
 
-/* Has the kernel wake us by then, whatever we do until then. */
-static void uring_alarm_set(struct uring_core *uc, uint64_t deadline_ns)
+/* Has the kernel wake us by then, whatever we do until then. It is told how long that is, not when: of a
+ * deadline it does not know that in a container the clock may count from another moment. */
+static void uring_alarm_set(struct uring_core *uc, uint64_t now_ns, uint64_t deadline_ns)
 {
     struct io_uring_sqe *sqe = uring_sqe(uc);
+    uint64_t wait_ns = deadline_ns - now_ns;
 
-    uc->alarm_time = (struct __kernel_timespec){.tv_sec = (long long)(deadline_ns / NS_PER_S),
-                                                .tv_nsec = (long long)(deadline_ns % NS_PER_S)};
-    io_uring_prep_timeout(sqe, &uc->alarm_time, 0, IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME);
+    uc->alarm_time = (struct __kernel_timespec){.tv_sec = (long long)(wait_ns / NS_PER_S),
+                                                .tv_nsec = (long long)(wait_ns % NS_PER_S)};
+    io_uring_prep_timeout(sqe, &uc->alarm_time, 0, IORING_TIMEOUT_BOOTTIME);
     uring_sqe_own(uc, sqe, &uc->alarm_req);
     uc->alarm_ns = deadline_ns;
 }
@@ -298,7 +300,7 @@ static void uring_sleep(struct uring_core *uc, uint64_t deadline_ns)
         return;
     }
     if (deadline_ns != UINT64_MAX && uc->alarm_ns == UINT64_MAX)
-        uring_alarm_set(uc, deadline_ns);
+        uring_alarm_set(uc, now_ns, deadline_ns);
     uring_submit_and_wait(uc, deadline_ns < uc->alarm_ns ? deadline_ns - now_ns : UINT64_MAX);
 }
 

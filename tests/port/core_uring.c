@@ -2,9 +2,12 @@
  *
  * The core suite on io_uring, and what only the real core has: sleeping, its descriptor, stopping, signals.
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/port/core_suite.h"
@@ -182,6 +185,60 @@ static void a_nearer_deadline_is_kept(void)
     }
 }
 
+/* From now on the process's children have their clock a day ahead. False: not allowed here. */
+static bool clock_moved(void)
+{
+    static const char offset[] = "boottime 86400 0\n";
+
+    if (unshare(CLONE_NEWTIME) && unshare(CLONE_NEWUSER | CLONE_NEWTIME))
+        return false;
+    int fd = open("/proc/self/timens_offsets", O_WRONLY);
+    bool moved = fd >= 0 && write(fd, offset, sizeof(offset) - 1) == (ssize_t)sizeof(offset) - 1;
+    close(fd);
+    return moved;
+}
+
+static void sleep_for_20_ms(void)
+{
+    struct uring_core_opts opts = {.log_level = LOG_ERROR};
+    struct uring_core *uc;
+
+    alarm(10);
+    CHECK_EQ(uring_core_new(&opts, &uc), 0);
+    uint64_t ns = turn_takes_ns(uc, 20 * NS_PER_MS, false);
+    CHECK(ns >= 19 * NS_PER_MS && ns < NS_PER_S);
+    uring_core_free(uc);
+}
+
+static void run_in_child(void (*run)(void))
+{
+    int status = -1;
+
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        run();
+        fflush(stdout);
+        _exit(!tap_ok);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK_EQ(status, 0);
+}
+
+static void sleep_with_a_moved_clock(void)
+{
+    if (clock_moved())
+        run_in_child(sleep_for_20_ms);
+    else
+        printf("# no time namespaces here\n");
+}
+
+/* In a container that was moved from another machine, say. */
+static void a_moved_clock_disturbs_no_sleep(void)
+{
+    run_in_child(sleep_with_a_moved_clock);
+}
+
 static void *run_thread(void *uc)
 {
     uring_core_run(uc);
@@ -296,6 +353,7 @@ int main(void)
     TEST(an_idle_core_sleeps);
     TEST(the_descriptor_and_the_deadline_tell_when_to_turn);
     TEST(a_nearer_deadline_is_kept);
+    TEST(a_moved_clock_disturbs_no_sleep);
     TEST(the_background_waits_but_not_for_ever);
     TEST(cores_stop_from_another_thread);
     TEST(any_thread_may_turn_if_asked_for);
