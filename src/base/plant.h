@@ -86,6 +86,7 @@
     X(OSD_FORCE_LEARNER,            "osd: a replica that is no voter, or half copied, goes on alone")               \
     X(MON_FORCE_LEAVES,             "mon: a PG goes on with one replica, and the others are not told to end")       \
     X(MON_FORCE_ANYONE,             "mon: a PG goes on with whichever replica is named, a half copied one or a learner too") \
+    X(MON_FORCE_OLD_WORD,           "mon: a replica is gone on with by the word of a shard that has not heard of the withdrawal") \
     X(MON_FORCE_WITHDRAWN_LATE,     "mon: an order to go on alone is withdrawn though it may have been carried out") \
     X(MON_FORMER_HEARD,             "mon: leaders of a group that is over are believed")                            \
     X(OSD_DROP_UNNAMED,             "osd: a replica that the map does not name is deleted without an order")       \

@@ -116,6 +116,7 @@ struct mon_news {
 struct mon_standing {
     uint32_t osd, shard;
     uint64_t heard_ns;  /* alive time; 0: the row is free */
+    uint64_t epoch;     /* of the map that the shard had saved */
     Fb__PgStanding row; /* its arrays are these: */
     uint32_t voters[MON_GROUP_MAX], before[MON_GROUP_MAX];
 };

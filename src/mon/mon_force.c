@@ -17,7 +17,8 @@
  * what leaders of that report is not heard.
  *
  * As long as the map names one that has not ended, the survivor cannot have gone on, and never does by that
- * map: then the order can be withdrawn, and the PG is what it was before, but for what is deleted already.
+ * map: then the order can be withdrawn, and the PG is what it was before, but for what is deleted already, or
+ * is being deleted: what shards said before they had saved the withdrawal counts for nothing.
  */
 #include "mon/impl.h"
 
@@ -35,9 +36,10 @@
 
 /* ---- what is reported ---- */
 
-void mon_force_standing(struct mon *mon, uint32_t osd, uint32_t shard, const Fb__PgStanding *row)
+void mon_force_standing(struct mon *mon, const Fb__ShardReport *report, const Fb__PgStanding *row)
 {
     struct mon_pg *p = mon_pg_find(mon, row->pg);
+    uint32_t osd = report->osd, shard = report->shard;
     struct mon_standing *to = NULL;
 
     if (!p || !mon_member_is(mon_pg_item(p), osd) || row->term > TERM_MAX || row->log_term > TERM_MAX ||
@@ -56,7 +58,8 @@ void mon_force_standing(struct mon *mon, uint32_t osd, uint32_t shard, const Fb_
     }
     if (!to)
         return;
-    *to = (struct mon_standing){.osd = osd, .shard = shard, .heard_ns = mon->alive_ns, .row = *row};
+    *to = (struct mon_standing){
+        .osd = osd, .shard = shard, .heard_ns = mon->alive_ns, .epoch = report->epoch, .row = *row};
     to->row.base.n_unknown_fields = 0; /* theirs are freed with the report */
     to->row.base.unknown_fields = NULL;
     to->row.osd = osd;

@@ -12,14 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
+
 /* The last word of the replica with this number that is, or was, where `m` is, if it is still good; NULL:
- * there is none. */
+ * there is none. It is good only of a shard that had saved the PG's newest item: by an older one it may be
+ * deleting what it spoke of, as an order said that has been withdrawn since. */
 static const struct mon_standing *standing_of(const struct mon *mon, const struct mon_pg *p,
                                               const Fb__PgMember *m, uint32_t replica)
 {
     for (uint32_t i = 0; p->standings && i < MON_GROUP_MAX; i++) {
         const struct mon_standing *s = &p->standings[i];
         if (s->heard_ns && s->osd == m->osd && s->shard == m->shard && s->row.replica == replica &&
+            (s->epoch >= mon_pg_item(p)->epoch || PLANT(MON_FORCE_OLD_WORD)) &&
             mon->alive_ns - s->heard_ns < mon->config.osd_down_after_ns)
             return s;
     }

@@ -480,7 +480,7 @@ void mon_shard_report(struct mon_request *r)
     for (size_t i = 0; i < report->n_confirm; i++)
         take_confirm(mon, report->osd, report->shard, report->confirm[i]);
     for (size_t i = 0; i < report->n_standing; i++)
-        mon_force_standing(mon, report->osd, report->shard, report->standing[i]);
+        mon_force_standing(mon, report, report->standing[i]);
     mon_scrub_orders(r, report);
     mon_reply(r, 0);
 }

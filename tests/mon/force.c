@@ -388,6 +388,41 @@ static void can_be_withdrawn(void)
     play_free(p);
 }
 
+/* An order is withdrawn, and another one given at once, for a replica that is being deleted by the first:
+ * what its shard said before it has heard of the withdrawal counts for nothing. Else both would be deleted.
+ */
+static void not_with_what_is_being_deleted(void)
+{
+    uint32_t at[5];
+    struct play *p = begin(7, 5, at);
+    uint64_t pg = p->pgs[0].id;
+    uint32_t survivor = replica_of(p, at[4]), other = replica_of(p, at[3]);
+
+    for (uint32_t m = 0; m < 3; m++)
+        play_kill(p, at[m]);
+    play_run(p, 8);
+    for (uint32_t m = 0; m < 3; m++)
+        CHECK_EQ(lost(p, at[m]), 0);
+    play_run(p, 1);
+    CHECK_EQ(order(p, pg, survivor), 0);
+    CHECK_EQ(get_map(&p->client, 0), 0);
+    p->heard_epoch = p->client.answer->map->epoch;
+    CHECK_EQ(withdraw(p, pg), 0);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_UNHEARD);
+    CHECK_EQ(order(p, pg, other), -ERR_RETRY);
+    p->no_elections = true;
+    play_run(p, 1); /* said when it had not heard */
+    CHECK_EQ(order(p, pg, other), -ERR_RETRY);
+    p->heard_epoch = 0;
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
+    CHECK_EQ(order(p, pg, other), 0);
+    p->no_elections = false;
+    play_run(p, 2);
+    CHECK_EQ(p->pgs[0].leader, at[3]);
+    play_free(p);
+}
+
 /* All others have ended, so the survivor may have gone on: who knows. */
 static void cannot_be_withdrawn_later(void)
 {
@@ -515,6 +550,7 @@ int main(int argc, char **argv)
     TEST(nobody_heard_of_the_group);
     TEST(not_the_half_one);
     TEST(can_be_withdrawn);
+    TEST(not_with_what_is_being_deleted);
     TEST(cannot_be_withdrawn_later);
     TEST(names_failed_shards);
     TEST(what_is_lost_was_heard_of);

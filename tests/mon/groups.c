@@ -343,6 +343,7 @@ static void report_osd(struct play *p, uint32_t osd)
     struct pages *pages = sim_alloc(sizeof(*pages));
     Fb__ShardReport report = FB__SHARD_REPORT__INIT;
 
+    report.epoch = p->heard_epoch ? p->heard_epoch : p->client.answer->map->epoch;
     report.free_bytes = p->free_bytes[osd];
     report.pg = pages->reports;
     report.confirm = pages->confirms;

@@ -44,6 +44,7 @@ struct play {
     uint64_t log_index[PLAY_OSDS][PLAY_PGS];
     uint32_t standing_state[PLAY_OSDS][PLAY_PGS];
     bool no_standings;
+    uint64_t heard_epoch; /* not 0: shards have saved no newer map than this one */
     /* Its group, if that is not the one that is played: until a 0; before: while voters change. */
     uint32_t voters[PLAY_OSDS][PLAY_PGS][8], before[PLAY_OSDS][PLAY_PGS][8];
     bool no_elections; /* members do not reach each other */
