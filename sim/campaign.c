@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,6 +49,13 @@ static uint64_t seed_of(const struct campaign *c, uint64_t run)
     return c->o->seed_first + run / c->scenario_count;
 }
 
+void run_limit_cpu(uint32_t seconds)
+{
+    struct itimerval limit = {.it_value.tv_sec = seconds};
+
+    setitimer(ITIMER_PROF, &limit, NULL);
+}
+
 static void job_start(struct campaign *c, struct job *job, uint64_t first, uint64_t end)
 {
     fflush(stdout);
@@ -62,7 +70,7 @@ static void job_start(struct campaign *c, struct job *job, uint64_t first, uint6
         return;
     for (uint64_t run = first; run < end; run++) {
         *job->run = run;
-        alarm(c->o->timeout_s);
+        run_limit_cpu(c->o->timeout_s);
         int status = run_one(c->o, &c->scenarios[run % c->scenario_count], seed_of(c, run), true);
         if (status)
             _exit(status);
@@ -88,7 +96,7 @@ static void run_failed(struct campaign *c, uint64_t run, int status)
     if (WIFSIGNALED(status))
         printf("seed %llu: scenario %s: FAILED: %s\n", (unsigned long long)seed_of(c, run),
                scenario_of(c, run),
-               WTERMSIG(status) == SIGALRM ? "it took too long" : strsignal(WTERMSIG(status)));
+               WTERMSIG(status) == SIGPROF ? "it took too long" : strsignal(WTERMSIG(status)));
     if (c->failed < FAILED_SHOWN_MAX) {
         c->shown[c->failed].seed = seed_of(c, run);
         c->shown[c->failed].scenario = scenario_of(c, run);

@@ -35,7 +35,7 @@ static void usage(FILE *to)
             "  --seeds A..B        many runs; exits with 1 and lists the seeds that failed\n"
             "  --scenario NAME     which one (default: all of them)\n"
             "  --jobs N            runs in parallel with --seeds (default 1)\n"
-            "  --timeout SECONDS   a run that takes longer has failed (default 300)\n"
+            "  --timeout SECONDS   a run that takes more CPU time has failed (default 300)\n"
             "  --twice             every run twice: both must give the same trace hash\n"
             "  --verbose           print every log line\n"
             "  --with FAULT        this class of faults is on in every run (may be repeated; \"all\")\n"

@@ -66,7 +66,7 @@ static bool fails(struct minimise *m, const struct candidate *c, char how[64])
         return false;
     if (pid == 0) {
         struct sim_args args = {c->seed, false, c->limits};
-        alarm(m->o->timeout_s);
+        run_limit_cpu(m->o->timeout_s);
         sim_faults_never |= c->without;
         m->o->scenario->run(&args, m->result);
         _exit(m->result->failed);

@@ -23,6 +23,9 @@ struct options {
 
 /* One run, or two. 0, 1 (failed) or EXIT_DIFFERENT. `quiet`: prints failures only. */
 int run_one(const struct options *o, const struct sim_scenario *scenario, uint64_t seed, bool quiet);
+/* This process dies of SIGPROF after so much CPU time from now: real time depends on what else the machine
+ * does. */
+void run_limit_cpu(uint32_t seconds);
 /* Of all runs so far. */
 void print_totals(void);
 
