@@ -209,6 +209,7 @@ struct cluster {
     enum cluster_profile profile;
     uint32_t image_sectors;                /* of each image, most of the time */
     uint32_t hot_places;                   /* where requests meet; 0: they go anywhere */
+    uint64_t places_ns;                    /* they move on after so long; 0: they stay */
     uint32_t small_percent, large_percent; /* of the requests: parts of blocks; hundreds of KiB */
     uint32_t small_blocks;                 /* in which the small ones begin, at each place */
     uint64_t disk_bytes, ring_bytes, cache_bytes;

@@ -25,6 +25,7 @@
 #define WRITERS           1                     /* the checker's line of writers that fence each other */
 #define STUCK_NS          (8 * NS_PER_S)        /* beyond its timeout */
 #define SECTORS_PER_BLOCK (BLOCK_SIZE / CLUSTER_SECTOR)
+#define OBJECT_SECTORS    (OBJECT_SIZE / CLUSTER_SECTOR)
 #define READ_ALL_SECTORS  128u
 #define IO_SECTORS_MAX    (CLUSTER_IO_MAX / CLUSTER_SECTOR)
 
@@ -114,8 +115,9 @@ static bool worker_counts(const struct worker *w)
 /* ---- requests
  * ------------------------------------------------------------------------------------------------- */
 
-/* Where requests meet, or anywhere. */
-static uint32_t choose_base(struct worker *w)
+/* Where requests meet, or anywhere. When the places move on, what was written stays as it is, and what a
+ * recovery or a restart makes of it is not written over: reads go back to it. */
+static uint32_t choose_base(struct worker *w, bool reads)
 {
     const struct cluster *c = cluster_of(w->load);
     struct sim_rng *rng = &w->load->owner->rng;
@@ -124,18 +126,21 @@ static uint32_t choose_base(struct worker *w)
     if (!c->hot_places)
         return ALIGN_DOWN((uint32_t)sim_rng_below(rng, span), SECTORS_PER_BLOCK);
     uint32_t place = (uint32_t)sim_rng_below(rng, c->hot_places);
+    uint32_t moves = c->places_ns ? (uint32_t)(c->sim->now_ns / c->places_ns) : 0;
+    if (moves && reads && sim_rng_below(rng, 2))
+        moves -= (uint32_t)sim_rng_below(rng, moves);
     /* Some places stand just before the end of an object. */
     if (place % 6 == 5)
-        return (place / 6 % 2 + 1) * (OBJECT_SIZE / CLUSTER_SECTOR) - SECTORS_PER_BLOCK;
-    return ALIGN_DOWN((uint32_t)(hash_pair(place, 7) % span), SECTORS_PER_BLOCK);
+        return ((place / 6 + moves) % (span / OBJECT_SECTORS) + 1) * OBJECT_SECTORS - SECTORS_PER_BLOCK;
+    return ALIGN_DOWN((uint32_t)(hash_pair(place, 7 + moves) % span), SECTORS_PER_BLOCK);
 }
 
-static void choose_range(struct worker *w)
+static void choose_range(struct worker *w, bool reads)
 {
     const struct cluster *c = cluster_of(w->load);
     struct sim_rng *rng = &w->load->owner->rng;
     uint64_t roll = sim_rng_below(rng, 100);
-    uint32_t base = choose_base(w), limit = image_of(w->load)->sectors;
+    uint32_t base = choose_base(w, reads), limit = image_of(w->load)->sectors;
 
     if (roll < c->small_percent) {
         w->sector = base + (uint32_t)sim_rng_below(rng, SECTORS_PER_BLOCK * c->small_blocks);
@@ -278,7 +283,7 @@ static bool worker_begin(struct worker *w)
     uint32_t len;
 
     if (!w->read_all)
-        choose_range(w);
+        choose_range(w, type == REQUEST_READ);
     w->reg = w->sector;
     w->reg_count = w->sector_count;
     len = w->sector_count * CLUSTER_SECTOR;

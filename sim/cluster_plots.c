@@ -24,10 +24,10 @@ struct plot {
     uint64_t pgs[PLOT_PGS_MAX]; /* led by `osd` */
     uint32_t pg_count;
     uint32_t image;
-    uint32_t cut; /* the image shrinks to so many sectors */
-    uint64_t until_ns;
-    bool parted;          /* from its followers, by refused connections */
-    struct process *held; /* its frames are held up; NULL: nobody's */
+    uint32_t cut;                /* the image shrinks to so many sectors */
+    uint64_t until_ns, other_ns; /* LEADER: its followers hear from it again, one of them then */
+    bool parted;                 /* from its followers, by refused connections */
+    struct process *held;        /* its frames are held up; NULL: nobody's */
 };
 
 static void plots_fire(void *owner);
@@ -327,15 +327,34 @@ static void leader_heal(void *owner)
     plot_end(p);
 }
 
+static void leader_hold(struct plot *p, bool answers)
+{
+    struct cluster *c = p->c;
+    uint64_t now_ns = c->sim->now_ns;
+
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        const struct cluster_osd *peer = &c->osds[i];
+        uint64_t until_ns = peer == p->other ? p->other_ns : p->until_ns;
+        if (peer != p->osd && now_ns < until_ns)
+            sim_net_hold(c->net, (answers ? peer : p->osd)->process.host,
+                         (answers ? p->osd : peer)->process.host, until_ns - now_ns, true);
+    }
+}
+
+static void leader_mute(void *owner)
+{
+    leader_hold(owner, false);
+}
+
 /* The followers hear from it again a little later, one perhaps so soon that the leader has not yet noticed
- * that it led alone: it must not take that one's answers for promises. Readers wait for that, lest the leader
- * asks its followers on their behalf. */
+ * that it led alone: it must not take that one's answers for promises, nor what was answered before for a
+ * promise of now. Readers wait for that, lest the leader asks its followers on their behalf. */
 static bool plot_leader(struct cluster *c)
 {
     uint64_t pgs[PLOT_PGS_MAX];
     uint32_t pg_count;
     struct cluster_osd *osd = find_leader(c, pgs, &pg_count);
-    uint64_t until_ns = between(c, 600, 1200);
+    uint64_t for_ns = between(c, 600, 1200);
 
     if (!osd)
         return false;
@@ -350,20 +369,18 @@ static bool plot_leader(struct cluster *c)
         leader_part(p, SIM_PATH_REJECT);
         sim_net_break_links(c->net, osd->process.host);
     }
-    for (uint32_t i = 0; i < c->osd_count && !p->parted; i++) {
-        const struct cluster_osd *peer = &c->osds[i];
-        if (peer == osd)
-            continue;
-        uint64_t for_ns = peer == p->other ? other_ns : until_ns;
-        sim_net_hold(c->net, osd->process.host, peer->process.host, for_ns, true);
-        sim_net_hold(c->net, peer->process.host, osd->process.host, for_ns, true);
+    p->until_ns = c->sim->now_ns + for_ns;
+    p->other_ns = c->sim->now_ns + other_ns;
+    if (!p->parted) {
+        leader_hold(p, true);
+        sim_after(c->sim, sim_rng_below(&c->rng, 2) ? 0 : between(c, 0, 40), leader_mute, p);
     }
     for (uint32_t i = 0; i < c->writer_count; i++)
         sim_net_set_path(c->net, c->clients[i].process.host, osd->process.host, SIM_PATH_REJECT);
     for (uint32_t i = c->writer_count; i < c->client_count && p->other; i++)
         sim_net_hold(c->net, c->clients[i].process.host, osd->process.host, other_ns + between(c, 2, 20),
                      true);
-    sim_after(c->sim, until_ns + HOLD_MARGIN_NS, leader_heal, p);
+    sim_after(c->sim, for_ns + HOLD_MARGIN_NS, leader_heal, p);
     return true;
 }
 

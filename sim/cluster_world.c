@@ -617,6 +617,20 @@ static void choose_profile(struct cluster *c)
         c->timeout_ns = MIN(c->timeout_ns, NS_PER_S);
 }
 
+/* In half of the runs whose trouble does not depend on requests that meet: places that move on, over images
+ * that are larger. */
+static void choose_places(struct cluster *c)
+{
+    struct sim_rng rng = sim_rng_make(c->sim->seed, "places", 0);
+
+    if ((c->profile != PROFILE_ANY && c->profile != PROFILE_LAG && c->profile != PROFILE_RESIZE) ||
+        sim_rng_below(&rng, 2))
+        return;
+    c->places_ns = sim_rng_range(&rng, 200 * NS_PER_MS, 1500 * NS_PER_MS);
+    c->image_sectors = (24u << 20) / CLUSTER_SECTOR / c->image_count;
+    c->image_sectors = ALIGN_UP(c->image_sectors, OBJECT_SIZE / CLUSTER_SECTOR);
+}
+
 /* Something smaller is wanted. */
 static void cut_down(struct cluster *c, const struct sim_limits *limits)
 {
@@ -654,6 +668,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     c->rng = sim_rng_make(sim->seed, "cluster", 0);
     choose_shape(c);
     choose_profile(c);
+    choose_places(c);
     split_choose(c);
     cut_down(c, limits);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});

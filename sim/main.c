@@ -40,6 +40,7 @@ static void usage(FILE *to)
             "  --verbose           print every log line\n"
             "  --with FAULT        this class of faults is on in every run (may be repeated; \"all\")\n"
             "  --without FAULT     it is on in none (may be repeated; \"all\")\n"
+            "  --profile NAME      every run of the scenario cluster has this profile (sim/README.md)\n"
             "  --plant NAME        with a bug planted (may be repeated); --plants lists them\n"
             "  --minimise          the seed fails: looks for the smallest run that fails in the same way\n"
             "  --osds N, --shards N, --clients N, --pgs N, --workers N, --fault-ms N\n"
@@ -125,7 +126,7 @@ void print_totals(void)
 
 int run_one(const struct options *o, const struct sim_scenario *scenario, uint64_t seed, bool quiet)
 {
-    struct sim_args args = {seed, o->verbose, o->limits};
+    struct sim_args args = {seed, o->verbose, o->profile, o->limits};
     struct sim_result first = {0}, second = {0};
 
     run_counted(scenario, &args, &first);
@@ -234,6 +235,7 @@ enum {
     OPT_VERBOSE,
     OPT_WITH,
     OPT_WITHOUT,
+    OPT_PROFILE,
     OPT_PLANT,
     OPT_EXPECT,
     OPT_MINIMISE,
@@ -255,6 +257,7 @@ static const struct option OPTIONS[] = {
     {"verbose", no_argument, NULL, OPT_VERBOSE},
     {"with", required_argument, NULL, OPT_WITH},
     {"without", required_argument, NULL, OPT_WITHOUT},
+    {"profile", required_argument, NULL, OPT_PROFILE},
     {"plant", required_argument, NULL, OPT_PLANT},
     {"expect-failure", no_argument, NULL, OPT_EXPECT},
     {"minimise", no_argument, NULL, OPT_MINIMISE},
@@ -300,6 +303,9 @@ static struct options parse(int argc, char **argv)
             break;
         case OPT_WITHOUT:
             fault_add(&sim_faults_never, optarg);
+            break;
+        case OPT_PROFILE:
+            o.profile = optarg;
             break;
         case OPT_PLANT:
             plant_add(optarg);

@@ -18,6 +18,7 @@ struct options {
     uint32_t jobs;
     uint32_t timeout_s;
     bool verbose, twice, expect_failure, minimise;
+    const char *profile;
     struct sim_limits limits;
 };
 

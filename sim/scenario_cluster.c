@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define FORM_NS        (60 * NS_PER_S)
 #define FAIR_NS        (500 * NS_PER_MS)
@@ -100,18 +101,33 @@ static void come_to_rest(struct cluster *c)
         sim_fail(c->sim, "the images cannot be read");
 }
 
+static enum cluster_profile choose_profile(struct sim *sim, const struct sim_args *args)
+{
+    struct sim_rng rng = sim_rng_make(args->seed, "cluster.profile", 0);
+    uint64_t profile = sim_rng_below(&rng, PROFILE_COUNT);
+    uint32_t faults = SIM_FAULTS_ALL;
+
+    if (args->profile) {
+        for (profile = 0; profile < PROFILE_COUNT && strcmp(PROFILES[profile], args->profile);)
+            profile++;
+        if (profile == PROFILE_COUNT) {
+            fprintf(stderr, "fastblock-sim: no profile is called '%s'\n", args->profile);
+            exit(2);
+        }
+    }
+    /* In half of the runs a plot is not drowned by other trouble. */
+    if (profile != PROFILE_ANY && sim_rng_below(&rng, 2))
+        faults &= MILD_FAULTS;
+    sim_choose_faults(sim, faults);
+    return (enum cluster_profile)profile;
+}
+
 void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_result)
 {
     struct sim *sim = sim_new(args->seed, args->verbose);
     struct cluster *c = sim_alloc(sizeof(*c));
 
-    struct sim_rng rng = sim_rng_make(args->seed, "cluster.profile", 0);
-    enum cluster_profile profile = (enum cluster_profile)sim_rng_below(&rng, PROFILE_COUNT);
-    uint32_t faults = SIM_FAULTS_ALL;
-    /* In half of the runs a plot is not drowned by other trouble. */
-    if (profile != PROFILE_ANY && sim_rng_below(&rng, 2))
-        faults &= MILD_FAULTS;
-    sim_choose_faults(sim, faults);
+    enum cluster_profile profile = choose_profile(sim, args);
     cluster_init(c, sim, profile, &args->limits);
     sim->after_step = always;
     sim->after_step_owner = c;

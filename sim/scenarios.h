@@ -37,6 +37,7 @@ static inline uint32_t sim_limited(const struct sim_limits *limits, enum sim_lim
 struct sim_args {
     uint64_t seed;
     bool verbose;
+    const char *profile; /* of the cluster scenario; NULL: as the seed says */
     struct sim_limits limits;
 };
 
