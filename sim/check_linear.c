@@ -365,6 +365,7 @@ struct linear_history {
     struct register_history *registers;
     uint32_t register_count;
     uint64_t stamp, op_count;
+    uint32_t fence; /* lower incarnations may not write */
     bool distinct;
     uint64_t initial;
 };
@@ -462,9 +463,16 @@ void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number)
     }
 }
 
+bool linear_is_fenced(const struct linear_history *h, uint32_t incarnation)
+{
+    return incarnation < h->fence;
+}
+
 void linear_fence(struct linear_history *h, uint32_t line, uint32_t incarnation)
 {
     uint64_t stamp = ++h->stamp;
+
+    h->fence = MAX(h->fence, incarnation);
 
     for (uint32_t reg = 0; reg < h->register_count; reg++) {
         struct register_history *r = &h->registers[reg];
@@ -480,6 +488,8 @@ void linear_forget(struct linear_history *h, uint32_t first)
 {
     for (uint32_t reg = first; reg < h->register_count; reg++)
         h->registers[reg].count = h->registers[reg].first_open = 0;
+    if (first == 0)
+        h->fence = 0;
 }
 
 void linear_write_unknown(struct linear_history *h, uint32_t reg, uint32_t number)

@@ -55,8 +55,11 @@ uint32_t linear_write_begin(struct linear_history *h, uint32_t reg, uint64_t sta
 /* It was acknowledged. From now on unknown writes of the same line that were given up before it began, and
  * all open ones of lower incarnations, can no longer take effect on this register. */
 void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number);
-/* From now on no open write of a lower incarnation of the line can take effect anywhere. */
+/* From now on no write of a lower incarnation of the line can take effect anywhere, open or not begun. There
+ * is one line that is fenced. */
 void linear_fence(struct linear_history *h, uint32_t line, uint32_t incarnation);
+/* Whether writes of this incarnation that begin now are fenced. */
+bool linear_is_fenced(const struct linear_history *h, uint32_t incarnation);
 /* Forgets all about the registers from `first` on; they hold `initial` again. Check them before. */
 void linear_forget(struct linear_history *h, uint32_t first);
 /* The register went back to an earlier state: of what was acknowledged before the stamp `since` nothing is

@@ -213,14 +213,14 @@ struct cluster {
     uint32_t small_percent, large_percent; /* of the requests: parts of blocks; hundreds of KiB */
     uint32_t small_blocks;                 /* in which the small ones begin, at each place */
     uint64_t disk_bytes, ring_bytes, cache_bytes;
-    uint32_t pages_max;    /* few, so that what is in memory of pages comes and goes all the time */
-    uint64_t read_slow_ns; /* how long slow reads of the disks take; 0: there are none */
-    bool plot;             /* one is under way */
-    bool ready;            /* pool and images exist */
-    bool discards;         /* the load has discards and write-zeroes */
-    bool quiet;            /* faults are over ... */
-    uint64_t quiet_ns;     /* ... since then */
-    uint64_t clean_ns;     /* all was whole again then */
+    uint32_t pages_max;     /* few, so that what is in memory of pages comes and goes all the time */
+    uint64_t read_slow_ns;  /* how long slow reads of the disks take; 0: there are none */
+    bool plot;              /* one is under way */
+    bool ready;             /* pool and images exist */
+    uint32_t clear_percent; /* of the requests: discards, and as many write-zeroes */
+    bool quiet;             /* faults are over ... */
+    uint64_t quiet_ns;      /* ... since then */
+    uint64_t clean_ns;      /* all was whole again then */
     uint64_t clean_check_ns;
     char not_clean[128]; /* what rest_clean() saw last */
     bool stopping;       /* the load ends */

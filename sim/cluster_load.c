@@ -42,6 +42,7 @@ struct worker {
     struct timer timer;
     bool read_all;
     uint32_t life;                 /* of the image when the request began */
+    bool fenced;                   /* another writer had opened it before that */
     uint32_t piece_max;            /* sectors, in read_all */
     uint32_t sector, sector_count; /* of the request */
     uint32_t reg, reg_count;       /* that it changes: fewer for discards */
@@ -161,15 +162,25 @@ static void record_begin(struct worker *w, uint64_t tag)
 {
     struct linear_history *h = image_of(w->load)->history;
 
-    for (uint32_t i = 0; i < w->reg_count; i++)
+    /* What fences it may be among what is lost. */
+    w->fenced = linear_is_fenced(h, w->load->incarnation) && !cluster_of(w->load)->force.loses;
+    for (uint32_t i = 0; i < w->reg_count; i++) {
         w->numbers[i] = linear_write_begin(h, w->reg + i, w->start, tag, WRITERS, w->load->incarnation);
+        if (w->fenced)
+            linear_write_refused(h, w->reg + i, w->numbers[i]);
+    }
 }
 
 static void record_end(struct worker *w, int result)
 {
     struct linear_history *h = image_of(w->load)->history;
 
-    for (uint32_t i = 0; i < w->reg_count && w->life == image_of(w->load)->life; i++) {
+    if (w->life != image_of(w->load)->life)
+        return;
+    if (w->fenced && result == 0)
+        sim_fail(cluster_of(w->load)->sim, "%s wrote sectors %u+%u after another writer had opened the image",
+                 w->load->owner->process.name, w->reg, w->reg_count);
+    for (uint32_t i = 0; i < w->reg_count && !w->fenced; i++) {
         if (result == 0)
             linear_write_done(h, w->reg + i, w->numbers[i]);
         else
@@ -237,11 +248,11 @@ static enum request_type choose_type(struct worker *w)
         return REQUEST_READ;
     if (roll < 42)
         return REQUEST_STATUS;
-    if (c->discards && roll < 45)
+    if (roll < 42 + c->clear_percent)
         return REQUEST_DISCARD;
-    if (c->discards && roll < 48)
+    if (roll < 42 + 2 * c->clear_percent)
         return REQUEST_ZERO;
-    return roll < 50 ? REQUEST_FLUSH : REQUEST_WRITE;
+    return roll < 44 + 2 * c->clear_percent ? REQUEST_FLUSH : REQUEST_WRITE;
 }
 
 static void status_begin(struct worker *w)

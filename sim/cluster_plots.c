@@ -470,7 +470,8 @@ static void rest_usurp(struct cluster *c, struct plot *p)
     sim_log(c->sim, "%s and %s do not hear one another", p->osd->process.name, p->other->process.name);
     p->until_ns = c->sim->now_ns + for_ns;
     sim_net_hold(c->net, p->osd->process.host, p->other->process.host, for_ns, true);
-    sim_net_hold(c->net, p->other->process.host, p->osd->process.host, for_ns, true);
+    if (sim_rng_below(&c->rng, 2))
+        sim_net_hold(c->net, p->other->process.host, p->osd->process.host, for_ns, true);
     for (uint32_t i = 0; i < c->writer_count; i++)
         sim_net_set_path(c->net, c->clients[i].process.host, p->osd->process.host, SIM_PATH_REJECT);
     rest_watch(p);
@@ -523,6 +524,11 @@ static void rest_strike(void *owner)
         rest_wake(c, p, 1500);
         return;
     default:
+        /* One follower hears from the former leader first that it leads no more. */
+        for (uint32_t i = 0; i < c->osd_count && sim_rng_below(&c->rng, 2); i++)
+            if (&c->osds[i] != p->osd && &c->osds[i] != p->other)
+                sim_net_hold(c->net, c->osds[i].process.host, p->other->process.host, between(c, 100, 900),
+                             true);
         admin_demote(c, p->osd->id);
         rest_wake(c, p, 100);
         return;

@@ -532,7 +532,8 @@ static void choose_shape(struct cluster *c)
     c->client_count = c->writer_count + (uint32_t)sim_rng_below(rng, wide ? 3 : 2);
     c->image_count = c->writer_count - 1;
     c->pg_count = 1 + (uint32_t)sim_rng_below(rng, wide ? 16 : 6);
-    c->discards = sim_rng_below(rng, 2);
+    struct sim_rng clears = sim_rng_make(c->sim->seed, "clears", 0);
+    c->clear_percent = sim_rng_below(rng, 2) == 0 ? 0 : sim_rng_below(&clears, 3) ? 3 : 15;
     c->timeout_ns = timeouts_ms[sim_rng_below(rng, ARRAY_LEN(timeouts_ms))] * NS_PER_MS;
     c->slow_ns = slow_ms[sim_rng_below(rng, ARRAY_LEN(slow_ms))] * NS_PER_MS;
     c->strike_ns = sim_rng_range(rng, 50 * NS_PER_MS, 800 * NS_PER_MS);
@@ -598,7 +599,7 @@ static void choose_profile(struct cluster *c)
         c->ring_bytes = FULL_RING;
         c->image_sectors = ALIGN_DOWN(FULL_IMAGE / c->image_count, BLOCK_SIZE) / CLUSTER_SECTOR;
         c->hot_places = 0;
-        c->discards = true;
+        c->clear_percent = MAX(c->clear_percent, 3u);
         c->large_percent = 30;
         break;
     case PROFILE_REST:

@@ -110,7 +110,10 @@ enum plant {
 #ifdef FASTBLOCK_PLANT
 extern bool plants_set[PLANT_COUNT]; /* sim/plant.c */
 #define PLANT(name) UNLIKELY(plants_set[PLANT_##name])
+/* A limit that a small cluster would never come to is smaller where bugs are looked for. */
+#define PLANT_LIMIT(product, small) (small)
 #else
+#define PLANT_LIMIT(product, small) (product)
 #define PLANT(name) ((void)PLANT_##name, false)
 #endif
 

@@ -38,9 +38,9 @@ enum {
     RECOVER_CATCH_UP,
     RECOVER_FINISH,
 };
-#define RECOVER_COPIES    4    /* objects at once */
-#define RECOVER_PAGE      1024 /* objects in one answer */
-#define RECOVER_TURNS_MAX 2    /* recoveries of one shard at once */
+#define RECOVER_COPIES    4                    /* objects at once */
+#define RECOVER_PAGE      PLANT_LIMIT(1024, 3) /* objects in one answer */
+#define RECOVER_TURNS_MAX 2                    /* recoveries of one shard at once */
 #define RECOVER_RETRY_NS  (100 * NS_PER_MS)
 #define RECOVER_BASE_MAX  (UINT64_MAX / 2) /* whatever a leader says: indexes never wrap */
 #define RECOVER_SETTLE_NS (10 * NS_PER_MS)

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/plant.h"
 
 #define LIST_OBJECTS_MAX 1024
 #define LIST_RECORDS_MAX 1024
@@ -78,7 +79,7 @@ static void list_records(const struct store_pg *sp, const Fb__RecoverListRequest
 
     rows->reply.image = rows->image_pointers;
     for (r = store_image_next(sp, in->after_record); r; r = store_image_next(sp, r->image)) {
-        if (rows->reply.n_image == LIST_RECORDS_MAX) {
+        if (rows->reply.n_image == PLANT_LIMIT(LIST_RECORDS_MAX, 2u)) {
             rows->reply.more = true;
             break;
         }

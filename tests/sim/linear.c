@@ -234,6 +234,26 @@ static void folded_reads(void)
     CHECK(violations > 100 && violations < 2900);
 }
 
+/* A writer that others have fenced everywhere: what it begins after that does not happen. */
+static void fenced_begins(void)
+{
+    for (uint64_t seen = 1; seen <= 2; seen++) {
+        struct linear_history *h = linear_history_new(1);
+        uint32_t reg;
+
+        linear_write_done(h, 0, linear_write_begin(h, 0, linear_stamp(h), 1, 1, 1));
+        CHECK(!linear_is_fenced(h, 1));
+        linear_fence(h, 1, 2);
+        CHECK(linear_is_fenced(h, 1) && !linear_is_fenced(h, 2));
+        linear_write_refused(h, 0, linear_write_begin(h, 0, linear_stamp(h), 2, 1, 1));
+        linear_read(h, 0, linear_stamp(h), seen, 2);
+        CHECK_EQ(history_verdict(h, &reg), seen == 1 ? LINEAR_OK : LINEAR_VIOLATION);
+        linear_forget(h, 0);
+        CHECK(!linear_is_fenced(h, 1));
+        linear_history_free(h);
+    }
+}
+
 static void write_one(struct linear_history *h, uint64_t value)
 {
     linear_write_done(h, 0, linear_write_begin(h, 0, linear_stamp(h), value, 1, 1));
@@ -285,6 +305,7 @@ int main(void)
     TEST(recorder);
     TEST(folded_reads);
     TEST(delayed_writes);
+    TEST(fenced_begins);
     TEST(rolled_back);
     return tap_done();
 }
