@@ -224,7 +224,7 @@ struct cluster {
     uint64_t clean_check_ns;
     char not_clean[128]; /* what rest_clean() saw last */
     bool stopping;       /* the load ends */
-    bool pausing;        /* no worker begins anything */
+    bool writers_pause, readers_pause; /* none of their workers begins anything */
     uint64_t slowest_ns; /* that a request took, of those that have ended */
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */
@@ -292,8 +292,8 @@ bool load_take_over(struct cluster *c, uint32_t image);
 void load_image_changes(struct cluster *c, uint32_t image, uint32_t sectors);
 /* It has changed: from sector `first` on all is zeros, whatever was there. */
 void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first);
-/* Nobody begins anything, or all do again. */
-void load_pause(struct cluster *c, bool pause);
+/* They begin nothing, or do again. */
+void load_pause(struct cluster *c, bool writers, bool readers);
 /* Fails the run if a request is under way for longer than its timeout. */
 void load_check(struct cluster *c);
 

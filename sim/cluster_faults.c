@@ -388,7 +388,7 @@ void faults_stop(struct cluster *c)
     c->quiet = true;
     c->quiet_ns = c->sim->now_ns;
     sim_log(c->sim, "faults are over");
-    load_pause(c, false);
+    load_pause(c, false, false);
     set_lasting(c);
     sim_net_heal(c->net);
     sim_meta_set_down(c->meta, false);

@@ -177,7 +177,7 @@ static void record_end(struct worker *w, int result)
 
     if (w->life != image_of(w->load)->life)
         return;
-    if (w->fenced && result == 0)
+    if (w->fenced && result == 0 && w->reg_count)
         sim_fail(cluster_of(w->load)->sim, "%s wrote sectors %u+%u after another writer had opened the image",
                  w->load->owner->process.name, w->reg, w->reg_count);
     for (uint32_t i = 0; i < w->reg_count && !w->fenced; i++) {
@@ -421,7 +421,7 @@ static void worker_step(struct op *op)
         op_done(op, 0);
         return;
     }
-    if (cluster_of(w->load)->pausing)
+    if (w->load->owner->reader ? cluster_of(w->load)->readers_pause : cluster_of(w->load)->writers_pause)
         return;
     if (w->read_all)
         w->sector_count = MIN(w->piece_max, cluster_of(w->load)->image_sectors - w->sector);
@@ -656,10 +656,11 @@ bool load_take_over(struct cluster *c, uint32_t image)
     return false;
 }
 
-void load_pause(struct cluster *c, bool pause)
+void load_pause(struct cluster *c, bool writers, bool readers)
 {
-    c->pausing = pause;
-    for (uint32_t i = 0; i < c->client_count && !pause; i++) {
+    c->writers_pause = writers;
+    c->readers_pause = readers;
+    for (uint32_t i = 0; i < c->client_count; i++) {
         struct load *l = c->clients[i].load;
         if (!l)
             continue;

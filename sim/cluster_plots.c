@@ -434,7 +434,7 @@ static bool plot_lag(struct cluster *c)
 
 static void rest_over(void *owner)
 {
-    load_pause(((struct plot *)owner)->c, false);
+    load_pause(((struct plot *)owner)->c, false, false);
 }
 
 static void rest_wake(struct cluster *c, struct plot *p, uint64_t most_ms)
@@ -459,7 +459,10 @@ static void rest_watch(void *owner)
         sim_after(c->sim, NS_PER_MS, rest_watch, p);
         return;
     }
-    load_pause(c, false);
+    /* What is written first is what a reader must not miss, when it is the first that wakes the former
+     * leader. */
+    load_pause(c, false, true);
+    sim_after(c->sim, between(c, 0, 80), rest_over, p);
     sim_after(c->sim, between(c, 100, 400), leader_heal, p);
 }
 
@@ -470,7 +473,7 @@ static void rest_usurp(struct cluster *c, struct plot *p)
     sim_log(c->sim, "%s and %s do not hear one another", p->osd->process.name, p->other->process.name);
     p->until_ns = c->sim->now_ns + for_ns;
     sim_net_hold(c->net, p->osd->process.host, p->other->process.host, for_ns, true);
-    if (sim_rng_below(&c->rng, 2))
+    if (sim_rng_below(&c->rng, 4))
         sim_net_hold(c->net, p->other->process.host, p->osd->process.host, for_ns, true);
     for (uint32_t i = 0; i < c->writer_count; i++)
         sim_net_set_path(c->net, c->clients[i].process.host, p->osd->process.host, SIM_PATH_REJECT);
@@ -539,7 +542,7 @@ static bool plot_rest(struct cluster *c)
 {
     struct plot *p = plot_new(c);
 
-    load_pause(c, true);
+    load_pause(c, true, true);
     sim_after(c->sim, between(c, 1500, 2600), rest_strike, p);
     return true;
 }

@@ -619,12 +619,14 @@ static void choose_profile(struct cluster *c)
 }
 
 /* In half of the runs whose trouble does not depend on requests that meet: places that move on, over images
- * that are larger. */
+ * that are larger. Not where disks are damaged: what is lost on one while the replica that has it is away,
+ * and another one recovers, stays lost, and nothing would be written over it. */
 static void choose_places(struct cluster *c)
 {
     struct sim_rng rng = sim_rng_make(c->sim->seed, "places", 0);
 
-    if ((c->profile != PROFILE_ANY && c->profile != PROFILE_LAG && c->profile != PROFILE_RESIZE) ||
+    if (c->damage ||
+        (c->profile != PROFILE_ANY && c->profile != PROFILE_LAG && c->profile != PROFILE_RESIZE) ||
         sim_rng_below(&rng, 2))
         return;
     c->places_ns = sim_rng_range(&rng, 200 * NS_PER_MS, 1500 * NS_PER_MS);
@@ -669,7 +671,6 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     c->rng = sim_rng_make(sim->seed, "cluster", 0);
     choose_shape(c);
     choose_profile(c);
-    choose_places(c);
     split_choose(c);
     cut_down(c, limits);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
@@ -677,6 +678,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     process_init(&c->admin, c, "admin", "10.0.3.1");
     process_add_node(&c->admin, "admin", 8u << 20, admin_start, c);
     damage_init(c);
+    choose_places(c);
     rest_init(c);
     for (uint32_t i = 0; i < c->osd_count; i++)
         osd_init(c, i);

@@ -253,6 +253,53 @@ static void test_map(void)
     world_free(w);
 }
 
+/* A member asks for a vote, and its question whether it would get it was lost on the way: so the vote is the
+ * first that a parked member hears of it. */
+static void ask_for_vote(struct world *w, uint32_t from, uint32_t to)
+{
+    static uint8_t frame[FRAME_HEADER_SIZE + 256];
+    struct peer *peer = shard_peer_find(w->osds[to].shard, from, 0);
+    const struct pg *pg = group_at(w, to, 0);
+    Fb__RaftMessage out = FB__RAFT_MESSAGE__INIT;
+    struct rpc_message message = {.method = METHOD_RAFT, .flags = FRAME_ONEWAY, .body = rpc_body(frame)};
+
+    out.pg = pg->id;
+    out.from = from + 1;
+    out.to = to + 1;
+    out.type = RAFT_VOTE;
+    out.term = pg->raft.term + 1;
+    out.index = pg->raft.last_index;
+    out.log_term = raft_term_at(&pg->raft, pg->raft.last_index);
+    out.incarnation = peer->incarnation;
+    CHECK(!wire_cold_encode(&out.base, rpc_body(frame), 256, &message.body_len));
+    sim_node_enter(w->osds[to].node);
+    shard_oneway(peer, &message);
+    sim_node_leave(w->osds[to].node);
+}
+
+static void test_vote_while_parked(void)
+{
+    struct world *w = world_at_rest(29);
+    uint32_t leader = world_leader(w, placement_pg_id(POOL, 0)), follower = (leader + 1) % OSDS,
+             other = (leader + 2) % OSDS;
+    const struct peer *peer = shard_peer_find(w->osds[follower].shard, leader, 0);
+    uint64_t heard_ns = peer->heard_ns, term = group_at(w, follower, 0)->raft.term;
+
+    WAIT_FOR(w, 2000, peer->heard_ns != heard_ns);
+    CHECK(group_at(w, follower, 0)->parked);
+    ask_for_vote(w, other, follower);
+    CHECK_EQ(group_at(w, follower, 0)->raft.term, term);
+    WAIT_FOR(w, 4000, all_parked(w));
+    CHECK_EQ(world_leader(w, placement_pg_id(POOL, 0)), leader);
+    /* The leader itself has promised, as long as it may have a lease. */
+    uint64_t contact_ns = shard_peer_find(w->osds[leader].shard, follower, 0)->contact_ns;
+    WAIT_FOR(w, 2000, shard_peer_find(w->osds[leader].shard, follower, 0)->contact_ns != contact_ns);
+    CHECK(group_at(w, leader, 0)->parked);
+    ask_for_vote(w, other, leader);
+    CHECK_EQ(group_at(w, leader, 0)->raft.term, term);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -264,6 +311,7 @@ int main(int argc, char **argv)
     TEST(test_follower_hangs);
     TEST(test_transfer);
     TEST(test_map);
+    TEST(test_vote_while_parked);
     fake_store_forget_all();
     return tap_done();
 }
