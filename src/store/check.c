@@ -72,12 +72,16 @@ static void check_summary(struct store_check *c)
         c->ret_pgs++;
         c->ret_entries += entries;
         c->ret_objects += p->object_count;
+        char split[32] = "";
+        if (p->record.split_count)
+            snprintf(split, sizeof(split), ", split at %u PGs", p->record.split_count);
         say(c, p->damaged,
-            "PG %" PRIx64 ".%" PRIx64 ": replica %u, term %" PRIu64 ", vote %u%s, log %" PRIu64 "..%" PRIu64
+            "PG %" PRIx64 ".%" PRIx64 ": replica %u, term %" PRIu64 ", vote %u%s%s, log %" PRIu64 "..%" PRIu64
             ", destaged to %" PRIu64 ", %" PRIu64 " objects, %u images%s",
             p->record.pg >> 32, p->record.pg & UINT32_MAX, p->record.replica, p->record.term, p->record.vote,
-            p->record.state == STORE_PG_RECOVERING ? ", recovering" : "", p->first_index, p->last_index,
-            p->applied_index, p->object_count, pg->image_count, p->damaged ? ", its log is damaged" : "");
+            p->record.state == STORE_PG_RECOVERING ? ", recovering" : "", split, p->first_index,
+            p->last_index, p->applied_index, p->object_count, pg->image_count,
+            p->damaged ? ", its log is damaged" : "");
     }
 }
 
@@ -109,6 +113,21 @@ static void check_space(struct store_check *c)
             "allocation: %" PRIu64 " references on chunks, objects have %" PRIu64 ", the log has %" PRIu64
             "; %" PRIu64 " slots in use, objects have %" PRIu64,
             refs, chunks, held, s->slots_used, slots);
+}
+
+/* Has each PG only what is left to it of those that were split off it? */
+static void check_splits(struct store_check *c)
+{
+    struct checking *k = c->private_state;
+
+    list_for_each (&k->s->pgs, node) {
+        const struct pg *pg = list_entry(node, struct pg, link);
+        for (const struct object *o = object_after(pg, true, 0, 0); o && pg->pub.record.split_count;
+             o = object_after(pg, false, o->image, o->number))
+            if (o->exists && !split_belongs(pg, pg->pub.record.split_count, o->image, o->number))
+                say(c, true, "object %" PRIu64 "/%" PRIu64 " is not PG %" PRIx64 ".%" PRIx64 "'s any more",
+                    o->image, o->number, pg->pub.record.pg >> 32, pg->pub.record.pg & UINT32_MAX);
+    }
 }
 
 static bool covered_by_log(const struct object *o, uint32_t block)
@@ -215,6 +234,7 @@ static void check_step(struct op *op)
         k->s = k->open.ret_store;
         check_summary(c);
         check_space(c);
+        check_splits(c);
         op->state = CHECK_READ;
         if (c->opened)
             c->opened(c->owner, k->s);

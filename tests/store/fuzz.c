@@ -55,6 +55,41 @@ static void close_store(struct store *s)
     CHECK_EQ(rig_wait(&rig, &c.op), 0);
 }
 
+/* PG 1 has been split once, PG 2 is about to be. */
+#define CHILD_OF(pg) ((pg) + 4)
+
+static void append_split(struct store_pg *pg)
+{
+    const struct group group = {.count = 1, .members = {{.replica = 1, .flags = GROUP_VOTER}}};
+    uint32_t words[GROUP_WORDS_MAX];
+    struct entry e;
+
+    group_to_entry(&group, words, &e);
+    e.type = ENTRY_SPLIT;
+    e.index = pg->last_index + 1;
+    e.term = MAX(store_log_term(pg, pg->last_index), 1);
+    e.image = CHILD_OF(pg->record.pg);
+    e.epoch = 0;
+    (void)!store_append(pg, &e, NULL);
+}
+
+/* If a split is what applies next, as a host does it. */
+static void split(struct store_pg *pg)
+{
+    struct store_pg_record child = {.replica = 1};
+    struct store_split w = {0};
+    struct entry e;
+    struct slice payload;
+
+    if (pg->applied_index == pg->durable_index || store_log_get(pg, pg->applied_index + 1, &e, &payload) ||
+        e.type != ENTRY_SPLIT)
+        return;
+    CHECK_EQ(group_from_entry(&e, &child.group), 0);
+    child.pg = pg->record.pg >> 32 << 32 | e.image;
+    store_split_start(&w, pg, &child, NULL);
+    CHECK(rig_wait(&rig, &w.op) != -ERR_TIMEOUT);
+}
+
 static void append(struct store_pg *pg, uint64_t n)
 {
     struct entry e = {.index = pg->last_index + 1,
@@ -64,6 +99,8 @@ static void append(struct store_pg *pg, uint64_t n)
     uint32_t crc[4];
     struct slice payload = {0};
 
+    while (!split_belongs(pg_of(pg), pg->record.split_count, e.image, e.object))
+        e.object++;
     e.type = n % 11 == 3 ? ENTRY_CLEAR : n % 31 == 5 ? ENTRY_IMAGE : ENTRY_WRITE;
     e.generation = e.incarnation = n;
     e.size_bytes = 5 * OBJECT_SIZE + 12345;
@@ -123,7 +160,17 @@ static void prepare(void)
     for (uint64_t n = 0; n < 1500; n++) {
         append(store_pg_find(s, 1 + n % 3), n);
         rig_settle(&rig);
+        if (n != 1000)
+            continue;
+        store_apply(store_pg_find(s, 1), store_pg_find(s, 1)->last_index);
+        append_split(store_pg_find(s, 1));
+        rig_settle(&rig);
+        split(store_pg_find(s, 1));
     }
+    CHECK_EQ(store_pg_find(s, 1)->record.split_count, CHILD_OF(1) + 1);
+    CHECK(store_pg_find(s, CHILD_OF(1)));
+    append_split(store_pg_find(s, 2));
+    rig_settle(&rig);
     CHECK(store_counters(s)->checkpoints > 0 && store_counters(s)->page_writes > 0);
     close_store(s);
     saved = malloc(SIZE);
@@ -233,6 +280,7 @@ static void use(struct store *s)
         }
         if (pg->last_index > pg->applied_index)
             store_apply(pg, pg->last_index);
+        split(pg);
         if (pg->first_index <= pg->last_index) {
             struct store_log_read r = {0};
             store_log_read_start(&r, pg, pg->first_index, pg->last_index, 1u << 20, NULL);

@@ -115,6 +115,52 @@ static void each_has_its_own(void)
     tear_down();
 }
 
+static bool told;
+
+static void hear(void *owner, bool problem, const char *text)
+{
+    told |= !problem && strstr(text, "split at 4 PGs");
+}
+
+/* Offline: the number of problems. */
+static uint64_t problems(void)
+{
+    struct store_check c = {0};
+
+    CHECK_EQ(close_store(), 0);
+    store_check_start(&c, &rig.core, &rig.device.blk, true, hear, NULL, NULL);
+    CHECK_EQ(rig_wait(&rig, &c.op), 0);
+    CHECK_EQ(open_store(), 0);
+    return c.ret_problems;
+}
+
+/* The offline check knows what a split leaves where; and what should have gone. */
+static void a_check_looks_for_splits(void)
+{
+    set_up_parent();
+    CHECK_EQ(problems(), 0);
+    CHECK(!told);
+    store_apply(pg, pg->last_index - 1);
+    CHECK_EQ(split(), 0);
+    rig_settle(&rig);
+    CHECK_EQ(problems(), 0);
+    CHECK(told);
+    if (pg->applied_index < pg->last_index)
+        CHECK_EQ(split(), 0);
+    /* What no host does: to write what is the child's. */
+    for (uint64_t object = 0; object < OBJECTS; object++)
+        if (goes(object) && bytes[object]) {
+            apply_all();
+            CHECK_EQ(write_blocks(object, 0, 1), 0);
+            apply_all();
+            break;
+        }
+    store_destage_soon(pg);
+    rig_settle(&rig);
+    CHECK_EQ(problems(), 1);
+    tear_down();
+}
+
 /* The device fails at any of the writes: after that it is split or not, and if not can be. */
 static void all_or_nothing(void)
 {
@@ -232,6 +278,7 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(each_has_its_own);
+    TEST(a_check_looks_for_splits);
     TEST(all_or_nothing);
     TEST(under_load);
     TEST(many_objects_take_many_turns);
