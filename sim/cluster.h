@@ -321,6 +321,7 @@ uint64_t force_pg_name(const struct cluster *c, uint64_t pg);
 
 /* The shape of a run in which PGs are split. */
 void split_choose(struct cluster *c);
+bool splits_happen(const struct cluster *c); /* are they on in this run */
 void splits_start(struct cluster *c);
 
 /* ---- cluster_damage.c ---- */

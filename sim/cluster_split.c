@@ -223,11 +223,14 @@ static void split_fire(void *owner)
     sim_after(c->sim, sim_rng_below(&s->rng, 2 * EVERY_NS), split_fire, c);
 }
 
+bool splits_happen(const struct cluster *c)
+{
+    return sim_fault_intensity(c->sim, SIM_FAULT_SPLIT) > 0;
+}
+
 void splits_start(struct cluster *c)
 {
-    /* A member that misses a split has no child, and is made anew in a group that has two members meanwhile.
-     * When the log of one of them is damaged, nobody can go on: three copies cannot outlive that. */
-    if (!sim_fault_intensity(c->sim, SIM_FAULT_SPLIT) || c->damage)
+    if (!splits_happen(c))
         return;
     c->split.rng = sim_rng_make(c->sim->seed, "cluster.split", 0);
     c->split.next = c->pg_count;
