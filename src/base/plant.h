@@ -93,6 +93,7 @@
     X(OSD_SPLIT_SERVES,             "osd: a PG goes on serving what it has handed to another one")                 \
     X(OSD_SPLIT_READS,              "osd: a read that was under way is answered though its object is another PG's") \
     X(OSD_SPLIT_AGAIN,              "osd: a PG is split once more though its child may live elsewhere")             \
+    X(OSD_SPLIT_ELSEWHERE,          "osd: what a PG keeps for one that lives elsewhere comes to another one when it is split") \
     X(OSD_SPLIT_UNSAVED,            "osd: a PG is split once more by a map that is not saved")                      \
     X(OSD_ATTACH_OVER_SPLIT,        "osd: a writer attaches to a PG without knowing of the one that was split off") \
     X(OSD_RECOVERY_OVER_SPLIT,      "osd: a recovery goes on though its source was split meanwhile")               \

@@ -166,6 +166,21 @@ static int drop_others(struct mon_edit *e, const struct mon *mon, uint32_t survi
     return 0;
 }
 
+/* Up to which PG count it was split, by the PGs that there are. */
+static uint32_t split_count(const struct mon *mon, uint64_t id)
+{
+    const struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(id));
+    uint32_t number = mon_pg_number(id), count = 0;
+
+    for (uint64_t bit = 1; pool && number + bit < mon_pool_item(pool)->pg_count; bit <<= 1) {
+        const struct mon_pg *child =
+            bit > number ? mon_pg_find(mon, placement_pg_id(mon_pg_pool(id), number + (uint32_t)bit)) : NULL;
+        if (child && mon_pg_item(child)->split)
+            count = number + (uint32_t)bit + 1;
+    }
+    return count;
+}
+
 static void force_fill(struct mon_request *r, const struct mon_pg *p, const struct mon_force_view *v,
                        const Fb__PgStanding *s, uint32_t replica, struct mon_edit *e)
 {
@@ -179,6 +194,7 @@ static void force_fill(struct mon_request *r, const struct mon_pg *p, const stru
     f->survivor = s->replica;
     f->replica = replica;
     f->term = MIN(term, TERM_MAX) + TERM_LEAP;
+    f->split_count = split_count(r->mon, mon_pg_item(p)->id);
     f->epoch = r->change.state.epoch;
     f->time_us = r->mon->core->env->wall_us(r->mon->core->env_self);
     f->log_term = s->log_term;

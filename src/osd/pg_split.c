@@ -153,6 +153,16 @@ static const Fb__Pg *split_missing(const struct pg *pg)
     return NULL;
 }
 
+/* The same where our map need not have such a PG, because none of its members is here: the order to go on
+ * alone says up to where the PG had been split then. */
+static bool keeps_for_others(const struct pg *pg)
+{
+    const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
+
+    return item && item->force && pg->sp->record.split_count < item->force->split_count &&
+           !PLANT(OSD_SPLIT_ELSEWHERE);
+}
+
 /* Whose data counts, that of its members elsewhere or what is here? Only an operator can say, when none of
  * those are left. Then it is split off once more, for a group of the survivor alone. */
 static bool split_again(const struct pg *pg, const Fb__Pg *item, struct group *ret_group)
@@ -181,6 +191,8 @@ static uint32_t split_ordered(const struct pg *pg, struct group *ret_group)
         return 0;
     if (missing) /* it must not come to another child */
         return split_again(pg, missing, ret_group) ? (uint32_t)missing->id : 0;
+    if (keeps_for_others(pg))
+        return 0;
     if (child >= MIN(pool->pg_target, PLACEMENT_PGS_MAX) || placement_pg_parent(child) != (uint32_t)pg->id ||
         pg->sp->record.split_count > child)
         return 0;

@@ -388,6 +388,45 @@ static void can_be_withdrawn(void)
     play_free(p);
 }
 
+/* The order says up to where the PG was split, by the PGs of the map: what its log lacks of that is theirs.
+ */
+static void says_up_to_where_it_was_split(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+    Fb__PgMember member[3], *members[3];
+    Fb__PgReport row = FB__PG_REPORT__INIT, *rows = &row;
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    CHECK_EQ(pool_set_pgs(&p->client, "p", 2), 0);
+    for (uint32_t m = 0; m < 3; m++) {
+        members[m] = &member[m];
+        fb__pg_member__init(members[m]);
+        member[m].replica = replica_of(p, at[m]);
+        member[m].osd = at[m];
+    }
+    row.pg = p->pgs[0].id + 1;
+    row.unlisted = true;
+    row.group = members;
+    row.n_group = 3;
+    report.pg = &rows;
+    report.n_pg = 1;
+    report.free_bytes = 8ull << 30;
+    CHECK_EQ(osd_report(&p->osds[at[0]], 0, &report), 0);
+    play_run(p, 1);
+    CHECK(play_item(p, 1) && play_item(p, 1)->split);
+    play_kill(p, at[0]);
+    play_kill(p, at[1]);
+    play_run(p, 8);
+    CHECK_EQ(lost(p, at[0]), 0);
+    CHECK_EQ(lost(p, at[1]), 0);
+    play_run(p, 1);
+    CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
+    CHECK_EQ(get_map(&p->client, 0), 0);
+    CHECK_EQ(play_item(p, 0)->force->split_count, 2);
+    play_free(p);
+}
+
 /* An order is withdrawn, and another one given at once, for a replica that is being deleted by the first:
  * what its shard said before it has heard of the withdrawal counts for nothing. Else both would be deleted.
  */
@@ -551,6 +590,7 @@ int main(int argc, char **argv)
     TEST(not_the_half_one);
     TEST(can_be_withdrawn);
     TEST(not_with_what_is_being_deleted);
+    TEST(says_up_to_where_it_was_split);
     TEST(cannot_be_withdrawn_later);
     TEST(names_failed_shards);
     TEST(what_is_lost_was_heard_of);

@@ -393,6 +393,27 @@ static void test_goes_on_without_the_entry(void)
     world_free(w);
 }
 
+/* The child is elsewhere, so this shard's map does not have it: what is its stays all the same. */
+static void test_keeps_for_one_that_is_elsewhere(void)
+{
+    struct world *w = without_the_entry(12);
+    struct world_members *members = &w->pgs[1].member;
+    uint32_t foreign = foreign_on(w, 0);
+
+    CHECK(foreign);
+    for (uint32_t m = members->count; m-- > 0;)
+        if (members->row[m].osd == 0)
+            members->row[m] = members->row[--members->count];
+    w->pgs[0].force.split_count = 2;
+    w->pg_target = 3;
+    world_feed_map(w);
+    CHECK(!shard_map_pg(w->osds[0].shard, pg_id(1)));
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    CHECK(!replica_on(w, 0, 2));
+    CHECK_EQ(foreign_on(w, 0), foreign);
+    world_free(w);
+}
+
 /* The map with that order cannot be saved: behind a restart, with the one that is, nobody would know whose
  * the objects are. */
 static void test_split_again_by_a_map_that_is_saved(void)
@@ -426,6 +447,7 @@ int main(int argc, char **argv)
     TEST(test_leader_is_split_meanwhile);
     TEST(test_goes_on_alone);
     TEST(test_goes_on_without_the_entry);
+    TEST(test_keeps_for_one_that_is_elsewhere);
     TEST(test_split_again_by_a_map_that_is_saved);
     fake_store_forget_all();
     return tap_done();
