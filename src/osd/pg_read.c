@@ -38,6 +38,9 @@ static int read_check_image(const struct pg_request *req)
 {
     const struct image_record *record = store_image_get(req->pg->sp, req->image);
 
+    /* A removal or resize has begun to clear objects, and the record is still the old one. */
+    if (store_clearing(req->pg->sp, req->image) && !PLANT(OSD_READS_CLEARED))
+        return -ERR_RETRY;
     if (!req->generation)
         return 0;
     /* Readers do not attach: an image that nobody has written to here is unknown, and reads as zeros; but not

@@ -83,6 +83,13 @@ bool store_applying(const struct store_pg *pub)
     return pg_of(pub)->clear_index == pub->applied_index + 1;
 }
 
+bool store_clearing(const struct store_pg *pub, uint64_t image)
+{
+    const struct log_entry *e = store_applying(pub) ? log_at(pg_of(pub), pub->applied_index + 1) : NULL;
+
+    return e && e->image == image;
+}
+
 void clear_go_on(struct store *s)
 {
     if (!s->clearing || timer_armed(&s->clear))

@@ -313,6 +313,8 @@ void store_log_read_start(struct store_log_read *r, struct store_pg *pg, uint64_
 void store_apply(struct store_pg *pg, uint64_t index);
 /* Is such an entry the next one? */
 bool store_applying(const struct store_pg *pg);
+/* And of this image? Some of its objects are cleared then, and its record does not tell yet. */
+bool store_clearing(const struct store_pg *pg, uint64_t image);
 
 /* Applies the ENTRY_SPLIT behind applied_index, durably: what the PG has of another one's objects becomes
  * that of the new replica `child`, with copies of all image records and the floor, as of that index, which is

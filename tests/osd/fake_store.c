@@ -804,6 +804,11 @@ bool store_applying(const struct store_pg *sp)
     return false;
 }
 
+bool store_clearing(const struct store_pg *sp, uint64_t image)
+{
+    return false;
+}
+
 void store_apply(struct store_pg *sp, uint64_t index)
 {
     struct fake_pg *pg = (struct fake_pg *)sp;
