@@ -195,6 +195,7 @@ int cmd_osd_lost(struct cmd_args *args);
 int cmd_host_maintenance(struct cmd_args *args);
 int cmd_cluster_set(struct cmd_args *args);
 int cmd_cluster_unset(struct cmd_args *args);
+int cmd_health(struct cmd_args *args);
 int cmd_health_detail(struct cmd_args *args);
 int cmd_rebalance_plan(struct cmd_args *args);
 int cmd_rebalance_status(struct cmd_args *args);
@@ -207,6 +208,8 @@ int cmd_pg_leader(struct cmd_args *args);
 int cmd_pg_show(struct cmd_args *args);
 int cmd_pg_scrub(struct cmd_args *args);
 int cmd_pg_repair(struct cmd_args *args);
+/* How many acknowledged writes a PG has lost that went on with one replica, in words. */
+const char *cmd_lost_text(uint64_t writes);
 int cmd_pg_force_recover(struct cmd_args *args);
 int cmd_pg_acknowledge(struct cmd_args *args);
 int cmd_scrub_pause(struct cmd_args *args);

@@ -190,13 +190,24 @@ static bool is_first_of_group(const struct cmd_command *commands, size_t at)
     return at == 0 || !group_len(&commands[at]) || !is_same_group(&commands[at], &commands[at - 1]);
 }
 
+/* "health detail": there is a command "health", too. */
+static bool is_word_of_before(const struct cmd_command *commands, size_t at)
+{
+    size_t len = group_len(&commands[at]);
+
+    for (size_t i = 0; i < at && len; i++)
+        if (strlen(commands[i].name) == len && !strncmp(commands[i].name, commands[at].name, len))
+            return true;
+    return false;
+}
+
 static void print_completion(const char *program, const struct cmd_command *commands, size_t count)
 {
     printf("# bash completion for %s\n_%s() {\n    local current=\"${COMP_WORDS[COMP_CWORD]}\" words files=\n"
            "    case \"$COMP_CWORD:${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n    1:*) words=\"",
            program, program);
     for (size_t i = 0; i < count; i++)
-        if (is_first_of_group(commands, i))
+        if (is_first_of_group(commands, i) && !is_word_of_before(commands, i))
             printf("%.*s ", (int)strcspn(commands[i].name, " "), commands[i].name);
     printf("\";;\n");
     for (size_t i = 0; i < count; i++) {
@@ -208,8 +219,10 @@ static void print_completion(const char *program, const struct cmd_command *comm
             printf("%s ", commands[j].name + len + 1);
         printf("\";;\n");
     }
-    for (size_t i = 0; i < count; i++) {
-        size_t len = strcspn(commands[i].name, " ");
+    for (size_t n = 0; n < 2 * count; n++) { /* those of two words first */
+        size_t i = n % count, len = strcspn(commands[i].name, " ");
+        if ((n < count) != !!group_len(&commands[i]))
+            continue;
         printf("    *:%.*s\\ %s) files=1 words=\"--mon --json --help", (int)len, commands[i].name,
                commands[i].name[len] ? commands[i].name + len + 1 : "*");
         for (size_t o = 0; o < CMD_OPTIONS_MAX && commands[i].options[o].name; o++)
@@ -221,9 +234,12 @@ static void print_completion(const char *program, const struct cmd_command *comm
            program, program);
 }
 
+/* One of two words goes before one that is the first of them. */
 static const struct cmd_command *find_command(const struct cmd_command *commands, size_t count, int argc,
                                               char **argv, int *ret_words)
 {
+    const struct cmd_command *found = NULL;
+
     for (size_t i = 0; i < count; i++) {
         const char *name = commands[i].name;
         size_t len = strcspn(name, " ");
@@ -231,14 +247,13 @@ static const struct cmd_command *find_command(const struct cmd_command *commands
             continue;
         if (!name[len]) {
             *ret_words = 1;
-            return &commands[i];
-        }
-        if (argc >= 3 && strcmp(argv[2], name + len + 1) == 0) {
+            found = &commands[i];
+        } else if (argc >= 3 && strcmp(argv[2], name + len + 1) == 0) {
             *ret_words = 2;
             return &commands[i];
         }
     }
-    return NULL;
+    return found;
 }
 
 /* The option `text` names (without "--", up to "="), in the command's table or the global one; -1: unknown.

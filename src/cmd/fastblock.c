@@ -16,6 +16,12 @@
 
 static const struct cmd_command commands[] = {
     {"status", "", "show the health of the cluster and what to do about problems", NULL, {{0}}, cmd_status},
+    {"health",
+     "",
+     "say whether all is well, and what is wrong, a line for each problem",
+     "`fastblock health detail` says more of each: since when, what the cluster does about it, and what to do.",
+     {{0}},
+     cmd_health},
     {"events",
      "",
      "show what happened in the cluster: OSDs that came and went, moves of data, orders",

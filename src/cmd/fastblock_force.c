@@ -58,6 +58,12 @@ static void osds_text(char *to, size_t size, const uint32_t *osds, size_t count)
         used += (size_t)snprintf(to + used, size - used, "%sosd.%u", i ? ", " : "", osds[i]);
 }
 
+const char *cmd_lost_text(uint64_t writes)
+{
+    return writes ? cmd_text("at least %" PRIu64 " acknowledged writes are lost", writes)
+                  : "no acknowledged write is known to be lost";
+}
+
 static uint64_t entries_lost(const Fb__PgForceView *v)
 {
     return v->n_standing && v->leader_commit > v->standing[0]->log_index
@@ -131,9 +137,9 @@ static void view_print(const Fb__PgForceView *v)
     if (!v->survivor)
         return;
     if (v->leader_us)
-        printf("  loss   a leader last reported at %s that it was committed to %" PRIu64 ": %" PRIu64
-               " acknowledged writes are lost, and what came in the moments after that report\n",
-               cmd_time_text(v->leader_us), v->leader_commit, entries_lost(v));
+        printf("  loss   with this one: %s; a leader last reported at %s that it was committed to %" PRIu64
+               ", and what came in the moments after that is not known\n",
+               cmd_lost_text(entries_lost(v)), cmd_time_text(v->leader_us), v->leader_commit);
     else
         printf(
             "  loss   how far it was committed is not known: the monitor has heard of no leader since it started\n");
@@ -290,10 +296,9 @@ int cmd_pg_force_recover(struct cmd_args *args)
         printf("every PG has a leader\n");
     else if (!args->json && sum.ordered)
         printf(
-            "%u PGs go on with one replica each, at least %" PRIu64
-            " acknowledged writes are lost; they get new members by themselves. `fastblock health detail` tells of them "
-            "until `fastblock pg acknowledge`\n",
-            sum.ordered, sum.lost);
+            "%u PGs go on with one replica each (%s); they get new members by themselves. `fastblock health detail` tells "
+            "of them until `fastblock pg acknowledge`\n",
+            sum.ordered, cmd_lost_text(sum.lost));
     if (!failed && sum.possible && !yes)
         return cmd_fail(
             "nothing was done: %u PGs would go on with one replica each, and what only the others had would be "

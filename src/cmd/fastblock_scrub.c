@@ -172,11 +172,11 @@ static void show_print(const char *name, const Fb__Pg *pg, const Fb__MonReply *r
     print_replicas("dropped", pg->dropped, pg->n_dropped);
     if (pg->force)
         printf(
-            "forced   %s, by an operator: went on with replica %u alone, which had entries to %llu/%llu (term/index)%s; at "
-            "least %llu acknowledged writes are lost%s\n",
-            cmd_time_text(pg->force->time_us), pg->force->survivor, ULL(pg->force->log_term),
-            ULL(pg->force->log_index), force_waits(pg) ? " - it still waits for the end of the others" : "",
-            ULL(pg->force->entries_lost), pg->force->acknowledged ? " (acknowledged)" : "");
+            "forced   %s, by an operator: %s replica %u alone, which had entries to %llu/%llu (term/index); %s%s\n",
+            cmd_time_text(pg->force->time_us),
+            force_waits(pg) ? "to go on, when the others have ended, with" : "went on with",
+            pg->force->survivor, ULL(pg->force->log_term), ULL(pg->force->log_index),
+            cmd_lost_text(pg->force->entries_lost), pg->force->acknowledged ? " (acknowledged)" : "");
     printf("objects  %llu\n", ULL(report->objects));
     printf("scrubs   light %s, deep %s%s\n", cmd_time_text(scrub->light_us), cmd_time_text(scrub->deep_us),
            !due          ? ""

@@ -143,6 +143,21 @@ static json_t *health_json(const Fb__ClusterStatus *st)
     return json_pack("{s:s, s:o}", "health", st->health, "problems", list);
 }
 
+static void print_health_short(const Fb__ClusterStatus *st)
+{
+    printf("health is %s\n", st->health);
+    for (size_t i = 0; i < st->n_detail; i++)
+        printf("  %s (%s): %s\n", st->detail[i]->code, st->detail[i]->error ? "error" : "warning",
+               st->detail[i]->what);
+    if (st->n_detail)
+        printf("`fastblock health detail` says what to do\n");
+}
+
+int cmd_health(struct cmd_args *args)
+{
+    return with_status(args, print_health_short, health_json);
+}
+
 static void print_health(const Fb__ClusterStatus *st)
 {
     printf("health is %s\n", st->health);
@@ -354,8 +369,8 @@ int cmd_pg_ls(struct cmd_args *args)
         const char *state = pg_state(pg, r, r && osd_is_up(map, r->leader_osd));
         cmd_table_row(table, cmd_pg_name(pg->id), state, members, wanted[0] ? wanted : "-",
                       r ? cmd_text("osd.%u", r->leader_osd) : "-",
-                      cmd_text("%llu", (unsigned long long)(r ? r->term : 0)),
-                      cmd_text("%llu", (unsigned long long)(r ? r->objects : 0)));
+                      r ? cmd_text("%llu", (unsigned long long)r->term) : "-",
+                      r ? cmd_text("%llu", (unsigned long long)r->objects) : "-");
         json_array_append_new(
             list, json_pack("{s:s, s:s, s:o, s:o, s:o, s:I, s:I}", "pg", cmd_pg_name(pg->id), "state", state,
                             "members", member_list, "wanted", wanted_list, "leader",

@@ -189,6 +189,13 @@ static Fb__ForceVerdict verdict_of(const struct mon *mon, const struct mon_pg *p
     return v->view.survivor ? FB__FORCE_VERDICT__FORCE_POSSIBLE : FB__FORCE_VERDICT__FORCE_NOTHING_LEFT;
 }
 
+static int compare_osds(const void *a, const void *b)
+{
+    const uint32_t *left = a, *right = b;
+
+    return (*left > *right) - (*left < *right);
+}
+
 static void osds_fill(struct mon_force_view *v, const uint32_t *osds, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -233,6 +240,8 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
     osds_fill(v, way.down, way.down_count);
     if (!v->view.n_osds)
         osds_fill(v, way.unheard, way.unheard_count);
+    qsort(v->osds, v->view.n_osds, sizeof(*v->osds), compare_osds);
+    qsort(v->lost_osds, v->view.n_lost_osds, sizeof(*v->lost_osds), compare_osds);
 }
 
 /* Not removed, of a pool that is there, and born. */

@@ -313,10 +313,16 @@ static void force_problems(struct mon_status *st)
     }
     if (count[PG_FORCED]) {
         p = problem(st, false, HEALTH_PG_FORCED, NO_SUBJECT);
-        SAY(p->what,
-            "%u PGs went on without a majority (%s): at least %" PRIu64
-            " writes that were acknowledged are lost",
-            count[PG_FORCED], st->pg_examples[PG_FORCED], st->entries_lost);
+        if (st->entries_lost)
+            SAY(p->what,
+                "%u PGs went on without a majority (%s): at least %" PRIu64
+                " writes that were acknowledged are lost",
+                count[PG_FORCED], st->pg_examples[PG_FORCED], st->entries_lost);
+        else
+            SAY(p->what,
+                "%u PGs went on without a majority (%s): no acknowledged write is known to be lost, but for those of "
+                "the last moment, which nobody knows",
+                count[PG_FORCED], st->pg_examples[PG_FORCED]);
         SAY(p->todo, "check the images (`fastblock pg show PG` says as of when they are); then `fastblock pg "
                      "acknowledge --all`");
     }
@@ -337,9 +343,13 @@ static void pg_problems(struct mon_status *st)
         p = problem(st, true, HEALTH_PG_NO_LEADER, NO_SUBJECT);
         SAY(p->what, "%u PGs have no leader (%s): reads and writes there wait", count[PG_NO_LEADER],
             st->pg_examples[PG_NO_LEADER]);
-        SAY(p->todo,
-            "a majority of each PG's OSDs must be up: start the OSDs that are down (`fastblock pg ls` shows which). If one "
-            "is gone for good: `fastblock osd lost OSD`, then `fastblock pg force-recover --all-lost`");
+        if (count[PG_FORCE_DUE] + count[PG_FORCE_WAITS] + count[PG_FORCE_FAILS] + count[PG_FORCE_NOTHING] ==
+            count[PG_NO_LEADER])
+            SAY(p->todo, "nothing that could be started would give them one: see the next problems");
+        else
+            SAY(p->todo,
+                "a majority of each PG's OSDs must be up: start the OSDs that are down (`fastblock pg ls` shows which). If one "
+                "is gone for good: `fastblock osd lost OSD`, then `fastblock pg force-recover --all-lost`");
     }
     force_problems(st);
     if (count[PG_DAMAGED]) {

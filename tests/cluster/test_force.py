@@ -50,7 +50,9 @@ def test_two_of_three_destroyed(c):
     expect("--yes-lose-data" in c.stderr and "the best to go on with" in text, text + c.stderr)
     expect(c.json("status")["pgs_active"] == 0, "looking changes nothing")
     text = c.fb("pg", "force-recover", "--all-lost", "--yes-lose-data")
-    expect("8 PGs go on with one replica each" in text, text)
+    expect("8 PGs go on with one replica each (no acknowledged write is known to be lost)" in text, text)
+    text = c.fb("health")
+    expect("PG_FORCED (warning)" in text and "health detail" in text, text)
     wait_for("all PGs to have a leader", lambda: c.json("status")["pgs_active"] == 8, 20)
     # Nobody wrote when they died: nothing is lost, and I/O goes on.
     checked = c.hammer("check")
