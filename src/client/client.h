@@ -165,11 +165,17 @@ struct client_status {
     struct client_extent *ret_extents; /* the caller's array */
     uint32_t ret_count;
     /* The client's own. */
-    uint64_t at;           /* known up to here */
-    uint64_t first_object; /* of the window */
-    uint32_t window_count, window_started;
+    uint64_t at;         /* known up to here */
+    uint64_t window_end; /* object: the window ends in front of it */
+    struct client_status_row {
+        uint64_t object;
+        uint8_t written[BLOCKS_PER_OBJECT / 8];
+        uint64_t next; /* its PG has none of the image behind it and in front of this one; 0: who knows */
+    } rows[CLIENT_STATUS_WINDOW]; /* objects that are asked about, ascending */
+    uint32_t row_count, started;
     struct client_wait wait; /* for a free piece */
-    uint8_t written[CLIENT_STATUS_WINDOW][BLOCKS_PER_OBJECT / 8];
+    uint64_t *next;          /* of each PG, by number; NULL: it is not worth while */
+    uint32_t pg_count;       /* in it */
 };
 void client_status_start(struct client_status *s, struct client_image *image, uint64_t offset, uint64_t len,
                          struct client_extent *ret_extents, uint32_t extents_max, struct op *parent);

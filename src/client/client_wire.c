@@ -231,6 +231,7 @@ static int receive_pg(struct client_piece *p, struct client_answer *answer)
 
 static int receive_status(struct client_piece *p, struct client_answer *answer)
 {
+    struct client_status_row *row = p->status;
     uint8_t memory[512];
     struct wire_arena arena;
     Fb__BlockStatusReply *m;
@@ -240,10 +241,12 @@ static int receive_status(struct client_piece *p, struct client_answer *answer)
         wire_cold_decode(&fb__block_status_reply__descriptor, p->reply, p->call.reply_len, &arena, &m);
     if (!error) {
         *answer = (struct client_answer){m->term, m->leader, 0};
-        if (m->written.len == BLOCKS_PER_OBJECT / 8)
-            memcpy(p->memory, m->written.data, BLOCKS_PER_OBJECT / 8);
+        /* Of what it has handed to another PG that we do not know of it says nothing. */
+        row->next = m->split_count <= p->image->pg_count ? m->next_object : 0;
+        if (m->written.len == sizeof(row->written))
+            memcpy(row->written, m->written.data, sizeof(row->written));
         else if (m->written.len == 0)
-            memset(p->memory, 0, BLOCKS_PER_OBJECT / 8);
+            memset(row->written, 0, sizeof(row->written));
         else
             error = -ERR_PROTOCOL;
     }

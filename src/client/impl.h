@@ -159,8 +159,9 @@ struct client_piece {
     uint64_t object;
     uint32_t offset, len; /* bytes within the object */
     uint32_t pg_number;
-    uint8_t *memory;   /* READ: where to, `len` bytes; STATUS: the bitmap */
-    struct slice data; /* WRITE; the request's reference */
+    uint8_t *memory;                  /* READ: where to, `len` bytes */
+    struct client_status_row *status; /* STATUS: where to */
+    struct slice data;                /* WRITE; the request's reference */
     uint64_t deadline_ns;
 
     /* The attempt under way. */

@@ -129,6 +129,8 @@ static void block_status_answer(struct pg_request *req)
         reply.written.data = (uint8_t *)written;
         reply.written.len = sizeof(written);
     }
+    reply.next_object = store_object_after(req->pg->sp, req->image, req->object);
+    reply.split_count = pg_split_count(req->pg);
     shard_reply_cold(shard, &req->ticket, 0, &reply.base);
 }
 

@@ -199,6 +199,13 @@ void object_settle(struct object *o)
     object_free(o);
 }
 
+uint64_t store_object_after(const struct store_pg *pub, uint64_t image, uint64_t object)
+{
+    const struct object *o = object_after(pg_of(pub), false, image, object);
+
+    return o && o->image == image ? o->number : UINT64_MAX;
+}
+
 bool store_object_next(const struct store_pg *pub, bool start, uint64_t image, uint64_t object,
                        struct store_object_info *ret)
 {

@@ -362,6 +362,10 @@ const struct image_record *store_image_get(const struct store_pg *pg, uint64_t i
 /* In order of image id: the first with id > after (start with 0). */
 const struct image_record *store_image_next(const struct store_pg *pg, uint64_t after);
 
+/* Of the image there is no object in this PG behind `object` and in front of the one returned, which may be
+ * there, or may have been; UINT64_MAX: none at all. */
+uint64_t store_object_after(const struct store_pg *pg, uint64_t image, uint64_t object);
+
 struct store_object_info {
     uint64_t image, object, index;
     bool damaged; /* its page does not verify, or cannot be read now */

@@ -708,6 +708,47 @@ static void test_status(void)
     fake_down();
 }
 
+static uint32_t statuses(void)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < FAKE_SHARDS; i++)
+        count += fake.shards[i].statuses;
+    return count;
+}
+
+/* Of a large image that has next to nothing: each PG is asked once, and once more for what it has. But not if
+ * it has been split, and we do not know of that: then it does not speak for what is another's. */
+static void test_status_of_a_large_image(void)
+{
+    struct client_extent extents[8];
+    static struct client_status status;
+
+    for (uint32_t split = 0; split < 2; split++) {
+        uint64_t size = (split ? 1ull << 30 : 1ull << 40);
+        fake_up(20, 0, 0);
+        fake.size_bytes = size;
+        fake.split_count = split ? FAKE_PGS + 1 : FAKE_PGS;
+        CHECK_EQ(fake_open(true, false), 0);
+        CHECK_EQ(fake_io(CLIENT_WRITE, 5 * OBJECT_SIZE, 4096, 1), 0);
+        memset(&status, 0, sizeof(status));
+        fake_enter();
+        client_status_start(&status, world.image, 0, size, extents, 8, NULL);
+        fake_leave();
+        CHECK_EQ(fake_wait(&status.op), 0);
+        CHECK_EQ(status.ret_count, 3);
+        CHECK_EQ(extents[0].len, 5 * OBJECT_SIZE);
+        CHECK(extents[1].len == 4096 && extents[1].written);
+        CHECK_EQ(extents[2].len, size - 5 * OBJECT_SIZE - 4096);
+        /* With those that are sent elsewhere, and the first few. */
+        if (split)
+            CHECK(statuses() >= size / OBJECT_SIZE);
+        else
+            CHECK(statuses() >= FAKE_PGS && statuses() < 100);
+        fake_down();
+    }
+}
+
 /* Faults of all kinds while one writer keeps overwriting a few places: at the end each holds what was written
  * last. */
 static void test_faults(void)
@@ -772,6 +813,7 @@ int main(void)
     TEST(test_share);
     TEST(test_stuck_shares);
     TEST(test_status);
+    TEST(test_status_of_a_large_image);
     TEST(test_faults);
     return tap_done();
 }

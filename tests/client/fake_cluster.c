@@ -231,6 +231,15 @@ static void shard_attach(struct fake_shard *shard, const struct rpc_ticket *tick
     wire_arena_fini(&arena);
 }
 
+static uint64_t next_object(uint64_t pg, uint64_t object)
+{
+    while (++object < FAKE_OBJECTS)
+        for (uint32_t i = 0; i < BLOCKS_PER_OBJECT && fake_pg_of(object * OBJECT_SIZE) == (uint32_t)pg; i++)
+            if (fake.written[object][i])
+                return object;
+    return UINT64_MAX;
+}
+
 static void shard_status(struct fake_shard *shard, const struct rpc_ticket *ticket,
                          const struct rpc_message *message)
 {
@@ -254,7 +263,9 @@ static void shard_status(struct fake_shard *shard, const struct rpc_ticket *tick
     } else {
         reply.term = pg->term;
         reply.leader = pg->leader;
-        for (uint32_t i = 0; i < BLOCKS_PER_OBJECT; i++)
+        reply.next_object = next_object(m->pg, m->object);
+        reply.split_count = fake.split_count;
+        for (uint32_t i = 0; i < BLOCKS_PER_OBJECT && m->object < FAKE_OBJECTS; i++)
             if (fake.written[m->object][i]) {
                 bitmap[i / 8] |= (uint8_t)(1u << (i % 8));
                 reply.written.data = bitmap;

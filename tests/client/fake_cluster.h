@@ -62,7 +62,8 @@ struct fake_cluster {
     uint64_t shard_epoch; /* that shards tell with errors */
     bool paused;          /* the map says so */
     bool removed;
-    int close_error; /* of the monitors, to closing images */
+    uint32_t split_count; /* that answers to STATUS say */
+    int close_error;      /* of the monitors, to closing images */
     uint8_t objects[FAKE_OBJECTS][OBJECT_SIZE];
     bool written[FAKE_OBJECTS][BLOCKS_PER_OBJECT];
 };

@@ -1071,6 +1071,14 @@ uint64_t store_reads_waiting_ns(const struct store *store, uint64_t now_ns)
     return 0;
 }
 
+uint64_t store_object_after(const struct store_pg *sp, uint64_t image, uint64_t object)
+{
+    struct store_object_info info;
+
+    return store_object_next(sp, false, image, object, &info) && info.image == image ? info.object
+                                                                                     : UINT64_MAX;
+}
+
 bool store_block_status(const struct store_pg *sp, uint64_t image, uint64_t object,
                         uint64_t ret_written[BLOCKS_PER_OBJECT / 64])
 {
