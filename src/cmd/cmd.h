@@ -96,6 +96,7 @@ const char *cmd_time_text(uint64_t us); /* wall clock; "never" for 0 */
 struct uring_core;
 
 struct cmd_session {
+    uint32_t extents_objects; /* that cmd_image_extents() asks about next; 0: the first few */
     struct uring_core *uring;
     struct core *core;
     struct net *net;

@@ -239,15 +239,22 @@ int cmd_image_close(struct cmd_session *s, struct client_image *image)
     return cmd_wait(s, &close.op);
 }
 
+#define EXTENTS_OBJECTS_MIN 256u
+#define EXTENTS_OBJECTS_MAX (1u << 20)
+
 bool cmd_image_extents(struct cmd_session *s, struct client_image *image, uint64_t offset,
                        struct client_extent *ret_extents, uint32_t *ret_count)
 {
     struct client_status status = {0};
-    uint64_t len = MIN(client_image_size(image) - offset, 256ull * OBJECT_SIZE);
+    uint32_t objects = MAX(s->extents_objects, EXTENTS_OBJECTS_MIN);
+    uint64_t len = MIN(client_image_size(image) - offset, (uint64_t)objects * OBJECT_SIZE);
     client_status_start(&status, image, offset, len, ret_extents, CMD_EXTENTS_MAX, NULL);
     int error = cmd_wait(s, &status.op);
     if (error)
         cmd_fail("cannot read the block map at byte %llu: %s", (unsigned long long)offset, error_text(error));
     *ret_count = status.ret_count;
+    /* Where nothing is, that is soon known of more; elsewhere people are told how far it is. */
+    bool empty = !error && status.ret_count == 1 && !ret_extents[0].written;
+    s->extents_objects = empty ? MIN(objects * 2, EXTENTS_OBJECTS_MAX) : EXTENTS_OBJECTS_MIN;
     return !error;
 }
