@@ -34,6 +34,7 @@ struct pg_member {
     struct perf_mark acknowledged; /* sent to it, not acknowledged yet */
     uint64_t match, match_ns; /* what it acknowledged, and when that last was more, or all that there is */
     uint64_t complete;        /* its pages and records hold everything up to here, by its word in our term */
+    bool no_room;             /* for a PG that were split off this one, as last reported */
 };
 
 /* Who is not in our group and has spoken to us: our group may be an old one, or theirs. */
@@ -306,8 +307,8 @@ uint32_t pg_standings(const struct osd_shard *shard, struct pg_standing **ret_ro
                       Fb__PgStanding ***ret_pointers);
 /* ---- pg_split.c: a part of the objects becomes another PG ---- */
 
-/* Is there room here for the child, if it is to be split? As long as a follower says that it is not complete,
- * its leader does not split. */
+/* Is there room here for the child, if it is to be split? As long as a follower says that there is none its
+ * leader does not split; tombstones go all the same, for they may be what takes the room. */
 bool pg_split_fits(const struct pg *pg);
 /* The log orders it next: what follows in the log waits. */
 void pg_split_begin(struct pg *pg, uint64_t now_ns);

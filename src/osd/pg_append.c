@@ -278,11 +278,10 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
         .hint_term = msg->log_term,
         .sent_ns = msg->sent_ns,
         .free_bytes = store_space(shard->store).free_bytes,
-        .complete = recover_active(pg) || recover_holds_log(pg) || !pg_split_fits(pg)
-                        ? 0
-                        : store_complete_index(pg->sp),
+        .complete = recover_active(pg) || recover_holds_log(pg) ? 0 : store_complete_index(pg->sp),
         .flags = more_flags | (msg->reject ? APPEND_REJECT : 0) |
-                 (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0),
+                 (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0) |
+                 (pg_split_fits(pg) ? 0 : APPEND_NO_ROOM),
     };
     size_t len = wire_append_reply_encode(rpc_body(shard->frame), &reply);
 
@@ -418,6 +417,7 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
         return;
     }
     m->free_bytes = reply.free_bytes;
+    m->no_room = reply.flags & APPEND_NO_ROOM;
     if (reply.term == pg->raft.term)
         m->complete = reply.complete;
     const struct raft_member *member = raft_member(&pg->raft, reply.from);

@@ -232,7 +232,7 @@ static bool members_ready(struct pg *pg, uint64_t now_ns)
             return false;
         if (known->replica != r->self &&
             (known->recovering || known->progress == RAFT_BEHIND || !raft_in_contact(r, known, now_ns) ||
-             member->complete < pg->split_index))
+             member->no_room || member->complete < pg->split_index))
             return false;
     }
     return true;

@@ -55,7 +55,7 @@ struct wire_append_request {
     const struct entry *entries; /* entry i has index prev_index + 1 + i */
 };
 
-enum { APPEND_REJECT = 1, APPEND_RECOVERING = 2, APPEND_NO_MEMORY = 4 };
+enum { APPEND_REJECT = 1, APPEND_RECOVERING = 2, APPEND_NO_MEMORY = 4, APPEND_NO_ROOM = 8 };
 
 struct wire_append_reply {
     uint64_t pg;

@@ -177,6 +177,16 @@ static void test_waits_for_room(void)
         CHECK(!replica_on(w, 0, 1) && !replica_on(w, 1, 1) && !replica_on(w, 2, 1));
         for (uint64_t object = 0; object < OBJECTS; object++)
             CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+        /* Meanwhile an image is removed and forgotten: its record may be what takes the room. */
+        w->has_order = true;
+        w->order.image = IMAGE;
+        w->order.pool = POOL;
+        w->order.generation = 2;
+        w->order.deleted = true;
+        world_feed_map(w);
+        WAIT_FOR(w, 5000, replica_on(w, 0, 0)->floor_epoch);
+        WAIT_FOR(w, 5000, !replica_on(w, 0, 0)->tombstone_count);
+        w->has_order = false;
         sim_node_enter(w->osds[osd].node);
         fake_store_set_room(osd_shard_store(w->osds[osd].shard), true);
         sim_node_leave(w->osds[osd].node);
