@@ -75,6 +75,7 @@
     X(OSD_NO_FLOOR,                 "osd: an image without a record is attached by whoever asks, however late")    \
     X(OSD_EARLY_FORGET,             "osd: a removed image is forgotten before every member has said it is gone")   \
     X(OSD_SCRUB_LEADER_ONLY,        "osd: a scrub looks at the leader's own replica alone")                         \
+    X(OSD_SCRUB_CLEARED,            "osd: a scrub looks at a replica that clears objects of an image")             \
     X(OSD_UNBORN_VOTER,             "osd: a learner becomes a voter before the map says that it exists")           \
     X(OSD_BORN_TWICE,               "osd: a replica that is missing is created again under its number")            \
     X(MON_PLACE_TOGETHER,           "mon: a plan puts replicas of a PG into one failure domain")                    \

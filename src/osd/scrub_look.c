@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/plant.h"
 #include "osd/recover_copy.h"
 #include "osd/repair.h"
 #include "osd/scrub.h"
@@ -96,11 +97,14 @@ static void look_end(struct scrub_look *l, int error)
     pg_wake(pg);
 }
 
-/* What is here must be what the log makes of it: not when objects are being copied, and not while a store
- * that was opened again has less applied than its objects may know of. */
+/* What is here must be what the log makes of it: not when objects are being copied, not while a store that
+ * was opened again has less applied than its objects may know of, and not while an entry that is not applied
+ * yet clears objects: whoever lacks one has applied what deleted it. */
 static bool look_settled(const struct pg *pg)
 {
-    return pg->sp->record.state == STORE_PG_NORMAL && !pg->sp->damaged && !recover_active(pg) &&
+    bool clearing = store_applying(pg->sp) && !PLANT(OSD_SCRUB_CLEARED);
+
+    return pg->sp->record.state == STORE_PG_NORMAL && !pg->sp->damaged && !recover_active(pg) && !clearing &&
            pg->sp->applied_index >= pg->settled_index;
 }
 
