@@ -496,8 +496,10 @@ static uint32_t clients_max(const struct mon *mon, const struct rpc_identity *wh
         const Fb__Osd *osd = mon_osd_item(mon_osd_of(node));
         shards += osd->removed ? 0 : (uint32_t)osd->n_shard;
     }
-    most -= MIN(MAX(shards, (uint32_t)MON_SESSIONS_OSDS), most);
-    return who->command ? most : most - MIN((uint32_t)MON_SESSIONS_COMMANDS, most);
+    /* With more shards than there are sessions some are left all the same, or nobody could be let in who
+     * changes that. */
+    most -= MIN(MAX(shards, (uint32_t)MON_SESSIONS_OSDS), most - 2 * MON_SESSIONS_COMMANDS);
+    return who->command ? most : most - MON_SESSIONS_COMMANDS;
 }
 
 int mon_on_greet(void *owner, const struct rpc_identity *who)

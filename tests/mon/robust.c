@@ -109,6 +109,7 @@ static void a_crowd_keeps_no_osd_out(void)
 {
     a_crowd_keeps_nobody_out(0, CLIENTS);
     a_crowd_keeps_nobody_out(20, CLIENTS - (20 * 64 - 1024));
+    a_crowd_keeps_nobody_out(65, 64); /* more shards than sessions */
 }
 
 static void other_clusters_are_refused(void)
