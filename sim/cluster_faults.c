@@ -379,8 +379,7 @@ void faults_start(struct cluster *c)
     force_start(c);
     if (intensity(c, SIM_FAULT_MEMBER))
         admin_members_start(c);
-    if (!intensity(c, SIM_FAULT_FORCE))
-        splits_start(c);
+    splits_start(c);
 }
 
 void faults_stop(struct cluster *c)
