@@ -258,9 +258,12 @@ void pg_peer_found(struct osd_shard *shard, struct peer *peer)
 {
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
-        for (uint32_t i = 0; i < pg->member_count && !pg->parked; i++)
-            if (pg->members[i].peer == peer && raft_peer_found(&pg->raft, pg->members[i].replica))
-                pg_touched(pg);
+        for (uint32_t i = 0; i < pg->member_count; i++)
+            if (pg->members[i].peer == peer && raft_member(&pg->raft, pg->members[i].replica)->unreachable) {
+                pg_unpark(pg);
+                if (raft_peer_found(&pg->raft, pg->members[i].replica))
+                    pg_touched(pg);
+            }
     }
 }
 

@@ -17,6 +17,9 @@
  * At the member: each heartbeat that was taken is a promise from its receipt on (peer->heard_ns). The group
  * comes back before a heartbeat is taken that changes what the copy says of it.
  *
+ * A member to which there is no session does not keep the group awake, if it is one of a minority of the
+ * voters: nothing is counted on it, and when there is a session again the group comes back and asks it.
+ *
  * When the other side falls silent, all that are parked with it come back, as early as the first of their own
  * timers could have fired; who stands up, and when, is then raft's business as ever.
  *
@@ -71,13 +74,23 @@ static struct heartbeat_entry *entry_settled(const struct pg *pg, const struct r
                : NULL;
 }
 
+static bool all_vote(const struct raft *r)
+{
+    for (uint32_t i = 0; i < r->member_count; i++)
+        if (r->members[i].flags != GROUP_VOTER)
+            return false;
+    return true;
+}
+
 void pg_park_leader(struct pg *pg, uint64_t now_ns)
 {
     const struct raft *r = &pg->raft;
     struct heartbeat_entry *entries[RAFT_MEMBERS_MAX + 1];
     struct peer *peers[RAFT_MEMBERS_MAX + 1];
-    uint32_t count = 0;
+    uint32_t count = 0, away = 0;
 
+    /* What was read for a member that lagged is not needed any more. */
+    pg_catchup_drop(pg);
     if (!is_settled(pg) || !pg_serves(pg) || r->transfer_to || r->transfer_sent || pg->orders_due ||
         pg->group_due || pg->sp->tombstone_count)
         return;
@@ -86,12 +99,20 @@ void pg_park_leader(struct pg *pg, uint64_t now_ns)
         if (known->replica == r->self)
             continue;
         peers[count] = pg_peer(pg, known->replica);
+        if (known->unreachable && known->flags == GROUP_VOTER && peers[count]) {
+            away++;
+            continue;
+        }
         if (!peers[count] || is_silent(peers[count], now_ns))
             return;
         entries[count] = entry_settled(pg, known, peers[count]);
         if (!entries[count++])
             return;
     }
+    /* Without a majority it is to step down. While members are away no learner counts, nor another majority.
+     */
+    if (2 * away >= r->member_count || (away && !all_vote(r)))
+        return;
     for (uint32_t i = 0; i < count; i++) {
         list_remove(&entries[i]->awake);
         peers[i]->led_parked++;
@@ -107,6 +128,8 @@ static void leader_return(struct pg *pg)
         if (!peer)
             continue; /* ourselves */
         struct heartbeat_entry *entry = heartbeat_out_find(&peer->out, pg->id);
+        if (!entry || list_linked(&entry->awake))
+            continue; /* away when the group was parked */
         list_push_back(&peer->out.awake, &entry->awake);
         peer->led_parked--;
         raft_contact(&pg->raft, replica,
@@ -225,5 +248,5 @@ void pg_unpark_silent(struct osd_shard *shard, uint64_t now_ns)
 
 bool pg_in_contact(const struct pg *pg, const struct raft_member *member, uint64_t now_ns)
 {
-    return pg->parked || raft_in_contact(&pg->raft, member, now_ns);
+    return (pg->parked && !member->unreachable) || raft_in_contact(&pg->raft, member, now_ns);
 }

@@ -111,8 +111,21 @@ static void test_neighbours(void)
     world_free(w);
 }
 
-/* A member that is away costs next to nothing, in however many groups it is; and it is found as soon as it is
- * back. */
+static bool parked_at(struct world *w, uint32_t osd)
+{
+    return !w->osds[osd].shard->awake_count;
+}
+
+static bool nobody_leads(struct world *w)
+{
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        if (world_leader(w, placement_pg_id(POOL, p)) != UINT32_MAX)
+            return false;
+    return true;
+}
+
+/* A member that is away costs next to nothing, in however many groups it is: they are parked without it; and
+ * it is found as soon as it is back. When another one goes, who led steps down. */
 static void test_member_away(void)
 {
     struct world *w = world_at_rest(28);
@@ -130,9 +143,22 @@ static void test_member_away(void)
     for (uint32_t p = 0; p < w->pg_count; p++)
         steps += group_at(w, 0, p)->steps;
     CHECK(steps < 20 * w->pg_count);
+    CHECK(parked_at(w, 0) && parked_at(w, 1));
+    CHECK(!pg_in_contact(group_at(w, 0, 0), raft_member(&group_at(w, 0, 0)->raft, 3), clock_ns(w, 0)));
     CHECK(w->osds[0].shard->perf.heartbeats_sent - beats < 40);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 4000, parked_at(w, 0) && parked_at(w, 1));
     world_osd_start(w, 2);
-    WAIT_FOR(w, 3000, all_parked(w));
+    WAIT_FOR(w, 4000, all_parked(w));
+    CHECK(world_settled(w));
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    WAIT_FOR(w, 4000, parked_at(w, 0) && !group_at(w, 0, 0)->raft.members[0].unreachable);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    world_osd_kill(w, 1, SIM_CRASH_PROCESS);
+    WAIT_FOR(w, 2000, nobody_leads(w));
+    world_osd_start(w, 1);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 6000, all_parked(w));
     world_free(w);
 }
 
