@@ -166,6 +166,25 @@ static void patient_frames_go_with_others(void)
     unpair(&client, server);
 }
 
+/* Nothing else is sent: it has waited long enough soon, and both sides sleep until then. */
+static void patient_frames_wait_for_a_moment_only(void)
+{
+    struct end client, *server = pair(&client);
+    uint32_t number = 0;
+
+    for (int i = 0; i < 10; i++) {
+        uint64_t start_ns = core_now_ns(real.world.core[0]);
+        CHECK_EQ(send_one(&client, number++, 100, 0), 0);
+        uring_core_turn(real.uc[0], 0);
+        send_patient = true;
+        CHECK_EQ(send_one(&client, number++, 100, 0), 0);
+        send_patient = false;
+        CHECK(run_count(&server->received, number));
+        CHECK(core_now_ns(real.world.core[0]) - start_ns < 100 * FRAME_PATIENCE_NS);
+    }
+    unpair(&client, server);
+}
+
 /* Frames with bytes changed at random, and plain noise behind a valid beginning. The server may answer in no
  * way but closing. */
 static void noise(void)
@@ -287,6 +306,7 @@ int main(int argc, char **argv)
     TEST(truncated_frames_are_not_delivered);
     TEST(a_closed_link_writes_to_no_memory);
     TEST(patient_frames_go_with_others);
+    TEST(patient_frames_wait_for_a_moment_only);
     TEST(noise);
     TEST(freeing_in_the_middle);
     TEST(any_port_is_not_for_outgoing_connections);
