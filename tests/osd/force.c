@@ -186,6 +186,32 @@ static void test_waits_for_the_others(void)
     world_free(w);
 }
 
+/* A map that is not saved lets nobody go on: a restart would know nothing of it. And whoever was removed from
+ * the cluster is refused, whatever it counts. */
+static void test_by_a_map_that_is_saved(void)
+{
+    struct world *w = world_filled(16, OBJECTS);
+
+    lose(w, 1);
+    lose(w, 2);
+    w->osds[1].removed = w->osds[2].removed = true;
+    sim_node_enter(w->osds[0].node);
+    fake_store_refuse_blobs(osd_shard_store(w->osds[0].shard), true);
+    sim_node_leave(w->osds[0].node);
+    force(w, 1, 0);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    CHECK_EQ(number_on(w, 0), 1);
+    struct rpc_identity who = {.role = RPC_OSD, .osd = 1, .incarnation = w->osds[1].label.start_counter + 1};
+    memcpy(who.osd_uuid, w->osds[1].label.osd_uuid, sizeof(who.osd_uuid));
+    CHECK_EQ(shard_peer_check(w->osds[0].shard, &who), -ERR_IDENTITY);
+    sim_node_enter(w->osds[0].node);
+    fake_store_refuse_blobs(osd_shard_store(w->osds[0].shard), false);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 5000, leads_alone(w, 0));
+    check_data(w, 0);
+    world_free(w);
+}
+
 /* One that took the order deletes itself, and says so. */
 static void test_others_are_deleted(void)
 {
@@ -326,6 +352,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(test_goes_on);
     TEST(test_waits_for_the_others);
+    TEST(test_by_a_map_that_is_saved);
     TEST(test_others_are_deleted);
     TEST(test_learner_does_not);
     TEST(test_damaged_does_not);
