@@ -635,6 +635,7 @@ static void pg_remove_step(struct op *op)
             return;
         }
         pg_free(pg);
+        destage_wake(s); /* it may have held the tail of the ring */
         op_done(op, 0);
         return;
     }
