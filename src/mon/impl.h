@@ -306,7 +306,7 @@ bool mon_pg_reported(const struct mon *mon, const struct mon_pg *pg);
 struct mon_edit {
     Fb__Pg pg;
     struct mon_members member, wanted, leaving, dropped;
-    Fb__PgForce force; /* pg.force points here, if there is one; its `before` is the item's */
+    Fb__PgForce force; /* pg.force points here, if there is one */
     Fb__PgMember *pointers[4][MON_MEMBERS_MAX];
 };
 void mon_edit_init(struct mon_edit *e, const Fb__Pg *pg);

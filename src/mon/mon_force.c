@@ -231,15 +231,24 @@ static int withdraw_build(struct mon_request *r, const Fb__Pg *pg)
     if (!mon_force_waits(pg))
         return mon_fail(r, -ERR_DENIED, "PG %u.%x does not wait for anything: there is no order to withdraw",
                         mon_pg_pool(pg->id), mon_pg_number(pg->id));
-    if (!pg->force->before || !others_are_left(pg))
+    const Fb__PgBefore *before = pg->before;
+    if (!before || !others_are_left(pg))
         return mon_fail(
             r, -ERR_DENIED,
             "PG %u.%x: all others have ended, so replica %u goes on as soon as it can: nothing can be "
             "withdrawn any more",
             mon_pg_pool(pg->id), mon_pg_number(pg->id), pg->force->survivor);
-    Fb__Pg before = *pg->force->before;
-    before.replica_next = mon_replica_next(pg);
-    mon_edit_init(&e, &before);
+    Fb__Pg again = *pg;
+    again.n_member = before->n_member, again.member = before->member;
+    again.n_wanted = before->n_wanted, again.wanted = before->wanted;
+    again.n_leaving = before->n_leaving, again.leaving = before->leaving;
+    again.n_dropped = before->n_dropped, again.dropped = before->dropped;
+    again.group_index = before->group_index;
+    again.wanted_epoch = before->wanted_epoch;
+    again.force = before->force;
+    again.before = NULL;
+    again.replica_next = mon_replica_next(pg);
+    mon_edit_init(&e, &again);
     for (uint32_t i = e.dropped.count; i-- > 0;) {
         bool still = false;
         for (size_t k = 0; k < pg->n_dropped; k++)
@@ -293,7 +302,15 @@ static int order_build(struct mon_request *r)
                         : s->state == STANDING_DAMAGED ? "its log cannot be proven whole"
                                                        : "it is a learner, which may lack anything");
     Fb__PgMember survivor = *was;
-    Fb__Pg before = *mon_pg_item(p);
+    const Fb__Pg *is = mon_pg_item(p);
+    Fb__PgBefore before = FB__PG_BEFORE__INIT;
+    before.n_member = is->n_member, before.member = is->member;
+    before.n_wanted = is->n_wanted, before.wanted = is->wanted;
+    before.n_leaving = is->n_leaving, before.leaving = is->leaving;
+    before.n_dropped = is->n_dropped, before.dropped = is->dropped;
+    before.group_index = is->group_index;
+    before.wanted_epoch = is->wanted_epoch;
+    before.force = is->force;
     survivor.replica = numbers_end(&e);
     survivor.birth = r->change.state.epoch;
     survivor.born = survivor.learner = false;
@@ -309,7 +326,7 @@ static int order_build(struct mon_request *r)
     e.pg.wanted_epoch = r->change.state.epoch;
     e.pg.group_index = 0;
     force_fill(r, p, &v, s, survivor.replica, &e);
-    e.force.before = &before;
+    e.pg.before = &before;
     mon_edit_put(&e, &r->change);
     return 0;
 }

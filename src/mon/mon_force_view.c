@@ -168,7 +168,7 @@ static Fb__ForceVerdict verdict_waits(const struct mon *mon, const struct mon_pg
                  mon_confirmed(&mon_news(p)->lost, pg->force->replica);
 
     if (fails)
-        return way->ending_count && pg->force->before ? FB__FORCE_VERDICT__FORCE_FAILS
+        return way->ending_count && pg->before ? FB__FORCE_VERDICT__FORCE_FAILS
                                                       : FB__FORCE_VERDICT__FORCE_NOTHING_LEFT;
     return FB__FORCE_VERDICT__FORCE_WAITS;
 }

@@ -275,7 +275,7 @@ static bool settle_births(const struct mon_pg *p, struct mon_edit *e)
                 continue;
             m->born = changed = true;
             if (e->pg.force && m->replica == e->force.replica)
-                e->force.before = NULL; /* it has gone on */
+                e->pg.before = NULL; /* it has gone on */
         }
     return changed;
 }
@@ -360,7 +360,7 @@ static bool settle_group(struct mon *mon, const struct mon_pg *p, struct mon_edi
     if (group->index <= e->pg.group_index)
         return false;
     e->pg.group_index = group->index;
-    e->force.before = NULL;
+    e->pg.before = NULL;
     order_group(group, e, &e->member);
     for (uint32_t i = 0; i < e->member.count; i++) {
         mon_members_remove(&leaving, e->member.row[i].replica);

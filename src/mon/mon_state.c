@@ -106,20 +106,23 @@ uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message)
     return 0;
 }
 
-static bool lists_fit(const Fb__Pg *p)
+static bool lists_fit(size_t member, size_t wanted, size_t leaving, size_t dropped)
 {
-    return p->n_member <= MON_GROUP_MAX && p->n_wanted <= MON_MEMBERS_MAX &&
-           p->n_leaving <= MON_MEMBERS_MAX && p->n_dropped <= MON_MEMBERS_MAX;
+    return member <= MON_GROUP_MAX && wanted <= MON_MEMBERS_MAX && leaving <= MON_MEMBERS_MAX &&
+           dropped <= MON_MEMBERS_MAX;
 }
 
-static bool force_fits(const Fb__Pg *p)
+static bool force_fits(const Fb__PgForce *f)
 {
-    const Fb__PgForce *f = p->force;
+    return !f || f->replica > f->survivor;
+}
 
-    return f->replica > f->survivor &&
-           (!f->before || (f->before->id == p->id && p->n_member == 1 && lists_fit(f->before) &&
-                           (!f->before->force || (!f->before->force->before &&
-                                                  f->before->force->replica > f->before->force->survivor))));
+static bool before_fits(const Fb__Pg *p)
+{
+    const Fb__PgBefore *b = p->before;
+
+    return !b || (p->force && p->n_member == 1 &&
+                  lists_fit(b->n_member, b->n_wanted, b->n_leaving, b->n_dropped) && force_fits(b->force));
 }
 
 int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint64_t *ret_id)
@@ -145,8 +148,8 @@ int mon_item_validate(enum mon_kind kind, const ProtobufCMessage *message, uint6
     }
     case MON_PG: {
         const Fb__Pg *p = (const Fb__Pg *)message;
-        good = lists_fit(p) && (!p->force || force_fits(p)) && mon_pg_pool(p->id) >= 1 &&
-               mon_pg_number(p->id) < MON_PGS_MAX;
+        good = lists_fit(p->n_member, p->n_wanted, p->n_leaving, p->n_dropped) && force_fits(p->force) &&
+               before_fits(p) && mon_pg_pool(p->id) >= 1 && mon_pg_number(p->id) < MON_PGS_MAX;
         *ret_id = p->id;
         break;
     }

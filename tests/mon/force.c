@@ -382,7 +382,7 @@ static void can_be_withdrawn(void)
     play_run(p, 2);
     CHECK_EQ(p->pgs[0].leader, at[3]);
     CHECK_EQ(play_item(p, 0)->force->replica, 7);
-    CHECK(!play_item(p, 0)->force->before);
+    CHECK(!play_item(p, 0)->before);
     /* It has gone on: others have been taken in since, perhaps. */
     CHECK_EQ(withdraw(p, pg), -ERR_DENIED);
     play_free(p);

@@ -113,8 +113,8 @@ static int depth(const ProtobufCMessageDescriptor *type, int above)
 static void types_are_shallow(void)
 {
     CHECK(depth(&fb__mon_request__descriptor, 0) <= 5);
-    CHECK(depth(&fb__mon_reply__descriptor, 0) <= 4);
-    CHECK(depth(&fb__mon_event__descriptor, 0) <= 4);
+    CHECK(depth(&fb__mon_reply__descriptor, 0) <= 5);
+    CHECK(depth(&fb__mon_event__descriptor, 0) <= 5);
     CHECK(depth(&fb__scrub_request__descriptor, 0) <= 4);
     CHECK(depth(&fb__pg_status_reply__descriptor, 0) <= 4);
     CHECK(depth(&fb__append_request__descriptor, 0) <= 4);
