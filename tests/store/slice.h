@@ -126,11 +126,14 @@ static inline int write_blocks(uint64_t object, uint32_t first, uint32_t count)
     return put((struct entry){.image = 1, .object = object, .first_block = first}, count);
 }
 
+/* An entry that removes or cuts off an image may take several turns. */
 static inline void apply_all(void)
 {
     rig_settle(&rig);
-    store_apply(pg, pg->last_index);
-    rig_settle(&rig);
+    do {
+        store_apply(pg, pg->last_index);
+        rig_settle(&rig);
+    } while (store_applying(pg) && !store_failed(s));
 }
 
 /* The byte that block `block` is full of; -1: not written; other negatives: the error. */
