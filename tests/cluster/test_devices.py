@@ -9,6 +9,7 @@ from harness import BIN, expect, main, wait_for
 from hosted import HostedCluster
 
 CACHE_BYTES, ARENA_EXTRA = 16 << 20, 128 << 20
+CHUNKS = "160M 1M"  # of a device of 1 GiB: behind the log ring, and full of chunks once the image has been written to
 
 
 class DeviceCluster(HostedCluster):
@@ -94,7 +95,9 @@ def test_start_on_a_read_only_device(c):
 def fill(c):
     """More than memory holds, and written back: what is read comes from devices."""
     c.pool_image(size="64M")
-    c.hammer("run", time=2, blocks=16384, reads=0, qd=64)
+    writes = 0
+    while writes < 16384:
+        writes += c.hammer("run", time=2, blocks=16384, reads=0, qd=64)["writes"]
     for osd in ("osd.0", "osd.1", "osd.2"):
         c.kill(osd)
         c.start_process(osd)
@@ -122,11 +125,11 @@ def repairs(c, rules):
 
 
 def test_unreadable_blocks(c):
-    repairs(c, "read error 96M 1M\n")
+    repairs(c, f"read error {CHUNKS}\n")
 
 
 def test_bit_rot(c):
-    repairs(c, "read flip 96M 1M\n")
+    repairs(c, f"read flip {CHUNKS}\n")
 
 
 def test_nothing_can_be_read(c):
