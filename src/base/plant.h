@@ -5,7 +5,8 @@
  * compiled into the program; only the simulator's own copies of the rooms are built with FASTBLOCK_PLANT, and there a
  * row of plants_set (set by `fastblock-sim --plant NAME`) decides.
  *
- * To add one: a row here, the branch in the room, and a line in tests/sim/meson.build that expects the run to go red.
+ * To add one: a row here, the branch in the room, and a line in tests/sim/meson.build that expects the run to go red, or
+ * one in the meson.build of the tests of the room that expects a unit test to fail.
  */
 #ifndef BASE_PLANT_H
 #define BASE_PLANT_H

@@ -13,8 +13,8 @@
  * which it has, and answers with the version that it now has and EVERY group of its copy that it refuses
  * (unknown, other term, other leader). To acknowledge a group is to promise: the replica has been told that
  * its leader is alive. So the leader may count, for each group whose last change is at or before the answered
- * version and that was not refused, one contact at the send time of the message. When there are more refusals
- * than fit, there is no answer, and nobody has promised anything.
+ * version and that was not refused, one contact at the send time of the message. An answer has room for as
+ * many refusals as a shard can have groups; one that left some out would promise what nobody has promised.
  *
  * Messages may be lost, repeated and reordered: only a higher `seq` is looked at, changes carry whole values
  * and so may be told again, and a base that the receiver does not have makes it answer with what it has; the

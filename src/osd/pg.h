@@ -34,7 +34,7 @@ struct pg_member {
     struct perf_mark acknowledged; /* sent to it, not acknowledged yet */
     uint64_t match, match_ns; /* what it acknowledged, and when that last was more, or all that there is */
     uint64_t complete;        /* its pages and records hold everything up to here, by its word in our term */
-    bool no_room;             /* for a PG that were split off this one, as last reported */
+    bool no_room;             /* for the PG that is to be split off this one, as last reported */
 };
 
 /* Who is not in our group and has spoken to us: our group may be an old one, or theirs. */
@@ -305,6 +305,7 @@ struct pg_standing {
  * split off. Their number; both arrays are on the heap, NULL: there are none. */
 uint32_t pg_standings(const struct osd_shard *shard, struct pg_standing **ret_rows,
                       Fb__PgStanding ***ret_pointers);
+
 /* ---- pg_split.c: a part of the objects becomes another PG ---- */
 
 /* Is there room here for the child, if it is to be split? As long as a follower says that there is none its

@@ -109,8 +109,8 @@ void pg_park_leader(struct pg *pg, uint64_t now_ns)
         if (!entries[count++])
             return;
     }
-    /* Without a majority it is to step down. While members are away no learner counts, nor another majority.
-     */
+    /* Who is without a majority stays awake to step down. With members away only groups rest that have
+     * nothing but voters, and one majority. */
     if (2 * away >= r->member_count || (away && !all_vote(r)))
         return;
     for (uint32_t i = 0; i < count; i++) {

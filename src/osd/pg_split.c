@@ -12,11 +12,11 @@
  *
  * Before it proposes, the leader waits until no member is away or recovers, nobody joins or leaves, and all
  * that was in the log a moment ago is destaged everywhere: so that each member gives birth to its child soon,
- * and does not hold up what follows in the log. One that has no room for the child does not say so of its
- * own. Nothing depends on that. A member that gets the entry late
- * has its child late. One that never gets it, because it recovers to a state behind it, has none, which is
- * damage like that of any replica that is missing. A PG that went on alone without the entry (pg_force.c) has
- * what is the child's; it is split off once more when an operator says that nothing else is left of it.
+ * and does not hold up what follows in the log. For the same reason it waits while a member says, in its
+ * answers, that it has no room for the child. Nothing depends on any of that. A member that gets the entry
+ * late has its child late. One that never gets it, because it recovers to a state behind it, has none, which
+ * is damage like that of any replica that is missing. A PG that went on alone without the entry (pg_force.c)
+ * has what is the child's; it is split off once more when an operator says that nothing else is left of it.
  */
 #include <inttypes.h>
 

@@ -6,13 +6,13 @@
  * It may fail alone: a network that spreads connections over several paths loses all of one connection and
  * nothing of the other, and no kernel says so for seconds. So:
  *
- *     HEARD ---- nothing came for SILENT_NS since a frame left that is answered: ping by both ----> DOUBTED
- *     DOUBTED -- it gave a sign -----------------------------------------------------------------> HEARD
- *     DOUBTED -- the other one answered: ping by both once more ---------------------------------> SUSPECT
- *     SUSPECT -- it gave a sign -----------------------------------------------------------------> HEARD
- *     SUSPECT -- the other one answered again: it is closed --------------------------------------> (the
- * other)
+ *     HEARD ---- nothing came for SILENT_NS since a frame left that is answered: ping by both ---> DOUBTED
+ *     DOUBTED -- it gave a sign ----------------------------------------------------------------> HEARD
+ *     DOUBTED -- the other one answered: ping by both once more --------------------------------> SUSPECT
+ *     SUSPECT -- it gave a sign ----------------------------------------------------------------> HEARD
+ *     SUSPECT -- the other one answered again --------------------------------------------------> closed
  *
+ * (peer->pings is 0, 1 or 2 in these; it is 1 again when the other one has not answered either.)
  * A shard that is busy, hangs, or is cut off answers by neither, and nothing changes; two questions, because
  * one that was busy begins again with what came by either. Only who asks can tell: the members, which answer,
  * follow. A frame that comes by the second choice later than anything by the first says that the other side

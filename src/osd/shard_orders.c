@@ -6,6 +6,7 @@
  *        |----- PGs to be born here -------------------> BIRTH --> IDLE
  *        |----- a PG to go on with our replica alone --> STOP_OLD -> FORCE --> IDLE
  *        '----- a PG ordered to go --------------------> STOP_PG --> REMOVE -> IDLE
+ *   STOP_OLD, STOP_PG --- the order was withdrawn meanwhile ------------> IDLE
  *
  * The map is durable here before anything that it orders is begun: a replica is never found without a map
  * that says who the other members are. It is saved whole. Most epochs change none of its items (a writer came

@@ -2,15 +2,15 @@
  *
  * What an image's record voids: the objects of one that is removed, or lies behind its end now.
  *
- * They may be very many, and a turn is to look at only a few. So the entry that sets the record clears them
- * before it is applied, some in each turn, in the order of their numbers; meanwhile it is the next one that
- * applies, what is behind it waits, and readers still meet the old record. After a crash it is done again,
- * and finds what is as new as the entry already. Other PGs wait for nothing.
+ * They may be very many, and a turn is to look at only a few of each PG. So the entry that sets the record
+ * clears them before it is applied, some in each turn, in the order of their numbers; meanwhile it is the
+ * next one that applies, what is behind it waits, and readers still meet the old record. After a crash it is
+ * done again, and finds what is as new as the entry already. Other PGs wait for nothing.
  */
 #include "store/internal.h"
 
-/* Objects in each turn: not a millisecond's work, be none of them in the processor's cache. In the simulator
- * images are small. */
+/* Objects of a PG in each turn: not a millisecond's work, be none of them in the processor's cache. In the
+ * simulator images are small. */
 #ifdef FASTBLOCK_PLANT
 #define CLEAR_STEP 2u
 #else
@@ -32,7 +32,7 @@ void object_clear(struct object *o, uint32_t first, struct log_entry *e)
     o->index = e->index;
 }
 
-/* From object *next on, `count` of them. True: that were all. */
+/* From object *next on, `count` of them. True: those were all. */
 static bool clear_some(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only,
                        uint64_t *next, uint64_t count)
 {

@@ -3,9 +3,9 @@
  * Destage: one op per store that takes objects in rounds from the overlay to chunks and pages, and then lets
  * the ring's tail move.
  *
- *   idle -> collect -> load -> readback -> data -> flush -> pages -> flush -> slots -> (commit) -> applied ->
- * trim ^                                                                                            |
- *    +----------------------- copy forward, checkpoint <------------------------------------------+
+ *   idle -> collect -> load -> readback -> data -> flush -> pages -> flush -> slots -> (commit) -.
+ *    ^                                                                                           |
+ *    '------------------- copy forward, checkpoint <--- trim <--- applied <----------------------'
  *
  * A round takes a snapshot of the overlays of its objects; entries applied meanwhile stay in the overlay for
  * the next. Blocks go to their chunks in the order of the device, in place where the object has a chunk
@@ -21,7 +21,8 @@
  * Pace: a round writes no more blocks than the log has grown by since it began. That keeps up, as the log
  * grows by at least what is to be destaged, and spreads the work over all writes: at once it would keep the
  * few that come meanwhile waiting, here and, by the processor that it takes, at others. Not where somebody
- * waits for the end, when the tail must move, or when rounds are late all the same.
+ * waits for the end, when the tail must move, or when rounds are late all the same. And its steps are those
+ * of an op in the background (rt/op.h): behind what others wait for.
  */
 #include <stdlib.h>
 

@@ -589,6 +589,9 @@ void images_save(struct pg *pg);
 /* Would image_put() take it? */
 bool image_takes(const struct pg *pg, const struct image_record *record);
 struct image_record image_of_entry(const struct log_entry *e);
+struct disk_record image_encode(const struct pg *pg, const struct image_record *r);
+MUST_CHECK int image_decode(const struct disk_record *r, struct image_record *ret);
+struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *record);
 void object_out_of_memory(struct object *o); /* the store fails */
 
 /* clear.c */
@@ -600,9 +603,6 @@ void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry
 /* The same of an image's entry that is to be applied, a part of it in each turn. True: it may be now. */
 MUST_CHECK bool clear_ahead(struct log_entry *e);
 void clear_go_on(struct store *s);
-struct disk_record image_encode(const struct pg *pg, const struct image_record *r);
-MUST_CHECK int image_decode(const struct disk_record *r, struct image_record *ret);
-struct log_entry *entry_synthetic(struct pg *pg, const struct image_record *record);
 
 /* open.c */
 void store_free(struct store *s);

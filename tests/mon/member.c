@@ -418,7 +418,6 @@ static void target_dies_at_the_limit(void)
     play_free(p);
 }
 
-/* A pool is removed while its PGs move: all replicas go, also those that are only wanted, or leaving. */
 /* Between the plan and the move the shard fails that a replica is to come to: none is made there. */
 static void shard_fails(void)
 {
@@ -446,6 +445,7 @@ static void shard_fails(void)
     play_free(p);
 }
 
+/* A pool is removed while its PGs move: all replicas go, also those that are only wanted, or leaving. */
 static void pool_goes(void)
 {
     struct play *p = play_new(6, 0);
