@@ -17,7 +17,8 @@ void memory_store(void)
     memory_row("an entry in the log, 4 KiB write", sizeof(struct log_entry) + sizeof(uint32_t), 1);
     memory_row("  in a full ring of 1 GiB", sizeof(struct log_entry) + sizeof(uint32_t),
                (double)(1u << 30) / BLOCK_SIZE);
-    memory_row("an object with newer versions in the log, beside its own", sizeof(struct overlay), 1);
+    memory_row("an object with newer versions in the log, beside its own",
+               sizeof(struct overlay) + BLOCKS_PER_OBJECT * sizeof(struct log_entry *), 1);
     memory_row("an object with entries that may need chunks, likewise", CHUNKS_PER_OBJECT * sizeof(uint32_t),
                1);
     memory_row("pages whose checksums are in memory: a quarter of 256 MiB", sizeof(struct page_crcs),

@@ -25,7 +25,6 @@
 
 #include "base/plant.h"
 
-#define LEASE_NS       (5 * NS_PER_S)
 #define RENEWALS       5 /* in the time of the lease */
 #define RENEW_AGAIN_NS (200 * NS_PER_MS)
 #define TAKE_AGAIN_NS  (200 * NS_PER_MS)

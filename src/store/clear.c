@@ -9,13 +9,11 @@
  */
 #include "store/internal.h"
 
+#include "base/plant.h"
+
 /* Objects of a PG in each turn: not a millisecond's work, be none of them in the processor's cache. In the
  * simulator images are small. */
-#ifdef FASTBLOCK_PLANT
-#define CLEAR_STEP 2u
-#else
-#define CLEAR_STEP 128u
-#endif
+#define CLEAR_STEP PLANT_LIMIT(128u, 2u)
 
 void object_clear(struct object *o, uint32_t first, struct log_entry *e)
 {

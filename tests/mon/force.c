@@ -59,6 +59,17 @@ static int lost(struct play *p, uint32_t osd)
     return osd_change(&p->client, osd, FB__OSD_ACTION__OSD_ACTION_LOST, 0);
 }
 
+/* The first `count` members' OSDs die, and are given up when all the rest has been heard. */
+static void lose(struct play *p, const uint32_t *at, uint32_t count)
+{
+    for (uint32_t m = 0; m < count; m++)
+        play_kill(p, at[m]);
+    play_run(p, 8);
+    for (uint32_t m = 0; m < count; m++)
+        CHECK_EQ(lost(p, at[m]), 0);
+    play_run(p, 1);
+}
+
 static const Fb__PgForceView *view(struct play *p, uint32_t n)
 {
     CHECK_EQ(look(p, p->pgs[n].id), 0);
@@ -141,12 +152,7 @@ static void the_best_of_two(void)
     struct play *p = begin(7, 5, at);
     uint32_t best = replica_of(p, at[4]), other = replica_of(p, at[3]);
 
-    for (uint32_t m = 0; m < 3; m++)
-        play_kill(p, at[m]);
-    play_run(p, 8);
-    for (uint32_t m = 0; m < 3; m++)
-        CHECK_EQ(lost(p, at[m]), 0);
-    play_run(p, 1);
+    lose(p, at, 3);
     CHECK_EQ(view(p, 0)->survivor, best);
     CHECK_EQ(order(p, p->pgs[0].id, best), 0);
     CHECK_EQ(get_map(&p->client, 0), 0);
@@ -212,12 +218,7 @@ static void in_its_parent(void)
     uint32_t survivor = replica_of(p, at[4]), born = replica_of(p, at[3]);
 
     p->standing_state[at[4]][0] = 3;
-    for (uint32_t m = 0; m < 3; m++)
-        play_kill(p, at[m]);
-    play_run(p, 8);
-    for (uint32_t m = 0; m < 3; m++)
-        CHECK_EQ(lost(p, at[m]), 0);
-    play_run(p, 1);
+    lose(p, at, 3);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
     CHECK_EQ(view(p, 0)->survivor, born);
     play_kill(p, at[3]);
@@ -314,12 +315,7 @@ static void waits_for_the_dropped(void)
     uint32_t at[5];
     struct play *p = begin(7, 5, at);
 
-    for (uint32_t m = 0; m < 3; m++)
-        play_kill(p, at[m]);
-    play_run(p, 8);
-    for (uint32_t m = 0; m < 3; m++)
-        CHECK_EQ(lost(p, at[m]), 0);
-    play_run(p, 1);
+    lose(p, at, 3);
     uint32_t survivor = replica_of(p, at[4]);
     CHECK_EQ(order(p, p->pgs[0].id, survivor), 0);
     play_kill(p, at[3]);
@@ -351,12 +347,7 @@ static void can_be_withdrawn(void)
     uint32_t survivor = replica_of(p, at[4]), other = replica_of(p, at[3]);
 
     CHECK_EQ(withdraw(p, pg), -ERR_DENIED);
-    for (uint32_t m = 0; m < 3; m++)
-        play_kill(p, at[m]);
-    play_run(p, 8);
-    for (uint32_t m = 0; m < 3; m++)
-        CHECK_EQ(lost(p, at[m]), 0);
-    play_run(p, 1);
+    lose(p, at, 3);
     CHECK_EQ(order(p, pg, survivor), 0);
     play_kill(p, at[3]); /* it has not heard of the order */
     play_run(p, 8);
@@ -415,12 +406,7 @@ static void says_up_to_where_it_was_split(void)
     CHECK_EQ(osd_report(&p->osds[at[0]], 0, &report), 0);
     play_run(p, 1);
     CHECK(play_item(p, 1) && play_item(p, 1)->split);
-    play_kill(p, at[0]);
-    play_kill(p, at[1]);
-    play_run(p, 8);
-    CHECK_EQ(lost(p, at[0]), 0);
-    CHECK_EQ(lost(p, at[1]), 0);
-    play_run(p, 1);
+    lose(p, at, 2);
     CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
     CHECK_EQ(get_map(&p->client, 0), 0);
     CHECK_EQ(play_item(p, 0)->force->split_count, 2);
@@ -437,12 +423,7 @@ static void not_with_what_is_being_deleted(void)
     uint64_t pg = p->pgs[0].id;
     uint32_t survivor = replica_of(p, at[4]), other = replica_of(p, at[3]);
 
-    for (uint32_t m = 0; m < 3; m++)
-        play_kill(p, at[m]);
-    play_run(p, 8);
-    for (uint32_t m = 0; m < 3; m++)
-        CHECK_EQ(lost(p, at[m]), 0);
-    play_run(p, 1);
+    lose(p, at, 3);
     CHECK_EQ(order(p, pg, survivor), 0);
     CHECK_EQ(get_map(&p->client, 0), 0);
     p->heard_epoch = p->client.answer->map->epoch;
@@ -469,12 +450,7 @@ static void cannot_be_withdrawn_later(void)
     struct play *p = begin(6, 3, at);
     uint64_t pg = p->pgs[0].id;
 
-    play_kill(p, at[0]);
-    play_kill(p, at[1]);
-    play_run(p, 8);
-    CHECK_EQ(lost(p, at[0]), 0);
-    CHECK_EQ(lost(p, at[1]), 0);
-    play_run(p, 1);
+    lose(p, at, 2);
     CHECK_EQ(order(p, pg, replica_of(p, at[2])), 0);
     CHECK_EQ(withdraw(p, pg), -ERR_DENIED);
     play_kill(p, at[2]);
@@ -525,12 +501,7 @@ static void what_is_lost_was_heard_of(void)
     play_run(p, 5);
     CHECK(play_item(p, 0)->n_wanted == 3 && replica_of(p, spare));
     p->exists[spare][0] = 0;
-    play_kill(p, at[0]);
-    play_kill(p, at[1]);
-    play_run(p, 8);
-    CHECK_EQ(lost(p, at[0]), 0);
-    CHECK_EQ(lost(p, at[1]), 0);
-    play_run(p, 1);
+    lose(p, at, 2);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_UNHEARD);
     p->tell_lost = true;
     play_run(p, 1);
@@ -546,12 +517,7 @@ static void former_leaders_are_not_heard(void)
     struct play *p = begin(6, 3, at);
     uint32_t survivor = replica_of(p, at[2]), former = replica_of(p, at[0]);
 
-    play_kill(p, at[0]);
-    play_kill(p, at[1]);
-    play_run(p, 8);
-    CHECK_EQ(lost(p, at[0]), 0);
-    CHECK_EQ(lost(p, at[1]), 0);
-    play_run(p, 1);
+    lose(p, at, 2);
     CHECK_EQ(order(p, p->pgs[0].id, survivor), 0);
     Fb__ShardReport report = FB__SHARD_REPORT__INIT;
     Fb__PgReport row = FB__PG_REPORT__INIT, *rows[1] = {&row};

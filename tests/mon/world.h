@@ -18,7 +18,6 @@
 
 #define MON_ADDRESS "10.0.0.1:7000"
 #define MONS_MAX    3
-#define PGS_SEEN    1024
 
 /* What happens at the transaction with number `at` (counted from 1; 0: never). */
 enum trouble {
