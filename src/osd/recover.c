@@ -381,6 +381,13 @@ static bool take_base(struct recover *r)
            r->group.index <= r->base && raft_may_reset_base(&r->pg->raft, r->base, r->base_term);
 }
 
+/* What the source has handed to another PG since S is in none of its later answers: with them this is not the
+ * state at S. */
+static bool source_split(const struct recover *r)
+{
+    return r->page->split_count != r->split_count && !PLANT(OSD_RECOVERY_OVER_SPLIT);
+}
+
 static void recover_listed(struct recover *r)
 {
     if (r->call.pending)
@@ -389,10 +396,8 @@ static void recover_listed(struct recover *r)
         round_again(r);
         return;
     }
-    /* What the leader has handed to another PG meanwhile is in none of its later answers; that is not the
-     * state at S. */
-    bool split = (r->records_listed || r->record) && r->page->split_count != r->split_count;
-    if (split || (!r->records_listed && !r->record && !take_base(r))) {
+    bool first = !r->records_listed && !r->record;
+    if (first ? !take_base(r) : source_split(r)) {
         round_again(r);
         return;
     }
@@ -490,9 +495,8 @@ static void recover_target(struct recover *r)
         r->base = r->page->applied_index;
         r->base_term = r->page->applied_term;
     }
-    bool split = taken && r->page->split_count != r->split_count && !PLANT(OSD_RECOVERY_OVER_SPLIT);
-    if (!taken || split || !round_valid(r) || !raft_may_reset_base(&pg->raft, r->base, r->base_term) ||
-        pg->record_writing) {
+    if (!taken || source_split(r) || !round_valid(r) ||
+        !raft_may_reset_base(&pg->raft, r->base, r->base_term) || pg->record_writing) {
         round_again(r);
         return;
     }
