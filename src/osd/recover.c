@@ -179,7 +179,7 @@ static void round_again(struct recover *r)
 {
     page_drop(r);
     turn_give(r);
-    r->listed = r->again = false;
+    r->again = false;
     r->op.state = RECOVER_WAIT;
     timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
 }

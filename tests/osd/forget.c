@@ -171,8 +171,9 @@ static void test_waits_for_recovery(void)
     waits_for_a_member(34, 3 * FAKE_LOG_KEEP, true);
 }
 
-/* A device that has lost what it confirmed, and shows the image as it was before. */
-static void comes_back_old(uint64_t seed, bool removed)
+/* A device that has lost what it confirmed, and shows the image as it was before, with its record or only an
+ * object of it. */
+static void comes_back_old(uint64_t seed, bool removed, bool record)
 {
     struct world *w = world_new(seed, 1);
     uint32_t old = (world_leader(w, world_pg(w, 0)) + 1) % OSDS;
@@ -189,7 +190,7 @@ static void comes_back_old(uint64_t seed, bool removed)
     world_osd_kill(w, old, SIM_CRASH_POWER);
     fake_store_damage_log(w->osds[old].label.osd_uuid, world_pg(w, 0), 0);
     uint64_t stray = removed ? IMAGE : IMAGE + 5;
-    fake_store_resurrect(w->osds[old].label.osd_uuid, world_pg(w, 0), stray, 2, true);
+    fake_store_resurrect(w->osds[old].label.osd_uuid, world_pg(w, 0), stray, 2, record);
     world_osd_start(w, old);
     if (removed) {
         WAIT_FOR(w, 8000, replica(w, old, 0) && world_settled(w));
@@ -200,7 +201,7 @@ static void comes_back_old(uint64_t seed, bool removed)
     } else {
         /* Nobody can have removed it: something is very wrong, and nothing is deleted. */
         sim_run_for(w->sim, 5 * NS_PER_S);
-        CHECK(store_image_get(replica(w, old, 0), stray));
+        CHECK_EQ(store_image_get(replica(w, old, 0), stray) != NULL, record);
         CHECK_EQ(replica(w, old, 0)->object_count, 1 + replica(w, (old + 1) % OSDS, 0)->object_count);
         CHECK(replica(w, old, 0)->record.state != STORE_PG_NORMAL);
     }
@@ -209,12 +210,14 @@ static void comes_back_old(uint64_t seed, bool removed)
 
 static void test_removed_and_back(void)
 {
-    comes_back_old(35, true);
+    comes_back_old(35, true, true);
+    comes_back_old(38, true, false);
 }
 
 static void test_absence_proves_nothing(void)
 {
-    comes_back_old(36, false);
+    comes_back_old(36, false, true);
+    comes_back_old(39, false, false);
 }
 
 static bool asks_for_the_list(struct world *w, uint32_t osd)

@@ -424,6 +424,31 @@ static void test_keeps_for_one_that_is_elsewhere(void)
     world_free(w);
 }
 
+/* A member that gets the entry so late that it has left the child's group by then, and is to come again under
+ * another number: the replica that the entry names is born no more. */
+static void test_has_left_before_its_birth(void)
+{
+    struct world *w = begin(14);
+
+    refuse(w, 2, true);
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1));
+    w->pgs[1] = w->pgs[0];
+    w->pgs[1].split = true;
+    w->pg_count = 2;
+    struct world_members *members = &w->pgs[1].member;
+    for (uint32_t m = 0; m < members->count; m++)
+        if (members->row[m].osd == 2)
+            members->row[m].replica = w->pgs[1].replica_next++;
+    world_feed_map(w);
+    CHECK(shard_map_pg(w->osds[2].shard, pg_id(1)));
+    refuse(w, 2, false);
+    WAIT_FOR(w, 5000, replica_on(w, 2, 0)->record.split_count == 2);
+    CHECK(!replica_on(w, 2, 1) || replica_on(w, 2, 1)->record.replica != replica_on(w, 2, 0)->record.replica);
+    CHECK_EQ(foreign_on(w, 2), 0);
+    world_free(w);
+}
+
 /* The map with that order cannot be saved: behind a restart, with the one that is, nobody would know whose
  * the objects are. */
 static void test_split_again_by_a_map_that_is_saved(void)
@@ -458,6 +483,7 @@ int main(int argc, char **argv)
     TEST(test_goes_on_alone);
     TEST(test_goes_on_without_the_entry);
     TEST(test_keeps_for_one_that_is_elsewhere);
+    TEST(test_has_left_before_its_birth);
     TEST(test_split_again_by_a_map_that_is_saved);
     fake_store_forget_all();
     return tap_done();
