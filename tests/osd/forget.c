@@ -56,15 +56,20 @@ static void write_some(struct world *w)
         CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
 }
 
-/* The monitor removes IMAGE. */
-static void order_removal(struct world *w)
+/* The monitor removes the image. */
+static void order_removal_of(struct world *w, uint64_t image)
 {
     w->has_order = true;
-    w->order.image = IMAGE;
+    w->order.image = image;
     w->order.pool = POOL;
     w->order.generation = 2;
     w->order.deleted = true;
     world_feed_map(w);
+}
+
+static void order_removal(struct world *w)
+{
+    order_removal_of(w, IMAGE);
 }
 
 /* The order is done, and leaves the map: it would be repeated at an epoch of its own by each feed. */
@@ -171,6 +176,27 @@ static void test_waits_for_recovery(void)
     waits_for_a_member(34, 3 * FAKE_LOG_KEEP, true);
 }
 
+/* A floor that was raised while a member was away, by an order for an image that the PG knows nothing of: no
+ * record comes with it. */
+static void test_floor_by_recovery(void)
+{
+    struct world *w = world_new(40, 1);
+
+    write_some(w);
+    uint32_t away = (world_leader(w, world_pg(w, 0)) + 1) % OSDS, other = (away + 1) % OSDS;
+    world_osd_kill(w, away, SIM_CRASH_POWER);
+    order_removal_of(w, OTHER);
+    WAIT_FOR(w, 5000, replica(w, other, 0)->floor_epoch == w->epoch);
+    order_done(w);
+    for (uint32_t i = 0; i < 3 * FAKE_LOG_KEEP; i++)
+        CHECK_EQ(ask(w, IO_WRITE, IMAGE, 0), 0);
+    world_osd_start(w, away);
+    WAIT_FOR(w, 8000, replica(w, away, 0) && world_settled(w));
+    CHECK(w->osds[away].shard->perf.recoveries > 0);
+    CHECK_EQ(replica(w, away, 0)->floor_epoch, replica(w, other, 0)->floor_epoch);
+    world_free(w);
+}
+
 /* A device that has lost what it confirmed, and shows the image as it was before, with its record or only an
  * object of it. */
 static void comes_back_old(uint64_t seed, bool removed, bool record)
@@ -271,6 +297,7 @@ int main(int argc, char **argv)
     TEST(test_unknown_image);
     TEST(test_waits_for_the_log);
     TEST(test_waits_for_recovery);
+    TEST(test_floor_by_recovery);
     TEST(test_removed_and_back);
     TEST(test_absence_proves_nothing);
     TEST(test_young_image);
