@@ -186,7 +186,8 @@ static bool drive(struct driver *d)
             struct slice data = {.buf = d->buf, .len = BLOCK_SIZE};
             model_fill(w->pgs[d->pg].object[d->image][d->object].tag[block], d->buf->data);
             op->state = DRIVE_REPAIR;
-            store_repair_start(&d->repair, pg_now(d, d->pg), d->image, d->object, block, &data, op);
+            store_repair_start(&d->repair, pg_now(d, d->pg), d->image, d->object, block, d->read.ret_index,
+                               &data, op);
             return false;
         }
         slice_unref(&d->read.ret_data);

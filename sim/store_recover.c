@@ -74,7 +74,7 @@ void recover_window(struct driver *d)
     }
     content_hasher_free(hasher);
     struct slice data = {.buf = d->buf, .len = count * BLOCK_SIZE};
-    store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, NULL, d->same,
+    store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, NULL, 0, d->same,
                            d->hash, d->crc, count ? &data : NULL, &d->op);
 }
 

@@ -54,6 +54,8 @@
     X(STORE_PAGE_EIO,               "store: an object whose page cannot be read now has lost its blocks")           \
     X(STORE_LOST_RETURNS,           "store: a page that could not be read at the start is left as it is")           \
     X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
+    X(STORE_MARK_OLD,               "store: what a damaged page had counts as lost since its former marks")        \
+    X(STORE_REPAIR_OLD,             "store: a repair takes a block of an older state that has the same checksum")   \
     X(STORE_SPLIT_NO_RECORDS,       "store: a PG that is split off comes without the image records")               \
     X(STORE_SPLIT_KEEPS,            "store: a PG that is split keeps some of the objects that are not its own")    \
     X(STORE_SPLIT_EARLY,            "store: a PG counts as split before the record that says so is durable")       \
@@ -75,6 +77,9 @@
     X(OSD_MERGE_RACE,               "osd: partial writes do not wait for one another")                             \
     X(OSD_NO_FLOOR,                 "osd: an image without a record is attached by whoever asks, however late")    \
     X(OSD_EARLY_FORGET,             "osd: a removed image is forgotten before every member has said it is gone")   \
+    X(OSD_MARK_WINS,                "osd: a recovery gives up what is whole here for a damaged block of its source") \
+    X(OSD_MARK_OLD,                 "osd: what a recovery's source has lost is taken from what is here, however old") \
+    X(OSD_REPAIR_OLD,               "osd: a reader is given a block of an older state that has the same checksum")  \
     X(OSD_SCRUB_LEADER_ONLY,        "osd: a scrub looks at the leader's own replica alone")                         \
     X(OSD_SCRUB_CLEARED,            "osd: a scrub looks at a replica that clears objects of an image")             \
     X(OSD_UNBORN_VOTER,             "osd: a learner becomes a voter before the map says that it exists")           \

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/plant.h"
 
 enum { COPY_LOOK, COPY_ASK, COPY_ANSWER, COPY_OWN, COPY_WRITE, COPY_END };
 #define COPY_TRIES_MAX 20
@@ -80,6 +81,7 @@ static int window_take(const Fb__RecoverReadReply *in, const struct rpc_call *ca
     ret->index = in->index;
     ret->applied_index = in->applied_index;
     ret->absent = in->absent;
+    ret->lost_index = in->lost_index ? in->lost_index : in->index;
     if (!take_bits(&in->written, ret->written) || !take_bits(&in->damaged, ret->damaged) ||
         !take_bits(&in->same, ret->same))
         return -ERR_PROTOCOL;
@@ -103,7 +105,8 @@ static int window_take(const Fb__RecoverReadReply *in, const struct rpc_call *ca
         ret->crc[i] = in->crc[sent++];
     }
     if (in->n_crc != sent || in->hash.len != ret->same_count * CONTENT_HASH_BYTES ||
-        call->reply_payload.len != sent * BLOCK_SIZE || (ret->absent && ret->written_count))
+        call->reply_payload.len != sent * BLOCK_SIZE || (ret->absent && ret->written_count) ||
+        ret->lost_index > ret->index)
         return -ERR_PROTOCOL;
     return 0;
 }
@@ -287,7 +290,8 @@ static void copy_take(struct recover_copy *c)
     c->pg->shard->perf.recover_received += window->written_count - window->same_count;
     c->op.state = COPY_WRITE;
     store_copy_write_start(&c->write, c->copy, c->first_block, RECOVER_WINDOW, window->written,
-                           window->damaged, window->same, window->hash, window->crc, &c->data, &c->op);
+                           window->damaged, window->lost_index, window->same, window->hash, window->crc,
+                           &c->data, &c->op);
 }
 
 static void copy_answer(struct recover_copy *c)
@@ -314,7 +318,7 @@ static void copy_answer(struct recover_copy *c)
             copy_give_up(c, error ? error : -ERR_CANCELLED, false);
         return;
     }
-    if (window->damaged_count && !copy_is_recovery(c)) {
+    if (window->damaged_count) {
         c->op.state = COPY_OWN;
         store_read_written_start(&c->own, c->pg->sp, c->image, c->object, c->first_block, RECOVER_WINDOW,
                                  &c->op);
@@ -323,31 +327,61 @@ static void copy_answer(struct recover_copy *c)
     copy_take(c);
 }
 
-/* What a repair's source lacks may be whole here, in the same version of the object: then it is put where the
- * source's damaged block came. So replicas that lost different blocks are made whole from one another. */
+/* Is what is here of what the source lacks the same as there? It is, if this is the same state of the object,
+ * or an older one that is not older than the last entry which can have touched those blocks. */
+static bool own_is_current(const struct recover_copy *c)
+{
+    const struct recover_window *window = &c->window;
+    uint64_t index = c->own.ret_index;
+
+    if (copy_is_recovery(c) && PLANT(OSD_MARK_WINS))
+        return false;
+    return index && index <= window->index && (index >= window->lost_index || PLANT(OSD_MARK_OLD));
+}
+
+/* What the source lacks may be whole here: then it is put where the source's damaged block came, or left out
+ * if it was never written. So replicas that lost different blocks are made whole from one another, and none
+ * gives up what nobody else has. */
 static void copy_own(struct recover_copy *c)
 {
     struct recover_window *window = &c->window;
     const struct store_read *own = &c->own;
-    int error = c->op.child_result;
-    bool usable = (!error || error == -ERR_DAMAGED) && own->ret_data.buf && own->ret_index == window->index;
+    int error = c->op.child_result == -ERR_DAMAGED ? 0 : c->op.child_result;
+    bool usable = !error && own_is_current(c);
+    uint8_t *to = slice_data(&c->data), *from = to;
 
     c->op.child_result = 0;
-    for (uint32_t i = 0, at = 0; usable && i < RECOVER_WINDOW; i++) {
-        if (has_bit(window->damaged, i) && has_bit(own->ret_written, i) && !has_bit(own->ret_damaged, i)) {
-            memcpy(slice_data(&c->data) + (size_t)at * BLOCK_SIZE,
-                   slice_data(&own->ret_data) + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
-            window->crc[i] = own->ret_crc[i];
+    for (uint32_t i = 0; usable && i < RECOVER_WINDOW; i++) {
+        if (!has_bit(window->written, i) || has_bit(window->same, i))
+            continue;
+        bool take = has_bit(window->damaged, i) && !has_bit(own->ret_damaged, i);
+        bool empty = take && !has_bit(own->ret_written, i);
+        if (take) {
             window->damaged[i / 64] &= ~(1ull << i % 64);
             window->damaged_count--;
         }
-        at += has_bit(window->written, i);
+        if (empty) {
+            window->written[i / 64] &= ~(1ull << i % 64);
+            window->written_count--;
+        } else if (take) {
+            memcpy(to, slice_data(&own->ret_data) + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
+            window->crc[i] = own->ret_crc[i];
+        } else if (to != from) {
+            memcpy(to, from, BLOCK_SIZE);
+        }
+        from += BLOCK_SIZE;
+        to += empty ? 0 : BLOCK_SIZE;
     }
     slice_unref(&c->own.ret_data);
-    if (c->op.cancelled)
+    if (c->op.cancelled) {
         copy_give_up(c, -ERR_CANCELLED, false);
-    else
+    } else if (error) {
+        /* What is here must not be given up for want of memory. */
+        slice_unref(&c->data);
+        copy_again(c, error, true);
+    } else {
         copy_take(c);
+    }
 }
 
 static void copy_written(struct recover_copy *c)

@@ -29,6 +29,7 @@
 /* A window as it was answered. */
 struct recover_window {
     uint64_t index, applied_index;
+    uint64_t lost_index; /* no entry above it, up to `index`, has touched any of `damaged` */
     bool absent;
     uint64_t written[RECOVER_WINDOW / 64];
     uint64_t damaged[RECOVER_WINDOW / 64]; /* of these: what came for them is not their content */

@@ -393,6 +393,8 @@ static void serve_answer(struct serve *s)
         }
         if (damaged)
             reply.damaged = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_damaged};
+        /* What they were in the state that the answer shows; the object may have changed since. */
+        reply.lost_index = MIN(read->ret_lost_index, read->ret_index);
         reply.crc = s->crc;
         reply.n_crc = blocks;
         error = wire_cold_encode(&reply.base, rpc_body(s->frame), RECOVER_READ_BODY, &len);

@@ -15,6 +15,7 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/plant.h"
 #include "osd/recover_copy.h"
 #include "osd/scrub.h"
 
@@ -30,8 +31,9 @@ struct repair {
     uint64_t image, object;
     uint32_t first_block, block_count;
     uint64_t damaged[IO_BLOCKS_MAX / 64];
-    uint64_t committed; /* what a source of whole objects must have applied */
-    uint32_t member;    /* the next one to ask */
+    uint64_t committed;  /* what a source of whole objects must have applied */
+    uint64_t lost_index; /* what a source of single blocks must have of the object */
+    uint32_t member;     /* the next one to ask */
     uint32_t rounds;
     enum { WITH_WHOLE, WITH_LESS, WITH_BLOCKS } with;
     bool hopeless; /* some of it */
@@ -83,6 +85,7 @@ void repair_start(struct pg *pg, struct store_read *read, struct op *parent)
     r->block_count = read->block_count;
     memcpy(r->damaged, read->ret_damaged, sizeof(r->damaged));
     r->committed = pg->raft.commit_index;
+    r->lost_index = read->ret_lost_index;
     r->in_vain = damage_is_vain(pg, r->image, r->object, core_now_ns(pg->shard->core));
     r->with = damaged_are_lost(r, false) && !r->in_vain ? WITH_WHOLE : WITH_BLOCKS;
     list_init(&r->link);
@@ -229,7 +232,7 @@ static void next_member(struct repair *r)
 }
 
 /* The next damaged block that the answer has is written anew. The store refuses what has not the checksum
- * that it expects. */
+ * that it expects, or is of an older state than its page. */
 static void repair_blocks(struct repair *r)
 {
     struct pg *pg = r->pg;
@@ -242,7 +245,8 @@ static void repair_blocks(struct repair *r)
                                  BLOCK_SIZE};
             r->block = i;
             r->op.state = REPAIR_BLOCKS;
-            store_repair_start(&r->repair, pg->sp, r->image, r->object, r->first_block + i, &data, &r->op);
+            store_repair_start(&r->repair, pg->sp, r->image, r->object, r->first_block + i, r->window.index,
+                               &data, &r->op);
             return;
         }
         at += there;
@@ -319,7 +323,7 @@ static void repair_step(struct op *op)
             r->call.result ? r->call.result : recover_read_decode(&r->call, r->block_count, NULL, &r->window);
         /* One that has applied all that we know of has no other version to come. */
         r->doubt |= error || r->window.applied_index < r->committed;
-        if (error) {
+        if (error || (r->window.index < r->lost_index && !PLANT(OSD_REPAIR_OLD))) {
             next_member(r);
             return;
         }

@@ -180,6 +180,7 @@ static int copy_end_commit(struct store_copy_end *e)
         newest = MAX(newest, o->overlay->whole->index);
     space_switch(o, &map, state->slot);
     o->page_index = c->index;
+    o->lost_index = c->page.lost_index;
     o->index = newest;
     o->version = state->version;
     object_set_exists(o, true);
@@ -261,6 +262,8 @@ void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uin
                           struct op *parent)
 {
     copy->index = index;
+    /* A later window may be of a later state; what it is to be read for is the first one's. */
+    copy->page.lost_index = MIN(copy->page.lost_index, index);
     e->copy = copy;
     e->private_state = NULL;
     op_start(&e->op, copy->store->core, &COPY_END, parent);
@@ -338,6 +341,8 @@ static int repair_begin(struct store_repair *r)
     }
     if (w.source != WHERE_CHUNK)
         return -ERR_CONFLICT;
+    if (r->index < page_block_index(o, r->block) && !PLANT(STORE_REPAIR_OLD))
+        return -ERR_RETRY;
     if (o->busy && !state->busy)
         return 1;
     if (!state->busy)
@@ -409,8 +414,11 @@ static void repair_step(struct op *op)
         op->state = REPAIR_FLUSH;
         io_start(s->blk, &r->io, &r->iov, BLK_FLUSH, 0, 0, NULL, 0, op);
         return;
-    case REPAIR_FLUSH:
+    case REPAIR_FLUSH: {
+        struct pg *pg;
+        page_unmark(repair_object(r, &pg), r->block); /* busy, so its page is still the same */
         s->counters.repaired_blocks++;
+    }
         repair_end(r, 0);
         return;
     }
@@ -419,7 +427,7 @@ static void repair_step(struct op *op)
 static const struct op_kind REPAIR = {"store.repair", repair_state, repair_step};
 
 void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t image, uint64_t object,
-                        uint32_t block, const struct slice *data, struct op *parent)
+                        uint32_t block, uint64_t index, const struct slice *data, struct op *parent)
 {
     ASSERT(block < BLOCKS_PER_OBJECT);
     r->store = pg->store;
@@ -427,6 +435,7 @@ void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t im
     r->image = image;
     r->object = object;
     r->block = block;
+    r->index = index;
     r->data = *data;
     r->private_state = NULL;
     r->io.pending = false;

@@ -199,8 +199,10 @@ static int window_begin(struct store_copy_write *w)
         for (uint32_t b = i; b < to; b++) {
             bit_clear(c->page.written, w->first_block + b);
             bit_clear(c->page.lost, w->first_block + b);
-            if (bit_get(w->written, b) && has(w->damaged, b))
-                bit_set(c->page.lost, w->first_block + b);
+            if (!bit_get(w->written, b) || !has(w->damaged, b))
+                continue;
+            bit_set(c->page.lost, w->first_block + b);
+            c->page.lost_index = MAX(c->page.lost_index, w->lost_index);
         }
         rc = chunk_begin(w, o, i, to);
     }
@@ -357,8 +359,8 @@ static const struct op_kind COPY_WRITE_KIND = {"store.copy_write", copy_write_st
 
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
                             uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint64_t *same, const struct content_hash *hash, const uint32_t *crc,
-                            const struct slice *data, struct op *parent)
+                            uint64_t lost_index, const uint64_t *same, const struct content_hash *hash,
+                            const uint32_t *crc, const struct slice *data, struct op *parent)
 {
     ASSERT(block_count && block_count <= IO_BLOCKS_MAX && first_block < BLOCKS_PER_OBJECT &&
            block_count <= BLOCKS_PER_OBJECT - first_block && first_block % BLOCKS_PER_CHUNK == 0);
@@ -367,6 +369,7 @@ void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy,
     w->block_count = block_count;
     w->written = written;
     w->damaged = damaged;
+    w->lost_index = lost_index;
     w->same = same;
     w->hash = hash;
     w->crc = crc;

@@ -330,14 +330,19 @@ struct disk_page {
     uint64_t index;      /* newest entry that it contains */
     uint64_t version;
     uint32_t slot;
-    uint8_t unused0[128 - 84];
+    uint32_t unused0;
+    uint64_t lost_index; /* no entry above it has touched a block that is marked in `lost`; 0: take `index` */
+    uint8_t unused1[128 - 96];
     uint32_t chunk[CHUNKS_PER_OBJECT]; /* number of the chunk, from 1; 0: none */
     uint64_t written[BLOCKS_PER_OBJECT / 64];
-    uint64_t lost[BLOCKS_PER_OBJECT / 64]; /* content unknown: an earlier page could not be read */
+    /* Content unknown, as an earlier page could not be read, or no replica had it; if `written`, too:
+     * damaged, but the checksum is known. */
+    uint64_t lost[BLOCKS_PER_OBJECT / 64];
     uint32_t block_crc[BLOCKS_PER_OBJECT];
     uint8_t unused[4096 - 128 - 128 - 64 - 64 - 2048]; /* room for per-block tags */
 };
 _Static_assert(sizeof(struct disk_page) == BLOCK_SIZE, "one block");
-_Static_assert(offsetof(struct disk_page, chunk) == 128, "page layout");
+_Static_assert(offsetof(struct disk_page, lost_index) == 88 && offsetof(struct disk_page, chunk) == 128,
+               "page layout");
 
 #endif

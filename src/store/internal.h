@@ -149,6 +149,7 @@ struct object {
     uint64_t image, number;
     uint64_t index; /* newest applied */
     uint64_t page_index, version;
+    uint64_t lost_index;    /* of the blocks that are lost, as on the page */
     struct page_map map;    /* of the live page, or what is left of it */
     struct page_crcs *crcs; /* NULL: to be read from the slot */
     struct overlay *overlay;

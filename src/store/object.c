@@ -3,7 +3,7 @@
  * The object index and the overlay.
  *
  * Objects are found by hash, and walked in order of (image, number) through a treap per PG whose priorities
- * are the hashes. All objects are in memory: 168 bytes, 8 more for each chunk that they have (page.c), 112
+ * are the hashes. All objects are in memory: 176 bytes, 8 more for each chunk that they have (page.c), 112
  * more while there is something applied that is not destaged, and 4 KiB if that is not only the object as a
  * whole.
  */
@@ -378,7 +378,7 @@ struct where object_where(const struct object *o, uint32_t block, bool proposed)
     if (o->overlay && o->overlay->whole)
         return (struct where){.source = WHERE_ZERO};
     struct page_chunk chunk = page_map_get(&o->map, block / BLOCKS_PER_CHUNK);
-    if (chunk.lost >> block % BLOCKS_PER_CHUNK & 1)
+    if ((chunk.lost & ~chunk.written) >> block % BLOCKS_PER_CHUNK & 1)
         return (struct where){.source = WHERE_LOST, .written = true};
     if (!(chunk.written >> block % BLOCKS_PER_CHUNK & 1))
         return (struct where){.source = WHERE_ZERO};

@@ -22,9 +22,9 @@ static int by_slot(const void *a, const void *b)
     return x->slot < y->slot ? -1 : x->slot > y->slot;
 }
 
-static void page_lost(struct page_mem *ret)
+static void page_lost(const struct object *o, struct page_mem *ret)
 {
-    *ret = (struct page_mem){0};
+    *ret = (struct page_mem){.lost_index = o->page_index};
     memset(ret->lost, 0xff, sizeof(ret->lost));
 }
 
@@ -38,7 +38,8 @@ static void object_lost(struct object *o, const char *what)
     s->counters.damaged_objects++;
     struct page_mem page;
     struct page_map map;
-    page_lost(&page);
+    page_lost(o, &page);
+    o->lost_index = page.lost_index;
     if (page_map_make(s, &page, &map))
         store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
     else
@@ -111,6 +112,7 @@ static int open_page(struct store_opening *p, struct open_slot *slot, const stru
         store_fail(s, -ERR_NO_MEMORY, "no memory to open the slice");
         return 0;
     }
+    o->lost_index = page.lost_index;
     space_switch(o, &map, o->slot);
     /* Which ones will be wanted nobody knows: the first that come. */
     if (!page_is_empty(&page) && !pages_full(s))
@@ -216,7 +218,7 @@ bool open_lost_write(struct store_open *o)
     if (p->slot_next == p->slot_count || p->read_only || PLANT(STORE_LOST_RETURNS))
         return false;
     const struct object *object = p->slots[p->slot_next++].object;
-    page_lost(&page);
+    page_lost(object, &page);
     page_encode(s, object, &page, object->slot, object->page_index, object->version,
                 (struct disk_page *)p->work);
     io_start(s->blk, &p->io, &p->iov, BLK_WRITE, fua(s), slot_place(s, object->slot), p->work, 1, &o->op);

@@ -47,6 +47,8 @@ void page_encode(const struct store *s, const struct object *o, const struct pag
                               .slot = slot};
     memcpy(ret->format_id, s->format_id, FORMAT_ID_BYTES);
     if (page) {
+        ASSERT(page->lost_index <= index);
+        ret->lost_index = page->lost_index;
         memcpy(ret->chunk, page->chunk, sizeof(ret->chunk));
         memcpy(ret->written, page->written, sizeof(ret->written));
         memcpy(ret->lost, page->lost, sizeof(ret->lost));
@@ -65,15 +67,14 @@ int page_validate(const struct store *s, const struct object *o, const struct di
         disk->image != o->image || disk->object != o->number || disk->version != o->version ||
         disk->slot != o->slot || disk->index != o->page_index)
         return -ERR_IDENTITY;
+    if (disk->lost_index > disk->index)
+        return -ERR_FORMAT;
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
         bool used = false;
         if (disk->chunk[c] > s->g.chunk_count)
             return -ERR_FORMAT;
-        for (uint32_t b = c * BLOCKS_PER_CHUNK; b < (c + 1) * BLOCKS_PER_CHUNK; b++) {
+        for (uint32_t b = c * BLOCKS_PER_CHUNK; b < (c + 1) * BLOCKS_PER_CHUNK; b++)
             used |= bit_get(disk->written, b);
-            if (bit_get(disk->written, b) && bit_get(disk->lost, b))
-                return -ERR_FORMAT;
-        }
         if (used != (disk->chunk[c] != 0))
             return -ERR_FORMAT;
     }
@@ -85,6 +86,7 @@ void page_decode(const struct disk_page *disk, struct page_mem *ret)
     memcpy(ret->chunk, disk->chunk, sizeof(ret->chunk));
     memcpy(ret->written, disk->written, sizeof(ret->written));
     memcpy(ret->lost, disk->lost, sizeof(ret->lost));
+    ret->lost_index = disk->lost_index ? disk->lost_index : disk->index;
     memcpy(ret->crc, disk->block_crc, sizeof(ret->crc));
 }
 
@@ -248,8 +250,43 @@ void page_lose(struct object *o, int error)
         o->map.at[i].lost |= o->map.at[i].written;
         o->map.at[i].written = 0;
     }
+    o->lost_index = o->page_index;
     o->unreadable = 0;
     page_drop(o);
+}
+
+static struct page_chunk *map_at(struct page_map *map, uint32_t chunk)
+{
+    return &map->at[__builtin_popcount(map->chunks & ((1u << chunk) - 1))];
+}
+
+static bool map_marked(const struct page_map *map)
+{
+    for (int i = 0; i < __builtin_popcount(map->chunks); i++)
+        if (map->at[i].lost)
+            return true;
+    return false;
+}
+
+void page_mark(struct object *o, uint32_t block)
+{
+    /* There is one index for all marks of a page. Older ones are not made young for this one. */
+    if (map_marked(&o->map) && o->lost_index != o->page_index)
+        return;
+    o->lost_index = o->page_index;
+    map_at(&o->map, block / BLOCKS_PER_CHUNK)->lost |= (uint16_t)(1u << block % BLOCKS_PER_CHUNK);
+}
+
+void page_unmark(struct object *o, uint32_t block)
+{
+    map_at(&o->map, block / BLOCKS_PER_CHUNK)->lost &= (uint16_t) ~(1u << block % BLOCKS_PER_CHUNK);
+}
+
+uint64_t page_block_index(const struct object *o, uint32_t block)
+{
+    bool marked = page_map_get(&o->map, block / BLOCKS_PER_CHUNK).lost >> block % BLOCKS_PER_CHUNK & 1;
+
+    return marked ? o->lost_index : o->page_index;
 }
 
 static void page_unreadable(struct object *o, int error)

@@ -14,7 +14,7 @@ struct store;
 /* What of an object's page stays in memory: its chunks, and what of them is written or lost. */
 struct page_chunk {
     uint32_t number;        /* of the chunk; 0: none, blocks are lost */
-    uint16_t written, lost; /* bit per block */
+    uint16_t written, lost; /* bit per block; both: its checksum is known, but the medium has not got it */
 };
 struct page_map {
     uint32_t chunks;       /* bit per chunk of the object that there is something to say about */
@@ -33,6 +33,7 @@ struct page_mem {
     uint32_t chunk[CHUNKS_PER_OBJECT];
     uint64_t written[BLOCKS_PER_OBJECT / 64];
     uint64_t lost[BLOCKS_PER_OBJECT / 64];
+    uint64_t lost_index; /* no entry above it has touched any of these */
     uint32_t crc[BLOCKS_PER_OBJECT];
 };
 
@@ -53,9 +54,15 @@ void pages_fini(struct store *s);
 bool pages_full(const struct store *s);
 void page_keep(struct object *o, const uint32_t *crc); /* in the cache, for a while */
 void page_lose(struct object *o, int error);           /* it does not verify: its blocks are lost */
-void page_touch(struct object *o);                     /* it is used */
-void page_drop(struct object *o);                      /* out of the cache */
-#define PAGE_TRIES_MAX 20                              /* of destage, which the ring waits for */
+/* A written block of it, which no entry in memory covers, is found damaged, or whole again. What is marked so
+ * is lost or damaged since, at the latest, the object's lost_index: */
+void page_mark(struct object *o, uint32_t block);
+void page_unmark(struct object *o, uint32_t block);
+uint64_t page_block_index(const struct object *o,
+                          uint32_t block); /* the newest entry that may have made it */
+void page_touch(struct object *o);         /* it is used */
+void page_drop(struct object *o);          /* out of the cache */
+#define PAGE_TRIES_MAX 20                  /* of destage, which the ring waits for */
 #define PAGE_RETRY_NS  (250 * NS_PER_MS)
 enum page_taken { PAGE_TAKEN, PAGE_AGAIN, PAGE_UNREADABLE, PAGE_DAMAGED };
 /* The object's page was read for want of its checksums, when its version was that; `result` is the request's.

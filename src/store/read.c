@@ -95,6 +95,19 @@ static bool read_whole(struct store_read *r, const struct object *o)
     return true;
 }
 
+/* It is not what any entry above that index made: later ones would be in front of it. */
+static void block_damaged(struct store_read *r, struct object *o, uint32_t i)
+{
+    struct where w = block_where(r, o, i);
+
+    bit_set(r->ret_damaged, i);
+    if (w.source == WHERE_CHUNK && !w.entry)
+        page_mark(o, r->first_block + i);
+    if (w.entry || o)
+        r->ret_lost_index =
+            MAX(r->ret_lost_index, w.entry ? w.entry->index : page_block_index(o, r->first_block + i));
+}
+
 static bool on_device(const struct where *w)
 {
     return w->source == WHERE_RING || w->source == WHERE_CHUNK;
@@ -141,7 +154,7 @@ static int read_look(struct store_read *r, struct object *o)
             memset(to, 0, BLOCK_SIZE);
         }
         if (w.source == WHERE_LOST)
-            bit_set(r->ret_damaged, i);
+            block_damaged(r, o, i);
     }
     state->page_wanted = paged && !state->crcs_known;
     if (paged && state->crcs_known) {
@@ -187,7 +200,7 @@ static void read_page(struct store_read *r, struct object *o)
         if (taken == PAGE_TAKEN) {
             state->at[i].crc = r->ret_crc[i] = o->crcs->crc[r->first_block + i];
         } else if (taken == PAGE_UNREADABLE) {
-            bit_set(r->ret_damaged, i);
+            block_damaged(r, o, i);
             bit_clear(state->todo, i);
         }
     }
@@ -229,7 +242,7 @@ static void read_verify(struct store_read *r, struct object *o)
             continue;
         }
         r->store->counters.checksum_errors++;
-        bit_set(r->ret_damaged, i);
+        block_damaged(r, o, i);
         bit_clear(state->todo, i);
     }
 }
@@ -381,7 +394,7 @@ static void read_start(struct store_read *r, struct store_pg *pg, uint64_t image
     r->first_block = first_block;
     r->block_count = block_count;
     r->proposed = proposed;
-    r->ret_index = 0;
+    r->ret_index = r->ret_lost_index = 0;
     r->ret_data = (struct slice){0};
     memset(r->ret_written, 0, sizeof(r->ret_written));
     memset(r->ret_damaged, 0, sizeof(r->ret_damaged));

@@ -176,6 +176,8 @@ void round_page_lost(struct destage_object *r)
         r->page->written[i] &= ~stay;
         r->page->lost[i] |= stay;
     }
+    if (!PLANT(STORE_MARK_OLD))
+        r->page->lost_index = r->object->page_index;
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
         if (!chunk_written(r->page, c))
             r->page->chunk[c] = 0;
@@ -236,6 +238,7 @@ static bool object_collect(struct store *s, struct object *o)
     memcpy(r->snap->block, o->overlay->block, BLOCKS_PER_OBJECT * sizeof(*r->snap->block));
     r->page = &d->pages[d->object_count];
     page_map_expand(&o->map, r->page);
+    r->page->lost_index = o->lost_index;
     page_overlay(r->page, r->snap);
     bool gone = (image && image->record.deleted) || (r->snap->whole && r->snap->whole->type == ENTRY_FORGET);
     r->drop = gone && page_is_empty(r->page);
@@ -401,6 +404,7 @@ static void object_commit(struct store *s, struct destage_object *r)
     if (!page_is_empty(r->page))
         page_keep(o, r->page->crc);
     o->page_index = r->drop ? 0 : r->index;
+    o->lost_index = r->drop ? 0 : r->page->lost_index;
     o->version = r->version;
     o->busy = false;
     object_settle(o);

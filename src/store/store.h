@@ -415,6 +415,7 @@ struct store_read {
     uint32_t ret_crc[IO_BLOCKS_MAX];
     uint64_t ret_written[IO_BLOCKS_MAX / 64]; /* bit i: first_block + i is written */
     uint64_t ret_damaged[IO_BLOCKS_MAX / 64];
+    uint64_t ret_lost_index; /* no entry above it has touched any of these, as far as they go here */
     void *private_state;
 };
 void store_read_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
@@ -433,19 +434,22 @@ bool store_block_status(const struct store_pg *pg, uint64_t image, uint64_t obje
 
 /* Rewrites one damaged block of a readable page with data from another replica, if `data` has the checksum
  * that the page expects (ERR_CHECKSUM otherwise; ERR_CONFLICT if the block changed meanwhile, so that it is
- * no longer damaged; ERR_RETRY: it is still the log's, destage is hurried, try again in a moment). */
+ * no longer damaged; ERR_RETRY: it is still the log's, destage is hurried, try again in a moment). An equal
+ * checksum does not make it the same block: `index` is that of the object there when it was read, and must
+ * not be below what the page has (ERR_RETRY: it is, or has become so; ask anew). */
 struct store_repair {
     struct op op;
     struct store *store;
     uint64_t pg, image, object;
     uint32_t block;
+    uint64_t index;
     struct slice data; /* one block; the caller's reference */
     struct blk_io io;
     struct iovec iov;
     void *private_state;
 };
 void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t image, uint64_t object,
-                        uint32_t block, const struct slice *data, struct op *parent);
+                        uint32_t block, uint64_t index, const struct slice *data, struct op *parent);
 
 /* ---- recovery of a replica: the receiving side
  * --------------------------------------------------------------------- */
@@ -488,6 +492,7 @@ struct store_copy_write {
     uint32_t first_block, block_count; /* begins with a chunk and, but at the object's end, ends with one */
     const uint64_t *written;           /* bit i: first_block + i */
     const uint64_t *damaged;           /* of these: content unknown, also here from now on; NULL: none */
+    uint64_t lost_index;               /* no entry above it has touched any of these */
     const uint64_t *same;              /* of these: the source's has the checksum of what is here ... */
     const struct content_hash *hash;   /* ... and this hash, by block; NULL: none are the same */
     const uint32_t *crc;               /* block_count of them: of the written blocks; verified */
@@ -496,8 +501,8 @@ struct store_copy_write {
 };
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
                             uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint64_t *same, const struct content_hash *hash, const uint32_t *crc,
-                            const struct slice *data, struct op *parent);
+                            uint64_t lost_index, const uint64_t *same, const struct content_hash *hash,
+                            const uint32_t *crc, const struct slice *data, struct op *parent);
 /* Ends the copy, which is freed. `index`: 0 throws it away. ERR_CONFLICT: the object is newer already, or
  * what the copy was to take over of it has changed: the copy is to be made anew; ERR_NO_PG, ERR_NO_SPACE,
  * ERR_NO_MEMORY, ERR_STOPPED. */

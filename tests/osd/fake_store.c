@@ -31,6 +31,8 @@ struct fake_object {
     struct store_object_info info;
     uint64_t written[BLOCKS_PER_OBJECT / 64];
     uint64_t lost[BLOCKS_PER_OBJECT / 64]; /* of these: the page is readable, and knows no content of them */
+    uint64_t bad[BLOCKS_PER_OBJECT / 64];  /* found damaged, the checksum is known */
+    uint64_t lost_index;                   /* since when both are what they are */
     uint8_t *blocks[BLOCKS_PER_OBJECT];
     uint32_t crc[BLOCKS_PER_OBJECT];
 };
@@ -142,6 +144,13 @@ static void block_put(struct fake_object *o, uint32_t block, const uint8_t *data
     o->crc[block] = crc;
     bit_set(o->written, block, data);
     bit_set(o->lost, block, false);
+    bit_set(o->bad, block, false);
+}
+
+/* The object's newest entry that may have touched a block that is damaged. */
+static uint64_t block_index(const struct fake_object *o, uint32_t block)
+{
+    return !o->info.damaged && (bit(o->lost, block) || bit(o->bad, block)) ? o->lost_index : o->info.index;
 }
 
 static void object_drop(struct fake_pg *pg, uint32_t i)
@@ -636,8 +645,11 @@ void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, u
     struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
 
     o->info.damaged = page;
-    if (!page)
-        o->blocks[block][17] ^= 1;
+    if (page)
+        return;
+    o->blocks[block][17] ^= 1;
+    o->lost_index = o->info.index;
+    bit_set(o->bad, block, true);
 }
 
 void fake_store_set_block(struct store *store, uint64_t id, uint64_t image, uint64_t object, uint32_t block,
@@ -653,6 +665,7 @@ void fake_store_lose_block(struct store *store, uint64_t id, uint64_t image, uin
     struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
 
     bit_set(o->lost, block, true);
+    o->lost_index = o->info.index;
 }
 
 void fake_store_drop_object(struct store *store, uint64_t id, uint64_t image, uint64_t object)
@@ -998,7 +1011,7 @@ static int read_now(struct store_read *r)
     bool any = false, damaged = false;
 
     r->ret_data = (struct slice){0};
-    r->ret_index = 0;
+    r->ret_index = r->ret_lost_index = 0;
     memset(r->ret_written, 0, sizeof(r->ret_written));
     memset(r->ret_damaged, 0, sizeof(r->ret_damaged));
     buf = sp ? buf_new(r->op.core->arena, r->block_count * BLOCK_SIZE) : NULL;
@@ -1018,6 +1031,7 @@ static int read_now(struct store_read *r)
         if ((o && (o->info.damaged || bit(o->lost, r->first_block + i))) ||
             crc32c(0, buf->data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE) != r->ret_crc[i]) {
             damaged = true;
+            r->ret_lost_index = MAX(r->ret_lost_index, o ? block_index(o, r->first_block + i) : 0);
             bit_set(r->ret_damaged, i, true);
             bit_set(r->ret_written, i, true);
         }
@@ -1140,25 +1154,29 @@ static void repair_step(struct op *op)
     struct fake_object *o =
         object_find((struct fake_pg *)store_pg_find(r->store, r->pg), r->image, r->object);
 
-    if (crc32c(0, slice_data(&r->data), BLOCK_SIZE) != o->crc[r->block]) {
-        op_done(op, -ERR_CHECKSUM);
+    bool old = r->index < block_index(o, r->block);
+
+    if (old || crc32c(0, slice_data(&r->data), BLOCK_SIZE) != o->crc[r->block]) {
+        op_done(op, old ? -ERR_RETRY : -ERR_CHECKSUM);
         return;
     }
     memcpy(o->blocks[r->block], slice_data(&r->data), BLOCK_SIZE);
     o->blocks[r->block][17] ^= r->store->forgets;
+    bit_set(o->bad, r->block, r->store->forgets);
     r->store->counters.repaired_blocks++;
     op_done(op, 0);
 }
 static const struct op_kind repair_kind = {"fake.repair", NULL, repair_step};
 
 void store_repair_start(struct store_repair *r, struct store_pg *sp, uint64_t image, uint64_t object,
-                        uint32_t block, const struct slice *data, struct op *parent)
+                        uint32_t block, uint64_t index, const struct slice *data, struct op *parent)
 {
     r->store = sp->store;
     r->pg = sp->record.pg;
     r->image = image;
     r->object = object;
     r->block = block;
+    r->index = index;
     r->data = *data;
     op_start(&r->op, sp->store->core, &repair_kind, parent);
 }
@@ -1247,8 +1265,8 @@ static const struct op_kind conflict_kind = {"fake.copy-write", NULL, conflict_s
 
 void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy, uint32_t first_block,
                             uint32_t block_count, const uint64_t *written, const uint64_t *damaged,
-                            const uint64_t *same, const struct content_hash *hash, const uint32_t *crc,
-                            const struct slice *data, struct op *parent)
+                            uint64_t lost_index, const uint64_t *same, const struct content_hash *hash,
+                            const uint32_t *crc, const struct slice *data, struct op *parent)
 {
     const struct fake_object *o = object_find(copy->pg, copy->object->info.image, copy->object->info.object);
     bool conflict = false;
@@ -1268,6 +1286,8 @@ void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy,
         ASSERT(lost || is_same || crc32c(0, from, BLOCK_SIZE) == crc[i]);
         block_put(copy->object, b, from, lost ? ~crc32c(0, from, BLOCK_SIZE) : crc[i]);
         bit_set(copy->object->lost, b, lost);
+        if (lost)
+            copy->object->lost_index = MAX(copy->object->lost_index, lost_index);
         copy->counters->copy_written += !is_same;
         copy->counters->copy_shared += is_same;
     }
@@ -1282,6 +1302,7 @@ void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uin
     copying_replace(from, NULL);
     if (index) {
         from->info.index = index;
+        from->lost_index = MIN(from->lost_index, index);
         struct fake_object *to = object_get(copy->pg, from->info.image, from->info.object);
         for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
             free(to->blocks[b]);

@@ -129,7 +129,8 @@ static void test_second_round_damaged(void)
 }
 
 /* Object 3 is written while one replica is away, which then has to copy it; its block 9 is damaged at the
- * leader, and, with `third`, at the other replica, too. With `kept` the one that was away has that block. */
+ * leader, and, with `third`, at the other replica, too. With `kept` the one that was away has that block, and
+ * it has been damaged since. */
 static struct world *recover_damaged(uint64_t seed, bool third, bool kept, uint32_t *ret_leader,
                                      uint32_t *ret_away)
 {
@@ -143,13 +144,17 @@ static struct world *recover_damaged(uint64_t seed, bool third, bool kept, uint3
         CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
     WAIT_FOR(w, 5000, world_settled(w));
     world_osd_kill(w, away, SIM_CRASH_PROCESS);
-    for (uint32_t block = kept ? 10 : 9; block < 12; block++)
-        CHECK_EQ(world_write(w, 3, block * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    if (!kept)
+        CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
     WAIT_FOR(w, 5000, world_settled(w));
     CHECK_EQ(world_leader(w, pg), leader);
     for (uint32_t i = 0; i < OSDS; i++)
         if (i == leader || (third && i != away))
             fake_store_damage_block(osd_shard_store(w->osds[i].shard), pg, IMAGE, 3, 9, false);
+    for (uint32_t block = 10; block < 12; block++)
+        CHECK_EQ(world_write(w, 3, block * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    CHECK_EQ(world_leader(w, pg), leader);
     fake_store_damage_log(w->osds[away].label.osd_uuid, pg, 0);
     world_osd_start(w, away);
     WAIT_FOR(w, 10000, world_settled(w));

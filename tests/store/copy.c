@@ -51,7 +51,7 @@ static int window(const int source[64], int *ret)
     }
     content_hasher_free(hasher);
     struct slice data = {buf, 0, (uint32_t)came * BLOCK_SIZE};
-    store_copy_write_start(&w, copy, 0, 64, written, NULL, same, hash, crc, &data, NULL);
+    store_copy_write_start(&w, copy, 0, 64, written, NULL, 0, same, hash, crc, &data, NULL);
     *ret = rig_wait(&rig, &w.op);
     buf_unref(buf);
     return came;

@@ -586,7 +586,7 @@ static void a_copy_may_lack_blocks(void)
     }
     CHECK_EQ(store_copy_new(pg, 1, 7, &copy), 0);
     struct slice data = {buf, 0, 3 * BLOCK_SIZE};
-    store_copy_write_start(&w, copy, 0, 8, written, damaged, NULL, NULL, crc, &data, NULL);
+    store_copy_write_start(&w, copy, 0, 8, written, damaged, pg->applied_index, NULL, NULL, crc, &data, NULL);
     CHECK_EQ(rig_wait(&rig, &w.op), 0);
     store_copy_end_start(&end, copy, pg->applied_index, NULL);
     CHECK_EQ(rig_wait(&rig, &end.op), 0);

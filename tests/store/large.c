@@ -106,7 +106,7 @@ static void an_entry_without_its_chunks_is_torn(void)
     struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
     struct store_repair repair = {0};
     memset(data.buf->data, 21, BLOCK_SIZE);
-    store_repair_start(&repair, pg, 1, 1, 20, &data, NULL);
+    store_repair_start(&repair, pg, 1, 1, 20, pg->applied_index, &data, NULL);
     CHECK_EQ(rig_wait(&rig, &repair.op), 0);
     slice_unref(&data);
     CHECK_EQ(block_is(1, 20, false), 21);
@@ -291,7 +291,7 @@ static int mend(uint64_t object, uint32_t block, uint8_t byte)
     struct store_repair repair = {0};
 
     memset(data.buf->data, byte, BLOCK_SIZE);
-    store_repair_start(&repair, pg, 1, object, block, &data, NULL);
+    store_repair_start(&repair, pg, 1, object, block, pg->applied_index, &data, NULL);
     int rc = rig_wait(&rig, &repair.op);
     slice_unref(&data);
     return rc;

@@ -336,7 +336,7 @@ static int repair(uint64_t number, uint32_t block, int with)
     struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
 
     memset(data.buf->data, with, BLOCK_SIZE);
-    store_repair_start(&r, pg, 1, number, block, &data, NULL);
+    store_repair_start(&r, pg, 1, number, block, pg->applied_index, &data, NULL);
     int rc = rig_wait(&rig, &r.op);
     slice_unref(&data);
     return rc;

@@ -595,15 +595,15 @@ static void damage_is_found_and_repaired(void)
     struct slice good = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
     struct store_repair r = {0};
     memset(good.buf->data, 201, BLOCK_SIZE);
-    store_repair_start(&r, pg, 1, 9, 50, &good, NULL);
+    store_repair_start(&r, pg, 1, 9, 50, pg->applied_index, &good, NULL);
     CHECK_EQ(rig_wait(&rig, &r.op), -ERR_CHECKSUM);
     memset(good.buf->data, 200, BLOCK_SIZE);
-    store_repair_start(&r, pg, 1, 9, 50, &good, NULL);
+    store_repair_start(&r, pg, 1, 9, 50, pg->applied_index, &good, NULL);
     CHECK_EQ(rig_wait(&rig, &r.op), 0);
     CHECK_EQ(block_is(9, 50, false), 200);
     CHECK_EQ(write_blocks(9, 50, 1), 0);
     apply_all();
-    store_repair_start(&r, pg, 1, 9, 50, &good, NULL);
+    store_repair_start(&r, pg, 1, 9, 50, pg->applied_index, &good, NULL);
     CHECK_EQ(rig_wait(&rig, &r.op), -ERR_CONFLICT);
     slice_unref(&good);
     tear_down();

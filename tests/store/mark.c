@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What is told of a block that is damaged or lost: the index since which nothing has touched it, as long as
+ * it is not written, through destage, starts, copies and more damage. With the name of a planted bug it must
+ * fail.
+ */
+#include "store/internal.h"
+#include "tests/plants.h"
+#include "tests/store/slice.h"
+
+static void destage(void)
+{
+    apply_all();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+}
+
+static struct object *object(uint64_t number)
+{
+    return object_find(pg_of(pg), 1, number);
+}
+
+/* Its checksums leave memory: others of which there are as many as it holds are read. */
+static void forget_pages(void)
+{
+    for (uint64_t o = 101; o <= 102; o++)
+        CHECK(block_is(o, 0, false) >= 0);
+    CHECK(!object(1)->crcs);
+}
+
+/* Object 1 has blocks 3 to 5 and 40, of entry 1 and 2. */
+static void set_up_object(void)
+{
+    set_up();
+    fill = 0x10;
+    CHECK_EQ(write_blocks(1, 3, 3), 0);
+    CHECK_EQ(write_blocks(1, 40, 1), 0);
+    for (uint64_t o = 101; o <= 102; o++)
+        CHECK_EQ(write_blocks(o, 0, 1), 0);
+    destage();
+    CHECK_EQ(object(1)->page_index, 2);
+    forget_pages();
+}
+
+/* Block 5 is written, which makes a new page; its index. */
+static uint64_t write_other(void)
+{
+    CHECK_EQ(write_blocks(1, 5, 1), 0);
+    uint64_t index = pg->last_index;
+    destage();
+    CHECK_EQ(object(1)->page_index, index);
+    forget_pages();
+    return index;
+}
+
+static void spoil_page(void)
+{
+    struct disk_page *page =
+        (struct disk_page *)(rig.device.data + block_offset(slot_place(s, object(1)->slot)));
+
+    CHECK_EQ(page->object, 1);
+    page->block_crc[3] ^= 1;
+}
+
+static void spoil_block(uint32_t block)
+{
+    rig.device.data[block_offset(
+        chunk_place(s, object_chunk(object(1), block / BLOCKS_PER_CHUNK), block % BLOCKS_PER_CHUNK))] ^= 1;
+}
+
+/* Since which index the block is damaged; 0: it is not. */
+static uint64_t damaged_since(uint32_t block)
+{
+    struct store_read r = {0};
+
+    store_read_start(&r, pg, 1, 1, block, 1, false, NULL);
+    int rc = rig_wait(&rig, &r.op);
+    CHECK_EQ(rc, r.ret_damaged[0] ? -ERR_DAMAGED : 0);
+    CHECK(r.ret_lost_index <= r.ret_index);
+    CHECK_EQ(r.ret_damaged[0] != 0, r.ret_lost_index != 0);
+    slice_unref(&r.ret_data);
+    return r.ret_lost_index;
+}
+
+static void check_since(uint32_t block, uint64_t index)
+{
+    for (int start = 0; start < 2; start++) {
+        CHECK_EQ(damaged_since(block), index);
+        reopen();
+    }
+    forget_pages();
+}
+
+/* What a page had is lost since that page, however often others come; what is written is not lost any more.
+ */
+static void a_lost_page_says_since_when(void)
+{
+    set_up_object();
+    spoil_page();
+    CHECK_EQ(damaged_since(3), 2);
+    write_other();
+    check_since(3, 2);
+    check_since(40, 2);
+    write_other();
+    check_since(3, 2);
+    CHECK_EQ(damaged_since(5), 0);
+    CHECK_EQ(write_blocks(1, 3, 1), 0);
+    destage();
+    check_since(3, 0);
+    check_since(4, 2);
+    tear_down();
+}
+
+/* The same at a start: of all, for nobody knows what was written. */
+static void a_page_lost_at_the_start_says_since_when(void)
+{
+    set_up_object();
+    spoil_page();
+    reopen();
+    check_since(3, 2);
+    check_since(200, 2);
+    write_other();
+    check_since(200, 2);
+    tear_down();
+}
+
+/* Destage finds it: what it was to leave alone is lost since the page that it was on, and not since what was
+ * lost before. */
+static void of_two_marks_the_later_one_counts(void)
+{
+    set_up_object();
+    spoil_page();
+    CHECK_EQ(damaged_since(3), 2);
+    CHECK_EQ(write_blocks(1, 3, 1), 0);
+    uint64_t index = write_other();
+    check_since(4, 2);
+    spoil_page();
+    CHECK_EQ(write_blocks(1, 5, 1), 0);
+    destage();
+    forget_pages();
+    CHECK_EQ(damaged_since(3), index);
+    check_since(4, index);
+    tear_down();
+}
+
+/* A block that the medium has not got, and of which the checksum is known, too. */
+static void a_damaged_block_says_since_when(void)
+{
+    set_up_object();
+    spoil_block(3);
+    CHECK_EQ(damaged_since(3), 2);
+    uint64_t index = write_other();
+    check_since(3, 2);
+    /* Found later, so damaged since an older page: that is not made young. */
+    spoil_block(40);
+    CHECK_EQ(damaged_since(40), index);
+    check_since(3, 2);
+    CHECK_EQ(write_blocks(1, 3, 1), 0);
+    destage();
+    forget_pages();
+    check_since(3, 0);
+    tear_down();
+}
+
+static int repair(uint32_t block, int with, uint64_t index)
+{
+    struct store_repair r = {0};
+    struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+
+    block_fill(data.buf->data, with);
+    store_repair_start(&r, pg, 1, 1, block, index, &data, NULL);
+    int rc = rig_wait(&rig, &r.op);
+    slice_unref(&data);
+    return rc;
+}
+
+/* Of blocks that all have the same checksum an older one is not taken for the one that is missing. */
+static void a_repair_takes_nothing_older(void)
+{
+    sealed = true;
+    set_up_object();
+    sealed = false;
+    spoil_block(3);
+    CHECK_EQ(damaged_since(3), 2);
+    write_other();
+    sealed = true;
+    CHECK_EQ(repair(3, 0x0f, 1), -ERR_RETRY);
+    CHECK_EQ(damaged_since(3), 2);
+    CHECK_EQ(repair(3, 0x10, 2), 0);
+    CHECK_EQ(block_is(1, 3, false), 0x10);
+    /* What is damaged anew counts anew. */
+    uint64_t index = write_other();
+    spoil_block(3);
+    CHECK_EQ(repair(3, 0x10, 2), -ERR_RETRY);
+    CHECK_EQ(damaged_since(3), index);
+    CHECK_EQ(repair(3, 0x10, index), 0);
+    sealed = false;
+    tear_down();
+}
+
+/* A copy takes marks over, the latest of its windows, but for what it is not read for. */
+static void a_copy_takes_marks_over(void)
+{
+    const uint64_t written[IO_BLOCKS_MAX / 64] = {1 << 2}, *damaged = written;
+    uint32_t crc[64] = {0};
+
+    set_up_object();
+    const uint64_t since[] = {1, 2, 9}, expected[] = {1, 2, 3};
+    for (uint32_t i = 0; i < ARRAY_LEN(since); i++) {
+        struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+        struct store_copy *copy = NULL;
+        struct store_copy_end end = {0};
+        CHECK_EQ(store_copy_new(pg, 1, 1, &copy), 0);
+        for (uint32_t window = 0; window <= i; window++) {
+            struct store_copy_write w = {0};
+            store_copy_write_start(&w, copy, 64 * (i - window), 64, written, damaged, since[window], NULL,
+                                   NULL, crc, &data, NULL);
+            CHECK_EQ(rig_wait(&rig, &w.op), 0);
+        }
+        store_copy_end_start(&end, copy, 3 + i / 3, NULL);
+        CHECK_EQ(rig_wait(&rig, &end.op), 0);
+        slice_unref(&data);
+        check_since(2, expected[i]);
+    }
+    tear_down();
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(a_lost_page_says_since_when);
+    TEST(a_page_lost_at_the_start_says_since_when);
+    TEST(of_two_marks_the_later_one_counts);
+    TEST(a_damaged_block_says_since_when);
+    TEST(a_repair_takes_nothing_older);
+    TEST(a_copy_takes_marks_over);
+    return tap_done();
+}
