@@ -25,6 +25,7 @@
     X(RAFT_NO_PROMISE,              "raft: votes are granted while the promise to the leader holds")               \
     X(RAFT_NO_RESTART_PROMISE,      "raft: a restarted replica does not keep the promise that it may have made")   \
     X(RAFT_OLD_ROUND,               "raft: pre-votes of an earlier round count")                                   \
+    X(RAFT_LATE_VOTES,              "raft: a vote that takes longer to write than a round is given up")            \
     X(RAFT_OWN_ABSENCE,             "raft: the time in which a replica's own host did nothing counts as silence of others")   \
     X(RAFT_OLD_ACK,                 "raft: what a member acknowledged before its recovery still comes to count")   \
     X(RAFT_NO_FORGET,               "raft: what a member had acknowledged before its recovery goes on counting")   \
@@ -60,6 +61,7 @@
     X(STORE_SPLIT_KEEPS,            "store: a PG that is split keeps some of the objects that are not its own")    \
     X(STORE_SPLIT_EARLY,            "store: a PG counts as split before the record that says so is durable")       \
     X(OSD_ELECTIONS_AT_ONCE,        "osd: all groups without a leader stand up at once")                            \
+    X(OSD_ELECTIONS_UNASKED,        "osd: groups that clients wait for have no precedence in elections")             \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
     X(OSD_NO_GENERATION,            "osd: the image's generation is not checked")                                  \
     X(OSD_NO_TERM,                  "osd: the term that a write was aimed at is not checked")                      \

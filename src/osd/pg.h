@@ -132,7 +132,10 @@ struct pg {
     uint64_t woken_ns;   /* and when for the first time after a rest */
 
     enum pg_election election; /* whose turn it is to campaign (pg_election.c) */
-    struct list election_link; /* WAITING: in shard->elections.waiting */
+    struct list election_link; /* WAITING: in a list of shard->elections */
+    bool election_wanted;      /* in that of those that clients wait for */
+    uint64_t asked_ns;         /* when a client was sent away last, because we did not lead; 0: never, */
+    uint64_t asked_first_ns;   /* and since when that goes on */
 
     uint64_t led_term;       /* the term that we led when last looked at; 0: not leader */
     uint64_t left_term;      /* the term in which we handed over because we have to abstain */
@@ -267,6 +270,8 @@ bool pg_in_contact(const struct pg *pg, const struct raft_member *member, uint64
 bool pg_election_turn(struct pg *pg);
 /* After each input: is the campaign over, or not wanted any more? */
 void pg_election_look(struct pg *pg, uint64_t now_ns);
+/* A client has been sent away, because we do not lead. */
+void pg_election_asked(struct pg *pg);
 /* Neither waits for a turn nor has one any more. */
 void pg_election_end(struct pg *pg);
 

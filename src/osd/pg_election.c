@@ -16,6 +16,9 @@
  * one when one has ended: this bounds how long an answer takes, whatever the number of groups. A campaign has
  * ended when the new leader has been answered by a majority: its first entry is part of the work.
  *
+ * Groups that clients have just asked in vain come before those that nobody waits for; but one turn in four
+ * is the latter's, so that some that are wanted and cannot be elected hold up nobody for ever.
+ *
  * Who waits for its turn votes for others as ever. Who has failed goes behind those that have not tried yet.
  * Without a session to a majority a group needs no turn: what it asks costs nobody anything, and it is not to
  * stand in the way of those that can be elected, nor behind them when there is a session again.
@@ -30,15 +33,62 @@ static void turn_take(struct pg *pg, enum pg_election state)
     pg->shard->elections.taken++;
 }
 
+/* Whose turn is next; NULL: nobody waits. */
+static struct pg *turn_next(struct shard_elections *elections)
+{
+    bool others_first = ++elections->called % 4 == 0 && !list_empty(&elections->waiting);
+    struct list *from =
+        others_first || list_empty(&elections->wanted) ? &elections->waiting : &elections->wanted;
+
+    return list_empty(from) ? NULL : list_entry(list_pop_front(from), struct pg, election_link);
+}
+
 static void turns_call(struct osd_shard *shard)
 {
     struct shard_elections *elections = &shard->elections;
+    struct pg *pg;
 
-    while (elections->taken < elections->max && !list_empty(&elections->waiting)) {
-        struct pg *pg = list_entry(list_pop_front(&elections->waiting), struct pg, election_link);
+    while (elections->taken < elections->max && (pg = turn_next(elections)) != NULL) {
         turn_take(pg, PG_ELECTION_CALLED);
         pg_wake(pg);
     }
+}
+
+static bool is_voter(const struct pg *pg, const struct pg_member *member)
+{
+    const struct raft_member *m = raft_member(&pg->raft, member->replica);
+
+    return m && m->flags;
+}
+
+static bool is_there(const struct pg_member *member)
+{
+    return !member->peer || shard_peer_reachable(member->peer);
+}
+
+/* Do clients wait for it, and is it for us to bring it forward? If all its members did at once they would
+ * stand against each other: the first begins, the others follow one by one if it is in vain. */
+static bool is_wanted(const struct pg *pg, uint64_t now_ns)
+{
+    uint64_t after_ns = 0;
+
+    if (!pg->asked_ns || now_ns - pg->asked_ns >= ELECTIONS_ASKED_NS)
+        return false;
+    for (uint32_t i = 0; i < pg->member_count; i++) {
+        const struct pg_member *member = &pg->members[i];
+        if (member->replica < pg->replica && is_voter(pg, member) && is_there(member))
+            after_ns += ELECTIONS_NEXT_NS;
+    }
+    return now_ns - pg->asked_first_ns >= after_ns;
+}
+
+static void turn_wait(struct pg *pg)
+{
+    struct shard_elections *elections = &pg->shard->elections;
+
+    pg->election = PG_ELECTION_WAITING;
+    pg->election_wanted = is_wanted(pg, core_now_ns(pg->shard->core));
+    list_push_back(pg->election_wanted ? &elections->wanted : &elections->waiting, &pg->election_link);
 }
 
 static void turn_give_back(struct osd_shard *shard)
@@ -71,17 +121,29 @@ void pg_election_end(struct pg *pg)
         turn_give_back(pg->shard);
 }
 
+void pg_election_asked(struct pg *pg)
+{
+    uint64_t now_ns = core_now_ns(pg->shard->core);
+
+    if (PLANT(OSD_ELECTIONS_UNASKED))
+        return;
+    if (!pg->asked_ns || now_ns - pg->asked_ns >= ELECTIONS_ASKED_NS)
+        pg->asked_first_ns = now_ns;
+    pg->asked_ns = now_ns;
+    if (pg->election == PG_ELECTION_WAITING && !pg->election_wanted && is_wanted(pg, now_ns)) {
+        list_remove(&pg->election_link);
+        turn_wait(pg);
+    }
+}
+
 static bool reaches_majority(const struct pg *pg)
 {
     uint32_t voters = 0, there = 0;
 
     for (uint32_t i = 0; i < pg->member_count; i++) {
         const struct pg_member *member = &pg->members[i];
-        const struct raft_member *m = raft_member(&pg->raft, member->replica);
-        if (!m || !m->flags)
-            continue;
-        voters++;
-        there += !member->peer || shard_peer_reachable(member->peer);
+        voters += is_voter(pg, member);
+        there += is_voter(pg, member) && is_there(member);
     }
     return 2 * there > voters;
 }
@@ -109,13 +171,12 @@ bool pg_election_turn(struct pg *pg)
         pg->election = PG_ELECTION_STANDING;
         return true;
     case PG_ELECTION_STANDING:
-        if (list_empty(&elections->waiting))
+        if (list_empty(&elections->waiting) && list_empty(&elections->wanted))
             return true;
         turn_give_back(pg->shard);
         break;
     }
-    pg->election = PG_ELECTION_WAITING;
-    list_push_back(&elections->waiting, &pg->election_link);
+    turn_wait(pg);
     return false;
 }
 

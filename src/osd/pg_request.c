@@ -62,6 +62,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
     }
     /* Redirects cost nothing of what is scarce. */
     if (pg->raft.role != RAFT_LEADER) {
+        pg_election_asked(pg);
         pg_reply(shard, ticket, pg, -ERR_NOT_LEADER);
         return NULL;
     }

@@ -115,6 +115,7 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     list_init(&shard->led);
     map_init(&shard->peers);
     list_init(&shard->turns.waiting);
+    list_init(&shard->elections.wanted);
     list_init(&shard->elections.waiting);
     shard->elections.max = ELECTIONS_MAX;
     shard_map_init(&shard->map);

@@ -7,6 +7,7 @@
 #define OSD_SHARD_H
 
 #include "base/map.h"
+#include "base/plant.h"
 #include "base/pool.h"
 #include "osd/heartbeat.h"
 #include "osd/osd.h"
@@ -231,13 +232,18 @@ struct recover_turns {
 
 /* ---- elections take turns (pg_election.c) ---- */
 
-#define ELECTIONS_MIN     4 /* campaigns under way */
-#define ELECTIONS_MAX     128
-#define ELECTIONS_LATE_NS (2 * SHARD_HEARTBEAT_NS)
+#define ELECTIONS_MIN      4 /* campaigns under way */
+#define ELECTIONS_MAX      PLANT_LIMIT(128, 16)
+#define ELECTIONS_LATE_NS  (2 * SHARD_HEARTBEAT_NS)
+#define ELECTIONS_ASKED_NS (2 * NS_PER_S) /* a client that was sent away comes again sooner than that */
+#define ELECTIONS_NEXT_NS                                                                                    \
+    (500 * NS_PER_MS) /* from one member that brings a wanted group forward to the next */
 
 struct shard_elections {
-    struct list waiting; /* struct pg: first come, first served */
+    struct list wanted,
+        waiting; /* struct pg: first come, first served; those wanted by clients before others */
     uint32_t taken, max;
+    uint32_t called;   /* turns that were given to one that waited */
     uint64_t fewer_ns; /* when `max` was last made smaller */
 };
 /* A peer has answered the heartbeat sent at `sent_ns`: as long as they come round in time there may be more

@@ -83,6 +83,8 @@ void raft_check(const struct raft *r)
     ASSERT(r->role == RAFT_FOLLOWER || r->role == RAFT_LEADER || raft_may_lead(r));
     ASSERT(r->role == RAFT_FOLLOWER || !r->reply_due);
     ASSERT(!r->reply_due || r->leader);
+    ASSERT(!r->standing ||
+           ((r->role == RAFT_PRE_CANDIDATE || r->role == RAFT_CANDIDATE) && r->vote == r->self));
     switch (r->role) {
     case RAFT_FOLLOWER:
         ASSERT(!r->transfer_to && !r->transfer_sent);

@@ -5,7 +5,8 @@
  *     FOLLOWER       --- timeout, or leader lost -------------------------> PRE_CANDIDATE
  *     PRE_CANDIDATE  --- a majority would vote for us --------------------> CANDIDATE (next term)
  *     CANDIDATE      --- a majority votes, and our own vote is durable ---> LEADER
- *     CANDIDATE      --- timeout -----------------------------------------> PRE_CANDIDATE
+ *     CANDIDATE      --- timeout -----------------------------------------> PRE_CANDIDATE (still standing)
+ *     PRE_CANDIDATE  --- standing, and a majority votes after all --------> LEADER
  *     LEADER         --- no contact to a majority, or hand-over failed ---> FOLLOWER
  *     any            --- a higher term, or a leader of this term is heard > FOLLOWER
  *
@@ -22,6 +23,12 @@
  * After the loss of a leader the first few rounds are short (one or two heartbeats), because promises run out
  * at slightly different times and the first to ask is often refused; then the usual randomized timeout, so
  * that a replica that is cut off stays cheap.
+ *
+ * A vote that takes longer to write than a round is not in vain. It counts as long as we stand in its term,
+ * also when we ask for pre-votes again meanwhile: from the candidacy on until we hear of a leader or a higher
+ * term, or must not lead. (By a group that a leader of that term has made it must not be counted.) Who writes
+ * a vote, for whomever, begins no round of its own before it is written. Asked for pre-votes again, it does
+ * not forget to tell that vote.
  */
 #include "raft/internal.h"
 #include "base/plant.h"
@@ -68,6 +75,7 @@ void raft_become_follower(struct raft *r, uint64_t term, uint32_t leader)
     if (r->role == RAFT_LEADER)
         r->matched_index = r->commit_index;
     r->role = RAFT_FOLLOWER;
+    r->standing = false;
     r->leader = leader;
     r->transfer_to = 0;
     r->transfer_sent = false;
@@ -83,7 +91,7 @@ static void ask_all(struct raft *r)
     for (uint32_t i = 0; i < r->member_count; i++) {
         struct raft_member *m = &r->members[i];
 
-        m->vote_granted = false;
+        m->pre_vote_granted = false;
         m->vote_due = m->replica != r->self && m->flags;
     }
 }
@@ -97,6 +105,9 @@ void raft_become_candidate(struct raft *r, uint32_t flags)
     }
     raft_become_follower(r, r->term + 1, 0);
     r->role = RAFT_CANDIDATE;
+    r->standing = true;
+    for (uint32_t i = 0; i < r->member_count; i++)
+        r->members[i].vote_granted = false;
     r->vote = r->self;
     r->campaign_flags = flags;
     round_timer_reset(r, 2 * r->config.heartbeat_ns);
@@ -108,6 +119,7 @@ static void become_leader(struct raft *r)
 {
     r->role = RAFT_LEADER;
     r->leader = r->self;
+    r->standing = false;
     r->leader_since_ns = r->now_ns;
     r->rest_ns = 0;
     r->term_start_index = r->last_index + 1;
@@ -124,8 +136,14 @@ static void campaign(struct raft *r)
 {
     if (!raft_may_lead(r)) {
         r->role = RAFT_FOLLOWER;
+        r->standing = false;
         r->leader = 0;
         r->reply_due = false;
+        raft_election_timer_reset(r, r->now_ns);
+        return;
+    }
+    /* On its way to the disk is our own vote, or one for another whom we should not disturb. */
+    if (!raft_vote_durable(r) && !PLANT(RAFT_LATE_VOTES)) {
         raft_election_timer_reset(r, r->now_ns);
         return;
     }
@@ -166,20 +184,19 @@ void raft_away(struct raft *r, uint64_t back_ns)
 
 void raft_election_count(struct raft *r)
 {
-    uint64_t votes[RAFT_MEMBERS_MAX + 1];
+    uint64_t votes[RAFT_MEMBERS_MAX + 1], pre_votes[RAFT_MEMBERS_MAX + 1];
 
     if (r->role != RAFT_PRE_CANDIDATE && r->role != RAFT_CANDIDATE)
         return;
-    if (r->role == RAFT_CANDIDATE && !raft_vote_durable(r))
-        return;
-    for (uint32_t i = 0; i < r->member_count; i++)
-        votes[i] = r->members[i].replica == r->self || r->members[i].vote_granted;
-    if (!raft_majority(r, votes))
-        return;
-    if (r->role == RAFT_PRE_CANDIDATE)
-        raft_become_candidate(r, 0);
-    else
+    for (uint32_t i = 0; i < r->member_count; i++) {
+        const struct raft_member *m = &r->members[i];
+        votes[i] = m->replica == r->self || m->vote_granted;
+        pre_votes[i] = m->replica == r->self || m->pre_vote_granted;
+    }
+    if (r->standing && raft_vote_durable(r) && raft_majority(r, votes))
         become_leader(r);
+    else if (r->role == RAFT_PRE_CANDIDATE && raft_majority(r, pre_votes))
+        raft_become_candidate(r, 0);
 }
 
 static bool log_up_to_date(const struct raft *r, const struct raft_msg *msg)
@@ -225,15 +242,18 @@ void raft_on_vote_reply(struct raft *r, struct raft_member *m, const struct raft
 {
     if (msg->reject)
         return;
-    if (msg->type == RAFT_PRE_VOTE_REPLY) {
-        /* What was granted in an earlier round may have been promised to a leader since. */
-        if (r->role != RAFT_PRE_CANDIDATE || msg->term != r->term + 1 ||
-            (msg->sent_ns != r->asked_ns && !PLANT(RAFT_OLD_ROUND)))
+    if (msg->type == RAFT_VOTE_REPLY) {
+        if (!r->standing || msg->term != r->term || (r->role != RAFT_CANDIDATE && PLANT(RAFT_LATE_VOTES)))
             return;
-    } else if (r->role != RAFT_CANDIDATE || msg->term != r->term) {
-        return;
+        m->vote_granted = true;
+    } else {
+        if (r->role != RAFT_PRE_CANDIDATE || msg->term != r->term + 1)
+            return;
+        /* What was granted in an earlier round may have been promised to a leader since. */
+        if (msg->sent_ns != r->asked_ns && !PLANT(RAFT_OLD_ROUND))
+            return;
+        m->pre_vote_granted = true;
     }
-    m->vote_granted = true;
     raft_election_count(r);
 }
 

@@ -89,7 +89,9 @@ void raft_answer(struct raft *r, const struct raft_msg *msg, enum raft_msg_type 
     for (uint32_t i = 0; i < RAFT_MEMBERS_MAX; i++) {
         struct raft_answer *a = &r->answers[i];
 
-        if (a->to == msg->from) {
+        /* A vote that is being written is not to be forgotten for the next question. */
+        bool keeps = a->type == RAFT_VOTE_REPLY && !a->reject && type == RAFT_PRE_VOTE_REPLY;
+        if (a->to == msg->from && (!keeps || PLANT(RAFT_LATE_VOTES))) {
             free = a;
             break;
         }
@@ -300,8 +302,7 @@ void raft_hard_state_durable(struct raft *r, struct raft_hard_state hs)
     if (!hard_state_newer(hs, r->durable_hs))
         return;
     r->durable_hs = hs;
-    if (r->role == RAFT_CANDIDATE)
-        raft_election_count(r);
+    raft_election_count(r);
 }
 
 void raft_compacted(struct raft *r, uint64_t first_index)
@@ -322,8 +323,8 @@ static bool answer_next(struct raft *r, struct raft_msg *ret)
     for (uint32_t i = 0; i < RAFT_MEMBERS_MAX; i++) {
         struct raft_answer *a = &r->answers[i];
 
-        if (!a->to ||
-            (a->type == RAFT_VOTE_REPLY && !a->reject ? !raft_vote_durable(r) : !raft_term_durable(r)))
+        /* While a vote is being written, nothing is said that begins another election. */
+        if (!a->to || (a->reject ? !raft_term_durable(r) : !raft_vote_durable(r)))
             continue;
         *ret = (struct raft_msg){
             .type = a->type, .to = a->to, .term = a->term, .sent_ns = a->sent_ns, .reject = a->reject};

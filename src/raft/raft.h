@@ -133,8 +133,9 @@ struct raft_member {
     uint64_t acked_ns;  /* send time of the newest message that it accepted */
     uint32_t probe_max; /* entries that the probe may carry */
     bool probe_due, contact_due, install_due, timeout_now_due;
-    bool unreachable; /* raft_peer_unreachable() */
-    bool vote_due, vote_granted;
+    bool unreachable;                /* raft_peer_unreachable() */
+    bool vote_due, pre_vote_granted; /* of this round */
+    bool vote_granted;               /* of this term, in which we stand */
 };
 
 /* An answer that is due, other than to our leader's APPEND. */
@@ -183,7 +184,8 @@ struct raft {
     uint64_t excused_ns; /* silence before that was excused by raft_away() */
     uint64_t asked_ns;   /* when this round of (pre-)votes began */
     uint32_t campaign_rounds; /* since a leader was last known */
-    uint32_t campaign_flags;  /* RAFT_TRANSFER */
+    bool standing; /* a candidate of this term, though it may ask for pre-votes of the next one meanwhile */
+    uint32_t campaign_flags; /* RAFT_TRANSFER */
     uint64_t promise_until_ns;
     uint32_t promise_to; /* 0: to whom we do not know any more */
     uint64_t leader_since_ns;

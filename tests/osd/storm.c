@@ -101,6 +101,56 @@ static void test_all_begin_anew(void)
     }
 }
 
+/* Clients wait for a few of the groups that all begin anew: these come first. */
+static void test_wanted_first(void)
+{
+    enum { WRITES = 8 };
+    static uint8_t data[BLOCK_SIZE];
+    struct world *w = world_new(54, PGS_MAX);
+    struct io io[WRITES];
+    uint32_t done = 0;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_kill(w, i, SIM_CRASH_PROCESS);
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_start(w, i);
+    set_work(w, 200 * NS_PER_US);
+    for (uint32_t n = 0; n < WRITES; n++) {
+        io[n] = io_make(w, IO_WRITE, n, 0, BLOCK_SIZE);
+        io[n].data = data;
+        io_begin(&io[n]);
+    }
+    uint64_t begun_ns = w->sim->now_ns;
+    while (done < WRITES && w->sim->now_ns < begun_ns + 12 * NS_PER_S) {
+        sim_run_for(w->sim, 10 * NS_PER_MS);
+        for (uint32_t n = done = 0; n < WRITES; n++)
+            done += io[n].done && !io[n].result;
+    }
+    CHECK_EQ(done, WRITES);
+    printf("# %u groups were written to after %u ms, when %u of %u were served\n", WRITES,
+           (uint32_t)((w->sim->now_ns - begun_ns) / NS_PER_MS), served_count(w), w->pg_count);
+    CHECK(served_count(w) < w->pg_count / 2);
+    wait_served(w, 12);
+    set_work(w, 0);
+    world_free(w);
+}
+
+/* All disks take 300 ms for each write, so twice that for a vote: longer than any round of an election. */
+static void test_slow_votes(void)
+{
+    const struct sim_disk_faults slow = {.slow_ppm = 1000000, .slow_ns = 300 * NS_PER_MS};
+    struct world *w = world_new(55, 4);
+
+    for (uint32_t i = 0; i < OSDS; i++)
+        sim_disk_set_faults(w->osds[i].disk, &slow);
+    world_osd_kill(w, world_leader(w, placement_pg_id(POOL, 0)), SIM_CRASH_PROCESS);
+    WAIT_FOR(w, 8000, served_count(w) == w->pg_count);
+    for (uint32_t i = 0; i < OSDS; i++)
+        sim_disk_set_faults(w->osds[i].disk, &(struct sim_disk_faults){0});
+    world_free(w);
+}
+
 /* The machine was suspended, or nobody got the processor: whoever leads goes on, though all were silent. */
 static void test_all_away(void)
 {
@@ -128,7 +178,9 @@ static void test_all_away(void)
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
+    TEST(test_slow_votes);
     TEST(test_all_begin_anew);
+    TEST(test_wanted_first);
     TEST(test_all_away);
     return tap_done();
 }
