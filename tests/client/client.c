@@ -480,6 +480,21 @@ static void test_attach(void)
     fake_down();
 }
 
+/* A PG is split while a writer opens: it tells the child, too, or its predecessor could go on writing there.
+ */
+static void test_attach_over_split(void)
+{
+    fake_up(36, 0, 0);
+    CHECK_EQ(fake_open(true, false), 0);
+    fake_close();
+    fake.pg_count = FAKE_PGS + 1;
+    fake.shard_epoch = ++fake.epoch;
+    CHECK_EQ(fake_open(true, false), 0);
+    for (uint32_t i = 0; i < fake.pg_count; i++)
+        CHECK_EQ(fake.pgs[i].incarnation, 2);
+    fake_down();
+}
+
 static void test_fenced(void)
 {
     fake_up(13, 0, 0);
@@ -805,6 +820,7 @@ int main(void)
     TEST(test_checksums);
     TEST(test_unheard_close);
     TEST(test_attach);
+    TEST(test_attach_over_split);
     TEST(test_fenced);
     TEST(test_resize);
     TEST(test_monitors);

@@ -20,7 +20,7 @@ static struct rpc_identity shard_self[FAKE_SHARDS], monitor_self[FAKE_MONITORS];
 
 uint32_t fake_pg_of(uint64_t offset)
 {
-    return placement_pg_number(FAKE_IMAGE, offset / OBJECT_SIZE, FAKE_PGS);
+    return placement_pg_number(FAKE_IMAGE, offset / OBJECT_SIZE, fake.pg_count);
 }
 
 uint8_t fake_byte(uint64_t offset)
@@ -34,7 +34,7 @@ uint8_t fake_byte(uint64_t offset)
 
 void fake_lead(uint32_t shard)
 {
-    for (uint32_t i = 0; i < FAKE_PGS; i++) {
+    for (uint32_t i = 0; i < fake.pg_count; i++) {
         fake.pgs[i].term++;
         fake.pgs[i].leader = shard + 1;
     }
@@ -61,8 +61,8 @@ static int shard_check(struct fake_shard *shard, uint64_t pg_id, uint64_t term, 
     uint32_t number = (uint32_t)pg_id;
 
     ASSERT(pg_id >> 32 == FAKE_POOL);
-    ASSERT(number < FAKE_PGS);
-    struct fake_pg *pg = &fake.pgs[number % FAKE_PGS];
+    ASSERT(number < fake.pg_count);
+    struct fake_pg *pg = &fake.pgs[number];
     *ret_pg = pg;
     if (shard->refuse_count) {
         shard->refuse_count--;
@@ -106,7 +106,7 @@ static void shard_write(struct fake_shard *shard, const struct rpc_ticket *ticke
         reply_pg(ticket, error, pg);
         return;
     }
-    ASSERT(m.pg == placement_pg_id(FAKE_POOL, placement_pg_number(FAKE_IMAGE, m.object, FAKE_PGS)));
+    ASSERT(m.pg == placement_pg_id(FAKE_POOL, placement_pg_number(FAKE_IMAGE, m.object, fake.pg_count)));
     ASSERT(m.offset + m.length <= OBJECT_SIZE && m.object < FAKE_OBJECTS);
     ASSERT(message->payload.len == m.length);
     const uint8_t *data = slice_data(&message->payload);
@@ -218,6 +218,8 @@ static void shard_attach(struct fake_shard *shard, const struct rpc_ticket *tick
            0);
     ASSERT(m->image == FAKE_IMAGE);
     int error = shard_check(shard, m->pg, m->term, &pg);
+    if (!error && m->pg_count < fake.pg_count)
+        error = -ERR_WRONG_PG;
     if (!error && m->generation < fake.generation)
         error = -ERR_STALE_GENERATION;
     if (!error && m->incarnation < pg->incarnation)
@@ -358,8 +360,8 @@ struct fake_map {
     Fb__Osd osd[FAKE_SHARDS], *osds[FAKE_SHARDS];
     Fb__OsdShard shard[FAKE_SHARDS], *shards[FAKE_SHARDS];
     Fb__Pool pool, *pools[1];
-    Fb__Pg pg[FAKE_PGS], *pgs[FAKE_PGS];
-    Fb__PgMember member[FAKE_PGS][FAKE_SHARDS], *members[FAKE_PGS][FAKE_SHARDS];
+    Fb__Pg pg[FAKE_PGS_MAX], *pgs[FAKE_PGS_MAX];
+    Fb__PgMember member[FAKE_PGS_MAX][FAKE_SHARDS], *members[FAKE_PGS_MAX][FAKE_SHARDS];
 };
 
 static Fb__ClusterMap *map_now(struct fake_map *m)
@@ -384,13 +386,13 @@ static Fb__ClusterMap *map_now(struct fake_map *m)
     fb__pool__init(&m->pool);
     m->pool.id = FAKE_POOL;
     m->pool.name = (char *)"pool";
-    m->pool.pg_count = FAKE_PGS;
+    m->pool.pg_count = fake.pg_count;
     m->pools[0] = &m->pool;
     m->map.n_pool = 1;
     m->map.pool = m->pools;
-    m->map.n_pg = FAKE_PGS;
+    m->map.n_pg = fake.pg_count;
     m->map.pg = m->pgs;
-    for (uint32_t i = 0; i < FAKE_PGS; i++) {
+    for (uint32_t i = 0; i < fake.pg_count; i++) {
         fb__pg__init(&m->pg[i]);
         m->pgs[i] = &m->pg[i];
         m->pg[i].id = placement_pg_id(FAKE_POOL, i);
@@ -522,6 +524,7 @@ void fake_reset(void)
     fake.epoch = 5;
     fake.generation = 1;
     fake.size_bytes = FAKE_IMAGE_SIZE;
-    for (uint32_t i = 0; i < FAKE_PGS; i++)
+    fake.pg_count = FAKE_PGS;
+    for (uint32_t i = 0; i < FAKE_PGS_MAX; i++)
         fake.pgs[i] = (struct fake_pg){.term = 3 + i, .leader = i % FAKE_SHARDS + 1, .generation = 1};
 }

@@ -15,7 +15,8 @@
 
 #define FAKE_SHARDS      3
 #define FAKE_MONITORS    2
-#define FAKE_PGS         16
+#define FAKE_PGS         16             /* at the beginning */
+#define FAKE_PGS_MAX     (FAKE_PGS + 1) /* and when one was split */
 #define FAKE_OBJECTS     8
 #define FAKE_IMAGE       7
 #define FAKE_POOL        2
@@ -57,7 +58,8 @@ struct fake_monitor {
 struct fake_cluster {
     struct fake_shard shards[FAKE_SHARDS];
     struct fake_monitor monitors[FAKE_MONITORS];
-    struct fake_pg pgs[FAKE_PGS];
+    struct fake_pg pgs[FAKE_PGS_MAX];
+    uint32_t pg_count;
     uint64_t epoch, generation, incarnation, size_bytes;
     uint64_t shard_epoch; /* that shards tell with errors */
     bool paused;          /* the map says so */
