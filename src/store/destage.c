@@ -3,15 +3,16 @@
  * Destage: one op per store that takes objects in rounds from the overlay to chunks and pages, and then lets
  * the ring's tail move.
  *
- *   idle -> collect -> load -> readback -> data -> flush -> pages -> flush -> slots -> (commit) -.
- *    ^                                                                                           |
- *    '------------------- copy forward, checkpoint <--- trim <--- applied <----------------------'
+ *   idle -> collect -> load -> readback -> data -> pages -> flush -> slots -> (commit) -.
+ *    ^                                                                                  |
+ *    '---------------- copy forward, checkpoint <--- trim <--- applied <----------------'
  *
  * A round takes a snapshot of the overlays of its objects; entries applied meanwhile stay in the overlay for
  * the next. Blocks go to their chunks in the order of the device, in place where the object has a chunk
  * already: reads take the overlay's version until the new page is live, and after a crash the ring still has
- * the entries. Pages go to fresh slots; old slots and dropped chunks are free once the records that say so
- * are durable. Only entries that are applied and durable here are destaged.
+ * the entries. Pages go to fresh slots, and nothing names those before the flush of both; old slots and
+ * dropped chunks are free once the records that say so are durable. Only entries that are applied and durable
+ * here are destaged.
  *
  * It runs when more than half of the ring, or thirteen sixteenths of the cache, are not destaged; so
  * overwrites coalesce until then, and an object has many blocks for one page. What is left of the ring before
@@ -38,9 +39,8 @@ enum {
     DESTAGE_LOAD,
     DESTAGE_READBACK,
     DESTAGE_DATA,
-    DESTAGE_DATA_FLUSH,
     DESTAGE_PAGES,
-    DESTAGE_PAGES_FLUSH,
+    DESTAGE_FLUSH,
     DESTAGE_SLOTS,
     DESTAGE_APPLIED,
     DESTAGE_TRIM,
@@ -57,9 +57,8 @@ static const char *destage_state(int state)
                                         "load",
                                         "readback",
                                         "data",
-                                        "flush of data",
                                         "pages",
-                                        "flush of pages",
+                                        "flush",
                                         "slots",
                                         "applied",
                                         "trim",
@@ -372,13 +371,10 @@ static void destage_step(struct op *op)
                 store_fail(s, d->io.error, "a write of chunks failed");
                 return;
             }
-            op->state = DESTAGE_DATA_FLUSH;
-            /* Chunks that entries brought are durable already. */
-            if (d->block_count && flush_start(s))
-                return;
+            d->next = 0;
+            op->state = DESTAGE_PAGES;
             break;
-        case DESTAGE_DATA_FLUSH:
-        case DESTAGE_PAGES_FLUSH:
+        case DESTAGE_FLUSH:
             if (d->flush.pending)
                 return;
             if (d->flush.result) {
@@ -386,9 +382,8 @@ static void destage_step(struct op *op)
                 return;
             }
             d->next = 0;
-            op->state++;
-            if (op->state == DESTAGE_SLOTS)
-                round_push_slots(s);
+            op->state = DESTAGE_SLOTS;
+            round_push_slots(s);
             break;
         case DESTAGE_PAGES:
             if (!round_write_pages(s))
@@ -397,7 +392,7 @@ static void destage_step(struct op *op)
                 store_fail(s, d->io.error, "a write of object pages failed");
                 return;
             }
-            op->state = DESTAGE_PAGES_FLUSH;
+            op->state = DESTAGE_FLUSH;
             if (flush_start(s))
                 return;
             break;

@@ -125,6 +125,28 @@ static void only_what_differs(void)
     tear_down();
 }
 
+/* The power fails when the copy is there: of the device's cache nothing is left. */
+static void outlives_the_power(void)
+{
+    int source[64], rc;
+
+    set_up_object(source);
+    for (int i = 0; i < 64; i += 2)
+        source[i] = 100 + i;
+    rig_watch_media(&rig);
+    CHECK_EQ(window(source, &rc), 32);
+    CHECK_EQ(rc, 0);
+    end(pg->last_index + 1);
+    uint8_t *left = rig.device.media;
+    rig.device.media = NULL;
+    CHECK_EQ(close_store(), 0);
+    memcpy(rig.device.data, left, rig.device.blk.size_bytes);
+    free(left);
+    CHECK_EQ(open_store(), 0);
+    check_is(source);
+    tear_down();
+}
+
 /* A copy that is thrown away leaves the old object, and no chunk is lost or freed that is in use. */
 static void thrown_away(void)
 {
@@ -316,6 +338,7 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(only_what_differs);
+    TEST(outlives_the_power);
     TEST(thrown_away);
     TEST(unwritten_becomes_unwritten);
     TEST(damaged_is_different);

@@ -19,6 +19,7 @@
 struct memory_device {
     struct blk blk; /* first */
     uint8_t *data;
+    uint8_t *media; /* what a power cut leaves of it; NULL: nobody asks */
     struct list pending;
     uint64_t requests;
     uint64_t fail_at;  /* the request of this number (from 1) fails; 0: none */
@@ -92,6 +93,10 @@ static void memory_complete(struct memory_device *d)
             memcpy(d->data + at, io->iov[i].iov_base, io->iov[i].iov_len);
         at += io->iov[i].iov_len;
     }
+    if (d->media && !io->result && io->type == BLK_WRITE && io->flags & BLK_FUA)
+        memcpy(d->media + io->offset, d->data + io->offset, io->len);
+    if (d->media && !io->result && io->type == BLK_FLUSH)
+        memcpy(d->media, d->data, d->blk.size_bytes);
     io->pending = false;
     op_wake(io->waiter);
 }
@@ -138,6 +143,14 @@ static inline void rig_fini(struct rig *rig)
     arena_free(rig->core.arena);
     free(rig->arena_memory);
     free(rig->device.data);
+    free(rig->device.media);
+}
+
+/* From now on: what is neither flushed nor written through is lost. */
+static inline void rig_watch_media(struct rig *rig)
+{
+    rig->device.media = malloc(rig->device.blk.size_bytes);
+    memcpy(rig->device.media, rig->device.data, rig->device.blk.size_bytes);
 }
 
 static inline void rig_turn(struct rig *rig)
