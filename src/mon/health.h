@@ -27,6 +27,7 @@
     X(PG_RECOVERING, "PGs copy data to a replica that was away")                                             \
     X(PG_DAMAGED, "PGs have a replica whose log is damaged, which is made whole from the others")            \
     X(PG_STUCK, "PGs lack a replica, or have one where it should not be, and there is no OSD for it")        \
+    X(PG_NOT_MOVED, "PGs stay where they are, because something of another PG is left in them only")         \
     X(PG_MAJORITY_LOST, "PGs have lost the majority of their replicas for good")                             \
     X(PG_FORCE_WAITS, "PGs are to go on with one replica, which waits for the end of the others")            \
     X(PG_FORCE_FAILS, "PGs are to go on with one replica, which cannot")                                     \

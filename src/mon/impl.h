@@ -147,12 +147,14 @@ struct mon_note {
 
 /* Of the last look at which PGs should have other members. */
 struct mon_moves {
-    uint32_t under_way;    /* PGs */
-    uint32_t urgent;       /* PGs that lack replicas and are to get them, and are not under way yet */
-    uint32_t misplaced;    /* PGs that are to have other members for another reason, and are not under way */
-    uint32_t stuck;        /* PGs that cannot be as they should: too few OSDs */
-    uint64_t replicas;     /* that are to be copied for all of these */
-    uint64_t objects;      /* in them, so far as known */
+    uint32_t under_way; /* PGs */
+    uint32_t urgent;    /* PGs that lack replicas and are to get them, and are not under way yet */
+    uint32_t misplaced; /* PGs that are to have other members for another reason, and are not under way */
+    uint32_t stuck;     /* PGs that cannot be as they should: too few OSDs */
+    uint32_t kept;      /* PGs that are not moved for what is left of another one: */
+    uint64_t kept_pg, kept_for; /* one of them, and that other one */
+    uint64_t replicas;          /* that are to be copied for all of these */
+    uint64_t objects;           /* in them, so far as known */
     uint64_t begun_us;     /* wall clock, when there was first something to do; 0: nothing is to be done */
     uint64_t begun_ns;     /* alive time of that */
     uint64_t objects_done; /* since then */
@@ -351,8 +353,8 @@ void mon_split_settle(struct mon *mon, struct mon_change *c);
 void mon_split_done(struct mon *mon, uint64_t pool);
 /* A pool in which no PG has been split for a while though that is ordered; NULL: there is none. */
 const Fb__Pool *mon_split_stuck(struct mon *mon);
-/* Of the PG that is to be split next: a member whose shard has no room for the child, as far as the map tells;
- * NULL: all have. */
+/* Of the PG that is to be split next: a member whose shard has no room for the child, as far as the map
+ * tells; NULL: all have. */
 const Fb__PgMember *mon_split_full(const struct mon *mon, const Fb__Pool *pool);
 /* `pool`, a copy of the item that a change will put, is to have so many PGs. */
 MUST_CHECK int mon_split_order(struct mon_request *r, Fb__Pool *pool, uint32_t target);
@@ -399,6 +401,9 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
 const Fb__PgStanding *mon_force_find(const struct mon_force_view *v, uint32_t replica);
 /* Only the newest of those that had a vote, with all that they had, have what was acknowledged; or most. */
 bool mon_force_may_survive(const Fb__PgStanding *s);
+/* Must this replica of a PG that went on alone stay where it is, and lead it, because something of a PG that
+ * was split off it, and has no leader, is perhaps nowhere else? That one's id, or 0. */
+uint64_t mon_force_keeps(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *member);
 /* Is it one that orders are given for? */
 bool mon_force_concerns(const struct mon *mon, const struct mon_pg *p);
 void mon_force_look(struct mon_request *r);

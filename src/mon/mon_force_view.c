@@ -169,7 +169,7 @@ static Fb__ForceVerdict verdict_waits(const struct mon *mon, const struct mon_pg
 
     if (fails)
         return way->ending_count && pg->before ? FB__FORCE_VERDICT__FORCE_FAILS
-                                                      : FB__FORCE_VERDICT__FORCE_NOTHING_LEFT;
+                                               : FB__FORCE_VERDICT__FORCE_NOTHING_LEFT;
     return FB__FORCE_VERDICT__FORCE_WAITS;
 }
 
@@ -243,6 +243,47 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
     qsort(v->osds, v->view.n_osds, sizeof(*v->osds), compare_osds);
     qsort(v->lost_osds, v->view.n_lost_osds, sizeof(*v->lost_osds), compare_osds);
 }
+
+/* ---- what is left in a parent only ---- */
+
+/* Has the child no leader, and is what it has on the shard of that member perhaps in its parent's replica
+ * there, and nowhere else (osd/pg_split.c)? Not if a replica of its own speaks from there. */
+static bool left_in_parent(const struct mon *mon, const struct mon_pg *child, const Fb__PgMember *m)
+{
+    const Fb__Pg *pg = mon_pg_item(child);
+    const Fb__PgForce *force = mon_force_waits(pg) ? pg->force : NULL;
+    const struct mon_standing *s = standing_of(mon, child, m, m->replica);
+
+    if (!s && force && m->replica == force->replica)
+        s = standing_of(mon, child, m, force->survivor);
+    return !s || s->row.state == STANDING_IN_PARENT;
+}
+
+uint64_t mon_force_keeps(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *member)
+{
+    const Fb__Pg *pg = mon_pg_item(p);
+    const struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(pg->id));
+    uint32_t number = mon_pg_number(pg->id);
+
+    if (!pg->force || PLANT(MON_MOVES_PARENT))
+        return 0;
+    for (uint64_t bit = 1; pool && number + bit < mon_pool_item(pool)->pg_count; bit <<= 1) {
+        const struct mon_pg *child =
+            bit > number ? mon_pg_find(mon, placement_pg_id(mon_pg_pool(pg->id), number + (uint32_t)bit))
+                         : NULL;
+        if (!child || !mon_pg_item(child)->split || mon_pg_item(child)->removed ||
+            mon_pg_reported(mon, child))
+            continue;
+        for (size_t m = 0; m < mon_pg_item(child)->n_member; m++) {
+            const Fb__PgMember *row = mon_pg_item(child)->member[m];
+            if (row->osd == member->osd && row->shard == member->shard && left_in_parent(mon, child, row))
+                return mon_pg_item(child)->id;
+        }
+    }
+    return 0;
+}
+
+/* ---- the look ---- */
 
 /* Not removed, of a pool that is there, and born. */
 bool mon_force_concerns(const struct mon *mon, const struct mon_pg *p)

@@ -340,16 +340,18 @@ static void pg_problems(struct mon_status *st)
         SAY(p->doing, "it waits for them");
         SAY(p->todo, "nothing: ask again in a few seconds");
     } else if (count[PG_NO_LEADER]) {
+        uint32_t told =
+            count[PG_FORCE_DUE] + count[PG_FORCE_WAITS] + count[PG_FORCE_FAILS] + count[PG_FORCE_NOTHING];
         p = problem(st, true, HEALTH_PG_NO_LEADER, NO_SUBJECT);
         SAY(p->what, "%u PGs have no leader (%s): reads and writes there wait", count[PG_NO_LEADER],
             st->pg_examples[PG_NO_LEADER]);
-        if (count[PG_FORCE_DUE] + count[PG_FORCE_WAITS] + count[PG_FORCE_FAILS] + count[PG_FORCE_NOTHING] ==
-            count[PG_NO_LEADER])
-            SAY(p->todo, "nothing that could be started would give them one: see the next problems");
+        if (told == count[PG_NO_LEADER])
+            SAY(p->todo, "the next problems say what each of them needs");
         else
             SAY(p->todo,
-                "a majority of each PG's OSDs must be up: start the OSDs that are down (`fastblock pg ls` shows which). If one "
-                "is gone for good: `fastblock osd lost OSD`, then `fastblock pg force-recover --all-lost`");
+                "%sa majority of each PG's OSDs must be up: start the OSDs that are down (`fastblock pg ls` shows which). "
+                "If one is gone for good: `fastblock osd lost OSD`, then `fastblock pg force-recover --all-lost`",
+                told ? "for those not named below: " : "");
     }
     force_problems(st);
     if (count[PG_DAMAGED]) {
@@ -382,6 +384,18 @@ static void pg_problems(struct mon_status *st)
             m->stuck);
         SAY(p->doing, "they stay as they are");
         SAY(p->todo, "add OSDs, or start those that are down; `fastblock osd tree` shows them");
+    }
+    const struct mon_moves *moves = &st->mon->moves;
+    if (moves->kept) {
+        uint32_t of = mon_pg_pool(moves->kept_pg);
+        p = problem(st, false, HEALTH_PG_NOT_MOVED, NO_SUBJECT);
+        SAY(p->what,
+            "%u PGs should have other members, and stay where they are: PG %u.%x was split off PG %u.%x, which went on "
+            "without that, and what is left of it may be there only",
+            moves->kept, of, mon_pg_number(moves->kept_for), of, mon_pg_number(moves->kept_pg));
+        SAY(p->doing, "they are moved as soon as that one has a leader");
+        SAY(p->todo, "`fastblock pg force-recover %u.%x` says what it lacks", of,
+            mon_pg_number(moves->kept_for));
     }
     const Fb__Pool *pool = mon_split_stuck(st->mon);
     if (pool) {

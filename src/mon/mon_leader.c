@@ -117,9 +117,15 @@ void mon_pg_leader(struct mon_request *r)
 
 /* ---- balance ---- */
 
-/* The first member whose OSD is in: one that is drained leads nothing. */
-static const Fb__PgMember *first_to_lead(const struct mon *mon, const Fb__Pg *pg)
+/* One that has to stay for another PG, which only a leader can split off once more; else the first member
+ * whose OSD is in: one that is drained leads nothing. */
+static const Fb__PgMember *first_to_lead(const struct mon *mon, const struct mon_pg *p)
 {
+    const Fb__Pg *pg = mon_pg_item(p);
+
+    for (size_t m = 0; m < pg->n_member; m++)
+        if (mon_force_keeps(mon, p, pg->member[m]))
+            return pg->member[m];
     for (size_t m = 0; m < pg->n_member; m++) {
         const struct mon_osd *o = mon_osd_find(mon, pg->member[m]->osd);
         if (o && mon_osd_in(mon_osd_item(o)))
@@ -137,7 +143,7 @@ static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mo
     if (item->removed || !item->n_member || !pool || mon_pool_item(pool)->removed ||
         !mon_pg_reported(mon, pg))
         return NULL;
-    const Fb__PgMember *to = pg->chosen ? member_of(item, pg->chosen_osd) : first_to_lead(mon, item);
+    const Fb__PgMember *to = pg->chosen ? member_of(item, pg->chosen_osd) : first_to_lead(mon, pg);
     if (!to || to->learner || item->n_wanted || to->osd == pg->leader_osd || pg->state || pg->recovering ||
         pg->in_contact < item->n_member)
         return NULL;

@@ -277,6 +277,23 @@ static bool want_without_lost(const struct mon_pg *p, const struct mon_edit *e, 
     return lost && ret->count * 2 > voters;
 }
 
+/* A replica that would go, but has to stay for another PG; NULL: there is none. That one's id. */
+static const Fb__PgMember *must_stay(const struct mon *mon, const struct mon_pg *p,
+                                     const struct placement_change *change, uint64_t *ret_for)
+{
+    const Fb__Pg *pg = mon_pg_item(p);
+
+    for (size_t m = 0; m < pg->n_member; m++) {
+        bool stays = mon_confirmed(&mon_news(p)->lost, pg->member[m]->replica);
+        for (uint32_t i = 0; i < change->member_count; i++)
+            stays |= change->member[i].osd == pg->member[m]->osd &&
+                     change->member[i].shard == pg->member[m]->shard;
+        if (!stays && (*ret_for = mon_force_keeps(mon, p, pg->member[m])) != 0)
+            return pg->member[m];
+    }
+    return NULL;
+}
+
 static bool majority_up(const struct mon *mon, const struct mon_members *members)
 {
     uint32_t up = 0;
@@ -333,7 +350,8 @@ static enum verdict decide(struct mon_plan *plan, const struct mon *mon, const s
     uint32_t *leads = moves_of(plan, p->leader_osd);
 
     mon_edit_init(e, mon_pg_item(p));
-    if (split_comes_first(mon, mon_pg_item(p), change))
+    uint64_t kept_for;
+    if (split_comes_first(mon, mon_pg_item(p), change) || must_stay(mon, p, change, &kept_for))
         return MOVE_LATER;
     if (!may_change(mon, p, e) ||
         (!want_members(plan, mon, p, e, change, epoch, &wanted) && !want_without_lost(p, e, &wanted)))
@@ -408,6 +426,13 @@ static void count_progress(struct mon *mon, const struct mon_plan *plan)
         if (!p || mon_pg_item(p)->n_wanted ||
             (!change->added && change->member_count == mon_pg_item(p)->n_member))
             continue;
+        uint64_t kept_for;
+        if (must_stay(mon, p, change, &kept_for)) {
+            m->kept++;
+            m->kept_pg = mon_pg_item(p)->id;
+            m->kept_for = kept_for;
+            continue;
+        }
         *(change->missing ? &m->urgent : &m->misplaced) += 1;
         m->replicas += change->added;
         m->objects += change->added * p->objects;
@@ -542,7 +567,8 @@ void mon_rebalance_plan(struct mon_request *r)
     mon_progress_fill(mon, &progress);
     for (uint32_t i = 0; i < plan->plan.change_count && count < PLAN_ROWS_MAX; i++) {
         const struct mon_pg *p = plan_pg(mon, plan, &plan->plan.changes[i]);
-        if (!p || mon_pg_item(p)->n_wanted)
+        uint64_t kept_for;
+        if (!p || mon_pg_item(p)->n_wanted || must_stay(mon, p, &plan->plan.changes[i], &kept_for))
             continue;
         if (!fill_move(r, mon_pg_item(p), &plan->plan.changes[i], &rows[count]))
             break;

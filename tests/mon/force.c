@@ -161,6 +161,8 @@ static void the_best_of_two(void)
     CHECK_EQ(order(p, p->pgs[0].id, other), -ERR_DENIED);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_WAITS);
     CHECK(has_problem(&p->client, "waits until the others"));
+    CHECK(has_problem(&p->client, "the next problems say what each of them needs"));
+    CHECK(!has_problem(&p->client, "a majority of each PG's OSDs must be up"));
     play_run(p, 2);
     CHECK(replica_of(p, at[3]) != other); /* perhaps a new one */
     CHECK_EQ(p->pgs[0].leader, at[4]);
@@ -379,12 +381,9 @@ static void can_be_withdrawn(void)
     play_free(p);
 }
 
-/* The order says up to where the PG was split, by the PGs of the map: what its log lacks of that is theirs.
- */
-static void says_up_to_where_it_was_split(void)
+/* Makes PG 1 of PG 0, whose members are `at`: by its leader's report. */
+static void split(struct play *p, const uint32_t at[3])
 {
-    uint32_t at[3];
-    struct play *p = begin(6, 3, at);
     Fb__PgMember member[3], *members[3];
     Fb__PgReport row = FB__PG_REPORT__INIT, *rows = &row;
     Fb__ShardReport report = FB__SHARD_REPORT__INIT;
@@ -406,10 +405,63 @@ static void says_up_to_where_it_was_split(void)
     CHECK_EQ(osd_report(&p->osds[at[0]], 0, &report), 0);
     play_run(p, 1);
     CHECK(play_item(p, 1) && play_item(p, 1)->split);
+}
+
+/* The order says up to where the PG was split, by the PGs of the map: what its log lacks of that is theirs.
+ */
+static void says_up_to_where_it_was_split(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+
+    split(p, at);
     lose(p, at, 2);
     CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
     CHECK_EQ(get_map(&p->client, 0), 0);
     CHECK_EQ(play_item(p, 0)->force->split_count, 2);
+    play_free(p);
+}
+
+static bool is_there(const struct play *p, uint32_t n, uint32_t osd)
+{
+    for (size_t m = 0; m < play_item(p, n)->n_member; m++)
+        if (play_item(p, n)->member[m]->osd == osd)
+            return true;
+    return false;
+}
+
+/* A PG that went on alone without a split keeps what is its child's where that one can be made of it, until
+ * somebody leads that one: it is neither drained from there nor moved, and led there. */
+static void stays_with_what_is_left(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+    struct play_pg *child = &p->pgs[1];
+
+    split(p, at);
+    lose(p, at, 2);
+    /* Of the child's replicas here none was born. */
+    *child = p->pgs[0];
+    child->id++;
+    child->leader = PLAY_OSDS;
+    p->exists[at[2]][1] = p->exists[at[2]][0];
+    p->standing_state[at[2]][1] = 3;
+    p->pg_count = 2;
+    CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
+    play_run(p, 20);
+    CHECK_EQ(p->pgs[0].count, 3);
+    CHECK(is_there(p, 0, at[2]));
+    CHECK_EQ(osd_change(&p->client, at[2], FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 20);
+    CHECK(is_there(p, 0, at[2]) && !play_item(p, 0)->n_wanted);
+    CHECK(has_problem(&p->client, "1 PGs should have other members, and stay where they are"));
+    CHECK(has_problem(&p->client, "PG 1.1 was split off PG 1.0"));
+    /* The child is made of it, and led: now both go. */
+    CHECK_EQ(order(p, child->id, p->exists[at[2]][1]), 0);
+    play_run(p, 40);
+    CHECK(child->leader != PLAY_OSDS && child->count == 3);
+    CHECK(!is_there(p, 0, at[2]) && !is_there(p, 1, at[2]));
+    CHECK(!has_problem(&p->client, "stay where they are"));
     play_free(p);
 }
 
@@ -557,6 +609,7 @@ int main(int argc, char **argv)
     TEST(can_be_withdrawn);
     TEST(not_with_what_is_being_deleted);
     TEST(says_up_to_where_it_was_split);
+    TEST(stays_with_what_is_left);
     TEST(cannot_be_withdrawn_later);
     TEST(names_failed_shards);
     TEST(what_is_lost_was_heard_of);
