@@ -21,7 +21,8 @@
 
 #define SHARD_REQUESTS_MAX     4096         /* client requests under way */
 #define SHARD_REQUEST_BYTES    (256u << 20) /* of their data, what is read as well */
-#define SHARD_SESSIONS_MAX     1024
+#define SHARD_CLIENTS_MAX      1024 /* sessions of clients; */
+#define SHARD_SESSIONS_MAX     2048 /* the others are for shards, whom clients are not to keep out */
 #define SHARD_SESSION_REQUESTS 1024 /* under way per session */
 #define SHARD_HEARTBEAT_NS     (30 * NS_PER_MS)
 #define SHARD_REST_AFTER_NS    (1000 * NS_PER_MS) /* a group without traffic for so long is at rest */
@@ -266,6 +267,7 @@ struct osd_shard {
     struct store *store;
     struct rpc_identity self;
     struct rpc_server *server;
+    uint32_t client_count; /* of its sessions */
     bool serving; /* PGs run, requests are taken */
     bool leaving; /* leaders are moving away */
     bool stopping;

@@ -16,6 +16,8 @@ static int server_greet(void *owner, const struct rpc_identity *who)
 
     if (memcmp(who->cluster, none, 16) && memcmp(who->cluster, shard->label.cluster, 16))
         return -ERR_CLUSTER;
+    if (who->role != RPC_OSD && shard->client_count >= SHARD_CLIENTS_MAX)
+        return -ERR_BUSY;
     if (who->role != RPC_OSD)
         return shard->failed ? -ERR_STOPPED : 0;
     return shard_peer_check(shard, who);
@@ -27,6 +29,7 @@ static void server_opened(void *owner, struct rpc_session *session)
     const struct rpc_identity *who = rpc_session_identity(session);
     struct peer *peer;
 
+    shard->client_count += who->role != RPC_OSD;
     if (who->role != RPC_OSD)
         return;
     peer = shard_peer_get(shard, who->osd, who->shard);
@@ -42,8 +45,10 @@ static void server_opened(void *owner, struct rpc_session *session)
 
 static void server_closed(void *owner, struct rpc_session *session)
 {
+    struct osd_shard *shard = owner;
     struct peer *peer = rpc_session_context(session);
 
+    shard->client_count -= rpc_session_identity(session)->role != RPC_OSD;
     if (!peer || peer->session != session)
         return;
     peer->session = NULL;

@@ -51,7 +51,7 @@ static int session_check(struct rpc_session *session, const struct rpc_hello *he
     int error = rpc_hello_check_cluster(self, who);
     if (error)
         return error;
-    if (server->count > server->config.sessions_max)
+    if (server->open_count >= server->config.sessions_max)
         return -ERR_BUSY;
     if (hello->has_target &&
         (self->role != RPC_OSD || self->osd != hello->target_osd || self->shard != hello->target_shard))
@@ -133,6 +133,9 @@ void rpc_session_greet(struct rpc_session *session, const struct rpc_message *me
     }
     session->state = SESSION_OPEN;
     session->was_open = true;
+    list_remove(&session->all);
+    list_push_back(&server->sessions, &session->all);
+    server->open_count++;
     if (server->config.opened)
         server->config.opened(server->config.owner, session);
 }

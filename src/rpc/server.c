@@ -12,7 +12,8 @@
 
 #define BACKLOG_RETRY_NS  (1 * NS_PER_MS)
 #define FULL_LOG_EVERY_NS (10 * NS_PER_S)
-/* Beyond the limit so many are heard, to be told that there are too many; the rest is closed at once. */
+/* Beyond the open ones, which are limited, at least so many may be greeting, or have been refused. Whoever
+ * comes takes the place of the oldest of these: silence and refusals keep nobody out. */
 #define SPARE_SESSIONS 64u
 /* How many that were seen before are remembered, beyond those with open sessions. */
 #define SEEN_IDLE 1024u
@@ -25,6 +26,7 @@ void rpc_session_kill(struct rpc_session *session)
 
     if (session->state == SESSION_CLOSED)
         return;
+    server->open_count -= session->state == SESSION_OPEN;
     session->state = SESSION_CLOSED;
     if (session->link) {
         link_close(session->link);
@@ -56,7 +58,6 @@ void rpc_server_bury(struct rpc_server *server)
         struct rpc_session *session = list_entry(node, struct rpc_session, all);
         if (session->was_open && server->config.closed)
             server->config.closed(server->config.owner, session);
-        server->count--;
         pool_put(&server->pool, session);
     }
 }
@@ -123,40 +124,33 @@ static void session_link_closed(void *owner, struct link *link, int error)
 
 static const struct link_events session_events = {.message = session_message, .closed = session_link_closed};
 
-/* For a link that is closed before anything can come of it. */
-static void ignore_message(void *owner, struct link *link, const struct frame *frame)
+/* Open ones are never that many. */
+static void make_room(struct rpc_server *server, uint64_t now_ns)
 {
-}
+    struct rpc_session *oldest = list_first(&server->others, struct rpc_session, all);
 
-static void ignore_closed(void *owner, struct link *link, int error)
-{
-}
-
-static const struct link_events ignore_events = {.message = ignore_message, .closed = ignore_closed};
-
-static void server_refuse(struct rpc_server *server, struct link *link)
-{
-    uint64_t now_ns = core_now_ns(server->config.core);
-
+    ASSERT(oldest);
     if (!server->full_logged_ns || now_ns - server->full_logged_ns >= FULL_LOG_EVERY_NS) {
         server->full_logged_ns = now_ns;
-        core_log(server->config.core, LOG_WARN, "rpc", "%s: closing: there are %u sessions, the limit",
-                 link_peer_address(link), server->count);
+        core_log(server->config.core, LOG_WARN, "rpc",
+                 "%s: closing: more connections come than greet, or than may have a session",
+                 oldest->address);
     }
-    link_own(link, &ignore_events, NULL);
-    link_close(link);
+    rpc_session_kill(oldest);
+    rpc_server_bury(server);
 }
 
 static void server_accepted(void *owner, struct link *link)
 {
     struct rpc_server *server = owner;
-    struct rpc_session *session = pool_get(&server->pool);
-
-    if (!session) {
-        server_refuse(server, link);
-        return;
-    }
     uint64_t now_ns = core_now_ns(server->config.core);
+
+    rpc_server_bury(server);
+    struct rpc_session *session = pool_get(&server->pool);
+    if (!session) {
+        make_room(server, now_ns);
+        session = pool_get(&server->pool);
+    }
     *session = (struct rpc_session){
         .server = server,
         .link = link,
@@ -169,9 +163,8 @@ static void server_accepted(void *owner, struct link *link)
     list_init(&session->of_seen);
     if (text_copy(session->address, sizeof(session->address), link_peer_address(link)))
         memcpy(session->address, "?", 2);
-    list_push_back(&server->sessions, &session->all);
+    list_push_back(&server->others, &session->all);
     map_put(&server->by_id, &session->by_id, ++server->next_session_id);
-    server->count++;
     link_own(link, &session_events, session);
     op_wake(&server->op); /* arms the timer */
 }
@@ -191,21 +184,25 @@ static void session_watch(struct rpc_session *session, uint64_t now_ns)
 {
     uint64_t silent_ns = now_ns - session->received_ns;
 
-    if (session->state != SESSION_OPEN) {
-        if (now_ns - session->accepted_ns >= RPC_GREET_MAX_NS) {
-            if (session->state == SESSION_GREETING)
-                rpc_session_fail(session, -ERR_TIMEOUT, "no greeting");
-            else
-                rpc_session_kill(session);
-        }
-        return;
-    }
     if (silent_ns >= RPC_SILENCE_MAX_NS) {
         rpc_session_fail(session, -ERR_TIMEOUT, "silent");
         return;
     }
     if (silent_ns >= RPC_SERVER_PING_AFTER_NS && now_ns - session->pinged_ns >= RPC_PING_EVERY_NS)
         session_ping(session, now_ns);
+}
+
+static void others_watch(struct rpc_server *server, uint64_t now_ns)
+{
+    list_for_each_safe (&server->others, node) {
+        struct rpc_session *session = list_entry(node, struct rpc_session, all);
+        if (now_ns - session->accepted_ns < RPC_GREET_MAX_NS)
+            return;
+        if (session->state == SESSION_GREETING)
+            rpc_session_fail(session, -ERR_TIMEOUT, "no greeting");
+        else
+            rpc_session_kill(session);
+    }
 }
 
 static void server_step(struct op *op)
@@ -218,6 +215,8 @@ static void server_step(struct op *op)
     bool watch = now_ns >= server->next_watch_ns;
     if (watch)
         server->next_watch_ns = now_ns + RPC_PING_EVERY_NS;
+    if (watch)
+        others_watch(server, now_ns);
     if (watch || server->held_replies)
         list_for_each_safe (&server->sessions, node) {
             struct rpc_session *session = list_entry(node, struct rpc_session, all);
@@ -229,7 +228,7 @@ static void server_step(struct op *op)
     rpc_server_bury(server);
     if (server->held_replies)
         timer_arm(core, &server->timer, &server->op, now_ns + BACKLOG_RETRY_NS);
-    else if (!list_empty(&server->sessions))
+    else if (!list_empty(&server->sessions) || !list_empty(&server->others))
         timer_arm(core, &server->timer, &server->op, server->next_watch_ns);
 }
 
@@ -254,6 +253,7 @@ static int server_allocate(const struct rpc_server_config *config, struct rpc_se
         return -ERR_NO_MEMORY;
     server->config = *config;
     list_init(&server->sessions);
+    list_init(&server->others);
     list_init(&server->dead);
     map_init(&server->by_id);
     map_init(&server->clients.by_id);
@@ -300,6 +300,8 @@ void rpc_server_free(struct rpc_server *server)
     config->net->ops->unlisten(config->net, server);
     while (!list_empty(&server->sessions))
         rpc_session_kill(list_first(&server->sessions, struct rpc_session, all));
+    while (!list_empty(&server->others))
+        rpc_session_kill(list_first(&server->others, struct rpc_session, all));
     rpc_server_bury(server);
     timer_cancel(config->core, &server->timer);
     op_done(&server->op, 0);

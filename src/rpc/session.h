@@ -29,7 +29,7 @@ struct rpc_session {
     struct link *link; /* NULL: closed */
     enum session_state state;
     struct map_node by_id;
-    struct list all; /* in rpc_server.sessions or, CLOSED, in rpc_server.dead */
+    struct list all; /* in rpc_server.sessions or, if not OPEN, in .others or, CLOSED, in .dead */
     bool was_open;   /* closed() is owed */
     void *context;
     uint32_t requests;   /* delivered and not yet answered, or in the backlog */
@@ -49,9 +49,9 @@ struct rpc_server {
     struct rpc_server_config config;
     char address[RPC_ADDRESS_MAX];
     struct pool pool;
-    struct list sessions, dead;
+    struct list sessions, others, dead; /* others: in the order in which they came */
     struct map by_id;
-    uint32_t count;
+    uint32_t open_count;
     uint32_t held_replies; /* of all sessions */
     uint64_t next_session_id;
     uint64_t next_watch_ns; /* when silence is next looked for */

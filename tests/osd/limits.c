@@ -330,6 +330,46 @@ static void test_many_refused(void)
     world_free(w);
 }
 
+/* More clients than there are sessions for do not keep other shards out. */
+static void test_many_clients(void)
+{
+    enum { CLIENTS = SHARD_SESSIONS_MAX + 50 };
+    static struct rpc_identity selfs[CLIENTS];
+    static struct rpc_peer *peers[CLIENTS];
+    struct world *w = world_new(78, 4);
+    uint32_t open = 0;
+
+    sim_node_enter(w->client);
+    for (uint32_t n = 0; n < CLIENTS; n++) {
+        selfs[n] = w->self;
+        memcpy(selfs[n].client_uuid, (uint8_t[16]){9, (uint8_t)n, (uint8_t)(n >> 8)}, 16);
+        struct rpc_peer_config config = {
+            .core = &w->client->core,
+            .net = sim_net_port(w->net, w->client),
+            .address = w->osds[0].listen,
+            .self = &selfs[n],
+            .calls_max = 1,
+        };
+        peers[n] = rpc_peer_new(&config);
+    }
+    sim_node_leave(w->client);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    for (uint32_t n = 0; n < CLIENTS; n++)
+        open += rpc_peer_is_open(peers[n]);
+    CHECK_EQ(open, SHARD_CLIENTS_MAX - 1); /* and the world's own */
+    world_osd_kill(w, 1, SIM_CRASH_PROCESS);
+    sim_run_for(w->sim, NS_PER_S);
+    world_osd_start(w, 1);
+    WAIT_FOR(w, 5000, w->osds[1].shard && world_settled(w));
+    const struct peer *peer = shard_peer_get(w->osds[0].shard, 1, 0);
+    CHECK(peer && peer->session);
+    sim_node_enter(w->client);
+    for (uint32_t n = 0; n < CLIENTS; n++)
+        rpc_peer_free(peers[n]);
+    sim_node_leave(w->client);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_leader_replaced);
@@ -338,6 +378,7 @@ int main(void)
     TEST(test_fuller_member);
     TEST(test_bad_numbers);
     TEST(test_many_refused);
+    TEST(test_many_clients);
     fake_store_forget_all();
     return tap_done();
 }

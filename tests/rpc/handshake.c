@@ -196,7 +196,8 @@ static void caller_checks(void)
          .error = -ERR_IDENTITY},
         {.hello = {.protocol = RPC_PROTOCOL, .who = {.role = RPC_OSD, .osd = 4, .shard = 1, .cluster = {7}}},
          .error = -ERR_CLUSTER},
-        {.hello = {.protocol = RPC_PROTOCOL + 1, .who = {.role = RPC_OSD, .osd = 4, .shard = 1}}, .error = -ERR_VERSION},
+        {.hello = {.protocol = RPC_PROTOCOL + 1, .who = {.role = RPC_OSD, .osd = 4, .shard = 1}},
+         .error = -ERR_VERSION},
         {.hello = {.protocol = RPC_PROTOCOL, .who = {.role = (enum rpc_role)9, .osd = 4, .shard = 1}},
          .error = -ERR_PROTOCOL},
         {.garbage = "\xff\xff\xff", .error = -ERR_PROTOCOL},
@@ -387,6 +388,33 @@ static void too_many_sessions(void)
     world_free(w);
 }
 
+/* Sessions that say nothing, or were refused, hold places that nobody else needs. */
+static void others_keep_nobody_out(void)
+{
+    enum { MANY = 200 };
+    struct world *w = world_new(66, NULL);
+    static struct raw raw[MANY], good[8];
+    struct rpc_identity other = {.role = RPC_CLIENT, .client_uuid = {7}, .session = 1};
+
+    for (int i = 0; i < MANY; i++) {
+        raw_connect(&raw[i], w);
+        if (i % 2 && raw[i].link)
+            CHECK(raw_hello(&raw[i], &other, 77) != 0);
+    }
+    for (int i = 0; i < 8; i++) {
+        struct rpc_identity who = {.role = RPC_CLIENT, .client_uuid = {1, (uint8_t)i}, .session = 1};
+        raw_connect(&good[i], w);
+        CHECK_EQ(good[i].link ? raw_hello(&good[i], &who, RPC_PROTOCOL) : -ERR_CLOSED, 0);
+    }
+    for (int i = 0; i < MANY; i++)
+        if (raw[i].link)
+            raw_close(&raw[i]);
+    for (int i = 0; i < 8; i++)
+        raw_close(&good[i]);
+    WAIT_FOR(w, 100, w->closed == 8);
+    world_free(w);
+}
+
 static void nobody_there(void)
 {
     struct world *w = world_new(65, NULL);
@@ -438,6 +466,7 @@ int main(void)
     TEST(too_late);
     TEST(mute_server);
     TEST(too_many_sessions);
+    TEST(others_keep_nobody_out);
     TEST(nobody_there);
     TEST(address_that_is_none);
     return tap_done();
