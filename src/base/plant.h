@@ -81,6 +81,7 @@
     X(OSD_EARLY_FORGET,             "osd: a removed image is forgotten before every member has said it is gone")   \
     X(OSD_MARK_WINS,                "osd: a recovery gives up what is whole here for a damaged block of its source") \
     X(OSD_MARK_OLD,                 "osd: what a recovery's source has lost is taken from what is here, however old") \
+    X(OSD_LOG_UNPROVEN,             "osd: a recovery takes what its own log says though it may not be committed")   \
     X(OSD_REPAIR_OLD,               "osd: a reader is given a block of an older state that has the same checksum")  \
     X(OSD_SCRUB_LEADER_ONLY,        "osd: a scrub looks at the leader's own replica alone")                         \
     X(OSD_SCRUB_CLEARED,            "osd: a scrub looks at a replica that clears objects of an image")             \

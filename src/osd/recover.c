@@ -57,6 +57,8 @@ struct recover {
     uint64_t base, base_term, target;
     struct group group;     /* in force at the base */
     uint32_t split_count;   /* and how far the PG was split; the same at all answers of the round */
+    uint64_t log_index;     /* where our log ends: until the base is set it stays as it is */
+    bool log_committed;     /* all of it */
     bool records_listed;    /* the image records are all here; then come the objects */
     bool forgot;            /* something of ours was forgotten by the leader, and has to leave the device */
     uint64_t record;        /* cursor: image of the last record */
@@ -201,6 +203,8 @@ static bool list_send(struct recover *r, uint32_t limit)
     request.after_image = r->image;
     request.after_object = r->object;
     request.limit = limit;
+    request.log_index = r->log_index;
+    request.log_term = raft_term_at(&pg->raft, r->log_index);
     r->call.reply = r->reply;
     r->call.reply_cap = FRAME_BODY_MAX;
     return peer && peer->rpc && !wire_cold_encode(&request.base, rpc_body(r->frame), 128, &len) &&
@@ -269,8 +273,10 @@ static void recover_mark(struct recover *r)
     pg_set_abstain(pg); /* it holds its log before it asks */
     core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": replica %u recovers from replica %u",
              PG_ARGS(pg->id), pg->replica, r->source);
-    r->listed = r->records_listed = false;
+    r->listed = r->records_listed = r->log_committed = false;
     r->record = 0;
+    bool whole = r->mark == STORE_PG_RECOVERING && pg->sp->last_index == pg->raft.last_index;
+    r->log_index = whole ? pg->raft.last_index : 0;
     r->done = r->total = 0;
     r->op.state = RECOVER_LIST;
     if (!list_send(r, RECOVER_PAGE))
@@ -377,6 +383,7 @@ static bool take_base(struct recover *r)
     r->base = page->applied_index;
     r->base_term = page->applied_term;
     r->split_count = page->split_count;
+    r->log_committed = page->log_committed;
     return r->base_term && r->base <= RECOVER_BASE_MAX && !group_from_entry(&entry, &r->group) &&
            r->group.index <= r->base && raft_may_reset_base(&r->pg->raft, r->base, r->base_term);
 }
@@ -463,6 +470,8 @@ static void recover_copy_more(struct recover *r)
         const Fb__RecoverObject *object = r->page->object[r->next++];
         r->done++;
         pg->shard->perf.recovered_objects++;
+        r->copies[i].log_committed =
+            (r->log_committed || PLANT(OSD_LOG_UNPROVEN)) && pg->sp->last_index == r->log_index;
         recover_copy_start(&r->copies[i], pg, r->source, object->image, object->object, r->base, &r->op);
     }
     if (r->op.children)

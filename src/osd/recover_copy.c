@@ -321,7 +321,7 @@ static void copy_answer(struct recover_copy *c)
     if (window->damaged_count) {
         c->op.state = COPY_OWN;
         store_read_written_start(&c->own, c->pg->sp, c->image, c->object, c->first_block, RECOVER_WINDOW,
-                                 &c->op);
+                                 c->log_committed, &c->op);
         return;
     }
     copy_take(c);

@@ -6,7 +6,8 @@
  * with others come. Equal checksums do not make equal blocks (any block that ends with its own crc32c, as
  * metadata of file systems does, has the same one), so of these a hash of the contents comes, with a key that
  * was drawn for this copy. The store takes what has it from the old object, or from the log; what has not, or
- * is damaged, is asked for once more. A repair takes of what is here only what the source has lost.
+ * is damaged, is asked for once more. What the source has lost is taken from what is here, if that is not
+ * older.
  *
  * The object may change between windows. In a recovery the copy takes
  * the index that the first window shows: what the later ones have more is of entries that the source applied
@@ -15,7 +16,8 @@
  * The store makes the copy the object in one step at the end; until then the old one stays.
  *
  * Blocks that the source has not, and found nowhere else, do not hold up a recovery: the copy has them as
- * lost, and they read as errors here, too. A repair takes such a copy only if it says so.
+ * lost, and they read as errors here, too; but for those that are whole here, in an object that is new enough
+ * (5.52). A repair takes such a copy only if it says so.
  */
 #ifndef OSD_RECOVER_COPY_H
 #define OSD_RECOVER_COPY_H
@@ -55,6 +57,7 @@ struct recover_copy {
     uint64_t image, object;
     uint64_t min_applied; /* the source must have applied this much */
     uint32_t damaged_max; /* set in front of a repair's start: a copy that lacks more blocks is not taken */
+    bool log_committed;   /* set in front of a recovery's: all of our log, so what it says counts as ours */
     bool ret_absent;      /* the source has no such object (any more) */
     struct rpc_call call;
     struct timer timer;

@@ -152,6 +152,7 @@ void recover_list_receive(struct peer *peer, struct osd_shard *shard, const stru
         rows->reply.floor_epoch = pg->sp->floor_epoch;
         rows->reply.object_count = pg->sp->object_count;
         rows->reply.split_count = pg->sp->record.split_count;
+        rows->reply.log_committed = raft_is_committed(&pg->raft, in->log_index, in->log_term);
         if (in->records)
             list_records(pg->sp, in, rows);
         else
@@ -411,7 +412,7 @@ static void serve_read(struct serve *s, struct pg *pg)
 {
     s->op.state = SERVE_READ;
     store_read_written_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
-                             s->read.block_count, &s->op);
+                             s->read.block_count, false, &s->op);
 }
 
 static bool serve_repair(struct serve *s, struct pg *pg)

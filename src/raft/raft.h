@@ -150,6 +150,12 @@ struct raft_run {
     uint64_t first_index, term;
 };
 
+/* Of a term that the log has left behind: the last index that had it. */
+struct raft_past {
+    uint64_t last_index, term;
+};
+#define RAFT_PAST_MAX 4
+
 struct raft {
     struct raft_config config;
     uint32_t self;                                    /* replica number */
@@ -178,6 +184,7 @@ struct raft {
     struct raft_answer answers[RAFT_MEMBERS_MAX]; /* full: the asker asks again */
     struct raft_run *runs;                        /* term runs of [first_index, last_index], ascending */
     uint32_t run_count, run_cap;
+    struct raft_past past[RAFT_PAST_MAX]; /* below the log, since the start, newest first; term 0: none */
     struct raft_hard_state taken_hs, durable_hs; /* given to the host to write; written */
     uint64_t now_ns, election_deadline_ns;
     uint64_t heard_ns;   /* follower: from when on the deadline counts. UINT64_MAX: it is not to be put off */
@@ -378,6 +385,9 @@ bool raft_lease_valid(const struct raft *r, uint64_t now_ns);
 bool raft_can_read(const struct raft *r);
 
 uint64_t raft_term_at(const struct raft *r, uint64_t index); /* 0 if outside [first_index - 1, last_index] */
+/* Is any log that ends with such an entry committed, all of it? Of what is below this log, false may be
+ * ignorance. */
+bool raft_is_committed(const struct raft *r, uint64_t index, uint64_t term);
 const struct raft_member *raft_member(const struct raft *r, uint32_t replica); /* NULL: not a member */
 
 /* What must hold at any time; asserts. Called after every input in debug and simulator builds. */

@@ -6,7 +6,7 @@
  * terms change rarely: the log is a short list of runs of equal terms, ascending, so a few of them describe
  * millions of entries. Nearly every question is about the newest run; searches start there. The index before
  * the log, first_index - 1, is the base: its term is kept apart (base_term), for the check of the first entry
- * behind it.
+ * behind it. Of terms further back the last few are remembered, by the index at which each ended.
  *
  * This is the one place of raft that allocates: room for a run is made before a term can begin, so that
  * running out of memory drops a message or puts off a campaign and never hits in the middle of a change.
@@ -63,20 +63,48 @@ void raft_terms_truncate(struct raft *r, uint64_t last)
     r->last_index = last;
 }
 
+static void past_note(struct raft *r, uint64_t last_index, uint64_t term)
+{
+    if (!term || term == r->base_term)
+        return;
+    memmove(&r->past[1], &r->past[0], (RAFT_PAST_MAX - 1) * sizeof r->past[0]);
+    r->past[0] = (struct raft_past){.last_index = last_index, .term = term};
+}
+
 void raft_terms_compact(struct raft *r, uint64_t first_index)
 {
     uint32_t gone = 0;
+    uint64_t left_term = r->base_term;
 
     ASSERT(first_index >= r->first_index && first_index <= r->last_index + 1);
     r->base_term = raft_term_at(r, first_index - 1);
     r->first_index = first_index;
     while (gone < r->run_count && (gone + 1 < r->run_count ? r->runs[gone + 1].first_index <= first_index
-                                                           : first_index > r->last_index))
-        gone++;
+                                                           : first_index > r->last_index)) {
+        if (r->runs[gone].term != left_term)
+            past_note(r, r->runs[gone].first_index - 1, left_term);
+        left_term = r->runs[gone++].term;
+    }
+    if (gone < r->run_count && r->runs[gone].first_index < first_index && r->runs[gone].term != left_term)
+        past_note(r, r->runs[gone].first_index - 1, left_term);
     r->run_count -= gone;
     memmove(r->runs, r->runs + gone, r->run_count * sizeof *r->runs);
     if (r->run_count)
         r->runs[0].first_index = first_index;
+}
+
+/* One leader made all entries of a term, in one log. So a log that ends with an entry of a term in which some
+ * entry, at that index or above, is committed here, is what that leader's was, and so is ours. */
+bool raft_is_committed(const struct raft *r, uint64_t index, uint64_t term)
+{
+    if (index > r->commit_index || !term)
+        return false;
+    if (index + 1 >= r->first_index)
+        return raft_term_at(r, index) == term;
+    for (uint32_t i = 0; i < RAFT_PAST_MAX; i++)
+        if (r->past[i].term == term)
+            return index <= r->past[i].last_index;
+    return term == r->base_term;
 }
 
 bool raft_terms_floor(const struct raft *r, uint64_t index, uint64_t term, uint64_t *ret_index)

@@ -410,10 +410,10 @@ void store_read_start(struct store_read *r, struct store_pg *pg, uint64_t image,
 }
 
 void store_read_written_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
-                              uint32_t first_block, uint32_t block_count, struct op *parent)
+                              uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent)
 {
     r->written_only = true;
-    read_start(r, pg, image, object, first_block, block_count, false, parent);
+    read_start(r, pg, image, object, first_block, block_count, proposed, parent);
 }
 
 uint64_t store_reads_waiting_ns(const struct store *s, uint64_t now_ns)

@@ -421,9 +421,9 @@ struct store_read {
 void store_read_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
                       uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent);
 
-/* The newest applied version; blocks that are not written have no content in ret_data. */
+/* Blocks that are not written have no content in ret_data. */
 void store_read_written_start(struct store_read *r, struct store_pg *pg, uint64_t image, uint64_t object,
-                              uint32_t first_block, uint32_t block_count, struct op *parent);
+                              uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent);
 
 /* For how long the device has answered none of the reads of data that it was asked for; 0: it owes none. */
 uint64_t store_reads_waiting_ns(const struct store *store, uint64_t now_ns);

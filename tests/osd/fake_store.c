@@ -1063,12 +1063,11 @@ static const struct op_kind read_kind = {"fake.read", NULL, read_step};
 void store_read_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object,
                       uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent)
 {
-    store_read_written_start(r, sp, image, object, first_block, block_count, parent);
-    r->proposed = proposed;
+    store_read_written_start(r, sp, image, object, first_block, block_count, proposed, parent);
 }
 
 void store_read_written_start(struct store_read *r, struct store_pg *sp, uint64_t image, uint64_t object,
-                              uint32_t first_block, uint32_t block_count, struct op *parent)
+                              uint32_t first_block, uint32_t block_count, bool proposed, struct op *parent)
 {
     r->store = sp->store;
     r->pg = sp->record.pg;
@@ -1076,7 +1075,7 @@ void store_read_written_start(struct store_read *r, struct store_pg *sp, uint64_
     r->object = object;
     r->first_block = first_block;
     r->block_count = block_count;
-    r->proposed = false;
+    r->proposed = proposed;
     op_start(&r->op, sp->store->core, &read_kind, parent);
 }
 

@@ -66,15 +66,23 @@ static void begin(uint64_t seed)
         write_block(3, block, (uint8_t)block);
 }
 
-/* The second, which was away while object 3 was written, recovers from the leader, which has lost some. */
 enum damage { LOST, PAGE, BLOCK };
 
-static void second_takes_marks(enum damage damage)
+/* The second, which was away while object 3 was written, recovers from the leader, which has lost some. The
+ * holder is well until then, or (`at_once`) dies before it hears that its last entry is committed. */
+static void second_takes_marks(enum damage damage, bool at_once)
 {
     leave(SECOND);
     write_block(3, 10, 110);
     pass_log();
-    leave(HOLDER);
+    if (at_once) {
+        write_block(3, 12, 112);
+        const struct store_pg *sp = pg_find(t.w->osds[t.osd[HOLDER]].shard, t.pg)->sp;
+        CHECK(sp->applied_index < sp->last_index);
+        world_osd_kill(t.w, t.osd[HOLDER], SIM_CRASH_PROCESS);
+    } else {
+        leave(HOLDER);
+    }
     if (damage == LOST)
         fake_store_lose_block(store_at(LEADER), t.pg, IMAGE, 3, 9);
     else
@@ -108,10 +116,10 @@ static void check_block(uint32_t block, int expected)
 
 /* Other blocks of the object are written meanwhile, under one or the other, and the holder has to recover,
  * too: it keeps what it has, and the others get it. */
-static void holder_comes_back(uint64_t seed, enum damage damage, uint32_t leader)
+static void holder_comes_back(uint64_t seed, enum damage damage, uint32_t leader, bool at_once)
 {
     begin(seed);
-    second_takes_marks(damage);
+    second_takes_marks(damage, at_once);
     lead(leader);
     write_block(3, 11, 111);
     pass_log();
@@ -120,27 +128,68 @@ static void holder_comes_back(uint64_t seed, enum damage damage, uint32_t leader
     check_block(9, 9);
     check_block(10, 110);
     check_block(11, 111);
-    check_block(12, 0);
+    check_block(12, at_once ? 112 : 0);
+    check_block(13, 0);
     world_free(t.w);
 }
 
 static void test_whole_block_stays(void)
 {
-    holder_comes_back(71, LOST, LEADER);
-    holder_comes_back(72, LOST, SECOND);
+    holder_comes_back(71, LOST, LEADER, false);
+    holder_comes_back(72, LOST, SECOND, false);
 }
 
 /* Of what was never written it is known again that it is empty. */
 static void test_whole_page_stays(void)
 {
-    holder_comes_back(77, PAGE, SECOND);
+    holder_comes_back(77, PAGE, SECOND, false);
 }
 
 /* The leader knows the checksum still. */
 static void test_whole_block_repairs(void)
 {
-    holder_comes_back(78, BLOCK, LEADER);
-    holder_comes_back(79, BLOCK, SECOND);
+    holder_comes_back(78, BLOCK, LEADER, false);
+    holder_comes_back(79, BLOCK, SECOND, false);
+}
+
+/* What it had not applied is in its log, and is known to be committed by the terms of the others' logs. */
+static void test_log_counts(void)
+{
+    holder_comes_back(80, LOST, LEADER, true);
+    holder_comes_back(81, PAGE, SECOND, true);
+    holder_comes_back(82, BLOCK, LEADER, true);
+}
+
+/* But not what the holder alone has, and nobody ever acknowledged. */
+static void test_log_that_is_not_committed(void)
+{
+    begin(83);
+    lead(HOLDER);
+    WAIT_FOR(t.w, 5000, world_settled(t.w));
+    world_osd_kill(t.w, t.osd[LEADER], SIM_CRASH_PROCESS);
+    world_osd_kill(t.w, t.osd[SECOND], SIM_CRASH_PROCESS);
+    struct io io = io_make(t.w, IO_WRITE, 3, 9 * BLOCK_SIZE, BLOCK_SIZE);
+    memset(data, 99, BLOCK_SIZE);
+    io.data = data;
+    const struct pg *pg = pg_find(t.w->osds[t.osd[HOLDER]].shard, t.pg);
+    io.force_term = pg->raft.term; /* not sent again in another */
+    io_begin(&io);
+    sim_run_for(t.w->sim, 20 * NS_PER_MS);
+    CHECK(pg->sp->durable_index > pg->sp->applied_index);
+    world_osd_kill(t.w, t.osd[HOLDER], SIM_CRASH_PROCESS);
+    world_osd_start(t.w, t.osd[LEADER]);
+    come_back(SECOND);
+    for (uint32_t who = 0; who < HOLDER; who++)
+        fake_store_lose_block(store_at(who), t.pg, IMAGE, 3, 9);
+    write_block(3, 11, 111);
+    pass_log();
+    come_back(HOLDER);
+    CHECK(t.w->osds[t.osd[HOLDER]].shard->perf.recovered_objects > 0);
+    check_block(9, 9);
+    check_block(11, 111);
+    io.force_term = 0;
+    WAIT_FOR(t.w, 30000, io.done);
+    world_free(t.w);
 }
 
 /* What was written while the holder was away, and lost afterwards, is lost: it must not come back as it was.
@@ -227,6 +276,8 @@ int main(int argc, char **argv)
     TEST(test_whole_block_stays);
     TEST(test_whole_page_stays);
     TEST(test_whole_block_repairs);
+    TEST(test_log_counts);
+    TEST(test_log_that_is_not_committed);
     TEST(test_overwritten_block_is_lost);
     TEST(test_overwritten_beside_another);
     TEST(test_older_block_of_equal_checksum);
