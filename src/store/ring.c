@@ -441,6 +441,8 @@ static bool ring_make(struct store *s)
         s->content_seq = m.seq;
     b->position = position;
     b->end = position + header_blocks + m.payload_blocks;
+    /* What a start might still need is not written over. */
+    ASSERT(b->end - s->tail_durable <= s->g.ring_blocks);
     b->record_count = m.records;
     list_for_each (&b->entries, node) {
         struct log_entry *e = list_entry(node, struct log_entry, batch_link);

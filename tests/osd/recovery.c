@@ -425,6 +425,33 @@ static void test_settled_after_a_cut(void)
     world_free(w);
 }
 
+/* What is older by a single entry is old. */
+static void test_one_entry_older(void)
+{
+    struct world *w = world_new(52, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 3, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
+    uint64_t index = pg_find(w->osds[osd].shard, pg)->sp->applied_index;
+    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
+    for (uint64_t i = 0; i < 2 * FAKE_LOG_KEEP; i++) {
+        memset(data, 4, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, i ? 1 : 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+        CHECK(i || pg_find(w->osds[world_leader(w, pg)].shard, pg)->sp->last_index == index + 1);
+    }
+    world_osd_start(w, osd);
+    WAIT_FOR(w, 20000, world_settled(w));
+    CHECK(w->osds[osd].shard->perf.recovered_objects > 0);
+    world_lead(w, pg, osd);
+    CHECK_EQ(world_read(w, 3, 9, 1, got), 0);
+    CHECK_EQ(got[0], 4);
+    world_free(w);
+}
+
 /* While a recovery's window is read, which takes long, the next in the row sleeps. */
 static void test_waiting_costs_nothing(void)
 {
@@ -494,6 +521,7 @@ int main(void)
     TEST(test_clients_come_first);
     TEST(test_no_copy_costs_a_block);
     TEST(test_settled_after_a_cut);
+    TEST(test_one_entry_older);
     TEST(test_waiting_costs_nothing);
     TEST(test_turn_is_given_back);
     fake_store_forget_all();
