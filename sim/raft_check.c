@@ -148,6 +148,20 @@ static void check_kept(struct raft_checker *c, uint64_t index, uint64_t hash)
     }
 }
 
+/* What it says of the logs on the disks is so. */
+static void check_past(struct raft_checker *c, const struct raft_host *h)
+{
+    for (uint32_t i = 0; i < c->count; i++) {
+        const struct raft_host *o = c->hosts[i];
+        uint64_t last = o->disk_last;
+
+        if (o->replica && last && raft_is_committed(&h->raft, last, o->disk_log[last].term) &&
+            (last > c->commit_max || c->commits[last].item.hash != o->disk_log[last].hash))
+            sim_fail(c->sim, "past: %u takes the log of %u, up to entry %lu of term %lu, for committed",
+                     h->replica, o->replica, last, o->disk_log[last].term);
+    }
+}
+
 /* State machine safety and durability. */
 void raft_checker_committed(struct raft_checker *c, const struct raft_host *h, uint64_t before)
 {
@@ -171,6 +185,7 @@ void raft_checker_committed(struct raft_checker *c, const struct raft_host *h, u
         c->commit_max = i;
         check_kept(c, i, item->hash);
     }
+    check_past(c, h);
 }
 
 void raft_checker_healed(struct raft_checker *c)
