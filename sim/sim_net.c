@@ -31,8 +31,9 @@ void net_conn_free(struct conn *conn)
     struct sim *sim = conn->net->sim;
 
     for (uint32_t i = 0; i < 2; i++) {
-        ASSERT(list_empty(&conn->end[i].waiting));
+        ASSERT(list_empty(&conn->end[i].waiting) && list_empty(&conn->end[i].patient));
         sim_unschedule(sim, &conn->end[i].retry);
+        sim_unschedule(sim, &conn->end[i].flush);
     }
     sim_unschedule(sim, &conn->connect_timer);
     list_remove(&conn->link);
@@ -106,6 +107,21 @@ void net_packet_send(struct packet *packet, uint64_t more_ns)
     sim_schedule(net->sim, &packet->event, at_ns - net->sim->now_ns);
 }
 
+/* What has waited for others to go with leaves, before those. */
+void net_patient_send(struct conn *conn, uint32_t to)
+{
+    for (struct list *node; (node = list_pop_front(&conn->end[to].patient));)
+        net_packet_send(list_entry(node, struct packet, link), 0);
+    sim_unschedule(conn->net->sim, &conn->end[to].flush);
+}
+
+void net_patient_discard(struct conn *conn, uint32_t to)
+{
+    list_for_each_safe (&conn->end[to].patient, node)
+        net_packet_discard(list_entry(node, struct packet, link));
+    sim_unschedule(conn->net->sim, &conn->end[to].flush);
+}
+
 /* Tells the owner of an end that its link is gone, soon. */
 void net_end_break(struct conn *conn, uint32_t side, int error)
 {
@@ -150,6 +166,7 @@ void net_stream_discard(struct conn *conn, uint32_t to)
 
     list_for_each_safe (&end->waiting, node)
         net_packet_discard(list_entry(node, struct packet, link));
+    net_patient_discard(conn, to);
     end->tries = 0;
     sim_unschedule(conn->net->sim, &end->retry);
 }

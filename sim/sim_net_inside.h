@@ -52,7 +52,10 @@ struct end {
     struct port *port;  /* NULL: nobody has accepted yet */
     uint32_t host;
     /* The stream towards this end. */
-    uint64_t last_ns; /* arrival of its newest packet */
+    uint64_t last_ns;       /* arrival of its newest packet */
+    uint64_t urgent_ns;     /* when something was last sent that does not wait for others */
+    struct list patient;    /* what does, at the sender */
+    struct sim_event flush; /* when that leaves all the same */
     struct list waiting;
     struct sim_event retry;
     uint32_t tries;
@@ -75,7 +78,7 @@ struct conn {
 
 struct packet {
     struct sim_event event;
-    struct list link; /* in the stream that waits */
+    struct list link; /* in the stream that waits, or among the patient */
     struct list all;
     struct conn *conn;
     uint32_t to;
@@ -110,6 +113,8 @@ void net_packet_send(struct packet *packet, uint64_t more_ns);
 void net_end_break(struct conn *conn, uint32_t side, int error);
 void net_send_goodbye(struct conn *conn, uint32_t to);
 void net_stream_discard(struct conn *conn, uint32_t to);
+void net_patient_send(struct conn *conn, uint32_t to);
+void net_patient_discard(struct conn *conn, uint32_t to);
 void net_stream_wait_for(struct conn *conn, uint32_t to, uint64_t delay_ns);
 struct listener *net_listener_find(const struct sim_net *net, const char *address);
 struct slink *net_slink_new(struct conn *conn, uint32_t side, struct port *port, const char *peer);

@@ -14,6 +14,8 @@
 #include "wire/frame.h"
 
 static void connect_timed_out(struct sim_event *event);
+static void patient_late_0(struct sim_event *event);
+static void patient_late_1(struct sim_event *event);
 
 /* "host:port", both as numbers. */
 static bool address_parse(const char *address, char host[ADDRESS_MAX], uint32_t *ret_port)
@@ -52,8 +54,11 @@ static struct link *net_sim_connect(struct net *net, const char *address, const 
     list_init(&conn->packets);
     conn->number = ++sn->conn_count;
     snprintf(conn->address, sizeof(conn->address), "%s", address);
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < 2; i++) {
         list_init(&conn->end[i].waiting);
+        list_init(&conn->end[i].patient);
+        conn->end[i].flush.fire = i ? patient_late_1 : patient_late_0;
+    }
     conn->end[1].host = net_host_get(sn, host);
     list_push_back(&sn->conns, &conn->link);
     sn->stats.connects++;
@@ -160,6 +165,33 @@ static struct packet *frame_packet(struct conn *conn, uint32_t to, const struct 
     return packet;
 }
 
+static void patient_late_0(struct sim_event *event)
+{
+    net_patient_send(container_of(event, struct conn, end[0].flush), 0);
+}
+
+static void patient_late_1(struct sim_event *event)
+{
+    net_patient_send(container_of(event, struct conn, end[1].flush), 1);
+}
+
+/* As a connection of the kernel does it: others are only waited for where there were some a moment ago. True:
+ * it waits. */
+static bool patient_hold(struct conn *conn, uint32_t to, struct packet *packet)
+{
+    struct end *end = &conn->end[to];
+    struct sim *sim = conn->net->sim;
+
+    if (sim->now_ns - end->urgent_ns >= FRAME_PATIENCE_NS)
+        return false;
+    if (list_empty(&end->patient)) {
+        end->flush.node = conn->end[!to].port->node;
+        sim_schedule(sim, &end->flush, FRAME_PATIENCE_NS);
+    }
+    list_push_back(&end->patient, &packet->link);
+    return true;
+}
+
 static int net_sim_send(struct link *link, const struct frame *frame)
 {
     struct slink *slink = container_of(link, struct slink, link);
@@ -216,6 +248,11 @@ static int net_sim_send(struct link *link, const struct frame *frame)
     bool slow = sim_rng_chance(&net->faults, f->slow_ppm);
     if (slow)
         sim_injected(net->sim, SIM_FAULT_NET_SLOW);
+    if (frame->patient && packet->ordered && !slow && patient_hold(conn, to, packet))
+        return 0;
+    if (!frame->patient)
+        conn->end[to].urgent_ns = net->sim->now_ns;
+    net_patient_send(conn, to);
     net_packet_send(packet, slow ? f->slow_ns : 0);
     return 0;
 }
@@ -230,6 +267,7 @@ static void net_sim_close(struct link *link)
     conn->end[slink->side].link = NULL;
     if (slink->side == 0 && !conn->opened)
         sim_unschedule(conn->net->sim, &conn->connect_timer);
+    net_patient_send(conn, !slink->side);
     net_send_goodbye(conn, !slink->side);
     free(slink);
     net_conn_settle(conn);
@@ -256,6 +294,7 @@ static void conn_lose_end(struct conn *conn, uint32_t side, enum sim_crash kind)
     free(slink);
     if (side == 0)
         sim_unschedule(conn->net->sim, &conn->connect_timer);
+    net_patient_discard(conn, !side); /* it had not left the process */
     if (kind == SIM_CRASH_POWER)
         net_stream_discard(conn, !side); /* nobody repeats what did not get through */
     else

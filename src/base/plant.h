@@ -72,6 +72,7 @@
     X(OSD_RECOVERY_LATE_BASE,       "osd: a recovery takes the index at its end, not at its start, for its base")  \
     X(OSD_PARKED_PROMISE,           "osd: a parked group comes back without the promise of the last heartbeat")     \
     X(OSD_PARKED_CONTACT,           "osd: a parked group comes back as if its members had just answered")           \
+    X(OSD_RELIES_ON_SILENT,         "osd: a lone write relies on one follower although that does not answer")      \
     X(OSD_READS_CLEARED,            "osd: what a removal under way has cleared is read as zeros")                  \
     X(OSD_READS_HANG,               "osd: a leader whose device answers no reads goes on leading")                 \
     X(OSD_HUNG_LEADER,              "osd: a leader whose device hangs goes on leading")                            \

@@ -210,8 +210,8 @@ static uint8_t *event_encode(const Fb__MonEvent *event, uint32_t *ret_len)
 /* False: the session was closed. */
 static bool event_put(struct mon *mon, struct mon_session *s, uint8_t *frame, uint32_t len)
 {
-    int error =
-        frame ? rpc_session_send(s->rpc, METHOD_MON_EVENT, rpc_body(frame), len, NULL, 0) : -ERR_NO_MEMORY;
+    int error = frame ? rpc_session_send(s->rpc, METHOD_MON_EVENT, false, rpc_body(frame), len, NULL, 0)
+                      : -ERR_NO_MEMORY;
 
     if (!error)
         return true;

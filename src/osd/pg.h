@@ -128,6 +128,8 @@ struct pg {
 
     struct perf_mark durable; /* appended, not durable yet */
 
+    uint64_t prompt_index; /* follower: up to where the leader waits for our word; 0: it does not */
+
     uint64_t traffic_ns; /* when a request came or entries left, last */
     uint64_t woken_ns;   /* and when for the first time after a rest */
 
@@ -336,6 +338,18 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message);
 void pg_receive_append_reply(struct peer *peer, const struct rpc_message *message);
 void pg_receive_raft(struct peer *peer, const struct rpc_message *message);
 void pg_catchup_drop(struct pg *pg);
+
+/* ---- pg_prompt.c: who is sent entries at once, and whose answer is waited for ---- */
+
+/* Leader: may entries up to `last` go to that member with the next frame, because others are asked at once?
+ */
+bool pg_append_may_wait(const struct pg *pg, const struct pg_member *member, uint64_t last, uint64_t now_ns);
+/* Leader: entries left at once for a shard; it has acknowledged some. */
+void pg_prompt_sent(struct peer *peer, uint64_t now_ns);
+void pg_prompt_answered(struct peer *peer);
+/* Follower: an APPEND has come; may the acknowledgement up to `match`, which is sent now, wait? */
+void pg_prompt_asked(struct pg *pg, const struct wire_append_request *request);
+bool pg_reply_may_wait(struct pg *pg, uint64_t match);
 
 /* ---- pg_request.c: what all requests have in common ---- */
 

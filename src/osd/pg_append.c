@@ -170,6 +170,7 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
     struct pg_member *member = pg_member_find(pg, msg->to); /* NULL: nobody that we could send to */
     uint32_t pieces, bytes;
     uint32_t count = append_gather(pg, msg->index + 1, msg->last, &pieces, &bytes);
+    bool patient = member && count && pg_append_may_wait(pg, member, msg->index + count, msg->sent_ns);
     struct wire_append_request request = {
         .pg = pg->id,
         .from = msg->from,
@@ -179,6 +180,7 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
         .prev_term = msg->log_term,
         .commit = msg->commit,
         .sent_ns = msg->sent_ns,
+        .patient = patient,
         .entry_count = count,
         .entries = shard->entries,
     };
@@ -186,8 +188,8 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
 
     ASSERT(len <= SHARD_BODY_MAX);
     wire_append_request_encode(rpc_body(shard->frame), &request);
-    int error = member ? shard_peer_send(member->peer, METHOD_APPEND, rpc_body(shard->frame), (uint32_t)len,
-                                         shard->pieces, pieces)
+    int error = member ? shard_peer_send(member->peer, METHOD_APPEND, patient, rpc_body(shard->frame),
+                                         (uint32_t)len, shard->pieces, pieces)
                        : -ERR_CLOSED;
     if (error) {
         raft_append_failed(&pg->raft, msg->to, msg->index);
@@ -198,8 +200,11 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
     shard_heartbeat_traffic(pg); /* the follower's election timeout is now the usual one */
     shard->perf.appends_sent++;
     shard->perf.append_entries_sent += count;
-    if (count > 0 && perf_mark_wanted(&member->acknowledged, msg->term))
-        member->acknowledged = (struct perf_mark){msg->index + count, msg->term, msg->sent_ns};
+    if (count && !patient) {
+        pg_prompt_sent(member->peer, msg->sent_ns);
+        if (perf_mark_wanted(&member->acknowledged, msg->term))
+            member->acknowledged = (struct perf_mark){msg->index + count, msg->term, msg->sent_ns};
+    }
     TRACE(append_sent, pg->id, msg->to, msg->index + count, count, bytes);
     raft_append_sent(&pg->raft, msg->to, msg->index + count, bytes);
 }
@@ -285,8 +290,10 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
     };
     size_t len = wire_append_reply_encode(rpc_body(shard->frame), &reply);
 
+    bool patient = pg_reply_may_wait(pg, msg->index) && !reply.flags;
     /* A lost one is asked for again. */
-    if (peer && !shard_peer_send(peer, METHOD_APPEND_REPLY, rpc_body(shard->frame), (uint32_t)len, NULL, 0))
+    if (peer &&
+        !shard_peer_send(peer, METHOD_APPEND_REPLY, patient, rpc_body(shard->frame), (uint32_t)len, NULL, 0))
         shard->perf.append_replies_sent++;
 }
 
@@ -319,6 +326,7 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
     if (!pg)
         return;
     pg->stirred = true;
+    pg_prompt_asked(pg, &request);
     struct raft_msg msg = {
         .type = RAFT_APPEND,
         .from = request.from,
@@ -416,6 +424,8 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
         pg_touched(pg);
         return;
     }
+    if (!msg.reject)
+        pg_prompt_answered(peer);
     m->free_bytes = reply.free_bytes;
     m->no_room = reply.flags & APPEND_NO_ROOM;
     if (reply.term == pg->raft.term)
@@ -466,7 +476,7 @@ static void send_raft(struct pg *pg, const struct raft_msg *msg)
     out.flags = msg->flags;
     /* Lost votes and questions are raft's business. */
     if (peer && !wire_cold_encode(&out.base, rpc_body(shard->frame), SHARD_BODY_MAX, &len))
-        (void)!shard_peer_send(peer, METHOD_RAFT, rpc_body(shard->frame), len, NULL, 0);
+        (void)!shard_peer_send(peer, METHOD_RAFT, false, rpc_body(shard->frame), len, NULL, 0);
 }
 
 void pg_receive_raft(struct peer *peer, const struct rpc_message *message)

@@ -60,8 +60,9 @@ struct peer {
     bool busy;                   /* a group that we lead together with it is not at rest */
     bool beat_rests;             /* our last heartbeat said that the next one comes late */
     uint64_t beat_ns;            /* when it left */
-    struct pace pace;            /* the same, lately */
-    struct histogram append_ack; /* entries sent to it until it acknowledged them; marked ones */
+    uint64_t unanswered_ns;      /* since when it owes an answer that somebody waits for; 0: it does not */
+    struct pace pace;            /* the same as the next, lately */
+    struct histogram append_ack; /* entries sent to it at once until it acknowledged them; marked ones */
 };
 
 static inline uint64_t peer_key(uint32_t osd, uint32_t number)
@@ -93,9 +94,9 @@ void shard_peer_heard(struct peer *peer, bool ours);
  */
 void shard_carrier_watch(struct peer *peer, uint64_t now_ns);
 uint64_t shard_carrier_due_ns(const struct peer *peer);
-/* One-way frame to the peer. Errors are those of rpc_peer_send(). */
-MUST_CHECK int shard_peer_send(struct peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
-                               const struct slice *pieces, uint32_t piece_count);
+/* One-way frame to the peer. As rpc_peer_send(). */
+MUST_CHECK int shard_peer_send(struct peer *peer, enum method method, bool patient, const uint8_t *body,
+                               uint32_t body_len, const struct slice *pieces, uint32_t piece_count);
 
 /* ---- the map (shard_map.c) ---- */
 

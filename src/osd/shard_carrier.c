@@ -69,16 +69,16 @@ static bool is_answered(enum method method)
     return method != METHOD_APPEND_REPLY && method != METHOD_HEARTBEAT_REPLY;
 }
 
-int shard_peer_send(struct peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
-                    const struct slice *pieces, uint32_t piece_count)
+int shard_peer_send(struct peer *peer, enum method method, bool patient, const uint8_t *body,
+                    uint32_t body_len, const struct slice *pieces, uint32_t piece_count)
 {
     bool ours = carries_ours(peer);
     int error;
 
     if (!heard_ns(peer, ours))
         return -ERR_CLOSED;
-    error = ours ? rpc_peer_send(peer->rpc, method, body, body_len, pieces, piece_count)
-                 : rpc_session_send(peer->session, method, body, body_len, pieces, piece_count);
+    error = ours ? rpc_peer_send(peer->rpc, method, patient, body, body_len, pieces, piece_count)
+                 : rpc_session_send(peer->session, method, patient, body, body_len, pieces, piece_count);
     if (!error && ours == ours_first(peer) && is_answered(method))
         carrier_ask(peer, core_recent_ns(peer->shard->core));
     return error;

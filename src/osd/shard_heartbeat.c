@@ -128,7 +128,8 @@ static void heartbeat_send(struct osd_shard *shard, struct peer *peer)
     size_t len = wire_heartbeat_size(&message);
     ASSERT(FRAME_HEADER_SIZE + len <= sizeof(heartbeat->frame));
     wire_heartbeat_encode(rpc_body(heartbeat->frame), &message);
-    if (!shard_peer_send(peer, METHOD_HEARTBEAT, rpc_body(heartbeat->frame), (uint32_t)len, NULL, 0))
+    /* Patient: it is sent, and answered, well before anybody misses it. */
+    if (!shard_peer_send(peer, METHOD_HEARTBEAT, true, rpc_body(heartbeat->frame), (uint32_t)len, NULL, 0))
         shard->perf.heartbeats_sent++;
 }
 
@@ -287,7 +288,8 @@ void shard_heartbeat_receive(struct peer *peer, const struct rpc_message *in)
              (timer->deadline_ns < heartbeat->next_ns || timer->deadline_ns > pg_parked_silence_ns(peer)))
         heartbeat_timer(shard, now_ns);
     /* A lost answer is a lost heartbeat. */
-    (void)!shard_peer_send(peer, METHOD_HEARTBEAT_REPLY, rpc_body(heartbeat->frame), (uint32_t)len, NULL, 0);
+    (void)!shard_peer_send(peer, METHOD_HEARTBEAT_REPLY, true, rpc_body(heartbeat->frame), (uint32_t)len,
+                           NULL, 0);
 }
 
 void shard_heartbeat_reply_receive(struct peer *peer, const struct rpc_message *in)

@@ -15,12 +15,6 @@ static bool body_vouches(enum method method)
            method == METHOD_RECOVER_READ;
 }
 
-/* Heartbeats are sent and answered well before anybody misses them. */
-static bool may_wait(enum method method)
-{
-    return method == METHOD_HEARTBEAT || method == METHOD_HEARTBEAT_REPLY;
-}
-
 int rpc_frame_send(struct link *link, const struct rpc_envelope *envelope, const uint8_t *body,
                    uint32_t body_len, const struct slice *pieces, uint32_t piece_count)
 {
@@ -52,7 +46,7 @@ int rpc_frame_send(struct link *link, const struct rpc_envelope *envelope, const
                                .head_len = FRAME_HEADER_SIZE + body_len,
                                .pieces = pieces,
                                .piece_count = piece_count,
-                               .patient = may_wait(envelope->method),
+                               .patient = envelope->patient,
                            });
 }
 

@@ -23,6 +23,7 @@ struct rpc_envelope {
     uint32_t flags;
     int result;
     uint64_t request_id;
+    bool patient; /* as in struct frame */
 };
 
 /* `body` has the header's room in front, which is written to; with body_len 0 it may be NULL. 0,

@@ -100,7 +100,7 @@ void rpc_session_greet(struct rpc_session *session, const struct rpc_message *me
 {
     struct rpc_server *server = session->server;
     RPC_FRAME_SCRATCH(scratch, HELLO_BODY_MAX);
-    struct rpc_envelope envelope = {METHOD_HELLO, FRAME_REPLY, 0, message->request_id};
+    struct rpc_envelope envelope = {METHOD_HELLO, FRAME_REPLY, 0, message->request_id, false};
     struct rpc_hello hello;
 
     if (message->method != METHOD_HELLO || message->flags != FRAME_REQUEST) {

@@ -194,7 +194,7 @@ static int peer_greet(struct rpc_peer *peer)
     };
     uint32_t len = rpc_hello_encode(rpc_body(scratch), &hello);
     peer->hello_id = ++peer->next_id;
-    struct rpc_envelope envelope = {METHOD_HELLO, FRAME_REQUEST, 0, peer->hello_id};
+    struct rpc_envelope envelope = {METHOD_HELLO, FRAME_REQUEST, 0, peer->hello_id, false};
     return rpc_frame_send(peer->link, &envelope, rpc_body(scratch), len, NULL, 0);
 }
 
@@ -279,7 +279,7 @@ static void peer_reply(struct rpc_peer *peer, const struct rpc_message *message)
  * fills it is a sign of life too. */
 static void peer_request(struct rpc_peer *peer, const struct rpc_message *message)
 {
-    struct rpc_envelope envelope = {message->method, FRAME_REPLY, 0, message->request_id};
+    struct rpc_envelope envelope = {message->method, FRAME_REPLY, 0, message->request_id, false};
 
     if (message->method != METHOD_PING)
         envelope.result = -ERR_UNSUPPORTED;
@@ -376,7 +376,7 @@ static void peer_connect(struct rpc_peer *peer, uint64_t now_ns)
 
 static void peer_ping(struct rpc_peer *peer, uint64_t now_ns)
 {
-    struct rpc_envelope envelope = {METHOD_PING, FRAME_REQUEST, 0, ++peer->next_id};
+    struct rpc_envelope envelope = {METHOD_PING, FRAME_REQUEST, 0, ++peer->next_id, false};
 
     peer->pinged_ns = now_ns;
     if (rpc_frame_send(peer->link, &envelope, NULL, 0, NULL, 0))
@@ -565,7 +565,7 @@ int rpc_call_start(struct rpc_call *call, struct rpc_peer *peer, struct op *wait
     uint64_t now_ns = core_now_ns(peer->config.core);
     if (deadline_ns <= now_ns)
         return -ERR_TIMEOUT;
-    struct rpc_envelope envelope = {method, FRAME_REQUEST, 0, peer->next_id + 1};
+    struct rpc_envelope envelope = {method, FRAME_REQUEST, 0, peer->next_id + 1, false};
     int error = rpc_frame_send(peer->link, &envelope, body, body_len, pieces, piece_count);
     if (error)
         return error;
@@ -587,10 +587,10 @@ int rpc_call_start(struct rpc_call *call, struct rpc_peer *peer, struct op *wait
     return 0;
 }
 
-int rpc_peer_send(struct rpc_peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
-                  const struct slice *pieces, uint32_t piece_count)
+int rpc_peer_send(struct rpc_peer *peer, enum method method, bool patient, const uint8_t *body,
+                  uint32_t body_len, const struct slice *pieces, uint32_t piece_count)
 {
-    struct rpc_envelope envelope = {method, FRAME_ONEWAY, 0, 0};
+    struct rpc_envelope envelope = {method, FRAME_ONEWAY, 0, 0, patient};
 
     if (peer->op.state != PEER_OPEN)
         return -ERR_CLOSED;

@@ -132,9 +132,9 @@ MUST_CHECK int rpc_call_start(struct rpc_call *call, struct rpc_peer *peer, stru
 /* Gives a pending call up: retires its session and ends it with ERR_CANCELLED. Safe on a call that is not pending. */
 void rpc_call_abandon(struct rpc_call *call);
 
-/* Sends a one-way frame. ERR_BUSY, ERR_CLOSED. */
-MUST_CHECK int rpc_peer_send(struct rpc_peer *peer, enum method method, const uint8_t *body, uint32_t body_len,
-                             const struct slice *pieces, uint32_t piece_count);
+/* Sends a one-way frame; `patient` as in struct frame (rt/net.h). ERR_BUSY, ERR_CLOSED. */
+MUST_CHECK int rpc_peer_send(struct rpc_peer *peer, enum method method, bool patient, const uint8_t *body,
+                             uint32_t body_len, const struct slice *pieces, uint32_t piece_count);
 
 /* ---- serving ----------------------------------------------------------------------------------------------------- */
 
@@ -172,9 +172,9 @@ uint64_t rpc_session_heard_ns(const struct rpc_session *session);
 void rpc_session_ping(struct rpc_session *session);
 /* From now on nothing of it is acted on; the pointer stays valid until closed() was called, from the run queue. */
 void rpc_session_close(struct rpc_session *session);
-/* Sends a one-way frame. ERR_BUSY, ERR_CLOSED. */
-MUST_CHECK int rpc_session_send(struct rpc_session *session, enum method method, const uint8_t *body, uint32_t body_len,
-                                const struct slice *pieces, uint32_t piece_count);
+/* As rpc_peer_send(). */
+MUST_CHECK int rpc_session_send(struct rpc_session *session, enum method method, bool patient, const uint8_t *body,
+                                uint32_t body_len, const struct slice *pieces, uint32_t piece_count);
 
 /* A request that is to be answered later: remembers the session without keeping it alive. By value. */
 struct rpc_ticket {

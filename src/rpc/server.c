@@ -67,7 +67,7 @@ void rpc_server_bury(struct rpc_server *server)
 static void session_request(struct rpc_session *session, const struct rpc_message *message)
 {
     struct rpc_server *server = session->server;
-    struct rpc_envelope envelope = {message->method, FRAME_REPLY, 0, message->request_id};
+    struct rpc_envelope envelope = {message->method, FRAME_REPLY, 0, message->request_id, false};
 
     if (message->method == METHOD_HELLO) {
         rpc_session_fail(session, -ERR_PROTOCOL, "greeted twice");
@@ -173,7 +173,7 @@ static void server_accepted(void *owner, struct link *link)
 
 static void session_ping(struct rpc_session *session, uint64_t now_ns)
 {
-    struct rpc_envelope envelope = {METHOD_PING, FRAME_REQUEST, 0, 0};
+    struct rpc_envelope envelope = {METHOD_PING, FRAME_REQUEST, 0, 0, false};
 
     session->pinged_ns = now_ns;
     if (rpc_frame_send(session->link, &envelope, NULL, 0, NULL, 0))
@@ -349,10 +349,10 @@ void rpc_session_close(struct rpc_session *session)
     rpc_session_kill(session);
 }
 
-int rpc_session_send(struct rpc_session *session, enum method method, const uint8_t *body, uint32_t body_len,
-                     const struct slice *pieces, uint32_t piece_count)
+int rpc_session_send(struct rpc_session *session, enum method method, bool patient, const uint8_t *body,
+                     uint32_t body_len, const struct slice *pieces, uint32_t piece_count)
 {
-    struct rpc_envelope envelope = {method, FRAME_ONEWAY, 0, 0};
+    struct rpc_envelope envelope = {method, FRAME_ONEWAY, 0, 0, patient};
 
     if (session->state != SESSION_OPEN)
         return -ERR_CLOSED;
@@ -386,7 +386,7 @@ void rpc_reply(const struct rpc_ticket *ticket, int result, const uint8_t *body,
                const struct slice *pieces, uint32_t piece_count)
 {
     struct rpc_session *session = ticket_session(ticket);
-    struct rpc_envelope envelope = {ticket->method, FRAME_REPLY, result, ticket->request_id};
+    struct rpc_envelope envelope = {ticket->method, FRAME_REPLY, result, ticket->request_id, false};
 
     if (!session)
         return;

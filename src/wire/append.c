@@ -99,7 +99,7 @@ int wire_entry_validate(const struct entry *e)
 
 size_t wire_append_request_size(const struct wire_append_request *m)
 {
-    size_t size = APPEND_REQUEST_FIXED;
+    size_t size = APPEND_REQUEST_FIXED + (m->patient ? SIZE_U32 : 0);
 
     ASSERT(m->entry_count <= WIRE_ENTRIES_MAX);
     for (uint32_t i = 0; i < m->entry_count; i++) {
@@ -126,6 +126,8 @@ size_t wire_append_request_encode(uint8_t *dst, const struct wire_append_request
         at = put_len(at, 9, entry_size(&m->entries[i]));
         at = put_entry(at, &m->entries[i]);
     }
+    if (m->patient)
+        at = put_u32(at, 10, 1);
     return (size_t)(at - dst);
 }
 
@@ -185,6 +187,7 @@ static int append_request_fill(const void *message, void *context)
         .prev_term = from->prev_term,
         .commit = from->commit,
         .sent_ns = from->sent_ns,
+        .patient = from->patient,
         .entry_count = (uint32_t)from->n_entry,
         .entries = slow->ret_entries,
     };
@@ -213,6 +216,10 @@ static bool append_request_template(const uint8_t *src, size_t len, struct wire_
     while (template_left(&t)) {
         size_t entry_len;
         uint32_t crc_count;
+        if (template_left(&t) == SIZE_U32 && *t.at == TAG_U32(10)) {
+            m.patient = take_u32(&t, 10);
+            break;
+        }
         if (m.entry_count == WIRE_ENTRIES_MAX || !take_len(&t, 9, &entry_len))
             return false;
         struct entry *e = &ret_entries[m.entry_count];

@@ -51,6 +51,7 @@ struct wire_append_request {
     uint64_t pg;
     uint32_t from, to;
     uint64_t term, prev_index, prev_term, commit, sent_ns;
+    bool patient; /* nobody waits for the answer: it may leave with the next frame to the leader */
     uint32_t entry_count;
     const struct entry *entries; /* entry i has index prev_index + 1 + i */
 };

@@ -514,8 +514,8 @@ void fake_monitor_announce(uint32_t number)
     event.image = image_now();
     ASSERT(wire_cold_encode(&event.base, rpc_body(scratch), 512, &len) == 0);
     for (uint32_t i = 0; i < monitor->subscriber_count; i++)
-        ASSERT(rpc_session_send(monitor->subscribers[i], METHOD_MON_EVENT, rpc_body(scratch), len, NULL, 0) ==
-               0);
+        ASSERT(rpc_session_send(monitor->subscribers[i], METHOD_MON_EVENT, false, rpc_body(scratch), len,
+                                NULL, 0) == 0);
 }
 
 void fake_reset(void)

@@ -158,7 +158,7 @@ static void full_queue(void)
     CHECK_EQ(error, -ERR_BUSY);
     CHECK_EQ(i, 4);
     CHECK(!calls[4].pending);
-    IN_CLIENT(w, error = rpc_peer_send(c.peer, METHOD_HEARTBEAT, NULL, 0, NULL, 0));
+    IN_CLIENT(w, error = rpc_peer_send(c.peer, METHOD_HEARTBEAT, false, NULL, 0, NULL, 0));
     CHECK_EQ(error, -ERR_BUSY);
     WAIT_FOR(w, 100, !calls[3].pending);
     CHECK_EQ(client_call(&c, &calls[4], METHOD_MON, 1, 500, 1000), 0);
@@ -428,9 +428,10 @@ static void oneway_frames(void)
     begin(NULL, NULL);
     sim_net_set_faults(w->net, &faults);
     for (int i = 0; i < 300; i++) {
-        IN_CLIENT(w, error = rpc_peer_send(c.peer, METHOD_HEARTBEAT, NULL, 0, NULL, 0));
+        IN_CLIENT(w, error = rpc_peer_send(c.peer, METHOD_HEARTBEAT, false, NULL, 0, NULL, 0));
         CHECK_EQ(error, 0);
-        IN_SERVER(w, error = rpc_session_send(w->last_opened, METHOD_HEARTBEAT_REPLY, NULL, 0, NULL, 0));
+        IN_SERVER(w,
+                  error = rpc_session_send(w->last_opened, METHOD_HEARTBEAT_REPLY, false, NULL, 0, NULL, 0));
         CHECK_EQ(error, 0);
         if (i % 30 == 0 && !calls[i / 30].pending)
             CHECK_EQ(client_call(&c, &calls[i / 30], METHOD_MON, 0, 0, 1000), 0);
@@ -488,7 +489,7 @@ static void freed_in_callbacks(void)
         world_run_ms(w, 5);
         int error = 0;
         if (reactions[i] == FREE_IN_ONEWAY)
-            IN_SERVER(w, error = rpc_session_send(w->last_opened, METHOD_MON_EVENT, NULL, 0, NULL, 0));
+            IN_SERVER(w, error = rpc_session_send(w->last_opened, METHOD_MON_EVENT, false, NULL, 0, NULL, 0));
         else
             IN_SERVER(w, rpc_session_close(w->last_opened));
         CHECK_EQ(error, 0);
@@ -509,7 +510,7 @@ static void abandoned_in_a_callback(void)
     world_run_ms(w, 5);
     c.reaction = ABANDON_IN_ONEWAY;
     c.to_abandon = &calls[0];
-    IN_SERVER(w, error = rpc_session_send(w->last_opened, METHOD_MON_EVENT, NULL, 0, NULL, 0));
+    IN_SERVER(w, error = rpc_session_send(w->last_opened, METHOD_MON_EVENT, false, NULL, 0, NULL, 0));
     CHECK_EQ(error, 0);
     WAIT_FOR(w, 100, c.opened == 2);
     CHECK_EQ(calls[0].result, -ERR_CANCELLED);

@@ -61,7 +61,7 @@ static void send_payload(enum method method)
     data_buf.data = data;
     struct slice pieces[] = {{&data_buf, 10, 4000}, {NULL, 0, 0}, {&data_buf, 5000, 3000}};
     memcpy(rpc_body(scratch), "0123456789", 10);
-    struct rpc_envelope envelope = {method, FRAME_REPLY, -ERR_RETRY, 99};
+    struct rpc_envelope envelope = {method, FRAME_REPLY, -ERR_RETRY, 99, false};
     CHECK_EQ(rpc_frame_send(&keep_link, &envelope, rpc_body(scratch), 10, pieces, 3), 0);
 }
 
@@ -128,7 +128,7 @@ static void lengths(void)
 
 static void limits(void)
 {
-    struct rpc_envelope envelope = {METHOD_WRITE, FRAME_REQUEST, 0, 1};
+    struct rpc_envelope envelope = {METHOD_WRITE, FRAME_REQUEST, 0, 1, false};
     struct slice big = {&data_buf, 0, FRAME_PAYLOAD_MAX + 1};
     struct slice halves[] = {{&data_buf, 0, UINT32_MAX}, {&data_buf, 0, 2}};
     uint8_t *body = malloc(FRAME_HEADER_SIZE + FRAME_BODY_MAX + 1);

@@ -16,7 +16,7 @@
 #define READ_REQUEST_FIELDS(X) X(pg) X(term) X(image) X(object) X(generation) X(first_block) X(block_count) \
     X(epoch)
 #define READ_REPLY_FIELDS(X) X(term) X(leader)
-#define APPEND_REQUEST_FIELDS(X) X(pg) X(term) X(prev_index) X(prev_term) X(commit) X(sent_ns) X(from) X(to)
+#define APPEND_REQUEST_FIELDS(X) X(pg) X(term) X(prev_index) X(prev_term) X(commit) X(sent_ns) X(from) X(to) X(patient)
 #define APPEND_REPLY_FIELDS(X) X(pg) X(term) X(match) X(hint_term) X(sent_ns) X(free_bytes) X(from) X(to) X(flags) X(complete)
 #define HEARTBEAT_FIELDS(X) X(incarnation) X(seq) X(sent_ns) X(base_version) X(set_version) X(rest_ms)
 #define HEARTBEAT_REPLY_FIELDS(X) X(incarnation) X(seq) X(sent_ns) X(set_version)
