@@ -58,6 +58,37 @@ static void one_timer(void)
     core_fini(&core);
 }
 
+/* A core was away if it did nothing though a timer was due: not if nothing was due, nor if a timer was armed
+ * for a time that had passed. */
+static void absence(void)
+{
+    struct clock clock = {.now_ns = NS_PER_S};
+    struct core core;
+    struct sleeper s = {0};
+
+    core_init(&core, &clock_env, &clock);
+    op_start(&s.op, &core, &sleeper_kind, NULL);
+    core_poll(&core);
+    clock.now_ns += NS_PER_S;
+    core_poll(&core);
+    timer_arm(&core, &s.timer, &s.op, clock.now_ns - NS_PER_S);
+    clock.now_ns += CORE_AWAY_NS - 1;
+    core_poll(&core);
+    CHECK_EQ(s.fired, 1);
+    timer_arm(&core, &s.timer, &s.op, clock.now_ns + NS_PER_S);
+    clock.now_ns += NS_PER_S + CORE_AWAY_NS - 1;
+    core_poll(&core);
+    CHECK_EQ(s.fired, 2);
+    CHECK_EQ(core.back_ns, 0);
+    timer_arm(&core, &s.timer, &s.op, clock.now_ns + NS_PER_S);
+    clock.now_ns += NS_PER_S + CORE_AWAY_NS;
+    core_poll(&core);
+    CHECK_EQ(s.fired, 3);
+    CHECK_EQ(core.back_ns, clock.now_ns);
+    op_done(&s.op, 0);
+    core_fini(&core);
+}
+
 /* Against the obvious model: an array of deadlines. */
 static void random_history(void)
 {
@@ -114,6 +145,7 @@ static void random_history(void)
 int main(void)
 {
     TEST(one_timer);
+    TEST(absence);
     TEST(random_history);
     return tap_done();
 }
