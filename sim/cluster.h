@@ -168,7 +168,7 @@ struct force {
     uint32_t lost[2];   /* OSDs */
     bool destroyed;
     struct force_pg pgs[CLUSTER_FORCE_PGS_MAX];
-    uint32_t pg_count;
+    uint32_t pg_count, on_count;  /* of these, those that have gone on */
     struct cluster_osd ghosts[2]; /* the destroyed OSDs, which were not after all */
     struct force_doomed doomed[CLUSTER_DOOMED_MAX];
     uint32_t doomed_count;
@@ -222,10 +222,10 @@ struct cluster {
     uint64_t quiet_ns;      /* ... since then */
     uint64_t clean_ns;      /* all was whole again then */
     uint64_t clean_check_ns;
-    char not_clean[128]; /* what rest_clean() saw last */
-    bool stopping;       /* the load ends */
+    char not_clean[128];               /* what rest_clean() saw last */
+    bool stopping;                     /* the load ends */
     bool writers_pause, readers_pause; /* none of their workers begins anything */
-    uint64_t slowest_ns; /* that a request took, of those that have ended */
+    uint64_t slowest_ns;               /* that a request took, of those that have ended */
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */
     uint64_t reads, writes, clears, statuses, failures, takeovers, no_space;
@@ -310,6 +310,8 @@ void plots_start(struct cluster *c);
 /* ---- cluster_force.c ---- */
 
 void force_start(struct cluster *c);
+/* After each step: what survivors that go on now have not is lost from now on. */
+void force_watch(struct cluster *c);
 /* The ghosts stay away. */
 void force_stop(struct cluster *c);
 void force_fini(struct cluster *c);

@@ -18,7 +18,7 @@
 #define FORCE_FIRST_NS (1500 * NS_PER_MS) /* at most, after faults began */
 #define FORCE_LAST_NS  (6 * NS_PER_S)     /* if there was no such moment until then, there will be none */
 #define FORCE_EVERY_NS (10 * NS_PER_MS)
-#define FORCE_LOOK_NS  (2 * NS_PER_MS)
+#define FORCE_LOOK_NS  (2 * NS_PER_MS)   /* while some are held up */
 #define HOLD_LONGER_NS (300 * NS_PER_MS) /* until the operator has time for it */
 #define FORCE_OSDS_MIN 5
 #define OBJECT_SECTORS (OBJECT_SIZE / CLUSTER_SECTOR)
@@ -203,36 +203,35 @@ static void object_back(struct cluster *c, const struct force_pg *pg, const stru
                 check_rollback(c, i, (uint32_t)d->object * OBJECT_SECTORS, OBJECT_SECTORS, pg->since[i]);
 }
 
-/* The survivor has its new number, and will lead a promise later: from now on its state is that of the PG. */
+/* The survivor has its new number, and will lead at once: from now on its state is that of the PG. */
 static bool has_gone_on(const struct cluster *c, const struct force_pg *pg)
 {
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        const struct store_pg *sp = shard ? store_pg_find(osd_shard_store(shard), pg->id) : NULL;
-        if (sp && c->osds[i / c->shard_count].id == pg->survivor_osd)
-            return sp->record.replica != pg->survivor;
-    }
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        for (uint32_t j = 0; j < c->shard_count && c->osds[i].id == pg->survivor_osd; j++) {
+            const struct osd_shard *shard = c->osds[i].shards[j];
+            const struct store_pg *sp = shard ? store_pg_find(osd_shard_store(shard), pg->id) : NULL;
+            if (sp)
+                return sp->record.replica != pg->survivor;
+        }
     return false;
 }
 
-static void watch_fire(void *owner)
+void force_watch(struct cluster *c)
 {
-    struct cluster *c = owner;
     struct force *f = &c->force;
-    bool left = false;
 
+    if (!f->destroyed || f->on_count == f->pg_count)
+        return;
     for (uint32_t k = 0; k < f->pg_count; k++) {
         struct force_pg *pg = &f->pgs[k];
-        if (!pg->went_on && has_gone_on(c, pg)) {
-            pg->went_on = true;
-            for (uint32_t i = 0; i < f->doomed_count; i++)
-                if (f->doomed[i].pg == pg->id)
-                    object_back(c, pg, &f->doomed[i]);
-        }
-        left |= !pg->went_on;
+        if (pg->went_on || !has_gone_on(c, pg))
+            continue;
+        pg->went_on = true;
+        f->on_count++;
+        for (uint32_t i = 0; i < f->doomed_count; i++)
+            if (f->doomed[i].pg == pg->id)
+                object_back(c, pg, &f->doomed[i]);
     }
-    if (left)
-        sim_after(c->sim, FORCE_LOOK_NS, watch_fire, c);
 }
 
 uint64_t force_pg_name(const struct cluster *c, uint64_t pg)
@@ -326,7 +325,6 @@ static void strike(struct cluster *c)
     admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_FORCE});
     for (uint32_t i = 0; i < 2; i++)
         admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_REPLACE, .osd = f->lost[i], .done = replaced});
-    watch_fire(c);
 }
 
 static void force_fire(void *owner);

@@ -50,8 +50,10 @@ static bool is_scrubbed(void *owner)
 
 static void always(void *owner, struct sim *sim)
 {
-    if (!sim->failed)
-        check_always(owner);
+    if (sim->failed)
+        return;
+    force_watch(owner);
+    check_always(owner);
 }
 
 static void form(struct cluster *c)
