@@ -19,7 +19,9 @@
  * Groups that clients have just asked in vain come before those that nobody waits for; but one turn in four
  * is the latter's, so that some that are wanted and cannot be elected hold up nobody for ever.
  *
- * Who waits for its turn votes for others as ever. Who has failed goes behind those that have not tried yet.
+ * Who waits for its turn votes for others as ever. Who has failed goes behind those that have not tried since
+ * they lost their leader, also those that come later: groups that can elect nobody for a long time, as when
+ * others refuse them, are not to hold up the one that can.
  * Without a session to a majority a group needs no turn: what it asks costs nobody anything, and it is not to
  * stand in the way of those that can be elected, nor behind them when there is a session again.
  */
@@ -33,14 +35,27 @@ static void turn_take(struct pg *pg, enum pg_election state)
     pg->shard->elections.taken++;
 }
 
+/* Where the next one is; NULL: nobody waits. */
+static struct list *queue_front(struct election_queue *queue)
+{
+    if (!list_empty(&queue->fresh))
+        return &queue->fresh;
+    return list_empty(&queue->failed) ? NULL : &queue->failed;
+}
+
+static bool somebody_waits(struct shard_elections *elections)
+{
+    return queue_front(&elections->wanted) || queue_front(&elections->waiting);
+}
+
 /* Whose turn is next; NULL: nobody waits. */
 static struct pg *turn_next(struct shard_elections *elections)
 {
-    bool others_first = ++elections->called % 4 == 0 && !list_empty(&elections->waiting);
-    struct list *from =
-        others_first || list_empty(&elections->wanted) ? &elections->waiting : &elections->wanted;
+    struct list *wanted = queue_front(&elections->wanted), *others = queue_front(&elections->waiting);
+    bool others_first = ++elections->called % 4 == 0 && others;
+    struct list *from = wanted && !others_first ? wanted : others;
 
-    return list_empty(from) ? NULL : list_entry(list_pop_front(from), struct pg, election_link);
+    return from ? list_entry(list_pop_front(from), struct pg, election_link) : NULL;
 }
 
 static void turns_call(struct osd_shard *shard)
@@ -88,7 +103,8 @@ static void turn_wait(struct pg *pg)
 
     pg->election = PG_ELECTION_WAITING;
     pg->election_wanted = is_wanted(pg, core_now_ns(pg->shard->core));
-    list_push_back(pg->election_wanted ? &elections->wanted : &elections->waiting, &pg->election_link);
+    struct election_queue *queue = pg->election_wanted ? &elections->wanted : &elections->waiting;
+    list_push_back(pg->raft.campaign_rounds ? &queue->failed : &queue->fresh, &pg->election_link);
 }
 
 static void turn_give_back(struct osd_shard *shard)
@@ -171,7 +187,7 @@ bool pg_election_turn(struct pg *pg)
         pg->election = PG_ELECTION_STANDING;
         return true;
     case PG_ELECTION_STANDING:
-        if (list_empty(&elections->waiting) && list_empty(&elections->wanted))
+        if (!somebody_waits(elections))
             return true;
         turn_give_back(pg->shard);
         break;

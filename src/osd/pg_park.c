@@ -100,6 +100,8 @@ void pg_park_leader(struct pg *pg, uint64_t now_ns)
             continue;
         peers[count] = pg_peer(pg, known->replica);
         if (known->unreachable && known->flags == GROUP_VOTER && peers[count]) {
+            if (raft_in_contact(r, known, now_ns))
+                return; /* the ring is kept for it a while longer */
             away++;
             continue;
         }
@@ -117,6 +119,7 @@ void pg_park_leader(struct pg *pg, uint64_t now_ns)
         list_remove(&entries[i]->awake);
         peers[i]->led_parked++;
     }
+    pg_keep_ring(pg, now_ns);
     park(pg);
 }
 

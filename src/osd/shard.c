@@ -115,8 +115,10 @@ static int shard_new(const struct osd_shard_config *config, struct osd_shard **r
     list_init(&shard->led);
     map_init(&shard->peers);
     list_init(&shard->turns.waiting);
-    list_init(&shard->elections.wanted);
-    list_init(&shard->elections.waiting);
+    list_init(&shard->elections.wanted.fresh);
+    list_init(&shard->elections.wanted.failed);
+    list_init(&shard->elections.waiting.fresh);
+    list_init(&shard->elections.waiting.failed);
     shard->elections.max = ELECTIONS_MAX;
     shard_map_init(&shard->map);
     shard->self = (struct rpc_identity){

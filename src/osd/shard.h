@@ -208,7 +208,7 @@ struct shard_heartbeat {
     struct osd_shard *shard;
     struct timer timer;
     uint64_t next_ns; /* when the next of ours are due; the timer may be earlier, for the silence of others */
-    bool soon;        /* at once: a group that we lead has traffic, and is perhaps in no set yet */
+    uint64_t soon_ns; /* by then: a group that we lead has traffic, and is perhaps in no set yet */
     struct wire_heartbeat_group groups[WIRE_GROUPS_MAX];
     uint64_t refused[WIRE_REFUSED_MAX];
     uint64_t reply_refused[WIRE_REFUSED_MAX];
@@ -241,9 +241,13 @@ struct recover_turns {
 #define ELECTIONS_NEXT_NS                                                                                    \
     (500 * NS_PER_MS) /* from one member that brings a wanted group forward to the next */
 
+/* struct pg: first come, first served; those that have had a turn since they lost their leader come behind.
+ */
+struct election_queue {
+    struct list fresh, failed;
+};
 struct shard_elections {
-    struct list wanted,
-        waiting; /* struct pg: first come, first served; those wanted by clients before others */
+    struct election_queue wanted, waiting; /* by clients; the others */
     uint32_t taken, max;
     uint32_t called;   /* turns that were given to one that waited */
     uint64_t fewer_ns; /* when `max` was last made smaller */

@@ -32,6 +32,7 @@ static const struct op_kind heartbeat_kind = {"osd.heartbeat", NULL, heartbeat_s
 void shard_heartbeat_start(struct osd_shard *shard)
 {
     shard->heartbeat.shard = shard;
+    shard->heartbeat.soon_ns = UINT64_MAX;
     op_start(&shard->heartbeat.op, shard->core, &heartbeat_kind, NULL);
 }
 
@@ -55,10 +56,12 @@ void shard_heartbeat_soon(struct osd_shard *shard)
     struct timer *timer = &shard->heartbeat.timer;
     uint64_t now_ns = core_recent_ns(shard->core);
 
-    if (timer_armed(timer) && timer->deadline_ns > now_ns + SHARD_HEARTBEAT_NS) {
-        shard->heartbeat.soon = true;
+    if (!timer_armed(timer))
+        return;
+    if (timer->deadline_ns > now_ns + SHARD_HEARTBEAT_NS)
         timer_arm(shard->core, timer, &shard->heartbeat.op, now_ns);
-    }
+    /* Also if it would have fired in time by chance, for somebody's silence. */
+    shard->heartbeat.soon_ns = MIN(shard->heartbeat.soon_ns, timer->deadline_ns);
 }
 
 void shard_heartbeat_by(struct osd_shard *shard, uint64_t at_ns)
@@ -157,7 +160,7 @@ static uint64_t heartbeat_slack_ns(const struct peer *peer)
 
 static void heartbeat_timer(struct osd_shard *shard, uint64_t now_ns)
 {
-    uint64_t next_ns = now_ns + (shard->heartbeat.soon ? 0 : SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS);
+    uint64_t next_ns = MIN(shard->heartbeat.soon_ns, now_ns + SHARD_HEARTBEAT_NS + SHARD_REST_MS * NS_PER_MS);
     uint64_t silence_ns = UINT64_MAX;
 
     map_for_each (&shard->peers, node) {
@@ -188,7 +191,7 @@ static void heartbeat_step(struct op *op)
         timer_arm(op->core, &heartbeat->timer, op, now_ns + SHARD_HEARTBEAT_NS);
         return;
     }
-    heartbeat->soon = false;
+    heartbeat->soon_ns = UINT64_MAX;
     pg_unpark_silent(shard, now_ns);
     groups_collect(shard, now_ns);
     map_for_each (&shard->peers, node) {

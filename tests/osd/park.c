@@ -162,6 +162,54 @@ static void test_member_away(void)
     world_free(w);
 }
 
+/* What is written while it still counts as in contact is kept in the ring for a while, and not for as long as
+ * the group rests. */
+static void test_ring_is_let_go(void)
+{
+    struct world *w = world_at_rest(30);
+    struct pg *pg;
+
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        world_lead(w, placement_pg_id(POOL, p), 0);
+    WAIT_FOR(w, 6000, all_parked(w));
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    pg = pg_find(w->osds[0].shard, world_pg(w, 0));
+    CHECK(pg->sp->wanted_index != 0);
+    WAIT_FOR(w, 4000, parked_at(w, 0));
+    CHECK_EQ(pg->sp->wanted_index, 0);
+    world_free(w);
+}
+
+/* A heartbeat that is due soon, by whatever the timer was set for, is not put off by one that comes from
+ * another shard. */
+static void test_heartbeat_is_not_put_off(void)
+{
+    struct world *w = world_at_rest(31);
+
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        world_lead(w, placement_pg_id(POOL, p), 0);
+    WAIT_FOR(w, 6000, all_parked(w));
+    struct osd_shard *shard = w->osds[1].shard;
+    struct shard_heartbeat *heartbeat = &shard->heartbeat;
+    const struct peer *peer = shard_peer_find(shard, 0, 0);
+    uint64_t heard_ns = peer->heard_ns, due_ns = 0;
+
+    CHECK(list_empty(&shard->led));
+    while (peer->heard_ns == heard_ns) {
+        sim_node_enter(w->osds[1].node);
+        due_ns = clock_ns(w, 1) + 20 * NS_PER_MS;
+        timer_arm(shard->core, &heartbeat->timer, &heartbeat->op, due_ns);
+        heartbeat->soon_ns = UINT64_MAX;
+        shard_heartbeat_soon(shard); /* a group has become ours */
+        sim_node_leave(w->osds[1].node);
+        sim_run_for(w->sim, NS_PER_MS);
+    }
+    CHECK(!timer_armed(&heartbeat->timer) || heartbeat->timer.deadline_ns <= due_ns);
+    world_free(w);
+}
+
 /* The leader goes, or is asked to go, or hangs: every group has another one as soon as ever. */
 static void test_leader_dies(void)
 {
@@ -332,6 +380,8 @@ int main(int argc, char **argv)
     TEST(test_promises);
     TEST(test_neighbours);
     TEST(test_member_away);
+    TEST(test_ring_is_let_go);
+    TEST(test_heartbeat_is_not_put_off);
     TEST(test_leader_dies);
     TEST(test_leader_hangs);
     TEST(test_follower_hangs);

@@ -37,6 +37,15 @@ static uint32_t served_count(struct world *w)
     return count;
 }
 
+static uint32_t served_by_others(struct world *w)
+{
+    uint32_t count = 0;
+
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        count += pg_serves(group_at(w, 1, p)) || pg_serves(group_at(w, 2, p));
+    return count;
+}
+
 static uint64_t term_max(struct world *w)
 {
     uint64_t term = 0;
@@ -175,6 +184,74 @@ static void test_all_away(void)
     world_free(w);
 }
 
+/* The log of the replica cannot be proven whole: it neither votes nor leads. */
+static void damage(struct world *w, uint32_t osd, uint32_t p)
+{
+    sim_node_enter(w->osds[osd].node);
+    group_at(w, osd, p)->sp->damaged = true;
+    pg_touched(group_at(w, osd, p));
+    sim_node_leave(w->osds[osd].node);
+}
+
+static void step_down(struct world *w, uint32_t p)
+{
+    for (uint32_t i = 1; i < OSDS; i++) {
+        struct pg *pg = group_at(w, i, p);
+        if (pg->raft.role != RAFT_LEADER)
+            continue;
+        sim_node_enter(w->osds[i].node);
+        raft_set_abstain(&pg->raft, true);
+        pg_touched(pg);
+        sim_node_leave(w->osds[i].node);
+    }
+}
+
+/* Hundreds of groups ask in vain for votes all the time: one that has just lost its leader, and can have
+ * another, does not wait for its turn behind them. */
+static void test_many_in_vain(void)
+{
+    enum { VAIN = 960, OTHERS = 32 };
+    struct world *w = world_new(54, VAIN + OTHERS);
+
+    sim_node_pause(w->osds[0].node); /* it led all of them */
+    for (uint32_t p = 0; p < VAIN; p++)
+        damage(w, p % 2 + 1, p);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    CHECK_EQ(served_by_others(w), OTHERS);
+    for (uint32_t i = 1; i < OSDS; i++)
+        CHECK(w->osds[i].shard->elections.taken && !list_empty(&w->osds[i].shard->elections.waiting.failed));
+    for (uint32_t p = VAIN; p < w->pg_count; p++)
+        step_down(w, p);
+    uint64_t lost_ns = w->sim->now_ns;
+    while (served_by_others(w) < OTHERS && w->sim->now_ns < lost_ns + 5 * NS_PER_S)
+        sim_run_for(w->sim, NS_PER_MS);
+    uint64_t ms = (w->sim->now_ns - lost_ns) / NS_PER_MS;
+    printf("# beside %u groups that nobody can lead %u are served after %llu ms\n", VAIN, OTHERS,
+           (unsigned long long)ms);
+    CHECK(ms < 700);
+    sim_node_resume(w->osds[0].node);
+    world_free(w);
+}
+
+/* A leader that hangs is replaced in time by those that were there all the while, in whatever order its
+ * groups find it out. */
+static void test_hung_leader(void)
+{
+    for (uint32_t i = 0; i < 4; i++) {
+        struct world *w = world_new(60 + i, 64);
+
+        sim_run_for(w->sim, (200 + 7 * i) * NS_PER_MS); /* not at rest */
+        for (uint32_t p = 0; p < w->pg_count; p++)
+            CHECK_EQ(world_leader(w, placement_pg_id(POOL, p)), 0);
+        uint64_t hung_ns = w->sim->now_ns;
+        sim_node_pause(w->osds[0].node);
+        WAIT_FOR(w, 2000, served_by_others(w) == w->pg_count);
+        CHECK(w->sim->now_ns - hung_ns < 400 * NS_PER_MS);
+        sim_node_resume(w->osds[0].node);
+        world_free(w);
+    }
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -182,5 +259,7 @@ int main(int argc, char **argv)
     TEST(test_all_begin_anew);
     TEST(test_wanted_first);
     TEST(test_all_away);
+    TEST(test_many_in_vain);
+    TEST(test_hung_leader);
     return tap_done();
 }
