@@ -252,6 +252,29 @@ static void test_hung_leader(void)
     }
 }
 
+/* Processors that are always late have leaders, too: each silence is excused once. */
+static void test_always_late(void)
+{
+    struct world *w = world_new(70, 16);
+    uint32_t rounds = 0;
+
+    sim_run_for(w->sim, 200 * NS_PER_MS);
+    sim_node_pause(w->osds[0].node);
+    for (; rounds < 30 && served_by_others(w) < w->pg_count; rounds++) {
+        for (uint32_t i = 1; i < OSDS; i++)
+            sim_node_pause(w->osds[i].node);
+        sim_run_for(w->sim, 140 * NS_PER_MS);
+        for (uint32_t i = 1; i < OSDS; i++) {
+            sim_node_resume(w->osds[i].node);
+            sim_run_for(w->sim, 5 * NS_PER_MS);
+        }
+    }
+    printf("# all are served after %u absences of 140 ms\n", rounds);
+    CHECK(rounds < 12);
+    sim_node_resume(w->osds[0].node);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -261,5 +284,6 @@ int main(int argc, char **argv)
     TEST(test_all_away);
     TEST(test_many_in_vain);
     TEST(test_hung_leader);
+    TEST(test_always_late);
     return tap_done();
 }
