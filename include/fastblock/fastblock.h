@@ -36,7 +36,7 @@ struct fb_image;
 struct fb_options {
     const char *monitors;   /**< "host:port[,host:port...]"; NULL: $FASTBLOCK_MON, then the config file */
     const char *name;       /**< shown to administrators; NULL: the program's name and pid */
-    unsigned timeout_ms;    /**< of a request, before it ends with -ETIMEDOUT; 0: 60000 */
+    unsigned timeout_ms;    /**< of a request, before it ends with -ETIMEDOUT; 0: 60000. After half of it or more in which the process was suspended it counts anew */
     int spin_us;            /**< inside of the calls, poll for at most so long before sleeping, where that pays; 0: 100; -1: never */
     size_t memory_bytes;    /**< for data under way; 0: 64 MiB */
 };

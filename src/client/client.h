@@ -36,9 +36,10 @@ struct client_config {
     struct net *net;
     const char *const *monitors;
     uint32_t monitor_count;
-    const char *name;      /* for people: "fastblock-nbd host:pid" */
-    bool command;          /* it is a command: monitors keep some sessions for these */
-    uint64_t timeout_ns;   /* a request that cannot be served for so long ends with ERR_TIMEOUT. 0: 60 s */
+    const char *name;    /* for people: "fastblock-nbd host:pid" */
+    bool command;        /* it is a command: monitors keep some sessions for these */
+    uint64_t timeout_ns; /* a request that cannot be served for so long ends with ERR_TIMEOUT. 0: 60 s. After
+                            half of it or more in which this process did not run it counts anew */
     uint32_t inflight_max; /* pieces under way at once; 0: 256. One PG has a quarter of them at most. More
                               wait in FIFO order */
 };

@@ -453,11 +453,25 @@ static void piece_answered(struct client_piece *p)
         piece_unanswered(p, result);
 }
 
+/* This process may have been away itself (a suspended laptop, a virtual machine that was paused): what was
+ * not served meanwhile is not the cluster's fault, and after an absence of half the limit or more that counts
+ * anew. */
+static void piece_note_absence(struct client_piece *p)
+{
+    const struct core *core = p->op.core;
+    uint64_t timeout_ns = p->client->config.timeout_ns;
+
+    if (core->back_ns - core->gone_ns >= timeout_ns / 2)
+        p->client->back_ns = core->back_ns;
+    p->deadline_ns = MAX(p->deadline_ns, p->client->back_ns + timeout_ns);
+}
+
 /* Nothing may be sent any more: the image has failed, or the time is up. */
 static int piece_verdict(struct client_piece *p)
 {
     if (p->image->failed)
         return p->image->failed;
+    piece_note_absence(p);
     if (core_recent_ns(p->op.core) >= p->deadline_ns)
         return -ERR_TIMEOUT;
     return 0;

@@ -113,8 +113,11 @@ static void core_fire_timers(struct core *core)
     uint64_t now_ns = core_recent_ns(core);
 
     /* A timer may also have been armed late: since the last time nothing was due. */
-    if (core->timers && MAX(core->timers->deadline_ns, core->fired_ns) + CORE_AWAY_NS <= now_ns)
+    uint64_t due_ns = core->timers ? MAX(core->timers->deadline_ns, core->fired_ns) : now_ns;
+    if (due_ns + CORE_AWAY_NS <= now_ns) {
+        core->gone_ns = due_ns;
         core->back_ns = now_ns;
+    }
     core->fired_ns = now_ns;
     while (core->timers && core->timers->deadline_ns <= now_ns) {
         struct timer *timer = core->timers;

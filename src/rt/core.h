@@ -76,6 +76,7 @@ struct core {
     /* When the core was last back after CORE_AWAY_NS in which it did nothing though a timer was due: it had not got the
      * processor, or a turn took so long. Meanwhile it neither heard nor said anything. */
     uint64_t back_ns;
+    uint64_t gone_ns;  /* and since when it had been away */
     uint64_t fired_ns; /* when timers were last fired */
     struct arena *arena; /* the core's buffers; set by whoever made the core, NULL if it has none */
     struct core_counters counters;

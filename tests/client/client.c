@@ -391,6 +391,37 @@ static void test_gives_up(void)
     fake_down();
 }
 
+/* Client and cluster are suspended with requests under way, for longer than any may take; or the client
+ * alone. Nobody has to know. */
+static void test_suspended(void)
+{
+    for (uint32_t alone = 0; alone < 2; alone++) {
+        fake_up(12 + alone, 2500 * MS, 0);
+        fake_lead(0);
+        warm_up();
+        fake.shards[0].mute = 1; /* it is under way */
+        fake_start(0, CLIENT_WRITE, 0, 4096, 3);
+        fake_start(1, CLIENT_WRITE, 0, 4096, 4); /* waits for that one */
+        sim_run_for(world.sim, 20 * MS);
+        sim_node_pause(world.client_node);
+        if (!alone)
+            sim_node_pause(world.shards[0]);
+        sim_run_for(world.sim, 3600 * NS_PER_S);
+        if (!alone)
+            sim_node_resume(world.shards[0]);
+        sim_node_resume(world.client_node);
+        CHECK_EQ(fake_finish(0), 0);
+        CHECK_EQ(fake_finish(1), 0);
+        CHECK(stored(0, 4096, 4));
+        /* And no longer than ever after that. */
+        fake.shards[0].mute = UINT32_MAX;
+        uint64_t before_ns = world.sim->now_ns;
+        CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 1), -ERR_TIMEOUT);
+        CHECK(world.sim->now_ns - before_ns <= 2510 * MS);
+        fake_down();
+    }
+}
+
 static void test_busy_and_definite(void)
 {
     static const int retried[] = {ERR_RETRY, ERR_BUSY, ERR_NO_PG, ERR_RECOVERING, ERR_STOPPED, ERR_NO_MEMORY};
@@ -816,6 +847,7 @@ int main(void)
     TEST(test_leader_hangs);
     TEST(test_lost_replies);
     TEST(test_gives_up);
+    TEST(test_suspended);
     TEST(test_busy_and_definite);
     TEST(test_checksums);
     TEST(test_unheard_close);

@@ -85,6 +85,7 @@ static void absence(void)
     core_poll(&core);
     CHECK_EQ(s.fired, 3);
     CHECK_EQ(core.back_ns, clock.now_ns);
+    CHECK_EQ(core.gone_ns, clock.now_ns - CORE_AWAY_NS);
     op_done(&s.op, 0);
     core_fini(&core);
 }
