@@ -2,16 +2,17 @@
  *
  * What an image's record voids: the objects of one that is removed, or lies behind its end now.
  *
- * They may be very many, and a turn is to look at only a few of each PG. So the entry that sets the record
- * clears them before it is applied, some in each turn, in the order of their numbers; meanwhile it is the
- * next one that applies, what is behind it waits, and readers still meet the old record. After a crash it is
- * done again, and finds what is as new as the entry already. Other PGs wait for nothing.
+ * They may be very many, of many PGs at once, and a turn is to look at only a few of them. So the entry that
+ * sets the record clears them before it is applied, some in each turn, in the order of their numbers;
+ * meanwhile it is the next one that applies, what is behind it waits, and readers still meet the old record.
+ * After a crash it is done again, and finds what is as new as the entry already. PGs that clear take turns;
+ * one that has nothing to clear waits for nothing.
  */
 #include "store/internal.h"
 
 #include "base/plant.h"
 
-/* Objects of a PG in each turn: not a millisecond's work, be none of them in the processor's cache. In the
+/* Objects in each turn: not a millisecond's work, be none of them in the processor's cache. In the
  * simulator images are small. */
 #define CLEAR_STEP PLANT_LIMIT(128u, 2u)
 
@@ -30,9 +31,9 @@ void object_clear(struct object *o, uint32_t first, struct log_entry *e)
     o->index = e->index;
 }
 
-/* From object *next on, `count` of them. True: those were all. */
+/* From object *next on, *left of them, which is brought up to date. True: those were all. */
 static bool clear_some(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only,
-                       uint64_t *next, uint64_t count)
+                       uint64_t *next, uint64_t *left)
 {
     uint64_t end = r->deleted || r->forgotten ? 0 : image_end(r->size_bytes);
     uint64_t number = end / BLOCKS_PER_OBJECT, from = MAX(*next, number);
@@ -43,8 +44,9 @@ static bool clear_some(struct pg *pg, const struct image_record *r, struct log_e
         o = object_after(pg, false, r->image, from);
     for (; o && o->image == r->image; o = object_after(pg, false, o->image, o->number)) {
         *next = o->number;
-        if (!count--)
+        if (*left == 0)
             return false;
+        --*left;
         if (o->number != number || first == 0 || !whole_only)
             object_clear(o, o->number == number ? first : 0, e);
     }
@@ -53,9 +55,19 @@ static bool clear_some(struct pg *pg, const struct image_record *r, struct log_e
 
 void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry *e, bool whole_only)
 {
-    uint64_t next = 0;
+    uint64_t next = 0, all = UINT64_MAX;
 
-    (void)clear_some(pg, r, e, whole_only, &next, UINT64_MAX);
+    (void)clear_some(pg, r, e, whole_only, &next, &all);
+}
+
+/* Who waits longest comes again, sooner or later: it is not waited for. */
+static void clear_call(struct store *s)
+{
+    struct list *first = list_pop_front(&s->clearing);
+    const struct pg *pg = first ? list_entry(first, struct pg, clear_link) : NULL;
+
+    if (pg && pg->pub.waiter)
+        op_wake(pg->pub.waiter);
 }
 
 bool clear_ahead(struct log_entry *e)
@@ -69,11 +81,16 @@ bool clear_ahead(struct log_entry *e)
     if (pg->clear_index != e->index)
         pg->clear_number = 0;
     pg->clear_index = e->index;
-    if (clear_some(pg, &r, e, false, &pg->clear_number, CLEAR_STEP))
-        return true;
-    s->clearing = true;
-    timer_arm(s->core, &s->clear, &s->ring_op, core_now_ns(s->core)); /* requests come first */
-    return false;
+    if (list_linked(&pg->clear_link))
+        return false;
+    bool done = clear_some(pg, &r, e, false, &pg->clear_number, &s->clear_left);
+    if (!done)
+        list_push_back(&s->clearing, &pg->clear_link);
+    else if (s->clear_left > 0)
+        clear_call(s);
+    if (!timer_armed(&s->clear))
+        timer_arm(s->core, &s->clear, &s->ring_op, core_now_ns(s->core)); /* requests come first */
+    return done;
 }
 
 bool store_applying(const struct store_pg *pub)
@@ -90,12 +107,10 @@ bool store_clearing(const struct store_pg *pub, uint64_t image)
 
 void clear_go_on(struct store *s)
 {
-    if (!s->clearing || timer_armed(&s->clear))
+    if (timer_armed(&s->clear))
         return;
-    s->clearing = false;
-    list_for_each (&s->pgs, node) {
-        const struct pg *pg = list_entry(node, struct pg, link);
-        if (store_applying(&pg->pub) && pg->pub.waiter)
-            op_wake(pg->pub.waiter);
-    }
+    s->clear_left = CLEAR_STEP;
+    clear_call(s);
+    if (!list_empty(&s->clearing))
+        timer_arm(s->core, &s->clear, &s->ring_op, core_now_ns(s->core));
 }

@@ -195,6 +195,7 @@ struct pg {
     uint32_t batch_slot;   /* ... under this number */
     /* The image entry that applies next and has very many objects to clear: how far that is. */
     uint64_t clear_index, clear_number;
+    struct list clear_link; /* in store->clearing */
     /* The same of a round that is to take what such an entry cleared. */
     uint64_t collect_index, collect_number, collect_left;
     bool removing, destage_all;
@@ -302,7 +303,8 @@ struct store {
 
     /* Entries that clear many objects go on when this fires. */
     struct timer clear;
-    bool clearing;
+    struct list clearing; /* struct pg: they wait for that */
+    uint64_t clear_left;  /* objects that may yet be cleared in this turn */
 
     /* Objects and space. */
     struct map objects;

@@ -109,6 +109,7 @@ static struct store *store_alloc(const struct store_config *config)
     s->core = s->slab.core = config->core;
     s->blk = config->blk;
     list_init(&s->pgs);
+    list_init(&s->clearing);
     map_init(&s->pgs_by_id);
     map_init(&s->pgs_by_key);
     map_init(&s->objects);

@@ -99,6 +99,7 @@ struct pg *pg_new(struct store *s, const struct disk_pg *d, uint32_t table_index
     pg->order = d->order;
     pg->table_index = table_index;
     list_init(&pg->pending_images);
+    list_init(&pg->clear_link);
     struct list *at = s->pgs.prev;
     while (at != &s->pgs && list_entry(at, struct pg, link)->order > pg->order)
         at = at->prev;
@@ -141,6 +142,7 @@ void pg_free(struct pg *pg)
     s->long_logs -= pg->long_log;
     free(pg->log);
     list_remove(&pg->link);
+    list_remove(&pg->clear_link);
     map_remove(&s->pgs_by_id, pg->pub.record.pg);
     map_remove(&s->pgs_by_key, pg->key);
     s->pg_count--;

@@ -25,11 +25,10 @@ static void put_image(uint64_t generation, uint64_t size_bytes, bool deleted)
 }
 
 /* With a page and without a chunk each. */
-static void put_many(void)
+static void put_objects(uint64_t count)
 {
-    set_up();
     put_image(1, 1ull << 40, false);
-    for (uint64_t object = 0; object < MANY;) {
+    for (uint64_t object = 0; object < count;) {
         CHECK_EQ(write_blocks(object, 0, 1), 0);
         CHECK_EQ(put(
                      (struct entry){
@@ -42,8 +41,25 @@ static void put_many(void)
         store_destage_soon(pg);
         rig_settle(&rig);
     }
-    CHECK_EQ(pg->object_count, MANY);
+    CHECK_EQ(pg->object_count, count);
     CHECK(list_empty(&s->overlays));
+}
+
+static void put_many(void)
+{
+    set_up();
+    put_objects(MANY);
+}
+
+/* The store may look at some more. */
+static void turn(bool may_destage)
+{
+    if (may_destage) {
+        rig_turn(&rig);
+        return;
+    }
+    timer_cancel(s->core, &s->clear);
+    clear_go_on(s);
 }
 
 static uint32_t overlays(bool with_blocks)
@@ -70,8 +86,7 @@ static uint32_t apply_in_turns(uint32_t turns_max, bool may_destage)
         CHECK(now <= STEP + 1);
         CHECK_EQ(store_applying(pg), pg->applied_index < pg->last_index);
         cleared += now;
-        if (may_destage)
-            rig_turn(&rig);
+        turn(may_destage);
     }
     return cleared;
 }
@@ -150,6 +165,77 @@ static void a_recovery_meanwhile(void)
     tear_down();
 }
 
+struct host {
+    struct op op;
+    struct store_pg *pg;
+};
+
+static void host_step(struct op *op)
+{
+    struct store_pg *hosted = container_of(op, struct host, op)->pg;
+
+    if (hosted)
+        store_apply(hosted, hosted->last_index);
+}
+
+static const struct op_kind host_kind = {"test.host", NULL, host_step};
+
+enum { PGS = 6, EACH = 256, SMALL = 64, ALL = (PGS - 1) * EACH + SMALL };
+
+static uint64_t count_of(uint32_t i)
+{
+    return i == PGS - 1 ? SMALL : EACH;
+}
+
+static uint64_t cleared_of(struct store_pg *of, uint64_t count)
+{
+    return of->applied_index == of->last_index ? count : store_applying(of) ? pg_of(of)->clear_number : 0;
+}
+
+/* Of many PGs at once no turn clears more than of one, and none waits until all the others have ended. */
+static void many_pgs(void)
+{
+    static struct host hosts[PGS];
+    uint64_t before = 0, most = 0;
+    uint32_t turns_of_small = 0, turns = 0;
+
+    set_up();
+    memset(hosts, 0, sizeof(hosts));
+    for (uint32_t i = 0; i < PGS; i++) {
+        if (i > 0)
+            CHECK_EQ(write_record(&(struct store_pg_record){.pg = i + 1, .replica = 1, .birth = 3}), 0);
+        pg = store_pg_find(s, i + 1);
+        put_objects(count_of(i));
+        put_image(2, 0, true);
+        hosts[i].pg = pg;
+    }
+    rig_settle(&rig);
+    for (uint32_t i = 0; i < PGS; i++) {
+        op_start(&hosts[i].op, s->core, &host_kind, NULL);
+        hosts[i].pg->waiter = &hosts[i].op;
+    }
+    for (; before < ALL && turns < 1000; turns++) {
+        rig_turn(&rig);
+        uint64_t cleared = 0;
+        for (uint32_t i = 0; i < PGS; i++)
+            cleared += cleared_of(hosts[i].pg, count_of(i));
+        if (cleared_of(hosts[PGS - 1].pg, SMALL) < SMALL)
+            turns_of_small = turns;
+        most = MAX(most, cleared - before);
+        before = cleared;
+    }
+    printf("# %u turns, at most %u objects in one; the smallest took %u\n", turns, (uint32_t)most,
+           turns_of_small);
+    CHECK_EQ(before, ALL);
+    CHECK(most <= STEP + PGS);
+    CHECK(turns_of_small < turns * 3 / 4);
+    for (uint32_t i = 0; i < PGS; i++) {
+        hosts[i].pg->waiter = NULL;
+        op_done(&hosts[i].op, 0);
+    }
+    tear_down();
+}
+
 static void a_deleted_pg(void)
 {
     struct store_pg_remove r = {0};
@@ -177,6 +263,7 @@ int main(void)
     TEST(an_image_is_cut_off);
     TEST(not_to_the_end);
     TEST(a_recovery_meanwhile);
+    TEST(many_pgs);
     TEST(a_deleted_pg);
     return tap_done();
 }
