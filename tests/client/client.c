@@ -373,6 +373,30 @@ static void test_lost_replies(void)
     fake_down();
 }
 
+/* Zeros and discards have their place in the order of writes like any other write. */
+static void test_lost_replies_of_clears(void)
+{
+    static const enum client_io_type first[] = {CLIENT_WRITE, CLIENT_WRITE, CLIENT_ZERO, CLIENT_DISCARD};
+    static const enum client_io_type second[] = {CLIENT_ZERO, CLIENT_DISCARD, CLIENT_WRITE, CLIENT_WRITE};
+
+    fake_up(81, 0, 0);
+    fake_lead(0);
+    warm_up();
+    for (uint32_t n = 0; n < ARRAY_LEN(first); n++) {
+        CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0xee), 0);
+        fake.shards[0].lose = 1;
+        fake_start(0, first[n], 0, 4096, 0xa1);
+        fake_start(1, second[n], 0, 4096, 0xb1);
+        sim_run_for(world.sim, 10 * MS);
+        CHECK(stored(0, 4096, first[n] == CLIENT_WRITE ? 0xa1 : 0));
+        CHECK(op_live(&world.ios[1].op)); /* it waits */
+        CHECK_EQ(fake_finish(0), 0);
+        CHECK_EQ(fake_finish(1), 0);
+        CHECK(stored(0, 4096, second[n] == CLIENT_WRITE ? 0xb1 : 0));
+    }
+    fake_down();
+}
+
 static void test_gives_up(void)
 {
     fake_up(9, 2500 * MS, 0);
@@ -846,6 +870,7 @@ int main(void)
     TEST(test_leader_machine_dies);
     TEST(test_leader_hangs);
     TEST(test_lost_replies);
+    TEST(test_lost_replies_of_clears);
     TEST(test_gives_up);
     TEST(test_suspended);
     TEST(test_busy_and_definite);
