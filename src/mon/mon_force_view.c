@@ -247,7 +247,8 @@ void mon_force_view(const struct mon *mon, const struct mon_pg *p, struct mon_fo
 /* ---- what is left in a parent only ---- */
 
 /* Has the child no leader, and is what it has on the shard of that member perhaps in its parent's replica
- * there, and nowhere else (osd/pg_split.c)? Not if a replica of its own speaks from there. */
+ * there, and nowhere else (osd/pg_split.c)? Not if a replica of its own speaks from there, or the shard says
+ * that it is lost: as long as its parent could give birth to it there that is not said. */
 static bool left_in_parent(const struct mon *mon, const struct mon_pg *child, const Fb__PgMember *m)
 {
     const Fb__Pg *pg = mon_pg_item(child);
@@ -256,18 +257,19 @@ static bool left_in_parent(const struct mon *mon, const struct mon_pg *child, co
 
     if (!s && force && m->replica == force->replica)
         s = standing_of(mon, child, m, force->survivor);
-    return !s || s->row.state == STANDING_IN_PARENT;
+    return s ? s->row.state == STANDING_IN_PARENT : !mon_confirmed(&mon_news(child)->lost, m->replica);
 }
 
 uint64_t mon_force_keeps(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *member)
 {
     const Fb__Pg *pg = mon_pg_item(p);
-    const struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(pg->id));
+    const struct mon_osd *o = mon_osd_find(mon, member->osd);
     uint32_t number = mon_pg_number(pg->id);
 
-    if (!pg->force || PLANT(MON_MOVES_PARENT))
+    if (!pg->force || !o || mon_osd_item(o)->removed || PLANT(MON_MOVES_PARENT))
         return 0;
-    for (uint64_t bit = 1; pool && number + bit < mon_pool_item(pool)->pg_count; bit <<= 1) {
+    /* What was split off it since then is in its log. */
+    for (uint64_t bit = 1; number + bit < pg->force->split_count; bit <<= 1) {
         const struct mon_pg *child =
             bit > number ? mon_pg_find(mon, placement_pg_id(mon_pg_pool(pg->id), number + (uint32_t)bit))
                          : NULL;

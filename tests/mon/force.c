@@ -465,6 +465,93 @@ static void stays_with_what_is_left(void)
     play_free(p);
 }
 
+/* PG 0, which went on alone, has its members again; of its child, PG 1, nobody reports anything. */
+static void child_is_silent(struct play *p)
+{
+    struct play_pg *child = &p->pgs[1];
+
+    *child = p->pgs[0];
+    child->id++;
+    child->leader = PLAY_OSDS;
+    p->pg_count = 2;
+}
+
+/* Where it has to stay an operator says of the OSD that it is lost: nothing is left there, and the PG gets
+ * another replica. */
+static void what_is_lost_keeps_nothing(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+
+    split(p, at);
+    lose(p, at, 2);
+    child_is_silent(p);
+    p->exists[at[2]][1] = p->exists[at[2]][0];
+    p->standing_state[at[2]][1] = 3;
+    CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
+    play_run(p, 20);
+    CHECK(p->pgs[0].count == 3 && is_there(p, 0, at[2]));
+    play_kill(p, at[2]);
+    play_run(p, 20);
+    CHECK(is_there(p, 0, at[2]));
+    CHECK_EQ(lost(p, at[2]), 0);
+    play_run(p, 40);
+    CHECK(p->pgs[0].count == 3 && !is_there(p, 0, at[2]));
+    play_free(p);
+}
+
+/* The shard has said that the child's replica there is lost, which it would not as long as its parent there
+ * could give birth to it. */
+static void what_has_died_keeps_nothing(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+    Fb__PgConfirm row = FB__PG_CONFIRM__INIT, *rows = &row;
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    split(p, at);
+    lose(p, at, 2);
+    CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
+    play_run(p, 20);
+    CHECK(p->pgs[0].count == 3 && is_there(p, 0, at[2]));
+    CHECK_EQ(osd_change(&p->client, at[2], FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 20);
+    CHECK(is_there(p, 0, at[2]));
+    row.pg = p->pgs[0].id + 1;
+    row.osd = at[2];
+    row.replica = play_item(p, 1)->member[2]->replica;
+    row.lost = true;
+    report.confirm = &rows;
+    report.n_confirm = 1;
+    report.free_bytes = 8ull << 30;
+    CHECK_EQ(osd_report(&p->osds[at[2]], 0, &report), 0);
+    play_run(p, 40);
+    CHECK(p->pgs[0].count == 3 && !is_there(p, 0, at[2]));
+    play_free(p);
+}
+
+/* A child that was split off since the PG went on alone is in its log: nothing of it is left in the PG. */
+static void what_was_split_since_keeps_nothing(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(6, 3, at);
+
+    lose(p, at, 2);
+    CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
+    play_run(p, 20);
+    CHECK(p->pgs[0].count == 3 && is_there(p, 0, at[2]));
+    for (uint32_t m = 0; m < 3; m++)
+        at[m] = p->pgs[0].member[m].osd;
+    split(p, at);
+    child_is_silent(p);
+    play_run(p, 8);
+    CHECK_EQ(osd_change(&p->client, at[0], FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 40);
+    CHECK(p->pgs[0].count == 3 && !is_there(p, 0, at[0]));
+    CHECK(!has_problem(&p->client, "stay where they are"));
+    play_free(p);
+}
+
 /* An order is withdrawn, and another one given at once, for a replica that is being deleted by the first:
  * what its shard said before it has heard of the withdrawal counts for nothing. Else both would be deleted.
  */
@@ -610,6 +697,9 @@ int main(int argc, char **argv)
     TEST(not_with_what_is_being_deleted);
     TEST(says_up_to_where_it_was_split);
     TEST(stays_with_what_is_left);
+    TEST(what_is_lost_keeps_nothing);
+    TEST(what_has_died_keeps_nothing);
+    TEST(what_was_split_since_keeps_nothing);
     TEST(cannot_be_withdrawn_later);
     TEST(names_failed_shards);
     TEST(what_is_lost_was_heard_of);
