@@ -431,6 +431,11 @@ int store_recover_shed(struct store_pg *pub, uint32_t split_count, uint64_t inde
 
     if (pub->store->failed)
         return -ERR_STOPPED;
+    /* Some may have been cleared already, by a record that is newer than the base. */
+    for (const struct object *o = object_after(pg, true, 0, 0); o;
+         o = object_after(pg, false, o->image, o->number))
+        if (!split_belongs(pg, split_count, o->image, o->number))
+            gone.index = MAX(gone.index, o->index + 1);
     struct log_entry *e = entry_synthetic(pg, &gone);
     if (!e)
         return -ERR_NO_MEMORY;

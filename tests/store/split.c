@@ -225,6 +225,29 @@ static void under_load(void)
 
 /* However many objects there are, no turn looks at more than a few of them, and to others the parent is split
  * from one turn to the next. */
+/* A recovery that finds its source split keeps nothing of what is another's, not even that it was cut off:
+ * the record that says so may be newer than the base. */
+static void a_recovery_sheds_what_was_cut_off(void)
+{
+    struct image_record record = {.image = 1, .incarnation = 4, .generation = 3, .size_bytes = 0};
+    struct store_pg_record recovering;
+
+    set_up_parent();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    recovering = pg->record;
+    recovering.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&recovering), 0);
+    record.index = pg->applied_index + 10;
+    CHECK_EQ(store_recover_image(pg, &record), 0);
+    CHECK_EQ(store_recover_shed(pg, CHILD + 1, pg->applied_index), 0);
+    while (!store_recover_settled(pg))
+        rig_settle(&rig);
+    for (uint64_t object = 0; object < OBJECTS; object++)
+        CHECK(!goes(object) || !object_find(pg_of(pg), 1, object));
+    tear_down();
+}
+
 static void many_objects_take_many_turns(void)
 {
     struct store_split w = {0};
@@ -281,6 +304,7 @@ int main(int argc, char **argv)
     TEST(a_check_looks_for_splits);
     TEST(all_or_nothing);
     TEST(under_load);
+    TEST(a_recovery_sheds_what_was_cut_off);
     TEST(many_objects_take_many_turns);
     return tap_done();
 }
