@@ -240,7 +240,10 @@ static bool object_collect(struct store *s, struct object *o)
     page_map_expand(&o->map, r->page);
     r->page->lost_index = o->lost_index;
     page_overlay(r->page, r->snap);
-    bool gone = (image && image->record.deleted) || (r->snap->whole && r->snap->whole->type == ENTRY_FORGET);
+    /* Of what the removal of its image clears the record does not tell yet, when there is more to clear. */
+    const struct log_entry *whole = r->snap->whole;
+    bool removed = whole && entry_is_image(whole->type) && image_of_entry(whole).deleted;
+    bool gone = removed || (image && image->record.deleted) || (whole && whole->type == ENTRY_FORGET);
     r->drop = gone && page_is_empty(r->page);
     if (!r->drop)
         r->new_slot = PLANT(STORE_EARLY_REUSE) && o->slot ? o->slot : slot_alloc(s);

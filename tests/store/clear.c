@@ -150,6 +150,25 @@ static void not_to_the_end(void)
     tear_down();
 }
 
+/* What is cleared already, and destaged before the record says why, leaves no page behind. */
+static void destaged_in_the_middle(void)
+{
+    put_many();
+    put_image(2, 0, true);
+    for (uint32_t turns = 0; pg->applied_index < pg->last_index && turns < MANY; turns++) {
+        (void)apply_in_turns(1, false);
+        destage_pg(pg_of(pg));
+        rig_settle(&rig);
+        if (store_applying(pg))
+            CHECK_EQ(pg->object_count, MANY - (turns + 1) * STEP);
+    }
+    CHECK(store_image_get(pg, 1)->deleted);
+    rig_settle(&rig);
+    CHECK_EQ(pg->object_count, 0);
+    CHECK_EQ(s->slots_used, 0);
+    tear_down();
+}
+
 /* The log is given up in the middle, for a state of somebody else. */
 static void a_recovery_meanwhile(void)
 {
@@ -262,6 +281,7 @@ int main(void)
     TEST(a_removed_image);
     TEST(an_image_is_cut_off);
     TEST(not_to_the_end);
+    TEST(destaged_in_the_middle);
     TEST(a_recovery_meanwhile);
     TEST(many_pgs);
     TEST(a_deleted_pg);
