@@ -223,8 +223,6 @@ static void under_load(void)
     tear_down();
 }
 
-/* However many objects there are, no turn looks at more than a few of them, and to others the parent is split
- * from one turn to the next. */
 /* A recovery that finds its source split keeps nothing of what is another's, not even that it was cut off:
  * the record that says so may be newer than the base. */
 static void a_recovery_sheds_what_was_cut_off(void)
@@ -248,6 +246,8 @@ static void a_recovery_sheds_what_was_cut_off(void)
     tear_down();
 }
 
+/* However many objects there are, no turn looks at more than a few of them, and to others the parent is split
+ * from one turn to the next. */
 static void many_objects_take_many_turns(void)
 {
     struct store_split w = {0};
