@@ -7,6 +7,7 @@
  *      WAITING ----- a turn has become free ---------------------------> CALLED
  *      CALLED ------ at its next step ---------------------------------> STANDING
  *      STANDING ---- a round without success, and others wait ---------> WAITING, behind them
+ *      WAITING ----- leads, by votes that came late -------------------> IDLE
  *      any --------- a leader is heard, or a majority has answered us -> IDLE
  *
  * An OSD that dies may have led thousands of groups of a shard; after a power cut all of them have no leader.
@@ -200,8 +201,9 @@ static bool is_over(const struct pg *pg, uint64_t now_ns)
 {
     const struct raft *r = &pg->raft;
 
+    /* By votes that came late: it has no turn, and its deadlines are a leader's. */
     if (r->role == RAFT_LEADER)
-        return raft_quorum_contact_ns(r, now_ns) != 0;
+        return pg->election == PG_ELECTION_WAITING || raft_quorum_contact_ns(r, now_ns) != 0;
     return (r->role == RAFT_FOLLOWER || pg->election != PG_ELECTION_STANDING) && now_ns < raft_deadline_ns(r);
 }
 

@@ -160,6 +160,35 @@ static void test_slow_votes(void)
     world_free(w);
 }
 
+/* Whose votes come late may lead while it waits for another turn: then it waits for none, or nobody would
+ * look at its deadlines. */
+static void test_late_leaders(void)
+{
+    const struct sim_disk_faults slow = {.slow_ppm = 1000000, .slow_ns = 300 * NS_PER_MS};
+    struct world *w = world_new(56, 256);
+    uint32_t waiting = 0;
+
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_kill(w, i, SIM_CRASH_PROCESS);
+    for (uint32_t i = 0; i < OSDS; i++) {
+        world_osd_start(w, i);
+        sim_disk_set_faults(w->osds[i].disk, &slow);
+    }
+    for (uint32_t ms = 0; ms < 30000 && served_count(w) < w->pg_count; ms++) {
+        sim_run_for(w->sim, NS_PER_MS);
+        for (uint32_t i = 0; i < OSDS; i++)
+            for (uint32_t p = 0; p < w->pg_count; p++) {
+                const struct pg *pg = group_at(w, i, p);
+                waiting += pg && pg->raft.role == RAFT_LEADER && pg->election == PG_ELECTION_WAITING;
+            }
+    }
+    CHECK_EQ(served_count(w), w->pg_count);
+    CHECK_EQ(waiting, 0);
+    for (uint32_t i = 0; i < OSDS; i++)
+        sim_disk_set_faults(w->osds[i].disk, &(struct sim_disk_faults){0});
+    world_free(w);
+}
+
 /* The machine was suspended, or nobody got the processor: whoever leads goes on, though all were silent. */
 static void test_all_away(void)
 {
@@ -281,6 +310,7 @@ int main(int argc, char **argv)
     TEST(test_slow_votes);
     TEST(test_all_begin_anew);
     TEST(test_wanted_first);
+    TEST(test_late_leaders);
     TEST(test_all_away);
     TEST(test_many_in_vain);
     TEST(test_hung_leader);
