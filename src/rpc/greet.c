@@ -115,8 +115,11 @@ void rpc_session_greet(struct rpc_session *session, const struct rpc_message *me
     if (!error)
         error = session_replace(session);
     if (error) {
-        core_log(server->config.core, LOG_WARN, "rpc", "%s (%s): refused: %s", session->address,
-                 session->who.name[0] ? session->who.name : "no name", error_text(error));
+        if (error == -ERR_BUSY)
+            rpc_server_log_full(server, session->address, "refused: there are as many sessions as may be");
+        else
+            core_log(server->config.core, LOG_WARN, "rpc", "%s (%s): refused: %s", session->address,
+                     session->who.name[0] ? session->who.name : "no name", error_text(error));
         session->state = SESSION_REFUSED;
         envelope.result = error;
         if (rpc_frame_send(session->link, &envelope, NULL, 0, NULL, 0))

@@ -143,7 +143,7 @@ struct rpc_server_config {
     struct net *net;
     const char *address;                  /* to listen on; port 0: any */
     struct rpc_identity *self;
-    uint32_t sessions_max;                /* past it newcomers are refused: ERR_BUSY; far past it closed with a log line */
+    uint32_t sessions_max;                /* open ones; past it newcomers are refused: ERR_BUSY */
     uint32_t requests_max;                /* outstanding per session; past it requests are answered ERR_BUSY */
     /* Callbacks come from the core's poll; none may free the server. `greet`, `opened` and `closed` may be NULL.
      * Decides about a newcomer: 0 or an error that is sent back. NULL: everyone. */

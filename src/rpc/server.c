@@ -124,18 +124,25 @@ static void session_link_closed(void *owner, struct link *link, int error)
 
 static const struct link_events session_events = {.message = session_message, .closed = session_link_closed};
 
+void rpc_server_log_full(struct rpc_server *server, const char *address, const char *what)
+{
+    uint64_t now_ns = core_now_ns(server->config.core);
+
+    if (server->full_logged_ns && now_ns - server->full_logged_ns < FULL_LOG_EVERY_NS)
+        return;
+    server->full_logged_ns = now_ns;
+    core_log(server->config.core, LOG_WARN, "rpc", "%s: %s; more of these are not logged for a while",
+             address, what);
+}
+
 /* Open ones are never that many. */
-static void make_room(struct rpc_server *server, uint64_t now_ns)
+static void make_room(struct rpc_server *server)
 {
     struct rpc_session *oldest = list_first(&server->others, struct rpc_session, all);
 
     ASSERT(oldest);
-    if (!server->full_logged_ns || now_ns - server->full_logged_ns >= FULL_LOG_EVERY_NS) {
-        server->full_logged_ns = now_ns;
-        core_log(server->config.core, LOG_WARN, "rpc",
-                 "%s: closing: more connections come than greet, or than may have a session",
-                 oldest->address);
-    }
+    rpc_server_log_full(server, oldest->address,
+                        "closing: more connections come than greet, or than may have a session");
     rpc_session_kill(oldest);
     rpc_server_bury(server);
 }
@@ -143,14 +150,14 @@ static void make_room(struct rpc_server *server, uint64_t now_ns)
 static void server_accepted(void *owner, struct link *link)
 {
     struct rpc_server *server = owner;
-    uint64_t now_ns = core_now_ns(server->config.core);
 
     rpc_server_bury(server);
     struct rpc_session *session = pool_get(&server->pool);
     if (!session) {
-        make_room(server, now_ns);
+        make_room(server);
         session = pool_get(&server->pool);
     }
+    uint64_t now_ns = core_now_ns(server->config.core);
     *session = (struct rpc_session){
         .server = server,
         .link = link,

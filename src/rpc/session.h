@@ -67,6 +67,8 @@ void rpc_session_kill(struct rpc_session *session);
 void rpc_session_fail(struct rpc_session *session, int error, const char *what);
 /* Tells the owner of the killed ones and releases them. */
 void rpc_server_bury(struct rpc_server *server);
+/* Somebody finds no place: in the log now and then only, for crowds come again and again. */
+void rpc_server_log_full(struct rpc_server *server, const char *address, const char *what);
 
 /* ---- greet.c */
 

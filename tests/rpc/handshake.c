@@ -415,6 +415,29 @@ static void others_keep_nobody_out(void)
     world_free(w);
 }
 
+/* Who is refused because there is no place comes again and again: that is not to fill the log. */
+static void crowds_fill_no_log(void)
+{
+    enum { MANY = 300 };
+    struct world *w = world_new(67, NULL);
+    static struct raw raw[MANY];
+
+    for (int i = 0; i < MANY; i++) {
+        struct rpc_identity who = {.role = RPC_CLIENT, .client_uuid = {1, (uint8_t)i, 1}, .session = 1};
+        raw_connect(&raw[i], w);
+        CHECK_EQ(raw[i].link ? raw_hello(&raw[i], &who, RPC_PROTOCOL) : -ERR_CLOSED, i < 8 ? 0 : -ERR_BUSY);
+        if (i >= 8 && raw[i].link)
+            raw_close(&raw[i]);
+        if (i == 8)
+            w->sim->log_lines = 0;
+    }
+    CHECK(w->sim->log_lines < 10);
+    for (int i = 0; i < 8; i++)
+        raw_close(&raw[i]);
+    WAIT_FOR(w, 100, w->closed == 8);
+    world_free(w);
+}
+
 static void nobody_there(void)
 {
     struct world *w = world_new(65, NULL);
@@ -467,6 +490,7 @@ int main(void)
     TEST(mute_server);
     TEST(too_many_sessions);
     TEST(others_keep_nobody_out);
+    TEST(crowds_fill_no_log);
     TEST(nobody_there);
     TEST(address_that_is_none);
     return tap_done();
