@@ -189,21 +189,27 @@ static void test_late_leaders(void)
     world_free(w);
 }
 
-/* The machine was suspended, or nobody got the processor: whoever leads goes on, though all were silent. */
+/* The machine was suspended, or nobody got the processor: whoever leads goes on, though all were silent, also
+ * if it comes back later than the others. */
 static void test_all_away(void)
 {
     struct world *w = world_new(53, 64);
 
     sim_run_for(w->sim, 200 * NS_PER_MS); /* not at rest */
     uint64_t before = elections(w);
-    for (uint32_t i = 0; i < OSDS; i++)
-        sim_node_pause(w->osds[i].node);
-    sim_run_for(w->sim, 2 * NS_PER_S);
-    for (uint32_t i = 0; i < OSDS; i++)
-        sim_node_resume(w->osds[i].node);
-    sim_run_for(w->sim, NS_PER_S);
-    CHECK_EQ(served_count(w), w->pg_count);
-    CHECK_EQ(elections(w), before);
+    for (uint32_t late_ms = 0; late_ms <= 100; late_ms += 100) {
+        for (uint32_t i = 0; i < OSDS; i++)
+            sim_node_pause(w->osds[i].node);
+        sim_run_for(w->sim, 2 * NS_PER_S);
+        for (uint32_t i = OSDS; i-- > 0;) {
+            if (i == 0) /* it leads all of them */
+                sim_run_for(w->sim, late_ms * NS_PER_MS);
+            sim_node_resume(w->osds[i].node);
+        }
+        sim_run_for(w->sim, 900 * NS_PER_MS);
+        CHECK_EQ(served_count(w), w->pg_count);
+        CHECK_EQ(elections(w), before);
+    }
     /* One that stays away is replaced. */
     sim_node_pause(w->osds[0].node);
     sim_run_for(w->sim, 1200 * NS_PER_MS);
