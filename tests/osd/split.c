@@ -449,6 +449,29 @@ static void test_has_left_before_its_birth(void)
     world_free(w);
 }
 
+/* The leader is the last to be split, and knows the map with the child by then: no map comes to tell it that
+ * there is one more to be split off. */
+static void test_late_leader_goes_on(void)
+{
+    struct world *w = begin(15);
+
+    refuse(w, 0, true);
+    w->pg_target = 3;
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    w->pgs[1] = w->pgs[0];
+    w->pgs[1].split = true;
+    w->pg_count = 2;
+    world_feed_map(w);
+    sim_run_for(w->sim, 500 * NS_PER_MS);
+    CHECK(!replica_on(w, 0, 1));
+    CHECK_EQ(world_leader(w, pg_id(0)), 0);
+    refuse(w, 0, false);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 2) && replica_on(w, 1, 2) && replica_on(w, 2, 2));
+    CHECK_EQ(world_leader(w, pg_id(0)), 0);
+    world_free(w);
+}
+
 /* The map with that order cannot be saved: behind a restart, with the one that is, nobody would know whose
  * the objects are. */
 static void test_split_again_by_a_map_that_is_saved(void)
@@ -484,6 +507,7 @@ int main(int argc, char **argv)
     TEST(test_goes_on_without_the_entry);
     TEST(test_keeps_for_one_that_is_elsewhere);
     TEST(test_has_left_before_its_birth);
+    TEST(test_late_leader_goes_on);
     TEST(test_split_again_by_a_map_that_is_saved);
     fake_store_forget_all();
     return tap_done();
