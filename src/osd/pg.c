@@ -564,6 +564,7 @@ static void pg_free(struct pg *pg)
 {
     struct osd_shard *shard = pg->shard;
 
+    ASSERT(pg->election == PG_ELECTION_IDLE);
     timer_cancel(shard->core, &pg->timer);
     pg->sp->waiter = NULL;
     pg->sp->host = NULL;

@@ -228,6 +228,26 @@ static void damage(struct world *w, uint32_t osd, uint32_t p)
     sim_node_leave(w->osds[osd].node);
 }
 
+/* Without a session to a majority nobody takes a turn: what is asked goes nowhere. */
+static void test_without_majority(void)
+{
+    struct world *w = world_new(57, 64);
+    const struct shard_elections *elections = &w->osds[0].shard->elections;
+
+    world_osd_kill(w, 1, SIM_CRASH_PROCESS);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    for (uint32_t i = 0; i < 100; i++) {
+        CHECK_EQ(elections->taken, 0);
+        sim_run_for(w->sim, 7 * NS_PER_MS);
+    }
+    CHECK_EQ(served_count(w), 0);
+    world_osd_start(w, 1);
+    WAIT_FOR(w, 1500, served_count(w) == w->pg_count);
+    world_osd_start(w, 2);
+    world_free(w);
+}
+
 static void step_down(struct world *w, uint32_t p)
 {
     for (uint32_t i = 1; i < OSDS; i++) {
@@ -318,6 +338,7 @@ int main(int argc, char **argv)
     TEST(test_wanted_first);
     TEST(test_late_leaders);
     TEST(test_all_away);
+    TEST(test_without_majority);
     TEST(test_many_in_vain);
     TEST(test_hung_leader);
     TEST(test_always_late);
