@@ -145,14 +145,14 @@ static void fill_pg(struct placement_pg *p, const struct mon *mon, const struct 
         if (!o || !mon_osd_in(mon_osd_item(o)))
             p->pinned = false;
         bool lost = mon_confirmed(&mon_news(pg)->lost, row->replica);
-        if (lost) {
+        if (lost)
             p->pinned = false;
-            p->lost |= (uint8_t)(1u << p->member_count);
+        if (moves ? mon_move_failed(mon, pg, row) : row->learner) {
+            p->pinned = false;
+            continue;
         }
-        if (moves ? mon_move_failed(mon, pg, row) : row->learner)
-            p->pinned = false;
-        else
-            p->member[p->member_count++] = (struct placement_member){row->osd, row->shard};
+        p->lost |= (uint8_t)((uint32_t)lost << p->member_count);
+        p->member[p->member_count++] = (struct placement_member){row->osd, row->shard};
     }
 }
 

@@ -390,6 +390,40 @@ static void lost_while_it_is_made(void)
     play_free(p);
 }
 
+/* One that is being made is lost, and its OSD dies then: another one takes its place, and nobody else's. */
+static void target_is_lost_and_dies(void)
+{
+    struct play *p = play_new(10, 0);
+    struct play_pg *pg = &p->pgs[0];
+
+    play_pool(p, 3, 1);
+    uint32_t first = pg->member[0].osd, others[] = {pg->member[1].replica, pg->member[2].replica};
+    p->tell_lost = true;
+    CHECK_EQ(osd_change(&p->client, first, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    for (int rounds = 0; rounds < 100 && pg->count < 4; rounds++)
+        play_round(p);
+    CHECK(pg->count == 4 && pg->member[3].learner);
+    pg->stuck = true;
+    play_run(p, 2);
+    uint32_t target = pg->member[3].osd;
+    CHECK_EQ(play_item(p, 0)->wanted[0]->osd, target); /* in front of those that stay */
+    pg->silent = true; /* the leader, so that nothing is done about it meanwhile */
+    play_run(p, 10);
+    p->exists[target][0] = 0;
+    play_run(p, 2);
+    play_kill(p, target);
+    play_run(p, 70);
+    pg->silent = pg->stuck = false;
+    play_run(p, 60);
+    CHECK(all_have(p, 3) && !pg_is(p, 0, first) && !pg_is(p, 0, target));
+    for (uint32_t i = 0, stays = 0; i < 2; i++, stays = 0) {
+        for (uint32_t m = 0; m < pg->count; m++)
+            stays += pg->member[m].replica == others[i];
+        CHECK_EQ(stays, 1);
+    }
+    play_free(p);
+}
+
 /* As many PGs as may move at once move to one that dies: others take its place all the same. */
 static void target_dies_at_the_limit(void)
 {
@@ -516,6 +550,7 @@ int main(int argc, char **argv)
     TEST(shard_fails);
     TEST(lost_replicas);
     TEST(lost_while_it_is_made);
+    TEST(target_is_lost_and_dies);
     TEST(target_dies_at_the_limit);
     TEST(keeps_a_majority);
     return tap_done();
