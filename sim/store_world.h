@@ -19,7 +19,7 @@
 #include "sim/scenarios.h"
 #include "sim/sim_blk.h"
 #include "sim/store_model.h"
-#include "store/store.h"
+#include "store/internal.h"
 
 #define STORE_READS 4u
 
@@ -194,9 +194,15 @@ void faults_run(struct world *w);
 /* The model knows nothing of entries that apply a part in each turn. */
 static inline void world_apply(struct store_pg *pg, uint64_t index)
 {
-    do
+    struct store *s = pg->store;
+
+    store_apply(pg, index);
+    while (pg->applied_index < index && store_applying(pg) && !s->failed) {
+        /* As if the next turn had come, of all that wait for one. */
+        timer_cancel(s->core, &s->clear);
+        clear_go_on(s);
         store_apply(pg, index);
-    while (pg->applied_index < index && store_applying(pg) && !store_failed(pg->store));
+    }
 }
 
 #endif
