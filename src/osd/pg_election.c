@@ -22,13 +22,18 @@
  *
  * Who waits for its turn votes for others as ever. Who has failed goes behind those that have not tried since
  * they lost their leader, also those that come later: groups that can elect nobody for a long time, as when
- * others refuse them, are not to hold up the one that can.
- * Without a session to a majority a group needs no turn: what it asks costs nobody anything, and it is not to
- * stand in the way of those that can be elected, nor behind them when there is a session again.
+ * others refuse them, are not to hold up the one that can. But one turn in fifteen is theirs: where
+ * processors are so slow that groups lose their leaders again and again, there are always some that have not
+ * tried. Without a session to a majority a group needs no turn: what it asks costs nobody anything, and it is
+ * not to stand in the way of those that can be elected, nor behind them when there is a session again.
  */
 #include "osd/pg.h"
 
 #include "base/plant.h"
+
+/* Turns; the numbers have no common divisor, so that failed ones among the others have some, too. */
+#define OTHERS_ONE_IN 4
+#define FAILED_ONE_IN 15
 
 static void turn_take(struct pg *pg, enum pg_election state)
 {
@@ -37,23 +42,28 @@ static void turn_take(struct pg *pg, enum pg_election state)
 }
 
 /* Where the next one is; NULL: nobody waits. */
-static struct list *queue_front(struct election_queue *queue)
+static struct list *queue_front(struct election_queue *queue, bool failed_first)
 {
-    if (!list_empty(&queue->fresh))
-        return &queue->fresh;
-    return list_empty(&queue->failed) ? NULL : &queue->failed;
+    struct list *first = failed_first ? &queue->failed : &queue->fresh;
+    struct list *then = failed_first ? &queue->fresh : &queue->failed;
+
+    if (!list_empty(first))
+        return first;
+    return list_empty(then) ? NULL : then;
 }
 
 static bool somebody_waits(struct shard_elections *elections)
 {
-    return queue_front(&elections->wanted) || queue_front(&elections->waiting);
+    return queue_front(&elections->wanted, false) || queue_front(&elections->waiting, false);
 }
 
 /* Whose turn is next; NULL: nobody waits. */
 static struct pg *turn_next(struct shard_elections *elections)
 {
-    struct list *wanted = queue_front(&elections->wanted), *others = queue_front(&elections->waiting);
-    bool others_first = ++elections->called % 4 == 0 && others;
+    bool failed_first = ++elections->called % FAILED_ONE_IN == 0;
+    struct list *wanted = queue_front(&elections->wanted, failed_first);
+    struct list *others = queue_front(&elections->waiting, failed_first);
+    bool others_first = elections->called % OTHERS_ONE_IN == 0 && others;
     struct list *from = wanted && !others_first ? wanted : others;
 
     return from ? list_entry(list_pop_front(from), struct pg, election_link) : NULL;

@@ -288,6 +288,36 @@ static void test_many_in_vain(void)
     world_free(w);
 }
 
+/* Groups that lose their leaders again and again always have not tried yet: one that has tried in vain gets
+ * its turn all the same. */
+static void test_failed_among_fresh(void)
+{
+    enum { OTHERS = 400, LAST = OTHERS };
+    struct world *w = world_new(57, OTHERS + 1);
+    uint32_t ms = 0;
+
+    sim_node_pause(w->osds[0].node); /* it led all of them */
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    CHECK_EQ(served_by_others(w), w->pg_count);
+    set_work(w, 100 * NS_PER_US);
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        step_down(w, p);
+    for (uint32_t i = 1; i < OSDS; i++)
+        group_at(w, i, LAST)->raft.campaign_rounds = 1;
+    sim_run_for(w->sim, 20 * NS_PER_MS);
+    for (; ms < 20000 && !pg_serves(group_at(w, 1, LAST)) && !pg_serves(group_at(w, 2, LAST)); ms += 50) {
+        for (uint32_t p = 0; p < OTHERS; p++)
+            step_down(w, p);
+        sim_run_for(w->sim, 50 * NS_PER_MS);
+    }
+    printf("# among groups that lose their leaders all the time, one that had failed is served after %u ms\n",
+           ms);
+    CHECK(ms < 20000);
+    set_work(w, 0);
+    sim_node_resume(w->osds[0].node);
+    world_free(w);
+}
+
 /* A leader that hangs is replaced in time by those that were there all the while, in whatever order its
  * groups find it out. */
 static void test_hung_leader(void)
@@ -340,6 +370,7 @@ int main(int argc, char **argv)
     TEST(test_all_away);
     TEST(test_without_majority);
     TEST(test_many_in_vain);
+    TEST(test_failed_among_fresh);
     TEST(test_hung_leader);
     TEST(test_always_late);
     return tap_done();
