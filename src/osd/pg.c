@@ -532,7 +532,7 @@ static void pg_live(struct pg *pg)
         pg_send_messages(pg, now_ns);
     pg_election_look(pg, now_ns);
     pg_timer(pg, now_ns);
-    if (PG_CHECK_ALWAYS || ++pg->steps % PG_CHECK_EVERY == 0)
+    if (++pg->steps % PG_CHECK_EVERY == 0 || PG_CHECK_ALWAYS)
         raft_check(&pg->raft);
 }
 

@@ -100,8 +100,6 @@ void pg_park_leader(struct pg *pg, uint64_t now_ns)
             continue;
         peers[count] = pg_peer(pg, known->replica);
         if (known->unreachable && known->flags == GROUP_VOTER && peers[count]) {
-            if (raft_in_contact(r, known, now_ns))
-                return; /* the ring is kept for it a while longer */
             away++;
             continue;
         }
