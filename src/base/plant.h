@@ -57,6 +57,9 @@
     X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
     X(STORE_MARK_OLD,               "store: what a damaged page had counts as lost since its former marks")        \
     X(STORE_REPAIR_OLD,             "store: a repair takes a block of an older state that has the same checksum")   \
+    X(STORE_REPAIR_UNMARKS,         "store: a block that is repaired while its page is found lost counts as empty") \
+    X(STORE_LOST_AS_BEFORE,         "store: what the log has lost of an entry stays on the medium as it was before") \
+    X(STORE_PROPOSED_OLD,           "store: what a copy has, from above the log, gives way to what the log has")    \
     X(STORE_SPLIT_NO_RECORDS,       "store: a PG that is split off comes without the image records")               \
     X(STORE_SPLIT_KEEPS,            "store: a PG that is split keeps some of the objects that are not its own")    \
     X(STORE_SPLIT_EARLY,            "store: a PG counts as split before the record that says so is durable")       \

@@ -364,13 +364,17 @@ struct where object_where(const struct object *o, uint32_t block, bool proposed)
     const struct store *s = store_of(o->pg);
 
     if (proposed) {
+        /* A copy has what the log had below its index, and is not applied yet. */
+        uint64_t applied = PLANT(STORE_PROPOSED_OLD) ? 0 : o->index;
         for (const struct list *node = o->unapplied.prev; node != &o->unapplied; node = node->prev) {
             const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
+            if (e->index <= applied)
+                break;
             if (block - e->first_block < e->block_count)
                 return image_pending(o, block, e->index) ? (struct where){.source = WHERE_ZERO}
                                                          : entry_where(s, e, block);
         }
-        if (!list_empty(&o->pg->pending_images) && image_pending(o, block, 0))
+        if (!list_empty(&o->pg->pending_images) && image_pending(o, block, applied))
             return (struct where){.source = WHERE_ZERO};
     }
     if (o->overlay && o->overlay->block[block])

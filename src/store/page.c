@@ -279,7 +279,12 @@ void page_mark(struct object *o, uint32_t block)
 
 void page_unmark(struct object *o, uint32_t block)
 {
-    map_at(&o->map, block / BLOCKS_PER_CHUNK)->lost &= (uint16_t) ~(1u << block % BLOCKS_PER_CHUNK);
+    struct page_chunk *chunk = map_at(&o->map, block / BLOCKS_PER_CHUNK);
+    uint16_t bit = (uint16_t)(1u << block % BLOCKS_PER_CHUNK);
+
+    /* The page may have been lost meanwhile, and with it what the block should be. */
+    if (chunk->written & bit || PLANT(STORE_REPAIR_UNMARKS))
+        chunk->lost &= (uint16_t)~bit;
 }
 
 uint64_t page_block_index(const struct object *o, uint32_t block)

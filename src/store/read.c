@@ -320,11 +320,10 @@ static int read_begin(struct store_read *r)
         return -ERR_STOPPED;
     if (!pg)
         return -ERR_NO_PG;
-    if (o)
-        r->ret_index = r->proposed && !list_empty(&o->unapplied)
-                           ? list_entry(o->unapplied.prev, struct log_entry, obj_link)->index
-                       : o->exists ? o->index
-                                   : 0;
+    if (o && o->exists)
+        r->ret_index = o->index;
+    if (o && r->proposed && !list_empty(&o->unapplied))
+        r->ret_index = MAX(r->ret_index, list_entry(o->unapplied.prev, struct log_entry, obj_link)->index);
     if (read_whole(r, o))
         return 0;
     struct read_state *state = slab_get(&s->slab, sizeof(*state));

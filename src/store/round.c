@@ -197,9 +197,9 @@ static void object_blocks(struct store *s, struct destage_object *r)
                                         .object = r->object,
                                         .entry = e,
                                         .block = b};
-        if (e->lost)
+        if (PLANT(STORE_LOST_AS_BEFORE) && e->lost)
             d->block_count--;
-        else if (e->payload.buf)
+        else if (e->payload.buf && !e->lost)
             block->data = slice_data(&e->payload) + (b - e->first_block) * BLOCK_SIZE;
         else
             d->readback_count++;
@@ -223,8 +223,8 @@ static bool object_collect(struct store *s, struct object *o)
     }
     overlay_for_each (o->overlay, b) {
         const struct log_entry *e = o->overlay->block[b];
-        readback +=
-            e->type == ENTRY_WRITE && !e->payload.buf && !chunk_brought(o->overlay, b / BLOCKS_PER_CHUNK);
+        readback += e->type == ENTRY_WRITE && (e->lost || !e->payload.buf) &&
+                    !chunk_brought(o->overlay, b / BLOCKS_PER_CHUNK);
     }
     if (d->readback_count + readback > DESTAGE_READBACK_MAX)
         return false;

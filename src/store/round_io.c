@@ -4,6 +4,7 @@
  * blocks of chunks in the order of the device, pages to fresh slots, and the records that make these count.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/trace.h"
 #include "store/internal.h"
@@ -86,6 +87,15 @@ static uint32_t readback_run(const struct store *s, uint32_t from)
     return entry_run(s, e, d->blocks[from].block - e->first_block, n);
 }
 
+/* The only copy of this block here is gone. Its page will expect the right checksum, so that it is found
+ * damaged, and repaired from another replica. What was in its place before may have the same checksum (5.36),
+ * so that must not stay there. */
+static void block_spoil(const struct destage_block *b)
+{
+    memset(b->data, 0, BLOCK_SIZE);
+    b->data[0] = b->entry->crc[b->block - b->entry->first_block] == CRC32C_ZERO_BLOCK;
+}
+
 static void readback_verify(struct store *s, int slot)
 {
     struct destage *d = &s->destage;
@@ -96,12 +106,10 @@ static void readback_verify(struct store *s, int slot)
         struct destage_block *b = &d->blocks[first + i];
         const struct log_entry *e = b->entry;
         uint8_t *at = (uint8_t *)data + i * BLOCK_SIZE;
-        if (!d->io.at[slot].io.result && crc32c(0, at, BLOCK_SIZE) == e->crc[b->block - e->first_block]) {
-            b->data = at;
+        b->data = at;
+        if (!d->io.at[slot].io.result && crc32c(0, at, BLOCK_SIZE) == e->crc[b->block - e->first_block])
             continue;
-        }
-        /* The only copy of this block here is gone. Its page will expect the right checksum, so that it is
-         * found damaged, and repaired from another replica. */
+        block_spoil(b);
         s->counters.checksum_errors++;
         core_log(s->core, LOG_ERROR, "store",
                  "slice %u: the log's copy of block %u of object %llu/%llu is damaged", s->config.slice,
@@ -119,7 +127,14 @@ bool round_readback(struct store *s)
         readback_verify(s, slot);
     while (d->next < d->block_count) {
         struct destage_block *b = &d->blocks[d->next];
+        const struct log_entry *e = b->entry;
         if (b->data) {
+            d->next++;
+            continue;
+        }
+        if (e->lost) {
+            b->data = d->work->data + d->readback_count++ * BLOCK_SIZE;
+            block_spoil(b);
             d->next++;
             continue;
         }
@@ -127,7 +142,6 @@ bool round_readback(struct store *s)
         if (slot < 0)
             return false;
         uint32_t n = readback_run(s, d->next);
-        const struct log_entry *e = b->entry;
         d->io.at[slot].iov[0] = (struct iovec){.iov_base = d->work->data + d->readback_count * BLOCK_SIZE,
                                                .iov_len = (size_t)n * BLOCK_SIZE};
         d->readback_count += n;
@@ -160,17 +174,12 @@ bool round_write_data(struct store *s)
         if (d->io.at[slot].io.result)
             d->io.error = d->io.at[slot].io.result;
     while (d->next < d->block_count && !d->io.error) {
-        if (!d->blocks[d->next].data) {
-            d->next++;
-            continue;
-        }
         slot = destage_pace(s) ? scatter_slot(&d->io) : -1;
         if (slot < 0)
             return false;
         uint32_t n = 0;
         uint64_t place = d->blocks[d->next].place;
-        while (n < SCATTER_IOVS && d->next < d->block_count && d->blocks[d->next].data &&
-               d->blocks[d->next].place == place + n)
+        while (n < SCATTER_IOVS && d->next < d->block_count && d->blocks[d->next].place == place + n)
             d->io.at[slot].iov[n++] =
                 (struct iovec){.iov_base = d->blocks[d->next++].data, .iov_len = BLOCK_SIZE};
         d->paced += n;

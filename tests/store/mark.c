@@ -225,6 +225,98 @@ static void a_copy_takes_marks_over(void)
     tear_down();
 }
 
+/* The page leaves memory, and is found to be lost, while a block of it is written anew. */
+static void a_page_is_lost_beside_a_repair(void)
+{
+    struct store_repair r = {0};
+
+    set_up_object();
+    struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+    spoil_block(3);
+    CHECK_EQ(damaged_since(3), 2);
+    block_fill(data.buf->data, 0x10);
+    rig.device.held_from = block_offset(chunk_place(s, object_chunk(object(1), 0), 3));
+    rig.device.held_len = BLOCK_SIZE;
+    store_repair_start(&r, pg, 1, 1, 3, 2, &data, NULL);
+    rig_settle(&rig);
+    CHECK(op_live(&r.op));
+    forget_pages();
+    spoil_page();
+    CHECK_EQ(damaged_since(4), 2);
+    rig.device.held_len = 0;
+    CHECK_EQ(rig_wait(&rig, &r.op), 0);
+    check_since(3, 2);
+    slice_unref(&data);
+    tear_down();
+}
+
+/* What the log has lost of a block does not bring back what was there before, which may have the same
+ * checksum. */
+static void what_the_log_lost_is_not_as_before(void)
+{
+    for (int whole = 0; whole < 2; whole++) {
+        sealed = true;
+        set_up_object();
+        CHECK_EQ(write_blocks(1, 3, 2), 0);
+        uint64_t index = pg->last_index;
+        rig_settle(&rig);
+        reopen();
+        struct log_entry *e = log_at(pg_of(pg), index);
+        CHECK(!e->payload.buf);
+        rig.device.data[block_offset(entry_place(s, e, 0))] ^= 1;
+        e->lost = whole;
+        destage();
+        CHECK_EQ(object(1)->page_index, index);
+        check_since(3, index);
+        CHECK_EQ(block_is(1, 4, false), whole ? -ERR_DAMAGED : 0x15);
+        CHECK_EQ(repair(3, 0x14, index), 0);
+        CHECK_EQ(block_is(1, 3, false), 0x14);
+        sealed = false;
+        tear_down();
+    }
+}
+
+static void copy_block(uint32_t block, int with, uint64_t index)
+{
+    const uint64_t written[IO_BLOCKS_MAX / 64] = {1ull << block};
+    uint32_t crc[64] = {0};
+    struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+    struct store_copy *copy = NULL;
+    struct store_copy_write w = {0};
+    struct store_copy_end end = {0};
+
+    crc[block] = block_fill(data.buf->data, with);
+    CHECK_EQ(store_copy_new(pg, 1, 1, &copy), 0);
+    store_copy_write_start(&w, copy, 0, 64, written, NULL, 0, NULL, NULL, crc, &data, NULL);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    store_copy_end_start(&end, copy, index, NULL);
+    CHECK_EQ(rig_wait(&rig, &end.op), 0);
+    slice_unref(&data);
+}
+
+/* A copy is newer than what is in the log, and not applied: that is in it already, so what is proposed begins
+ * behind it. */
+static void a_copy_is_newer_than_the_log(void)
+{
+    struct store_read r = {0};
+
+    set_up_object();
+    CHECK_EQ(write_blocks(1, 3, 1), 0);
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE, .image = 1, .generation = 2, .size_bytes = 0}, 0), 0);
+    rig_settle(&rig);
+    CHECK_EQ(block_is(1, 3, true), -1);
+    uint64_t index = pg->last_index + 5;
+    copy_block(3, 0x77, index);
+    CHECK_EQ(block_is(1, 3, true), 0x77);
+    store_read_start(&r, pg, 1, 1, 3, 1, true, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), 0);
+    CHECK_EQ(r.ret_index, index);
+    slice_unref(&r.ret_data);
+    apply_all();
+    CHECK_EQ(block_is(1, 3, false), 0x77);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -234,5 +326,8 @@ int main(int argc, char **argv)
     TEST(a_damaged_block_says_since_when);
     TEST(a_repair_takes_nothing_older);
     TEST(a_copy_takes_marks_over);
+    TEST(a_page_is_lost_beside_a_repair);
+    TEST(what_the_log_lost_is_not_as_before);
+    TEST(a_copy_is_newer_than_the_log);
     return tap_done();
 }
