@@ -446,6 +446,32 @@ static void test_suspended(void)
     }
 }
 
+/* Suspended with requests under way, for longer than another writer took to come: nothing of them is carried
+ * out when the process is back, however anew their limit counts. */
+static void test_fenced_while_suspended(void)
+{
+    fake_up(19, 2500 * MS, 0);
+    fake_lead(0);
+    warm_up();
+    fake.shards[0].mute = 1;
+    fake_start(0, CLIENT_WRITE, 0, 4096, 3);
+    fake_start(1, CLIENT_WRITE, 0, 4096, 4); /* waits for that one */
+    sim_run_for(world.sim, 20 * MS);
+    sim_node_pause(world.client_node);
+    sim_run_for(world.sim, 3600 * NS_PER_S);
+    fake.incarnation = 9;
+    for (uint32_t i = 0; i < fake.pg_count; i++)
+        fake.pgs[i].incarnation = 9;
+    sim_node_resume(world.client_node);
+    uint64_t before_ns = world.sim->now_ns;
+    CHECK_EQ(fake_finish(0), -ERR_FENCED);
+    CHECK_EQ(fake_finish(1), -ERR_FENCED);
+    CHECK(world.sim->now_ns - before_ns < 1000 * MS);
+    CHECK(stored(0, 4096, 0x11));
+    CHECK_EQ(client_image_failed(world.image), -ERR_FENCED);
+    fake_down();
+}
+
 static void test_busy_and_definite(void)
 {
     static const int retried[] = {ERR_RETRY, ERR_BUSY, ERR_NO_PG, ERR_RECOVERING, ERR_STOPPED, ERR_NO_MEMORY};
@@ -873,6 +899,7 @@ int main(void)
     TEST(test_lost_replies_of_clears);
     TEST(test_gives_up);
     TEST(test_suspended);
+    TEST(test_fenced_while_suspended);
     TEST(test_busy_and_definite);
     TEST(test_checksums);
     TEST(test_unheard_close);
