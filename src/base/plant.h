@@ -104,6 +104,7 @@
     X(MON_FORCE_OLD_WORD,           "mon: a replica is gone on with by the word of a shard that has not heard of the withdrawal") \
     X(MON_FORCE_WITHDRAWN_LATE,     "mon: an order to go on alone is withdrawn though it may have been carried out") \
     X(MON_MOVES_PARENT,             "mon: a PG is moved away from where alone something is left of one that was split off it") \
+    X(MON_KEEPS_FAILED,             "mon: what is on a shard that has failed is never made anew")                   \
     X(MON_FORMER_HEARD,             "mon: leaders of a group that is over are believed")                            \
     X(OSD_DROP_UNNAMED,             "osd: a replica that the map does not name is deleted without an order")       \
     X(OSD_SPLIT_SERVES,             "osd: a PG goes on serving what it has handed to another one")                 \

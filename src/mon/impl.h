@@ -451,6 +451,10 @@ enum mon_stays {
     MON_STAYS_DOMAINS,   /* without it a pool has too few failure domains: nothing could be moved */
 };
 enum mon_stays mon_out_stays(const struct mon *mon, const struct mon_osd *o);
+/* The same of the replicas on a shard that has failed, of an OSD that is up. */
+enum mon_stays mon_shard_stays(const struct mon *mon, const struct mon_osd *o, uint32_t shard);
+/* Looks at the OSD's shards: which replicas are to be made anew? */
+void mon_out_shards(struct mon *mon, struct mon_osd *o);
 /* How long it has been down, as far as this monitor can tell. */
 uint64_t mon_osd_down_ns(const struct mon *mon, const struct mon_osd *o);
 /* Is data to be on it? */

@@ -64,6 +64,8 @@ struct mon_shard {
     uint64_t free_bytes;
     uint64_t damaged_objects, repaired_blocks, unrepaired_reads; /* since its process started */
     char failed[MON_TEXT_MAX];
+    uint64_t failed_ns; /* alive time at which it first said so */
+    bool given_up;      /* that was so long ago that its replicas are made anew (mon_out.c) */
 };
 
 struct mon_osd {

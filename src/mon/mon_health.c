@@ -125,37 +125,41 @@ static void count_lost(const struct mon *mon, uint32_t osd, uint32_t *ret_pgs, u
     }
 }
 
-static void say_stays(struct mon_problem *p, const struct mon *mon, const struct mon_osd *o)
+/* Why what is on an OSD that is down, or on a shard that has failed, is not moved; false: it is. `who`: what
+ * stays. */
+static bool say_stays(struct mon_problem *p, const struct mon *mon, enum mon_stays why, const char *who,
+                      const char *goes, const char *then, uint64_t away_ns)
 {
-    uint64_t down_ns = mon_osd_down_ns(mon, o), after_ns = mon->config.osd_out_after_ns;
+    uint64_t after_ns = mon->config.osd_out_after_ns;
 
-    switch (mon_out_stays(mon, o)) {
+    switch (why) {
     case MON_STAYS_NOT:
-        if (mon_osd_item(o)->out)
-            SAY(p->doing, "it is out: " OSD_DOING);
-        break;
+        return false;
     case MON_STAYS_WAITS:
-        SAY(p->doing, "it goes out in %" PRIu64 " s, then " OSD_DOING,
-            (uint64_t)((after_ns - MIN(down_ns, after_ns)) / NS_PER_S));
+        SAY(p->doing, "%s in %" PRIu64 " s%s", goes,
+            (uint64_t)((after_ns - MIN(away_ns, after_ns)) / NS_PER_S), then);
         break;
     case MON_STAYS_NOOUT:
-        SAY(p->doing, "it stays in, because noout is set");
+        SAY(p->doing, "%s, because noout is set", who);
         break;
     case MON_STAYS_MAINTENANCE:
-        SAY(p->doing, "it stays in, because its host is under maintenance");
+        SAY(p->doing, "%s, because its host is under maintenance", who);
         break;
     case MON_STAYS_NEVER_OUT:
-        SAY(p->doing, "it stays in, because the monitor was started with --osd-out-after 0");
+        SAY(p->doing, "%s, because the monitor was started with --osd-out-after 0", who);
         break;
     case MON_STAYS_MANY:
         SAY(p->doing,
-            "it stays in, because more than one OSD in four is down: `fastblock osd out` puts single ones out");
+            "%s, because more than one OSD in four is down or has failed: `fastblock osd out` puts single ones out",
+            who);
         break;
     case MON_STAYS_DOMAINS:
         SAY(p->doing,
-            "it stays in, because a pool needs as many failure domains as there are without it, or more: add OSDs");
+            "%s, because a pool needs as many failure domains as there are without it, or more: add OSDs",
+            who);
         break;
     }
+    return true;
 }
 
 static void osd_down_problem(struct mon_status *st, struct mon_osd *o)
@@ -177,7 +181,10 @@ static void osd_down_problem(struct mon_status *st, struct mon_osd *o)
         "start it again with `systemctl start fastblock-osd@DEVICE` on host %.64s (in a one-machine "
         "cluster: `fastblock cluster start DIR osd.%u`)",
         osd->host[0] ? osd->host : "?", osd->id);
-    say_stays(p, mon, o);
+    if (!say_stays(p, mon, mon_out_stays(mon, o), "it stays in", "it goes out", ", then " OSD_DOING,
+                   mon_osd_down_ns(mon, o)) &&
+        osd->out)
+        SAY(p->doing, "it is out: " OSD_DOING);
     if (osd->out && !mon_osd_replicas(mon, osd->id)) {
         SAY(p->doing, "it is out, and nothing is to be on it any more");
         SAY(p->todo, "if it is not to come back: `fastblock osd remove osd.%u`", osd->id);
@@ -223,7 +230,9 @@ static void shard_problems(struct mon_status *st, const struct mon_osd *o)
         if (shard->failed[0]) {
             struct mon_problem *p = problem(st, true, HEALTH_SHARD_FAILED, osd->id);
             SAY(p->what, "osd.%u shard %zu took itself out of service: %.127s", osd->id, s, shard->failed);
-            SAY(p->doing, "its PGs go on with their other replicas");
+            if (!say_stays(p, mon, mon_shard_stays(mon, o, (uint32_t)s), "its replicas stay there",
+                           "its replicas are made anew elsewhere", "", mon->alive_ns - shard->failed_ns))
+                SAY(p->doing, "its replicas are made anew elsewhere");
             SAY(p->todo,
                 "restart the OSD, or replace the device: `fastblock osd out osd.%u` has its data made anew",
                 osd->id);

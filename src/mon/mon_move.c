@@ -178,8 +178,12 @@ bool mon_move_failed(const struct mon *mon, const struct mon_pg *p, const Fb__Pg
 
     if (is_voter(mon_pg_item(p), wanted->replica))
         return false;
-    return !o || !mon_osd_in(mon_osd_item(o)) ||
-           (!mon_osd_item(o)->up && mon_osd_down_ns(mon, o) >= PATIENCE_NS);
+    if (!o || !mon_osd_in(mon_osd_item(o)))
+        return true;
+    if (!mon_osd_item(o)->up)
+        return mon_osd_down_ns(mon, o) >= PATIENCE_NS;
+    const struct mon_shard *shard = &o->shard[wanted->shard];
+    return shard->failed[0] && mon->alive_ns - shard->failed_ns >= PATIENCE_NS;
 }
 
 /* ---- one PG ---- */
@@ -191,11 +195,11 @@ static uint32_t moves_max(const struct mon *mon)
     return mon->state.moves_max ? mon->state.moves_max : MON_MOVES_DEFAULT;
 }
 
-static bool osd_up(const struct mon *mon, uint32_t osd)
+static bool shard_serves(const struct mon *mon, uint32_t osd, uint32_t shard)
 {
     const struct mon_osd *o = mon_osd_find(mon, osd);
 
-    return o && mon_osd_item(o)->up;
+    return o && mon_osd_item(o)->up && shard < mon_osd_item(o)->n_shard && !o->shard[shard].failed[0];
 }
 
 static const Fb__PgMember *find_place(const struct mon_members *list, const struct placement_member *at)
@@ -223,7 +227,7 @@ static bool has_room(struct mon_plan *plan, const struct mon *mon, const struct 
 {
     const uint32_t *moves = moves_of(plan, at->osd);
 
-    return moves && *moves < moves_max(mon) && osd_up(mon, at->osd) && has_space(mon, at) &&
+    return moves && *moves < moves_max(mon) && shard_serves(mon, at->osd, at->shard) && has_space(mon, at) &&
            !find_place(&e->member, at) && !find_place(&e->leaving, at) && !find_place(&e->dropped, at);
 }
 
@@ -299,7 +303,7 @@ static bool majority_up(const struct mon *mon, const struct mon_members *members
     uint32_t up = 0;
 
     for (uint32_t i = 0; i < members->count; i++)
-        up += osd_up(mon, members->row[i].osd) || PLANT(MON_COUNT_DOWN);
+        up += shard_serves(mon, members->row[i].osd, members->row[i].shard) || PLANT(MON_COUNT_DOWN);
     return up * 2 > members->count;
 }
 

@@ -312,6 +312,7 @@ static void osd_boot_done(struct mon_request *r)
     if (o->shard[call->shard].failed[0])
         mon_plan_forget(r->mon);
     o->shard[call->shard].failed[0] = 0;
+    o->shard[call->shard].given_up = false;
     if (!r->nothing) {
         o->up_ns = r->mon->alive_ns;
         o->demoted_ns = 0;
@@ -450,6 +451,7 @@ void mon_shard_report(struct mon_request *r)
     shard->repaired_blocks = report->repaired_blocks;
     shard->unrepaired_reads = report->unrepaired_reads;
     if (report->failed[0] && !shard->failed[0]) {
+        shard->failed_ns = mon->alive_ns;
         mon_plan_forget(mon);
         mon_note(mon, LOG_ERROR, "osd.%u shard %u took itself out of service: %.100s", report->osd,
                  report->shard, report->failed);

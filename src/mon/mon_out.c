@@ -14,6 +14,10 @@
  * they hold onto the others helps nobody. And where a pool would have fewer failure domains left than
  * replicas, nothing could be moved. Then all stay in, and status says so.
  *
+ * A shard that took itself out of service, while its OSD is up, is as one that is down: after the same time,
+ * and unless the same things speak against it, its replicas count as lost and are made anew. This is no part
+ * of the map: who restarts the OSD has its replicas back, as far as they have not been replaced.
+ *
  * A removed OSD stays in the map as a marker for ever, with its uuid, so that its device never comes back
  * under that id. One that is lost is removed with the replicas that it has: they count as ended, and their
  * PGs go on with what else they have (mon_force.c, when that is no majority).
@@ -22,6 +26,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/plant.h"
 
 #define OUT_ONE_IN 4
 
@@ -63,15 +69,24 @@ static bool down_in(const Fb__Osd *osd)
     return !osd->removed && osd->incarnation && !osd->up && osd->out == MON_IN;
 }
 
+static bool has_failed(const struct mon_osd *o)
+{
+    for (size_t s = 0; s < mon_osd_item(o)->n_shard; s++)
+        if (o->shard[s].failed[0])
+            return mon_osd_item(o)->up;
+    return false;
+}
+
 static bool too_many(const struct mon *mon)
 {
     uint32_t all = 0, gone = 0;
 
     mon_for_each(mon, MON_OSD, node)
     {
-        const Fb__Osd *osd = mon_osd_item(mon_osd_of(node));
+        const struct mon_osd *o = mon_osd_of(node);
+        const Fb__Osd *osd = mon_osd_item(o);
         all += !osd->removed && osd->incarnation;
-        gone += !osd->removed && (down_in(osd) || osd->out == MON_OUT_DOWN);
+        gone += !osd->removed && (down_in(osd) || osd->out == MON_OUT_DOWN || has_failed(o));
     }
     return gone > MAX(all / OUT_ONE_IN, 1u);
 }
@@ -94,12 +109,9 @@ static bool domains_left(const struct mon *mon)
     return enough;
 }
 
-enum mon_stays mon_out_stays(const struct mon *mon, const struct mon_osd *o)
+/* What speaks against moving by itself what is on the OSD, of which something has been away for so long? */
+static enum mon_stays stays(const struct mon *mon, const Fb__Osd *osd, uint64_t away_ns)
 {
-    const Fb__Osd *osd = mon_osd_item(o);
-
-    if (!down_in(osd))
-        return MON_STAYS_NOT;
     if (!mon->config.osd_out_after_ns)
         return MON_STAYS_NEVER_OUT;
     if (mon->state.noout)
@@ -108,9 +120,39 @@ enum mon_stays mon_out_stays(const struct mon *mon, const struct mon_osd *o)
         return MON_STAYS_MAINTENANCE;
     if (too_many(mon))
         return MON_STAYS_MANY;
-    if (mon_osd_down_ns(mon, o) < mon->config.osd_out_after_ns || !mon->proven || mon->behind[0])
-        return MON_STAYS_WAITS;
-    return domains_left(mon) ? MON_STAYS_NOT : MON_STAYS_DOMAINS;
+    return away_ns < mon->config.osd_out_after_ns || !mon->proven || mon->behind[0] ? MON_STAYS_WAITS
+                                                                                    : MON_STAYS_NOT;
+}
+
+enum mon_stays mon_out_stays(const struct mon *mon, const struct mon_osd *o)
+{
+    if (!down_in(mon_osd_item(o)))
+        return MON_STAYS_NOT;
+    enum mon_stays why = stays(mon, mon_osd_item(o), mon_osd_down_ns(mon, o));
+    return why == MON_STAYS_NOT && !domains_left(mon) ? MON_STAYS_DOMAINS : why;
+}
+
+enum mon_stays mon_shard_stays(const struct mon *mon, const struct mon_osd *o, uint32_t shard)
+{
+    return stays(mon, mon_osd_item(o), mon->alive_ns - o->shard[shard].failed_ns);
+}
+
+void mon_out_shards(struct mon *mon, struct mon_osd *o)
+{
+    for (uint32_t s = 0; s < mon_osd_item(o)->n_shard; s++) {
+        struct mon_shard *shard = &o->shard[s];
+        bool given_up =
+            shard->failed[0] && mon_osd_item(o)->up && mon_shard_stays(mon, o, s) == MON_STAYS_NOT;
+
+        if (given_up == shard->given_up || PLANT(MON_KEEPS_FAILED))
+            continue;
+        shard->given_up = given_up;
+        mon_plan_forget(mon);
+        if (given_up)
+            mon_note(mon, LOG_WARN,
+                     "osd.%u shard %u has failed for too long: its data is made anew elsewhere",
+                     mon_osd_item(o)->id, s);
+    }
 }
 
 bool mon_out_settle(const struct mon *mon, const struct mon_osd *o, Fb__Osd *osd)

@@ -56,6 +56,8 @@ static void settle_osds(struct mon *mon, struct mon_change *c)
 
         if (!room(c) || osd.removed)
             continue;
+        if (look)
+            mon_out_shards(mon, o);
         if (why || back)
             osd.up = back;
         bool moved = look && mon_out_settle(mon, o, &osd);

@@ -67,6 +67,45 @@ static void heals(void)
     play_free(p);
 }
 
+/* Its device dies, and the process lives: after the same time its replicas are made anew, and what it had is
+ * deleted when it is started again. */
+static void device_dies(void)
+{
+    struct play *p = play_new(6, OUT_AFTER);
+
+    play_pool(p, 3, 20);
+    uint32_t had = play_replicas(p, 5);
+    CHECK(had > 0);
+    p->failed[5] = true;
+    play_run(p, OUT_AFTER - 5);
+    CHECK_EQ(p->copies, 0);
+    CHECK(has_problem(&p->client, "its replicas are made anew elsewhere in "));
+    CHECK_EQ(cluster_set(&p->client, FB__CLUSTER_FLAG__CLUSTER_FLAG_NOOUT, true), 0);
+    play_run(p, 15);
+    CHECK_EQ(p->copies, 0);
+    CHECK(has_problem(&p->client, "its replicas stay there, because noout is set"));
+    CHECK_EQ(cluster_set(&p->client, FB__CLUSTER_FLAG__CLUSTER_FLAG_NOOUT, false), 0);
+    /* Of six one may be away, not two. */
+    p->failed[4] = true;
+    play_run(p, 5);
+    CHECK_EQ(p->copies, 0);
+    CHECK(has_problem(&p->client, "more than one OSD in four"));
+    p->failed[4] = false;
+    play_run(p, 30);
+    CHECK_EQ(p->copies, had);
+    CHECK_EQ(play_replicas(p, 5), 0);
+    CHECK(all_have(p, 3));
+    CHECK(p->most_moves <= 4);
+    CHECK(has_problem(&p->client, "its replicas are made anew elsewhere"));
+    p->failed[5] = false;
+    play_kill(p, 5);
+    play_start(p, 5);
+    CHECK(play_settle(p, 60));
+    CHECK(!has_problem(&p->client, "took itself out"));
+    CHECK(play_replicas(p, 5) > 0);
+    play_free(p);
+}
+
 /* It comes back after it was healed around: what it had is deleted there, and nothing else. */
 static void comes_back(void)
 {
@@ -533,9 +572,11 @@ int main(int argc, char **argv)
     if (argc > 1) {
         TEST(stale_leader);
         TEST(keeps_a_majority);
+        TEST(device_dies);
         return tap_done();
     }
     TEST(heals);
+    TEST(device_dies);
     TEST(comes_back);
     TEST(drains);
     TEST(grows);
