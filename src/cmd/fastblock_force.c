@@ -38,7 +38,7 @@ static const char *const states[] = {"whole", "half copied", "log damaged", "in 
 
 static const char *standing_text(const Fb__PgStanding *s)
 {
-    return !s->voter ? "learner" : s->state < ARRAY_LEN(states) ? states[s->state] : "?";
+    return !s->voter ? "learner" : (size_t)s->state < ARRAY_LEN(states) ? states[s->state] : "?";
 }
 
 static const char *verdict_name(Fb__ForceVerdict verdict)

@@ -382,9 +382,6 @@ extern const struct mon_method mon_moves_limit;
 
 /* ---- going on without a majority (mon_force.c, mon_force_view.c) ---- */
 
-/* PgStanding.state */
-enum mon_standing_state { STANDING_WHOLE, STANDING_HALF, STANDING_DAMAGED, STANDING_IN_PARENT };
-
 void mon_force_standing(struct mon *mon, const Fb__ShardReport *report, const Fb__PgStanding *row);
 /* A leader reports. False: it is one of a former group. */
 bool mon_force_report(struct mon *mon, struct mon_pg *p, const Fb__PgReport *report);

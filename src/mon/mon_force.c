@@ -298,9 +298,10 @@ static int order_build(struct mon_request *r)
                         mon_pg_pool(call->pg), mon_pg_number(call->pg), call->survivor);
     if (!mon_force_may_survive(s) && !PLANT(MON_FORCE_ANYONE))
         return mon_fail(r, -ERR_DENIED, "replica %u on osd.%u cannot be gone on with: %s", s->replica, s->osd,
-                        s->state == STANDING_HALF      ? "it is half copied"
-                        : s->state == STANDING_DAMAGED ? "its log cannot be proven whole"
-                                                       : "it is a learner, which may lack anything");
+                        s->state == FB__PG_STANDING_STATE__STANDING_HALF ? "it is half copied"
+                        : s->state == FB__PG_STANDING_STATE__STANDING_DAMAGED
+                            ? "its log cannot be proven whole"
+                            : "it is a learner, which may lack anything");
     Fb__PgMember survivor = *was;
     const Fb__Pg *is = mon_pg_item(p);
     Fb__PgBefore before = FB__PG_BEFORE__INIT;

@@ -32,14 +32,16 @@ static const struct mon_standing *standing_of(const struct mon *mon, const struc
 
 bool mon_force_may_survive(const Fb__PgStanding *s)
 {
-    return s->voter && (s->state == STANDING_WHOLE || s->state == STANDING_IN_PARENT);
+    return s->voter && (s->state == FB__PG_STANDING_STATE__STANDING_WHOLE ||
+                        s->state == FB__PG_STANDING_STATE__STANDING_IN_PARENT);
 }
 
 /* Whoever is asked votes for one that has as much as its own log: a half-copied replica, too, and one that is
  * a learner by its own log. */
 static bool votes_for(const Fb__PgStanding *s, const Fb__PgStanding *candidate)
 {
-    return (s->state == STANDING_WHOLE || s->state == STANDING_HALF) &&
+    return (s->state == FB__PG_STANDING_STATE__STANDING_WHOLE ||
+            s->state == FB__PG_STANDING_STATE__STANDING_HALF) &&
            (s->log_term != candidate->log_term ? s->log_term < candidate->log_term
                                                : s->log_index <= candidate->log_index);
 }
@@ -49,8 +51,9 @@ static bool is_better(const Fb__PgStanding *a, const Fb__PgStanding *b)
     if (mon_force_may_survive(a) != mon_force_may_survive(b))
         return mon_force_may_survive(a);
     /* Its parent's log is another one, and older: one that was born is better whatever it has. */
-    if ((a->state == STANDING_IN_PARENT) != (b->state == STANDING_IN_PARENT))
-        return b->state == STANDING_IN_PARENT;
+    if ((a->state == FB__PG_STANDING_STATE__STANDING_IN_PARENT) !=
+        (b->state == FB__PG_STANDING_STATE__STANDING_IN_PARENT))
+        return b->state == FB__PG_STANDING_STATE__STANDING_IN_PARENT;
     if (a->log_term != b->log_term)
         return a->log_term > b->log_term;
     if (a->log_index != b->log_index)
@@ -150,7 +153,8 @@ static bool has_majority(const struct mon_force_view *v)
 {
     for (size_t i = 0; i < v->view.n_standing; i++) {
         const Fb__PgStanding *s = v->rows[i];
-        if (s->voter && s->state == STANDING_WHOLE && most_vote(v, s, s->voters, s->n_voters) &&
+        if (s->voter && s->state == FB__PG_STANDING_STATE__STANDING_WHOLE &&
+            most_vote(v, s, s->voters, s->n_voters) &&
             (!s->n_voters_before || most_vote(v, s, s->voters_before, s->n_voters_before)))
             return true;
     }
@@ -257,7 +261,8 @@ static bool left_in_parent(const struct mon *mon, const struct mon_pg *child, co
 
     if (!s && force && m->replica == force->replica)
         s = standing_of(mon, child, m, force->survivor);
-    return s ? s->row.state == STANDING_IN_PARENT : !mon_confirmed(&mon_news(child)->lost, m->replica);
+    return s ? s->row.state == FB__PG_STANDING_STATE__STANDING_IN_PARENT
+             : !mon_confirmed(&mon_news(child)->lost, m->replica);
 }
 
 uint64_t mon_force_keeps(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *member)

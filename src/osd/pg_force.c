@@ -111,9 +111,11 @@ static void standing_fill(const struct pg *pg, uint64_t now_ns, struct pg_standi
     voters_fill(r, s);
     to->pg = pg->id;
     to->replica = pg->replica;
-    to->state = pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED ? 2
-                : pg->sp->record.state == STORE_PG_RECOVERING               ? 1
-                                                                            : 0;
+    to->state = FB__PG_STANDING_STATE__STANDING_WHOLE;
+    if (pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED)
+        to->state = FB__PG_STANDING_STATE__STANDING_DAMAGED;
+    else if (pg->sp->record.state == STORE_PG_RECOVERING)
+        to->state = FB__PG_STANDING_STATE__STANDING_HALF;
     to->voter = is_voter(pg);
     to->term = r->term;
     to->log_term = raft_term_at(r, r->last_index);
@@ -140,7 +142,7 @@ static void parent_fill(const struct osd_shard *shard, const Fb__Pg *item, uint3
     standing_fill(pg, core_now_ns(shard->core), s);
     s->row.pg = item->id;
     s->row.replica = replica;
-    s->row.state = 3;
+    s->row.state = FB__PG_STANDING_STATE__STANDING_IN_PARENT;
     s->row.voter = true;
     s->row.n_voters = s->row.n_voters_before = 0; /* numbers of the parent's */
     s->row.silent_ms = 0;

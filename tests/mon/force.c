@@ -178,8 +178,8 @@ static void not_with_that(void)
     uint32_t survivor = replica_of(p, at[2]);
 
     play_kill(p, at[0]);
-    p->standing_state[at[2]][0] = 1;
-    p->standing_state[at[1]][0] = 2;
+    p->standing_state[at[2]][0] = FB__PG_STANDING_STATE__STANDING_HALF;
+    p->standing_state[at[1]][0] = FB__PG_STANDING_STATE__STANDING_DAMAGED;
     p->pgs[0].leader = PLAY_OSDS;
     play_kill(p, at[1]);
     play_run(p, 8);
@@ -189,10 +189,10 @@ static void not_with_that(void)
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_NOTHING_LEFT);
     CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_DENIED);
     CHECK(has_problem(&p->client, "their data is lost"));
-    p->standing_state[at[2]][0] = 2;
+    p->standing_state[at[2]][0] = FB__PG_STANDING_STATE__STANDING_DAMAGED;
     play_run(p, 1);
     CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_DENIED);
-    p->standing_state[at[2]][0] = 0;
+    p->standing_state[at[2]][0] = FB__PG_STANDING_STATE__STANDING_WHOLE;
     p->no_standings = true;
     play_run(p, 5);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_UNHEARD);
@@ -219,7 +219,7 @@ static void in_its_parent(void)
     struct play *p = begin(7, 5, at);
     uint32_t survivor = replica_of(p, at[4]), born = replica_of(p, at[3]);
 
-    p->standing_state[at[4]][0] = 3;
+    p->standing_state[at[4]][0] = FB__PG_STANDING_STATE__STANDING_IN_PARENT;
     lose(p, at, 3);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
     CHECK_EQ(view(p, 0)->survivor, born);
@@ -251,13 +251,13 @@ static void voters_were_changing(void)
     CHECK(v->n_standing == 3 && v->survivor == best);
     CHECK_EQ(v->verdict, FB__FORCE_VERDICT__FORCE_MAJORITY);
     CHECK_EQ(order(p, p->pgs[0].id, best), -ERR_DENIED);
-    p->standing_state[at[1]][0] = 2; /* it does not vote */
+    p->standing_state[at[1]][0] = FB__PG_STANDING_STATE__STANDING_DAMAGED; /* it does not vote */
     play_run(p, 1);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
-    p->standing_state[at[1]][0] = 1; /* that one does */
+    p->standing_state[at[1]][0] = FB__PG_STANDING_STATE__STANDING_HALF; /* that one does */
     play_run(p, 1);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_MAJORITY);
-    p->standing_state[at[1]][0] = 0;
+    p->standing_state[at[1]][0] = FB__PG_STANDING_STATE__STANDING_WHOLE;
     play_kill(p, at[1]);
     play_run(p, 8);
     CHECK_EQ(lost(p, at[1]), 0);
@@ -298,7 +298,7 @@ static void not_the_half_one(void)
 
     for (uint32_t m = 0; m < 3; m++)
         play_kill(p, at[m]);
-    p->standing_state[at[4]][0] = 1;
+    p->standing_state[at[4]][0] = FB__PG_STANDING_STATE__STANDING_HALF;
     play_run(p, 8);
     for (uint32_t m = 0; m < 3; m++)
         CHECK_EQ(lost(p, at[m]), 0);
@@ -355,7 +355,8 @@ static void can_be_withdrawn(void)
     play_run(p, 8);
     const Fb__PgForceView *v = view(p, 0);
     CHECK(v->verdict == FB__FORCE_VERDICT__FORCE_WAITS && v->n_osds == 1 && v->osds[0] == at[3]);
-    p->standing_state[at[4]][0] = 2; /* its log turns out to be damaged */
+    p->standing_state[at[4]][0] =
+        FB__PG_STANDING_STATE__STANDING_DAMAGED; /* its log turns out to be damaged */
     play_run(p, 1);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_FAILS);
     CHECK(has_problem(&p->client, "--withdraw"));
@@ -445,7 +446,7 @@ static void stays_with_what_is_left(void)
     child->id++;
     child->leader = PLAY_OSDS;
     p->exists[at[2]][1] = p->exists[at[2]][0];
-    p->standing_state[at[2]][1] = 3;
+    p->standing_state[at[2]][1] = FB__PG_STANDING_STATE__STANDING_IN_PARENT;
     p->pg_count = 2;
     CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
     play_run(p, 20);

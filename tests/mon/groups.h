@@ -42,7 +42,7 @@ struct play {
     uint32_t exists[PLAY_OSDS][PLAY_PGS]; /* the replica there; 0: none */
     /* What it says of itself while nobody leads. */
     uint64_t log_index[PLAY_OSDS][PLAY_PGS];
-    uint32_t standing_state[PLAY_OSDS][PLAY_PGS];
+    Fb__PgStandingState standing_state[PLAY_OSDS][PLAY_PGS];
     bool no_standings;
     uint64_t heard_epoch; /* not 0: shards have saved no newer map than this one */
     /* Its group, if that is not the one that is played: until a 0; before: while voters change. */
