@@ -98,7 +98,7 @@
     X(OSD_STRANGERS_UNHEARD,        "osd: a replica listens to nobody who is not in its group")                    \
     X(OSD_FORCE_UNFENCED,           "osd: a survivor goes on alone before the others are known to have ended")       \
     X(OSD_FORCE_SAME_NUMBER,        "osd: a survivor keeps its number, so the former members know it")              \
-    X(OSD_FORCE_LEARNER,            "osd: a replica that is no voter, or half copied, goes on alone")               \
+    X(OSD_FORCE_LEARNER,            "osd: a replica that is no voter goes on alone")                                \
     X(MON_FORCE_LEAVES,             "mon: a PG goes on with one replica, and the others are not told to end")       \
     X(MON_FORCE_ANYONE,             "mon: a PG goes on with whichever replica is named, a half copied one or a learner too") \
     X(MON_FORCE_OLD_WORD,           "mon: a replica is gone on with by the word of a shard that has not heard of the withdrawal") \
@@ -107,6 +107,7 @@
     X(MON_KEEPS_FAILED,             "mon: what is on a shard that has failed is never made anew")                   \
     X(MON_FORMER_HEARD,             "mon: leaders of a group that is over are believed")                            \
     X(OSD_DROP_UNNAMED,             "osd: a replica that the map does not name is deleted without an order")       \
+    X(OSD_SPLIT_BORN_LATE,          "osd: a PG that is split off late is born though its replica has left it")       \
     X(OSD_SPLIT_SERVES,             "osd: a PG goes on serving what it has handed to another one")                 \
     X(OSD_SPLIT_READS,              "osd: a read that was under way is answered though its object is another PG's") \
     X(OSD_SPLIT_AGAIN,              "osd: a PG is split once more though its child may live elsewhere")             \
@@ -116,6 +117,20 @@
     X(OSD_RECOVERY_OVER_SPLIT,      "osd: a recovery goes on though its source was split meanwhile")               \
     X(OSD_RECOVERY_KEEPS_SPLIT,     "osd: a recovery keeps what the source has handed to another PG")              \
     X(OSD_SCRUB_TRUSTS_CRC,         "osd: a deep scrub takes blocks of equal checksums for equal")                  \
+    X(OSD_KEEPS_SILENT,              "osd: a connection that is silent alone is kept") \
+    X(OSD_SERVES_PAUSED,             "osd: clients that have not heard of a pause are served") \
+    X(CLIENT_STATUS_OVER_SPLIT,      "client: a PG speaks also for objects that it has handed to one that is not known") \
+    X(MON_NEVER_BEHIND,              "mon: a monitor goes on though somebody knows a newer map") \
+    X(MON_FOLLOWER_ACTS,             "mon: a monitor that does not lead carries calls out") \
+    X(MON_UNPROVEN,                  "mon: a monitor takes its data for the newest before those who could know better have spoken") \
+    X(MON_ANY_LEVEL,                 "mon: OSDs that do not know what the cluster does by now are let in") \
+    X(MON_COUNTS_STALLS,             "mon: time in which the monitor itself hung counts as silence of others") \
+    X(MON_DECIDES_EARLY,             "mon: PGs are moved before those who are there have reported") \
+    X(MON_OUT_MANY,                  "mon: OSDs go out by themselves however many are down") \
+    X(MON_OUT_DOMAINS,               "mon: OSDs go out by themselves though their data has no other place") \
+    X(MON_REMOVES_HOLDER,            "mon: an OSD is removed though PGs have it as a member") \
+    X(MON_FOLLOWS_HALF,              "mon: a monitor that follows shows parts of changes") \
+    X(MON_NEWER_FORMAT,              "mon: metadata of a newer version is read as if it were known") \
     X(RPC_NO_RETIRE,                "rpc: requests of retired sessions are still served")
 
 enum plant {

@@ -10,6 +10,7 @@
 
 #include "base/crc32c.h"
 #include "base/placement.h"
+#include "base/plant.h"
 #include "client/impl.h"
 #include "wire/cold.h"
 
@@ -242,7 +243,8 @@ static int receive_status(struct client_piece *p, struct client_answer *answer)
     if (!error) {
         *answer = (struct client_answer){m->term, m->leader, 0};
         /* Of what it has handed to another PG that we do not know of it says nothing. */
-        row->next = m->split_count <= p->image->pg_count ? m->next_object : 0;
+        row->next =
+            m->split_count <= p->image->pg_count || PLANT(CLIENT_STATUS_OVER_SPLIT) ? m->next_object : 0;
         if (m->written.len == sizeof(row->written))
             memcpy(row->written, m->written.data, sizeof(row->written));
         else if (m->written.len == 0)

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
+
 #define KEPT_BYTES_MAX (64u << 20)
 
 void mon_follow_drop(struct mon *mon)
@@ -163,6 +165,8 @@ static void changed(void *owner, const struct meta_kv *kv)
             mon_settle_soon(mon); /* someone may be new */
     } else if (mon->lead.revision) {
         return; /* our own change */
+    } else if (PLANT(MON_FOLLOWS_HALF) && kv->value && strcmp(kv->key, "cluster") != 0) {
+        (void)(mon_item_load(mon, kv) == 0);
     } else if (strcmp(kv->key, "cluster") != 0) {
         mon_follow_keep(mon, kv);
     } else if (kv->mod_revision > mon->state_revision) {

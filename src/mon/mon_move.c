@@ -457,7 +457,8 @@ static void count_progress(struct mon *mon, const struct mon_plan *plan)
 
 static bool may_decide(struct mon *mon)
 {
-    return !mon->behind[0] && mon_osd_proven(mon) && mon->alive_ns >= 2 * mon->config.osd_down_after_ns;
+    return PLANT(MON_DECIDES_EARLY) ||
+           (!mon->behind[0] && mon_osd_proven(mon) && mon->alive_ns >= 2 * mon->config.osd_down_after_ns);
 }
 
 static bool look_due(const struct mon *mon)

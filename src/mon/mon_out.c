@@ -88,7 +88,7 @@ static bool too_many(const struct mon *mon)
         all += !osd->removed && osd->incarnation;
         gone += !osd->removed && (down_in(osd) || osd->out == MON_OUT_DOWN || has_failed(o));
     }
-    return gone > MAX(all / OUT_ONE_IN, 1u);
+    return gone > MAX(all / OUT_ONE_IN, 1u) && !PLANT(MON_OUT_MANY);
 }
 
 /* Has each pool as many failure domains as replicas among the OSDs that are up and in? */
@@ -96,14 +96,14 @@ static bool domains_left(const struct mon *mon)
 {
     uint32_t count;
     struct placement_osd *osds = mon_place_osds(mon, &count);
-    bool enough = osds;
+    bool enough = osds || PLANT(MON_OUT_DOMAINS);
 
     mon_for_each(mon, MON_POOL, node)
     {
         const Fb__Pool *pool = mon_pool_item(mon_pool_of(node));
         enum placement_domain domain;
         if (enough && !pool->removed && !placement_domain_parse(pool->failure_domain, &domain))
-            enough = placement_domain_count(osds, count, domain) >= pool->replicas;
+            enough = placement_domain_count(osds, count, domain) >= pool->replicas || PLANT(MON_OUT_DOMAINS);
     }
     free(osds);
     return enough;
@@ -172,7 +172,7 @@ static int remove_check(struct mon_request *r, const Fb__Osd *osd)
 {
     uint32_t replicas = mon_osd_replicas(r->mon, osd->id);
 
-    if (replicas)
+    if (replicas && !PLANT(MON_REMOVES_HOLDER))
         return mon_fail(
             r, -ERR_NOT_EMPTY,
             "osd.%u has replicas of %u PGs: `fastblock osd drain osd.%u` has them made anew on other OSDs; "

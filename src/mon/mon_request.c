@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
+
 #define CONFLICTS_MAX     8
 #define REQUEST_ARENA_MAX (4u << 20)
 
@@ -46,7 +48,8 @@ void mon_note_knowledge(struct mon *mon, const char *who, uint64_t since, uint64
 {
     uint64_t ours = mon_change_under_way(mon);
 
-    if (mon->behind[0] || (epoch <= since + ours && image_id_max <= mon->state.image_id_max + ours))
+    if (PLANT(MON_NEVER_BEHIND) || mon->behind[0] ||
+        (epoch <= since + ours && image_id_max <= mon->state.image_id_max + ours))
         return;
     snprintf(mon->behind, sizeof(mon->behind),
              "this monitor's map (epoch %" PRIu64 ", images up to %" PRIu64
@@ -333,7 +336,7 @@ static void dispatch(struct mon_request *r)
 {
     const struct mon_method *method = NULL;
 
-    if (!mon_leads(r->mon) && !is_for_all(r)) {
+    if (!mon_leads(r->mon) && !is_for_all(r) && !PLANT(MON_FOLLOWER_ACTS)) {
         mon_reply(r, other_monitor(r));
         request_free(r);
         return;

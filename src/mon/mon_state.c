@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
+
 static const struct {
     const char *prefix;
     const ProtobufCMessageDescriptor *type;
@@ -193,8 +195,8 @@ Fb__MonState *mon_state_decode(const void *value, uint32_t len, int *ret_error)
 {
     Fb__MonState *state = fb__mon_state__unpack(&mon_allocator, len, value);
 
-    if (state && state->cluster.len == 16 && state->format >= 1 && state->format <= MON_FORMAT &&
-        state->epoch > 0)
+    if (state && state->cluster.len == 16 && state->format >= 1 &&
+        (state->format <= MON_FORMAT || PLANT(MON_NEWER_FORMAT)) && state->epoch > 0)
         return state;
     *ret_error = state && state->cluster.len == 16 && state->format > MON_FORMAT ? -ERR_VERSION : -ERR_FORMAT;
     if (state)

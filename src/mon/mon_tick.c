@@ -7,6 +7,8 @@
  */
 #include "mon/impl.h"
 
+#include "base/plant.h"
+
 #define STALE_REST_NS NS_PER_S /* between attempts to read the store again after a failure */
 
 enum tick_state { TICK_IDLE, TICK_TURN, TICK_LOADING, TICK_COMMITTING };
@@ -45,7 +47,8 @@ static void advance_clock(struct mon *mon)
 {
     uint64_t now = core_now_ns(mon->core);
 
-    mon->alive_ns += MIN(now - mon->tick_last_ns, 2 * MON_TICK_NS);
+    mon->alive_ns +=
+        PLANT(MON_COUNTS_STALLS) ? now - mon->tick_last_ns : MIN(now - mon->tick_last_ns, 2 * MON_TICK_NS);
     mon->tick_last_ns = now;
 }
 

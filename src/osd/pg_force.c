@@ -38,9 +38,9 @@ static bool is_voter(const struct pg *pg)
 
 static bool may_go_on(const struct pg *pg)
 {
-    return (is_voter(pg) && pg->sp->record.state == STORE_PG_NORMAL && !pg->sp->damaged &&
-            !recover_active(pg)) ||
-           PLANT(OSD_FORCE_LEARNER);
+    bool whole = pg->sp->record.state == STORE_PG_NORMAL && !pg->sp->damaged && !recover_active(pg);
+
+    return (is_voter(pg) || PLANT(OSD_FORCE_LEARNER)) && whole;
 }
 
 bool pg_force_ordered(const struct osd_shard *shard, const Fb__Pg *item, const struct store_pg *sp)

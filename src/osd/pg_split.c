@@ -86,7 +86,8 @@ static bool child_is_wanted(const struct pg *pg, struct store_pg_record *child)
     if (was)
         child->replica = was;
     const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
-    return (self && self->replica == child->replica) || (wanted && wanted->replica == child->replica);
+    return (self && self->replica == child->replica) || (wanted && wanted->replica == child->replica) ||
+           PLANT(OSD_SPLIT_BORN_LATE);
 }
 
 void pg_split_begin(struct pg *pg, uint64_t now_ns)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/plant.h"
 
 static int server_greet(void *owner, const struct rpc_identity *who)
 {
@@ -93,7 +94,7 @@ static void server_request(struct osd_shard *shard, struct rpc_session *session,
     struct rpc_ticket ticket = rpc_ticket(session, message);
     struct peer *peer = rpc_session_context(session);
 
-    if (UNLIKELY(shard->map.paused) && begins_io(message->method)) {
+    if (UNLIKELY(shard->map.paused) && begins_io(message->method) && !PLANT(OSD_SERVES_PAUSED)) {
         Fb__PgReply reply = FB__PG_REPLY__INIT;
         reply.epoch = shard->map.epoch;
         shard_reply_cold(shard, &ticket, -ERR_PAUSED, &reply.base);

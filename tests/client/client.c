@@ -6,6 +6,7 @@
 
 #include "fake.h"
 #include "tests/tap.h"
+#include "tests/plants.h"
 
 #define MS NS_PER_MS
 
@@ -881,8 +882,9 @@ static void test_faults(void)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    plants_take(argc, argv);
     TEST(test_round_trip);
     TEST(test_bounds);
     TEST(test_clear);

@@ -6,6 +6,7 @@
 
 #include "base/level.h"
 #include "tests/mon/world.h"
+#include "tests/plants.h"
 
 static bool is_up(struct caller *c, uint32_t osd)
 {
@@ -652,8 +653,9 @@ static void own_changes_hide_nothing(void)
     world_free(w);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    plants_take(argc, argv);
     TEST(registers);
     TEST(boots);
     TEST(goes_down_when_silent);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/mon/world.h"
+#include "tests/plants.h"
 
 #define OSDS_MAX  8
 #define OUT_AFTER 20 /* seconds */
@@ -228,8 +229,9 @@ static void events_are_told(void)
     stop(w);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    plants_take(argc, argv);
     TEST(down_for_long);
     TEST(not_too_many);
     TEST(not_below_the_domains);

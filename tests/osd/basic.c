@@ -8,6 +8,7 @@
 #include "sim/rng.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
+#include "tests/plants.h"
 
 static uint8_t model[OBJECT_SIZE], got[IO_SIZE_MAX], data[IO_SIZE_MAX];
 
@@ -628,8 +629,9 @@ static void test_steps(void)
     world_free(w);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    plants_take(argc, argv);
     TEST(test_model);
     TEST(test_merges);
     TEST(test_checks);

@@ -9,6 +9,7 @@
 #include "sim/rng.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
+#include "tests/plants.h"
 
 #define STREAMS 8
 #define PACE_NS (5 * NS_PER_MS) /* between two writes of a stream */
@@ -630,10 +631,8 @@ int main(int argc, char **argv)
         ROW(storm),
     };
 
-    /* By name: that one alone. */
+    plants_take(argc, argv);
     for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-        if (argc > 1 && strcmp(argv[1], tests[i].name))
-            continue;
         TEST(tests[i].run);
         printf("# that was %s\n", tests[i].name);
     }
