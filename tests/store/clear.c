@@ -255,6 +255,52 @@ static void many_pgs(void)
     tear_down();
 }
 
+/* One is deleted while it waits for its turn: the others go on. */
+static void one_of_many_is_deleted(void)
+{
+    static struct host hosts[PGS];
+    struct store_pg_remove r = {0};
+    uint32_t waits = 0;
+
+    set_up();
+    memset(hosts, 0, sizeof(hosts));
+    for (uint32_t i = 0; i < PGS; i++) {
+        if (i > 0)
+            CHECK_EQ(write_record(&(struct store_pg_record){.pg = i + 1, .replica = 1, .birth = 3}), 0);
+        pg = store_pg_find(s, i + 1);
+        put_objects(count_of(i));
+        put_image(2, 0, true);
+        hosts[i].pg = pg;
+    }
+    rig_settle(&rig);
+    for (uint32_t i = 0; i < PGS; i++) {
+        op_start(&hosts[i].op, s->core, &host_kind, NULL);
+        hosts[i].pg->waiter = &hosts[i].op;
+    }
+    rig_turn(&rig);
+    while (waits < PGS && !list_linked(&pg_of(hosts[waits].pg)->clear_link))
+        waits++;
+    CHECK(waits < PGS);
+    hosts[waits].pg->waiter = NULL;
+    op_done(&hosts[waits].op, 0);
+    store_pg_remove_start(&r, hosts[waits].pg, NULL);
+    timer_arm(s->core, &s->clear, &s->ring_op, core_now_ns(s->core) + 3600 * NS_PER_S); /* no turn comes */
+    while (op_live(&r.op))
+        rig_turn(&rig);
+    CHECK_EQ(r.op.result, 0);
+    timer_arm(s->core, &s->clear, &s->ring_op, core_now_ns(s->core));
+    rig_settle(&rig);
+    CHECK(list_empty(&s->clearing));
+    for (uint32_t i = 0; i < PGS; i++) {
+        if (i == waits)
+            continue;
+        CHECK_EQ(hosts[i].pg->applied_index, hosts[i].pg->last_index);
+        hosts[i].pg->waiter = NULL;
+        op_done(&hosts[i].op, 0);
+    }
+    tear_down();
+}
+
 static void a_deleted_pg(void)
 {
     struct store_pg_remove r = {0};
@@ -284,6 +330,7 @@ int main(void)
     TEST(destaged_in_the_middle);
     TEST(a_recovery_meanwhile);
     TEST(many_pgs);
+    TEST(one_of_many_is_deleted);
     TEST(a_deleted_pg);
     return tap_done();
 }
