@@ -149,7 +149,8 @@ static void open_step(struct op *op)
         op->state = OPEN_WAIT;
         return;
     }
-    if (client->has_map && client->mon.ready) {
+    /* A large map comes in several parts. */
+    if (client->has_map && client->mon.ready && client->map->epoch >= client->mon.newest_epoch) {
         timer_cancel(op->core, &o->timer);
         client->opener = NULL;
         op_done(op, 0);

@@ -246,6 +246,7 @@ static int mon_subscribed(struct client_mon *m)
     Fb__MonReply *reply = client_mon_reply_decode(m->call.reply, m->call.reply_len);
     if (!reply)
         return -ERR_PROTOCOL;
+    m->newest_epoch = reply->epoch;
     if (reply->map)
         mon_take_map(m, reply->map);
     client_mon_leader(client, reply->leader);

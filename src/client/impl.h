@@ -71,14 +71,15 @@ struct client_mon {
     struct timer timer;
     struct rpc_call call;
     uint8_t *reply;
-    bool closed;       /* set by the peer's event, cleared by the op */
-    bool ready;        /* subscribed on this session */
-    bool resync;       /* a delta is missing */
-    bool behind;       /* a shard has a newer map */
-    uint64_t asked_ns; /* when Subscribe was last sent */
-    bool moved;        /* another monitor leads, and is the current one now: no more calls on this session */
-    uint32_t calls;    /* under way */
-    int error;         /* why the last attempt failed */
+    bool closed;           /* set by the peer's event, cleared by the op */
+    bool ready;            /* subscribed on this session */
+    bool resync;           /* a delta is missing */
+    bool behind;           /* a shard has a newer map */
+    uint64_t newest_epoch; /* that the monitor had when it was subscribed to: a large map comes in parts */
+    uint64_t asked_ns;     /* when Subscribe was last sent */
+    bool moved;     /* another monitor leads, and is the current one now: no more calls on this session */
+    uint32_t calls; /* under way */
+    int error;      /* why the last attempt failed */
     struct list waiters; /* client_mon_calls that wait for a session */
 };
 

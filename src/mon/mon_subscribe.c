@@ -341,6 +341,7 @@ void mon_subscribe(struct mon_request *r)
     uint64_t epoch;
 
     r->reply.leader = r->mon->follow.leader;
+    r->reply.epoch = r->mon->state.epoch;
     if (s && r->who.role == RPC_CLIENT && mon_leads(r->mon))
         mon_image_client_writes(r->mon, r->who.client_uuid, call->writing, call->n_writing);
     if (!s || map_reply(r, call->since_epoch, &epoch))

@@ -654,6 +654,37 @@ static void test_monitors(void)
     fake_down();
 }
 
+/* A large map comes in parts: nobody is told that something does not exist before they are all there. */
+static void test_map_in_parts(void)
+{
+    static struct client_open open;
+
+    fake_up(161, 0, 0);
+    fake.newest_epoch = fake.epoch + 1;
+    memset(&open, 0, sizeof(open));
+    fake_enter();
+    const char *monitors[] = {fake.monitors[0].address, fake.monitors[1].address};
+    struct client_config config = {
+        .core = &world.client_node->core,
+        .net = sim_net_port(world.net, world.client_node),
+        .monitors = monitors,
+        .monitor_count = 2,
+    };
+    client_open_start(&open, &config, NULL);
+    fake_leave();
+    sim_run_for(world.sim, NS_PER_S);
+    CHECK(op_live(&open.op));
+    CHECK_EQ(client_map(open.ret_client)->epoch, fake.epoch);
+    fake.epoch++;
+    sim_node_crash(world.monitors[0], SIM_CRASH_PROCESS); /* the other one is asked for what is missing */
+    CHECK_EQ(fake_wait(&open.op), 0);
+    CHECK_EQ(client_map(open.ret_client)->epoch, fake.epoch);
+    fake_enter();
+    client_free(open.ret_client);
+    fake_leave();
+    fake_down();
+}
+
 static void test_no_monitor(void)
 {
     static const char *const addresses[] = {"10.9.9.9:1", "10.0.3.0:2"};
@@ -910,6 +941,7 @@ int main(int argc, char **argv)
     TEST(test_fenced);
     TEST(test_resize);
     TEST(test_monitors);
+    TEST(test_map_in_parts);
     TEST(test_no_monitor);
     TEST(test_few_pieces);
     TEST(test_share);

@@ -446,6 +446,7 @@ static void monitor_message(void *owner, struct rpc_session *session, const stru
             rpc_session_set_context(session, monitor);
         }
         reply.map = map_now(&map);
+        reply.epoch = fake.newest_epoch;
         break;
     case FB__MON_REQUEST__CALL_IMAGE_OPEN:
         monitor->opens++;
