@@ -69,11 +69,14 @@ static bool down_in(const Fb__Osd *osd)
     return !osd->removed && osd->incarnation && !osd->up && osd->out == MON_IN;
 }
 
-static bool has_failed(const struct mon_osd *o)
+/* Whose data an operator has ordered away is as good as gone, whether it has failed or not. */
+static bool failed_in(const struct mon_osd *o)
 {
-    for (size_t s = 0; s < mon_osd_item(o)->n_shard; s++)
+    const Fb__Osd *osd = mon_osd_item(o);
+
+    for (size_t s = 0; s < osd->n_shard; s++)
         if (o->shard[s].failed[0])
-            return mon_osd_item(o)->up;
+            return osd->up && osd->out == MON_IN;
     return false;
 }
 
@@ -86,7 +89,7 @@ static bool too_many(const struct mon *mon)
         const struct mon_osd *o = mon_osd_of(node);
         const Fb__Osd *osd = mon_osd_item(o);
         all += !osd->removed && osd->incarnation;
-        gone += !osd->removed && (down_in(osd) || osd->out == MON_OUT_DOWN || has_failed(o));
+        gone += !osd->removed && (down_in(osd) || osd->out == MON_OUT_DOWN || failed_in(o));
     }
     return gone > MAX(all / OUT_ONE_IN, 1u) && !PLANT(MON_OUT_MANY);
 }

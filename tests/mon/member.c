@@ -106,6 +106,27 @@ static void device_dies(void)
     play_free(p);
 }
 
+/* Those whose data an operator has had moved are none of those that may not be away together. */
+static void devices_die_one_by_one(void)
+{
+    struct play *p = play_new(8, OUT_AFTER);
+
+    play_pool(p, 3, 20);
+    for (uint32_t osd = 6; osd < 8; osd++) {
+        p->failed[osd] = true;
+        play_run(p, 1);
+        CHECK_EQ(osd_change(&p->client, osd, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+        play_run(p, 60);
+        CHECK_EQ(play_replicas(p, osd), 0);
+    }
+    CHECK(play_replicas(p, 5) > 0);
+    p->failed[5] = true;
+    play_run(p, OUT_AFTER + 60);
+    CHECK_EQ(play_replicas(p, 5), 0);
+    CHECK(all_have(p, 3));
+    play_free(p);
+}
+
 /* It comes back after it was healed around: what it had is deleted there, and nothing else. */
 static void comes_back(void)
 {
@@ -580,6 +601,7 @@ int main(int argc, char **argv)
     }
     TEST(heals);
     TEST(device_dies);
+    TEST(devices_die_one_by_one);
     TEST(comes_back);
     TEST(drains);
     TEST(grows);
