@@ -116,6 +116,7 @@
     X(OSD_ATTACH_OVER_SPLIT,        "osd: a writer attaches to a PG without knowing of the one that was split off") \
     X(OSD_RECOVERY_OVER_SPLIT,      "osd: a recovery goes on though its source was split meanwhile")               \
     X(OSD_RECOVERY_KEEPS_SPLIT,     "osd: a recovery keeps what the source has handed to another PG")              \
+    X(OSD_RECOVERY_UNSETTLED,       "osd: what a round of a recovery gave up still seems to be there in the next") \
     X(OSD_SCRUB_TRUSTS_CRC,         "osd: a deep scrub takes blocks of equal checksums for equal")                  \
     X(OSD_KEEPS_SILENT,              "osd: a connection that is silent alone is kept") \
     X(OSD_SERVES_PAUSED,             "osd: clients that have not heard of a pause are served") \

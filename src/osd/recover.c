@@ -60,7 +60,7 @@ struct recover {
     uint64_t log_index;     /* where our log ends: until the base is set it stays as it is */
     bool log_committed;     /* all of it */
     bool records_listed;    /* the image records are all here; then come the objects */
-    bool forgot;            /* something of ours was forgotten by the leader, and has to leave the device */
+    bool forgot;            /* something of ours was forgotten by a leader, and has to leave the device */
     uint64_t record;        /* cursor: image of the last record */
     bool listed;            /* a page of objects has been taken */
     uint64_t image, object; /* cursor */
@@ -269,7 +269,13 @@ static void recover_mark(struct recover *r)
     struct pg *pg = r->pg;
 
     if (pg->record_wanted || pg->sp->record.state != r->mark || pg->splitting)
-        return;         /* the PG wakes us when it is written */
+        return; /* the PG wakes us when it is written */
+    /* What the round before gave up is empty as of that one's S. This one's may be an earlier one, of a
+     * leader that is not split yet: then it comes again, and must not seem to be here. */
+    if (r->forgot && !PLANT(OSD_RECOVERY_UNSETTLED) && !store_recover_settled(pg->sp)) {
+        timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_SETTLE_NS);
+        return;
+    }
     pg_set_abstain(pg); /* it holds its log before it asks */
     core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": replica %u recovers from replica %u",
              PG_ARGS(pg->id), pg->replica, r->source);

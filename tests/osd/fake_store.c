@@ -33,6 +33,7 @@ struct fake_object {
     uint64_t lost[BLOCKS_PER_OBJECT / 64]; /* of these: the page is readable, and knows no content of them */
     uint64_t bad[BLOCKS_PER_OBJECT / 64];  /* found damaged, the checksum is known */
     uint64_t lost_index;                   /* since when both are what they are */
+    bool shed;                             /* empty, and about to go */
     uint8_t *blocks[BLOCKS_PER_OBJECT];
     uint32_t crc[BLOCKS_PER_OBJECT];
 };
@@ -924,7 +925,17 @@ void store_destage_soon(struct store_pg *sp)
 
 int store_recover_shed(struct store_pg *sp, uint32_t split_count, uint64_t index)
 {
-    objects_leave((struct fake_pg *)sp, NULL, split_count);
+    const struct fake_pg *pg = (const struct fake_pg *)sp;
+
+    for (uint32_t i = 0; i < pg->object_count; i++) {
+        struct fake_object *o = pg->objects[i];
+        if (belongs(sp, o, split_count))
+            continue;
+        for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)
+            block_put(o, b, NULL, 0);
+        o->info.index = MAX(o->info.index, index);
+        o->shed = true;
+    }
     return 0;
 }
 
@@ -1340,5 +1351,14 @@ void store_keep(struct store_pg *pub, uint64_t from)
 
 bool store_recover_settled(struct store_pg *sp)
 {
-    return true;
+    struct fake_pg *pg = (struct fake_pg *)sp;
+    bool settled = true;
+
+    for (uint32_t i = pg->object_count; i-- > 0;) {
+        if (!pg->objects[i]->shed)
+            continue;
+        object_drop(pg, i);
+        settled = false;
+    }
+    return settled;
 }

@@ -259,6 +259,49 @@ static void test_leader_is_split_meanwhile(void)
     world_free(w);
 }
 
+/* How many objects of the child have data there. */
+static uint32_t child_has(struct world *w, uint32_t osd)
+{
+    uint64_t written[BLOCKS_PER_OBJECT / 64];
+    uint32_t count = 0;
+
+    for (uint64_t object = 0; object < OBJECTS; object++)
+        count += store_block_status(replica_on(w, osd, 1), IMAGE, object, written) && written[0];
+    return count;
+}
+
+/* A replica that recovers has given up what its leader handed to the child, and goes on with a leader that
+ * has not done so yet: it is born with the child once more, and with all of it. */
+static void test_next_leader_is_split_later(void)
+{
+    struct world *w = begin(6);
+    uint64_t object = 0;
+
+    while (goes(object))
+        object++;
+    refuse_log(w, 2, true);
+    refuse(w, 1, true);
+    sim_node_enter(w->osds[0].node);
+    fake_store_set_read_ns(osd_shard_store(w->osds[0].shard), NS_PER_S);
+    sim_node_leave(w->osds[0].node);
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1));
+    for (uint32_t i = 0; i < 200; i++)
+        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+    refuse_log(w, 2, false);
+    WAIT_FOR(w, 5000, recover_active(pg_find(w->osds[2].shard, pg_id(0))));
+    sim_run_for(w->sim, 100 * NS_PER_MS);
+    world_osd_kill(w, 0, SIM_CRASH_PROCESS);
+    WAIT_FOR(w, 10000, world_leader(w, pg_id(0)) == 1);
+    WAIT_FOR(w, 20000, !recover_active(pg_find(w->osds[2].shard, pg_id(0))));
+    refuse(w, 1, false);
+    WAIT_FOR(w, 5000, replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    CHECK(child_has(w, 1));
+    CHECK_EQ(child_has(w, 2), child_has(w, 1));
+    CHECK_EQ(foreign_on(w, 2), 0);
+    world_free(w);
+}
+
 static void force(struct world *w, uint32_t number)
 {
     struct world_pg *pg = &w->pgs[number];
@@ -503,6 +546,7 @@ int main(int argc, char **argv)
     TEST(test_waits_for_room);
     TEST(test_split_before_its_leader);
     TEST(test_leader_is_split_meanwhile);
+    TEST(test_next_leader_is_split_later);
     TEST(test_goes_on_alone);
     TEST(test_goes_on_without_the_entry);
     TEST(test_keeps_for_one_that_is_elsewhere);
