@@ -195,7 +195,7 @@ struct pg_request {
     bool head_partial, tail_partial;   /* the first, the last block is not wholly covered */
     bool exact, waited;
     bool committed; /* the PG's word: applied */
-    bool answered;  /* a read: with an error, though the store has yet to come back */
+    bool answered;  /* with an error, though the store has yet to come back */
     int error;      /* the PG's word: will not be, or nobody knows */
     uint64_t index; /* proposed: of the last entry; reads: to be applied before the answer */
     uint64_t proposed_term;

@@ -128,7 +128,8 @@ void pg_request_fail(struct pg_request *req, int error)
     struct osd_shard *shard = req->shard;
 
     image_perf_row(&shard->image_perf, req->image, req->pg->id, core_now_ns(shard->core))->errors++;
-    pg_reply(req->shard, &req->ticket, req->pg, error);
+    if (!req->answered)
+        pg_reply(req->shard, &req->ticket, req->pg, error);
     pg_request_end(req, error);
 }
 

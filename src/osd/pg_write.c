@@ -375,6 +375,15 @@ static bool merge_end(struct pg_request *req)
     return waits;
 }
 
+/* The old blocks are yet to be read. When we lead no more that may take for ever, for the device may hang;
+ * nothing has been proposed. */
+static void merge_wait(struct pg_request *req)
+{
+    if (req->error && !req->answered)
+        pg_reply(req->shard, &req->ticket, req->pg, req->error);
+    req->answered = req->error;
+}
+
 static void write_step(struct op *op)
 {
     struct pg_request *req = container_of(op, struct pg_request, op);
@@ -419,15 +428,19 @@ static void write_step(struct op *op)
             continue;
 
         case WRITE_MERGE:
-            if (op->children)
+            if (op->children) {
+                merge_wait(req);
                 return;
+            }
             if (merge_repair(req) || !merge_end(req))
                 return;
             continue;
 
         case WRITE_REPAIR:
-            if (op->children)
+            if (op->children) {
+                merge_wait(req);
                 return;
+            }
             if (!op->child_result && !req->error) {
                 merge_read(req);
                 return;
