@@ -39,17 +39,25 @@ static bool is_prompt(const struct raft *r, const struct pg_member *m, uint64_t 
            r->last_index - known->match <= PROMPT_LAG_MAX;
 }
 
+/* The places among the members, counted from our own: each of the others is first in some groups. */
+static uint64_t turn_of(const struct pg *pg, uint32_t place)
+{
+    uint32_t count = pg->member_count, own = 0;
+
+    while (pg->members[own].replica != pg->replica)
+        own++;
+    return ((place + count - own) % count + pg->id) % (count - 1);
+}
+
 /* Is the one of these places among the members to be preferred to the other? Quicker is who takes half as
  * long; of equals each has its turn in some groups, so that no connection is left with what waits alone. */
 static bool is_preferred(const struct pg *pg, uint32_t at, uint32_t to)
 {
     uint64_t at_ns = pg->members[at].peer->pace.mean_ns, to_ns = pg->members[to].peer->pace.mean_ns;
-    uint32_t others = pg->member_count - 1;
 
     if (at_ns > 2 * to_ns + PROMPT_EQUAL_NS || to_ns > 2 * at_ns + PROMPT_EQUAL_NS)
         return at_ns < to_ns;
-    uint64_t at_turn = (at + pg->id) % others, to_turn = (to + pg->id) % others;
-    return at_turn != to_turn ? at_turn < to_turn : at < to;
+    return turn_of(pg, at) < turn_of(pg, to);
 }
 
 bool pg_append_may_wait(const struct pg *pg, const struct pg_member *member, uint64_t last, uint64_t now_ns)

@@ -17,14 +17,20 @@ static struct pg *group_at(struct world *w, uint32_t osd, uint64_t object)
     return pg_find(w->osds[osd].shard, world_pg(w, object));
 }
 
+static bool has_all(struct world *w, uint32_t osd, uint64_t object)
+{
+    uint64_t last = group_at(w, world_leader(w, world_pg(w, object)), object)->raft.last_index;
+
+    return group_at(w, osd, object)->raft.last_index == last;
+}
+
 /* How many members have the newest entry of the object's group. */
 static uint32_t members_with_all(struct world *w, uint64_t object)
 {
-    uint64_t last = group_at(w, world_leader(w, world_pg(w, object)), object)->raft.last_index;
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < OSDS; i++)
-        count += group_at(w, i, object)->raft.last_index == last;
+        count += has_all(w, i, object);
     return count;
 }
 
@@ -70,14 +76,19 @@ static uint64_t writes_ns(struct world *w, uint32_t count, uint32_t osd)
 static void test_second_follower_waits(void)
 {
     struct world *w = world_led_by_all(91);
-    uint32_t alone = 0;
+    uint32_t alone = 0, waited[OSDS][OSDS] = {0};
 
     writes_ns(w, 64, OSDS);
     for (uint64_t object = 0; object < 64; object++) {
         CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
         CHECK(members_with_all(w, object) >= 2);
         alone += members_with_all(w, object) == 2;
+        for (uint32_t i = 0; i < OSDS; i++)
+            waited[world_leader(w, world_pg(w, object))][i] += !has_all(w, i, object);
     }
+    /* Each leader relies on each of the others, for some of its groups. */
+    for (uint32_t i = 0; i < OSDS * OSDS; i++)
+        CHECK_EQ(waited[i / OSDS][i % OSDS] > 0, i / OSDS != i % OSDS);
     printf("# of 64 lone writes %u were answered before the third member had them\n", alone);
     CHECK(alone > 32);
     WAIT_FOR(w, 3, all_acknowledged(w));
