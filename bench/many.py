@@ -18,7 +18,7 @@ class Cluster:
         self.dir, self.name, self.pgs = os.path.join(base, f"{name}-{pgs}"), name, pgs
         self.program, self.env = os.path.join(build, "src/cmd/fastblock"), dict(os.environ)
         began = time.monotonic()
-        self.call("cluster", "up", self.dir, "--size", "4G", "--cache", "32M")
+        self.call("cluster", "up", self.dir, "--size", "16G", "--cache", "32M")  # room for an image record in each of 10,000 PGs
         self.env["FASTBLOCK_MON"] = self.call("cluster", "env", self.dir)["FASTBLOCK_MON"]
         self.call("pool", "create", "p", "--pgs", str(pgs))
         self.wait_active()
