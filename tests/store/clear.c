@@ -211,15 +211,11 @@ static uint64_t cleared_of(struct store_pg *of, uint64_t count)
     return of->applied_index == of->last_index ? count : store_applying(of) ? pg_of(of)->clear_number : 0;
 }
 
-/* Of many PGs at once no turn clears more than of one, and none waits until all the others have ended. */
-static void many_pgs(void)
+/* Each with an image that is to be removed, and a host. */
+static void many_removals(struct host *hosts)
 {
-    static struct host hosts[PGS];
-    uint64_t before = 0, most = 0;
-    uint32_t turns_of_small = 0, turns = 0;
-
     set_up();
-    memset(hosts, 0, sizeof(hosts));
+    memset(hosts, 0, PGS * sizeof(*hosts));
     for (uint32_t i = 0; i < PGS; i++) {
         if (i > 0)
             CHECK_EQ(write_record(&(struct store_pg_record){.pg = i + 1, .replica = 1, .birth = 3}), 0);
@@ -233,6 +229,16 @@ static void many_pgs(void)
         op_start(&hosts[i].op, s->core, &host_kind, NULL);
         hosts[i].pg->waiter = &hosts[i].op;
     }
+}
+
+/* Of many PGs at once no turn clears more than of one, and none waits until all the others have ended. */
+static void many_pgs(void)
+{
+    static struct host hosts[PGS];
+    uint64_t before = 0, most = 0;
+    uint32_t turns_of_small = 0, turns = 0;
+
+    many_removals(hosts);
     for (; before < ALL && turns < 1000; turns++) {
         rig_turn(&rig);
         uint64_t cleared = 0;
@@ -262,21 +268,7 @@ static void one_of_many_is_deleted(void)
     struct store_pg_remove r = {0};
     uint32_t waits = 0;
 
-    set_up();
-    memset(hosts, 0, sizeof(hosts));
-    for (uint32_t i = 0; i < PGS; i++) {
-        if (i > 0)
-            CHECK_EQ(write_record(&(struct store_pg_record){.pg = i + 1, .replica = 1, .birth = 3}), 0);
-        pg = store_pg_find(s, i + 1);
-        put_objects(count_of(i));
-        put_image(2, 0, true);
-        hosts[i].pg = pg;
-    }
-    rig_settle(&rig);
-    for (uint32_t i = 0; i < PGS; i++) {
-        op_start(&hosts[i].op, s->core, &host_kind, NULL);
-        hosts[i].pg->waiter = &hosts[i].op;
-    }
+    many_removals(hosts);
     rig_turn(&rig);
     while (waits < PGS && !list_linked(&pg_of(hosts[waits].pg)->clear_link))
         waits++;
