@@ -82,7 +82,6 @@ static int cluster_save(const struct trial *c)
     return error ? cmd_fail("cannot write %s: %s", path, strerror(errno)) : CMD_OK;
 }
 
-/* May somebody listen at this port of 127.0.0.1? */
 /* ---- subcommands ---- */
 
 static int make_cluster(struct trial *c, struct cmd_args *args)
