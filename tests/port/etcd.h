@@ -31,23 +31,27 @@ struct etcd_cluster {
     int client_ports[ETCD_MEMBERS_MAX], peer_ports[ETCD_MEMBERS_MAX];
 };
 
-/* Ports that were free a moment ago, all different. */
+/* Ports that were free a moment ago, below those that the kernel gives to outgoing connections: who starts
+ * again at one finds it free. */
 static inline bool etcd_ports(int *ret_ports, int count)
 {
-    int fds[2 * ETCD_MEMBERS_MAX];
-    bool good = true;
+    int fds[2 * ETCD_MEMBERS_MAX], found = 0;
 
-    for (int i = 0; i < count; i++) {
-        struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        socklen_t len = sizeof(in);
-        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        good &= bind(fds[i], (struct sockaddr *)&in, sizeof(in)) == 0 &&
-                getsockname(fds[i], (struct sockaddr *)&in, &len) == 0;
-        ret_ports[i] = ntohs(in.sin_port);
+    for (int port = 12000 + getpid() % 7000 * 2; found < count && port < 28000; port++) {
+        struct sockaddr_in in = {.sin_family = AF_INET,
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                 .sin_port = htons((uint16_t)port)};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (bind(fd, (struct sockaddr *)&in, sizeof(in))) {
+            close(fd);
+            continue;
+        }
+        fds[found] = fd;
+        ret_ports[found++] = port;
     }
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < found; i++)
         close(fds[i]);
-    return good;
+    return found == count;
 }
 
 static inline void etcd_start(struct etcd_cluster *e, int member)
