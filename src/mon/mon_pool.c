@@ -227,9 +227,10 @@ static int set_replicas(struct mon_request *r, Fb__Pool *pool)
         domains = placement_domain_count(osds, count, domain);
     free(osds);
     if (call->replicas > pool->replicas && domains < call->replicas)
-        return mon_fail(r, -ERR_TOO_FEW_OSDS,
-                        "%u replicas need %u %s with an OSD that is up and in; there are %u: add OSDs first",
-                        call->replicas, call->replicas, domain_plural(domain), domains);
+        return mon_fail(r, -ERR_TOO_FEW_OSDS, "%u replicas need %u %s %s; there are %u: add OSDs first",
+                        call->replicas, call->replicas, domain_plural(domain),
+                        domain == PLACEMENT_OSD ? "that are up and in" : "with an OSD that is up and in",
+                        domains);
     pool->replicas = call->replicas;
     return 0;
 }
