@@ -8,8 +8,7 @@
  *               \-> REPLY -> done                     ATTACH: another piece announces the writer to the PG
  *                     \-> ROUTE, PAUSE, REFRESH ...   REFRESH: the monitor is asked about the image
  *
- * Who is asked: the replica that is believed to lead; without one the members in turn, the preferred leader
- * first. Every answer tells term and leader, and redirects cost no pause until each member was asked once.
+ * Who is asked is in client_leader.c; who gets a piece at all in client_share.c.
  *
  * Why sending again is safe. The outcome of an attempt is unknown when its session broke or was given up; the
  * same bytes are then sent again, and the first attempt may yet take effect, or have done so. It must not do
@@ -28,10 +27,7 @@
  * A shard that hangs costs the patience of its session (client_peer.c); one that is dead nothing but the
  * round trip to the next member.
  */
-#include <string.h>
-
 #include "base/crc32c.h"
-#include "base/placement.h"
 #include "base/trace.h"
 #include "client/impl.h"
 
@@ -133,84 +129,7 @@ static bool piece_needs_attach(struct client_piece *p)
            piece_image_pg(p)->attached_generation != p->image->generation;
 }
 
-/* ---- finding the leader ---- */
-
-static uint64_t piece_pg_id(const struct client_piece *p)
-{
-    return placement_pg_id(p->image->pool, p->pg_number);
-}
-
-static const Fb__PgMember *pg_member(const Fb__Pg *pg, uint32_t replica)
-{
-    for (size_t i = 0; i < pg->n_member; i++)
-        if (pg->member[i]->replica == replica)
-            return pg->member[i];
-    return NULL;
-}
-
-static bool piece_choose(struct client_piece *p)
-{
-    struct client_pg *pg = client_map_pg(p->client, piece_pg_id(p));
-
-    if (!pg || pg->pg->n_member == 0)
-        return false;
-    const Fb__PgMember *member = pg->leader ? pg_member(pg->pg, pg->leader) : NULL;
-    if (!member)
-        member = pg->pg->member[p->cursor % pg->pg->n_member];
-    p->target_replica = member->replica;
-    p->target_osd = member->osd;
-    p->target_shard = member->shard;
-    return true;
-}
-
-/* The target is of no use now. Returns true when every member has had its turn: time for a pause. */
-static bool piece_next_member(struct client_piece *p)
-{
-    struct client_pg *pg = client_map_pg(p->client, piece_pg_id(p));
-
-    p->cursor++;
-    p->hops++;
-    if (!pg)
-        return true;
-    if (pg->leader == p->target_replica)
-        pg->leader = 0;
-    return p->hops >= pg->pg->n_member;
-}
-
-/* The answer of a shard that does not lead or was addressed with a wrong term. Returns true when it is time
- * for a pause. */
-static bool piece_redirect(struct client_piece *p, const struct client_answer *answer)
-{
-    struct client_pg *pg = client_map_pg(p->client, piece_pg_id(p));
-
-    p->hops++;
-    if (!pg)
-        return true;
-    /* Whoever says that it leads itself is believed about its term, even if another has mentioned a higher
-     * one: a term that nobody won is no reason to stay away from the leader of the one before. */
-    bool leads = answer->leader == p->target_replica && answer->leader != 0;
-    if (leads || answer->term > pg->term) {
-        pg->term = answer->term;
-        pg->leader = answer->leader;
-    } else if (answer->term == pg->term && answer->leader) {
-        pg->leader = answer->leader;
-    } else if (pg->leader == p->target_replica) {
-        pg->leader = 0;
-    }
-    if (!leads)
-        p->cursor++;
-    return p->hops > pg->pg->n_member + 1;
-}
-
-static void piece_learn(struct client_piece *p, const struct client_answer *answer)
-{
-    struct client_pg *pg = client_map_pg(p->client, piece_pg_id(p));
-
-    if (!pg || answer->term < pg->term || answer->term == 0)
-        return;
-    pg->term = answer->term;
-    pg->leader = p->target_replica; /* it has just served as such */
-}
+/* ---- steps ---- */
 
 static void piece_pause(struct client_piece *p, uint64_t least_ns)
 {
@@ -225,8 +144,6 @@ static void piece_pause(struct client_piece *p, uint64_t least_ns)
     p->op.state = PIECE_STATE_PAUSE;
 }
 
-/* ---- steps ---- */
-
 static struct client_peer *piece_peer(struct client_piece *p)
 {
     return client_peer_get(p->client, p->target_osd, p->target_shard);
@@ -234,7 +151,7 @@ static struct client_peer *piece_peer(struct client_piece *p)
 
 static void piece_try_next(struct client_piece *p)
 {
-    if (piece_next_member(p))
+    if (client_piece_next(p))
         piece_pause(p, PAUSE_MIN_NS);
     else
         p->op.state = PIECE_STATE_ROUTE;
@@ -242,9 +159,9 @@ static void piece_try_next(struct client_piece *p)
 
 static void piece_send(struct client_piece *p, struct client_peer *peer)
 {
-    struct client_pg *pg = client_map_pg(p->client, piece_pg_id(p));
+    struct client_pg *pg = client_map_pg(p->client, client_piece_pg(p));
     uint64_t now_ns = core_recent_ns(p->op.core);
-    int error = client_piece_send(p, peer->rpc, piece_pg_id(p), pg ? pg->term : 0,
+    int error = client_piece_send(p, peer->rpc, client_piece_pg(p), pg ? pg->term : 0,
                                   MIN(now_ns + peer->patience_ns, p->deadline_ns));
 
     if (error == 0)
@@ -271,7 +188,7 @@ static void piece_route(struct client_piece *p)
         image_pg->attacher = p;
         p->attaching = true;
     }
-    if (!piece_choose(p)) {
+    if (!client_piece_choose(p)) {
         piece_pause(p, PAUSE_MIN_NS);
         return;
     }
@@ -324,7 +241,7 @@ static void piece_count(struct client_piece *p, uint64_t took_ns)
         return;
     histogram_record(&perf->wait, waited_ns);
     histogram_record(p->type == PIECE_READ ? &perf->read : &perf->write, took_ns);
-    TRACE(client_answered, piece_pg_id(p), p->type, p->len, waited_ns, took_ns);
+    TRACE(client_answered, client_piece_pg(p), p->type, p->len, waited_ns, took_ns);
 }
 
 static void piece_succeeded(struct client_piece *p, const struct client_answer *answer)
@@ -332,7 +249,7 @@ static void piece_succeeded(struct client_piece *p, const struct client_answer *
     struct client_peer *peer = piece_peer(p);
     uint64_t took_ns = core_now_ns(p->op.core) - p->call.sent_ns;
 
-    piece_learn(p, answer);
+    client_piece_learn(p, answer);
     if (peer)
         client_peer_answered(peer, took_ns);
     p->hops = 0;
@@ -383,7 +300,7 @@ static void piece_refused(struct client_piece *p, int result, const struct clien
     switch (-result) {
     case ERR_NOT_LEADER:
     case ERR_STALE_TERM:
-        if (piece_redirect(p, answer))
+        if (client_piece_redirect(p, answer))
             piece_pause(p, PAUSE_MIN_NS);
         else
             p->op.state = PIECE_STATE_ROUTE;
@@ -486,18 +403,8 @@ static bool piece_is_held(struct client_piece *p)
     return true;
 }
 
-static void piece_wake_first(struct list *queue)
-{
-    struct client_wait *first = list_first(queue, struct client_wait, link);
-
-    if (first)
-        op_wake(first->op);
-}
-
 static void piece_give_back(struct client_piece *p)
 {
-    struct client *client = p->client;
-    struct client_share *share = p->share;
     int result = p->op.result;
 
     timer_cancel(p->op.core, &p->timer);
@@ -506,10 +413,7 @@ static void piece_give_back(struct client_piece *p)
     list_remove(&p->wait);
     list_remove(&p->peer_wait.link);
     op_done(&p->op, result);
-    share->count--;
-    pool_put(&client->pieces, p);
-    piece_wake_first(&share->waiters);
-    piece_wake_first(&client->piece_waiters);
+    client_piece_put(p);
 }
 
 static void piece_step(struct op *op)
@@ -587,83 +491,6 @@ static void piece_checksum(struct client_piece *p)
         p->crc[p->crc_count++] = crc32c(0, data + (at - p->offset), next - at);
         at = next;
     }
-}
-
-uint32_t client_image_pg_number(const struct client_image *image, uint64_t object)
-{
-    return placement_pg_number(image->key, object, image->pg_count);
-}
-
-static struct client_share *piece_share(const struct client_image *image, uint32_t pg_number)
-{
-    uint64_t hash = hash_pair(image->pool, pg_number);
-
-    return &image->client->shares[hash & (CLIENT_SHARES - 1)];
-}
-
-static void piece_wait_in(struct list *queue, struct client_wait *wait)
-{
-    if (list_linked(&wait->link) && wait->queue == queue)
-        return;
-    client_piece_wait_end(wait);
-    wait->queue = queue;
-    list_push_back(queue, &wait->link);
-}
-
-void client_piece_wait_end(struct client_wait *wait)
-{
-    if (!list_linked(&wait->link))
-        return;
-    list_remove(&wait->link);
-    piece_wake_first(wait->queue);
-}
-
-/* May `wait` pass: is it the first of the queue, or would be? */
-static bool piece_is_first(const struct list *queue, const struct client_wait *wait)
-{
-    return list_empty(queue) || queue->next == &wait->link;
-}
-
-struct client_piece *client_piece_get(struct client_image *image, uint32_t pg_number,
-                                      struct client_wait *wait)
-{
-    struct client *client = image->client;
-    struct client_share *share = piece_share(image, pg_number);
-    /* Who waits for any piece has had its turn among those of its PG. */
-    bool passed = list_linked(&wait->link) && wait->queue == &client->piece_waiters;
-
-    /* A third of what it leaves to the others. Who has none waits for any piece, whoever gives it back. */
-    bool enough = share->count && 3 * share->count >= client->pieces.free_count;
-
-    if (enough || (!passed && !piece_is_first(&share->waiters, wait))) {
-        piece_wait_in(&share->waiters, wait);
-        return NULL;
-    }
-    struct client_piece *p = piece_is_first(&client->piece_waiters, wait) ? pool_get(&client->pieces) : NULL;
-    if (!p) {
-        piece_wait_in(&client->piece_waiters, wait);
-        return NULL;
-    }
-    share->count++;
-    client_piece_wait_end(wait);
-    p->share = share;
-    p->client = client;
-    p->image = image;
-    p->pg_number = pg_number;
-    p->memory = NULL;
-    p->data = (struct slice){0};
-    p->deadline_ns = 0;
-    memset(&p->call, 0, sizeof(p->call));
-    list_init(&p->wait);
-    list_init(&p->order);
-    list_init(&p->peer_wait.link);
-    p->peer_wait.op = &p->op;
-    p->attaching = false;
-    p->cursor = p->hops = p->pauses = p->checksum_failures = 0;
-    p->target_osd = p->target_shard = p->target_replica = 0;
-    p->sent_generation = 0;
-    p->crc_count = 0;
-    return p;
 }
 
 void client_piece_start(struct client_piece *p, struct op *parent)

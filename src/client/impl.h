@@ -6,7 +6,9 @@
  *   client_map.c     the map: whole maps and deltas, PGs and their members
  *   client_mon.c     the session with a monitor, calls to it
  *   client_peer.c    sessions with shards, calls to one of them by number
- *   client_piece.c   one request to one PG: routing, retries, attaching; the rules are explained there
+ *   client_piece.c   one request to one PG: retries, attaching; the rules are explained there
+ *   client_leader.c  whom it asks
+ *   client_share.c   who gets a piece when there are few
  *   client_wire.c    the messages of a piece, encoded and decoded
  *   client_io.c      requests, cut into pieces
  *   client_status.c  which blocks are written
@@ -194,16 +196,19 @@ struct client_share {
     struct list waiters;
 };
 
+/* Starts it as a child of `parent`. The fields that say what to do (image to data) have been set; it gives
+ * itself back. */
+void client_piece_start(struct client_piece *piece, struct op *parent);
+
+/* client_share.c */
 /* A piece for this PG of the image from the pool, or NULL: then the op of `wait` is queued and will be woken.
  * Those who wait get one piece each in turn, so that a request of many pieces does not hold up the others. */
 struct client_piece *client_piece_get(struct client_image *image, uint32_t pg_number,
                                       struct client_wait *wait);
 /* No piece is wanted any more; harmless if none was. */
 void client_piece_wait_end(struct client_wait *wait);
-uint32_t client_image_pg_number(const struct client_image *image, uint64_t object);
-/* Starts it as a child of `parent`. The fields that say what to do (image to data) have been set; it gives
- * itself back. */
-void client_piece_start(struct client_piece *piece, struct op *parent);
+/* It has ended: the next in the queues gets its turn. */
+void client_piece_put(struct client_piece *piece);
 
 /* client_wire.c */
 MUST_CHECK int client_piece_send(struct client_piece *piece, struct rpc_peer *peer, uint64_t pg,
@@ -216,6 +221,19 @@ struct client_answer {
 };
 /* Reads the answer that came and, if it is a success, takes its data. Returns the result of the attempt. */
 MUST_CHECK int client_piece_receive(struct client_piece *piece, struct client_answer *ret_answer);
+
+/* client_leader.c */
+uint32_t client_image_pg_number(const struct client_image *image, uint64_t object);
+uint64_t client_piece_pg(const struct client_piece *piece);
+/* Sets the piece's target. False: the map has no such PG, or none of its members. */
+bool client_piece_choose(struct client_piece *piece);
+/* The target is of no use now. Returns true when every member has had its turn: time for a pause. */
+bool client_piece_next(struct client_piece *piece);
+/* The answer of a shard that does not lead or was addressed with a wrong term. Returns true when it is time
+ * for a pause. */
+bool client_piece_redirect(struct client_piece *piece, const struct client_answer *answer);
+/* The target has served as a leader. */
+void client_piece_learn(struct client_piece *piece, const struct client_answer *answer);
 
 /* ---- the client ---- */
 
