@@ -3,66 +3,18 @@
  * The metadata store port on SQLite.
  *
  * Requests queue up and are served by one op, all that are there in one SQLite transaction, each seeing what
- * those before it did; they complete when it is durable. The file holds the keys with their revisions, the
- * changes of the last revisions for watches, and the store's revision. After a failure nothing of the
- * transaction stands, and all its requests fail.
+ * those before it did; they complete when it is durable. After a failure nothing of the transaction stands,
+ * and all its requests fail. The file and its statements: sqlite_db.c.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include <sqlite3.h>
-
 #include "backend/backend.h"
+#include "backend/sqlite_db.h"
 #include "base/error.h"
 
-#define META_APPLICATION 0x66626d64 /* "fbmd", in the file's header */
-#define META_FORMAT      1
 /* Changes older than the history are removed every so many revisions. */
 #define META_TRIM_EVERY 64
-
-enum statement {
-    SQL_BEGIN,
-    SQL_COMMIT,
-    SQL_ROLLBACK,
-    SQL_RANGE,
-    SQL_REVISION_OF,
-    SQL_PUT,
-    SQL_DELETE,
-    SQL_RECORD,
-    SQL_CHANGES,
-    SQL_TRIM,
-    SQL_SET,
-    SQL_GET,
-    SQL_COUNT,
-};
-
-static const char *const meta_sql[SQL_COUNT] = {
-    [SQL_BEGIN] = "BEGIN IMMEDIATE",
-    [SQL_COMMIT] = "COMMIT",
-    [SQL_ROLLBACK] = "ROLLBACK",
-    /* An end of NULL: exactly the first key. */
-    [SQL_RANGE] =
-        "SELECT key, value, revision FROM kv WHERE key >= ?1 AND CASE WHEN ?2 IS NULL THEN key = ?1 ELSE key < ?2 END "
-        "ORDER BY key LIMIT ?3",
-    [SQL_REVISION_OF] = "SELECT revision FROM kv WHERE key = ?1",
-    [SQL_PUT] = "INSERT INTO kv (key, value, revision) VALUES (?1, ?2, ?3) "
-                "ON CONFLICT (key) DO UPDATE SET value = ?2, revision = ?3",
-    [SQL_DELETE] = "DELETE FROM kv WHERE key = ?1",
-    [SQL_RECORD] = "INSERT INTO history (revision, place, key, value) VALUES (?1, ?2, ?3, ?4)",
-    [SQL_CHANGES] = "SELECT revision, key, value FROM history WHERE revision > ?1 AND key >= ?2 "
-                    "AND CASE WHEN ?3 IS NULL THEN key = ?2 ELSE key < ?3 END ORDER BY revision, place",
-    [SQL_TRIM] = "DELETE FROM history WHERE revision < ?1",
-    [SQL_SET] = "INSERT INTO state (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
-    [SQL_GET] = "SELECT value FROM state WHERE name = ?1",
-};
-
-/* Keys are compared as bytes: BINARY is the default collation. */
-static const char meta_schema[] =
-    "CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) "
-    "WITHOUT ROWID;"
-    "CREATE TABLE history (revision INTEGER, place INTEGER, key TEXT NOT NULL, value BLOB, "
-    "PRIMARY KEY (revision, place)) WITHOUT ROWID;"
-    "CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;";
 
 struct meta_request {
     struct meta_range *range; /* one of the two */
@@ -77,10 +29,8 @@ struct watcher {
 
 struct sqlite_meta {
     struct meta meta; /* first */
-    struct core *core;
     struct op op; /* serves requests and watches; lives as long as the store is open */
-    sqlite3 *db;
-    sqlite3_stmt *sql[SQL_COUNT];
+    struct sqlite_db db;
     uint64_t revision;
     uint64_t oldest_revision; /* of the history; changes before it are gone */
     uint64_t history_max;
@@ -89,99 +39,6 @@ struct sqlite_meta {
     struct list watchers;
     bool telling; /* inside the events of watches */
 };
-
-static int meta_error(struct sqlite_meta *m)
-{
-    switch (sqlite3_errcode(m->db) & 0xff) {
-    case SQLITE_NOMEM:
-        return -ERR_NO_MEMORY;
-    case SQLITE_FULL:
-        return -ERR_NO_SPACE;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-        return -ERR_LOCKED;
-    case SQLITE_READONLY:
-        return -ERR_READ_ONLY;
-    case SQLITE_PERM:
-        return -ERR_DENIED;
-    case SQLITE_CANTOPEN: {
-        int failed = sqlite3_system_errno(m->db);
-        return failed ? error_from_errno(failed) : -ERR_DENIED;
-    }
-    case SQLITE_NOTADB:
-    case SQLITE_CORRUPT:
-        return -ERR_FORMAT;
-    default:
-        return -ERR_IO;
-    }
-}
-
-static int meta_fail(struct sqlite_meta *m, const char *what)
-{
-    int result = meta_error(m);
-    core_log(m->core, LOG_ERROR, "meta", "%s: %s", what, sqlite3_errmsg(m->db));
-    return result;
-}
-
-/* Runs a statement that answers no rows. */
-static int meta_run(struct sqlite_meta *m, enum statement statement)
-{
-    int step = sqlite3_step(m->sql[statement]);
-    int result = step == SQLITE_DONE || step == SQLITE_ROW ? 0 : meta_fail(m, meta_sql[statement]);
-    sqlite3_reset(m->sql[statement]);
-    sqlite3_clear_bindings(m->sql[statement]);
-    return result;
-}
-
-static void meta_bind_text(struct sqlite_meta *m, enum statement statement, int at, const char *text)
-{
-    if (text)
-        sqlite3_bind_text(m->sql[statement], at, text, -1, SQLITE_STATIC);
-    else
-        sqlite3_bind_null(m->sql[statement], at);
-}
-
-static void meta_bind_u64(struct sqlite_meta *m, enum statement statement, int at, uint64_t value)
-{
-    sqlite3_bind_int64(m->sql[statement], at, (sqlite3_int64)value);
-}
-
-static void meta_bind_value(struct sqlite_meta *m, enum statement statement, int at,
-                            const struct meta_change *change)
-{
-    /* A value of no bytes is not the same as none. */
-    if (change->value && change->value_len)
-        sqlite3_bind_blob(m->sql[statement], at, change->value, (int)change->value_len, SQLITE_STATIC);
-    else if (change->value)
-        sqlite3_bind_zeroblob(m->sql[statement], at, 0);
-    else
-        sqlite3_bind_null(m->sql[statement], at);
-}
-
-static int meta_set(struct sqlite_meta *m, const char *name, uint64_t value)
-{
-    meta_bind_text(m, SQL_SET, 1, name);
-    meta_bind_u64(m, SQL_SET, 2, value);
-    return meta_run(m, SQL_SET);
-}
-
-/* The one number that a statement answers; 0 when it answers none. */
-static int meta_get_u64(struct sqlite_meta *m, enum statement statement, const char *key, uint64_t *ret_value)
-{
-    uint64_t value = 0;
-    int result = 0;
-
-    meta_bind_text(m, statement, 1, key);
-    int step = sqlite3_step(m->sql[statement]);
-    if (step == SQLITE_ROW)
-        value = (uint64_t)sqlite3_column_int64(m->sql[statement], 0);
-    else if (step != SQLITE_DONE)
-        result = meta_fail(m, meta_sql[statement]);
-    sqlite3_reset(m->sql[statement]);
-    if (!result)
-        *ret_value = value;
-    return result;
-}
 
 /* Reading. */
 
@@ -215,16 +72,16 @@ static bool meta_kv_copy(sqlite3_stmt *row, struct meta_kv *ret_kv)
 
 static int meta_serve_range(struct sqlite_meta *m, struct meta_range *range)
 {
-    sqlite3_stmt *sql = m->sql[SQL_RANGE];
+    sqlite3_stmt *sql = m->db.sql[SQL_RANGE];
     uint32_t cap = 0;
     int result = 0, step;
 
-    meta_bind_text(m, SQL_RANGE, 1, range->first);
-    meta_bind_text(m, SQL_RANGE, 2, range->end);
+    sqlite_db_bind_text(&m->db, SQL_RANGE, 1, range->first);
+    sqlite_db_bind_text(&m->db, SQL_RANGE, 2, range->end);
     sqlite3_bind_int64(sql, 3, range->limit ? (sqlite3_int64)range->limit + 1 : -1);
     while (!result && (step = sqlite3_step(sql)) != SQLITE_DONE) {
         if (step != SQLITE_ROW) {
-            result = meta_fail(m, "read");
+            result = sqlite_db_fail(&m->db, "read");
         } else if (range->limit && range->ret_count == range->limit) {
             range->ret_more = true;
         } else {
@@ -256,7 +113,7 @@ static int meta_check(struct sqlite_meta *m, const struct meta_txn *txn)
 {
     for (uint32_t i = 0; i < txn->condition_count; i++) {
         uint64_t revision = 0;
-        int result = meta_get_u64(m, SQL_REVISION_OF, txn->conditions[i].key, &revision);
+        int result = sqlite_db_get_u64(&m->db, SQL_REVISION_OF, txn->conditions[i].key, &revision);
         if (result)
             return result;
         if (revision != txn->conditions[i].mod_revision)
@@ -269,23 +126,23 @@ static int meta_check(struct sqlite_meta *m, const struct meta_txn *txn)
 static int meta_apply(struct sqlite_meta *m, const struct meta_change *change, uint64_t revision,
                       uint32_t place, bool *ret_changed)
 {
-    enum statement statement = change->value ? SQL_PUT : SQL_DELETE;
+    enum sqlite_statement statement = change->value ? SQL_PUT : SQL_DELETE;
     int result;
 
-    meta_bind_text(m, statement, 1, change->key);
+    sqlite_db_bind_text(&m->db, statement, 1, change->key);
     if (change->value) {
-        meta_bind_value(m, statement, 2, change);
-        meta_bind_u64(m, statement, 3, revision);
+        sqlite_db_bind_value(&m->db, statement, 2, change);
+        sqlite_db_bind_u64(&m->db, statement, 3, revision);
     }
-    result = meta_run(m, statement);
-    if (result || sqlite3_changes(m->db) == 0)
+    result = sqlite_db_run(&m->db, statement);
+    if (result || sqlite3_changes(m->db.handle) == 0)
         return result;
-    meta_bind_u64(m, SQL_RECORD, 1, revision);
-    meta_bind_u64(m, SQL_RECORD, 2, place);
-    meta_bind_text(m, SQL_RECORD, 3, change->key);
-    meta_bind_value(m, SQL_RECORD, 4, change);
+    sqlite_db_bind_u64(&m->db, SQL_RECORD, 1, revision);
+    sqlite_db_bind_u64(&m->db, SQL_RECORD, 2, place);
+    sqlite_db_bind_text(&m->db, SQL_RECORD, 3, change->key);
+    sqlite_db_bind_value(&m->db, SQL_RECORD, 4, change);
     *ret_changed = true;
-    return meta_run(m, SQL_RECORD);
+    return sqlite_db_run(&m->db, SQL_RECORD);
 }
 
 static int meta_validate(const struct meta_txn *txn)
@@ -326,7 +183,7 @@ static bool meta_result_is_an_answer(int result)
 static int meta_serve(struct sqlite_meta *m, const struct meta_request *requests, uint32_t count)
 {
     uint64_t before = m->revision, oldest = m->oldest_revision;
-    int result = meta_run(m, SQL_BEGIN);
+    int result = sqlite_db_run(&m->db, SQL_BEGIN);
 
     for (uint32_t i = 0; i < count && !result; i++) {
         if (requests[i].range) {
@@ -337,22 +194,22 @@ static int meta_serve(struct sqlite_meta *m, const struct meta_request *requests
         }
     }
     if (!result && m->revision != before) {
-        result = meta_set(m, "revision", m->revision);
+        result = sqlite_db_set(&m->db, "revision", m->revision);
         if (!result && m->revision >= m->oldest_revision + m->history_max + META_TRIM_EVERY) {
             m->oldest_revision = m->revision + 1 - m->history_max;
-            meta_bind_u64(m, SQL_TRIM, 1, m->oldest_revision);
-            result = meta_run(m, SQL_TRIM);
+            sqlite_db_bind_u64(&m->db, SQL_TRIM, 1, m->oldest_revision);
+            result = sqlite_db_run(&m->db, SQL_TRIM);
             if (!result)
-                result = meta_set(m, "oldest", m->oldest_revision);
+                result = sqlite_db_set(&m->db, "oldest", m->oldest_revision);
         }
     }
     if (!result)
-        result = meta_run(m, SQL_COMMIT);
+        result = sqlite_db_run(&m->db, SQL_COMMIT);
     if (result) {
         m->revision = before;
         m->oldest_revision = oldest;
-        if (!sqlite3_get_autocommit(m->db))
-            (void)!meta_run(m, SQL_ROLLBACK);
+        if (!sqlite3_get_autocommit(m->db.handle))
+            (void)!sqlite_db_run(&m->db, SQL_ROLLBACK);
     }
     return result;
 }
@@ -391,8 +248,6 @@ static void meta_serve_all(struct sqlite_meta *m)
 
 static void meta_tell(struct sqlite_meta *m, struct watcher *w)
 {
-    sqlite3_stmt *sql = NULL;
-
     if (w->seen_revision + 1 < m->oldest_revision) {
         struct meta_watch *watch = w->watch;
         w->watch = NULL;
@@ -401,10 +256,9 @@ static void meta_tell(struct sqlite_meta *m, struct watcher *w)
         return;
     }
     /* A statement of its own: the events may watch and read. */
-    if (sqlite3_prepare_v2(m->db, meta_sql[SQL_CHANGES], -1, &sql, NULL) != SQLITE_OK) {
-        (void)!meta_fail(m, "watch");
+    sqlite3_stmt *sql = sqlite_db_changes(&m->db);
+    if (!sql)
         return;
-    }
     sqlite3_bind_int64(sql, 1, (sqlite3_int64)w->seen_revision);
     sqlite3_bind_text(sql, 2, w->watch->first, -1, SQLITE_STATIC);
     if (w->watch->end)
@@ -420,7 +274,8 @@ static void meta_tell(struct sqlite_meta *m, struct watcher *w)
         w->watch->changed(w->watch->owner, &kv);
     }
     if (w->watch && step != SQLITE_DONE)
-        (void)!meta_fail(m, "watch"); /* told again with the next change: an event may repeat, none is lost */
+        /* Told again with the next change: an event may repeat, none is lost. */
+        (void)!sqlite_db_fail(&m->db, "watch");
     else
         w->seen_revision = m->revision;
     sqlite3_finalize(sql);
@@ -533,9 +388,7 @@ static void sqlite_unwatch(struct meta *meta, struct meta_watch *watch)
 
 static void sqlite_free(struct sqlite_meta *m)
 {
-    for (int i = 0; i < SQL_COUNT; i++)
-        sqlite3_finalize(m->sql[i]);
-    sqlite3_close(m->db);
+    sqlite_db_close(&m->db);
     free(m->requests);
     free(m);
 }
@@ -564,73 +417,6 @@ static const struct meta_ops sqlite_meta_ops = {
     .close = sqlite_close, /* no leases: the lock on the file is one */
 };
 
-static int meta_exec(struct sqlite_meta *m, const char *sql)
-{
-    return sqlite3_exec(m->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : meta_error(m);
-}
-
-static int meta_pragma(struct sqlite_meta *m, const char *sql, int *ret_value)
-{
-    sqlite3_stmt *statement;
-
-    if (sqlite3_prepare_v2(m->db, sql, -1, &statement, NULL) != SQLITE_OK)
-        return meta_error(m);
-    int result = sqlite3_step(statement) == SQLITE_ROW ? 0 : meta_error(m);
-    if (!result)
-        *ret_value = sqlite3_column_int(statement, 0);
-    sqlite3_finalize(statement);
-    return result;
-}
-
-/* A new file gets the schema; any other must be one that we made. */
-static int meta_prepare_file(struct sqlite_meta *m)
-{
-    char sql[256];
-    int application = 0, format = 0, tables = 0;
-    /* The exclusive lock keeps a second monitor out for as long as this one has the file open. */
-    int result = meta_exec(
-        m, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
-
-    if (!result)
-        result = meta_exec(m, "BEGIN IMMEDIATE");
-    if (!result)
-        result = meta_pragma(m, "PRAGMA application_id", &application);
-    if (!result)
-        result = meta_pragma(m, "PRAGMA user_version", &format);
-    if (!result)
-        result = meta_pragma(m, "SELECT count(*) FROM sqlite_master", &tables);
-    if (result)
-        return result;
-    if (tables == 0 && application == 0) {
-        sqlite3_snprintf(sizeof(sql), sql, "PRAGMA application_id = %d; PRAGMA user_version = %d;",
-                         META_APPLICATION, META_FORMAT);
-        result = meta_exec(m, sql);
-        if (!result)
-            result = meta_exec(m, meta_schema);
-    } else if (application != META_APPLICATION) {
-        return -ERR_FORMAT;
-    } else if (format != META_FORMAT) {
-        return -ERR_VERSION;
-    }
-    return result ? result : meta_exec(m, "COMMIT");
-}
-
-static int meta_prepare(struct sqlite_meta *m)
-{
-    int result = meta_prepare_file(m);
-
-    for (int i = 0; i < SQL_COUNT && !result; i++)
-        if (sqlite3_prepare_v3(m->db, meta_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &m->sql[i], NULL) !=
-            SQLITE_OK)
-            result = meta_fail(m, meta_sql[i]);
-    if (!result)
-        result = meta_get_u64(m, SQL_GET, "revision", &m->revision);
-    if (!result)
-        result = meta_get_u64(m, SQL_GET, "oldest", &m->oldest_revision);
-    m->oldest_revision = MAX(m->oldest_revision, 1);
-    return result;
-}
-
 int sqlite_meta_open(struct core *core, const char *path, uint64_t history_max, struct meta **ret_meta)
 {
     struct sqlite_meta *m = calloc(1, sizeof(*m));
@@ -639,15 +425,14 @@ int sqlite_meta_open(struct core *core, const char *path, uint64_t history_max, 
         return -ERR_NO_MEMORY;
     ASSERT(history_max > 0);
     m->meta.ops = &sqlite_meta_ops;
-    m->core = core;
     m->history_max = history_max;
     list_init(&m->watchers);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    int result = sqlite3_open_v2(path, &m->db, flags, NULL) == SQLITE_OK ? 0
-                 : m->db                                                 ? meta_error(m)
-                                                                         : -ERR_NO_MEMORY;
+    int result = sqlite_db_open(&m->db, core, path);
     if (!result)
-        result = meta_prepare(m);
+        result = sqlite_db_get_u64(&m->db, SQL_GET, "revision", &m->revision);
+    if (!result)
+        result = sqlite_db_get_u64(&m->db, SQL_GET, "oldest", &m->oldest_revision);
+    m->oldest_revision = MAX(m->oldest_revision, 1);
     if (result) {
         sqlite_free(m);
         return result;
