@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The store: keys in a sorted array, a history of changes for watches, requests on their way.
+ * The store as nodes see it: requests on their way, leases, watches. What it holds is in sim_meta_keys.c.
  *
  * A request has two events: it takes effect (the simulator's own: it happens whether its node lives or not),
  * and it is answered (the node's). Watches are fed by an event per handle that runs a little after each
@@ -12,16 +12,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "sim/sim_meta_keys.h"
 
 #define DOWN_ANSWER_NS (500 * NS_PER_MS)
-
-struct item {
-    char *key;
-    uint8_t *value;
-    uint32_t value_len;
-    uint64_t mod_revision;
-    uint64_t lease; /* 0: none */
-};
 
 struct lease {
     struct list link;
@@ -30,23 +23,11 @@ struct lease {
     uint64_t id, ttl_ns;
 };
 
-struct change {
-    uint64_t revision;
-    char *key;
-    uint8_t *value; /* NULL: deleted */
-    uint32_t value_len;
-};
-
 struct sim_meta {
     struct sim *sim;
     struct sim_meta_config config;
     struct sim_rng rng;
-    struct item *items; /* by key */
-    uint32_t item_count, item_cap;
-    struct change *history; /* of revisions above oldest_revision */
-    uint32_t change_count, change_cap;
-    uint64_t oldest_revision;
-    uint64_t revision;
+    struct sim_meta_keys keys;
     bool down;
     struct list handles;
     struct list requests;
@@ -89,114 +70,8 @@ struct request {
     bool fails, fails_after;
 };
 
-static void *bytes_copy(const void *bytes, size_t len)
-{
-    void *copy = sim_alloc(len);
-
-    memcpy(copy, bytes, len);
-    return copy;
-}
-
-static char *key_copy(const char *key)
-{
-    return bytes_copy(key, strlen(key) + 1);
-}
-
-/* ---- contents
+/* ---- transactions
  * ------------------------------------------------------------------------------------------------- */
-
-/* The place of `key`, or of the first key above it. */
-static uint32_t item_at(const struct sim_meta *store, const char *key)
-{
-    uint32_t low = 0, high = store->item_count;
-
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (strcmp(store->items[mid].key, key) < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
-static struct item *item_find(const struct sim_meta *store, const char *key)
-{
-    uint32_t at = item_at(store, key);
-
-    return at < store->item_count && strcmp(store->items[at].key, key) == 0 ? &store->items[at] : NULL;
-}
-
-static void item_put(struct sim_meta *store, const struct meta_change *change)
-{
-    struct item *item = item_find(store, change->key);
-
-    if (!item) {
-        if (store->item_count == store->item_cap) {
-            store->item_cap = store->item_cap ? store->item_cap * 2 : 64;
-            store->items = realloc(store->items, store->item_cap * sizeof(struct item));
-            ASSERT(store->items);
-        }
-        uint32_t at = item_at(store, change->key);
-        memmove(&store->items[at + 1], &store->items[at], (store->item_count - at) * sizeof(struct item));
-        store->item_count++;
-        item = &store->items[at];
-        *item = (struct item){.key = key_copy(change->key)};
-    }
-    free(item->value);
-    item->value = bytes_copy(change->value, change->value_len);
-    item->value_len = change->value_len;
-    item->mod_revision = store->revision;
-    item->lease = change->lease;
-}
-
-static bool item_delete(struct sim_meta *store, const char *key)
-{
-    struct item *item = item_find(store, key);
-
-    if (!item)
-        return false;
-    free(item->key);
-    free(item->value);
-    uint32_t at = (uint32_t)(item - store->items);
-    memmove(item, item + 1, (store->item_count - at - 1) * sizeof(struct item));
-    store->item_count--;
-    return true;
-}
-
-static void history_drop(struct sim_meta *store, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        store->oldest_revision = store->history[i].revision;
-        free(store->history[i].key);
-        free(store->history[i].value);
-    }
-    memmove(store->history, store->history + count, (store->change_count - count) * sizeof(struct change));
-    store->change_count -= count;
-}
-
-static void history_add(struct sim_meta *store, const struct meta_change *change)
-{
-    if (store->change_count == store->change_cap) {
-        store->change_cap = store->change_cap ? store->change_cap * 2 : 256;
-        store->history = realloc(store->history, store->change_cap * sizeof(struct change));
-        ASSERT(store->history);
-    }
-    store->history[store->change_count++] = (struct change){
-        .revision = store->revision,
-        .key = key_copy(change->key),
-        .value = change->value ? bytes_copy(change->value, change->value_len) : NULL,
-        .value_len = change->value_len,
-    };
-    if (store->revision > store->config.history_max) {
-        uint32_t old = 0;
-        while (old < store->change_count &&
-               store->history[old].revision <= store->revision - store->config.history_max)
-            old++;
-        if (old)
-            history_drop(store, old);
-    }
-}
 
 static void feed_all(struct sim_meta *store)
 {
@@ -222,30 +97,13 @@ static struct lease *lease_find(const struct sim_meta *store, uint64_t id)
 static int txn_apply(struct sim_meta *store, const struct meta_condition *conditions,
                      uint32_t condition_count, const struct meta_change *changes, uint32_t change_count)
 {
-    for (uint32_t i = 0; i < condition_count; i++) {
-        const struct item *item = item_find(store, conditions[i].key);
-        if ((item ? item->mod_revision : 0) != conditions[i].mod_revision)
-            return -ERR_CONFLICT;
-    }
+    if (!sim_meta_keys_match(&store->keys, conditions, condition_count))
+        return -ERR_CONFLICT;
     for (uint32_t i = 0; i < change_count; i++)
         if (changes[i].value && changes[i].lease && !lease_find(store, changes[i].lease))
             return -ERR_NOT_FOUND;
-    /* Deletes of what is not there change nothing. */
-    bool changes_something = false;
-    for (uint32_t i = 0; i < change_count; i++)
-        if (changes[i].value || item_find(store, changes[i].key))
-            changes_something = true;
-    if (!changes_something)
-        return 0;
-    store->revision++;
-    for (uint32_t i = 0; i < change_count; i++) {
-        if (changes[i].value)
-            item_put(store, &changes[i]);
-        else if (!item_delete(store, changes[i].key))
-            continue;
-        history_add(store, &changes[i]);
-    }
-    feed_all(store);
+    if (sim_meta_keys_change(&store->keys, changes, change_count))
+        feed_all(store);
     return 0;
 }
 
@@ -256,12 +114,12 @@ static int txn_apply(struct sim_meta *store, const struct meta_condition *condit
 static void lease_end(struct lease *lease)
 {
     struct sim_meta *store = lease->store;
-    struct meta_change *changes = sim_alloc(store->item_count * sizeof(*changes) + 1);
+    struct meta_change *changes = sim_alloc(store->keys.item_count * sizeof(*changes) + 1);
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < store->item_count; i++)
-        if (store->items[i].lease == lease->id)
-            changes[count++] = (struct meta_change){.key = key_copy(store->items[i].key)};
+    for (uint32_t i = 0; i < store->keys.item_count; i++)
+        if (store->keys.items[i].lease == lease->id)
+            changes[count++] = (struct meta_change){.key = sim_meta_key_copy(store->keys.items[i].key)};
     int error = txn_apply(store, NULL, 0, changes, count);
     ASSERT(!error);
     for (uint32_t i = 0; i < count; i++)
@@ -294,43 +152,14 @@ static void txn_interfere(struct sim_meta *store, const struct request *request)
     if (!request->condition_count)
         return;
     const char *key = request->conditions[sim_rng_below(&store->rng, request->condition_count)].key;
-    const struct item *item = item_find(store, key);
+    const struct sim_meta_item *item = sim_meta_keys_find(&store->keys, key);
     if (!item)
         return;
-    void *value = bytes_copy(item->value, item->value_len);
+    void *value = sim_meta_bytes_copy(item->value, item->value_len);
     struct meta_change change = {key, value, item->value_len, item->lease};
     int error = txn_apply(store, NULL, 0, &change, 1);
     ASSERT(!error);
     free(value);
-}
-
-static int range_answer(const struct sim_meta *store, struct meta_range *range)
-{
-    uint32_t from = item_at(store, range->first), to = from, count;
-
-    if (range->end)
-        to = MAX(from, item_at(store, range->end));
-    else if (item_find(store, range->first))
-        to = from + 1;
-    count = to - from;
-    range->ret_more = range->limit && count > range->limit;
-    if (range->ret_more)
-        count = range->limit;
-    /* The node's own memory: it goes with the node, or by range_fini(). */
-    struct meta_kv *kvs = calloc(count ? count : 1, sizeof(*kvs));
-    ASSERT(kvs);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct item *item = &store->items[from + i];
-        char *key = strdup(item->key);
-        void *value = malloc(item->value_len ? item->value_len : 1);
-        ASSERT(key && value);
-        memcpy(value, item->value, item->value_len);
-        kvs[i] = (struct meta_kv){key, value, item->value_len, item->mod_revision};
-    }
-    range->ret_kvs = kvs;
-    range->ret_count = count;
-    range->ret_revision = store->revision;
-    return 0;
 }
 
 /* ---- requests
@@ -395,13 +224,13 @@ static void request_effect(struct sim_event *event)
             txn_interfere(store, request);
         request->result = txn_apply(store, request->conditions, request->condition_count, request->changes,
                                     request->change_count);
-        request->revision = store->revision;
+        request->revision = store->keys.revision;
     } else if (request->lease && !before && !store->down) {
         request->result = lease_serve(store, request);
     }
     if (request->fails || store->down)
         request->result = -ERR_IO;
-    sim_trace(store->sim, "meta", store->revision, (uint64_t)request->result);
+    sim_trace(store->sim, "meta", store->keys.revision, (uint64_t)request->result);
     if (!request->handle) {
         request_free(request);
         return;
@@ -420,7 +249,9 @@ static void request_answer(struct sim_event *event)
         struct meta_range *range = request->range;
         /* Linearizable: what is shown is the state of a moment between question and answer, here the last
          * one. */
-        range->result = request->result ? request->result : range_answer(request->store, range);
+        range->result = request->result;
+        if (!range->result)
+            sim_meta_keys_range(&request->store->keys, range);
         range->pending = false;
         waiter = range->waiter;
     } else if (request->lease) {
@@ -510,16 +341,16 @@ static void meta_sim_txn(struct meta *meta, struct meta_txn *txn)
     for (uint32_t i = 0; i < txn->condition_count; i++, request->condition_count++) {
         key_check(txn->conditions[i].key);
         request->conditions[i] = txn->conditions[i];
-        request->conditions[i].key = key_copy(txn->conditions[i].key);
+        request->conditions[i].key = sim_meta_key_copy(txn->conditions[i].key);
     }
     for (uint32_t i = 0; i < txn->change_count; i++, request->change_count++) {
         const struct meta_change *change = &txn->changes[i];
         key_check(change->key);
         ASSERT(change->value_len <= META_VALUE_MAX);
         request->changes[i] = *change;
-        request->changes[i].key = key_copy(change->key);
+        request->changes[i].key = sim_meta_key_copy(change->key);
         if (change->value)
-            request->changes[i].value = bytes_copy(change->value, change->value_len);
+            request->changes[i].value = sim_meta_bytes_copy(change->value, change->value_len);
     }
     request_send(request);
 }
@@ -551,27 +382,27 @@ static bool watcher_feed(struct sim_meta *store, struct watcher *watcher)
 {
     struct meta_watch *watch = watcher->watch;
 
-    if (watcher->seen_revision < store->oldest_revision) {
+    if (watcher->seen_revision < store->keys.oldest_revision) {
         watcher->seen_revision = UINT64_MAX;
-        watch->compacted(watch->owner, store->oldest_revision);
+        watch->compacted(watch->owner, store->keys.oldest_revision);
         return true;
     }
     uint32_t at = 0;
-    while (at < store->change_count && store->history[at].revision <= watcher->seen_revision)
+    while (at < store->keys.change_count && store->keys.history[at].revision <= watcher->seen_revision)
         at++;
-    for (; at < store->change_count; at++)
-        if (watch_covers(watch, store->history[at].key))
+    for (; at < store->keys.change_count; at++)
+        if (watch_covers(watch, store->keys.history[at].key))
             break;
-    if (at == store->change_count) {
+    if (at == store->keys.change_count) {
         if (watcher->seen_revision != UINT64_MAX)
-            watcher->seen_revision = store->revision;
+            watcher->seen_revision = store->keys.revision;
         return false;
     }
     /* All changes of one revision together. */
-    uint64_t revision = store->history[at].revision;
+    uint64_t revision = store->keys.history[at].revision;
     watcher->seen_revision = revision;
-    for (; at < store->change_count && store->history[at].revision == revision; at++) {
-        const struct change *change = &store->history[at];
+    for (; at < store->keys.change_count && store->keys.history[at].revision == revision; at++) {
+        const struct sim_meta_change *change = &store->keys.history[at];
         if (!watch_covers(watch, change->key))
             continue;
         struct meta_kv kv = {change->key, change->value, change->value_len, revision};
@@ -698,8 +529,7 @@ struct sim_meta *sim_meta_new(struct sim *sim, const struct sim_meta_config *con
         store->config.latency_min_ns = 50 * NS_PER_US;
         store->config.latency_typical_ns = 200 * NS_PER_US;
     }
-    if (!config->history_max)
-        store->config.history_max = 100000;
+    store->keys.history_max = config->history_max ? config->history_max : 100000;
     store->rng = sim_rng_make(sim->seed, "meta", 0);
     list_init(&store->handles);
     list_init(&store->requests);
@@ -715,13 +545,7 @@ void sim_meta_free(struct sim_meta *store)
         handle_free(list_entry(node, struct handle, link));
     list_for_each_safe (&store->leases, node)
         lease_end(list_entry(node, struct lease, link));
-    history_drop(store, store->change_count);
-    for (uint32_t i = 0; i < store->item_count; i++) {
-        free(store->items[i].key);
-        free(store->items[i].value);
-    }
-    free(store->items);
-    free(store->history);
+    sim_meta_keys_fini(&store->keys);
     free(store);
 }
 
@@ -742,12 +566,11 @@ void sim_meta_set_down(struct sim_meta *store, bool down)
 
 void sim_meta_compact(struct sim_meta *store)
 {
-    history_drop(store, store->change_count);
-    store->oldest_revision = store->revision;
+    sim_meta_keys_forget(&store->keys);
     feed_all(store);
 }
 
 uint64_t sim_meta_revision(const struct sim_meta *store)
 {
-    return store->revision;
+    return store->keys.revision;
 }

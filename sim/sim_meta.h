@@ -20,7 +20,7 @@ struct sim_meta_faults {
     uint32_t conflict_ppm; /* somebody else touches a key of the conditions just before, so that they fail */
     uint32_t slow_ppm;     /* a request takes slow_ns more */
     uint64_t slow_ns;
-    uint32_t lost_ppm;     /* a lease is found to have ended when it is renewed */
+    uint32_t lost_ppm; /* a lease is found to have ended when it is renewed */
 };
 
 struct sim_meta_config {
@@ -36,8 +36,8 @@ void sim_meta_free(struct sim_meta *store);
 struct meta *sim_meta_open(struct sim_meta *store, struct sim_node *node);
 
 void sim_meta_set_faults(struct sim_meta *store, const struct sim_meta_faults *faults);
-/* While down every request ends with ERR_IO after a while, watches are silent and leases do not end; afterwards each of them has its whole
- * time again. */
+/* While down every request ends with ERR_IO after a while, watches are silent and leases do not end;
+ * afterwards each of them has its whole time again. */
 void sim_meta_set_down(struct sim_meta *store, bool down);
 /* Forgets the history of changes below the current revision. */
 void sim_meta_compact(struct sim_meta *store);
