@@ -609,33 +609,22 @@ static void test_storm(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } tests[] = {
-#define ROW(name) {#name, test_##name}
-        ROW(leader_killed),
-        ROW(leader_hangs),
-        ROW(leader_hangs_at_rest),
-        ROW(silent_connection),
-        ROW(follower_killed),
-        ROW(follower_hangs),
-        ROW(all_killed),
-        ROW(orderly_stop),
-        ROW(damaged_log),
-        ROW(damage_remembered),
-        ROW(damaged_blocks),
-        ROW(store_fails),
-        ROW(append_refused),
-        ROW(refused_and_leader_killed),
-        ROW(storm),
-    };
-
     plants_take(argc, argv);
-    for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-        TEST(tests[i].run);
-        printf("# that was %s\n", tests[i].name);
-    }
+    TEST(test_leader_killed);
+    TEST(test_leader_hangs);
+    TEST(test_leader_hangs_at_rest);
+    TEST(test_silent_connection);
+    TEST(test_follower_killed);
+    TEST(test_follower_hangs);
+    TEST(test_all_killed);
+    TEST(test_orderly_stop);
+    TEST(test_damaged_log);
+    TEST(test_damage_remembered);
+    TEST(test_damaged_blocks);
+    TEST(test_store_fails);
+    TEST(test_append_refused);
+    TEST(test_refused_and_leader_killed);
+    TEST(test_storm);
     fake_store_forget_all();
     return tap_done();
 }
