@@ -56,7 +56,9 @@
     X(ERR_LOCKED,         42, EBUSY,         "in use by another process")                                         \
     X(ERR_BEHIND,         43, ESTALE,        "the monitor's map is older than the cluster's: restored from a backup?") \
     X(ERR_OTHER_MONITOR,  44, EAGAIN,        "another monitor leads")                                             \
-    X(ERR_PAUSED,         45, EAGAIN,        "the cluster is paused: reads and writes wait (cluster unset pause)")
+    X(ERR_PAUSED,         45, EAGAIN,        "the cluster is paused: reads and writes wait (cluster unset pause)")   \
+    X(ERR_NO_RECORDS,     46, ENOSPC,        "an OSD of the placement group has no place for one more image: remove " \
+                                             "images, or use a pool with fewer placement groups or larger OSDs")
 
 enum error_code {
 #define X(name, number, class, text) name = number,

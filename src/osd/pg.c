@@ -396,7 +396,7 @@ static void pg_role(struct pg *pg)
             pg->shard->perf.elections_won++;
             pg->orders_due = pg->group_due = true;
             for (uint32_t i = 0; i < pg->member_count; i++) { /* until it says */
-                pg->members[i].free_bytes = UINT64_MAX;
+                pg->members[i].refuses = false;
                 pg->members[i].complete = 0;
             }
             pg->tombstones_ns = pg->forgotten_index = 0;
@@ -520,6 +520,7 @@ static void pg_live(struct pg *pg)
         pg_apply(pg);
     }
     pg_check_device(pg, now_ns);
+    pg_room_run(pg, now_ns);
     pg_role(pg);
     pg_keep_ring(pg, now_ns);
     if (pg->orders_due && pg_serves(pg))

@@ -18,9 +18,10 @@
 #define PG_COMMIT_NS (5 * NS_PER_S) /* and so long for what it proposed to be committed */
 #define PG_SPACE_MARGIN                                                                                      \
     (8ull << 20) /* free bytes that writes leave alone at every member: room for what is under way */
-#define PG_TOMBSTONES_NS NS_PER_S          /* how often it is looked at whether they can be forgotten */
-#define PG_LAG_NS        (200 * NS_PER_MS) /* lacking what is committed, a member acknowledges nothing */
-#define PG_CATCHUP_BYTES (1u << 20)        /* read from the ring at once for a lagging member */
+#define PG_RECORDS_MARGIN 256               /* the same of image records, for ones that are new */
+#define PG_TOMBSTONES_NS  NS_PER_S          /* how often it is looked at whether they can be forgotten */
+#define PG_LAG_NS         (200 * NS_PER_MS) /* lacking what is committed, a member acknowledges nothing */
+#define PG_CATCHUP_BYTES  (1u << 20)        /* read from the ring at once for a lagging member */
 
 struct recover;
 struct repair;
@@ -30,10 +31,10 @@ struct repair;
 struct pg_member {
     uint32_t replica, osd, shard;
     struct peer *peer;             /* NULL for ourselves */
-    uint64_t free_bytes;           /* as last reported */
     struct perf_mark acknowledged; /* sent to it, not acknowledged yet */
     uint64_t match, match_ns; /* what it acknowledged, and when that last was more, or all that there is */
     uint64_t complete;        /* its pages and records hold everything up to here, by its word in our term */
+    bool refuses;             /* for want of room, the next entry of the log, when last asked */
     bool no_room;             /* for the PG that is to be split off this one, as last reported */
 };
 
@@ -139,14 +140,16 @@ struct pg {
     uint64_t asked_ns;         /* when a client was sent away last, because we did not lead; 0: never, */
     uint64_t asked_first_ns;   /* and since when that goes on */
 
-    uint64_t led_term;       /* the term that we led when last looked at; 0: not leader */
-    uint64_t left_term;      /* the term in which we handed over because we have to abstain */
-    uint32_t known_leader;   /* when last looked at */
-    uint64_t leaderless_ns;  /* since when none has been known; 0: one is */
-    uint64_t durable_seen;   /* of our log, when it last moved or did not have to, */
-    uint64_t durable_ns;     /* which was then */
-    uint64_t reads_hang_ns;  /* when we handed over because the device did not answer */
-    uint32_t steps;          /* of the host loop */
+    uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
+    uint64_t left_term;     /* the term in which we handed over because we have to abstain */
+    uint32_t known_leader;  /* when last looked at */
+    uint64_t leaderless_ns; /* since when none has been known; 0: one is */
+    uint64_t durable_seen;  /* of our log, when it last moved or did not have to, */
+    uint64_t durable_ns;    /* which was then */
+    uint64_t reads_hang_ns; /* when we handed over because the device did not answer */
+    uint64_t stuck_index;   /* leader: committed, when last it was not so that a majority refuses the rest; */
+    uint64_t stuck_ns; /* follower: the last entry before one that there is no space for. When that was */
+    uint32_t steps;    /* of the host loop */
     uint64_t slow_since_ns;  /* members are so much quicker that they should lead; 0: they are not */
     uint64_t slow_handed_ns; /* when we handed over for that, last; 0: never */
     uint32_t request_count;  /* ops that may look at this struct */
@@ -338,6 +341,19 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message);
 void pg_receive_append_reply(struct peer *peer, const struct rpc_message *message);
 void pg_receive_raft(struct peer *peer, const struct rpc_message *message);
 void pg_catchup_drop(struct pg *pg);
+
+/* ---- pg_room.c: members that have no room ---- */
+
+/* Leader: is there room for the entry here and at every voter in contact? ERR_NO_SPACE, ERR_NO_RECORDS,
+ * ERR_RETRY. */
+MUST_CHECK int pg_room_check(struct pg *pg, const struct entry *entry);
+/* Leader: what a member says of its room. */
+void pg_room_told(struct pg_member *member, const struct wire_append_reply *reply, uint64_t match);
+/* Leader: hands over when a majority has no room for what is in our log. */
+void pg_room_run(struct pg *pg, uint64_t now_ns);
+/* Follower: the store has refused the entry behind the last one that is here, with `error`, and `commit` is
+ * committed. */
+void pg_room_refused(struct pg *pg, int error, uint64_t commit, uint64_t now_ns);
 
 /* ---- pg_prompt.c: who is sent entries at once, and whose answer is waited for ---- */
 

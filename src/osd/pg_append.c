@@ -239,10 +239,10 @@ static int append_validate(struct osd_shard *shard, struct wire_append_request *
     return !message->payload_dropped && offset != message->payload.len ? -ERR_PROTOCOL : 0;
 }
 
-/* Gives the store what raft has taken, from `first` on. False: not all of it, and raft's log is cut to that.
- */
-static bool append_store(struct pg *pg, const struct wire_append_request *request,
-                         const struct slice *payload, uint64_t first)
+/* Gives the store what raft has taken, from `first` on. An error: not all of it, and raft's log is cut to
+ * that. */
+static int append_store(struct pg *pg, const struct wire_append_request *request, const struct slice *payload,
+                        uint64_t first)
 {
     struct osd_shard *shard = pg->shard;
     uint64_t next = first;
@@ -259,21 +259,23 @@ static bool append_store(struct pg *pg, const struct wire_append_request *reques
         offset += len;
         if (entry->index != next)
             continue;
-        if (store_append(pg->sp, entry, len ? &part : NULL)) {
+        int error = store_append(pg->sp, entry, len ? &part : NULL);
+        if (error) {
             shard->perf.append_refusals++;
             bool cut = raft_cut(&pg->raft, next - 1);
             ASSERT(cut && pg->sp->last_index == next - 1);
-            return false;
+            return error;
         }
         next++;
     }
-    return true;
+    return 0;
 }
 
 static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_t more_flags)
 {
     struct osd_shard *shard = pg->shard;
     struct peer *peer = pg_peer(pg, msg->to);
+    struct store_space space = store_space(shard->store);
     struct wire_append_reply reply = {
         .pg = pg->id,
         .from = pg->replica,
@@ -282,15 +284,16 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
         .match = msg->index,
         .hint_term = msg->log_term,
         .sent_ns = msg->sent_ns,
-        .free_bytes = store_space(shard->store).free_bytes,
+        .free_bytes = space.free_bytes,
         .complete = recover_active(pg) || recover_holds_log(pg) ? 0 : store_complete_index(pg->sp),
         .flags = more_flags | (msg->reject ? APPEND_REJECT : 0) |
                  (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0) |
-                 (pg_split_fits(pg) ? 0 : APPEND_NO_ROOM),
+                 (pg_split_fits(pg) ? 0 : APPEND_NO_ROOM) |
+                 (space.free_records < PG_RECORDS_MARGIN ? APPEND_NO_RECORDS : 0),
     };
     size_t len = wire_append_reply_encode(rpc_body(shard->frame), &reply);
 
-    bool patient = pg_reply_may_wait(pg, msg->index) && !reply.flags;
+    bool patient = pg_reply_may_wait(pg, msg->index) && !(reply.flags & ~APPEND_NO_RECORDS);
     /* A lost one is asked for again. */
     if (peer &&
         !shard_peer_send(peer, METHOD_APPEND_REPLY, patient, rpc_body(shard->frame), (uint32_t)len, NULL, 0))
@@ -363,10 +366,14 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
     uint64_t group_index = pg->raft.group.index;
     uint64_t first = raft_step(&pg->raft, &msg, now_ns);
     bool lost = message->payload_dropped;
-    if (first && append_store(pg, &request, &message->payload, first))
-        pg_mark_append(pg, pg->sp->last_index, now_ns);
-    else if (first)
-        lost = true;
+    if (first) {
+        int refusal = append_store(pg, &request, &message->payload, first);
+        if (!refusal)
+            pg_mark_append(pg, pg->sp->last_index, now_ns);
+        else
+            pg_room_refused(pg, refusal, request.commit, now_ns);
+        lost |= refusal != 0;
+    }
     if (group_index != pg->raft.group.index || msg.group)
         pg_members_sync(pg);
     /* It is the leader that we follow, so we have promised, and may say so. */
@@ -388,9 +395,10 @@ static bool reply_is_late(const struct pg *pg, const struct wire_append_reply *r
 {
     const struct raft *r = &pg->raft;
 
-    return r->role == RAFT_LEADER && r->term == reply->term && r->commit_index == commit && !reply->flags &&
-           member->flags == GROUP_VOTER && !member->lost && member->progress == RAFT_REPLICATE &&
-           member->next > r->last_index && !r->transfer_to && list_empty(&pg->reading) && !pg->catchup;
+    return r->role == RAFT_LEADER && r->term == reply->term && r->commit_index == commit &&
+           !(reply->flags & ~APPEND_NO_RECORDS) && member->flags == GROUP_VOTER && !member->lost &&
+           member->progress == RAFT_REPLICATE && member->next > r->last_index && !r->transfer_to &&
+           list_empty(&pg->reading) && !pg->catchup;
 }
 
 void pg_receive_append_reply(struct peer *peer, const struct rpc_message *message)
@@ -426,7 +434,6 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     }
     if (!msg.reject)
         pg_prompt_answered(peer);
-    m->free_bytes = reply.free_bytes;
     m->no_room = reply.flags & APPEND_NO_ROOM;
     if (reply.term == pg->raft.term)
         m->complete = reply.complete;
@@ -437,6 +444,7 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     if (member) {
         if (member->match > m->match || member->match == pg->raft.last_index)
             m->match_ns = now_ns;
+        pg_room_told(m, &reply, member->match);
         m->match = member->match;
     }
     uint64_t took_ns =

@@ -39,8 +39,7 @@ static bool add_member(struct pg *pg, const struct pg_member *had, uint32_t had_
 
     if (m->replica != pg->replica && !peer)
         return false;
-    *to = (struct pg_member){
-        .replica = m->replica, .osd = m->osd, .shard = m->shard, .peer = peer, .free_bytes = UINT64_MAX};
+    *to = (struct pg_member){.replica = m->replica, .osd = m->osd, .shard = m->shard, .peer = peer};
     for (uint32_t i = 0; i < had_count; i++)
         if (had[i].replica == m->replica && had[i].peer == peer)
             *to = had[i];

@@ -72,7 +72,9 @@ int pg_image_propose(struct pg *pg, const struct image_record *record, uint64_t 
 
     if (!proposed)
         return -ERR_NO_MEMORY;
-    error = pg_propose(pg, &entry, NULL);
+    error = pg_room_check(pg, &entry);
+    if (!error)
+        error = pg_propose(pg, &entry, NULL);
     if (error) {
         free(proposed);
         return error;

@@ -62,29 +62,6 @@ static int write_check_image(const struct pg_request *req)
     return 0;
 }
 
-/* Free space at every voter in contact; clears and image records are let through: they free some. */
-static int write_check_space(struct pg *pg, const struct entry *entry)
-{
-    const struct raft *r = &pg->raft;
-    uint64_t now_ns = core_recent_ns(pg->shard->core);
-    int error = store_can_append(pg->sp, entry);
-
-    if (error || entry->type != ENTRY_WRITE)
-        return error;
-    uint64_t need = entry_payload_bytes(entry) + PG_SPACE_MARGIN;
-    for (uint32_t i = 0; i < pg->member_count; i++) {
-        const struct pg_member *member = &pg->members[i];
-        const struct raft_member *known = raft_member(r, member->replica);
-        if (member->peer && known->flags && raft_in_contact(r, known, now_ns) && member->free_bytes < need) {
-            /* It says how much it has with its next answer only, and without writes there is none. */
-            raft_probe(&pg->raft);
-            pg_wake(pg);
-            return -ERR_NO_SPACE;
-        }
-    }
-    return store_space(pg->shard->store).free_bytes < need ? -ERR_NO_SPACE : 0;
-}
-
 static int write_check(struct pg_request *req)
 {
     int error = pg_request_check(req, true);
@@ -211,7 +188,7 @@ static int write_propose(struct pg_request *req)
         .block_count = req->block_count,
         .crc = req->crc,
     };
-    int error = write_check_space(req->pg, &entry);
+    int error = pg_room_check(req->pg, &entry);
 
     if (!error)
         error = pg_propose(req->pg, &entry, &req->payload);
@@ -230,7 +207,7 @@ static int clear_propose_blocks(struct pg_request *req, uint32_t first_block, ui
         .first_block = first_block,
         .block_count = block_count,
     };
-    int error = write_check_space(req->pg, &entry);
+    int error = pg_room_check(req->pg, &entry);
 
     if (!error)
         error = pg_propose(req->pg, &entry, NULL);
@@ -266,7 +243,7 @@ static int clear_propose_block(struct pg_request *req, struct store_read *read, 
         .crc = &crc,
     };
     struct slice slice = {buf, 0, BLOCK_SIZE};
-    error = write_check_space(req->pg, &entry);
+    error = pg_room_check(req->pg, &entry);
     if (!error)
         error = pg_propose(req->pg, &entry, &slice);
     if (!error)

@@ -42,6 +42,7 @@ enum {
 #define RECOVER_PAGE      PLANT_LIMIT(1024, 3) /* objects in one answer */
 #define RECOVER_TURNS_MAX 2                    /* recoveries of one shard at once */
 #define RECOVER_RETRY_NS  (100 * NS_PER_MS)
+#define RECOVER_ROOM_NS   NS_PER_S         /* without room here */
 #define RECOVER_BASE_MAX  (UINT64_MAX / 2) /* whatever a leader says: indexes never wrap */
 #define RECOVER_SETTLE_NS (10 * NS_PER_MS)
 
@@ -51,6 +52,7 @@ struct recover {
     struct timer timer;
     bool turn;                /* counted in shard->recoveries */
     bool again;               /* the leader sent INSTALL: its log does not reach us */
+    bool no_room;             /* some objects, or a record, found none in this round */
     uint32_t source;          /* the leader of this round */
     uint64_t term;            /* its term */
     enum store_pg_state mark; /* what the record says meanwhile */
@@ -183,7 +185,8 @@ static void round_again(struct recover *r)
     turn_give(r);
     r->again = false;
     r->op.state = RECOVER_WAIT;
-    timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
+    timer_arm(r->op.core, &r->timer, &r->op,
+              core_now_ns(r->op.core) + (r->no_room ? RECOVER_ROOM_NS : RECOVER_RETRY_NS));
 }
 
 static bool list_send(struct recover *r, uint32_t limit)
@@ -254,7 +257,7 @@ static void recover_wait(struct recover *r)
     timer_cancel(r->op.core, &r->timer);
     r->source = pg->raft.leader;
     r->term = pg->raft.term;
-    r->again = false;
+    r->again = r->no_room = false;
     r->op.state = RECOVER_MARK;
     /* Damage is only ever found to be more. */
     r->mark =
@@ -365,8 +368,11 @@ static bool take_records(struct recover *r, bool more)
             .index = in->index,
             .deleted = in->deleted,
         };
-        if (record.image <= r->record || !records_gone(r, r->record, record.image) ||
-            store_recover_image(r->pg->sp, &record))
+        if (record.image <= r->record || !records_gone(r, r->record, record.image))
+            return false;
+        int error = store_recover_image(r->pg->sp, &record);
+        r->no_room |= error == -ERR_NO_RECORDS;
+        if (error)
             return false;
         r->record = record.image;
     }
@@ -455,6 +461,11 @@ static void recover_copy_more(struct recover *r)
 {
     struct pg *pg = r->pg;
 
+    /* Those that are copied after it may be the ones that give space back. */
+    if (r->op.child_result == -ERR_NO_SPACE) {
+        r->no_room = true;
+        r->op.child_result = 0;
+    }
     if (r->op.child_result) {
         if (r->op.children)
             return;
@@ -488,6 +499,12 @@ static void recover_copy_more(struct recover *r)
         r->object = last->object;
     }
     bool more = r->page->more && r->page->n_object;
+    if (!more && r->no_room) {
+        core_log(pg->shard->core, LOG_WARN, "osd", PG_FMT ": recovery from replica %u: %s", PG_ARGS(pg->id),
+                 r->source, error_text(-ERR_NO_SPACE));
+        round_again(r);
+        return;
+    }
     if (!more && r->forgot && !store_recover_settled(pg->sp)) {
         /* Until then the record says RECOVERING: a crash now and all this is done again. */
         timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_SETTLE_NS);

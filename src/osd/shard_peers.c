@@ -154,6 +154,7 @@ struct peer *shard_peer_get(struct osd_shard *shard, uint32_t osd, uint32_t numb
         peer->shard = shard;
         peer->osd = osd;
         peer->number = number;
+        peer->free_bytes = UINT64_MAX;
         heartbeat_out_init(&peer->out);
         heartbeat_in_init(&peer->in);
         map_put(&shard->peers, &peer->node, peer_key(osd, number));

@@ -201,6 +201,7 @@ struct raft {
     uint64_t transfer_deadline_ns;
     uint64_t transfer_sent_ns;
     bool transfer_sent; /* TIMEOUT_NOW may be out: no lease in this term any more */
+    bool transfer_short; /* the target need not have what is not committed */
     uint64_t random_state;
     uint64_t matched_index; /* follower: up to here the log is known to agree with the leader of this term */
     bool reply_due, reply_reject;
@@ -297,6 +298,9 @@ void raft_peer_moved(struct raft *r, uint32_t replica, uint64_t now_ns);
  * Proposals are refused and the lease is given up at once; if it has not happened within election_max_ns, and
  * TIMEOUT_NOW was sent, we step down: that term's lease never comes back. */
 MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);
+/* Leader: the same, to the member in contact that has most of the log, which need not have what is not
+ * committed. For when a majority cannot take that: it is elected as it is, if they all lack the rest. */
+MUST_CHECK int raft_transfer_short(struct raft *r, uint64_t now_ns);
 
 /* The host dropped the log below `first_index`; all of that was committed and durable here. */
 void raft_compacted(struct raft *r, uint64_t first_index);

@@ -9,6 +9,11 @@
  * late. So if the transfer does not happen in time, the leader steps down when TIMEOUT_NOW may be out, and
  * goes on as before when it is not.
  *
+ * When a majority of the members cannot take what the leader has proposed, it will never be committed, and
+ * nothing that comes behind it either. Then the one that has most of the log is told to campaign as it is
+ * (raft_transfer_short()): the others, who lack the same, elect it, and what they lack is replaced. It is an
+ * election like any other, so what may be committed is not given up, whatever the leader thinks of it.
+ *
  * The flag is good for one campaign, in the term right behind the leader's: in a later one there may be other
  * promises.
  */
@@ -27,7 +32,7 @@ static bool in_contact(const struct raft *r, const struct raft_member *m)
     return m->contact_ns + r->config.promise_ns + r->rest_ns > r->now_ns;
 }
 
-int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
+static int begin(struct raft *r, uint32_t replica, bool is_short, uint64_t now_ns)
 {
     struct raft_member *best = NULL;
 
@@ -53,9 +58,20 @@ int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
             return -ERR_RETRY;
     }
     r->transfer_to = best->replica;
+    r->transfer_short = is_short;
     r->transfer_deadline_ns = r->now_ns + r->config.election_max_ns;
     raft_transfer_progress(r);
     return 0;
+}
+
+int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
+{
+    return begin(r, replica, false, now_ns);
+}
+
+int raft_transfer_short(struct raft *r, uint64_t now_ns)
+{
+    return begin(r, 0, true, now_ns);
 }
 
 void raft_transfer_progress(struct raft *r)
@@ -68,7 +84,7 @@ void raft_transfer_progress(struct raft *r)
     /* It has answered, in our term, what we sent well after TIMEOUT_NOW: that was lost. */
     if (r->transfer_sent && m->contact_ns < r->transfer_sent_ns + r->config.heartbeat_ns)
         return;
-    m->timeout_now_due = ready(r, m) && m->match == r->last_index;
+    m->timeout_now_due = ready(r, m) && m->match >= (r->transfer_short ? r->commit_index : r->last_index);
 }
 
 bool raft_transfer_next(struct raft *r, struct raft_member *m, struct raft_msg *ret)

@@ -342,7 +342,7 @@ int store_recover_image(struct store_pg *pub, const struct image_record *record)
     if (s->failed)
         return -ERR_STOPPED;
     if (!record->deleted && !image_find(pg, record->image) && s->image_count >= s->g.images_max)
-        return -ERR_NO_SPACE;
+        return -ERR_NO_RECORDS;
     struct log_entry *e = entry_synthetic(pg, record);
     if (!e)
         return -ERR_NO_MEMORY;

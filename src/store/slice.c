@@ -12,7 +12,8 @@
 
 #define RING_BYTES_DEFAULT_MIN (64ull << 20)
 #define RING_BYTES_DEFAULT_MAX (4ull << 30)
-#define IMAGES_MIN             8192u
+#define IMAGES_MIN             65536u /* in as many PGs as a slice may have: of four images */
+#define IMAGES_MIN_SMALL       8192u
 #define SMALL_BYTES            (512ull << 20)
 
 int geometry_layout(uint64_t size_bytes, uint64_t ring_bytes, struct geometry *ret)
@@ -27,7 +28,8 @@ int geometry_layout(uint64_t size_bytes, uint64_t ring_bytes, struct geometry *r
         return -ERR_TOO_SMALL;
     uint64_t chunks_most = MIN(size_bytes / CHUNK_SIZE, (uint64_t)UINT32_MAX / SLOTS_PER_CHUNK - 2);
     g.objects_max = (uint32_t)chunks_most;
-    g.images_max = (uint32_t)MAX((uint64_t)IMAGES_MIN, chunks_most / 16);
+    g.images_max =
+        MAX(size_bytes < SMALL_BYTES ? IMAGES_MIN_SMALL : IMAGES_MIN, (uint32_t)(chunks_most / 16));
     g.table_block = SUPERBLOCK_BLOCKS;
     g.table_blocks = DIV_UP(g.pgs_max, TABLE_RECORDS_PER_BLOCK);
     g.blob_block = g.table_block + 2 * g.table_blocks;

@@ -270,7 +270,7 @@ int space_admit(const struct pg *pg, const struct entry *entry)
 
     /* What deletes or forgets passes always: it is what makes room again. */
     if (entry->type == ENTRY_IMAGE && !(entry->flags & ENTRY_IMAGE_DELETED))
-        return s->image_count < s->g.images_max || image_find(pg, entry->image) ? 0 : -ERR_NO_SPACE;
+        return s->image_count < s->g.images_max || image_find(pg, entry->image) ? 0 : -ERR_NO_RECORDS;
     if (entry->type != ENTRY_WRITE)
         return 0;
     const struct object *o = object_find(pg, entry->image, entry->object);
@@ -294,5 +294,6 @@ struct store_space store_space(const struct store *s)
 
     return (struct store_space){.total_bytes = s->g.chunk_count * CHUNK_SIZE,
                                 .used_bytes = (s->g.chunk_count - s->chunks_free) * CHUNK_SIZE,
-                                .free_bytes = free_chunks > 0 ? (uint64_t)free_chunks * CHUNK_SIZE : 0};
+                                .free_bytes = free_chunks > 0 ? (uint64_t)free_chunks * CHUNK_SIZE : 0,
+                                .free_records = s->g.images_max - MIN(s->image_count, s->g.images_max)};
 }

@@ -145,6 +145,7 @@ struct store_space {
     uint64_t total_bytes; /* chunks */
     uint64_t used_bytes;
     uint64_t free_bytes; /* neither used nor reserved by entries in the log */
+    uint32_t free_records; /* of images */
 };
 struct store_space store_space(const struct store *store);
 

@@ -2,13 +2,15 @@
  *
  * The hot messages (proto/hot.proto) as C structs, with the template codec.
  *
- * Encoding writes every field, in order, with fixed widths: wire_X_encode(dst, m) fills wire_X_size(m) bytes and returns that
- * number. Decoding wire_X_decode() first tries the template (tag bytes checked, fields loaded); when a tag is not where
- * the template has it, the bytes go through protobuf-c, which accepts any valid encoding of the message, and the struct is
- * filled from that. Either way every count is checked against its limit. Errors: ERR_PROTOCOL, ERR_TOO_LARGE.
+ * Encoding writes every field, in order, with fixed widths: wire_X_encode(dst, m) fills wire_X_size(m) bytes
+ * and returns that number. Decoding wire_X_decode() first tries the template (tag bytes checked, fields
+ * loaded); when a tag is not where the template has it, the bytes go through protobuf-c, which accepts any
+ * valid encoding of the message, and the struct is filled from that. Either way every count is checked
+ * against its limit. Errors: ERR_PROTOCOL, ERR_TOO_LARGE.
  *
  * Arrays are decoded into memory of the caller; nothing here allocates but the slow path. The other messages
- * (proto/cold.proto) are used through their protobuf-c types (Fb__Hello and so on) with wire/cold.h, which bounds their size.
+ * (proto/cold.proto) are used through their protobuf-c types (Fb__Hello and so on) with wire/cold.h, which
+ * bounds their size.
  */
 #ifndef WIRE_WIRE_H
 #define WIRE_WIRE_H
@@ -16,11 +18,11 @@
 #include "base/base.h"
 #include "base/entry.h"
 
-#define WIRE_CRC_MAX      (IO_BLOCKS_MAX + 1) /* an unaligned 1 MiB write touches one block more */
-#define WIRE_ENTRIES_MAX  64                  /* in one AppendRequest */
-#define WIRE_APPEND_CRC_MAX 512               /* of all entries of one AppendRequest: FRAME_PAYLOAD_MAX */
-#define WIRE_GROUPS_MAX   512                 /* changes in one Heartbeat */
-#define WIRE_REFUSED_MAX  16384               /* groups in the answer: all that a shard can have */
+#define WIRE_CRC_MAX        (IO_BLOCKS_MAX + 1) /* an unaligned 1 MiB write touches one block more */
+#define WIRE_ENTRIES_MAX    64                  /* in one AppendRequest */
+#define WIRE_APPEND_CRC_MAX 512                 /* of all entries of one AppendRequest: FRAME_PAYLOAD_MAX */
+#define WIRE_GROUPS_MAX     512                 /* changes in one Heartbeat */
+#define WIRE_REFUSED_MAX    16384               /* groups in the answer: all that a shard can have */
 
 struct wire_write_request {
     uint64_t pg, term, image, object, generation, incarnation;
@@ -56,7 +58,13 @@ struct wire_append_request {
     const struct entry *entries; /* entry i has index prev_index + 1 + i */
 };
 
-enum { APPEND_REJECT = 1, APPEND_RECOVERING = 2, APPEND_NO_MEMORY = 4, APPEND_NO_ROOM = 8 };
+enum {
+    APPEND_REJECT = 1,
+    APPEND_RECOVERING = 2,
+    APPEND_NO_MEMORY = 4,
+    APPEND_NO_ROOM = 8,
+    APPEND_NO_RECORDS = 16, /* few places are left for records of more images */
+};
 
 struct wire_append_reply {
     uint64_t pg;
@@ -123,8 +131,8 @@ size_t wire_heartbeat_reply_encode(uint8_t *dst, const struct wire_heartbeat_rep
 MUST_CHECK int wire_heartbeat_reply_decode(const uint8_t *src, size_t len, struct wire_heartbeat_reply *ret,
                                            uint64_t ret_refused[WIRE_REFUSED_MAX]);
 
-/* Checks what a decoded entry claims, before anything is done with it: known type, blocks within the object, count of checksums,
- * a group that can be. 0 or ERR_PROTOCOL. */
+/* Checks what a decoded entry claims, before anything is done with it: known type, blocks within the object,
+ * count of checksums, a group that can be. 0 or ERR_PROTOCOL. */
 MUST_CHECK int wire_entry_validate(const struct entry *e);
 
 #endif

@@ -413,7 +413,7 @@ void fake_store_set_free(struct store *store, uint64_t free_bytes)
 
 struct store_space store_space(const struct store *store)
 {
-    return (struct store_space){TOTAL_BYTES, store->taken_bytes, TOTAL_BYTES - store->taken_bytes};
+    return (struct store_space){TOTAL_BYTES, store->taken_bytes, TOTAL_BYTES - store->taken_bytes, 1u << 20};
 }
 
 void store_blob_write_start(struct store_blob_write *w, struct store *store, const void *data, uint32_t len,

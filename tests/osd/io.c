@@ -199,6 +199,7 @@ static bool is_final(int error)
     case ERR_PROTOCOL:
     case ERR_INVALID:
     case ERR_NO_SPACE:
+    case ERR_NO_RECORDS:
     case ERR_DAMAGED:
         return true;
     default:

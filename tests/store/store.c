@@ -234,14 +234,14 @@ static void records_are_used_up(void)
         if (rc || image % 64 == 0)
             apply_all();
     }
-    CHECK_EQ(rc, -ERR_NO_SPACE);
+    CHECK_EQ(rc, -ERR_NO_RECORDS);
     CHECK_EQ(image_entry(image, ENTRY_IMAGE_DELETED, 2), 0);
     CHECK_EQ(image_entry(1, ENTRY_IMAGE_DELETED, 2), 0);
     CHECK_EQ(image_entry(2, 0, 2), 0); /* has its record */
     CHECK_EQ(forget_entry(image + 1, 7), 0);
     apply_all();
     CHECK_EQ(pg->tombstone_count, 2);
-    CHECK_EQ(image_entry(image + 2, 0, 1), -ERR_NO_SPACE);
+    CHECK_EQ(image_entry(image + 2, 0, 1), -ERR_NO_RECORDS);
     CHECK_EQ(forget_entry(1, 8), 0);
     CHECK_EQ(forget_entry(image, 9), 0);
     apply_all();

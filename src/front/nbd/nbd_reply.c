@@ -83,6 +83,7 @@ enum nbd_error nbd_error_from(int result, enum nbd_command_type type)
     case ERR_NO_MEMORY:
         return NBD_ENOMEM;
     case ERR_NO_SPACE:
+    case ERR_NO_RECORDS:
         return NBD_ENOSPC;
     case ERR_RANGE:
         return type == NBD_CMD_WRITE || type == NBD_CMD_WRITE_ZEROES ? NBD_ENOSPC : NBD_EINVAL;

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Members whose devices have less room than others: entries that they cannot take hold nobody up for ever.
+ * With the real store.
+ */
+#include <string.h>
+
+#include "tests/osd/fake_store.h"
+#include "tests/osd/real_store.h"
+#include "tests/osd/world.h"
+#include "tests/plants.h"
+
+void fake_store_forget_all(void)
+{
+}
+
+enum { WRITES = 300, OBJECTS_WRITTEN = DIV_UP(WRITES, CHUNKS_PER_OBJECT) };
+static uint8_t data[BLOCK_SIZE], got[BLOCK_SIZE];
+static struct io writes[WRITES];
+static uint32_t taken[OSDS];
+
+static struct store *store_of_osd(struct world *w, uint32_t osd)
+{
+    return osd_shard_store(w->osds[osd].shard);
+}
+
+static void take_space(struct world *w, uint32_t osd, uint64_t left_bytes)
+{
+    taken[osd] = real_store_take(store_of_osd(w, osd), left_bytes);
+}
+
+static void end(struct world *w)
+{
+    for (uint32_t i = 0; i < OSDS; i++) {
+        real_store_give_back(store_of_osd(w, i), taken[i]);
+        taken[i] = 0;
+    }
+    world_free(w);
+}
+
+/* A block in each of many chunks, all at once: the leader has proposed them before it hears how much the
+ * members have left. */
+static void write_many(struct world *w)
+{
+    uint32_t results[3] = {0};
+
+    for (uint32_t i = 0; i < WRITES; i++) {
+        writes[i] =
+            io_make(w, IO_WRITE, i / CHUNKS_PER_OBJECT, i % CHUNKS_PER_OBJECT * CHUNK_SIZE, BLOCK_SIZE);
+        writes[i].data = data;
+        writes[i].once = true;
+        io_begin(&writes[i]);
+    }
+    for (uint32_t i = 0; i < WRITES; i++) {
+        WAIT_FOR(w, 20000, writes[i].done);
+        results[!writes[i].result ? 0 : writes[i].result == -ERR_NO_SPACE ? 1 : 2]++;
+    }
+    printf("# written %u, no space %u, other %u\n", results[0], results[1], results[2]);
+}
+
+/* So many of the members are full. Reads go on, discards are carried out and make room again, everywhere. */
+static void run_full(uint64_t seed, uint32_t full_count)
+{
+    struct world *w = world_new(seed, 1);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 7, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 0, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    for (uint32_t i = 1; i <= full_count; i++)
+        take_space(w, (leader + i) % OSDS, PG_SPACE_MARGIN + (4u << 20));
+    write_many(w);
+    CHECK_EQ(world_read(w, 0, 9, 1, got), 0);
+    CHECK_EQ(got[0], 7);
+    for (uint32_t i = 0; i < OBJECTS_WRITTEN; i++) {
+        struct io discard = io_make(w, IO_CLEAR, i, 0, OBJECT_SIZE);
+        CHECK_EQ(io_run(&discard), 0);
+    }
+    WAIT_FOR(w, 30000, world_settled(w));
+    (void)world_write(w, 0, 0, BLOCK_SIZE, data); /* the leader asks how much there is by now */
+    sim_run_for(w->sim, 100 * NS_PER_MS);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    end(w);
+}
+
+static void test_one_full(void)
+{
+    run_full(61, 1);
+}
+
+static void test_two_full(void)
+{
+    run_full(62, 2);
+}
+
+/* How much a member has left its leader knows from whichever group told it last. */
+static void test_other_group_tells(void)
+{
+    struct world *w = world_new(63, 2);
+    uint64_t busy = world_object_in(w, placement_pg_id(POOL, 0)),
+             idle = world_object_in(w, placement_pg_id(POOL, 1));
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    uint32_t leader = world_leader(w, world_pg(w, busy));
+    world_lead(w, world_pg(w, idle), leader);
+    CHECK_EQ(world_write(w, idle, 0, BLOCK_SIZE, data), 0);
+    take_space(w, (leader + 1) % OSDS, PG_SPACE_MARGIN / 2);
+    CHECK_EQ(world_write(w, busy, 0, BLOCK_SIZE, data), 0);
+    sim_run_for(w->sim, 50 * NS_PER_MS);
+    CHECK_EQ(world_write(w, idle, BLOCK_SIZE, BLOCK_SIZE, data), -ERR_NO_SPACE);
+    end(w);
+}
+
+static int attach_another(struct world *w, uint64_t image)
+{
+    struct io io = io_make(w, IO_ATTACH, 0, 0, 0);
+
+    io.force_pg = world_pg(w, 0);
+    io.image = image;
+    return io_run(&io);
+}
+
+/* Both members have no place for one more image record, which the leader does not know: what it has proposed
+ * is given up, and others go on. When they say it in time nothing is proposed. */
+static void test_no_records(void)
+{
+    struct world *w = world_new(64, 1);
+    uint32_t leader = world_leader(w, world_pg(w, 0)), was[OSDS] = {0};
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    for (uint32_t i = 1; i < OSDS; i++)
+        was[i] = real_store_limit_records(store_of_osd(w, (leader + i) % OSDS), 0);
+    CHECK_EQ(attach_another(w, 200), -ERR_NO_RECORDS);
+    CHECK(world_leader(w, world_pg(w, 0)) != leader);
+    CHECK_EQ(world_write(w, 0, BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    world_lead(w, world_pg(w, 0), leader);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    sim_run_for(w->sim, 50 * NS_PER_MS);
+    uint64_t begun_ns = w->sim->now_ns;
+    CHECK_EQ(attach_another(w, 200), -ERR_NO_RECORDS);
+    CHECK(w->sim->now_ns - begun_ns < NS_PER_S);
+    CHECK_EQ(world_attach(w, 1, 2), 0); /* has its record */
+    for (uint32_t i = 1; i < OSDS; i++)
+        real_store_set_records(store_of_osd(w, (leader + i) % OSDS), was[i]);
+    (void)attach_another(w, 200); /* it asks */
+    sim_run_for(w->sim, 50 * NS_PER_MS);
+    CHECK_EQ(attach_another(w, 200), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    end(w);
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(test_other_group_tells);
+    TEST(test_no_records);
+    TEST(test_one_full);
+    TEST(test_two_full);
+    return tap_done();
+}
