@@ -98,8 +98,7 @@ static const Fb__PgMember *birth_due(struct osd_shard *shard, const Fb__Pg *item
 {
     const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
 
-    if (shard_map_pg_removed(shard, item) || item->epoch > shard->map.saved_epoch ||
-        store_pg_find(shard->store, item->id))
+    if (shard_map_pg_removed(shard, item) || store_pg_find(shard->store, item->id))
         return NULL;
     *ret_birth = item->birth;
     if (self && item->birth && !item->born && !self->birth)
@@ -227,10 +226,6 @@ static bool removal_begin(struct shard_orders *orders)
 {
     struct osd_shard *shard = orders->shard;
 
-    /* The map that orders it could not be saved, and an older one may order the birth of what is deleted now.
-     */
-    if (shard->map.changed)
-        return false;
     map_for_each (&shard->map.pgs, node) {
         const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
         const struct store_pg *sp = store_pg_find(shard->store, item->id);
@@ -280,9 +275,15 @@ static void orders_idle(struct shard_orders *orders)
     if (shard->failed || !shard->serving || timer_armed(&orders->retry))
         return;
     shard_pgs_open(shard);
-    if (save_begin(orders))
+    if (save_begin(orders)) {
         op->state = ORDERS_SAVE;
-    else if (birth_begin(orders))
+        return;
+    }
+    /* It could not be saved: a restart would know nothing of what it orders, and the map that it has may
+     * order the birth of what is deleted now. */
+    if (shard->map.changed)
+        return;
+    if (birth_begin(orders))
         op->state = ORDERS_BIRTH;
     else if (force_begin(orders))
         op->state = ORDERS_STOP_OLD;
