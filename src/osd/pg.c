@@ -259,11 +259,8 @@ void pg_peer_found(struct osd_shard *shard, struct peer *peer)
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
         for (uint32_t i = 0; i < pg->member_count; i++)
-            if (pg->members[i].peer == peer && raft_member(&pg->raft, pg->members[i].replica)->unreachable) {
-                pg_unpark(pg);
-                if (raft_peer_found(&pg->raft, pg->members[i].replica))
-                    pg_touched(pg);
-            }
+            if (pg->members[i].peer == peer && raft_peer_found(&pg->raft, pg->members[i].replica))
+                pg_touched(pg);
     }
 }
 
@@ -477,9 +474,6 @@ void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
                  pg_split_due_ns(pg) != UINT64_MAX ||
                  (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns));
 
-    /* Its deadline had passed. */
-    if (pg->election == PG_ELECTION_WAITING)
-        pg_wake(pg);
     /* What is looked at again after a while is not to be put off by each heartbeat. */
     if (timer_armed(&pg->timer) && pg->timer.deadline_ns <= next_ns && !again)
         pg_timer_arm(pg, pg_timer_due(pg, now_ns), now_ns);

@@ -223,7 +223,7 @@ static bool members_ready(struct pg *pg, uint64_t now_ns)
     const struct raft *r = &pg->raft;
     const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
 
-    if (r->joint || r->group.index > pg->sp->applied_index || !item || item->n_wanted ||
+    if (r->group.index > pg->sp->applied_index || !item || item->n_wanted ||
         store_complete_index(pg->sp) < pg->split_index)
         return false;
     for (uint32_t i = 0; i < r->member_count; i++) {
