@@ -335,6 +335,16 @@ static bool stop_ended(struct osd_shard *shard)
     return ended && !shard->pgs.count && !pool_out_count(&shard->requests) && !shard->side_ops;
 }
 
+/* What is bounded by being counted: whoever took a share of it has given it back. */
+static void shares_check(const struct osd_shard *shard)
+{
+    ASSERT(!shard->client_count && !shard->request_bytes && !shard->awake_count);
+    ASSERT(!shard->elections.taken && !shard->recoveries);
+    ASSERT(!shard->turns.active && !shard->turns.waiting_count);
+    map_for_each (&shard->peers, node)
+        ASSERT(!map_entry(node, struct peer, node)->led_parked);
+}
+
 static void stop_step(struct op *op)
 {
     struct osd_shard_stop *s = container_of(op, struct osd_shard_stop, op);
@@ -364,6 +374,7 @@ static void stop_step(struct op *op)
                 return;
             if (shard->server)
                 rpc_server_free(shard->server);
+            shares_check(shard);
             shard->server = NULL;
             shard_peers_free(shard);
             scrub_free(shard);
