@@ -654,6 +654,36 @@ static void test_monitors(void)
     fake_down();
 }
 
+/* A monitor that is behind the one before it, as one that follows may be for a moment: what is known stays.
+ */
+static void test_monitor_behind(void)
+{
+    fake_up(36, 0, 0);
+    warm_up();
+    for (uint32_t i = 0; i < FAKE_MONITORS; i++)
+        sim_node_crash(world.monitors[i], SIM_CRASH_PROCESS);
+    fake.epoch += 5;
+    sim_node_start(world.monitors[1]);
+    for (uint32_t i = 0; i < 100 && client_map(world.client)->epoch != fake.epoch; i++)
+        sim_run_for(world.sim, 100 * MS);
+    CHECK_EQ(client_map(world.client)->epoch, fake.epoch);
+    sim_node_crash(world.monitors[1], SIM_CRASH_PROCESS);
+    fake.epoch -= 3;
+    fake.monitors[0].subscribes = 0;
+    sim_node_start(world.monitors[0]);
+    for (uint32_t i = 0; i < 100 && !fake.monitors[0].subscribes; i++)
+        sim_run_for(world.sim, 100 * MS);
+    sim_run_for(world.sim, 100 * MS);
+    CHECK(fake.monitors[0].subscribes > 0);
+    CHECK_EQ(client_map(world.client)->epoch, fake.epoch + 3);
+    fake.epoch += 4;
+    for (uint32_t i = 0; i < 100 && client_map(world.client)->epoch != fake.epoch; i++)
+        sim_run_for(world.sim, 100 * MS);
+    CHECK_EQ(client_map(world.client)->epoch, fake.epoch);
+    fake_close();
+    fake_down();
+}
+
 /* A large map comes in parts: nobody is told that something does not exist before they are all there. */
 static void test_map_in_parts(void)
 {
@@ -941,6 +971,7 @@ int main(int argc, char **argv)
     TEST(test_fenced);
     TEST(test_resize);
     TEST(test_monitors);
+    TEST(test_monitor_behind);
     TEST(test_map_in_parts);
     TEST(test_no_monitor);
     TEST(test_few_pieces);

@@ -387,6 +387,29 @@ static void test_confirms_what_is_saved(void)
     world_free(w);
 }
 
+/* A report tells of all groups. However much there is to tell, as when thousands of them elect leaders, it
+ * takes no more than a share of the time. */
+static void test_reports_leave_time(void)
+{
+    struct world *w = world_new(9, PGS_MAX);
+
+    ours_alone(w);
+    osd_restart(w, 0);
+    WAIT_FOR(w, 20000, mons[OURS].reports > 2);
+    uint32_t before = mons[OURS].reports;
+    for (uint32_t us = 0; us < 20000; us += 10) {
+        sim_node_enter(w->osds[0].node);
+        shard_mon_report(w->osds[0].shard);
+        sim_node_leave(w->osds[0].node);
+        sim_run_for(w->sim, 10 * NS_PER_US);
+    }
+    printf("# %u reports of %u groups in 20 ms\n", mons[OURS].reports - before, w->pg_count);
+    CHECK(mons[OURS].reports - before > 20);
+    CHECK(mons[OURS].reports - before < 20000 / (20 * w->pg_count) + 5);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 int main(void)
 {
     TEST(test_foreign_monitor);
@@ -398,6 +421,7 @@ int main(void)
     TEST(test_keeps_its_own);
     TEST(test_no_group);
     TEST(test_confirms_what_is_saved);
+    TEST(test_reports_leave_time);
     fake_store_forget_all();
     return tap_done();
 }

@@ -162,6 +162,34 @@ static void test_member_away(void)
     world_free(w);
 }
 
+static void feed(struct world *w, Fb__Pg *item);
+
+/* Both members go just when a group is awake that nobody uses: without a majority it is not parked, or it
+ * would seem to be led for ever. */
+static void test_both_members_away(void)
+{
+    struct world *w = world_at_rest(32);
+    uint64_t id = placement_pg_id(POOL, 3);
+    uint8_t packed[512];
+
+    world_lead(w, id, 0);
+    WAIT_FOR(w, 6000, all_parked(w));
+    size_t len = fb__pg__pack(shard_map_pg(w->osds[0].shard, id), packed);
+    Fb__Pg *item = fb__pg__unpack(NULL, len, packed);
+    item->epoch = w->epoch + 1;
+    feed(w, item);
+    fb__pg__free_unpacked(item, NULL);
+    sim_run_for(w->sim, NS_PER_MS);
+    CHECK(!group_at(w, 0, 3)->parked);
+    world_osd_kill(w, 1, SIM_CRASH_PROCESS);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    WAIT_FOR(w, 2000, group_at(w, 0, 3)->raft.role != RAFT_LEADER);
+    world_osd_start(w, 1);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 6000, all_parked(w));
+    world_free(w);
+}
+
 /* What is written while it still counts as in contact is kept in the ring for a while, and not for as long as
  * the group rests. */
 static void test_ring_is_let_go(void)
@@ -385,6 +413,7 @@ int main(int argc, char **argv)
     TEST(test_promises);
     TEST(test_neighbours);
     TEST(test_member_away);
+    TEST(test_both_members_away);
     TEST(test_ring_is_let_go);
     TEST(test_heartbeat_is_not_put_off);
     TEST(test_leader_dies);

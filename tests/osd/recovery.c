@@ -59,9 +59,16 @@ static const char *recovery_state(struct world *w, uint32_t osd)
     return op ? op->kind->state_name(op->state) : "none";
 }
 
-/* Runs under load until the replica is whole and stays so. Returns how many rounds of copying it took. */
-static uint32_t run_recovery(struct world *w, uint32_t osd)
+static struct pg *group_on(struct world *w, uint32_t osd)
 {
+    return w->osds[osd].shard ? pg_find(w->osds[osd].shard, world_pg(w, 0)) : NULL;
+}
+
+/* Runs under load until the replica is whole and stays so. Returns how many rounds of copying it took. One
+ * whose log was damaged counts again only with all that was committed when it asked for the target. */
+static uint32_t run_recovery(struct world *w, uint32_t osd, bool damaged)
+{
+    uint64_t committed = 0;
     uint64_t until_ns = w->sim->now_ns + 20 * NS_PER_S, busy_ns = w->sim->now_ns;
     uint32_t rounds = 0;
     const char *last = "none";
@@ -71,6 +78,10 @@ static uint32_t run_recovery(struct world *w, uint32_t osd)
         load_crank(w);
         const char *state = recovery_state(w, osd);
         rounds += !strcmp(state, "copy") && strcmp(last, "copy");
+        if (!strcmp(state, "target") && strcmp(last, "target"))
+            committed = group_on(w, world_leader(w, world_pg(w, 0)))->raft.commit_index;
+        if (!strcmp(state, "finish") && damaged)
+            CHECK(committed && group_on(w, osd)->raft.durable_index >= committed);
         last = state;
         if (strcmp(state, "none") || !w->osds[osd].shard ||
             !osd_pg_view(w->osds[osd].shard, world_pg(w, 0), &view) || view.recovering || view.damaged)
@@ -105,7 +116,7 @@ static void second_round(uint64_t seed, bool damaged)
         fake_store_damage_log(w->osds[osd].label.osd_uuid, pg, 0);
     load_start(w);
     world_osd_start(w, osd);
-    uint32_t rounds = run_recovery(w, osd);
+    uint32_t rounds = run_recovery(w, osd, damaged);
     uint64_t copied = w->osds[osd].shard->perf.recovered_objects;
     printf("# %u rounds, %d objects copied\n", rounds, (int)copied);
     CHECK(rounds >= 2);
@@ -126,6 +137,30 @@ static void test_second_round_behind(void)
 static void test_second_round_damaged(void)
 {
     second_round(42, true);
+}
+
+/* An object whose page cannot be read where it is recovered is copied, though it is as new as the source's.
+ */
+static void test_damaged_here(void)
+{
+    struct world *w = world_new(55, 1);
+    uint64_t pg = world_pg(w, 0);
+    struct store_object_info info;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 3, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
+    fake_store_damage_block(osd_shard_store(w->osds[osd].shard), pg, IMAGE, 3, 9, true);
+    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
+    fake_store_damage_log(w->osds[osd].label.osd_uuid, pg, 0);
+    world_osd_start(w, osd);
+    WAIT_FOR(w, 10000, world_settled(w));
+    CHECK(store_object_next(group_on(w, osd)->sp, true, 0, 0, &info));
+    CHECK(info.object == 3 && !info.damaged);
+    CHECK_EQ(w->osds[osd].shard->perf.recovered_objects, 1);
+    world_free(w);
 }
 
 /* Object 3 is written while one replica is away, which then has to copy it; its block 9 is damaged at the
@@ -386,6 +421,46 @@ static void test_no_copy_costs_a_block(void)
     world_free(w);
 }
 
+static bool all_are(const uint8_t *block, uint8_t byte)
+{
+    return block[0] == byte && !memcmp(block, block + 1, BLOCK_SIZE - 1);
+}
+
+/* A block that is damaged at the leader is overwritten twice while another member is asked for it, which has
+ * the first of these by then: whatever the reader gets has the checksum that comes with it. */
+static void test_overwritten_during_a_repair(void)
+{
+    enum { READ_MS = 100, STEPS = 40 };
+    struct world *w = world_new(56, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint32_t i = 0; i < STEPS; i++) {
+        memset(data, 1, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+        WAIT_FOR(w, 5000, world_settled(w));
+        uint32_t leader = world_leader(w, pg), asked = leader == 0;
+        fake_store_damage_block(osd_shard_store(w->osds[leader].shard), pg, IMAGE, 3, 9, false);
+        fake_store_set_read_ns(osd_shard_store(w->osds[asked].shard), READ_MS * NS_PER_MS);
+        struct io read = io_make(w, IO_READ, 3, 9 * BLOCK_SIZE, BLOCK_SIZE);
+        read.ret_data = got;
+        io_begin(&read);
+        uint64_t done_ns = w->sim->now_ns + READ_MS * NS_PER_MS - 200 * NS_PER_US;
+        sim_run_for(w->sim, 2 * NS_PER_MS);
+        memset(data, 2, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+        WAIT_FOR(w, READ_MS - 10, world_settled(w));
+        sim_run_for(w->sim, done_ns - w->sim->now_ns + i * 10 * NS_PER_US);
+        memset(data, 3, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+        WAIT_FOR(w, 10000, read.done);
+        CHECK_EQ(read.result, 0);
+        CHECK(all_are(got, 1) || all_are(got, 2) || all_are(got, 3));
+        fake_store_set_read_ns(osd_shard_store(w->osds[asked].shard), 0);
+    }
+    world_free(w);
+}
+
 /* A leader alone, whose entries nobody else has, dies. Its log is cut when it is back: from then on it is as
  * settled as the others are, though its log was longer. */
 static void test_settled_after_a_cut(void)
@@ -513,6 +588,7 @@ int main(void)
 {
     TEST(test_second_round_behind);
     TEST(test_second_round_damaged);
+    TEST(test_damaged_here);
     TEST(test_damaged_source);
     TEST(test_damaged_source_asks_back);
     TEST(test_damaged_everywhere);
@@ -520,6 +596,7 @@ int main(void)
     TEST(test_goes_on_after_crashes);
     TEST(test_clients_come_first);
     TEST(test_no_copy_costs_a_block);
+    TEST(test_overwritten_during_a_repair);
     TEST(test_settled_after_a_cut);
     TEST(test_one_entry_older);
     TEST(test_waiting_costs_nothing);

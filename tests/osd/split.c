@@ -107,6 +107,31 @@ static void test_old_map(void)
     world_free(w);
 }
 
+/* A replica that applies the entry late knows by its map that the pool is being removed, of which it has yet
+ * to carry out the order for the parent: a child born now would be in nobody's map, and never go. */
+static void test_pool_is_removed(void)
+{
+    struct world *w = begin(21);
+
+    refuse(w, 2, true);
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1));
+    WAIT_FOR(w, 5000, replica_on(w, 2, 0)->last_index == replica_on(w, 0, 0)->last_index);
+    sim_node_enter(w->osds[2].node);
+    fake_store_refuse_blobs(osd_shard_store(w->osds[2].shard), true);
+    sim_node_leave(w->osds[2].node);
+    w->pool_removed = true;
+    world_feed_map(w);
+    refuse(w, 2, false);
+    WAIT_FOR(w, 5000, replica_on(w, 2, 0)->record.split_count == 2);
+    CHECK(!replica_on(w, 2, 1));
+    sim_node_enter(w->osds[2].node);
+    fake_store_refuse_blobs(osd_shard_store(w->osds[2].shard), false);
+    sim_node_leave(w->osds[2].node);
+    WAIT_FOR(w, 5000, !replica_on(w, 2, 0) && !replica_on(w, 2, 1));
+    world_free(w);
+}
+
 /* A read is under way at the device when the entry comes: its data is the child's by the time it is there,
  * and a write there may be answered already. */
 static void test_read_is_under_way(void)
@@ -541,6 +566,7 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(test_old_map);
+    TEST(test_pool_is_removed);
     TEST(test_read_is_under_way);
     TEST(test_no_room);
     TEST(test_waits_for_room);
