@@ -38,6 +38,10 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->sim = sim;
     w->rng = sim_rng_make(sim->seed, "store", 0);
     w->keeps = sim_rng_make(sim->seed, "keeps", 0);
+    w->mends = sim_rng_make(sim->seed, "mends", 0);
+    w->moments = sim_rng_make(sim->seed, "moments", 0);
+    w->audit = sim_rng_make(sim->seed, "audit", 0);
+    w->floods = sim_rng_make(sim->seed, "floods", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
                                SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT));
     uint64_t size = (44ull << 20) + (sim_rng_below(&w->rng, 3) << 24);
@@ -58,7 +62,15 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
                                       .pgs_max = 16,
                                       .pages_max = 1 + (uint32_t)sim_rng_below(&pages, 8),
                                       .large_chunks_min = 1 + (uint32_t)sim_rng_below(&w->rng, 3)};
+    w->mend_rarely = sim_rng_below(&w->mends, 3) ? 200 : 10;
+    w->flood_rarely = sim_rng_below(&w->floods, 3) ? 0 : 20;
+    /* Large writes go through the ring, which is full of them then: hardly a block is left at times. */
+    struct sim_rng shape = sim_rng_make(sim->seed, "shape", 0);
+    bool bulky = sim_rng_below(&shape, 4) == 0;
+    if (bulky)
+        w->config.large_chunks_min = CHUNKS_PER_OBJECT;
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        w->pgs[i].bulky = bulky;
         w->pgs[i].id = 7ull << 32 | i;
         w->pgs[i].number = i;
         w->pgs[i].exists = i < MODEL_PGS_FIRST;
@@ -76,11 +88,11 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     struct sim_disk_stats stats = sim_disk_stats(w->disk);
     snprintf(
         ret->stats, sizeof(ret->stats),
-        "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, "
+        "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, %lu mended, %lu floods, %lu audits, "
         "%lu splits, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu checks, %lu lost, %lu torn",
         w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damaged, w->repairs,
-        w->copies, w->splits, w->removals, w->checkpoints, w->forward, w->moves, w->large, w->page_reads,
-        w->page_hits, w->lag_reads, w->checks, stats.lost, stats.torn);
+        w->copies, w->mended, w->flooded, w->audits, w->splits, w->removals, w->checkpoints, w->forward,
+        w->moves, w->large, w->page_reads, w->page_hits, w->lag_reads, w->checks, stats.lost, stats.torn);
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);

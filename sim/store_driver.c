@@ -261,7 +261,7 @@ static bool drive(struct driver *d)
     }
     case DRIVE_COPY_LOOK:
         op->state = DRIVE_COPY_WRITE;
-        recover_window(d);
+        recover_window(d, w->pgs[d->pg].object[d->image][d->object].tag);
         return false;
     case DRIVE_COPY_WRITE:
         /* What was thought to be here is damaged: once more without that. */
@@ -269,7 +269,7 @@ static bool drive(struct driver *d)
             d->block += IO_BLOCKS_MAX;
         if (d->copy_write.op.result == -ERR_CONFLICT ||
             (d->copy_write.op.result == 0 && d->block < BLOCKS_PER_OBJECT)) {
-            recover_window(d);
+            recover_window(d, w->pgs[d->pg].object[d->image][d->object].tag);
             return false;
         }
         op->state = DRIVE_COPY_END;
@@ -324,7 +324,7 @@ static bool drive(struct driver *d)
         w->large = MAX(w->large, c->large_entries);
         w->page_reads = MAX(w->page_reads, c->page_reads);
         w->page_hits = MAX(w->page_hits, c->page_hits);
-        if (w->stop && op->children == 0) {
+        if (w->stop && op->children == 0 && d->mend.state == MEND_NONE) {
             work_reads_reap(d);
             op->state = DRIVE_CLOSE;
             store_close_start(&d->close, d->store, op);

@@ -38,14 +38,44 @@ static bool is_splitting(void *owner)
     return w->driver && w->driver->splitting;
 }
 
-/* The time until a crash; often it comes while a PG is split. */
+static bool is_moment(void *owner)
+{
+    struct world *w = owner;
+    const struct driver *d = w->driver;
+    const struct store *s = d ? d->store : NULL;
+
+    if (!s || d->op.state != DRIVE_WORK)
+        return false;
+    switch (w->moment) {
+    case MOMENT_TAIL:
+        return s->tail > s->tail_durable;
+    case MOMENT_CHECKPOINT:
+        return s->destage.ckpt_active;
+    case MOMENT_MEND:
+        return d->mend.state == MEND_END;
+    case MOMENT_REMOVAL:
+        return d->removing;
+    case MOMENT_FLOOD:
+        return s->record_count > 256;
+    default:
+        return false;
+    }
+}
+
+/* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
     uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
     uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
 
-    if (sim_rng_below(&w->rng, 2) && sim_run_while(w->sim, is_splitting, w, w->sim->now_ns + 3 * time_ns) &&
-        !w->sim->failed)
+    w->moment =
+        sim_rng_below(&w->moments, 2) ? MOMENT_ANY : 1 + (enum moment)sim_rng_below(&w->moments, MOMENTS - 1);
+    if (w->moment && sim_run_while(w->sim, is_moment, w, w->sim->now_ns + 3 * time_ns) && !w->sim->failed)
+        sim_run_for(w->sim, sim_rng_below(&w->moments, 300 * NS_PER_US));
+    else if (w->sim->failed)
+        return;
+    else if (sim_rng_below(&w->rng, 2) &&
+             sim_run_while(w->sim, is_splitting, w, w->sim->now_ns + 3 * time_ns) && !w->sim->failed)
         sim_run_for(w->sim, sim_rng_range(&w->rng, 1, 3 * NS_PER_MS));
     else if (!w->sim->failed)
         sim_run_for(w->sim, time_ns);

@@ -132,7 +132,7 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
         }
         ret->object = (ret->object + 1) % pg->objects;
     }
-    uint32_t most = (h >> 32 & 31) == 0 ? 256 : (h >> 32 & 7) == 0 ? 32 : 3;
+    uint32_t most = (h >> 32 & (pg->bulky ? 3 : 31)) == 0 ? 256 : (h >> 32 & 7) == 0 ? 32 : 3;
     ret->block_count = 1 + (uint32_t)((h >> 40) % most);
     if (ret->type == ENTRY_CLEAR && (h >> 32 & 15) == 0)
         ret->block_count = BLOCKS_PER_OBJECT;

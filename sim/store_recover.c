@@ -48,10 +48,8 @@ bool recover_find(struct driver *d)
 }
 
 /* As recover_copy.c does it, with the model as the source. */
-void recover_window(struct driver *d)
+void recover_window(struct driver *d, const uint64_t *tags)
 {
-    struct model_pg *m = &d->world->pgs[d->pg];
-    const struct model_object *o = &m->object[d->image][d->object];
     struct content_key key;
     uint32_t count = 0;
 
@@ -60,14 +58,14 @@ void recover_window(struct driver *d)
     store_copy_have(d->copy, d->block, IO_BLOCKS_MAX, d->have, d->have_crc, &key);
     struct content_hasher *hasher = content_hasher_new(&key);
     for (uint32_t i = 0; i < IO_BLOCKS_MAX; i++) {
-        uint64_t tag = o->tag[d->block + i];
+        uint64_t tag = tags[d->block + i];
         if (!tag)
             continue;
         d->written[i / 64] |= 1ull << (i % 64);
         model_fill(tag, d->buf->data + count * BLOCK_SIZE);
-        d->crc[i] = crc32c(0, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE);
+        d->copy_crc[i] = crc32c(0, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE);
         content_hash(hasher, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE, &d->hash[i]);
-        if (d->have[i / 64] >> (i % 64) & 1 && d->have_crc[i] == d->crc[i])
+        if (d->have[i / 64] >> (i % 64) & 1 && d->have_crc[i] == d->copy_crc[i])
             d->same[i / 64] |= 1ull << (i % 64);
         else
             count++;
@@ -75,7 +73,7 @@ void recover_window(struct driver *d)
     content_hasher_free(hasher);
     struct slice data = {.buf = d->buf, .len = count * BLOCK_SIZE};
     store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, NULL, 0, d->same,
-                           d->hash, d->crc, count ? &data : NULL, &d->op);
+                           d->hash, d->copy_crc, count ? &data : NULL, &d->op);
 }
 
 void recover_images(struct driver *d)

@@ -54,6 +54,8 @@ static void apply_split(struct driver *d, uint32_t pg, bool born)
                 born ? "born" : "not wanted");
     if (!born)
         return;
+    if (sim_rng_below(&w->moments, 3) == 0)
+        d->remove_next = child;
     w->created[child] = true;
     w->term_acked[child] = w->term_sent[child] = m->term[m->applied];
 }
@@ -88,7 +90,11 @@ void split_begin(struct driver *d, uint32_t pg)
     child.pg = w->pgs[e.image].id;
     d->splitting = true;
     d->split_pg = pg;
-    store_split_start(&d->split, pg_now(d, pg), is_wanted(w, (uint32_t)e.image) ? &child : NULL, &d->op);
+    /* Who has not heard that the one that was born then has gone since wants it, when the entry comes again.
+     */
+    bool born_once = e.index <= m->applied && w->removed[e.image] && !w->rot;
+    store_split_start(&d->split, pg_now(d, pg), is_wanted(w, (uint32_t)e.image) || born_once ? &child : NULL,
+                      &d->op);
 }
 
 int split_end(struct driver *d)
@@ -101,8 +107,11 @@ int split_end(struct driver *d)
     if (rc)
         return rc;
     /* After a crash: it had been applied before, though the store does not know for certain. */
-    if (!due || due->index != d->split.index)
+    if (!due || due->index != d->split.index) {
+        if (d->split.ret_child)
+            sim_fail(w->sim, "PG %u: what was split off at %lu is born again", d->split_pg, d->split.index);
         return 0;
+    }
     bool wanted = is_wanted(w, due->child);
     if (wanted != (d->split.ret_child != NULL))
         sim_fail(w->sim, "PG %u: split: PG %u is %s", d->split_pg, due->child, wanted ? "not born" : "born");
@@ -204,15 +213,16 @@ void remove_reap(struct driver *d)
 void remove_some(struct driver *d)
 {
     struct world *w = d->world;
-    uint32_t i = any_pg(d);
+    uint32_t i = d->remove_next ? d->remove_next : any_pg(d);
     struct model_pg *m = &w->pgs[i];
 
     if (d->removing || d->pg_writing || d->lag_busy || (d->splitting && d->split_pg == i) || i == 0 ||
-        model_split_due(m) || (!m->splits && !m->born) || below(d, 500))
+        model_split_due(m) || (!m->splits && !m->born) || (!d->remove_next && below(d, 500)))
         return;
     for (uint32_t r = 0; r < STORE_READS; r++)
         if (d->reads[r].busy)
             return;
+    d->remove_next = 0;
     m->exists = w->created[i] = false;
     w->removed[i] = true;
     w->removals++;

@@ -254,11 +254,20 @@ static void lag_read(struct driver *d)
 
 /* ---- the workload -------------------------------------------------------------------------------------- */
 
+static void append_next(struct driver *d, uint32_t i, uint64_t index, uint32_t term)
+{
+    struct model_pg *m = &d->world->pgs[i];
+
+    if (append(d, i, index, term) == 0)
+        model_append(m, index, term);
+    if (pg_now(d, i)->last_index != m->last)
+        sim_fail(d->world->sim, "PG %u: last %lu, should be %lu", i, pg_now(d, i)->last_index, m->last);
+}
+
 static void work_log(struct driver *d, uint32_t i)
 {
     struct world *w = d->world;
     struct model_pg *m = &w->pgs[i];
-    struct store_pg *pg = pg_now(d, i);
     uint64_t index = m->last + 1;
     uint32_t term = m->term[m->last] ? m->term[m->last] : 1;
 
@@ -277,10 +286,7 @@ static void work_log(struct driver *d, uint32_t i)
         return;
     if (index > m->last)
         split_plan(d, i);
-    if (append(d, i, index, term) == 0)
-        model_append(m, index, term);
-    if (pg->last_index != m->last)
-        sim_fail(w->sim, "PG %u: last %lu, should be %lu", i, pg->last_index, m->last);
+    append_next(d, i, index, term);
 }
 
 static void work_commit(struct driver *d, uint32_t i)
@@ -298,6 +304,28 @@ static void work_commit(struct driver *d, uint32_t i)
     world_apply(pg, m->commit);
     if (pg->applied_index != m->applied && !store_failed(d->store))
         sim_fail(d->world->sim, "PG %u: applied %lu, should be %lu", i, pg->applied_index, m->applied);
+}
+
+/* More records than fit into a batch wait at once, as when a recovery takes over those of many images, and
+ * behind them the one that says that the end of a log is void; at a time when the tail is on its way. */
+static void work_flood(struct driver *d)
+{
+    struct world *w = d->world;
+    struct sim_rng *rng = &w->floods;
+
+    if (!w->flood_rarely || store_failed(d->store) || !trim_wanted(d->store) ||
+        sim_rng_below(rng, w->flood_rarely))
+        return;
+    uint32_t i = (uint32_t)sim_rng_below(rng, MODEL_PGS), records = 256 + (uint32_t)sim_rng_below(rng, 1200);
+    struct model_pg *m = &w->pgs[i];
+    struct store_pg *pg = pg_now(d, i);
+    uint64_t index = m->commit + 1;
+    if (!m->exists || m->last <= m->commit || m->history[index][MODEL_TERMS - 1])
+        return;
+    while (records--)
+        store_recover_floor(pg, pg->floor_epoch + 1);
+    append_next(d, i, index, m->term[m->last] + 1);
+    w->flooded++;
 }
 
 /* Some member lags, or none does: what is removed waits for it. */
@@ -375,7 +403,8 @@ bool work_fall_behind(struct driver *d, uint32_t i)
     for (uint32_t r = 0; r < STORE_READS; r++)
         if (d->reads[r].busy)
             return false;
-    if (d->lag_busy || d->splitting || d->removing || !m->exists || model_split_due(m))
+    if (d->lag_busy || d->splitting || d->removing || d->mend.state != MEND_NONE || !m->exists ||
+        model_split_due(m))
         return false;
     if (m->commit + n + 2 >= MODEL_LOG_MAX || d->pg_writing ||
         (m->commit + n) / MODEL_IMAGE_SPAN * 2 + 3 >= MODEL_IMAGES)
@@ -406,11 +435,16 @@ bool work(struct driver *d)
     work_blob(d);
     if (!store_failed(d->store))
         split_reap(d);
+    if (!store_failed(d->store))
+        mend_step(d);
+    work_flood(d);
     if (store_failed(d->store)) {
         if (!w->errors)
             sim_fail(w->sim, "the store failed");
         return false;
     }
+    if (sim_rng_below(&w->audit, 30) == 0)
+        verify_counts(d);
     for (uint32_t n = 0; n < w->burst; n++) {
         uint32_t i = any_pg(d);
         uint32_t what = (uint32_t)below(d, 100);

@@ -5,9 +5,11 @@
  *
  *   store_model.c      what the store must contain: entries, objects, images as functions of numbers
  *   store_check.c      what must hold after each start, and of whatever is read
+ *   store_audit.c      what the store counts is counted anew
  *   store_work.c       the load: entries appended, committed, cut off; reads; records; PGs that fall behind
  *   store_split.c      PGs are split, and removed
  *   store_recover.c    a PG that fell behind is recovered by copies, with the model as the source
+ *   store_mend.c       beside the load, blocks are written in place and objects replaced by copies
  *   store_driver.c     the process: opens, verifies, recovers, works, closes
  *   store_faults.c     what goes wrong, and when
  *   scenario_store.c   the run
@@ -33,6 +35,26 @@ struct reading {
     bool proposed, busy;
 };
 
+enum { MEND_NONE, MEND_REPAIR, MEND_LOOK, MEND_WRITE, MEND_END };
+
+/* Of an object, as it was at `index`. */
+struct mending {
+    int state;
+    uint32_t pg;
+    uint64_t image, object, index, tag[BLOCKS_PER_OBJECT];
+};
+
+/* At which crashes come more often than chance has it. */
+enum moment {
+    MOMENT_ANY,
+    MOMENT_TAIL,       /* the tail has moved, and no header says so yet */
+    MOMENT_CHECKPOINT, /* one is being written */
+    MOMENT_MEND,       /* a copy is taking an object's place */
+    MOMENT_REMOVAL,
+    MOMENT_FLOOD, /* more records wait than fit into a batch */
+    MOMENTS,
+};
+
 /* Lives and dies with the node. */
 struct driver {
     struct op op;
@@ -55,8 +77,9 @@ struct driver {
     struct store_copy_end copy_end;
     struct store_split split;
     struct store_pg_remove remove;
+    struct mending mend;
     uint64_t have[IO_BLOCKS_MAX / 64], same[IO_BLOCKS_MAX / 64];
-    uint32_t have_crc[IO_BLOCKS_MAX];
+    uint32_t have_crc[IO_BLOCKS_MAX], copy_crc[IO_BLOCKS_MAX];
     struct content_hash hash[IO_BLOCKS_MAX];
     struct reading reads[STORE_READS];
     struct store_log_read lag_read; /* for a follower that lags */
@@ -73,12 +96,13 @@ struct driver {
     uint32_t refused; /* for want of room, in a row */
     uint64_t stalled; /* PGs that commit nothing */
     uint32_t split_pg, remove_pg;
+    uint32_t remove_next; /* as soon as it can be; 0: none in particular */
     bool full, pg_writing, blob_writing, splitting, removing, closing_down;
 };
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng, keeps;
+    struct sim_rng rng, keeps, mends, moments, floods, audit;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -96,10 +120,12 @@ struct world {
     bool created[MODEL_PGS], recovering[MODEL_PGS], fell_behind[MODEL_PGS];
     bool removed[MODEL_PGS]; /* or about to be */
     uint64_t blob_acked, blob_sent;
-    uint32_t burst;
+    uint32_t burst, mend_rarely, flood_rarely; /* one in so many turns; flood_rarely 0: never */
+    enum moment moment;                        /* that the next crash waits for */
     uint64_t objects_max;
     uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damaged, repairs, checkpoints,
-        forward, moves, checks, large, lag_reads, page_reads, page_hits, splits, removals;
+        forward, moves, checks, large, lag_reads, page_reads, page_hits, splits, removals, mended, flooded,
+        audits;
 };
 
 enum {
@@ -154,6 +180,9 @@ void verify_data(struct driver *d, const struct store_read *r, const struct mode
 void verify_images(struct driver *d, uint32_t pg);
 void verify_check_line(void *driver, bool problem, const char *text); /* of the offline check */
 
+/* store_audit.c: likewise, of all that the store counts. Now and then: it looks at everything. */
+void verify_counts(struct driver *d);
+
 /* store_work.c */
 bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
 void work_reads_reap(struct driver *d);   /* reads that have ended are verified */
@@ -179,8 +208,11 @@ void remove_some(struct driver *d);
 /* store_recover.c: of PG `d->pg` */
 void recover_record(struct driver *d, enum store_pg_state state);
 bool recover_find(struct driver *d); /* the next object that is not as new here as it should be */
-void recover_window(struct driver *d);
+void recover_window(struct driver *d, const uint64_t *tags); /* of the copy under way, at d->block */
 void recover_images(struct driver *d);
+
+/* store_mend.c */
+void mend_step(struct driver *d); /* goes on with it, or begins */
 
 /* store_driver.c */
 void driver_start(struct world *w, struct sim_node *node);

@@ -81,6 +81,7 @@ bool clear_ahead(struct log_entry *e)
     if (pg->clear_index != e->index)
         pg->clear_number = 0;
     pg->clear_index = e->index;
+    pg->removals += r.deleted || r.forgotten;
     if (list_linked(&pg->clear_link))
         return false;
     bool done = clear_some(pg, &r, e, false, &pg->clear_number, &s->clear_left);

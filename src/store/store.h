@@ -505,8 +505,8 @@ void store_copy_write_start(struct store_copy_write *w, struct store_copy *copy,
                             uint64_t lost_index, const uint64_t *same, const struct content_hash *hash,
                             const uint32_t *crc, const struct slice *data, struct op *parent);
 /* Ends the copy, which is freed. `index`: 0 throws it away. ERR_CONFLICT: the object is newer already, or
- * what the copy was to take over of it has changed: the copy is to be made anew; ERR_NO_PG, ERR_NO_SPACE,
- * ERR_NO_MEMORY, ERR_STOPPED. */
+ * what the copy was to take over of it has changed, or it may have gone with its image: the copy is to be
+ * made anew, if the source still has it; ERR_NO_PG, ERR_NO_SPACE, ERR_NO_MEMORY, ERR_STOPPED. */
 struct store_copy_end {
     struct op op;
     struct store_copy *copy;

@@ -164,6 +164,31 @@ static void thrown_away(void)
     tear_down();
 }
 
+/* An object that has gone with its image, and left nothing behind, does not come back by a copy that began
+ * before; of others it is made anew. */
+static void what_was_removed_stays_away(void)
+{
+    int source[64], rc;
+
+    set_up_object(source);
+    for (int i = 0; i < 64; i++)
+        source[i] = 100 + i;
+    CHECK_EQ(window(source, &rc), 64);
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(
+        put((struct entry){.type = ENTRY_IMAGE, .image = 1, .incarnation = 1, .flags = ENTRY_IMAGE_DELETED},
+            0),
+        0);
+    apply_all();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    CHECK(!object_find(pg_of(pg), 1, OBJECT));
+    CHECK_EQ(end_is(1), -ERR_CONFLICT);
+    CHECK(!object_find(pg_of(pg), 1, OBJECT));
+    CHECK_EQ(store_space(s).used_bytes, 0);
+    tear_down();
+}
+
 /* What the source has not written is not written here, in chunks that stay as well as in those that go. */
 static void unwritten_becomes_unwritten(void)
 {
@@ -340,6 +365,7 @@ int main(int argc, char **argv)
     TEST(only_what_differs);
     TEST(outlives_the_power);
     TEST(thrown_away);
+    TEST(what_was_removed_stays_away);
     TEST(unwritten_becomes_unwritten);
     TEST(damaged_is_different);
     TEST(the_log_will_do);

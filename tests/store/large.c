@@ -171,6 +171,33 @@ static void chunks_of_what_was_cut_off_are_free_later(void)
     tear_down();
 }
 
+/* Three batches are under way at once, so that none proves the others. The chunk is not free before a header
+ * proves that the one that voids it was durable: until then the first may have to prove itself by the chunk.
+ */
+static void chunks_are_kept_until_a_header_proves_it(void)
+{
+    set_up();
+    rig.device.blk.queue_depth_hint = 4;
+    reopen();
+    rig.device.held_from = block_offset(s->g.ring_block);
+    rig.device.held_len = block_offset(s->g.ring_blocks);
+    CHECK_EQ(write_blocks(1, 0, 16), 0);
+    rig_settle(&rig);
+    uint32_t chunk = large_chunk(entry_at(1), 0);
+    CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 5}, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(put((struct entry){.index = 2, .term = 2, .image = 1, .object = 6}, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(s->inflight_count, 3);
+    rig.device.held_len = 0;
+    while (pg->durable_index < 2)
+        rig_turn(&rig);
+    CHECK_EQ(s->chunk_refs[chunk], 1);
+    rig_settle(&rig);
+    CHECK_EQ(s->chunk_refs[chunk], 0);
+    tear_down();
+}
+
 /* A host that applies what is durable whenever the store wakes it, and does nothing else. */
 static void host_step(struct op *op)
 {
@@ -332,6 +359,7 @@ int main(int argc, char **argv)
     TEST(an_entry_without_its_chunks_is_torn);
     TEST(the_log_lets_go_before_a_chunk_is_written_in_place);
     TEST(chunks_of_what_was_cut_off_are_free_later);
+    TEST(chunks_are_kept_until_a_header_proves_it);
     TEST(what_rots_in_the_log_is_mended_after_destage);
     TEST(the_past_gives_way_when_space_is_low);
     TEST(what_was_removed_takes_no_space);

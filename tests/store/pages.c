@@ -330,6 +330,20 @@ static void another_page_is_damage(void)
     tear_down();
 }
 
+/* Nor is an older one of the object itself, though it were of the same index: its chunks are another's. */
+static void an_older_page_is_damage(void)
+{
+    set_up_objects();
+    uint8_t *block = rig.device.data + block_offset(slot_place(s, object(1)->slot));
+    struct disk_page *page = (struct disk_page *)block;
+    CHECK_EQ(page->version, object(1)->version);
+    page->version--;
+    FORMAT_SEAL(page);
+    CHECK_EQ(block_is(1, 3, false), -ERR_DAMAGED);
+    CHECK(is_damaged(1));
+    tear_down();
+}
+
 static int repair(uint64_t number, uint32_t block, int with)
 {
     struct store_repair r = {0};
@@ -390,6 +404,7 @@ int main(int argc, char **argv)
     TEST(a_page_that_does_not_verify_is_damage);
     TEST(destage_finds_a_damaged_page);
     TEST(another_page_is_damage);
+    TEST(an_older_page_is_damage);
     TEST(repair_reads_pages);
     TEST(asked_for_during_a_round);
     return tap_done();

@@ -161,6 +161,82 @@ static void a_check_looks_for_splits(void)
     tear_down();
 }
 
+static int remove_child(void)
+{
+    struct store_pg_remove r = {0};
+
+    store_pg_remove_start(&r, store_pg_find(s, CHILD), NULL);
+    return rig_wait(&rig, &r.op);
+}
+
+/* Nobody is born twice: when the entry is applied anew, and its child has gone since. */
+static void born_once(void)
+{
+    set_up_parent();
+    CHECK_EQ(split(), 0);
+    CHECK_EQ(remove_child(), 0);
+    reopen();
+    apply_all();
+    CHECK_EQ(pg->applied_index, pg->last_index - 1);
+    CHECK_EQ(split(), 0);
+    CHECK(!store_pg_find(s, CHILD));
+    CHECK_EQ(pg->applied_index, pg->last_index);
+    tear_down();
+}
+
+static uint64_t first_that_goes(void)
+{
+    uint64_t object = 0;
+
+    while (!goes(object) || !bytes[object])
+        object++;
+    return object;
+}
+
+/* Whoever changes an object that goes, or its page, is waited for. */
+static void who_works_on_objects_is_waited_for(void)
+{
+    struct slice data = {.buf = NULL, .len = BLOCK_SIZE};
+    struct store_repair repair = {0};
+    struct store_split w = {0};
+
+    set_up_parent();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    uint64_t object = first_that_goes();
+    data.buf = buf_new(rig.core.arena, BLOCK_SIZE);
+    memset(data.buf->data, bytes[object], BLOCK_SIZE);
+    rig.device.held_from = block_offset(s->g.chunk_block);
+    rig.device.held_len = SIZE;
+    store_repair_start(&repair, pg, 1, object, 0, pg->applied_index, &data, NULL);
+    rig_settle(&rig);
+    store_split_start(&w, pg, &CHILD_RECORD, NULL);
+    rig_settle(&rig);
+    CHECK(op_live(&repair.op) && op_live(&w.op) && !store_failed(s));
+    CHECK_EQ(pg->record.split_count, 0);
+    rig.device.held_len = 0;
+    CHECK_EQ(rig_wait(&rig, &repair.op), 0);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    check_split(true);
+    slice_unref(&data);
+    tear_down();
+}
+
+/* A log that has entries behind the split for what is the child's by then is none that a right leader makes:
+ * the store does not go on with it, and nothing has changed. */
+static void entries_for_what_has_gone_are_not_taken_along(void)
+{
+    set_up_parent();
+    CHECK_EQ(write_blocks(first_that_goes(), 0, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(split(), -ERR_STOPPED);
+    CHECK(store_failed(s));
+    reopen();
+    store_apply(pg, pg->last_index);
+    check_split(false);
+    tear_down();
+}
+
 /* The device fails at any of the writes: after that it is split or not, and if not can be. */
 static void all_or_nothing(void)
 {
@@ -302,6 +378,9 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(each_has_its_own);
     TEST(a_check_looks_for_splits);
+    TEST(born_once);
+    TEST(who_works_on_objects_is_waited_for);
+    TEST(entries_for_what_has_gone_are_not_taken_along);
     TEST(all_or_nothing);
     TEST(under_load);
     TEST(a_recovery_sheds_what_was_cut_off);

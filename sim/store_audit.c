@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Whatever the store counts is counted anew, from what it is the count of: references on chunks, slots, what
+ * is reserved, objects, bytes. A count that leaks does no harm until the device is full, or the ring, and no
+ * run is as long as that.
+ */
+#include "sim/store_world.h"
+
+#include <stdlib.h>
+
+struct audit {
+    struct sim *sim;
+    const struct store *s;
+    uint8_t *refs;
+    uint16_t *slots;
+    uint64_t reserving; /* chunks that entries hold room for */
+};
+
+static void same(const struct audit *a, const char *what, uint64_t counted, uint64_t should_be)
+{
+    if (counted != should_be && !a->sim->failed)
+        sim_fail(a->sim, "audit: %s: %lu, should be %lu", what, counted, should_be);
+}
+
+static void entry_audit(struct audit *a, struct log_entry *e)
+{
+    for (uint32_t i = 0; e->chunks_held && i < e->chunk_count; i++)
+        a->refs[entry_chunks(e)[i]]++;
+    if (e->reserved)
+        a->reserving +=
+            (e->first_block + e->block_count - 1) / BLOCKS_PER_CHUNK - e->first_block / BLOCKS_PER_CHUNK + 1;
+}
+
+/* Entries that are in no log any more, and are the newest there is of a block. */
+static void overlay_audit(struct audit *a, const struct object *o)
+{
+    uint32_t count = o->overlay->whole != NULL;
+
+    overlay_for_each (o->overlay, b) {
+        struct log_entry *e = o->overlay->block[b];
+        bool first = true;
+        for (uint32_t i = e->first_block; i < b && first; i++)
+            first = o->overlay->block[i] != e;
+        if (first && !e->in_log && e->type == ENTRY_WRITE)
+            entry_audit(a, e);
+        count++;
+    }
+    same(a, "blocks in an overlay", o->overlay->count, count);
+}
+
+static void object_audit(struct audit *a, const struct object *o, uint64_t *chunks, uint64_t *slots,
+                         uint64_t *pending)
+{
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
+        a->refs[object_chunk(o, c)]++;
+        *chunks += o->pending && o->pending[c] && !object_chunk(o, c);
+        *pending += o->pending ? o->pending[c] : 0;
+    }
+    if (o->slot)
+        a->slots[o->slot / SLOTS_PER_CHUNK] |= (uint16_t)(1u << o->slot % SLOTS_PER_CHUNK);
+    *slots += o->pending_total && !o->slot;
+    if (o->overlay)
+        overlay_audit(a, o);
+}
+
+static void log_audit(struct audit *a, const struct pg *pg)
+{
+    uint64_t ring = 0, unapplied = 0, large = 0;
+
+    for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++) {
+        struct log_entry *e = log_at(pg, i);
+        entry_audit(a, e);
+        ring += entry_ring_bytes(e);
+        unapplied += e->applied ? 0 : entry_ring_bytes(e);
+        large += e->chunks_held;
+    }
+    same(a, "bytes of a log", pg->pub.ring_bytes, ring);
+    same(a, "bytes of a log that are not applied", pg->unapplied_bytes, unapplied);
+    if (!pg->offlog_holds) /* which may have chunks, too */
+        same(a, "entries with chunks", pg->large_count, large);
+}
+
+static void pgs_audit(struct audit *a)
+{
+    uint64_t chunks = 0, slots = 0, pending = 0, objects = 0, images = 0, unapplied = 0;
+
+    list_for_each (&a->s->pgs, node) {
+        const struct pg *pg = list_entry(node, struct pg, link);
+        uint64_t mine = 0;
+        for (struct object *o = object_after(pg, true, 0, 0); o;
+             o = object_after(pg, false, o->image, o->number)) {
+            object_audit(a, o, &chunks, &slots, &pending);
+            mine += o->exists;
+        }
+        log_audit(a, pg);
+        same(a, "objects of a PG", pg->pub.object_count, mine);
+        objects += mine;
+        images += pg->image_count;
+        unapplied += pg->unapplied_bytes;
+    }
+    same(a, "objects", a->s->object_count, objects);
+    same(a, "image records", a->s->image_count, images);
+    same(a, "bytes that are not applied", a->s->unapplied_bytes, unapplied);
+    same(a, "reserved chunks", a->s->chunks_reserved, chunks);
+    same(a, "reserved slots", a->s->slots_reserved, slots);
+    same(a, "chunks that entries may need", pending, a->reserving);
+}
+
+static void queue_audit(struct audit *a)
+{
+    uint64_t queued = 0, cached = 0;
+
+    list_for_each (&a->s->queue, node)
+        queued += entry_blocks(list_entry(node, struct log_entry, batch_link)) + 1;
+    list_for_each (&a->s->cached, node)
+        cached += list_entry(node, struct log_entry, cache_link)->payload.len;
+    same(a, "blocks in the queue", a->s->queue_blocks, queued);
+    same(a, "bytes in the cache", a->s->cache_used, cached);
+}
+
+static void space_audit(struct audit *a)
+{
+    const struct store *s = a->s;
+    uint64_t unused = 0, slots = 0;
+
+    list_for_each (&s->releases, node)
+        entry_audit(a, list_entry(node, struct log_entry, batch_link));
+    for (uint32_t i = 0; i < s->page_chunk_count; i++)
+        a->refs[s->page_chunks[i]]++;
+    for (uint32_t c = 1; c <= s->g.chunk_count; c++) {
+        same(a, "references on a chunk", s->chunk_refs[c], a->refs[c]);
+        same(a, "slots of a chunk", s->page_chunk_used[c], a->slots[c]);
+        slots += (uint64_t)__builtin_popcount(a->slots[c]);
+        unused += !a->refs[c];
+    }
+    same(a, "free chunks", s->chunks_free, unused);
+    same(a, "slots", s->slots_used, slots);
+}
+
+void verify_counts(struct driver *d)
+{
+    const struct store *s = d->store;
+    struct audit a = {.sim = d->world->sim, .s = s};
+
+    /* What a round or a copy holds is known to them alone. */
+    if (s->failed || s->destage.object_count || s->destage.copy_buf || d->mend.state != MEND_NONE)
+        return;
+    a.refs = sim_alloc(s->g.chunk_count + 1);
+    a.slots = sim_alloc((s->g.chunk_count + 1) * sizeof(*a.slots));
+    queue_audit(&a);
+    pgs_audit(&a);
+    space_audit(&a);
+    d->world->audits++;
+    free(a.refs);
+    free(a.slots);
+}

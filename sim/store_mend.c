@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Beside the load: objects are mended, as osd/repair.c does it, with the model as the source. A block is
+ * written in place, or the whole object replaced by a copy, of the state that it had when that began. Nothing
+ * is wrong with them: what matters is that entries, destage, splits, removals and crashes meet them.
+ */
+#include "sim/store_world.h"
+
+#include <string.h>
+
+/* An object that there is, and that stays the PG's; false: none was found. */
+static bool choose(struct driver *d)
+{
+    struct world *w = d->world;
+    struct mending *mend = &d->mend;
+
+    mend->pg = (uint32_t)sim_rng_below(&w->mends, MODEL_PGS);
+    const struct model_pg *m = &w->pgs[mend->pg];
+    struct store_pg *pg = pg_now(d, mend->pg);
+    if (!m->exists || !pg || w->recovering[mend->pg] || w->fell_behind[mend->pg] || store_applying(pg))
+        return false;
+    for (uint32_t tries = 0; tries < 20; tries++) {
+        uint64_t image = 1 + (m->applied / MODEL_IMAGE_SPAN) * 2 + sim_rng_below(&w->mends, 2);
+        mend->image =
+            sim_rng_below(&w->mends, 4) ? image % MODEL_IMAGES : sim_rng_below(&w->mends, MODEL_IMAGES);
+        mend->object = sim_rng_below(&w->mends, m->objects);
+        const struct model_object *o = &m->object[mend->image][mend->object];
+        if (!o->index || m->images[mend->image].deleted ||
+            split_is_mine(d, mend->pg, mend->image, mend->object))
+            continue;
+        mend->index = o->index;
+        memcpy(mend->tag, o->tag, sizeof(mend->tag));
+        return true;
+    }
+    return false;
+}
+
+static bool repair_begin(struct driver *d)
+{
+    struct mending *mend = &d->mend;
+    uint32_t block = (uint32_t)sim_rng_below(&d->world->mends, BLOCKS_PER_OBJECT);
+    struct slice data = {.buf = d->buf, .len = BLOCK_SIZE};
+
+    for (uint32_t i = 0; i < BLOCKS_PER_OBJECT && !mend->tag[block]; i++)
+        block = (block + 1) % BLOCKS_PER_OBJECT;
+    if (!mend->tag[block])
+        return false;
+    model_fill(mend->tag[block], d->buf->data);
+    store_repair_start(&d->repair, pg_now(d, mend->pg), mend->image, mend->object, block, mend->index, &data,
+                       &d->op);
+    return true;
+}
+
+static void begin(struct driver *d)
+{
+    struct world *w = d->world;
+    struct mending *mend = &d->mend;
+
+    if (w->stop || w->rot || sim_rng_below(&w->mends, w->mend_rarely) || !choose(d))
+        return;
+    if (sim_rng_below(&w->mends, 2)) {
+        mend->state = repair_begin(d) ? MEND_REPAIR : MEND_NONE;
+        return;
+    }
+    if (store_copy_new(pg_now(d, mend->pg), mend->image, mend->object, &d->copy))
+        return;
+    mend->state = MEND_LOOK;
+    d->block = 0;
+    if (sim_rng_below(&w->mends, 2)) /* only what differs comes */
+        store_copy_look_start(&d->copy_look, d->copy, &d->op);
+}
+
+static void copy_end(struct driver *d, uint64_t index)
+{
+    d->mend.state = MEND_END;
+    d->mend.index = index;
+    store_copy_end_start(&d->copy_end, d->copy, index, &d->op);
+}
+
+static void judge(struct driver *d, const char *what, int result)
+{
+    /* The object changed meanwhile, is another PG's, or went with its PG; or there is no room. */
+    if (result == -ERR_RETRY || result == -ERR_CONFLICT || result == -ERR_NO_PG || result == -ERR_NO_SPACE ||
+        result == -ERR_NO_MEMORY || verify_excused(d, result))
+        return;
+    sim_fail(d->world->sim, "PG %u: object %lu/%lu: %s: %s", d->mend.pg, d->mend.image, d->mend.object, what,
+             error_name(result));
+}
+
+void mend_step(struct driver *d)
+{
+    struct mending *mend = &d->mend;
+    int result;
+
+    switch (mend->state) {
+    case MEND_NONE:
+        begin(d);
+        return;
+    case MEND_REPAIR:
+        if (op_live(&d->repair.op))
+            return;
+        mend->state = MEND_NONE;
+        judge(d, "repair", d->repair.op.result);
+        d->world->mended += d->repair.op.result == 0;
+        return;
+    case MEND_LOOK:
+        if (op_live(&d->copy_look.op))
+            return;
+        mend->state = MEND_WRITE;
+        recover_window(d, mend->tag);
+        return;
+    case MEND_WRITE:
+        if (op_live(&d->copy_write.op))
+            return;
+        result = d->copy_write.op.result;
+        judge(d, "copy", result);
+        if (result == 0)
+            d->block += IO_BLOCKS_MAX;
+        if (result && result != -ERR_CONFLICT)
+            copy_end(d, 0);
+        else if (d->block < BLOCKS_PER_OBJECT)
+            recover_window(d, mend->tag);
+        else
+            copy_end(d, mend->index);
+        return;
+    case MEND_END:
+        if (op_live(&d->copy_end.op))
+            return;
+        mend->state = MEND_NONE;
+        judge(d, "copy's end", d->copy_end.op.result);
+        d->world->mended += mend->index && d->copy_end.op.result == 0;
+        return;
+    }
+}
