@@ -68,6 +68,7 @@ NOTICES(STORE_ROUND_BLIND, 1)
 NOTICES(STORE_SPLIT_KEEPS, 1)
 NOTICES(STORE_SPLIT_NO_RECORDS, 1)
 NOTICES(STORE_SPLIT_EARLY, 49)
+NOTICES(STORE_COPY_REVIVES, 37)
 
 static int seeds(char **argv, int argc)
 {
@@ -107,5 +108,6 @@ int main(int argc, char **argv)
     TEST(notices_STORE_SPLIT_KEEPS);
     TEST(notices_STORE_SPLIT_NO_RECORDS);
     TEST(notices_STORE_SPLIT_EARLY);
+    TEST(notices_STORE_COPY_REVIVES);
     return tap_done();
 }
