@@ -426,6 +426,8 @@ void entry_uncache(struct log_entry *e);
 void entry_cache(struct log_entry *e, const struct slice *payload);
 void entry_reserve(struct log_entry *e);
 void entry_unreserve(struct log_entry *e);
+/* Room for `count` entries from first_index on; -ERR_NO_MEMORY. */
+MUST_CHECK int log_reserve(struct pg *pg, uint64_t count);
 MUST_CHECK int log_put(struct pg *pg, struct log_entry *e); /* at last_index + 1 */
 struct log_entry *log_at(const struct pg *pg, uint64_t index);
 /* Of an entry that is LOG_AHEAD in front of the one looked at now, by who goes through the log. */

@@ -207,7 +207,7 @@ struct log_entry *log_at(const struct pg *pg, uint64_t index)
     return pg->log[index & (pg->log_cap - 1)];
 }
 
-static int log_need(struct pg *pg, uint64_t count)
+int log_reserve(struct pg *pg, uint64_t count)
 {
     if (count <= pg->log_cap)
         return 0;
@@ -233,7 +233,7 @@ void log_prefetch(const struct pg *pg, uint64_t index, bool whole)
 
 int log_put(struct pg *pg, struct log_entry *e)
 {
-    int rc = log_need(pg, e->index - pg->pub.first_index + 1);
+    int rc = log_reserve(pg, e->index - pg->pub.first_index + 1);
 
     if (rc)
         return rc;
@@ -389,7 +389,7 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
     int rc = room_allows(pg, entry);
     if (rc)
         return rc;
-    if (log_need(pg, entry->index - pub->first_index + 1))
+    if (log_reserve(pg, entry->index - pub->first_index + 1))
         return -ERR_RETRY;
     struct log_entry *e = entry_new(s, entry, large_chunks_wanted(s, entry));
     if (e && (entry->type == ENTRY_WRITE || entry->type == ENTRY_CLEAR))

@@ -203,19 +203,9 @@ static int log_span(struct pg *pg, uint64_t index)
 
     if (last - first >= LOG_SPAN_MAX)
         return -ERR_FORMAT;
-    if (last - first + 1 > pg->log_cap) {
-        uint32_t cap = pg->log_cap ? pg->log_cap : 64;
-        while (cap < last - first + 1)
-            cap *= 2;
-        struct log_entry **log = calloc(cap, sizeof(*log));
-        if (!log)
-            return -ERR_NO_MEMORY;
-        for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)
-            log[i & (cap - 1)] = pg->log[i & (pg->log_cap - 1)];
-        free(pg->log);
-        pg->log = log;
-        pg->log_cap = cap;
-    }
+    int rc = log_reserve(pg, last - first + 1);
+    if (rc)
+        return rc;
     pg->pub.first_index = first;
     pg->pub.last_index = last;
     return 0;
