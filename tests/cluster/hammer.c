@@ -19,10 +19,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <fastblock/fastblock.h>
+
+#include "client.h"
 
 #define QD_MAX    256
 #define MAGIC     0x66626861u
@@ -59,21 +60,6 @@ static volatile sig_atomic_t ended; /* SIGTERM: the time is over */
 static void on_term(int signal_number)
 {
     ended = 1;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
-}
-
-static uint64_t next_random(struct hammer *h)
-{
-    h->random ^= h->random << 13;
-    h->random ^= h->random >> 7;
-    h->random ^= h->random << 17;
-    return h->random;
 }
 
 static void fill(uint8_t *data, uint64_t unit, uint64_t block, uint64_t seq)
@@ -149,11 +135,11 @@ static bool block_is_free(const struct hammer *h, unsigned qd, uint64_t block)
 static void start(struct hammer *h, struct slot *s, unsigned qd, unsigned read_percent)
 {
     do
-        s->block = next_random(h) % h->state->blocks;
+        s->block = next_random(&h->random) % h->state->blocks;
     while (!block_is_free(h, qd, s->block));
     uint64_t unit = h->state->unit;
     s->h = h;
-    s->write = next_random(h) % 100 >= read_percent;
+    s->write = next_random(&h->random) % 100 >= read_percent;
     s->started_ns = now_ns();
     s->acked_before = h->state->block[s->block].acked;
     int error;
@@ -171,21 +157,6 @@ static void start(struct hammer *h, struct slot *s, unsigned qd, unsigned read_p
         h->errors++;
         h->first_error = h->first_error ? h->first_error : error;
     }
-}
-
-static const char *option(int argc, char **argv, const char *name)
-{
-    size_t len = strlen(name);
-    for (int i = 4; i < argc; i++)
-        if (strncmp(argv[i], name, len) == 0 && (argv[i][len] == '=' || !argv[i][len]))
-            return argv[i][len] ? argv[i] + len + 1 : "1";
-    return NULL;
-}
-
-static uint64_t number(int argc, char **argv, const char *name, uint64_t standard)
-{
-    const char *text = option(argc, argv, name);
-    return text ? strtoull(text, NULL, 10) : standard;
 }
 
 static int map_state(struct hammer *h, const char *path, uint64_t blocks, uint64_t unit)

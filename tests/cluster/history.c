@@ -19,10 +19,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <fastblock/fastblock.h>
 
+#include "client.h"
 #include "sim/check_linear.h"
 #include "sim/heap.h"
 
@@ -70,21 +70,6 @@ void *sim_alloc(size_t size)
     if (!p)
         abort();
     return p;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
-}
-
-static uint64_t next_random(struct history *h)
-{
-    h->random ^= h->random << 13;
-    h->random ^= h->random >> 7;
-    h->random ^= h->random << 17;
-    return h->random;
 }
 
 static uint64_t place_of(uint32_t sector)
@@ -155,11 +140,11 @@ static void done(void *arg, int result)
 
 static void start(struct history *h, struct connection *c, struct request *r)
 {
-    uint32_t dice = (uint32_t)(next_random(h) % 100);
+    uint32_t dice = (uint32_t)(next_random(&h->random) % 100);
     *r = (struct request){.h = h, .c = c, .busy = true, .started_ns = now_ns()};
     r->kind = c->number > 0 || dice < 20 ? READ : dice < 25 ? ZEROES : WRITE;
-    r->count = (uint32_t)(next_random(h) % h->span) + 1;
-    r->sector = (uint32_t)(next_random(h) % h->sectors);
+    r->count = (uint32_t)(next_random(&h->random) % h->span) + 1;
+    r->sector = (uint32_t)(next_random(&h->random) % h->sectors);
     if (r->count > GROUP - r->sector % GROUP)
         r->count = GROUP - r->sector % GROUP;
     r->value = r->kind == WRITE ? ++h->next_value : 0;
@@ -226,15 +211,6 @@ static void read_all(struct history *h)
             note_read(r);
         }
     }
-}
-
-static uint64_t number(int argc, char **argv, const char *name, uint64_t standard)
-{
-    size_t len = strlen(name);
-    for (int i = 2; i < argc; i++)
-        if (strncmp(argv[i], name, len) == 0 && argv[i][len] == '=')
-            return strtoull(argv[i] + len + 1, NULL, 10);
-    return standard;
 }
 
 static int open_connections(const char *image, uint32_t count, uint32_t timeout_ms)
