@@ -29,12 +29,7 @@ static void put_objects(uint64_t count)
 {
     put_image(1, 1ull << 40, false);
     for (uint64_t object = 0; object < count;) {
-        CHECK_EQ(write_blocks(object, 0, 1), 0);
-        CHECK_EQ(put(
-                     (struct entry){
-                         .type = ENTRY_CLEAR, .image = 1, .object = object, .block_count = BLOCKS_PER_OBJECT},
-                     0),
-                 0);
+        put_hollow(object);
         if (++object % 64)
             continue;
         apply_all();

@@ -126,6 +126,16 @@ static inline int write_blocks(uint64_t object, uint32_t first, uint32_t count)
     return put((struct entry){.image = 1, .object = object, .first_block = first}, count);
 }
 
+/* An object with a page and without a chunk. */
+static inline void put_hollow(uint64_t object)
+{
+    struct entry clear = {
+        .type = ENTRY_CLEAR, .image = 1, .object = object, .block_count = BLOCKS_PER_OBJECT};
+
+    CHECK_EQ(write_blocks(object, 0, 1), 0);
+    CHECK_EQ(put(clear, 0), 0);
+}
+
 /* An entry that removes or cuts off an image may take several turns. */
 static inline void apply_all(void)
 {

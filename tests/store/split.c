@@ -334,13 +334,7 @@ static void many_objects_take_many_turns(void)
     for (uint64_t object = 0; objects < MANY; object++) {
         if (placement_pg_number(1, object, CHILD) != 1)
             continue;
-        /* With a page and without a chunk. */
-        CHECK_EQ(write_blocks(object, 0, 1), 0);
-        CHECK_EQ(put(
-                     (struct entry){
-                         .type = ENTRY_CLEAR, .image = 1, .object = object, .block_count = BLOCKS_PER_OBJECT},
-                     0),
-                 0);
+        put_hollow(object);
         if (++objects % 64)
             continue;
         apply_all();
