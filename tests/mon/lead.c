@@ -48,12 +48,6 @@ static void clients_at_all(struct world *w, struct caller *at)
         client_start_at(&at[i], w, (uint8_t)(50 + i), i);
 }
 
-static void callers_stop(struct caller *at, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        caller_stop(&at[i]);
-}
-
 static void one_leads_and_all_serve_the_map(void)
 {
     struct world *w = world_new_several(3);

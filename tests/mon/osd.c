@@ -136,8 +136,7 @@ static void goes_down_when_silent(void)
     CHECK_EQ(osd_report(&osds[2], 0, NULL), 0);
     world_run_ms(w, 300);
     CHECK(is_up(&c, 2));
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&c);
     world_free(w);
 }
@@ -273,8 +272,7 @@ static void moves_leaders(void)
     CHECK_EQ(c.answer->n_pg_reports, 1);
     CHECK_EQ(c.answer->pg_reports[0]->leader_osd, 2);
     CHECK_EQ(c.answer->pg_reports[0]->in_contact, 3);
-    for (int i = 0; i < 2; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 2);
     caller_stop(&c);
     world_free(w);
 }
@@ -349,8 +347,7 @@ static void says_what_is_wrong(void)
     CHECK(has_problem(&c, "8 PGs have no leader (1.0, 1.1, 1.2, ...)") ||
           has_problem(&c, "8 PGs have no leader"));
     CHECK(!strcmp(c.answer->status->health, "error"));
-    for (int i = 0; i < 2; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 2);
     caller_stop(&c);
     world_free(w);
 }
@@ -413,8 +410,7 @@ static void stops_when_it_is_behind(void)
     CHECK_EQ(get_map(&late, 1000000), -ERR_BEHIND);
     CHECK_EQ(image_create(&c, "rbd", "r", 4096), -ERR_BEHIND);
     caller_stop(&late);
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&c);
     world_free(w);
 }
@@ -514,8 +510,7 @@ static void proof_needs_a_witness(void)
     osd_speaks(&osds[1], w, 1, epoch - 1, cluster);
     osd_speaks(&osds[2], w, 2, 1, cluster); /* meanwhile all are down: all that were ever started count */
     CHECK_EQ(image_create(&c, "p", "b", 4096), 0);
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&c);
     world_free(w);
 }
@@ -533,8 +528,7 @@ static void proof_comes_in_time(void)
     CHECK_EQ(get_map(&c, 0), 0);
     memcpy(cluster, c.answer->map->cluster.data, 16);
     uint64_t epoch = c.answer->map->epoch;
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     world_crash_mon(w);
     uint64_t began_ns = w->sim->now_ns;
     osd_speaks(&osds[0], w, 0, epoch - 1, cluster);
@@ -559,8 +553,7 @@ static void the_given_up_prove_nothing(void)
     client_start(&c, w, 1);
     osds_up(w, osds, 2);
     CHECK_EQ(osd_new(&c, 7, "h", "", 1), 0); /* osd.2 is never started */
-    for (int i = 0; i < 2; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 2);
     world_crash_mon(w);
     world_run_ms(w, 5000);
     CHECK(!is_up(&c, 0) && !is_up(&c, 1));
@@ -608,8 +601,7 @@ static void upgrades_have_an_order(void)
     osds[1].level = 0;
     CHECK_EQ(osd_boot(&osds[1], 2, 0, 1, "10.0.1.1:7000"), -ERR_UNSUPPORTED);
     CHECK(strstr(said(&osds[1]), "upgrade it"));
-    for (int i = 0; i < 2; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 2);
     caller_stop(&c);
     world_free(w);
 }
@@ -630,8 +622,7 @@ static void own_changes_hide_nothing(void)
     uint64_t epoch = c.answer->map->epoch;
     CHECK_EQ(image_get(&c, "p", "y"), 0);
     CHECK_EQ(c.answer->epoch, epoch);
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     world_crash_mon(w);
     world_run_ms(w, 5000); /* all are marked down: the epoch rises */
     CHECK_EQ(get_map(&c, 0), 0);

@@ -47,8 +47,7 @@ static void creates(void)
     CHECK(strstr(said(&client), "warning: with 1 replica"));
     CHECK_EQ(pool_create(&client, "two", 2, 1, "osd"), 0);
     CHECK(strstr(said(&client), "warning: with 2 replicas"));
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&client);
     world_free(w);
 }
@@ -91,8 +90,7 @@ static void refuses(void)
     CHECK_EQ(pool_create(&client, "p", 3, 64, "osd"), -ERR_TOO_FEW_OSDS);
     CHECK(strstr(said(&client), "there are 2 (2 OSDs up and in of 3)"));
     CHECK_EQ(pool_remove(&client, "nope"), -ERR_NOT_FOUND);
-    for (int i = 0; i < 2; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 2);
     caller_stop(&client);
     world_free(w);
 }
@@ -196,8 +194,7 @@ static void creates_large_ones(void)
     world_crash_mon(w);
     count_map(&client, 0, &pools, &pgs, &parts);
     CHECK_EQ(pgs, 8000);
-    for (int i = 0; i < 6; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 6);
     caller_stop(&client);
     caller_stop(&watcher);
     world_free(w);
@@ -234,8 +231,7 @@ static void plans_in_turns(void)
         ;
     CHECK_EQ(osd_change(&client, 6, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
     CHECK_EQ(call(&client, &request), -ERR_RETRY);
-    for (int i = 0; i < 14; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 14);
     caller_stop(&client);
     world_free(w);
 }
@@ -309,8 +305,7 @@ static void removes(void)
     }
     CHECK_EQ(pool_create(&client, "new", 1, 1, "osd"), 0);
     CHECK_EQ(client.answer->id, 3);
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&client);
     world_free(w);
 }
@@ -337,8 +332,7 @@ static void chooses_pg_counts(void)
         CHECK(pgs_chosen(&client, name, 3) == (*name <= 'b' ? 64 : 16));
     CHECK_EQ(pool_create(&client, "odd", 3, 100, "osd"), 0);
     CHECK(strstr(said(&client), "not a power of two"));
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&client);
     world_free(w);
 }
@@ -370,8 +364,7 @@ static void domains_are_of_the_map(void)
         const Fb__Pg *pg = client.answer->map->pg[i];
         CHECK((pg->member[0]->osd == 2) != (pg->member[1]->osd == 2));
     }
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&client);
     world_free(w);
 }

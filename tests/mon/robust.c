@@ -94,8 +94,7 @@ static void a_crowd_keeps_nobody_out(uint32_t osds, uint32_t clients)
     caller_stop(&late);
     osd_start(&osd, w, 0, 1);
     WAIT_FOR(w, 2000, osd.opened);
-    for (uint32_t i = 0; i < CROWD; i++)
-        caller_stop(&crowd[i]);
+    callers_stop(crowd, CROWD);
     client_start(&late, w, 2);
     CHECK_EQ(status(&late), 0);
     caller_stop(&late);
@@ -156,8 +155,7 @@ static void subscribers_follow(void)
     CHECK(first.answer->map->epoch > at);
     CHECK_EQ(first.map_events, 0);
     CHECK(events > 0);
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&c);
     caller_stop(&first);
     caller_stop(&second);
@@ -185,8 +183,7 @@ static void slow_subscribers_are_dropped(void)
     WAIT_FOR(w, 5000, slow.opened == 2);
     CHECK_EQ(subscribe(&slow, slow.epoch), 0);
     CHECK(slow.answer->map->n_osd > 0); /* what it missed */
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(&c);
     caller_stop(&slow);
     world_free(w);
@@ -319,8 +316,7 @@ static uint32_t work(enum trouble trouble, uint32_t at)
     check_map(c);
     INSIST(w, -ERR_EXISTS, osd_new(&osds[0], 1, "h", "r", 1));
     CHECK_EQ(osds[0].answer->osd, 0);
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(c);
     uint32_t txns = w->txns;
     world_free(w);

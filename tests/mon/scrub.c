@@ -134,8 +134,7 @@ static struct world *begin(struct caller *client, struct caller *osds)
 
 static void end(struct world *w, struct caller *client, struct caller *osds)
 {
-    for (int i = 0; i < 3; i++)
-        caller_stop(&osds[i]);
+    callers_stop(osds, 3);
     caller_stop(client);
     world_free(w);
 }

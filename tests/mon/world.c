@@ -390,6 +390,12 @@ void caller_stop(struct caller *c)
     c->answer = NULL;
 }
 
+void callers_stop(struct caller *callers, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        caller_stop(&callers[i]);
+}
+
 /* No CHECK here: tests of a failing monitor look at the result. */
 static int call_send(struct caller *c, enum method method, uint32_t len)
 {

@@ -13,7 +13,7 @@
 #include "sim/sim.h"
 #include "sim/sim_meta.h"
 #include "sim/sim_net.h"
-#include "tests/tap.h"
+#include "tests/sim_wait.h"
 #include "wire/cold.h"
 
 #define MON_ADDRESS "10.0.0.1:7000"
@@ -68,20 +68,7 @@ void world_want_mon(struct world *w);
 /* The monitor ends in order and starts again. */
 void world_restart_mon(struct world *w);
 
-#define IN_CLIENT(w, statement)                                                                              \
-    do {                                                                                                     \
-        sim_node_enter((w)->client_node);                                                                    \
-        statement;                                                                                           \
-        sim_node_leave((w)->client_node);                                                                    \
-    } while (0)
-
-#define WAIT_FOR(w, ms, condition)                                                                           \
-    do {                                                                                                     \
-        uint64_t until_ns_ = (w)->sim->now_ns + (ms)*NS_PER_MS;                                              \
-        while (!(condition) && sim_step((w)->sim, until_ns_))                                                \
-            ;                                                                                                \
-        CHECK(condition);                                                                                    \
-    } while (0)
+#define IN_CLIENT(w, statement) IN_NODE((w)->client_node, statement)
 
 static inline void world_run_ms(struct world *w, uint64_t ms)
 {
@@ -118,6 +105,7 @@ void client_start_at(struct caller *c, struct world *w, uint8_t uuid, uint32_t m
 void osd_start_at(struct caller *c, struct world *w, uint32_t osd, uint64_t incarnation, uint32_t mon);
 void osd_start(struct caller *c, struct world *w, uint32_t osd, uint64_t incarnation);
 void caller_stop(struct caller *c);
+void callers_stop(struct caller *callers, uint32_t count);
 
 /* Sends, waits for the answer, returns the result. Without a session it waits for one; -ERR_TIMEOUT after 5
  * s. */

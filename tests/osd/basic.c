@@ -260,8 +260,7 @@ static bool order_done(struct world *w, bool deleted, uint64_t generation)
 {
     for (uint32_t p = 0; p < w->pg_count; p++)
         for (uint32_t i = 0; i < OSDS; i++) {
-            const struct store_pg *sp =
-                store_pg_find(osd_shard_store(w->osds[i].shard), placement_pg_id(POOL, p));
+            const struct store_pg *sp = world_replica(w, i, placement_pg_id(POOL, p));
             const struct image_record *record = store_image_get(sp, IMAGE);
             if (!record || record->deleted != deleted || record->generation < generation)
                 return false;
@@ -313,7 +312,7 @@ static void test_orders(void)
     /* Who knew it before must not take what is left of it for an empty image. */
     read.type = IO_STATUS;
     CHECK_EQ(io_run(&read), -ERR_STALE_GENERATION);
-    CHECK_EQ(store_pg_find(osd_shard_store(w->osds[0].shard), world_pg(w, 0))->object_count, 0);
+    CHECK_EQ(world_replica(w, 0, world_pg(w, 0))->object_count, 0);
     world_free(w);
 }
 
@@ -552,7 +551,7 @@ static void test_lost_replica(void)
     for (int i = 0; i < 3; i++) {
         world_feed_map(w);
         sim_run_for(w->sim, NS_PER_S);
-        CHECK(!store_pg_find(osd_shard_store(w->osds[2].shard), world_pg(w, 0)));
+        CHECK(!world_replica(w, 2, world_pg(w, 0)));
     }
     /* The same of a device that has lost its map as well, and hears of the PG as born. */
     world_osd_kill(w, 2, SIM_CRASH_POWER);
@@ -561,7 +560,7 @@ static void test_lost_replica(void)
     WAIT_FOR(w, 3000, w->osds[2].shard && w->osds[2].shard->serving);
     world_feed_map(w);
     sim_run_for(w->sim, NS_PER_S);
-    CHECK(!store_pg_find(osd_shard_store(w->osds[2].shard), world_pg(w, 0)));
+    CHECK(!world_replica(w, 2, world_pg(w, 0)));
     /* The others serve on. */
     CHECK_EQ(world_attach(w, 1, 2), 0);
     world_free(w);

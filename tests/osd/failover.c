@@ -94,6 +94,17 @@ static void load_run(struct load *load, uint64_t ms)
     }
 }
 
+/* A world with that load, for so long. */
+static struct world *load_begin(struct load *load, uint64_t seed, uint32_t pg_count, uint64_t ms)
+{
+    struct world *w = world_new(seed, pg_count);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    load_start(load, w);
+    load_run(load, ms);
+    return w;
+}
+
 static uint64_t load_longest_ms(const struct load *load)
 {
     uint64_t longest = 0;
@@ -134,10 +145,8 @@ static void check_replicas(struct load *load)
     WAIT_FOR(w, 20000, world_settled(w));
     for (uint32_t i = 0; i < OSDS; i++) {
         for (uint32_t p = 0; p < w->pg_count; p++) {
-            const struct store_pg *sp =
-                store_pg_find(osd_shard_store(w->osds[i].shard), placement_pg_id(POOL, p));
-            const struct store_pg *first =
-                store_pg_find(osd_shard_store(w->osds[0].shard), placement_pg_id(POOL, p));
+            const struct store_pg *sp = world_replica(w, i, placement_pg_id(POOL, p));
+            const struct store_pg *first = world_replica(w, 0, placement_pg_id(POOL, p));
             struct store_object_info a, b;
             bool start = true;
             CHECK_EQ(sp->object_count, first->object_count);
@@ -193,12 +202,9 @@ static void check_everywhere(struct load *load)
 
 static void test_leader_killed(void)
 {
-    struct world *w = world_new(11, 4);
     struct load load;
+    struct world *w = load_begin(&load, 11, 4, 300);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 300);
     uint32_t leader = world_leader(w, world_pg(w, 0));
     load_reset_longest(&load);
     world_osd_kill(w, leader, SIM_CRASH_PROCESS);
@@ -214,12 +220,9 @@ static void test_leader_killed(void)
 
 static void test_leader_hangs(void)
 {
-    struct world *w = world_new(12, 4);
     struct load load;
+    struct world *w = load_begin(&load, 12, 4, 300);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 300);
     uint32_t leader = world_leader(w, world_pg(w, 0));
     load_reset_longest(&load);
     sim_node_pause(w->osds[leader].node);
@@ -255,12 +258,9 @@ static void test_leader_hangs_at_rest(void)
 static void test_silent_connection(void)
 {
     for (uint32_t leader = 0; leader < 2; leader++) {
-        struct world *w = world_new(21 + leader, 4);
         struct load load;
+        struct world *w = load_begin(&load, 21 + leader, 4, 300);
 
-        CHECK_EQ(world_attach(w, 1, 1), 0);
-        load_start(&load, w);
-        load_run(&load, 300);
         move_leaders(w, leader);
         world_osd_kill(w, 2, SIM_CRASH_POWER);
         load_run(&load, 1000);
@@ -277,12 +277,9 @@ static void test_silent_connection(void)
 
 static void test_follower_killed(void)
 {
-    struct world *w = world_new(13, 4);
     struct load load;
+    struct world *w = load_begin(&load, 13, 4, 200);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 200);
     uint32_t follower = (world_leader(w, world_pg(w, 0)) + 1) % OSDS;
     load_reset_longest(&load);
     world_osd_kill(w, follower, SIM_CRASH_PROCESS);
@@ -300,12 +297,9 @@ static void test_follower_killed(void)
 
 static void test_follower_hangs(void)
 {
-    struct world *w = world_new(14, 4);
     struct load load;
+    struct world *w = load_begin(&load, 14, 4, 200);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 200);
     uint32_t follower = (world_leader(w, world_pg(w, 0)) + 2) % OSDS;
     load_reset_longest(&load);
     sim_node_pause(w->osds[follower].node);
@@ -320,12 +314,9 @@ static void test_follower_hangs(void)
 
 static void test_all_killed(void)
 {
-    struct world *w = world_new(15, 4);
     struct load load;
+    struct world *w = load_begin(&load, 15, 4, 300);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 300);
     for (uint32_t i = 0; i < OSDS; i++)
         world_osd_kill(w, i, SIM_CRASH_POWER);
     load_run(&load, 100);
@@ -339,12 +330,9 @@ static void test_all_killed(void)
 
 static void test_orderly_stop(void)
 {
-    struct world *w = world_new(16, 4);
     struct load load;
+    struct world *w = load_begin(&load, 16, 4, 300);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 300);
     uint32_t leader = world_leader(w, world_pg(w, 0));
     load_reset_longest(&load);
     load.stop = true;
@@ -365,12 +353,9 @@ static void test_orderly_stop(void)
 
 static void test_damaged_log(void)
 {
-    struct world *w = world_new(17, 2);
     struct load load;
+    struct world *w = load_begin(&load, 17, 2, 300);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 300);
     uint32_t follower = (world_leader(w, world_pg(w, 0)) + 1) % OSDS;
     world_osd_kill(w, follower, SIM_CRASH_POWER);
     fake_store_damage_log(w->osds[follower].label.osd_uuid, world_pg(w, 0), 0);
@@ -386,12 +371,9 @@ static void test_damaged_log(void)
 /* Damage is remembered before anybody is there to recover from, and then over another start. */
 static void test_damage_remembered(void)
 {
-    struct world *w = world_new(22, 2);
     struct load load;
+    struct world *w = load_begin(&load, 22, 2, 300);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 300);
     load_stop(&load);
     WAIT_FOR(w, 5000, world_settled(w));
     for (uint32_t i = 0; i < OSDS; i++)
@@ -401,7 +383,7 @@ static void test_damage_remembered(void)
         world_osd_start(w, 0);
         WAIT_FOR(w, 5000, w->osds[0].shard);
         sim_run_for(w->sim, 100 * NS_PER_MS);
-        const struct store_pg *sp = store_pg_find(osd_shard_store(w->osds[0].shard), world_pg(w, 0));
+        const struct store_pg *sp = world_replica(w, 0, world_pg(w, 0));
         CHECK_EQ(sp->record.state, STORE_PG_DAMAGED);
         CHECK(pg_find(w->osds[0].shard, world_pg(w, 0))->raft.abstain);
         world_osd_kill(w, 0, SIM_CRASH_POWER);
@@ -416,12 +398,9 @@ static void test_damage_remembered(void)
 
 static void test_damaged_blocks(void)
 {
-    struct world *w = world_new(18, 1);
     struct load load;
+    struct world *w = load_begin(&load, 18, 1, 100);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 100);
     load_stop(&load);
     WAIT_FOR(w, 5000, world_settled(w));
     uint32_t leader = world_leader(w, world_pg(w, 0));
@@ -449,12 +428,9 @@ static void test_damaged_blocks(void)
 
 static void test_store_fails(void)
 {
-    struct world *w = world_new(19, 4);
     struct load load;
+    struct world *w = load_begin(&load, 19, 4, 300);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    load_start(&load, w);
-    load_run(&load, 300);
     uint32_t leader = world_leader(w, world_pg(w, 0));
     load_reset_longest(&load);
     sim_node_enter(w->osds[leader].node);

@@ -18,9 +18,7 @@ static uint8_t data[BLOCK_SIZE];
 
 static struct store_pg *replica(struct world *w, uint32_t osd, uint32_t pg)
 {
-    struct world_osd *o = &w->osds[osd];
-
-    return o->shard ? store_pg_find(osd_shard_store(o->shard), placement_pg_id(POOL, pg)) : NULL;
+    return world_replica(w, osd, placement_pg_id(POOL, pg));
 }
 
 /* No running replica knows anything of IMAGE, but its floor. */

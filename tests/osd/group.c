@@ -27,9 +27,7 @@ static uint64_t the_pg(void)
 
 static struct store_pg *replica_on(struct world *w, uint32_t osd)
 {
-    struct osd_shard *shard = w->osds[osd].shard;
-
-    return shard ? store_pg_find(osd_shard_store(shard), the_pg()) : NULL;
+    return world_replica(w, osd, the_pg());
 }
 
 static const struct pg *leader_pg(struct world *w)

@@ -29,7 +29,7 @@ static struct io reads[READS];
 static bool applied(const struct world *w, uint64_t generation)
 {
     for (uint32_t i = 0; i < OSDS; i++) {
-        const struct store_pg *sp = store_pg_find(osd_shard_store(w->osds[i].shard), world_pg(w, 0));
+        const struct store_pg *sp = world_replica(w, i, world_pg(w, 0));
         const struct image_record *record = store_image_get(sp, IMAGE);
         if (record && !record->deleted && record->generation < generation)
             return false;
@@ -151,7 +151,7 @@ static int look(struct world *w, uint32_t osd)
 static void test_scrubbed(void)
 {
     struct world *w = begin(91);
-    const struct store_pg *sp = store_pg_find(osd_shard_store(w->osds[1].shard), world_pg(w, 0));
+    const struct store_pg *sp = world_replica(w, 1, world_pg(w, 0));
 
     CHECK_EQ(look(w, 1), 0);
     set_trouble(w, 10 * WORK_NS, 0);

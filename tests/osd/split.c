@@ -26,9 +26,7 @@ static bool goes(uint64_t object)
 
 static const struct store_pg *replica_on(struct world *w, uint32_t osd, uint32_t number)
 {
-    struct osd_shard *shard = w->osds[osd].shard;
-
-    return shard ? store_pg_find(osd_shard_store(shard), pg_id(number)) : NULL;
+    return world_replica(w, osd, pg_id(number));
 }
 
 static void refuse(struct world *w, uint32_t osd, bool on)

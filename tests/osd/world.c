@@ -256,6 +256,13 @@ void world_osd_stop(struct world *w, uint32_t number)
 
 /* ---- views ---- */
 
+struct store_pg *world_replica(const struct world *w, uint32_t osd, uint64_t pg)
+{
+    struct osd_shard *shard = w->osds[osd].shard;
+
+    return shard ? store_pg_find(osd_shard_store(shard), pg) : NULL;
+}
+
 uint32_t world_leader(struct world *w, uint64_t pg)
 {
     uint32_t leader = UINT32_MAX;

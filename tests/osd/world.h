@@ -12,7 +12,7 @@
 #include "sim/sim.h"
 #include "sim/sim_blk.h"
 #include "sim/sim_net.h"
-#include "tests/tap.h"
+#include "tests/sim_wait.h"
 
 #ifndef OSDS
 #define OSDS 3
@@ -91,6 +91,8 @@ void world_osd_stop(struct world *w, uint32_t number);
 /* The map (epoch + 1) goes to all that serve. */
 void world_feed_map(struct world *w);
 const Fb__PgMember *world_member_find(const struct world_members *members, uint32_t replica);
+/* NULL: it has none, or is down. */
+struct store_pg *world_replica(const struct world *w, uint32_t osd, uint64_t pg);
 /* Which OSD leads; UINT32_MAX: none. */
 uint32_t world_leader(struct world *w, uint64_t pg);
 /* Asks the PG's leader to hand over to that OSD; its answer. */
@@ -104,16 +106,6 @@ bool world_settled(
 uint64_t world_pg(const struct world *w, uint64_t object);
 /* The first object of IMAGE in a PG. */
 uint64_t world_object_in(const struct world *w, uint64_t pg);
-
-/* Runs until the condition holds; CHECKs that it does within `ms` of virtual time. */
-#define WAIT_FOR(w, ms, condition)                                                                           \
-    do {                                                                                                     \
-        uint64_t until_ns_ = (w)->sim->now_ns + (ms)*NS_PER_MS;                                              \
-        while (!(condition) && sim_step((w)->sim, until_ns_))                                                \
-            ;                                                                                                \
-        CHECK(condition);                                                                                    \
-        CHECK(!(w)->sim->failed);                                                                            \
-    } while (0)
 
 /* ---- io.c: requests ---- */
 

@@ -10,7 +10,7 @@
 #include "rpc/rpc.h"
 #include "sim/sim.h"
 #include "sim/sim_net.h"
-#include "tests/tap.h"
+#include "tests/sim_wait.h"
 
 #define SERVER_ADDRESS "10.0.0.1:7000"
 #define TICKETS_MAX    256
@@ -53,28 +53,8 @@ void world_free(struct world *w);
 /* The server's machine stops in order and starts again with w->server_config. */
 void world_restart_server(struct world *w);
 
-/* Tests act as part of a node between these. */
-#define IN_CLIENT(w, statement)                                                                              \
-    do {                                                                                                     \
-        sim_node_enter((w)->client_node);                                                                    \
-        statement;                                                                                           \
-        sim_node_leave((w)->client_node);                                                                    \
-    } while (0)
-#define IN_SERVER(w, statement)                                                                              \
-    do {                                                                                                     \
-        sim_node_enter((w)->server_node);                                                                    \
-        statement;                                                                                           \
-        sim_node_leave((w)->server_node);                                                                    \
-    } while (0)
-
-/* Runs until the condition holds; CHECKs that it does within `ms` of virtual time. */
-#define WAIT_FOR(w, ms, condition)                                                                           \
-    do {                                                                                                     \
-        uint64_t until_ns_ = (w)->sim->now_ns + (ms)*NS_PER_MS;                                              \
-        while (!(condition) && sim_step((w)->sim, until_ns_))                                                \
-            ;                                                                                                \
-        CHECK(condition);                                                                                    \
-    } while (0)
+#define IN_CLIENT(w, statement) IN_NODE((w)->client_node, statement)
+#define IN_SERVER(w, statement) IN_NODE((w)->server_node, statement)
 
 static inline void world_run_ms(struct world *w, uint64_t ms)
 {
