@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/map.h"
+#include "osd/shard.h"
 #include "raft/raft.h"
 
 #define CHECK_EVERY_NS (2 * NS_PER_MS)
@@ -125,6 +126,19 @@ static void check_objects(struct cluster *c, const struct store_pg *pg, uint64_t
     }
 }
 
+/* No disk loses anything in this run: then nobody finds that it did, also not in a store that was just
+ * opened. */
+static void check_undamaged(struct cluster *c, const struct osd_shard *shard, uint32_t osd, uint32_t number)
+{
+    const struct perf *perf = &shard->perf;
+
+    if (!c->damage && (perf->scrub_found || perf->repaired_blocks || perf->unrepaired_reads))
+        sim_fail(
+            c->sim,
+            "osd.%u.%u: damage where there is none: %llu blocks found by scrubs, %llu repaired, %llu reads failed",
+            osd, number, ULL(perf->scrub_found), ULL(perf->repaired_blocks), ULL(perf->unrepaired_reads));
+}
+
 void check_always(struct cluster *c)
 {
     if (!c->leaders) {
@@ -141,6 +155,7 @@ void check_always(struct cluster *c)
             const struct osd_shard *shard = c->osds[i].shards[j];
             if (!shard)
                 continue;
+            check_undamaged(c, shard, i, j);
             const struct store *store = osd_shard_store(shard);
             for (const struct store_pg *pg = NULL; (pg = store_pg_next(store, pg));) {
                 struct osd_pg_view view;
