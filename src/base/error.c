@@ -51,6 +51,8 @@ int error_from_errno(int errno_value)
         int from, to;
     } rows[] = {
         {ENOMEM, ERR_NO_MEMORY},
+        {EMFILE, ERR_NO_FILES},
+        {ENFILE, ERR_NO_FILES},
         {ENOBUFS, ERR_NO_MEMORY},
         {EINVAL, ERR_INVALID},
         {ENAMETOOLONG, ERR_INVALID},

@@ -58,7 +58,9 @@
     X(ERR_OTHER_MONITOR,  44, EAGAIN,        "another monitor leads")                                             \
     X(ERR_PAUSED,         45, EAGAIN,        "the cluster is paused: reads and writes wait (cluster unset pause)")   \
     X(ERR_NO_RECORDS,     46, ENOSPC,        "an OSD of the placement group has no place for one more image: remove " \
-                                             "images, or use a pool with fewer placement groups or larger OSDs")
+                                             "images, or use a pool with fewer placement groups or larger OSDs") \
+    X(ERR_NO_FILES,       47, EMFILE,        "too many open files: raise the limit (ulimit -n, or LimitNOFILE= of a " \
+                                             "service)")
 
 enum error_code {
 #define X(name, number, class, text) name = number,

@@ -287,7 +287,7 @@ int cmd_cluster_start(struct cmd_args *args)
             error = trial_wait_osds(&c, args, pids);
     }
     if (!error && !args->json)
-        printf("%s is running (pid %d)\n", name, (int)trial_pid(&c, name));
+        printf("%s is running (pid %d)\n", name, (int)(osd == UINT32_MAX ? trial_pid(&c, name) : pids[osd]));
     return error;
 }
 

@@ -227,6 +227,9 @@ static const char *remedy(int error)
         return ": the monitor at this address is not the one that the device was formatted with. Give the address of the "
                "device's own cluster with --mon; if this should be it, its data directory was emptied or replaced: start "
                "it on the original one. No data was lost";
+    if (error == -ERR_TOO_SMALL)
+        return ": the OSD on it was made when the device was larger. Make it as large as it was (look for a partition, "
+               "volume or array that has changed), and do not format it: that would delete the data, which is still there";
     if (error == -ERR_VERSION)
         return ": the device was written by another version of fastblock: run that version. No data was lost";
     return "";

@@ -18,6 +18,7 @@
 #include "base/uuid.h"
 #include "client/client.h"
 #include "cmd/osd.h"
+#include "store/format.h"
 
 #define PROBE_BYTES  (128u << 10)
 #define FORMAT_ARENA (16u << 20)
@@ -33,6 +34,8 @@ static const struct {
     uint32_t offset, len;
     const char *bytes;
 } signatures[] = {
+    {"an OSD whose label is damaged", LABEL_OFFSET_A, 8, "FLABL001"},
+    {"an OSD whose label is damaged", LABEL_OFFSET_B, 8, "FLABL001"},
     {"an ext2/3/4 file system", 1080, 2, "\x53\xef"},
     {"an xfs file system", 0, 4, "XFSB"},
     {"a btrfs file system", 65536 + 64, 8, "_BHRfS_M"},
@@ -83,6 +86,11 @@ static int check_contents(struct uring_core *uring, struct uring_dev *dev, const
         return daemon_fail(
             "%s is an OSD of another version of fastblock: formatting it deletes all its data. If that is meant, use "
             "--force",
+            o->device);
+    if (error == -ERR_TOO_SMALL)
+        return daemon_fail(
+            "%s is an OSD that was made when the device was larger: formatting it deletes all its data. Make the device "
+            "as large as it was; or if deleting is meant, use --force",
             o->device);
     if (error != -ERR_FORMAT)
         return daemon_fail("cannot read %s: %s", o->device, error_text(error));

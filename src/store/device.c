@@ -53,8 +53,10 @@ static int label_decode(const struct disk_label *disk, uint64_t size_bytes, stru
         uint64_t offset = disk->slice_offset[i];
         if (!IS_ALIGNED(offset, (uint64_t)BLOCK_SIZE) ||
             !IS_ALIGNED(disk->slice_size, (uint64_t)BLOCK_SIZE) || offset < DEVICE_HEADER_SIZE ||
-            offset > size_bytes || disk->slice_size > size_bytes - offset)
+            disk->slice_size > UINT64_MAX - offset)
             return -ERR_FORMAT;
+        if (offset + disk->slice_size > size_bytes)
+            return -ERR_TOO_SMALL;
     }
     *ret = (struct device_label){.osd = disk->osd,
                                  .slice_count = disk->slice_count,
@@ -75,7 +77,7 @@ static int label_choose(const struct disk_label *a, const struct disk_label *b, 
     int eb = label_decode(b, size_bytes, &lb);
 
     if (ea && eb) {
-        *ret_error = ea == -ERR_VERSION ? ea : eb;
+        *ret_error = ea == -ERR_VERSION || ea == -ERR_TOO_SMALL ? ea : eb;
         return -1;
     }
     bool first = !ea && (eb || la.start_counter >= lb.start_counter);

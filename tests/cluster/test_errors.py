@@ -195,6 +195,24 @@ def test_device_of_another_version(c):
     stop(first)
 
 
+def test_device_that_has_shrunk(c):
+    """The partition is another one, or an array lacks a disk: nobody is told to format it, and it is not formatted by mistake."""
+    first, address = mon(c, path(c, "s1"))
+    device = format_device(c, "s.dev", address)
+    size = os.path.getsize(device)
+    os.truncate(device, size - (1 << 20))
+    refused(c, ["larger", "do not format it"], OSD, "run", device, "--mon", address)
+    refused(c, ["larger", "--force"], OSD, "format", device, "--mon", address)
+    os.truncate(device, size)
+    stop(osd(c, device, address))
+    with open(device, "r+b") as f:
+        for at in (0, 64 << 10):
+            f.seek(at + 100)
+            f.write(b"damage")
+    refused(c, ["label is damaged", "--force"], OSD, "format", device, "--mon", address)
+    stop(first)
+
+
 def test_device_in_use(c):
     first, address = mon(c, path(c, "u1"))
     device = format_device(c, "u.dev", address)
