@@ -5,7 +5,8 @@
  *
  *   cluster_world.c    processes: what starts them, what a crash takes, how they come back
  *   cluster_admin.c    the operator: registers OSDs, makes pool and images, moves leaders, resizes, removes
- *   cluster_load.c     clients: random requests, every read and write recorded
+ *   cluster_load.c     clients: who has an image open, takes it over, comes back
+ *   cluster_worker.c   their random requests, every read and write recorded
  *   cluster_faults.c   what goes wrong, and when
  *   cluster_plots.c    what goes wrong together, as only ill luck would have it
  *   cluster_split.c    PGs are split, and what goes wrong at that moment
