@@ -266,19 +266,30 @@ void pg_peer_found(struct osd_shard *shard, struct peer *peer)
 
 /* ---- the host loop, step by step ---- */
 
-static void pg_store_progress(struct pg *pg, uint64_t now_ns)
+void pg_log_progress(struct pg *pg, uint64_t now_ns)
 {
     struct raft *r = &pg->raft;
     struct store_pg *sp = pg->sp;
 
-    /* A recovery sets both anew when it has copied everything. */
-    if (recover_holds_log(pg))
+    /* A recovery sets it anew when it has copied everything. */
+    if (recover_holds_log(pg) || pg->shard->failed)
         return;
     raft_log_durable(r, MIN(sp->durable_index, r->last_index));
     uint64_t took_ns =
-        perf_mark_reach(&pg->durable, sp->durable_index, r->term, now_ns, &pg->shard->perf.log_durable);
+        perf_mark_reach(&pg->durable, sp->durable_index, r->term, MAX(sp->durable_ns, pg->durable.began_ns),
+                        &pg->shard->perf.log_durable);
     if (took_ns)
         pace_add(&pg->shard->pace, took_ns, now_ns);
+}
+
+static void pg_store_progress(struct pg *pg, uint64_t now_ns)
+{
+    struct raft *r = &pg->raft;
+    const struct store_pg *sp = pg->sp;
+
+    pg_log_progress(pg, now_ns);
+    if (recover_holds_log(pg) || pg->shard->failed)
+        return;
     if (sp->first_index > r->first_index && sp->first_index - 1 <= MIN(r->commit_index, r->durable_index))
         raft_compacted(r, sp->first_index);
 }
@@ -294,6 +305,11 @@ void pg_keep_ring(struct pg *pg, uint64_t now_ns)
             first = MIN(first, m->match + 1);
     }
     store_keep(pg->sp, first <= r->last_index ? first : 0);
+}
+
+void pg_await_log(struct pg *pg)
+{
+    pg->sp->durable_unawaited = !raft_awaits_log(&pg->raft);
 }
 
 static void pg_noop(struct pg *pg)
@@ -497,8 +513,7 @@ static void pg_live(struct pg *pg)
     if (!shard->failed && store_failed(shard->store))
         shard_fail(shard, store_failed(shard->store), "the device failed");
     pg_set_abstain(pg);
-    if (!shard->failed)
-        pg_store_progress(pg, now_ns);
+    pg_store_progress(pg, now_ns);
     /* The timer is never later than the deadline. */
     if (!timer_armed(&pg->timer) && now_ns >= raft_deadline_ns(&pg->raft))
         pg_tick(pg, now_ns);
@@ -527,6 +542,7 @@ static void pg_live(struct pg *pg)
         pg_send_messages(pg, now_ns);
     pg_election_look(pg, now_ns);
     pg_timer(pg, now_ns);
+    pg_await_log(pg);
     if (++pg->steps % PG_CHECK_EVERY == 0 || PG_CHECK_ALWAYS)
         raft_check(&pg->raft);
 }

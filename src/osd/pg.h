@@ -221,6 +221,10 @@ static inline void pg_wake(struct pg *pg)
 {
     op_wake(&pg->op);
 }
+/* Tells raft what the store has made durable; before an answer of a member is stepped, too. */
+void pg_log_progress(struct pg *pg, uint64_t now_ns);
+/* After raft was given anything of which no step follows: is the group to be woken when more is durable? */
+void pg_await_log(struct pg *pg);
 /* Committed and durable here: into the state. */
 void pg_apply(struct pg *pg);
 /* Is this replica the leader, with everything of earlier terms applied: may it check and propose? */

@@ -440,6 +440,7 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     const struct raft_member *member = raft_member(&pg->raft, reply.from);
     uint64_t commit = pg->raft.commit_index;
     bool recovering = member && member->recovering;
+    pg_log_progress(pg, now_ns);
     raft_step(&pg->raft, &msg, now_ns);
     if (member) {
         if (member->match > m->match || member->match == pg->raft.last_index)
@@ -455,10 +456,13 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     TRACE(append_acknowledged, pg->id, reply.from, reply.match, reply.flags);
     if (reply.flags & APPEND_NO_MEMORY && reply.term == pg->raft.term && member)
         raft_append_failed(&pg->raft, reply.from, member->match);
-    if (member && !recovering && reply_is_late(pg, &reply, member, commit))
+    if (member && !recovering && reply_is_late(pg, &reply, member, commit)) {
         pg_keep_ring(pg, now_ns);
-    else
+        if (!PLANT(OSD_LOG_UNAWAITED))
+            pg_await_log(pg);
+    } else {
         pg_touched(pg);
+    }
 }
 
 /* ---- the rest ---- */

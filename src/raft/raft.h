@@ -264,6 +264,10 @@ bool raft_noop_due(const struct raft *r);
  * replaced since must not be reported. Lower than before: no effect (raft itself takes the mark back when it
  * replaces entries). */
 void raft_log_durable(struct raft *r, uint64_t index);
+/* May anything follow from more of our log being durable? Of a leader's nothing does while the others have
+ * not acknowledged what is to be committed: the host may then tell raft later, before their next answer is
+ * stepped. To be asked anew after each input. */
+bool raft_awaits_log(const struct raft *r);
 /* May come late and in any order; a candidate may lead by it. */
 void raft_hard_state_durable(struct raft *r, struct raft_hard_state hs);
 

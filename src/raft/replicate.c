@@ -98,6 +98,17 @@ void raft_commit_advance(struct raft *r)
         raft_become_follower(r, r->term, 0);
 }
 
+bool raft_awaits_log(const struct raft *r)
+{
+    uint64_t match[RAFT_MEMBERS_MAX + 1];
+
+    if (r->role != RAFT_LEADER || r->commit_index > r->durable_index)
+        return true;
+    for (uint32_t i = 0; i < r->member_count; i++)
+        match[i] = r->members[i].replica == r->self ? r->last_index : r->members[i].match;
+    return raft_majority(r, match) > r->commit_index;
+}
+
 int raft_propose(struct raft *r, uint64_t *ret_index)
 {
     if (r->role != RAFT_LEADER)

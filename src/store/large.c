@@ -172,7 +172,6 @@ static void log_let_go(struct pg *pg, uint64_t first)
     if (!pg->large_count || pg->removing || first <= pg->pub.first_index)
         return;
     log_trim(pg, first);
-    op_wake(pg->pub.waiter);
 }
 
 /* What was removed is not to take space until the log is short of it; but members in contact get the entries

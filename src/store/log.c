@@ -258,6 +258,9 @@ void log_truncate(struct pg *pg, uint64_t index)
 
 void log_trim(struct pg *pg, uint64_t first)
 {
+    /* Who has what goes, and who is away, is not in a hurry. */
+    if (pg->pub.wanted_index && first > pg->pub.wanted_index)
+        op_wake(pg->pub.waiter);
     while (pg->pub.first_index < first && pg->pub.first_index <= pg->pub.last_index) {
         struct log_entry *e = log_at(pg, pg->pub.first_index);
         log_prefetch(pg, e->index + LOG_AHEAD, true);

@@ -494,7 +494,7 @@ static bool ring_make(struct store *s)
 static void batch_durable(struct store *s, struct ring_slot *slot)
 {
     struct batch *b = slot->batch;
-    uint64_t took_ns = core_now_ns(s->core) - slot->io.submitted_ns;
+    uint64_t now_ns = core_now_ns(s->core), took_ns = now_ns - slot->io.submitted_ns;
     histogram_record(&s->counters.log_write, took_ns);
     TRACE(log_written, b->seq, slot->io.len, took_ns);
     b->durable = true;
@@ -516,7 +516,9 @@ static void batch_durable(struct store *s, struct ring_slot *slot)
         if (!e->in_log)
             continue;
         pg->durable_index = MAX(pg->durable_index, e->index);
-        op_wake(pg->waiter);
+        pg->durable_ns = now_ns;
+        if (!pg->durable_unawaited)
+            op_wake(pg->waiter);
     }
     s->records_durable = MAX(s->records_durable, slot->records_end);
     list_for_each (&s->ring_waits, node) {

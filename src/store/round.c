@@ -84,7 +84,6 @@ static void log_lets_go(struct pg *pg, uint64_t last)
     if (last > pg->complete_durable || pg->pub.first_index > last)
         return;
     log_trim(pg, last + 1);
-    op_wake(pg->pub.waiter);
 }
 
 /* The log lets go of the object's chunks, if it may: what is complete only serves followers that lag. That of

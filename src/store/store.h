@@ -214,8 +214,13 @@ struct store_pg {
     uint64_t floor_epoch;     /* the highest of all applied FORGET entries */
     uint64_t ring_bytes;      /* its share of the ring now */
     bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
-    struct op *waiter; /* the host's: woken when durable_index or first_index changed or the store failed */
-    void *host;        /* the host's own */
+    uint64_t durable_ns;      /* when that was last raised */
+    /* The host's: woken when the store failed, when durable_index has risen, unless the host has said that
+     * nothing follows from that now, and when first_index passes wanted_index. It sees the rest when it
+     * looks. */
+    struct op *waiter;
+    bool durable_unawaited;
+    void *host;            /* the host's own */
     uint64_t wanted_index; /* see store_keep() */
 };
 

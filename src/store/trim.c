@@ -225,7 +225,6 @@ static uint32_t batch_trim(struct store *s, struct batch *b)
             continue;
         }
         log_trim(pg, e->index + 1);
-        op_wake(pg->pub.waiter);
     }
     if (s->destage.scan == b)
         s->destage.scan = next;

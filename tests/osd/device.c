@@ -147,11 +147,33 @@ static void test_device_slow(void)
     world_free(w);
 }
 
+/* The leader's device is the last that has an entry: the other member's word came while it was not there, so
+ * nobody else tells the leader that it is committed. */
+static void test_leader_device_is_last(void)
+{
+    const struct sim_disk_faults slow = {.slow_ppm = 1000000, .slow_ns = 2 * NS_PER_MS};
+    struct world *w = world_new(55, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    sim_node_pause(w->osds[(leader + 1) % OSDS].node);
+    sim_disk_set_faults(w->osds[leader].disk, &slow);
+    writes_for(w, 100);
+    uint64_t longest_ns = writes_for(w, 300);
+    printf("# longest write: %d us\n", (int)(longest_ns / NS_PER_US));
+    CHECK(longest_ns < 10 * NS_PER_MS);
+    CHECK_EQ(world_leader(w, world_pg(w, 0)), leader);
+    sim_node_resume(w->osds[(leader + 1) % OSDS].node);
+    WAIT_FOR(w, 10000, world_settled(w));
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(test_device_hangs_for_reads);
     TEST(test_device_slow);
+    TEST(test_leader_device_is_last);
     TEST(test_device_hangs);
     TEST(test_follower_device_hangs);
     return tap_done();

@@ -297,7 +297,9 @@ static void fake_step(struct op *op)
         if (!pg->used || pg->pub.durable_index == pg->pub.last_index)
             continue;
         pg->pub.durable_index = pg->pub.last_index;
-        op_wake(pg->pub.waiter);
+        pg->pub.durable_ns = core_now_ns(store->core);
+        if (!pg->pub.durable_unawaited)
+            op_wake(pg->pub.waiter);
     }
 }
 static const struct op_kind fake_kind = {"fake.store", NULL, fake_step};
