@@ -441,7 +441,8 @@ void sock_receive(struct sock *sock)
     if (sock->rx_armed || sock->closed || !sock->open)
         return;
     sock_rx_compact(sock);
-    struct iovec buffer = {sock->rx + sock->rx_end, sock->rx_size - sock->rx_end};
+    uint32_t room = sock->rx_size - sock->rx_end;
+    struct iovec buffer = {sock->rx + sock->rx_end, sock->rx_heads ? MIN(room, SOCK_RX_HEAD) : room};
     struct iovec direct = {sock->direct, sock->direct_len};
     struct io_uring_sqe *sqe = uring_sqe(sock->uc);
     ASSERT(buffer.iov_len || direct.iov_len);

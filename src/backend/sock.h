@@ -23,6 +23,9 @@
 #define SOCK_RX_SIZE   (64u << 10)
 /* So much missing of a payload is worth receiving in place; less is cheaper copied out of a large receive. */
 #define SOCK_DIRECT_MIN (16u << 10)
+/* Where large payloads follow each other the buffer is offered for little more than a head: what comes behind
+ * it is then received in place, and not copied. */
+#define SOCK_RX_HEAD (2u << 10)
 
 struct sock;
 
@@ -71,6 +74,7 @@ struct sock {
     bool rx_more; /* the last receive left something in the kernel, or may have */
     uint8_t *rx;
     uint32_t rx_begin, rx_end, rx_size;
+    bool rx_heads; /* the owner's: large payloads are expected */
     uint8_t *direct;
     size_t direct_len;
     struct iovec rx_iov[2];

@@ -146,6 +146,7 @@ static bool tcp_link_parse(struct tcp_link *l)
             return false;
         }
         l->payload_have = 0;
+        sock->rx_heads = l->header.payload_len >= SOCK_RX_SIZE;
         if (l->header.payload_len && l->link.events->place)
             l->placed =
                 l->link.events->place(l->link.owner, &l->link, at, l->head_len, l->header.payload_len);
