@@ -72,7 +72,7 @@ static void map_grow(struct map *map)
 void map_put(struct map *map, struct map_node *node, uint64_t key)
 {
     ASSERT(!map_get(map, key));
-    if (!map->fixed && map->count >> map->bits)
+    if (!map->fixed && 2 * map->count >> map->bits)
         map_grow(map);
     struct map_node **chain = &map->chains[map_chain(map, key)];
     node->key = key;

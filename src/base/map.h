@@ -3,10 +3,10 @@
  * Hash table from 64-bit keys to nodes, intrusive and chained: a node is embedded in what it finds, so
  * putting one in needs no memory and cannot fail. A key is in the table at most once.
  *
- * The array of chains doubles when there are more nodes than chains, unless the table was presized by
- * map_reserve(): that one never allocates again, and is what the data path uses. When there is no memory for
- * doubling the chains just get longer. The order of iteration depends only on the history of puts and
- * removes, so it replays.
+ * The array of chains doubles when there are more nodes than half as many chains, unless the table was
+ * presized by map_reserve(): that one never allocates again, and is what the data path uses. When there is no
+ * memory for doubling the chains just get longer. The order of iteration depends only on the history of puts
+ * and removes, so it replays.
  */
 #ifndef BASE_MAP_H
 #define BASE_MAP_H
@@ -52,6 +52,12 @@ static inline struct map_node *map_get(const struct map *map, uint64_t key)
     while (node && node->key != key)
         node = node->next;
     return node;
+}
+
+/* What is likely to be the node of `key`, or NULL, without a look at it: to be fetched ahead. */
+static inline const struct map_node *map_hint(const struct map *map, uint64_t key)
+{
+    return map->chains[map_chain(map, key)];
 }
 
 /* The first node, and the one after `node`, in the order of iteration, or NULL. map_next(map, NULL) is NULL.

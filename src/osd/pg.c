@@ -13,6 +13,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 
@@ -25,6 +26,8 @@ enum { PG_LIVE, PG_STOPPING };
 #else
 #define PG_CHECK_ALWAYS false
 #endif
+#define CACHE_LINE        64u
+#define PREFETCH_MEMBERS  3u
 #define PG_NOOP_RETRY_NS  (10 * NS_PER_MS)
 #define PG_GROUP_RETRY_NS (100 * NS_PER_MS)
 
@@ -73,10 +76,11 @@ static void pg_raft_init(struct pg *pg, bool born_now)
 
 int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_now)
 {
-    struct pg *pg = calloc(1, sizeof(*pg));
+    struct pg *pg = aligned_alloc(CACHE_LINE, ALIGN_UP(sizeof(*pg), CACHE_LINE));
 
     if (!pg)
         return -ERR_NO_MEMORY;
+    memset(pg, 0, sizeof(*pg));
     pg->shard = shard;
     pg->id = sp->record.pg;
     pg->replica = sp->record.replica;
@@ -113,6 +117,25 @@ struct pg *pg_find(const struct osd_shard *shard, uint64_t id)
     struct map_node *node = map_get(&shard->pgs, id);
     struct pg *pg = node ? map_entry(node, struct pg, node) : NULL;
     return pg && !pg->stopping ? pg : NULL;
+}
+
+static void lines_prefetch(const void *from, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += CACHE_LINE)
+        PREFETCH(from, at);
+}
+
+void pg_prefetch(const struct osd_shard *shard, uint64_t id)
+{
+    const struct map_node *node = map_hint(&shard->pgs, id);
+    const struct pg *pg = node ? map_entry(node, struct pg, node) : NULL;
+
+    if (!pg)
+        return;
+    lines_prefetch(pg, offsetof(struct pg, members[PREFETCH_MEMBERS]));
+    lines_prefetch(&pg->raft, offsetof(struct raft, members));
+    for (uint32_t i = 0; i < PREFETCH_MEMBERS; i++)
+        lines_prefetch(&pg->raft.members[i], offsetof(struct raft_member, inflight));
 }
 
 /* ---- what others ask ---- */

@@ -92,90 +92,89 @@ struct pg {
     struct map_node node; /* in shard->pgs */
     struct osd_shard *shard;
     uint64_t id;
-    uint32_t replica;
     struct store_pg *sp;
-    struct raft raft;
-    struct pg_member members[RAFT_MEMBERS_MAX + 1]; /* with ourselves in any case */
-    uint32_t member_count;
-    struct pg_stranger strangers[PG_STRANGERS_MAX];
-    uint32_t stranger_next; /* whose place the next one takes */
-    bool group_due;         /* look at the members that the map wants */
-    struct timer timer;
-    bool stopping;
+    uint32_t replica;
+    uint32_t steps; /* of the host loop */
 
-    struct list led;               /* in shard->led: led_term is set, and not parked */
-    bool parked;                   /* pg_park.c */
-    bool stirred;                  /* something happened since the last heartbeat */
+    /* What every step and request looks at is in front, in a few lines of the cache. */
+    bool stopping;
+    bool parked;          /* pg_park.c */
+    bool stirred;         /* something happened since the last heartbeat */
+    bool group_due;       /* look at the members that the map wants */
+    bool orders_due;      /* look at the map's image orders */
+    bool record_writing;  /* term and vote, or */
+    bool record_is_want;  /* not these, but what a recovery wants: */
+    bool record_wanted;   /* state and base, not yet durable */
+    bool splitting;       /* nothing is applied meanwhile */
+    bool split_due;       /* look at the map's order */
+    bool election_wanted; /* in the list of those that clients wait for */
+    bool scrub_deep, scrub_repair;
+    enum pg_election election; /* whose turn it is to campaign (pg_election.c) */
+    uint32_t member_count;
+    uint32_t known_leader;  /* when last looked at */
+    uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
+    uint64_t left_term;     /* the term in which we handed over because we have to abstain */
+    uint64_t leaderless_ns; /* since when none has been known; 0: one is */
+    uint64_t prompt_index;  /* follower: up to where the leader waits for our word; 0: it does not */
+    uint64_t traffic_ns;    /* when a request came or entries left, last */
+    uint64_t woken_ns;      /* and when for the first time after a rest */
+    uint64_t durable_seen;  /* of our log, when it last moved or did not have to, */
+    uint64_t durable_ns;    /* which was then */
+    uint64_t stuck_index;   /* leader: committed, when last it was not so that a majority refuses the rest; */
+    uint64_t stuck_ns; /* follower: the last entry before one that there is no space for. When that was */
+    uint64_t slow_since_ns;  /* members are so much quicker that they should lead; 0: they are not */
+    uint64_t settled_index;  /* once it is applied, objects are as they are on every replica that has applied
+                                as much */
+    uint64_t split_retry_ns; /* it found no room: not before */
+    uint64_t
+        split_look_ns; /* when the map's order to split us is looked at again; 0: there is no such order */
+    uint32_t split_proposed;  /* the PG count of what we have proposed in this term; 0: nothing */
+    uint32_t split_child;     /* which is to split off the PG of that number; 0: none */
+    struct perf_mark durable; /* appended, not durable yet */
+    uint64_t tombstones_ns;   /* when they are looked at next */
+    uint64_t request_bytes;
+    uint32_t request_count;     /* ops that may look at this struct */
+    struct pg_catchup *catchup; /* NULL: none */
+    struct recover *recover;    /* NULL: none */
+    struct list waiting;        /* proposed requests, ascending by index */
+    struct list reading;        /* reads that wait for a majority or for entries to be applied */
+    struct list merging;        /* writes that read what they will merge with */
+    struct list images;         /* struct pg_image */
+    struct timer timer;
+    struct pg_member members[RAFT_MEMBERS_MAX + 1]; /* with ourselves in any case */
+    struct raft raft;
+
+    struct list blocked;  /* requests that wait for one of `merging`, FIFO */
+    struct list fetching; /* reads that wait for the store */
+    struct list repairs;  /* under way, struct repair */
+    struct list looks;    /* under way, struct scrub_look */
+    struct list led;      /* in shard->led: led_term is set, and not parked */
+    struct pg_stranger strangers[PG_STRANGERS_MAX];
+    uint32_t stranger_next;        /* whose place the next one takes */
     struct heartbeat_heard *heard; /* parked follower: what the heartbeats of its leader say of it, */
     struct peer *leader_peer;      /* and whose they are */
 
-    struct store_pg_write record; /* term and vote on their way to the disk */
-    bool record_writing;
+    struct store_pg_write record; /* on its way to the disk */
     uint64_t record_started_ns;
-    bool record_is_want; /* not term and vote, but what a recovery wants: */
-    bool record_wanted;  /* state and base, not yet durable */
     enum store_pg_state want_state;
     uint64_t want_base, want_base_term;
     struct raft_hard_state record_hs;
 
     struct store_split split; /* of what the log orders */
-    bool splitting;           /* nothing is applied meanwhile */
-    uint64_t split_retry_ns;  /* it found no room: not before */
-    uint32_t split_proposed;  /* the PG count of what we have proposed in this term; 0: nothing */
-    bool split_due;           /* look at the map's order */
-    uint32_t split_child;     /* which is to split off the PG of that number; 0: none */
     uint64_t split_index; /* of the map's order to split us: all members are to have that on their devices */
-    uint64_t split_look_ns; /* when that is looked at again; 0: there is no such order */
 
-    struct perf_mark durable; /* appended, not durable yet */
-
-    uint64_t prompt_index; /* follower: up to where the leader waits for our word; 0: it does not */
-
-    uint64_t traffic_ns; /* when a request came or entries left, last */
-    uint64_t woken_ns;   /* and when for the first time after a rest */
-
-    enum pg_election election; /* whose turn it is to campaign (pg_election.c) */
     struct list election_link; /* WAITING: in a list of shard->elections */
-    bool election_wanted;      /* in that of those that clients wait for */
     uint64_t asked_ns;         /* when a client was sent away last, because we did not lead; 0: never, */
     uint64_t asked_first_ns;   /* and since when that goes on */
 
-    uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
-    uint64_t left_term;     /* the term in which we handed over because we have to abstain */
-    uint32_t known_leader;  /* when last looked at */
-    uint64_t leaderless_ns; /* since when none has been known; 0: one is */
-    uint64_t durable_seen;  /* of our log, when it last moved or did not have to, */
-    uint64_t durable_ns;    /* which was then */
-    uint64_t reads_hang_ns; /* when we handed over because the device did not answer */
-    uint64_t stuck_index;   /* leader: committed, when last it was not so that a majority refuses the rest; */
-    uint64_t stuck_ns; /* follower: the last entry before one that there is no space for. When that was */
-    uint32_t steps;    /* of the host loop */
-    uint64_t slow_since_ns;  /* members are so much quicker that they should lead; 0: they are not */
-    uint64_t slow_handed_ns; /* when we handed over for that, last; 0: never */
-    uint32_t request_count;  /* ops that may look at this struct */
-    uint64_t request_bytes;
-    struct list waiting;      /* proposed requests, ascending by index */
-    struct list fetching;     /* reads that wait for the store */
-    struct list reading;      /* reads that wait for a majority or for entries to be applied */
-    struct list merging;      /* writes that read what they will merge with */
-    struct list blocked;      /* requests that wait for one of these, FIFO */
-    struct list images;       /* struct pg_image */
-    bool orders_due;          /* look at the map's image orders */
+    uint64_t reads_hang_ns;   /* when we handed over because the device did not answer */
+    uint64_t slow_handed_ns;  /* when we handed over for being slow, last; 0: never */
     uint64_t floor_epoch;     /* the highest proposed in our term */
     uint64_t forgotten_index; /* of the newest entry proposed to forget a tombstone */
-    uint64_t tombstones_ns;   /* when they are looked at next */
 
-    struct pg_catchup *catchup; /* NULL: none */
-    struct recover *recover;    /* NULL: none */
-    struct list repairs;        /* under way, struct repair */
-
-    struct list looks;      /* under way, struct scrub_look */
-    uint64_t settled_index; /* once it is applied, objects are as they are on every replica that has applied
-                               as much */
     struct pg_scrub scrub;
     uint64_t scrub_order; /* what the monitor wants of us as leader; 0: nothing */
-    bool scrub_deep, scrub_repair;
-    struct list damages; /* struct pg_damage: leader only */
+    struct list damages;  /* struct pg_damage: leader only */
     uint32_t damage_count;
 };
 
@@ -216,6 +215,8 @@ MUST_CHECK int pg_open(struct osd_shard *shard, struct store_pg *sp, bool born_n
 /* Asks it to end: requests are answered, its own ops waited for; then it is freed. */
 void pg_stop(struct pg *pg);
 struct pg *pg_find(const struct osd_shard *shard, uint64_t id);
+/* The PG will be asked for in a moment: what a request or an APPEND looks at is fetched meanwhile. */
+void pg_prefetch(const struct osd_shard *shard, uint64_t id);
 struct pg_member *pg_member_find(struct pg *pg, uint32_t replica); /* NULL: there is none */
 static inline void pg_wake(struct pg *pg)
 {

@@ -317,8 +317,10 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
     int error =
         wire_append_request_decode(message->body, message->body_len, &request, shard->entries, shard->crcs);
 
-    if (!error)
+    if (!error) {
+        pg_prefetch(shard, request.pg);
         error = append_validate(shard, &request, message);
+    }
     if (error) {
         shard->perf.crc_errors += error == -ERR_CHECKSUM;
         core_log(shard->core, LOG_ERROR, "osd", "APPEND from osd.%u shard %u: %s", peer->osd, peer->number,

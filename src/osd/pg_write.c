@@ -488,8 +488,10 @@ void pg_write_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
     uint64_t began_ns = core_recent_ns(shard->core);
     int error = wire_write_request_decode(message->body, message->body_len, &in, shard->crcs);
 
-    if (!error)
+    if (!error) {
+        pg_prefetch(shard, in.pg);
         error = write_validate(&in, message);
+    }
     if (error) {
         shard->perf.crc_errors += error == -ERR_CHECKSUM;
         shard->perf.payload_drops += message->payload_dropped;

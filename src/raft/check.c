@@ -74,9 +74,19 @@ static void check_member(const struct raft *r, const struct raft_member *m)
     ASSERT(m->inflight_count || m->inflight_base == m->next - 1);
 }
 
+static void check_answers(const struct raft *r)
+{
+    uint32_t due = 0;
+
+    for (uint32_t i = 0; i < RAFT_MEMBERS_MAX; i++)
+        due += r->answers[i].to != 0;
+    ASSERT(r->answers_due == due);
+}
+
 void raft_check(const struct raft *r)
 {
     check_log(r);
+    check_answers(r);
     check_hard_state(r);
     check_group(r);
     ASSERT((r->role == RAFT_LEADER) == (r->leader == r->self));

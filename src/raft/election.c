@@ -71,6 +71,7 @@ void raft_become_follower(struct raft *r, uint64_t term, uint32_t leader)
         r->acked_sent_ns = 0;
         r->reply_due = false;
         memset(r->answers, 0, sizeof r->answers);
+        r->answers_due = 0;
     }
     if (r->role == RAFT_LEADER)
         r->matched_index = r->commit_index;

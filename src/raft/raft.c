@@ -100,6 +100,7 @@ void raft_answer(struct raft *r, const struct raft_msg *msg, enum raft_msg_type 
     }
     if (!free)
         return;
+    r->answers_due += !free->to;
     *free = (struct raft_answer){
         .to = msg->from,
         .type = type,
@@ -320,7 +321,7 @@ void raft_compacted(struct raft *r, uint64_t first_index)
 /* Answers to questions of others. */
 static bool answer_next(struct raft *r, struct raft_msg *ret)
 {
-    for (uint32_t i = 0; i < RAFT_MEMBERS_MAX; i++) {
+    for (uint32_t i = 0; i < RAFT_MEMBERS_MAX && r->answers_due; i++) {
         struct raft_answer *a = &r->answers[i];
 
         /* While a vote is being written, nothing is said that begins another election. */
@@ -329,6 +330,7 @@ static bool answer_next(struct raft *r, struct raft_msg *ret)
         *ret = (struct raft_msg){
             .type = a->type, .to = a->to, .term = a->term, .sent_ns = a->sent_ns, .reject = a->reject};
         a->to = 0;
+        r->answers_due--;
         return true;
     }
     return false;

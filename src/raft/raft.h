@@ -119,11 +119,8 @@ struct raft_member {
     bool recovering; /* said so in its last answer */
     bool lost; /* it acknowledged entries in this term, does not have them any more, and did not say that it
                 * recovers: its disk lies. For the host to report */
-    /* The rest is raft's own. */
-    struct {
-        uint64_t last;
-        uint32_t bytes;
-    } inflight[RAFT_INFLIGHT_MAX]; /* a ring: APPENDs under way, by the last entry that they carry */
+    /* The rest is raft's own. What is looked at in every step is in a few lines of the cache, here and below.
+     */
     uint32_t inflight_head, inflight_count;
     uint64_t inflight_base; /* index before the first entry under way */
     uint64_t wait_ns;       /* when the oldest thing it has not answered was sent */
@@ -136,6 +133,10 @@ struct raft_member {
     bool unreachable;                /* raft_peer_unreachable() */
     bool vote_due, pre_vote_granted; /* of this round */
     bool vote_granted;               /* of this term, in which we stand */
+    struct {
+        uint64_t last;
+        uint32_t bytes;
+    } inflight[RAFT_INFLIGHT_MAX]; /* a ring: APPENDs under way, by the last entry that they carry */
 };
 
 /* An answer that is due, other than to our leader's APPEND. */
@@ -158,12 +159,7 @@ struct raft_past {
 
 struct raft {
     struct raft_config config;
-    uint32_t self;                                    /* replica number */
-    struct group group;                               /* the newest of the log */
-    bool joint;                                       /* it is */
-    struct raft_member members[RAFT_MEMBERS_MAX + 1]; /* the group's, and self in any case */
-    uint32_t member_count;
-
+    uint32_t self; /* replica number */
     enum raft_role role;
     uint64_t term; /* current; durable once hard_state_durable says so */
     uint32_t vote;
@@ -173,42 +169,48 @@ struct raft {
     uint64_t last_index;
     uint64_t base_term;
     uint64_t durable_index; /* of this replica's log */
-    bool abstain;           /* the log cannot be proven whole: no vote, no campaign */
-    bool held;              /* the host takes no entries now, and may drop those that it has */
-    bool recovering; /* the log is whole, what it was applied to is not: votes, but does not campaign */
     uint64_t
-        rest_ns; /* leader: silence beyond the usual that the host's heartbeats now leave, see raft_rest() */
+        rest_ns;  /* leader: silence beyond the usual that the host's heartbeats now leave, see raft_rest() */
+    bool abstain; /* the log cannot be proven whole: no vote, no campaign */
+    bool held;    /* the host takes no entries now, and may drop those that it has */
+    bool recovering; /* the log is whole, what it was applied to is not: votes, but does not campaign */
+    bool joint;      /* the group is */
+    uint32_t member_count;
 
-    /* The rest is raft's own. */
-    struct group group_before; /* the one before it: what it goes back to if its entry is replaced */
-    struct raft_answer answers[RAFT_MEMBERS_MAX]; /* full: the asker asks again */
-    struct raft_run *runs;                        /* term runs of [first_index, last_index], ascending */
+    /* All from here to the members is raft's own. */
     uint32_t run_count, run_cap;
-    struct raft_past past[RAFT_PAST_MAX]; /* below the log, since the start, newest first; term 0: none */
-    struct raft_hard_state taken_hs, durable_hs; /* given to the host to write; written */
+    struct raft_run *runs; /* term runs of [first_index, last_index], ascending */
     uint64_t now_ns, election_deadline_ns;
-    uint64_t heard_ns;   /* follower: from when on the deadline counts. UINT64_MAX: it is not to be put off */
-    uint64_t excused_ns; /* silence before that was excused by raft_away() */
-    uint64_t asked_ns;   /* when this round of (pre-)votes began */
-    uint32_t campaign_rounds; /* since a leader was last known */
+    struct raft_hard_state taken_hs, durable_hs; /* given to the host to write; written */
+    uint64_t matched_index; /* follower: up to here the log is known to agree with the leader of this term */
+    uint64_t acked_sent_ns; /* newest sent_ns of an APPEND of this term, to be echoed */
+    bool reply_due, reply_reject;
     bool standing; /* a candidate of this term, though it may ask for pre-votes of the next one meanwhile */
-    uint32_t campaign_flags; /* RAFT_TRANSFER */
-    uint64_t promise_until_ns;
-    uint32_t promise_to; /* 0: to whom we do not know any more */
+    bool transfer_short;  /* the target need not have what is not committed */
+    bool transfer_sent;   /* TIMEOUT_NOW may be out: no lease in this term any more */
+    uint32_t answers_due; /* of `answers` */
+    uint32_t offered_to;  /* the APPEND given out that raft_append_sent() has yet to report on */
+    uint32_t transfer_to;
+    uint64_t offered_index, offered_last;
     uint64_t leader_since_ns;
     uint64_t term_start_index; /* leader: its first index in this term */
-    uint32_t transfer_to;
-    uint64_t transfer_deadline_ns;
-    uint64_t transfer_sent_ns;
-    bool transfer_sent; /* TIMEOUT_NOW may be out: no lease in this term any more */
-    bool transfer_short; /* the target need not have what is not committed */
-    uint64_t random_state;
-    uint64_t matched_index; /* follower: up to here the log is known to agree with the leader of this term */
-    bool reply_due, reply_reject;
+    uint64_t heard_ns;   /* follower: from when on the deadline counts. UINT64_MAX: it is not to be put off */
+    uint64_t excused_ns; /* silence before that was excused by raft_away() */
+    uint64_t promise_until_ns;
+    uint32_t promise_to;                  /* 0: to whom we do not know any more */
+    uint32_t campaign_rounds;             /* since a leader was last known */
+    uint32_t campaign_flags;              /* RAFT_TRANSFER */
     uint64_t reply_index, reply_log_term; /* of a reject */
-    uint64_t acked_sent_ns;               /* newest sent_ns of an APPEND of this term, to be echoed */
-    uint32_t offered_to; /* the APPEND given out that raft_append_sent() has yet to report on */
-    uint64_t offered_index, offered_last;
+    uint64_t transfer_deadline_ns, transfer_sent_ns;
+    uint64_t asked_ns; /* when this round of (pre-)votes began */
+    uint64_t random_state;
+
+    struct raft_member members[RAFT_MEMBERS_MAX + 1]; /* the group's, and self in any case */
+    struct group group;                               /* the newest of the log */
+    /* Raft's own, too. */
+    struct group group_before; /* the one before it: what it goes back to if its entry is replaced */
+    struct raft_answer answers[RAFT_MEMBERS_MAX]; /* full: the asker asks again */
+    struct raft_past past[RAFT_PAST_MAX]; /* below the log, since the start, newest first; term 0: none */
 };
 
 /* A replica that starts: a follower. `group`: the one in force at the base; valid (group_validate()).

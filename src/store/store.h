@@ -203,25 +203,25 @@ struct store_pg_record {
 
 struct store_pg {
     struct store *store;
-    struct store_pg_record record; /* durable */
-    uint64_t first_index;          /* oldest entry that can be read; last_index + 1 when there is none */
-    uint64_t last_index;           /* newest appended */
-    uint64_t durable_index;        /* on media; never above last_index */
-    uint64_t
-        applied_index; /* by store_apply(); after open: what pages and records are known complete up to */
-    uint64_t object_count;
-    uint64_t tombstone_count; /* records of deleted images */
-    uint64_t floor_epoch;     /* the highest of all applied FORGET entries */
-    uint64_t ring_bytes;      /* its share of the ring now */
-    bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
-    uint64_t durable_ns;      /* when that was last raised */
     /* The host's: woken when the store failed, when durable_index has risen, unless the host has said that
      * nothing follows from that now, and when first_index passes wanted_index. It sees the rest when it
      * looks. */
     struct op *waiter;
-    bool durable_unawaited;
-    void *host;            /* the host's own */
+    void *host;             /* the host's own */
+    uint64_t first_index;   /* oldest entry that can be read; last_index + 1 when there is none */
+    uint64_t last_index;    /* newest appended */
+    uint64_t durable_index; /* on media; never above last_index */
+    uint64_t durable_ns;    /* when that was last raised */
+    uint64_t
+        applied_index;     /* by store_apply(); after open: what pages and records are known complete up to */
     uint64_t wanted_index; /* see store_keep() */
+    bool durable_unawaited;
+    bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
+    uint64_t tombstone_count; /* records of deleted images */
+    uint64_t ring_bytes;      /* its share of the ring now */
+    struct store_pg_record record; /* durable */
+    uint64_t object_count;
+    uint64_t floor_epoch; /* the highest of all applied FORGET entries */
 };
 
 struct store_pg *store_pg_find(const struct store *store, uint64_t pg);
