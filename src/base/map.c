@@ -9,6 +9,7 @@
 #include "base/error.h"
 
 #define MAP_BITS_FIRST 4
+#define MAP_BITS_SMALL 16
 #define MAP_BITS_MAX   40
 
 void map_init(struct map *map)
@@ -69,10 +70,15 @@ static void map_grow(struct map *map)
         free(old.chains);
 }
 
+static bool map_is_full(const struct map *map)
+{
+    return map->count >> map->bits || (map->bits < MAP_BITS_SMALL && 2 * map->count >> map->bits);
+}
+
 void map_put(struct map *map, struct map_node *node, uint64_t key)
 {
     ASSERT(!map_get(map, key));
-    if (!map->fixed && 2 * map->count >> map->bits)
+    if (!map->fixed && map_is_full(map))
         map_grow(map);
     struct map_node **chain = &map->chains[map_chain(map, key)];
     node->key = key;

@@ -3,10 +3,10 @@
  * Hash table from 64-bit keys to nodes, intrusive and chained: a node is embedded in what it finds, so
  * putting one in needs no memory and cannot fail. A key is in the table at most once.
  *
- * The array of chains doubles when there are more nodes than half as many chains, unless the table was
- * presized by map_reserve(): that one never allocates again, and is what the data path uses. When there is no
- * memory for doubling the chains just get longer. The order of iteration depends only on the history of puts
- * and removes, so it replays.
+ * The array of chains doubles when there are as many nodes as chains, in a small table half as many, so that
+ * what is looked for is mostly the first of its chain; unless the table was presized by map_reserve(): that
+ * one never allocates again, and is what the data path uses. When there is no memory for doubling the chains
+ * just get longer. The order of iteration depends only on the history of puts and removes, so it replays.
  */
 #ifndef BASE_MAP_H
 #define BASE_MAP_H

@@ -331,6 +331,7 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
     if (!pg)
         return;
     pg->stirred = true;
+    store_pg_prefetch(pg->sp);
     pg_prompt_asked(pg, &request);
     struct raft_msg msg = {
         .type = RAFT_APPEND,

@@ -75,6 +75,7 @@ struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_tick
     req->shard = shard;
     req->pg = pg;
     req->kind = kind;
+    store_pg_prefetch(pg->sp);
     req->ticket = *ticket;
     TRACE(request_taken, pg_id, kind, bytes);
     req->taken_ns = shard->client_ns = core_now_ns(shard->core);

@@ -175,6 +175,7 @@ struct pg {
     uint64_t group_gen;     /* of the table write that has pub.record.group */
     struct log_entry **log; /* [first_index .. last_index], at index & (log_cap - 1) */
     uint32_t log_cap;
+    uint64_t last_term;      /* of the newest entry, which need not be looked at for it; 0: not known */
     uint64_t complete_index; /* destaged up to here */
     uint64_t complete_term;
     uint64_t complete_durable; /* and a durable record says so */

@@ -240,6 +240,7 @@ int log_put(struct pg *pg, struct log_entry *e)
     ASSERT(e->index == pg->pub.last_index + 1);
     pg->log[e->index & (pg->log_cap - 1)] = e;
     pg->pub.last_index = e->index;
+    pg->last_term = e->term;
     pg->pub.ring_bytes += entry_ring_bytes(e);
     e->in_log = true;
     pg->unapplied_bytes += entry_ring_bytes(e);
@@ -253,6 +254,7 @@ void log_truncate(struct pg *pg, uint64_t index)
         entry_detach(log_at(pg, pg->pub.last_index));
         pg->pub.last_index--;
     }
+    pg->last_term = 0;
     pg->pub.durable_index = MIN(pg->pub.durable_index, pg->pub.last_index);
 }
 
@@ -280,6 +282,12 @@ void log_measure(struct pg *pg)
 
     s->long_logs += (uint32_t)is_long - (uint32_t)pg->long_log;
     pg->long_log = is_long;
+}
+
+void store_pg_prefetch(const struct store_pg *pub)
+{
+    for (size_t at = 0; at < offsetof(struct pg, clear_index); at += 64)
+        PREFETCH(pub, at);
 }
 
 /* ---- appending ----------------------------------------------------------------------------------------- */
@@ -406,7 +414,7 @@ int store_append(struct store_pg *pub, const struct entry *entry, const struct s
         return -ERR_RETRY;
     }
     e->pg = pg;
-    e->prev_term = store_log_term(pub, entry->index - 1);
+    e->prev_term = pg->last_term ? pg->last_term : store_log_term(pub, entry->index - 1);
     e->obj = o;
     rc = log_put(pg, e);
     ASSERT(rc == 0);
@@ -479,6 +487,7 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const
     pub->record.split_count = split_count;
     (void)table_split_set(pg);
     table_group_set(pg, group);
+    pg->last_term = 0;
     pg->complete_index = index;
     pg->complete_term = term;
     pg->complete_durable = index;

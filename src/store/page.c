@@ -132,11 +132,14 @@ void page_map_fill(struct page_map *map, const struct page_mem *page)
     struct page_chunk *at = map->at;
 
     ASSERT(map->chunks == map_chunks(page));
-    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+    map->held = 0;
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
+        map->held |= (uint32_t)(page->chunk[c] != 0) << c;
         if (map->chunks >> c & 1)
             *at++ = (struct page_chunk){.number = page->chunk[c],
                                         .written = chunk_bits(page->written, c),
                                         .lost = chunk_bits(page->lost, c)};
+    }
 }
 
 void page_map_free(struct store *s, struct page_map *map)

@@ -17,7 +17,8 @@ struct page_chunk {
     uint16_t written, lost; /* bit per block; both: its checksum is known, but the medium has not got it */
 };
 struct page_map {
-    uint32_t chunks;       /* bit per chunk of the object that there is something to say about */
+    uint32_t chunks;       /* bit per chunk of the object that there is something to say about, */
+    uint32_t held;         /* and of these, per chunk that it has */
     struct page_chunk *at; /* of these, in order */
 };
 

@@ -209,7 +209,7 @@ static void slot_reserve_settle(struct object *o)
 
 static bool chunk_missing(const struct object *o, uint32_t chunk)
 {
-    return !object_chunk(o, chunk);
+    return !(o->map.held >> chunk & 1);
 }
 
 int space_need(struct object *o)

@@ -225,6 +225,8 @@ struct store_pg {
 };
 
 struct store_pg *store_pg_find(const struct store *store, uint64_t pg);
+/* It will be asked to append in a moment: what that looks at is fetched meanwhile. */
+void store_pg_prefetch(const struct store_pg *pg);
 /* In order of creation; NULL starts, NULL ends. */
 struct store_pg *store_pg_next(const struct store *store, const struct store_pg *after);
 /* How many there can be. */

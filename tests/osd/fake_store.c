@@ -764,6 +764,10 @@ int store_log_get(const struct store_pg *sp, uint64_t index, struct entry *ret_e
     return 0;
 }
 
+void store_pg_prefetch(const struct store_pg *pg)
+{
+}
+
 uint64_t store_log_term(const struct store_pg *sp, uint64_t index)
 {
     if (index == sp->record.base_index)
