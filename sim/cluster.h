@@ -3,7 +3,8 @@
  * The parts of the cluster scenario: a monitor, three to nine OSDs of one to four shards, clients with
  * overlapping images.
  *
- *   cluster_world.c    processes: what starts them, what a crash takes, how they come back
+ *   cluster_world.c    processes: what starts them, what a crash takes, how they come back; the shape of it all
+ *   cluster_osd.c      OSDs as processes
  *   cluster_admin.c    the operator: registers OSDs, makes pool and images, moves leaders, resizes, removes
  *   cluster_load.c     clients: who has an image open, takes it over, comes back
  *   cluster_worker.c   their random requests, every read and write recorded
