@@ -4,6 +4,7 @@
  *
  *   device.c      the device label
  *   slice.c       geometry, superblock, format
+ *   pg.c          replicas: in memory, made, changed, removed
  *   table.c       PG table: records, votes
  *   blob.c        the shard's blob
  *   log.c         entries in memory: append, get
@@ -387,6 +388,15 @@ void superblock_encode(const struct geometry *g, const struct store_config *conf
                        struct disk_superblock *ret);
 MUST_CHECK int superblock_decode(const struct disk_superblock *sb, uint64_t size_bytes, struct geometry *ret);
 
+/* pg.c */
+struct pg *pg_new(struct store *s, const struct disk_pg *record, uint32_t table_index);
+void pg_free(struct pg *pg);
+struct pg *pg_by_key(const struct store *s, uint64_t key);
+struct pg *pg_by_id(const struct store *s, uint64_t id); /* of those that are not born yet, too */
+/* `key` 0: a new one. NULL: no room, or no memory. */
+struct pg *pg_create(struct store *s, const struct store_pg_record *r, uint64_t key,
+                     enum store_pg_state state);
+
 /* table.c */
 MUST_CHECK int table_load(struct store *s, const struct disk_table_block *a, const struct disk_table_block *b,
                           uint32_t block, bool *ret_heal_a, bool *ret_heal_b);
@@ -395,17 +405,17 @@ uint32_t table_set_state(struct store *s, const struct pg *pg);
 bool table_differs(const struct store *s, const struct pg *pg); /* it is another there */
 /* At open: gone from the table; returns the block to be written. */
 uint32_t table_forget(struct store *s, const struct pg *pg);
+/* Of a replica's place in the table. */
+struct disk_pg *table_record(struct store *s, uint32_t index);
+/* The record changed: it goes out with the block's next round. Returns what written_gen will be then. */
+uint64_t table_touch(struct store *s, uint32_t index);
+/* False: it cannot be one. */
+bool table_group_decode(const struct disk_pg *record, struct group *ret);
+void table_group_encode(struct disk_pg *record, const struct group *group);
 void table_start(struct store *s);
 void table_wake(struct store *s); /* everyone who waits for the table or for destage looks again */
-struct pg *pg_new(struct store *s, const struct disk_pg *record, uint32_t table_index);
 void table_group_set(struct pg *pg, const struct group *group); /* in the record, durably before long */
 bool table_group_durable(const struct pg *pg);
-void pg_free(struct pg *pg);
-struct pg *pg_by_key(const struct store *s, uint64_t key);
-struct pg *pg_by_id(const struct store *s, uint64_t id); /* of those that are not born yet, too */
-/* `key` 0: a new one. NULL: no room, or no memory. */
-struct pg *pg_create(struct store *s, const struct store_pg_record *r, uint64_t key,
-                     enum store_pg_state state);
 /* In the record, durably before long; the result is what written_gen of its block will be then. */
 uint64_t table_split_set(struct pg *pg);
 uint64_t table_state_set(struct pg *pg, enum store_pg_state state); /* likewise */
