@@ -10,47 +10,39 @@
 
 static int look(struct play *p, uint64_t pg)
 {
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;
-    Fb__PgForceLook l = FB__PG_FORCE_LOOK__INIT;
+    Fb__PgForceLook body = FB__PG_FORCE_LOOK__INIT;
 
-    l.pg = pg;
-    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_LOOK;
-    request.pg_force_look = &l;
+    body.pg = pg;
+    REQUEST(pg_force_look, PG_FORCE_LOOK);
     return call(&p->client, &request);
 }
 
 static int order(struct play *p, uint64_t pg, uint32_t survivor)
 {
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;
-    Fb__PgForceOrder o = FB__PG_FORCE_ORDER__INIT;
+    Fb__PgForceOrder body = FB__PG_FORCE_ORDER__INIT;
 
-    o.pg = pg;
-    o.survivor = survivor;
-    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ORDER;
-    request.pg_force_order = &o;
+    body.pg = pg;
+    body.survivor = survivor;
+    REQUEST(pg_force_order, PG_FORCE_ORDER);
     return call(&p->client, &request);
 }
 
 static int withdraw(struct play *p, uint64_t pg)
 {
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;
-    Fb__PgForceOrder o = FB__PG_FORCE_ORDER__INIT;
+    Fb__PgForceOrder body = FB__PG_FORCE_ORDER__INIT;
 
-    o.pg = pg;
-    o.withdraw = true;
-    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ORDER;
-    request.pg_force_order = &o;
+    body.pg = pg;
+    body.withdraw = true;
+    REQUEST(pg_force_order, PG_FORCE_ORDER);
     return call(&p->client, &request);
 }
 
 static int acknowledge(struct play *p, uint64_t pg)
 {
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;
-    Fb__PgForceAcknowledge a = FB__PG_FORCE_ACKNOWLEDGE__INIT;
+    Fb__PgForceAcknowledge body = FB__PG_FORCE_ACKNOWLEDGE__INIT;
 
-    a.pg = pg;
-    request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ACKNOWLEDGE;
-    request.pg_force_acknowledge = &a;
+    body.pg = pg;
+    REQUEST(pg_force_acknowledge, PG_FORCE_ACKNOWLEDGE);
     return call(&p->client, &request);
 }
 

@@ -16,24 +16,20 @@ static uint64_t bits[BLOCKS_PER_OBJECT / 64];
 static int scrub(struct caller *c, uint64_t pg, bool deep, bool repair)
 {
     Fb__PgScrubRequest body = FB__PG_SCRUB_REQUEST__INIT;
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;
 
     body.pg = pg;
     body.deep = deep;
     body.repair = repair;
-    request.call_case = FB__MON_REQUEST__CALL_PG_SCRUB;
-    request.pg_scrub = &body;
+    REQUEST(pg_scrub, PG_SCRUB);
     return call(c, &request);
 }
 
 static int scrub_pause(struct caller *c, bool pause)
 {
     Fb__ScrubPause body = FB__SCRUB_PAUSE__INIT;
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;
 
     body.pause = pause;
-    request.call_case = FB__MON_REQUEST__CALL_SCRUB_PAUSE;
-    request.scrub_pause = &body;
+    REQUEST(scrub_pause, SCRUB_PAUSE);
     return call(c, &request);
 }
 

@@ -457,11 +457,6 @@ const char *said(const struct caller *c)
 
 /* ---- the calls ---- */
 
-#define REQUEST(name, NAME)                                                                                  \
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;                                                          \
-    request.call_case = FB__MON_REQUEST__CALL_##NAME;                                                        \
-    request.name = &body
-
 int osd_new(struct caller *c, uint8_t uuid, const char *host, const char *rack, uint32_t shards)
 {
     uint8_t bytes[16] = {uuid};

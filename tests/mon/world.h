@@ -110,6 +110,11 @@ void callers_stop(struct caller *callers, uint32_t count);
 /* Sends, waits for the answer, returns the result. Without a session it waits for one; -ERR_TIMEOUT after 5
  * s. */
 int call(struct caller *c, const Fb__MonRequest *request);
+/* `body` as the request of that name. */
+#define REQUEST(name, NAME)                                                                                  \
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;                                                          \
+    request.call_case = FB__MON_REQUEST__CALL_##NAME;                                                        \
+    request.name = &body
 /* The same with bytes as they are. */
 int call_bytes(struct caller *c, enum method method, const void *bytes, uint32_t len);
 /* Sends it and stops the caller `after_ms` later, without an answer. */

@@ -278,12 +278,7 @@ static void test_orders(void)
     CHECK_EQ(world_write(w, 3, 0, BLOCK_SIZE, data), 0);
     CHECK_EQ(world_write(w, 0, 0, 2 * BLOCK_SIZE, data), 0);
     /* Shrink to one object and one block. */
-    w->has_order = true;
-    w->order.image = IMAGE;
-    w->order.pool = POOL;
-    w->order.generation = 2;
-    w->order.size_bytes = OBJECT_SIZE + BLOCK_SIZE;
-    world_feed_map(w);
+    world_order(w, IMAGE, OBJECT_SIZE + BLOCK_SIZE, false);
     WAIT_FOR(w, 3000, order_done(w, false, 2));
     io.data = data;
     CHECK_EQ(io_run(&io), -ERR_STALE_GENERATION);

@@ -57,12 +57,7 @@ static void write_some(struct world *w)
 /* The monitor removes the image. */
 static void order_removal_of(struct world *w, uint64_t image)
 {
-    w->has_order = true;
-    w->order.image = image;
-    w->order.pool = POOL;
-    w->order.generation = 2;
-    w->order.deleted = true;
-    world_feed_map(w);
+    world_order(w, image, 0, true);
 }
 
 static void order_removal(struct world *w)

@@ -94,12 +94,7 @@ static struct world *begin(uint64_t seed)
 
 static void order(struct world *w, bool deleted)
 {
-    w->has_order = true;
-    w->order.image = IMAGE;
-    w->order.pool = POOL;
-    w->order.generation = 2;
-    w->order.deleted = deleted;
-    world_feed_map(w);
+    world_order(w, IMAGE, 0, deleted);
 }
 
 static void read_beside(uint64_t seed, bool deleted)

@@ -423,12 +423,7 @@ static void test_behind_a_removal(void)
     uint32_t one = (leader + 1) % OSDS;
 
     fake_store_refuse(store_on(w, one), true);
-    w->has_order = true;
-    w->order.image = IMAGE;
-    w->order.pool = POOL;
-    w->order.generation = 2;
-    w->order.deleted = true;
-    world_feed_map(w);
+    world_order(w, IMAGE, 0, true);
     WAIT_FOR(w, 5000, !pg_on(w, leader)->sp->object_count);
     CHECK_EQ(pg_on(w, one)->sp->object_count, OBJECTS);
     order_number++;

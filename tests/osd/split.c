@@ -201,12 +201,7 @@ static void test_waits_for_room(void)
         for (uint64_t object = 0; object < OBJECTS; object++)
             CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
         /* Meanwhile an image is removed and forgotten: its record may be what takes the room. */
-        w->has_order = true;
-        w->order.image = IMAGE;
-        w->order.pool = POOL;
-        w->order.generation = 2;
-        w->order.deleted = true;
-        world_feed_map(w);
+        world_order(w, IMAGE, 0, true);
         WAIT_FOR(w, 5000, replica_on(w, 0, 0)->floor_epoch);
         WAIT_FOR(w, 5000, !replica_on(w, 0, 0)->tombstone_count);
         w->has_order = false;

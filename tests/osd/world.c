@@ -115,6 +115,17 @@ void world_feed_map(struct world *w)
         }
 }
 
+void world_order(struct world *w, uint64_t image, uint64_t size_bytes, bool deleted)
+{
+    w->has_order = true;
+    w->order.image = image;
+    w->order.pool = POOL;
+    w->order.generation = 2;
+    w->order.size_bytes = size_bytes;
+    w->order.deleted = deleted;
+    world_feed_map(w);
+}
+
 /* ---- OSDs ---- */
 
 struct boot {
