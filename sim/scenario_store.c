@@ -40,6 +40,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->keeps = sim_rng_make(sim->seed, "keeps", 0);
     w->mends = sim_rng_make(sim->seed, "mends", 0);
     w->moments = sim_rng_make(sim->seed, "moments", 0);
+    w->aims = sim_rng_make(sim->seed, "aims", 0);
     w->audit = sim_rng_make(sim->seed, "audit", 0);
     w->floods = sim_rng_make(sim->seed, "floods", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |

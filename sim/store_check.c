@@ -59,6 +59,7 @@ void verify_open(struct driver *d)
     uint32_t len;
     const uint64_t *blob = store_blob(d->store, &len);
 
+    w->proof_seq = 0;
     split_found(d);
 
     if (w->blob_acked && !w->rot && (!blob || len < 8 || *blob < w->blob_acked || *blob > w->blob_sent))
@@ -97,7 +98,8 @@ void verify_open(struct driver *d)
         if (w->recovering[i] || w->fell_behind[i])
             continue;
         verify_group(w, i, pg);
-        if (pg->last_index < m->acked && !w->rot)
+        /* What has rotted is said to be damaged, but for the newest, which may as well be torn. */
+        if (pg->last_index < (w->rot ? m->proven : m->acked) && !pg->damaged && !w->unreadable)
             sim_fail(w->sim, "PG %u: log ends at %lu, acknowledged %lu", i, pg->last_index, m->acked);
         if (pg->applied_index > m->commit || pg->first_index > pg->applied_index + 1)
             sim_fail(w->sim, "PG %u: first %lu applied %lu commit %lu", i, pg->first_index, pg->applied_index,
@@ -116,7 +118,7 @@ void verify_entry(struct driver *d, const struct model_pg *m, const struct entry
     struct entry want;
 
     /* Rot in the newest batch looks like a torn tail: then an older lineage may be what is left. */
-    uint64_t fixed = w->rot ? 0 : m->acked;
+    uint64_t fixed = !w->rot ? m->acked : pg_now(d, m->number)->damaged || w->unreadable ? 0 : m->proven;
     if (!model_had(m, e->index, e->term) || (e->index <= fixed && e->term != m->term[e->index])) {
         sim_fail(w->sim, "PG %lx: entry %lu has term %lu, should be %u", m->id, e->index, e->term,
                  m->term[e->index]);
@@ -159,6 +161,23 @@ void verify_log_read(struct driver *d)
     d->index += MAX(r->ret_count, 1u);
 }
 
+/* Batches that are made from now on say of what is durable now that it is. One of them suffices. */
+static void verify_proof(struct driver *d)
+{
+    struct world *w = d->world;
+    const struct store *s = d->store;
+
+    if (!w->verified || (w->proof_seq && s->durable_seq < w->proof_seq))
+        return;
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        struct model_pg *m = &w->pgs[i];
+        if (w->proof_seq)
+            m->proven = MAX(m->proven, m->provable);
+        m->provable = m->acked;
+    }
+    w->proof_seq = s->next_seq;
+}
+
 void verify_durable(struct driver *d)
 {
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
@@ -170,6 +189,7 @@ void verify_durable(struct driver *d)
             sim_fail(d->world->sim, "PG %u: last index %lu, should be %lu", i, pg->last_index, m->last);
         m->acked = MAX(m->acked, MIN(pg->durable_index, m->last));
     }
+    verify_proof(d);
 }
 
 void verify_data(struct driver *d, const struct store_read *r, const struct model_pg *m, bool proposed)

@@ -81,6 +81,37 @@ static void run_until_crash(struct world *w)
         sim_run_for(w->sim, time_ns);
 }
 
+/* Most of a disk is chunks. What there is little of rots, too. */
+static void aim(struct world *w)
+{
+    const struct store *s = w->driver ? w->driver->store : NULL;
+    uint64_t block, blocks;
+
+    if (!s)
+        return;
+    switch (sim_rng_below(&w->aims, 6)) {
+    case 0:
+        block = s->g.checkpoint_block;
+        blocks = 2 * s->g.checkpoint_blocks;
+        break;
+    case 1:
+        block = s->g.table_block;
+        blocks = 2 * s->g.table_blocks;
+        break;
+    case 2:
+        block = s->g.ring_block;
+        blocks = s->g.ring_blocks;
+        break;
+    case 3: /* the header of a checkpoint */
+        block = s->g.checkpoint_block + sim_rng_below(&w->aims, 2) * s->g.checkpoint_blocks;
+        blocks = 1;
+        break;
+    default:
+        return;
+    }
+    sim_disk_rot(w->disk, block_offset(block), block_offset(blocks));
+}
+
 void faults_run(struct world *w)
 {
     struct sim *sim = w->sim;
@@ -107,6 +138,7 @@ void faults_run(struct world *w)
             w->rot = true;
             for (uint32_t n = 0; n < 1 + sim_fault_intensity(sim, SIM_FAULT_DISK_ROT) / 10; n++)
                 sim_disk_rot(w->disk, 0, sim_disk_size(w->disk));
+            aim(w);
         }
         crash(w);
     }
@@ -114,7 +146,7 @@ void faults_run(struct world *w)
     if (w->rot && sim_fault_intensity(sim, SIM_FAULT_DISK_READ)) {
         /* What cannot be read at the last start, of the ring above all, is gone like what has rotted. */
         faults.read_error_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_READ) * 1000;
-        w->errors = true;
+        w->errors = w->unreadable = true;
     }
     sim_disk_set_faults(w->disk, &faults);
     if (w->rot) {

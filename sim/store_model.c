@@ -167,6 +167,13 @@ bool model_matches(uint64_t tag, const uint8_t *block)
     return true;
 }
 
+void model_cut(struct model_pg *pg, uint64_t index)
+{
+    pg->acked = MIN(pg->acked, index - 1);
+    pg->proven = MIN(pg->proven, index - 1);
+    pg->provable = MIN(pg->provable, index - 1);
+}
+
 void model_append(struct model_pg *pg, uint64_t index, uint32_t term)
 {
     uint32_t *history = pg->history[index];
@@ -175,8 +182,7 @@ void model_append(struct model_pg *pg, uint64_t index, uint32_t term)
     pg->term[index] = term;
     pg->last = index;
     pg->high = MAX(pg->high, index);
-    if (pg->acked >= index)
-        pg->acked = index - 1;
+    model_cut(pg, index);
     for (uint32_t i = 0; i < MODEL_TERMS; i++) {
         if (history[i] == term)
             return;

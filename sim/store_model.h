@@ -37,7 +37,7 @@ struct model_pg {
     uint64_t id, seed;
     uint32_t number;
     bool exists, bulky; /* bulky: one write in four may be of any size */
-    uint64_t born; /* index of the parent's log that its own begins at; 0: it was there from the start */
+    uint64_t born;      /* index of the parent's log that its own begins at; 0: it was there from the start */
     struct group born_with;
     struct model_split split[MODEL_SPLITS];
     uint32_t splits;
@@ -45,7 +45,9 @@ struct model_pg {
     uint32_t objects;             /* of one image, in use; not all are this PG's */
     uint32_t term[MODEL_LOG_MAX]; /* of the log as appended now */
     uint32_t history[MODEL_LOG_MAX][MODEL_TERMS];
-    uint64_t last, commit, applied, acked;    /* acked: durable by the store's word */
+    uint64_t last, commit, applied, acked; /* acked: durable by the store's word */
+    /* Of that what a later batch, which is durable, too, says of it; and what the next one will say. */
+    uint64_t proven, provable;
     uint64_t cuts;                            /* of the log */
     struct image_record images[MODEL_IMAGES]; /* by image id */
     uint64_t forgotten[MODEL_IMAGES];         /* index of the newest FORGET entry; 0: none */
@@ -62,6 +64,8 @@ void model_group_at(const struct model_pg *pg, uint64_t index, struct group *ret
 uint64_t model_tag(const struct model_pg *pg, uint64_t index, uint32_t term, uint32_t block);
 void model_fill(uint64_t tag, uint8_t *block); /* tag 0: zeros */
 bool model_matches(uint64_t tag, const uint8_t *block);
+void model_cut(struct model_pg *pg,
+               uint64_t index); /* of what counts as durable nothing is left from there */
 void model_append(struct model_pg *pg, uint64_t index, uint32_t term); /* replaces from there */
 bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term);
 void model_apply(struct model_pg *pg, uint64_t index); /* stops in front of a split */

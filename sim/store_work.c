@@ -58,7 +58,7 @@ static int append(struct driver *d, uint32_t i, uint64_t index, uint32_t term)
     if (rc && index > m->commit && index <= m->last) { /* what it would have replaced is gone all the same */
         m->last = index - 1;
         m->cuts++;
-        m->acked = MIN(m->acked, m->last);
+        model_cut(m, index);
     }
     return rc;
 }

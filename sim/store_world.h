@@ -102,7 +102,7 @@ struct driver {
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng, keeps, mends, moments, floods, audit;
+    struct sim_rng rng, keeps, mends, moments, floods, audit, aims;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -110,6 +110,8 @@ struct world {
     uint8_t uuid[16];
     uint64_t ring_bytes;
     bool formatted, verified, stop, rot, errors, stopped, halted;
+    bool unreadable;    /* some of what is read at the last start */
+    uint64_t proof_seq; /* a batch of this number or a later one proves what is provable; 0: none will */
     struct model_pg pgs[MODEL_PGS];
     uint64_t term_acked[MODEL_PGS], term_sent[MODEL_PGS];
     uint32_t replica[MODEL_PGS];
