@@ -152,13 +152,13 @@ static void the_tail_is_told_behind_the_records(void)
     }
     uint64_t last = pg->last_index;
     CHECK_EQ(write_blocks(1, 0, 64), 0);
+    core_poll(&rig.core);
+    CHECK_EQ(s->inflight_count, 1);
     for (uint64_t epoch = 1; epoch <= 700; epoch++)
         store_recover_floor(pg, epoch);
     CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 2}, 1), 0);
-    while (s->tail_durable == 0 && pg->durable_index == 0)
-        rig_turn(&rig);
-    while (!s->tail_durable)
-        rig_turn(&rig);
+    for (core_poll(&rig.core); !s->tail_durable; core_poll(&rig.core))
+        memory_complete(&rig.device);
     CHECK(s->tail_durable < last);
     /* The power fails now. */
     uint8_t *left = malloc(SIZE);
