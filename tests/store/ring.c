@@ -138,6 +138,43 @@ static void a_busy_pg_keeps_no_other_waiting(void)
     tear_down();
 }
 
+/* What the device has now is what a start finds. */
+static void power_fails(void)
+{
+    uint8_t *left = malloc(SIZE);
+
+    memcpy(left, rig.device.data, SIZE);
+    rig.device.held_len = 0;
+    CHECK_EQ(close_store(), 0);
+    memcpy(rig.device.data, left, SIZE);
+    free(left);
+    CHECK_EQ(open_store(), 0);
+}
+
+/* The first of three batches is torn, so none of them counts; but the other two are still there, and are not
+ * to be taken for those that come now: not even if one of these should be lost. */
+static void numbers_are_given_once(void)
+{
+    set_up();
+    rig.device.blk.queue_depth_hint = 4;
+    reopen();
+    rig.device.held_from = block_offset(ring_place(s, s->head));
+    rig.device.held_len = BLOCK_SIZE;
+    for (uint64_t batch = 1; batch <= 3; batch++) {
+        CHECK_EQ(write_blocks(batch, 0, 1), 0);
+        rig_settle(&rig);
+        CHECK_EQ(s->last_seq, batch);
+    }
+    CHECK_EQ(pg->durable_index, 0);
+    power_fails();
+    CHECK_EQ(pg->last_index, 0);
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(pg->durable_index, 1);
+    CHECK_EQ(s->content_seq, 4);
+    tear_down();
+}
+
 /* All of the log is cut off, behind more records than go with two batches; meanwhile the tail moves over some
  * of what is void. A header tells of that when the record that says so is out, not before: else a start finds
  * the log's end, and a hole in front of it. */
@@ -160,13 +197,7 @@ static void the_tail_is_told_behind_the_records(void)
     for (core_poll(&rig.core); !s->tail_durable; core_poll(&rig.core))
         memory_complete(&rig.device);
     CHECK(s->tail_durable < last);
-    /* The power fails now. */
-    uint8_t *left = malloc(SIZE);
-    memcpy(left, rig.device.data, SIZE);
-    CHECK_EQ(close_store(), 0);
-    memcpy(rig.device.data, left, SIZE);
-    free(left);
-    CHECK_EQ(open_store(), 0);
+    power_fails();
     CHECK(!pg->damaged);
     CHECK_EQ(pg->last_index, 1);
     CHECK_EQ(store_log_term(pg, 1), 2);
@@ -178,6 +209,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(entries_of_one_turn_share_a_header);
     TEST(destage_keeps_up_with_a_slow_device);
+    TEST(numbers_are_given_once);
     TEST(the_tail_is_told_behind_the_records);
     TEST(a_busy_pg_keeps_no_other_waiting);
     TEST(a_group_stays_in_the_log_until_the_table_has_it);
