@@ -41,6 +41,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->mends = sim_rng_make(sim->seed, "mends", 0);
     w->moments = sim_rng_make(sim->seed, "moments", 0);
     w->aims = sim_rng_make(sim->seed, "aims", 0);
+    w->choices = sim_rng_make(sim->seed, "choices", 0);
     w->audit = sim_rng_make(sim->seed, "audit", 0);
     w->floods = sim_rng_make(sim->seed, "floods", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
@@ -89,13 +90,15 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     struct sim_disk_stats stats = sim_disk_stats(w->disk);
     snprintf(
         ret->stats, sizeof(ret->stats),
-        "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, %lu mended, %lu floods, %lu audits, "
+        "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, %lu mended, %lu floods, %lu audits, %lu alone, "
         "%lu splits, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu checks, %lu lost, %lu torn",
         w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damaged, w->repairs,
-        w->copies, w->mended, w->flooded, w->audits, w->splits, w->removals, w->checkpoints, w->forward,
-        w->moves, w->large, w->page_reads, w->page_hits, w->lag_reads, w->checks, stats.lost, stats.torn);
+        w->copies, w->mended, w->flooded, w->audits, w->loners, w->splits, w->removals, w->checkpoints,
+        w->forward, w->moves, w->large, w->page_reads, w->page_hits, w->lag_reads, w->checks, stats.lost,
+        stats.torn);
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);
+    free(w->alone);
     free(w);
 }

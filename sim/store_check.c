@@ -198,7 +198,7 @@ void verify_data(struct driver *d, const struct store_read *r, const struct mode
     const struct model_object *o = &m->object[r->image][r->object];
 
     w->read_checks++;
-    if (w->behind[m - w->pgs][r->image][r->object])
+    if (w->behind[m->number][r->image][r->object])
         return;
     if (r->op.result == -ERR_DAMAGED && w->rot)
         w->damaged++;

@@ -15,6 +15,53 @@ void driver_fail(struct driver *d, const char *what, int result)
     d->op.state = DRIVE_FAILED;
 }
 
+/* Of the PG at hand. An object that nobody knows costs no reads. */
+static bool read_next_of(struct driver *d, const struct model_pg *m)
+{
+    struct store_pg *pg = pg_now(d, d->pg);
+
+    for (; d->image < MODEL_IMAGES; d->image++, d->object = 0)
+        for (; d->object < m->objects; d->object++, d->block = 0) {
+            uint64_t written[BLOCKS_PER_OBJECT / 64];
+            if (d->block == 0 && !m->object[d->image][d->object].index &&
+                !store_block_status(pg, d->image, d->object, written))
+                continue;
+            if (d->block == BLOCKS_PER_OBJECT)
+                continue;
+            store_read_start(&d->read, pg, d->image, d->object, d->block, IO_BLOCKS_MAX, false, &d->op);
+            d->block += IO_BLOCKS_MAX;
+            return true;
+        }
+    return false;
+}
+
+/* A PG that lacks some of what is committed may be the only one that is left, and go on alone: it must have
+ * what its log has, and not less because it was about to have more. */
+static bool alone_begin(struct driver *d)
+{
+    struct world *w = d->world;
+    uint32_t i = (uint32_t)sim_rng_below(&w->choices, MODEL_PGS);
+    const struct model_pg *m = &w->pgs[i];
+    struct store_pg *pg = pg_now(d, i);
+
+    if (!m->exists || m->splits || m->born || !pg || w->recovering[i] || w->fell_behind[i] || pg->damaged ||
+        w->rot)
+        return false;
+    uint64_t upto = pg->applied_index, most = MIN(pg->durable_index, m->commit);
+    while (upto < most && store_log_term(pg, upto + 1) == m->term[upto + 1])
+        upto++;
+    if (upto == m->commit)
+        return false;
+    world_apply(pg, upto);
+    if (!w->alone)
+        w->alone = sim_alloc(sizeof(*w->alone));
+    model_replay(m, upto, w->alone);
+    d->pg = i;
+    d->image = d->object = d->block = 0;
+    w->loners++;
+    return true;
+}
+
 static bool read_next(struct driver *d)
 {
     struct world *w = d->world;
@@ -24,20 +71,8 @@ static bool read_next(struct driver *d)
             continue;
         if (d->image == 0 && d->object == 0 && d->block == 0)
             verify_images(d, d->pg);
-        for (; d->image < MODEL_IMAGES; d->image++, d->object = 0)
-            for (; d->object < w->pgs[d->pg].objects; d->object++, d->block = 0) {
-                struct store_pg *pg = pg_now(d, d->pg);
-                uint64_t written[BLOCKS_PER_OBJECT / 64];
-                /* An object that nobody knows costs no reads. */
-                if (d->block == 0 && !w->pgs[d->pg].object[d->image][d->object].index &&
-                    !store_block_status(pg, d->image, d->object, written))
-                    continue;
-                if (d->block == BLOCKS_PER_OBJECT)
-                    continue;
-                store_read_start(&d->read, pg, d->image, d->object, d->block, IO_BLOCKS_MAX, false, &d->op);
-                d->block += IO_BLOCKS_MAX;
-                return true;
-            }
+        if (read_next_of(d, &w->pgs[d->pg]))
+            return true;
     }
     return false;
 }
@@ -119,8 +154,7 @@ static bool drive(struct driver *d)
         return true;
     case DRIVE_LOG_NEXT: {
         if (d->pg == MODEL_PGS) {
-            d->pg = 0;
-            op->state = DRIVE_AGAIN;
+            op->state = DRIVE_ALONE;
             return true;
         }
         struct store_pg *pg = pg_now(d, d->pg);
@@ -137,6 +171,27 @@ static bool drive(struct driver *d)
     case DRIVE_LOG:
         verify_log_read(d);
         op->state = DRIVE_LOG_NEXT;
+        return true;
+    case DRIVE_ALONE:
+        if (alone_begin(d)) {
+            op->state = DRIVE_ALONE_NEXT;
+            return true;
+        }
+        d->pg = 0;
+        op->state = DRIVE_AGAIN;
+        return true;
+    case DRIVE_ALONE_NEXT:
+        if (read_next_of(d, w->alone)) {
+            op->state = DRIVE_ALONE_READ;
+            return false;
+        }
+        d->pg = 0;
+        op->state = DRIVE_AGAIN;
+        return true;
+    case DRIVE_ALONE_READ:
+        verify_data(d, &d->read, w->alone, false);
+        slice_unref(&d->read.ret_data);
+        op->state = DRIVE_ALONE_NEXT;
         return true;
     case DRIVE_AGAIN:
         if (store_failed(d->store)) {

@@ -51,6 +51,8 @@ static bool is_moment(void *owner)
         return s->tail > s->tail_durable;
     case MOMENT_CHECKPOINT:
         return s->destage.ckpt_active;
+    case MOMENT_PAGES:
+        return s->destage.object_count && s->destage.flush.pending;
     case MOMENT_MEND:
         return d->mend.state == MEND_END;
     case MOMENT_REMOVAL:

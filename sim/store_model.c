@@ -269,6 +269,14 @@ void model_apply(struct model_pg *pg, uint64_t index)
     }
 }
 
+void model_replay(const struct model_pg *pg, uint64_t index, struct model_pg *ret)
+{
+    memcpy(ret, pg, offsetof(struct model_pg, images));
+    memset(ret->images, 0, sizeof(*ret) - offsetof(struct model_pg, images));
+    ret->applied = 0;
+    model_apply(ret, index);
+}
+
 const struct model_split *model_split_due(const struct model_pg *pg)
 {
     for (uint32_t i = 0; i < pg->splits; i++)

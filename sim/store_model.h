@@ -68,6 +68,8 @@ void model_cut(struct model_pg *pg,
                uint64_t index); /* of what counts as durable nothing is left from there */
 void model_append(struct model_pg *pg, uint64_t index, uint32_t term); /* replaces from there */
 bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term);
+/* The PG as its log makes it up to there, of one that was neither split nor split off. */
+void model_replay(const struct model_pg *pg, uint64_t index, struct model_pg *ret);
 void model_apply(struct model_pg *pg, uint64_t index); /* stops in front of a split */
 /* The number of the PG that could be split off next; 0: none. */
 uint32_t model_next_child(const struct model_pg *pg);

@@ -49,6 +49,7 @@ enum moment {
     MOMENT_ANY,
     MOMENT_TAIL,       /* the tail has moved, and no header says so yet */
     MOMENT_CHECKPOINT, /* one is being written */
+    MOMENT_PAGES,      /* are being flushed, and their slots do not count yet */
     MOMENT_MEND,       /* a copy is taking an object's place */
     MOMENT_REMOVAL,
     MOMENT_FLOOD, /* more records wait than fit into a batch */
@@ -102,7 +103,7 @@ struct driver {
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng, keeps, mends, moments, floods, audit, aims;
+    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -113,6 +114,7 @@ struct world {
     bool unreadable;    /* some of what is read at the last start */
     uint64_t proof_seq; /* a batch of this number or a later one proves what is provable; 0: none will */
     struct model_pg pgs[MODEL_PGS];
+    struct model_pg *alone; /* the one that is looked at as it would go on alone; NULL: none ever was */
     uint64_t term_acked[MODEL_PGS], term_sent[MODEL_PGS];
     uint32_t replica[MODEL_PGS];
     /* Of a PG whose log is damaged: objects that are older than the model's are to be copied, not judged.
@@ -127,7 +129,7 @@ struct world {
     uint64_t objects_max;
     uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damaged, repairs, checkpoints,
         forward, moves, checks, large, lag_reads, page_reads, page_hits, splits, removals, mended, flooded,
-        audits;
+        audits, loners;
 };
 
 enum {
@@ -138,6 +140,9 @@ enum {
     DRIVE_CREATE,
     DRIVE_LOG_NEXT,
     DRIVE_LOG,
+    DRIVE_ALONE,
+    DRIVE_ALONE_NEXT,
+    DRIVE_ALONE_READ,
     DRIVE_AGAIN,
     DRIVE_SPLIT,
     DRIVE_READ_NEXT,
