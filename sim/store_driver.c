@@ -37,10 +37,9 @@ static bool read_next_of(struct driver *d, const struct model_pg *m)
 
 /* A PG that lacks some of what is committed may be the only one that is left, and go on alone: it must have
  * what its log has, and not less because it was about to have more. */
-static bool alone_begin(struct driver *d)
+static bool alone_can_be(struct driver *d, uint32_t i, uint64_t *ret_upto)
 {
     struct world *w = d->world;
-    uint32_t i = (uint32_t)sim_rng_below(&w->choices, MODEL_PGS);
     const struct model_pg *m = &w->pgs[i];
     struct store_pg *pg = pg_now(d, i);
 
@@ -50,12 +49,24 @@ static bool alone_begin(struct driver *d)
     uint64_t upto = pg->applied_index, most = MIN(pg->durable_index, m->commit);
     while (upto < most && store_log_term(pg, upto + 1) == m->term[upto + 1])
         upto++;
-    if (upto == m->commit)
+    *ret_upto = upto;
+    return upto < m->commit;
+}
+
+static bool alone_begin(struct driver *d)
+{
+    struct world *w = d->world;
+    uint32_t i = (uint32_t)sim_rng_below(&w->choices, MODEL_PGS), tries = 0;
+    uint64_t upto;
+
+    while (!alone_can_be(d, i, &upto) && tries++ < MODEL_PGS)
+        i = (i + 1) % MODEL_PGS;
+    if (tries > MODEL_PGS)
         return false;
-    world_apply(pg, upto);
+    world_apply(pg_now(d, i), upto);
     if (!w->alone)
         w->alone = sim_alloc(sizeof(*w->alone));
-    model_replay(m, upto, w->alone);
+    model_replay(&w->pgs[i], upto, w->alone);
     d->pg = i;
     d->image = d->object = d->block = 0;
     w->loners++;
