@@ -3,7 +3,6 @@
  * A PG goes on with one replica by order: when, with what, and what those that it lost cannot do when they
  * come back. With -DFASTBLOCK_PLANT the names of planted bugs are arguments.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/osd/fake_store.h"
@@ -184,31 +183,6 @@ static void test_waits_for_the_others(void)
     world_free(w);
 }
 
-/* An OSD that has so much to say of itself joins the cluster, or says something else. */
-static void feed_osd(struct world *w, size_t len)
-{
-    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
-    Fb__OsdShard shard = FB__OSD_SHARD__INIT, *shards[] = {&shard};
-    Fb__Osd osd = FB__OSD__INIT, *osds[] = {&osd};
-    char *address = malloc(len + 1);
-
-    memset(address, 'x', len);
-    address[len] = 0;
-    shard.address = address;
-    osd.id = 99;
-    osd.shard = shards;
-    osd.n_shard = 1;
-    map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
-    map.base_epoch = w->epoch;
-    map.epoch = osd.epoch = ++w->epoch;
-    map.osd = osds;
-    map.n_osd = 1;
-    sim_node_enter(w->osds[0].node);
-    CHECK_EQ(shard_feed_map(w->osds[0].shard, &map), 0);
-    sim_node_leave(w->osds[0].node);
-    free(address);
-}
-
 /* A map that is larger than the place that it is to be saved in. */
 static void test_by_a_map_that_fits(void)
 {
@@ -217,11 +191,11 @@ static void test_by_a_map_that_fits(void)
     lose(w, 1);
     lose(w, 2);
     w->osds[1].removed = w->osds[2].removed = true;
-    feed_osd(w, STORE_BLOB_MAX);
+    world_feed_large(w, 0, STORE_BLOB_MAX);
     force(w, 1, 0);
     sim_run_for(w->sim, 3 * NS_PER_S);
     CHECK_EQ(number_on(w, 0), 1);
-    feed_osd(w, 1);
+    world_feed_large(w, 0, 1);
     WAIT_FOR(w, 5000, leads_alone(w, 0));
     check_data(w, 0);
     world_free(w);

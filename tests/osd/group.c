@@ -312,6 +312,76 @@ static void test_change_of_mind(void)
     }
 }
 
+/* A leader whose map has an older list than the newest group of its log leaves that group alone: the monitor
+ * may have had the replicas deleted that only the older list named. */
+static void test_old_list(void)
+{
+    const uint32_t first[] = {0, 1, 3}, then[] = {0, 1, 2};
+    struct world *w = begin(120);
+    struct world_pg *pg = &w->pgs[0];
+
+    load_end(w);
+    world_lead(w, the_pg(), 0);
+    want(w, 3, first);
+    WAIT_FOR(w, 5000, replica_on(w, 3));
+    struct world_members was = pg->wanted;
+    w->osds[1].unfed = true;
+    want(w, 3, then);
+    WAIT_FOR(w, 5000, replica_on(w, 1)->record.group.epoch == pg->wanted_epoch);
+    world_lead(w, the_pg(), 1);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    CHECK_EQ(world_leader(w, the_pg()), 1);
+    CHECK_EQ(leader_pg(w)->raft.group.epoch, pg->wanted_epoch);
+    CHECK(!group_find(&leader_pg(w)->raft.group, was.row[2].replica));
+    w->osds[1].unfed = false;
+    members_add(&pg->dropped, &was.row[2]);
+    world_feed_map(w);
+    WAIT_FOR(w, 20000, changed_to(w, 3, then));
+    world_free(w);
+}
+
+/* A map that is larger than the place that it is to be saved in brings nobody into the world. */
+static void test_born_by_a_map_that_fits(void)
+{
+    const uint32_t osds[] = {0, 1, 3};
+    struct world *w = begin(122);
+
+    load_end(w);
+    world_feed_large(w, 3, STORE_BLOB_MAX);
+    want(w, 3, osds);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    CHECK(!replica_on(w, 3));
+    world_feed_large(w, 3, 1);
+    WAIT_FOR(w, 20000, changed_to(w, 3, osds));
+    world_free(w);
+}
+
+/* A split is in the log, and its leader has no room to carry it out: the members stay as they are until it
+ * has, or those of the child might be gone before it is born. */
+static void test_split_comes_first(void)
+{
+    const uint32_t osds[] = {0, 1, 3};
+    struct world *w = begin(121);
+
+    load_end(w);
+    world_lead(w, the_pg(), 0);
+    sim_node_enter(w->osds[0].node);
+    fake_store_refuse_splits(osd_shard_store(w->osds[0].shard), true);
+    sim_node_leave(w->osds[0].node);
+    w->pg_target = 2;
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, leader_pg(w) && leader_pg(w)->split_proposed);
+    want(w, 3, osds);
+    uint64_t index = leader_pg(w)->raft.group.index;
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    CHECK(leader_pg(w)->split_proposed && leader_pg(w)->raft.group.index == index);
+    sim_node_enter(w->osds[0].node);
+    fake_store_refuse_splits(osd_shard_store(w->osds[0].shard), false);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 20000, changed_to(w, 3, osds));
+    world_free(w);
+}
+
 /* ---- crashes at every step ---- */
 
 /* Changes whenever the change gets on. */
@@ -562,6 +632,9 @@ int main(int argc, char **argv)
     TEST(test_more_and_fewer);
     TEST(test_all_at_once);
     TEST(test_change_of_mind);
+    TEST(test_old_list);
+    TEST(test_split_comes_first);
+    TEST(test_born_by_a_map_that_fits);
     TEST(test_unborn_does_not_vote);
     TEST(test_wiped_is_not_created_again);
     TEST(test_deleted_by_order_only);

@@ -271,6 +271,16 @@ static void test_lost_event(void)
     WAIT_FOR(w, 1500, w->osds[0].shard->map.epoch == mons[OURS].epoch);
     sim_run_for(w->sim, 5 * NS_PER_S);
     CHECK_EQ(mons[OURS].subscribes, 2);
+    /* What comes behind one that was lost is not taken without it. */
+    struct osd_shard *shard = w->osds[0].shard;
+    Fb__ClusterMap gap = FB__CLUSTER_MAP__INIT;
+    gap.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    gap.base_epoch = shard->map.epoch + 1;
+    gap.epoch = shard->map.epoch + 2;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_map_take(shard, &gap), -ERR_CONFLICT);
+    sim_node_leave(w->osds[0].node);
+    CHECK_EQ(shard->map.epoch, mons[OURS].epoch);
     mon_stop(w, OURS);
     world_free(w);
 }

@@ -80,7 +80,7 @@ static uint32_t run_recovery(struct world *w, uint32_t osd, bool damaged)
         rounds += !strcmp(state, "copy") && strcmp(last, "copy");
         if (!strcmp(state, "target") && strcmp(last, "target"))
             committed = group_on(w, world_leader(w, world_pg(w, 0)))->raft.commit_index;
-        if (!strcmp(state, "finish") && damaged)
+        if (damaged && strcmp(state, last) && (!strcmp(state, "finish") || !strcmp(state, "none")))
             CHECK(committed && group_on(w, osd)->raft.durable_index >= committed);
         last = state;
         if (strcmp(state, "none") || !w->osds[osd].shard ||

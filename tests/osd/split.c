@@ -105,6 +105,54 @@ static void test_old_map(void)
     world_free(w);
 }
 
+static const struct pg *leader_of_parent(struct world *w)
+{
+    return pg_find(w->osds[0].shard, pg_id(0));
+}
+
+/* From the entry on, not only once it is carried out: what is written behind it would be nobody's. */
+static void test_takes_no_more_of_it(void)
+{
+    struct world *w = begin(23);
+    uint64_t object = 0;
+
+    while (!goes(object))
+        object++;
+    refuse(w, 0, true);
+    order(w);
+    WAIT_FOR(w, 5000, leader_of_parent(w)->split_proposed);
+    CHECK_EQ(leader_of_parent(w)->sp->record.split_count, 0);
+    CHECK_EQ(io_once(w, IO_WRITE, object), -ERR_WRONG_PG);
+    refuse(w, 0, false);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    world_free(w);
+}
+
+/* The entry gets to nobody, and somebody else leads for a while, whose map has no such order. When its leader
+ * is back, it is not split, and proposes that anew. */
+static void test_proposed_in_vain(void)
+{
+    struct world *w = begin(24);
+
+    for (uint32_t i = 1; i < OSDS; i++) {
+        w->osds[i].unfed = true;
+        refuse_log(w, i, true);
+    }
+    order(w);
+    WAIT_FOR(w, 5000, leader_of_parent(w)->split_proposed);
+    sim_node_pause(w->osds[0].node);
+    sim_run_for(w->sim, 20 * NS_PER_MS); /* what it has sent has been refused, too */
+    for (uint32_t i = 1; i < OSDS; i++)
+        refuse_log(w, i, false);
+    WAIT_FOR(w, 5000, world_leader(w, pg_id(0)) != 0);
+    sim_node_resume(w->osds[0].node);
+    WAIT_FOR(w, 5000, world_settled(w));
+    CHECK_EQ(leader_of_parent(w)->sp->record.split_count, 0);
+    world_lead(w, pg_id(0), 0);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1) && replica_on(w, 2, 1));
+    world_free(w);
+}
+
 /* A replica that applies the entry late knows by its map that the pool is being removed, of which it has yet
  * to carry out the order for the parent: a child born now would be in nobody's map, and never go. */
 static void test_pool_is_removed(void)
@@ -559,6 +607,8 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(test_old_map);
+    TEST(test_takes_no_more_of_it);
+    TEST(test_proposed_in_vain);
     TEST(test_pool_is_removed);
     TEST(test_read_is_under_way);
     TEST(test_no_room);

@@ -126,6 +126,30 @@ void world_order(struct world *w, uint64_t image, uint64_t size_bytes, bool dele
     world_feed_map(w);
 }
 
+void world_feed_large(struct world *w, uint32_t number, size_t len)
+{
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__OsdShard shard = FB__OSD_SHARD__INIT, *shards[] = {&shard};
+    Fb__Osd osd = FB__OSD__INIT, *osds[] = {&osd};
+    char *address = malloc(len + 1);
+
+    memset(address, 'x', len);
+    address[len] = 0;
+    shard.address = address;
+    osd.id = 99;
+    osd.shard = shards;
+    osd.n_shard = 1;
+    map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
+    map.base_epoch = w->epoch;
+    map.epoch = osd.epoch = ++w->epoch;
+    map.osd = osds;
+    map.n_osd = 1;
+    sim_node_enter(w->osds[number].node);
+    CHECK_EQ(shard_feed_map(w->osds[number].shard, &map), 0);
+    sim_node_leave(w->osds[number].node);
+    free(address);
+}
+
 /* ---- OSDs ---- */
 
 struct boot {

@@ -92,6 +92,8 @@ void world_osd_stop(struct world *w, uint32_t number);
 void world_feed_map(struct world *w);
 /* With the order that the image is to end at that size, or is removed: generation 2. */
 void world_order(struct world *w, uint64_t image, uint64_t size_bytes, bool deleted);
+/* A map (epoch + 1) goes to that one alone, with an OSD that has an address of so many bytes. */
+void world_feed_large(struct world *w, uint32_t number, size_t len);
 const Fb__PgMember *world_member_find(const struct world_members *members, uint32_t replica);
 /* NULL: it has none, or is down. */
 struct store_pg *world_replica(const struct world *w, uint32_t osd, uint64_t pg);
