@@ -78,5 +78,7 @@ void mon_turn_give(struct mon *mon, struct mon_turn *turn);
 /* With the turn. Writes the change and brings memory up to date. On an error the outcome may be unknown:
  * mon->stale is set and memory must be loaded again before the next change. */
 void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent);
+/* Why, in words. */
+const char *mon_store_error(int error);
 
 #endif

@@ -109,6 +109,13 @@ static const char *commit_state_name(int state)
     return names[state];
 }
 
+/* The table's words for no space are those of an OSD's. */
+const char *mon_store_error(int error)
+{
+    return error == -ERR_NO_SPACE ? "no space left where the monitor keeps it: its data directory, or etcd"
+                                  : error_text(error);
+}
+
 static void write_batch(struct mon_commit *m)
 {
     struct mon_change *c = m->change;
@@ -192,7 +199,7 @@ static void commit_step(struct op *op)
             if (m->txn.result) {
                 m->mon->stale = true;
                 core_log(m->mon->core, LOG_ERROR, "mon", "a change of the metadata failed: %s",
-                         error_text(m->txn.result));
+                         mon_store_error(m->txn.result));
                 mon_lead_look(m->mon);
                 op_done(op, m->txn.result);
                 return;

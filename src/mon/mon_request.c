@@ -290,7 +290,7 @@ static void request_step(struct op *op)
                         r, error,
                         "the monitor could not write its metadata (%s): the change may or may not have been made; "
                         "look before you try again",
-                        error_text(error)));
+                        mon_store_error(error)));
                 return;
             }
             r->method->done(r);
