@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 
+#define FULL_MORE     (16u << 20)
 #define LABEL_WAIT_NS NS_PER_MS
 #define OSD_ARENA     (96u << 20)
 
@@ -233,8 +234,13 @@ void osd_boot_end(struct cluster_osd *osd, uint32_t shard)
 
 static struct sim_disk *osd_disk_new(struct cluster *c, struct cluster_osd *osd, const char *name)
 {
+    struct sim_rng sizes = sim_rng_make(c->sim->seed, "sizes", osd->number);
+    /* Of those that are to become full, some sooner than others. */
+    uint64_t more_bytes =
+        c->profile == PROFILE_FULL ? ALIGN_DOWN(sim_rng_below(&sizes, FULL_MORE), CHUNK_SIZE) : 0;
+
     return sim_disk_new(c->sim, &(struct sim_disk_config){.name = name,
-                                                          .size_bytes = c->disk_bytes,
+                                                          .size_bytes = c->disk_bytes + more_bytes,
                                                           .volatile_cache = sim_rng_below(&c->rng, 2),
                                                           .junk = sim_rng_below(&c->rng, 2),
                                                           .queue_depth_hint = 4,

@@ -182,6 +182,12 @@ static const enum client_io_type IO_TYPES[] = {
     [REQUEST_ZERO] = CLIENT_ZERO, [REQUEST_FLUSH] = CLIENT_FLUSH,
 };
 
+/* Devices have been full: at the end somebody deletes, and all must get whole. */
+static bool makes_room(const struct cluster *c)
+{
+    return c->quiet && c->profile == PROFILE_FULL;
+}
+
 static enum request_type choose_type(struct worker *w)
 {
     struct cluster *c = load_cluster(w->load);
@@ -199,7 +205,9 @@ static enum request_type choose_type(struct worker *w)
         return REQUEST_DISCARD;
     if (roll < 42 + 2 * c->clear_percent)
         return REQUEST_ZERO;
-    return roll < 44 + 2 * c->clear_percent ? REQUEST_FLUSH : REQUEST_WRITE;
+    if (roll < 44 + 2 * c->clear_percent)
+        return REQUEST_FLUSH;
+    return makes_room(c) ? REQUEST_DISCARD : REQUEST_WRITE;
 }
 
 static void status_begin(struct worker *w)
@@ -242,6 +250,10 @@ static bool worker_begin(struct worker *w)
 
     if (!w->read_all)
         choose_range(w, type == REQUEST_READ);
+    if (type == REQUEST_DISCARD && makes_room(c)) {
+        w->sector_count = CLUSTER_IO_SECTORS_MAX - 1;
+        w->sector = MIN(w->sector, load_image(l)->sectors - w->sector_count);
+    }
     w->reg = w->sector;
     w->reg_count = w->sector_count;
     len = w->sector_count * CLUSTER_SECTOR;

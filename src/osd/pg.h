@@ -11,13 +11,14 @@
 #ifndef OSD_PG_H
 #define OSD_PG_H
 
+#include "base/plant.h"
 #include "osd/shard.h"
 
 #define PG_WAIT_NS   NS_PER_S       /* a request waits so long for a merge or a majority; then ERR_RETRY */
 #define PG_STALL_NS  NS_PER_S       /* a leader whose device writes nothing for so long hands over */
 #define PG_COMMIT_NS (5 * NS_PER_S) /* and so long for what it proposed to be committed */
-#define PG_SPACE_MARGIN                                                                                      \
-    (8ull << 20) /* free bytes that writes leave alone at every member: room for what is under way */
+/* Free bytes that writes leave alone at every member: room for what is under way. It may be too little. */
+#define PG_SPACE_MARGIN   PLANT_LIMIT(8ull << 20, 512ull << 10)
 #define PG_RECORDS_MARGIN 256               /* the same of image records, for ones that are new */
 #define PG_TOMBSTONES_NS  NS_PER_S          /* how often it is looked at whether they can be forgotten */
 #define PG_LAG_NS         (200 * NS_PER_MS) /* lacking what is committed, a member acknowledges nothing */
