@@ -117,6 +117,7 @@ static void piece_end_attach(struct client_piece *p)
 
     if (!p->attaching)
         return;
+    ASSERT(pg->attacher == p);
     p->attaching = false;
     pg->attacher = NULL;
     for (struct list *node; (node = list_pop_front(&pg->waiters));)

@@ -577,6 +577,35 @@ static void test_attach_over_split(void)
     fake_down();
 }
 
+/* A PG is split between the opening and the first write, which attaches, and whose object is the child's. */
+static void test_attach_to_a_parent(void)
+{
+    uint64_t object = 0;
+
+    fake_up(39, 0, 0);
+    for (fake.pg_count = 2; fake_pg_of(object * OBJECT_SIZE) != fake.pg_count - 1;)
+        if (++object == FAKE_OBJECTS) {
+            fake.pg_count++;
+            object = 0;
+        }
+    CHECK(fake.pg_count <= FAKE_PGS);
+    fake.pg_count--;
+    fake.epoch++;
+    for (uint32_t i = 0; i < FAKE_MONITORS; i++)
+        sim_node_crash(world.monitors[i], SIM_CRASH_PROCESS);
+    sim_node_start(world.monitors[0]);
+    for (uint32_t i = 0; i < 100 && client_map(world.client)->epoch != fake.epoch; i++)
+        sim_run_for(world.sim, 100 * MS);
+    CHECK_EQ(client_map(world.client)->pool[0]->pg_count, fake.pg_count);
+    CHECK_EQ(fake_open(true, false), 0);
+    fake.pg_count++;
+    fake.shard_epoch = ++fake.epoch;
+    CHECK_EQ(fake_io(CLIENT_WRITE, object * OBJECT_SIZE, 4096, 0x21), 0);
+    CHECK_EQ(fake.pgs[fake.pg_count - 1].incarnation, 1);
+    fake_close();
+    fake_down();
+}
+
 static void test_fenced(void)
 {
     fake_up(13, 0, 0);
@@ -968,6 +997,7 @@ int main(int argc, char **argv)
     TEST(test_unheard_close);
     TEST(test_attach);
     TEST(test_attach_over_split);
+    TEST(test_attach_to_a_parent);
     TEST(test_fenced);
     TEST(test_resize);
     TEST(test_monitors);
