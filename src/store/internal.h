@@ -211,6 +211,12 @@ static inline struct pg *pg_of(const struct store_pg *pub)
     return (struct pg *)pub;
 }
 
+/* All PGs are walked: the next one is fetched meanwhile. */
+static inline void pgs_ahead(const struct pg *pg)
+{
+    store_pg_prefetch(&list_entry(pg->link.next, const struct pg, link)->pub);
+}
+
 struct geometry {
     uint64_t slice_blocks;
     uint64_t table_block, table_blocks;

@@ -286,7 +286,7 @@ void log_measure(struct pg *pg)
 
 void store_pg_prefetch(const struct store_pg *pub)
 {
-    for (size_t at = 0; at < offsetof(struct pg, clear_index); at += 64)
+    for (size_t at = 0; at < sizeof(struct pg); at += 64)
         PREFETCH(pub, at);
 }
 

@@ -356,6 +356,7 @@ static bool round_collect_from(struct store *s, uint64_t first, uint64_t end)
 
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
+        pgs_ahead(pg);
         if (pg->order < first || pg->order >= end || pg->removing)
             continue;
         bool whole = d->object_count == 0;

@@ -67,6 +67,7 @@ bool applied_push(struct store *s)
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         const struct log_entry *last = NULL;
+        pgs_ahead(pg);
         for (const struct log_entry *e; (e = log_at(pg, pg->complete_index + 1)) && entry_complete(e);) {
             log_prefetch(pg, e->index + LOG_AHEAD, false);
             pg->complete_index = e->index;
@@ -135,6 +136,7 @@ void applied_durable(struct store *s)
 {
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
+        pgs_ahead(pg);
         if (pg->complete_pushed <= pg->complete_durable)
             continue;
         pg->complete_durable = pg->complete_pushed;
