@@ -5,13 +5,15 @@
  *
  * One OSD of the run is the victim; the other replicas of what it has stay whole. On its disk
  *
- *   label, superblock, PG table, checkpoint: one of the two copies, while the other is whole and on the
- * medium, and (but for reads that fail) only while nothing serves from it blob (cluster map): anything, the
- * monitor has it, too log ring: every batch of which another header that stays whole says that it was
- * durable. One of which only it itself could tell looks, when it is gone, like one that was never finished:
- * no replica could know better, and with another replica away or behind nobody would. So a write to the ring
- * is never lost as it is reported done, only later. Reads may fail anywhere chunks (data and object pages):
- * anything but what an entry brought whose batch is as young
+ *   - of label, superblock, PG table and checkpoint one of the two copies may be damaged, while the other is
+ * whole and on the medium, and (but for reads that fail) only while nothing serves from it;
+ *   - of the blob (cluster map) anything: the monitor has it, too;
+ *   - of the log ring every batch of which another header that stays whole says that it was durable. One of
+ * which only it itself could tell looks, when it is gone, like one that was never finished: no replica could
+ * know better, and with another replica away or behind nobody would. So a write to the ring is never lost as
+ * it is reported done, only later;
+ *   - reads may fail anywhere;
+ *   - of the chunks (data and object pages) anything but what an entry brought whose batch is as young.
  *
  * In some runs there is, besides, damage that nothing covers: the same block goes bad on every replica. Such
  * blocks must read as errors from then on, never as anything else.
