@@ -258,6 +258,29 @@ static bool slot_is_live(uint32_t slot)
     return false;
 }
 
+/* Of a header that takes many blocks each byte counts. */
+static void all_of_a_header_is_checked(void)
+{
+    struct disk_batch *h = NULL;
+
+    set_up();
+    for (uint64_t epoch = 1; epoch <= 200; epoch++)
+        store_recover_floor(pg, epoch);
+    rig_settle(&rig);
+    for (uint64_t at = 0; at < s->g.ring_blocks && !h; at++) {
+        h = (struct disk_batch *)(rig.device.data + ring_offset(at));
+        h = h->magic == MAGIC_BATCH && h->record_count == 200 ? h : NULL;
+    }
+    CHECK(h && h->header_blocks > 1);
+    CHECK_EQ(close_store(), 0);
+    struct disk_record *last = (struct disk_record *)((uint8_t *)h + h->used_bytes) - 1;
+    CHECK_EQ(last->floor_of.epoch, 200);
+    last->floor_of.epoch = 5000;
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(pg->floor_epoch, 0);
+    tear_down();
+}
+
 static void dead_slots_are_ignored(void)
 {
     set_up_both();
@@ -720,6 +743,7 @@ int main(int argc, char **argv)
     TEST(a_lost_record_brings_no_older_page_back);
     TEST(damage_is_not_forgotten);
     TEST(the_newest_batch_is_proven_in_time);
+    TEST(all_of_a_header_is_checked);
     TEST(dead_slots_are_ignored);
     TEST(impossible_numbers_are_refused);
     TEST(exactly_the_named_pgs_are_damaged);
