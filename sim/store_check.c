@@ -206,6 +206,10 @@ void verify_data(struct driver *d, const struct store_read *r, const struct mode
         sim_fail(w->sim, "PG %lx: object %lu/%lu: %s", m->id, r->image, r->object, error_name(r->op.result));
     if (r->op.result && r->op.result != -ERR_DAMAGED)
         return;
+    /* A recovery goes by that: one that is too old hides what is newer. */
+    if (!w->rot && !proposed && r->ret_index && o->index && r->ret_index != o->index)
+        sim_fail(w->sim, "PG %lx: object %lu/%lu: index %lu, should be %lu", m->id, r->image, r->object,
+                 r->ret_index, o->index);
     for (uint32_t i = 0; i < r->block_count; i++) {
         uint32_t block = r->first_block + i;
         uint64_t tag = o->tag[block], newer;
