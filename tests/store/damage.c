@@ -211,7 +211,10 @@ static void damage_is_not_forgotten(void)
     CHECK_EQ(pg->last_index, 9);
     CHECK_EQ(write_other(1, 0, 1), 0);
     rig_settle(&rig);
+    /* Nor with one of the table's copies. */
+    uint64_t table = block_offset(s->g.table_block);
     CHECK_EQ(close_store(), 0);
+    memset(rig.device.data + table, 0x5a, BLOCK_SIZE);
     CHECK_EQ(open_both(), 0);
     CHECK_EQ(pg->record.state, STORE_PG_DAMAGED);
     tear_down();

@@ -776,6 +776,28 @@ static void destage_keeps_pace(void)
     tear_down();
 }
 
+/* A new base voids the log, but not what its entries said of images, which no round has saved yet. */
+static void a_new_base_keeps_image_records(void)
+{
+    struct store_pg_record record;
+
+    set_up();
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE, .image = 1, .incarnation = 5, .generation = 1}, 0), 0);
+    apply_all();
+    record = pg->record;
+    record.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&record), 0);
+    record.base_index = pg->last_index + 10;
+    record.base_term = 1;
+    store_reset_base(pg, record.base_index, record.base_term, &ALONE, 0);
+    record.state = STORE_PG_NORMAL;
+    CHECK_EQ(write_record(&record), 0);
+    reopen();
+    const struct image_record *image = store_image_get(pg, 1);
+    CHECK(image && image->incarnation == 5);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(labels_are_written_and_read);
@@ -799,5 +821,6 @@ int main(void)
     TEST(headers_are_shared);
     TEST(destage_keeps_pace);
     TEST(every_request_may_fail);
+    TEST(a_new_base_keeps_image_records);
     return tap_done();
 }
