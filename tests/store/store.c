@@ -798,6 +798,27 @@ static void a_new_base_keeps_image_records(void)
     tear_down();
 }
 
+/* Whichever request of a round fails, a write or a flush: the store goes on with nothing that relies on it.
+ */
+static void a_round_that_fails_stops_the_store(void)
+{
+    uint32_t n = 0;
+
+    for (bool failed = true; failed; n++) {
+        set_up();
+        CHECK_EQ(write_blocks(1, 0, 2), 0);
+        CHECK_EQ(write_blocks(2, 7, 1), 0);
+        apply_all();
+        rig.device.fail_at = rig.device.requests + n + 1;
+        destage_pg(pg_of(pg));
+        rig_settle(&rig);
+        failed = rig.device.requests >= rig.device.fail_at;
+        CHECK_EQ(store_failed(s) != 0, failed);
+        tear_down();
+    }
+    CHECK(n > 5); /* data, pages, flush, records, and how far the PG is complete */
+}
+
 int main(void)
 {
     TEST(labels_are_written_and_read);
@@ -822,5 +843,6 @@ int main(void)
     TEST(destage_keeps_pace);
     TEST(every_request_may_fail);
     TEST(a_new_base_keeps_image_records);
+    TEST(a_round_that_fails_stops_the_store);
     return tap_done();
 }
