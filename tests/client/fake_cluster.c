@@ -106,7 +106,11 @@ static void shard_write(struct fake_shard *shard, const struct rpc_ticket *ticke
         reply_pg(ticket, error, pg);
         return;
     }
-    ASSERT(m.pg == placement_pg_id(FAKE_POOL, placement_pg_number(FAKE_IMAGE, m.object, fake.pg_count)));
+    if (m.pg != placement_pg_id(FAKE_POOL, placement_pg_number(FAKE_IMAGE, m.object, fake.pg_count))) {
+        ASSERT(fake.shard_epoch); /* it was split, and nobody has told the client yet */
+        reply_pg(ticket, -ERR_WRONG_PG, pg);
+        return;
+    }
     ASSERT(m.offset + m.length <= OBJECT_SIZE && m.object < FAKE_OBJECTS);
     ASSERT(message->payload.len == m.length);
     const uint8_t *data = slice_data(&message->payload);
