@@ -601,9 +601,9 @@ static void test_attach_to_a_parent(void)
     fake.pg_count++;
     fake.shard_epoch = ++fake.epoch;
     /* One of them attaches, the others wait for it. */
-    for (uint32_t i = 0; i < 4; i++)
+    for (uint32_t i = 0; i < 100; i++)
         fake_start(i, CLIENT_WRITE, object * OBJECT_SIZE + i * 4096, 4096, 0x21);
-    for (uint32_t i = 0; i < 4; i++)
+    for (uint32_t i = 0; i < 100; i++)
         CHECK_EQ(fake_finish(i), 0);
     CHECK_EQ(fake.pgs[fake.pg_count - 1].incarnation, 1);
     fake_close();

@@ -225,6 +225,45 @@ static void test_lost_replica(void)
     world_free(w);
 }
 
+/* One that is yet to be born, because the map that orders it cannot be saved now, is not lost. */
+static void test_unborn_is_not_lost(void)
+{
+    struct world *w = world_new(10, 2);
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__PgMember member = FB__PG_MEMBER__INIT, *pointer = &member;
+    Fb__Pg pg = FB__PG__INIT, *pgs = &pg;
+
+    ours_alone(w);
+    osd_restart(w, 0);
+    WAIT_FOR(w, 20000, mons[OURS].reports > 2);
+    struct osd_shard *shard = w->osds[0].shard;
+    member.replica = 1;
+    member.osd = shard->label.osd;
+    pg.id = world_pg(w, 0) + 1000;
+    pg.member = &pointer;
+    pg.n_member = 1;
+    map.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    map.pg = &pgs;
+    map.n_pg = 1;
+    map.base_epoch = shard->map.epoch;
+    map.epoch = pg.epoch = pg.birth = shard->map.epoch + 1;
+    sim_node_enter(w->osds[0].node);
+    fake_store_refuse_blobs(osd_shard_store(shard), true);
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    shard_mon_report(shard);
+    sim_node_leave(w->osds[0].node);
+    uint32_t reports = mons[OURS].reports;
+    WAIT_FOR(w, 20000, mons[OURS].reports >= reports + 3);
+    CHECK(!store_pg_find(osd_shard_store(shard), pg.id));
+    CHECK_EQ(mons[OURS].lost, 0);
+    sim_node_enter(w->osds[0].node);
+    fake_store_refuse_blobs(osd_shard_store(shard), false);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 5000, store_pg_find(osd_shard_store(shard), pg.id));
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 /* The same of one that is only wanted, or leaving: who has to do with the PG is told what is left of it. */
 static void test_lost_before_it_is_a_member(void)
 {
@@ -426,6 +465,7 @@ int main(void)
     TEST(test_foreign_at_start);
     TEST(test_confirms_in_turn);
     TEST(test_lost_replica);
+    TEST(test_unborn_is_not_lost);
     TEST(test_lost_before_it_is_a_member);
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
