@@ -415,10 +415,25 @@ static void serve_read(struct serve *s, struct pg *pg)
                              s->read.block_count, false, &s->op);
 }
 
+/* Is there damage that the log will not mend by itself? Only that is left in ret_damaged, for the repair;
+ * afterwards all is read again. */
+static bool serve_is_damaged(struct serve *s, const struct pg *pg)
+{
+    uint64_t coming[IO_BLOCKS_MAX / 64], rest = 0;
+
+    store_blocks_coming(pg->sp, s->read.image, s->read.object, s->read.first_block, s->read.block_count,
+                        coming);
+    for (uint32_t i = 0; i < ARRAY_LEN(coming); i++)
+        rest |= s->read.ret_damaged[i] & ~coming[i];
+    for (uint32_t i = 0; rest && i < ARRAY_LEN(coming); i++)
+        s->read.ret_damaged[i] &= ~coming[i];
+    return rest;
+}
+
 static bool serve_repair(struct serve *s, struct pg *pg)
 {
     if (s->repaired || s->op.child_result != -ERR_DAMAGED || !pg || pg->stopping ||
-        pg->raft.role != RAFT_LEADER)
+        pg->raft.role != RAFT_LEADER || !serve_is_damaged(s, pg))
         return false;
     s->repaired = true;
     s->op.child_result = 0;

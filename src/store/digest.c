@@ -39,6 +39,22 @@ bool store_object_lost(const struct store_pg *pub, uint64_t image, uint64_t obje
     return true;
 }
 
+void store_blocks_coming(const struct store_pg *pub, uint64_t image, uint64_t object, uint32_t first_block,
+                         uint32_t block_count, uint64_t ret_coming[IO_BLOCKS_MAX / 64])
+{
+    const struct object *o = object_find(pg_of(pub), image, object);
+
+    memset(ret_coming, 0, IO_BLOCKS_MAX / 8);
+    if (!o)
+        return;
+    list_for_each (&o->unapplied, node) {
+        const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
+        for (uint32_t b = MAX(e->first_block, first_block);
+             e->index > o->index && b < MIN(e->first_block + e->block_count, first_block + block_count); b++)
+            bit_set(ret_coming, b - first_block);
+    }
+}
+
 /* False: the page must be read first. */
 static bool digest_take(struct store_digest *d, struct object *o)
 {

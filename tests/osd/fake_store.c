@@ -1162,6 +1162,12 @@ bool store_object_lost(const struct store_pg *sp, uint64_t image, uint64_t objec
     return o;
 }
 
+void store_blocks_coming(const struct store_pg *sp, uint64_t image, uint64_t object, uint32_t first_block,
+                         uint32_t block_count, uint64_t ret_coming[IO_BLOCKS_MAX / 64])
+{
+    memset(ret_coming, 0, IO_BLOCKS_MAX / 8); /* nothing is destaged here */
+}
+
 /* ---- repair and copies ---- */
 
 static void repair_step(struct op *op)
