@@ -577,12 +577,12 @@ static void test_attach_over_split(void)
     fake_down();
 }
 
-/* A PG is split between the opening and the first write, which attaches, and whose object is the child's. */
-static void test_attach_to_a_parent(void)
+/* An open image of a pool of so few PGs that this object is another one's as soon as there is one more. */
+static uint64_t open_before_split(uint64_t seed)
 {
     uint64_t object = 0;
 
-    fake_up(39, 0, 0);
+    fake_up(seed, 0, 0);
     for (fake.pg_count = 2; fake_pg_of(object * OBJECT_SIZE) != fake.pg_count - 1;)
         if (++object == FAKE_OBJECTS) {
             fake.pg_count++;
@@ -598,13 +598,43 @@ static void test_attach_to_a_parent(void)
         sim_run_for(world.sim, 100 * MS);
     CHECK_EQ(client_map(world.client)->pool[0]->pg_count, fake.pg_count);
     CHECK_EQ(fake_open(true, false), 0);
+    return object;
+}
+
+/* A PG is split between the opening and the first writes: one of them attaches, and all are the child's. */
+static void test_attach_to_a_parent(void)
+{
+    uint64_t object = open_before_split(39);
+
     fake.pg_count++;
     fake.shard_epoch = ++fake.epoch;
-    /* One of them attaches, the others wait for it. */
     for (uint32_t i = 0; i < 100; i++)
         fake_start(i, CLIENT_WRITE, object * OBJECT_SIZE + i * 4096, 4096, 0x21);
     for (uint32_t i = 0; i < 100; i++)
         CHECK_EQ(fake_finish(i), 0);
+    CHECK_EQ(fake.pgs[fake.pg_count - 1].incarnation, 1);
+    fake_close();
+    fake_down();
+}
+
+/* A reader finds that a PG was split, while a write waits for another one to attach, which is not answered:
+ * it is not forgotten. */
+static void test_waits_over_split(void)
+{
+    uint64_t object = open_before_split(40), offset = object * OBJECT_SIZE;
+    uint32_t leader = fake.pgs[fake_pg_of(offset)].leader - 1;
+
+    CHECK_EQ(fake_io(CLIENT_READ, offset, 4096, 0), 0);
+    fake.shards[leader].mute = 1;
+    fake_start(1, CLIENT_WRITE, offset, 4096, 0x21);
+    fake_start(2, CLIENT_WRITE, offset + 4096, 4096, 0x22);
+    sim_run_for(world.sim, 5 * MS);
+    CHECK_EQ(fake.shards[leader].mute, 0);
+    fake.pg_count++;
+    fake.shard_epoch = ++fake.epoch;
+    CHECK_EQ(fake_io(CLIENT_READ, offset, 4096, 0), 0);
+    CHECK_EQ(fake_finish(1), 0);
+    CHECK_EQ(fake_finish(2), 0);
     CHECK_EQ(fake.pgs[fake.pg_count - 1].incarnation, 1);
     fake_close();
     fake_down();
@@ -1002,6 +1032,7 @@ int main(int argc, char **argv)
     TEST(test_attach);
     TEST(test_attach_over_split);
     TEST(test_attach_to_a_parent);
+    TEST(test_waits_over_split);
     TEST(test_fenced);
     TEST(test_resize);
     TEST(test_monitors);

@@ -90,6 +90,15 @@ static bool shard_loses(struct fake_shard *shard)
     return true;
 }
 
+/* Is the object another PG's? That one was split then, and nobody has told the client yet. */
+static bool has_moved(uint64_t pg, uint64_t object)
+{
+    bool moved = pg != placement_pg_id(FAKE_POOL, placement_pg_number(FAKE_IMAGE, object, fake.pg_count));
+
+    ASSERT(!moved || fake.shard_epoch);
+    return moved;
+}
+
 static void shard_write(struct fake_shard *shard, const struct rpc_ticket *ticket,
                         const struct rpc_message *message)
 {
@@ -102,13 +111,10 @@ static void shard_write(struct fake_shard *shard, const struct rpc_ticket *ticke
     int error = shard_check(shard, m.pg, m.term, &pg);
     if (!error)
         error = shard_check_writer(pg, m.incarnation, m.generation);
+    if (!error && has_moved(m.pg, m.object))
+        error = -ERR_WRONG_PG;
     if (error) {
         reply_pg(ticket, error, pg);
-        return;
-    }
-    if (m.pg != placement_pg_id(FAKE_POOL, placement_pg_number(FAKE_IMAGE, m.object, fake.pg_count))) {
-        ASSERT(fake.shard_epoch); /* it was split, and nobody has told the client yet */
-        reply_pg(ticket, -ERR_WRONG_PG, pg);
         return;
     }
     ASSERT(m.offset + m.length <= OBJECT_SIZE && m.object < FAKE_OBJECTS);
@@ -148,6 +154,8 @@ static void shard_read(struct fake_shard *shard, const struct rpc_ticket *ticket
     int error = shard_check(shard, m.pg, m.term, &pg);
     if (!error && m.generation < fake.generation)
         error = -ERR_STALE_GENERATION;
+    if (!error && has_moved(m.pg, m.object))
+        error = -ERR_WRONG_PG;
     if (error) {
         reply_pg(ticket, error, pg);
         return;
