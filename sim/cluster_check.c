@@ -102,6 +102,19 @@ static void check_recovering(struct cluster *c, const struct store_pg *pg, uint6
     *copied = *from = MAX(*from, *fact_at(c->leaders, hash_pair(name, 5), 0));
 }
 
+/* Has it recovered since it was last looked at, all of it in between? Its log then begins behind all that it
+ * had.
+ */
+static bool has_recovered(struct cluster *c, const struct store_pg *pg)
+{
+    uint64_t name = force_pg_name(c, pg->record.pg);
+    uint64_t *last = fact_at(c->leaders, hash_pair(hash_pair(name, pg->record.replica), 7), pg->last_index);
+    bool recovered = pg->record.base_index > *last;
+
+    *last = pg->last_index;
+    return recovered;
+}
+
 /* Replicas that have applied the same entries know the same newest entry of each object. One that is ahead of
  * its own applied index was copied while the log went on; it will agree when the log has caught up. */
 static void check_objects(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
@@ -163,7 +176,8 @@ void check_always(struct cluster *c)
                     continue;
                 check_pg(c, &view, pg);
                 uint64_t incarnation = c->osds[i].process.nodes[j]->incarnation;
-                if (view.recovering || view.damaged || pg->record.state != STORE_PG_NORMAL)
+                if (has_recovered(c, pg) || view.recovering || view.damaged ||
+                    pg->record.state != STORE_PG_NORMAL)
                     check_recovering(c, pg, incarnation);
                 else if (objects)
                     check_objects(c, pg, incarnation);
