@@ -780,6 +780,7 @@ static void destage_keeps_pace(void)
 static void a_new_base_keeps_image_records(void)
 {
     struct store_pg_record record;
+    struct store_pg_write w = {0};
 
     set_up();
     CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE, .image = 1, .incarnation = 5, .generation = 1}, 0), 0);
@@ -791,7 +792,15 @@ static void a_new_base_keeps_image_records(void)
     record.base_term = 1;
     store_reset_base(pg, record.base_index, record.base_term, &ALONE, 0);
     record.state = STORE_PG_NORMAL;
-    CHECK_EQ(write_record(&record), 0);
+    record.group = ALONE;
+    /* Nor is the table to know of it before they are durable. */
+    rig.device.held_from = block_offset(s->g.ring_block);
+    rig.device.held_len = block_offset(s->g.ring_blocks);
+    store_pg_write_start(&w, s, &record, NULL);
+    rig_settle(&rig);
+    CHECK(op_live(&w.op));
+    rig.device.held_len = 0;
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
     reopen();
     const struct image_record *image = store_image_get(pg, 1);
     CHECK(image && image->incarnation == 5);
