@@ -807,6 +807,29 @@ static void a_new_base_keeps_image_records(void)
     tear_down();
 }
 
+/* A PG that is removed has what it has until the table says that it is gone: before that a start finds it. */
+static void a_removal_frees_nothing_before_it_is_durable(void)
+{
+    struct store_pg_remove r = {0};
+
+    set_up();
+    CHECK_EQ(write_blocks(1, 0, 32), 0);
+    apply_all();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    uint64_t used = store_space(s).used_bytes;
+    rig.device.held_from = block_offset(s->g.table_block);
+    rig.device.held_len = block_offset(2 * s->g.table_blocks);
+    store_pg_remove_start(&r, pg, NULL);
+    rig_settle(&rig);
+    CHECK(op_live(&r.op));
+    CHECK_EQ(store_space(s).used_bytes, used);
+    rig.device.held_len = 0;
+    CHECK_EQ(rig_wait(&rig, &r.op), 0);
+    CHECK_EQ(store_space(s).used_bytes, 0);
+    tear_down();
+}
+
 /* Whichever request of a round fails, a write or a flush: the store goes on with nothing that relies on it.
  */
 static void a_round_that_fails_stops_the_store(void)
@@ -853,5 +876,6 @@ int main(void)
     TEST(every_request_may_fail);
     TEST(a_new_base_keeps_image_records);
     TEST(a_round_that_fails_stops_the_store);
+    TEST(a_removal_frees_nothing_before_it_is_durable);
     return tap_done();
 }
