@@ -9,7 +9,7 @@ from harness import BIN, expect, main, wait_for
 from hosted import HostedCluster
 
 CACHE_BYTES, ARENA_EXTRA = 16 << 20, 128 << 20
-CHUNKS = "160M 1M"  # of a device of 1 GiB: behind the log ring, and full of chunks once the image has been written to
+CHUNKS = "176M 1M"  # of a device of 1 GiB: behind the log ring, and full of chunks once the image has been written to
 
 
 class DeviceCluster(HostedCluster):
