@@ -64,6 +64,9 @@ static bool survives(const struct cluster *c, uint64_t pg, const uint32_t lost[2
             return false;
         if (!good)
             continue;
+        /* A split that not all have made: whoever lacks it could not go on as the child. */
+        if (newest.pg && other.pg->record.split_count != newest.pg->record.split_count)
+            return false;
         if (!newest.pg || other.view.commit_index > committed)
             newest = other;
         committed = MAX(committed, other.view.commit_index);
