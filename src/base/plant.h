@@ -59,6 +59,8 @@
     X(STORE_MARK_OLD,               "store: what a damaged page had counts as lost since its former marks")        \
     X(STORE_REPAIR_OLD,             "store: a repair takes a block of an older state that has the same checksum")   \
     X(STORE_REPAIR_UNMARKS,         "store: a block that is repaired while its page is found lost counts as empty") \
+    X(STORE_MARK_NO_CLEAR,          "store: a damaged block counts as untouched by discards")                       \
+    X(STORE_MARK_UNAPPLIED,         "store: a damaged block's index goes by unapplied entries")                     \
     X(STORE_LOST_AS_BEFORE,         "store: what the log has lost of an entry stays on the medium as it was before") \
     X(STORE_PROPOSED_OLD,           "store: what a copy has, from above the log, gives way to what the log has")    \
     X(STORE_SPLIT_NO_RECORDS,       "store: a PG that is split off comes without the image records")               \

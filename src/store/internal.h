@@ -163,7 +163,8 @@ struct object {
     uint8_t left_period; /* destage's, in which it was the last to try */
     bool busy : 1;       /* a round, repair or copy is changing chunks or page */
     bool slot_reserved : 1;
-    bool exists : 1; /* has state: a page or applied entries */
+    bool exists : 1;    /* has state: a page or applied entries */
+    bool marks_new : 1; /* all marks of the page are of this version */
 };
 
 struct pg {

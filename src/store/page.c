@@ -273,10 +273,14 @@ static bool map_marked(const struct page_map *map)
 
 void page_mark(struct object *o, uint32_t block)
 {
-    /* There is one index for all marks of a page. Older ones are not made young for this one. */
-    if (map_marked(&o->map) && o->lost_index != o->page_index)
+    bool first = !map_marked(&o->map);
+    uint64_t index = page_block_index(o, block);
+
+    /* There is one index for all marks of a page. Those of former pages are not made young for this one. */
+    if (!first && !o->marks_new && index > o->lost_index)
         return;
-    o->lost_index = o->page_index;
+    o->marks_new |= first;
+    o->lost_index = first ? index : MAX(o->lost_index, index);
     map_at(&o->map, block / BLOCKS_PER_CHUNK)->lost |= (uint16_t)(1u << block % BLOCKS_PER_CHUNK);
 }
 
@@ -290,11 +294,38 @@ void page_unmark(struct object *o, uint32_t block)
         chunk->lost &= (uint16_t)~bit;
 }
 
+/* May it have changed the block? Whether an image's record took effect is not looked at. */
+static bool entry_touches(const struct log_entry *e, const struct object *o, uint32_t block)
+{
+    if (e->type == ENTRY_CLEAR && PLANT(STORE_MARK_NO_CLEAR))
+        return false;
+    if (e->type == ENTRY_WRITE || e->type == ENTRY_CLEAR)
+        return block - e->first_block < e->block_count && e->object == o->number && e->image == o->image;
+    if (!entry_is_image(e->type) || e->image != o->image)
+        return false;
+    const struct image_record r = image_of_entry(e);
+    return r.deleted || r.forgotten || o->number * BLOCKS_PER_OBJECT + block >= image_end(r.size_bytes);
+}
+
+/* Entries looked at for a block: about as many lines of memory, and there may be thousands of such blocks. */
+#define LOOK_BACK_MAX 4096u
+
 uint64_t page_block_index(const struct object *o, uint32_t block)
 {
+    const struct pg *pg = o->pg;
     bool marked = page_map_get(&o->map, block / BLOCKS_PER_CHUNK).lost >> block % BLOCKS_PER_CHUNK & 1;
+    uint64_t index = marked ? o->lost_index : o->page_index;
 
-    return marked ? o->lost_index : o->page_index;
+    /* What is not applied here may not be what the page, a copy, is of. */
+    if (index > pg->pub.applied_index && !PLANT(STORE_MARK_UNAPPLIED))
+        return index;
+    for (uint32_t i = 0; i < LOOK_BACK_MAX && index > 1; i++, index--) {
+        const struct log_entry *e = log_at(pg, index);
+        log_prefetch(pg, index - LOG_AHEAD, false);
+        if (!e || entry_touches(e, o, block))
+            break;
+    }
+    return index;
 }
 
 static void page_unreadable(struct object *o, int error)

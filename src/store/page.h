@@ -59,11 +59,12 @@ void page_lose(struct object *o, int error);           /* it does not verify: it
  * is lost or damaged since, at the latest, the object's lost_index: */
 void page_mark(struct object *o, uint32_t block);
 void page_unmark(struct object *o, uint32_t block);
-uint64_t page_block_index(const struct object *o,
-                          uint32_t block); /* the newest entry that may have made it */
-void page_touch(struct object *o);         /* it is used */
-void page_drop(struct object *o);          /* out of the cache */
-#define PAGE_TRIES_MAX 20                  /* of destage, which the ring waits for */
+/* No entry above it, up to the page's, has touched the block: the newest one that has, if the log still has
+ * that, else the last one that it does not have; at most the mark's or the page's index. */
+uint64_t page_block_index(const struct object *o, uint32_t block);
+void page_touch(struct object *o); /* it is used */
+void page_drop(struct object *o);  /* out of the cache */
+#define PAGE_TRIES_MAX 20          /* of destage, which the ring waits for */
 #define PAGE_RETRY_NS  (250 * NS_PER_MS)
 enum page_taken { PAGE_TAKEN, PAGE_AGAIN, PAGE_UNREADABLE, PAGE_DAMAGED };
 /* The object's page was read for want of its checksums, when its version was that; `result` is the request's.

@@ -408,6 +408,7 @@ static void object_commit(struct store *s, struct destage_object *r)
         page_keep(o, r->page->crc);
     o->page_index = r->drop ? 0 : r->index;
     o->lost_index = r->drop ? 0 : r->page->lost_index;
+    o->marks_new = false;
     o->version = r->version;
     o->busy = false;
     object_settle(o);

@@ -154,6 +154,23 @@ static uint64_t block_index(const struct fake_object *o, uint32_t block)
     return !o->info.damaged && (bit(o->lost, block) || bit(o->bad, block)) ? o->lost_index : o->info.index;
 }
 
+/* No entry above it has touched the block, as far as the log knows. */
+static uint64_t block_since(const struct fake_pg *pg, const struct fake_object *o, uint32_t block)
+{
+    uint64_t index = o->info.index;
+
+    if (index > pg->pub.applied_index)
+        return index;
+    for (; index > 1 && index >= pg->pub.first_index; index--) {
+        const struct entry *e = &log_at(pg, index)->entry;
+        bool object = e->type == ENTRY_WRITE || e->type == ENTRY_CLEAR;
+        if (e->image == o->info.image &&
+            (!object || (e->object == o->info.object && block - e->first_block < e->block_count)))
+            break;
+    }
+    return index;
+}
+
 static void object_drop(struct fake_pg *pg, uint32_t i)
 {
     struct fake_object *o = pg->objects[i];
@@ -645,13 +662,14 @@ void fake_store_resurrect(const uint8_t *uuid, uint64_t id, uint64_t image, uint
 void fake_store_damage_block(struct store *store, uint64_t id, uint64_t image, uint64_t object,
                              uint32_t block, bool page)
 {
-    struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
+    const struct fake_pg *pg = (struct fake_pg *)store_pg_find(store, id);
+    struct fake_object *o = object_find(pg, image, object);
 
     o->info.damaged = page;
     if (page)
         return;
     o->blocks[block][17] ^= 1;
-    o->lost_index = o->info.index;
+    o->lost_index = block_since(pg, o, block);
     bit_set(o->bad, block, true);
 }
 
@@ -665,10 +683,11 @@ void fake_store_set_block(struct store *store, uint64_t id, uint64_t image, uint
 
 void fake_store_lose_block(struct store *store, uint64_t id, uint64_t image, uint64_t object, uint32_t block)
 {
-    struct fake_object *o = object_find((struct fake_pg *)store_pg_find(store, id), image, object);
+    const struct fake_pg *pg = (struct fake_pg *)store_pg_find(store, id);
+    struct fake_object *o = object_find(pg, image, object);
 
     bit_set(o->lost, block, true);
-    o->lost_index = o->info.index;
+    o->lost_index = block_since(pg, o, block);
 }
 
 void fake_store_drop_object(struct store *store, uint64_t id, uint64_t image, uint64_t object)

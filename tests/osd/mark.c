@@ -220,6 +220,31 @@ static void test_overwritten_block_is_lost(void)
     overwritten(74, true);
 }
 
+/* The loss is noticed while the log knows what was written since the holder went away: that, of other blocks,
+ * takes nothing from what it proves. */
+static void noticed_in_time(uint64_t seed, bool overwritten)
+{
+    begin(seed);
+    leave(HOLDER);
+    if (overwritten)
+        write_block(3, 9, 109);
+    write_block(3, 11, 111);
+    fake_store_lose_block(store_at(LEADER), t.pg, IMAGE, 3, 9);
+    fake_store_lose_block(store_at(SECOND), t.pg, IMAGE, 3, 9);
+    pass_log();
+    come_back(HOLDER);
+    CHECK(t.w->osds[t.osd[HOLDER]].shard->perf.recovered_objects > 0);
+    check_block(9, overwritten ? -ERR_DAMAGED : 9);
+    check_block(11, 111);
+    world_free(t.w);
+}
+
+static void test_noticed_in_time(void)
+{
+    noticed_in_time(84, false);
+    noticed_in_time(85, true);
+}
+
 /* Of two marks on a page the later one counts for both. */
 static void test_overwritten_beside_another(void)
 {
@@ -279,6 +304,7 @@ int main(int argc, char **argv)
     TEST(test_log_counts);
     TEST(test_log_that_is_not_committed);
     TEST(test_overwritten_block_is_lost);
+    TEST(test_noticed_in_time);
     TEST(test_overwritten_beside_another);
     TEST(test_older_block_of_equal_checksum);
     fake_store_forget_all();

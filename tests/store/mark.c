@@ -8,6 +8,15 @@
 #include "tests/plants.h"
 #include "tests/store/slice.h"
 
+/* What the log has of the past counts; else it ends with what is applied. */
+static bool log_counts;
+
+static void forget_log(void)
+{
+    if (!log_counts)
+        log_trim(pg_of(pg), pg->applied_index + 1);
+}
+
 static void destage(void)
 {
     apply_all();
@@ -73,6 +82,7 @@ static uint64_t damaged_since(uint32_t block)
 {
     struct store_read r = {0};
 
+    forget_log();
     store_read_start(&r, pg, 1, 1, block, 1, false, NULL);
     int rc = rig_wait(&rig, &r.op);
     CHECK_EQ(rc, r.ret_damaged[0] ? -ERR_DAMAGED : 0);
@@ -167,6 +177,7 @@ static int repair(uint32_t block, int with, uint64_t index)
     struct store_repair r = {0};
     struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
 
+    forget_log();
     block_fill(data.buf->data, with);
     store_repair_start(&r, pg, 1, 1, block, index, &data, NULL);
     int rc = rig_wait(&rig, &r.op);
@@ -317,6 +328,131 @@ static void a_copy_is_newer_than_the_log(void)
     tear_down();
 }
 
+/* An older page proves nothing, but what the log has not got of a block since does. It is known for ever. */
+static void the_log_says_since_when(void)
+{
+    set_up_object();
+    uint64_t index = write_other();
+    log_counts = true;
+    spoil_block(3);
+    CHECK_EQ(damaged_since(3), 1);
+    write_other();
+    log_counts = false;
+    check_since(3, 1);
+    spoil_block(40);
+    log_counts = true;
+    forget_pages();
+    CHECK_EQ(damaged_since(40), 2);
+    spoil_block(5);
+    CHECK(damaged_since(5) > index);
+    log_counts = false;
+    check_since(3, 1);
+    tear_down();
+}
+
+/* The latest of all that one page was found to lack is known of them all. */
+static void the_log_says_it_of_all_marks(void)
+{
+    set_up_object();
+    write_other();
+    log_counts = true;
+    spoil_block(3);
+    spoil_block(40);
+    CHECK_EQ(damaged_since(3), 1);
+    CHECK_EQ(damaged_since(40), 2);
+    CHECK_EQ(damaged_since(3), 1);
+    log_counts = false;
+    CHECK_EQ(damaged_since(3), 2);
+    uint64_t index = write_other();
+    check_since(40, 2);
+    spoil_block(4);
+    CHECK_EQ(damaged_since(4), index);
+    check_since(3, 2);
+    tear_down();
+}
+
+/* As far as the log reaches, and not farther than takes a moment. */
+static void the_log_does_not_know_more(void)
+{
+    set_up_object();
+    log_trim(pg_of(pg), 4);
+    write_other();
+    log_counts = true;
+    spoil_block(3);
+    CHECK_EQ(damaged_since(3), 3);
+    for (int i = 0; i < 5000; i++) {
+        CHECK_EQ(put((struct entry){.type = ENTRY_NOOP}, 0), 0);
+        if (i % 500 == 0)
+            apply_all();
+    }
+    uint64_t index = write_other();
+    CHECK_EQ(pg->first_index, 4);
+    CHECK_EQ(damaged_since(3), 3);
+    spoil_block(40);
+    CHECK_EQ(damaged_since(40), index - 4096);
+    log_counts = false;
+    tear_down();
+}
+
+static void put_image(uint64_t generation, uint64_t blocks, uint64_t image)
+{
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                .image = image,
+                                .generation = generation,
+                                .size_bytes = blocks * BLOCK_SIZE},
+                 0),
+             0);
+}
+
+/* Whatever has touched the block counts, if only it may have: here of a page of which nobody knows what was
+ * written. */
+static void what_clears_counts(void)
+{
+    log_counts = true;
+    set_up_object();
+    put_image(1, 1u << 20, 1);
+    CHECK_EQ(
+        put((struct entry){.type = ENTRY_CLEAR, .image = 1, .object = 1, .first_block = 3, .block_count = 1},
+            0),
+        0);
+    uint64_t cleared = pg->last_index;
+    put_image(2, BLOCKS_PER_OBJECT + 30, 1);
+    uint64_t cut = pg->last_index;
+    put_image(3, 1u << 20, 1);
+    put_image(1, 0, 2);
+    for (uint64_t o = 101; o <= 102; o++)
+        CHECK_EQ(write_blocks(o, 0, 5), 0);
+    destage();
+    write_other();
+    spoil_page();
+    reopen();
+    apply_all();
+    CHECK_EQ(damaged_since(3), cleared);
+    CHECK_EQ(damaged_since(4), 1);
+    CHECK_EQ(damaged_since(29), 1);
+    CHECK_EQ(damaged_since(30), cut);
+    CHECK_EQ(damaged_since(40), cut);
+    log_counts = false;
+    tear_down();
+}
+
+/* A copy may be of a later time than what is applied here, and that of the log may come to nothing. */
+static void what_is_not_applied_does_not_count(void)
+{
+    set_up_object();
+    log_counts = true;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(write_blocks(101, 0, 1), 0);
+    uint64_t index = pg->last_index;
+    rig_settle(&rig);
+    copy_block(3, 0x77, index);
+    spoil_block(3);
+    forget_pages();
+    CHECK_EQ(damaged_since(3), index);
+    log_counts = false;
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -329,5 +465,10 @@ int main(int argc, char **argv)
     TEST(a_page_is_lost_beside_a_repair);
     TEST(what_the_log_lost_is_not_as_before);
     TEST(a_copy_is_newer_than_the_log);
+    TEST(the_log_says_since_when);
+    TEST(the_log_says_it_of_all_marks);
+    TEST(the_log_does_not_know_more);
+    TEST(what_clears_counts);
+    TEST(what_is_not_applied_does_not_count);
     return tap_done();
 }
