@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define SESSION_REQUESTS 256
+#define LISTEN_WAIT_NS   (3 * NS_PER_S)
+#define LISTEN_PAUSE_NS  (50 * NS_PER_MS)
 
 enum start_state { START_LOAD, START_LISTEN };
 
@@ -91,6 +93,20 @@ static void start_fail(struct mon_start *s, int error)
     op_done(&s->op, error);
 }
 
+/* A process that was killed keeps its port for a while after it has gone: the kernel ends in the background
+ * what its io_uring had under way. */
+static bool start_listens_again(struct mon_start *s)
+{
+    uint64_t now_ns = core_now_ns(s->op.core);
+
+    if (!s->listen_until_ns)
+        s->listen_until_ns = now_ns + LISTEN_WAIT_NS;
+    if (now_ns >= s->listen_until_ns)
+        return false;
+    timer_arm(s->op.core, &s->timer, &s->op, now_ns + LISTEN_PAUSE_NS);
+    return true;
+}
+
 static void start_step(struct op *op)
 {
     struct mon_start *s = container_of(op, struct mon_start, op);
@@ -118,6 +134,8 @@ static void start_step(struct op *op)
         }
         mon->tick_last_ns = core_now_ns(mon->core);
         error = mon_listen(mon, s->config.listen);
+        if (error == -ERR_EXISTS && start_listens_again(s))
+            return;
         if (error) {
             snprintf(s->ret_message, sizeof(s->ret_message), "cannot listen on %.64s: %s", s->config.listen,
                      error == -ERR_EXISTS
@@ -148,6 +166,8 @@ void mon_start_start(struct mon_start *s, const struct mon_config *config, struc
     s->config = *config;
     s->ret_mon = NULL;
     s->ret_message[0] = 0;
+    s->timer = (struct timer){0};
+    s->listen_until_ns = 0;
     op_start(&s->op, config->core, &start_kind, parent);
 }
 

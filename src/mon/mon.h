@@ -11,12 +11,13 @@
  * on that lease; the others follow what it writes and serve the map. They meet in the store alone and send
  * each other nothing.
  *
- * mon.c (life), mon_request.c (calls), mon_tick.c (what it does by itself), mon_state.c (items), mon_load.c (the load),
- * mon_change.c (changes and their commit), mon_osd.c (registration, reports), mon_out.c (in and out, what
- * operators say of OSDs), mon_settle.c (up and down, orders done), mon_events.c (what happened, for people),
- * mon_pool.c, mon_image.c (images, writers, orders), mon_scrub.c (scrubs: orders, results), mon_status.c,
- * mon_subscribe.c (sessions, deltas), mon_lead.c (who leads), mon_follow.c (what the leader writes),
- * mon_monitors.c (the list of monitors), placement.c (a pure function: OSDs and load -> members of a PG).
+ * mon.c (life), mon_request.c (calls), mon_tick.c (what it does by itself), mon_state.c (items), mon_load.c
+ * (the load), mon_change.c (changes and their commit), mon_osd.c (registration, reports), mon_out.c (in and
+ * out, what operators say of OSDs), mon_settle.c (up and down, orders done), mon_events.c (what happened, for
+ * people), mon_pool.c, mon_image.c (images, writers, orders), mon_scrub.c (scrubs: orders, results),
+ * mon_status.c, mon_subscribe.c (sessions, deltas), mon_lead.c (who leads), mon_follow.c (what the leader
+ * writes), mon_monitors.c (the list of monitors), placement.c (a pure function: OSDs and load -> members of a
+ * PG).
  *
  * Removed PGs and finished orders stay in the map as markers, so that a delta can name them; a whole map
  * leaves them out. The marker of an order is deleted when every shard of every OSD that was ever started has
@@ -59,6 +60,8 @@ struct mon_config {
 /* Loads the state (a new cluster gets its uuid in an empty store), listens. */
 struct mon_start {
     struct op op;
+    struct timer timer;
+    uint64_t listen_until_ns; /* a port that is taken is waited for; 0: not tried yet */
     struct mon_config config;
     struct mon *ret_mon;
     char ret_message[256];

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import struct
+import threading
 
 from harness import BIN, expect, main, wait_for
 
@@ -96,6 +97,15 @@ def test_second_monitor(c):
     refused(c, ["another monitor runs on this data directory"], MON, "--listen", "127.0.0.1:0", "--data", path(c, "m1"))
     refused(c, ["another program listens there already", "use another port"], MON, "--listen", address, "--data", path(c, "m2"))
     stop(first)
+
+
+def test_port_is_free_soon(c):
+    """A killed process keeps its port for a moment, as its io_uring does: the next one waits for it."""
+    holder = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{holder.getsockname()[1]}"
+    threading.Timer(0.5, holder.close).start()
+    child, _ = mon(c, path(c, "m3"), address)
+    stop(child)
 
 
 def test_port_of_a_trial_cluster_is_taken(c):
