@@ -121,8 +121,10 @@ struct pg {
     uint64_t woken_ns;      /* and when for the first time after a rest */
     uint64_t durable_seen;  /* of our log, when it last moved or did not have to, */
     uint64_t durable_ns;    /* which was then */
-    uint64_t stuck_index;   /* leader: committed, when last it was not so that a majority refuses the rest; */
-    uint64_t stuck_ns; /* follower: the last entry before one that there is no space for. When that was */
+    /* Entries that members have no room for (pg_room.c). Where it stands, and since when: of a leader, the
+     * commit index, while a majority refuses the rest; of a follower, the last entry before the one it has
+     * refused. */
+    uint64_t stuck_index, stuck_ns;
     uint64_t slow_since_ns;  /* members are so much quicker that they should lead; 0: they are not */
     uint64_t settled_index;  /* once it is applied, objects are as they are on every replica that has applied
                                 as much */
