@@ -50,7 +50,7 @@ static bool is_moment(void *owner)
     case MOMENT_TAIL:
         return s->tail > s->tail_durable;
     case MOMENT_CHECKPOINT:
-        return s->destage.ckpt_active;
+        return s->destage.ckpt_number > s->ckpt_last;
     case MOMENT_PAGES:
         return s->destage.object_count && s->destage.flush.pending;
     case MOMENT_MEND:

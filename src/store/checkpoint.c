@@ -32,7 +32,7 @@ void checkpoint_begin(struct store *s)
     d->ckpt_records = d->ckpt_blocks = 0;
     d->ckpt_pg_order = 0;
     d->ckpt_phase = PHASE_PG;
-    d->ckpt_first = d->ckpt_active = true;
+    d->ckpt_first = true;
     d->flush.pending = false;
     d->flush.result = 0;
 }
@@ -181,6 +181,4 @@ void checkpoint_done(struct store *s)
     s->ckpt_replay[copy] = s->destage.ckpt_replay_seq;
     s->ckpt_last = s->destage.ckpt_number;
     s->counters.checkpoints++;
-    s->destage.ckpt_active = false;
-    table_wake(s);
 }

@@ -99,7 +99,6 @@ struct destage {
     uint64_t ckpt_number, ckpt_replay_seq, ckpt_records, ckpt_blocks;
     uint64_t ckpt_pg_order;           /* of the PG whose records come next */
     uint32_t ckpt_phase;              /* its own record, its images, its objects */
-    bool ckpt_active;                 /* one is being made */
     bool ckpt_first;                  /* none of this phase has come yet */
     uint64_t ckpt_image, ckpt_object; /* what came last */
     struct timer retry;

@@ -170,7 +170,6 @@ static void hand_over(struct store_split *w, struct pg *parent, struct pg *child
     parent->pub.record.split_count = MAX(parent->pub.record.split_count, w->split_count);
     w->parent_gen = table_split_set(parent);
     w->child_gen = child ? table_state_set(child, STORE_PG_NORMAL) : 0;
-    w->ckpt_number = parent->pub.store->destage.ckpt_active ? parent->pub.store->destage.ckpt_number : 0;
     entry_apply(log_at(parent, parent->pub.applied_index + 1));
     parent->pub.applied_index++;
 }
@@ -350,10 +349,9 @@ static void split_step(struct op *op)
                 split_pause(w);
             break;
         case SPLIT_COMMIT:
-            /* A checkpoint that began before may have to be completed by the records. Of those that begin
-             * later there may be no end: they cannot let the tail pass the records before we are done. */
-            if (!table_has(s, parent, w->parent_gen) || !table_has(s, child, w->child_gen) ||
-                (s->destage.ckpt_active && s->destage.ckpt_number == w->ckpt_number)) {
+            /* A checkpoint that was begun before may have half of what moved. It is completed by the records,
+             * which it does not claim; so the tail stays in front of them until it is written over. */
+            if (!table_has(s, parent, w->parent_gen) || !table_has(s, child, w->child_gen)) {
                 split_await(w);
                 return;
             }

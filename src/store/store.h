@@ -341,7 +341,6 @@ struct store_split {
     uint64_t key, index, term;
     uint32_t split_count;
     uint64_t parent_gen, child_gen;
-    uint64_t ckpt_number; /* of the checkpoint that was being made when the objects went; 0: none */
     struct store_waiter waiter;
     struct ring_wait *wait;
     struct timer timer;
