@@ -45,7 +45,7 @@ void store_blocks_coming(const struct store_pg *pub, uint64_t image, uint64_t ob
     const struct object *o = object_find(pg_of(pub), image, object);
 
     memset(ret_coming, 0, IO_BLOCKS_MAX / 8);
-    if (!o)
+    if (!o || PLANT(STORE_COMING_LOST))
         return;
     list_for_each (&o->unapplied, node) {
         const struct log_entry *e = list_entry(node, struct log_entry, obj_link);

@@ -198,6 +198,40 @@ static void chunks_are_kept_until_a_header_proves_it(void)
     tear_down();
 }
 
+/* The same of an entry that is copied forward while it is applied, and is complete before any header proves
+ * the batch that the copy is in: that may have to prove itself by the chunk. */
+static void a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven(void)
+{
+    set_up();
+    rig.device.blk.queue_depth_hint = 4;
+    reopen();
+    CHECK_EQ(write_blocks(1, 0, 16), 0);
+    CHECK_EQ(write_blocks(1, 0, 16), 0);
+    rig_settle(&rig);
+    CHECK_EQ(pg->durable_index, 2);
+    uint32_t chunk = large_chunk(entry_at(1), 0);
+    rig.device.held_from = block_offset(s->g.ring_block);
+    rig.device.held_len = block_offset(s->g.ring_blocks);
+    list_push_back(&s->copies, &log_at(pg_of(pg), 1)->copy_link);
+    op_wake(&s->ring_op);
+    rig_settle(&rig);
+    CHECK_EQ(s->inflight_count, 1);
+    /* The second entry is newer in all blocks: the first has nothing that is to be destaged. */
+    store_apply(pg, 2);
+    destage_up_to(pg_of(pg), 1);
+    rig_settle(&rig);
+    CHECK_EQ(s->inflight_count, 2);
+    rig.device.held_len = 0;
+    while (store_complete_index(pg) < 1)
+        rig_turn(&rig);
+    large_relieve(s);
+    CHECK_EQ(pg->first_index, 2);
+    CHECK_EQ(s->chunk_refs[chunk], 1);
+    rig_settle(&rig);
+    CHECK_EQ(s->chunk_refs[chunk], 0);
+    tear_down();
+}
+
 /* A host that applies what is durable whenever the store wakes it, and does nothing else. */
 static void host_step(struct op *op)
 {
@@ -360,6 +394,7 @@ int main(int argc, char **argv)
     TEST(the_log_lets_go_before_a_chunk_is_written_in_place);
     TEST(chunks_of_what_was_cut_off_are_free_later);
     TEST(chunks_are_kept_until_a_header_proves_it);
+    TEST(a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven);
     TEST(what_rots_in_the_log_is_mended_after_destage);
     TEST(the_past_gives_way_when_space_is_low);
     TEST(what_was_removed_takes_no_space);

@@ -138,19 +138,6 @@ static void a_busy_pg_keeps_no_other_waiting(void)
     tear_down();
 }
 
-/* What the device has now is what a start finds. */
-static void power_fails(void)
-{
-    uint8_t *left = malloc(SIZE);
-
-    memcpy(left, rig.device.data, SIZE);
-    rig.device.held_len = 0;
-    CHECK_EQ(close_store(), 0);
-    memcpy(rig.device.data, left, SIZE);
-    free(left);
-    CHECK_EQ(open_store(), 0);
-}
-
 /* The first of three batches is torn, so none of them counts; but the other two are still there, and are not
  * to be taken for those that come now: not even if one of these should be lost. */
 static void numbers_are_given_once(void)

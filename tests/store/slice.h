@@ -88,6 +88,19 @@ static inline void reopen(void)
     CHECK_EQ(open_store(), 0);
 }
 
+/* What the device has now is what a start finds. */
+static inline void power_fails(void)
+{
+    uint8_t *left = malloc(SIZE);
+
+    memcpy(left, rig.device.data, SIZE);
+    rig.device.held_len = 0;
+    CHECK_EQ(close_store(), 0);
+    memcpy(rig.device.data, left, SIZE);
+    free(left);
+    CHECK_EQ(open_store(), 0);
+}
+
 static inline uint32_t block_fill(uint8_t *block, int byte)
 {
     memset(block, byte, BLOCK_SIZE);
