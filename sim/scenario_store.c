@@ -44,6 +44,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->choices = sim_rng_make(sim->seed, "choices", 0);
     w->audit = sim_rng_make(sim->seed, "audit", 0);
     w->floods = sim_rng_make(sim->seed, "floods", 0);
+    w->earlies = sim_rng_make(sim->seed, "earlies", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
                                SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT));
     uint64_t size = (44ull << 20) + (sim_rng_below(&w->rng, 3) << 24);
@@ -71,6 +72,8 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     bool bulky = sim_rng_below(&shape, 4) == 0;
     if (bulky)
         w->config.large_chunks_min = CHUNKS_PER_OBJECT;
+    struct sim_rng quiet = sim_rng_make(sim->seed, "quiet", 0);
+    w->pgs[sim_rng_below(&quiet, MODEL_PGS_FIRST)].quiet = sim_rng_below(&quiet, 2);
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         w->pgs[i].bulky = bulky;
         w->pgs[i].id = 7ull << 32 | i;

@@ -154,3 +154,23 @@ void verify_counts(struct driver *d)
     free(a.refs);
     free(a.slots);
 }
+
+static void taken_audit(struct driver *d, const struct log_entry *e)
+{
+    if (!e->applied || !e->durable)
+        sim_fail(d->world->sim, "audit: destage has entry %lu of PG %lx, which is %s", e->index,
+                 e->pg->pub.record.pg, e->applied ? "not durable here" : "not committed");
+}
+
+void verify_round(struct driver *d)
+{
+    const struct destage *round = &d->store->destage;
+
+    for (uint32_t i = 0; i < round->object_count && !d->world->sim->failed; i++) {
+        const struct overlay *snap = round->objects[i].snap;
+        overlay_for_each (snap, b)
+            taken_audit(d, snap->block[b]);
+        if (snap->whole)
+            taken_audit(d, snap->whole);
+    }
+}

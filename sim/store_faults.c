@@ -64,12 +64,32 @@ static bool is_moment(void *owner)
     }
 }
 
+/* Destage writes, and the log has not got yet what is applied already. */
+static bool is_early(void *owner)
+{
+    struct world *w = owner;
+    const struct store *s = w->driver ? w->driver->store : NULL;
+
+    if (!s || w->driver->op.state != DRIVE_WORK || !s->destage.io.pending)
+        return false;
+    for (const struct store_pg *pg = NULL; (pg = store_pg_next(s, pg));)
+        if (pg->applied_index > pg->durable_index)
+            return true;
+    return false;
+}
+
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
     uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
     uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
 
+    if (sim_rng_below(&w->earlies, 8) == 0) {
+        sim_run_for(w->sim, sim_rng_below(&w->earlies, most));
+        if (sim_run_while(w->sim, is_early, w, w->sim->now_ns + most))
+            sim_run_for(w->sim, sim_rng_below(&w->earlies, 100 * NS_PER_US));
+        return;
+    }
     w->moment =
         sim_rng_below(&w->moments, 2) ? MOMENT_ANY : 1 + (enum moment)sim_rng_below(&w->moments, MOMENTS - 1);
     if (w->moment && sim_run_while(w->sim, is_moment, w, w->sim->now_ns + 3 * time_ns) && !w->sim->failed)

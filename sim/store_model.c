@@ -96,6 +96,8 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
         }
     *ret = (struct entry){.index = index, .term = term, .image = image};
     uint32_t kind = (uint32_t)(h >> 16 & 127);
+    if (pg->quiet && (h >> 40 & 7)) /* complete as soon as they are applied: nothing is to be destaged */
+        kind = h >> 43 & 3 ? 1 : 0;
     if (kind == 0) {
         struct group group;
         model_group(pg, index, term, &group);

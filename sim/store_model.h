@@ -36,8 +36,10 @@ struct model_split {
 struct model_pg {
     uint64_t id, seed;
     uint32_t number;
-    bool exists, bulky; /* bulky: one write in four may be of any size */
-    uint64_t born;      /* index of the parent's log that its own begins at; 0: it was there from the start */
+    bool exists;
+    bool bulky;    /* one write in four may be of any size */
+    bool quiet;    /* most entries write nothing, and many set a group */
+    uint64_t born; /* index of the parent's log that its own begins at; 0: it was there from the start */
     struct group born_with;
     struct model_split split[MODEL_SPLITS];
     uint32_t splits;
