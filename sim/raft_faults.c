@@ -143,7 +143,7 @@ static void hand_over(struct world *w, struct place *p)
 
     bool as_it_is = w->transfers % 4 == 3;
 
-    if ((as_it_is ? raft_transfer_short(&p->host.raft, world_local_ns(p))
+    if ((as_it_is ? raft_transfer_short(&p->host.raft, to, world_local_ns(p))
                   : raft_transfer(&p->host.raft, to, world_local_ns(p))) == 0) {
         w->transfers++;
         sim_log(w->sim, "%u hands over to %u", p->host.replica, p->host.raft.transfer_to);

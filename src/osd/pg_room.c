@@ -8,9 +8,9 @@
  * it takes nothing that stands behind them, and so neither the discards nor the removals that would make it.
  *
  * A majority refuses: nothing can be committed here, by this leader. After 10 s it hands over to the one
- * of them that has most of the log; what was in nobody's log but ours is gone with that, and the new leader
- * has not got the room to propose it again, so whoever wants it is told ERR_NO_SPACE. Image records, of which
- * a slice has room for a number, are no different.
+ * of them that has most of the log; what was in nobody's log but ours, and of others that have room, is gone
+ * with that, and the new leader has not got the room to propose it again, so whoever wants it is told
+ * ERR_NO_SPACE. Image records, of which a slice has room for a number, are no different.
  *
  * Only a minority does: the others commit, and what is full lags behind. It gets the state instead of the log
  * (recover.c): objects of which less is left are copied like any other, and give their chunks back.
@@ -67,27 +67,56 @@ void pg_room_told(struct pg_member *member, const struct wire_append_reply *repl
         member->refuses = false;
 }
 
-static bool majority_refuses(const struct pg *pg, uint64_t now_ns)
+static bool refuses(const struct pg *pg, const struct pg_member *m, uint64_t now_ns)
+{
+    const struct raft_member *known = m ? raft_member(&pg->raft, m->replica) : NULL;
+
+    return known && known->flags && m->refuses && raft_in_contact(&pg->raft, known, now_ns);
+}
+
+static bool majority_refuses(struct pg *pg, const struct group *group, uint32_t flag, uint64_t now_ns)
+{
+    uint32_t voters = 0, refusing = 0;
+
+    for (uint32_t i = 0; i < group->count; i++) {
+        if (!(group->members[i].flags & flag))
+            continue;
+        voters++;
+        refusing += refuses(pg, pg_member_find(pg, group->members[i].replica), now_ns);
+    }
+    return refusing > voters / 2;
+}
+
+/* Of those that refuse the one that has most of the log, if they can elect it: who has taken more than it has
+ * would not, so they must be a majority by themselves, of the group that its log sets. 0: there is none. */
+static uint32_t short_leader(struct pg *pg, uint64_t now_ns)
 {
     const struct raft *r = &pg->raft;
-    uint32_t voters = 0, refusing = 0;
+    const struct raft_member *best = NULL;
 
     for (uint32_t i = 0; i < pg->member_count; i++) {
         const struct raft_member *known = raft_member(r, pg->members[i].replica);
-        voters += known->flags != 0;
-        refusing += known->flags && pg->members[i].refuses && raft_in_contact(r, known, now_ns);
+        if (refuses(pg, &pg->members[i], now_ns) && (!best || known->match > best->match))
+            best = known;
     }
-    return refusing > voters / 2;
+    if (!best || best->match < r->commit_index)
+        return 0;
+    const struct group *group = r->group.index > best->match ? &r->group_before : &r->group;
+    return majority_refuses(pg, group, GROUP_VOTER, now_ns) &&
+                   (!group_joint(group) || majority_refuses(pg, group, GROUP_VOTER_OLD, now_ns))
+               ? best->replica
+               : 0;
 }
 
 void pg_room_run(struct pg *pg, uint64_t now_ns)
 {
     struct raft *r = &pg->raft;
+    uint32_t to;
 
     if (r->role != RAFT_LEADER)
         return;
     if (r->commit_index == r->last_index || r->commit_index != pg->stuck_index ||
-        !majority_refuses(pg, now_ns)) {
+        !(to = short_leader(pg, now_ns))) {
         pg->stuck_index = r->commit_index;
         pg->stuck_ns = now_ns;
         return;
@@ -95,11 +124,11 @@ void pg_room_run(struct pg *pg, uint64_t now_ns)
     if (now_ns - pg->stuck_ns < STUCK_NS || PLANT(OSD_STUCK_WITHOUT_ROOM))
         return;
     pg->stuck_ns = now_ns;
-    if (!raft_transfer_short(r, now_ns))
+    if (!raft_transfer_short(r, to, now_ns))
         core_log(pg->shard->core, LOG_WARN, "osd",
                  PG_FMT ": a majority has no room for entries behind %" PRIu64
-                        ": replica %u hands over, and they are given up",
-                 PG_ARGS(pg->id), r->commit_index, pg->replica);
+                        ": replica %u hands over to %u, and they are given up",
+                 PG_ARGS(pg->id), r->commit_index, pg->replica, to);
 }
 
 void pg_room_refused(struct pg *pg, int error, uint64_t commit, uint64_t now_ns)

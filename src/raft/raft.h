@@ -304,9 +304,9 @@ void raft_peer_moved(struct raft *r, uint32_t replica, uint64_t now_ns);
  * Proposals are refused and the lease is given up at once; if it has not happened within election_max_ns, and
  * TIMEOUT_NOW was sent, we step down: that term's lease never comes back. */
 MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);
-/* Leader: the same, to the member in contact that has most of the log, which need not have what is not
- * committed. For when a majority cannot take that: it is elected as it is, if they all lack the rest. */
-MUST_CHECK int raft_transfer_short(struct raft *r, uint64_t now_ns);
+/* Leader: the same, but the member need not have what is not committed. For when a majority cannot take that:
+ * the one of these that has most of the log is elected as it is, if they all lack the rest. */
+MUST_CHECK int raft_transfer_short(struct raft *r, uint32_t replica, uint64_t now_ns);
 
 /* The host dropped the log below `first_index`; all of that was committed and durable here. */
 void raft_compacted(struct raft *r, uint64_t first_index);

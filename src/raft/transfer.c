@@ -10,9 +10,9 @@
  * goes on as before when it is not.
  *
  * When a majority of the members cannot take what the leader has proposed, it will never be committed, and
- * nothing that comes behind it either. Then the one that has most of the log is told to campaign as it is
- * (raft_transfer_short()): the others, who lack the same, elect it, and what they lack is replaced. It is an
- * election like any other, so what may be committed is not given up, whatever the leader thinks of it.
+ * nothing that comes behind it either. Then one of them is told to campaign as it is (raft_transfer_short()):
+ * the others, who lack the same, elect it, and what they lack is replaced. It is an election like any other,
+ * so what may be committed is not given up, whatever the leader thinks of it.
  *
  * The flag is good for one campaign, in the term right behind the leader's: in a later one there may be other
  * promises.
@@ -45,7 +45,7 @@ static int begin(struct raft *r, uint32_t replica, bool is_short, uint64_t now_n
         best = raft_member_find(r, replica);
         if (!best || replica == r->self || !(best->flags & GROUP_VOTER))
             return -ERR_INVALID;
-        if (!ready(r, best) || !in_contact(r, best) || best->progress != RAFT_REPLICATE)
+        if (!ready(r, best) || !in_contact(r, best) || (best->progress != RAFT_REPLICATE && !is_short))
             return -ERR_RETRY;
     } else {
         for (uint32_t i = 0; i < r->member_count; i++) {
@@ -69,9 +69,9 @@ int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns)
     return begin(r, replica, false, now_ns);
 }
 
-int raft_transfer_short(struct raft *r, uint64_t now_ns)
+int raft_transfer_short(struct raft *r, uint32_t replica, uint64_t now_ns)
 {
-    return begin(r, 0, true, now_ns);
+    return begin(r, replica, true, now_ns);
 }
 
 void raft_transfer_progress(struct raft *r)

@@ -17,8 +17,10 @@
 #ifndef OSDS
 #define OSDS 3
 #endif
+#ifndef MEMBERS
 #define MEMBERS 3 /* of each PG: at first the first OSDs */
-#define POOL    1
+#endif
+#define POOL 1
 #ifndef PGS_MAX
 #define PGS_MAX 8
 #endif

@@ -27,7 +27,7 @@
  *     time D                time passes
  *     heartbeat R           R sends merged heartbeats, if it leads
  *     propose R [N]         N entries
- *     transfer R S          R is to hand leadership over to S; without S: to whoever has most, as it is
+ *     transfer R S [short]  R is to hand leadership over to S; as it is
  *     members R S Tl ...    R changes the group: S a voter, T a learner
  *     join R                one more replica, which knows of the group what R does
  *     abstain R on|off      and the same for `recovering`
@@ -476,9 +476,9 @@ static void cmd_replica(struct script *s, struct raft_host *h, char **w, uint32_
                 ;
         }
         raft_host_crash(h, NULL);
-    } else if (!strcmp(w[0], "transfer") && (n == 2 || n == 3)) {
+    } else if (!strcmp(w[0], "transfer") && n >= 3) {
         result = n == 3 ? raft_transfer(&h->raft, (uint32_t)atoi(w[2]), s->now_ns)
-                        : raft_transfer_short(&h->raft, s->now_ns);
+                        : raft_transfer_short(&h->raft, (uint32_t)atoi(w[2]), s->now_ns);
     } else if (!strcmp(w[0], "members") && n > 2) {
         result = change(h, w + 2, s->now_ns);
     } else if (!strcmp(w[0], "join") && s->count < RAFT_MEMBERS_MAX) {
