@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Listening sockets. An error of accepting (no descriptors left, say) is answered by a pause, not by a busy
- * loop.
+ * loop; and by a line of the log once in ten seconds, not once for each try.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 
 #define LISTEN_BACKLOG  512
 #define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
+#define ACCEPT_TELL_NS  (10 * NS_PER_S)
 
 static void listener_accept_done(struct uring_req *req, int res, uint32_t cqe_flags);
 
@@ -44,6 +45,17 @@ static void listener_pause_done(struct uring_req *req, int res, uint32_t cqe_fla
         listener_arm(listener);
 }
 
+static void listener_tell(struct listener *listener, int error)
+{
+    uint64_t now_ns = core_now_ns(&listener->uc->core);
+
+    if (listener->told_ns && now_ns - listener->told_ns < ACCEPT_TELL_NS)
+        return;
+    listener->told_ns = now_ns;
+    core_log(&listener->uc->core, LOG_WARN, "net",
+             "cannot accept a connection: %s; more of these are not logged for a while", error_text(error));
+}
+
 static void listener_accept_done(struct uring_req *req, int res, uint32_t cqe_flags)
 {
     struct listener *listener = container_of(req, struct listener, req);
@@ -55,8 +67,7 @@ static void listener_accept_done(struct uring_req *req, int res, uint32_t cqe_fl
         return;
     }
     if (res < 0 && res != -ECONNABORTED && res != -EINTR && res != -EAGAIN && res != -ECANCELED) {
-        core_log(&listener->uc->core, LOG_WARN, "net", "cannot accept a connection: %s",
-                 error_text(error_from_errno(-res)));
+        listener_tell(listener, error_from_errno(-res));
         struct io_uring_sqe *sqe = uring_sqe(listener->uc);
         listener->pause = (struct __kernel_timespec){.tv_nsec = ACCEPT_PAUSE_NS};
         io_uring_prep_timeout(sqe, &listener->pause, 0, 0);

@@ -120,6 +120,7 @@ struct listener {
     struct addr addr; /* bound to */
     struct addr peer;
     struct __kernel_timespec pause;
+    uint64_t told_ns; /* when an error was last logged; 0: never */
     void (*accepted)(struct listener *listener, int fd, const struct addr *peer);
     void *net, *owner;   /* these three: for whoever made it */
     void (*event)(void); /* of a type that he knows */

@@ -146,12 +146,13 @@ static bool tcp_link_parse(struct tcp_link *l)
             return false;
         }
         l->payload_have = 0;
-        sock->rx_heads = l->header.payload_len >= SOCK_RX_SIZE;
         if (l->header.payload_len && l->link.events->place)
             l->placed =
                 l->link.events->place(l->link.owner, &l->link, at, l->head_len, l->header.payload_len);
         if (l->header.payload_len && !l->placed && l->uc->core.arena)
             l->payload = buf_new(l->uc->core.arena, l->header.payload_len);
+        /* What is dropped for want of memory goes through the buffer. */
+        sock->rx_heads = l->header.payload_len >= SOCK_RX_SIZE && tcp_link_target(l);
         l->part = PART_PAYLOAD;
         return true;
     case PART_PAYLOAD: {

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -269,6 +270,76 @@ static void any_port_is_not_for_outgoing_connections(void)
         CHECK((unsigned)atoi(strrchr(server_address, ':') + 1) < first);
 }
 
+/* A payload that there is no memory for comes in no more pieces than one that is copied. */
+static void dropping_takes_few_receives(void)
+{
+    enum { FRAMES = 8, BYTES = 1u << 20 };
+    struct end client, *server = pair(&client);
+    struct core *core = real.world.core[1];
+    static struct buf *all[WORLD_ARENA_SIZE / BLOCK_SIZE + 1];
+    uint32_t count = 0;
+
+    while ((all[count] = buf_new(core->arena, BLOCK_SIZE)))
+        count++;
+    uint64_t calls = core->counters.net_recv_calls;
+    for (uint32_t i = 0; i < FRAMES; i++) {
+        CHECK_EQ(send_one(&client, i, 10, BYTES), 0);
+        CHECK(run_count(&server->received, i + 1));
+    }
+    calls = core->counters.net_recv_calls - calls;
+    CHECK_EQ(server->dropped, FRAMES);
+    printf("# %u receives\n", (unsigned)calls);
+    CHECK(calls < FRAMES * BYTES / (8u << 10));
+    while (count)
+        buf_unref(all[--count]);
+    unpair(&client, server);
+}
+
+static uint32_t lines_logged;
+
+static void count_line(void *self, enum log_level level, const char *room, const char *line)
+{
+    lines_logged += strstr(line, "cannot accept") != NULL;
+}
+
+static bool accepted_both(void *owner)
+{
+    return server_count == 2;
+}
+
+/* A process without descriptors says so, and not with each try; when it has some again it accepts. (The
+ * kernel goes by the limit at the time of the call: the first one is under way.) */
+static void without_descriptors_it_says_so_once(void)
+{
+    struct core *core = real.world.core[1];
+    const struct env_ops *env = core->env;
+    struct env_ops counting = *env;
+    struct rlimit was, none;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fds[] = {socket(AF_INET, SOCK_STREAM, 0), socket(AF_INET, SOCK_STREAM, 0)};
+
+    in.sin_port = htons((uint16_t)atoi(strrchr(server_address, ':') + 1));
+    CHECK(getrlimit(RLIMIT_NOFILE, &was) == 0);
+    none = was;
+    none.rlim_cur = 0;
+    counting.log = count_line;
+    core->env = &counting;
+    server_count = lines_logged = 0;
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    CHECK(connect(fds[0], (struct sockaddr *)&in, sizeof(in)) == 0);
+    CHECK(run_count(&server_count, 1));
+    CHECK(connect(fds[1], (struct sockaddr *)&in, sizeof(in)) == 0);
+    CHECK(!real.world.run(&real.world, accepted_both, NULL, 450 * NS_PER_MS));
+    CHECK(setrlimit(RLIMIT_NOFILE, &was) == 0);
+    CHECK_EQ(lines_logged, 1);
+    CHECK(run_count(&server_count, 2));
+    core->env = env;
+    for (int i = 0; i < 2; i++) {
+        close(fds[i]);
+        CHECK(run_until(&server_ends[i].closed));
+    }
+}
+
 /* A port that nobody listens on: it was free a moment ago. */
 static void find_dead_address(char *text, size_t size)
 {
@@ -310,6 +381,8 @@ int main(int argc, char **argv)
     TEST(noise);
     TEST(freeing_in_the_middle);
     TEST(any_port_is_not_for_outgoing_connections);
+    TEST(dropping_takes_few_receives);
+    TEST(without_descriptors_it_says_so_once);
     tcp_net_free(client);
     tcp_net_free(server);
     real_world_fini(&real);
