@@ -166,7 +166,7 @@ static void thrown_away(void)
 
 /* An object that has gone with its image, and left nothing behind, does not come back by a copy that began
  * before; of others it is made anew. */
-static void what_was_removed_stays_away(void)
+static void what_goes_stays_away(void (*remove)(void))
 {
     int source[64], rc;
 
@@ -175,17 +175,44 @@ static void what_was_removed_stays_away(void)
         source[i] = 100 + i;
     CHECK_EQ(window(source, &rc), 64);
     CHECK_EQ(rc, 0);
-    CHECK_EQ(
-        put((struct entry){.type = ENTRY_IMAGE, .image = 1, .incarnation = 1, .flags = ENTRY_IMAGE_DELETED},
-            0),
-        0);
-    apply_all();
+    remove();
     destage_pg(pg_of(pg));
     rig_settle(&rig);
     CHECK(!object_find(pg_of(pg), 1, OBJECT));
     CHECK_EQ(end_is(1), -ERR_CONFLICT);
     CHECK(!object_find(pg_of(pg), 1, OBJECT));
+}
+
+static void remove_by_log(void)
+{
+    CHECK_EQ(
+        put((struct entry){.type = ENTRY_IMAGE, .image = 1, .incarnation = 1, .flags = ENTRY_IMAGE_DELETED},
+            0),
+        0);
+    apply_all();
+}
+
+static void remove_by_record(void)
+{
+    struct image_record gone = {.image = 1, .incarnation = 1, .index = pg->last_index + 1, .deleted = true};
+
+    CHECK_EQ(store_recover_image(pg, &gone), 0);
+}
+
+static void remove_without_record(void)
+{
+    CHECK_EQ(store_recover_forget(pg, 1, pg->last_index + 1), 0);
+}
+
+/* Nor if the replica has been recovered meanwhile. */
+static void what_was_removed_stays_away(void)
+{
+    what_goes_stays_away(remove_by_log);
     CHECK_EQ(store_space(s).used_bytes, 0);
+    tear_down();
+    what_goes_stays_away(remove_by_record);
+    tear_down();
+    what_goes_stays_away(remove_without_record);
     tear_down();
 }
 
