@@ -297,8 +297,8 @@ void pg_orders_run(struct pg *pg)
 
 /* ---- tombstones ---- */
 
-/* What every member holds on its device, by its own word; 0: somebody is away, or recovers. */
-static uint64_t complete_everywhere(const struct pg *pg, uint64_t now_ns)
+/* What every member holds on its device, by its own word. False: somebody is away, or recovers. */
+static bool complete_everywhere(const struct pg *pg, uint64_t now_ns, uint64_t *ret_complete)
 {
     const struct raft *r = &pg->raft;
     uint64_t least = store_complete_index(pg->sp);
@@ -308,10 +308,11 @@ static uint64_t complete_everywhere(const struct pg *pg, uint64_t now_ns)
         if (known->replica == r->self || PLANT(OSD_EARLY_FORGET))
             continue;
         if (known->recovering || known->progress == RAFT_BEHIND || !raft_in_contact(r, known, now_ns))
-            return 0;
+            return false;
         least = MIN(least, pg->members[i].complete);
     }
-    return least;
+    *ret_complete = least;
+    return true;
 }
 
 void pg_tombstones_run(struct pg *pg, uint64_t now_ns)
@@ -322,9 +323,8 @@ void pg_tombstones_run(struct pg *pg, uint64_t now_ns)
         return;
     /* In any case: a leader that cannot serve yet would else have a timer that is always due. */
     pg->tombstones_ns = now_ns + PG_TOMBSTONES_NS;
-    if (!pg_serves(pg))
+    if (!pg_serves(pg) || !complete_everywhere(pg, now_ns, &complete))
         return;
-    complete = complete_everywhere(pg, now_ns);
     const struct image_record *r = store_image_next(pg->sp, 0);
     /* One round at a time: what was proposed and not applied would be found again. */
     for (; complete && r && pg->forgotten_index <= pg->sp->applied_index;

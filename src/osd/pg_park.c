@@ -92,7 +92,7 @@ void pg_park_leader(struct pg *pg, uint64_t now_ns)
     /* What was read for a member that lagged is not needed any more. */
     pg_catchup_drop(pg);
     if (!is_settled(pg) || !pg_serves(pg) || r->transfer_to || r->transfer_sent || pg->orders_due ||
-        pg->group_due || pg->sp->tombstone_count)
+        pg->group_due)
         return;
     for (uint32_t i = 0; i < r->member_count; i++) {
         const struct raft_member *known = &r->members[i];
@@ -112,6 +112,9 @@ void pg_park_leader(struct pg *pg, uint64_t now_ns)
     /* Who is without a majority stays awake to step down. With members away only groups rest that have
      * nothing but voters, and one majority. */
     if (2 * away >= r->member_count || (away && !all_vote(r)))
+        return;
+    /* What is left of removed images is asked for until it can be forgotten: not before all are here. */
+    if (pg->sp->tombstone_count && !away)
         return;
     for (uint32_t i = 0; i < count; i++) {
         list_remove(&entries[i]->awake);

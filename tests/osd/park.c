@@ -216,6 +216,38 @@ static void test_member_away(void)
     world_free(w);
 }
 
+static uint64_t tombstones(struct world *w)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < OSDS; i++)
+        for (uint32_t p = 0; p < w->pg_count; p++)
+            count += group_at(w, i, p) ? group_at(w, i, p)->sp->tombstone_count : 1;
+    return count;
+}
+
+/* An image is removed while a member is away: what is left of it cannot go before that one is back, and the
+ * groups rest until then. */
+static void test_removal_without_a_member(void)
+{
+    struct world *w = world_at_rest(33);
+
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        world_lead(w, placement_pg_id(POOL, p), 0);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    sim_run_for(w->sim, NS_PER_S);
+    world_order(w, IMAGE, 0, true);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    w->order.removed = true;
+    world_feed_map(w);
+    WAIT_FOR(w, 10000, parked_at(w, 0) && parked_at(w, 1));
+    CHECK_EQ(group_at(w, 0, 0)->sp->tombstone_count, 1);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 10000, tombstones(w) == 0);
+    WAIT_FOR(w, 6000, all_parked(w));
+    world_free(w);
+}
+
 /* The other one goes, too, on a shard whose heartbeats to others keep their usual pace, so that it looks at
  * its groups when the silence has just lasted long enough: without a majority none of them rests, or it would
  * seem to be led for ever. */
@@ -469,6 +501,7 @@ int main(int argc, char **argv)
     TEST(test_neighbours);
     TEST(test_member_away);
     TEST(test_both_members_away);
+    TEST(test_removal_without_a_member);
     TEST(test_ring_is_let_go);
     TEST(test_heartbeat_is_not_put_off);
     TEST(test_leader_dies);
