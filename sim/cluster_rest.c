@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What must hold when faults are over: within a bound of virtual time everything is served and whole again;
- * then every process ends in good order and gives back all that it held: ops, buffers, memory; and the
- * offline check finds nothing on any disk. The same check looks at disks whose process has just died, before
- * it comes back.
+ * when the clients have gone, all groups come to rest; then every process ends in good order and gives back
+ * all that it held: ops, buffers, memory; and the offline check finds nothing on any disk. The same check
+ * looks at disks whose process has just died, before it comes back.
  */
 #include "sim/cluster.h"
 
@@ -18,6 +18,7 @@
 
 #define ANSWERS_NS   (20 * NS_PER_S)
 #define PGS_MAX      64
+#define IDLE_NS      (20 * NS_PER_S)
 #define STOP_NS      (20 * NS_PER_S)
 #define CHECK_NS     (20 * NS_PER_S)
 #define CHECK_ARENA  (64u << 20)
@@ -376,11 +377,37 @@ static bool answered(void *owner)
     return true;
 }
 
+/* Nobody asks for anything any more: all groups are parked. */
+static bool idle(void *owner)
+{
+    const struct cluster *c = owner;
+
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        if (shard && shard->awake_count)
+            return false;
+    }
+    return true;
+}
+
+static bool comes_to_idle(struct cluster *c)
+{
+    if (sim_run_while(c->sim, idle, c, c->sim->now_ns + IDLE_NS))
+        return true;
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        if (shard && shard->awake_count)
+            sim_fail(c->sim, "%u groups of osd.%u shard %u stay awake though nobody asks for anything",
+                     shard->awake_count, i / c->shard_count, i % c->shard_count);
+    }
+    return false;
+}
+
 void rest_end_all(struct cluster *c)
 {
     if (!sim_run_while(c->sim, answered, c, c->sim->now_ns + ANSWERS_NS) && !c->sim->failed)
         sim_fail(c->sim, "a shard owes an answer for ever");
-    bool ended = !c->sim->failed && end_clients(c);
+    bool ended = !c->sim->failed && end_clients(c) && comes_to_idle(c);
 
     for (uint32_t i = 0; i < c->osd_count && ended; i++)
         ended = end_osd(c, &c->osds[i]);

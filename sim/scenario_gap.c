@@ -89,6 +89,29 @@ static void hears_late(struct cluster *c, struct cluster_osd *osd)
             sim_net_set_path_lag(c->net, c->osds[i].process.host, osd->process.host, lag_ns);
 }
 
+/* Everybody: what a network does whose cables are bad. A segment that is lost comes again after 200 ms, as
+ * the kernel has it, and what is behind it waits. */
+static void all_lose_packets(struct cluster *c, struct cluster_osd *osd)
+{
+    sim_net_set_faults(c->net, &(struct sim_net_faults){.slow_ppm = 50000, .slow_ns = 200 * NS_PER_MS});
+}
+
+static void none_lose_packets(struct cluster *c, struct cluster_osd *osd)
+{
+    sim_net_set_faults(c->net, &(struct sim_net_faults){0});
+}
+
+/* All OSDs: a round trip of a good half of an election timeout. */
+static void are_far_apart(struct cluster *c, struct cluster_osd *osd)
+{
+    uint64_t lag_ns = sim_rng_range(&c->rng, NS_PER_MS, 60 * NS_PER_MS);
+
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        for (uint32_t j = 0; j < c->osd_count; j++)
+            if (i != j)
+                sim_net_set_path_lag(c->net, c->osds[i].process.host, c->osds[j].process.host, lag_ns);
+}
+
 static void heals(struct cluster *c, struct cluster_osd *osd)
 {
     sim_net_heal(c->net);
@@ -142,6 +165,9 @@ static const struct trouble TROUBLES[] = {
     {"hears late", 2000 * MS, 3000 * MS, hears_late, heals, SIM_FAULT_NET_SLOW},
     {"has a disk that hangs", 1500 * MS, 3000 * MS, disk_hangs, disk_goes_on, SIM_FAULT_DISK_SLOW},
     {"has a slow disk", 500 * MS, 3000 * MS, disk_is_slow, disk_is_well, SIM_FAULT_DISK_SLOW},
+    {"and all others lose packets", 5000 * MS, 10000 * MS, all_lose_packets, none_lose_packets,
+     SIM_FAULT_NET_SLOW},
+    {"and all others are far apart", 1500 * MS, 5000 * MS, are_far_apart, heals, SIM_FAULT_NET_SLOW},
     {"dies, and connections are silent", 1500 * MS, 8000 * MS, dies_beside_silence, NULL, SIM_FAULT_NET_LOSS},
     {"has no monitor", 100 * MS, 4000 * MS, monitors_die, NULL, SIM_FAULT_MON_AWAY},
 };
