@@ -25,8 +25,6 @@ struct uring_blk {
 };
 
 #define QUEUE_DEPTH_HINT 4
-/* So much is served inline in one turn, so that a run of large writes does not keep the network waiting. */
-#define INLINE_BYTES_MAX (512u << 10)
 /* What nobody waits for must not stand between a request and its answer: it is served when what was to be
  * sent has just gone and no more is to be written, or when the core would sleep, then one by one until input
  * has come. If there is no such moment for long, at any. Each piece is followed by a pause in which the core
@@ -218,7 +216,8 @@ void uring_blk_serve_idle(struct uring_core *uc)
 
 void uring_blk_serve_inline(struct uring_core *uc, bool answered)
 {
-    uring_blk_serve(uc, &uc->inline_ios, INLINE_BYTES_MAX);
+    /* All of them, whatever they take: a turn that takes in more than it writes lets the log fall behind. */
+    uring_blk_serve(uc, &uc->inline_ios, UINT64_MAX);
     uring_blk_serve_later(uc, answered);
 }
 
