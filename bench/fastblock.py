@@ -11,7 +11,10 @@ from measure import IMAGES, Failure, cpu_seconds, end_processes, run
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("FASTBLOCK_BUILD", os.path.join(ROOT, "build"))
 HOT_BYTES = 8 << 20  # of the image that is overwritten before it is written back
-FASTBLOCK_OVERHEAD = 768 << 20  # of an OSD beside its images: ring, tables, memory
+# A ring of an eighth of so many caches leaves as much to coalesce in as the cache does (destage.c): the cache is the limit, as on devices of a
+# real size.
+CACHES_PER_SHARD = 16
+OSD_BYTES = 1600 << 20  # of an OSD beside its images: ring, chunks that the log holds, memory
 
 
 class Fastblock:
@@ -35,13 +38,13 @@ class Fastblock:
 
     @staticmethod
     def memory_bytes(image_bytes):
-        return 3 * (2 * image_bytes + FASTBLOCK_OVERHEAD)
+        return 3 * (2 * image_bytes + OSD_BYTES)
 
     def call(self, *args, limit=300):
         return json.loads(run([self.program, *args, "--json"], self.env, limit) or "null")
 
     def up_empty(self):
-        size = max(8 * self.cache_bytes, 1 << 30, 3 * self.image_bytes)
+        size = max(CACHES_PER_SHARD * self.shards * self.cache_bytes, 1 << 30, 3 * self.image_bytes)
         self.call("cluster", "up", self.dir, "--size", str(size), "--spin", str(self.spin), "--shards", str(self.shards),
                   "--cache", str(self.cache_bytes))
         self.env["FASTBLOCK_MON"] = self.call("cluster", "env", self.dir)["FASTBLOCK_MON"]

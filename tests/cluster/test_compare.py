@@ -86,8 +86,8 @@ def test_a_side_fails(c):
         build = os.path.join(c.root, "build")
         os.makedirs(os.path.join(build, "bench"))
         os.symlink(os.path.join(BUILD, "src"), os.path.join(build, "src"))
-        with open(os.path.join(build, "bench/floor"), "w") as f:  # runs once
-            f.write(f"#!/bin/sh\n[ -e {c.root}/once ] && {{ echo it broke; exit 3; }}\ntouch {c.root}/once\nexec {BUILD}/bench/floor \"$@\"\n")
+        with open(os.path.join(build, "bench/floor"), "w") as f:  # runs for the round that does not count, and once more
+            f.write(f"#!/bin/sh\necho >> {c.root}/runs\n[ $(wc -l < {c.root}/runs) -gt 3 ] && {{ echo it broke; exit 3; }}\nexec {BUILD}/bench/floor \"$@\"\n")
         os.chmod(os.path.join(build, "bench/floor"), 0o755)
         c.env["FASTBLOCK_BUILD"] = build
         child, out, err = started(c, where, "--workloads", "4k-randwrite-qd32-hot,128k")
