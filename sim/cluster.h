@@ -3,13 +3,11 @@
  * The parts of the cluster scenario: a monitor, three to nine OSDs of one to four shards, clients with
  * overlapping images.
  *
- *   cluster_world.c    processes: what starts them, what a crash takes, how they come back; the shape of it all
- *   cluster_osd.c      OSDs as processes
- *   cluster_admin.c    the operator: registers OSDs, makes pool and images, moves leaders, resizes, removes
- *   cluster_load.c     clients: who has an image open, takes it over, comes back
- *   cluster_worker.c   their random requests, every read and write recorded
- *   cluster_faults.c   what goes wrong, and when
- *   cluster_plots.c    what goes wrong together, as only ill luck would have it
+ *   cluster_world.c    processes: what starts them, what a crash takes, how they come back; the shape of it
+ * all cluster_osd.c      OSDs as processes cluster_admin.c    the operator: registers OSDs, makes pool and
+ * images, moves leaders, resizes, removes cluster_load.c     clients: who has an image open, takes it over,
+ * comes back cluster_worker.c   their random requests, every read and write recorded cluster_faults.c   what
+ * goes wrong, and when cluster_plots.c    what goes wrong together, as only ill luck would have it
  *   cluster_split.c    PGs are split, and what goes wrong at that moment
  *   cluster_force.c    the majority of some PGs is destroyed for good
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
@@ -192,6 +190,7 @@ struct cluster {
     struct sim_meta *meta;
     struct sim_rng rng; /* of the scenario's own decisions */
     struct sim_rng scrub_rng, member_rng;
+    uint32_t replicas; /* of each PG */
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
     uint32_t worker_count; /* of each client */
@@ -246,7 +245,7 @@ struct cluster {
 /* ---- cluster_world.c ---- */
 
 void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile,
-                  const struct sim_limits *limits);
+                  const struct sim_args *args);
 void cluster_fini(struct cluster *c);
 void process_init(struct process *p, struct cluster *c, const char *name, const char *host);
 struct sim_node *process_add_node(struct process *p, const char *name, size_t arena_bytes,

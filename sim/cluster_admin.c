@@ -108,7 +108,7 @@ static void begin_pool(struct admin *a)
     fb__mon_request__init(&a->request);
     fb__pool_create__init(&a->pool);
     a->pool.name = (char *)(uintptr_t)CLUSTER_POOL;
-    a->pool.replicas = 3;
+    a->pool.replicas = a->cluster->replicas;
     a->pool.pg_count = a->cluster->pg_count;
     a->pool.failure_domain = (char *)(uintptr_t) "osd";
     a->request.pool_create = &a->pool;

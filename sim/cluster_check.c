@@ -530,7 +530,7 @@ static bool pgs_agree(struct comparison *cmp, const struct held_pg *a, const str
     return true;
 }
 
-/* Whether all replicas that exist agree, and every PG has three. */
+/* Whether all replicas that exist agree, and every PG has as many as it should. */
 static bool holdings_agree(struct comparison *cmp)
 {
     struct cluster *c = cmp->cluster;
@@ -555,12 +555,12 @@ static bool holdings_agree(struct comparison *cmp)
                         return false;
                 }
             }
-            if (others != 2)
+            if (others + 1 != c->replicas)
                 return differs(cmp, "PG %llx has %u replicas", ULL(h->pgs[j].pg), others + 1);
         }
     }
     differs(cmp, "%u replicas of %u PGs", replicas, c->pg_count);
-    return replicas == 3 * c->pg_count;
+    return replicas == c->replicas * c->pg_count;
 }
 
 bool check_whole(void *owner)

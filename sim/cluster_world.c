@@ -366,14 +366,16 @@ static void mons_init(struct cluster *c)
 }
 
 void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile,
-                  const struct sim_limits *limits)
+                  const struct sim_args *args)
 {
     *c = (struct cluster){.sim = sim, .profile = profile};
     c->rng = sim_rng_make(sim->seed, "cluster", 0);
     choose_shape(c);
     choose_profile(c);
     split_choose(c);
-    cut_down(c, limits);
+    cut_down(c, &args->limits);
+    c->replicas = args->replicas ? args->replicas : 3;
+    c->osd_count = MAX(c->replicas, c->osd_count);
     c->net = sim_net_new(sim, &(struct sim_net_config){0});
     mons_init(c);
     process_init(&c->admin, c, "admin", "10.0.3.1");

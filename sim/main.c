@@ -41,6 +41,7 @@ static void usage(FILE *to)
             "  --with FAULT        this class of faults is on in every run (may be repeated; \"all\")\n"
             "  --without FAULT     it is on in none (may be repeated; \"all\")\n"
             "  --profile NAME      every run of the scenario cluster has this profile (sim/README.md)\n"
+            "  --replicas N        the pool of the scenario cluster has so many replicas, not three\n"
             "  --plant NAME        with a bug planted (may be repeated); --plants lists them\n"
             "  --minimise          the seed fails: looks for the smallest run that fails in the same way\n"
             "  --osds N, --shards N, --clients N, --pgs N, --workers N, --fault-ms N\n"
@@ -126,7 +127,7 @@ void print_totals(void)
 
 int run_one(const struct options *o, const struct sim_scenario *scenario, uint64_t seed, bool quiet)
 {
-    struct sim_args args = {seed, o->verbose, o->profile, o->limits};
+    struct sim_args args = {seed, o->verbose, o->profile, o->replicas, o->limits};
     struct sim_result first = {0}, second = {0};
 
     run_counted(scenario, &args, &first);
@@ -236,6 +237,7 @@ enum {
     OPT_WITH,
     OPT_WITHOUT,
     OPT_PROFILE,
+    OPT_REPLICAS,
     OPT_PLANT,
     OPT_EXPECT,
     OPT_MINIMISE,
@@ -258,6 +260,7 @@ static const struct option OPTIONS[] = {
     {"with", required_argument, NULL, OPT_WITH},
     {"without", required_argument, NULL, OPT_WITHOUT},
     {"profile", required_argument, NULL, OPT_PROFILE},
+    {"replicas", required_argument, NULL, OPT_REPLICAS},
     {"plant", required_argument, NULL, OPT_PLANT},
     {"expect-failure", no_argument, NULL, OPT_EXPECT},
     {"minimise", no_argument, NULL, OPT_MINIMISE},
@@ -306,6 +309,9 @@ static struct options parse(int argc, char **argv)
             break;
         case OPT_PROFILE:
             o.profile = optarg;
+            break;
+        case OPT_REPLICAS:
+            o.replicas = (uint32_t)MAX(1u, MIN(number("--replicas", optarg), (uint64_t)SIM_REPLICAS_MAX));
             break;
         case OPT_PLANT:
             plant_add(optarg);

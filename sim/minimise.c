@@ -65,7 +65,7 @@ static bool fails(struct minimise *m, const struct candidate *c, char how[64])
     if (pid < 0)
         return false;
     if (pid == 0) {
-        struct sim_args args = {c->seed, false, m->o->profile, c->limits};
+        struct sim_args args = {c->seed, false, m->o->profile, m->o->replicas, c->limits};
         run_limit_cpu(m->o->timeout_s);
         sim_faults_never |= c->without;
         m->o->scenario->run(&args, m->result);
@@ -96,6 +96,8 @@ static void print_command(const struct minimise *m, const struct candidate *c)
     printf("fastblock-sim --scenario %s --seed %llu", m->o->scenario->name, (unsigned long long)c->seed);
     if (m->o->profile)
         printf(" --profile %s", m->o->profile);
+    if (m->o->replicas)
+        printf(" --replicas %u", m->o->replicas);
     if (c->without == SIM_FAULTS_ALL)
         printf(" --without all");
     for (uint32_t i = 0; i < SIM_FAULT_COUNT && c->without != SIM_FAULTS_ALL; i++)

@@ -19,6 +19,7 @@ struct options {
     uint32_t timeout_s;
     bool verbose, twice, expect_failure, minimise;
     const char *profile;
+    uint32_t replicas;
     struct sim_limits limits;
 };
 

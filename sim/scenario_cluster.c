@@ -130,7 +130,7 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
     struct cluster *c = sim_alloc(sizeof(*c));
 
     enum cluster_profile profile = choose_profile(sim, args);
-    cluster_init(c, sim, profile, &args->limits);
+    cluster_init(c, sim, profile, args);
     sim->after_step = always;
     sim->after_step_owner = c;
     form(c);

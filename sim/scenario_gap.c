@@ -268,7 +268,7 @@ void scenario_gap_run(const struct sim_args *args, struct sim_result *ret_result
     int at = 0;
 
     sim_choose_faults(sim, SIM_FAULT_BIT(CLOCK));
-    cluster_init(c, sim, PROFILE_ANY, &args->limits);
+    cluster_init(c, sim, PROFILE_ANY, args);
     c->timeout_ns = TIMEOUT_NS;
     one_writer_each(c);
     sim->after_step = always;

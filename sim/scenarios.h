@@ -34,10 +34,13 @@ static inline uint32_t sim_limited(const struct sim_limits *limits, enum sim_lim
     return limits->most[limit] ? MIN(drawn, limits->most[limit]) : drawn;
 }
 
+#define SIM_REPLICAS_MAX 5
+
 struct sim_args {
     uint64_t seed;
     bool verbose;
     const char *profile; /* of the cluster scenario; NULL: as the seed says */
+    uint32_t replicas;   /* of each PG there; 0: three */
     struct sim_limits limits;
 };
 
