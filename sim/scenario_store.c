@@ -44,6 +44,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->choices = sim_rng_make(sim->seed, "choices", 0);
     w->audit = sim_rng_make(sim->seed, "audit", 0);
     w->floods = sim_rng_make(sim->seed, "floods", 0);
+    w->lates = sim_rng_make(sim->seed, "lates", 0);
     w->earlies = sim_rng_make(sim->seed, "earlies", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
                                SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT));
@@ -55,6 +56,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
         sim, &(struct sim_disk_config){.name = "disk",
                                        .size_bytes = size,
                                        .volatile_cache = cached,
+                                       .unfinished_cached = true,
                                        .junk = sim_rng_below(&w->rng, 2),
                                        .queue_depth_hint = 1 + (uint32_t)sim_rng_below(&w->rng, 4),
                                        .may_damage = faults_may_damage,

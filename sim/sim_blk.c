@@ -35,6 +35,7 @@ struct sim_disk *sim_disk_new(struct sim *sim, const struct sim_disk_config *con
     disk->latency = sim_rng_make(sim->seed, "disk.latency", index);
     disk->faults = sim_rng_make(sim->seed, "disk.faults", index);
     disk->fate = sim_rng_make(sim->seed, "disk.fate", index);
+    disk->unfinished = sim_rng_make(sim->seed, "disk.unfinished", index);
     disk->junk_seed = hash_pair(sim->seed, index);
     disk->pages = sim_alloc(config->size_bytes / BLOCK_SIZE * sizeof(struct sim_page *));
     list_init(&disk->cache);
@@ -265,6 +266,9 @@ static void blk_sim_submit(struct blk *blk, struct blk_io *io)
         delay_ns += disk->config.faults.read_slow_ns;
         sim_injected(disk->sim, SIM_FAULT_DISK_SLOW);
     }
+    if (request->offset < disk->config.faults.late_from + disk->config.faults.late_len &&
+        request->offset + io->len > disk->config.faults.late_from && io->type != BLK_FLUSH)
+        delay_ns += disk->config.faults.late_ns;
     sim_schedule(disk->sim, &request->event, delay_ns);
 }
 
@@ -295,7 +299,13 @@ static void handle_crashed(struct sim_crash_hook *hook, struct sim_node *node, e
         medium_power_cut(disk, handle->offset, handle->blk.size_bytes);
     list_for_each_safe (&handle->inflight, item) {
         struct sim_disk_request *request = list_entry(item, struct sim_disk_request, link);
-        if (request->write && request->io->type == BLK_WRITE) {
+        bool is_write = request->write && request->io->type == BLK_WRITE;
+        if (is_write && kind == SIM_CRASH_PROCESS && disk->config.volatile_cache &&
+            disk->config.unfinished_cached && sim_rng_below(&disk->unfinished, 2)) {
+            disk->stats.kept++;
+            medium_write(disk, request->write, false);
+            request->write = NULL;
+        } else if (is_write) {
             request->write->seq = ++disk->seq;
             medium_decide(disk, request->write);
         }

@@ -28,7 +28,8 @@ struct sim_disk_faults {
     uint64_t slow_ns;
     uint32_t read_slow_ppm; /* the same of reads alone */
     uint64_t read_slow_ns;
-    bool lying_flush; /* planted: flushes (and FUA) succeed and do nothing */
+    uint64_t late_from, late_len, late_ns; /* bytes for which every request takes late_ns more */
+    bool lying_flush;                      /* planted: flushes (and FUA) succeed and do nothing */
 };
 
 enum sim_damage {
@@ -48,6 +49,8 @@ struct sim_disk_config {
     uint64_t latency_min_ns, latency_typical_ns; /* 0: 10 us and 80 us */
     uint32_t torn_ppm, lost_ppm;                 /* fate at a crash; the rest is kept. 0, 0: 300000 each */
     struct sim_disk_faults faults;
+    bool unfinished_cached; /* when the process dies, what it was writing may get into the volatile cache
+                               alone */
     bool keep_older; /* for sim_disk_lose(): each block remembers what was there before its last write */
     /* The fault atlas: may this range be damaged so now? NULL: never. The owner keeps the promise of the
      * design, that enough intact copies of everything remain somewhere. A misdirected write asks for the

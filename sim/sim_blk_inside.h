@@ -61,7 +61,7 @@ struct sim_disk {
     struct sim *sim;
     struct sim_disk_config config;
     char name[32];
-    struct sim_rng latency, faults, fate;
+    struct sim_rng latency, faults, fate, unfinished;
     uint64_t junk_seed;
     struct sim_page **pages;  /* by number; NULL: never written */
     struct sim_page **by_age; /* all pages, in order of first write: for random picks that replay */

@@ -162,9 +162,24 @@ static void taken_audit(struct driver *d, const struct log_entry *e)
                  e->pg->pub.record.pg, e->applied ? "not durable here" : "not committed");
 }
 
-void verify_round(struct driver *d)
+/* What a PG has to itself, without the log, is what its log had, and the table has its group. */
+static void complete_audit(struct driver *d, const struct pg *pg)
+{
+    if (pg->complete_index > pg->pub.durable_index)
+        sim_fail(d->world->sim, "audit: PG %lx is complete up to %lu, durable up to %lu", pg->pub.record.pg,
+                 pg->complete_index, pg->pub.durable_index);
+    if (pg->pub.record.state == STORE_PG_NORMAL && pg->pub.record.group.index <= pg->complete_index &&
+        !table_group_durable(pg))
+        sim_fail(d->world->sim, "audit: PG %lx is complete up to %lu, its group of %lu is not durable",
+                 pg->pub.record.pg, pg->complete_index, pg->pub.record.group.index);
+}
+
+void verify_order(struct driver *d)
 {
     const struct destage *round = &d->store->destage;
+
+    list_for_each (&d->store->pgs, node)
+        complete_audit(d, list_entry(node, struct pg, link));
 
     for (uint32_t i = 0; i < round->object_count && !d->world->sim->failed; i++) {
         const struct overlay *snap = round->objects[i].snap;

@@ -78,12 +78,24 @@ static bool is_early(void *owner)
     return false;
 }
 
+/* It works with what the start found. */
+static bool is_back(void *owner)
+{
+    struct world *w = owner;
+
+    return w->driver && w->driver->store && w->driver->op.state > DRIVE_AGAIN;
+}
+
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
     uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
     uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
 
+    if (sim_rng_below(&w->earlies, 8) == 0 && sim_run_while(w->sim, is_back, w, w->sim->now_ns + most)) {
+        sim_run_for(w->sim, sim_rng_below(&w->earlies, NS_PER_MS));
+        return;
+    }
     if (sim_rng_below(&w->earlies, 8) == 0) {
         sim_run_for(w->sim, sim_rng_below(&w->earlies, most));
         if (sim_run_while(w->sim, is_early, w, w->sim->now_ns + most))
@@ -134,6 +146,38 @@ static void aim(struct world *w)
     sim_disk_rot(w->disk, block_offset(block), block_offset(blocks));
 }
 
+/* A part of the disk answers later than the others: what is written there and elsewhere ends in another order
+ * than chance has it. */
+static void late(struct world *w, struct sim_disk_faults *faults)
+{
+    struct geometry g;
+    uint64_t block = 0, blocks = 0;
+
+    if (sim_rng_below(&w->lates, 2) || geometry_layout(sim_disk_size(w->disk), w->ring_bytes, &g))
+        return;
+    switch (sim_rng_below(&w->lates, 4)) {
+    case 0:
+        block = g.table_block;
+        blocks = 2 * g.table_blocks;
+        break;
+    case 1:
+        block = g.checkpoint_block;
+        blocks = 2 * g.checkpoint_blocks;
+        break;
+    case 2:
+        block = g.ring_block;
+        blocks = g.ring_blocks;
+        break;
+    case 3:
+        block = g.chunk_block;
+        blocks = g.chunk_count * BLOCKS_PER_CHUNK;
+        break;
+    }
+    faults->late_from = block_offset(block);
+    faults->late_len = block_offset(blocks);
+    faults->late_ns = sim_rng_below(&w->lates, sim_rng_below(&w->lates, 2) ? NS_PER_MS : 10 * NS_PER_MS);
+}
+
 void faults_run(struct world *w)
 {
     struct sim *sim = w->sim;
@@ -151,6 +195,7 @@ void faults_run(struct world *w)
             .write_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) * 10 : 0,
             .read_error_ppm = 0,
             .flush_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH) * 10 : 0};
+        late(w, &faults);
         sim_disk_set_faults(w->disk, &faults);
         run_until_crash(w);
         w->burst = 1 + (uint32_t)sim_rng_below(&w->rng, 30);

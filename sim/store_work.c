@@ -443,7 +443,7 @@ bool work(struct driver *d)
             sim_fail(w->sim, "the store failed");
         return false;
     }
-    verify_round(d);
+    verify_order(d);
     if (sim_rng_below(&w->audit, 30) == 0)
         verify_counts(d);
     for (uint32_t n = 0; n < w->burst; n++) {

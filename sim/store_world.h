@@ -103,7 +103,7 @@ struct driver {
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies;
+    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -189,7 +189,7 @@ void verify_check_line(void *driver, bool problem, const char *text); /* of the 
 
 /* store_audit.c: likewise, of all that the store counts. Now and then: it looks at everything. */
 void verify_counts(struct driver *d);
-void verify_round(struct driver *d); /* what destage has taken; every time */
+void verify_order(struct driver *d); /* what must not be before the log has it; every time */
 
 /* store_work.c */
 bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
