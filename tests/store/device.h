@@ -28,7 +28,8 @@ struct memory_device {
     uint64_t delay_ns;  /* 0: one request completes in a turn; else all after so long */
     uint64_t held_from; /* requests there do not complete ... */
     uint64_t held_len;
-    uint64_t wrong_at; /* this byte is read with another bit; 0: none */
+    bool held_reads, held_writes; /* only those of that kind */
+    uint64_t wrong_at;            /* this byte is read with another bit; 0: none */
 };
 
 struct rig {
@@ -58,6 +59,8 @@ static void memory_read(const struct memory_device *d, uint64_t at, uint8_t *to,
 
 static bool memory_holds(const struct memory_device *d, const struct blk_io *io)
 {
+    if ((d->held_reads && io->type != BLK_READ) || (d->held_writes && io->type != BLK_WRITE))
+        return false;
     return io->offset < d->held_from + d->held_len && d->held_from < io->offset + io->len;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Destage writes in place, before the page that says so is live: what a crash in between leaves. With the
- * name of a planted bug it must fail.
+ * Destage writes in place, before the page that says so is live: what a crash in between leaves, and what
+ * readers get meanwhile. With the name of a planted bug it must fail.
  */
 #include "store/internal.h"
 #include "tests/plants.h"
@@ -52,6 +52,78 @@ static void what_the_log_does_not_have_is_not_destaged(void)
     }
 }
 
+/* Of the object's block 4, by a device that keeps reads waiting. */
+static void read_begin(struct store_read *r)
+{
+    set_up_object();
+    fill = 0x10;
+    rig.device.held_reads = true;
+    rig.device.held_from = block_offset(s->g.chunk_block);
+    rig.device.held_len = SIZE;
+    store_read_start(r, pg, 1, 1, 4, 1, false, NULL);
+    rig_settle(&rig);
+}
+
+static void written_in_place(void)
+{
+    CHECK_EQ(write_blocks(1, 4, 1), 0);
+    apply_all();
+    destage();
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+}
+
+/* What the device has now comes back, or something else; and the store asks again. */
+static void read_comes_back(bool wrong)
+{
+    struct blk_io *io = list_first(&rig.device.pending, struct blk_io, link);
+
+    CHECK(io && io->type == BLK_READ);
+    rig.device.wrong_at = wrong ? io->offset + 1 : 0;
+    rig.device.held_len = 0;
+    memory_complete(&rig.device);
+    rig.device.held_len = SIZE;
+    rig.device.wrong_at = 0;
+    rig_settle(&rig);
+}
+
+static void read_ends(struct store_read *r, uint8_t byte)
+{
+    CHECK(op_live(&r->op));
+    rig.device.held_len = 0;
+    CHECK_EQ(rig_wait(&rig, &r->op), 0);
+    CHECK_EQ(*slice_data(&r->ret_data), byte);
+    slice_unref(&r->ret_data);
+    CHECK_EQ(store_counters(s)->checksum_errors, 0);
+    tear_down();
+}
+
+/* A read for which the device takes so long that destage writes the block in place meanwhile, twice: what
+ * comes is neither time what it was about to find. */
+static void a_block_that_changes_while_it_is_read_is_no_damage(void)
+{
+    struct store_read r = {0};
+
+    read_begin(&r);
+    for (int times = 0; times < 2; times++) {
+        written_in_place();
+        read_comes_back(false);
+    }
+    read_ends(&r, 0x11);
+}
+
+/* What comes is wrong, twice, but of two versions of the block. */
+static void each_version_may_be_read_wrong_once(void)
+{
+    struct store_read r = {0};
+
+    read_begin(&r);
+    read_comes_back(true);
+    written_in_place();
+    read_comes_back(false);
+    read_comes_back(true);
+    read_ends(&r, 0x10);
+}
+
 static uint64_t coming(uint32_t first, uint32_t count)
 {
     uint64_t ret[IO_BLOCKS_MAX / 64];
@@ -94,10 +166,37 @@ static void what_the_log_has_anew_is_no_damage(void)
     tear_down();
 }
 
+/* A process that was killed has written an entry into the device's cache, and no further; the next one is
+ * told that it has it, and then the power fails. */
+static void what_a_start_finds_is_on_media(void)
+{
+    set_up();
+    rig_settle(&rig);
+    rig_watch_media(&rig);
+    uint8_t *before = rig.device.media, *left = malloc(SIZE);
+    rig.device.media = NULL;
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(close_store(), 0);
+    rig.device.media = before;
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(pg->durable_index, 1);
+    memcpy(left, rig.device.media, SIZE);
+    CHECK_EQ(close_store(), 0);
+    memcpy(rig.device.data, left, SIZE);
+    free(left);
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(pg->durable_index, 1);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(what_the_log_does_not_have_is_not_destaged);
+    TEST(a_block_that_changes_while_it_is_read_is_no_damage);
+    TEST(each_version_may_be_read_wrong_once);
     TEST(what_the_log_has_anew_is_no_damage);
+    TEST(what_a_start_finds_is_on_media);
     return tap_done();
 }

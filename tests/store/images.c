@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Image records: what a start finds of one of which there are several at once, applied, on its way to the
+ * device, and there.
+ */
+#include "store/internal.h"
+#include "tests/store/slice.h"
+
+static void put_image(uint64_t incarnation, uint32_t flags)
+{
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                .flags = flags,
+                                .image = 1,
+                                .incarnation = incarnation,
+                                .generation = 1,
+                                .size_bytes = OBJECT_SIZE},
+                 0),
+             0);
+}
+
+/* It is made anew behind that, before all in front of it is destaged: the tombstone does not come back. */
+static void what_was_forgotten_and_made_anew(void)
+{
+    set_up();
+    put_image(1, 0);
+    put_image(2, ENTRY_IMAGE_DELETED);
+    apply_all();
+    destage_up_to(pg_of(pg), pg->last_index);
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), 2);
+    CHECK_EQ(put((struct entry){.type = ENTRY_FORGET, .image = 1}, 0), 0);
+    CHECK_EQ(put((struct entry){.image = 2, .object = 1}, 1), 0);
+    put_image(3, 0);
+    apply_all();
+    CHECK_EQ(store_complete_index(pg), 3);
+    reopen();
+    CHECK(!store_image_get(pg, 1));
+    apply_all();
+    CHECK(store_image_get(pg, 1) && !store_image_get(pg, 1)->deleted);
+    CHECK_EQ(store_image_get(pg, 1)->incarnation, 3);
+    tear_down();
+}
+
+static void hold_ring(void)
+{
+    rig.device.held_from = block_offset(s->g.ring_block);
+    rig.device.held_len = block_offset(s->g.ring_blocks);
+}
+
+/* A record comes, by a recovery or with an entry, while an older one is on its way: that does not make the
+ * newer one saved, nor does it take its place. */
+static void what_is_on_its_way_is_older(void)
+{
+    for (int recovery = 0; recovery < 2; recovery++) {
+        set_up();
+        put_image(1, 0);
+        put_image(2, 0);
+        rig_settle(&rig);
+        hold_ring();
+        store_apply(pg, 1);
+        destage_up_to(pg_of(pg), 1);
+        rig_settle(&rig);
+        const struct image *image = image_find(pg_of(pg), 1);
+        CHECK(image->is_pushed);
+        struct image_record newer = {
+            .image = 1, .incarnation = 2, .generation = 1, .size_bytes = OBJECT_SIZE, .index = 2};
+        if (recovery)
+            CHECK_EQ(store_recover_image(pg, &newer), 0);
+        else
+            store_apply(pg, 2);
+        rig.device.held_len = 0;
+        while (store_complete_index(pg) < 1)
+            rig_turn(&rig);
+        CHECK_EQ(image->saved.incarnation, recovery ? 2 : 1);
+        CHECK_EQ(image->holder != NULL, !recovery);
+        rig_settle(&rig);
+        reopen();
+        apply_all();
+        CHECK_EQ(store_image_get(pg, 1)->incarnation, 2);
+        tear_down();
+    }
+}
+
+int main(void)
+{
+    TEST(what_was_forgotten_and_made_anew);
+    TEST(what_is_on_its_way_is_older);
+    return tap_done();
+}
