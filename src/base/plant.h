@@ -67,6 +67,7 @@
     X(STORE_SPLIT_NO_RECORDS,       "store: a PG that is split off comes without the image records")               \
     X(STORE_SPLIT_KEEPS,            "store: a PG that is split keeps some of the objects that are not its own")    \
     X(STORE_SPLIT_EARLY,            "store: a PG counts as split before the record that says so is durable")       \
+    X(STORE_SPLIT_BORN_WHOLE,       "store: a PG that a recovery splits off counts as whole after a crash")         \
     X(OSD_ELECTIONS_AT_ONCE,        "osd: all groups without a leader stand up at once")                            \
     X(OSD_ELECTIONS_UNASKED,        "osd: groups that clients wait for have no precedence in elections")             \
     X(OSD_NO_FENCE,                 "osd: the writer's incarnation is not checked")                                \
@@ -123,6 +124,7 @@
     X(OSD_ATTACH_OVER_SPLIT,        "osd: a writer attaches to a PG without knowing of the one that was split off") \
     X(OSD_RECOVERY_OVER_SPLIT,      "osd: a recovery goes on though its source was split meanwhile")               \
     X(OSD_RECOVERY_KEEPS_SPLIT,     "osd: a recovery keeps what the source has handed to another PG")              \
+    X(OSD_RECOVERY_CHILDLESS,       "osd: a recovery over a split gives up what is here of the child's objects")    \
     X(OSD_RECOVERY_UNSETTLED,       "osd: what a round of a recovery gave up still seems to be there in the next") \
     X(OSD_SCRUB_TRUSTS_CRC,         "osd: a deep scrub takes blocks of equal checksums for equal")                  \
     X(OSD_KEEPS_SILENT,              "osd: a connection that is silent alone is kept") \

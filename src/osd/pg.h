@@ -333,6 +333,11 @@ bool pg_split_fits(const struct pg *pg);
 void pg_split_begin(struct pg *pg, uint64_t now_ns);
 /* Goes on with what is under way, and with what the map orders. */
 void pg_split_run(struct pg *pg, uint64_t now_ns);
+/* A replica that is RECOVERING is to get a state that was split so far, with the group `there`. Begins the
+ * next split that it lacks; false: there is none. The child is born of what is here of its objects, if it is
+ * sure that this replica is in its group, and `births`. Wakes the recovery when it is done (`splitting`); one
+ * that found no room has set split_retry_ns. */
+bool pg_split_behind(struct pg *pg, uint32_t split_count, const struct group *there, bool births);
 /* The PG count of the pool as far as this PG's log goes; 0: it was never split. */
 uint32_t pg_split_count(const struct pg *pg);
 /* When to look again; UINT64_MAX: nothing is to be done. */

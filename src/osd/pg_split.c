@@ -14,9 +14,11 @@
  * that was in the log a moment ago is destaged everywhere: so that each member gives birth to its child soon,
  * and does not hold up what follows in the log. For the same reason it waits while a member says, in its
  * answers, that it has no room for the child. Nothing depends on any of that. A member that gets the entry
- * late has its child late. One that never gets it, because it recovers to a state behind it, has none, which
- * is damage like that of any replica that is missing. A PG that went on alone without the entry (pg_force.c)
- * has what is the child's; it is split off once more when an operator says that nothing else is left of it.
+ * late has its child late. One that never gets it recovers to a state behind it: what it has of the child's
+ * objects becomes its replica of the child all the same, which then recovers, too (pg_split_behind()). Only
+ * one whose log is damaged has none, which is damage like that of any replica that is missing. A PG that went
+ * on alone without the entry (pg_force.c) has what is the child's; it is split off once more when an operator
+ * says that nothing else is left of it.
  */
 #include <inttypes.h>
 
@@ -118,7 +120,7 @@ static void split_end(struct pg *pg, uint64_t now_ns)
     pg->splitting = false;
     pg->op.child_result = 0;
     if (!error && child && !map_get(&shard->pgs, child->record.pg))
-        error = pg_open(shard, child, true);
+        error = pg_open(shard, child, child->record.state == STORE_PG_NORMAL);
     if (error) {
         pg->split_retry_ns = now_ns + SPLIT_RETRY_NS;
         core_log(shard->core, LOG_ERROR, "osd", PG_FMT ": the split has to wait: %s", PG_ARGS(pg->id),
@@ -134,6 +136,64 @@ static void split_end(struct pg *pg, uint64_t now_ns)
                  child->object_count, PG_ARGS(child->record.pg));
     shard_mon_report(shard);
     recover_wake(pg);
+}
+
+/* ---- recovering ---- */
+
+/* The number of the next PG that is to be split off this one, for it to be split so far; 0: there is none. */
+static uint32_t next_child(const struct pg *pg, uint32_t split_count)
+{
+    uint32_t number = (uint32_t)pg->id;
+
+    for (uint64_t bit = 1; number + bit < split_count; bit <<= 1)
+        if (bit > number && number + bit >= pg->sp->record.split_count)
+            return number + (uint32_t)bit;
+    return 0;
+}
+
+static bool has_voter(const struct group *group, uint32_t replica)
+{
+    const struct group_member *m = group_find(group, replica);
+
+    return m && m->flags & GROUP_VOTER;
+}
+
+static bool went_alone(const struct pg *pg, uint64_t id)
+{
+    const Fb__Pg *item = shard_map_pg(pg->shard, id);
+
+    return item && item->force;
+}
+
+/* Is this replica a member of the group of such a child, which the entry names, by its number? It is if it
+ * was one of the PG's in the state that is here, and is one there: in between it has never left, for no
+ * number is given out twice. */
+static bool child_has_us(const struct pg *pg, uint64_t child, const struct group *there)
+{
+    const struct store_pg *sp = pg->sp;
+
+    return store_log_term(sp, sp->applied_index) && has_voter(&sp->record.group, pg->replica) &&
+           has_voter(there, pg->replica) && !went_alone(pg, pg->id) && !went_alone(pg, child);
+}
+
+bool pg_split_behind(struct pg *pg, uint32_t split_count, const struct group *there, bool births)
+{
+    uint32_t number = next_child(pg, split_count);
+    struct store_pg_record child = {
+        .pg = placement_pg_id((uint32_t)(pg->id >> 32), number),
+        .replica = pg->replica,
+        .group = pg->sp->record.group,
+    };
+
+    if (!number || store_failed(pg->shard->store))
+        return false;
+    child.group.index = child.group.epoch = 0;
+    births &= child_has_us(pg, child.pg, there) && !store_can_split(pg->sp) && child_is_wanted(pg, &child) &&
+              !PLANT(OSD_RECOVERY_CHILDLESS);
+    pg->splitting = true;
+    pg->split_retry_ns = 0;
+    store_split_behind_start(&pg->split, pg->sp, number + 1, births ? &child : NULL, &pg->op);
+    return true;
 }
 
 /* ---- what the map orders ---- */

@@ -6,7 +6,8 @@
  *      WAIT ---> MARK ---> LIST <--> COPY ---> TARGET ---> BASE ---> CATCH_UP ---> FINISH ---> done
  *       ^ a leader,  durably   pages of   all of    the leader's  the log  until the
  *       | a turn     RECOVERING objects   them      commit now    begins   target is
- *       |                                                         at S     durable
+ *       |                      (SPLIT, as S is,                   at S     durable
+ *       |                      if that is behind a split)
  *       '--- whenever the leader changes, does not answer, or its log after S has gone ---'
  *
  * S is what the leader had applied when it answered the first page of the list: every object is copied in a
@@ -32,6 +33,7 @@ enum {
     RECOVER_WAIT,
     RECOVER_MARK,
     RECOVER_LIST,
+    RECOVER_SPLIT,
     RECOVER_COPY,
     RECOVER_TARGET,
     RECOVER_BASE,
@@ -52,6 +54,7 @@ struct recover {
     struct timer timer;
     bool turn;                /* counted in shard->recoveries */
     bool again;               /* the leader sent INSTALL: its log does not reach us */
+    bool childless;           /* what this round splits off finds no room */
     bool no_room;             /* some objects, or a record, found none in this round */
     uint32_t source;          /* the leader of this round */
     uint64_t term;            /* its term */
@@ -79,7 +82,7 @@ struct recover {
 
 static const char *recover_state_name(int state)
 {
-    static const char *const names[] = {"wait",   "mark", "list",     "copy",
+    static const char *const names[] = {"wait",   "mark", "list",     "split", "copy",
                                         "target", "base", "catch-up", "finish"};
     return names[state];
 }
@@ -257,7 +260,7 @@ static void recover_wait(struct recover *r)
     timer_cancel(r->op.core, &r->timer);
     r->source = pg->raft.leader;
     r->term = pg->raft.term;
-    r->again = r->no_room = false;
+    r->again = r->no_room = r->childless = false;
     r->op.state = RECOVER_MARK;
     /* Damage is only ever found to be more. */
     r->mark =
@@ -345,9 +348,8 @@ static bool objects_gone(struct recover *r)
     return true;
 }
 
-/* The PG has been split while we were away: what went to another one then is of no use here. That PG has a
- * replica on this shard only if the split was applied here, or it gets one like any other. Also if we had
- * applied it: an earlier round, from a leader that had not, may have brought that back. */
+/* The PG has been split while we were away: what went to another one then, and is still here, is of no use.
+ * Also if we had applied it: an earlier round, from a leader that had not, may have brought that back. */
 static bool objects_shed(struct recover *r)
 {
     if (!r->split_count || PLANT(OSD_RECOVERY_KEEPS_SPLIT))
@@ -407,6 +409,39 @@ static bool source_split(const struct recover *r)
     return r->page->split_count != r->split_count && !PLANT(OSD_RECOVERY_OVER_SPLIT);
 }
 
+static void recover_records(struct recover *r)
+{
+    bool more = r->page->more && r->page->n_image;
+
+    if (!take_records(r, more)) {
+        round_again(r);
+        return;
+    }
+    r->records_listed = !more;
+    r->op.state = RECOVER_LIST;
+    if (!list_send(r, RECOVER_PAGE))
+        round_again(r);
+}
+
+/* What is another PG's in the state at S leaves before anything of that state comes: what is here is as our
+ * own log made it, up to an entry that is its log's, too. So its replica here begins with it. When our log is
+ * damaged we may have had that replica already, and nobody else may be it. */
+static void recover_split(struct recover *r)
+{
+    struct pg *pg = r->pg;
+
+    if (pg->splitting)
+        return; /* the PG wakes us */
+    if (!round_valid(r) || (r->childless && pg->split_retry_ns)) {
+        round_again(r);
+        return;
+    }
+    r->childless |= pg->split_retry_ns != 0;
+    if (r->mark != STORE_PG_RECOVERING || PLANT(OSD_RECOVERY_KEEPS_SPLIT) ||
+        !pg_split_behind(pg, r->split_count, &r->group, !r->childless))
+        recover_records(r);
+}
+
 static void recover_listed(struct recover *r)
 {
     if (r->call.pending)
@@ -420,15 +455,13 @@ static void recover_listed(struct recover *r)
         round_again(r);
         return;
     }
+    if (first) {
+        r->op.state = RECOVER_SPLIT;
+        op_wake(&r->op);
+        return;
+    }
     if (!r->records_listed) {
-        bool more = r->page->more && r->page->n_image;
-        if (!take_records(r, more)) {
-            round_again(r);
-            return;
-        }
-        r->records_listed = !more;
-        if (!list_send(r, RECOVER_PAGE))
-            round_again(r);
+        recover_records(r);
         return;
     }
     r->listed = true;
@@ -581,6 +614,9 @@ static void recover_step(struct op *op)
         return;
     case RECOVER_LIST:
         recover_listed(r);
+        return;
+    case RECOVER_SPLIT:
+        recover_split(r);
         return;
     case RECOVER_COPY:
         recover_copy_more(r);

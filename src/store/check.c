@@ -115,13 +115,16 @@ static void check_space(struct store_check *c)
             refs, chunks, held, s->slots_used, slots);
 }
 
-/* Has each PG only what is left to it of those that were split off it? */
+/* Has each PG only what is left to it of those that were split off it? But for one that recovers: its source
+ * may be yet to be split. */
 static void check_splits(struct store_check *c)
 {
     struct checking *k = c->private_state;
 
     list_for_each (&k->s->pgs, node) {
         const struct pg *pg = list_entry(node, struct pg, link);
+        if (pg->pub.record.state != STORE_PG_NORMAL)
+            continue;
         for (const struct object *o = object_after(pg, true, 0, 0); o && pg->pub.record.split_count;
              o = object_after(pg, false, o->image, o->number))
             if (o->exists && !split_belongs(pg, pg->pub.record.split_count, o->image, o->number))

@@ -18,6 +18,10 @@
  *
  * Pages keep the key that they were written with, their first PG's: of a family all keys are alike but for
  * the numbers of the PGs, and each object has one page that is live.
+ *
+ * A replica that recovers to a state behind a split is split in front of that, without the entry
+ * (store_split_behind_start()). Its log stays, for it is what it votes by, but will not be applied: entries
+ * for what goes stay with the parent. The child is RECOVERING from its birth on, and takes no records along.
  */
 #include "base/placement.h"
 #include "store/opening.h"
@@ -79,6 +83,12 @@ static bool object_is_clean(const struct object *o)
     return !o->overlay && !o->pending && !o->busy && list_empty(&o->unapplied);
 }
 
+/* What is there of others has come back with the copy of an earlier state (osd/recover.c), and only goes. */
+static bool is_childs(const struct store_split *w, const struct object *o)
+{
+    return w->births && placement_pg_number(o->image, o->number, w->split_count) == (uint32_t)w->child.pg;
+}
+
 /* ERR_FORMAT: the log has entries for what is not the PG's any more. */
 static int push_objects(struct store_split *w, const struct pg *parent, uint32_t *left)
 {
@@ -89,9 +99,9 @@ static int push_objects(struct store_split *w, const struct pg *parent, uint32_t
             .key = w->key,
             .image = o->image,
             .slot_of = {.object = o->number, .index = o->page_index, .version = o->version}};
-        if (!object_is_clean(o))
+        if (!w->behind && !object_is_clean(o))
             return -ERR_FORMAT;
-        if (o->slot && w->births)
+        if (o->slot && is_childs(w, o))
             ring_record_later(w->store, &r);
     }
     return 0;
@@ -132,6 +142,7 @@ static void push_floor(struct store *s, const struct pg *parent, struct pg *chil
 static void push_split(struct store_split *w, const struct pg *parent)
 {
     struct disk_record r = {.type = RECORD_SPLIT,
+                            .flags = w->behind ? RECORD_SPLIT_RECOVERING : 0,
                             .key = parent->key,
                             .split_of = {.parent_key = parent->key,
                                          .child_key = w->births ? w->key : 0,
@@ -149,11 +160,12 @@ static int push_some(struct store_split *w, const struct pg *parent, struct pg *
 {
     uint32_t left = SPLIT_STEP;
     int rc = push_objects(w, parent, &left);
+    bool records = child && !w->behind;
 
-    if (rc == 0 && child)
+    if (rc == 0 && records)
         push_images(w, parent, child, &left);
     bool all = rc == 0 && left;
-    if (all && child)
+    if (all && records)
         push_floor(w->store, parent, child);
     if (all)
         push_split(w, parent);
@@ -164,14 +176,50 @@ static int push_some(struct store_split *w, const struct pg *parent, struct pg *
 
 /* ---- in memory ----------------------------------------------------------------------------------------- */
 
+static enum store_pg_state child_state(const struct store_split *w)
+{
+    return w->behind ? STORE_PG_RECOVERING : STORE_PG_NORMAL;
+}
+
 /* The entry is applied, in one turn. Those that go are out of sight from here on. */
 static void hand_over(struct store_split *w, struct pg *parent, struct pg *child)
 {
     parent->pub.record.split_count = MAX(parent->pub.record.split_count, w->split_count);
     w->parent_gen = table_split_set(parent);
-    w->child_gen = child ? table_state_set(child, STORE_PG_NORMAL) : 0;
+    w->child_gen = child ? table_state_set(child, child_state(w)) : 0;
+    if (w->behind)
+        return;
     entry_apply(log_at(parent, parent->pub.applied_index + 1));
     parent->pub.applied_index++;
+}
+
+/* What the log has for the object, and will not be applied, stays with the parent. */
+static void leave_log(struct object *o, struct pg *child)
+{
+    struct pg *parent = o->pg;
+    struct object *rest = NULL;
+    struct list entries;
+
+    list_init(&entries);
+    while (!list_empty(&o->unapplied)) {
+        struct log_entry *e = list_entry(o->unapplied.next, struct log_entry, obj_link);
+        entry_unreserve(e);
+        list_remove(&e->obj_link);
+        list_push_back(&entries, &e->obj_link);
+    }
+    object_move(o, child);
+    while (!list_empty(&entries)) {
+        struct log_entry *e = list_entry(entries.next, struct log_entry, obj_link);
+        list_remove(&e->obj_link);
+        rest = rest ? rest : object_get(parent, o->image, o->number);
+        e->obj = rest;
+        if (!rest || space_need(rest)) {
+            store_fail(store_of(parent), -ERR_NO_MEMORY, "no memory for what a log has of objects");
+            continue;
+        }
+        list_push_back(&rest->unapplied, &e->obj_link);
+        entry_reserve(e);
+    }
 }
 
 /* False: those of this turn. */
@@ -182,10 +230,11 @@ static bool move_some(struct store_split *w, struct pg *parent, struct pg *child
     for (struct object *o; (o = object_next(w, parent, &left));) {
         if (child && PLANT(STORE_SPLIT_KEEPS) && o->number % 2)
             continue;
-        if (child) {
-            object_move(o, child);
+        if (is_childs(w, o)) {
+            leave_log(o, child);
         } else {
             space_switch(o, NULL, 0);
+            o->index = o->page_index = 0;
             object_settle(o);
         }
     }
@@ -234,11 +283,17 @@ static void split_start(struct store_split *w, struct pg *parent)
 {
     const struct log_entry *e = log_at(parent, parent->pub.applied_index + 1);
 
-    ASSERT(e && e->type == ENTRY_SPLIT && !e->applied);
-    w->index = e->index;
-    w->term = e->term;
-    w->split_count = (uint32_t)e->image + 1;
-    w->key = parent->key ^ (uint32_t)parent->pub.record.pg ^ e->image;
+    if (w->behind) {
+        ASSERT(parent->pub.record.state == STORE_PG_RECOVERING);
+        w->index = parent->pub.applied_index;
+        w->term = store_log_term(&parent->pub, w->index);
+    } else {
+        ASSERT(e && e->type == ENTRY_SPLIT && !e->applied);
+        w->index = e->index;
+        w->term = e->term;
+        w->split_count = (uint32_t)e->image + 1;
+    }
+    w->key = parent->key ^ (uint32_t)parent->pub.record.pg ^ (w->split_count - 1);
     /* Applied once more after a restart: what was born then may have gone since. */
     w->births &= parent->pub.record.split_count < w->split_count && !pg_by_id(w->store, w->child.pg);
 }
@@ -356,7 +411,7 @@ static void split_step(struct op *op)
                 return;
             }
             if (child)
-                child->pub.record.state = STORE_PG_NORMAL;
+                child->pub.record.state = child_state(w);
             w->ret_child = child ? &child->pub : NULL;
             split_end(w, parent, 0);
             return;
@@ -366,11 +421,13 @@ static void split_step(struct op *op)
 
 static const struct op_kind SPLIT = {"store.split", split_state, split_step};
 
-void store_split_start(struct store_split *w, struct store_pg *pg, const struct store_pg_record *child,
-                       struct op *parent)
+static void split_op_start(struct store_split *w, struct store_pg *pg, bool behind, uint32_t split_count,
+                           const struct store_pg_record *child, struct op *parent)
 {
     w->store = pg->store;
     w->pg = pg->record.pg;
+    w->behind = behind;
+    w->split_count = split_count;
     w->births = child != NULL;
     w->asked = false;
     w->child = child ? *child : (struct store_pg_record){0};
@@ -379,6 +436,18 @@ void store_split_start(struct store_split *w, struct store_pg *pg, const struct 
     list_init(&w->waiter.link);
     w->waiter.op = &w->op;
     op_start(&w->op, pg->store->core, &SPLIT, parent);
+}
+
+void store_split_start(struct store_split *w, struct store_pg *pg, const struct store_pg_record *child,
+                       struct op *parent)
+{
+    split_op_start(w, pg, false, 0, child, parent);
+}
+
+void store_split_behind_start(struct store_split *w, struct store_pg *pg, uint32_t split_count,
+                              const struct store_pg_record *child, struct op *parent)
+{
+    split_op_start(w, pg, true, split_count, child, parent);
 }
 
 int store_can_split(const struct store_pg *pub)
@@ -402,7 +471,9 @@ void replay_split(struct store *s, const struct disk_record *r)
         return;
     }
     if (child && child->pub.record.state == STORE_PG_UNBORN)
-        child->pub.record.state = STORE_PG_NORMAL;
+        child->pub.record.state = r->flags & RECORD_SPLIT_RECOVERING && !PLANT(STORE_SPLIT_BORN_WHOLE)
+                                      ? STORE_PG_RECOVERING
+                                      : STORE_PG_NORMAL;
     if (!parent)
         return;
     uint32_t split_count = (uint32_t)r->split_of.split_count;

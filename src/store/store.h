@@ -337,7 +337,7 @@ struct store_split {
     struct store_pg_record child; /* but for base and split_count */
     struct store_pg *ret_child;   /* NULL: the objects have gone */
     /* Private. */
-    bool births, asked;
+    bool behind, births, asked;
     uint64_t key, index, term;
     uint32_t split_count;
     uint64_t parent_gen, child_gen;
@@ -351,6 +351,12 @@ struct store_split {
 };
 void store_split_start(struct store_split *split, struct store_pg *pg, const struct store_pg_record *child,
                        struct op *parent);
+/* The same in a replica that is RECOVERING to a state behind a split that it has not: what is here of the
+ * objects of PG number `split_count` - 1 becomes `child`'s, without image records. That one is RECOVERING,
+ * too, with the parent's applied index as its base. What is not applied of the parent's log stays there, as
+ * if there were no such objects; it must not be applied any more. */
+void store_split_behind_start(struct store_split *split, struct store_pg *pg, uint32_t split_count,
+                              const struct store_pg_record *child, struct op *parent);
 /* For the leader, before it proposes: is there room for another PG, and for as many image records as this one
  * has? ERR_NO_SPACE. */
 MUST_CHECK int store_can_split(const struct store_pg *pg);

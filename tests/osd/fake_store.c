@@ -880,7 +880,7 @@ static void objects_leave(struct fake_pg *pg, struct fake_pg *child, uint32_t sp
         struct fake_object *o = pg->objects[i];
         if (belongs(&pg->pub, o, split_count))
             continue;
-        if (!child) {
+        if (!child || !belongs(&child->pub, o, split_count)) {
             object_drop(pg, i);
             continue;
         }
@@ -898,9 +898,12 @@ static void split_step(struct op *op)
     struct store_split *w = container_of(op, struct store_split, op);
     struct fake_pg *pg = (struct fake_pg *)store_pg_find(w->store, w->pg), *child = NULL;
     const struct entry *entry = &log_at(pg, pg->pub.applied_index + 1)->entry;
+    uint64_t index = w->behind ? pg->pub.applied_index : entry->index;
+    uint64_t term = w->behind ? store_log_term(&pg->pub, index) : entry->term;
+    uint32_t number = w->behind ? w->split_count - 1 : (uint32_t)entry->image;
 
-    ASSERT(entry->type == ENTRY_SPLIT);
-    if (w->store->refuse_splits) {
+    ASSERT(w->behind ? pg->pub.record.state == STORE_PG_RECOVERING : entry->type == ENTRY_SPLIT);
+    if (w->store->refuse_splits && (w->births || !w->behind)) {
         op_done(op, -ERR_NO_SPACE);
         return;
     }
@@ -908,35 +911,52 @@ static void split_step(struct op *op)
         op_done(op, -ERR_STOPPED);
         return;
     }
-    if (w->births && !store_pg_find(w->store, w->child.pg) && pg->pub.record.split_count <= entry->image) {
+    if (w->births && !store_pg_find(w->store, w->child.pg) && pg->pub.record.split_count <= number) {
         child = (struct fake_pg *)pg_make(w->store);
         child->pub.record = w->child;
-        child->pub.record.term = child->pub.record.base_term = entry->term;
+        child->pub.record.state = w->behind ? STORE_PG_RECOVERING : STORE_PG_NORMAL;
+        child->pub.record.term = child->pub.record.base_term = term;
         child->pub.record.base_index = child->pub.last_index = child->pub.durable_index =
-            child->pub.applied_index = entry->index;
-        child->pub.first_index = entry->index + 1;
+            child->pub.applied_index = index;
+        child->pub.first_index = index + 1;
+        w->ret_child = &child->pub;
+    }
+    if (child && !w->behind) {
         child->image_count = pg->image_count;
         memcpy(child->images, pg->images, sizeof(pg->images));
         child->pub.tombstone_count = pg->pub.tombstone_count;
         child->pub.floor_epoch = pg->pub.floor_epoch;
-        w->ret_child = &child->pub;
     }
-    objects_leave(pg, child, (uint32_t)entry->image + 1);
-    pg->pub.record.split_count = MAX(pg->pub.record.split_count, (uint32_t)entry->image + 1);
-    pg->pub.applied_index++;
+    objects_leave(pg, child, number + 1);
+    pg->pub.record.split_count = MAX(pg->pub.record.split_count, number + 1);
+    pg->pub.applied_index += !w->behind;
     op_done(op, 0);
 }
 static const struct op_kind split_kind = {"fake.split", NULL, split_step};
 
-void store_split_start(struct store_split *w, struct store_pg *sp, const struct store_pg_record *child,
-                       struct op *parent)
+static void split_begin(struct store_split *w, struct store_pg *sp, bool behind, uint32_t split_count,
+                        const struct store_pg_record *child, struct op *parent)
 {
     w->store = sp->store;
     w->pg = sp->record.pg;
+    w->behind = behind;
+    w->split_count = split_count;
     w->births = child;
     w->child = child ? *child : (struct store_pg_record){0};
     w->ret_child = NULL;
     op_start(&w->op, sp->store->core, &split_kind, parent);
+}
+
+void store_split_start(struct store_split *w, struct store_pg *sp, const struct store_pg_record *child,
+                       struct op *parent)
+{
+    split_begin(w, sp, false, 0, child, parent);
+}
+
+void store_split_behind_start(struct store_split *w, struct store_pg *sp, uint32_t split_count,
+                              const struct store_pg_record *child, struct op *parent)
+{
+    split_begin(w, sp, true, split_count, child, parent);
 }
 
 int store_can_split(const struct store_pg *sp)

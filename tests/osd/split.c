@@ -336,11 +336,12 @@ static uint32_t child_has(struct world *w, uint32_t osd)
     return count;
 }
 
-/* A replica that recovers has given up what its leader handed to the child, and goes on with a leader that
- * has not done so yet: it is born with the child once more, and with all of it. */
-static void test_next_leader_is_split_later(void)
+/* A replica that recovers goes on with a leader that is not split yet, which the one before was: what it has
+ * given up of the child's, for its log is damaged, comes back, and the child is born with it. If its log is
+ * whole its replica of the child is there already, and stays. */
+static void next_leader_is_split_later(bool damaged)
 {
-    struct world *w = begin(6);
+    struct world *w = begin(6 + 50 * (uint64_t)damaged);
     uint64_t object = 0;
 
     while (goes(object))
@@ -351,19 +352,139 @@ static void test_next_leader_is_split_later(void)
     fake_store_set_read_ns(osd_shard_store(w->osds[0].shard), NS_PER_S);
     sim_node_leave(w->osds[0].node);
     order(w);
+    WAIT_FOR(w, 5000, leader_of_parent(w)->split_proposed);
+    if (damaged)
+        world_osd_kill(w, 2, SIM_CRASH_PROCESS);
     WAIT_FOR(w, 5000, replica_on(w, 0, 1));
     for (uint32_t i = 0; i < 200; i++)
         CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+    if (damaged) {
+        fake_store_damage_log(w->osds[2].label.osd_uuid, pg_id(0), 0);
+        world_osd_start(w, 2);
+        WAIT_FOR(w, 5000, replica_on(w, 2, 0));
+    }
     refuse_log(w, 2, false);
     WAIT_FOR(w, 5000, recover_active(pg_find(w->osds[2].shard, pg_id(0))));
     sim_run_for(w->sim, 100 * NS_PER_MS);
-    world_osd_kill(w, 0, SIM_CRASH_PROCESS);
+    CHECK_EQ(!replica_on(w, 2, 1), damaged);
+    if (damaged) /* two of three have a vote */
+        CHECK_EQ(world_transfer(w, pg_id(0), 1), 0);
+    else
+        world_osd_kill(w, 0, SIM_CRASH_PROCESS);
     WAIT_FOR(w, 10000, world_leader(w, pg_id(0)) == 1);
     WAIT_FOR(w, 20000, !recover_active(pg_find(w->osds[2].shard, pg_id(0))));
     refuse(w, 1, false);
     WAIT_FOR(w, 5000, replica_on(w, 1, 1) && replica_on(w, 2, 1));
     CHECK(child_has(w, 1));
     CHECK_EQ(child_has(w, 2), child_has(w, 1));
+    CHECK_EQ(foreign_on(w, 2), 0);
+    world_free(w);
+}
+
+static void test_next_leader_is_split_later(void)
+{
+    next_leader_is_split_later(false);
+    next_leader_is_split_later(true);
+}
+
+static uint64_t nth_that_goes(uint32_t n)
+{
+    uint64_t object = 0;
+
+    while (!goes(object) || n--)
+        object++;
+    return object;
+}
+
+static struct osd_shard *shard_on(struct world *w, uint32_t osd)
+{
+    return w->osds[osd].shard;
+}
+
+static bool is_whole(struct world *w, uint32_t osd, uint32_t number)
+{
+    const struct pg *pg = shard_on(w, osd) ? pg_find(shard_on(w, osd), pg_id(number)) : NULL;
+
+    return pg && pg->sp->record.state == STORE_PG_NORMAL && !recover_active(pg);
+}
+
+/* The map has the child now. */
+static void tell_of_the_child(struct world *w)
+{
+    w->pgs[1] = w->pgs[0];
+    w->pgs[1].split = true;
+    w->pg_count = 2;
+    world_feed_map(w);
+}
+
+/* The third member takes nothing from before the split on, until it has to recover the parent to a state
+ * behind it. Meanwhile one of the child's objects is written, and of another one the two others lose a block.
+ */
+static struct world *behind_the_split(uint64_t seed, bool fed)
+{
+    struct world *w = begin(seed);
+    uint64_t stays = 0;
+
+    while (goes(stays))
+        stays++;
+    refuse_log(w, 2, true);
+    order(w);
+    WAIT_FOR(w, 5000, leader_of_parent(w)->split_proposed);
+    refuse_log(w, 2, false);
+    sim_node_pause(w->osds[2].node);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1));
+    w->osds[2].unfed = !fed;
+    tell_of_the_child(w);
+    for (uint32_t i = 0; i < 200; i++)
+        CHECK_EQ(world_write(w, stays, BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    memset(data, 200, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, nth_that_goes(1), 0, BLOCK_SIZE, data), 0);
+    for (uint32_t osd = 0; osd < 2; osd++)
+        fake_store_lose_block(osd_shard_store(shard_on(w, osd)), pg_id(1), IMAGE, nth_that_goes(0), 0);
+    return w;
+}
+
+static int read_first(struct world *w, uint64_t object)
+{
+    int error = world_read(w, object, 0, 1, got);
+
+    return error ? error : got[0] == got[BLOCK_SIZE - 1] ? got[0] : -1000;
+}
+
+/* What the member has of the child's objects its replica of the child begins with: only what was written
+ * since comes again, and what the others have lost is still there. Whether it knows the map with the child or
+ * not. */
+static void test_recovers_over_the_split(void)
+{
+    for (int fed = 0; fed < 2; fed++) {
+        struct world *w = behind_the_split(40 + (uint64_t)fed, fed);
+        uint64_t received = shard_on(w, 2)->perf.recover_received;
+
+        sim_node_resume(w->osds[2].node);
+        WAIT_FOR(w, 20000, is_whole(w, 2, 0) && is_whole(w, 2, 1));
+        w->osds[2].unfed = false;
+        world_feed_map(w);
+        CHECK_EQ(replica_on(w, 2, 1)->record.replica, replica_on(w, 2, 0)->record.replica);
+        CHECK_EQ(replica_on(w, 2, 1)->object_count, replica_on(w, 0, 1)->object_count);
+        CHECK_EQ(foreign_on(w, 2), 0);
+        /* One block that was written to the parent since, and one to the child. */
+        CHECK_EQ(shard_on(w, 2)->perf.recover_received - received, 2);
+        CHECK_EQ(read_first(w, nth_that_goes(0)), (int)nth_that_goes(0) + 1);
+        CHECK_EQ(read_first(w, nth_that_goes(1)), 200);
+        world_free(w);
+    }
+}
+
+/* Its log is damaged: it may have had the child, which may have voted. So it has none. */
+static void test_no_child_of_a_damaged_log(void)
+{
+    struct world *w = behind_the_split(42, true);
+
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    fake_store_damage_log(w->osds[2].label.osd_uuid, pg_id(0), 0);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 20000, is_whole(w, 2, 0));
+    CHECK(!replica_on(w, 2, 1));
     CHECK_EQ(foreign_on(w, 2), 0);
     world_free(w);
 }
@@ -616,6 +737,8 @@ int main(int argc, char **argv)
     TEST(test_split_before_its_leader);
     TEST(test_leader_is_split_meanwhile);
     TEST(test_next_leader_is_split_later);
+    TEST(test_recovers_over_the_split);
+    TEST(test_no_child_of_a_damaged_log);
     TEST(test_goes_on_alone);
     TEST(test_goes_on_without_the_entry);
     TEST(test_keeps_for_one_that_is_elsewhere);

@@ -268,6 +268,131 @@ static void all_or_nothing(void)
     CHECK(split_then && not_then);
 }
 
+/* ---- behind a split, in a replica that recovers ---- */
+
+static uint64_t applied_then, last_then;
+
+/* What goes is in the log besides, where it is not applied and may never be committed. */
+static void set_up_behind(void)
+{
+    struct store_pg_record recovering;
+
+    set_up();
+    fill = 1;
+    put_image();
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        bytes[object] = placement_pg_number(1, object, CHILD) == 1 ? fill : 0;
+        if (bytes[object])
+            CHECK_EQ(write_blocks(object, 0, 1), 0);
+    }
+    apply_all();
+    store_destage_soon(pg);
+    rig_settle(&rig);
+    for (uint64_t object = 0; object < OBJECTS; object++)
+        if (bytes[object]) {
+            CHECK_EQ(write_blocks(object, 0, 1), 0);
+            CHECK_EQ(write_blocks(object, 20, 1), 0);
+        }
+    rig_settle(&rig);
+    recovering = pg->record;
+    recovering.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&recovering), 0);
+    applied_then = pg->applied_index;
+    last_then = pg->last_index;
+}
+
+static int split_behind(bool births)
+{
+    struct store_split w = {0};
+
+    store_split_behind_start(&w, pg, CHILD + 1, births ? &CHILD_RECORD : NULL, NULL);
+    return rig_wait(&rig, &w.op);
+}
+
+/* The child has what was applied, and is no more than RECOVERING; the parent's log is what it was. */
+static void check_behind(bool is_split, bool is_born)
+{
+    struct store_pg *parent = pg, *child = store_pg_find(s, CHILD);
+
+    CHECK_EQ(child != NULL, is_born);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        bool gone = is_split && goes(object);
+        CHECK_EQ(block_is(object, 0, false), bytes[object] && !gone ? bytes[object] : -1);
+        CHECK_EQ(block_is(object, 20, true) >= 0, bytes[object] != 0);
+        pg = child;
+        if (child)
+            CHECK_EQ(block_is(object, 0, true), bytes[object] && goes(object) ? bytes[object] : -1);
+        pg = parent;
+    }
+    CHECK_EQ(pg->applied_index, applied_then);
+    CHECK_EQ(pg->last_index, last_then);
+    CHECK_EQ(pg->record.split_count, is_split ? CHILD + 1 : 0);
+    CHECK_EQ(pg->record.state, STORE_PG_RECOVERING);
+    if (!child)
+        return;
+    CHECK_EQ(child->record.state, STORE_PG_RECOVERING);
+    CHECK_EQ(child->applied_index, applied_then);
+    CHECK_EQ(store_log_term(child, applied_then), 1);
+    CHECK(!store_image_get(child, 1));
+}
+
+/* Nothing is held any more by what the log had of objects that went. */
+static void end_behind(void)
+{
+    struct store_pg_record normal;
+
+    store_reset_base(pg, last_then + 100, 1, &ALONE, CHILD + 1);
+    normal = pg->record;
+    normal.state = STORE_PG_NORMAL;
+    CHECK_EQ(write_record(&normal), 0);
+    rig_settle(&rig);
+    CHECK_EQ(s->chunks_reserved + s->slots_reserved, 0);
+    for (uint64_t object = 0; object < OBJECTS; object++)
+        CHECK(!goes(object) || !object_find(pg_of(pg), 1, object));
+    CHECK_EQ(problems(), 0);
+}
+
+static void behind_a_split(void)
+{
+    for (int births = 0; births < 2; births++) {
+        set_up_behind();
+        CHECK_EQ(split_behind(births), 0);
+        check_behind(true, births);
+        CHECK_EQ(split_behind(births), 0); /* once more: it is there already, or has gone */
+        check_behind(true, births);
+        reopen();
+        check_behind(true, births);
+        end_behind();
+        tear_down();
+    }
+}
+
+static void behind_a_split_all_or_nothing(void)
+{
+    uint32_t split_then = 0, not_then = 0;
+
+    for (uint64_t n = 1; n < 60; n++) {
+        set_up_behind();
+        rig.device.fail_at = rig.device.requests + n;
+        bool done = !split_behind(true);
+        rig_settle(&rig);
+        rig.device.fail_at = 0;
+        CHECK_EQ(close_store(), 0);
+        CHECK_EQ(open_store(), 0);
+        bool is_split = store_pg_find(s, CHILD);
+        CHECK(is_split || !done);
+        check_behind(is_split, is_split);
+        *(is_split ? &split_then : &not_then) += !done;
+        reopen();
+        check_behind(is_split, is_split);
+        CHECK_EQ(split_behind(true), 0);
+        check_behind(true, true);
+        end_behind();
+        tear_down();
+    }
+    CHECK(split_then && not_then);
+}
+
 /* The table is slow, and others fill the ring meanwhile: it gets its tail on, and the split its end. */
 static void under_load(void)
 {
@@ -376,6 +501,8 @@ int main(int argc, char **argv)
     TEST(who_works_on_objects_is_waited_for);
     TEST(entries_for_what_has_gone_are_not_taken_along);
     TEST(all_or_nothing);
+    TEST(behind_a_split);
+    TEST(behind_a_split_all_or_nothing);
     TEST(under_load);
     TEST(a_recovery_sheds_what_was_cut_off);
     TEST(many_objects_take_many_turns);
