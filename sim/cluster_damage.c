@@ -312,10 +312,10 @@ bool damage_may(void *owner, struct sim_disk *disk, enum sim_damage damage, uint
     case AREA_BLOB:
         return true;
     case AREA_RING:
-        /* A member that misses a split has no child, which counts like a replica that is lost. When the log
-         * of one of the two others is damaged besides, nobody can lead, in a group of three as in one of two:
-         * three copies cannot outlive that. Nor when a full member refuses what is in the leader's log: no
-         * other majority is left that could commit the removals that make room. */
+        /* A member that misses a split while its log is damaged has no child, which counts like a replica
+         * that is lost; without it the two others need one another. So no member may be behind besides, which
+         * can vote and not lead: three copies cannot outlive that. Nor when a full member refuses what is in
+         * the leader's log: no other majority is left that could commit the removals that make room. */
         if (splits_happen(c) || c->profile == PROFILE_FULL)
             return false;
         return damage == SIM_DAMAGE_READ_ERROR ||

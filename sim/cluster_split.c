@@ -135,8 +135,9 @@ static void harm(struct cluster *c, const struct replica *replicas, uint32_t cou
     case 0:
         process_kill(&leader->process, SIM_CRASH_PROCESS, between(c, 20, 600));
         return;
-    case 1:
-        process_kill(&other->process, SIM_CRASH_POWER, between(c, 20, 1500));
+    case 1: /* for long enough, at times, that it has to recover beyond the entry */
+        process_kill(&other->process, SIM_CRASH_POWER,
+                     between(c, 20, sim_rng_below(&c->split.rng, 2) ? 1500 : 6000));
         return;
     case 2: /* it gets the entry late, or has to recover beyond it */
         sim_net_hold(c->net, leader->process.host, other->process.host, between(c, 100, 2500), true);

@@ -213,7 +213,7 @@ static void leave_log(struct object *o, struct pg *child)
         list_remove(&e->obj_link);
         rest = rest ? rest : object_get(parent, o->image, o->number);
         e->obj = rest;
-        if (!rest || space_need(rest)) {
+        if (!rest || (e->type == ENTRY_WRITE && space_need(rest))) {
             store_fail(store_of(parent), -ERR_NO_MEMORY, "no memory for what a log has of objects");
             continue;
         }
