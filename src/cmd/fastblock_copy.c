@@ -160,7 +160,12 @@ static int import_data(struct copy *c, int fd, const char *file, bool seekable, 
             slot_start(c, slot, CLIENT_WRITE, offset, (uint64_t)got);
         offset += (uint64_t)got;
     }
-    return cmd_interrupted() ? cmd_fail("interrupted") : CMD_OK;
+    if (cmd_interrupted())
+        return cmd_fail("interrupted");
+    /* What is gone looks like a hole, or like the end. */
+    if (seekable && lseek(fd, 0, SEEK_END) < (off_t)file_size)
+        return cmd_fail("%s has become shorter while it was read: the image lacks its end", file);
+    return CMD_OK;
 }
 
 static int create_image(struct copy *c, const char *name, uint64_t size)
@@ -370,6 +375,15 @@ static int export_data(struct copy *c, int fd, const char *file, bool seekable)
     return cmd_interrupted() ? cmd_fail("interrupted") : CMD_OK;
 }
 
+/* What the kernel has yet to write can fail, and only this says so. Streams cannot be told to. */
+static bool export_sync(int fd, const char *file)
+{
+    if (fdatasync(fd) == 0 || errno == EINVAL || errno == EROFS)
+        return true;
+    cmd_fail("cannot write %s: %s", file, strerror(errno));
+    return false;
+}
+
 int cmd_image_export(struct cmd_args *args)
 {
     const char *name = args->positional[0], *file = args->positional[1];
@@ -395,6 +409,8 @@ int cmd_image_export(struct cmd_args *args)
         else {
             cmd_progress_start(&c->progress, c->session.core, "exported", client_image_size(c->image));
             result = export_data(c, fd, file, S_ISREG(st.st_mode) && !standard);
+            if (result == CMD_OK && !export_sync(fd, file))
+                result = CMD_FAILED;
         }
         for (unsigned i = 0; i < COPY_DEPTH; i++) /* after an error, requests may still be under way */
             if (c->slots[i].busy)

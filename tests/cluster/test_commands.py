@@ -79,6 +79,20 @@ def test_import_export_by_pipe(c):
     expect(len(out) == 16 << 20 and out[:len(data)] == data and out[len(data):].strip(b"\0") == b"", "the pipe changed data")
 
 
+def test_import_of_what_becomes_shorter(c):
+    """An image that lacks the end of its file is no success: here the file is cut while writes are held."""
+    source = os.path.join(c.root, "shorter")
+    with open(source, "wb") as f:
+        f.write(os.urandom(40 << 20))
+    c.fb("cluster", "set", "pause")
+    child = c.start(os.path.join(BIN, "fastblock"), "image", "import", source, "p/shorter", stderr=subprocess.PIPE)
+    wait_for("the image to be there", lambda: any(i["name"] == "shorter" for i in c.json("image", "ls", "p")), 10)
+    os.truncate(source, 1 << 20)
+    c.fb("cluster", "unset", "pause")
+    said = child.communicate(timeout=60)[1]
+    expect(child.returncode == 1 and b"has become shorter" in said, f"{child.returncode} {said}")
+
+
 def test_resize(c):
     c.fb("image", "create", "p/r", "--size", "8M")
     c.fb("image", "resize", "p/r", "--size", "32M")
