@@ -96,7 +96,8 @@ static uint32_t short_leader(struct pg *pg, uint64_t now_ns)
 
     for (uint32_t i = 0; i < pg->member_count; i++) {
         const struct raft_member *known = raft_member(r, pg->members[i].replica);
-        if (refuses(pg, &pg->members[i], now_ns) && (!best || known->match > best->match))
+        if (refuses(pg, &pg->members[i], now_ns) && !known->recovering &&
+            (!best || known->match > best->match))
             best = known;
     }
     if (!best || best->match < r->commit_index)
