@@ -12,6 +12,7 @@
  *   cluster_force.c    the majority of some PGs is destroyed for good
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
  *   cluster_check.c    what must hold at any time, and at rest
+ *   cluster_audit.c    what processes keep of themselves, at any time
  *   cluster_rest.c     how everything becomes whole again, and ends
  *   scenario_cluster.c the run
  */
@@ -357,6 +358,10 @@ bool check_whole(void *cluster);
 /* All replicas of all PGs hold the same. Waits up to `until_ns`. */
 void check_replicas(struct cluster *c, uint64_t until_ns);
 void check_fini(struct cluster *c);
+
+/* ---- cluster_audit.c ---- */
+
+void audit_always(struct cluster *c);
 
 /* ---- cluster_rest.c ---- */
 

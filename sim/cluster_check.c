@@ -163,6 +163,7 @@ void check_always(struct cluster *c)
     c->leaders->next_ns = c->sim->now_ns + CHECK_EVERY_NS;
     bool objects = ++c->leaders->checks % OBJECTS_EVERY == 0;
     load_check(c);
+    audit_always(c);
     for (uint32_t i = 0; i < c->osd_count; i++) {
         for (uint32_t j = 0; j < c->shard_count; j++) {
             const struct osd_shard *shard = c->osds[i].shards[j];

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the processes keep of themselves, looked at between two steps, whatever they are at. Nothing here
+ * knows of a single bug:
+ *
+ *  - Who waits waits for something. An op that is not to be stepped has a timer, or is in somebody's list for
+ * a reason that still holds; a wake-up that gets lost would else be hidden by whoever asks again.
+ *  - What is counted is what there is: bytes and ops that requests hold, groups that are awake, turns,
+ * sessions.
+ *  - While a leader may read without asking, nobody leads in a later term, whether somebody reads or not.
+ *  - What a leader takes for committed, a majority of its voters has on disk.
+ *  - Replicas that have applied as much know the same of images; and what is known of one only goes up.
+ */
+#include "sim/cluster.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+#include "client/impl.h"
+#include "osd/pg.h"
+#include "rpc/session.h"
+#include "sim/cluster_load.h"
+
+#define ULL(x) ((unsigned long long)(x))
+/* A request of a shard that waits for others: a merge, a majority, the commit. */
+#define REQUEST_MAX_NS (2 * PG_WAIT_NS + PG_COMMIT_NS + NS_PER_S)
+#define PIECE_LATE_NS  (2 * NS_PER_S) /* after its deadline */
+#define PGS_MAX        64
+
+static bool is_kind(const struct op *op, const char *name)
+{
+    return !strcmp(op->kind->name, name);
+}
+
+/* It is stepped at once, or when something ends that it has begun. */
+static bool goes_on(const struct op *op)
+{
+    return list_linked(&op->run) || op->children;
+}
+
+static void waits_in_vain(struct cluster *c, const char *who, const struct op *op)
+{
+    const char *state = op->kind->state_name ? op->kind->state_name(op->state) : "";
+
+    sim_fail(c->sim, "%s: an op %s/%s (%d) waits for nothing", who, op->kind->name, state, op->state);
+}
+
+static uint32_t list_count(const struct list *list)
+{
+    uint32_t count = 0;
+
+    list_for_each (list, node)
+        count++;
+    return count;
+}
+
+/* ---- requests at a shard ---- */
+
+enum { WRITE_BLOCKED = 1, WRITE_PROPOSED = 4, READ_WAIT = 1, ATTACH_PROPOSED = 1 }; /* states of pg_*.c */
+
+static bool merges_before(const struct pg_request *req)
+{
+    list_for_each (&req->pg->merging, node) {
+        const struct pg_request *other = list_entry(node, struct pg_request, link);
+        if (other->image == req->image && other->object == req->object &&
+            other->first_block < req->first_block + req->block_count &&
+            req->first_block < other->first_block + other->block_count)
+            return true;
+    }
+    return false;
+}
+
+/* Its entry is not applied yet, or its group is about to tell it. */
+static bool proposed_waits(const struct pg_request *req)
+{
+    const struct pg *pg = req->pg;
+
+    return list_linked(&req->link) && !req->committed && !req->error &&
+           (req->index > pg->sp->applied_index || goes_on(&pg->op));
+}
+
+static bool request_waits(const struct op *op)
+{
+    const struct pg_request *req = container_of(op, struct pg_request, op);
+
+    if (is_kind(op, "osd.write") && op->state == WRITE_BLOCKED)
+        return list_linked(&req->link) && timer_armed(&req->timer) && merges_before(req);
+    if (is_kind(op, "osd.write") && op->state == WRITE_PROPOSED)
+        return proposed_waits(req);
+    if (is_kind(op, "osd.attach") && op->state == ATTACH_PROPOSED)
+        return proposed_waits(req);
+    if (is_kind(op, "osd.read") && op->state == READ_WAIT)
+        return list_linked(&req->link) && timer_armed(&req->timer);
+    return false;
+}
+
+static void audit_requests(struct cluster *c, const struct osd_shard *shard, const char *who, uint64_t now_ns)
+{
+    uint64_t bytes = 0;
+    uint32_t count = 0;
+
+    list_for_each (&shard->core->live_ops, node) {
+        const struct op *op = list_entry(node, struct op, live);
+        if (!is_kind(op, "osd.write") && !is_kind(op, "osd.read") && !is_kind(op, "osd.attach"))
+            continue;
+        const struct pg_request *req = container_of(op, struct pg_request, op);
+        bytes += req->held_bytes;
+        count++;
+        if (goes_on(op))
+            continue;
+        if (!request_waits(op))
+            waits_in_vain(c, who, op);
+        else if (now_ns > MAX(req->taken_ns, shard->core->back_ns) + REQUEST_MAX_NS)
+            sim_fail(c->sim, "%s keeps a request (%s/%d) for too long", who, op->kind->name, op->state);
+    }
+    if (bytes != shard->request_bytes || count != pool_out_count(&shard->requests))
+        sim_fail(c->sim, "%s: %u requests hold %llu bytes; it counts %llu, of %llu", who, count, ULL(bytes),
+                 ULL(pool_out_count(&shard->requests)), ULL(shard->request_bytes));
+}
+
+/* ---- groups of a shard ---- */
+
+static void audit_groups(struct cluster *c, const struct osd_shard *shard, const char *who)
+{
+    uint32_t awake = 0, led = 0, turns = 0, waiting = 0, requests = 0;
+    uint64_t bytes = 0;
+
+    map_for_each (&shard->pgs, node) {
+        const struct pg *pg = map_entry(node, struct pg, node);
+        awake += !pg->parked;
+        led += pg->led_term && !pg->parked;
+        turns += pg->election == PG_ELECTION_CALLED || pg->election == PG_ELECTION_STANDING;
+        waiting += pg->election == PG_ELECTION_WAITING;
+        requests += pg->request_count;
+        bytes += pg->request_bytes;
+        if (pg->parked ? timer_armed(&pg->timer)
+                       : !pg->stopping && !timer_armed(&pg->timer) && !goes_on(&pg->op))
+            sim_fail(c->sim, "%s: PG %llx is %s", who, ULL(pg->id),
+                     pg->parked ? "parked and has a timer" : "awake and nothing wakes it");
+    }
+    const struct shard_elections *e = &shard->elections;
+    uint32_t queued = list_count(&e->wanted.fresh) + list_count(&e->wanted.failed) +
+                      list_count(&e->waiting.fresh) + list_count(&e->waiting.failed);
+    if (awake != shard->awake_count || led != list_count(&shard->led))
+        sim_fail(c->sim, "%s: %u groups are awake, %u of them led; it counts %u and %u", who, awake, led,
+                 shard->awake_count, list_count(&shard->led));
+    if (turns != e->taken || waiting != queued || (queued && e->taken < e->max))
+        sim_fail(c->sim, "%s: %u of %u turns are taken, %u groups wait; it counts %u and %u", who, turns,
+                 e->max, waiting, e->taken, queued);
+    if (requests != pool_out_count(&shard->requests) || bytes != shard->request_bytes)
+        sim_fail(c->sim, "%s: its groups count %u requests of %llu bytes", who, requests, ULL(bytes));
+}
+
+/* ---- sessions of a shard ---- */
+
+static void audit_sessions(struct cluster *c, const struct osd_shard *shard, const char *who)
+{
+    static const uint8_t no_uuid[16];
+    const struct rpc_server *server = shard->server;
+    uint32_t open = 0, clients = 0, held = 0;
+
+    list_for_each (&server->sessions, node) {
+        const struct rpc_session *s = list_entry(node, struct rpc_session, all);
+        open++;
+        clients += s->who.role != RPC_OSD;
+        held += list_count(&s->backlog);
+        if (s->who.role != RPC_CLIENT || !memcmp(s->who.client_uuid, no_uuid, sizeof(no_uuid)))
+            continue;
+        for (const struct list *at = node->next; at != &server->sessions; at = at->next) {
+            const struct rpc_session *other = list_entry(at, struct rpc_session, all);
+            if (other->who.role == RPC_CLIENT && !memcmp(other->who.client_uuid, s->who.client_uuid, 16))
+                sim_fail(c->sim, "%s listens to two sessions of %s", who, s->who.name);
+        }
+    }
+    list_for_each (&server->dead, node) {
+        const struct rpc_session *s = list_entry(node, struct rpc_session, all);
+        clients += s->was_open && s->who.role != RPC_OSD;
+    }
+    if (open != server->open_count || clients != shard->client_count || held != server->held_replies)
+        sim_fail(c->sim, "%s: %u sessions, %u of clients, %u replies held back; it counts %u, %u and %u", who,
+                 open, clients, held, server->open_count, shard->client_count, server->held_replies);
+    map_for_each (&shard->peers, node) {
+        const struct peer *peer = map_entry(node, struct peer, node);
+        uint32_t led_count = 0, dropped = 0, parked = 0;
+        list_for_each (&peer->out.entries, at) {
+            const struct heartbeat_entry *entry = list_entry(at, struct heartbeat_entry, link);
+            led_count += entry->group.term != 0;
+            dropped += entry->group.term == 0;
+            parked += !list_linked(&entry->awake);
+        }
+        if (led_count != peer->out.led_count || dropped != peer->out.dropped_count ||
+            parked != peer->led_parked)
+            sim_fail(c->sim, "%s tells osd.%u.%u of %u groups, %u of them parked; it counts %u and %u", who,
+                     peer->osd, peer->number, led_count, parked, peer->out.led_count, peer->led_parked);
+    }
+}
+
+/* ---- clients ---- */
+
+enum { PIECE_ORDER, PIECE_ROUTE, PIECE_CONNECT, PIECE_REPLY, PIECE_PAUSE, PIECE_ATTACHES, PIECE_REFRESHES };
+
+/* An older write to some of its bytes is under way. */
+static bool order_waits(const struct client_piece *p)
+{
+    const struct list *chain =
+        &p->client->order[hash_pair(p->image->id, p->object) & (CLIENT_ORDER_CHAINS - 1)];
+
+    list_for_each (chain, node) {
+        const struct client_piece *other = list_entry(node, struct client_piece, order);
+        if (other == p)
+            return false;
+        if (other->image->id == p->image->id && other->object == p->object &&
+            other->offset < p->offset + p->len && p->offset < other->offset + other->len)
+            return true;
+    }
+    return false;
+}
+
+static bool piece_waits(const struct client_piece *p)
+{
+    switch (p->op.state) {
+    case PIECE_ORDER:
+        return order_waits(p);
+    case PIECE_CONNECT:
+        return list_linked(&p->peer_wait.link) && timer_armed(&p->timer);
+    case PIECE_REPLY:
+        return p->call.pending;
+    case PIECE_PAUSE:
+        return timer_armed(&p->timer);
+    case PIECE_ATTACHES:
+        return list_linked(&p->wait) && timer_armed(&p->timer) && p->image->pgs[p->pg_number].attacher;
+    case PIECE_REFRESHES:
+        return list_linked(&p->wait) && timer_armed(&p->timer) && op_live(&p->image->refresh_op);
+    }
+    return false;
+}
+
+static void audit_pieces(struct cluster *c, const struct client *client, const char *who, uint64_t now_ns)
+{
+    uint32_t count = 0, shared = 0;
+    bool stopped = client->pieces.free_count > 0;
+
+    list_for_each (&client->core->live_ops, node) {
+        const struct op *op = list_entry(node, struct op, live);
+        if (!is_kind(op, "client.piece"))
+            continue;
+        const struct client_piece *p = container_of(op, struct client_piece, op);
+        count++;
+        if (!goes_on(op) && !piece_waits(p))
+            waits_in_vain(c, who, op);
+        else if (op->state != PIECE_ORDER &&
+                 now_ns >
+                     MAX(p->deadline_ns, client->core->back_ns + client->config.timeout_ns) + PIECE_LATE_NS)
+            sim_fail(c->sim, "%s: a piece (state %d) outlives its deadline", who, op->state);
+    }
+    for (uint32_t i = 0; i < CLIENT_SHARES; i++) {
+        const struct client_share *share = &client->shares[i];
+        const struct client_wait *first = list_first(&share->waiters, struct client_wait, link);
+        shared += share->count;
+        if (first && !goes_on(first->op) && !share->count)
+            waits_in_vain(c, who, first->op);
+    }
+    const struct client_wait *first = list_first(&client->piece_waiters, struct client_wait, link);
+    if (first && stopped && !list_linked(&first->op->run))
+        waits_in_vain(c, who, first->op);
+    if (count != shared || count != pool_out_count(&client->pieces))
+        sim_fail(c->sim, "%s: %u pieces; it counts %u and %u", who, count, shared,
+                 (uint32_t)pool_out_count(&client->pieces));
+}
+
+static void audit_client(struct cluster *c, const struct cluster_client *owner)
+{
+    const struct sim_node *node = owner->process.nodes[0];
+    const struct client *client = owner->load ? owner->load->client : NULL;
+
+    if (client && node->state == SIM_NODE_UP)
+        audit_pieces(c, client, owner->process.name, sim_node_now_ns(node));
+}
+
+/* ---- groups over all shards ---- */
+
+/* Who may read at once, in which term. */
+struct reader {
+    uint64_t pg, term;
+    uint32_t replica;
+};
+
+static bool may_read(const struct pg *pg, const struct sim_node *node)
+{
+    return !pg->stopping && raft_lease_valid(&pg->raft, sim_node_now_ns(node));
+}
+
+static void audit_leases(struct cluster *c)
+{
+    struct reader readers[PGS_MAX];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct cluster_osd *osd = &c->osds[i / c->shard_count];
+        const struct osd_shard *shard = osd->shards[i % c->shard_count];
+        if (!shard)
+            continue;
+        list_for_each (&shard->led, node) {
+            const struct pg *pg = list_entry(node, struct pg, led);
+            if (may_read(pg, osd->process.nodes[i % c->shard_count]) && count < PGS_MAX)
+                readers[count++] = (struct reader){force_pg_name(c, pg->id), pg->raft.term, pg->replica};
+        }
+    }
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count && count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        if (!shard)
+            continue;
+        list_for_each (&shard->led, node) {
+            const struct pg *pg = list_entry(node, struct pg, led);
+            uint64_t name = force_pg_name(c, pg->id);
+            for (uint32_t j = 0; j < count; j++)
+                if (readers[j].pg == name && readers[j].term < pg->raft.term && pg->raft.role == RAFT_LEADER)
+                    sim_fail(c->sim,
+                             "PG %llx: replica %u leads in term %llu, while %u has its lease in term %llu",
+                             ULL(pg->id), pg->replica, ULL(pg->raft.term), readers[j].replica,
+                             ULL(readers[j].term));
+        }
+    }
+}
+
+void audit_always(struct cluster *c)
+{
+    audit_leases(c);
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
+        const struct cluster_osd *osd = &c->osds[i / c->shard_count];
+        const struct osd_shard *shard = osd->shards[i % c->shard_count];
+        const struct sim_node *node = osd->process.nodes[i % c->shard_count];
+        if (!shard || node->state != SIM_NODE_UP || shard->stopping)
+            continue;
+        audit_requests(c, shard, node->name, sim_node_now_ns(node));
+        audit_groups(c, shard, node->name);
+        audit_sessions(c, shard, node->name);
+    }
+    for (uint32_t i = 0; i < c->client_count && !c->sim->failed; i++)
+        audit_client(c, &c->clients[i]);
+}
