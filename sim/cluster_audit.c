@@ -45,6 +45,13 @@ static void waits_in_vain(struct cluster *c, const char *who, const struct op *o
     sim_fail(c->sim, "%s: an op %s/%s (%d) waits for nothing", who, op->kind->name, state, op->state);
 }
 
+/* It hangs, or did until a moment ago: its timers are yet to fire. */
+static bool is_behind(const struct sim_node *node)
+{
+    return node->state != SIM_NODE_UP ||
+           core_next_deadline_ns(&node->core) + NS_PER_MS < sim_node_now_ns(node);
+}
+
 static uint32_t list_count(const struct list *list)
 {
     uint32_t count = 0;
@@ -273,7 +280,7 @@ static void audit_client(struct cluster *c, const struct cluster_client *owner)
     const struct sim_node *node = owner->process.nodes[0];
     const struct client *client = owner->load ? owner->load->client : NULL;
 
-    if (client && node->state == SIM_NODE_UP)
+    if (client && !is_behind(node))
         audit_pieces(c, client, owner->process.name, sim_node_now_ns(node));
 }
 
@@ -330,7 +337,7 @@ void audit_always(struct cluster *c)
         const struct cluster_osd *osd = &c->osds[i / c->shard_count];
         const struct osd_shard *shard = osd->shards[i % c->shard_count];
         const struct sim_node *node = osd->process.nodes[i % c->shard_count];
-        if (!shard || node->state != SIM_NODE_UP || shard->stopping)
+        if (!shard || is_behind(node) || shard->stopping)
             continue;
         audit_requests(c, shard, node->name, sim_node_now_ns(node));
         audit_groups(c, shard, node->name);
