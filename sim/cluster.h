@@ -13,6 +13,7 @@
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
  *   cluster_check.c    what must hold at any time, and at rest
  *   cluster_audit.c    what processes keep of themselves, at any time
+ *   cluster_agree.c    what must be so when all is well
  *   cluster_rest.c     how everything becomes whole again, and ends
  *   scenario_cluster.c the run
  */
@@ -204,10 +205,12 @@ struct cluster {
     struct admin *admin_op;                   /* in the admin's node */
     struct mon_boot *mon_boots[CLUSTER_MONS]; /* in the monitors' nodes; NULL: down */
     struct inspector *inspector;
-    uint64_t timeout_ns; /* of the clients' requests */
-    uint64_t strike_ns;  /* on average something happens that often */
-    uint64_t slow_ns;    /* how long slow frames take */
-    uint64_t think_ns;   /* of a worker between requests, at most */
+    uint64_t timeout_ns;   /* of the clients' requests */
+    uint32_t inflight_max; /* pieces of each client; 0: as many as they like */
+    bool osds_move;        /* who comes back has another address */
+    uint64_t strike_ns;    /* on average something happens that often */
+    uint64_t slow_ns;      /* how long slow frames take */
+    uint64_t think_ns;     /* of a worker between requests, at most */
     enum cluster_profile profile;
     uint32_t image_sectors;                /* of each image, most of the time */
     uint32_t hot_places;                   /* where requests meet; 0: they go anywhere */
@@ -228,6 +231,8 @@ struct cluster {
     bool stopping;                     /* the load ends */
     bool writers_pause, readers_pause; /* none of their workers begins anything */
     uint64_t slowest_ns;               /* that a request took, of those that have ended */
+    uint64_t calm_since_ns;            /* all is well; 0: not yet */
+    uint64_t calm_slowest_ns;          /* of the requests that began since then */
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */
     uint64_t reads, writes, clears, statuses, failures, takeovers, no_space;
@@ -362,6 +367,15 @@ void check_fini(struct cluster *c);
 /* ---- cluster_audit.c ---- */
 
 void audit_always(struct cluster *c);
+
+/* ---- cluster_agree.c ---- */
+
+/* All is well, and the load goes on for so long: requests are answered, and soon. */
+void calm_run(struct cluster *c, uint64_t for_ns);
+/* A request that began since then has ended. */
+void calm_ended(struct cluster *c, const char *who, uint64_t took_ns, int result);
+/* The load has ended: everybody comes to know the same, and nothing happens any more. */
+void agree_check(struct cluster *c);
 
 /* ---- cluster_rest.c ---- */
 

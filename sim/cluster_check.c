@@ -115,6 +115,28 @@ static bool has_recovered(struct cluster *c, const struct store_pg *pg)
     return recovered;
 }
 
+/* What is known of an image only goes up, in the order of the log: a fence that has been set stays. */
+static void check_records(struct cluster *c, const struct store_pg *pg)
+{
+    uint64_t name = force_pg_name(c, pg->record.pg);
+
+    for (const struct image_record *r = NULL; (r = store_image_next(pg, r ? r->image : 0));) {
+        uint64_t key = hash_pair(name, r->image);
+        uint64_t *index = fact_at(c->leaders, hash_pair(key, 8), r->index);
+        uint64_t *generation = fact_at(c->leaders, hash_pair(key, 9), r->generation);
+        uint64_t *incarnation = fact_at(c->leaders, hash_pair(key, 10), r->incarnation);
+        if (pg->applied_index >= *index && (r->generation < *generation || r->incarnation < *incarnation))
+            sim_fail(
+                c->sim, "PG %llx: image %llu goes back to generation %llu and incarnation %llu at index %llu",
+                ULL(pg->record.pg), ULL(r->image), ULL(r->generation), ULL(r->incarnation), ULL(r->index));
+        if (r->index <= *index)
+            continue;
+        *index = r->index;
+        *generation = r->generation;
+        *incarnation = r->incarnation;
+    }
+}
+
 /* Replicas that have applied the same entries know the same newest entry of each object. One that is ahead of
  * its own applied index was copied while the log went on; it will agree when the log has caught up. */
 static void check_objects(struct cluster *c, const struct store_pg *pg, uint64_t incarnation)
@@ -124,6 +146,7 @@ static void check_objects(struct cluster *c, const struct store_pg *pg, uint64_t
 
     if (pg->applied_index < *compared_from(c, pg, incarnation))
         return;
+    check_records(c, pg);
     for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false) {
         if (at.damaged || at.index > pg->applied_index)
             continue;
@@ -145,6 +168,10 @@ static void check_undamaged(struct cluster *c, const struct osd_shard *shard, ui
 {
     const struct perf *perf = &shard->perf;
 
+    /* Right checksums on all of them, and not the same: that must not be, whatever the disks do. */
+    if (perf->scrub_differing)
+        sim_fail(c->sim, "osd.%u.%u: a scrub finds %llu objects that differ", osd, number,
+                 ULL(perf->scrub_differing));
     if (!c->damage && (perf->scrub_found || perf->repaired_blocks || perf->unrepaired_reads))
         sim_fail(
             c->sim,

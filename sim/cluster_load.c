@@ -29,7 +29,8 @@ static void begin_open(struct load *l)
                                    .monitors = CLUSTER_MONITORS,
                                    .monitor_count = c->mon_count,
                                    .name = l->writer,
-                                   .timeout_ns = c->timeout_ns};
+                                   .timeout_ns = c->timeout_ns,
+                                   .inflight_max = c->inflight_max};
     memset(&l->open, 0, sizeof(l->open));
     client_open_start(&l->open, &config, &l->op);
 }

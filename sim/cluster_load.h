@@ -8,7 +8,8 @@
 
 #include "sim/cluster.h"
 
-#define CLUSTER_EXTENTS_MAX    64
+#define CLUSTER_EXTENTS_MAX    64   /* of a request */
+#define CLUSTER_EXTENTS_ALL    4096 /* of a whole image */
 #define CLUSTER_IO_SECTORS_MAX (CLUSTER_IO_MAX / CLUSTER_SECTOR)
 #define CLUSTER_WRITERS        1 /* the checker's line of writers that fence each other */
 
@@ -18,6 +19,8 @@ struct worker {
     struct client_io io;
     struct client_status status;
     struct client_extent extents[CLUSTER_EXTENTS_MAX];
+    struct client_extent *all_extents; /* of the last pass, which begins with the status of the whole image */
+    bool status_taken;
     bool is_status; /* the request is `status`, not `io` */
     struct slice data;
     struct timer timer;

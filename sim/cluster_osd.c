@@ -209,9 +209,17 @@ static void osd_died(struct process *p, enum sim_crash kind)
     rest_osd_died(osd);
 }
 
+/* Ports of its shards: another one of a few after each start, in some runs. */
+#define PORT_STEP 10u
+#define PORTS     5u
+
 static void osd_starts(struct process *p)
 {
-    rest_osd_starts(container_of(p, struct cluster_osd, process));
+    struct cluster_osd *osd = container_of(p, struct cluster_osd, process);
+
+    if (p->cluster->osds_move)
+        osd->port += p->start_count % PORTS * PORT_STEP - osd->port % (PORTS * PORT_STEP);
+    rest_osd_starts(osd);
 }
 
 static void handle_close(struct blk *blk)

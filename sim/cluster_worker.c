@@ -6,6 +6,7 @@
  */
 #include "sim/cluster_load.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -161,9 +162,10 @@ static void record_status(struct worker *w)
     uint64_t at = (uint64_t)w->sector * CLUSTER_SECTOR;
 
     for (uint32_t i = 0; i < w->status.ret_count && worker_counts(w); i++) {
-        uint64_t end = at + w->extents[i].len;
+        const struct client_extent *extent = &w->status.ret_extents[i];
+        uint64_t end = at + extent->len;
         for (; at < end; at += CLUSTER_SECTOR)
-            if (!w->extents[i].written)
+            if (!extent->written)
                 linear_read(h, (uint32_t)(at / CLUSTER_SECTOR), w->start, 0, 1000 + l->owner->number);
     }
 }
@@ -194,7 +196,7 @@ static enum request_type choose_type(struct worker *w)
     uint64_t roll = sim_rng_below(&w->load->owner->rng, 100);
 
     if (w->read_all)
-        return REQUEST_READ;
+        return w->status_taken ? REQUEST_READ : REQUEST_STATUS;
     if (w->load->owner->reader)
         return roll < 90 ? REQUEST_READ : REQUEST_STATUS;
     if (roll < 40)
@@ -217,8 +219,10 @@ static void status_begin(struct worker *w)
     w->sector = ALIGN_DOWN(w->sector, SECTORS_PER_BLOCK);
     w->sector_count = MIN(ALIGN_UP(w->sector_count, SECTORS_PER_BLOCK), load_image(l)->sectors - w->sector);
     memset(&w->status, 0, sizeof(w->status));
+    struct client_extent *extents = w->read_all ? w->all_extents : w->extents;
     client_status_start(&w->status, l->image, (uint64_t)w->sector * CLUSTER_SECTOR,
-                        (uint64_t)w->sector_count * CLUSTER_SECTOR, w->extents, CLUSTER_EXTENTS_MAX, &w->op);
+                        (uint64_t)w->sector_count * CLUSTER_SECTOR, extents,
+                        w->read_all ? CLUSTER_EXTENTS_ALL : CLUSTER_EXTENTS_MAX, &w->op);
 }
 
 /* What of the image it changes, and to what: recorded before it can take effect. */
@@ -289,6 +293,20 @@ static bool is_nonsense(int result)
            result == -ERR_UNSUPPORTED || result == -ERR_VERSION;
 }
 
+/* Not before its time, by the client's clock: if its process was away for long, from its return on. */
+static void check_time_was_up(const struct worker *w)
+{
+    const struct cluster *c = load_cluster(w->load);
+    const struct sim_node *node = w->load->owner->process.nodes[0];
+    uint64_t least_ns = c->timeout_ns - c->timeout_ns / 100, from_ns = w->started_ns;
+
+    if (node->resumed_ns > from_ns && node->resumed_ns - node->paused_ns >= c->timeout_ns)
+        from_ns = node->resumed_ns;
+    if (c->sim->now_ns - from_ns < least_ns)
+        sim_fail(c->sim, "%s: a request failed for want of time after %llu ms", w->load->owner->process.name,
+                 (unsigned long long)((c->sim->now_ns - from_ns) / NS_PER_MS));
+}
+
 static void count_request(struct worker *w, int result)
 {
     struct cluster *c = load_cluster(w->load);
@@ -296,9 +314,13 @@ static void count_request(struct worker *w, int result)
     if (is_nonsense(result))
         sim_fail(c->sim, "%s: request on sectors %u+%u: %s", w->load->owner->process.name, w->sector,
                  w->sector_count, error_name(result));
+    if (result == -ERR_TIMEOUT)
+        check_time_was_up(w);
     c->failures += result != 0;
     c->slowest_ns = MAX(c->slowest_ns, c->sim->now_ns - w->started_ns);
     c->no_space += result == -ERR_NO_SPACE;
+    if (c->calm_since_ns && w->started_ns >= c->calm_since_ns)
+        calm_ended(c, w->load->owner->process.name, c->sim->now_ns - w->started_ns, result);
     if (result) {
         core_log(w->op.core, LOG_DEBUG, "load", "request %d on sectors %u+%u: %s",
                  w->is_status ? -1 : (int)w->io.type, w->sector, w->sector_count, error_name(result));
@@ -330,6 +352,11 @@ static void worker_end(struct worker *w)
     w->started_ns = 0;
     if (!w->read_all)
         return;
+    if (w->is_status) {
+        w->status_taken |= result == 0;
+        w->sector = 0;
+        return;
+    }
     /* Damaged everywhere: that the read fails is all that can be asked for. Block by block around it. */
     bool gone = result == -ERR_DAMAGED && damage_is_uncovered(load_cluster(w->load));
     w->piece_max = gone && w->sector_count > SECTORS_PER_BLOCK ? SECTORS_PER_BLOCK : READ_ALL_SECTORS;
@@ -372,13 +399,15 @@ static void worker_step(struct op *op)
         return;
     timer_cancel(op->core, &w->timer);
     if (worker_is_through(w)) {
+        free(w->all_extents);
         op_done(op, 0);
         return;
     }
     if (w->load->owner->reader ? load_cluster(w->load)->readers_pause : load_cluster(w->load)->writers_pause)
         return;
     if (w->read_all)
-        w->sector_count = MIN(w->piece_max, load_cluster(w->load)->image_sectors - w->sector);
+        w->sector_count = MIN(w->status_taken ? w->piece_max : UINT32_MAX,
+                              load_cluster(w->load)->image_sectors - w->sector);
     if (worker_begin(w))
         op->state = WORKER_IO;
     else
@@ -393,5 +422,6 @@ void worker_start(struct worker *w, struct load *load, bool read_all)
     w->load = load;
     w->read_all = read_all;
     w->piece_max = READ_ALL_SECTORS;
+    w->all_extents = read_all ? calloc(CLUSTER_EXTENTS_ALL, sizeof(*w->all_extents)) : NULL;
     op_start(&w->op, load->op.core, &WORKER, &load->op);
 }

@@ -335,6 +335,15 @@ static void choose_places(struct cluster *c)
     c->image_sectors = ALIGN_UP(c->image_sectors, OBJECT_SIZE / CLUSTER_SECTOR);
 }
 
+/* What there is little of, and what changes, in some of the runs. */
+static void choose_oddities(struct cluster *c)
+{
+    struct sim_rng rng = sim_rng_make(c->sim->seed, "oddities", 0);
+
+    c->inflight_max = sim_rng_below(&rng, 6) ? 0 : (uint32_t)sim_rng_range(&rng, 1, 6);
+    c->osds_move = sim_rng_below(&rng, 6) == 0;
+}
+
 /* Something smaller is wanted. */
 static void cut_down(struct cluster *c, const struct sim_limits *limits)
 {
@@ -373,6 +382,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     choose_shape(c);
     choose_profile(c);
     split_choose(c);
+    choose_oddities(c);
     cut_down(c, &args->limits);
     c->replicas = args->replicas ? args->replicas : 3;
     c->osd_count = MAX(c->replicas, c->osd_count);

@@ -153,11 +153,13 @@ void sim_node_pause(struct sim_node *node)
     ASSERT(node->state == SIM_NODE_UP);
     sim_trace(node->sim, "pause", node->number, 0);
     node->state = SIM_NODE_PAUSED;
+    node->paused_ns = node->sim->now_ns;
 }
 
 void sim_node_resume(struct sim_node *node)
 {
     ASSERT(node->state == SIM_NODE_PAUSED);
+    node->resumed_ns = node->sim->now_ns;
     sim_trace(node->sim, "resume", node->number, 0);
     node->state = SIM_NODE_UP;
     for (struct list *item; (item = list_pop_front(&node->deferred));) {

@@ -88,7 +88,7 @@ static void come_to_rest(struct cluster *c)
     if (!sim_run_while(c->sim, is_clean, c, c->quiet_ns + CALM_NS) && !c->sim->failed)
         sim_fail(c->sim, "%llu s after the last fault %s", ULL(CALM_NS / NS_PER_S), c->not_clean);
     c->clean_ns = c->sim->now_ns;
-    sim_run_for(c->sim, AFTER_NS);
+    calm_run(c, AFTER_NS);
     c->stopping = true;
     if (!sim_run_while(c->sim, is_idle, c, c->sim->now_ns + STOP_NS) && !c->sim->failed)
         sim_fail(c->sim, "requests are under way, or clients cannot close their images, long after the end");
@@ -143,6 +143,8 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
     if (!sim->failed)
         check_replicas(c, sim->now_ns + REST_NS);
     if (!sim->failed)
+        agree_check(c);
+    if (!sim->failed)
         rest_end_all(c);
     sim_result_take(ret_result, sim);
     struct sim_disk_stats disks = {0};
@@ -159,13 +161,13 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
         ret_result->stats, sizeof(ret_result->stats),
         "profile %s: %u OSDs of %u shards, %u PGs, %u clients; %llu writes, %llu reads, %llu clears, %llu block "
         "statuses, %llu failed (%llu for lack of space); %llu takeovers, %llu resizes, %llu images made again, "
-        "%llu plots, %llu splits that moved %llu objects with %llu blocks, %llu writes of sectors lost, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest, %llu listed",
+        "%llu plots, %llu splits that moved %llu objects with %llu blocks, %llu writes of sectors lost, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest, %llu listed; calm: the slowest request took %llu us",
         PROFILES[profile], c->osd_count, c->shard_count, c->pg_count, c->client_count, ULL(c->writes),
         ULL(c->reads), ULL(c->clears), ULL(c->statuses), ULL(c->failures), ULL(c->no_space),
         ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots), ULL(c->split.done),
         ULL(c->split.objects), ULL(c->split.blocks), ULL(c->force.lost_writes), ULL(c->inspections),
         ULL(disks.rotten), ULL(disks.taken_back), ULL(disks.misdirected), ULL(disks.read_errors),
-        ULL(c->damaged_blocks), ULL(c->listed_blocks));
+        ULL(c->damaged_blocks), ULL(c->listed_blocks), ULL(c->calm_slowest_ns / NS_PER_US));
     sim->after_step = NULL;
     cluster_fini(c);
     sim_free(sim);

@@ -128,10 +128,11 @@ struct sim_node {
     struct sim_rng sched;
     uint64_t clock_base_ns; /* node clock = base + (sim time - boot) * rate */
     uint64_t boot_ns;
-    int64_t wall_offset_us; /* what its wall clock is wrong by */
-    uint64_t wake_ns;       /* when to poll next; UINT64_MAX: not */
-    uint64_t busy_ns;       /* not before this: it works */
-    struct list deferred;   /* events that wait: it is paused, or works */
+    int64_t wall_offset_us;         /* what its wall clock is wrong by */
+    uint64_t wake_ns;               /* when to poll next; UINT64_MAX: not */
+    uint64_t busy_ns;               /* not before this: it works */
+    uint64_t paused_ns, resumed_ns; /* when that last was; sim time */
+    struct list deferred;           /* events that wait: it is paused, or works */
     struct list crash_hooks;
 };
 

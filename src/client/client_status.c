@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "client/impl.h"
 
 enum status_state { STATUS_BEGIN, STATUS_ASK, STATUS_WAIT };
@@ -20,6 +21,10 @@ static const char *status_state_name(int state)
     static const char *const names[] = {"begin", "ask", "wait"};
     return names[state];
 }
+
+/* Objects asked about at once; few, where bugs are looked for, so that what answers say of those behind
+ * theirs counts in small images, too. */
+#define STATUS_WINDOW PLANT_LIMIT(CLIENT_STATUS_WINDOW, 2)
 
 static uint64_t status_end(const struct client_status *s)
 {
@@ -59,11 +64,11 @@ static void status_open_window(struct client_status *s)
     uint64_t first = s->at / OBJECT_SIZE, object = first, end = (status_end(s) - 1) / OBJECT_SIZE + 1;
 
     s->row_count = s->started = 0;
-    for (; object < end && object - first < TURN_OBJECTS && s->row_count < CLIENT_STATUS_WINDOW; object++) {
+    for (; object < end && object - first < TURN_OBJECTS && s->row_count < STATUS_WINDOW; object++) {
         uint32_t pg = client_image_pg_number(s->image, object);
         if (status_is_absent(s, object, pg))
             continue;
-        if (object - first >= CLIENT_STATUS_WINDOW && window_asks(s, pg))
+        if (object - first >= STATUS_WINDOW && window_asks(s, pg))
             break;
         s->rows[s->row_count++].object = object;
     }
@@ -216,8 +221,7 @@ void client_status_start(struct client_status *s, struct client_image *image, ui
     s->extents_max = extents_max;
     s->ret_count = 0;
     s->pg_count = image->pg_count;
-    s->next =
-        len > CLIENT_STATUS_WINDOW * (uint64_t)OBJECT_SIZE ? calloc(s->pg_count, sizeof(*s->next)) : NULL;
+    s->next = len > STATUS_WINDOW * (uint64_t)OBJECT_SIZE ? calloc(s->pg_count, sizeof(*s->next)) : NULL;
     list_init(&s->wait.link);
     s->wait.op = &s->op;
     client_image_request_begin(image);
