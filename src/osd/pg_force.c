@@ -47,8 +47,10 @@ bool pg_force_ordered(const struct osd_shard *shard, const Fb__Pg *item, const s
 {
     const Fb__PgMember *self = item->force ? shard_map_member(shard, item) : NULL;
 
-    return self && sp->record.replica == item->force->survivor &&
-           sp->record.group.epoch < item->force->epoch && self->replica == item->force->replica &&
+    /* By its former number a replica knows no group that is newer than the order: the monitor wants no other
+     * members of a PG before it has heard of a leader with the new one (may_change() and mon_force_report()).
+     */
+    return self && sp->record.replica == item->force->survivor && self->replica == item->force->replica &&
            item->epoch <= shard->map.saved_epoch && !shard_map_pg_removed(shard, item) &&
            pg_force_others_ended(item);
 }
