@@ -144,6 +144,9 @@ static void audit_groups(struct cluster *c, const struct osd_shard *shard, const
                        : !pg->stopping && !timer_armed(&pg->timer) && !goes_on(&pg->op))
             sim_fail(c->sim, "%s: PG %llx is %s", who, ULL(pg->id),
                      pg->parked ? "parked and has a timer" : "awake and nothing wakes it");
+        if (pg->parked && pg->led_term && pg->sp->wanted_index)
+            sim_fail(c->sim, "%s: PG %llx is parked and keeps its log from entry %llu on", who, ULL(pg->id),
+                     ULL(pg->sp->wanted_index));
     }
     const struct shard_elections *e = &shard->elections;
     uint32_t queued = list_count(&e->wanted.fresh) + list_count(&e->wanted.failed) +

@@ -59,6 +59,9 @@ static void check_lease(struct place *p)
         if (r->commit_index < w->checker.commit_max)
             sim_fail(w->sim, "lease: %u in term %lu reads at %lu, but %lu is committed", p->host.replica,
                      r->term, r->commit_index, w->checker.commit_max);
+        if (r->term < w->led_term)
+            sim_fail(w->sim, "lease: %u has it in term %lu, and somebody was elected in term %lu",
+                     p->host.replica, r->term, w->led_term);
     }
     if (p->reading && r->term == p->read_term && raft_quorum_contact_ns(r, world_local_ns(p)) >= p->read_ns) {
         p->reading = false;
@@ -108,6 +111,7 @@ static void on_role(void *owner, struct raft_host *h)
     sim_log(w->sim, "%u %s in term %lu", h->replica, names[r->role], r->term);
     if (r->role != RAFT_LEADER)
         return;
+    w->led_term = MAX(w->led_term, r->term);
     w->elections++;
     raft_checker_led(&w->checker, h);
     if (!w->quiet && sim_rng_below(&w->rng, 100) < w->coup_percent) {

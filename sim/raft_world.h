@@ -59,6 +59,7 @@ struct world {
     struct raft_checker checker;
     uint64_t fallen_term, failover_ns;
     uint64_t elections, crashes, damages, transfers, changes, installs, lease_checks, reads;
+    uint64_t led_term; /* the highest in which anybody was elected */
 };
 
 /* ---- raft_places.c ---- */
