@@ -170,6 +170,7 @@ static void open_end(struct store_open *o, int result)
     free(p->heal);
     free(p->blob_data);
     free(p->scan.headers);
+    free(p->scan.unread);
     free(p->scan.chain);
     free(p->slots);
     free(p);

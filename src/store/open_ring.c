@@ -22,6 +22,7 @@ bool open_scan_read(struct store_open *o)
 int open_scan_take(struct store_opening *p)
 {
     uint32_t done = 1;
+    int rc = 0;
 
     if (p->io.result && p->reading > 1) {
         /* What can be read is worth having, and headers whole: all up to the block that cannot. */
@@ -30,13 +31,12 @@ int open_scan_take(struct store_opening *p)
     }
     if (p->io.result) {
         store_problem(p->s, "log ring: block %llu cannot be read", (unsigned long long)p->at);
+        rc = scan_unread(&p->scan, p->at, UINT64_MAX);
     } else {
-        int rc = scan_window(p->s, &p->scan, p->work, p->at, (uint32_t)p->reading, &done);
-        if (rc)
-            return rc;
+        rc = scan_window(p->s, &p->scan, p->work, p->at, (uint32_t)p->reading, &done);
     }
     p->at += done;
-    return 0;
+    return rc;
 }
 
 static uint64_t header_phys(const struct store *s, const struct scan_header *h)
@@ -89,8 +89,8 @@ static bool payload_verify(const struct disk_batch *h, uint64_t *lost)
     return whole;
 }
 
-/* Batches that are not known to have been durable count only if they are whole: the first that is not, at the
- * latest, ends the chain. True: a batch is being read. */
+/* Batches that are not known to have been durable count only if they are whole, or cannot be read: the first
+ * that is neither, at the latest, ends the chain. True: a batch is being read. */
 bool open_verify_read(struct store_open *o)
 {
     struct store_opening *p = o->opening;
@@ -122,6 +122,11 @@ int open_verify_take(struct store_opening *p)
     const struct disk_batch *h = (const struct disk_batch *)p->work;
     uint64_t lost[BATCH_ENTRIES_MAX / 64];
 
+    /* Nobody knows what is there, and it may have been durable: replay finds it whole, or damaged. */
+    if (p->io.result && !PLANT(STORE_TORN_BY_ERROR)) {
+        p->at++;
+        return 1;
+    }
     if (!p->io.result && batch_validate(p->s, h, header_phys(p->s, sh), sh->header_blocks) &&
         h->seq == sh->seq && payload_verify(h, lost)) {
         p->large_entry = batch_entry_next(h, NULL);
@@ -165,8 +170,8 @@ int open_chunk_take(struct store_opening *p)
     const uint8_t *data = p->work + block_offset(VERIFY_CHUNK_AT);
     const uint32_t *crc = batch_entry_crc(p->large_entry) + p->large_block;
 
-    for (uint32_t b = 0; b < BLOCKS_PER_CHUNK; b++)
-        if (p->io.result || crc32c(0, data + block_offset(b), BLOCK_SIZE) != crc[b])
+    for (uint32_t b = 0; b < BLOCKS_PER_CHUNK && !p->io.result; b++)
+        if (crc32c(0, data + block_offset(b), BLOCK_SIZE) != crc[b])
             return open_verify_cut(p);
     p->large_block += BLOCKS_PER_CHUNK;
     return 0;
@@ -244,6 +249,11 @@ void open_ring_settle(struct store_opening *p)
     }
     if (!b)
         s->head = p->scan.max_end;
+    if (scan_end_unread(s, &p->scan, s->head, s->last_seq) && !PLANT(STORE_TORN_BY_ERROR)) {
+        store_problem(s, "log ring: what comes behind batch %llu cannot be read",
+                      (unsigned long long)s->last_seq);
+        replay_damage(s, NULL, 0);
+    }
     s->tail = s->tail_durable = b ? b->position : s->head;
     s->tail_seq = b ? b->seq : MAX(p->scan.tail_seq, 1);
     s->shown_tail = s->tail;

@@ -19,6 +19,11 @@ struct scan_header {
     bool gap_named; /* ... and was just the one batch whose PGs this one names */
     bool cut_off;   /* does not count: an earlier recovery ended before it */
 };
+/* A block that the device does not give, or one where a header begins that goes on in such a block. */
+struct scan_unread {
+    uint64_t phys;
+    uint64_t seq; /* of that header; UINT64_MAX: it may be any */
+};
 struct scan {
     struct scan_header *headers; /* valid ones; by number once scan_chain was called */
     struct scan_header *chain;   /* those that count, in order */
@@ -26,13 +31,19 @@ struct scan {
     uint64_t max_seq, max_end;
     uint64_t durable_seq, tail_seq, end_seq;
     bool end_gone; /* what came last was durable and is missing */
+    struct scan_unread *unread;
+    uint64_t unread_count, unread_cap;
 };
 /* Notes the headers in `blocks` blocks of the ring from `phys` on; returns how many blocks are through with.
  * ERR_NO_MEMORY. */
 MUST_CHECK int scan_window(struct store *s, struct scan *scan, const uint8_t *data, uint64_t phys,
                            uint32_t blocks, uint32_t *ret_done);
+/* The device does not give this block of the ring, or what belongs to it. ERR_NO_MEMORY. */
+MUST_CHECK int scan_unread(struct scan *scan, uint64_t phys, uint64_t seq);
 /* The chain of batches up to `end_seq` at most. ERR_NO_MEMORY. */
 MUST_CHECK int scan_chain(struct scan *scan, uint64_t end_seq);
+/* May there be a batch behind the last one, number `seq`, which ends at `end`, that cannot be read? */
+bool scan_end_unread(const struct store *s, const struct scan *scan, uint64_t end, uint64_t seq);
 bool batch_validate(const struct store *s, const struct disk_batch *h, uint64_t phys, uint64_t blocks_there);
 const struct disk_batch_pg *batch_pgs(const struct disk_batch *h);
 /* The entries one after the other: NULL starts, NULL ends. The batch is valid. */

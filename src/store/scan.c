@@ -7,6 +7,7 @@
  * and checksum. Where there is none, it depends on what is known to have been durable: if a batch beyond the
  * gap, or the PG table, or the checkpoint, says that more was, what is missing is damage, and the chain goes
  * on behind it; otherwise this is the torn tail of a crash, and the log ends here.
+ * What the device does not give is not torn, for a crash leaves other contents and no error: it is damage.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -193,19 +194,47 @@ int scan_window(struct store *s, struct scan *scan, const uint8_t *data, uint64_
         const struct disk_batch *h = (const struct disk_batch *)(data + (size_t)i * BLOCK_SIZE);
         if (h->magic != MAGIC_BATCH)
             continue;
-        if (i && h->header_blocks <= BATCH_HEADER_BLOCKS_MAX && h->header_blocks > blocks - i &&
-            phys + blocks < s->g.ring_blocks) {
+        bool partly = h->header_blocks <= BATCH_HEADER_BLOCKS_MAX && h->header_blocks > blocks - i &&
+                      phys + blocks < s->g.ring_blocks;
+        if (partly && i) {
             *ret_done = i;
             return 0;
         }
-        if (!batch_validate(s, h, phys + i, blocks - i))
+        if (!partly && !batch_validate(s, h, phys + i, blocks - i))
             continue;
-        int rc = scan_note(scan, h);
+        int rc = partly ? scan_unread(scan, phys, h->seq) : scan_note(scan, h);
         if (rc)
             return rc;
     }
     *ret_done = blocks;
     return 0;
+}
+
+int scan_unread(struct scan *scan, uint64_t phys, uint64_t seq)
+{
+    if (scan->unread_count == scan->unread_cap) {
+        uint64_t cap = scan->unread_cap ? scan->unread_cap * 2 : 64;
+        struct scan_unread *grown = realloc(scan->unread, cap * sizeof(*grown));
+        if (!grown)
+            return -ERR_NO_MEMORY;
+        scan->unread = grown;
+        scan->unread_cap = cap;
+    }
+    scan->unread[scan->unread_count++] = (struct scan_unread){.phys = phys, .seq = seq};
+    return 0;
+}
+
+bool scan_end_unread(const struct store *s, const struct scan *scan, uint64_t end, uint64_t seq)
+{
+    uint64_t phys = end % s->g.ring_blocks;
+    bool wraps = phys + BATCH_HEADER_BLOCKS_MAX + BATCH_PAYLOAD_BLOCKS_MAX > s->g.ring_blocks;
+
+    for (uint64_t i = 0; i < scan->unread_count; i++) {
+        const struct scan_unread *u = &scan->unread[i];
+        if (u->seq > seq && (u->phys == phys || (wraps && u->phys == 0)))
+            return true;
+    }
+    return false;
 }
 
 static int by_seq(const void *a, const void *b)

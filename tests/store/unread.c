@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a device does not give at the start, once or for good, right after the process died: no log becomes
+ * shorter by it that is not known to be damaged. Whoever acknowledged what is gone would be elected without.
+ */
+#include "store/opening.h"
+#include "tests/plants.h"
+#include "tests/store/slice.h"
+
+enum { ENTRIES = 6, LARGE = 4 }; /* number LARGE has chunks of its own */
+
+/* Entries of which no header says yet that the last ones are durable. */
+static void set_up_unproven(uint32_t at_once)
+{
+    set_up();
+    for (uint32_t n = 1; n <= ENTRIES; n++) {
+        CHECK_EQ(n == LARGE ? write_blocks(n, 0, 32) : write_blocks(n, 0, 1), 0);
+        if (n % at_once == 0)
+            rig_settle(&rig);
+    }
+    rig_settle(&rig);
+    CHECK_EQ(pg->durable_index, ENTRIES);
+}
+
+/* Opens what the crash left; false: it cannot be opened now. */
+static bool comes_back(const uint8_t *left)
+{
+    if (s)
+        CHECK_EQ(close_store(), 0);
+    memcpy(rig.device.data, left, SIZE);
+    return open_store() == 0;
+}
+
+static uint8_t *crash(void)
+{
+    uint8_t *left = malloc(SIZE);
+
+    memcpy(left, rig.device.data, SIZE);
+    return left;
+}
+
+static void an_error_that_passes_costs_nothing(void)
+{
+    set_up_unproven(1);
+    uint8_t *left = crash();
+    CHECK(comes_back(left));
+    uint64_t before = rig.device.requests;
+    CHECK(comes_back(left));
+    uint64_t requests = rig.device.requests - before, opened = 0;
+
+    for (uint64_t n = 1; n <= requests; n++) {
+        if (s)
+            CHECK_EQ(close_store(), 0);
+        rig.device.fail_at = rig.device.requests + n;
+        if (!comes_back(left))
+            continue;
+        opened++;
+        CHECK_EQ(pg->last_index, ENTRIES);
+        CHECK(!pg->damaged);
+    }
+    CHECK(opened > requests / 2);
+    rig.device.fail_at = 0;
+    CHECK(comes_back(left));
+    free(left);
+    tear_down();
+}
+
+/* Each block that the newest batches have, and those behind them. */
+static void an_error_that_stays_is_damage(void)
+{
+    static const uint32_t at_once[] = {1, 3, ENTRIES};
+
+    for (uint32_t i = 0; i < ARRAY_LEN(at_once); i++) {
+        set_up_unproven(at_once[i]);
+        uint64_t ring = s->g.ring_block, first = log_at(pg_of(pg), 1)->batch->position, end = s->head;
+        uint32_t damaged = 0;
+        uint8_t *left = crash();
+        rig.device.bad_len = BLOCK_SIZE;
+        for (uint64_t at = first; at < end + 4; at++) {
+            rig.device.bad_from = block_offset(ring + at);
+            CHECK(comes_back(left));
+            CHECK(at < end ? pg->last_index == ENTRIES || pg->damaged : pg->last_index == ENTRIES);
+            damaged += pg->damaged;
+            /* Nothing is behind the end, but that cannot be known of the first block there. */
+            CHECK(at <= end || !pg->damaged);
+        }
+        CHECK(damaged > 0);
+        rig.device.bad_len = 0;
+        CHECK(comes_back(left));
+        CHECK_EQ(pg->last_index, ENTRIES);
+        CHECK(!pg->damaged);
+        free(left);
+        tear_down();
+    }
+}
+
+/* Headers of more than one block, of which the second one is not to be had. */
+static void half_a_header_is_damage(void)
+{
+    set_up();
+    for (uint32_t i = 0; i < 100; i++)
+        CHECK_EQ(write_blocks(i, 0, 1), 0);
+    rig_settle(&rig);
+    uint64_t at = log_at(pg_of(pg), pg->last_index)->batch->position;
+    const struct disk_batch *h =
+        (const struct disk_batch *)(rig.device.data + block_offset(ring_place(s, at)));
+    CHECK(h->header_blocks > 1);
+    uint8_t *left = crash();
+    rig.device.bad_from = block_offset(ring_place(s, at + 1));
+    rig.device.bad_len = BLOCK_SIZE;
+    CHECK(comes_back(left));
+    CHECK(pg->damaged);
+    rig.device.bad_len = 0;
+    free(left);
+    tear_down();
+}
+
+/* A chunk that the newest entry brought: what is in it is found when it is read. */
+static void a_chunk_that_cannot_be_read_ends_no_log(void)
+{
+    set_up();
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(write_blocks(2, 0, 16), 0);
+    rig_settle(&rig);
+    uint8_t *left = crash();
+    rig.device.bad_from = block_offset(s->g.chunk_block);
+    rig.device.bad_len = s->g.chunk_count * BLOCKS_PER_CHUNK * BLOCK_SIZE;
+    CHECK(comes_back(left));
+    CHECK(pg->last_index == 2 || pg->damaged);
+    rig.device.bad_len = 0;
+    CHECK(comes_back(left));
+    CHECK_EQ(pg->last_index, 2);
+    free(left);
+    tear_down();
+}
+
+int main(int argc, char **argv)
+{
+    plants_take(argc, argv);
+    TEST(an_error_that_passes_costs_nothing);
+    TEST(an_error_that_stays_is_damage);
+    TEST(half_a_header_is_damage);
+    TEST(a_chunk_that_cannot_be_read_ends_no_log);
+    return tap_done();
+}
