@@ -134,6 +134,7 @@ void pg_prefetch(const struct osd_shard *shard, uint64_t id)
         return;
     lines_prefetch(pg, offsetof(struct pg, members[PREFETCH_MEMBERS]));
     lines_prefetch(&pg->raft, offsetof(struct raft, members));
+    PREFETCH(&pg->raft.group, 0);
     for (uint32_t i = 0; i < PREFETCH_MEMBERS; i++)
         lines_prefetch(&pg->raft.members[i], offsetof(struct raft_member, inflight));
 }

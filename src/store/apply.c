@@ -252,7 +252,8 @@ static void forget_apply(struct log_entry *e)
 
 static void write_apply(struct log_entry *e, struct object *o)
 {
-    const struct image *image = image_find(e->pg, e->image);
+    /* Of few PGs any image is deleted. */
+    const struct image *image = e->pg->pub.tombstone_count ? image_find(e->pg, e->image) : NULL;
 
     if (e->index <= o->index || (image && image->record.deleted) || (e->type == ENTRY_CLEAR && !o->exists))
         return;

@@ -297,7 +297,7 @@ static bool entry_collect(struct store *s, struct log_entry *e)
 {
     if (entry_is_image(e->type))
         return image_collect(s, e);
-    struct object *o = object_find(e->pg, e->image, e->object);
+    struct object *o = e->obj ? e->obj : object_find(e->pg, e->image, e->object);
     return !o || o->busy || !o->overlay || object_collect(s, o);
 }
 

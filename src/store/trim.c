@@ -64,6 +64,7 @@ bool applied_push(struct store *s)
 {
     bool any = false;
 
+    s->destage.unpushed = 0;
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         const struct log_entry *last = NULL;
