@@ -135,14 +135,12 @@ static void check_splits(struct store_check *c)
 
 static bool covered_by_log(const struct object *o, uint32_t block)
 {
-    list_for_each (&o->unapplied, node) {
-        const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
-        if (e->index > o->page_index && block - e->first_block < e->block_count)
-            return true;
-    }
-    list_for_each (&o->pg->pending_images, node) {
-        const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
-        if (e->image == o->image && e->index > o->page_index)
+    const struct store_pg *pub = &o->pg->pub;
+
+    for (uint64_t i = MAX(pub->applied_index, o->page_index) + 1; i <= pub->last_index; i++) {
+        uint32_t first, end;
+        entry_reach(log_at(o->pg, i), o, &first, &end);
+        if (block >= first && block < end)
             return true;
     }
     return false;

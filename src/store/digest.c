@@ -47,10 +47,11 @@ void store_blocks_coming(const struct store_pg *pub, uint64_t image, uint64_t ob
     memset(ret_coming, 0, IO_BLOCKS_MAX / 8);
     if (!o || PLANT(STORE_COMING_LOST))
         return;
-    list_for_each (&o->unapplied, node) {
-        const struct log_entry *e = list_entry(node, struct log_entry, obj_link);
-        for (uint32_t b = MAX(e->first_block, first_block);
-             e->index > o->index && b < MIN(e->first_block + e->block_count, first_block + block_count); b++)
+    for (uint64_t i = MAX(pub->applied_index, o->index) + 1; i <= pub->last_index; i++) {
+        uint32_t first, end;
+        log_prefetch(o->pg, i + LOG_AHEAD, true);
+        entry_reach(log_at(o->pg, i), o, &first, &end);
+        for (uint32_t b = MAX(first, first_block); b < MIN(end, first_block + block_count); b++)
             bit_set(ret_coming, b - first_block);
     }
 }

@@ -294,17 +294,31 @@ void page_unmark(struct object *o, uint32_t block)
         chunk->lost &= (uint16_t)~bit;
 }
 
-/* May it have changed the block? Whether an image's record took effect is not looked at. */
+void entry_reach(const struct log_entry *e, const struct object *o, uint32_t *ret_first, uint32_t *ret_end)
+{
+    *ret_first = *ret_end = 0;
+    if (e->image != o->image)
+        return;
+    if (entry_is_image(e->type)) {
+        const struct image_record r = image_of_entry(e);
+        uint64_t end = r.deleted || r.forgotten ? 0 : image_end(r.size_bytes),
+                 before = o->number * BLOCKS_PER_OBJECT;
+        *ret_first = (uint32_t)MIN(end - MIN(end, before), (uint64_t)BLOCKS_PER_OBJECT);
+        *ret_end = BLOCKS_PER_OBJECT;
+    } else if ((e->type == ENTRY_WRITE || e->type == ENTRY_CLEAR) && e->object == o->number) {
+        *ret_first = e->first_block;
+        *ret_end = e->first_block + e->block_count;
+    }
+}
+
 static bool entry_touches(const struct log_entry *e, const struct object *o, uint32_t block)
 {
+    uint32_t first, end;
+
     if (e->type == ENTRY_CLEAR && PLANT(STORE_MARK_NO_CLEAR))
         return false;
-    if (e->type == ENTRY_WRITE || e->type == ENTRY_CLEAR)
-        return block - e->first_block < e->block_count && e->object == o->number && e->image == o->image;
-    if (!entry_is_image(e->type) || e->image != o->image)
-        return false;
-    const struct image_record r = image_of_entry(e);
-    return r.deleted || r.forgotten || o->number * BLOCKS_PER_OBJECT + block >= image_end(r.size_bytes);
+    entry_reach(e, o, &first, &end);
+    return block >= first && block < end;
 }
 
 /* Entries looked at for a block: about as many lines of memory, and there may be thousands of such blocks. */

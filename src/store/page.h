@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "store/format.h"
 
+struct log_entry;
 struct object;
 struct store;
 
@@ -59,6 +60,9 @@ void page_lose(struct object *o, int error);           /* it does not verify: it
  * is lost or damaged since, at the latest, the object's lost_index: */
 void page_mark(struct object *o, uint32_t block);
 void page_unmark(struct object *o, uint32_t block);
+/* The blocks of the object that the entry may have changed, or is to: from the first one to the end. Whether
+ * an image's record takes effect is not looked at. */
+void entry_reach(const struct log_entry *e, const struct object *o, uint32_t *ret_first, uint32_t *ret_end);
 /* No entry above it, up to the page's, has touched the block: the newest one that has, if the log still has
  * that, else the last one that it does not have; at most the mark's or the page's index. */
 uint64_t page_block_index(const struct object *o, uint32_t block);

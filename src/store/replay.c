@@ -319,12 +319,14 @@ static void log_settle(struct pg *pg)
         damaged_log(pg, complete + 1, "is missing");
         first = last + 1;
     }
-    for (uint64_t i = MIN(complete, last); i >= first && i > 0; i--)
-        /* What was complete may have let its chunks go. */
-        if (!log_at(pg, i) || log_at(pg, i)->chunk_count) {
+    for (uint64_t i = MIN(complete, last); i >= first && i > 0; i--) {
+        const struct log_entry *e = log_at(pg, i), *next = log_at(pg, i + 1);
+        /* What was complete may have let its chunks go; or what replaced it is lost, and is complete. */
+        if (!e || e->chunk_count || (next && next->prev_term != e->term)) {
             first = i + 1;
             break;
         }
+    }
     for (uint64_t i = pg->pub.first_index; i <= MIN(last, first - 1); i++)
         if (log_at(pg, i))
             replay_drop(log_at(pg, i));

@@ -409,9 +409,9 @@ struct store_digest {
 void store_digest_start(struct store_digest *d, struct store_pg *pg, uint64_t image, uint64_t object,
                         struct op *parent);
 
-/* Which of the blocks, counted from first_block, the log has anew, not applied yet. After a restart destage
- * may have written them in place before, so that the medium has not got what the page says: that is no
- * damage, for such an entry was committed, and will be applied. */
+/* Which of the blocks, counted from first_block, the log has anew, or voids, not applied yet. After a restart
+ * destage may have written them in place before, so that the medium has not got what the page says: that is
+ * no damage, for such an entry was committed, and will be applied. */
 void store_blocks_coming(const struct store_pg *pg, uint64_t image, uint64_t object, uint32_t first_block,
                          uint32_t block_count, uint64_t ret_coming[IO_BLOCKS_MAX / 64]);
 /* The index, and which blocks are lost as far as is known without reading. False: there is no such object. */

@@ -776,6 +776,41 @@ static void a_device_that_gives_nothing_is_left_alone(void)
     left_alone(20); /* also where there is little */
 }
 
+/* A batch is lost with entries that had replaced others, and all of them are complete: what they had replaced
+ * is still in the ring, and is not the log's. That ends where the log says, and not in front of what is
+ * complete. */
+static void what_was_replaced_does_not_come_back_below_what_is_complete(void)
+{
+    set_up();
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(write_blocks(1, 0, 1), 0);
+        rig_settle(&rig);
+    }
+    CHECK_EQ(put((struct entry){.index = 2, .term = 2, .image = 1, .object = 2}, 1), 0);
+    CHECK_EQ(put((struct entry){.index = 3, .term = 2, .image = 1, .object = 2}, 1), 0);
+    rig_settle(&rig);
+    uint64_t lost = ring_place(s, log_at(pg_of(pg), 2)->batch->position);
+    CHECK_EQ(log_at(pg_of(pg), 3)->batch, log_at(pg_of(pg), 2)->batch);
+    CHECK_EQ(put((struct entry){.index = 4, .term = 2, .image = 1, .object = 2}, 1), 0);
+    apply_all();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), 4);
+    CHECK_EQ(close_store(), 0);
+    memset(rig.device.data + block_offset(lost), 0, BLOCK_SIZE);
+    CHECK_EQ(open_store(), 0);
+    CHECK(pg->damaged);
+    CHECK_EQ(pg->applied_index, 4);
+    CHECK_EQ(pg->first_index, 4);
+    CHECK_EQ(pg->last_index, 4);
+    CHECK_EQ(store_log_term(pg, 4), 2);
+    CHECK_EQ(store_log_term(pg, 3), 2);
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    apply_all();
+    CHECK_EQ(pg->applied_index, 5);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -799,5 +834,6 @@ int main(int argc, char **argv)
     TEST(a_page_that_comes_late_is_no_damage);
     TEST(a_lost_page_does_not_return);
     TEST(a_device_that_gives_nothing_is_left_alone);
+    TEST(what_was_replaced_does_not_come_back_below_what_is_complete);
     return tap_done();
 }

@@ -166,6 +166,78 @@ static void what_the_log_has_anew_is_no_damage(void)
     tear_down();
 }
 
+static uint64_t problems(void)
+{
+    struct store_check c = {0};
+
+    CHECK_EQ(close_store(), 0);
+    store_check_start(&c, &rig.core, &rig.device.blk, true, NULL, NULL, NULL);
+    CHECK_EQ(rig_wait(&rig, &c.op), 0);
+    CHECK_EQ(open_store(), 0);
+    return c.ret_problems;
+}
+
+/* The same of what the log is about to remove, when the entry that was written in place is complete, since
+ * nothing of it is left. Neither is it damage to who looks at the device alone. */
+static void what_the_log_is_to_remove_is_no_damage(void)
+{
+    set_up_object();
+    fill = 0x10;
+    CHECK_EQ(put((struct entry){.image = 2, .object = 1}, 1), 0);
+    CHECK_EQ(write_blocks(1, 5, 1), 0);
+    rig_settle(&rig);
+    hold_ring();
+    store_apply(pg, 3);
+    destage();
+    power_fails();
+    CHECK_EQ(pg->applied_index, 1);
+    CHECK_EQ(put((struct entry){.type = ENTRY_FORGET, .image = 1}, 0), 0);
+    rig_settle(&rig);
+    /* A round is under way when the image goes, and the next one does not come to an end. */
+    store_apply(pg, 2);
+    rig.device.held_from = block_offset(s->g.chunk_block);
+    rig.device.held_len = SIZE;
+    destage();
+    store_apply(pg, 4);
+    rig.device.held_len = 0;
+    while (store_complete_index(pg) < 3)
+        rig_turn(&rig);
+    power_fails();
+    CHECK_EQ(pg->applied_index, 3);
+    CHECK_EQ(block_is(1, 4, false), 1);
+    CHECK_EQ(block_is(1, 5, false), -ERR_DAMAGED);
+    CHECK_EQ(coming(4, 2), 3);
+    CHECK_EQ(problems(), 0);
+    apply_all();
+    CHECK_EQ(block_is(1, 5, false), -1);
+    tear_down();
+}
+
+/* Of what an image's end cuts off: to the block. */
+static void what_is_cut_off_comes_to_the_block(void)
+{
+    struct entry end = {.type = ENTRY_IMAGE, .image = 1, .incarnation = 1, .generation = 2};
+
+    set_up_object();
+    end.size_bytes = OBJECT_SIZE + 5 * BLOCK_SIZE - 1;
+    CHECK_EQ(put(end, 0), 0);
+    CHECK_EQ(coming(4, 3), 6);
+    end.size_bytes = 2 * OBJECT_SIZE;
+    end.index = 2;
+    end.term = 2;
+    CHECK_EQ(put(end, 0), 0);
+    CHECK_EQ(coming(0, 64), 0);
+    end.size_bytes = OBJECT_SIZE;
+    end.term = 3;
+    CHECK_EQ(put(end, 0), 0);
+    CHECK_EQ(coming(0, 2), 3);
+    end.image = 2;
+    end.term = 4;
+    CHECK_EQ(put(end, 0), 0);
+    CHECK_EQ(coming(0, 2), 0);
+    tear_down();
+}
+
 /* A process that was killed has written an entry into the device's cache, and no further; the next one is
  * told that it has it, and then the power fails. */
 static void what_a_start_finds_is_on_media(void)
@@ -197,6 +269,8 @@ int main(int argc, char **argv)
     TEST(a_block_that_changes_while_it_is_read_is_no_damage);
     TEST(each_version_may_be_read_wrong_once);
     TEST(what_the_log_has_anew_is_no_damage);
+    TEST(what_the_log_is_to_remove_is_no_damage);
+    TEST(what_is_cut_off_comes_to_the_block);
     TEST(what_a_start_finds_is_on_media);
     return tap_done();
 }
