@@ -47,7 +47,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->lates = sim_rng_make(sim->seed, "lates", 0);
     w->earlies = sim_rng_make(sim->seed, "earlies", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
-                               SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT));
+                               SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_LOSE));
     uint64_t size = (44ull << 20) + (sim_rng_below(&w->rng, 3) << 24);
     bool cached = sim_rng_below(&w->rng, 3) != 0;
     w->ring_bytes = 8ull << 20;
@@ -57,6 +57,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
                                        .size_bytes = size,
                                        .volatile_cache = cached,
                                        .unfinished_cached = true,
+                                       .keep_older = sim_fault_intensity(sim, SIM_FAULT_DISK_LOSE),
                                        .junk = sim_rng_below(&w->rng, 2),
                                        .queue_depth_hint = 1 + (uint32_t)sim_rng_below(&w->rng, 4),
                                        .may_damage = faults_may_damage,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What goes wrong, and when: the process is killed, or the power cut, at any moment; requests fail or are
- * slow; at the last start data has rotted or cannot be read.
+ * slow; at the last start data has rotted, cannot be read, or is as it was before it was written last.
  */
 #include "sim/store_world.h"
 
@@ -11,7 +11,16 @@
 bool faults_may_damage(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset,
                        uint64_t len)
 {
-    return ((struct world *)owner)->rot;
+    struct world *w = owner;
+    struct geometry g;
+
+    if (damage != SIM_DAMAGE_LOSE || !w->rot)
+        return w->rot;
+    /* Of what was acknowledged in both copies of the table one must be there. */
+    if (geometry_layout(sim_disk_size(disk), w->ring_bytes, &g))
+        return false;
+    uint64_t from = block_offset(g.table_block + g.table_blocks), to = from + block_offset(g.table_blocks);
+    return offset + len <= from || offset >= to;
 }
 
 static bool is_stopped(void *owner)
@@ -116,7 +125,7 @@ static void run_until_crash(struct world *w)
 }
 
 /* Most of a disk is chunks. What there is little of rots, too. */
-static void aim(struct world *w)
+static void aim(struct world *w, bool (*damage)(struct sim_disk *disk, uint64_t offset, uint64_t len))
 {
     const struct store *s = w->driver ? w->driver->store : NULL;
     uint64_t block, blocks;
@@ -143,7 +152,7 @@ static void aim(struct world *w)
     default:
         return;
     }
-    sim_disk_rot(w->disk, block_offset(block), block_offset(blocks));
+    damage(w->disk, block_offset(block), block_offset(blocks));
 }
 
 /* A part of the disk answers later than the others: what is written there and elsewhere ends in another order
@@ -205,7 +214,14 @@ void faults_run(struct world *w)
             w->rot = true;
             for (uint32_t n = 0; n < 1 + sim_fault_intensity(sim, SIM_FAULT_DISK_ROT) / 10; n++)
                 sim_disk_rot(w->disk, 0, sim_disk_size(w->disk));
-            aim(w);
+            aim(w, sim_disk_rot);
+        }
+        if (i + 1 == rounds && sim_fault_intensity(sim, SIM_FAULT_DISK_LOSE)) {
+            w->rot = true;
+            for (uint32_t n = 0; n < 1 + sim_fault_intensity(sim, SIM_FAULT_DISK_LOSE) / 20; n++) {
+                sim_disk_lose(w->disk, 0, sim_disk_size(w->disk));
+                aim(w, sim_disk_lose);
+            }
         }
         crash(w);
     }
