@@ -24,6 +24,8 @@ static void copy_begin(void)
     CHECK_EQ(rig_wait(&rig, &look.op), 0);
 }
 
+static const uint64_t *damaged; /* what the source has not got of a window; NULL: it has all */
+
 /* The source's window of 64 blocks: block i is full of source[i]; -1: not written. Of what the store says it
  * has only a hash comes. Returns how many blocks came; the write's result in *ret. */
 static int window(const int source[64], int *ret)
@@ -51,7 +53,7 @@ static int window(const int source[64], int *ret)
     }
     content_hasher_free(hasher);
     struct slice data = {buf, 0, (uint32_t)came * BLOCK_SIZE};
-    store_copy_write_start(&w, copy, 0, 64, written, NULL, 0, same, hash, crc, &data, NULL);
+    store_copy_write_start(&w, copy, 0, 64, written, damaged, 1, same, hash, crc, &data, NULL);
     *ret = rig_wait(&rig, &w.op);
     buf_unref(buf);
     return came;
@@ -121,6 +123,27 @@ static void only_what_differs(void)
     CHECK_EQ(block_is(OBJECT, 5, false), 6); /* until the end */
     end(pg->last_index + 1);
     CHECK_EQ(store_space(s).free_bytes, free_bytes);
+    check_is(source);
+    tear_down();
+}
+
+/* A window that comes again is what came last, and lacks nothing that it lacked before. */
+static void a_window_comes_again(void)
+{
+    static const uint64_t lacks = 1ull << 5;
+    int source[64], rc;
+
+    set_up_object(source);
+    source[5] = source[20] = 200;
+    damaged = &lacks;
+    (void)window(source, &rc);
+    damaged = NULL;
+    CHECK_EQ(rc, 0);
+    (void)window(source, &rc);
+    CHECK_EQ(rc, 0);
+    end(pg->last_index + 1);
+    struct object *o = object_find(pg_of(pg), 1, OBJECT);
+    CHECK_EQ(page_map_get(&o->map, 0).lost, 0);
     check_is(source);
     tear_down();
 }
@@ -390,6 +413,7 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(only_what_differs);
+    TEST(a_window_comes_again);
     TEST(outlives_the_power);
     TEST(thrown_away);
     TEST(what_was_removed_stays_away);

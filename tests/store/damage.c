@@ -418,6 +418,8 @@ static uint32_t damaged_pgs(void)
     return mask;
 }
 
+static bool restarts; /* behind the first of them */
+
 /* Of batches for these PGs those at [spoiled, spoiled + count) get unreadable headers. Who is damaged then?
  */
 static uint32_t damaged_by(const uint32_t *masks, uint32_t spoiled, uint32_t count)
@@ -427,6 +429,10 @@ static uint32_t damaged_by(const uint32_t *masks, uint32_t spoiled, uint32_t cou
         CHECK_EQ(write_record(&(struct store_pg_record){.pg = id, .replica = 1, .birth = 3}), 0);
     for (uint32_t i = 0; i < 6; i++) {
         uint64_t position = batch_for(masks[i]);
+        if (restarts && i == spoiled) {
+            CHECK_EQ(close_store(), 0);
+            CHECK_EQ(open_both(), 0);
+        }
         if (i >= spoiled && i < spoiled + count)
             memset(rig.device.data + ring_offset(position), 0x5a, BLOCK_SIZE);
     }
@@ -451,10 +457,14 @@ static void exactly_the_named_pgs_are_damaged(void)
     static const uint32_t masks[6] = {1u << 2, 1u << 1 | 1u << 3, 1u << 2,
                                       1u << 4, 1u << 2 | 1u << 3, 1u << 1};
 
-    CHECK_EQ(damaged_by(masks, 0, 0), 0);
-    for (uint32_t i = 0; i < 4; i++)
-        CHECK_EQ(damaged_by(masks, i, 1), masks[i]);
-    CHECK_EQ(damaged_by(masks, 1, 2), 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4);
+    for (int times = 0; times < 2; times++) {
+        restarts = times;
+        CHECK_EQ(damaged_by(masks, 0, 0), 0);
+        for (uint32_t i = 0; i < 4; i++)
+            CHECK_EQ(damaged_by(masks, i, 1), masks[i]);
+        CHECK_EQ(damaged_by(masks, 1, 2), 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4);
+    }
+    restarts = false;
 }
 
 static void other_versions_are_refused(void)
@@ -811,6 +821,31 @@ static void what_was_replaced_does_not_come_back_below_what_is_complete(void)
     tear_down();
 }
 
+/* What is to be copied forward is verified before it takes the place of what cannot be: it is not copied as
+ * if it were whole. */
+static void what_rots_before_it_is_copied_forward_is_noticed(void)
+{
+    for (int rotten = 0; rotten < 2; rotten++) {
+        set_up();
+        fill = 7;
+        CHECK_EQ(write_blocks(1, 0, 2), 0);
+        rig_settle(&rig);
+        reopen();
+        struct log_entry *e = log_at(pg_of(pg), 1);
+        CHECK(!e->payload.buf);
+        rig.device.data[block_offset(entry_place(s, e, 1)) + 9] ^= (uint8_t)rotten;
+        s->destage.reading = e;
+        CHECK(copy_read_start(s));
+        while (s->destage.copy_io.pending)
+            rig_turn(&rig);
+        CHECK(!copy_read_next(s));
+        copy_read_end(s);
+        CHECK_EQ(e->lost, rotten);
+        CHECK_EQ(pg->damaged, rotten);
+        tear_down();
+    }
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -834,6 +869,7 @@ int main(int argc, char **argv)
     TEST(a_page_that_comes_late_is_no_damage);
     TEST(a_lost_page_does_not_return);
     TEST(a_device_that_gives_nothing_is_left_alone);
+    TEST(what_rots_before_it_is_copied_forward_is_noticed);
     TEST(what_was_replaced_does_not_come_back_below_what_is_complete);
     return tap_done();
 }

@@ -232,6 +232,52 @@ static void a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven(void)
     tear_down();
 }
 
+/* The PG goes while its entry's chunk is being written: nobody gets the chunk before that is over. */
+static void chunks_of_a_removed_pg_are_free_when_they_are_written(void)
+{
+    struct store_pg_remove r = {0};
+
+    set_up();
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 2, .replica = 1, .birth = 3}), 0);
+    pg = store_pg_find(s, 2);
+    rig_settle(&rig);
+    rig.device.held_from = block_offset(s->g.chunk_block);
+    rig.device.held_len = SIZE;
+    CHECK_EQ(write_blocks(1, 0, 16), 0);
+    uint32_t chunk = large_chunk(entry_at(1), 0);
+    rig_settle(&rig);
+    store_pg_remove_start(&r, pg, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), 0);
+    CHECK_EQ(s->chunk_refs[chunk], 1);
+    rig.device.held_len = 0;
+    rig_settle(&rig);
+    CHECK_EQ(s->chunk_refs[chunk], 0);
+    tear_down();
+}
+
+/* After a start, too, the log lets go of a chunk that is the object's already, when it is written in place: a
+ * crash came between the record of the page and that of how far the PG is complete. */
+static void the_log_lets_go_after_a_start(void)
+{
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(1, 16, 16), 0);
+    apply_all();
+    destage_up_to(pg_of(pg), 1);
+    while (!object_find(pg_of(pg), 1, 1)->slot)
+        rig_turn(&rig);
+    power_fails();
+    CHECK_EQ(pg->applied_index, 0);
+    CHECK(entry_at(1)->chunks_held);
+    CHECK_EQ(s->chunk_refs[large_chunk(entry_at(1), 1)], 2);
+    CHECK_EQ(write_blocks(1, 17, 1), 0);
+    destage_all();
+    CHECK_EQ(store_complete_index(pg), 2);
+    CHECK_EQ(block_is(1, 16, false), 1);
+    CHECK_EQ(block_is(1, 17, false), 2);
+    tear_down();
+}
+
 /* A host that applies what is durable whenever the store wakes it, and does nothing else. */
 static void host_step(struct op *op)
 {
@@ -395,6 +441,8 @@ int main(int argc, char **argv)
     TEST(chunks_of_what_was_cut_off_are_free_later);
     TEST(chunks_are_kept_until_a_header_proves_it);
     TEST(a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven);
+    TEST(chunks_of_a_removed_pg_are_free_when_they_are_written);
+    TEST(the_log_lets_go_after_a_start);
     TEST(what_rots_in_the_log_is_mended_after_destage);
     TEST(the_past_gives_way_when_space_is_low);
     TEST(what_was_removed_takes_no_space);
