@@ -14,7 +14,7 @@ HOT_BYTES = 8 << 20  # of the image that is overwritten before it is written bac
 # A ring of an eighth of so many caches leaves as much to coalesce in as the cache does (destage.c): the cache is the limit, as on devices of a
 # real size.
 CACHES_PER_SHARD = 16
-OSD_BYTES = 1600 << 20  # of an OSD beside its images: ring, chunks that the log holds, memory
+OSD_BYTES = 1280 << 20  # of an OSD beside its images: ring, chunks that the log holds, memory
 
 
 class Fastblock:

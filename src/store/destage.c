@@ -32,7 +32,7 @@
 #define RETRY_NS (5 * NS_PER_MS)
 /* So long a round's records wait for entries to go with: under load there are some far sooner. */
 #define RECORDS_WAIT_NS (500 * NS_PER_US)
-/* So many blocks are written for each PG before all are asked how far they are complete; but no more than
+/* So many blocks are taken for each PG before all are asked how far they are complete; but no more than
  * this part of the ring, as its tail waits for that. */
 #define PUSH_BLOCKS_PER_PG 8u
 #define PUSH_RING_PART     64u
@@ -244,11 +244,10 @@ static bool records_durable(struct store *s)
 
 /* Whose log is complete how far is asked of all PGs, and each has a record then: not after each round, where
  * there are many, as long as the next one follows and nobody waits for it. */
-static bool push_due(struct store *s)
+static bool push_due(const struct store *s)
 {
-    struct destage *d = &s->destage;
+    const struct destage *d = &s->destage;
 
-    d->unpushed += d->block_count;
     return !d->more || d->held || d->hurry || trim_wanted(s) ||
            d->unpushed >= MIN((uint64_t)s->pg_count * PUSH_BLOCKS_PER_PG, ring_usable(s) / PUSH_RING_PART);
 }

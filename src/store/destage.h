@@ -87,7 +87,7 @@ struct destage {
     bool late;                 /* rounds have not come to an end for long: likewise, and they are large */
     uint64_t paced;            /* position of the log up to which its growth has been written for */
     uint64_t since;            /* the target when rounds began to follow each other */
-    uint64_t unpushed;         /* blocks written since PGs were asked how far they are complete */
+    uint64_t unpushed;         /* blocks taken since PGs were asked how far they are complete */
     struct timer tick;
     /* Objects whose page could not be read are left alone until the period ends in which that was tried: then
      * all of them are tried again, each once in a period. */

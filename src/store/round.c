@@ -418,8 +418,10 @@ void round_commit(struct store *s)
 {
     struct destage *d = &s->destage;
 
-    for (uint32_t i = 0; i < d->object_count; i++)
+    for (uint32_t i = 0; i < d->object_count; i++) {
+        d->unpushed += d->objects[i].snap->count;
         object_commit(s, &d->objects[i]);
+    }
     d->object_count = 0;
     if (d->waiting)
         ring_reflected(&d->wait);
