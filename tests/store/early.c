@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Destage writes in place, before the page that says so is live: what a crash in between leaves, and what
- * readers get meanwhile. With the name of a planted bug it must fail.
+ * What is there before something else is: destage writes in place before the page that says so is live,
+ * entries are applied before they are destaged, and known before they are durable. What a crash in between
+ * leaves, and what readers get meanwhile. With the name of a planted bug it must fail.
  */
 #include "store/internal.h"
 #include "tests/plants.h"
@@ -262,6 +263,51 @@ static void what_a_start_finds_is_on_media(void)
     tear_down();
 }
 
+/* The newest version of a block counts for who compares replicas, though the page is of an older one. */
+static void a_digest_is_of_what_is_applied(void)
+{
+    struct store_digest before = {0}, after = {0};
+
+    set_up_object();
+    store_digest_start(&before, pg, 1, 1, NULL);
+    CHECK_EQ(rig_wait(&rig, &before.op), 0);
+    CHECK_EQ(before.ret_index, 1);
+    CHECK_EQ(before.ret_written, 2);
+    CHECK_EQ(write_blocks(1, 5, 2), 0);
+    apply_all();
+    CHECK_EQ(object_find(pg_of(pg), 1, 1)->page_index, 1);
+    store_digest_start(&after, pg, 1, 1, NULL);
+    CHECK_EQ(rig_wait(&rig, &after.op), 0);
+    CHECK_EQ(after.ret_index, 2);
+    CHECK_EQ(after.ret_written, 3);
+    CHECK(after.ret_digest != before.ret_digest);
+    tear_down();
+}
+
+/* What is in the air is given back to nobody: the ring is not where it could be read again. */
+static void what_is_being_written_stays_in_memory(void)
+{
+    set_up();
+    CHECK_EQ(write_blocks(1, 8, 15), 0);
+    core_poll(&rig.core);
+    core_poll(&rig.core);
+    CHECK_EQ(s->inflight_count, 1);
+    rig.device.held_from = block_offset(ring_place(s, s->head));
+    rig.device.held_len = block_offset(s->g.ring_blocks / 2);
+    for (uint64_t n = 0; n < 40; n++)
+        CHECK_EQ(write_blocks(2, 8, 15), 0);
+    while (pg->durable_index < 1)
+        rig_turn(&rig);
+    CHECK(s->cache_used > config.cache_bytes);
+    CHECK(log_at(pg_of(pg), 2)->batch != NULL);
+    for (uint64_t index = 2; index <= pg->last_index; index++)
+        CHECK(log_at(pg_of(pg), index)->payload.buf != NULL);
+    rig.device.held_len = 0;
+    rig_settle(&rig);
+    CHECK(s->cache_used <= config.cache_bytes);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -272,5 +318,7 @@ int main(int argc, char **argv)
     TEST(what_the_log_is_to_remove_is_no_damage);
     TEST(what_is_cut_off_comes_to_the_block);
     TEST(what_a_start_finds_is_on_media);
+    TEST(a_digest_is_of_what_is_applied);
+    TEST(what_is_being_written_stays_in_memory);
     return tap_done();
 }
