@@ -118,6 +118,21 @@ static void queue_audit(struct audit *a)
     same(a, "bytes in the cache", a->s->cache_used, cached);
 }
 
+/* What is in no log, and holds nothing, keeps the ring's tail from moving for ever. */
+static void batches_audit(struct audit *a)
+{
+    uint64_t stray = 0;
+
+    list_for_each (&a->s->batches, node) {
+        const struct batch *b = list_entry(node, struct batch, link);
+        list_for_each (&b->entries, item) {
+            const struct log_entry *e = list_entry(item, struct log_entry, batch_link);
+            stray += !e->in_log && !e->holds;
+        }
+    }
+    same(a, "entries that nobody needs", stray, 0);
+}
+
 static void space_audit(struct audit *a)
 {
     const struct store *s = a->s;
@@ -148,6 +163,7 @@ void verify_counts(struct driver *d)
     a.refs = sim_alloc(s->g.chunk_count + 1);
     a.slots = sim_alloc((s->g.chunk_count + 1) * sizeof(*a.slots));
     queue_audit(&a);
+    batches_audit(&a);
     pgs_audit(&a);
     space_audit(&a);
     d->world->audits++;
