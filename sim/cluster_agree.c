@@ -185,6 +185,9 @@ static bool groups_agree(struct cluster *c, const struct osd_shard *shard, const
                 return differs(c, "%s has no session %s osd.%u.%u, which it has a group with", who,
                                peer->session ? "with" : "from", peer->osd, peer->number);
         }
+        if (pg->led_term && pg->sp->tombstone_count && !damage_is_uncovered(c))
+            return differs(c, "PG %llx is led by %s and has not forgotten what was removed", ULL(pg->id),
+                           who);
         if (!pg->parked)
             return differs(c, "PG %llx is not parked at %s", ULL(pg->id), who);
     }

@@ -9,7 +9,6 @@
  * sessions.
  *  - While a leader may read without asking, nobody leads in a later term, whether somebody reads or not.
  *  - What a leader takes for committed, a majority of its voters has on disk.
- *  - Replicas that have applied as much know the same of images; and what is known of one only goes up.
  */
 #include "sim/cluster.h"
 
@@ -65,15 +64,29 @@ static uint32_t list_count(const struct list *list)
 
 enum { WRITE_BLOCKED = 1, WRITE_PROPOSED = 4, READ_WAIT = 1, ATTACH_PROPOSED = 1 }; /* states of pg_*.c */
 
+static bool overlap(const struct pg_request *a, const struct pg_request *b)
+{
+    return a->image == b->image && a->object == b->object &&
+           a->first_block < b->first_block + b->block_count &&
+           b->first_block < a->first_block + a->block_count;
+}
+
 static bool merges_before(const struct pg_request *req)
 {
     list_for_each (&req->pg->merging, node) {
-        const struct pg_request *other = list_entry(node, struct pg_request, link);
-        if (other->image == req->image && other->object == req->object &&
-            other->first_block < req->first_block + req->block_count &&
-            req->first_block < other->first_block + other->block_count)
+        if (overlap(req, list_entry(node, struct pg_request, link)))
             return true;
     }
+    return false;
+}
+
+/* Of two requests that merge with the same block at once one would undo the other. */
+static bool merges_collide(const struct pg *pg)
+{
+    list_for_each (&pg->merging, node)
+        for (const struct list *at = node->next; at != &pg->merging; at = at->next)
+            if (overlap(list_entry(node, struct pg_request, link), list_entry(at, struct pg_request, link)))
+                return true;
     return false;
 }
 
@@ -139,6 +152,8 @@ static void audit_groups(struct cluster *c, const struct osd_shard *shard, const
         turns += pg->election == PG_ELECTION_CALLED || pg->election == PG_ELECTION_STANDING;
         waiting += pg->election == PG_ELECTION_WAITING;
         requests += pg->request_count;
+        if (merges_collide(pg))
+            sim_fail(c->sim, "%s: PG %llx merges with the same block twice at once", who, ULL(pg->id));
         bytes += pg->request_bytes;
         if (pg->parked ? timer_armed(&pg->timer)
                        : !pg->stopping && !timer_armed(&pg->timer) && !goes_on(&pg->op))
@@ -258,6 +273,8 @@ static void audit_pieces(struct cluster *c, const struct client *client, const c
         count++;
         if (!goes_on(op) && !piece_waits(p))
             waits_in_vain(c, who, op);
+        else if (list_linked(&p->order) && op->state != PIECE_ORDER && order_waits(p))
+            sim_fail(c->sim, "%s: a write does not wait for an older one to the same bytes", who);
         else if (op->state != PIECE_ORDER &&
                  now_ns >
                      MAX(p->deadline_ns, client->core->back_ns + client->config.timeout_ns) + PIECE_LATE_NS)
@@ -333,9 +350,61 @@ static void audit_leases(struct cluster *c)
     }
 }
 
+/* May that voter have the entry on its device? Who is down, recovers or has been replaced cannot be asked. */
+static bool may_have(struct cluster *c, uint64_t pg, const struct group_member *m, uint64_t index,
+                     uint64_t term)
+{
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        const struct osd_shard *shard = c->osds[i].id == m->osd ? c->osds[i].shards[m->shard] : NULL;
+        const struct store_pg *sp = shard ? store_pg_find(osd_shard_store(shard), pg) : NULL;
+        if (!sp || sp->record.replica != m->replica || sp->damaged || sp->record.state != STORE_PG_NORMAL)
+            continue;
+        uint64_t has = index >= sp->first_index ? store_log_term(sp, index) : term;
+        return sp->durable_index >= index && has == term;
+    }
+    return true;
+}
+
+static void audit_commit(struct cluster *c, const struct pg *pg)
+{
+    static const uint32_t flags[] = {GROUP_VOTER, GROUP_VOTER_OLD};
+    const struct raft *r = &pg->raft;
+    uint64_t term = raft_term_at(r, r->commit_index);
+
+    for (uint32_t f = 0; f < (r->joint ? 2 : 1); f++) {
+        uint32_t voters = 0, have = 0;
+        for (uint32_t i = 0; i < r->group.count; i++) {
+            const struct group_member *m = &r->group.members[i];
+            if (!(m->flags & flags[f]))
+                continue;
+            voters++;
+            have += may_have(c, pg->id, m, r->commit_index, term);
+        }
+        if (have < voters / 2 + 1)
+            sim_fail(c->sim,
+                     "PG %llx: replica %u takes entry %llu for committed, and %u of %u voters have it",
+                     ULL(pg->id), pg->replica, ULL(r->commit_index), have, voters);
+    }
+}
+
+static void audit_commits(struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->damage; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        if (!shard || shard->stopping)
+            continue;
+        list_for_each (&shard->led, node) {
+            const struct pg *pg = list_entry(node, struct pg, led);
+            if (pg->raft.role == RAFT_LEADER)
+                audit_commit(c, pg);
+        }
+    }
+}
+
 void audit_always(struct cluster *c)
 {
     audit_leases(c);
+    audit_commits(c);
     for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
         const struct cluster_osd *osd = &c->osds[i / c->shard_count];
         const struct osd_shard *shard = osd->shards[i % c->shard_count];
