@@ -42,6 +42,18 @@ void calm_ended(struct cluster *c, const char *who, uint64_t took_ns, int result
     c->calm_slowest_ns = MAX(c->calm_slowest_ns, took_ns);
 }
 
+/* Who has an image open knows how large it is now. */
+static void sizes_check(struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->client_count && !c->sim->failed; i++) {
+        const struct load *l = c->clients[i].load;
+        if (l && l->op.state == LOAD_RUN && !client_image_failed(l->image) &&
+            client_image_size(l->image) != (uint64_t)c->image_sectors * CLUSTER_SECTOR)
+            sim_fail(c->sim, "%s takes %s for %llu bytes large", c->clients[i].process.name,
+                     c->images[c->clients[i].image].name, ULL(client_image_size(l->image)));
+    }
+}
+
 static bool plot_is_over(void *owner)
 {
     return !((struct cluster *)owner)->plot;
@@ -54,6 +66,7 @@ void calm_run(struct cluster *c, uint64_t for_ns)
     sim_run_for(c->sim, CALM_AFTER_NS);
     c->calm_since_ns = c->sim->now_ns;
     sim_run_for(c->sim, for_ns - CALM_AFTER_NS);
+    sizes_check(c);
 }
 
 /* ---- everybody knows the same ---- */

@@ -270,8 +270,8 @@ int client_piece_receive(struct client_piece *p, struct client_answer *ret_answe
             result = receive_write(p, &answer);
         else
             result = receive_status(p, &answer);
-    } else if (p->call.remote && receive_pg(p, &answer)) {
-        answer = (struct client_answer){0}; /* the error counts, whatever came with it */
+    } else if (p->call.remote) {
+        (void)!receive_pg(p, &answer); /* the error counts, whatever came with it */
     }
     slice_unref(&p->call.reply_payload);
     *ret_answer = answer;
