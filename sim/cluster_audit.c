@@ -370,11 +370,13 @@ static void audit_commit(struct cluster *c, const struct pg *pg)
     static const uint32_t flags[] = {GROUP_VOTER, GROUP_VOTER_OLD};
     const struct raft *r = &pg->raft;
     uint64_t term = raft_term_at(r, r->commit_index);
+    /* A group that is not committed itself has committed nothing yet. */
+    const struct group *group = r->group.index <= r->commit_index ? &r->group : &r->group_before;
 
-    for (uint32_t f = 0; f < (r->joint ? 2 : 1); f++) {
+    for (uint32_t f = 0; group->index <= r->commit_index && f < (group_joint(group) ? 2 : 1); f++) {
         uint32_t voters = 0, have = 0;
-        for (uint32_t i = 0; i < r->group.count; i++) {
-            const struct group_member *m = &r->group.members[i];
+        for (uint32_t i = 0; i < group->count; i++) {
+            const struct group_member *m = &group->members[i];
             if (!(m->flags & flags[f]))
                 continue;
             voters++;
