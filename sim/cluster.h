@@ -3,14 +3,17 @@
  * The parts of the cluster scenario: a monitor, three to nine OSDs of one to four shards, clients with
  * overlapping images.
  *
- *   cluster_world.c    processes: what starts them, what a crash takes, how they come back; the shape of it
- * all cluster_osd.c      OSDs as processes cluster_admin.c    the operator: registers OSDs, makes pool and
- * images, moves leaders, resizes, removes cluster_load.c     clients: who has an image open, takes it over,
- * comes back cluster_worker.c   their random requests, every read and write recorded cluster_faults.c   what
- * goes wrong, and when cluster_plots.c    what goes wrong together, as only ill luck would have it
+ *   cluster_world.c    processes: what starts them, what a crash takes, how they come back; the shape
+ *   cluster_osd.c      OSDs as processes
+ *   cluster_admin.c    the operator: registers OSDs, makes pool and images, moves leaders, resizes, removes
+ *   cluster_load.c     clients: who has an image open, takes it over, comes back
+ *   cluster_worker.c   their random requests, every read and write recorded
+ *   cluster_faults.c   what goes wrong, and when
+ *   cluster_plots.c    what goes wrong together, as only ill luck would have it
  *   cluster_split.c    PGs are split, and what goes wrong at that moment
  *   cluster_force.c    the majority of some PGs is destroyed for good
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
+ *   cluster_lost.c     blocks that nobody has any more because who had them was away
  *   cluster_check.c    what must hold at any time, and at rest
  *   cluster_audit.c    what processes keep of themselves, at any time
  *   cluster_agree.c    what must be so when all is well
@@ -243,6 +246,8 @@ struct cluster {
     struct force force;
     struct split split;
     struct damage *damage;   /* NULL: no disk is damaged in this run */
+    struct lost *lost;       /* likewise */
+    uint64_t lost_blocks;    /* that could not be read in the end, and may be lost */
     uint64_t damaged_blocks; /* found at rest where they may be */
     bool scrubbed;           /* deeply, all of it, at rest */
     uint64_t listed_blocks;  /* of which the monitor said then that no replica has them */
@@ -349,6 +354,16 @@ void damage_stop(struct cluster *c);
 bool damage_is_victim(const struct cluster *c, uint32_t osd);
 /* ... or everywhere, so that reads of it fail for ever. */
 bool damage_is_uncovered(const struct cluster *c);
+
+/* ---- cluster_lost.c ---- */
+
+/* Behind damage_init(). */
+void lost_init(struct cluster *c);
+void lost_fini(struct cluster *c);
+/* At any time. */
+void lost_watch(struct cluster *c);
+/* May that block be lost? */
+bool lost_may(const struct cluster *c, uint64_t image, uint64_t object, uint32_t block);
 
 /* ---- cluster_check.c ---- */
 

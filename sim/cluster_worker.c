@@ -336,6 +336,16 @@ static void count_request(struct worker *w, int result)
     c->clears += w->io.type == CLIENT_DISCARD || w->io.type == CLIENT_ZERO;
 }
 
+/* Some block of it. */
+static bool range_may_be_lost(const struct worker *w)
+{
+    for (uint32_t sector = w->sector; sector < w->sector + w->sector_count; sector += SECTORS_PER_BLOCK)
+        if (lost_may(load_cluster(w->load), w->load->image->id, sector / OBJECT_SECTORS,
+                     sector % OBJECT_SECTORS / SECTORS_PER_BLOCK))
+            return true;
+    return false;
+}
+
 static void worker_end(struct worker *w)
 {
     int result = w->is_status ? w->status.op.result : w->io.op.result;
@@ -357,11 +367,15 @@ static void worker_end(struct worker *w)
         w->sector = 0;
         return;
     }
-    /* Damaged everywhere: that the read fails is all that can be asked for. Block by block around it. */
-    bool gone = result == -ERR_DAMAGED && damage_is_uncovered(load_cluster(w->load));
+    /* Damaged everywhere, or lost: that the read fails is all that can be asked for. Block by block around
+     * it. */
+    bool gone =
+        result == -ERR_DAMAGED && (damage_is_uncovered(load_cluster(w->load)) || range_may_be_lost(w));
     w->piece_max = gone && w->sector_count > SECTORS_PER_BLOCK ? SECTORS_PER_BLOCK : READ_ALL_SECTORS;
     if (result == 0 || (gone && w->sector_count == SECTORS_PER_BLOCK))
         w->sector += w->sector_count;
+    if (gone && w->sector_count == SECTORS_PER_BLOCK && !damage_is_uncovered(load_cluster(w->load)))
+        load_cluster(w->load)->lost_blocks++;
 }
 
 static bool worker_is_through(const struct worker *w)

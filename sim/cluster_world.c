@@ -391,6 +391,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
     process_init(&c->admin, c, "admin", "10.0.3.1");
     process_add_node(&c->admin, "admin", 8u << 20, admin_start, c);
     damage_init(c);
+    lost_init(c);
     choose_places(c);
     rest_init(c);
     for (uint32_t i = 0; i < c->osd_count; i++)
@@ -409,6 +410,7 @@ void cluster_fini(struct cluster *c)
 {
     check_fini(c);
     rest_fini(c);
+    lost_fini(c);
     free(c->damage);
     for (uint32_t i = 0; i < c->osd_count; i++)
         sim_disk_free(c->osds[i].disk);

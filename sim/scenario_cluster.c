@@ -53,6 +53,7 @@ static void always(void *owner, struct sim *sim)
     if (sim->failed)
         return;
     force_watch(owner);
+    lost_watch(owner);
     check_always(owner);
 }
 
@@ -98,9 +99,14 @@ static void come_to_rest(struct cluster *c)
     if (!sim_run_while(c->sim, is_scrubbed, c, c->sim->now_ns + SCRUB_NS) && !c->sim->failed)
         sim_fail(c->sim, "a deep scrub does not come to its end");
     load_read_all(c);
-    uint64_t limit_ns = damage_is_uncovered(c) ? READ_NS : REST_NS;
-    if (!sim_run_while(c->sim, is_idle, c, c->sim->now_ns + limit_ns) && !c->sim->failed)
+    bool read = sim_run_while(c->sim, is_idle, c, c->sim->now_ns + REST_NS);
+    if (!read && (damage_is_uncovered(c) || c->lost_blocks))
+        read = sim_run_while(c->sim, is_idle, c, c->sim->now_ns + READ_NS);
+    if (!read && !c->sim->failed)
         sim_fail(c->sim, "the images cannot be read");
+    if (c->lost_blocks > c->listed_blocks && !c->sim->failed)
+        sim_fail(c->sim, "%llu blocks are lost, of which the monitor lists %llu", ULL(c->lost_blocks),
+                 ULL(c->listed_blocks));
 }
 
 static enum cluster_profile choose_profile(struct sim *sim, const struct sim_args *args)
@@ -161,13 +167,14 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
         ret_result->stats, sizeof(ret_result->stats),
         "profile %s: %u OSDs of %u shards, %u PGs, %u clients; %llu writes, %llu reads, %llu clears, %llu block "
         "statuses, %llu failed (%llu for lack of space); %llu takeovers, %llu resizes, %llu images made again, "
-        "%llu plots, %llu splits that moved %llu objects with %llu blocks, %llu writes of sectors lost, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest, %llu listed; calm: the slowest request took %llu us",
+        "%llu plots, %llu splits that moved %llu objects with %llu blocks, %llu writes of sectors lost, %llu offline checks; disks: %llu rotten, %llu lost, %llu misdirected, %llu reads failed, %llu blocks damaged at rest, %llu listed, %llu lost while who had them was away; calm: the slowest request took %llu us",
         PROFILES[profile], c->osd_count, c->shard_count, c->pg_count, c->client_count, ULL(c->writes),
         ULL(c->reads), ULL(c->clears), ULL(c->statuses), ULL(c->failures), ULL(c->no_space),
         ULL(c->takeovers), ULL(c->resizes), ULL(c->recreations), ULL(c->plots), ULL(c->split.done),
         ULL(c->split.objects), ULL(c->split.blocks), ULL(c->force.lost_writes), ULL(c->inspections),
         ULL(disks.rotten), ULL(disks.taken_back), ULL(disks.misdirected), ULL(disks.read_errors),
-        ULL(c->damaged_blocks), ULL(c->listed_blocks), ULL(c->calm_slowest_ns / NS_PER_US));
+        ULL(c->damaged_blocks), ULL(c->listed_blocks), ULL(c->lost_blocks),
+        ULL(c->calm_slowest_ns / NS_PER_US));
     sim->after_step = NULL;
     cluster_fini(c);
     sim_free(sim);
