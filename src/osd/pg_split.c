@@ -165,15 +165,24 @@ static bool went_alone(const struct pg *pg, uint64_t id)
     return item && item->force;
 }
 
+/* It is none of ours: the pool was made with it. */
+static bool was_made(const struct pg *pg, uint64_t id)
+{
+    const Fb__Pg *item = shard_map_pg(pg->shard, id);
+
+    return item && !item->split && !PLANT(OSD_BORN_TWICE);
+}
+
 /* Is this replica a member of the group of such a child, which the entry names, by its number? It is if it
  * was one of the PG's in the state that is here, and is one there: in between it has never left, for no
- * number is given out twice. */
+ * number is given out twice. (But each PG that a pool is made with gives out the same ones.) */
 static bool child_has_us(const struct pg *pg, uint64_t child, const struct group *there)
 {
     const struct store_pg *sp = pg->sp;
 
     return store_log_term(sp, sp->applied_index) && has_voter(&sp->record.group, pg->replica) &&
-           has_voter(there, pg->replica) && !went_alone(pg, pg->id) && !went_alone(pg, child);
+           has_voter(there, pg->replica) && !was_made(pg, child) && !went_alone(pg, pg->id) &&
+           !went_alone(pg, child);
 }
 
 bool pg_split_behind(struct pg *pg, uint32_t split_count, const struct group *there, bool births)

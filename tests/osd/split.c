@@ -489,6 +489,41 @@ static void test_no_child_of_a_damaged_log(void)
     world_free(w);
 }
 
+/* The same member has lost its replica of PG 1, which the pool was made with: of the PGs that may be split
+ * off PG 0 it is one by its number, and this OSD's replica there has the same number as that of PG 0. It is
+ * not born anew: it may have voted. */
+static void test_no_stranger_is_born(void)
+{
+    struct world *w = world_new(44, 2);
+    uint64_t stays = 0;
+
+    while (placement_pg_number(IMAGE, stays, 3))
+        stays++;
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    w->born = true;
+    world_lead(w, pg_id(0), 0);
+    world_lead(w, pg_id(1), 0);
+    CHECK_EQ(world_write(w, stays, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    refuse_log(w, 2, true);
+    w->pg_target = 3;
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, leader_of_parent(w)->split_proposed);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    fake_store_lose_pg(w->osds[2].label.osd_uuid, pg_id(1));
+    WAIT_FOR(w, 5000, replica_on(w, 0, 2) && replica_on(w, 1, 2));
+    w->pgs[2] = w->pgs[0];
+    w->pgs[2].split = true;
+    w->pg_count = 3;
+    world_feed_map(w);
+    for (uint32_t i = 0; i < 200; i++)
+        CHECK_EQ(world_write(w, stays, BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 20000, is_whole(w, 2, 0) && is_whole(w, 2, 2));
+    CHECK(!replica_on(w, 2, 1));
+    world_free(w);
+}
+
 static void force(struct world *w, uint32_t number)
 {
     struct world_pg *pg = &w->pgs[number];
@@ -739,6 +774,7 @@ int main(int argc, char **argv)
     TEST(test_next_leader_is_split_later);
     TEST(test_recovers_over_the_split);
     TEST(test_no_child_of_a_damaged_log);
+    TEST(test_no_stranger_is_born);
     TEST(test_goes_on_alone);
     TEST(test_goes_on_without_the_entry);
     TEST(test_keeps_for_one_that_is_elsewhere);
