@@ -307,6 +307,17 @@ static void check_time_was_up(const struct worker *w)
                  (unsigned long long)((c->sim->now_ns - from_ns) / NS_PER_MS));
 }
 
+/* Some block of it (cluster_lost.c). */
+static bool range_may_be_lost(const struct worker *w)
+{
+    for (uint32_t sector = ALIGN_DOWN(w->sector, SECTORS_PER_BLOCK); sector < w->sector + w->sector_count;
+         sector += SECTORS_PER_BLOCK)
+        if (lost_may(load_cluster(w->load), w->load->image->id, sector / OBJECT_SECTORS,
+                     sector % OBJECT_SECTORS / SECTORS_PER_BLOCK))
+            return true;
+    return false;
+}
+
 static void count_request(struct worker *w, int result)
 {
     struct cluster *c = load_cluster(w->load);
@@ -319,7 +330,8 @@ static void count_request(struct worker *w, int result)
     c->failures += result != 0;
     c->slowest_ns = MAX(c->slowest_ns, c->sim->now_ns - w->started_ns);
     c->no_space += result == -ERR_NO_SPACE;
-    if (c->calm_since_ns && w->started_ns >= c->calm_since_ns)
+    bool lost = result == -ERR_DAMAGED && range_may_be_lost(w);
+    if (c->calm_since_ns && w->started_ns >= c->calm_since_ns && !lost)
         calm_ended(c, w->load->owner->process.name, c->sim->now_ns - w->started_ns, result);
     if (result) {
         core_log(w->op.core, LOG_DEBUG, "load", "request %d on sectors %u+%u: %s",
@@ -334,16 +346,6 @@ static void count_request(struct worker *w, int result)
     c->reads += w->io.type == CLIENT_READ;
     c->writes += w->io.type == CLIENT_WRITE;
     c->clears += w->io.type == CLIENT_DISCARD || w->io.type == CLIENT_ZERO;
-}
-
-/* Some block of it. */
-static bool range_may_be_lost(const struct worker *w)
-{
-    for (uint32_t sector = w->sector; sector < w->sector + w->sector_count; sector += SECTORS_PER_BLOCK)
-        if (lost_may(load_cluster(w->load), w->load->image->id, sector / OBJECT_SECTORS,
-                     sector % OBJECT_SECTORS / SECTORS_PER_BLOCK))
-            return true;
-    return false;
 }
 
 static void worker_end(struct worker *w)
