@@ -17,8 +17,10 @@
 
 #include "store/internal.h"
 
-#define LOG_CAP_FIRST   64u
-#define SHARE_MIN_BYTES (9ull << 18) /* two entries of the largest size */
+#define LOG_CAP_FIRST 64u
+/* What is given back where a buffer was wanted in vain: a part large enough for whole ones to be among it. */
+#define CACHE_RELIEF_PART 8u
+#define SHARE_MIN_BYTES   (9ull << 18) /* two entries of the largest size */
 
 size_t entry_size(uint32_t words, uint32_t chunks)
 {
@@ -78,9 +80,9 @@ void entry_uncache(struct log_entry *e)
     slice_unref(&e->payload);
 }
 
-void cache_evict(struct store *s)
+static void cache_evict_to(struct store *s, uint64_t bytes)
 {
-    while (s->cache_used > s->config.cache_bytes) {
+    while (s->cache_used > bytes) {
         struct log_entry *e = list_first(&s->cached, struct log_entry, cache_link);
         if (!e || !e->durable || !e->batch || e->pins || list_linked(&e->copy_link))
             return;
@@ -93,6 +95,16 @@ void cache_evict(struct store *s)
         }
         entry_uncache(e);
     }
+}
+
+void cache_evict(struct store *s)
+{
+    cache_evict_to(s, s->config.cache_bytes);
+}
+
+void store_cache_relieve(struct store *s)
+{
+    cache_evict_to(s, s->cache_used - s->cache_used / CACHE_RELIEF_PART);
 }
 
 /* ---- an entry's life ----------------------------------------------------------------------------------- */

@@ -539,6 +539,35 @@ static void a_hot_block_survives_a_restart(void)
     tear_down();
 }
 
+/* What the cache may keep fills the arena: the largest payload finds room in the end. */
+static void the_cache_makes_room_for_large_payloads(void)
+{
+    struct buf *large;
+    uint32_t tries = 0;
+
+    rig_init(&rig, 16u << 20, 700u << 20);
+    config = (struct store_config){
+        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 1u << 30, .pgs_max = 8};
+    struct store_format f = {0};
+    store_format_start(&f, &config, 600u << 20, NULL);
+    CHECK_EQ(rig_wait(&rig, &f.op), 0);
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 1, .replica = 1, .birth = 3}), 0);
+    fill = 10;
+    CHECK_EQ(write_blocks(7, 3, 1), 0);
+    for (uint32_t n = 0; (large = buf_new(rig.core.arena, IO_SIZE_MAX)); n++) {
+        buf_unref(large);
+        CHECK_EQ(write_blocks(n / 500, n % 500, 1), 0);
+        apply_all();
+    }
+    while (!(large = buf_new(rig.core.arena, IO_SIZE_MAX)) && tries++ < 100)
+        store_cache_relieve(s);
+    CHECK(large);
+    buf_unref(large);
+    CHECK_EQ(block_is(7, 3, false), 10); /* from the ring */
+    tear_down();
+}
+
 static void a_removed_replica_leaves_nothing(void)
 {
     set_up();
@@ -871,6 +900,7 @@ int main(void)
     TEST(a_removed_replica_leaves_nothing);
     TEST(damage_is_found_and_repaired);
     TEST(many_replicas);
+    TEST(the_cache_makes_room_for_large_payloads);
     TEST(headers_are_shared);
     TEST(destage_keeps_pace);
     TEST(every_request_may_fail);
