@@ -191,6 +191,24 @@ static void the_tail_is_told_behind_the_records(void)
     tear_down();
 }
 
+/* More records than go with a batch: those that are left are not durable when it is. */
+static void records_count_with_their_own_batch(void)
+{
+    set_up();
+    rig.device.blk.queue_depth_hint = 1;
+    reopen();
+    uint64_t before = s->records_durable;
+    for (uint64_t epoch = 1; epoch <= 300; epoch++)
+        store_recover_floor(pg, epoch);
+    CHECK_EQ(s->records_pushed, before + 300);
+    while (s->records_durable == before)
+        rig_turn(&rig);
+    CHECK(s->records_durable < s->records_pushed);
+    rig_settle(&rig);
+    CHECK_EQ(s->records_durable, s->records_pushed);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -200,5 +218,6 @@ int main(int argc, char **argv)
     TEST(the_tail_is_told_behind_the_records);
     TEST(a_busy_pg_keeps_no_other_waiting);
     TEST(a_group_stays_in_the_log_until_the_table_has_it);
+    TEST(records_count_with_their_own_batch);
     return tap_done();
 }
