@@ -165,12 +165,13 @@ static bool went_alone(const struct pg *pg, uint64_t id)
     return item && item->force;
 }
 
-/* It is none of ours: the pool was made with it. */
+/* It is none of ours: the pool was made with it, for all that is known. */
 static bool was_made(const struct pg *pg, uint64_t id)
 {
     const Fb__Pg *item = shard_map_pg(pg->shard, id);
 
-    return item && !item->split && !PLANT(OSD_BORN_TWICE);
+    return !shard_map_pool(pg->shard, (uint32_t)(id >> 32)) ||
+           (item && !item->split && !PLANT(OSD_BORN_TWICE));
 }
 
 /* Is this replica a member of the group of such a child, which the entry names, by its number? It is if it
