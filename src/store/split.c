@@ -220,6 +220,7 @@ static void leave_log(struct object *o, struct pg *child)
         list_push_back(&rest->unapplied, &e->obj_link);
         entry_reserve(e);
     }
+    object_settle(o); /* it may have been in the log alone */
 }
 
 /* False: those of this turn. */

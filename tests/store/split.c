@@ -278,6 +278,16 @@ static bool clears(uint64_t object)
     return object % 3 == 0;
 }
 
+/* One that goes, and is in the log alone. */
+static uint64_t only_logged(void)
+{
+    uint64_t object = OBJECTS;
+
+    while (!goes(object))
+        object++;
+    return object;
+}
+
 /* What goes is in the log besides, where it is not applied and may never be committed. */
 static void set_up_behind(void)
 {
@@ -303,6 +313,7 @@ static void set_up_behind(void)
                 put((struct entry){.type = ENTRY_CLEAR, .image = 1, .object = object, .block_count = 8}, 0),
                 0);
         }
+    CHECK_EQ(write_blocks(only_logged(), 0, 1), 0);
     rig_settle(&rig);
     recovering = pg->record;
     recovering.state = STORE_PG_RECOVERING;
@@ -344,6 +355,7 @@ static void check_behind(bool is_split, bool is_born)
     CHECK_EQ(child->applied_index, applied_then);
     CHECK_EQ(store_log_term(child, applied_then), 1);
     CHECK(!store_image_get(child, 1));
+    CHECK(!object_find(pg_of(child), 1, only_logged()));
 }
 
 /* Nothing is held any more by what the log had of objects that went. */
