@@ -80,11 +80,17 @@ void entry_uncache(struct log_entry *e)
     slice_unref(&e->payload);
 }
 
-static void cache_evict_to(struct store *s, uint64_t bytes)
+/* The ring has it, and nobody is about to look at it. */
+static bool entry_evictable(const struct log_entry *e)
 {
-    while (s->cache_used > bytes) {
+    return e->durable && e->batch && !e->pins && !list_linked(&e->copy_link);
+}
+
+void cache_evict(struct store *s)
+{
+    while (s->cache_used > s->config.cache_bytes) {
         struct log_entry *e = list_first(&s->cached, struct log_entry, cache_link);
-        if (!e || !e->durable || !e->batch || e->pins || list_linked(&e->copy_link))
+        if (!e || !entry_evictable(e))
             return;
         /* The next ones in line are the longest unused of all. */
         struct log_entry *next = list_entry(e->cache_link.next, struct log_entry, cache_link);
@@ -97,14 +103,18 @@ static void cache_evict_to(struct store *s, uint64_t bytes)
     }
 }
 
-void cache_evict(struct store *s)
-{
-    cache_evict_to(s, s->config.cache_bytes);
-}
-
 void store_cache_relieve(struct store *s)
 {
-    cache_evict_to(s, s->cache_used - s->cache_used / CACHE_RELIEF_PART);
+    uint64_t least = s->cache_used - s->cache_used / CACHE_RELIEF_PART;
+
+    /* Not stopping at those that a round holds, which are the oldest, as a rule. */
+    list_for_each_safe (&s->cached, node) {
+        struct log_entry *e = list_entry(node, struct log_entry, cache_link);
+        if (s->cache_used <= least)
+            return;
+        if (entry_evictable(e))
+            entry_uncache(e);
+    }
 }
 
 /* ---- an entry's life ----------------------------------------------------------------------------------- */
