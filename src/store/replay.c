@@ -321,8 +321,9 @@ static void log_settle(struct pg *pg)
     }
     for (uint64_t i = MIN(complete, last); i >= first && i > 0; i--) {
         const struct log_entry *e = log_at(pg, i), *next = log_at(pg, i + 1);
+        uint64_t term = i == complete ? pg->complete_term : next ? next->prev_term : 0;
         /* What was complete may have let its chunks go; or what replaced it is lost, and is complete. */
-        if (!e || e->chunk_count || (next && next->prev_term != e->term)) {
+        if (!e || e->chunk_count || (term && term != e->term)) {
             first = i + 1;
             break;
         }

@@ -846,6 +846,32 @@ static void what_rots_before_it_is_copied_forward_is_noticed(void)
     }
 }
 
+/* Nor what stood behind it: all of that was replaced, too. */
+static void what_was_replaced_does_not_come_back_behind_what_is_complete(void)
+{
+    set_up();
+    for (int i = 0; i < 5; i++) {
+        CHECK_EQ(write_blocks(1, 0, 1), 0);
+        rig_settle(&rig);
+    }
+    CHECK_EQ(put((struct entry){.index = 2, .term = 2, .image = 1, .object = 2}, 1), 0);
+    CHECK_EQ(put((struct entry){.index = 3, .term = 2, .image = 1, .object = 2}, 1), 0);
+    rig_settle(&rig);
+    uint64_t lost = ring_place(s, log_at(pg_of(pg), 3)->batch->position);
+    apply_all();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), 3);
+    CHECK_EQ(close_store(), 0);
+    memset(rig.device.data + block_offset(lost), 0, BLOCK_SIZE);
+    CHECK_EQ(open_store(), 0);
+    CHECK(pg->damaged);
+    CHECK_EQ(pg->applied_index, 3);
+    CHECK_EQ(pg->last_index, 3);
+    CHECK_EQ(store_log_term(pg, 3), 2);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -871,5 +897,6 @@ int main(int argc, char **argv)
     TEST(a_device_that_gives_nothing_is_left_alone);
     TEST(what_rots_before_it_is_copied_forward_is_noticed);
     TEST(what_was_replaced_does_not_come_back_below_what_is_complete);
+    TEST(what_was_replaced_does_not_come_back_behind_what_is_complete);
     return tap_done();
 }
