@@ -359,8 +359,6 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
         msg.entries = NULL;
         msg.group = NULL;
         shard->perf.payload_drops += message->payload_dropped;
-        if (message->payload_dropped)
-            store_cache_relieve(shard->store);
     }
     uint64_t now_ns = core_now_ns(shard->core);
     if (request.entry_count)

@@ -495,8 +495,6 @@ void pg_write_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
     if (error) {
         shard->perf.crc_errors += error == -ERR_CHECKSUM;
         shard->perf.payload_drops += message->payload_dropped;
-        if (message->payload_dropped)
-            store_cache_relieve(shard->store);
         pg_reply(shard, ticket, pg_find(shard, in.pg), error);
         return;
     }

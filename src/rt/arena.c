@@ -13,6 +13,8 @@
 
 #include <stdlib.h>
 
+#include "rt/op.h"
+
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define ARENA_POISON 1
@@ -51,6 +53,8 @@ struct arena {
     struct list free[ORDERS];
     struct list kept; /* single blocks, the one that came back last in front */
     uint32_t kept_count;
+    bool was_short;
+    struct op *on_shortage;
 };
 
 static void arena_push(struct arena *arena, uint32_t block, uint32_t order)
@@ -178,6 +182,19 @@ static void arena_merge_kept(struct arena *arena)
     }
 }
 
+void arena_on_shortage(struct arena *arena, struct op *op)
+{
+    arena->on_shortage = op;
+}
+
+bool arena_was_short(struct arena *arena)
+{
+    bool was_short = arena->was_short;
+
+    arena->was_short = false;
+    return was_short;
+}
+
 struct buf *buf_new(struct arena *arena, uint32_t len)
 {
     struct buf *buf;
@@ -194,8 +211,11 @@ struct buf *buf_new(struct arena *arena, uint32_t len)
         arena_merge_kept(arena);
         buf = arena_take(arena, order);
     }
-    if (!buf)
+    if (!buf) {
+        arena->was_short = true;
+        op_wake(arena->on_shortage);
         return NULL;
+    }
     buf->size_bytes = BLOCK_SIZE << order;
     buf->refs = 1;
     arena->free_bytes -= buf->size_bytes;

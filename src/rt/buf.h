@@ -20,6 +20,7 @@
 #define BUF_SIZE_MAX (2u << 20)
 
 struct arena;
+struct op;
 
 struct buf {
     struct arena *arena;
@@ -42,6 +43,12 @@ void arena_free(struct arena *arena); /* asserts that every buffer came back */
 void *arena_memory(const struct arena *arena);
 size_t arena_size(const struct arena *arena);
 size_t arena_free_bytes(const struct arena *arena);
+
+/* Wakes `op` each time that buf_new() finds none, so that who keeps buffers only for later gives some back: single
+ * blocks all over the arena leave no large one. NULL: nobody does. */
+void arena_on_shortage(struct arena *arena, struct op *op);
+/* Was a buffer wanted in vain since this was asked last? */
+bool arena_was_short(struct arena *arena);
 
 /* A buffer of at least `len` bytes (1 .. BUF_SIZE_MAX) with one reference, or NULL. Contents are undefined. */
 struct buf *buf_new(struct arena *arena, uint32_t len);

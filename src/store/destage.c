@@ -286,6 +286,7 @@ static bool destage_stop(struct store *s)
     d->waiting = false;
     if (s->closing) {
         struct op *waiter = s->close_waiter;
+        arena_on_shortage(s->core->arena, NULL);
         op_done(&d->op, 0);
         op_wake(waiter);
     }
@@ -347,6 +348,9 @@ static void destage_step(struct op *op)
 
     if (destage_stop(s))
         return;
+    /* What the cache keeps may lie scattered over the arena. Whoever was refused asks again. */
+    if (arena_was_short(s->core->arena))
+        cache_relieve(s);
     for (;;) {
         switch (op->state) {
         case DESTAGE_IDLE:
@@ -522,5 +526,6 @@ void destage_start(struct store *s)
 
     scatter_init(&d->io, s->blk, &d->op, d->ios, DESTAGE_IOS);
     op_start(&d->op, s->core, &DESTAGE, NULL);
+    arena_on_shortage(s->core->arena, &d->op);
     d->op.background = true;
 }

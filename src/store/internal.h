@@ -455,6 +455,8 @@ void log_truncate(struct pg *pg, uint64_t index); /* drops [index, last] */
 void log_trim(struct pg *pg, uint64_t first);     /* drops what is below */
 void log_measure(struct pg *pg); /* after applied entries came or went: is the log a long one? */
 void cache_evict(struct store *s);
+/* Gives back the oldest eighth of it, though it is within its limit. */
+void cache_relieve(struct store *s);
 static inline uint32_t entry_blocks(const struct log_entry *e)
 {
     return e->type == ENTRY_WRITE ? e->block_count : 0;

@@ -18,7 +18,7 @@
 #include "store/internal.h"
 
 #define LOG_CAP_FIRST 64u
-/* What is given back where a buffer was wanted in vain: a part large enough for whole ones to be among it. */
+/* What is given back when a buffer was wanted in vain: a part large enough for whole ones to be among it. */
 #define CACHE_RELIEF_PART 8u
 #define SHARE_MIN_BYTES   (9ull << 18) /* two entries of the largest size */
 
@@ -103,7 +103,7 @@ void cache_evict(struct store *s)
     }
 }
 
-void store_cache_relieve(struct store *s)
+void cache_relieve(struct store *s)
 {
     uint64_t least = s->cache_used - s->cache_used / CACHE_RELIEF_PART;
 

@@ -177,7 +177,6 @@ static void log_read_step(struct op *op)
         }
         state->buf = buf_new(s->core->arena, blocks * BLOCK_SIZE);
         if (!state->buf) {
-            store_cache_relieve(s);
             log_read_end(r, -ERR_RETRY);
             return;
         }

@@ -331,10 +331,8 @@ static int read_begin(struct store_read *r)
         return -ERR_RETRY;
     r->private_state = state;
     state->buf = buf_new(s->core->arena, r->block_count * BLOCK_SIZE);
-    if (!state->buf) {
-        store_cache_relieve(s);
+    if (!state->buf)
         return -ERR_RETRY;
-    }
     scatter_init(&state->io, s->blk, &r->op, state->ios, SCATTER_IOS);
     for (uint32_t i = 0; i < r->block_count; i++)
         bit_set(state->todo, i);

@@ -149,11 +149,6 @@ struct store_space {
 };
 struct store_space store_space(const struct store *store);
 
-/* No buffer was found for a payload though the cache is within its limit: what it keeps may lie scattered
- * over the arena, so that no large piece is left. Gives back its oldest eighth; the ring has that data.
- * Whoever is refused asks again, so that in the end there is one. */
-void store_cache_relieve(struct store *store);
-
 /* A blob that belongs to the shard: the last cluster map. At most STORE_BLOB_MAX; two copies, durable when
  * done. */
 #define STORE_BLOB_MAX (4u << 20)

@@ -430,11 +430,6 @@ void fake_store_set_free(struct store *store, uint64_t free_bytes)
     store->taken_bytes = TOTAL_BYTES - free_bytes;
 }
 
-void store_cache_relieve(struct store *store)
-{
-    /* It keeps none. */
-}
-
 struct store_space store_space(const struct store *store)
 {
     return (struct store_space){TOTAL_BYTES, store->taken_bytes, TOTAL_BYTES - store->taken_bytes, 1u << 20};
