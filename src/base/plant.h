@@ -62,6 +62,7 @@
     X(STORE_MARK_NO_CLEAR,          "store: a damaged block counts as untouched by discards")                       \
     X(STORE_MARK_UNAPPLIED,         "store: a damaged block's index goes by unapplied entries")                     \
     X(STORE_LOST_AS_BEFORE,         "store: what the log has lost of an entry stays on the medium as it was before") \
+    X(STORE_NUMBER_AGAIN,           "store: batches get numbers again that a checkpoint counts in")                 \
     X(STORE_COMING_LOST,            "store: what the log has anew of an object is not told")                        \
     X(STORE_PROPOSED_OLD,           "store: what a copy has, from above the log, gives way to what the log has")    \
     X(STORE_SPLIT_NO_RECORDS,       "store: a PG that is split off comes without the image records")               \

@@ -257,6 +257,9 @@ void open_ckpt_header(struct store_opening *p, int copy)
     s->ckpt_replay[copy] = c->replay_seq;
     s->ckpt_last = MAX(s->ckpt_last, c->number);
     p->scan.durable_seq = MAX(p->scan.durable_seq, c->ring_seq);
+    /* A batch may be torn that was under way then. Another one of its number would count as being in here. */
+    if (!PLANT(STORE_NUMBER_AGAIN))
+        s->next_seq = MAX(s->next_seq, c->replay_seq);
 }
 
 bool open_ckpt_choose(struct store_opening *p)
