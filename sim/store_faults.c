@@ -8,6 +8,11 @@
 #define RUN_MAX_NS (20 * NS_PER_S)
 #define ROUNDS_MAX 12u
 
+static bool touches(uint64_t offset, uint64_t len, uint64_t block, uint64_t blocks)
+{
+    return offset < block_offset(block + blocks) && block_offset(block) < offset + len;
+}
+
 bool faults_may_damage(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset,
                        uint64_t len)
 {
@@ -16,11 +21,15 @@ bool faults_may_damage(void *owner, struct sim_disk *disk, enum sim_damage damag
 
     if (damage != SIM_DAMAGE_LOSE || !w->rot)
         return w->rot;
-    /* Of what was acknowledged in both copies of the table one must be there. */
     if (geometry_layout(sim_disk_size(disk), w->ring_bytes, &g))
         return false;
-    uint64_t from = block_offset(g.table_block + g.table_blocks), to = from + block_offset(g.table_blocks);
-    return offset + len <= from || offset >= to;
+    /* Of what was acknowledged in both copies of the table one must be there. */
+    if (touches(offset, len, g.table_block + g.table_blocks, g.table_blocks))
+        return false;
+    /* A checkpoint that lost its header and its blocks is the one before the last, and whole; if the other
+     * copy is bad, too, nothing tells that what the ring has is not all that came on top. */
+    return !touches(offset, len, g.checkpoint_block, 1) &&
+           !touches(offset, len, g.checkpoint_block + g.checkpoint_blocks, 1);
 }
 
 static bool is_stopped(void *owner)
