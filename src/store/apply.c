@@ -355,6 +355,7 @@ int store_recover_image(struct store_pg *pub, const struct image_record *record)
         image->saved = *record;
         image->is_saved = true;
         image->is_pushed = false; /* what is on its way is older */
+        image->forgotten_index = 0;
         image->holder = NULL;
         entry_release(e);
         ring_record(s, &r);
@@ -413,6 +414,7 @@ void images_save(struct pg *pg)
         image->saved = image->record;
         image->is_saved = true;
         image->is_pushed = false; /* what is on its way is not newer */
+        image->forgotten_index = 0;
         image->holder = NULL;
         entry_release(holder);
     }

@@ -81,9 +81,44 @@ static void what_is_on_its_way_is_older(void)
     }
 }
 
+/* What a recovery saves, itself or with the base that it sets, has no older one that would have to be kept
+ * from coming back: that must not take its place for the checkpoints. */
+static void what_a_recovery_saves_stays(void)
+{
+    for (int base = 0; base < 2; base++) {
+        set_up();
+        put_image(1, 0);
+        CHECK_EQ(put((struct entry){.type = ENTRY_FORGET, .image = 1}, 0), 0);
+        put_image(3, 0);
+        rig_settle(&rig);
+        store_apply(pg, 3);
+        struct image_record newer = {.image = 1,
+                                     .incarnation = 9,
+                                     .generation = 1,
+                                     .size_bytes = OBJECT_SIZE,
+                                     .index = 9,
+                                     .deleted = 1};
+        if (base)
+            store_reset_base(pg, 9, 1, &ALONE, 0);
+        else
+            CHECK_EQ(store_recover_image(pg, &newer), 0);
+        if (base)
+            CHECK_EQ(put((struct entry){.type = ENTRY_NOOP}, 0), 0);
+        apply_all();
+        destage_up_to(pg_of(pg), pg->last_index);
+        rig_settle(&rig);
+        CHECK_EQ(store_complete_index(pg), pg->last_index);
+        const struct image *image = image_find(pg_of(pg), 1);
+        CHECK(image && image->is_saved);
+        CHECK_EQ(image->saved.incarnation, base ? 3 : 9);
+        tear_down();
+    }
+}
+
 int main(void)
 {
     TEST(what_was_forgotten_and_made_anew);
     TEST(what_is_on_its_way_is_older);
+    TEST(what_a_recovery_saves_stays);
     return tap_done();
 }
