@@ -365,28 +365,36 @@ static bool may_have(struct cluster *c, uint64_t pg, const struct group_member *
     return true;
 }
 
-static void audit_commit(struct cluster *c, const struct pg *pg)
+static bool majority_has(struct cluster *c, const struct pg *pg, const struct group *group, uint32_t flag)
 {
-    static const uint32_t flags[] = {GROUP_VOTER, GROUP_VOTER_OLD};
     const struct raft *r = &pg->raft;
     uint64_t term = raft_term_at(r, r->commit_index);
-    /* A group that is not committed itself has committed nothing yet. */
-    const struct group *group = r->group.index <= r->commit_index ? &r->group : &r->group_before;
+    uint32_t voters = 0, have = 0;
 
-    for (uint32_t f = 0; group->index <= r->commit_index && f < (group_joint(group) ? 2 : 1); f++) {
-        uint32_t voters = 0, have = 0;
-        for (uint32_t i = 0; i < group->count; i++) {
-            const struct group_member *m = &group->members[i];
-            if (!(m->flags & flags[f]))
-                continue;
-            voters++;
-            have += may_have(c, pg->id, m, r->commit_index, term);
-        }
-        if (have < voters / 2 + 1)
-            sim_fail(c->sim,
-                     "PG %llx: replica %u takes entry %llu for committed, and %u of %u voters have it",
-                     ULL(pg->id), pg->replica, ULL(r->commit_index), have, voters);
+    for (uint32_t i = 0; i < group->count; i++) {
+        if (!(group->members[i].flags & flag))
+            continue;
+        voters++;
+        have += may_have(c, pg->id, &group->members[i], r->commit_index, term);
     }
+    return have > voters / 2;
+}
+
+static bool group_has(struct cluster *c, const struct pg *pg, const struct group *group)
+{
+    return majority_has(c, pg, group, GROUP_VOTER) &&
+           (!group_joint(group) || majority_has(c, pg, group, GROUP_VOTER_OLD));
+}
+
+/* By its newest group, whether that is committed or not, or the one before, if that was the newest then. */
+static void audit_commit(struct cluster *c, const struct pg *pg)
+{
+    const struct raft *r = &pg->raft;
+
+    if (!group_has(c, pg, &r->group) &&
+        (r->group.index <= r->commit_index || !group_has(c, pg, &r->group_before)))
+        sim_fail(c->sim, "PG %llx: replica %u takes entry %llu for committed, and no majority has it",
+                 ULL(pg->id), pg->replica, ULL(r->commit_index));
 }
 
 static void audit_commits(struct cluster *c)
