@@ -503,8 +503,8 @@ static void a_log_is_bounded_by_number(void)
     tear_down();
 }
 
-/* One block that is overwritten again and again: more often than 16 bits count, before it is destaged. */
-static void a_hot_block_survives_a_restart(void)
+/* A ring of 600 MiB, and a cache without a limit. */
+static void set_up_large_ring(void)
 {
     rig_init(&rig, 16u << 20, 700u << 20);
     config = (struct store_config){
@@ -514,6 +514,12 @@ static void a_hot_block_survives_a_restart(void)
     CHECK_EQ(rig_wait(&rig, &f.op), 0);
     CHECK_EQ(open_store(), 0);
     CHECK_EQ(write_record(&(struct store_pg_record){.pg = 1, .replica = 1, .birth = 3}), 0);
+}
+
+/* One block that is overwritten again and again: more often than 16 bits count, before it is destaged. */
+static void a_hot_block_survives_a_restart(void)
+{
+    set_up_large_ring();
     struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
     memset(data.buf->data, 7, BLOCK_SIZE);
     uint32_t crc = crc32c(0, data.buf->data, BLOCK_SIZE);
@@ -545,14 +551,7 @@ static void the_cache_makes_room_for_large_payloads(void)
     struct buf *large;
     uint32_t tries = 0;
 
-    rig_init(&rig, 16u << 20, 700u << 20);
-    config = (struct store_config){
-        .core = &rig.core, .blk = &rig.device.blk, .cache_bytes = 1u << 30, .pgs_max = 8};
-    struct store_format f = {0};
-    store_format_start(&f, &config, 600u << 20, NULL);
-    CHECK_EQ(rig_wait(&rig, &f.op), 0);
-    CHECK_EQ(open_store(), 0);
-    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 1, .replica = 1, .birth = 3}), 0);
+    set_up_large_ring();
     fill = 10;
     CHECK_EQ(write_blocks(7, 3, 1), 0);
     for (uint32_t n = 0; (large = buf_new(rig.core.arena, IO_SIZE_MAX)); n++) {
