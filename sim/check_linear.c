@@ -450,7 +450,7 @@ void linear_write_done(struct linear_history *h, uint32_t reg, uint32_t number)
     struct linear_op *op = open_write(h, reg, number);
     uint64_t stamp = ++h->stamp;
 
-    op->maybe = false;
+    op->maybe = op->loses;
     op->returned = stamp;
     op->end = MIN(op->end, stamp);
     for (uint32_t i = register_first_open(r); i < r->count; i++) {
@@ -513,6 +513,7 @@ uint32_t linear_rollback(struct linear_history *h, uint32_t reg, uint64_t since)
 
     for (uint32_t i = 0; i < r->count; i++) {
         struct linear_op *op = &r->ops[i];
+        op->loses |= op->is_write && op->maybe && op->end == LINEAR_NEVER;
         if (op->end <= since || (op->is_write && op->maybe))
             continue;
         op->maybe = op->is_write;

@@ -25,6 +25,7 @@ struct linear_op {
     uint32_t line;        /* of writers that supersede each other; for reads: who, for the report */
     uint32_t incarnation; /* in the line: a higher one fences the lower ones */
     uint64_t returned;    /* a maybe-write whose writer has given it up: the stamp of that; 0: not yet */
+    bool loses;           /* open when the register went back: what was done of it before that may be gone */
 };
 
 enum linear_verdict { LINEAR_OK, LINEAR_VIOLATION, LINEAR_UNDECIDED };
@@ -64,7 +65,8 @@ bool linear_is_fenced(const struct linear_history *h, uint32_t incarnation);
 void linear_forget(struct linear_history *h, uint32_t first);
 /* The register went back to an earlier state: of what was acknowledged before the stamp `since` nothing is
  * lost, but each later write may be, or may not; what was not done by now is not done any more, but for what
- * is still open. Returns how many acknowledged writes that are. Check the register before. */
+ * is still open: that may be done, or, though it is acknowledged later, be gone (a request whose other parts
+ * took longer). Returns how many acknowledged writes that are. Check the register before. */
 uint32_t linear_rollback(struct linear_history *h, uint32_t reg, uint64_t since);
 /* Checks one register, and leaves its history as it is. */
 void linear_register_check(const struct linear_history *h, uint32_t reg, uint64_t initial, uint64_t budget,

@@ -259,8 +259,9 @@ static void write_one(struct linear_history *h, uint64_t value)
     linear_write_done(h, 0, linear_write_begin(h, 0, linear_stamp(h), value, 1, 1));
 }
 
-/* 1 was acknowledged before the survivor fell behind, 2 and 3 after that; then two reads. */
-static int after_loss(uint64_t first, uint64_t second)
+/* 1 was acknowledged before the survivor fell behind, 2 and 3 after that; then two reads, and a third one
+ * when 4, which was open all the time, is acknowledged. */
+static int after_loss(uint64_t first, uint64_t second, uint64_t third)
 {
     struct linear_history *h = linear_history_new(1);
     struct linear_report report;
@@ -281,7 +282,7 @@ static int after_loss(uint64_t first, uint64_t second)
     linear_read(h, 0, linear_stamp(h), first, 2);
     linear_read(h, 0, linear_stamp(h), second, 2);
     linear_write_done(h, 0, open);
-    linear_read(h, 0, linear_stamp(h), 4, 2);
+    linear_read(h, 0, linear_stamp(h), third, 2);
     int verdict = (int)history_verdict(h, &reg);
     linear_history_free(h);
     return verdict;
@@ -289,13 +290,15 @@ static int after_loss(uint64_t first, uint64_t second)
 
 static void rolled_back(void)
 {
-    CHECK_EQ(after_loss(1, 1), LINEAR_OK);
-    CHECK_EQ(after_loss(2, 2), LINEAR_OK);
-    CHECK_EQ(after_loss(3, 3), LINEAR_OK);
-    CHECK_EQ(after_loss(2, 4), LINEAR_OK);        /* what was open goes on */
-    CHECK_EQ(after_loss(0, 0), LINEAR_VIOLATION); /* more is lost than may be */
-    CHECK_EQ(after_loss(1, 3), LINEAR_VIOLATION); /* what was lost comes back */
-    CHECK_EQ(after_loss(3, 2), LINEAR_VIOLATION);
+    CHECK_EQ(after_loss(1, 1, 4), LINEAR_OK);
+    CHECK_EQ(after_loss(2, 2, 4), LINEAR_OK);
+    CHECK_EQ(after_loss(3, 3, 4), LINEAR_OK);
+    CHECK_EQ(after_loss(2, 4, 4), LINEAR_OK);        /* what was open goes on, */
+    CHECK_EQ(after_loss(2, 2, 2), LINEAR_OK);        /* or was done here, and lost, before the rest of it */
+    CHECK_EQ(after_loss(2, 4, 2), LINEAR_VIOLATION); /* not both */
+    CHECK_EQ(after_loss(0, 0, 4), LINEAR_VIOLATION); /* more is lost than may be */
+    CHECK_EQ(after_loss(1, 3, 4), LINEAR_VIOLATION); /* what was lost comes back */
+    CHECK_EQ(after_loss(3, 2, 4), LINEAR_VIOLATION);
 }
 
 int main(void)
