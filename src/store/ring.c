@@ -328,6 +328,10 @@ static void batch_seal(struct store *s, struct making *m, uint64_t position, uin
     s->last_seq = m->seq;
 }
 
+/* What entries, and copies of them, leave to headers and records: these show that the tail has moved, and
+ * without them there is never room again. */
+#define RING_SPARE 64u
+
 /* Where a batch of so many blocks would begin, if there is room for it: true. */
 static bool ring_place_for(const struct store *s, uint64_t blocks, uint64_t *ret_position)
 {
@@ -389,7 +393,8 @@ static bool ring_make(struct store *s)
     list_for_each_safe (&s->copies, node) {
         struct log_entry *e = list_entry(node, struct log_entry, copy_link);
         if (s->copies_held || !making_fits(s, &m, e) ||
-            !ring_place_for(s, BATCH_HEADER_BLOCKS_MAX + m.payload_blocks + entry_ring_blocks(e), &position))
+            !ring_place_for(s, BATCH_HEADER_BLOCKS_MAX + m.payload_blocks + entry_ring_blocks(e) + RING_SPARE,
+                            &position))
             break;
         making_entry(s, &m, e, true);
         list_remove(&e->copy_link);
@@ -404,7 +409,7 @@ static bool ring_make(struct store *s)
             break;
         if (!ring_place_for(s,
                             DIV_UP(header_bytes(s, &m) + item_bytes(e) + 24, BLOCK_SIZE) + m.payload_blocks +
-                                entry_ring_blocks(e) + 1,
+                                entry_ring_blocks(e) + RING_SPARE,
                             &position)) {
             s->room_wanted = true;
             break;
