@@ -209,17 +209,33 @@ bool large_space_low(const struct store *s)
 
 /* ---- at open ------------------------------------------------------------------------------------------- */
 
+/* The entry's object, if it has that chunk there. It may be another PG's by now, while the entry is the PG's
+ * that this one was split off (split.c). */
+static struct object *object_brought(struct store *s, const struct log_entry *e, uint32_t chunk, uint32_t at)
+{
+    struct object *o = object_find(e->pg, e->image, e->object);
+
+    if (o && object_chunk(o, at) == chunk)
+        return o;
+    list_for_each (&s->pgs, node) {
+        const struct pg *pg = list_entry(node, struct pg, link);
+        o = key_is_family(pg->key, e->pg->key) ? object_find(pg, e->image, e->object) : NULL;
+        if (o && object_chunk(o, at) == chunk)
+            return o;
+    }
+    return NULL;
+}
+
 /* The chunk is free, or the very one that the entry's object has there. */
 static bool chunk_claim_for(struct store *s, struct log_entry *e, uint32_t i)
 {
     uint32_t chunk = entry_chunks(e)[i], at = DIV_UP(e->first_block, BLOCKS_PER_CHUNK) + i;
-    struct object *o = e->obj ? e->obj : object_find(e->pg, e->image, e->object);
-    bool brought = o && object_chunk(o, at) == chunk;
+    struct object *o = s->chunk_refs[chunk] ? object_brought(s, e, chunk, at) : NULL;
 
-    if (s->chunk_refs[chunk] > brought)
+    if (s->chunk_refs[chunk] > (o != NULL))
         return false;
     chunk_ref(s, chunk);
-    if (brought)
+    if (o)
         o->brought_index = MAX(o->brought_index, e->index);
     return true;
 }

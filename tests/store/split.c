@@ -415,6 +415,53 @@ static void behind_a_split_all_or_nothing(void)
     CHECK(split_then && not_then);
 }
 
+/* A page may have a chunk that an entry brought which is not known to be complete: the entry stays with the
+ * parent, the page goes, and at the next start both refer to the chunk. */
+static void behind_a_split_chunks_stay_shared(void)
+{
+    struct store_pg_record recovering;
+
+    set_up();
+    fill = 1;
+    put_image();
+    apply_all();
+    store_destage_soon(pg);
+    rig_settle(&rig);
+    memset(bytes, 0, sizeof(bytes));
+    uint64_t object = 0;
+    while (!goes(object))
+        object++;
+    bytes[object] = fill;
+    CHECK_EQ(write_blocks(object, 0, 2 * BLOCKS_PER_CHUNK), 0);
+    apply_all();
+    const struct log_entry *e = log_at(pg_of(pg), pg->last_index);
+    CHECK_EQ(e->chunk_count, 2);
+    destage_pg(pg_of(pg));
+    while (!object_find(pg_of(pg), 1, object)->slot)
+        rig_turn(&rig);
+    power_fails();
+    CHECK_EQ(pg->applied_index, pg->last_index - 1);
+    CHECK(!pg->damaged);
+    recovering = pg->record;
+    recovering.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&recovering), 0);
+    applied_then = pg->applied_index;
+    last_then = pg->last_index;
+    CHECK_EQ(split_behind(true), 0);
+    for (int starts = 0; starts < 2; starts++) {
+        reopen();
+        CHECK(!pg->damaged);
+        pg = store_pg_find(s, CHILD);
+        CHECK_EQ(block_is(object, 0, false), bytes[object]);
+        pg = store_pg_find(s, 1);
+        CHECK_EQ(problems(), 0);
+        CHECK_EQ(s->chunk_refs[object_chunk(object_find(pg_of(store_pg_find(s, CHILD)), 1, object), 0)], 2);
+    }
+    end_behind();
+    CHECK_EQ(s->chunk_refs[object_chunk(object_find(pg_of(store_pg_find(s, CHILD)), 1, object), 0)], 1);
+    tear_down();
+}
+
 /* The table is slow, and others fill the ring meanwhile: it gets its tail on, and the split its end. */
 static void under_load(void)
 {
@@ -525,6 +572,7 @@ int main(int argc, char **argv)
     TEST(all_or_nothing);
     TEST(behind_a_split);
     TEST(behind_a_split_all_or_nothing);
+    TEST(behind_a_split_chunks_stay_shared);
     TEST(under_load);
     TEST(a_recovery_sheds_what_was_cut_off);
     TEST(many_objects_take_many_turns);
