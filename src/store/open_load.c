@@ -114,6 +114,17 @@ static void open_heal_super(struct store_open *o, int copy)
              p->work, 1, &o->op);
 }
 
+/* It may be one that the device gives again later. */
+static void open_void_checkpoint(struct store_open *o, int copy)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+
+    memset(p->work, 0, BLOCK_SIZE);
+    io_start(s->blk, &p->io, &p->iov, BLK_WRITE, fua(s),
+             s->g.checkpoint_block + (uint64_t)copy * s->g.checkpoint_blocks, p->work, 1, &o->op);
+}
+
 /* Writes the next copy that needs it; false: none, or nothing is to be written. */
 bool open_heal(struct store_open *o)
 {
@@ -126,6 +137,12 @@ bool open_heal(struct store_open *o)
         int copy = p->super_heal & 1 ? 0 : 1;
         p->super_heal &= ~(1u << copy);
         open_heal_super(o, copy);
+        return true;
+    }
+    if (p->ckpt_void) {
+        int copy = p->ckpt_void & 1 ? 0 : 1;
+        p->ckpt_void = 0; /* the other one is what was loaded */
+        open_void_checkpoint(o, copy);
         return true;
     }
     for (; p->heal_at < s->g.table_blocks; p->heal_at++) {
@@ -251,6 +268,8 @@ void open_ckpt_header(struct store_opening *p, int copy)
         /* A crash while it was written looks like that too. */
         if (s->report)
             core_log(s->core, LOG_INFO, "store", "checkpoint copy %s is not valid", copy ? "B" : "A");
+        if (!PLANT(STORE_CHECKPOINT_RETURNS))
+            p->ckpt_void = 1u << copy;
         return;
     }
     s->ckpt_number[copy] = c->number;

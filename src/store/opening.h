@@ -97,6 +97,7 @@ struct store_opening {
     /* Checkpoint. */
     struct disk_checkpoint ckpt[2];
     bool ckpt_ok[2];
+    uint32_t ckpt_void; /* 1: copy A, 2: copy B: it must not count at a later start */
     int ckpt_copy;
     uint64_t ckpt_done, ckpt_reading;
     uint64_t replay_seq;
