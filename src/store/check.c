@@ -137,6 +137,10 @@ static bool covered_by_log(const struct object *o, uint32_t block)
 {
     const struct store_pg *pub = &o->pg->pub;
 
+    /* One that a recovery has split off has left what was not applied with its parent, and has yet to get it.
+     */
+    if (pub->record.state == STORE_PG_RECOVERING && !pub->record.birth)
+        return true;
     for (uint64_t i = MAX(pub->applied_index, o->page_index) + 1; i <= pub->last_index; i++) {
         uint32_t first, end;
         entry_reach(log_at(o->pg, i), o, &first, &end);

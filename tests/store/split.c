@@ -462,6 +462,41 @@ static void behind_a_split_chunks_stay_shared(void)
     tear_down();
 }
 
+/* What destage had written in place, before a start that does not know it to be complete, is no damage of the
+ * child's: it recovers, and what its source has is newer. */
+static void behind_a_split_in_place(void)
+{
+    struct store_pg_record recovering;
+
+    set_up();
+    fill = 1;
+    put_image();
+    memset(bytes, 0, sizeof(bytes));
+    uint64_t object = 0;
+    while (!goes(object))
+        object++;
+    CHECK_EQ(write_blocks(object, 0, 1), 0);
+    apply_all();
+    store_destage_soon(pg);
+    rig_settle(&rig);
+    CHECK_EQ(write_blocks(object, 0, 1), 0);
+    apply_all();
+    uint64_t place = block_offset(chunk_place(s, object_chunk(object_find(pg_of(pg), 1, object), 0), 0));
+    uint8_t before = rig.device.data[place];
+    destage_pg(pg_of(pg));
+    while (rig.device.data[place] == before)
+        rig_turn(&rig);
+    power_fails();
+    CHECK_EQ(pg->applied_index, pg->last_index - 1);
+    CHECK_EQ(problems(), 0);
+    recovering = pg->record;
+    recovering.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&recovering), 0);
+    CHECK_EQ(split_behind(true), 0);
+    CHECK_EQ(problems(), 0);
+    tear_down();
+}
+
 /* The table is slow, and others fill the ring meanwhile: it gets its tail on, and the split its end. */
 static void under_load(void)
 {
@@ -573,6 +608,7 @@ int main(int argc, char **argv)
     TEST(behind_a_split);
     TEST(behind_a_split_all_or_nothing);
     TEST(behind_a_split_chunks_stay_shared);
+    TEST(behind_a_split_in_place);
     TEST(under_load);
     TEST(a_recovery_sheds_what_was_cut_off);
     TEST(many_objects_take_many_turns);
