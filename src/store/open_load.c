@@ -319,7 +319,7 @@ bool open_ckpt_verify(struct store_opening *p, bool load)
             return false;
         }
         for (uint32_t r = 0; load && r < b->record_count; r++)
-            replay_record(p->s, &b->records[r]);
+            replay_record(p->s, &b->records[r], 0);
     }
     p->ckpt_done += p->ckpt_reading;
     return true;

@@ -53,11 +53,12 @@ const uint32_t *batch_entry_crc(const struct disk_entry *e);
 uint32_t batch_entry_chunk(const struct disk_entry *e, uint32_t b);
 uint32_t batch_large_blocks(const struct disk_batch *h);
 const struct disk_record *batch_records(const struct disk_batch *h);
-void replay_record(struct store *s, const struct disk_record *r);
+/* `seq`: of its batch; 0: it is of a checkpoint. */
+void replay_record(struct store *s, const struct disk_record *r, uint64_t seq);
 /* `lost`: bit per entry whose payload does not verify. */
 void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *lost, bool with_records);
 void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count); /* NULL: all PGs */
-void replay_split(struct store *s, const struct disk_record *r);                      /* split.c */
+void replay_split(struct store *s, const struct disk_record *r, uint64_t seq);        /* split.c */
 void replay_finish(struct store *s);
 /* Opening fails: slots that records named may not have been claimed, and are not to be given back. */
 void replay_abandon(struct store *s);

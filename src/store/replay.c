@@ -154,12 +154,12 @@ static void replay_log(struct store *s, struct pg *pg, const struct disk_record 
         replay_drop_from(pg, index);
 }
 
-void replay_record(struct store *s, const struct disk_record *r)
+void replay_record(struct store *s, const struct disk_record *r, uint64_t seq)
 {
     struct pg *pg = pg_by_key(s, r->key);
 
     if (r->type == RECORD_SPLIT) {
-        replay_split(s, r);
+        replay_split(s, r, seq);
         return;
     }
     if (!pg)
@@ -284,7 +284,7 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
          * counts. */
         const struct disk_record *r = &batch_records(h)[n];
         if (with_records || r->type == RECORD_RESET || r->type == RECORD_TRUNCATE)
-            replay_record(s, r);
+            replay_record(s, r, h->seq);
         struct pg *reset = with_records && r->type == RECORD_RESET ? pg_by_key(s, r->key) : NULL;
         if (reset)
             reset->pub.record.split_count = (uint32_t)r->log_of.split_count;

@@ -462,7 +462,7 @@ int store_can_split(const struct store_pg *pub)
 
 /* ---- at the start -------------------------------------------------------------------------------------- */
 
-void replay_split(struct store *s, const struct disk_record *r)
+void replay_split(struct store *s, const struct disk_record *r, uint64_t seq)
 {
     struct pg *parent = pg_by_key(s, r->split_of.parent_key);
     struct pg *child = r->split_of.child_key ? pg_by_key(s, r->split_of.child_key) : NULL;
@@ -481,7 +481,9 @@ void replay_split(struct store *s, const struct disk_record *r)
     parent->pub.record.split_count = MAX(parent->pub.record.split_count, split_count);
     for (struct object *o = object_after(parent, true, 0, 0); o;
          o = object_after(parent, false, o->image, o->number))
-        if (!split_belongs(parent, split_count, o->image, o->number)) {
+        /* What came back since then is in the checkpoint: each page has at least the number of the batch that
+         * was next when it was made, and an earlier one that of a batch before this one. */
+        if (o->version <= seq && !split_belongs(parent, split_count, o->image, o->number)) {
             o->slot = 0;
             o->index = o->page_index = 0;
         }

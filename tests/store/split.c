@@ -497,6 +497,32 @@ static void behind_a_split_in_place(void)
     tear_down();
 }
 
+/* What a checkpoint shows may be newer than records that come on top of it: objects may have come back behind
+ * a split, from a source that was not split yet. */
+static void behind_a_split_objects_come_back(void)
+{
+    set_up_behind();
+    checkpoint_begin(s);
+    CHECK_EQ(split_behind(false), 0);
+    uint64_t object = first_that_goes();
+    store_reset_base(pg, last_then + 1, 1, &ALONE, 0);
+    CHECK_EQ(write_blocks(object, 0, 1), 0);
+    int now = fill - 1;
+    apply_all();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    CHECK_EQ(pg_of(pg)->complete_durable, pg->last_index);
+    /* The rest of it is written now. */
+    uint8_t *place = rig.device.data + block_offset(checkpoint_place(s));
+    CHECK_EQ(checkpoint_fill(s, (struct disk_checkpoint_block *)(place + BLOCK_SIZE), 2), 1);
+    checkpoint_header(s, (struct disk_checkpoint *)place);
+    checkpoint_done(s);
+    CHECK_EQ(block_is(object, 0, false), now);
+    reopen();
+    CHECK_EQ(block_is(object, 0, false), now);
+    tear_down();
+}
+
 /* The table is slow, and others fill the ring meanwhile: it gets its tail on, and the split its end. */
 static void under_load(void)
 {
@@ -609,6 +635,7 @@ int main(int argc, char **argv)
     TEST(behind_a_split_all_or_nothing);
     TEST(behind_a_split_chunks_stay_shared);
     TEST(behind_a_split_in_place);
+    TEST(behind_a_split_objects_come_back);
     TEST(under_load);
     TEST(a_recovery_sheds_what_was_cut_off);
     TEST(many_objects_take_many_turns);
