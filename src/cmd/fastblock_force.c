@@ -121,6 +121,7 @@ static void view_print(const Fb__PgForceView *v)
         break;
     default:
         printf("no replica is left that is whole and had a vote: its data is lost\n");
+        printf("  to do  restore the images of its pool from a backup, to another pool\n");
         break;
     }
     osds_text(osds, sizeof(osds), v->lost_osds, v->n_lost_osds);
@@ -134,6 +135,9 @@ static void view_print(const Fb__PgForceView *v)
                s->replica, s->osd, standing_text(s), s->log_term, s->log_index, s->commit_index, s->objects,
                s->silent_ms / 1000, s->replica == v->survivor ? " <- the best to go on with" : "");
     }
+    if (!v->survivor && v->verdict == FB__FORCE_VERDICT__FORCE_OSDS_DOWN)
+        printf(
+            "  loss   none that is there can be gone on with: if what is down is given up, all of its data\n");
     if (!v->survivor)
         return;
     if (v->leader_us)

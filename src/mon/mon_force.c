@@ -117,15 +117,20 @@ static int refuse(struct mon_request *r, const struct mon_force_view *v)
         return mon_fail(
             r, -ERR_DENIED,
             "of PG %u.%x %.150s may still come back: start what can be started, restart what runs with a shard that "
-            "has failed, and say `fastblock osd lost OSD` of what is gone for good (its process stopped)",
-            pool, number, osds);
+            "has failed, and say `fastblock osd lost OSD` of what is gone for good (its process stopped)%s",
+            pool, number, osds,
+            v->view.survivor ? ""
+                             : "; but none of its replicas that are there can be gone on with: if these are "
+                               "given up, its data is lost");
     case FB__FORCE_VERDICT__FORCE_UNHEARD:
         return mon_fail(r, -ERR_RETRY, "what %.150s has of PG %u.%x is not known yet: try again in a moment",
                         osds, pool, number);
     case FB__FORCE_VERDICT__FORCE_NOTHING_LEFT:
-        return mon_fail(r, -ERR_DENIED,
-                        "of PG %u.%x no replica is left that is whole and had a vote: its data is lost", pool,
-                        number);
+        return mon_fail(
+            r, -ERR_DENIED,
+            "of PG %u.%x no replica is left that is whole and had a vote: its data is lost; restore "
+            "the images of its pool from a backup, to another pool",
+            pool, number);
     default:
         return 0;
     }

@@ -104,7 +104,7 @@ static void recovers(void)
     const Fb__PgForceView *v = view(p, 0);
     CHECK(v->verdict == FB__FORCE_VERDICT__FORCE_OSDS_DOWN && v->n_osds == 2 && v->survivor == survivor);
     CHECK_EQ(order(p, pg, survivor), -ERR_DENIED);
-    CHECK(strstr(said(&p->client), "osd lost"));
+    CHECK(strstr(said(&p->client), "osd lost") && !strstr(said(&p->client), "none of its"));
     CHECK(has_problem(&p->client, "fastblock osd lost"));
     CHECK_EQ(lost(p, at[0]), 0);
     CHECK_EQ(order(p, pg, survivor), -ERR_DENIED);
@@ -175,11 +175,14 @@ static void not_with_that(void)
     p->pgs[0].leader = PLAY_OSDS;
     play_kill(p, at[1]);
     play_run(p, 8);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_DENIED); /* before the others are given up for that */
+    CHECK(strstr(said(&p->client), "none of its replicas that are there can be gone on with"));
     CHECK_EQ(lost(p, at[0]), 0);
     CHECK_EQ(lost(p, at[1]), 0);
     play_run(p, 1);
     CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_NOTHING_LEFT);
     CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_DENIED);
+    CHECK(strstr(said(&p->client), "from a backup"));
     CHECK(has_problem(&p->client, "their data is lost"));
     p->standing_state[at[2]][0] = FB__PG_STANDING_STATE__STANDING_DAMAGED;
     play_run(p, 1);
@@ -278,6 +281,24 @@ static void nobody_heard_of_the_group(void)
     CHECK_EQ(v->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
     p->no_elections = false; /* it is for raft to know */
     p->pgs[0].leader = PLAY_OSDS;
+    play_free(p);
+}
+
+/* Of what is lost the pool can be removed: nobody is waited for but who is there. */
+static void nothing_is_left(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(5, 3, at);
+
+    p->standing_state[at[2]][0] = FB__PG_STANDING_STATE__STANDING_HALF;
+    lose(p, at, 2);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_NOTHING_LEFT);
+    CHECK_EQ(pool_remove(&p->client, "p"), 0);
+    p->pool_removed = true;
+    play_run(p, 5);
+    CHECK_EQ(get_map(&p->client, 0), 0);
+    const Fb__Pg *item = play_item(p, 0);
+    CHECK(!item || (item->removed && !item->n_member));
     play_free(p);
 }
 
@@ -686,6 +707,7 @@ int main(int argc, char **argv)
     TEST(voters_were_changing);
     TEST(nobody_heard_of_the_group);
     TEST(not_the_half_one);
+    TEST(nothing_is_left);
     TEST(can_be_withdrawn);
     TEST(not_with_what_is_being_deleted);
     TEST(says_up_to_where_it_was_split);
