@@ -134,9 +134,7 @@ void split_reap(struct driver *d)
         struct model_pg *m = &w->pgs[i];
         if (!m->exists || store_failed(d->store))
             continue;
-        model_apply(m, m->commit);
-        world_apply(pg_now(d, i), m->applied);
-        if (model_split_due(m))
+        if (world_apply_durable(m, pg_now(d, i)))
             split_begin(d, i);
     }
 }

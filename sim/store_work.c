@@ -84,6 +84,16 @@ static void commit_others(struct driver *d)
     }
 }
 
+/* All that is applied in this PG is what comes before a split. */
+static void again_split(struct driver *d, uint32_t i)
+{
+    struct model_pg *m = &d->world->pgs[i];
+
+    model_apply(m, m->commit);
+    split_begin(d, i);
+    d->op.state = DRIVE_SPLIT;
+}
+
 /* After a crash: what was committed is appended again where it is missing or other. True: all PGs are
  * through. */
 bool work_append_again(struct driver *d)
@@ -108,7 +118,8 @@ bool work_append_again(struct driver *d)
         uint64_t index = pg->applied_index + 1;
         while (index <= MIN(pg->last_index, m->commit) && store_log_term(pg, index) == m->term[index])
             index++;
-        world_apply(pg, MAX(pg->applied_index, MIN(pg->durable_index, index - 1)));
+        uint64_t upto = MAX(pg->applied_index, MIN(pg->durable_index, index - 1));
+        world_apply(pg, upto);
         while (index <= m->commit) {
             int rc = append(d, d->pg, index, m->term[index]);
             if (rc == -ERR_NO_SPACE) {
@@ -122,7 +133,10 @@ bool work_append_again(struct driver *d)
                 return false;
             }
             if (rc) {
-                if (++d->refused == REFUSED_MAX)
+                /* What there is behind a split may hold the ring until that is done. */
+                if (pg->applied_index < upto)
+                    again_split(d, d->pg);
+                else if (++d->refused == REFUSED_MAX)
                     commit_others(d);
                 return false;
             }
@@ -138,12 +152,11 @@ bool work_append_again(struct driver *d)
         if (pg->durable_index < m->commit)
             return false;
         world_apply(pg, m->commit);
-        model_apply(m, m->commit);
         if (pg->applied_index < m->commit) {
-            split_begin(d, d->pg);
-            d->op.state = DRIVE_SPLIT;
+            again_split(d, d->pg);
             return false;
         }
+        model_apply(m, m->commit);
         if (m->applied != m->commit)
             sim_fail(w->sim, "PG %u: applied %lu without the split at %lu", d->pg, pg->applied_index,
                      m->applied + 1);
@@ -300,8 +313,7 @@ static void work_commit(struct driver *d, uint32_t i)
     m->commit += 1 + below(d, upto - m->commit);
     if (d->splitting && d->split_pg == i)
         return;
-    model_apply(m, m->commit);
-    world_apply(pg, m->commit);
+    world_apply_durable(m, pg);
     if (pg->applied_index != m->applied && !store_failed(d->store))
         sim_fail(d->world->sim, "PG %u: applied %lu, should be %lu", i, pg->applied_index, m->applied);
 }

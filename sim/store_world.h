@@ -245,4 +245,14 @@ static inline void world_apply(struct store_pg *pg, uint64_t index)
     }
 }
 
+/* What is committed, in the model and here, as far as it is durable here. True: a split is next. */
+static inline bool world_apply_durable(struct model_pg *m, struct store_pg *pg)
+{
+    uint64_t upto = MIN(m->commit, pg->durable_index);
+
+    model_apply(m, upto);
+    world_apply(pg, m->applied);
+    return m->applied < upto;
+}
+
 #endif

@@ -318,7 +318,7 @@ void store_apply(struct store_pg *pub, uint64_t index)
     struct pg *pg = pg_of(pub);
     struct store *s = store_of(pg);
 
-    ASSERT(index <= pub->last_index);
+    ASSERT(index <= pub->durable_index);
     while (pub->applied_index < index && !s->failed) {
         struct log_entry *e = log_at(pg, pub->applied_index + 1);
         if (e && !e->applied && e->type == ENTRY_SPLIT)

@@ -11,8 +11,7 @@
  * the next. Blocks go to their chunks in the order of the device, in place where the object has a chunk
  * already: reads take the overlay's version until the new page is live, and after a crash the ring still has
  * the entries. Pages go to fresh slots, and nothing names those before the flush of both; old slots and
- * dropped chunks are free once the records that say so are durable. Only entries that are applied and durable
- * here are destaged.
+ * dropped chunks are free once the records that say so are durable.
  *
  * It runs when more than half of the ring, or thirteen sixteenths of the cache, are not destaged; so
  * overwrites coalesce until then, and an object has many blocks for one page. What is left of the ring before

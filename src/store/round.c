@@ -3,8 +3,7 @@
  * A round of destage: what it takes, and what changes in memory when it is done.
  *
  * It takes a snapshot of the overlays of its objects; entries applied meanwhile stay in the overlay for the
- * next. An object of a round is busy: nobody else changes its chunks or its page. Only entries that are
- * applied and durable here are taken.
+ * next. An object of a round is busy: nobody else changes its chunks or its page.
  */
 #include <string.h>
 
@@ -21,10 +20,7 @@ static bool object_ready(const struct object *o)
     /* They come from all over the log. */
     overlay_for_each (o->overlay, b)
         entry_prefetch(o->overlay->block[b], true);
-    overlay_for_each (o->overlay, b)
-        if (!o->overlay->block[b]->durable)
-            return false;
-    return !o->overlay->whole || o->overlay->whole->durable;
+    return true;
 }
 
 static void page_overlay(struct page_mem *page, const struct overlay *snap)

@@ -314,10 +314,11 @@ struct store_log_read {
 void store_log_read_start(struct store_log_read *r, struct store_pg *pg, uint64_t first, uint64_t last,
                           uint32_t bytes_max, struct op *parent);
 
-/* Entries up to `index` are committed, in order: they become the state. An operation in memory. An entry is
- * applied to an object only if its index is above the object's own. Stops in front of an ENTRY_SPLIT, which
- * is for store_split_start() to apply; and of an entry that removes or cuts off very many objects, before all
- * of them are cleared: that goes on when it is called again in a later turn, and `waiter` is woken for it. */
+/* Entries up to `index` are committed, in order, and durable here: they become the state (what they replace
+ * counts as complete, and is not found again by a restart). An operation in memory. An entry is applied to an
+ * object only if its index is above the object's own. Stops in front of an ENTRY_SPLIT, which is for
+ * store_split_start() to apply; and of an entry that removes or cuts off very many objects, before all of
+ * them are cleared: that goes on when it is called again in a later turn, and `waiter` is woken for it. */
 void store_apply(struct store_pg *pg, uint64_t index);
 /* Is such an entry the next one? */
 bool store_applying(const struct store_pg *pg);

@@ -49,7 +49,7 @@ bool trim_wanted(const struct store *s)
 
 static bool entry_complete(const struct log_entry *e)
 {
-    if (!e->applied || !e->durable)
+    if (!e->applied)
         return false;
     if (e->type == ENTRY_GROUP && !table_group_durable(e->pg) && !PLANT(STORE_GROUP_GONE))
         return false;

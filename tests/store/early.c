@@ -31,28 +31,6 @@ static void set_up_object(void)
     CHECK_EQ(store_complete_index(pg), 1);
 }
 
-/* Others have committed it, this log has not got it yet: a start would find neither the entry nor what the
- * block was before. */
-static void what_the_log_does_not_have_is_not_destaged(void)
-{
-    for (int whole = 0; whole < 2; whole++) {
-        set_up_object();
-        hold_ring();
-        struct entry clear = {.type = ENTRY_CLEAR, .image = 1, .object = 1, .block_count = BLOCKS_PER_OBJECT};
-        CHECK_EQ(whole ? put(clear, 0) : write_blocks(1, 4, 1), 0);
-        rig_settle(&rig);
-        CHECK_EQ(pg->durable_index, 1);
-        store_apply(pg, 2);
-        destage();
-        CHECK_EQ(s->destage.object_count, 0);
-        power_fails();
-        CHECK_EQ(pg->last_index, 1);
-        CHECK_EQ(block_is(1, 4, false), 1);
-        CHECK_EQ(block_is(1, 5, false), 2);
-        tear_down();
-    }
-}
-
 /* Of the object's block 4, by a device that keeps reads waiting. */
 static void read_begin(struct store_read *r)
 {
@@ -365,7 +343,6 @@ static void a_checkpoint_that_was_unreadable_stays_away(void)
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
-    TEST(what_the_log_does_not_have_is_not_destaged);
     TEST(a_block_that_changes_while_it_is_read_is_no_damage);
     TEST(each_version_may_be_read_wrong_once);
     TEST(what_the_log_has_anew_is_no_damage);

@@ -119,7 +119,7 @@ static void append(struct store_pg *pg, uint64_t n)
         e.crc = crc;
     }
     if (store_append(pg, &e, payload.buf ? &payload : NULL) == 0 && n % 5 == 0)
-        store_apply(pg, pg->last_index);
+        store_apply(pg, pg->durable_index);
     slice_unref(&payload);
 }
 
@@ -162,7 +162,7 @@ static void prepare(void)
         rig_settle(&rig);
         if (n != 1000)
             continue;
-        store_apply(store_pg_find(s, 1), store_pg_find(s, 1)->last_index);
+        store_apply(store_pg_find(s, 1), store_pg_find(s, 1)->durable_index);
         append_split(store_pg_find(s, 1));
         rig_settle(&rig);
         split(store_pg_find(s, 1));
@@ -279,7 +279,7 @@ static void use(struct store *s)
             read_object(pg, image, object);
         }
         if (pg->last_index > pg->applied_index)
-            store_apply(pg, pg->last_index);
+            store_apply(pg, pg->durable_index);
         split(pg);
         if (pg->first_index <= pg->last_index) {
             struct store_log_read r = {0};
