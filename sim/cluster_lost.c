@@ -8,8 +8,8 @@
  * gives way (docs/reliability.md, rule 5.52). That is all that may happen, so it is looked at while it does:
  * of each object on each shard what is known here is its index and which of its blocks are lost. A block that
  * a member of the others loses must have been of an object that was older than the mark which it has got, as
- * that mark's index says. Everything else that cannot be read in the end is a failure: what was lost in any
- * other way, or gave way though it was new enough.
+ * that mark's index says: that a block of a newer one gives way is a failure at once, whoever else has it. So
+ * is everything else that cannot be read in the end.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -86,21 +86,29 @@ static void lost_now(const struct object *o, uint64_t ret_lost[WORDS])
             ret_lost[b / 64] |= 1ull << b % 64;
 }
 
-static void look_at_object(struct lost *l, uint64_t key, uint64_t look, const struct object *o)
+static void look_at_object(struct cluster *c, uint32_t osd, uint32_t shard, uint64_t look,
+                           const struct object *o)
 {
-    struct known *k = known_of(l, key);
+    struct known *k = known_of(c->lost, known_key(osd, shard, o->image, o->number));
     uint64_t lost[WORDS];
+    uint32_t gave_way = 0;
 
     if (k->look + 1 != look) /* it was gone meanwhile */
         *k = (struct known){.node = k->node};
     k->look = look;
     lost_now(o, lost);
     for (uint32_t w = 0; w < WORDS; w++) {
+        uint64_t new = lost[w] & ~k->lost[w];
         k->excused[w] &= lost[w];
         if (k->index < o->lost_index)
-            k->excused[w] |= lost[w] & ~k->lost[w];
+            k->excused[w] |= new;
+        gave_way += (uint32_t)__builtin_popcountll(new);
         k->lost[w] = lost[w];
     }
+    if (gave_way && k->index > o->lost_index && !damage_is_victim(c, osd) && !damage_is_uncovered(c))
+        sim_fail(c->sim, "osd.%u: %u blocks of object %llu/%llu, at %llu, gave way to a mark of %llu", osd,
+                 gave_way, (unsigned long long)o->image, (unsigned long long)o->number,
+                 (unsigned long long)k->index, (unsigned long long)o->lost_index);
     k->index = o->index;
 }
 
@@ -117,8 +125,7 @@ static void look_at_shard(struct cluster *c, uint32_t osd, uint32_t shard)
     for (struct store_pg *pg = NULL; (pg = store_pg_next(s, pg));) {
         struct store_object_info at = {0};
         for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false)
-            look_at_object(c->lost, known_key(osd, shard, at.image, at.object), look,
-                           object_find(pg_of(pg), at.image, at.object));
+            look_at_object(c, osd, shard, look, object_find(pg_of(pg), at.image, at.object));
     }
 }
 
