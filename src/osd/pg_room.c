@@ -104,7 +104,8 @@ static uint32_t short_leader(struct pg *pg, uint64_t now_ns)
         return 0;
     const struct group *group = r->group.index > best->match ? &r->group_before : &r->group;
     return majority_refuses(pg, group, GROUP_VOTER, now_ns) &&
-                   (!group_joint(group) || majority_refuses(pg, group, GROUP_VOTER_OLD, now_ns))
+                   (!group_joint(group) || majority_refuses(pg, group, GROUP_VOTER_OLD, now_ns) ||
+                    PLANT(OSD_SHORT_ONE_MAJORITY))
                ? best->replica
                : 0;
 }

@@ -40,10 +40,8 @@ static void end(struct world *w)
 
 /* A block in each of many chunks, all at once: the leader has proposed them before it hears how much the
  * members have left. */
-static void write_many(struct world *w)
+static void write_begin(struct world *w)
 {
-    uint32_t results[3] = {0};
-
     for (uint32_t i = 0; i < WRITES; i++) {
         writes[i] =
             io_make(w, IO_WRITE, i / CHUNKS_PER_OBJECT, i % CHUNKS_PER_OBJECT * CHUNK_SIZE, BLOCK_SIZE);
@@ -51,11 +49,23 @@ static void write_many(struct world *w)
         writes[i].once = true;
         io_begin(&writes[i]);
     }
+}
+
+static void write_end(struct world *w)
+{
+    uint32_t results[3] = {0};
+
     for (uint32_t i = 0; i < WRITES; i++) {
         WAIT_FOR(w, 20000, writes[i].done);
         results[!writes[i].result ? 0 : writes[i].result == -ERR_NO_SPACE ? 1 : 2]++;
     }
     printf("# written %u, no space %u, other %u\n", results[0], results[1], results[2]);
+}
+
+static void write_many(struct world *w)
+{
+    write_begin(w);
+    write_end(w);
 }
 
 /* So many of the members are full. Reads go on, discards are carried out and make room again, everywhere. */
@@ -117,6 +127,31 @@ static void test_other_group_tells(void)
     end(w);
 }
 
+/* The two that refuse are about to join one that was alone: without that one they elect nobody. */
+static void test_joining(void)
+{
+    struct world *w = world_new(66, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    uint32_t leader = world_leader(w, pg);
+    for (uint32_t i = 1; i < OSDS; i++)
+        take_space(w, (leader + i) % OSDS, PG_SPACE_MARGIN + (4u << 20));
+    struct raft *r = &pg_find(w->osds[leader].shard, pg)->raft;
+    write_begin(w);
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK(r->commit_index < r->last_index);
+    for (uint32_t i = 0; i < r->group.count; i++)
+        if (r->group.members[i].replica == r->self)
+            r->members[0].flags = r->group.members[i].flags |= GROUP_VOTER_OLD;
+    r->joint = true;
+    write_end(w);
+    sim_run_for(w->sim, 15 * NS_PER_S);
+    CHECK_EQ(world_leader(w, pg), leader);
+    end(w);
+}
+
 static int attach_another(struct world *w, uint64_t image)
 {
     struct io io = io_make(w, IO_ATTACH, 0, 0, 0);
@@ -167,5 +202,6 @@ int main(int argc, char **argv)
     TEST(test_no_records);
     TEST(test_one_full);
     TEST(test_two_full);
+    TEST(test_joining);
     return tap_done();
 }
