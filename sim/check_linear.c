@@ -359,6 +359,7 @@ struct register_history {
     struct linear_op *ops;
     uint32_t count, cap;
     uint32_t first_open; /* before it there is no maybe-write without an end */
+    uint64_t back;       /* stamp of the last linear_rollback() */
 };
 
 struct linear_history {
@@ -508,7 +509,7 @@ void linear_write_refused(struct linear_history *h, uint32_t reg, uint32_t numbe
 uint32_t linear_rollback(struct linear_history *h, uint32_t reg, uint64_t since)
 {
     struct register_history *r = &h->registers[reg];
-    uint64_t stamp = ++h->stamp;
+    uint64_t stamp = r->back = ++h->stamp;
     uint32_t lost = 0;
 
     for (uint32_t i = 0; i < r->count; i++) {
@@ -551,6 +552,9 @@ void linear_read(struct linear_history *h, uint32_t reg, uint64_t start, uint64_
     ASSERT(reg < h->register_count);
     struct linear_op read = {.start = start, .end = ++h->stamp, .value = value, .line = who};
 
+    /* One that was open when the register went back may have seen what did not last. */
+    if (start < h->registers[reg].back)
+        return;
     if (!read_folds(h, &h->registers[reg], &read))
         history_add(h, reg, &read);
 }

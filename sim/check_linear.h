@@ -66,7 +66,8 @@ void linear_forget(struct linear_history *h, uint32_t first);
 /* The register went back to an earlier state: of what was acknowledged before the stamp `since` nothing is
  * lost, but each later write may be, or may not; what was not done by now is not done any more, but for what
  * is still open: that may be done, or, though it is acknowledged later, be gone (a request whose other parts
- * took longer). Returns how many acknowledged writes that are. Check the register before. */
+ * took longer). Reads that were open then, or saw something since `since`, say nothing. Returns how many
+ * acknowledged writes that are. Check the register before. */
 uint32_t linear_rollback(struct linear_history *h, uint32_t reg, uint64_t since);
 /* Checks one register, and leaves its history as it is. */
 void linear_register_check(const struct linear_history *h, uint32_t reg, uint64_t initial, uint64_t budget,

@@ -275,12 +275,14 @@ static int after_loss(uint64_t first, uint64_t second, uint64_t third)
     write_one(h, 3);
     linear_read(h, 0, linear_stamp(h), 3, 2);
     uint32_t open = linear_write_begin(h, 0, linear_stamp(h), 4, 1, 1);
+    uint64_t reading = linear_stamp(h); /* of 3, and its answer comes late */
     linear_register_check(h, 0, 0, 1000, &report);
     CHECK_EQ(report.verdict, LINEAR_OK);
     lost = linear_rollback(h, 0, since);
     CHECK_EQ(lost, 2);
     linear_read(h, 0, linear_stamp(h), first, 2);
     linear_read(h, 0, linear_stamp(h), second, 2);
+    linear_read(h, 0, reading, 3, 3);
     linear_write_done(h, 0, open);
     linear_read(h, 0, linear_stamp(h), third, 2);
     int verdict = (int)history_verdict(h, &reg);
