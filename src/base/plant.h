@@ -65,6 +65,7 @@
     X(STORE_LOST_AS_BEFORE,         "store: what the log has lost of an entry stays on the medium as it was before") \
     X(STORE_NUMBER_AGAIN,           "store: batches get numbers again that a checkpoint counts in")                 \
     X(STORE_CHECKPOINT_RETURNS,     "store: a checkpoint that a start could not read counts again at a later one")  \
+    X(STORE_RING_TO_THE_END,        "store: copies of entries fill the log ring to its last block")                 \
     X(STORE_COMING_LOST,            "store: what the log has anew of an object is not told")                        \
     X(STORE_PROPOSED_OLD,           "store: what a copy has, from above the log, gives way to what the log has")    \
     X(STORE_SPLIT_NO_RECORDS,       "store: a PG that is split off comes without the image records")               \

@@ -330,7 +330,7 @@ static void batch_seal(struct store *s, struct making *m, uint64_t position, uin
 
 /* What entries, and copies of them, leave to headers and records: these show that the tail has moved, and
  * without them there is never room again. */
-#define RING_SPARE 64u
+#define RING_SPARE (PLANT(STORE_RING_TO_THE_END) ? 1u : 64u)
 
 /* Where a batch of so many blocks would begin, if there is room for it: true. */
 static bool ring_place_for(const struct store *s, uint64_t blocks, uint64_t *ret_position)

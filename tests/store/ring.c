@@ -209,6 +209,39 @@ static void records_count_with_their_own_batch(void)
     tear_down();
 }
 
+/* However much waits, new or to be copied forward, some blocks are left to the headers that are to show that
+ * the tail has moved. */
+static void entries_leave_room_for_headers(void)
+{
+    for (int copied = 0; copied < 2; copied++) {
+        set_up();
+        while (s->head < s->g.ring_blocks) {
+            CHECK_EQ(write_blocks(1, 1, 15), 0);
+            apply_all();
+        }
+        uint64_t first = pg->last_index + 1;
+        for (uint32_t n = 0; n < 20; n++)
+            CHECK_EQ(write_blocks(n, 1, 15), 0);
+        if (copied)
+            rig_settle(&rig);
+        for (uint64_t i = first; copied && i <= pg->last_index; i++)
+            list_push_back(&s->copies, &log_at(pg_of(pg), i)->copy_link);
+        /* As if no header had told for long where the tail is. */
+        s->tail_durable = s->head + 200 - s->g.ring_blocks;
+        rig.device.held_from = block_offset(s->g.ring_block);
+        rig.device.held_len = block_offset(s->g.ring_blocks);
+        op_wake(&s->ring_op);
+        rig_settle(&rig);
+        CHECK(s->inflight_count > 0);
+        CHECK(ring_used(s) + 64 <= s->g.ring_blocks);
+        rig.device.held_len = 0;
+        rig_settle(&rig);
+        CHECK_EQ(pg->durable_index, pg->last_index);
+        CHECK(list_empty(&s->copies));
+        tear_down();
+    }
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -219,5 +252,6 @@ int main(int argc, char **argv)
     TEST(a_busy_pg_keeps_no_other_waiting);
     TEST(a_group_stays_in_the_log_until_the_table_has_it);
     TEST(records_count_with_their_own_batch);
+    TEST(entries_leave_room_for_headers);
     return tap_done();
 }
