@@ -377,9 +377,14 @@ static int entry_admit(struct log_entry *e)
     if (e->applied || (e->type != ENTRY_WRITE && e->type != ENTRY_CLEAR))
         return 0;
     e->obj = object_get(e->pg, e->image, e->object);
-    if (!e->obj || (e->type == ENTRY_WRITE && space_need(e->obj)))
+    if (!e->obj)
         return -ERR_NO_MEMORY;
     list_push_back(&e->obj->unapplied, &e->obj_link);
+    /* What went to another PG in front of it will not be applied here (split.c). */
+    if (e->type != ENTRY_WRITE || !split_belongs(e->pg, e->pg->pub.record.split_count, e->image, e->object))
+        return 0;
+    if (space_need(e->obj))
+        return -ERR_NO_MEMORY;
     entry_reserve(e);
     return 0;
 }

@@ -193,7 +193,14 @@ static void hand_over(struct store_split *w, struct pg *parent, struct pg *child
     parent->pub.applied_index++;
 }
 
-/* What the log has for the object, and will not be applied, stays with the parent. */
+/* What the log has for the object will not be applied, and needs no room. */
+static void give_up_room(struct object *o)
+{
+    list_for_each (&o->unapplied, node)
+        entry_unreserve(list_entry(node, struct log_entry, obj_link));
+}
+
+/* It stays with the parent. */
 static void leave_log(struct object *o, struct pg *child)
 {
     struct pg *parent = o->pg;
@@ -201,24 +208,17 @@ static void leave_log(struct object *o, struct pg *child)
     struct list entries;
 
     list_init(&entries);
-    while (!list_empty(&o->unapplied)) {
-        struct log_entry *e = list_entry(o->unapplied.next, struct log_entry, obj_link);
-        entry_unreserve(e);
-        list_remove(&e->obj_link);
-        list_push_back(&entries, &e->obj_link);
-    }
+    list_splice_back(&entries, &o->unapplied);
     object_move(o, child);
     while (!list_empty(&entries)) {
         struct log_entry *e = list_entry(entries.next, struct log_entry, obj_link);
         list_remove(&e->obj_link);
         rest = rest ? rest : object_get(parent, o->image, o->number);
         e->obj = rest;
-        if (!rest || (e->type == ENTRY_WRITE && space_need(rest))) {
+        if (rest)
+            list_push_back(&rest->unapplied, &e->obj_link);
+        else
             store_fail(store_of(parent), -ERR_NO_MEMORY, "no memory for what a log has of objects");
-            continue;
-        }
-        list_push_back(&rest->unapplied, &e->obj_link);
-        entry_reserve(e);
     }
     object_settle(o); /* it may have been in the log alone */
 }
@@ -231,6 +231,7 @@ static bool move_some(struct store_split *w, struct pg *parent, struct pg *child
     for (struct object *o; (o = object_next(w, parent, &left));) {
         if (child && PLANT(STORE_SPLIT_KEEPS) && o->number % 2)
             continue;
+        give_up_room(o);
         if (is_childs(w, o)) {
             leave_log(o, child);
         } else {

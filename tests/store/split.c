@@ -340,6 +340,8 @@ static void check_behind(bool is_split, bool is_born)
         bool gone = is_split && goes(object);
         CHECK_EQ(block_is(object, 0, false), bytes[object] && !gone ? bytes[object] : -1);
         CHECK_EQ(block_is(object, 20, true) >= 0, bytes[object] && !clears(object));
+        const struct object *o = object_find(pg_of(pg), 1, object);
+        CHECK_EQ(o && o->pending, bytes[object] && !clears(object) && !gone); /* holds room */
         pg = child;
         if (child)
             CHECK_EQ(block_is(object, 0, true), bytes[object] && goes(object) ? bytes[object] : -1);
