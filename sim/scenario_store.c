@@ -45,6 +45,8 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->audit = sim_rng_make(sim->seed, "audit", 0);
     w->floods = sim_rng_make(sim->seed, "floods", 0);
     w->lates = sim_rng_make(sim->seed, "lates", 0);
+    w->misses = sim_rng_make(sim->seed, "misses", 0);
+    w->misses_splits = sim_rng_below(&w->misses, 3) == 0;
     w->earlies = sim_rng_make(sim->seed, "earlies", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
                                SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_LOSE));
@@ -97,11 +99,11 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     snprintf(
         ret->stats, sizeof(ret->stats),
         "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, %lu mended, %lu floods, %lu audits, %lu alone, "
-        "%lu splits, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu checks, %lu lost, %lu torn",
+        "%lu splits, %lu of them late, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu checks, %lu lost, %lu torn",
         w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damaged, w->repairs,
-        w->copies, w->mended, w->flooded, w->audits, w->loners, w->splits, w->removals, w->checkpoints,
-        w->forward, w->moves, w->large, w->page_reads, w->page_hits, w->lag_reads, w->checks, stats.lost,
-        stats.torn);
+        w->copies, w->mended, w->flooded, w->audits, w->loners, w->splits, w->behinds, w->removals,
+        w->checkpoints, w->forward, w->moves, w->large, w->page_reads, w->page_hits, w->lag_reads, w->checks,
+        stats.lost, stats.torn);
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);

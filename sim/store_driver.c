@@ -287,10 +287,26 @@ static bool drive(struct driver *d)
         w->term_acked[d->pg] = d->pg_write.record.term;
         w->recovering[d->pg] = true;
         w->fell_behind[d->pg] = true;
+        op->state = DRIVE_BEHIND;
+        return true;
+    case DRIVE_BEHIND: {
+        int rc = d->behind ? split_behind_end(d) : 0;
+        if (rc == -ERR_NO_SPACE || rc == -ERR_NO_MEMORY) {
+            w->stop = true;
+            op->state = DRIVE_FAILED;
+            return false;
+        }
+        if (rc) {
+            driver_fail(d, "split behind", rc);
+            return false;
+        }
+        if (split_behind(d))
+            return false;
         recover_images(d);
         d->image = d->object = 0;
         op->state = DRIVE_COPY_NEXT;
         return true;
+    }
     case DRIVE_COPY_NEXT: {
         if (!recover_find(d)) {
             if (!store_recover_settled(pg_now(d, d->pg))) {
@@ -396,7 +412,9 @@ static bool drive(struct driver *d)
             store_close_start(&d->close, d->store, op);
             return false;
         }
-        if (!w->stop && chance(d, 1) && below(d, 20) == 0 && work_fall_behind(d, any_pg(d))) {
+        bool absent = !w->stop && chance(d, 1) && below(d, 20) == 0;
+        absent |= w->misses_splits && !w->stop && sim_rng_below(&w->misses, 100) == 0;
+        if (absent && work_fall_behind(d, any_pg(d))) {
             op->state = DRIVE_RECOVER;
             return op->children == 0;
         }

@@ -104,12 +104,37 @@ static bool is_back(void *owner)
     return w->driver && w->driver->store && w->driver->op.state > DRIVE_AGAIN;
 }
 
+/* PGs lack what the others have gone on with, or take it from them. */
+static bool is_behind(void *owner)
+{
+    struct world *w = owner;
+
+    for (uint32_t i = 0; i < MODEL_PGS; i++)
+        if (w->driver && w->driver->store && w->fell_behind[i])
+            return true;
+    return false;
+}
+
+/* What was split meanwhile is split here, too. */
+static bool is_split_behind(void *owner)
+{
+    struct world *w = owner;
+
+    return w->driver && w->driver->behind;
+}
+
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
     uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
     uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
 
+    if (w->misses_splits && sim_rng_below(&w->misses, 2)) {
+        bool late = sim_rng_below(&w->misses, 2);
+        if (sim_run_while(w->sim, late ? is_split_behind : is_behind, w, w->sim->now_ns + most))
+            sim_run_for(w->sim, sim_rng_below(&w->misses, NS_PER_MS));
+        return;
+    }
     if (sim_rng_below(&w->earlies, 8) == 0 && sim_run_while(w->sim, is_back, w, w->sim->now_ns + most)) {
         sim_run_for(w->sim, sim_rng_below(&w->earlies, NS_PER_MS));
         return;

@@ -26,7 +26,7 @@ bool split_is_mine(const struct driver *d, uint32_t pg, uint64_t image, uint64_t
 /* Is the PG to be born here? Some are not. */
 static bool is_wanted(const struct world *w, uint32_t child)
 {
-    return !w->pgs[child].exists && !w->removed[child] && w->pgs[child].seed % 4;
+    return !w->pgs[child].exists && !w->missed[child] && !w->removed[child] && w->pgs[child].seed % 4;
 }
 
 /* What went is not to be seen any more. */
@@ -60,10 +60,28 @@ static void apply_split(struct driver *d, uint32_t pg, bool born)
     w->term_acked[child] = w->term_sent[child] = m->term[m->applied];
 }
 
+/* It is RECOVERING, and has what its parent had here. */
+static void born_behind(struct driver *d, uint32_t child)
+{
+    struct world *w = d->world;
+    const struct store_pg *pg = pg_now(d, child);
+
+    if (pg->record.state != STORE_PG_RECOVERING)
+        sim_fail(w->sim, "PG %u: born by a recovery, and whole", child);
+    w->missed[child] = false;
+    w->pgs[child].exists = w->created[child] = true;
+    w->recovering[child] = w->fell_behind[child] = true;
+    w->term_acked[child] = w->term_sent[child] = pg->record.term;
+    w->behinds++;
+}
+
 void split_found(struct driver *d)
 {
     struct world *w = d->world;
 
+    for (uint32_t i = 0; i < MODEL_PGS; i++)
+        if (w->missed[i] && pg_now(d, i))
+            born_behind(d, i);
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         const struct model_split *due = w->pgs[i].exists ? model_split_due(&w->pgs[i]) : NULL;
         if (due && is_wanted(w, due->child) && pg_now(d, due->child))
@@ -154,25 +172,71 @@ static bool plan(struct world *w, uint32_t pg, uint64_t index)
 
 void split_plan(struct driver *d, uint32_t pg)
 {
-    if (below(d, 300) == 0)
+    if (below(d, 300) == 0 && !d->world->misses_splits)
         plan(d->world, pg, d->world->pgs[pg].last + 1);
 }
 
 void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index)
 {
-    if (chance(d, 30))
+    if (chance(d, 30) || d->world->misses_splits)
         plan(d->world, pg, index);
 }
 
 void split_miss(struct driver *d, uint32_t pg)
 {
-    struct model_pg *m = &d->world->pgs[pg];
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[pg];
 
     for (const struct model_split *due; (due = model_split_due(m));) {
-        d->world->removed[due->child] = true;
-        apply_split(d, pg, false);
+        uint32_t child = due->child;
+        if (is_wanted(w, child) && sim_rng_below(&w->misses, 4)) {
+            apply_split(d, pg, true);
+            w->pgs[child].exists = w->created[child] = false;
+            w->missed[child] = true;
+        } else {
+            w->removed[child] = true;
+            apply_split(d, pg, false);
+        }
         model_apply(m, m->commit);
     }
+}
+
+bool split_behind(struct driver *d)
+{
+    struct world *w = d->world;
+    const struct model_pg *m = &w->pgs[d->pg];
+    struct store_pg *pg = pg_now(d, d->pg);
+    struct store_pg_record child = {.replica = 1, .group = pg->record.group};
+
+    for (uint32_t i = 0; i < m->splits; i++) {
+        uint32_t number = m->split[i].child;
+        if (m->split[i].index > m->commit || number < pg->record.split_count)
+            continue;
+        /* One that is damaged has none. */
+        bool born = w->missed[number] && !pg->damaged;
+        w->removed[number] |= w->missed[number] && !born;
+        d->remove_next = d->remove_next == number && !born ? 0 : d->remove_next;
+        w->missed[number] &= born;
+        child.pg = w->pgs[number].id;
+        child.group.index = child.group.epoch = 0;
+        d->behind = true;
+        store_split_behind_start(&d->split, pg, number + 1, born ? &child : NULL, &d->op);
+        return true;
+    }
+    return false;
+}
+
+int split_behind_end(struct driver *d)
+{
+    struct world *w = d->world;
+
+    d->behind = false;
+    if (d->split.op.result)
+        return d->split.op.result;
+    for (uint32_t i = 0; i < MODEL_PGS; i++)
+        if (w->missed[i] && d->split.births && d->split.child.pg == w->pgs[i].id)
+            born_behind(d, i);
+    return 0;
 }
 
 /* ---- removal ------------------------------------------------------------------------------------------- */

@@ -98,12 +98,12 @@ struct driver {
     uint64_t stalled; /* PGs that commit nothing */
     uint32_t split_pg, remove_pg;
     uint32_t remove_next; /* as soon as it can be; 0: none in particular */
-    bool full, pg_writing, blob_writing, splitting, removing, closing_down;
+    bool full, pg_writing, blob_writing, splitting, behind, removing, closing_down;
 };
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates;
+    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -123,13 +123,16 @@ struct world {
     bool behind[MODEL_PGS][MODEL_IMAGES][MODEL_OBJECTS];
     bool created[MODEL_PGS], recovering[MODEL_PGS], fell_behind[MODEL_PGS];
     bool removed[MODEL_PGS]; /* or about to be */
+    /* It is to be born when its parent, which was not there for the split, recovers. */
+    bool missed[MODEL_PGS];
     uint64_t blob_acked, blob_sent;
+    bool misses_splits;                        /* PGs are split while they are not there, and often are not */
     uint32_t burst, mend_rarely, flood_rarely; /* one in so many turns; flood_rarely 0: never */
     enum moment moment;                        /* that the next crash waits for */
     uint64_t objects_max;
     uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damaged, repairs, checkpoints,
         forward, moves, checks, large, lag_reads, page_reads, page_hits, splits, removals, mended, flooded,
-        audits, loners;
+        audits, loners, behinds;
 };
 
 enum {
@@ -149,6 +152,7 @@ enum {
     DRIVE_READ,
     DRIVE_RECOVER,
     DRIVE_MARK,
+    DRIVE_BEHIND,
     DRIVE_COPY_NEXT,
     DRIVE_COPY_LOOK,
     DRIVE_COPY_WRITE,
@@ -209,7 +213,9 @@ void split_reap(struct driver *d);               /* of those beside the load; an
 void split_plan(struct driver *d, uint32_t pg);  /* now and then: the next entry splits it */
 void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index); /* the same, while it is not there */
 void split_miss(struct driver *d, uint32_t pg);                        /* those that it was not there for */
-bool remove_again(struct driver *d);                                   /* at open; false: nothing to remove */
+bool split_behind(struct driver *d);    /* of PG `d->pg`, which recovers: the next of these; false: none */
+int split_behind_end(struct driver *d); /* the result */
+bool remove_again(struct driver *d);    /* at open; false: nothing to remove */
 void remove_reap(struct driver *d);
 void remove_some(struct driver *d);
 
