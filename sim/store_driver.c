@@ -88,6 +88,14 @@ static bool read_next(struct driver *d)
     return false;
 }
 
+static bool recover_due(const struct world *w)
+{
+    for (uint32_t i = 0; i < MODEL_PGS; i++)
+        if (w->recovering[i] || w->fell_behind[i])
+            return true;
+    return false;
+}
+
 static void start_check(struct driver *d)
 {
     d->op.state = DRIVE_CHECK;
@@ -272,7 +280,8 @@ static bool drive(struct driver *d)
         while (d->pg < MODEL_PGS && !w->recovering[d->pg] && !w->fell_behind[d->pg])
             d->pg++;
         if (d->pg == MODEL_PGS) {
-            op->state = DRIVE_WORK;
+            d->pg = 0;
+            op->state = recover_due(w) ? DRIVE_RECOVER : DRIVE_WORK;
             return true;
         }
         op->state = DRIVE_MARK;
@@ -302,6 +311,12 @@ static bool drive(struct driver *d)
         }
         if (split_behind(d))
             return false;
+        /* Its children may be through with it first. */
+        if (w->misses_splits && w->pgs[d->pg].splits && sim_rng_below(&w->misses, 2)) {
+            d->pg++;
+            op->state = DRIVE_RECOVER;
+            return true;
+        }
         recover_images(d);
         d->image = d->object = 0;
         op->state = DRIVE_COPY_NEXT;
