@@ -348,7 +348,9 @@ static int repair_begin(struct store_repair *r)
     }
     if (w.source != WHERE_CHUNK)
         return -ERR_CONFLICT;
-    if (r->index < page_block_index(o, r->block) && !PLANT(STORE_REPAIR_OLD))
+    uint64_t least;
+    page_block_indexes(o, r->block, 1, &least);
+    if (r->index < least && !PLANT(STORE_REPAIR_OLD))
         return -ERR_RETRY;
     if (o->busy && !state->busy)
         return 1;

@@ -271,10 +271,14 @@ static bool map_marked(const struct page_map *map)
     return false;
 }
 
-void page_mark(struct object *o, uint32_t block)
+static bool is_marked(const struct object *o, uint32_t block)
+{
+    return page_map_get(&o->map, block / BLOCKS_PER_CHUNK).lost >> block % BLOCKS_PER_CHUNK & 1;
+}
+
+void page_mark(struct object *o, uint32_t block, uint64_t index)
 {
     bool first = !map_marked(&o->map);
-    uint64_t index = page_block_index(o, block);
 
     /* There is one index for all marks of a page. Those of former pages are not made young for this one. */
     if (!first && !o->marks_new && index > o->lost_index)
@@ -311,35 +315,50 @@ void entry_reach(const struct log_entry *e, const struct object *o, uint32_t *re
     }
 }
 
-static bool entry_touches(const struct log_entry *e, const struct object *o, uint32_t block)
-{
-    uint32_t first, end;
-
-    if (e->type == ENTRY_CLEAR && PLANT(STORE_MARK_NO_CLEAR))
-        return false;
-    entry_reach(e, o, &first, &end);
-    return block >= first && block < end;
-}
-
-/* Entries looked at for a block: about as many lines of memory, and there may be thousands of such blocks. */
+/* Entries looked at, for any number of blocks: about as many lines of memory. */
 #define LOOK_BACK_MAX 4096u
 
-uint64_t page_block_index(const struct object *o, uint32_t block)
+/* Of those that are marked, or of the others. */
+static void look_back(const struct object *o, bool marked, uint32_t first, uint32_t count,
+                      uint64_t *ret_index)
 {
     const struct pg *pg = o->pg;
-    bool marked = page_map_get(&o->map, block / BLOCKS_PER_CHUNK).lost >> block % BLOCKS_PER_CHUNK & 1;
     uint64_t index = marked ? o->lost_index : o->page_index;
+    uint32_t left = 0, from, end;
 
-    /* What is not applied here may not be what the page, a copy, is of. */
-    if (index > pg->pub.applied_index && !PLANT(STORE_MARK_UNAPPLIED))
-        return index;
-    for (uint32_t i = 0; i < LOOK_BACK_MAX && index > 1; i++, index--) {
-        const struct log_entry *e = log_at(pg, index);
-        log_prefetch(pg, index - LOG_AHEAD, false);
-        if (!e || entry_touches(e, o, block))
-            break;
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_marked(o, first + i) != marked)
+            continue;
+        ret_index[i] = 0;
+        left++;
     }
-    return index;
+    /* What is not applied here may not be what the page, a copy, is of. */
+    bool applied = index <= pg->pub.applied_index || PLANT(STORE_MARK_UNAPPLIED);
+    for (uint32_t i = 0; applied && left && i < LOOK_BACK_MAX && index > 1; i++) {
+        const struct log_entry *e = log_at(pg, index);
+        log_prefetch(pg, index - LOG_AHEAD, true);
+        if (!e)
+            break;
+        entry_reach(e, o, &from, &end);
+        if (e->type == ENTRY_CLEAR && PLANT(STORE_MARK_NO_CLEAR))
+            end = 0;
+        for (uint32_t b = MAX(from, first); b < MIN(end, first + count); b++) {
+            if (is_marked(o, b) != marked || ret_index[b - first])
+                continue;
+            ret_index[b - first] = index;
+            left--;
+        }
+        index--;
+    }
+    for (uint32_t i = 0; left && i < count; i++)
+        if (is_marked(o, first + i) == marked && !ret_index[i])
+            ret_index[i] = index;
+}
+
+void page_block_indexes(const struct object *o, uint32_t first, uint32_t count, uint64_t *ret_index)
+{
+    look_back(o, false, first, count, ret_index);
+    look_back(o, true, first, count, ret_index);
 }
 
 static void page_unreadable(struct object *o, int error)

@@ -57,15 +57,16 @@ bool pages_full(const struct store *s);
 void page_keep(struct object *o, const uint32_t *crc); /* in the cache, for a while */
 void page_lose(struct object *o, int error);           /* it does not verify: its blocks are lost */
 /* A written block of it, which no entry in memory covers, is found damaged, or whole again. What is marked so
- * is lost or damaged since, at the latest, the object's lost_index: */
-void page_mark(struct object *o, uint32_t block);
+ * is lost or damaged since, at the latest, the object's lost_index. `index`: the block's, as below. */
+void page_mark(struct object *o, uint32_t block, uint64_t index);
 void page_unmark(struct object *o, uint32_t block);
 /* The blocks of the object that the entry may have changed, or is to: from the first one to the end. Whether
  * an image's record takes effect is not looked at. */
 void entry_reach(const struct log_entry *e, const struct object *o, uint32_t *ret_first, uint32_t *ret_end);
-/* No entry above it, up to the page's, has touched the block: the newest one that has, if the log still has
- * that, else the last one that it does not have; at most the mark's or the page's index. */
-uint64_t page_block_index(const struct object *o, uint32_t block);
+/* Of each of the blocks: no entry above it, up to the page's, has touched the block. The newest one that has,
+ * if the log still has that, else the last one that it does not have; at most the mark's or the page's index.
+ */
+void page_block_indexes(const struct object *o, uint32_t first, uint32_t count, uint64_t *ret_index);
 void page_touch(struct object *o); /* it is used */
 void page_drop(struct object *o);  /* out of the cache */
 #define PAGE_TRIES_MAX 20          /* of destage, which the ring waits for */

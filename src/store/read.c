@@ -28,10 +28,11 @@ struct read_state {
         uint32_t crc;
         bool of_page; /* and not of an entry */
     } at[IO_BLOCKS_MAX];
-    uint64_t version; /* of the page, when the round began */
+    uint64_t touched[IO_BLOCKS_MAX]; /* by which entry at the latest; once one of them is damaged */
+    uint64_t version;                /* of the page, when the round began */
     uint32_t next, rounds;
     struct buf *buf, *page;
-    bool page_wanted, page_came, page_failed, crcs_known;
+    bool page_wanted, page_came, page_failed, crcs_known, touched_known;
     int page_result;
 };
 
@@ -98,14 +99,17 @@ static bool read_whole(struct store_read *r, const struct object *o)
 /* It is not what any entry above that index made: later ones would be in front of it. */
 static void block_damaged(struct store_read *r, struct object *o, uint32_t i)
 {
+    struct read_state *state = r->private_state;
     struct where w = block_where(r, o, i);
 
     bit_set(r->ret_damaged, i);
+    if (o && !state->touched_known)
+        page_block_indexes(o, r->first_block, r->block_count, state->touched);
+    state->touched_known = o;
     if (w.source == WHERE_CHUNK && !w.entry)
-        page_mark(o, r->first_block + i);
+        page_mark(o, r->first_block + i, state->touched[i]);
     if (w.entry || o)
-        r->ret_lost_index =
-            MAX(r->ret_lost_index, w.entry ? w.entry->index : page_block_index(o, r->first_block + i));
+        r->ret_lost_index = MAX(r->ret_lost_index, w.entry ? w.entry->index : state->touched[i]);
 }
 
 static bool on_device(const struct where *w)
@@ -120,6 +124,7 @@ static int read_look(struct store_read *r, struct object *o)
     bool paged = false;
 
     state->next = 0;
+    state->touched_known = false;
     state->version = o ? o->version : 0;
     state->crcs_known = o && o->crcs;
     memset(state->unread, 0, sizeof(state->unread));
@@ -222,6 +227,7 @@ static void read_verify(struct store_read *r, struct object *o)
 {
     struct read_state *state = r->private_state;
 
+    state->touched_known = false;
     if (state->page_came)
         read_page(r, o);
     for (uint32_t i = 0; i < r->block_count; i++) {

@@ -371,6 +371,31 @@ static void the_log_says_it_of_all_marks(void)
     tear_down();
 }
 
+/* Of many blocks at once, each with entries of its own, marked or not. */
+static void the_log_says_it_of_a_window(void)
+{
+    struct store_read r = {0};
+
+    set_up_object();
+    log_counts = true;
+    spoil_block(3);
+    CHECK_EQ(damaged_since(3), 1);
+    write_other();
+    uint64_t index = write_other();
+    spoil_block(40);
+    for (int later = 0; later < 2; later++) {
+        if (later)
+            spoil_block(5);
+        store_read_start(&r, pg, 1, 1, 0, 64, false, NULL);
+        CHECK_EQ(rig_wait(&rig, &r.op), -ERR_DAMAGED);
+        CHECK_EQ(r.ret_damaged[0], 1ull << 3 | 1ull << 40 | (uint64_t)later << 5);
+        CHECK_EQ(r.ret_lost_index, later ? index : 2);
+        slice_unref(&r.ret_data);
+    }
+    log_counts = false;
+    tear_down();
+}
+
 /* As far as the log reaches, and not farther than takes a moment. */
 static void the_log_does_not_know_more(void)
 {
@@ -467,6 +492,7 @@ int main(int argc, char **argv)
     TEST(a_copy_is_newer_than_the_log);
     TEST(the_log_says_since_when);
     TEST(the_log_says_it_of_all_marks);
+    TEST(the_log_says_it_of_a_window);
     TEST(the_log_does_not_know_more);
     TEST(what_clears_counts);
     TEST(what_is_not_applied_does_not_count);
