@@ -358,8 +358,9 @@ static void pg_problems(struct mon_status *st)
             SAY(p->todo, "the next problems say what each of them needs");
         else
             SAY(p->todo,
-                "%sa majority of each PG's OSDs must be up: start the OSDs that are down (`fastblock pg ls` shows which). "
-                "If one is gone for good: `fastblock osd lost OSD`, then `fastblock pg force-recover --all-lost`",
+                "%sa majority of each PG's OSDs must be up: start what is down (`fastblock pg ls`). If one is gone "
+                "for good: `fastblock pg force-recover --all-lost` tells what is left; then `fastblock osd lost OSD`, and "
+                "it again",
                 told ? "for those not named below: " : "");
     }
     force_problems(st);
