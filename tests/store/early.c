@@ -286,25 +286,38 @@ static void what_is_being_written_stays_in_memory(void)
     tear_down();
 }
 
-/* A checkpoint is there before batches with numbers below the one that it names, which a crash would tear. */
-static void checkpoint_ahead_of_ring(void)
+/* One, because the tail is to move. */
+static void make_checkpoint(void)
+{
+    uint64_t number = s->destage.ckpt_number;
+
+    s->long_logs++;
+    destage_wake(s);
+    while (s->destage.ckpt_number == number)
+        rig_turn(&rig);
+    s->long_logs--;
+    rig_settle(&rig);
+}
+
+/* A checkpoint is there before batches with numbers below the one that it names, which a crash would tear.
+ * The copy that it is in: */
+static int checkpoint_ahead_of_ring(int before)
 {
     set_up_object();
     fill = 0x10;
     CHECK_EQ(write_blocks(1, 4, 1), 0);
     rig_settle(&rig);
+    for (int i = 0; i < before; i++)
+        make_checkpoint();
     hold_ring();
     CHECK_EQ(write_blocks(1, 5, 1), 0);
     rig_settle(&rig);
     uint64_t torn = s->last_seq;
-    s->long_logs++; /* the tail is to move */
-    destage_wake(s);
-    while (!s->destage.ckpt_number)
-        rig_turn(&rig);
-    s->long_logs--;
-    rig_settle(&rig);
-    CHECK_EQ(store_counters(s)->checkpoints, 1);
-    CHECK(MAX(s->ckpt_replay[0], s->ckpt_replay[1]) > torn);
+    make_checkpoint();
+    CHECK_EQ(store_counters(s)->checkpoints, (uint64_t)before + 1);
+    int copy = s->ckpt_number[0] > s->ckpt_number[1] ? 0 : 1;
+    CHECK(s->ckpt_replay[copy] > torn);
+    return copy;
 }
 
 static void nothing_is_older_than_its_log(void)
@@ -322,7 +335,7 @@ static void nothing_is_older_than_its_log(void)
 /* Their numbers are not given to others: their records would count as being in it. */
 static void a_checkpoint_is_ahead_of_the_ring(void)
 {
-    checkpoint_ahead_of_ring();
+    (void)checkpoint_ahead_of_ring(0);
     power_fails();
     nothing_is_older_than_its_log();
 }
@@ -331,13 +344,16 @@ static void a_checkpoint_is_ahead_of_the_ring(void)
  * in between knows nothing of it. */
 static void a_checkpoint_that_was_unreadable_stays_away(void)
 {
-    checkpoint_ahead_of_ring();
-    uint64_t copy = s->ckpt_number[0] > s->ckpt_number[1] ? 0 : s->g.checkpoint_blocks;
-    rig.device.bad_from = block_offset(s->g.checkpoint_block + copy);
-    rig.device.bad_len = BLOCK_SIZE;
-    power_fails();
-    rig.device.bad_len = 0;
-    nothing_is_older_than_its_log();
+    for (int before = 0; before < 2; before++) {
+        int copy = checkpoint_ahead_of_ring(before);
+        CHECK_EQ(copy, before);
+        rig.device.bad_from = block_offset(s->g.checkpoint_block + (uint64_t)copy * s->g.checkpoint_blocks);
+        rig.device.bad_len = BLOCK_SIZE;
+        power_fails();
+        rig.device.bad_len = 0;
+        CHECK(s->ckpt_number[!copy] && !s->ckpt_number[copy]);
+        nothing_is_older_than_its_log();
+    }
 }
 
 int main(int argc, char **argv)
