@@ -122,9 +122,14 @@ int open_verify_take(struct store_opening *p)
     const struct disk_batch *h = (const struct disk_batch *)p->work;
     uint64_t lost[BATCH_ENTRIES_MAX / 64];
 
+    bool failed = p->io.result && !PLANT(STORE_TORN_BY_ERROR);
+
+    p->verify_again = failed && !p->verify_again;
+    if (p->verify_again)
+        return 1;
     /* Nobody knows what is there, and it may have been durable: replay finds it whole, or damaged. */
-    if (p->io.result && !PLANT(STORE_TORN_BY_ERROR)) {
-        p->at++;
+    if (failed) {
+        p->scan.chain[p->at++].chunks_unread = true;
         return 1;
     }
     if (!p->io.result && batch_validate(p->s, h, header_phys(p->s, sh), sh->header_blocks) &&
@@ -170,11 +175,31 @@ int open_chunk_take(struct store_opening *p)
     const uint8_t *data = p->work + block_offset(VERIFY_CHUNK_AT);
     const uint32_t *crc = batch_entry_crc(p->large_entry) + p->large_block;
 
+    p->verify_again = p->io.result && !p->verify_again;
+    if (p->verify_again)
+        return 0;
+    /* Likewise, but replay does not look at it. */
+    p->scan.chain[p->at].chunks_unread |= p->io.result != 0;
     for (uint32_t b = 0; b < BLOCKS_PER_CHUNK && !p->io.result; b++)
         if (crc32c(0, data + block_offset(b), BLOCK_SIZE) != crc[b])
             return open_verify_cut(p);
     p->large_block += BLOCKS_PER_CHUNK;
     return 0;
+}
+
+/* Entries that brought chunks of which nobody knows whether they were written. */
+static bool chunks_lost(const struct disk_batch *h, uint64_t *lost)
+{
+    bool any = false;
+    uint32_t i = 0;
+
+    for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e)); i++) {
+        if (e->type != ENTRY_WRITE || !e->data.chunk_count)
+            continue;
+        bit_set(lost, i);
+        any = true;
+    }
+    return any;
 }
 
 static void open_replay_one(struct store_opening *p, const struct scan_header *sh, const struct disk_batch *h)
@@ -189,6 +214,8 @@ static void open_replay_one(struct store_opening *p, const struct scan_header *s
         return;
     }
     bool whole = payload_verify(h, lost);
+    if (sh->chunks_unread)
+        whole &= !chunks_lost(h, lost);
     if (!whole)
         store_problem(s, "log ring: batch %llu: data is damaged", (unsigned long long)h->seq);
     if (sh->gap)

@@ -15,9 +15,10 @@
 struct scan_header {
     uint64_t seq, prev_seq, position, durable_seq, tail_seq;
     uint32_t crc, prev_crc, header_blocks, payload_blocks;
-    bool gap;       /* what was before it is missing, though it was durable ... */
-    bool gap_named; /* ... and was just the one batch whose PGs this one names */
-    bool cut_off;   /* does not count: an earlier recovery ended before it */
+    bool gap;           /* what was before it is missing, though it was durable ... */
+    bool gap_named;     /* ... and was just the one batch whose PGs this one names */
+    bool cut_off;       /* does not count: an earlier recovery ended before it */
+    bool chunks_unread; /* it is not known to have been durable, nor whether what its entries brought is */
 };
 /* A block that the device does not give, or one where a header begins that goes on in such a block. */
 struct scan_unread {
@@ -108,6 +109,7 @@ struct store_opening {
     uint64_t block;                       /* of a batch that is read block by block */
     const struct disk_entry *large_entry; /* whose chunks are verified: in the work buffer */
     uint32_t large_block;
+    bool verify_again; /* what was read to verify could not be, once */
     bool cut;
     /* Pages. */
     struct open_slot *slots;

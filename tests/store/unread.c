@@ -115,22 +115,54 @@ static void half_a_header_is_damage(void)
     tear_down();
 }
 
-/* A chunk that the newest entry brought: what is in it is found when it is read. */
-static void a_chunk_that_cannot_be_read_ends_no_log(void)
+static void set_up_large(void)
 {
     set_up();
     CHECK_EQ(write_blocks(1, 0, 1), 0);
     rig_settle(&rig);
     CHECK_EQ(write_blocks(2, 0, 16), 0);
     rig_settle(&rig);
+    CHECK_EQ(log_at(pg_of(pg), 2)->chunk_count, 1);
+}
+
+/* A chunk that the newest entry brought. */
+static void a_chunk_that_cannot_be_read_is_damage(void)
+{
+    set_up_large();
     uint8_t *left = crash();
     rig.device.bad_from = block_offset(s->g.chunk_block);
     rig.device.bad_len = s->g.chunk_count * BLOCKS_PER_CHUNK * BLOCK_SIZE;
     CHECK(comes_back(left));
-    CHECK(pg->last_index == 2 || pg->damaged);
+    CHECK(pg->damaged);
     rig.device.bad_len = 0;
     CHECK(comes_back(left));
     CHECK_EQ(pg->last_index, 2);
+    free(left);
+    tear_down();
+}
+
+/* The crash came before that chunk was written: an error that passes makes no entry of it. */
+static void a_torn_chunk_is_torn(void)
+{
+    set_up_large();
+    uint64_t place = entry_place(s, log_at(pg_of(pg), 2), 0);
+    uint8_t *left = crash();
+    memset(left + block_offset(place), 0, CHUNK_SIZE);
+    CHECK(comes_back(left));
+    CHECK_EQ(pg->last_index, 1);
+    uint64_t before = rig.device.requests;
+    CHECK(comes_back(left));
+    uint64_t requests = rig.device.requests - before;
+
+    for (uint64_t n = 1; n <= requests; n++) {
+        if (s)
+            CHECK_EQ(close_store(), 0);
+        rig.device.fail_at = rig.device.requests + n;
+        if (comes_back(left))
+            CHECK(pg->last_index == 1 || pg->damaged);
+    }
+    rig.device.fail_at = 0;
+    CHECK(comes_back(left));
     free(left);
     tear_down();
 }
@@ -141,6 +173,7 @@ int main(int argc, char **argv)
     TEST(an_error_that_passes_costs_nothing);
     TEST(an_error_that_stays_is_damage);
     TEST(half_a_header_is_damage);
-    TEST(a_chunk_that_cannot_be_read_ends_no_log);
+    TEST(a_chunk_that_cannot_be_read_is_damage);
+    TEST(a_torn_chunk_is_torn);
     return tap_done();
 }
