@@ -40,6 +40,7 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, struct
     c->store = s;
     c->pg = pub->record.pg;
     c->key = pg_of(pub)->key;
+    c->recovers = pub->record.state != STORE_PG_NORMAL;
     c->removals = pg_of(pub)->removals;
     c->image = image;
     c->object = object;
@@ -121,11 +122,11 @@ static int copy_end_begin(struct store_copy_end *e)
         return -ERR_NO_PG;
     if (pg->splitting || (o && o->busy))
         return 1;
-    /* In a recovery it is what the source has that counts. Otherwise: is the object another PG's since, or
-     * may it have gone with its image, of which nothing may be left to tell by now? */
-    if (pg->pub.record.state == STORE_PG_NORMAL &&
-        (!split_belongs(pg, pg->pub.record.split_count, c->image, c->object) ||
-         (pg->removals != c->removals && !PLANT(STORE_COPY_REVIVES))))
+    /* In a recovery it is what the source has that counts. Otherwise, also if one has begun since: is the
+     * object another PG's, or may it have gone with its image, of which nothing may be left to tell by now?
+     */
+    if (!c->recovers && (!split_belongs(pg, pg->pub.record.split_count, c->image, c->object) ||
+                         (pg->removals != c->removals && !PLANT(STORE_COPY_REVIVES))))
         return -ERR_CONFLICT;
     if (o && o->slot && o->page_index > c->index)
         return -ERR_CONFLICT;

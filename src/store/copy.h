@@ -10,6 +10,7 @@
 struct store_copy {
     struct store *store;
     uint64_t pg, key, image, object;
+    bool recovers;        /* it is a recovery's */
     uint64_t removals;    /* the PG's, when it began */
     uint64_t index;       /* known at the end; 0: it is thrown away */
     uint32_t writes;      /* under way */

@@ -189,8 +189,9 @@ static void thrown_away(void)
 
 /* An object that has gone with its image, and left nothing behind, does not come back by a copy that began
  * before; of others it is made anew. */
-static void what_goes_stays_away(void (*remove)(void))
+static void what_goes_stays_away(void (*remove)(void), bool recovers)
 {
+    struct store_pg_record record = {.pg = 1, .replica = 1, .birth = 3, .state = STORE_PG_RECOVERING};
     int source[64], rc;
 
     set_up_object(source);
@@ -198,6 +199,8 @@ static void what_goes_stays_away(void (*remove)(void))
         source[i] = 100 + i;
     CHECK_EQ(window(source, &rc), 64);
     CHECK_EQ(rc, 0);
+    if (recovers)
+        CHECK_EQ(write_record(&record), 0);
     remove();
     destage_pg(pg_of(pg));
     rig_settle(&rig);
@@ -227,16 +230,18 @@ static void remove_without_record(void)
     CHECK_EQ(store_recover_forget(pg, 1, pg->last_index + 1), 0);
 }
 
-/* Nor if the replica has been recovered meanwhile. */
+/* Nor if the replica has been recovered meanwhile, or still recovers. */
 static void what_was_removed_stays_away(void)
 {
-    what_goes_stays_away(remove_by_log);
+    what_goes_stays_away(remove_by_log, false);
     CHECK_EQ(store_space(s).used_bytes, 0);
     tear_down();
-    what_goes_stays_away(remove_by_record);
-    tear_down();
-    what_goes_stays_away(remove_without_record);
-    tear_down();
+    for (int recovers = 0; recovers < 2; recovers++) {
+        what_goes_stays_away(remove_by_record, recovers);
+        tear_down();
+        what_goes_stays_away(remove_without_record, recovers);
+        tear_down();
+    }
 }
 
 /* What the source has not written is not written here, in chunks that stay as well as in those that go. */
