@@ -520,6 +520,7 @@ static void recover_copy_more(struct recover *r)
         const Fb__RecoverObject *object = r->page->object[r->next++];
         r->done++;
         pg->shard->perf.recovered_objects++;
+        r->copies[i].recovers = true;
         r->copies[i].log_committed =
             (r->log_committed || PLANT(OSD_LOG_UNPROVEN)) && pg->sp->last_index == r->log_index;
         recover_copy_start(&r->copies[i], pg, r->source, object->image, object->object, r->base, &r->op);

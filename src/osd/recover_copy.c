@@ -153,12 +153,6 @@ static void copy_done(struct recover_copy *c)
     op_done(&c->op, c->error);
 }
 
-/* Else it is the repair of an object of a replica that is whole. */
-static bool copy_is_recovery(const struct recover_copy *c)
-{
-    return c->pg->sp->record.state != STORE_PG_NORMAL;
-}
-
 /* What was copied so far is thrown away, if anything was. */
 static void copy_give_up(struct recover_copy *c, int error, bool restart)
 {
@@ -187,27 +181,32 @@ static void copy_again(struct recover_copy *c, int error, bool counts)
 
 static int copy_send(struct recover_copy *c)
 {
-    if (copy_is_recovery(c))
+    if (c->recovers)
         store_copy_have(c->copy, c->first_block, RECOVER_WINDOW, c->have.bits, c->have.crc, &c->have.key);
     else
         memset(c->have.bits, 0, sizeof(c->have.bits));
     c->call.reply = c->reply;
     c->call.reply_cap = sizeof(c->reply);
     return recover_read_send(c->pg, c->source, c->image, c->object, c->first_block, RECOVER_WINDOW, &c->have,
-                             copy_is_recovery(c), c->frame, &c->call, &c->op);
+                             c->recovers, c->frame, &c->call, &c->op);
 }
 
 static void copy_look(struct recover_copy *c)
 {
-    int error = c->op.cancelled ? -ERR_CANCELLED : store_copy_new(c->pg->sp, c->image, c->object, &c->copy);
+    int error = c->op.cancelled ? -ERR_CANCELLED : 0;
 
+    /* A recovery that has begun since takes the object from its own source, if it is to be here at all. */
+    if (!error && !c->recovers && c->pg->sp->record.state != STORE_PG_NORMAL)
+        error = -ERR_RECOVERING;
+    if (!error)
+        error = store_copy_new(c->pg->sp, c->image, c->object, &c->copy);
     if (error) {
         c->copy = NULL;
         copy_give_up(c, error, false);
         return;
     }
     c->op.state = COPY_ASK;
-    if (copy_is_recovery(c))
+    if (c->recovers)
         store_copy_look_start(&c->look, c->copy, &c->op);
     else
         op_wake(&c->op);
@@ -247,7 +246,7 @@ static bool lacks_more(const struct recover_copy *c)
 static bool answer_fits(struct recover_copy *c)
 {
     const struct recover_window *window = &c->window;
-    bool exact = !copy_is_recovery(c);
+    bool exact = !c->recovers;
 
     if (window->applied_index < c->min_applied) {
         copy_give_up(c, -ERR_RECOVERING, false);
@@ -334,7 +333,7 @@ static bool own_is_current(const struct recover_copy *c)
     const struct recover_window *window = &c->window;
     uint64_t index = c->own.ret_index;
 
-    if (copy_is_recovery(c) && PLANT(OSD_MARK_WINS))
+    if (c->recovers && PLANT(OSD_MARK_WINS))
         return false;
     return index && index <= window->index && (index >= window->lost_index || PLANT(OSD_MARK_OLD));
 }
@@ -443,7 +442,7 @@ static void copy_step(struct op *op)
             c->error = op->child_result;
         op->child_result = 0;
         /* What stays of the old object was changed by destage meanwhile. */
-        if (c->error == -ERR_CONFLICT && copy_is_recovery(c) && c->tries < COPY_TRIES_MAX) {
+        if (c->error == -ERR_CONFLICT && c->recovers && c->tries < COPY_TRIES_MAX) {
             c->tries++;
             c->error = 0;
             c->restart = true;

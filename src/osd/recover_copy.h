@@ -57,8 +57,9 @@ struct recover_copy {
     uint64_t image, object;
     uint64_t min_applied; /* the source must have applied this much */
     uint32_t damaged_max; /* set in front of a repair's start: a copy that lacks more blocks is not taken */
-    bool log_committed;   /* set in front of a recovery's: all of our log, so what it says counts as ours */
-    bool ret_absent;      /* the source has no such object (any more) */
+    bool recovers;      /* set in front of a recovery's; else it is a repair's, of a replica that is whole */
+    bool log_committed; /* set in front of a recovery's: all of our log, so what it says counts as ours */
+    bool ret_absent;    /* the source has no such object (any more) */
     struct rpc_call call;
     struct timer timer;
     struct store_copy *copy;
