@@ -236,8 +236,8 @@ struct recover_turns {
 
 /* ---- elections take turns (pg_election.c) ---- */
 
-#define ELECTIONS_MIN      4 /* campaigns under way */
-#define ELECTIONS_MAX      PLANT_LIMIT(128, 16)
+#define ELECTIONS_MIN      PLANT_LIMIT(4, 1) /* campaigns under way */
+#define ELECTIONS_MAX      PLANT_LIMIT(128, 2)
 #define ELECTIONS_LATE_NS  (2 * SHARD_HEARTBEAT_NS)
 #define ELECTIONS_ASKED_NS (2 * NS_PER_S) /* a client that was sent away comes again sooner than that */
 #define ELECTIONS_NEXT_NS                                                                                    \

@@ -263,11 +263,11 @@ static void step_down(struct world *w, uint32_t p)
     }
 }
 
-/* Hundreds of groups ask in vain for votes all the time: one that has just lost its leader, and can have
+/* Many groups, beside the turns that there are, ask in vain for votes all the time: one that has just lost its leader, and can have
  * another, does not wait for its turn behind them. */
 static void test_many_in_vain(void)
 {
-    enum { VAIN = 960, OTHERS = 32 };
+    enum { VAIN = 60 * ELECTIONS_MAX, OTHERS = 2 * ELECTIONS_MAX };
     struct world *w = world_new(54, VAIN + OTHERS);
 
     sim_node_pause(w->osds[0].node); /* it led all of them */
