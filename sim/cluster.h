@@ -37,6 +37,7 @@
 #define CLUSTER_SHARDS_MAX  4
 #define CLUSTER_CLIENTS_MAX 6
 #define CLUSTER_IMAGES_MAX  3
+#define CLUSTER_SPARE       CLUSTER_IMAGES_MAX /* an image that nobody uses */
 #define CLUSTER_WORKERS     6
 #define CLUSTER_IO_MAX      (700u << 10)
 
@@ -130,6 +131,8 @@ enum admin_job_kind {
     ADMIN_JOB_FORCE,    /* have the PGs of c->force go on with what is left */
     ADMIN_JOB_REPLACE,  /* register the new device of an OSD (its number here) */
     ADMIN_JOB_SPLIT,    /* the pool is to have c->pg_count PGs */
+    ADMIN_JOB_POOL,     /* make another pool, of that number, */
+    ADMIN_JOB_NO_POOL,  /* and remove it */
     ADMIN_JOB_MOVED     /* wait until all PGs have the members that they should have */
 };
 
@@ -142,6 +145,7 @@ struct admin_job {
     uint64_t size_bytes;
     bool deep;                                                    /* SCRUB */
     bool out;                                                     /* OSD */
+    uint32_t pool;                                                /* POOL, NO_POOL */
     uint32_t tries;                                               /* at most; 0: until it is done */
     void (*done)(struct cluster *c, const struct admin_job *job); /* outside of any node; may be NULL */
     void *owner;                                                  /* done's */
@@ -204,7 +208,7 @@ struct cluster {
     struct process admin;
     struct cluster_osd osds[CLUSTER_OSDS_MAX];
     struct cluster_client clients[CLUSTER_CLIENTS_MAX];
-    struct cluster_image images[CLUSTER_IMAGES_MAX];
+    struct cluster_image images[CLUSTER_IMAGES_MAX + 1];
     struct admin *admin_op;                   /* in the admin's node */
     struct mon_boot *mon_boots[CLUSTER_MONS]; /* in the monitors' nodes; NULL: down */
     struct inspector *inspector;
@@ -236,6 +240,10 @@ struct cluster {
     uint64_t slowest_ns;               /* that a request took, of those that have ended */
     uint64_t calm_since_ns;            /* all is well; 0: not yet */
     uint64_t calm_slowest_ns;          /* of the requests that began since then */
+    uint32_t spares_gone; /* images that were made and removed */
+    bool pools_come;     /* other pools are made and removed, in which there is nothing */
+    uint32_t pools_made; /* or asked for; the newest may be there */
+    struct sim_rng pool_rng;
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */
     uint64_t reads, writes, clears, statuses, failures, takeovers, no_space;
@@ -265,6 +273,8 @@ void process_start(struct process *p);
 /* Crashes it; it comes back after `restart_ns` if it is wanted. */
 void process_kill(struct process *p, enum sim_crash kind, uint64_t restart_ns);
 bool process_running(const struct process *p);
+/* The monitor that leads; NULL: none does just now. */
+struct mon *mon_leader(const struct cluster *c);
 /* From inside a node of the process: it has failed and ends; a supervisor starts it again. */
 void process_exit_later(struct process *p);
 
@@ -279,6 +289,8 @@ bool admin_takes(const struct cluster *c);
 void admin_scrubs_start(struct cluster *c);
 /* OSDs are taken out and in again, now and then, so that the members of PGs change. */
 void admin_members_start(struct cluster *c);
+/* Pools come and go, now and then. */
+void admin_pools_start(struct cluster *c);
 /* Faults are over: all are in again, and no PG has members that come or go, by the newest map that the
  * operator has. */
 bool admin_members_rest(struct cluster *c);
@@ -368,6 +380,8 @@ bool lost_may(const struct cluster *c, uint64_t image, uint64_t object, uint32_t
 /* ---- cluster_check.c ---- */
 
 void check_always(struct cluster *c);
+/* What an audit remembers from one time to the next, `value` at first. */
+uint64_t *check_note(struct cluster *c, uint64_t key, uint64_t value);
 /* Of an image, from a sector on: every acknowledged write is there, every read was right. */
 void check_history(struct cluster *c, uint32_t image, uint32_t first);
 /* The history of these sectors up to now; then they went back to what they were at `since`, or later. Returns

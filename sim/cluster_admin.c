@@ -12,9 +12,10 @@
 
 #include "base/error.h"
 
-#define RETRY_NS     (200 * NS_PER_MS)
-#define JOB_RETRY_NS (50 * NS_PER_MS)
-#define JOBS_MAX     32
+#define RETRY_NS      (200 * NS_PER_MS)
+#define JOB_RETRY_NS  (50 * NS_PER_MS)
+#define JOBS_MAX      64
+#define OTHER_PGS_MAX 4 /* of a pool without images */
 
 enum admin_state { ADMIN_OPEN, ADMIN_OSDS, ADMIN_UP, ADMIN_POOL, ADMIN_IMAGES, ADMIN_IDLE, ADMIN_JOB };
 
@@ -40,6 +41,8 @@ struct admin {
     Fb__PgForceLook force_look;
     Fb__PgForceOrder force_order; /* the next; survivor 0: look first */
     Fb__PoolSet pool_set;
+    Fb__PoolRemove pool_remove;
+    char pool_name[16];
     uint32_t at;                     /* which OSD, which image */
     struct admin_job jobs[JOBS_MAX]; /* oldest first */
     uint32_t job_count, tries;       /* of the oldest */
@@ -103,13 +106,13 @@ static bool osds_up(const struct admin *a)
     return up == a->cluster->osd_count;
 }
 
-static void begin_pool(struct admin *a)
+static void begin_pool(struct admin *a, char *name, uint32_t pg_count)
 {
     fb__mon_request__init(&a->request);
     fb__pool_create__init(&a->pool);
-    a->pool.name = (char *)(uintptr_t)CLUSTER_POOL;
+    a->pool.name = name;
     a->pool.replicas = a->cluster->replicas;
-    a->pool.pg_count = a->cluster->pg_count;
+    a->pool.pg_count = pg_count;
     a->pool.failure_domain = (char *)(uintptr_t) "osd";
     a->request.pool_create = &a->pool;
     call(a, FB__MON_REQUEST__CALL_POOL_CREATE);
@@ -210,6 +213,17 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         a->request.pool_set = &a->pool_set;
         call(a, FB__MON_REQUEST__CALL_POOL_SET);
         return;
+    case ADMIN_JOB_POOL:
+        snprintf(a->pool_name, sizeof(a->pool_name), "other%u", job->pool);
+        begin_pool(a, a->pool_name, 1 + job->pool % OTHER_PGS_MAX);
+        return;
+    case ADMIN_JOB_NO_POOL:
+        snprintf(a->pool_name, sizeof(a->pool_name), "other%u", job->pool);
+        fb__pool_remove__init(&a->pool_remove);
+        a->pool_remove.name = a->pool_name;
+        a->request.pool_remove = &a->pool_remove;
+        call(a, FB__MON_REQUEST__CALL_POOL_REMOVE);
+        return;
     case ADMIN_JOB_MOVED:
         fb__rebalance_plan__init(&a->plan);
         a->request.rebalance_plan = &a->plan;
@@ -298,7 +312,8 @@ static int call_result(struct admin *a)
         a->force_order.survivor = 0; /* looked at again, whatever came of it */
         return -ERR_RETRY;
     }
-    if (result == -ERR_NOT_FOUND && a->request.call_case == FB__MON_REQUEST__CALL_IMAGE_REMOVE)
+    if (result == -ERR_NOT_FOUND && (a->request.call_case == FB__MON_REQUEST__CALL_IMAGE_REMOVE ||
+                                     a->request.call_case == FB__MON_REQUEST__CALL_POOL_REMOVE))
         return 0;
     return result == -ERR_EXISTS ? 0 : result;
 }
@@ -374,13 +389,13 @@ static void begin(struct admin *a)
     case ADMIN_UP:
         if (osds_up(a)) {
             a->op.state = ADMIN_POOL;
-            begin_pool(a);
+            begin_pool(a, (char *)(uintptr_t)CLUSTER_POOL, a->cluster->pg_count);
         } else {
             again_later(a);
         }
         return;
     case ADMIN_POOL:
-        begin_pool(a);
+        begin_pool(a, (char *)(uintptr_t)CLUSTER_POOL, a->cluster->pg_count);
         return;
     case ADMIN_IMAGES:
         begin_image(a, a->at);
@@ -555,6 +570,54 @@ void admin_members_start(struct cluster *c)
     sim_after(c->sim, sim_rng_below(&c->member_rng, 2 * MEMBERS_EVERY_NS), members_fire, c);
 }
 
+/* ---- pools that come and go ---- */
+
+#define POOLS_EVERY_NS (1500 * NS_PER_MS)
+#define POOL_TRIES     3
+
+static void pool_disk_fire(void *owner)
+{
+    sim_disk_hang(owner, false);
+}
+
+/* A disk may hang just then: the map orders replicas that cannot be made, nor the map be saved, while others
+ * go on. */
+static void pool_fire(void *owner)
+{
+    struct cluster *c = owner;
+    struct sim_disk *disk = c->osds[sim_rng_below(&c->pool_rng, c->osd_count)].disk;
+
+    if (c->quiet)
+        return;
+    if (c->pools_made)
+        admin_ask(c,
+                  &(struct admin_job){.kind = ADMIN_JOB_NO_POOL, .pool = c->pools_made, .tries = POOL_TRIES});
+    sim_log(c->sim, "another pool is made");
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_POOL, .pool = ++c->pools_made, .tries = POOL_TRIES});
+    if (sim_rng_below(&c->pool_rng, 2)) {
+        sim_disk_hang(disk, true);
+        sim_after(c->sim, sim_rng_below(&c->pool_rng, NS_PER_S), pool_disk_fire, disk);
+    }
+    sim_after(c->sim, sim_rng_below(&c->pool_rng, 2 * POOLS_EVERY_NS), pool_fire, c);
+}
+
+void admin_pools_start(struct cluster *c)
+{
+    if (!c->pools_come)
+        return;
+    c->pool_rng = sim_rng_make(c->sim->seed, "cluster.pools", 0);
+    sim_after(c->sim, sim_rng_below(&c->pool_rng, POOLS_EVERY_NS), pool_fire, c);
+}
+
+/* What was asked for in vain may have been done all the same. */
+static void pools_stop(struct cluster *c)
+{
+    for (uint32_t i = 1; i <= c->pools_made; i++)
+        admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_NO_POOL, .pool = i});
+}
+
+/* ---- at rest ---- */
+
 static void moved(struct cluster *c, const struct admin_job *job)
 {
     c->moved = true;
@@ -596,6 +659,7 @@ bool admin_members_rest(struct cluster *c)
     /* Not before what piled up is done: too much would be dropped. */
     if (!c->moved_asked && admin_idle(c)) {
         c->moved_asked = true;
+        pools_stop(c);
         for (uint32_t i = 0; i < c->osd_count; i++)
             osd_change(c, i, false, 0);
         admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_MOVED, .done = moved});

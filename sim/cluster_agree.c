@@ -4,13 +4,16 @@
  *
  * While the load goes on after the last fault: requests are answered, and soon. Whatever asks again, by
  * chance or by a timer, hides what went wrong the first time from a history of requests, but not from a
- * clock.
+ * clock. And when all pause, for longer than anybody takes to say again what he has said, those who have
+ * images open are known as their writers all the same, and go on at once.
  *
  * When the load has ended: everybody knows the same. The map is the same everywhere, and says of OSDs and
  * groups what they are; each pair of shards that has a group together has its sessions, and takes for led and
- * followed what is; all groups are parked. And so it stays: nobody is elected while nothing happens.
+ * followed what is; all groups are parked. So it is again when images have been removed, though nobody hears
+ * of the first at once, and when processes have died. And so it stays: nobody is elected while nothing
+ * happens.
  */
-#include "sim/cluster.h"
+#include "sim/cluster_boot.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,18 +21,36 @@
 
 #include "base/error.h"
 #include "client/impl.h"
+#include "mon/impl.h"
 #include "osd/pg.h"
 #include "sim/cluster_load.h"
 
 #define CALM_AFTER_NS (NS_PER_S / 2)    /* leaders go back where they belong, caches are warm */
 #define CALM_MAX_NS   (200 * NS_PER_MS) /* that a request takes */
 #define PLOT_MAX_NS   (10 * NS_PER_S)
+#define PAUSE_NS      (5 * NS_PER_S) /* the client's MON_FOLLOW_NS, and more */
+#define KNOWN_NS      (2 * NS_PER_S) /* an image may be taken over just then */
+#define GO_ON_NS      (NS_PER_S / 2)
 #define AGREE_NS      (30 * NS_PER_S)
 #define SILENT_NS     (2 * NS_PER_S)
+#define DEAD_NS       (1500 * NS_PER_MS)
+#define UNHEARD_NS    (50 * NS_PER_MS)
 #define LOOK_NS       (20 * NS_PER_MS)
 #define PGS_MAX       64
 
 #define ULL(x) ((unsigned long long)(x))
+
+/* What is not so is told if it stays so. */
+static bool differs(struct cluster *c, const char *format, ...) PRINTF_LIKE(2, 3);
+static bool differs(struct cluster *c, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(c->not_clean, sizeof(c->not_clean), format, args);
+    va_end(args);
+    return false;
+}
 
 /* ---- requests while all is well ---- */
 
@@ -59,6 +80,34 @@ static bool plot_is_over(void *owner)
     return !((struct cluster *)owner)->plot;
 }
 
+/* Who has an image open for writing is its writer by the word of the monitor. */
+static bool writers_known(void *owner)
+{
+    struct cluster *c = owner;
+    const struct mon *mon = mon_leader(c);
+
+    for (uint32_t i = 0; i < c->writer_count; i++) {
+        const struct load *l = c->clients[i].load;
+        if (!l || l->op.state != LOAD_RUN || client_image_failed(l->image))
+            continue;
+        const struct mon_image *image = mon ? mon_image_find(mon, l->image->id) : NULL;
+        if (!image || !image->writer_here || mon_image_item(image)->incarnation != l->image->incarnation)
+            return differs(c, "%s has %s open for writing, and the monitor does not know", l->writer,
+                           c->images[c->clients[i].image].name);
+    }
+    return true;
+}
+
+static void calm_pause(struct cluster *c)
+{
+    load_pause(c, true, true);
+    sim_run_for(c->sim, PAUSE_NS);
+    if (!sim_run_while(c->sim, writers_known, c, c->sim->now_ns + KNOWN_NS) && !c->sim->failed)
+        sim_fail(c->sim, "all is well, but %s", c->not_clean);
+    load_pause(c, false, false);
+    sim_run_for(c->sim, GO_ON_NS);
+}
+
 void calm_run(struct cluster *c, uint64_t for_ns)
 {
     /* What it held up may still be so. */
@@ -66,21 +115,11 @@ void calm_run(struct cluster *c, uint64_t for_ns)
     sim_run_for(c->sim, CALM_AFTER_NS);
     c->calm_since_ns = c->sim->now_ns;
     sim_run_for(c->sim, for_ns - CALM_AFTER_NS);
+    calm_pause(c);
     sizes_check(c);
 }
 
 /* ---- everybody knows the same ---- */
-
-static bool differs(struct cluster *c, const char *format, ...) PRINTF_LIKE(2, 3);
-static bool differs(struct cluster *c, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(c->not_clean, sizeof(c->not_clean), format, args);
-    va_end(args);
-    return false;
-}
 
 static struct cluster_osd *osd_of(struct cluster *c, uint32_t id)
 {
@@ -212,8 +251,16 @@ static bool groups_agree(struct cluster *c, const struct osd_shard *shard, const
 
 static bool all_agree(struct cluster *c)
 {
-    uint64_t epoch = 0;
+    const struct mon *mon = mon_leader(c);
+    uint64_t epoch = mon ? mon->state.epoch : 0;
 
+    if (!mon)
+        return differs(c, "no monitor leads");
+    mon_for_each(mon, MON_ORDER, node)
+    {
+        if (!mon_order_item(mon_order_of(node))->removed)
+            return differs(c, "an order of the map is not carried out");
+    }
     for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
         const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
         if (!shard)
@@ -279,15 +326,72 @@ static void terms_compare(struct cluster *c, const struct terms *t)
         }
 }
 
+static bool come_to_agree(struct cluster *c)
+{
+    if (sim_run_while(c->sim, looks_agreed, c, c->sim->now_ns + AGREE_NS))
+        return true;
+    if (!c->sim->failed)
+        sim_fail(c->sim, "long after the end %s", c->not_clean);
+    return false;
+}
+
+static void spare_gone(struct cluster *c, const struct admin_job *job)
+{
+    c->spares_gone++;
+}
+
+static bool spare_is_gone(void *owner)
+{
+    const struct cluster *c = owner;
+
+    return admin_idle(c) && c->spares_gone;
+}
+
+/* An image is made and removed, and what is sent unasked meanwhile is lost. */
+static void spare_comes_and_goes(struct cluster *c, bool heard)
+{
+    c->spares_gone = 0;
+    sim_net_set_faults(c->net, &(struct sim_net_faults){.oneway_drop_ppm = heard ? 0 : 1000000});
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_CREATE, .image = CLUSTER_SPARE});
+    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_REMOVE, .image = CLUSTER_SPARE, .done = spare_gone});
+    bool gone = sim_run_while(c->sim, spare_is_gone, c, c->sim->now_ns + AGREE_NS);
+    sim_run_for(c->sim, UNHEARD_NS);
+    sim_net_set_faults(c->net, &(struct sim_net_faults){0});
+    if (!gone && !c->sim->failed)
+        sim_fail(c->sim, "an image cannot be removed long after the end");
+}
+
+/* The next change that is heard of may be the first that was not, or follow it. */
+static void unheard_change(struct cluster *c, struct sim_rng *rng)
+{
+    spare_comes_and_goes(c, false);
+    if (!c->sim->failed && sim_rng_below(rng, 2))
+        spare_comes_and_goes(c, true);
+}
+
+/* One dies, or two, which may be a majority; and comes back when nobody writes anything any more. */
+static void deaths_at_rest(struct cluster *c, struct sim_rng *rng)
+{
+    uint32_t first = (uint32_t)sim_rng_below(rng, c->osd_count), count = (uint32_t)sim_rng_range(rng, 1, 2);
+
+    for (uint32_t i = 0; i < count; i++)
+        process_kill(&c->osds[(first + i) % c->osd_count].process, SIM_CRASH_PROCESS,
+                     sim_rng_range(rng, 20 * NS_PER_MS, DEAD_NS));
+}
+
 void agree_check(struct cluster *c)
 {
+    struct sim_rng rng = sim_rng_make(c->sim->seed, "cluster.end", 0);
     struct terms terms;
 
-    if (!sim_run_while(c->sim, looks_agreed, c, c->sim->now_ns + AGREE_NS)) {
-        if (!c->sim->failed)
-            sim_fail(c->sim, "long after the end %s", c->not_clean);
+    if (!come_to_agree(c))
         return;
-    }
+    unheard_change(c, &rng);
+    if (c->sim->failed || !come_to_agree(c))
+        return;
+    deaths_at_rest(c, &rng);
+    if (!come_to_agree(c))
+        return;
     terms_note(c, &terms);
     sim_run_for(c->sim, SILENT_NS);
     if (!c->sim->failed)

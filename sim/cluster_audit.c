@@ -23,7 +23,8 @@
 #define ULL(x) ((unsigned long long)(x))
 /* A request of a shard that waits for others: a merge, a majority, the commit. */
 #define REQUEST_MAX_NS (2 * PG_WAIT_NS + PG_COMMIT_NS + NS_PER_S)
-#define PIECE_LATE_NS  (2 * NS_PER_S) /* after its deadline */
+#define PIECE_LATE_NS  (2 * NS_PER_S)  /* after its deadline */
+#define LOOKED_NS      (5 * NS_PER_MS) /* it is looked at every two */
 #define PGS_MAX        64
 
 static bool is_kind(const struct op *op, const char *name)
@@ -138,9 +139,100 @@ static void audit_requests(struct cluster *c, const struct osd_shard *shard, con
                  ULL(pool_out_count(&shard->requests)), ULL(shard->request_bytes));
 }
 
+/* ---- elections ---- */
+
+static bool reaches_majority(const struct pg *pg)
+{
+    uint32_t voters = 0, there = 0;
+
+    for (uint32_t i = 0; i < pg->member_count; i++) {
+        const struct pg_member *member = &pg->members[i];
+        const struct raft_member *known = raft_member(&pg->raft, member->replica);
+        if (!known || !known->flags)
+            continue;
+        voters++;
+        there += !member->peer || shard_peer_reachable(member->peer);
+    }
+    return 2 * there > voters;
+}
+
+/* Who can ask no majority begins no round on a turn: others would wait for it. */
+static void audit_turn(struct cluster *c, const struct pg *pg, const char *who, uint64_t now_ns)
+{
+    uint64_t key = hash_pair(hash_pair(pg->id, pg->replica), pg->shard->label.start_counter);
+    uint64_t *alone_ns = check_note(c, key, 0), *looked_ns = check_note(c, hash_pair(key, 1), 0);
+    bool looked = *looked_ns && now_ns - *looked_ns <= LOOKED_NS;
+
+    *looked_ns = now_ns;
+    if (pg->election != PG_ELECTION_STANDING || reaches_majority(pg))
+        *alone_ns = 0;
+    else if (!*alone_ns || !looked)
+        *alone_ns = now_ns;
+    else if (pg->raft.role == RAFT_PRE_CANDIDATE && pg->raft.asked_ns > *alone_ns)
+        sim_fail(c->sim, "%s: PG %llx reaches no majority and has a turn in the elections", who, ULL(pg->id));
+}
+
+/* In front stand those that have not had theirs. One that was told to stand may be a candidate all the same.
+ */
+static void audit_fresh(struct cluster *c, const struct list *fresh, const char *who)
+{
+    list_for_each (fresh, node) {
+        const struct pg *pg = list_entry(node, struct pg, election_link);
+        if (pg->raft.campaign_rounds && pg->raft.role == RAFT_PRE_CANDIDATE)
+            sim_fail(c->sim, "%s: PG %llx has had its turn and stands in front of those that have not", who,
+                     ULL(pg->id));
+    }
+}
+
 /* ---- groups of a shard ---- */
 
-static void audit_groups(struct cluster *c, const struct osd_shard *shard, const char *who)
+static uint32_t members_away(const struct pg *pg)
+{
+    uint32_t away = 0;
+
+    for (uint32_t i = 0; i < pg->raft.member_count; i++)
+        away += pg->raft.members[i].unreachable;
+    return away;
+}
+
+/* A leader that knows that a voter has no room for a write, and knows nothing else since, proposes none. */
+static void audit_room(struct cluster *c, const struct pg *pg, const char *who, uint64_t now_ns)
+{
+    uint64_t key = hash_pair(hash_pair(pg->id, pg->replica), pg->shard->label.start_counter), lacks = 0;
+    uint64_t *lacked = check_note(c, hash_pair(key, 2), 0), *last = check_note(c, hash_pair(key, 3), 0);
+    struct entry entry;
+    struct slice payload;
+
+    for (uint32_t i = 0; i < pg->member_count && pg->raft.role == RAFT_LEADER; i++) {
+        const struct peer *peer = pg->members[i].peer;
+        const struct raft_member *known = raft_member(&pg->raft, pg->members[i].replica);
+        if (peer && known && known->flags && peer->free_bytes < PG_SPACE_MARGIN &&
+            raft_in_contact(&pg->raft, known, now_ns + LOOKED_NS))
+            lacks = hash_pair(hash_pair(lacks, i), hash_pair(peer->free_bytes, pg->raft.term));
+    }
+    for (uint64_t i = *last + 1; lacks && lacks == *lacked && i <= pg->sp->last_index; i++)
+        if (!store_log_get(pg->sp, i, &entry, &payload) && entry.type == ENTRY_WRITE)
+            sim_fail(c->sim, "%s: PG %llx takes a write for which a member has no room", who, ULL(pg->id));
+    *lacked = lacks;
+    *last = pg->sp->last_index;
+}
+
+/* What a group that rests owes nobody: its log, the tombstones of what was removed, the office of a leader
+ * that nobody follows. */
+static void audit_parked(struct cluster *c, const struct pg *pg, const char *who)
+{
+    uint32_t away = members_away(pg);
+
+    if (pg->sp->wanted_index)
+        sim_fail(c->sim, "%s: PG %llx is parked and keeps its log from entry %llu on", who, ULL(pg->id),
+                 ULL(pg->sp->wanted_index));
+    if (pg->sp->tombstone_count && !away)
+        sim_fail(c->sim, "%s: PG %llx is parked and has not forgotten what was removed", who, ULL(pg->id));
+    if (2 * away >= pg->raft.member_count)
+        sim_fail(c->sim, "%s: PG %llx is parked and leads without a majority", who, ULL(pg->id));
+}
+
+static void audit_groups(struct cluster *c, const struct osd_shard *shard, const char *who, uint64_t now_ns)
 {
     uint32_t awake = 0, led = 0, turns = 0, waiting = 0, requests = 0;
     uint64_t bytes = 0;
@@ -152,6 +244,7 @@ static void audit_groups(struct cluster *c, const struct osd_shard *shard, const
         turns += pg->election == PG_ELECTION_CALLED || pg->election == PG_ELECTION_STANDING;
         waiting += pg->election == PG_ELECTION_WAITING;
         requests += pg->request_count;
+        audit_turn(c, pg, who, now_ns);
         if (merges_collide(pg))
             sim_fail(c->sim, "%s: PG %llx merges with the same block twice at once", who, ULL(pg->id));
         bytes += pg->request_bytes;
@@ -159,9 +252,10 @@ static void audit_groups(struct cluster *c, const struct osd_shard *shard, const
                        : !pg->stopping && !timer_armed(&pg->timer) && !goes_on(&pg->op))
             sim_fail(c->sim, "%s: PG %llx is %s", who, ULL(pg->id),
                      pg->parked ? "parked and has a timer" : "awake and nothing wakes it");
-        if (pg->parked && pg->led_term && pg->sp->wanted_index)
-            sim_fail(c->sim, "%s: PG %llx is parked and keeps its log from entry %llu on", who, ULL(pg->id),
-                     ULL(pg->sp->wanted_index));
+        if (pg->parked && pg->led_term)
+            audit_parked(c, pg, who);
+        if (c->profile == PROFILE_FULL)
+            audit_room(c, pg, who, now_ns);
     }
     const struct shard_elections *e = &shard->elections;
     uint32_t queued = list_count(&e->wanted.fresh) + list_count(&e->wanted.failed) +
@@ -172,6 +266,8 @@ static void audit_groups(struct cluster *c, const struct osd_shard *shard, const
     if (turns != e->taken || waiting != queued || (queued && e->taken < e->max))
         sim_fail(c->sim, "%s: %u of %u turns are taken, %u groups wait; it counts %u and %u", who, turns,
                  e->max, waiting, e->taken, queued);
+    audit_fresh(c, &e->wanted.fresh, who);
+    audit_fresh(c, &e->waiting.fresh, who);
     if (requests != pool_out_count(&shard->requests) || bytes != shard->request_bytes)
         sim_fail(c->sim, "%s: its groups count %u requests of %llu bytes", who, requests, ULL(bytes));
 }
@@ -399,7 +495,7 @@ static void audit_commit(struct cluster *c, const struct pg *pg)
 
 static void audit_commits(struct cluster *c)
 {
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->damage; i++) {
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
         const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
         if (!shard || shard->stopping)
             continue;
@@ -422,7 +518,7 @@ void audit_always(struct cluster *c)
         if (!shard || is_behind(node) || shard->stopping)
             continue;
         audit_requests(c, shard, node->name, sim_node_now_ns(node));
-        audit_groups(c, shard, node->name);
+        audit_groups(c, shard, node->name, sim_node_now_ns(node));
         audit_sessions(c, shard, node->name);
     }
     for (uint32_t i = 0; i < c->client_count && !c->sim->failed; i++)

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/map.h"
+#include "mon/impl.h"
 #include "osd/shard.h"
 #include "raft/raft.h"
 
@@ -54,6 +55,11 @@ static uint64_t *fact_at(struct leader_table *t, uint64_t key, uint64_t value)
         return &fact->value;
     }
     return &map_entry(node, struct fact, node)->value;
+}
+
+uint64_t *check_note(struct cluster *c, uint64_t key, uint64_t value)
+{
+    return fact_at(c->leaders, hash_pair(key, 11), value);
 }
 
 /* The value that was recorded first for this key. */
@@ -179,6 +185,23 @@ static void check_undamaged(struct cluster *c, const struct osd_shard *shard, ui
             osd, number, ULL(perf->scrub_found), ULL(perf->repaired_blocks), ULL(perf->unrepaired_reads));
 }
 
+/* No disk loses anything: then nobody says that his replica is gone, but for one that a split may not have
+ * made. */
+static void check_none_lost(struct cluster *c)
+{
+    const struct mon *mon = mon_leader(c);
+
+    if (!mon || c->damage || sim_fault_intensity(c->sim, SIM_FAULT_FORCE))
+        return;
+    mon_for_each(mon, MON_PG, node)
+    {
+        const struct mon_pg *pg = mon_pg_of(node);
+        if (pg->news && pg->news->lost.count && !mon_pg_item(pg)->split)
+            sim_fail(c->sim, "PG %llx: a replica is said to be lost, and no disk has lost anything",
+                     ULL(mon_pg_item(pg)->id));
+    }
+}
+
 void check_always(struct cluster *c)
 {
     if (!c->leaders) {
@@ -191,6 +214,8 @@ void check_always(struct cluster *c)
     bool objects = ++c->leaders->checks % OBJECTS_EVERY == 0;
     load_check(c);
     audit_always(c);
+    if (objects)
+        check_none_lost(c);
     for (uint32_t i = 0; i < c->osd_count; i++) {
         for (uint32_t j = 0; j < c->shard_count; j++) {
             const struct osd_shard *shard = c->osds[i].shards[j];

@@ -22,7 +22,7 @@ static void set_lasting(struct cluster *c)
                                          .blackhole_ppm = intensity(c, SIM_FAULT_NET_LOSS),
                                          .oneway_dup_ppm = intensity(c, SIM_FAULT_NET_DUP) * 1000,
                                          .oneway_reorder_ppm = intensity(c, SIM_FAULT_NET_REORDER) * 1000,
-                                         .corrupt_ppm = intensity(c, SIM_FAULT_NET_CORRUPT) * 5,
+                                         .corrupt_ppm = intensity(c, SIM_FAULT_NET_CORRUPT) * 20,
                                          .break_ppm = intensity(c, SIM_FAULT_NET_BREAK) * 10,
                                          .busy_ppm = intensity(c, SIM_FAULT_NET_SLOW) * 200,
                                          .slow_ppm = intensity(c, SIM_FAULT_NET_SLOW) *
@@ -380,6 +380,7 @@ void faults_start(struct cluster *c)
     if (intensity(c, SIM_FAULT_MEMBER))
         admin_members_start(c);
     splits_start(c);
+    admin_pools_start(c);
 }
 
 void faults_stop(struct cluster *c)

@@ -7,15 +7,17 @@
 #include "sim/cluster.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "raft/raft.h"
 
-#define PLOT_PGS_MAX   16
-#define GAP_MAX_NS     (600 * NS_PER_MS)
-#define GROWN_BYTES    (2u << 20)
-#define MOVE_TRIES     3
-#define HOLD_MAX_NS    (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
-#define HOLD_MARGIN_NS (30 * NS_PER_MS)
+#define PLOT_PGS_MAX     16
+#define GAP_MAX_NS       (600 * NS_PER_MS)
+#define GROWN_BYTES      (2u << 20)
+#define MOVE_TRIES       3
+#define HOLD_MAX_NS      (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
+#define HOLD_MARGIN_NS   (30 * NS_PER_MS)
+#define RECOVERY_LOOK_NS (200 * NS_PER_US)
 
 struct plot {
     struct cluster *c;
@@ -24,7 +26,7 @@ struct plot {
     uint64_t pgs[PLOT_PGS_MAX]; /* led by `osd` */
     uint32_t pg_count;
     uint32_t image;
-    uint32_t cut;                /* the image shrinks to so many sectors */
+    uint32_t cut;                /* the image shrinks to so many sectors; LAG: the point of a recovery */
     uint64_t until_ns, other_ns; /* LEADER: its followers hear from it again, one of them then */
     bool parted;                 /* from its followers, by refused connections */
     struct process *held;        /* its frames are held up; NULL: nobody's */
@@ -399,11 +401,59 @@ static void lag_lead(void *owner)
     plot_end(p);
 }
 
+/* It may be the one that has just come to some point of a recovery: whatever it waits for then comes late,
+ * or is gone from the leader's log. */
+static bool is_recovering(const struct cluster_osd *osd, const char *state)
+{
+    for (uint32_t i = 0; i < osd->process.node_count; i++) {
+        if (osd->process.nodes[i]->state != SIM_NODE_UP)
+            continue;
+        list_for_each (&osd->process.nodes[i]->core.live_ops, node) {
+            const struct op *op = list_entry(node, struct op, live);
+            if (!strcmp(op->kind->name, "osd.recover") && !strcmp(op->kind->state_name(op->state), state))
+                return true;
+        }
+    }
+    return false;
+}
+
+static void recovery_watch(void *owner)
+{
+    static const char *const states[] = {"list", "copy", "target", "base", "catch-up"};
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+    uint64_t away_ns = between(c, 500, 2500);
+
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        struct cluster_osd *osd = &c->osds[i];
+        if (!is_recovering(osd, states[p->cut]))
+            continue;
+        sim_log(c->sim, "%s hears nothing any more, at '%s' of a recovery", osd->process.name,
+                states[p->cut]);
+        for (uint32_t j = 0; j < c->osd_count; j++)
+            if (j != i)
+                sim_net_hold(c->net, c->osds[j].process.host, osd->process.host, away_ns, true);
+        sim_after(c->sim, away_ns + HOLD_MARGIN_NS, plot_end, p);
+        return;
+    }
+    if (c->sim->now_ns < p->until_ns && !c->quiet)
+        sim_after(c->sim, RECOVERY_LOOK_NS, recovery_watch, p);
+    else
+        plot_end(p);
+}
+
 static bool plot_lag(struct cluster *c)
 {
     struct cluster_osd *osd = &c->osds[sim_rng_below(&c->rng, c->osd_count)];
     uint64_t away_ns = between(c, 500, 2500);
 
+    if (sim_rng_below(&c->rng, 3) == 0) {
+        struct plot *p = plot_new(c);
+        p->cut = (uint32_t)sim_rng_below(&c->rng, 5);
+        p->until_ns = c->sim->now_ns + NS_PER_S;
+        recovery_watch(p);
+        return true;
+    }
     if (!process_running(&osd->process))
         return false;
     struct plot *p = plot_new(c);
@@ -516,6 +566,9 @@ static void rest_strike(void *owner)
         return;
     case 5:
         process_kill(&p->other->process, SIM_CRASH_POWER, between(c, 20, 800));
+        for (uint32_t i = 0; i < c->osd_count && sim_rng_below(&c->rng, 2); i++)
+            if (&c->osds[i] != p->osd)
+                process_kill(&c->osds[i].process, SIM_CRASH_POWER, between(c, 20, 800));
         rest_wake(c, p, 400);
         return;
     case 6:
@@ -543,6 +596,10 @@ static bool plot_rest(struct cluster *c)
     struct plot *p = plot_new(c);
 
     load_pause(c, true, true);
+    /* Somebody dies, perhaps, who has yet to get what was written last. */
+    if (sim_rng_below(&c->rng, 4) == 0)
+        process_kill(&c->osds[sim_rng_below(&c->rng, c->osd_count)].process, SIM_CRASH_PROCESS,
+                     between(c, 20, 4000));
     sim_after(c->sim, between(c, 1500, 2600), rest_strike, p);
     return true;
 }

@@ -191,15 +191,17 @@ static void look_fire(void *owner)
 
 /* ---- splits ---- */
 
+/* The first one, which has the images. */
 static uint64_t pool_of(const struct cluster *c)
 {
+    uint64_t pool = UINT64_MAX;
+
     for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
         const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        const struct store_pg *sp = shard ? store_pg_next(osd_shard_store(shard), NULL) : NULL;
-        if (sp)
-            return sp->record.pg >> 32;
+        for (const struct store_pg *sp = NULL; shard && (sp = store_pg_next(osd_shard_store(shard), sp));)
+            pool = MIN(pool, sp->record.pg >> 32);
     }
-    return 0;
+    return pool == UINT64_MAX ? 0 : pool;
 }
 
 static void split_fire(void *owner)

@@ -134,6 +134,14 @@ static void mon_died(struct process *p, enum sim_crash kind)
     p->cluster->mon_boots[p - p->cluster->mons] = NULL;
 }
 
+struct mon *mon_leader(const struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        if (c->mon_boots[i] && c->mon_boots[i]->start.ret_mon && mon_leads(c->mon_boots[i]->start.ret_mon))
+            return c->mon_boots[i]->start.ret_mon;
+    return NULL;
+}
+
 void mon_boot_stop(struct cluster *c, uint32_t i)
 {
     mon_free(c->mon_boots[i]->start.ret_mon);
@@ -342,6 +350,8 @@ static void choose_oddities(struct cluster *c)
 
     c->inflight_max = sim_rng_below(&rng, 6) ? 0 : (uint32_t)sim_rng_range(&rng, 1, 6);
     c->osds_move = sim_rng_below(&rng, 6) == 0;
+    /* The operator who goes on without a majority waits for the PGs that have lost theirs. */
+    c->pools_come = sim_rng_below(&rng, 3) == 0 && !sim_fault_intensity(c->sim, SIM_FAULT_FORCE);
 }
 
 /* Something smaller is wanted. */
@@ -404,6 +414,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
         c->images[i].history = linear_history_new(c->image_sectors);
         linear_history_distinct(c->images[i].history, 0);
     }
+    snprintf(c->images[CLUSTER_SPARE].name, sizeof(c->images[0].name), "spare");
 }
 
 void cluster_fini(struct cluster *c)

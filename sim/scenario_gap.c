@@ -60,6 +60,17 @@ static void is_cut_off(struct cluster *c, struct cluster_osd *osd)
     sim_net_isolate(c->net, osd->process.host, SIM_PATH_BLOCK);
 }
 
+/* Clients find it as ever, and it cannot tell them who leads by then. */
+static void is_cut_off_from_peers(struct cluster *c, struct cluster_osd *osd)
+{
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        if (&c->osds[i] == osd)
+            continue;
+        sim_net_set_path(c->net, osd->process.host, c->osds[i].process.host, SIM_PATH_BLOCK);
+        sim_net_set_path(c->net, c->osds[i].process.host, osd->process.host, SIM_PATH_BLOCK);
+    }
+}
+
 /* Mostly the next frame shows it. Of a request that had arrived just the answer is refused: its client hears
  * nothing. */
 static void is_refused(struct cluster *c, struct cluster_osd *osd)
@@ -161,6 +172,8 @@ static const struct trouble TROUBLES[] = {
     {"hangs", 1500 * MS, 3000 * MS, hangs, goes_on, SIM_FAULT_PAUSE},
     {"hangs for long", 1500 * MS, 60000 * MS, hangs, goes_on, SIM_FAULT_PAUSE},
     {"is cut off", 1500 * MS, 3000 * MS, is_cut_off, heals, SIM_FAULT_NET_PARTITION},
+    {"is cut off from its peers", 1500 * MS, 3000 * MS, is_cut_off_from_peers, heals,
+     SIM_FAULT_NET_PARTITION},
     {"is refused", 1500 * MS, 3000 * MS, is_refused, heals, SIM_FAULT_NET_PARTITION},
     {"has slow links", 2000 * MS, 3000 * MS, has_slow_links, heals, SIM_FAULT_NET_SLOW},
     {"is heard late", 2000 * MS, 3000 * MS, is_heard_late, heals, SIM_FAULT_NET_SLOW},
