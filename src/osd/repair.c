@@ -58,6 +58,7 @@ static const char *repair_state_name(int state)
 static void repair_step(struct op *op);
 static const struct op_kind repair_kind = {"osd.repair", repair_state_name, repair_step};
 
+static bool all_repaired(const struct repair *r);
 static bool damaged_are_lost(struct repair *r, bool drop);
 
 static void failed_step(struct op *op)
@@ -84,6 +85,7 @@ void repair_start(struct pg *pg, struct store_read *read, struct op *parent)
     r->first_block = read->first_block;
     r->block_count = read->block_count;
     memcpy(r->damaged, read->ret_damaged, sizeof(r->damaged));
+    ASSERT(!all_repaired(r));
     r->committed = pg->raft.commit_index;
     r->lost_index = read->ret_lost_index;
     r->in_vain = damage_is_vain(pg, r->image, r->object, core_now_ns(pg->shard->core));
