@@ -17,6 +17,7 @@
 #define MOVE_TRIES       3
 #define HOLD_MAX_NS      (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
 #define HOLD_MARGIN_NS   (30 * NS_PER_MS)
+#define RECOVERY_STATES  5
 #define RECOVERY_LOOK_NS (200 * NS_PER_US)
 
 struct plot {
@@ -419,7 +420,7 @@ static bool is_recovering(const struct cluster_osd *osd, const char *state)
 
 static void recovery_watch(void *owner)
 {
-    static const char *const states[] = {"list", "copy", "target", "base", "catch-up"};
+    static const char *const states[RECOVERY_STATES] = {"list", "copy", "target", "base", "catch-up"};
     struct plot *p = owner;
     struct cluster *c = p->c;
     uint64_t away_ns = between(c, 500, 2500);
@@ -449,8 +450,12 @@ static bool plot_lag(struct cluster *c)
 
     if (sim_rng_below(&c->rng, 3) == 0) {
         struct plot *p = plot_new(c);
-        p->cut = (uint32_t)sim_rng_below(&c->rng, 5);
+        p->cut = (uint32_t)sim_rng_below(&c->rng, RECOVERY_STATES);
         p->until_ns = c->sim->now_ns + NS_PER_S;
+        /* Whose disk is damaged recovers when it has died, and its own log perhaps with it. */
+        for (uint32_t i = 0; i < c->osd_count; i++)
+            if (damage_is_victim(c, i))
+                process_kill(&c->osds[i].process, SIM_CRASH_PROCESS, between(c, 20, 200));
         recovery_watch(p);
         return true;
     }
