@@ -240,9 +240,9 @@ struct cluster {
     uint64_t slowest_ns;               /* that a request took, of those that have ended */
     uint64_t calm_since_ns;            /* all is well; 0: not yet */
     uint64_t calm_slowest_ns;          /* of the requests that began since then */
-    uint32_t spares_gone; /* images that were made and removed */
-    bool pools_come;     /* other pools are made and removed, in which there is nothing */
-    uint32_t pools_made; /* or asked for; the newest may be there */
+    uint32_t spares_gone;              /* images that were made and removed */
+    bool pools_come;                   /* other pools are made and removed, in which there is nothing */
+    uint32_t pools_made;               /* or asked for; the newest may be there */
     struct sim_rng pool_rng;
     uint64_t next_tag;
     bool reading_all; /* the last pass: one reader per image */

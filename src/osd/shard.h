@@ -21,9 +21,9 @@
 
 #define SHARD_REQUESTS_MAX     4096         /* client requests under way */
 #define SHARD_REQUEST_BYTES    (256u << 20) /* of their data, what is read as well */
-#define SHARD_CLIENTS_MAX      1024 /* sessions of clients; */
-#define SHARD_SESSIONS_MAX     2048 /* the others are for shards, whom clients are not to keep out */
-#define SHARD_SESSION_REQUESTS 1024 /* under way per session */
+#define SHARD_CLIENTS_MAX      1024         /* sessions of clients; */
+#define SHARD_SESSIONS_MAX     2048         /* the others are for shards, whom clients are not to keep out */
+#define SHARD_SESSION_REQUESTS 1024         /* under way per session */
 #define SHARD_HEARTBEAT_NS     (30 * NS_PER_MS)
 #define SHARD_REST_AFTER_NS    (1000 * NS_PER_MS) /* a group without traffic for so long is at rest */
 #define SHARD_REST_MS          470 /* what is added to the pace of a pair whose groups all rest */
@@ -275,8 +275,8 @@ struct osd_shard {
     struct rpc_identity self;
     struct rpc_server *server;
     uint32_t client_count; /* of its sessions */
-    bool serving; /* PGs run, requests are taken */
-    bool leaving; /* leaders are moving away */
+    bool serving;          /* PGs run, requests are taken */
+    bool leaving;          /* leaders are moving away */
     bool stopping;
     uint32_t side_ops; /* of peers' recoveries, answered here */
     int failed;        /* why the shard took itself out of service */

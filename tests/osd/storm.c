@@ -263,8 +263,8 @@ static void step_down(struct world *w, uint32_t p)
     }
 }
 
-/* Many groups, beside the turns that there are, ask in vain for votes all the time: one that has just lost its leader, and can have
- * another, does not wait for its turn behind them. */
+/* Many groups, beside the turns that there are, ask in vain for votes all the time: one that has just lost
+ * its leader, and can have another, does not wait for its turn behind them. */
 static void test_many_in_vain(void)
 {
     enum { VAIN = 60 * ELECTIONS_MAX, OTHERS = 2 * ELECTIONS_MAX };
