@@ -16,6 +16,7 @@
 
 #include "base/hash.h"
 #include "client/impl.h"
+#include "mon/impl.h"
 #include "osd/pg.h"
 #include "rpc/session.h"
 #include "sim/cluster_load.h"
@@ -23,7 +24,8 @@
 #define ULL(x) ((unsigned long long)(x))
 /* A request of a shard that waits for others: a merge, a majority, the commit. */
 #define REQUEST_MAX_NS (2 * PG_WAIT_NS + PG_COMMIT_NS + NS_PER_S)
-#define PIECE_LATE_NS  (2 * NS_PER_S)  /* after its deadline */
+#define PIECE_LATE_NS  (2 * NS_PER_S) /* after its deadline */
+#define CALL_LATE_NS   (20 * NS_PER_MS)
 #define LOOKED_NS      (5 * NS_PER_MS) /* it is looked at every two */
 #define PGS_MAX        64
 
@@ -223,6 +225,12 @@ static void audit_parked(struct cluster *c, const struct pg *pg, const char *who
 {
     uint32_t away = members_away(pg);
 
+    for (uint32_t i = 0; i < pg->member_count; i++) {
+        const struct peer *peer = pg->members[i].peer;
+        const struct heartbeat_entry *entry = peer ? heartbeat_out_find(&peer->out, pg->id) : NULL;
+        if (entry && !list_linked(&entry->awake) && heartbeat_out_refused(&peer->out, entry))
+            sim_fail(c->sim, "%s: PG %llx is parked and is refused by osd.%u", who, ULL(pg->id), peer->osd);
+    }
     if (pg->sp->wanted_index)
         sim_fail(c->sim, "%s: PG %llx is parked and keeps its log from entry %llu on", who, ULL(pg->id),
                  ULL(pg->sp->wanted_index));
@@ -272,7 +280,48 @@ static void audit_groups(struct cluster *c, const struct osd_shard *shard, const
         sim_fail(c->sim, "%s: its groups count %u requests of %llu bytes", who, requests, ULL(bytes));
 }
 
+/* ---- recoveries of a shard, and those that it serves ---- */
+
+enum { SERVE_READ = 2 }; /* a state of recover_serve.c: it may have a turn */
+
+static void audit_recoveries(struct cluster *c, const struct osd_shard *shard, const char *who)
+{
+    const struct recover_turns *turns = &shard->turns;
+    uint32_t recover = 0, reads = 0;
+
+    list_for_each (&shard->core->live_ops, node) {
+        const struct op *op = list_entry(node, struct op, live);
+        recover += is_kind(op, "osd.recover");
+        reads += is_kind(op, "osd.recover-serve") && op->state == SERVE_READ;
+    }
+    if (shard->recoveries > recover || turns->active > reads ||
+        turns->waiting_count != list_count(&turns->waiting))
+        sim_fail(c->sim, "%s has %u recoveries and serves %u; it counts %u and %u", who, recover, reads,
+                 shard->recoveries, turns->active);
+}
+
 /* ---- sessions of a shard ---- */
+
+/* Of one who comes again only the newest session counts, and that is remembered: numbers go up, and each is
+ * given once. */
+static void audit_newest(struct cluster *c, const struct osd_shard *shard, const struct rpc_session *s,
+                         const char *who)
+{
+    uint64_t number = s->who.role == RPC_CLIENT ? s->who.session : s->who.incarnation;
+    uint64_t id = hash_bytes(s->who.role, s->seen->id, sizeof(s->seen->id));
+    uint64_t key =
+        hash_pair(hash_pair(shard->label.osd, shard->number), hash_pair(shard->label.start_counter, id));
+    uint64_t *highest = check_note(c, hash_pair(key, 4), number);
+    uint64_t *accepted = check_note(c, hash_pair(key, 5), s->accepted_ns);
+
+    if (number != s->seen->highest || number < *highest)
+        sim_fail(c->sim, "%s has session %llu of %s, remembers %llu, and had %llu", who, ULL(number),
+                 s->who.name, ULL(s->seen->highest), ULL(*highest));
+    else if (s->who.role == RPC_CLIENT && number == *highest && s->accepted_ns != *accepted)
+        sim_fail(c->sim, "%s has had two sessions %llu of %s", who, ULL(number), s->who.name);
+    *highest = number;
+    *accepted = s->accepted_ns;
+}
 
 static void audit_sessions(struct cluster *c, const struct osd_shard *shard, const char *who)
 {
@@ -285,6 +334,11 @@ static void audit_sessions(struct cluster *c, const struct osd_shard *shard, con
         open++;
         clients += s->who.role != RPC_OSD;
         held += list_count(&s->backlog);
+        if (s->seen)
+            audit_newest(c, shard, s, who);
+        if (s->backlog_bytes && list_empty(&s->backlog))
+            sim_fail(c->sim, "%s counts %llu bytes that it holds back from %s, and there are none", who,
+                     ULL(s->backlog_bytes), s->who.name);
         if (s->who.role != RPC_CLIENT || !memcmp(s->who.client_uuid, no_uuid, sizeof(no_uuid)))
             continue;
         for (const struct list *at = node->next; at != &server->sessions; at = at->next) {
@@ -314,6 +368,28 @@ static void audit_sessions(struct cluster *c, const struct osd_shard *shard, con
             sim_fail(c->sim, "%s tells osd.%u.%u of %u groups, %u of them parked; it counts %u and %u", who,
                      peer->osd, peer->number, led_count, parked, peer->out.led_count, peer->led_parked);
     }
+}
+
+/* ---- shards and clients ---- */
+
+/* Whoever has a map takes no older one for it. */
+static void audit_epochs(struct cluster *c, const struct sim_node *node, uint64_t epoch)
+{
+    uint64_t *newest =
+        check_note(c, hash_pair(hash_bytes(6, node->name, strlen(node->name)), node->incarnation), epoch);
+
+    if (epoch < *newest)
+        sim_fail(c->sim, "%s had the map of epoch %llu and has that of %llu", node->name, ULL(*newest),
+                 ULL(epoch));
+    *newest = epoch;
+}
+
+/* A call ends when its time is up. */
+static void audit_call(struct cluster *c, const struct rpc_call *call, const char *who, uint64_t now_ns)
+{
+    if (call->pending && now_ns > call->deadline_ns + CALL_LATE_NS)
+        sim_fail(c->sim, "%s still waits for an answer %llu ms after its deadline", who,
+                 ULL((now_ns - call->deadline_ns) / NS_PER_MS));
 }
 
 /* ---- clients ---- */
@@ -371,9 +447,9 @@ static void audit_pieces(struct cluster *c, const struct client *client, const c
             waits_in_vain(c, who, op);
         else if (list_linked(&p->order) && op->state != PIECE_ORDER && order_waits(p))
             sim_fail(c->sim, "%s: a write does not wait for an older one to the same bytes", who);
-        else if (op->state != PIECE_ORDER &&
-                 now_ns >
-                     MAX(p->deadline_ns, client->core->back_ns + client->config.timeout_ns) + PIECE_LATE_NS)
+        audit_call(c, &p->call, who, now_ns);
+        if (op->state != PIECE_ORDER &&
+            now_ns > MAX(p->deadline_ns, client->core->back_ns + client->config.timeout_ns) + PIECE_LATE_NS)
             sim_fail(c->sim, "%s: a piece (state %d) outlives its deadline", who, op->state);
     }
     for (uint32_t i = 0; i < CLIENT_SHARES; i++) {
@@ -391,13 +467,32 @@ static void audit_pieces(struct cluster *c, const struct client *client, const c
                  (uint32_t)pool_out_count(&client->pieces));
 }
 
+/* Of the newest generation it knows the size, too. */
+static void audit_images(struct cluster *c, const struct client *client, const char *who)
+{
+    const struct mon *mon = mon_leader(c);
+
+    list_for_each (&client->images, node) {
+        const struct client_image *image = list_entry(node, struct client_image, link);
+        const struct mon_image *known = mon ? mon_image_find(mon, image->id) : NULL;
+        if (known && mon_image_item(known)->generation == image->generation &&
+            mon_image_item(known)->size_bytes != image->size_bytes)
+            sim_fail(c->sim, "%s takes image %llu for %llu bytes large in generation %llu", who,
+                     ULL(image->id), ULL(image->size_bytes), ULL(image->generation));
+    }
+}
+
 static void audit_client(struct cluster *c, const struct cluster_client *owner)
 {
     const struct sim_node *node = owner->process.nodes[0];
     const struct client *client = owner->load ? owner->load->client : NULL;
 
-    if (client && !is_behind(node))
-        audit_pieces(c, client, owner->process.name, sim_node_now_ns(node));
+    if (!client || is_behind(node))
+        return;
+    audit_pieces(c, client, owner->process.name, sim_node_now_ns(node));
+    audit_images(c, client, owner->process.name);
+    if (client->has_map)
+        audit_epochs(c, node, client->map->epoch);
 }
 
 /* ---- groups over all shards ---- */
@@ -519,7 +614,10 @@ void audit_always(struct cluster *c)
             continue;
         audit_requests(c, shard, node->name, sim_node_now_ns(node));
         audit_groups(c, shard, node->name, sim_node_now_ns(node));
+        audit_recoveries(c, shard, node->name);
         audit_sessions(c, shard, node->name);
+        audit_epochs(c, osd->process.nodes[i % c->shard_count], shard->map.epoch);
+        audit_call(c, &shard->mon.call, node->name, sim_node_now_ns(node));
     }
     for (uint32_t i = 0; i < c->client_count && !c->sim->failed; i++)
         audit_client(c, &c->clients[i]);
