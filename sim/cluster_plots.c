@@ -349,7 +349,10 @@ static void leader_mute(void *owner)
     leader_hold(owner, false);
 }
 
-/* The followers hear from it again a little later, one perhaps so soon that the leader has not yet noticed
+/* Its writers go on, in one of three: what it proposes for them nobody gets, and others have entries of the
+ * same indexes.
+ *
+ * The followers hear from it again a little later, one perhaps so soon that the leader has not yet noticed
  * that it led alone: it must not take that one's answers for promises, nor what was answered before for a
  * promise of now. Readers wait for that, lest the leader asks its followers on their behalf. */
 static bool plot_leader(struct cluster *c)
@@ -357,7 +360,8 @@ static bool plot_leader(struct cluster *c)
     uint64_t pgs[PLOT_PGS_MAX];
     uint32_t pg_count;
     struct cluster_osd *osd = find_leader(c, pgs, &pg_count);
-    uint64_t for_ns = between(c, 600, 1200);
+    bool writes = sim_rng_below(&c->rng, 3) == 0;
+    uint64_t for_ns = writes ? between(c, 300, 900) : between(c, 600, 1200);
 
     if (!osd)
         return false;
@@ -366,7 +370,7 @@ static bool plot_leader(struct cluster *c)
     p->other = sim_rng_below(&c->rng, 3) ? find_other(c, osd, pgs[0]) : NULL;
     uint64_t other_ns = between(c, 250, 345);
     p->parted = !p->other && sim_rng_below(&c->rng, 2);
-    sim_log(c->sim, "%s leads without followers and writers", osd->process.name);
+    sim_log(c->sim, "%s leads without followers%s", osd->process.name, writes ? "" : " and writers");
     /* Its connections break, which proves nothing: its readers find it again at once. */
     if (p->parted) {
         leader_part(p, SIM_PATH_REJECT);
@@ -378,7 +382,7 @@ static bool plot_leader(struct cluster *c)
         leader_hold(p, true);
         sim_after(c->sim, sim_rng_below(&c->rng, 2) ? 0 : between(c, 0, 40), leader_mute, p);
     }
-    for (uint32_t i = 0; i < c->writer_count; i++)
+    for (uint32_t i = 0; i < c->writer_count && !writes; i++)
         sim_net_set_path(c->net, c->clients[i].process.host, osd->process.host, SIM_PATH_REJECT);
     for (uint32_t i = c->writer_count; i < c->client_count && p->other; i++)
         sim_net_hold(c->net, c->clients[i].process.host, osd->process.host, other_ns + between(c, 2, 20),
