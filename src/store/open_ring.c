@@ -66,6 +66,8 @@ bool open_replay_read(struct store_open *o)
     return true;
 }
 
+/* Is what is new in the batch whole? Not so copies: what they are of is there as well, if a crash tore them;
+ * and it may have been lost before, which is none of the others' fault. */
 static bool payload_verify(const struct disk_batch *h, uint64_t *lost)
 {
     const uint8_t *payload = (const uint8_t *)h + h->header_blocks * BLOCK_SIZE;
@@ -80,7 +82,7 @@ static bool payload_verify(const struct disk_batch *h, uint64_t *lost)
                 continue;
             if (crc32c(0, at, BLOCK_SIZE) != batch_entry_crc(e)[b]) {
                 bit_set(lost, i);
-                whole = false;
+                whole &= e->copied;
                 break;
             }
             at += BLOCK_SIZE;
@@ -89,8 +91,8 @@ static bool payload_verify(const struct disk_batch *h, uint64_t *lost)
     return whole;
 }
 
-/* Batches that are not known to have been durable count only if they are whole, or cannot be read: the first
- * that is neither, at the latest, ends the chain. True: a batch is being read. */
+/* Batches that are not known to have been durable count only if what is new there is whole, or cannot be
+ * read: the first that is neither, at the latest, ends the chain. True: a batch is being read. */
 bool open_verify_read(struct store_open *o)
 {
     struct store_opening *p = o->opening;
@@ -145,8 +147,8 @@ int open_verify_take(struct store_opening *p)
 #define VERIFY_CHUNK_AT (BATCH_HEADER_BLOCKS_MAX + BATCH_PAYLOAD_BLOCKS_MAX)
 _Static_assert(VERIFY_CHUNK_AT + BLOCKS_PER_CHUNK <= WORK_BLOCKS, "work buffer");
 
-/* The next chunk that an entry of the batch brought: true. What is void, of a replica that is gone, does not
- * count: its chunks may be another's. */
+/* The next chunk that a new entry of the batch brought: true. What is void, of a replica that is gone, does
+ * not count: its chunks may be another's. */
 bool open_chunk_read(struct store_open *o)
 {
     struct store_opening *p = o->opening;
@@ -155,7 +157,7 @@ bool open_chunk_read(struct store_open *o)
 
     for (; p->large_entry; p->large_entry = batch_entry_next(h, p->large_entry), p->large_block = 0) {
         const struct disk_entry *e = p->large_entry;
-        if (e->type != ENTRY_WRITE || !pg_by_key(s, batch_pgs(h)[e->pg].key))
+        if (e->type != ENTRY_WRITE || e->copied || !pg_by_key(s, batch_pgs(h)[e->pg].key))
             continue;
         while (p->large_block < e->data.block_count && !batch_entry_chunk(e, p->large_block))
             p->large_block++;
@@ -194,7 +196,7 @@ static bool chunks_lost(const struct disk_batch *h, uint64_t *lost)
     uint32_t i = 0;
 
     for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e)); i++) {
-        if (e->type != ENTRY_WRITE || !e->data.chunk_count)
+        if (e->type != ENTRY_WRITE || e->copied || !e->data.chunk_count)
             continue;
         bit_set(lost, i);
         any = true;

@@ -216,7 +216,13 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
 {
     struct entry from = {
         .index = d->index, .term = d->term, .type = d->type, .flags = d->flags, .image = d->image};
+    struct log_entry *old = log_at(pg, d->index);
 
+    /* A crash tore this copy. Then what it is a copy of is there, or another copy will come, which was made
+     * before that went: of those that stay lost entry_settle() tells. */
+    if (lost && d->copied && old && old->term == d->term && !old->lost)
+        return;
+    pg->pub.damaged |= lost && !d->copied;
     if (d->index <= pg->pub.record.base_index)
         return;
     if (entry_is_image(d->type)) {
@@ -233,7 +239,6 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
         from.block_count = d->data.block_count;
         from.crc = batch_entry_crc(d);
     }
-    struct log_entry *old = log_at(pg, d->index);
     if (!d->copied) {
         if (!log_is_empty(pg) && d->index <= pg->pub.last_index)
             replay_drop_from(pg, d->index);
@@ -293,7 +298,6 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
         struct pg *pg = pg_by_key(s, batch_pgs(h)[d->pg].key);
         if (!pg)
             continue;
-        pg->pub.damaged |= bit_get(lost, i);
         replay_entry(s, b, pg, h, d, bit_get(lost, i));
     }
 }
@@ -365,6 +369,8 @@ static void entry_settle(struct log_entry *e)
     e->applied = e->index <= pg->complete_index;
     if (e->applied)
         return;
+    if (e->lost && !pg->pub.damaged)
+        damaged_log(pg, e->index, "is damaged");
     pg->unapplied_bytes += entry_ring_bytes(e);
     s->unapplied_bytes += entry_ring_bytes(e);
     if (e->type == ENTRY_IMAGE)
