@@ -846,28 +846,50 @@ static void what_rots_before_it_is_copied_forward_is_noticed(void)
     }
 }
 
-/* Nor does it take others along: a crash comes before a header proves the batch that has both. */
+/* Into a batch with an entry of another. */
+static struct log_entry *copy_forward(bool rotten)
+{
+    set_up_both();
+    fill = 7;
+    CHECK_EQ(write_blocks(1, 0, 2), 0);
+    rig_settle(&rig);
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    struct log_entry *e = log_at(pg_of(pg), 1);
+    rig.device.data[block_offset(entry_place(s, e, 1)) + 9] ^= (uint8_t)rotten;
+    s->destage.reading = e;
+    CHECK(copy_read_start(s));
+    while (s->destage.copy_io.pending)
+        rig_turn(&rig);
+    CHECK(!copy_read_next(s));
+    copy_read_end(s);
+    list_push_back(&s->copies, &e->copy_link);
+    CHECK_EQ(write_other(1, 0, 1), 0);
+    while (other->durable_index < 1)
+        rig_turn(&rig);
+    CHECK_EQ(e->batch, log_at(pg_of(other), 1)->batch);
+    return e;
+}
+
+/* A crash tore a copy, and nothing else of its batch: what it is a copy of is there. */
+static void a_copy_that_a_crash_tore_is_no_damage(void)
+{
+    const struct log_entry *e = copy_forward(false);
+
+    rig.device.data[block_offset(entry_place(s, e, 1)) + 9] ^= 1;
+    power_fails();
+    CHECK_EQ(store_pg_find(s, 2)->last_index, 1);
+    CHECK_EQ(pg->last_index, 1);
+    CHECK(!pg->damaged);
+    CHECK_EQ(block_is(1, 1, true), 8);
+    tear_down();
+}
+
+/* Nor does what rots take others along: a crash comes before a header proves the batch that has both. */
 static void what_rots_before_it_is_copied_forward_costs_nobody_else(void)
 {
     for (int rotten = 0; rotten < 2; rotten++) {
-        set_up_both();
-        CHECK_EQ(write_blocks(1, 0, 2), 0);
-        rig_settle(&rig);
-        CHECK_EQ(close_store(), 0);
-        CHECK_EQ(open_both(), 0);
-        struct log_entry *e = log_at(pg_of(pg), 1);
-        rig.device.data[block_offset(entry_place(s, e, 1)) + 9] ^= (uint8_t)rotten;
-        s->destage.reading = e;
-        CHECK(copy_read_start(s));
-        while (s->destage.copy_io.pending)
-            rig_turn(&rig);
-        CHECK(!copy_read_next(s));
-        copy_read_end(s);
-        list_push_back(&s->copies, &e->copy_link);
-        CHECK_EQ(write_other(1, 0, 1), 0);
-        while (other->durable_index < 1)
-            rig_turn(&rig);
-        CHECK_EQ(e->batch, log_at(pg_of(other), 1)->batch);
+        (void)copy_forward(rotten);
         power_fails();
         other = store_pg_find(s, 2);
         CHECK_EQ(other->last_index, 1);
@@ -928,6 +950,7 @@ int main(int argc, char **argv)
     TEST(a_lost_page_does_not_return);
     TEST(a_device_that_gives_nothing_is_left_alone);
     TEST(what_rots_before_it_is_copied_forward_is_noticed);
+    TEST(a_copy_that_a_crash_tore_is_no_damage);
     TEST(what_rots_before_it_is_copied_forward_costs_nobody_else);
     TEST(what_was_replaced_does_not_come_back_below_what_is_complete);
     TEST(what_was_replaced_does_not_come_back_behind_what_is_complete);

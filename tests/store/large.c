@@ -199,7 +199,7 @@ static void chunks_are_kept_until_a_header_proves_it(void)
 }
 
 /* The same of an entry that is copied forward while it is applied, and is complete before any header proves
- * the batch that the copy is in: that may have to prove itself by the chunk. */
+ * the batch that the copy is in. */
 static void a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven(void)
 {
     set_up();
