@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mon/impl.h"
 #include "raft/raft.h"
 
 #define PLOT_PGS_MAX     16
@@ -17,6 +18,7 @@
 #define MOVE_TRIES       3
 #define HOLD_MAX_NS      (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
 #define HOLD_MARGIN_NS   (30 * NS_PER_MS)
+#define RESIZE_LOOK_NS   (100 * NS_PER_US)
 #define RECOVERY_STATES  5
 #define RECOVERY_LOOK_NS (200 * NS_PER_US)
 
@@ -31,6 +33,8 @@ struct plot {
     uint64_t until_ns, other_ns; /* LEADER: its followers hear from it again, one of them then */
     bool parted;                 /* from its followers, by refused connections */
     struct process *held;        /* its frames are held up; NULL: nobody's */
+    bool watches, over;          /* RESIZE: the image is looked at still, though the plot is over */
+    uint64_t generation;         /* and had this generation */
 };
 
 static void plots_fire(void *owner);
@@ -50,7 +54,9 @@ static void plot_end(void *owner)
     struct plot *p = owner;
 
     p->c->plot = false;
-    free(p);
+    p->over = true;
+    if (!p->watches)
+        free(p);
 }
 
 static uint64_t between(struct cluster *c, uint64_t min_ms, uint64_t max_ms)
@@ -244,6 +250,38 @@ static void resize_created(struct cluster *c, const struct admin_job *job)
     resize_done(c, p);
 }
 
+static uint64_t image_generation(const struct cluster *c, uint32_t image)
+{
+    const struct mon *mon = mon_leader(c);
+    const struct mon_image *i = mon ? mon_image_find(mon, c->images[image].id_seen) : NULL;
+
+    return i ? mon_image_item(i)->generation : 0;
+}
+
+/* The old frames arrive when the leaders have proposed the change, and nobody has acknowledged that. */
+static void resize_watch(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+    uint64_t generation = p->over ? 0 : image_generation(c, p->image);
+
+    if (p->over) {
+        free(p);
+        return;
+    }
+    if (!generation || generation == p->generation) {
+        sim_after(c->sim, RESIZE_LOOK_NS, resize_watch, p);
+        return;
+    }
+    p->watches = false;
+    uint64_t hold_ns = between(c, 120, 180);
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        for (uint32_t j = 0; j < c->osd_count; j++)
+            if (i != j)
+                sim_net_hold(c->net, c->osds[i].process.host, c->osds[j].process.host, hold_ns, true);
+    hold_to_all(c, p->held, between(c, 1, 60), true);
+}
+
 /* The writers are sent away, when some frames are stuck. */
 static void resize_evict(void *owner)
 {
@@ -252,6 +290,11 @@ static void resize_evict(void *owner)
     bool remove = p->cut == 0;
 
     c->images[p->image].evict = true;
+    p->generation = image_generation(c, p->image);
+    if (!remove && p->held && p->generation && sim_rng_below(&c->rng, 2)) {
+        p->watches = true;
+        resize_watch(p);
+    }
     load_image_changes(c, p->image, remove ? c->image_sectors : p->cut);
     admin_ask(c, &(struct admin_job){.kind = remove ? ADMIN_JOB_REMOVE : ADMIN_JOB_RESIZE,
                                      .image = p->image,
