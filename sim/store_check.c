@@ -30,8 +30,11 @@ static void note_behind(struct world *w, uint32_t i, const struct store_pg *pg)
         for (uint32_t object = 0; object < MODEL_OBJECTS; object++)
             w->behind[i][image][object] = w->pgs[i].object[image][object].index > 0;
     for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false)
-        if (at.image < MODEL_IMAGES && at.object < MODEL_OBJECTS)
-            w->behind[i][at.image][at.object] = at.index < w->pgs[i].object[at.image][at.object].index;
+        if (at.image < MODEL_IMAGES && at.object < MODEL_OBJECTS) {
+            /* 0: it went with its image, and the record of that is what was lost. */
+            uint64_t index = w->pgs[i].object[at.image][at.object].index;
+            w->behind[i][at.image][at.object] = at.index < index || !index;
+        }
 }
 
 static bool same_group(const struct group *a, const struct group *b)

@@ -69,10 +69,11 @@ static void commit_others(struct driver *d)
 {
     struct world *w = d->world;
 
-    for (uint32_t i = d->pg + 1; i < MODEL_PGS; i++) {
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
         struct model_pg *m = &w->pgs[i];
         struct store_pg *pg = pg_now(d, i);
-        if (!pg || w->recovering[i] || w->fell_behind[i] || pg->damaged || pg->applied_index != m->commit)
+        if (i == d->pg || !pg || w->recovering[i] || w->fell_behind[i] || pg->damaged ||
+            pg->applied_index != m->commit)
             continue;
         for (uint64_t index = m->commit + 1; index <= pg->last_index; index++)
             m->term[index] = (uint32_t)store_log_term(pg, index);
