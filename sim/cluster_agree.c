@@ -188,9 +188,13 @@ static bool client_agrees(struct cluster *c, const struct client *client, const 
     for (size_t i = 0; i < client->map->n_osd; i++)
         if (!addresses_agree(c, who, client->map->osd[i]))
             return false;
-    for (size_t i = 0; i < client->map->n_pg; i++)
-        if (!members_agree(c, who, client->map->pg[i]))
+    for (size_t i = 0; i < client->map->n_pg; i++) {
+        /* Who was away when a pool went, and until nothing was left to tell of it, keeps it: it leads
+         * nowhere. */
+        const Fb__Pool *pool = shard_map_pool(c->osds[0].shards[0], (uint32_t)(client->map->pg[i]->id >> 32));
+        if (pool && !pool->removed && !members_agree(c, who, client->map->pg[i]))
             return false;
+    }
     return true;
 }
 
