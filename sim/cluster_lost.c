@@ -86,9 +86,10 @@ static void lost_now(const struct object *o, uint64_t ret_lost[WORDS])
             ret_lost[b / 64] |= 1ull << b % 64;
 }
 
-static void look_at_object(struct cluster *c, uint32_t osd, uint32_t shard, uint64_t look,
+static void look_at_object(struct cluster *c, uint32_t osd, uint32_t shard, bool started,
                            const struct object *o)
 {
+    uint64_t look = c->lost->looks[osd][shard];
     struct known *k = known_of(c->lost, known_key(osd, shard, o->image, o->number));
     uint64_t lost[WORDS];
     uint32_t gave_way = 0;
@@ -105,28 +106,31 @@ static void look_at_object(struct cluster *c, uint32_t osd, uint32_t shard, uint
         gave_way += (uint32_t)__builtin_popcountll(new);
         k->lost[w] = lost[w];
     }
-    if (gave_way && k->index > o->lost_index && !damage_is_victim(c, osd) && !damage_is_uncovered(c))
+    /* At a start a block is lost again that was written over, until that is applied anew. */
+    if (gave_way && k->index > o->lost_index && !started && !damage_is_victim(c, osd) &&
+        !damage_is_uncovered(c))
         sim_fail(c->sim, "osd.%u: %u blocks of object %llu/%llu, at %llu, gave way to a mark of %llu", osd,
                  gave_way, (unsigned long long)o->image, (unsigned long long)o->number,
                  (unsigned long long)k->index, (unsigned long long)o->lost_index);
     k->index = o->index;
 }
 
-static void look_at_shard(struct cluster *c, uint32_t osd, uint32_t shard)
+/* False: not now. */
+static bool look_at_shard(struct cluster *c, uint32_t osd, uint32_t shard, bool started)
 {
     const struct store *s = osd_shard_store(c->osds[osd].shards[shard]);
-    uint64_t look = c->lost->looks[osd][shard] + 1;
 
     /* What goes to another PG just now is in neither. */
     for (struct store_pg *pg = NULL; (pg = store_pg_next(s, pg));)
         if (pg_of(pg)->splitting)
-            return;
-    c->lost->looks[osd][shard] = look;
+            return false;
+    c->lost->looks[osd][shard]++;
     for (struct store_pg *pg = NULL; (pg = store_pg_next(s, pg));) {
         struct store_object_info at = {0};
         for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false)
-            look_at_object(c, osd, shard, look, object_find(pg_of(pg), at.image, at.object));
+            look_at_object(c, osd, shard, started, object_find(pg_of(pg), at.image, at.object));
     }
+    return true;
 }
 
 void lost_watch(struct cluster *c)
@@ -140,10 +144,9 @@ void lost_watch(struct cluster *c)
                 continue;
             /* What was applied and not on a page is not its own any more. */
             uint64_t incarnation = c->osds[i].process.nodes[j]->incarnation;
-            if (!all && incarnation == l->incarnations[i][j])
-                continue;
-            l->incarnations[i][j] = incarnation;
-            look_at_shard(c, i, j);
+            bool started = incarnation != l->incarnations[i][j];
+            if ((all || started) && look_at_shard(c, i, j, started))
+                l->incarnations[i][j] = incarnation;
         }
     if (all)
         l->next_ns = c->sim->now_ns + LOOK_NS;
