@@ -285,6 +285,7 @@ void scenario_gap_run(const struct sim_args *args, struct sim_result *ret_result
     sim_choose_faults(sim, SIM_FAULT_BIT(CLOCK));
     cluster_init(c, sim, PROFILE_ANY, args);
     c->timeout_ns = TIMEOUT_NS;
+    c->inflight_max = 0; /* no request waits for others of its client: these bounds are of one alone */
     one_writer_each(c);
     sim->after_step = always;
     sim->after_step_owner = c;
