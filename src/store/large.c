@@ -260,14 +260,14 @@ static void entry_claim(struct store *s, struct log_entry *e)
 }
 
 /* What the entries of the logs hold, after the live pages have claimed theirs. Complete ones hold nothing:
- * the log begins behind them. */
+ * the log begins behind them. One that is lost may be read at a later start. */
 void large_claim(struct store *s)
 {
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++) {
             struct log_entry *e = log_at(pg, i);
-            if (e->chunk_count && !e->lost)
+            if (e->chunk_count)
                 entry_claim(s, e);
         }
     }

@@ -141,6 +141,30 @@ static void a_chunk_that_cannot_be_read_is_damage(void)
     tear_down();
 }
 
+/* At a later start it may be read. Then its entry must have it still, though that will not be applied here:
+ * if another PG's had got it meanwhile, this one's log would be called damaged, too. */
+static void a_chunk_that_cannot_be_read_stays_where_it_is(void)
+{
+    set_up_large();
+    uint8_t *left = crash();
+    rig.device.bad_from = block_offset(s->g.chunk_block);
+    rig.device.bad_len = s->g.chunk_count * BLOCKS_PER_CHUNK * BLOCK_SIZE;
+    CHECK(comes_back(left));
+    CHECK(pg->damaged);
+    free(left);
+    rig.device.bad_len = 0;
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 2, .replica = 1, .birth = 3}), 0);
+    pg = store_pg_find(s, 2);
+    CHECK_EQ(write_blocks(1, 0, 16), 0);
+    CHECK_EQ(log_at(pg_of(pg), 1)->chunk_count, 1);
+    rig_settle(&rig);
+    power_fails();
+    pg = store_pg_find(s, 2);
+    CHECK_EQ(pg->last_index, 1);
+    CHECK(!pg->damaged);
+    tear_down();
+}
+
 /* The crash came before that chunk was written: an error that passes makes no entry of it. */
 static void a_torn_chunk_is_torn(void)
 {
@@ -174,6 +198,7 @@ int main(int argc, char **argv)
     TEST(an_error_that_stays_is_damage);
     TEST(half_a_header_is_damage);
     TEST(a_chunk_that_cannot_be_read_is_damage);
+    TEST(a_chunk_that_cannot_be_read_stays_where_it_is);
     TEST(a_torn_chunk_is_torn);
     return tap_done();
 }
