@@ -13,13 +13,21 @@
 #include "tests/osd/world.h"
 
 #ifdef REAL_STORE
+#include "tests/osd/real_store.h"
+
 void fake_store_forget_all(void)
 {
+}
+
+void fake_store_fail(struct store *store)
+{
+    real_store_fail(store);
 }
 #endif
 
 #define RUNS     40
 #define MESSAGES 400
+#define LAST     50 /* in the turn in which the device fails */
 
 static uint8_t frame[FRAME_HEADER_SIZE + SHARD_BODY_MAX];
 
@@ -257,6 +265,13 @@ static void run(uint64_t seed, uint64_t *appended)
         sim_node_leave(w->osds[victim].node);
         sim_run_for(w->sim, below(&l, 4) ? below(&l, 200 * NS_PER_US) : below(&l, 50 * NS_PER_MS));
     }
+    sim_node_enter(w->osds[victim].node);
+    fake_store_fail(osd_shard_store(w->osds[victim].shard));
+    for (uint32_t i = 0; i < LAST && !w->sim->failed; i++) {
+        lie(&l);
+        raft_check(&l.pg->raft);
+    }
+    sim_node_leave(w->osds[victim].node);
     *appended += w->osds[victim].shard->perf.append_entries_received;
     CHECK(!w->sim->failed);
     if (w->sim->failed)

@@ -30,3 +30,8 @@ void real_store_set_records(struct store *s, uint32_t images_max)
 {
     s->g.images_max = images_max;
 }
+
+void real_store_fail(struct store *s)
+{
+    store_fail(s, -ERR_IO, "a write has failed");
+}

@@ -14,5 +14,7 @@ void real_store_give_back(struct store *s, uint32_t chunks);
 /* The slice has been formatted for so many image records more than there are; returns for how many it was. */
 uint32_t real_store_limit_records(struct store *s, uint32_t left);
 void real_store_set_records(struct store *s, uint32_t images_max);
+/* As when a write has failed. */
+void real_store_fail(struct store *s);
 
 #endif
