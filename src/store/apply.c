@@ -442,6 +442,7 @@ int store_recover_shed(struct store_pg *pub, uint32_t split_count, uint64_t inde
     struct log_entry *e = entry_synthetic(pg, &gone);
     if (!e)
         return -ERR_NO_MEMORY;
+    pg->removals++;
     for (struct object *o = object_after(pg, true, 0, 0), *next; o; o = next) {
         next = object_after(pg, false, o->image, o->number);
         if (!split_belongs(pg, split_count, o->image, o->number))

@@ -194,7 +194,7 @@ struct pg {
     uint64_t large_count;  /* entries of the log that hold chunks */
     uint64_t offlog_holds; /* entries with holds that are in no log */
     uint32_t busy_ops;     /* repairs and copies that hold one of its objects */
-    uint64_t removals;     /* grows when objects go for good, with their image: copies look at it */
+    uint64_t removals;     /* grows when objects go for good, with their image say: copies look at it */
     uint64_t batch_mark;   /* seq of the batch being built that lists it ... */
     uint32_t batch_slot;   /* ... under this number */
     /* The image entry that applies next and has very many objects to clear: how far that is. */

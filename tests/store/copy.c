@@ -3,6 +3,7 @@
  * Copies of objects that take what is the same from the old object: by sharing its chunks, by moving single
  * blocks, out of pages, memory, or a log that was never applied. With the name of a planted bug it must fail.
  */
+#include "base/placement.h"
 #include "base/plant.h"
 #include "store/internal.h"
 #include "tests/plants.h"
@@ -230,6 +231,16 @@ static void remove_without_record(void)
     CHECK_EQ(store_recover_forget(pg, 1, pg->last_index + 1), 0);
 }
 
+/* The source of the recovery was split while we were away. */
+static void shed(void)
+{
+    uint32_t split_count = 2;
+
+    while (placement_pg_number(1, OBJECT, split_count) == 1)
+        split_count++;
+    CHECK_EQ(store_recover_shed(pg, split_count, pg->last_index + 1), 0);
+}
+
 /* Nor if the replica has been recovered meanwhile, or still recovers. */
 static void what_was_removed_stays_away(void)
 {
@@ -240,6 +251,8 @@ static void what_was_removed_stays_away(void)
         what_goes_stays_away(remove_by_record, recovers);
         tear_down();
         what_goes_stays_away(remove_without_record, recovers);
+        tear_down();
+        what_goes_stays_away(shed, recovers);
         tear_down();
     }
 }
