@@ -64,13 +64,27 @@ static bool peer_open(struct client_peer *peer, uint32_t osd, uint32_t shard)
     return peer->rpc != NULL;
 }
 
+static void peer_close(struct client_peer *peer)
+{
+    rpc_peer_free(peer->rpc);
+    peer->rpc = NULL;
+    peer_wake_waiters(peer);
+}
+
 struct client_peer *client_peer_get(struct client *client, uint32_t osd_id, uint32_t shard)
 {
     const Fb__Osd *osd = client_map_osd(client, osd_id);
     struct map_node *node = map_get(&client->peers, peer_key(osd_id, shard));
     struct client_peer *peer = node ? map_entry(node, struct client_peer, node) : NULL;
 
-    if (!osd || shard >= osd->n_shard || osd->shard[shard]->address[0] == '\0')
+    if (!osd) {
+        /* It was removed from the cluster. Should it come back, nobody asks it any more, whatever PGs still
+         * name it: it may be one of a former majority that knows of nothing since (mon_force.c). */
+        if (peer && peer->rpc)
+            peer_close(peer);
+        return NULL;
+    }
+    if (shard >= osd->n_shard || osd->shard[shard]->address[0] == '\0')
         return peer && peer->rpc ? peer : NULL;
     const char *address = osd->shard[shard]->address;
     if (LIKELY(peer && peer->rpc && strcmp(peer->address, address) == 0))
@@ -87,9 +101,7 @@ struct client_peer *client_peer_get(struct client *client, uint32_t osd_id, uint
     if (peer->rpc) {
         /* The OSD came back at another address: what is on the old session ends with ERR_CANCELLED and is
          * sent again. */
-        rpc_peer_free(peer->rpc);
-        peer->rpc = NULL;
-        peer_wake_waiters(peer);
+        peer_close(peer);
     }
     if (text_copy(peer->address, sizeof(peer->address), address) != 0 || !peer_open(peer, osd_id, shard))
         return NULL;
