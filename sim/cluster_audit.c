@@ -26,6 +26,7 @@
 #define REQUEST_MAX_NS (2 * PG_WAIT_NS + PG_COMMIT_NS + NS_PER_S)
 #define PIECE_LATE_NS  (2 * NS_PER_S) /* after its deadline */
 #define CALL_LATE_NS   (20 * NS_PER_MS)
+#define ROOM_KNOWN_NS  (500 * NS_PER_MS)
 #define LOOKED_NS      (5 * NS_PER_MS) /* it is looked at every two */
 #define PGS_MAX        64
 
@@ -202,6 +203,7 @@ static void audit_room(struct cluster *c, const struct pg *pg, const char *who, 
 {
     uint64_t key = hash_pair(hash_pair(pg->id, pg->replica), pg->shard->label.start_counter), lacks = 0;
     uint64_t *lacked = check_note(c, hash_pair(key, 2), 0), *last = check_note(c, hash_pair(key, 3), 0);
+    uint64_t *since_ns = check_note(c, hash_pair(key, 4), 0);
     struct entry entry;
     struct slice payload;
 
@@ -212,7 +214,11 @@ static void audit_room(struct cluster *c, const struct pg *pg, const char *who, 
             raft_in_contact(&pg->raft, known, now_ns + LOOKED_NS))
             lacks = hash_pair(hash_pair(lacks, i), hash_pair(peer->free_bytes, pg->raft.term));
     }
-    for (uint64_t i = *last + 1; lacks && lacks == *lacked && i <= pg->sp->last_index; i++)
+    if (lacks != *lacked)
+        *since_ns = now_ns;
+    /* What was taken on before may read the rest of its blocks first. */
+    bool known = lacks && now_ns > *since_ns + ROOM_KNOWN_NS;
+    for (uint64_t i = *last + 1; known && i <= pg->sp->last_index; i++)
         if (!store_log_get(pg->sp, i, &entry, &payload) && entry.type == ENTRY_WRITE)
             sim_fail(c->sim, "%s: PG %llx takes a write for which a member has no room", who, ULL(pg->id));
     *lacked = lacks;
