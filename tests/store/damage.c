@@ -821,6 +821,18 @@ static void what_was_replaced_does_not_come_back_below_what_is_complete(void)
     tear_down();
 }
 
+/* As when it is to be copied forward. */
+static void read_for_copy(struct log_entry *e, bool rotten)
+{
+    rig.device.data[block_offset(entry_place(s, e, 1)) + 9] ^= (uint8_t)rotten;
+    s->destage.reading = e;
+    CHECK(copy_read_start(s));
+    while (s->destage.copy_io.pending)
+        rig_turn(&rig);
+    CHECK(!copy_read_next(s));
+    copy_read_end(s);
+}
+
 /* What is to be copied forward is verified before it takes the place of what cannot be: it is not copied as
  * if it were whole. */
 static void what_rots_before_it_is_copied_forward_is_noticed(void)
@@ -833,13 +845,7 @@ static void what_rots_before_it_is_copied_forward_is_noticed(void)
         reopen();
         struct log_entry *e = log_at(pg_of(pg), 1);
         CHECK(!e->payload.buf);
-        rig.device.data[block_offset(entry_place(s, e, 1)) + 9] ^= (uint8_t)rotten;
-        s->destage.reading = e;
-        CHECK(copy_read_start(s));
-        while (s->destage.copy_io.pending)
-            rig_turn(&rig);
-        CHECK(!copy_read_next(s));
-        copy_read_end(s);
+        read_for_copy(e, rotten);
         CHECK_EQ(e->lost, rotten);
         CHECK_EQ(pg->damaged, rotten);
         tear_down();
@@ -856,13 +862,7 @@ static struct log_entry *copy_forward(bool rotten)
     CHECK_EQ(close_store(), 0);
     CHECK_EQ(open_both(), 0);
     struct log_entry *e = log_at(pg_of(pg), 1);
-    rig.device.data[block_offset(entry_place(s, e, 1)) + 9] ^= (uint8_t)rotten;
-    s->destage.reading = e;
-    CHECK(copy_read_start(s));
-    while (s->destage.copy_io.pending)
-        rig_turn(&rig);
-    CHECK(!copy_read_next(s));
-    copy_read_end(s);
+    read_for_copy(e, rotten);
     list_push_back(&s->copies, &e->copy_link);
     CHECK_EQ(write_other(1, 0, 1), 0);
     while (other->durable_index < 1)

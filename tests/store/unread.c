@@ -125,8 +125,8 @@ static void set_up_large(void)
     CHECK_EQ(log_at(pg_of(pg), 2)->chunk_count, 1);
 }
 
-/* A chunk that the newest entry brought. */
-static void a_chunk_that_cannot_be_read_is_damage(void)
+/* The newest entry's chunk, at a start. */
+static uint8_t *chunk_is_unread(void)
 {
     set_up_large();
     uint8_t *left = crash();
@@ -134,6 +134,13 @@ static void a_chunk_that_cannot_be_read_is_damage(void)
     rig.device.bad_len = s->g.chunk_count * BLOCKS_PER_CHUNK * BLOCK_SIZE;
     CHECK(comes_back(left));
     CHECK(pg->damaged);
+    return left;
+}
+
+/* A chunk that the newest entry brought. */
+static void a_chunk_that_cannot_be_read_is_damage(void)
+{
+    uint8_t *left = chunk_is_unread();
     rig.device.bad_len = 0;
     CHECK(comes_back(left));
     CHECK_EQ(pg->last_index, 2);
@@ -145,12 +152,7 @@ static void a_chunk_that_cannot_be_read_is_damage(void)
  * if another PG's had got it meanwhile, this one's log would be called damaged, too. */
 static void a_chunk_that_cannot_be_read_stays_where_it_is(void)
 {
-    set_up_large();
-    uint8_t *left = crash();
-    rig.device.bad_from = block_offset(s->g.chunk_block);
-    rig.device.bad_len = s->g.chunk_count * BLOCKS_PER_CHUNK * BLOCK_SIZE;
-    CHECK(comes_back(left));
-    CHECK(pg->damaged);
+    uint8_t *left = chunk_is_unread();
     free(left);
     rig.device.bad_len = 0;
     CHECK_EQ(write_record(&(struct store_pg_record){.pg = 2, .replica = 1, .birth = 3}), 0);
