@@ -284,6 +284,7 @@ int client_map_apply(struct client *client, Fb__ClusterMap *from)
         rpc_monitors_learn(&client->monitors, from->monitors->address, from->monitors->n_address);
     client->self.image_id_max = client->map->image_id_max;
     client->has_map = true;
+    client_peers_map_changed(client);
     op_wake(client->opener);
     for (struct list *node; (node = list_pop_front(&client->map_waiters));)
         op_wake(list_entry(node, struct client_wait, link)->op);

@@ -77,13 +77,8 @@ struct client_peer *client_peer_get(struct client *client, uint32_t osd_id, uint
     struct map_node *node = map_get(&client->peers, peer_key(osd_id, shard));
     struct client_peer *peer = node ? map_entry(node, struct client_peer, node) : NULL;
 
-    if (!osd) {
-        /* It was removed from the cluster. Should it come back, nobody asks it any more, whatever PGs still
-         * name it: it may be one of a former majority that knows of nothing since (mon_force.c). */
-        if (peer && peer->rpc)
-            peer_close(peer);
+    if (!osd)
         return NULL;
-    }
     if (shard >= osd->n_shard || osd->shard[shard]->address[0] == '\0')
         return peer && peer->rpc ? peer : NULL;
     const char *address = osd->shard[shard]->address;
@@ -130,6 +125,15 @@ void client_peer_answered(struct client_peer *peer, uint64_t latency_ns)
 void client_peer_timed_out(struct client_peer *peer)
 {
     peer->patience_ns = MIN(peer->patience_ns * 2, PATIENCE_MAX_NS);
+}
+
+void client_peers_map_changed(struct client *client)
+{
+    map_for_each (&client->peers, node) {
+        struct client_peer *peer = map_entry(node, struct client_peer, node);
+        if (peer->rpc && !client_map_osd(client, (uint32_t)(node->key >> 32)))
+            peer_close(peer);
+    }
 }
 
 void client_peers_fini(struct client *client)

@@ -103,13 +103,17 @@ struct client_peer {
     uint64_t patience_ns; /* how long an answer may take */
 };
 
-/* The session with a shard, made if there is none. NULL: the map does not know an address for it. */
+/* The session with a shard, made if there is none. NULL: the map does not know it, or no address for it. */
 struct client_peer *client_peer_get(struct client *client, uint32_t osd, uint32_t shard);
 /* Is an attempt to connect under way, or was one started now? false: it failed a moment ago, try another
  * shard. */
 bool client_peer_connect(struct client_peer *peer);
 void client_peer_answered(struct client_peer *peer, uint64_t latency_ns);
 void client_peer_timed_out(struct client_peer *peer);
+/* OSDs that the map does not have any more were removed from the cluster. Should one come back, nobody asks
+ * it, whatever PGs still name it, and what it was asked before it does not answer: it may be one of a former
+ * majority that knows of nothing since (mon_force.c). */
+void client_peers_map_changed(struct client *client);
 void client_peers_fini(struct client *client);
 
 /* ---- images ---- */

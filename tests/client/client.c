@@ -348,6 +348,54 @@ static void test_leader_hangs(void)
     fake_down();
 }
 
+/* An OSD was given up as lost. It is not asked any more, though PGs name it and it would answer; and what it
+ * was asked before is asked elsewhere at once.
+ */
+static void test_lost_osd(void)
+{
+    uint64_t elsewhere = OBJECT_SIZE;
+
+    fake_up(82, 0, 0);
+    fake_lead(0);
+    while (fake_pg_of(elsewhere) == fake_pg_of(0))
+        elsewhere += OBJECT_SIZE;
+    fake.pgs[fake_pg_of(elsewhere)].leader = 2;
+    warm_up();
+    sim_run_for(world.sim, 500 * MS);
+    sim_node_pause(world.shards[0]);
+    fake_start(0, CLIENT_READ, 0, 4096, 0);
+    sim_run_for(world.sim, 10 * MS);
+    /* Another one tells that there is a newer map. */
+    fake.gone[0] = true;
+    fake.shard_epoch = ++fake.epoch;
+    fake.shards[1].refuse = -ERR_NO_PG;
+    fake.shards[1].refuse_count = 1;
+    fake_start(1, CLIENT_WRITE, elsewhere, 4096, 0x51);
+    CHECK_EQ(fake_finish(1), 0);
+    sim_run_for(world.sim, 10 * MS);
+    CHECK_EQ(client_map(world.client)->epoch, fake.epoch);
+    CHECK(op_live(&world.ios[0].op));
+    fake_lead(2);
+    sim_run_for(world.sim, 200 * MS);
+    CHECK(!op_live(&world.ios[0].op)); /* before anybody loses patience with a session */
+    CHECK_EQ(fake_finish(0), 0);
+    CHECK(all(fake_data(0), 4096, 0x11));
+    /* It is back, and believes that it leads. */
+    sim_node_resume(world.shards[0]);
+    fake_lead(0);
+    sim_run_for(world.sim, 100 * MS);
+    uint32_t requests = fake.shards[0].requests, sessions = fake.shards[0].sessions;
+    fake_start(0, CLIENT_WRITE, 0, 4096, 0x52);
+    sim_run_for(world.sim, 3 * NS_PER_S);
+    CHECK(op_live(&world.ios[0].op));
+    CHECK_EQ(fake.shards[0].requests, requests);
+    CHECK_EQ(fake.shards[0].sessions, sessions);
+    fake_lead(1);
+    CHECK_EQ(fake_finish(0), 0);
+    CHECK(stored(0, 4096, 0x52));
+    fake_down();
+}
+
 static void test_lost_replies(void)
 {
     fake_up(8, 0, 0);
@@ -1021,6 +1069,7 @@ int main(int argc, char **argv)
     TEST(test_leader_dies);
     TEST(test_leader_machine_dies);
     TEST(test_leader_hangs);
+    TEST(test_lost_osd);
     TEST(test_lost_replies);
     TEST(test_lost_replies_of_clears);
     TEST(test_gives_up);

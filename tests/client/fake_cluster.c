@@ -391,6 +391,7 @@ static Fb__ClusterMap *map_now(struct fake_map *m)
         m->shards[i] = &m->shard[i];
         m->osd[i].id = i + 1;
         m->osd[i].up = true;
+        m->osd[i].removed = fake.gone[i];
         m->osd[i].n_shard = 1;
         m->osd[i].shard = &m->shards[i];
         m->shard[i].address = fake.shards[i].address;

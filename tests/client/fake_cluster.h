@@ -61,9 +61,10 @@ struct fake_cluster {
     struct fake_pg pgs[FAKE_PGS_MAX];
     uint32_t pg_count;
     uint64_t epoch, generation, incarnation, size_bytes;
-    uint64_t shard_epoch;  /* that shards tell with errors */
-    uint64_t newest_epoch; /* that monitors say they have, though the map that they send may be older */
-    bool paused;           /* the map says so */
+    uint64_t shard_epoch;   /* that shards tell with errors */
+    uint64_t newest_epoch;  /* that monitors say they have, though the map that they send may be older */
+    bool paused;            /* the map says so */
+    bool gone[FAKE_SHARDS]; /* the map says that their OSDs were removed */
     bool removed;
     uint32_t split_count; /* that answers to STATUS say */
     int close_error;      /* of the monitors, to closing images */
