@@ -257,15 +257,14 @@ static bool all_confirmed(const struct mon *mon, const struct mon_confirms *conf
     return true;
 }
 
-static bool settle_births(const struct mon_pg *p, struct mon_edit *e)
+static bool settle_births(const struct mon *mon, const struct mon_pg *p, struct mon_edit *e)
 {
     struct mon_members *lists[] = {&e->member, &e->wanted};
     bool changed = false;
 
     if (!e->pg.born) {
-        for (uint32_t i = 0; i < e->member.count; i++)
-            if (!mon_confirmed(&mon_news(p)->born, e->member.row[i].replica))
-                return false;
+        if (!all_confirmed(mon, &mon_news(p)->born, &e->member))
+            return false;
         e->pg.born = changed = true;
     }
     for (uint32_t l = 0; l < ARRAY_LEN(lists); l++)
@@ -418,7 +417,7 @@ void mon_member_settle(struct mon *mon, struct mon_change *c)
         if (!pool || mon_pool_item(pool)->removed) {
             changed = settle_removed(mon, p, &e);
         } else {
-            changed = settle_births(p, &e);
+            changed = settle_births(mon, p, &e);
             changed |= settle_group(mon, p, &e);
             changed |= settle_dropped(mon, p, &e);
         }

@@ -67,6 +67,24 @@ static void heals(void)
     play_free(p);
 }
 
+/* One dies for good before its replicas of a new pool are there. Once it is given up nobody waits for it. */
+static void dies_before_its_births(void)
+{
+    struct play *p = play_new(5, OUT_AFTER);
+
+    play_kill(p, 4);
+    play_pool(p, 3, 20);
+    CHECK_EQ(play_replicas(p, 4), 12);
+    play_run(p, OUT_AFTER + 30);
+    CHECK_EQ(play_replicas(p, 4), 12);
+    CHECK_EQ(osd_change(&p->client, 4, FB__OSD_ACTION__OSD_ACTION_LOST, 0), 0);
+    play_run(p, 30);
+    CHECK_EQ(play_replicas(p, 4), 0);
+    CHECK(all_have(p, 3));
+    CHECK_EQ(play_unsettled(p), 0);
+    play_free(p);
+}
+
 /* Its device dies, and the process lives: after the same time its replicas are made anew, and what it had is
  * deleted when it is started again. */
 static void device_dies(void)
@@ -600,6 +618,7 @@ int main(int argc, char **argv)
         return tap_done();
     }
     TEST(heals);
+    TEST(dies_before_its_births);
     TEST(device_dies);
     TEST(devices_die_one_by_one);
     TEST(comes_back);
