@@ -297,6 +297,8 @@ void mon_settle(struct mon *mon, struct mon_change *c);
 /* After the commit: log lines, and soft state that follows. */
 void mon_settle_done(struct mon *mon, const struct mon_change *c);
 void mon_settle_soon(struct mon *mon);
+/* It was up until now. */
+void mon_osd_went_down(const struct mon *mon, struct mon_osd *o);
 /* Alive time at which the leader last said what it is, or that it still is so. */
 uint64_t mon_pg_said_ns(const struct mon *mon, const struct mon_pg *pg);
 /* Is what the PG's leader said still good? */

@@ -183,6 +183,12 @@ void mon_settle(struct mon *mon, struct mon_change *c)
     mon_move_settle(mon, c);
 }
 
+void mon_osd_went_down(const struct mon *mon, struct mon_osd *o)
+{
+    o->down_ns = mon->alive_ns;
+    o->down_since_us = mon->core->env->wall_us(mon->core->env_self);
+}
+
 /* `was`: the item before the change. */
 static void osd_settled(struct mon *mon, struct mon_osd *o, const Fb__Osd *was)
 {
@@ -201,8 +207,7 @@ static void osd_settled(struct mon *mon, struct mon_osd *o, const Fb__Osd *was)
     }
     const char *why = why_down(mon, o);
     mon_note(mon, LOG_WARN, "osd.%u is down: %s", osd->id, why ? why : "it was silent");
-    o->down_ns = mon->alive_ns;
-    o->down_since_us = mon->core->env->wall_us(mon->core->env_self);
+    mon_osd_went_down(mon, o);
 }
 
 void mon_order_forget(struct mon_order *order)

@@ -246,6 +246,10 @@ static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, Protob
         if (kind == MON_IMAGE)
             container_of(item, struct mon_image, item)->writer_gone_ns = mon->alive_ns;
     }
+    /* By a change of ours whose outcome was not known, perhaps: nobody else notes it. */
+    if (kind == MON_OSD && item->message && ((const Fb__Osd *)item->message)->up &&
+        !((const Fb__Osd *)message)->up)
+        mon_osd_went_down(mon, container_of(item, struct mon_osd, item));
     if (item->message)
         protobuf_c_message_free_unpacked(item->message, &mon_allocator);
     item->message = message;

@@ -95,6 +95,25 @@ static void down_for_long(void)
     stop(w);
 }
 
+/* Nor does the outcome of the change that makes it down have to be known: it goes out no sooner for that. */
+static void down_by_a_change_that_failed(void)
+{
+    struct world *w = start(5);
+
+    CHECK_EQ(pool_create(&client, "p", 3, 8, "osd"), 0);
+    run(w, OUT_AFTER + 5);
+    kill_osd(4);
+    w->trouble = FAIL_AFTER;
+    w->trouble_at = w->txns + 1;
+    run(w, OUT_AFTER - 4);
+    CHECK(w->txns >= w->trouble_at);
+    CHECK(!map_osd(&client, 4)->up);
+    CHECK_EQ(out_of(4), 0);
+    run(w, 8);
+    CHECK_EQ(out_of(4), 1);
+    stop(w);
+}
+
 static void not_too_many(void)
 {
     struct world *w = start(8);
@@ -233,6 +252,7 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(down_for_long);
+    TEST(down_by_a_change_that_failed);
     TEST(not_too_many);
     TEST(not_below_the_domains);
     TEST(not_against_operators);
