@@ -163,7 +163,8 @@ struct mon_order {
     struct mon_item item;
     uint64_t generation; /* of the order that `confirmed` is about */
     bool deleted;
-    uint8_t *confirmed; /* a bit for each PG of the pool; NULL: none yet */
+    uint32_t pg_count;  /* that the pool had then */
+    uint8_t *confirmed; /* a bit for each of these PGs; NULL: none yet */
     uint32_t confirmed_count;
 };
 

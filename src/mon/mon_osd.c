@@ -389,16 +389,16 @@ static void confirm_order(struct mon *mon, const Fb__PgConfirm *confirm)
         return;
     if (n >= count || confirm->generation < item->generation || (item->deleted && !confirm->deleted))
         return;
+    if (order->generation != item->generation || order->deleted != (bool)item->deleted ||
+        order->pg_count != count)
+        mon_order_forget(order);
     if (!order->confirmed)
         order->confirmed = calloc((count + 7) / 8, 1);
     if (!order->confirmed)
         return; /* no memory: they confirm again */
-    if (order->generation != item->generation || order->deleted != (bool)item->deleted) {
-        memset(order->confirmed, 0, (count + 7) / 8);
-        order->confirmed_count = 0;
-        order->generation = item->generation;
-        order->deleted = item->deleted;
-    }
+    order->generation = item->generation;
+    order->deleted = item->deleted;
+    order->pg_count = count;
     if (order->confirmed[n / 8] & 1u << n % 8)
         return;
     order->confirmed[n / 8] |= (uint8_t)(1u << n % 8);

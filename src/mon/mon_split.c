@@ -100,13 +100,6 @@ void mon_split_done(struct mon *mon, uint64_t id)
              placement_pg_parent(number), pool->id, number);
     if (pool->pg_count >= pool->pg_target)
         mon_note(mon, LOG_INFO, "pool '%s' has %u PGs", pool->name, pool->pg_count);
-    /* They want the word of one PG more. */
-    mon_for_each(mon, MON_ORDER, node)
-    {
-        struct mon_order *order = mon_order_of(node);
-        if (mon_order_item(order)->pool == pool->id)
-            mon_order_forget(order);
-    }
     mon_move_soon(mon);
 }
 

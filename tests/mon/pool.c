@@ -445,6 +445,60 @@ static void splits(void)
     world_free(w);
 }
 
+/* All PGs confirm the one order that there is. */
+static void confirm_order(struct caller *osd, uint64_t image, uint64_t generation, uint32_t pgs)
+{
+    Fb__PgConfirm rows[16], *pointers[16];
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    for (uint32_t i = 0; i < pgs; i++) {
+        fb__pg_confirm__init(&rows[i]);
+        rows[i].pg = 1ull << 32 | i;
+        rows[i].image = image;
+        rows[i].generation = generation;
+        pointers[i] = &rows[i];
+    }
+    report.confirm = pointers;
+    report.n_confirm = pgs;
+    CHECK_EQ(osd_report(osd, 0, &report), 0);
+}
+
+/* A split beside an order, with an outcome that is known at once, or only when the store is read again. */
+static void splits_beside_an_order(void)
+{
+    for (int known = 0; known < 2; known++) {
+        struct world *w = world_new();
+        struct caller client, osd;
+        uint32_t count;
+
+        client_start(&client, w, 1);
+        osds_up(w, &osd, 1);
+        CHECK_EQ(pool_create(&client, "p", 1, 8, "osd"), 0);
+        osds_confirm(&osd, 1);
+        world_run_ms(w, 1000);
+        CHECK_EQ(image_create(&client, "p", "i", 1u << 30), 0);
+        uint64_t image = client.answer->id;
+        CHECK_EQ(image_resize(&client, "p", "i", 2u << 30), 0);
+        confirm_order(&osd, image, 2, 7);
+        CHECK_EQ(pool_set_pgs(&client, "p", 16), 0);
+        w->trouble = FAIL_AFTER;
+        w->trouble_at = known ? 0 : w->txns + 1;
+        report_child(&osd, 8, 1);
+        world_run_ms(w, 3000);
+        CHECK(pg_of_map(&client, 8, &count));
+        CHECK_EQ(count, 9);
+        confirm_order(&osd, image, 2, 8);
+        world_run_ms(w, 500);
+        CHECK_EQ(image_resize(&client, "p", "i", 3u << 30), -ERR_BUSY);
+        confirm_order(&osd, image, 2, 9);
+        world_run_ms(w, 500);
+        CHECK_EQ(image_resize(&client, "p", "i", 3u << 30), 0);
+        caller_stop(&osd);
+        caller_stop(&client);
+        world_free(w);
+    }
+}
+
 /* What is to be split fits on the shards, by what these say, with all that other pools are to have. */
 static void splits_that_fit(void)
 {
@@ -484,6 +538,7 @@ int main(void)
     TEST(removes);
     TEST(chooses_pg_counts);
     TEST(splits);
+    TEST(splits_beside_an_order);
     TEST(splits_that_fit);
     TEST(domains_are_of_the_map);
     return tap_done();
