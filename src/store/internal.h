@@ -205,6 +205,7 @@ struct pg {
     bool removing, destage_all;
     bool splitting; /* what is to leave stays as it is: pages and chunks, too */
     bool long_log;  /* counted in the store's */
+    bool late;      /* at a start: claims what is its own behind others (open_pages.c) */
 };
 
 static inline struct pg *pg_of(const struct store_pg *pub)
@@ -515,7 +516,7 @@ bool large_unproven(const struct store *s);
 void large_relieve(struct store *s);
 void large_give_back(struct pg *pg); /* when its gives_back is complete */
 bool large_space_low(const struct store *s);
-void large_claim(struct store *s);
+void large_claim(struct store *s, bool late);
 uint32_t large_chunk(const struct log_entry *e, uint32_t chunk);
 uint64_t entry_place(const struct store *s, const struct log_entry *e, uint32_t i);
 uint32_t entry_run(const struct store *s, const struct log_entry *e, uint32_t i, uint32_t count);

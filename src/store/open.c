@@ -420,7 +420,14 @@ static void open_step(struct op *op)
                 return;
             if (rc)
                 break;
-            large_claim(s);
+            large_claim(s, p->late);
+            if (!p->late) {
+                p->late = true;
+                rc = open_slots(p);
+                if (rc)
+                    break;
+                continue;
+            }
             p->io.result = 0;
             p->slot_next = 0;
             op->state = OPEN_LOST;

@@ -2,6 +2,9 @@
  *
  * Opening a slice: the pages of all objects are read, which rebuilds allocation. Those that the device does
  * not give, or not as they were written, are tried again for half a second, and are lost then.
+ *
+ * A PG that is damaged may lack records that said what it gave back: it would claim slots and chunks that
+ * others have by now. So these come first, their pages and their logs.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -46,22 +49,50 @@ static void object_lost(struct object *o, const char *what)
         space_switch(o, &map, o->slot);
 }
 
-int open_slots(struct store_opening *p)
+/* Those whose records may be missing, with their families, with which they share chunks. */
+static void pgs_put_off(struct store *s)
 {
-    struct store *s = p->s;
+    list_for_each (&s->pgs, node) {
+        const struct pg *pg = list_entry(node, struct pg, link);
+        if (PLANT(STORE_DAMAGED_CLAIM_FIRST) || pg->late ||
+            (!pg->pub.damaged && pg->pub.record.state != STORE_PG_DAMAGED))
+            continue;
+        list_for_each (&s->pgs, other) {
+            struct pg *kin = list_entry(other, struct pg, link);
+            kin->late |= key_is_family(kin->key, pg->key);
+        }
+    }
+}
+
+static int slots_new(struct store_opening *p)
+{
     uint64_t count = 0;
 
-    list_for_each (&s->pgs, node) {
+    list_for_each (&p->s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         for (struct object *o = object_after(pg, true, 0, 0); o;
              o = object_after(pg, false, o->image, o->number))
             count++;
     }
     p->slots = calloc(count + 1, sizeof(*p->slots));
-    if (!p->slots)
-        return -ERR_NO_MEMORY;
+    return p->slots ? 0 : -ERR_NO_MEMORY;
+}
+
+/* Of PGs that are whole; and, when those have what is theirs, of the others (`late`). */
+int open_slots(struct store_opening *p)
+{
+    struct store *s = p->s;
+    uint64_t first = p->slot_count;
+
+    if (!p->late) {
+        pgs_put_off(s);
+        if (slots_new(p))
+            return -ERR_NO_MEMORY;
+    }
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
+        if (pg->late != p->late)
+            continue;
         for (struct object *o = object_after(pg, true, 0, 0), *next; o; o = next) {
             next = object_after(pg, false, o->image, o->number);
             if (!o->slot) {
@@ -73,6 +104,8 @@ int open_slots(struct store_opening *p)
             if (rc == -ERR_NO_MEMORY)
                 return rc;
             if (rc) {
+                /* Nothing on the device tells of it any more. */
+                pg->pub.damaged = true;
                 o->slot = 0;
                 object_lost(o, "another object has its slot");
                 continue;
@@ -81,7 +114,10 @@ int open_slots(struct store_opening *p)
             p->slots[p->slot_count++] = (struct open_slot){.object = o, .slot = o->slot};
         }
     }
-    qsort(p->slots, p->slot_count, sizeof(*p->slots), by_slot);
+    qsort(p->slots + first, p->slot_count - first, sizeof(*p->slots), by_slot);
+    p->page_rounds = 0;
+    p->pages_missing = false;
+    p->slot_next = first;
     return 0;
 }
 

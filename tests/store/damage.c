@@ -51,6 +51,14 @@ static uint64_t ring_offset(uint64_t position)
     return block_offset(ring_place(s, position));
 }
 
+static void destage_all_of(struct store_pg *which)
+{
+    rig_settle(&rig);
+    store_apply(which, which->durable_index);
+    destage_pg(pg_of(which));
+    rig_settle(&rig);
+}
+
 /* The header of the newest batch that has a record of this type of PG 1's object; NULL: none. */
 static struct disk_batch *batch_with_record(enum record_type type, uint64_t object)
 {
@@ -259,6 +267,56 @@ static bool slot_is_live(uint32_t slot)
         if (o->slot == slot)
             return true;
     return false;
+}
+
+/* PG 1's object 77 gives a slot and a chunk back, by a record that is lost then. Meanwhile PG 2 has got one
+ * of them: the chunk for an object, or for an entry of its log. That is no damage of PG 2's. */
+enum { GETS_SLOT, GETS_CHUNK, ENTRY_GETS_CHUNK };
+static void what_was_given_back_is_anothers(int what)
+{
+    struct entry clear = {.type = ENTRY_CLEAR, .image = 1, .object = 77, .block_count = BLOCKS_PER_OBJECT};
+    uint64_t objects = 0;
+
+    set_up_both();
+    CHECK_EQ(write_blocks(77, 0, 15), 0);
+    destage_all_of(pg);
+    const struct object *o = object_find(pg_of(pg), 1, 77);
+    uint32_t slot = o->slot, chunk = object_chunk(o, 0);
+    CHECK_EQ(put(clear, 0), 0);
+    destage_all_of(pg);
+    CHECK(o->slot != slot && !object_chunk(o, 0));
+    if (what != GETS_SLOT)
+        s->page_chunk_used[slot / SLOTS_PER_CHUNK] |= (uint16_t)(1u << slot % SLOTS_PER_CHUNK);
+    fill = 1;
+    do {
+        s->chunk_hint = chunk + (what == GETS_SLOT);
+        CHECK_EQ(write_other(++objects, 0, 16), 0);
+        rig_settle(&rig);
+        if (what != ENTRY_GETS_CHUNK)
+            destage_all_of(other);
+    } while (what == GETS_SLOT && !slot_is_live(slot) && objects < 50);
+    CHECK_EQ(slot_is_live(slot), what == GETS_SLOT);
+    CHECK_EQ(s->chunk_refs[chunk] != 0, what != GETS_SLOT);
+    quiet_time();
+    batch_with_record(RECORD_SLOT, 77)->crc ^= 1;
+    for (int starts = 0; starts < 2; starts++) {
+        CHECK_EQ(close_store(), 0);
+        CHECK_EQ(open_both(), 0);
+        CHECK_EQ(pg->record.state, STORE_PG_DAMAGED);
+        CHECK_EQ(other->record.state, STORE_PG_NORMAL);
+        pg = other;
+        for (uint64_t object = 1; object <= objects; object++)
+            CHECK_EQ(block_is(object, 3, true), (int)object + 3);
+        pg = store_pg_find(s, 1);
+    }
+    tear_down();
+}
+
+static void what_a_lost_record_gave_back_is_anothers(void)
+{
+    what_was_given_back_is_anothers(GETS_SLOT);
+    what_was_given_back_is_anothers(GETS_CHUNK);
+    what_was_given_back_is_anothers(ENTRY_GETS_CHUNK);
 }
 
 /* The newer one rots, at a time when the tail has moved since it was made: with the older one, and the
@@ -935,6 +993,7 @@ int main(int argc, char **argv)
     TEST(a_lost_record_brings_no_older_page_back);
     TEST(damage_is_not_forgotten);
     TEST(the_newest_batch_is_proven_in_time);
+    TEST(what_a_lost_record_gave_back_is_anothers);
     TEST(either_checkpoint_will_do);
     TEST(all_of_a_header_is_checked);
     TEST(dead_slots_are_ignored);
