@@ -444,7 +444,7 @@ static void destage_step(struct op *op)
             break;
         }
         case DESTAGE_COPY_READ:
-            if (d->copy_io.pending || copy_read_next(s))
+            if (d->copy_io.pending || copy_read_next(s) || copy_read_again(s))
                 return;
             copy_read_end(s);
             op->state = DESTAGE_TRIM;

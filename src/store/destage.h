@@ -73,6 +73,7 @@ struct destage {
     struct iovec copy_iov;
     struct blk_io copy_io;
     uint32_t copy_done; /* blocks that were asked for */
+    bool copy_again;    /* for the second time */
     struct blk_io flush;
     struct iovec flush_iov;
     struct log_entry *reading; /* pinned: its payload is being read to be copied forward */
@@ -143,7 +144,8 @@ bool trim_wanted(const struct store *s);
 enum trim_result trim_step(struct store *s);
 /* The payload of `reading`, which is to be copied forward. */
 MUST_CHECK bool copy_read_start(struct store *s);
-MUST_CHECK bool copy_read_next(struct store *s); /* the next piece; false: all is here, or cannot be read */
+MUST_CHECK bool copy_read_next(struct store *s);  /* the next piece; false: all is here, or cannot be read */
+MUST_CHECK bool copy_read_again(struct store *s); /* once, if what came is not the payload */
 void copy_read_end(struct store *s);
 void trim_release(struct store *s, bool release); /* what is to be copied may go, or is held for more */
 bool applied_push(struct store *s); /* records of how far PGs are complete; false: nothing new */

@@ -301,6 +301,28 @@ bool copy_read_start(struct store *s)
         return false;
     entry_pin(e);
     d->copy_done = 0;
+    d->copy_again = false;
+    return copy_read_next(s);
+}
+
+static bool copy_is_whole(const struct destage *d)
+{
+    const struct log_entry *e = d->reading;
+    bool whole = !d->copy_io.result;
+
+    for (uint32_t b = 0; b < e->block_count && whole; b++)
+        whole = crc32c(0, d->copy_buf->data + b * BLOCK_SIZE, BLOCK_SIZE) == e->crc[b];
+    return whole;
+}
+
+bool copy_read_again(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    if (d->copy_again || d->reading->dead || d->reading->lost || copy_is_whole(d))
+        return false;
+    d->copy_again = true;
+    d->copy_done = 0;
     return copy_read_next(s);
 }
 
@@ -310,8 +332,7 @@ void copy_read_end(struct store *s)
     struct log_entry *e = d->reading;
     struct slice payload = {.buf = d->copy_buf, .len = e->block_count * BLOCK_SIZE};
 
-    for (uint32_t b = 0; b < e->block_count && !e->lost; b++)
-        e->lost = d->copy_io.result || crc32c(0, d->copy_buf->data + b * BLOCK_SIZE, BLOCK_SIZE) != e->crc[b];
+    e->lost |= !copy_is_whole(d);
     if (e->lost && !e->dead) {
         s->counters.checksum_errors++;
         e->pg->pub.damaged = true;

@@ -885,9 +885,11 @@ static void read_for_copy(struct log_entry *e, bool rotten)
     rig.device.data[block_offset(entry_place(s, e, 1)) + 9] ^= (uint8_t)rotten;
     s->destage.reading = e;
     CHECK(copy_read_start(s));
-    while (s->destage.copy_io.pending)
-        rig_turn(&rig);
-    CHECK(!copy_read_next(s));
+    do {
+        while (s->destage.copy_io.pending)
+            rig_turn(&rig);
+        CHECK(!copy_read_next(s));
+    } while (copy_read_again(s));
     copy_read_end(s);
 }
 
@@ -906,6 +908,29 @@ static void what_rots_before_it_is_copied_forward_is_noticed(void)
         read_for_copy(e, rotten);
         CHECK_EQ(e->lost, rotten);
         CHECK_EQ(pg->damaged, rotten);
+        tear_down();
+    }
+}
+
+/* One error is none. */
+static void what_is_copied_forward_is_read_twice(void)
+{
+    for (int often = 1; often <= 2; often++) {
+        set_up();
+        fill = 7;
+        CHECK_EQ(write_blocks(1, 0, 2), 0);
+        rig_settle(&rig);
+        reopen();
+        struct log_entry *e = log_at(pg_of(pg), 1);
+        if (often == 1) {
+            rig.device.fail_at = rig.device.requests + 1;
+        } else {
+            rig.device.bad_from = block_offset(entry_place(s, e, 1));
+            rig.device.bad_len = BLOCK_SIZE;
+        }
+        read_for_copy(e, false);
+        CHECK_EQ(e->lost, often == 2);
+        CHECK_EQ(pg->damaged, often == 2);
         tear_down();
     }
 }
@@ -1009,6 +1034,7 @@ int main(int argc, char **argv)
     TEST(a_lost_page_does_not_return);
     TEST(a_device_that_gives_nothing_is_left_alone);
     TEST(what_rots_before_it_is_copied_forward_is_noticed);
+    TEST(what_is_copied_forward_is_read_twice);
     TEST(a_copy_that_a_crash_tore_is_no_damage);
     TEST(what_rots_before_it_is_copied_forward_costs_nobody_else);
     TEST(what_was_replaced_does_not_come_back_below_what_is_complete);
