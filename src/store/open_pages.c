@@ -165,8 +165,8 @@ static void pages_reap(struct store_opening *p, int slot)
 
     for (uint64_t i = first; i < first + count; i++) {
         struct open_slot *at = &p->slots[i];
-        at->error =
-            p->pages.at[slot].io.result ? p->pages.at[slot].io.result : open_page(p, at, &pages[i - first]);
+        /* Whatever the device calls it: what counts is that it does not give the page. */
+        at->error = p->pages.at[slot].io.result ? -ERR_IO : open_page(p, at, &pages[i - first]);
         p->pages_missing |= at->error != 0;
     }
 }

@@ -818,9 +818,10 @@ static void a_lost_page_does_not_return(void)
 }
 
 /* When nearly nothing can be read it is not the pages that are damaged. */
-static void left_alone(uint64_t objects)
+static void left_alone(uint64_t objects, int error)
 {
     set_up();
+    rig.device.bad_error = error;
     for (uint64_t o = 1; o <= objects; o++) {
         CHECK_EQ(write_blocks(o, 0, 1), 0);
         apply_all();
@@ -840,8 +841,10 @@ static void left_alone(uint64_t objects)
 
 static void a_device_that_gives_nothing_is_left_alone(void)
 {
-    left_alone(80);
-    left_alone(20); /* also where there is little */
+    left_alone(80, -ERR_IO);
+    left_alone(20, -ERR_IO); /* also where there is little */
+    left_alone(20, -ERR_TIMEOUT);
+    left_alone(20, -ERR_NOT_FOUND); /* it has been pulled out */
 }
 
 /* A batch is lost with entries that had replaced others, and all of them are complete: what they had replaced

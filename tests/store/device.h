@@ -25,6 +25,7 @@ struct memory_device {
     uint64_t fail_at;  /* the request of this number (from 1) fails; 0: none */
     uint64_t bad_from; /* bytes that cannot be read */
     uint64_t bad_len;
+    int bad_error;      /* what the device says of it; 0: ERR_IO */
     uint64_t delay_ns;  /* 0: one request completes in a turn; else all after so long */
     uint64_t held_from; /* requests there do not complete ... */
     uint64_t held_len;
@@ -88,7 +89,7 @@ static void memory_complete(struct memory_device *d)
     d->requests++;
     io->result = d->requests == d->fail_at ? -ERR_IO : 0;
     if (io->type == BLK_READ && at < d->bad_from + d->bad_len && d->bad_from < at + io->len)
-        io->result = -ERR_IO;
+        io->result = d->bad_error ? d->bad_error : -ERR_IO;
     for (uint32_t i = 0; i < io->iov_count && !io->result; i++) {
         if (io->type == BLK_READ)
             memory_read(d, at, io->iov[i].iov_base, io->iov[i].iov_len);
