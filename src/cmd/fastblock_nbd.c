@@ -360,8 +360,8 @@ static int set_up(struct program *program)
         .spin_us = (uint32_t)program->options.spin_us,
         .log_level = LOG_INFO,
     };
+    signal(SIGPIPE, SIG_IGN); /* who read what it says may be gone */
     int error = uring_core_new(&opts, &program->uring);
-
     if (error)
         return complain("cannot set up io_uring: %s", error_text(error));
     program->core = uring_core_core(program->uring);

@@ -577,6 +577,25 @@ static void test_stop(void)
     server_start();
 }
 
+/* Whoever read what it says has gone: it has something to say, and serves on. */
+static void test_nobody_reads_what_it_says(void)
+{
+    uint8_t bytes[18];
+    int fd = dial();
+
+    close(server_out);
+    CHECK(get(fd, bytes, 18));
+    put(fd, "\377\377\377\377", 4);
+    CHECK(!get(fd, bytes, 1));
+    close(fd);
+    fd = connect_nbd(false);
+    CHECK_EQ(read_at(fd, 0, bytes, sizeof(bytes)), NBD_OK);
+    close(fd);
+    kill(server, SIGTERM);
+    CHECK_EQ(ended(server), 0);
+    server_start();
+}
+
 static void test_arguments(void)
 {
     static const struct {
@@ -653,6 +672,7 @@ int main(int argc, char **argv)
     TEST(test_other_connection);
     TEST(test_arguments);
     TEST(test_tcp_and_read_only);
+    TEST(test_nobody_reads_what_it_says);
     TEST(test_stop);
     server_stop();
     fake_process_stop(cluster);
