@@ -12,6 +12,7 @@
 #include "backend/backend.h"
 #include "base/error.h"
 #include "cmd/cmd.h"
+#include "cmd/daemon.h"
 
 #define MONITORS_MAX 8
 #define BUSY_WAIT_MS 10000
@@ -75,6 +76,7 @@ bool cmd_session_open(struct cmd_session *s, const struct cmd_args *args, uint64
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    daemon_raise_files();
 
     struct uring_core_opts opts = {
         .arena_bytes = memory_bytes ? memory_bytes : (8u << 20), .spin_us = spin_us, .log_level = LOG_ERROR};

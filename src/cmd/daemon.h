@@ -22,7 +22,8 @@ int daemon_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 int daemon_usage(const char *format, ...) PRINTF_LIKE(1, 2);
 int daemon_usage_hint(void); /* only says where the usage is told */
 
-/* A connection is an open file: as many as this process may have. */
+/* A connection is an open file, and there is one to every shard: as many as this process may have. For the
+ * other programs, too. */
 void daemon_raise_files(void);
 
 /* "error", "warn", "info", "debug"; prints an error and answers false. */

@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "client/client.h"
+#include "cmd/daemon.h"
 #include "front/nbd/nbd_server.h"
 
 #define ARENA_BYTES  (128u << 20)
@@ -361,6 +362,7 @@ static int set_up(struct program *program)
         .log_level = LOG_INFO,
     };
     signal(SIGPIPE, SIG_IGN); /* who read what it says may be gone */
+    daemon_raise_files();
     int error = uring_core_new(&opts, &program->uring);
     if (error)
         return complain("cannot set up io_uring: %s", error_text(error));

@@ -535,5 +535,6 @@ int main(int argc, char **argv)
     if (!daemon_monitors(mon, &o.monitors))
         return DAEMON_USAGE;
     signal(SIGPIPE, SIG_IGN);
+    daemon_raise_files();
     return command == COMMAND_FORMAT ? osd_format(&o) : osd_run(&o);
 }

@@ -2,6 +2,7 @@
 """What goes wrong in an administrator's hands: each ends with a message that says what to do and an exit code, and loses nothing."""
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -231,6 +232,20 @@ def test_device_in_use(c):
     refused(c, ["is in use"], OSD, "format", device, "--force", "--mon", address)
     stop(running)
     refused(c, ["is osd.0 of cluster", "--force"], OSD, "format", device, "--mon", address)
+    stop(first)
+
+
+def test_more_files_than_a_shell_allows(c):
+    """An OSD has a connection, so an open file, for each shard and client: it takes what the system lets it."""
+    first, address = mon(c, path(c, "f1"))
+    device, limit = format_device(c, "f.dev", address), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limit[1]))
+    try:
+        running = osd(c, device, address)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    expect(resource.prlimit(running.pid, resource.RLIMIT_NOFILE)[0] == limit[1], "the limit is what it was")
+    stop(running)
     stop(first)
 
 

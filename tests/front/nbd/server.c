@@ -8,7 +8,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -596,6 +598,32 @@ static void test_nobody_reads_what_it_says(void)
     server_start();
 }
 
+/* Files may be opened beyond what a shell allows if the system lets it. */
+static void test_more_files_than_usual(void)
+{
+    enum { USUAL = 24, CONNECTIONS = 32 };
+    const struct timeval patience = {.tv_sec = 20};
+    struct rlimit limit, usual;
+    uint32_t greeted = 0;
+    uint8_t bytes[18];
+    int fds[CONNECTIONS];
+
+    server_stop();
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    usual = (struct rlimit){USUAL, limit.rlim_max};
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    server_start();
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (uint32_t i = 0; i < CONNECTIONS; i++) {
+        fds[i] = dial();
+        setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        greeted += greeted == i && get(fds[i], bytes, sizeof(bytes));
+    }
+    CHECK_EQ(greeted, CONNECTIONS);
+    for (uint32_t i = 0; i < CONNECTIONS; i++)
+        close(fds[i]);
+}
+
 static void test_arguments(void)
 {
     static const struct {
@@ -673,6 +701,7 @@ int main(int argc, char **argv)
     TEST(test_arguments);
     TEST(test_tcp_and_read_only);
     TEST(test_nobody_reads_what_it_says);
+    TEST(test_more_files_than_usual);
     TEST(test_stop);
     server_stop();
     fake_process_stop(cluster);
