@@ -81,8 +81,11 @@ int api_image_shut(struct fb_image *image)
 int fb_close(struct fb_image *image)
 {
     struct fb_conn *conn = image->conn;
-    int result = api_image_shut(image);
+    int result = api_image_check(image);
 
+    if (result)
+        return result;
+    result = api_image_shut(image);
     list_remove(&image->link);
     free(image);
     return result ? api_fail(conn, result, "%s", error_text(result)) : 0;

@@ -256,8 +256,8 @@ static void again(void *arg, int result)
         return;
     result = fb_aio_write(image, block, sizeof(block), 0, again, NULL);
     again_begun += result == 0;
-    again_refused +=
-        result == -EINVAL && fb_read(image, block, 1, 0) == -EINVAL && fb_flush(image) == -EINVAL;
+    again_refused += result == -EINVAL && fb_read(image, block, 1, 0) == -EINVAL &&
+                     fb_flush(image) == -EINVAL && fb_close(image) == -EINVAL;
 }
 
 static void test_close_with_requests(void)
