@@ -113,6 +113,7 @@
     X(OSD_STRANGERS_UNHEARD,        "osd: a replica listens to nobody who is not in its group")                    \
     X(OSD_FORCE_UNFENCED,           "osd: a survivor goes on alone before the others are known to have ended")       \
     X(OSD_FORCE_SAME_NUMBER,        "osd: a survivor keeps its number, so the former members know it")              \
+    X(OSD_FORCE_OLD_INDEX,          "osd: a survivor writes under indexes that its objects are beyond")             \
     X(OSD_FORCE_LEARNER,            "osd: a replica that is no voter goes on alone")                                \
     X(MON_FORCE_LEAVES,             "mon: a PG goes on with one replica, and the others are not told to end")       \
     X(MON_FORCE_ANYONE,             "mon: a PG goes on with whichever replica is named, a half copied one or a learner too") \

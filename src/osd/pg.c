@@ -175,12 +175,20 @@ void pg_touched(struct pg *pg)
     pg_wake(pg);
 }
 
+/* What was copied here may be of entries that our log has not got yet. Whoever is elected has them; but not
+ * who goes on alone (pg_force.c). What is written under their indexes would not count for these objects. */
+static bool lags_behind_objects(const struct pg *pg)
+{
+    return pg->raft.role == RAFT_LEADER && pg->sp->newest_index > pg->raft.last_index &&
+           !PLANT(OSD_FORCE_OLD_INDEX);
+}
+
 bool pg_serves(const struct pg *pg)
 {
     const struct raft *r = &pg->raft;
 
     return raft_can_read(r) && pg->led_term == r->term && pg->sp->applied_index >= r->term_start_index &&
-           !pg->shard->failed;
+           !lags_behind_objects(pg) && !pg->shard->failed;
 }
 
 void pg_mark_append(struct pg *pg, uint64_t index, uint64_t now_ns)
@@ -336,13 +344,18 @@ void pg_await_log(struct pg *pg)
     pg->sp->durable_unawaited = !raft_awaits_log(&pg->raft);
 }
 
+static bool noop_due(const struct pg *pg)
+{
+    return raft_noop_due(&pg->raft) || lags_behind_objects(pg);
+}
+
 static void pg_noop(struct pg *pg)
 {
     struct entry noop = {.type = ENTRY_NOOP};
 
     /* Without room for it now, the timer tries again. */
-    if (raft_noop_due(&pg->raft))
-        (void)!pg_propose(pg, &noop, NULL);
+    while (noop_due(pg) && !pg_propose(pg, &noop, NULL))
+        ;
 }
 
 void pg_record_want(struct pg *pg, enum store_pg_state state, uint64_t base_index, uint64_t base_term)
@@ -480,7 +493,7 @@ static uint64_t pg_timer_due(struct pg *pg, uint64_t now_ns)
     uint64_t deadline_ns = pg->election == PG_ELECTION_WAITING ? UINT64_MAX : raft_deadline_ns(&pg->raft);
 
     /* What found no room is tried again. Orders wait without a timer while we do not serve. */
-    if (raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)))
+    if (noop_due(pg) || (pg->orders_due && pg_serves(pg)))
         deadline_ns = MIN(deadline_ns, now_ns + PG_NOOP_RETRY_NS);
     if (pg_group_waits(pg))
         deadline_ns = MIN(deadline_ns, now_ns + PG_GROUP_RETRY_NS);
@@ -510,7 +523,7 @@ void pg_timer(struct pg *pg, uint64_t now_ns)
 
 void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
 {
-    bool again = raft_noop_due(&pg->raft) || (pg->orders_due && pg_serves(pg)) || pg_group_waits(pg) ||
+    bool again = noop_due(pg) || (pg->orders_due && pg_serves(pg)) || pg_group_waits(pg) ||
                  pg_split_due_ns(pg) != UINT64_MAX ||
                  (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns));
 

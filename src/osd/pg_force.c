@@ -38,7 +38,8 @@ static bool is_voter(const struct pg *pg)
 
 static bool may_go_on(const struct pg *pg)
 {
-    bool whole = pg->sp->record.state == STORE_PG_NORMAL && !pg->sp->damaged && !recover_active(pg);
+    /* A recovery that waits for its turn, or for a leader, has changed nothing yet. */
+    bool whole = pg->sp->record.state == STORE_PG_NORMAL && !pg->sp->damaged;
 
     return (is_voter(pg) || PLANT(OSD_FORCE_LEARNER)) && whole;
 }

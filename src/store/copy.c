@@ -187,6 +187,7 @@ static int copy_end_commit(struct store_copy_end *e)
         newest = MAX(newest, o->overlay->whole->index);
     space_switch(o, &map, state->slot);
     o->page_index = c->index;
+    o->pg->pub.newest_index = MAX(o->pg->pub.newest_index, c->index);
     o->lost_index = c->page.lost_index;
     o->marks_new = false;
     o->index = newest;

@@ -48,6 +48,7 @@ static void replay_slot(struct store *s, struct pg *pg, const struct disk_record
     o->version = r->slot_of.version;
     o->slot = r->type == RECORD_SLOT ? r->slot : 0;
     o->page_index = o->index = r->slot_of.index;
+    pg->pub.newest_index = MAX(pg->pub.newest_index, r->slot_of.index);
 }
 
 static struct image *replay_image_get(struct store *s, struct pg *pg, const struct image_record *record)

@@ -187,6 +187,8 @@ static void hand_over(struct store_split *w, struct pg *parent, struct pg *child
     parent->pub.record.split_count = MAX(parent->pub.record.split_count, w->split_count);
     w->parent_gen = table_split_set(parent);
     w->child_gen = child ? table_state_set(child, child_state(w)) : 0;
+    if (child)
+        child->pub.newest_index = parent->pub.newest_index;
     if (w->behind)
         return;
     entry_apply(log_at(parent, parent->pub.applied_index + 1));

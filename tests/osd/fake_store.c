@@ -1363,6 +1363,7 @@ void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uin
     copying_replace(from, NULL);
     if (index) {
         from->info.index = index;
+        copy->pg->pub.newest_index = MAX(copy->pg->pub.newest_index, index);
         from->lost_index = MIN(from->lost_index, index);
         struct fake_object *to = object_get(copy->pg, from->info.image, from->info.object);
         for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++)

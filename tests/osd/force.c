@@ -268,6 +268,76 @@ static void test_learner_does_not(void)
     world_free(w);
 }
 
+/* One that was to recover, and waited for its turn, is what it was. */
+static void test_waits_to_recover(void)
+{
+    struct world *w = world_filled(17, OBJECTS);
+
+    world_osd_kill(w, 0, SIM_CRASH_PROCESS);
+    memset(data, 1, BLOCK_SIZE);
+    for (uint32_t i = 0; i < 2 * FAKE_LOG_KEEP; i++)
+        CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    world_osd_start(w, 0);
+    WAIT_FOR(w, 3000, w->osds[0].shard);
+    w->osds[0].shard->recoveries += 100; /* others are at it */
+    WAIT_FOR(w, 5000,
+             pg_find(w->osds[0].shard, the_pg()) && recover_active(pg_find(w->osds[0].shard, the_pg())));
+    lose(w, 1);
+    lose(w, 2);
+    force(w, 1, 0);
+    WAIT_FOR(w, 3000, leads_alone(w, 0));
+    w->osds[0].shard->recoveries -= 100;
+    check_data(w, 0);
+    world_free(w);
+}
+
+/* A survivor whose objects were copied while the log went on, and which is yet to get that part of the log:
+ * what is written from then on counts for these, too. */
+static void test_objects_ahead_of_the_log(void)
+{
+    struct world *w = world_filled(18, OBJECTS);
+    struct io io = {.done = true};
+    uint64_t until_ns, ahead = 0;
+
+    world_osd_kill(w, 0, SIM_CRASH_PROCESS);
+    memset(data, 1, BLOCK_SIZE);
+    for (uint32_t i = 0; i < 2 * FAKE_LOG_KEEP; i++)
+        CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    fake_store_set_read_ns(osd_shard_store(w->osds[world_leader(w, the_pg())].shard), NS_PER_MS);
+    world_osd_start(w, 0);
+    until_ns = w->sim->now_ns + 10 * NS_PER_S;
+    for (uint64_t object = 0; !ahead && w->sim->now_ns < until_ns; sim_step(w->sim, until_ns)) {
+        const struct store_pg *sp = replica_on(w, 0);
+        struct store_object_info info;
+        if (io.done) {
+            CHECK_EQ(io.result, 0);
+            object = (object + 1) % OBJECTS;
+            io = io_make(w, IO_WRITE, object, 0, BLOCK_SIZE);
+            io.data = data;
+            io_begin(&io);
+        }
+        bool more = sp && sp->record.state == STORE_PG_NORMAL && sp->last_index > 3 * FAKE_LOG_KEEP &&
+                    store_object_next(sp, true, 0, 0, &info);
+        for (; more && !ahead; more = store_object_next(sp, false, info.image, info.object, &info))
+            ahead = info.index > sp->last_index ? info.object : 0;
+    }
+    printf("# object %d is ahead\n", (int)ahead);
+    CHECK(ahead);
+    lose(w, 1);
+    lose(w, 2);
+    w->ended = true;
+    WAIT_FOR(w, 10000, io.done);
+    w->ended = false;
+    CHECK(replica_on(w, 0)->newest_index > replica_on(w, 0)->last_index);
+    force(w, 1, 0);
+    WAIT_FOR(w, 3000, leads_alone(w, 0));
+    memset(data, 0x77, BLOCK_SIZE);
+    CHECK_EQ(io_at(w, 0, IO_WRITE, ahead, data), 0);
+    CHECK_EQ(io_at(w, 0, IO_READ, ahead, got), 0);
+    CHECK(got[0] == 0x77 && got[BLOCK_SIZE - 1] == 0x77);
+    world_free(w);
+}
+
 static void test_damaged_does_not(void)
 {
     struct world *w = world_filled(13, OBJECTS);
@@ -372,6 +442,8 @@ int main(int argc, char **argv)
     TEST(test_others_are_deleted);
     TEST(test_learner_does_not);
     TEST(test_damaged_does_not);
+    TEST(test_waits_to_recover);
+    TEST(test_objects_ahead_of_the_log);
     TEST(test_survivor_crashes);
     TEST(test_withdrawn);
     TEST(test_standings);
