@@ -133,6 +133,7 @@
     X(OSD_RECOVERY_OVER_SPLIT,      "osd: a recovery goes on though its source was split meanwhile")               \
     X(OSD_RECOVERY_KEEPS_SPLIT,     "osd: a recovery keeps what the source has handed to another PG")              \
     X(OSD_RECOVERY_CHILDLESS,       "osd: a recovery over a split gives up what is here of the child's objects")    \
+    X(OSD_RECOVERY_KEEPS_WORD,      "osd: a leader that needs the word of who recovers from it never gets it")     \
     X(OSD_RECOVERY_UNSETTLED,       "osd: what a round of a recovery gave up still seems to be there in the next") \
     X(OSD_SCRUB_TRUSTS_CRC,         "osd: a deep scrub takes blocks of equal checksums for equal")                  \
     X(OSD_KEEPS_SILENT,              "osd: a connection that is silent alone is kept") \

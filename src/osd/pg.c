@@ -304,7 +304,7 @@ void pg_log_progress(struct pg *pg, uint64_t now_ns)
     struct store_pg *sp = pg->sp;
 
     /* A recovery sets it anew when it has copied everything. */
-    if (recover_holds_log(pg) || pg->shard->failed)
+    if (!recover_takes_log(pg) || pg->shard->failed)
         return;
     raft_log_durable(r, MIN(sp->durable_index, r->last_index));
     uint64_t took_ns =

@@ -442,6 +442,8 @@ void recover_start(struct pg *pg);
 void recover_wake(struct pg *pg); /* something changed that a recovery may be waiting for */
 /* What is here is not the state of any index: nothing can be appended or applied. */
 bool recover_holds_log(const struct pg *pg);
+/* May it be appended to all the same, and acknowledged? */
+bool recover_takes_log(const struct pg *pg);
 void recover_cancel(struct pg *pg);
 bool recover_active(const struct pg *pg);
 /* How far the round under way is, in objects looked at, and how long the rest takes at that pace; 0: none is.

@@ -354,7 +354,7 @@ void pg_receive_append(struct peer *peer, const struct rpc_message *message)
     shard->perf.append_entries_received += request.entry_count;
     /* While objects are copied there is no log to append to; and what was dropped was never here. Time and
      * term still count. */
-    bool refused = message->payload_dropped || recover_holds_log(pg) || shard->failed;
+    bool refused = message->payload_dropped || !recover_takes_log(pg) || shard->failed;
     if (refused) {
         msg.last = msg.index;
         msg.entries = NULL;

@@ -54,6 +54,7 @@ struct recover {
     struct timer timer;
     bool turn;                /* counted in shard->recoveries */
     bool again;               /* the leader sent INSTALL: its log does not reach us */
+    bool awaited;             /* the leader may need our word to get on: until the next round */
     bool childless;           /* what this round splits off finds no room */
     bool no_room;             /* some objects, or a record, found none in this round */
     uint32_t source;          /* the leader of this round */
@@ -100,6 +101,14 @@ bool recover_holds_log(const struct pg *pg)
         return pg->recover->op.state < RECOVER_CATCH_UP &&
                (pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL);
     return pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL;
+}
+
+bool recover_takes_log(const struct pg *pg)
+{
+    const struct recover *r = pg->recover;
+
+    return !recover_holds_log(pg) || (r && r->awaited && r->op.state == RECOVER_WAIT && !pg->sp->damaged &&
+                                      !PLANT(OSD_RECOVERY_KEEPS_WORD));
 }
 
 void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total, uint64_t *ret_left_ns)
@@ -248,6 +257,11 @@ static void recover_wait(struct recover *r)
     struct pg *pg = r->pg;
     struct osd_shard *shard = pg->shard;
 
+    /* The log has reached us after all while we waited: we even lead. */
+    if (pg->raft.role == RAFT_LEADER && !recover_holds_log(pg)) {
+        recover_end(r);
+        return;
+    }
     if (timer_armed(&r->timer))
         return;
     timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
@@ -260,7 +274,7 @@ static void recover_wait(struct recover *r)
     timer_cancel(r->op.core, &r->timer);
     r->source = pg->raft.leader;
     r->term = pg->raft.term;
-    r->again = r->no_room = r->childless = false;
+    r->again = r->no_room = r->childless = r->awaited = false;
     r->op.state = RECOVER_MARK;
     /* Damage is only ever found to be more. */
     r->mark =
@@ -398,6 +412,11 @@ static bool take_base(struct recover *r)
     r->base_term = page->applied_term;
     r->split_count = page->split_count;
     r->log_committed = page->log_committed;
+    /* It has been started anew, and has committed nothing since: what it had destaged is less than our log.
+     * With nobody else there it comes to no newer state without us. So we take entries, as any voter whose
+     * log is whole may, until it has one. */
+    r->awaited =
+        r->mark == STORE_PG_RECOVERING && r->base < r->pg->raft.durable_index && r->base_term < r->term;
     return r->base_term && r->base <= RECOVER_BASE_MAX && !group_from_entry(&entry, &r->group) &&
            r->group.index <= r->base && raft_may_reset_base(&r->pg->raft, r->base, r->base_term);
 }
@@ -561,7 +580,9 @@ static void recover_target(struct recover *r)
         r->base = r->page->applied_index;
         r->base_term = r->page->applied_term;
     }
-    if (!taken || source_split(r) || !round_valid(r) ||
+    /* What is found damaged meanwhile may be more than a log that was whole could drop. */
+    bool worse = r->mark == STORE_PG_RECOVERING && pg->sp->damaged;
+    if (!taken || worse || source_split(r) || !round_valid(r) ||
         !raft_may_reset_base(&pg->raft, r->base, r->base_term) || pg->record_writing) {
         round_again(r);
         return;

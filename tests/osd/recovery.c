@@ -129,6 +129,53 @@ static void second_round(uint64_t seed, bool damaged)
     world_free(w);
 }
 
+/* What is found damaged while one recovers whose log was whole counts like what was known before. */
+static void test_damage_found_meanwhile(void)
+{
+    struct world *w = world_new(62, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
+    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        memset(data, (int)object, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    }
+    load_start(w);
+    world_osd_start(w, osd);
+    WAIT_FOR(w, 10000, load_crank(w) || !strcmp(recovery_state(w, osd), "copy"));
+    world_replica(w, osd, pg)->damaged = true;
+    run_recovery(w, osd, true);
+    load.stop = true;
+    WAIT_FOR(w, 5000, load_crank(w));
+    WAIT_FOR(w, 5000, world_settled(w));
+    check_objects(w, osd);
+    world_free(w);
+}
+
+/* One that is to recover waits for its turn, and catches up by the log of another leader meanwhile, or leads
+ * itself: it does not wait for ever. */
+static void test_need_not_recover(void)
+{
+    struct world *w = world_new(63, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
+    w->osds[osd].shard->recoveries += 100;
+    sim_node_enter(w->osds[osd].node);
+    recover_start(group_on(w, osd));
+    sim_node_leave(w->osds[osd].node);
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK(recover_active(group_on(w, osd)));
+    world_lead(w, pg, osd);
+    WAIT_FOR(w, 1000, !recover_active(group_on(w, osd)));
+    w->osds[osd].shard->recoveries -= 100;
+    world_free(w);
+}
+
 static void test_second_round_behind(void)
 {
     second_round(41, false);
@@ -601,6 +648,8 @@ int main(void)
     TEST(test_one_entry_older);
     TEST(test_waiting_costs_nothing);
     TEST(test_turn_is_given_back);
+    TEST(test_damage_found_meanwhile);
+    TEST(test_need_not_recover);
     fake_store_forget_all();
     return tap_done();
 }
