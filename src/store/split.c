@@ -299,7 +299,7 @@ static void split_start(struct store_split *w, struct pg *parent)
     }
     w->key = parent->key ^ (uint32_t)parent->pub.record.pg ^ (w->split_count - 1);
     /* Applied once more after a restart: what was born then may have gone since. */
-    w->births &= parent->pub.record.split_count < w->split_count && !pg_by_id(w->store, w->child.pg);
+    w->births &= parent->pub.record.split_count < w->split_count;
 }
 
 /* 0: not yet. */
@@ -318,6 +318,8 @@ static int split_prepare(struct store_split *w, struct pg *parent)
     }
     if (parent->busy_ops)
         return 0;
+    /* It may also have come by an order while we waited. */
+    w->births &= !pg_by_id(s, w->child.pg);
     w->wait = slab_get(&s->slab, sizeof(*w->wait));
     if (!w->wait)
         return -ERR_NO_MEMORY;

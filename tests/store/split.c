@@ -184,6 +184,30 @@ static void born_once(void)
     tear_down();
 }
 
+/* Nor is there ever a second replica of a PG: the child may be made by an order while the split waits. */
+static void born_by_an_order_meanwhile(void)
+{
+    struct store_split w = {0};
+
+    set_up_parent();
+    store_split_start(&w, pg, &CHILD_RECORD, NULL);
+    rig.device.held_from = 0;
+    rig.device.held_len = SIZE;
+    for (int i = 0; i < 10; i++)
+        rig_turn(&rig);
+    CHECK(op_live(&w.op) && pg_of(pg)->complete_durable < pg->applied_index);
+    rig.device.held_len = 0;
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = CHILD, .replica = 9, .birth = 5}), 0);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    CHECK(!w.ret_child);
+    CHECK_EQ(s->pg_count, 2);
+    reopen();
+    CHECK_EQ(store_pg_find(s, CHILD)->record.replica, 9);
+    CHECK_EQ(store_pg_find(s, CHILD)->object_count, 0);
+    CHECK_EQ(pg->record.split_count, CHILD + 1);
+    tear_down();
+}
+
 static uint64_t first_that_goes(void)
 {
     uint64_t object = 0;
@@ -630,6 +654,7 @@ int main(int argc, char **argv)
     TEST(each_has_its_own);
     TEST(a_check_looks_for_splits);
     TEST(born_once);
+    TEST(born_by_an_order_meanwhile);
     TEST(who_works_on_objects_is_waited_for);
     TEST(entries_for_what_has_gone_are_not_taken_along);
     TEST(all_or_nothing);
