@@ -220,10 +220,9 @@ static void replay_entry(struct store *s, struct batch *b, struct pg *pg, const 
     struct log_entry *old = log_at(pg, d->index);
 
     /* A crash tore this copy. Then what it is a copy of is there, or another copy will come, which was made
-     * before that went: of those that stay lost entry_settle() tells. */
+     * before that went. */
     if (lost && d->copied && old && old->term == d->term && !old->lost)
         return;
-    pg->pub.damaged |= lost && !d->copied;
     if (d->index <= pg->pub.record.base_index)
         return;
     if (entry_is_image(d->type)) {
@@ -370,6 +369,7 @@ static void entry_settle(struct log_entry *e)
     e->applied = e->index <= pg->complete_index;
     if (e->applied)
         return;
+    /* Nobody misses what is complete, or void. */
     if (e->lost && !pg->pub.damaged)
         damaged_log(pg, e->index, "is damaged");
     pg->unapplied_bytes += entry_ring_bytes(e);

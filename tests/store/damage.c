@@ -228,6 +228,40 @@ static void damage_is_not_forgotten(void)
     tear_down();
 }
 
+/* What is complete, or was replaced, is not missed, whatever becomes of its payload. */
+static void what_nobody_needs_may_rot(void)
+{
+    for (int needed = 0; needed <= 1; needed++) {
+        set_up_both();
+        for (uint32_t i = 1; i <= 4; i++) {
+            CHECK_EQ(write_blocks(i, 0, 1), 0);
+            rig_settle(&rig);
+        }
+        CHECK_EQ(put((struct entry){.index = 4, .term = 2, .image = 1, .object = 5}, 1), 0);
+        CHECK_EQ(put((struct entry){.index = 5, .term = 2, .image = 1, .object = 6}, 1), 0);
+        rig_settle(&rig);
+        store_apply(pg, 2);
+        destage_pg(pg_of(pg));
+        rig_settle(&rig);
+        CHECK_EQ(store_complete_index(pg), 2);
+        CHECK_EQ(write_other(1, 0, 1), 0);
+        rig_settle(&rig);
+        rig.device.data[ring_offset(log_at(pg_of(pg), 2)->position)] ^= 1;
+        rig.device.data[ring_offset(log_at(pg_of(pg), 3)->position + 2)] ^= 1; /* 4, as it was */
+        if (needed)
+            rig.device.data[ring_offset(log_at(pg_of(pg), 3)->position)] ^= 1;
+        CHECK_EQ(close_store(), 0);
+        CHECK_EQ(open_both(), 0);
+        CHECK_EQ(pg->damaged, needed);
+        CHECK(!other->damaged);
+        CHECK_EQ(pg->applied_index, 2);
+        CHECK_EQ(pg->last_index, 5);
+        CHECK_EQ(log_read(2), -ERR_CHECKSUM); /* who wants it recovers */
+        CHECK_EQ(pg->first_index, 3);
+        tear_down();
+    }
+}
+
 static void quiet_time(void)
 {
     for (int i = 0; i < 3; i++) {
@@ -1020,6 +1054,7 @@ int main(int argc, char **argv)
     TEST(an_entry_that_is_lost_later_is_noticed);
     TEST(a_lost_record_brings_no_older_page_back);
     TEST(damage_is_not_forgotten);
+    TEST(what_nobody_needs_may_rot);
     TEST(the_newest_batch_is_proven_in_time);
     TEST(what_a_lost_record_gave_back_is_anothers);
     TEST(either_checkpoint_will_do);
