@@ -191,6 +191,9 @@ void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct gro
     if (group) {
         ASSERT(group->index == last);
         raft_group_take(r, group);
+        /* Whoever is alone at the base may have promised to one that came behind it. */
+        if (!only_voter(r) && !PLANT(RAFT_NO_RESTART_PROMISE))
+            raft_promise(r, 0, r->now_ns);
     }
 }
 

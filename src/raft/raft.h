@@ -32,7 +32,7 @@
  *
  * A follower that accepts a leader's message promises not to vote for anyone else for promise_ns from then
  * (raft_step of APPEND, raft_leader_alive). A restarted replica has promised to whoever was there before: it
- * grants no vote for promise_ns after raft_init, unless the group is just born.
+ * grants no vote for promise_ns after raft_init, unless the group is just born, or it is alone in it.
  *
  * A leader holds a lease while a majority (itself included) has, by messages that it SENT no longer than
  * promise_ns ago (less drift), promised. `contact` is the newest such send time per member;
