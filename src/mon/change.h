@@ -52,6 +52,7 @@ struct mon_commit {
     struct op op;
     struct mon *mon;
     struct mon_change *change;
+    uint64_t epoch; /* that the change comes to; also when it has ended */
     uint32_t
         remaining; /* puts not yet written: written from the end, so that the first come with the state */
     uint32_t batch;

@@ -236,6 +236,6 @@ void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent)
     ASSERT(!op_live(&m->op));
     if (is_scrubs_only(c))
         c->state.epoch = mon->state.epoch;
-    *m = (struct mon_commit){.mon = mon, .change = c, .remaining = c->count};
+    *m = (struct mon_commit){.mon = mon, .change = c, .epoch = c->state.epoch, .remaining = c->count};
     op_start(&m->op, mon->core, &commit_kind, parent);
 }

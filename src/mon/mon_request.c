@@ -38,15 +38,17 @@ bool mon_text_valid(const char *text)
     return true;
 }
 
-uint64_t mon_change_under_way(const struct mon *mon)
+uint64_t mon_epochs_under_way(const struct mon *mon)
 {
-    return op_live(&mon->commit.op) || mon->stale;
+    bool under_way = op_live(&mon->commit.op) || mon->stale;
+
+    return under_way && mon->commit.epoch > mon->state.epoch ? mon->commit.epoch - mon->state.epoch : 0;
 }
 
 void mon_note_knowledge(struct mon *mon, const char *who, uint64_t since, uint64_t epoch,
                         uint64_t image_id_max)
 {
-    uint64_t ours = mon_change_under_way(mon);
+    uint64_t ours = mon_epochs_under_way(mon);
 
     if (PLANT(MON_NEVER_BEHIND) || mon->behind[0] ||
         (epoch <= since + ours && image_id_max <= mon->state.image_id_max + ours))

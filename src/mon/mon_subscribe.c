@@ -292,7 +292,7 @@ static bool since_valid(struct mon_request *r, uint64_t since)
 
     if (since <= r->mon->state.epoch)
         return true;
-    if (!mon_leads(r->mon) || since <= r->mon->state.epoch + mon_change_under_way(r->mon)) {
+    if (!mon_leads(r->mon) || since <= r->mon->state.epoch + mon_epochs_under_way(r->mon)) {
         mon_reply(r, mon_fail(r, -ERR_RETRY,
                               "this monitor is a moment behind, and has come to epoch %" PRIu64 " so far",
                               r->mon->state.epoch));

@@ -52,9 +52,11 @@ int mon_fail(struct mon_request *r, int error, const char *format, ...) PRINTF_L
 /* How many of these fit in one page of a list. Fewer than all: the reply says that there are more. */
 size_t mon_page(struct mon_request *r, ProtobufCMessage *const *messages, size_t count);
 void mon_reply(struct mon_request *r, int result);
-/* 1: a change is being written, or it is not known whether one was: by a monitor that follows, its epoch and
- * image may have come round to others before we know of it. 0: nothing is newer than what we have. */
-uint64_t mon_change_under_way(const struct mon *mon);
+/* A change is being written, or it is not known whether one was: by a monitor that follows, its epochs and
+ * image may have come round to others before we know of them. How many epochs; 0: nothing is newer than what
+ * we have.
+ */
+uint64_t mon_epochs_under_way(const struct mon *mon);
 /* `who` knows this epoch and this image. If that is more than `since` (the epoch that we have, or had at the
  * start), or an image beyond ours, and not from a change under way, changes stop. */
 void mon_note_knowledge(struct mon *mon, const char *who, uint64_t since, uint64_t epoch,

@@ -274,6 +274,49 @@ static void the_store_is_away(void)
 
 /* A leader that does not know the outcome of a change reads the store again for the next call. It loses the
  * lead meanwhile: what it has read is not where it begins to follow. */
+/* A pool is two epochs at least. Its creation is written, and the leader does not know; who has it from
+ * another monitor knows of nothing that the leader must not have forgotten. */
+static void others_know_of_a_pool_before_the_leader(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller osds[3], at[2], late;
+    uint64_t epoch = 0;
+    char name[16];
+
+    CHECK_EQ(world_leader(w), 0);
+    clients_at_all(w, at);
+    osds_up(w, osds, 3);
+    for (int i = 0; i < 10 && !epoch; i++) { /* until one is done, and not answered */
+        world_run_ms(w, 1500);
+        for (int o = 0; o < 3; o++)
+            CHECK_EQ(osd_report(&osds[o], 0, NULL), 0);
+        snprintf(name, sizeof(name), "p%d", i);
+        sim_meta_set_faults(w->store, &(struct sim_meta_faults){.error_ppm = 1000000});
+        CHECK_EQ(pool_create(&at[0], name, 3, 8, "osd"), -ERR_IO);
+        world_run_ms(w, 50);
+        CHECK_EQ(get_map(&at[1], 0), 0);
+        if (at[1].answer->map->n_pool)
+            epoch = at[1].answer->map->epoch;
+        else
+            sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+    }
+    CHECK(epoch);
+    client_start_at(&late, w, 77, 0);
+    late.self.epoch = epoch;
+    memcpy(late.self.cluster, at[1].answer->map->cluster.data, 16);
+    WAIT_FOR(w, 1000, late.opened);
+    CHECK_EQ(get_map(&late, epoch), -ERR_RETRY);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+    world_run_ms(w, 1500);
+    CHECK_EQ(world_leader(w), 0);
+    CHECK_EQ(change(&at[0]), 0);
+    CHECK_EQ(get_map(&late, epoch), 0);
+    callers_stop(osds, 3);
+    callers_stop(at, 2);
+    caller_stop(&late);
+    world_free(w);
+}
+
 static void a_leader_that_reads_the_store_anew_loses_the_lead(void)
 {
     struct world *w = world_new_several(2);
@@ -614,6 +657,7 @@ int main(int argc, char **argv)
     TEST(a_large_change_is_followed_whole);
     TEST(a_dead_leader_is_replaced);
     TEST(a_restart_is_quick);
+    TEST(others_know_of_a_pool_before_the_leader);
     TEST(a_leader_that_reads_the_store_anew_loses_the_lead);
     TEST(nothing_is_finished_while_nobody_leads);
     TEST(a_stopped_leader_writes_nothing);
