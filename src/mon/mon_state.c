@@ -234,6 +234,30 @@ bool mon_key_known(const char *key)
     return kind_of_key(key, &kind);
 }
 
+static bool is_other_writer(const Fb__Image *a, const Fb__Image *b)
+{
+    return a->incarnation != b->incarnation || a->writer_client.len != b->writer_client.len;
+}
+
+/* By a change of ours whose outcome was not known, perhaps: nobody else notes what it means for what stands
+ * beside the item. */
+static void item_overtaken(struct mon *mon, enum mon_kind kind, struct mon_item *item,
+                           const ProtobufCMessage *message)
+{
+    if (kind == MON_OSD && ((const Fb__Osd *)item->message)->up && !((const Fb__Osd *)message)->up)
+        mon_osd_went_down(mon, container_of(item, struct mon_osd, item));
+    if (kind == MON_IMAGE && is_other_writer((const Fb__Image *)item->message, (const Fb__Image *)message)) {
+        struct mon_image *i = container_of(item, struct mon_image, item);
+        i->writer_here = false; /* until it says so */
+        i->writer_gone_ns = mon->alive_ns;
+    }
+    if (kind == MON_PG && ((const Fb__Pg *)item->message)->epoch != ((const Fb__Pg *)message)->epoch) {
+        struct mon_pg *p = container_of(item, struct mon_pg, item);
+        free(p->news); /* what still matters is said again */
+        p->news = NULL;
+    }
+}
+
 static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, ProtobufCMessage *message)
 {
     struct mon_item *item = mon_find(mon, kind, id);
@@ -246,12 +270,10 @@ static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, Protob
         if (kind == MON_IMAGE)
             container_of(item, struct mon_image, item)->writer_gone_ns = mon->alive_ns;
     }
-    /* By a change of ours whose outcome was not known, perhaps: nobody else notes it. */
-    if (kind == MON_OSD && item->message && ((const Fb__Osd *)item->message)->up &&
-        !((const Fb__Osd *)message)->up)
-        mon_osd_went_down(mon, container_of(item, struct mon_osd, item));
-    if (item->message)
+    if (item->message) {
+        item_overtaken(mon, kind, item, message);
         protobuf_c_message_free_unpacked(item->message, &mon_allocator);
+    }
     item->message = message;
     item->seen = true;
     if (kind == MON_SCRUB)

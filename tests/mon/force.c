@@ -137,6 +137,35 @@ static void recovers(void)
     play_free(p);
 }
 
+/* Neither that a group was written, nor that the order was, is known to the monitor before it has looked:
+ * what it had heard of the former group counts no more. */
+static void answers_are_lost(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(5, 3, at);
+    uint32_t survivor = replica_of(p, at[2]);
+
+    p->w->trouble = FAIL_AFTER;
+    p->w->trouble_at = p->w->txns + 1;
+    p->pgs[0].index += 7;
+    play_run(p, 3);
+    CHECK(p->w->txns >= p->w->trouble_at);
+    CHECK_EQ(play_item(p, 0)->group_index, p->pgs[0].index);
+    lose(p, at, 2);
+    p->w->trouble_at = p->w->txns + 1;
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), -ERR_IO);
+    CHECK_EQ(osd_change(&p->client, at[2], FB__OSD_ACTION__OSD_ACTION_REWEIGHT, 900), 0);
+    world_run_ms(p->w, 500);
+    CHECK_EQ(get_map(&p->client, 0), 0);
+    const Fb__Pg *item = play_item(p, 0);
+    CHECK(item->force && item->force->survivor == survivor && item->n_dropped == 0);
+    CHECK(item->n_member == 1 && item->member[0]->replica == item->force->replica);
+    CHECK_EQ(order(p, p->pgs[0].id, survivor), 0);
+    CHECK(play_settle(p, 60));
+    CHECK_EQ(p->pgs[0].count, 3);
+    play_free(p);
+}
+
 /* Two of five are left: the one with the longer log goes on, the other one is deleted first. */
 static void the_best_of_two(void)
 {
@@ -701,6 +730,7 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(recovers);
+    TEST(answers_are_lost);
     TEST(the_best_of_two);
     TEST(not_with_that);
     TEST(in_its_parent);

@@ -340,6 +340,39 @@ static void unheard_closes_are_noticed(void)
 
 /* A writer that is lost for long holds up neither removal nor shrinking; the generation goes up, which fences
  * it in the PGs. */
+/* A writer takes over, and goes before it is told; nor is the monitor told that it was written. That the
+ * former one is there says nothing of this one. */
+static void takes_over_without_an_answer(void)
+{
+    struct setup s;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__ImageOpen open = FB__IMAGE_OPEN__INIT;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    open.pool = (char *)"rbd";
+    open.name = (char *)"x";
+    open.writer = (char *)"wb";
+    open.address = (char *)"10.0.0.2:1";
+    open.write = open.force = true;
+    request.call_case = FB__MON_REQUEST__CALL_IMAGE_OPEN;
+    request.image_open = &open;
+    s.w->trouble = FAIL_AFTER;
+    s.w->trouble_at = s.w->txns + 1;
+    sim_meta_set_faults(s.w->store, &(struct sim_meta_faults){.slow_ppm = 1000000, .slow_ns = NS_PER_S});
+    call_and_leave(&s.b, &request, 20);
+    sim_meta_set_faults(s.w->store, &(struct sim_meta_faults){0});
+    live_ms(&s, 3000);
+    CHECK_EQ(image_get(&s.a, "rbd", "x"), 0);
+    CHECK(!strcmp(image_of(&s.a)->writer, "wb"));
+    CHECK_EQ(image_remove(&s.a, "rbd", "x"), -ERR_WRITER_EXISTS); /* it may be about to say so */
+    live_ms(&s, 11000);
+    CHECK_EQ(image_remove(&s.a, "rbd", "x"), 0);
+    client_start(&s.b, s.w, 2);
+    teardown(&s);
+}
+
 static void lost_writers_do_not_block(void)
 {
     struct setup s;
@@ -488,6 +521,7 @@ int main(void)
     TEST(sharing_is_refused);
     TEST(lost_writers_are_replaced);
     TEST(unheard_closes_are_noticed);
+    TEST(takes_over_without_an_answer);
     TEST(lost_writers_do_not_block);
     TEST(resizes);
     TEST(removes);
