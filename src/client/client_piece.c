@@ -322,7 +322,7 @@ static void piece_refused(struct client_piece *p, int result, const struct clien
          * the pause is over, and it is cut off from the monitors: no reason to wait longer than for a dead
          * one. */
         if (!answer->epoch || answer->epoch >= p->client->map->epoch)
-            p->deadline_ns = core_now_ns(p->op.core) + p->client->config.timeout_ns;
+            p->client->held_ns = core_now_ns(p->op.core);
         piece_pause(p, PAUSE_HELD_NS);
         return;
     case ERR_WRONG_PG:
@@ -373,15 +373,16 @@ static void piece_answered(struct client_piece *p)
 
 /* This process may have been away itself (a suspended laptop, a virtual machine that was paused): what was
  * not served meanwhile is not the cluster's fault, and after an absence of half the limit or more that counts
- * anew. */
+ * anew. So it does after a pause of the cluster, also for what has waited meanwhile for a write that was
+ * held. */
 static void piece_note_absence(struct client_piece *p)
 {
     const struct core *core = p->op.core;
     uint64_t timeout_ns = p->client->config.timeout_ns;
 
     if (core->back_ns - core->gone_ns >= timeout_ns / 2)
-        p->client->back_ns = core->back_ns;
-    p->deadline_ns = MAX(p->deadline_ns, p->client->back_ns + timeout_ns);
+        p->client->held_ns = MAX(p->client->held_ns, core->back_ns);
+    p->deadline_ns = MAX(p->deadline_ns, p->client->held_ns + timeout_ns);
 }
 
 /* Nothing may be sent any more: the image has failed, or the time is up. */
@@ -400,7 +401,7 @@ static bool piece_is_held(struct client_piece *p)
 {
     if (LIKELY(!p->client->map->paused) || !(piece_changes_data(p) || p->type == PIECE_READ))
         return false;
-    p->deadline_ns = core_now_ns(p->op.core) + p->client->config.timeout_ns;
+    p->client->held_ns = core_now_ns(p->op.core);
     return true;
 }
 

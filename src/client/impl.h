@@ -247,7 +247,7 @@ struct client {
     struct core *core;
     struct net *net;
     struct rpc_identity self;
-    uint64_t back_ns;  /* when this process was last back after a long absence; 0: never away */
+    uint64_t held_ns;  /* until when requests were last held: this process was away, or the cluster paused */
     struct op *opener; /* woken when the first map is there or an attempt has failed */
 
     Fb__ClusterMap *map;

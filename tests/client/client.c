@@ -193,6 +193,7 @@ static void test_paused(void)
     uint32_t requests = TOTAL(requests);
     fake_start(0, CLIENT_WRITE, 0, 4096, 2);
     fake_start(1, CLIENT_READ, 1 << 20, 4096, 0);
+    fake_start(2, CLIENT_WRITE, 0, 4096, 3); /* waits for the first one */
     sim_run_for(world.sim, 20 * NS_PER_S);
     CHECK_EQ(TOTAL(requests), requests);
     CHECK(stored(0, 4096, 0x11));
@@ -200,7 +201,8 @@ static void test_paused(void)
     fake.epoch++;
     CHECK_EQ(fake_finish(0), 0);
     CHECK_EQ(fake_finish(1), 0);
-    CHECK(stored(0, 4096, 2));
+    CHECK_EQ(fake_finish(2), 0);
+    CHECK(stored(0, 4096, 3));
     fake_down();
 }
 
@@ -213,11 +215,13 @@ static void test_paused_elsewhere(void)
     fake.shards[0].refuse = -ERR_PAUSED;
     fake.shards[0].refuse_count = UINT32_MAX;
     fake_start(0, CLIENT_WRITE, 0, 4096, 2);
+    fake_start(1, CLIENT_WRITE, 0, 4096, 3); /* waits for the first one */
     sim_run_for(world.sim, 20 * NS_PER_S);
     CHECK(UINT32_MAX - fake.shards[0].refuse_count <= 401); /* it does not hammer */
     fake.shards[0].refuse_count = 0;
     CHECK_EQ(fake_finish(0), 0);
-    CHECK(stored(0, 4096, 2));
+    CHECK_EQ(fake_finish(1), 0);
+    CHECK(stored(0, 4096, 3));
     fake_down();
 }
 
