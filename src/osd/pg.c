@@ -176,8 +176,9 @@ void pg_touched(struct pg *pg)
 }
 
 /* What was copied here may be of entries that our log has not got yet. Whoever is elected has them; but not
- * who goes on alone (pg_force.c). What is written under their indexes would not count for these objects. */
-static bool lags_behind_objects(const struct pg *pg)
+ * who goes on alone (pg_force.c). What is written under their indexes would not count for what is of them
+ * already. */
+static bool lags_behind_state(const struct pg *pg)
 {
     return pg->raft.role == RAFT_LEADER && pg->sp->newest_index > pg->raft.last_index &&
            !PLANT(OSD_FORCE_OLD_INDEX);
@@ -188,7 +189,7 @@ bool pg_serves(const struct pg *pg)
     const struct raft *r = &pg->raft;
 
     return raft_can_read(r) && pg->led_term == r->term && pg->sp->applied_index >= r->term_start_index &&
-           !lags_behind_objects(pg) && !pg->shard->failed;
+           !lags_behind_state(pg) && !pg->shard->failed;
 }
 
 void pg_mark_append(struct pg *pg, uint64_t index, uint64_t now_ns)
@@ -346,7 +347,7 @@ void pg_await_log(struct pg *pg)
 
 static bool noop_due(const struct pg *pg)
 {
-    return raft_noop_due(&pg->raft) || lags_behind_objects(pg);
+    return raft_noop_due(&pg->raft) || lags_behind_state(pg);
 }
 
 static void pg_noop(struct pg *pg)

@@ -359,6 +359,7 @@ int store_recover_image(struct store_pg *pub, const struct image_record *record)
         image->holder = NULL;
         entry_release(e);
         ring_record(s, &r);
+        pub->newest_index = MAX(pub->newest_index, record->index);
     }
     /* Also when the record is known, but a crash came before its effects were destaged. */
     if (rc == 0 || (rc == -ERR_CONFLICT && image && image->record.index == record->index))

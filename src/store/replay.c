@@ -84,6 +84,7 @@ static void replay_image(struct store *s, struct pg *pg, const struct disk_recor
         return;
     if (r->flags & RECORD_IMAGE_NOW) {
         image_saved(image, &record);
+        pg->pub.newest_index = MAX(pg->pub.newest_index, record.index);
     } else {
         image->pushed = record;
         image->is_pushed = true;

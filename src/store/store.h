@@ -215,8 +215,8 @@ struct store_pg {
     uint64_t
         applied_index;     /* by store_apply(); after open: what pages and records are known complete up to */
     uint64_t wanted_index; /* see store_keep() */
-    uint64_t newest_index; /* of the objects that came by copies, or were here at the start, none is of a
-                              later entry; it may be above last_index */
+    uint64_t newest_index; /* of what came by copies, or was here at the start, nothing is of a later entry;
+                              it may be above last_index */
     bool durable_unawaited;
     bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
     uint64_t tombstone_count; /* records of deleted images */

@@ -1382,6 +1382,7 @@ void store_copy_end_start(struct store_copy_end *e, struct store_copy *copy, uin
 int store_recover_image(struct store_pg *sp, const struct image_record *record)
 {
     image_set((struct fake_pg *)sp, record);
+    sp->newest_index = MAX(sp->newest_index, record->index);
     return 0;
 }
 

@@ -338,6 +338,33 @@ static void test_objects_ahead_of_the_log(void)
     world_free(w);
 }
 
+/* The same of an image record: its writer, who is attached already, does not wait for an entry that never
+ * comes. */
+static void test_record_ahead_of_the_log(void)
+{
+    struct world *w = world_filled(19, OBJECTS);
+    struct store_pg *sp = world_replica(w, 0, the_pg());
+    struct image_record record = {.image = 99,
+                                  .incarnation = 1,
+                                  .generation = 1,
+                                  .size_bytes = 1ull << 30,
+                                  .index = sp->last_index + 20};
+
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(store_recover_image(sp, &record), 0);
+    sim_node_leave(w->osds[0].node);
+    lose(w, 1);
+    lose(w, 2);
+    force(w, 1, 0);
+    WAIT_FOR(w, 3000, leads_alone(w, 0));
+    struct io io = io_make(w, IO_ATTACH, 0, 0, 0);
+    io.image = 99;
+    io.force_pg = the_pg();
+    io.force_osd = 1;
+    CHECK_EQ(io_run(&io), 0);
+    world_free(w);
+}
+
 static void test_damaged_does_not(void)
 {
     struct world *w = world_filled(13, OBJECTS);
@@ -444,6 +471,7 @@ int main(int argc, char **argv)
     TEST(test_damaged_does_not);
     TEST(test_waits_to_recover);
     TEST(test_objects_ahead_of_the_log);
+    TEST(test_record_ahead_of_the_log);
     TEST(test_survivor_crashes);
     TEST(test_withdrawn);
     TEST(test_standings);

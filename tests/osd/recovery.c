@@ -7,6 +7,7 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "osd/recover_copy.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
 
@@ -173,6 +174,38 @@ static void test_need_not_recover(void)
     world_lead(w, pg, osd);
     WAIT_FOR(w, 1000, !recover_active(group_on(w, osd)));
     w->osds[osd].shard->recoveries -= 100;
+    world_free(w);
+}
+
+/* A copy that mends an object of a whole replica is begun anew, because the object has changed at its source;
+ * meanwhile a recovery has begun, which has a source of its own. */
+static void test_copy_meets_a_recovery(void)
+{
+    static struct recover_copy copy;
+    struct world *w = world_new(64, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 3, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t leader = world_leader(w, pg), osd = (leader + 1) % OSDS;
+    for (uint32_t recovers = 0; recovers < 2; recovers++) {
+        memset(&copy, 0, sizeof(copy));
+        fake_store_set_read_ns(osd_shard_store(w->osds[leader].shard), 20 * NS_PER_MS);
+        sim_node_enter(w->osds[osd].node);
+        recover_copy_start(&copy, group_on(w, osd), leader + 1, IMAGE, 3, 0, NULL);
+        sim_node_leave(w->osds[osd].node);
+        WAIT_FOR(w, 1000, copy.first_block);
+        CHECK_EQ(world_write(w, 3, 0, BLOCK_SIZE, data), 0);
+        if (recovers)
+            world_replica(w, osd, pg)->record.state = STORE_PG_RECOVERING;
+        fake_store_set_read_ns(osd_shard_store(w->osds[leader].shard), 0);
+        WAIT_FOR(w, 1000, !op_live(&copy.op));
+        CHECK(copy.tries);
+        CHECK_EQ(copy.op.result, recovers ? -ERR_RECOVERING : 0);
+        world_replica(w, osd, pg)->record.state = STORE_PG_NORMAL;
+    }
+    WAIT_FOR(w, 5000, world_settled(w));
     world_free(w);
 }
 
@@ -650,6 +683,7 @@ int main(void)
     TEST(test_turn_is_given_back);
     TEST(test_damage_found_meanwhile);
     TEST(test_need_not_recover);
+    TEST(test_copy_meets_a_recovery);
     fake_store_forget_all();
     return tap_done();
 }
