@@ -5,6 +5,8 @@
  */
 #include "sim/store_world.h"
 
+#include <string.h>
+
 /* One of those that there are. */
 uint32_t any_pg(struct driver *d)
 {
@@ -58,6 +60,8 @@ static void apply_split(struct driver *d, uint32_t pg, bool born)
         d->remove_next = child;
     w->created[child] = true;
     w->term_acked[child] = w->term_sent[child] = m->term[m->applied];
+    /* Its parent may have been damaged, and lack what its log does not bring again. */
+    memcpy(w->behind[child], w->behind[pg], sizeof(w->behind[child]));
 }
 
 /* It is RECOVERING, and has what its parent had here. */
