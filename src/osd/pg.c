@@ -28,6 +28,7 @@ enum { PG_LIVE, PG_STOPPING };
 #endif
 #define CACHE_LINE        64u
 #define PREFETCH_MEMBERS  3u
+#define PG_NOOPS_MAX      1024 /* in one turn */
 #define PG_NOOP_RETRY_NS  (10 * NS_PER_MS)
 #define PG_GROUP_RETRY_NS (100 * NS_PER_MS)
 
@@ -355,7 +356,7 @@ static void pg_noop(struct pg *pg)
     struct entry noop = {.type = ENTRY_NOOP};
 
     /* Without room for it now, the timer tries again. */
-    while (noop_due(pg) && !pg_propose(pg, &noop, NULL))
+    for (uint32_t i = 0; i < PG_NOOPS_MAX && noop_due(pg) && !pg_propose(pg, &noop, NULL); i++)
         ;
 }
 

@@ -13,7 +13,8 @@
  * ERR_NO_SPACE. Image records, of which a slice has room for a number, are no different.
  *
  * Only a minority does: the others commit, and what is full lags behind. It gets the state instead of the log
- * (recover.c): objects of which less is left are copied like any other, and give their chunks back.
+ * (recover.c): objects of which less is left are copied like any other, and give their chunks back. So does
+ * one that has just recovered, and waits for the log up to where it counts again.
  */
 #include "osd/pg.h"
 
@@ -143,8 +144,9 @@ void pg_room_refused(struct pg *pg, int error, uint64_t commit, uint64_t now_ns)
         pg->stuck_ns = now_ns;
         return;
     }
-    if (now_ns - pg->stuck_ns < STUCK_NS || recover_active(pg) || PLANT(OSD_FULL_WAITS_FOR_EVER))
+    if (now_ns - pg->stuck_ns < STUCK_NS || PLANT(OSD_FULL_WAITS_FOR_EVER))
         return;
+    pg->stuck_ns = now_ns;
     core_log(pg->shard->core, LOG_WARN, "osd",
              PG_FMT ": replica %u has had no room for entry %" PRIu64
                     " for %u s: it takes the leader's state",
