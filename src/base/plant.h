@@ -73,6 +73,7 @@
     X(STORE_SPLIT_KEEPS,            "store: a PG that is split keeps some of the objects that are not its own")    \
     X(STORE_TORN_BY_ERROR,          "store: what a device does not give at the start counts as torn by the crash") \
     X(STORE_SPLIT_EARLY,            "store: a PG counts as split before the record that says so is durable")       \
+    X(STORE_SPLIT_OLD_ATTEMPT,      "store: what an attempt to split a PG left, which a crash ended, counts after the next one")  \
     X(STORE_SPLIT_BORN_WHOLE,       "store: a PG that a recovery splits off counts as whole after a crash")         \
     X(OSD_ELECTIONS_AT_ONCE,        "osd: all groups without a leader stand up at once")                            \
     X(OSD_ELECTIONS_UNASKED,        "osd: groups that clients wait for have no precedence in elections")             \

@@ -167,6 +167,9 @@ enum record_type {
 /* Flags of RECORD_IMAGE. Without NOW it counts from the PG's next RECORD_APPLIED that reaches its index.
  * FORGOTTEN: from then on there is no record of the image. */
 enum { RECORD_IMAGE_DELETED = 1, RECORD_IMAGE_NOW = 2, RECORD_IMAGE_FORGOTTEN = 4 };
+/* Flag of RECORD_RESET: it begins the records of a child that is to be born. Those before it are of an
+ * attempt that did not come to an end. */
+enum { RECORD_RESET_BIRTH = 1 };
 /* Flag of RECORD_SPLIT: the child is born RECOVERING. */
 enum { RECORD_SPLIT_RECOVERING = 1 };
 

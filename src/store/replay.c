@@ -142,6 +142,19 @@ static void replay_reset(struct pg *pg, uint64_t index, uint64_t term)
     }
 }
 
+/* Records of the child of a split, from before: it was not born then. */
+static void replay_birth(struct pg *pg)
+{
+    for (struct object *o = object_after(pg, true, 0, 0); o;
+         o = object_after(pg, false, o->image, o->number)) {
+        o->slot = 0;
+        o->index = o->page_index = o->version = 0;
+    }
+    for (uint32_t i = 0; i < pg->image_count; i++)
+        pg->images[i]->is_saved = pg->images[i]->is_pushed = false;
+    pg->pub.floor_epoch = 0;
+}
+
 static void replay_log(struct store *s, struct pg *pg, const struct disk_record *r)
 {
     uint64_t index = r->log_of.index;
@@ -294,6 +307,8 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
         struct pg *reset = with_records && r->type == RECORD_RESET ? pg_by_key(s, r->key) : NULL;
         if (reset)
             reset->pub.record.split_count = (uint32_t)r->log_of.split_count;
+        if (reset && r->flags & RECORD_RESET_BIRTH && !PLANT(STORE_SPLIT_OLD_ATTEMPT))
+            replay_birth(reset);
     }
     for (const struct disk_entry *d = NULL; !s->failed && (d = batch_entry_next(h, d)); i++) {
         struct pg *pg = pg_by_key(s, batch_pgs(h)[d->pg].key);

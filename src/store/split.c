@@ -9,8 +9,9 @@
  * page is in, and copies of the image records; nothing on the device moves. These records go first, then one
  * that says that the parent has none of these objects any more, and that the child is born. With that one
  * durable it is done: from that turn on the parent shows none of them, and the entry is applied. What follows
- * in the table only lets the record go. Without it the child is forgotten at the next start. The child's
- * state so hangs on nothing that is its parent's: either may leave the device first.
+ * in the table only lets the record go. Without it the child is forgotten at the next start; and what the
+ * ring has of it then is void by the record with which the next attempt begins, for the key is the same. The
+ * child's state so hangs on nothing that is its parent's: either may leave the device first.
  *
  * A PG may have very many objects. So their records are pushed, and they change hands in memory, a few in
  * each turn; from before the first until after the last of these nobody changes anything about them
@@ -137,6 +138,18 @@ static void push_floor(struct store *s, const struct pg *parent, struct pg *chil
     child->pub.floor_epoch = parent->pub.floor_epoch;
     if (child->pub.floor_epoch)
         ring_record_later(s, &r);
+}
+
+/* What an earlier attempt has left in the ring, before a crash, is void. */
+static void push_birth(struct store_split *w)
+{
+    struct disk_record r = {.type = RECORD_RESET,
+                            .flags = RECORD_RESET_BIRTH,
+                            .key = w->key,
+                            .log_of = {.index = w->index, .term = w->term}};
+
+    if (w->births)
+        ring_record_later(w->store, &r);
 }
 
 static void push_split(struct store_split *w, const struct pg *parent)
@@ -375,6 +388,7 @@ static void split_step(struct op *op)
             }
             cursor_reset(w);
             ring_wait(s, w->wait, op);
+            push_birth(w);
             op->state = SPLIT_RECORDS;
             break;
         case SPLIT_RECORDS:
