@@ -13,12 +13,13 @@
  * Before it proposes, the leader waits until no member is away or recovers, nobody joins or leaves, and all
  * that was in the log a moment ago is destaged everywhere: so that each member gives birth to its child soon,
  * and does not hold up what follows in the log. For the same reason it waits while a member says, in its
- * answers, that it has no room for the child. Nothing depends on any of that. A member that gets the entry
- * late has its child late. One that never gets it recovers to a state behind it: what it has of the child's
- * objects becomes its replica of the child all the same, which then recovers, too (pg_split_behind()). Only
- * one whose log is damaged has none, which is damage like that of any replica that is missing. A PG that went
- * on alone without the entry (pg_force.c) has what is the child's; it is split off once more when an operator
- * says that nothing else is left of it.
+ * answers, that it has no room for the child; and while no monitor hears it, for nobody asks the child before
+ * it is in the map. Nothing depends on any of that. A member that gets the entry late has its child late. One
+ * that never gets it recovers to a state behind it: what it has of the child's objects becomes its replica of
+ * the child all the same, which then recovers, too (pg_split_behind()). Only one whose log is damaged has
+ * none, which is damage like that of any replica that is missing. A PG that went on alone without the entry
+ * (pg_force.c) has what is the child's; it is split off once more when an operator says that nothing else is
+ * left of it.
  */
 #include <inttypes.h>
 
@@ -375,7 +376,7 @@ void pg_split_run(struct pg *pg, uint64_t now_ns)
     if (!pg->led_term || !begun)
         return;
     raft_probe(&pg->raft); /* they say how far they are */
-    if (!pg_serves(pg) || !members_ready(pg, now_ns))
+    if (!pg_serves(pg) || !shard_mon_hears(pg->shard) || !members_ready(pg, now_ns))
         return;
     int error = split_propose(pg);
     if (error && error != -ERR_RETRY) {

@@ -200,6 +200,8 @@ int shard_mon_start(struct osd_shard *shard);
 bool shard_mon_call(struct shard_mon *mon, const Fb__MonRequest *request);
 /* shard_report.c: makes a report and sends it. As shard_mon_call(). */
 bool shard_report_send(struct shard_mon *mon);
+/* A monitor that leads hears us, by the last that is known; or there are none to hear anything. */
+bool shard_mon_hears(const struct osd_shard *shard);
 void shard_mon_report(
     struct osd_shard *shard); /* something changed that the monitor should hear of at once */
 

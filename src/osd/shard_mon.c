@@ -67,6 +67,11 @@ void shard_mon_report(struct osd_shard *shard)
         op_wake(&shard->mon.op);
 }
 
+bool shard_mon_hears(const struct osd_shard *shard)
+{
+    return shard->mon.booted || !shard->monitors.count;
+}
+
 /* ---- what the monitor says ---- */
 
 static bool is_verdict(int error)

@@ -291,6 +291,31 @@ static void test_lost_before_it_is_a_member(void)
     }
 }
 
+/* What is split off is in no map before a monitor knows of it, and nobody would ask there. */
+static void test_split_waits_for_a_monitor(void)
+{
+    struct world *w = world_filled(12, 8);
+    uint64_t child = placement_pg_id(POOL, 1);
+
+    mon_make(w, FOREIGN);
+    mon_make(w, OURS);
+    w->monitors[0] = w->monitors[OURS];
+    w->monitor_count = 1;
+    for (uint32_t i = 0; i < OSDS; i++)
+        osd_restart(w, i);
+    WAIT_FOR(w, 20000, world_settled(w));
+    w->pg_target = 2;
+    world_feed_map(w);
+    sim_run_for(w->sim, 5 * NS_PER_S);
+    for (uint32_t i = 0; i < OSDS; i++)
+        CHECK(!world_replica(w, i, child));
+    sim_node_start(mons[OURS].node);
+    for (uint32_t i = 0; i < OSDS; i++)
+        WAIT_FOR(w, 20000, world_replica(w, i, child));
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 /* Events are one-way frames and may be lost; the answers to reports tell. */
 static void test_lost_event(void)
 {
@@ -467,6 +492,7 @@ int main(void)
     TEST(test_lost_replica);
     TEST(test_unborn_is_not_lost);
     TEST(test_lost_before_it_is_a_member);
+    TEST(test_split_waits_for_a_monitor);
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
     TEST(test_no_group);
