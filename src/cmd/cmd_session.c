@@ -164,6 +164,10 @@ int cmd_order(struct cmd_args *args, Fb__MonRequest *request, const char *what, 
         return CMD_FAILED;
     }
     Fb__MonReply *reply = cmd_mon_call(&s, &call, request, what);
+    while (reply && reply->more) {
+        cmd_call_end(&call);
+        reply = cmd_mon_call(&s, &call, request, what);
+    }
     if (reply) {
         result = CMD_OK;
         if (args->json)

@@ -373,6 +373,7 @@ static int acknowledge_build(struct mon_request *r)
     uint64_t only = r->call->pg_force_acknowledge->pg;
 
     r->nothing = true;
+    r->reply.more = false;
     if (only && !mon_pg_find(r->mon, only))
         return mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%x", mon_pg_pool(only), mon_pg_number(only));
     mon_for_each(r->mon, MON_PG, node)
@@ -382,6 +383,9 @@ static int acknowledge_build(struct mon_request *r)
 
         if (!pg->force || pg->force->acknowledged || (only && pg->id != only))
             continue;
+        r->reply.more = r->change.count == MON_PUTS_PER_TXN;
+        if (r->reply.more)
+            break; /* those of one epoch must fit in one map message */
         mon_edit_init(&e, pg);
         e.force.acknowledged = true;
         mon_edit_put(&e, &r->change);
@@ -394,7 +398,7 @@ static void acknowledge_done(struct mon_request *r)
 {
     uint64_t only = r->call->pg_force_acknowledge->pg;
 
-    if (r->nothing)
+    if (r->nothing || r->reply.more)
         return;
     if (only)
         mon_note(r->mon, LOG_INFO, "what PG %u.%x lost is acknowledged", mon_pg_pool(only),

@@ -166,6 +166,63 @@ static void answers_are_lost(void)
     play_free(p);
 }
 
+/* A pool of PGs that all went on alone, written into the store. */
+static void write_forced(struct world *w, const Fb__ClusterMap *map)
+{
+    struct meta *store;
+    char key[40];
+    uint8_t value[256];
+    struct meta_change change = {.key = key, .value = value};
+
+    IN_CLIENT(w, store = sim_meta_open(w->store, w->client_node));
+    for (size_t i = 0; i < map->n_pg; i++) {
+        Fb__Pg pg = *map->pg[i];
+        Fb__PgForce force = FB__PG_FORCE__INIT;
+        force.survivor = 1;
+        force.replica = 2;
+        pg.force = &force;
+        snprintf(key, sizeof(key), "pg/%08x/%08x", (uint32_t)(pg.id >> 32), (uint32_t)pg.id);
+        change.value_len = (uint32_t)fb__pg__pack(&pg, value);
+        struct meta_txn txn = {.changes = &change, .change_count = 1, .pending = true};
+        IN_CLIENT(w, store->ops->txn(store, &txn));
+        WAIT_FOR(w, 1000, !txn.pending);
+    }
+}
+
+/* However many they are, no epoch has more of them than fit in a map message. */
+static void many_are_acknowledged(void)
+{
+    enum { PGS = 300, MOST = 127 };
+    struct world *w = world_new();
+    struct caller client, osd;
+    Fb__PgForceAcknowledge body = FB__PG_FORCE_ACKNOWLEDGE__INIT;
+    REQUEST(pg_force_acknowledge, PG_FORCE_ACKNOWLEDGE);
+
+    client_start(&client, w, 1);
+    osds_up(w, &osd, 1);
+    CHECK_EQ(pool_create(&client, "p", 1, PGS, "osd"), 0);
+    CHECK_EQ(get_map(&client, 0), 0);
+    CHECK_EQ(client.answer->map->n_pg, PGS);
+    write_forced(w, client.answer->map);
+    world_crash_mon(w);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(call(&client, &request), 0);
+        CHECK_EQ(client.answer->more, i < 2);
+    }
+    CHECK_EQ(get_map(&client, 0), 0);
+    const Fb__ClusterMap *map = client.answer->map;
+    for (size_t i = 0; i < map->n_pg; i++) {
+        uint32_t same = 0;
+        CHECK(map->pg[i]->force && map->pg[i]->force->acknowledged);
+        for (size_t k = 0; k < map->n_pg; k++)
+            same += map->pg[k]->epoch == map->pg[i]->epoch;
+        CHECK(same <= MOST);
+    }
+    caller_stop(&osd);
+    caller_stop(&client);
+    world_free(w);
+}
+
 /* Two of five are left: the one with the longer log goes on, the other one is deleted first. */
 static void the_best_of_two(void)
 {
@@ -731,6 +788,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(recovers);
     TEST(answers_are_lost);
+    TEST(many_are_acknowledged);
     TEST(the_best_of_two);
     TEST(not_with_that);
     TEST(in_its_parent);
