@@ -2,14 +2,17 @@
  *
  * hammer: a client that can tell whether a block store lied to it.
  *
- *   hammer run IMAGE STATE [blocks=N] [qd=N] [time=SECONDS] [reads=PERCENT] [size=BYTES] [timeout_ms=N] [force]
+ *   hammer run IMAGE STATE [blocks=N] [qd=N] [time=SECONDS] [reads=PERCENT] [size=BYTES]
+ *                          [timeout_ms=N] [force]
  *   hammer check IMAGE STATE
  *
- * Every write to a block carries the block's number and a sequence number that rises per block. STATE (a mapped file that
- * survives our own death) records, per block, the highest sequence number issued and the highest acknowledged. A read is right
- * if the whole block shows one sequence number, not lower than what was acknowledged before the read began and not higher than
- * what was issued before it ended. At most one request per block is under way, so this is linearizability per block. A run also ends in order at SIGTERM. Prints one JSON
- * line: counts, errors, the longest time without a completion, the slowest request. Exit code 1: wrong data. 3: requests failed.
+ * Every write to a block carries the block's number and a sequence number that rises per block. STATE (a
+ * mapped file that survives our own death) records, per block, the highest sequence number issued and the
+ * highest acknowledged. A read is right if the whole block shows one sequence number, not lower than what was
+ * acknowledged before the read began and not higher than what was issued before it ended. At most one request
+ * per block is under way, so this is linearizability per block. A run also ends in order at SIGTERM. Prints
+ * one JSON line: counts, errors, the longest time without a completion, the slowest request. Exit code 1:
+ * wrong data. 3: requests failed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,9 +28,9 @@
 
 #include "client.h"
 
-#define QD_MAX    256
-#define MAGIC     0x66626861u
-#define UNIT_MAX  65536
+#define QD_MAX   256
+#define MAGIC    0x66626861u
+#define UNIT_MAX 65536
 
 struct state {
     uint64_t magic, blocks, unit;
@@ -40,7 +43,7 @@ struct slot {
     struct hammer *h;
     uint64_t block, seq, acked_before, started_ns;
     bool busy, write;
-    uint8_t data[UNIT_MAX];
+    _Alignas(uint64_t) uint8_t data[UNIT_MAX]; /* read and written by words */
 };
 
 struct hammer {
@@ -89,8 +92,8 @@ static void verify(struct hammer *h, const uint8_t *data, uint64_t block, uint64
     uint64_t seq, issued = h->state->block[block].issued;
     if (parse(data, h->state->unit, block, &seq)) {
         const uint64_t *words = (const uint64_t *)(const void *)data;
-        fprintf(stderr, "hammer: block %llu: mixed or foreign data (first words %llx %llx)\n", (unsigned long long)block,
-                (unsigned long long)words[0], (unsigned long long)words[1]);
+        fprintf(stderr, "hammer: block %llu: mixed or foreign data (first words %llx %llx)\n",
+                (unsigned long long)block, (unsigned long long)words[0], (unsigned long long)words[1]);
         h->wrong++;
     } else if (seq < acked_before || seq > issued) {
         fprintf(stderr, "hammer: block %llu: holds %llu, but %llu was acknowledged and %llu issued\n",
@@ -203,7 +206,7 @@ static void run(struct hammer *h, int argc, char **argv)
 
 static void check(struct hammer *h)
 {
-    static uint8_t data[UNIT_MAX];
+    static _Alignas(uint64_t) uint8_t data[UNIT_MAX];
     for (uint64_t block = 0; block < h->state->blocks; block++) {
         int error = fb_read(h->image, data, h->state->unit, block * h->state->unit);
         if (error) {
@@ -247,9 +250,10 @@ int main(int argc, char **argv)
         check(h);
     else
         run(h, argc, argv);
-    printf("{\"reads\": %llu, \"writes\": %llu, \"errors\": %llu, \"first_error\": %d, \"wrong\": %llu, \"max_gap_ms\": %.1f, \"slowest_ms\": %.1f}\n",
-           (unsigned long long)h->reads, (unsigned long long)h->writes, (unsigned long long)h->errors, h->first_error,
-           (unsigned long long)h->wrong, (double)h->gap_ns / 1e6, (double)h->slowest_ns / 1e6);
+    printf(
+        "{\"reads\": %llu, \"writes\": %llu, \"errors\": %llu, \"first_error\": %d, \"wrong\": %llu, \"max_gap_ms\": %.1f, \"slowest_ms\": %.1f}\n",
+        (unsigned long long)h->reads, (unsigned long long)h->writes, (unsigned long long)h->errors,
+        h->first_error, (unsigned long long)h->wrong, (double)h->gap_ns / 1e6, (double)h->slowest_ns / 1e6);
     fb_disconnect(h->conn);
     return h->wrong ? 1 : h->errors ? 3 : 0;
 }
