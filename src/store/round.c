@@ -89,14 +89,17 @@ static bool object_unshare(struct store *s, struct object *o)
     if (!object_shares(s, o) || PLANT(STORE_LARGE_IN_PLACE))
         return true;
     log_lets_go(o->pg, o->brought_index);
+    bool shares = object_shares(s, o);
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
-        if (o->pg->pub.record.birth)
+        if (!shares || o->pg->pub.record.birth)
             break;
-        if (pg != o->pg && key_is_family(pg->key, o->pg->key))
-            log_lets_go(pg, MIN(o->brought_index, pg->complete_durable));
+        if (pg == o->pg || !key_is_family(pg->key, o->pg->key))
+            continue;
+        log_lets_go(pg, MIN(o->brought_index, pg->complete_durable));
+        shares = object_shares(s, o);
     }
-    return !object_shares(s, o);
+    return !shares;
 }
 
 /* Chunks for what is written, none for what is not. */

@@ -292,6 +292,39 @@ static void all_or_nothing(void)
     CHECK(split_then && not_then);
 }
 
+static void destage_all(void)
+{
+    apply_all();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+}
+
+/* Where a small write meets a chunk that a log refers to, that log lets go of it; not those of all relatives,
+ * whose followers would have to recover for nothing. */
+static void the_childs_log_lets_go_alone(void)
+{
+    set_up_parent();
+    uint64_t object = first_that_goes(), stays = 0;
+    while (goes(stays) || !bytes[stays])
+        stays++;
+    CHECK_EQ(split(), 0);
+    struct store_pg *parent = pg;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(write_blocks(stays, 0, 16), 0);
+    destage_all();
+    uint64_t first = parent->first_index;
+    pg = store_pg_find(s, CHILD);
+    CHECK_EQ(write_blocks(object, 0, 16), 0);
+    destage_all();
+    uint64_t brought = pg->last_index;
+    CHECK_EQ(write_blocks(object, 3, 1), 0);
+    destage_all();
+    CHECK_EQ(pg->first_index, brought + 1);
+    CHECK_EQ(parent->first_index, first);
+    tear_down();
+}
+
 /* ---- behind a split, in a replica that recovers ---- */
 
 static uint64_t applied_then, last_then;
@@ -709,6 +742,7 @@ int main(int argc, char **argv)
     TEST(who_works_on_objects_is_waited_for);
     TEST(entries_for_what_has_gone_are_not_taken_along);
     TEST(all_or_nothing);
+    TEST(the_childs_log_lets_go_alone);
     TEST(behind_a_split);
     TEST(behind_a_split_all_or_nothing);
     TEST(behind_a_split_chunks_stay_shared);
