@@ -8,8 +8,9 @@
  * has been up for a while, and that another one leads: a few of them are handed back. Raft refuses a member
  * that is not up to date, and then nothing has happened; each PG is tried again only after a while.
  *
- * An operator's word goes before: `pg leader` names another one for as long as this monitor runs, and an OSD
- * that was demoted gets nothing back until it is started anew, or MON_DEMOTED_NS have passed.
+ * An operator's word goes before: `pg leader` names another one for as long as this monitor runs and that one
+ * is a member, and an OSD that was demoted gets nothing back until it is started anew, or MON_DEMOTED_NS have
+ * passed.
  */
 #include "mon/impl.h"
 
@@ -143,8 +144,10 @@ static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mo
     if (item->removed || !item->n_member || !pool || mon_pool_item(pool)->removed ||
         !mon_pg_reported(mon, pg))
         return NULL;
-    const Fb__PgMember *to = pg->chosen ? member_of(item, pg->chosen_osd) : first_to_lead(mon, pg);
-    if (!to || to->learner || item->n_wanted || to->osd == pg->leader_osd || pg->state || pg->recovering ||
+    const Fb__PgMember *to = pg->chosen ? member_of(item, pg->chosen_osd) : NULL;
+    if (!to)
+        to = first_to_lead(mon, pg);
+    if (to->learner || item->n_wanted || to->osd == pg->leader_osd || pg->state || pg->recovering ||
         pg->in_contact < item->n_member)
         return NULL;
     const struct mon_osd *o = mon_osd_find(mon, to->osd);

@@ -67,6 +67,33 @@ static void heals(void)
     play_free(p);
 }
 
+/* An operator has chosen who is to lead a PG, and that one leaves it: then it is balanced like any other. */
+static void the_chosen_leader_leaves(void)
+{
+    struct play *p = play_new(4, OUT_AFTER);
+    Fb__PgLeader body = FB__PG_LEADER__INIT;
+    REQUEST(pg_leader, PG_LEADER);
+
+    play_pool(p, 3, 1);
+    body.pg = 1ull << 32;
+    body.osd = play_item(p, 0)->member[1]->osd;
+    CHECK_EQ(call(&p->client, &request), 0);
+    p->pgs[0].leader = body.osd;
+    p->pgs[0].term++;
+    play_run(p, 1);
+    CHECK_EQ(osd_change(&p->client, body.osd, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    CHECK(play_settle(p, 30));
+    CHECK(!pg_is(p, 0, body.osd));
+    uint32_t first = play_item(p, 0)->member[0]->osd, leader = play_item(p, 0)->member[1]->osd;
+    p->pgs[0].leader = leader;
+    p->pgs[0].term++;
+    p->osds[leader].transfer_events = 0;
+    play_run(p, 20);
+    CHECK(p->osds[leader].transfer_events > 0);
+    CHECK_EQ(p->osds[leader].transfer_osd, first);
+    play_free(p);
+}
+
 /* One dies for good before its replicas of a new pool are there. Once it is given up nobody waits for it. */
 static void dies_before_its_births(void)
 {
@@ -619,6 +646,7 @@ int main(int argc, char **argv)
     }
     TEST(heals);
     TEST(dies_before_its_births);
+    TEST(the_chosen_leader_leaves);
     TEST(device_dies);
     TEST(devices_die_one_by_one);
     TEST(comes_back);
