@@ -179,7 +179,7 @@ struct shard_mon {
     uint64_t tried_ns;
     uint64_t foreign_logged_ns; /* 0: never */
     uint32_t confirms_max;      /* in one report */
-    uint32_t confirm_next; /* where the next report begins, counted from the first that there is to say */
+    uint64_t confirm_next; /* where the next report begins, counted from the first that there is to say */
     bool report_due;       /* at once, but not before */
     uint64_t report_early_ns;
     bool stirred; /* since the last whole report was made: a group was awake, the map changed or was saved */

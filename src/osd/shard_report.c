@@ -13,6 +13,9 @@
 /* Of the few PGs that are being scrubbed, or have damage to tell of. */
 #define REPORT_DAMAGE_MAX 8                    /* of one PG; the next report has more */
 #define REPORT_SCRUB_MAX  (FRAME_BODY_MAX / 4) /* bytes; the rest comes when this is known */
+/* For each confirmation that has room, so many pairs of an order and a PG are looked at: some thousands take
+ * a millisecond, and while one PG has no leader there may be millions. */
+#define REPORT_LOOKS 4
 struct report_scrub {
     struct report_scrub *next;
     struct scrub_result_rows result;
@@ -32,8 +35,9 @@ struct report {
     Fb__PgReport *pgs, **pg_pointers;
     Fb__PgConfirm *confirms, **confirm_pointers;
     uint32_t confirms_max;
-    uint32_t confirm_from;  /* those in front of it were in the last report */
-    uint32_t confirm_count; /* of what there is to say */
+    uint64_t confirm_from;  /* those in front of it were in the last report */
+    uint64_t confirm_count; /* of what there is to say: replicas, then each order for each PG */
+    uint64_t confirm_next;  /* that has no room any more; 0: all has */
     uint32_t suspects[64];
     struct pg_standing *standings;
     Fb__PgStanding **standing_pointers;
@@ -115,7 +119,11 @@ static void report_pg_scrub(struct report *report, struct pg *pg, Fb__PgReport *
  * long remain in the map: until the other members and PGs have confirmed it too. */
 static Fb__PgConfirm *confirm_add(struct report *report, uint64_t pg, uint32_t osd)
 {
-    if (report->confirm_count++ < report->confirm_from || report->message.n_confirm == report->confirms_max)
+    uint64_t at = report->confirm_count++;
+
+    if (!report->confirm_next && report->message.n_confirm == report->confirms_max)
+        report->confirm_next = at;
+    if (at < report->confirm_from || report->confirm_next)
         return NULL;
     Fb__PgConfirm *confirm = &report->confirms[report->message.n_confirm];
 
@@ -202,26 +210,43 @@ static void report_replicas(struct osd_shard *shard, struct report *report)
     }
 }
 
+static void report_order(struct osd_shard *shard, struct report *report, const Fb__ImageOrder *order)
+{
+    map_for_each (&shard->pgs, node) {
+        struct pg *pg = map_entry(node, struct pg, node);
+        bool serves = pg->id >> 32 == order->pool && pg_serves(pg), done = serves && pg_order_done(pg, order);
+        Fb__PgConfirm *confirm = NULL;
+
+        if (done)
+            confirm = confirm_add(report, pg->id, shard->label.osd);
+        else
+            report->confirm_count++;
+        if (serves && !done) {
+            pg->orders_due = true;
+            pg_wake(pg);
+        } else if (confirm) {
+            confirm->image = order->image;
+            confirm->generation = order->generation;
+            confirm->deleted = order->deleted;
+            confirm->split_count = pg_split_count(pg);
+        }
+    }
+}
+
+/* Of what was in the last report, or is for the next one, only the number counts. */
 static void report_orders(struct osd_shard *shard, struct report *report)
 {
-    map_for_each (&shard->map.orders, node) {
-        const Fb__ImageOrder *order = map_entry(node, struct map_item, node)->order;
-        map_for_each (&shard->pgs, pg_node) {
-            struct pg *pg = map_entry(pg_node, struct pg, node);
-            Fb__PgConfirm *confirm;
+    uint64_t pgs = shard->pgs.count, looks = 0;
 
-            if (pg->id >> 32 != order->pool || !pg_serves(pg))
-                continue;
-            if (!pg_order_done(pg, order)) {
-                pg->orders_due = true;
-                pg_wake(pg);
-            } else if ((confirm = confirm_add(report, pg->id, shard->label.osd)) != NULL) {
-                confirm->image = order->image;
-                confirm->generation = order->generation;
-                confirm->deleted = order->deleted;
-                confirm->split_count = pg_split_count(pg);
-            }
+    map_for_each (&shard->map.orders, node) {
+        if (!report->confirm_next && looks > (uint64_t)report->confirms_max * REPORT_LOOKS)
+            report->confirm_next = report->confirm_count;
+        if (report->confirm_count + pgs <= report->confirm_from || report->confirm_next) {
+            report->confirm_count += pgs;
+            continue;
         }
+        report_order(shard, report, map_entry(node, struct map_item, node)->order);
+        looks += pgs;
     }
 }
 
@@ -271,7 +296,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report->pg_pointers = malloc(pgs * sizeof(void *));
     report->confirms_max = shard->mon.confirms_max;
     report->confirm_from = shard->mon.confirm_next;
-    report->confirm_count = 0;
+    report->confirm_count = report->confirm_next = 0;
     report->confirms = malloc(report->confirms_max * sizeof(*report->confirms));
     report->confirm_pointers = malloc(report->confirms_max * sizeof(void *));
     if (!report->pgs || !report->pg_pointers || !report->confirms || !report->confirm_pointers)
@@ -292,13 +317,12 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     }
     report_replicas(shard, report);
     report_orders(shard, report);
-    uint32_t end = report->confirm_from + (uint32_t)report->message.n_confirm;
-    shard->mon.confirm_next = end < report->confirm_count ? end : 0;
+    shard->mon.confirm_next = report->confirm_next;
     report->message.n_standing = pg_standings(shard, &report->standings, &report->standing_pointers);
     report->message.standing = report->standing_pointers;
     /* What may have to be said again is said in each. */
-    shard->mon.report_partial =
-        report->confirm_count || report->message.n_standing || report->scrubs || report->groups;
+    shard->mon.report_partial = report->message.n_confirm || report->confirm_from || report->confirm_next ||
+                                report->message.n_standing || report->scrubs || report->groups;
     return true;
 }
 

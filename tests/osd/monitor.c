@@ -10,6 +10,7 @@
 #include "tests/osd/world.h"
 
 enum { FOREIGN, OURS, MONITORS };
+#define ORDERS 20
 
 struct fake_mon {
     struct world *world;
@@ -21,6 +22,7 @@ struct fake_mon {
     uint32_t boots, reports, subscribes;
     uint32_t confirmed[PGS_MAX]; /* how often, by number of the PG */
     uint32_t confirms_most;      /* in one report */
+    uint32_t ordered[ORDERS];    /* how often orders were said to be done, by number of the image */
     uint32_t lost;               /* replicas that were said to be lost */
     uint32_t dropped;            /* to have left for good */
     uint32_t unchanged;          /* reports that said only that they are as the last one */
@@ -40,6 +42,8 @@ static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
             mon->lost++;
         else if (report->confirm[i]->dropped)
             mon->dropped++;
+        else if (report->confirm[i]->image)
+            mon->ordered[report->confirm[i]->image % ORDERS]++;
 }
 
 static void mon_message(void *owner, struct rpc_session *session, const struct rpc_message *message)
@@ -166,6 +170,18 @@ static void test_foreign_at_start(void)
     world_free(w);
 }
 
+/* Our monitor is the only one, and the map says that all replicas are born. */
+static void ours_alone(struct world *w)
+{
+    mon_make(w, FOREIGN);
+    mon_make(w, OURS);
+    w->monitors[0] = w->monitors[OURS];
+    w->monitor_count = 1;
+    sim_node_start(mons[OURS].node);
+    w->born = true;
+    world_feed_map(w);
+}
+
 /* What does not fit into a report comes with the next one, although the first ones are still to be said. */
 static void test_confirms_in_turn(void)
 {
@@ -192,16 +208,54 @@ static void test_confirms_in_turn(void)
     world_free(w);
 }
 
-/* Our monitor is the only one, and the map says that all replicas are born. */
-static void ours_alone(struct world *w)
+/* So many images are removed. */
+static void remove_images(struct world *w)
 {
-    mon_make(w, FOREIGN);
-    mon_make(w, OURS);
-    w->monitors[0] = w->monitors[OURS];
-    w->monitor_count = 1;
-    sim_node_start(mons[OURS].node);
-    w->born = true;
-    world_feed_map(w);
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__ImageOrder rows[ORDERS], *orders[ORDERS];
+
+    map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
+    map.base_epoch = w->epoch;
+    map.epoch = ++w->epoch;
+    map.order = orders;
+    map.n_order = ORDERS;
+    for (uint32_t i = 0; i < ORDERS; i++) {
+        orders[i] = &rows[i];
+        fb__image_order__init(&rows[i]);
+        rows[i].image = ORDERS + i;
+        rows[i].pool = POOL;
+        rows[i].generation = 2;
+        rows[i].deleted = true;
+        rows[i].epoch = map.epoch;
+    }
+    for (uint32_t i = 0; i < OSDS; i++) {
+        sim_node_enter(w->osds[i].node);
+        CHECK_EQ(shard_feed_map(w->osds[i].shard, &map), 0);
+        sim_node_leave(w->osds[i].node);
+    }
+}
+
+/* One report does not look at all orders for all PGs; and all are told of in turn. */
+static void test_orders_in_turn(void)
+{
+    struct world *w = world_new(13, PGS_MAX);
+
+    ours_alone(w);
+    osd_restart(w, 0);
+    for (uint32_t p = 0; p < PGS_MAX; p++)
+        world_lead(w, placement_pg_id(POOL, p), p ? 1 : 0);
+    w->osds[0].shard->mon.confirms_max = 4;
+    remove_images(w);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    mons[OURS].confirms_most = 0;
+    memset(mons[OURS].ordered, 0, sizeof(mons[OURS].ordered));
+    uint32_t reports = mons[OURS].reports;
+    WAIT_FOR(w, 40000, mons[OURS].reports >= reports + 15);
+    for (uint32_t i = 0; i < ORDERS; i++)
+        CHECK(mons[OURS].ordered[i] >= 2);
+    CHECK_EQ(mons[OURS].confirms_most, 3);
+    mon_stop(w, OURS);
+    world_free(w);
 }
 
 /* A replica that is born and not there is told of; one that is there is not. */
@@ -489,6 +543,7 @@ int main(void)
     TEST(test_foreign_monitor);
     TEST(test_foreign_at_start);
     TEST(test_confirms_in_turn);
+    TEST(test_orders_in_turn);
     TEST(test_lost_replica);
     TEST(test_unborn_is_not_lost);
     TEST(test_lost_before_it_is_a_member);
