@@ -4,8 +4,8 @@
  *
  * How long an answer may take (`patience_ns`) belongs to the session, not to the request: whoever loses
  * patience closes the session for all, so a busy shard must not be given less time by the newcomers than by
- * those who wait for it already. It doubles with each timeout and returns to the least when answers come fast
- * again.
+ * those who wait for it already. It doubles when a session was closed for it, once for all that it kept
+ * waiting, and returns to the least when answers come fast again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +29,7 @@ static void peer_opened(void *owner, struct rpc_peer *rpc, const struct rpc_iden
     struct client_peer *peer = owner;
 
     peer->kicked_ns = 0;
+    peer->timed_out = false;
     peer_wake_waiters(peer);
 }
 
@@ -124,7 +125,9 @@ void client_peer_answered(struct client_peer *peer, uint64_t latency_ns)
 
 void client_peer_timed_out(struct client_peer *peer)
 {
-    peer->patience_ns = MIN(peer->patience_ns * 2, PATIENCE_MAX_NS);
+    if (!peer->timed_out)
+        peer->patience_ns = MIN(peer->patience_ns * 2, PATIENCE_MAX_NS);
+    peer->timed_out = true;
 }
 
 void client_peers_map_changed(struct client *client)

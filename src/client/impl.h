@@ -101,6 +101,7 @@ struct client_peer {
     struct list waiters;  /* taken off and woken when a session opens or fails */
     uint64_t kicked_ns;   /* when it was last told to connect at once */
     uint64_t patience_ns; /* how long an answer may take */
+    bool timed_out;       /* it did not come in time, since a session was last opened */
 };
 
 /* The session with a shard, made if there is none. NULL: the map does not know it, or no address for it. */

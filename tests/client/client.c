@@ -352,6 +352,25 @@ static void test_leader_hangs(void)
     fake_down();
 }
 
+/* A shard swallows all that it is asked, twice: however many requests wait for it, they wait a second and
+ * then two. */
+static void test_patience(void)
+{
+    fake_up(8, 0, 0);
+    fake_lead(0);
+    warm_up();
+    uint64_t before_ns = world.sim->now_ns;
+    fake.shards[0].mute = 2 * 8;
+    for (uint32_t i = 0; i < 8; i++)
+        fake_start(i, CLIENT_WRITE, i * 4096, 4096, (uint8_t)(0x20 + i));
+    for (uint32_t i = 0; i < 8; i++)
+        CHECK_EQ(fake_finish(i), 0);
+    CHECK_EQ(fake.shards[0].mute, 0);
+    CHECK(world.sim->now_ns - before_ns > 3000 * MS);
+    CHECK(world.sim->now_ns - before_ns < 3500 * MS);
+    fake_down();
+}
+
 /* An OSD was given up as lost. It is not asked any more, though PGs name it and it would answer; and what it
  * was asked before is asked elsewhere at once.
  */
@@ -1073,6 +1092,7 @@ int main(int argc, char **argv)
     TEST(test_leader_dies);
     TEST(test_leader_machine_dies);
     TEST(test_leader_hangs);
+    TEST(test_patience);
     TEST(test_lost_osd);
     TEST(test_lost_replies);
     TEST(test_lost_replies_of_clears);
