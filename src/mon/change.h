@@ -39,8 +39,9 @@ struct mon_load {
     struct meta_change changes[META_TXN_OPS_MAX];
     char first[META_KEY_MAX + 2], end[META_KEY_MAX + 2];
     int kind;
-    uint64_t revision;      /* of the state that was read first */
-    uint64_t from_revision; /* of the store then: what was written since is not all seen */
+    uint64_t revision;       /* of the state that was read first, */
+    uint64_t whole_revision; /* and of the one that was read last */
+    uint64_t from_revision;  /* of the store at first: what was written since is not all seen */
     Fb__MonState *state;
     char (*orphans)[40]; /* PGs of a pool whose creation did not come to its end */
     uint32_t orphan_count, orphan_cap, orphan_batch;

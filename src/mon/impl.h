@@ -97,6 +97,7 @@ struct mon_follow {
     size_t bytes;
     /* As of the load, and of what the watch told since. */
     uint64_t seen_revision;    /* what was written before, the load has shown */
+    uint64_t whole_revision;   /* of the state that is in accord with all that the load has shown */
     char leader[MON_TEXT_MAX]; /* empty: nobody leads */
     uint64_t leader_revision;
     struct mon_presence present[MON_MONITORS_MAX];

@@ -4,7 +4,8 @@
  *
  * A change counts from the transaction on that writes key "cluster", which comes last in it. What is told
  * before is kept until then, so that memory never shows part of a change; so is what a load finds of one. The
- * watch begins where the load began.
+ * watch begins where the load began. If there were changes meanwhile, memory may have parts of some, and
+ * subscribers are told nothing before it has all of these (mon_publish()).
  *
  * The keys "cluster/..." say who is there and who leads. The leader itself watches only these.
  */

@@ -5,9 +5,12 @@
  *
  *   START -> STATE -> [CREATE ->] RANGE (kind by kind, page by page) -> RECHECK -> [ORPHANS ...] -> done
  *
- * RECHECK reads the state again: if it changed while the ranges were read, all is read anew. Orphans are the
- * PGs of a pool whose creation was interrupted before its last transaction: no map ever showed them, and the
- * monitor that leads deletes them here. For one that follows they may belong to a change that is under way.
+ * RECHECK reads the state again: if it changed while the ranges were read, what they show is of no one
+ * moment. The monitor that leads reads all anew, and as nobody else writes, that ends. One that follows would
+ * go on for ever where changes come faster than it reads: it keeps the state that it read first, and is told
+ * what happened since (mon_follow.c). Orphans are the PGs of a pool whose creation was interrupted before its
+ * last transaction: no map ever showed them, and the monitor that leads deletes them here. For one that
+ * follows they may belong to a change that is under way.
  */
 #include "mon/impl.h"
 
@@ -91,6 +94,22 @@ static int take_state(struct mon_load *l)
         fb__mon_state__free_unpacked(l->state, &mon_allocator);
     l->state = state;
     return 1;
+}
+
+/* As take_state(), but what was read first stays: the ranges show all of it. */
+static int recheck(struct mon_load *l)
+{
+    Fb__MonState *first = l->state;
+    uint64_t revision = l->revision;
+
+    l->state = NULL;
+    int got = take_state(l);
+    if (l->state)
+        fb__mon_state__free_unpacked(l->state, &mon_allocator);
+    l->whole_revision = l->revision;
+    l->state = first;
+    l->revision = revision;
+    return got;
 }
 
 static void create_start(struct mon_load *l)
@@ -194,6 +213,7 @@ static void load_end(struct mon_load *l, int result)
 
     if (result == 0) {
         mon_state_install(mon, l->state, l->revision);
+        mon->follow.whole_revision = l->whole_revision;
         mon->stale = false;
     } else if (!mon->load_failed) { /* once, not every second that the store is away */
         core_log(mon->core, LOG_ERROR, "mon", "cannot load the metadata: %s%s%s", error_text(result),
@@ -211,6 +231,11 @@ static void load_end(struct mon_load *l, int result)
     l->state = NULL;
     l->orphans = NULL;
     op_done(&l->op, result);
+}
+
+static bool leads(const struct mon *mon)
+{
+    return mon->leads || mon->lead.revision;
 }
 
 static void load_begin(struct mon_load *l)
@@ -280,20 +305,19 @@ static void load_step(struct op *op)
                 op->state = LOAD_RECHECK;
             }
             continue;
-        case LOAD_RECHECK: {
-            uint64_t before = l->revision;
-            got = take_state(l);
+        case LOAD_RECHECK:
+            got = recheck(l);
             range_end(l);
             if (got <= 0) {
                 load_end(l, got ? got : -ERR_FORMAT);
                 return;
             }
-            if (l->revision != before) {
+            if (l->revision != l->whole_revision && leads(l->mon)) {
                 load_begin(l);
                 continue;
             }
             op->state = LOAD_ORPHANS;
-            if (l->orphan_count && (l->mon->leads || l->mon->lead.revision)) {
+            if (l->orphan_count && leads(l->mon)) {
                 core_log(l->mon->core, LOG_INFO, "mon",
                          "an interrupted creation of a pool left %u PGs: deleting them", l->orphan_count);
                 orphans_start(l);
@@ -301,7 +325,6 @@ static void load_step(struct op *op)
             }
             load_end(l, 0);
             return;
-        }
         case LOAD_ORPHANS:
             if (l->txn.result) {
                 load_end(l, l->txn.result);

@@ -260,6 +260,8 @@ void mon_publish(struct mon *mon)
     uint8_t *frame = NULL;
     uint32_t len = 0;
 
+    if (mon->state_revision < mon->follow.whole_revision)
+        return; /* the load has shown parts of changes that are told of now */
     list_for_each_safe (&mon->sessions, node) {
         struct mon_session *s = list_entry(node, struct mon_session, link);
         while (s->subscribed && s->sent_epoch < mon->state.epoch) {

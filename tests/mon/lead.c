@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "sim/rng.h"
 #include "tests/mon/world.h"
 #include "tests/plants.h"
@@ -110,6 +111,68 @@ static void a_large_change_is_followed_whole(void)
     }
     CHECK_EQ(pools, 1);
     CHECK_EQ(pgs, 1000);
+    callers_stop(osds, 3);
+    callers_stop(at, 2);
+    world_free(w);
+}
+
+/* The whole map, whatever the order in which it is told. */
+static uint32_t map_sum(struct caller *c)
+{
+    uint32_t sum = 0;
+    uint8_t bytes[4096];
+
+    for (uint64_t since = 0;;) {
+        CHECK_EQ(get_map(c, since), 0);
+        const Fb__ClusterMap *map = c->answer->map;
+        for (size_t i = 0; i < map->n_osd; i++)
+            sum += crc32c(1, bytes, fb__osd__pack(map->osd[i], bytes));
+        for (size_t i = 0; i < map->n_pool; i++)
+            sum += crc32c(2, bytes, fb__pool__pack(map->pool[i], bytes));
+        for (size_t i = 0; i < map->n_pg; i++)
+            sum += crc32c(3, bytes, fb__pg__pack(map->pg[i], bytes));
+        if (map->epoch == since)
+            return sum + (uint32_t)since;
+        since = map->epoch;
+    }
+}
+
+/* Changes come faster than who follows can read all, when it starts and when it has lost track: it does not
+ * wait for a calm moment, and shows none of them in part. */
+static void one_that_follows_reads_while_all_changes(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller osds[3], at[2];
+    char name[16];
+
+    CHECK_EQ(world_leader(w), 0);
+    clients_at_all(w, at);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&at[0], "large", 3, 2000, "osd"), 0);
+    caller_stop(&at[1]);
+    sim_node_crash(w->mons[1].node, SIM_CRASH_PROCESS);
+    sim_node_start(w->mons[1].node);
+    for (int i = 0; i < 400; i++) {
+        snprintf(name, sizeof(name), "p%d", i / 2);
+        CHECK_EQ(i % 2 ? pool_remove(&at[0], name) : pool_create(&at[0], name, 3, 2, "osd"), 0);
+        if (i == 100) {
+            CHECK(world_mon(w, 1));
+            client_start_at(&at[1], w, 70, 1);
+            CHECK_EQ(subscribe(&at[1], 0), 0);
+        }
+        if (i == 200)
+            sim_node_pause(w->mons[1].node);
+        if (i == 210) {
+            sim_meta_compact(w->store);
+            sim_node_resume(w->mons[1].node);
+        }
+        if (i == 399)
+            CHECK(at[1].epoch > 0 && at[1].map_events > 100);
+    }
+    CHECK_EQ(get_map(&at[0], 0), 0);
+    WAIT_FOR(w, 100, get_map(&at[0], at[1].epoch) == 0 && at[0].answer->map->epoch == at[1].epoch);
+    CHECK(!at[1].gap && !at[1].early);
+    CHECK_EQ(map_sum(&at[1]), map_sum(&at[0]));
     callers_stop(osds, 3);
     callers_stop(at, 2);
     world_free(w);
@@ -655,6 +718,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(one_leads_and_all_serve_the_map);
     TEST(a_large_change_is_followed_whole);
+    TEST(one_that_follows_reads_while_all_changes);
     TEST(a_dead_leader_is_replaced);
     TEST(a_restart_is_quick);
     TEST(others_know_of_a_pool_before_the_leader);

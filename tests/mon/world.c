@@ -303,6 +303,19 @@ static void caller_closed(void *owner, struct rpc_peer *peer, int error)
     ((struct caller *)owner)->closed_error = error;
 }
 
+static bool shows_later(const Fb__ClusterMap *map)
+{
+    bool later = false;
+
+    for (size_t i = 0; i < map->n_osd; i++)
+        later |= map->osd[i]->epoch > map->epoch;
+    for (size_t i = 0; i < map->n_pool; i++)
+        later |= map->pool[i]->epoch > map->epoch;
+    for (size_t i = 0; i < map->n_pg; i++)
+        later |= map->pg[i]->epoch > map->epoch;
+    return later;
+}
+
 static void caller_event(void *owner, struct rpc_peer *peer, const struct rpc_message *message)
 {
     struct caller *c = owner;
@@ -315,6 +328,7 @@ static void caller_event(void *owner, struct rpc_peer *peer, const struct rpc_me
     if (event->map) {
         c->map_events++;
         c->gap |= event->map->base_epoch != c->epoch || event->map->epoch <= c->epoch;
+        c->early |= shows_later(event->map);
         c->epoch = event->map->epoch;
     }
     if (event->image) {

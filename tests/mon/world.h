@@ -89,7 +89,8 @@ struct caller {
     /* Of the events that came. */
     int map_events, image_events, transfer_events, leader_events;
     uint64_t epoch; /* of the last map event; its base must be the one before */
-    bool gap;       /* it was not */
+    bool gap;       /* it was not, */
+    bool early;     /* or the event showed a part of what comes with a later one */
     uint64_t last_pg, image_id, image_incarnation, image_generation, image_size;
     uint64_t transfer_pg;
     uint32_t transfer_osd;
