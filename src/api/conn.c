@@ -107,7 +107,7 @@ static int conn_open(struct fb_conn *conn, const struct fb_options *options)
             "no monitor is known: name one in the options, in FASTBLOCK_MON, or in /etc/fastblock.conf");
     int error = uring_core_new(&opts, &conn->uring);
     if (error)
-        return api_fail(conn, error, "cannot set up io_uring: %s", error_text(error));
+        return api_fail(conn, error, "cannot start: %s", uring_core_error_text(error));
     conn->core = uring_core_core(conn->uring);
     conn->memory_max = arena_size(conn->core->arena) / 2;
     conn->net = tcp_net_new(conn->uring);

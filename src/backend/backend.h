@@ -39,8 +39,12 @@ struct uring_core_opts {
                         one owns it */
 };
 
-/* ERR_NO_MEMORY, ERR_UNSUPPORTED (no io_uring: forbidden by the kernel or a container), ERR_IO. */
+/* ERR_NO_MEMORY, ERR_UNSUPPORTED (no io_uring as of URING_KERNEL_MIN: the kernel is older, or it is forbidden
+ * by the kernel or a container), ERR_IO. */
+#define URING_KERNEL_MIN "6.1"
 MUST_CHECK int uring_core_new(const struct uring_core_opts *opts, struct uring_core **ret_uc);
+/* Why there is none, for people. */
+const char *uring_core_error_text(int error);
 /* The last that the thread of the turns does with it, when every port on it has been freed: waits until the
  * kernel has let go of all memory. The kernel serves a ring to the thread that owns it only, so a core that
  * another thread frees needs this first. */
@@ -79,6 +83,7 @@ struct env {
     uint64_t recent_ns; /* the last reading of the clock */
     enum log_level log_level;
     const char *log_prefix;
+    uint64_t lines_lost; /* since the last one that stderr took: the next one says so */
 };
 void env_init(struct env *env, enum log_level log_level, const char *log_prefix);
 extern const struct env_ops env_ops; /* its `self` is a struct env */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The real environment: CLOCK_BOOTTIME, xoshiro256** seeded by the kernel, log lines on stderr.
+ * The real environment: CLOCK_BOOTTIME, xoshiro256** seeded by the kernel, log lines on stderr,
+ * as far as it takes them.
  */
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <stdlib.h>
@@ -57,11 +59,21 @@ static uint64_t env_random_u64(void *self)
     return result;
 }
 
+/* Waits for nobody: a terminal that is held, or a pipe that nobody empties, would hold up the thread, and all
+ * that it serves, for as long. A pipe that is writable has room for a page, so for this line, too, behind
+ * what other threads may have to say at this very moment. One call per line, so that lines do not mix. */
+static bool env_put(const char *line, size_t len)
+{
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    return poll(&out, 1, 0) != 0 && write(STDERR_FILENO, line, len) == (ssize_t)len;
+}
+
 static void env_log(void *self, enum log_level level, const char *room, const char *text)
 {
     static const char *const names[] = {"ERROR", "WARN", "INFO", "DEBUG"};
-    const struct env *env = self;
-    char line[LINE_LEN_MAX];
+    struct env *env = self;
+    char line[LINE_LEN_MAX], lost[48] = "";
     struct timespec t;
     struct tm tm;
 
@@ -70,14 +82,14 @@ static void env_log(void *self, enum log_level level, const char *room, const ch
     clock_gettime(CLOCK_REALTIME, &t);
     gmtime_r(&t.tv_sec, &tm);
     size_t len = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-    int more = snprintf(line + len, sizeof(line) - len, ".%03dZ %s %s%s%s: %s\n", (int)(t.tv_nsec / 1000000),
-                        names[level], env->log_prefix ? env->log_prefix : "", env->log_prefix ? " " : "",
-                        room, text);
+    if (env->lines_lost)
+        snprintf(lost, sizeof(lost), "(%llu lines lost) ", (unsigned long long)env->lines_lost);
+    int more = snprintf(line + len, sizeof(line) - len, ".%03dZ %s %s%s%s: %s%s\n",
+                        (int)(t.tv_nsec / 1000000), names[level], env->log_prefix ? env->log_prefix : "",
+                        env->log_prefix ? " " : "", room, lost, text);
     len = MIN(len + (size_t)MAX(more, 0), sizeof(line) - 1);
     line[len - 1] = '\n';
-    /* One call per line, so that lines of several processes do not mix. There is nobody to tell if it fails.
-     */
-    (void)!write(STDERR_FILENO, line, len);
+    env->lines_lost = env_put(line, len) ? 0 : env->lines_lost + 1;
 }
 
 void env_init(struct env *env, enum log_level log_level, const char *log_prefix)

@@ -4,7 +4,8 @@
  *
  * The ring is made with one issuer and deferred task work, so completions are only processed when the loop
  * asks for them: no interrupts of running code, and they arrive in batches. It starts disabled, and the
- * thread of the first turn enables and so owns it. Where the kernel lacks these modes, weaker ones do.
+ * thread of the first turn enables and so owns it. No weaker modes are tried where the kernel lacks these: it
+ * would lack more, which would only show later (timers by CLOCK_BOOTTIME, cancellation that waits).
  */
 #include "backend/uring.h"
 
@@ -25,25 +26,38 @@
 #define GATHER_MAX       4    /* looks for more input before the sends of a turn */
 #define BLK_TAG          1ull /* in the low bit of user data: a struct blk_io, not a struct uring_req */
 
+/* Taking memory back from the kernel is the youngest call that is needed. There is nothing to cancel. */
+static bool uring_ring_cancels(struct io_uring *ring)
+{
+    struct io_uring_sync_cancel_reg reg = {.fd = -1, .timeout = {.tv_sec = -1, .tv_nsec = -1}};
+
+    return io_uring_register_sync_cancel(ring, &reg) == -ENOENT;
+}
+
 static int uring_ring_init(struct uring_core *uc, bool any_thread)
 {
-    static const unsigned modes[] = {
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-            IORING_SETUP_R_DISABLED,
-        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
-        IORING_SETUP_R_DISABLED,
-    };
-    int result = -EINVAL;
-
     /* Where threads change, the one that made a request must not be needed at its completion. */
-    for (size_t i = any_thread ? ARRAY_LEN(modes) - 1 : 0; i < ARRAY_LEN(modes) && result == -EINVAL; i++) {
-        struct io_uring_params params = {.flags = modes[i] | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
-                                         .cq_entries = RING_COMPLETIONS};
-        result = io_uring_queue_init_params(RING_ENTRIES, &uc->ring, &params);
-    }
+    unsigned owned = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    struct io_uring_params params = {.flags = (any_thread ? 0 : owned) | IORING_SETUP_R_DISABLED |
+                                              IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
+                                     .cq_entries = RING_COMPLETIONS};
+    int result = io_uring_queue_init_params(RING_ENTRIES, &uc->ring, &params);
+
     if (result == -ENOSYS || result == -EPERM || result == -EINVAL)
         return -ERR_UNSUPPORTED;
-    return error_from_errno(-result);
+    if (result)
+        return error_from_errno(-result);
+    if (uring_ring_cancels(&uc->ring))
+        return 0;
+    io_uring_queue_exit(&uc->ring);
+    return -ERR_UNSUPPORTED;
+}
+
+const char *uring_core_error_text(int error)
+{
+    return error == -ERR_UNSUPPORTED ? "it needs io_uring as of Linux " URING_KERNEL_MIN
+                                       ": the kernel is older, or forbids it here"
+                                     : error_text(error);
 }
 
 static int uring_arena_init(struct uring_core *uc, size_t bytes)

@@ -82,7 +82,7 @@ bool cmd_session_open(struct cmd_session *s, const struct cmd_args *args, uint64
         .arena_bytes = memory_bytes ? memory_bytes : (8u << 20), .spin_us = spin_us, .log_level = LOG_ERROR};
     int error = uring_core_new(&opts, &s->uring);
     if (error) {
-        cmd_fail("cannot start: %s", error_text(error));
+        cmd_fail("cannot start: %s", uring_core_error_text(error));
         return false;
     }
     s->core = uring_core_core(s->uring);

@@ -244,8 +244,7 @@ static int run(struct program *p)
     daemon_raise_files();
     int error = uring_core_new(&opts, &p->uring);
     if (error)
-        return daemon_fail("cannot start: %s%s", error_text(error),
-                           error == -ERR_UNSUPPORTED ? " (io_uring is needed; is it forbidden here?)" : "");
+        return daemon_fail("cannot start: %s", uring_core_error_text(error));
     p->core = uring_core_core(p->uring);
     p->net = tcp_net_new(p->uring);
     int result = DAEMON_FAILED;

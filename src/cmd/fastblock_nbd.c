@@ -365,7 +365,7 @@ static int set_up(struct program *program)
     daemon_raise_files();
     int error = uring_core_new(&opts, &program->uring);
     if (error)
-        return complain("cannot set up io_uring: %s", error_text(error));
+        return complain("cannot start: %s", uring_core_error_text(error));
     program->core = uring_core_core(program->uring);
     program->net = tcp_net_new(program->uring);
     program->stream_net = uring_stream_net_new(program->uring);

@@ -209,7 +209,7 @@ static int start_shard(struct run *run, uint32_t number)
         snprintf(t->log_prefix, sizeof(t->log_prefix), "osd.%u/%u", run->label.osd, number);
     int error = uring_core_new(&opts, &t->uring);
     if (error)
-        return daemon_fail("cannot start shard %u: %s%s", number, error_text(error),
+        return daemon_fail("cannot start shard %u: %s%s", number, uring_core_error_text(error),
                            error == -ERR_NO_MEMORY ? " (a smaller --cache needs less)" : "");
     if (pthread_create(&t->thread, NULL, shard_main, t)) {
         uring_core_free(t->uring);
@@ -360,8 +360,7 @@ static int osd_run(const struct osd_options *o)
         goto out;
     int error = uring_core_new(&opts, &run->uring);
     if (error) {
-        daemon_fail("cannot start: %s%s", error_text(error),
-                    error == -ERR_UNSUPPORTED ? " (io_uring is needed; is it forbidden here?)" : "");
+        daemon_fail("cannot start: %s", uring_core_error_text(error));
         goto out;
     }
     error = uring_core_signals(run->uring, signals, ARRAY_LEN(signals) - !o->faults, on_signal, run);

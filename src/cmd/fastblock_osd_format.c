@@ -274,7 +274,7 @@ int osd_format(const struct osd_options *o)
     int error = uring_core_new(&opts, &uring);
 
     if (error)
-        return daemon_fail("cannot start: %s", error_text(error));
+        return daemon_fail("cannot start: %s", uring_core_error_text(error));
     struct net *net = tcp_net_new(uring);
     /* The monitor is asked first: without it nothing is touched. */
     int result = net ? connect_monitor(uring, net, o, &client) : daemon_fail("out of memory");

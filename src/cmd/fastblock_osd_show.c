@@ -47,7 +47,7 @@ int osd_show(const struct osd_options *o)
     int result = DAEMON_OK, error = uring_core_new(&opts, &uring);
 
     if (error)
-        return daemon_fail("cannot start: %s", error_text(error));
+        return daemon_fail("cannot start: %s", uring_core_error_text(error));
     error = uring_dev_open(o->device, URING_CACHE_ASK, true, &dev);
     if (error == -ERR_LOCKED)
         result =

@@ -141,12 +141,17 @@ static int collect_device(struct meta_set *set, const char *path)
         return cmd_fail("cannot open %s: %s%s", path, error_text(error),
                         error == -ERR_LOCKED ? " (stop its OSD first)" : "");
     error = uring_core_new(&opts, &k.uring);
-    if (!error) {
+    int result = CMD_OK;
+    if (error) {
+        result = cmd_fail("cannot start: %s", uring_core_error_text(error));
+    } else {
         error = collect_slices(&k, dev);
         uring_core_free(k.uring);
+        if (error)
+            result = cmd_fail("cannot read %s: %s", path, error_text(error));
     }
     uring_dev_close(dev);
-    return error ? cmd_fail("cannot read %s: %s", path, error_text(error)) : CMD_OK;
+    return result;
 }
 
 int cmd_mon_collect(struct cmd_args *args)

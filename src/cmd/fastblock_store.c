@@ -126,7 +126,7 @@ static int run(const struct cmd_args *args, bool show, bool deep)
     error = uring_core_new(&opts, &in.uring);
     int result = CMD_FAILED;
     if (error) {
-        cmd_fail("cannot start: %s", error_text(error));
+        cmd_fail("cannot start: %s", uring_core_error_text(error));
     } else {
         in.lines = args->json ? json_array() : NULL;
         result = inspect(&in, args, deep);

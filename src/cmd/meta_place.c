@@ -64,7 +64,7 @@ int meta_place_open(struct meta_place *place, const char *text, bool fresh)
     *place = (struct meta_place){0};
     int error = uring_core_new(&opts, &place->uring);
     if (error)
-        return cmd_fail("cannot start: %s", error_text(error));
+        return cmd_fail("cannot start: %s", uring_core_error_text(error));
     int result = CMD_OK;
     if (strncmp(text, "etcd://", 7) != 0)
         result = open_sqlite(place, text, fresh);

@@ -2,11 +2,23 @@
  *
  * The core suite on io_uring, and what only the real core has: sleeping, its descriptor, stopping, signals.
  */
+/* First of all, because of a BLOCK_SIZE of its own. */
+#include <linux/io_uring.h>
+#undef BLOCK_SIZE
+
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -340,6 +352,86 @@ static void log_lines_have_their_form(void)
     uring_core_free(uc);
 }
 
+/* Whoever reads the log has stopped reading: nobody waits for it, and it learns how much it has missed. */
+static void a_log_that_nobody_reads_holds_nobody_up(void)
+{
+    enum { LINES = 2000 };
+    struct uring_core_opts opts = {.log_level = LOG_WARN, .log_prefix = "osd.0"};
+    struct uring_core *uc;
+    char bytes[1 << 16], line[256];
+    int ends[2], saved = dup(STDERR_FILENO);
+    uint32_t lines = 0;
+    ssize_t len;
+
+    CHECK_EQ(uring_core_new(&opts, &uc), 0);
+    CHECK_EQ(pipe(ends), 0);
+    dup2(ends[1], STDERR_FILENO);
+    alarm(20);
+    for (uint32_t i = 0; i < LINES; i++)
+        core_log(uring_core_core(uc), LOG_WARN, "store", "slot %u is damaged, and others are, too", i);
+    alarm(0);
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    while ((len = read(ends[0], bytes, sizeof(bytes))) > 0)
+        for (ssize_t i = 0; i < len; i++)
+            lines += bytes[i] == '\n';
+    CHECK(lines > 100 && lines < LINES);
+    core_log(uring_core_core(uc), LOG_WARN, "store", "all is well");
+    len = read(ends[0], bytes, sizeof(bytes) - 1);
+    snprintf(line, sizeof(line), " store: (%u lines lost) all is well\n", LINES - lines);
+    CHECK(len > 0);
+    bytes[MAX(len, 0)] = '\0';
+    CHECK(strstr(bytes, line));
+    core_log(uring_core_core(uc), LOG_WARN, "store", "still");
+    len = read(ends[0], bytes, sizeof(bytes) - 1);
+    CHECK(len > 0);
+    bytes[MAX(len, 0)] = '\0';
+    CHECK(strstr(bytes, " store: still\n"));
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(ends[0]);
+    close(ends[1]);
+    uring_core_free(uc);
+}
+
+/* As Linux 5.19 and 6.0 would: a call that is not there. */
+static bool forbid_sync_cancel(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IORING_REGISTER_SYNC_CANCEL, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {ARRAY_LEN(filter), filter};
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static void an_older_kernel_is_refused(void)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        int refused = 0;
+        if (!forbid_sync_cancel())
+            _exit(99);
+        for (int any = 0; any < 2; any++) {
+            struct uring_core_opts opts = {.log_level = LOG_WARN, .any_thread = any};
+            struct uring_core *uc;
+            int error = uring_core_new(&opts, &uc);
+            refused += error == -ERR_UNSUPPORTED && strstr(uring_core_error_text(error), "Linux 6.1");
+        }
+        _exit(refused);
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ(WEXITSTATUS(status), 2);
+}
+
 int main(void)
 {
     struct real_world real;
@@ -360,5 +452,7 @@ int main(void)
     TEST(signals_arrive_in_the_loop);
     TEST(spinning_ends);
     TEST(log_lines_have_their_form);
+    TEST(a_log_that_nobody_reads_holds_nobody_up);
+    TEST(an_older_kernel_is_refused);
     return tap_done();
 }
