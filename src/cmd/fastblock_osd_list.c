@@ -225,6 +225,8 @@ int cmd_osd_demote(struct cmd_args *args)
         if (leaders > 0)
             cmd_sleep(&s, 100);
     }
+    if (result == CMD_OK && leaders > 0)
+        result = cmd_fail("interrupted: osd.%u may still lead PGs", demote.osd);
     if (result == CMD_OK) {
         if (args->json)
             cmd_print_json(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 
 from harness import BIN, Failure, expect, main, wait_for
@@ -142,6 +143,24 @@ def test_demote_moves_leaders(c):
     pg = c.json("pg", "ls")[0]["pg"]
     c.fb("pg", "leader", pg, "osd.0")
     wait_for("the leadership to move", lambda: c.leaders()[pg] == 0, 10)
+
+
+def test_demote_is_interrupted(c):
+    """Then nobody knows that the OSD can be stopped: the monitor has not said yet what it leads."""
+    mon = c.pid("mon")
+    os.kill(mon, signal.SIGSTOP)
+    demote = c.start(os.path.join(BIN, "fastblock"), "osd", "demote", "osd.0", stderr=subprocess.PIPE, text=True)
+
+    def waits():
+        with open(f"/proc/{demote.pid}/status", encoding="ascii") as f:
+            caught = next(line.split()[1] for line in f if line.startswith("SigCgt"))
+        return int(caught, 16) >> (signal.SIGTERM - 1) & 1
+
+    wait_for("the command to take signals", waits, 3, pause=0.01)
+    demote.send_signal(signal.SIGTERM)
+    os.kill(mon, signal.SIGCONT)
+    _, said = demote.communicate(timeout=30)
+    expect(demote.returncode == 1 and "interrupted" in said, f"exit code {demote.returncode}: {said}")
 
 
 def test_wrong_usage(c):
