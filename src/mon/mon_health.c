@@ -248,11 +248,33 @@ static void shard_problems(struct mon_status *st, const struct mon_osd *o)
     }
 }
 
+/* Its shards are full each by itself: the fullest refuses writes, whatever the others have. */
+static void full_problem(struct mon_status *st, const struct mon_osd *o)
+{
+    const Fb__Osd *osd = mon_osd_item(o);
+    uint64_t free_bytes = UINT64_MAX, size_bytes = 0;
+    char shard[32] = "";
+
+    for (size_t s = 0; s < osd->n_shard; s++) {
+        if (!o->shard[s].reported || o->shard[s].free_bytes >= free_bytes)
+            continue;
+        free_bytes = o->shard[s].free_bytes;
+        size_bytes = osd->shard[s]->size_bytes;
+        if (osd->n_shard > 1)
+            snprintf(shard, sizeof(shard), " shard %zu", s);
+    }
+    if (!size_bytes || free_bytes >= size_bytes / 10)
+        return;
+    struct mon_problem *p = problem(st, free_bytes < size_bytes / 50, HEALTH_OSD_FULL, osd->id);
+    SAY(p->what, "osd.%u%s is %" PRIu64 "%% full: writes are refused when it is full", osd->id, shard,
+        (size_bytes - free_bytes) * 100 / size_bytes);
+    SAY(p->todo, "add OSDs, remove or shrink images, or discard what they do not need");
+}
+
 static void osd_problems(struct mon_status *st, struct mon_osd *o)
 {
     const Fb__Osd *osd = mon_osd_item(o);
     const Fb__OsdUsage *usage = mon_status_usage(st, osd->id);
-    uint64_t size = usage ? usage->used_bytes + usage->free_bytes : 0;
 
     if (!osd->incarnation) {
         struct mon_problem *p = problem(st, false, HEALTH_OSD_NEW, osd->id);
@@ -273,12 +295,7 @@ static void osd_problems(struct mon_status *st, struct mon_osd *o)
     }
     damage_problem(st, o);
     shard_problems(st, o);
-    if (size && usage->free_bytes < size / 10) {
-        struct mon_problem *p = problem(st, usage->free_bytes < size / 50, HEALTH_OSD_FULL, osd->id);
-        SAY(p->what, "osd.%u is %" PRIu64 "%% full: writes are refused when it is full", osd->id,
-            usage->used_bytes * 100 / size);
-        SAY(p->todo, "add OSDs, remove or shrink images, or discard what they do not need");
-    }
+    full_problem(st, o);
 }
 
 /* ---- PGs ---- */

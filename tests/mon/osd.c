@@ -352,6 +352,32 @@ static void says_what_is_wrong(void)
     world_free(w);
 }
 
+/* One shard of an OSD is full: it refuses writes, though the OSD as a whole has much left. */
+static void a_full_shard_is_shown(void)
+{
+    struct world *w = world_new();
+    struct caller c, osd;
+    Fb__ShardReport report = FB__SHARD_REPORT__INIT;
+
+    client_start(&c, w, 1);
+    CHECK_EQ(osd_new(&c, 1, "h", "r", 2), 0);
+    osd_start(&osd, w, 0, 1);
+    CHECK_EQ(osd_boot(&osd, 1, 0, 2, "10.0.1.1:1"), 0);
+    CHECK_EQ(osd_boot(&osd, 1, 1, 2, "10.0.1.1:2"), 0);
+    report.free_bytes = (8ull << 30) / 20;
+    CHECK_EQ(osd_report(&osd, 0, NULL), 0);
+    CHECK_EQ(osd_report(&osd, 1, &report), 0);
+    CHECK(has_problem(&c, "osd.0 shard 1 is 95% full"));
+    CHECK(!strcmp(c.answer->status->health, "warning"));
+    report.free_bytes = (8ull << 30) / 100;
+    CHECK_EQ(osd_report(&osd, 1, &report), 0);
+    CHECK(has_problem(&c, "osd.0 shard 1 is 99% full"));
+    CHECK(!strcmp(c.answer->status->health, "error"));
+    caller_stop(&osd);
+    caller_stop(&c);
+    world_free(w);
+}
+
 /* Someone knows a newer map: this monitor's data is from a backup. */
 static void stops_when_it_is_behind(void)
 {
@@ -654,6 +680,7 @@ int main(int argc, char **argv)
     TEST(judges_nobody_too_early);
     TEST(moves_leaders);
     TEST(says_what_is_wrong);
+    TEST(a_full_shard_is_shown);
     TEST(stops_when_it_is_behind);
     TEST(waits_for_a_proof);
     TEST(proof_needs_a_witness);
