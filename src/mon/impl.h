@@ -52,7 +52,7 @@ uint64_t mon_item_epoch(enum mon_kind kind, const ProtobufCMessage *message);
 /* Reads all of them (mon_load.c). */
 void mon_load_start(struct mon *mon, bool create, struct op *parent);
 /* A value of the store becomes an item in memory. ERR_FORMAT: damaged, or not the key of an item;
- * ERR_NOT_FOUND: a PG without a pool, which is no item yet. */
+ * ERR_NOT_FOUND: a PG without a pool, which is no item yet. A PG that the pool does not count is none. */
 MUST_CHECK int mon_item_load(struct mon *mon, const struct meta_kv *kv);
 /* Is it an item's? Others are not ours to judge, in a load either. */
 bool mon_key_known(const char *key);

@@ -281,6 +281,15 @@ static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, Protob
     return 0;
 }
 
+/* The store may carry out the first transaction of a pool's creation after that has failed and was looked
+ * for: of PGs that the pool did not get, if it was made with fewer then. Nobody was told of them. */
+static bool is_left_over(const struct mon *mon, uint64_t pg)
+{
+    const Fb__Pool *pool = mon_pool_item(mon_pool_find(mon, mon_pg_pool(pg)));
+
+    return !pool->removed && mon_pg_number(pg) >= pool->pg_count;
+}
+
 int mon_item_load(struct mon *mon, const struct meta_kv *kv)
 {
     enum mon_kind kind;
@@ -299,9 +308,10 @@ int mon_item_load(struct mon *mon, const struct meta_kv *kv)
         else if (kind == MON_PG && !mon_find(mon, MON_POOL, mon_pg_pool(id)))
             error = -ERR_NOT_FOUND;
     }
-    if (!error)
+    bool skip = !error && kind == MON_PG && is_left_over(mon, id);
+    if (!error && !skip)
         error = item_install(mon, kind, id, message);
-    if (error && message)
+    if ((error || skip) && message)
         protobuf_c_message_free_unpacked(message, &mon_allocator);
     return error;
 }

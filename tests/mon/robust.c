@@ -125,6 +125,41 @@ static void other_clusters_are_refused(void)
     world_free(w);
 }
 
+/* A pool of more PGs failed before; then it was made with fewer, and the store had carried out the first
+ * transaction of the former attempt meanwhile. */
+static void a_pool_has_no_more_pgs_than_it_has(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+    struct meta *store;
+    Fb__Pg pg = FB__PG__INIT;
+    uint8_t value[64];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    pg.id = 1ull << 32 | 8;
+    pg.epoch = 2;
+    struct meta_change change = {
+        .key = "pg/00000001/00000008", .value = value, .value_len = (uint32_t)fb__pg__pack(&pg, value)};
+    struct meta_txn txn = {.changes = &change, .change_count = 1, .pending = true};
+    IN_CLIENT(w, store = sim_meta_open(w->store, w->client_node));
+    IN_CLIENT(w, store->ops->txn(store, &txn));
+    WAIT_FOR(w, 1000, !txn.pending);
+    CHECK_EQ(pool_create(&c, "rbd", 3, 8, "osd"), 0);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK_EQ(c.answer->map->n_pg, 8);
+    callers_stop(osds, 3);
+    caller_stop(&c);
+    world_crash_mon(w);
+    client_start(&c, w, 1);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK_EQ(c.answer->map->n_pg, 8);
+    CHECK_EQ(pool_remove(&c, "rbd"), 0);
+    IN_CLIENT(w, store->ops->close(store));
+    caller_stop(&c);
+    world_free(w);
+}
+
 static void subscribers_follow(void)
 {
     struct world *w = world_new();
@@ -367,6 +402,7 @@ int main(void)
     TEST(refuses_garbage);
     TEST(a_crowd_keeps_no_osd_out);
     TEST(other_clusters_are_refused);
+    TEST(a_pool_has_no_more_pgs_than_it_has);
     TEST(subscribers_follow);
     TEST(slow_subscribers_are_dropped);
     TEST(the_dead_change_nothing);
