@@ -168,7 +168,7 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
     ASSERT(!h->up);
     h->up = true;
     h->recovering = h->based = false;
-    h->target = 0;
+    h->target = h->target_term = 0;
     h->start_ns = now_ns;
     raft_init(&h->raft, &h->config, h->replica, base->group, h->disk_hs, h->disk_base, base->term, born_now,
               seed, now_ns);
@@ -312,7 +312,7 @@ static void damage_end(struct raft_host *h)
 {
     const struct raft *r = &h->raft;
 
-    if (!h->disk_damaged || h->recovering || !h->based || r->durable_index < h->target)
+    if (!h->disk_damaged || h->recovering || !h->based || !raft_is_whole(r, h->target, h->target_term))
         return;
     h->disk_damaged = false;
     raft_set_abstain(&h->raft, false);
@@ -403,6 +403,7 @@ static void on_state(struct raft_host *h, const struct raft_packet *p)
         p->msg.sent_ns < h->start_ns)
         return;
     h->target = p->msg.commit;
+    h->target_term = p->msg.term;
     if (!h->disk_damaged && p->msg.index <= h->raft.matched_index) {
         h->recovering = false;
         raft_set_recovering(&h->raft, false);

@@ -76,9 +76,9 @@ struct raft_host {
     struct raft raft;      /* valid while up */
     struct raft_item *log; /* by index; below the base only the base itself is valid */
     uint64_t log_cap;
-    bool recovering; /* a state is wanted */
-    bool based;      /* damaged: the log has begun anew in this life */
-    uint64_t target; /* damaged: durable up to here, the replica is whole again; known when `based` */
+    bool recovering;              /* a state is wanted */
+    bool based;                   /* damaged: the log has begun anew in this life */
+    uint64_t target, target_term; /* damaged: raft_is_whole() by them; known when `based` */
     uint64_t start_ns;
     struct raft_write *queue[RAFT_HOST_QUEUES];
     enum raft_role seen_role;

@@ -20,7 +20,8 @@
  * missing in the log, and the replica abstains, and acknowledges nothing. The target is what the leader has
  * committed, or earlier leaders may have, at the moment when all was copied and it forgot what we said we
  * had (raft_member_forgotten()): whatever was counted with us is at or below it. Once the target is durable
- * here, nothing that matters of what we ever acknowledged is missing.
+ * here, nothing that matters of what we ever acknowledged is missing; nor is it once an entry of a later term
+ * is (raft_is_whole()).
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -607,7 +608,7 @@ static void recover_catch_up(struct recover *r)
         round_again(r);
         return;
     }
-    if (pg->raft.durable_index < r->target || pg->record_wanted)
+    if (!raft_is_whole(&pg->raft, r->target, r->term) || pg->record_wanted)
         return;
     pg_record_want(pg, STORE_PG_NORMAL, pg->sp->record.base_index, pg->sp->record.base_term);
     r->op.state = RECOVER_FINISH;

@@ -212,6 +212,11 @@ void raft_reset_base(struct raft *r, uint64_t index, uint64_t term, const struct
         reply_reject(r, index, term);
 }
 
+bool raft_is_whole(const struct raft *r, uint64_t target, uint64_t term)
+{
+    return r->durable_index >= target || raft_term_at(r, r->durable_index) > term;
+}
+
 bool raft_cut(struct raft *r, uint64_t index)
 {
     if (r->role != RAFT_FOLLOWER)

@@ -319,13 +319,18 @@ void raft_compacted(struct raft *r, uint64_t first_index);
  * A replica that votes may only drop a log that ends at or below `index`, or that contradicts the state
  * there: what lies above can then never be committed. One that abstains may drop more: what its leader has
  * been told to forget (raft_member_forgotten()), so all but what it acknowledged since. It goes on abstaining
- * until the target of the recovery is durable here: what a raft_member_forgotten() for us returned, in the
+ * until raft_is_whole() by the target of the recovery: what a raft_member_forgotten() for us returned, in the
  * term of this round, in this life of our process, after raft_set_held() and before the reset. All that was
  * committed by counting us, by this leader or an earlier one, is at or below that target; what we
  * acknowledged and was not counted by then never will be. raft_reset_base() ends raft_set_held(). */
 bool raft_may_reset_base(const struct raft *r, uint64_t index, uint64_t term);
 /* `group`: the one in force at `index`. */
 void raft_reset_base(struct raft *r, uint64_t index, uint64_t term, const struct group *group);
+/* Is all that was ever committed by counting us in our log again, which was reset in a round of that term
+ * with that target? Up to the target it is. It is, too, with any entry of a later term: its leader was
+ * elected without us, by others who have all of it, and what was never committed of the way to the target may
+ * be gone with the leader that named it. */
+bool raft_is_whole(const struct raft *r, uint64_t target, uint64_t term);
 /* A follower whose host could not store some of the entries that raft just took: its log is cut to `index`,
  * the last that the host's store has (at least durable_index), as if the rest had been lost on the way. Also
  * the commit index goes back there, if it was beyond. The host's log must end at `index`, too: old entries
