@@ -205,7 +205,8 @@ struct pg {
     bool removing, destage_all;
     bool splitting; /* what is to leave stays as it is: pages and chunks, too */
     bool long_log;  /* counted in the store's */
-    bool late;      /* at a start: claims what is its own behind others (open_pages.c) */
+    /* At a start: claims what is its own behind others (open_pages.c); entries are missing, unless void. */
+    bool late, lacks_entries;
 };
 
 static inline struct pg *pg_of(const struct store_pg *pub)

@@ -211,7 +211,7 @@ static void open_replay_one(struct store_opening *p, const struct scan_header *s
 
     if (!batch_validate(s, h, header_phys(s, sh), sh->header_blocks) || h->seq != sh->seq) {
         store_problem(s, "log ring: batch %llu cannot be read again", (unsigned long long)sh->seq);
-        replay_damage(s, NULL, 0);
+        replay_damage(s, NULL, 0, true);
         p->cut = true;
         return;
     }
@@ -223,7 +223,8 @@ static void open_replay_one(struct store_opening *p, const struct scan_header *s
     if (sh->gap)
         store_problem(s, "log ring: the batch before %llu is missing", (unsigned long long)h->seq);
     if (sh->gap)
-        replay_damage(s, sh->gap_named ? batch_pgs(h) + h->pg_count : NULL, h->prev_pg_count);
+        replay_damage(s, sh->gap_named ? batch_pgs(h) + h->pg_count : NULL, h->prev_pg_count,
+                      h->prev_seq >= p->replay_seq && !PLANT(STORE_RESET_FORGIVES));
     replay_batch(s, h, lost, h->seq >= p->replay_seq);
     s->last_seq = h->seq;
     s->last_crc = h->crc;
@@ -274,14 +275,14 @@ void open_ring_settle(struct store_opening *p)
     if (p->scan.end_gone) {
         store_problem(s, "log ring: batches up to %llu were durable, and the last of them are gone",
                       (unsigned long long)p->scan.durable_seq);
-        replay_damage(s, NULL, 0);
+        replay_damage(s, NULL, 0, true);
     }
     if (!b)
         s->head = p->scan.max_end;
     if (scan_end_unread(s, &p->scan, s->head, s->last_seq) && !PLANT(STORE_TORN_BY_ERROR)) {
         store_problem(s, "log ring: what comes behind batch %llu cannot be read",
                       (unsigned long long)s->last_seq);
-        replay_damage(s, NULL, 0);
+        replay_damage(s, NULL, 0, true);
     }
     s->tail = s->tail_durable = b ? b->position : s->head;
     s->tail_seq = b ? b->seq : MAX(p->scan.tail_seq, 1);

@@ -58,8 +58,10 @@ const struct disk_record *batch_records(const struct disk_batch *h);
 void replay_record(struct store *s, const struct disk_record *r, uint64_t seq);
 /* `lost`: bit per entry whose payload does not verify. */
 void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *lost, bool with_records);
-void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count); /* NULL: all PGs */
-void replay_split(struct store *s, const struct disk_record *r, uint64_t seq);        /* split.c */
+/* What batches said of these PGs is missing (NULL: of all). Without `records` it is in the checkpoint, or a
+ * start before that had no more: only entries may be missing then, which a RESET behind them voids. */
+void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count, bool records);
+void replay_split(struct store *s, const struct disk_record *r, uint64_t seq); /* split.c */
 void replay_finish(struct store *s);
 /* Opening fails: slots that records named may not have been claimed, and are not to be given back. */
 void replay_abandon(struct store *s);

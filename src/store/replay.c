@@ -11,14 +11,15 @@
 
 #include "store/opening.h"
 
-void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count)
+void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count, bool records)
 {
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         bool named = !pgs;
         for (uint32_t i = 0; pgs && i < count; i++)
             named |= pgs[i].key == pg->key;
-        pg->pub.damaged |= named;
+        pg->pub.damaged |= named && records;
+        pg->lacks_entries |= named;
     }
 }
 
@@ -129,6 +130,7 @@ static void replay_reset(struct pg *pg, uint64_t index, uint64_t term)
     struct store_pg *p = &pg->pub;
 
     replay_drop_from(pg, p->first_index);
+    pg->lacks_entries = false;
     /* A checkpoint may know of more. */
     if (index > p->record.base_index) {
         p->record.base_index = index;
@@ -431,6 +433,7 @@ static void images_settle(struct pg *pg)
 
 static void pg_finish(struct pg *pg)
 {
+    pg->pub.damaged |= pg->lacks_entries;
     log_settle(pg);
     images_settle(pg);
     for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++)

@@ -559,6 +559,57 @@ static void exactly_the_named_pgs_are_damaged(void)
     restarts = false;
 }
 
+/* PG 1's objects come from elsewhere, and its log begins anew. */
+static void recovers(enum store_pg_state state)
+{
+    struct store_pg_record record = pg->record;
+
+    record.state = state;
+    CHECK_EQ(write_record(&record), 0);
+    record.base_index = pg->last_index + 10;
+    record.base_term = 2;
+    store_reset_base(pg, record.base_index, record.base_term, &ALONE, 0);
+    record.state = STORE_PG_NORMAL;
+    CHECK_EQ(write_record(&record), 0);
+    CHECK_EQ(put((struct entry){.type = ENTRY_NOOP, .term = 2}, 0), 0);
+    rig_settle(&rig);
+}
+
+/* A lost batch is found at each start, until the tail has passed it. Who has recovered since has not lost any
+ * of its log; nor of its records, if there is a checkpoint behind the batch: either that has them, or it was
+ * made when they were lost already. */
+static void who_has_recovered_is_not_damaged_again(void)
+{
+    for (int checkpoint = 0; checkpoint <= 1; checkpoint++)
+        for (int known = 0; known <= 1; known++) {
+            set_up_both();
+            store_recover_floor(pg, 1); /* the tail waits for checkpoints */
+            rig_settle(&rig);
+            CHECK_EQ(write_other(1, 0, 1), 0);
+            CHECK_EQ(write_blocks(1, 0, 1), 0);
+            rig_settle(&rig);
+            uint64_t position = log_at(pg_of(pg), 1)->batch->position;
+            CHECK_EQ(log_at(pg_of(other), 1)->batch->position, position);
+            CHECK_EQ(write_blocks(1, 1, 1), 0);
+            rig_settle(&rig);
+            if (known) {
+                rig.device.data[ring_offset(position) + 100] ^= 1;
+                reopen();
+                CHECK_EQ(damaged_pgs(), 1u << 1 | 1u << 2);
+            }
+            recovers(known ? STORE_PG_DAMAGED : STORE_PG_RECOVERING);
+            if (checkpoint)
+                make_checkpoint();
+            if (!known)
+                rig.device.data[ring_offset(position) + 100] ^= 1;
+            uint64_t last = pg->last_index;
+            reopen();
+            CHECK_EQ(damaged_pgs(), (checkpoint ? 0 : 1u << 1) | 1u << 2);
+            CHECK_EQ(pg->last_index, last);
+            tear_down();
+        }
+}
+
 static void other_versions_are_refused(void)
 {
     set_up();
@@ -1062,6 +1113,7 @@ int main(int argc, char **argv)
     TEST(dead_slots_are_ignored);
     TEST(impossible_numbers_are_refused);
     TEST(exactly_the_named_pgs_are_damaged);
+    TEST(who_has_recovered_is_not_damaged_again);
     TEST(other_versions_are_refused);
     TEST(a_damaged_blob_is_written_over);
     TEST(a_damaged_checkpoint_is_written_over);

@@ -286,19 +286,6 @@ static void what_is_being_written_stays_in_memory(void)
     tear_down();
 }
 
-/* One, because the tail is to move. */
-static void make_checkpoint(void)
-{
-    uint64_t number = s->destage.ckpt_number;
-
-    s->long_logs++;
-    destage_wake(s);
-    while (s->destage.ckpt_number == number)
-        rig_turn(&rig);
-    s->long_logs--;
-    rig_settle(&rig);
-}
-
 /* A checkpoint is there before batches with numbers below the one that it names, which a crash would tear.
  * The copy that it is in: */
 static int checkpoint_ahead_of_ring(int before)

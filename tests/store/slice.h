@@ -6,7 +6,7 @@
 #define TESTS_STORE_SLICE_H
 
 #include "base/crc32c.h"
-#include "store/store.h"
+#include "store/internal.h"
 #include "tests/store/device.h"
 #include "tests/tap.h"
 
@@ -170,6 +170,19 @@ static inline int block_is(uint64_t object, uint32_t block, bool proposed)
         rc = r.ret_written[0] & 1 ? *slice_data(&r.ret_data) : -1;
     slice_unref(&r.ret_data);
     return rc;
+}
+
+/* One, because the tail is to move. */
+static inline void make_checkpoint(void)
+{
+    uint64_t number = s->destage.ckpt_number;
+
+    s->long_logs++;
+    destage_wake(s);
+    while (s->destage.ckpt_number == number)
+        rig_turn(&rig);
+    s->long_logs--;
+    rig_settle(&rig);
 }
 
 #endif
