@@ -396,7 +396,10 @@ static bool mon_call_is_idempotent(const Fb__MonRequest *request)
     case FB__MON_REQUEST__CALL_POOL_REMOVE:
     case FB__MON_REQUEST__CALL_IMAGE_CREATE:
     case FB__MON_REQUEST__CALL_IMAGE_REMOVE:
+    case FB__MON_REQUEST__CALL_MON_REMOVE:
         return false;
+    case FB__MON_REQUEST__CALL_PG_FORCE_ORDER:
+        return !request->pg_force_order->withdraw;
     default:
         return true;
     }

@@ -788,6 +788,39 @@ static void test_monitors(void)
     fake_down();
 }
 
+/* The monitor hangs. What it may have done is asked of the other one only if that changes nothing: done once
+ * more, these would be refused, as if they had not been done. */
+static void test_monitor_calls(void)
+{
+    static struct client_mon_call call;
+    Fb__PgForceOrder order = FB__PG_FORCE_ORDER__INIT;
+    Fb__MonRemove remove = FB__MON_REMOVE__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    for (int i = 0; i < 3; i++) {
+        fake_up(37, 0, 0);
+        uint32_t now = fake.monitors[1].subscriber_count > 0;
+        sim_node_pause(world.monitors[now]);
+        order.withdraw = i == 1;
+        if (i < 2) {
+            request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ORDER;
+            request.pg_force_order = &order;
+        } else {
+            request.call_case = FB__MON_REQUEST__CALL_MON_REMOVE;
+            request.mon_remove = &remove;
+        }
+        call = (struct client_mon_call){0};
+        fake_enter();
+        client_mon_call_start(&call, world.client, &request, NULL);
+        fake_leave();
+        int result = fake_wait(&call.op);
+        CHECK_EQ(call.ret_reply != NULL, i == 0);
+        CHECK(i == 0 || result == -ERR_CLOSED || result == -ERR_TIMEOUT);
+        client_mon_call_fini(&call);
+        fake_down();
+    }
+}
+
 /* A monitor that is behind the one before it, as one that follows may be for a moment: what is known stays.
  */
 static void test_monitor_behind(void)
@@ -1109,6 +1142,7 @@ int main(int argc, char **argv)
     TEST(test_fenced);
     TEST(test_resize);
     TEST(test_monitors);
+    TEST(test_monitor_calls);
     TEST(test_monitor_behind);
     TEST(test_map_in_parts);
     TEST(test_no_monitor);
