@@ -409,6 +409,33 @@ static void not_the_half_one(void)
     play_free(p);
 }
 
+/* Two of three are there, and the half copied one has the newer log: it does not elect the whole one, and
+ * cannot lead. Only when the third is given up may the whole one go on, as it is. */
+static void the_half_one_is_newer(void)
+{
+    uint32_t at[3];
+    struct play *p = begin(5, 3, at);
+    uint32_t whole = replica_of(p, at[1]);
+
+    p->no_elections = true;
+    p->standing_state[at[2]][0] = FB__PG_STANDING_STATE__STANDING_HALF;
+    play_kill(p, at[0]);
+    play_run(p, 8);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_OSDS_DOWN);
+    CHECK_EQ(order(p, p->pgs[0].id, whole), -ERR_DENIED);
+    CHECK_EQ(lost(p, at[0]), 0);
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->survivor, whole);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_POSSIBLE);
+    p->log_index[at[2]][0] = p->log_index[at[1]][0];
+    play_run(p, 1);
+    CHECK_EQ(view(p, 0)->verdict, FB__FORCE_VERDICT__FORCE_MAJORITY);
+    p->log_index[at[2]][0]++;
+    play_run(p, 1);
+    CHECK_EQ(order(p, p->pgs[0].id, whole), 0);
+    play_free(p);
+}
+
 /* One that was dropped dies before it says that it is deleted: the survivor waits for it, or until it is
  * lost. */
 static void waits_for_the_dropped(void)
@@ -795,6 +822,7 @@ int main(int argc, char **argv)
     TEST(voters_were_changing);
     TEST(nobody_heard_of_the_group);
     TEST(not_the_half_one);
+    TEST(the_half_one_is_newer);
     TEST(nothing_is_left);
     TEST(can_be_withdrawn);
     TEST(not_with_what_is_being_deleted);
