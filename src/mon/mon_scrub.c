@@ -59,9 +59,11 @@ static void order(struct mon *mon, struct mon_change *c, uint64_t pg, bool deep,
 {
     Fb__PgScrub scrub = scrub_of(mon, pg);
     bool pending = scrub.order != scrub.done;
+    /* Whether what a deep one found to differ is the same again, only a deep one can tell. */
+    bool differs = scrub.result && scrub.result->differing && scrub.result->deep;
 
     scrub.order = MAX(scrub.order, scrub.done) + 1;
-    scrub.deep = deep || (pending && scrub.deep);
+    scrub.deep = deep || differs || (pending && scrub.deep);
     scrub.repair = repair || (pending && scrub.repair);
     mon_change_put(c, MON_SCRUB, pg, &scrub.base);
 }
@@ -240,10 +242,14 @@ static void take_result(struct mon *mon, Fb__PgScrub *scrub, Fb__ScrubResult *re
 {
     uint64_t now_us = mon->core->env->wall_us(mon->core->env_self);
     bool whole = result->replicas >= members;
+    const Fb__ScrubResult *had = scrub->result;
+    /* That replicas differ stays known until one that looks as deeply, at all of them, does not find it. */
+    bool stays = had && had->differing && !result->differing && (!whole || (had->deep && !result->deep));
 
     scrub->done = result->order;
     scrub->repair = false;
-    scrub->result = result;
+    if (!stays)
+        scrub->result = result;
     scrub->tried_us = now_us;
     scrub->deep_tried_us = result->deep ? now_us : scrub->deep_tried_us;
     scrub->light_us = whole ? now_us : scrub->light_us;

@@ -76,7 +76,8 @@ static const Fb__ScrubOrder *order_of(const struct caller *osd, uint64_t pg)
     return NULL;
 }
 
-static void report_done_of(struct world *w, struct caller *osd, uint64_t order, bool deep, uint32_t replicas)
+static void report_result(struct world *w, struct caller *osd, uint64_t order, bool deep, uint32_t replicas,
+                          uint64_t differing)
 {
     Fb__PgReport report = FB__PG_REPORT__INIT;
     Fb__ScrubResult result = FB__SCRUB_RESULT__INIT;
@@ -85,11 +86,17 @@ static void report_done_of(struct world *w, struct caller *osd, uint64_t order, 
     result.deep = deep;
     result.objects = 10 + order;
     result.replicas = replicas;
+    result.differing = differing;
     report.scrub = &result;
     report.scrub_done = true;
     lead(osd, &report);
     world_run_ms(w, 300);
     lead(osd, NULL);
+}
+
+static void report_done_of(struct world *w, struct caller *osd, uint64_t order, bool deep, uint32_t replicas)
+{
+    report_result(w, osd, order, deep, replicas, 0);
 }
 
 static void report_done(struct world *w, struct caller *osd, uint64_t order, bool deep)
@@ -251,6 +258,39 @@ static void damage(void)
     CHECK(show(&client, PG(0))->n_damage == 1 && show(&client, PG(0))->done == 1);
     report_damage(w, &osds[1], 4, 0);
     CHECK(!status_says(&client, "damaged"));
+    end(w, &client, osds);
+}
+
+/* Replicas differ: a scrub that sees less than the one that found it does not take that back, and the next
+ * one looks as deeply. */
+static void differs(void)
+{
+    struct caller client, osds[3];
+    struct world *w = begin(&client, osds);
+
+    CHECK_EQ(scrub(&client, PG(0), false, false), 0);
+    CHECK_EQ(scrub(&client, PG(1), false, false), 0);
+    report_result(w, &osds[0], 1, false, 3, 1);
+    CHECK(status_says(&client, "1 objects are not the same on all replicas"));
+    CHECK_EQ(scrub(&client, PG(0), false, false), 0);
+    lead(&osds[0], NULL);
+    CHECK(!order_of(&osds[0], PG(0))->deep);
+    report_result(w, &osds[0], 2, false, 2, 0); /* one was away */
+    CHECK(status_says(&client, "not the same"));
+    CHECK_EQ(scrub(&client, PG(0), false, false), 0);
+    report_result(w, &osds[0], 3, false, 3, 0);
+    CHECK(!status_says(&client, "not the same"));
+
+    CHECK_EQ(scrub(&client, PG(0), true, false), 0);
+    report_result(w, &osds[0], 4, true, 3, 1);
+    CHECK_EQ(scrub(&client, PG(0), false, false), 0);
+    lead(&osds[0], NULL);
+    CHECK(order_of(&osds[0], PG(0))->deep);
+    report_result(w, &osds[0], 5, false, 3, 0); /* of a leader that began it before */
+    CHECK(status_says(&client, "not the same"));
+    CHECK_EQ(scrub(&client, PG(0), false, false), 0);
+    report_result(w, &osds[0], 6, true, 3, 0);
+    CHECK(!status_says(&client, "not the same"));
     end(w, &client, osds);
 }
 
@@ -571,6 +611,7 @@ int main(void)
     TEST(orders);
     TEST(pauses);
     TEST(damage);
+    TEST(differs);
     TEST(bad_damage);
     TEST(epochs_stay);
     TEST(is_due);
