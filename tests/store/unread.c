@@ -193,6 +193,48 @@ static void a_torn_chunk_is_torn(void)
     tear_down();
 }
 
+/* Until the next batch of so many blocks has no room in front of the ring's end, and a small one has. */
+static void near_the_end_of_the_ring(uint64_t blocks)
+{
+    uint64_t left;
+
+    while ((left = s->g.ring_blocks - s->head % s->g.ring_blocks) > blocks || left < 10) {
+        CHECK_EQ(write_blocks(1, 1, 15), 0);
+        apply_all();
+    }
+}
+
+/* The newest batch has no room before the ring's end, so it is at its beginning, and cannot be read. The next
+ * one, which is small, has room in front of that. When the other is readable again it is not to be taken for
+ * it, though both follow the same one: it was given up. */
+static void what_is_read_again_later_does_not_return(void)
+{
+    set_up();
+    near_the_end_of_the_ring(60);
+    for (uint32_t n = 0; n < 5; n++)
+        CHECK_EQ(write_blocks(n, 1, 15), 0);
+    while (pg->durable_index < pg->last_index)
+        rig_turn(&rig);
+    CHECK_EQ(log_at(pg_of(pg), pg->last_index)->batch->position % s->g.ring_blocks, 0);
+    CHECK_EQ(log_at(pg_of(pg), pg->last_index)->batch->seq, s->last_seq);
+    rig.device.bad_from = block_offset(s->g.ring_block);
+    rig.device.bad_len = BLOCK_SIZE;
+    power_fails();
+    CHECK(pg->damaged);
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 2, .replica = 1, .birth = 3}), 0);
+    pg = store_pg_find(s, 2);
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    rig_settle(&rig);
+    CHECK(log_at(pg_of(pg), 1)->batch->position % s->g.ring_blocks);
+    rig.device.bad_len = 0;
+    power_fails();
+    CHECK(pg->record.state == STORE_PG_DAMAGED);
+    pg = store_pg_find(s, 2);
+    CHECK_EQ(pg->last_index, 1);
+    CHECK(!pg->damaged);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -202,5 +244,6 @@ int main(int argc, char **argv)
     TEST(a_chunk_that_cannot_be_read_is_damage);
     TEST(a_chunk_that_cannot_be_read_stays_where_it_is);
     TEST(a_torn_chunk_is_torn);
+    TEST(what_is_read_again_later_does_not_return);
     return tap_done();
 }
