@@ -358,7 +358,10 @@ static void log_settle(struct pg *pg)
         if (e && (!prev || e->prev_term == prev->term) &&
             (i != complete + 1 || prev || !complete || e->prev_term == pg->complete_term))
             continue;
-        damaged_log(pg, i, e ? "does not follow the one before" : "is missing");
+        /* A recovery's base may be in a checkpoint before the RESET that voids the log is durable, which a
+         * crash then tears; if it is lost otherwise, that is known. */
+        if (!e || prev || pg->pub.record.state != STORE_PG_RECOVERING)
+            damaged_log(pg, i, e ? "does not follow the one before" : "is missing");
         replay_drop_from(pg, i);
         last = i - 1;
         break;

@@ -343,6 +343,30 @@ static void a_checkpoint_that_was_unreadable_stays_away(void)
     }
 }
 
+/* A recovery ends, at a base that is below the end of a log that was another leader's, and a checkpoint has
+ * that base before the crash that tears the record which voids the log. */
+static void a_checkpoint_has_the_base_before_the_ring(void)
+{
+    set_up_object();
+    for (uint32_t n = 2; n <= 6; n++)
+        CHECK_EQ(write_blocks(1, n, 1), 0);
+    rig_settle(&rig);
+    struct store_pg_record record = pg->record;
+    record.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&record), 0);
+    hold_ring();
+    store_reset_base(pg, 3, 2, &ALONE, 0);
+    rig_settle(&rig);
+    make_checkpoint();
+    power_fails();
+    CHECK_EQ(pg->record.state, STORE_PG_RECOVERING);
+    CHECK_EQ(pg->applied_index, 3);
+    CHECK_EQ(pg->last_index, 3);
+    CHECK_EQ(store_log_term(pg, 3), 2);
+    CHECK(!pg->damaged);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -354,6 +378,7 @@ int main(int argc, char **argv)
     TEST(what_a_start_finds_is_on_media);
     TEST(a_checkpoint_is_ahead_of_the_ring);
     TEST(a_checkpoint_that_was_unreadable_stays_away);
+    TEST(a_checkpoint_has_the_base_before_the_ring);
     TEST(a_digest_is_of_what_is_applied);
     TEST(what_is_being_written_stays_in_memory);
     return tap_done();
