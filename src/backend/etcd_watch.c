@@ -3,9 +3,9 @@
  * Watches on etcd: each is one request whose answer does not end, a message per line.
  *
  * However a stream ends, the next one begins behind the last revision that was told in whole, at the next
- * member if this one failed. A stream is ended and begun anew after a while in any case: so a member that
- * hangs cannot keep news back for longer than that. After a failure changes of one revision may be told
- * twice.
+ * member if this one failed, or failed another request: one that hangs, or whose machine is gone, says
+ * nothing on a stream. A stream is ended and begun anew after a while in any case: so a member that hangs
+ * cannot keep news back for longer than that. After a failure changes of one revision may be told twice.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +139,8 @@ static uint64_t watcher_step(struct etcd_meta *m, struct etcd_watcher *w)
         take_messages(m, w);
         if (w->watch && w->fetching && w->fetch.done)
             stream_finished(m, w);
+        else if (w->watch && w->fetching && w->endpoint != m->endpoint)
+            stream_end(m, w); /* that member has failed another request */
     }
     if (!w->watch || w->fetching)
         return UINT64_MAX;

@@ -248,6 +248,29 @@ static void members_die_and_come_back(struct meta_suite *suite)
     }
 }
 
+/* A member hangs: its connections stay, and say nothing. Who finds that out by a request tells the watches.
+ */
+static void watches_leave_a_member_that_hangs(void)
+{
+    struct meta *before = meta_suite_now->meta;
+    struct watching w = {0};
+
+    CHECK_EQ(open_at(address(""), &meta_suite_now->meta), 0); /* member 0 is asked first */
+    watch_start(&w, put("w/hangs", "1") - 1);
+    CHECK(watch_run(&w, 1));
+    kill(etcd.pids[0], SIGSTOP);
+    CHECK(get("w/hangs", "1") > 0);
+    put("w/hangs", "2");
+    uint64_t start_ns = core_now_ns(real.world.core[0]);
+    CHECK(watch_run(&w, 2));
+    CHECK(core_now_ns(real.world.core[0]) - start_ns < 5 * NS_PER_S);
+    kill(etcd.pids[0], SIGCONT);
+    watch_stop(&w);
+    put("w/hangs", NULL);
+    meta_suite_now->meta->ops->close(meta_suite_now->meta);
+    meta_suite_now->meta = before;
+}
+
 /* Nobody there: an error in bounded time, and everything goes on afterwards. */
 static void without_etcd_requests_fail(void)
 {
@@ -397,8 +420,12 @@ int main(int argc, char **argv)
             TEST(without_etcd_requests_fail);
     }
     waiter_stop(suite.world, &meta_waiter);
-    if (etcd.count > 2)
+    if (etcd.count > 2) {
+        waiter_start(suite.world, &meta_waiter);
+        TEST(watches_leave_a_member_that_hangs);
+        waiter_stop(suite.world, &meta_waiter);
         members_die_and_come_back(&suite);
+    }
     suite.meta->ops->close(suite.meta);
     real_world_fini(&real);
     etcd_remove(&etcd);
