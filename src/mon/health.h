@@ -42,7 +42,8 @@
     X(FLAG_NOOUT, "no OSD goes out by itself")                                                               \
     X(FLAG_NOREBALANCE, "data is not spread evenly")                                                         \
     X(FLAG_PAUSE, "no reads and writes begin")                                                               \
-    X(SCRUB_PAUSED, "no scrub begins or goes on")
+    X(SCRUB_PAUSED, "no scrub begins or goes on")                                                            \
+    X(OMITTED, "more OSDs and pools have problems than are listed")
 
 enum health_code {
 #define X(code, text) HEALTH_##code,

@@ -48,11 +48,12 @@ static uint64_t since_us(struct mon *mon, enum health_code code, uint32_t subjec
 static struct mon_problem *problem(struct mon_status *st, bool error, enum health_code code, uint32_t subject)
 {
     size_t n = st->message.n_detail;
-    struct mon_problem *p = &st->problem[n];
+    bool room = subject == NO_SUBJECT || st->subjects++ < STATUS_SUBJECTS_MAX;
+    struct mon_problem *p = &st->problem[room ? n : STATUS_PROBLEMS_MAX];
 
     *(error ? &st->error : &st->warning) = true;
     p->what[0] = p->doing[0] = p->todo[0] = 0;
-    if (n == STATUS_PROBLEMS_MAX)
+    if (!room || n == STATUS_PROBLEMS_MAX)
         return p;
     Fb__HealthProblem *detail = st->details[n] = &st->detail[n];
     fb__health_problem__init(detail);
@@ -565,6 +566,16 @@ static void cluster_problems(struct mon_status *st)
     }
 }
 
+static void omitted_problem(struct mon_status *st)
+{
+    if (st->subjects <= STATUS_SUBJECTS_MAX)
+        return;
+    struct mon_problem *p = problem(st, false, HEALTH_OMITTED, NO_SUBJECT);
+    SAY(p->what, "%u more problems of single OSDs and pools are not listed",
+        st->subjects - STATUS_SUBJECTS_MAX);
+    SAY(p->todo, "`fastblock osd ls` shows all OSDs; they are listed when others have gone");
+}
+
 static void compose(struct mon_status *st)
 {
     for (size_t i = 0; i < st->message.n_detail; i++) {
@@ -589,6 +600,7 @@ void mon_health_fill(struct mon_status *st)
     for (size_t i = 0; i < st->message.n_usage; i++)
         osd_problems(st, mon_osd_find(mon, st->message.usage[i]->osd));
     pg_problems(st);
+    omitted_problem(st);
     for (uint32_t i = 0; i < MON_SINCE_MAX; i++)
         if (!mon->since[i].seen)
             mon->since[i].since_us = 0;

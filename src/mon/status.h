@@ -8,7 +8,8 @@
 #include "mon/health.h"
 #include "mon/impl.h"
 
-#define STATUS_PROBLEMS_MAX 64
+#define STATUS_SUBJECTS_MAX 64 /* problems of single OSDs and pools that are told of */
+#define STATUS_PROBLEMS_MAX (STATUS_SUBJECTS_MAX + 32) /* and one of each other kind */
 
 /* What may be wrong with a PG, and is told of all such PGs together. */
 enum pg_problem {
@@ -40,6 +41,7 @@ struct mon_status {
     struct mon_problem problem[STATUS_PROBLEMS_MAX + 1]; /* the last is for what there is no room for */
     char *texts[STATUS_PROBLEMS_MAX];
     Fb__HealthProblem detail[STATUS_PROBLEMS_MAX], *details[STATUS_PROBLEMS_MAX];
+    uint32_t subjects; /* problems of single OSDs and pools */
     uint32_t pg_count[PG_PROBLEMS];
     char pg_examples[PG_PROBLEMS][80];
     uint64_t entries_lost; /* at least, of PGs that were forced */

@@ -378,6 +378,27 @@ static void a_full_shard_is_shown(void)
     world_free(w);
 }
 
+/* However many OSDs have problems, those of PGs are told, and that there are more. */
+static void many_problems(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    CHECK_EQ(pool_create(&c, "rbd", 3, 8, "osd"), 0);
+    for (uint8_t uuid = 10; uuid < 110; uuid++)
+        CHECK_EQ(osd_new(&c, uuid, "h", "r", 1), 0);
+    callers_stop(osds, 3);
+    world_run_ms(w, 65000);
+    CHECK(has_problem(&c, "8 PGs have no leader"));
+    CHECK(has_problem(&c, "39 more problems of single OSDs and pools are not listed"));
+    CHECK(has_problem(&c, "osd.0 is down") && has_problem(&c, "osd.63 was formatted"));
+    CHECK(!has_problem(&c, "osd.64 was formatted"));
+    caller_stop(&c);
+    world_free(w);
+}
+
 /* Someone knows a newer map: this monitor's data is from a backup. */
 static void stops_when_it_is_behind(void)
 {
@@ -681,6 +702,7 @@ int main(int argc, char **argv)
     TEST(moves_leaders);
     TEST(says_what_is_wrong);
     TEST(a_full_shard_is_shown);
+    TEST(many_problems);
     TEST(stops_when_it_is_behind);
     TEST(waits_for_a_proof);
     TEST(proof_needs_a_witness);
