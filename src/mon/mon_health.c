@@ -96,36 +96,6 @@ static bool starting(const struct mon *mon)
 
 /* ---- OSDs ---- */
 
-/* PGs that a down OSD is missing in: what they have left is said per number of replicas. */
-static void count_lost(const struct mon *mon, uint32_t osd, uint32_t *ret_pgs, uint32_t *ret_left,
-                       uint32_t *ret_of)
-{
-    *ret_pgs = 0;
-    *ret_left = *ret_of = MON_REPLICAS_MAX;
-    mon_for_each(mon, MON_PG, node)
-    {
-        const Fb__Pg *pg = mon_pg_item(mon_pg_of(node));
-        uint32_t left = 0, voters = 0;
-        bool member = false;
-        for (size_t m = 0; m < pg->n_member; m++) {
-            struct mon_osd *o = mon_osd_find(mon, pg->member[m]->osd);
-            if (pg->member[m]->learner)
-                continue;
-            voters++;
-            member |= pg->member[m]->osd == osd;
-            left += o && mon_osd_item(o)->up;
-        }
-        struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(pg->id));
-        if (!member || pg->removed || !pool || mon_pool_item(pool)->removed)
-            continue;
-        ++*ret_pgs;
-        if (left < *ret_left) {
-            *ret_left = left;
-            *ret_of = voters;
-        }
-    }
-}
-
 /* Why what is on an OSD that is down, or on a shard that has failed, is not moved; false: it is. `who`: what
  * stays. */
 static bool say_stays(struct mon_problem *p, const struct mon *mon, enum mon_stays why, const char *who,
@@ -167,16 +137,17 @@ static void osd_down_problem(struct mon_status *st, struct mon_osd *o)
 {
     const struct mon *mon = st->mon;
     const Fb__Osd *osd = mon_osd_item(o);
-    uint32_t pgs, left, of;
+    const struct mon_missed *missed = mon_status_missed(st, osd->id);
     char since[48] = "", lost[96] = "no PG is there";
 
     if (o->down_ns)
         snprintf(since, sizeof(since), " since %" PRIu64 " s",
                  (uint64_t)((mon->alive_ns - o->down_ns) / NS_PER_S));
-    count_lost(mon, osd->id, &pgs, &left, &of);
-    if (pgs)
-        snprintf(lost, sizeof(lost), "%u PGs have only %u of %u replicas", pgs, left, of);
-    struct mon_problem *p = problem(st, pgs && left * 2 <= of, HEALTH_OSD_DOWN, osd->id);
+    if (missed->pgs)
+        snprintf(lost, sizeof(lost), "%u PGs have only %u of %u replicas", missed->pgs, missed->left,
+                 missed->of);
+    struct mon_problem *p =
+        problem(st, missed->pgs && missed->left * 2 <= missed->of, HEALTH_OSD_DOWN, osd->id);
     SAY(p->what, "osd.%u is down%s: %s", osd->id, since, lost);
     SAY(p->todo,
         "start it again with `systemctl start fastblock-osd@DEVICE` on host %.64s (in a one-machine "

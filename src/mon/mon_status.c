@@ -29,6 +29,42 @@ Fb__OsdUsage *mon_status_usage(struct mon_status *st, uint32_t osd)
     return found ? *found : NULL;
 }
 
+struct mon_missed *mon_status_missed(struct mon_status *st, uint32_t osd)
+{
+    const Fb__OsdUsage *usage = mon_status_usage(st, osd);
+
+    return usage ? &st->missed[usage - st->usage] : NULL;
+}
+
+static bool is_up(const struct mon *mon, uint32_t osd)
+{
+    const struct mon_osd *o = mon_osd_find(mon, osd);
+
+    return o && mon_osd_item(o)->up;
+}
+
+/* What is left of the PG, for those of its OSDs that are down. */
+static void count_missed(struct mon_status *st, const Fb__Pg *pg)
+{
+    uint32_t left = 0, voters = 0;
+
+    for (size_t m = 0; m < pg->n_member; m++) {
+        voters += !pg->member[m]->learner;
+        left += !pg->member[m]->learner && is_up(st->mon, pg->member[m]->osd);
+    }
+    for (size_t m = 0; m < pg->n_member && left < voters; m++) {
+        uint32_t osd = pg->member[m]->osd;
+        struct mon_missed *missed =
+            pg->member[m]->learner || is_up(st->mon, osd) ? NULL : mon_status_missed(st, osd);
+        if (!missed)
+            continue;
+        if (!missed->pgs++ || left < missed->left) {
+            missed->left = left;
+            missed->of = voters;
+        }
+    }
+}
+
 static void count_scrub(struct mon_status *st, uint64_t pg)
 {
     const struct mon_scrub *s = mon_scrub_find(st->mon, pg);
@@ -99,6 +135,7 @@ static void count_pg(struct mon_status *st, struct mon_pg *p)
     st->message.pgs++;
     count_scrub(st, pg->id);
     count_members(st, pg);
+    count_missed(st, pg);
     if (pg->force && !pg->force->acknowledged) {
         mon_status_note_pg(st, PG_FORCED, pg->id);
         st->entries_lost += pg->force->entries_lost;
@@ -185,8 +222,9 @@ struct mon_status *mon_status_new(struct mon *mon)
     st->mon = mon;
     st->usage = malloc((osds + 1) * sizeof(*st->usage));
     st->usage_pointers = malloc((osds + 1) * sizeof(*st->usage_pointers));
+    st->missed = calloc(osds + 1, sizeof(*st->missed));
     fb__cluster_status__init(&st->message);
-    if (!st->usage || !st->usage_pointers) {
+    if (!st->usage || !st->usage_pointers || !st->missed) {
         mon_status_free(st);
         return NULL;
     }
@@ -201,6 +239,7 @@ void mon_status_free(struct mon_status *st)
         return;
     free(st->usage);
     free(st->usage_pointers);
+    free(st->missed);
     free(st);
 }
 

@@ -32,11 +32,17 @@ struct mon_problem {
     char what[360], doing[160], todo[240];
 };
 
+/* PGs in which an OSD that is down is missing, and what that one of them has left that has the least. */
+struct mon_missed {
+    uint32_t pgs, left, of;
+};
+
 struct mon_status {
     struct mon *mon;
     Fb__ClusterStatus message;
     Fb__MoveProgress progress;
     Fb__OsdUsage *usage, **usage_pointers;
+    struct mon_missed *missed; /* as `usage` */
     bool error, warning;
     struct mon_problem problem[STATUS_PROBLEMS_MAX + 1]; /* the last is for what there is no room for */
     char *texts[STATUS_PROBLEMS_MAX];
@@ -52,6 +58,7 @@ struct mon_status {
 struct mon_status *mon_status_new(struct mon *mon);
 void mon_status_free(struct mon_status *st);
 Fb__OsdUsage *mon_status_usage(struct mon_status *st, uint32_t osd);
+struct mon_missed *mon_status_missed(struct mon_status *st, uint32_t osd); /* as above */
 void mon_status_note_pg(struct mon_status *st, enum pg_problem what, uint64_t pg);
 /* Fills in health and problems; counts are there. */
 void mon_health_fill(struct mon_status *st);
