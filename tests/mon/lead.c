@@ -594,6 +594,10 @@ static void storm_change(struct storm *s)
         s->used[c.answer->osd] = true;
         s->acknowledged++;
     }
+    /* Many more, so that some come while others read all. */
+    for (uint64_t n = sim_rng_below(&s->rng, 40); n > 0 && c.result == 0; n--)
+        (void)osd_change(&c, (uint32_t)sim_rng_below(&s->rng, s->acknowledged),
+                         FB__OSD_ACTION__OSD_ACTION_REWEIGHT, (uint32_t)sim_rng_below(&s->rng, 1000));
     caller_stop(&c);
 }
 
@@ -697,6 +701,7 @@ static void storm(uint64_t seed)
         CHECK_EQ(get_map(&at[i], 0), 0);
         CHECK_EQ(at[i].answer->map->epoch, epoch);
         CHECK_EQ(at[i].answer->map->n_osd, osds);
+        CHECK_EQ(map_sum(&at[i]), map_sum(&at[leader]));
     }
     if (!tap_ok)
         printf("# seed %llu, %u changes\n", (unsigned long long)seed, s.acknowledged);
