@@ -29,6 +29,9 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, struct
 
     if (s->failed)
         return -ERR_STOPPED;
+    /* Each takes a header at its end, and the tail may stand still meanwhile. */
+    if (ring_short(s))
+        return -ERR_RETRY;
     /* One that is here may give chunks back, or a reservation, and has a slot for the one that it takes. */
     const struct object *here = object_find(pg_of(pub), image, object);
     if ((!here || (!here->slot && !here->slot_reserved)) &&

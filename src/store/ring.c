@@ -39,6 +39,13 @@ uint64_t ring_used(const struct store *s)
     return s->head - s->tail_durable;
 }
 
+bool ring_short(const struct store *s)
+{
+    uint64_t left = s->g.ring_blocks - ring_usable(s);
+
+    return ring_used(s) > ring_usable(s) + left / 2 && !PLANT(STORE_RING_TO_THE_END);
+}
+
 uint64_t ring_held(const struct store *s)
 {
     return MAX(s->head - s->tail, s->volume - s->volume_tail);

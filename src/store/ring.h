@@ -66,6 +66,8 @@ void ring_reflected(struct ring_wait *w);
 uint64_t ring_usable(const struct store *s); /* blocks that entries may take */
 uint64_t ring_used(const struct store *s);
 uint64_t ring_held(const struct store *s); /* blocks between tail and head, or their volume */
+/* Half of what entries leave is used up: the rest is for what moves the tail. */
+bool ring_short(const struct store *s);
 uint64_t ring_replay_seq(const struct store *s);
 struct batch *batch_new(struct store *s, uint64_t seq, uint64_t position, uint64_t end);
 

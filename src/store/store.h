@@ -482,7 +482,8 @@ void store_repair_start(struct store_repair *r, struct store_pg *pg, uint64_t im
  * and the copy be of one moment. */
 struct store_copy; /* one copy under way */
 MUST_CHECK int store_copy_new(struct store_pg *pg, uint64_t image, uint64_t object,
-                              struct store_copy **ret_copy); /* ERR_STOPPED, ERR_NO_SPACE, ERR_NO_MEMORY */
+                              struct store_copy **ret_copy); /* ERR_STOPPED, ERR_NO_SPACE, ERR_NO_MEMORY;
+                                                                ERR_RETRY: the ring is full */
 /* Looks at what there is here, for which the object's page may have to be read, and draws a key for hashes.
  * Without this nothing is here, and everything has to come; also when it could not be read. ERR_STOPPED,
  * ERR_NO_PG. */
