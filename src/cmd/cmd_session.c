@@ -72,7 +72,8 @@ bool cmd_session_open(struct cmd_session *s, const struct cmd_args *args, uint64
         return false;
     }
 
-    struct sigaction action = {.sa_handler = on_interrupt};
+    /* The first asks the command to end in order; what it waits for may take long, and the second ends it. */
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);

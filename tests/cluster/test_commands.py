@@ -145,18 +145,39 @@ def test_demote_moves_leaders(c):
     wait_for("the leadership to move", lambda: c.leaders()[pg] == 0, 10)
 
 
+def catches(child, number):
+    """Does the process have a handler for this signal?"""
+    with open(f"/proc/{child.pid}/status", encoding="ascii") as f:
+        caught = next(line.split()[1] for line in f if line.startswith("SigCgt"))
+    return int(caught, 16) >> (number - 1) & 1
+
+
+def test_interrupted_twice(c):
+    """What a command waits for may take long: reads wait while the cluster is paused. The second interrupt ends it."""
+    data = os.path.join(c.root, "held")
+    with open(data, "wb") as f:
+        f.write(os.urandom(1 << 20))
+    c.fb("image", "import", data, "p/held")
+    c.fb("cluster", "set", "pause")
+    try:
+        export = c.start(os.path.join(BIN, "fastblock"), "image", "export", "p/held", os.path.join(c.root, "back-held"))
+        wait_for("the file", lambda: os.path.exists(os.path.join(c.root, "back-held")), 10)
+        export.send_signal(signal.SIGINT)
+        wait_for("the first interrupt", lambda: not catches(export, signal.SIGINT), 10)
+        expect(export.poll() is None, "it ended though its reads are under way")
+        export.send_signal(signal.SIGINT)
+        expect(export.wait(timeout=10) == -signal.SIGINT, f"exit code {export.returncode}")
+    finally:
+        c.fb("cluster", "unset", "pause")
+    c.fb("image", "rm", "p/held")
+
+
 def test_demote_is_interrupted(c):
     """Then nobody knows that the OSD can be stopped: the monitor has not said yet what it leads."""
     mon = c.pid("mon")
     os.kill(mon, signal.SIGSTOP)
     demote = c.start(os.path.join(BIN, "fastblock"), "osd", "demote", "osd.0", stderr=subprocess.PIPE, text=True)
-
-    def waits():
-        with open(f"/proc/{demote.pid}/status", encoding="ascii") as f:
-            caught = next(line.split()[1] for line in f if line.startswith("SigCgt"))
-        return int(caught, 16) >> (signal.SIGTERM - 1) & 1
-
-    wait_for("the command to take signals", waits, 3, pause=0.01)
+    wait_for("the command to take signals", lambda: catches(demote, signal.SIGTERM), 3, pause=0.01)
     demote.send_signal(signal.SIGTERM)
     os.kill(mon, signal.SIGCONT)
     _, said = demote.communicate(timeout=30)
