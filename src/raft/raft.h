@@ -172,7 +172,7 @@ struct raft {
     uint64_t
         rest_ns;  /* leader: silence beyond the usual that the host's heartbeats now leave, see raft_rest() */
     bool abstain; /* the log cannot be proven whole: no vote, no campaign */
-    bool held;    /* the host takes no entries now, and may drop those that it has */
+    bool held;    /* the host may drop the entries that it has */
     bool recovering; /* the log is whole, what it was applied to is not: votes, but does not campaign */
     bool joint;      /* the group is */
     uint32_t member_count;
@@ -341,15 +341,15 @@ bool raft_is_whole(const struct raft *r, uint64_t target, uint64_t term);
  * group goes back. The leader is not told by this: it learns it by a rejection, or the host's answer. */
 bool raft_cut(struct raft *r, uint64_t index);
 /* Sets or clears `abstain`: something that was acknowledged may be missing in the log (damage), so a vote
- * might elect a leader without it. To be cleared when the log again reaches as far as that of a leader did
- * after the damage was known. */
+ * might elect a leader without it. To be cleared when raft_is_whole(). */
 void raft_set_abstain(struct raft *r, bool abstain);
 /* Sets or clears `recovering`. Such a replica can vote, and must: with two of three recovering, the third
  * could else never be elected again. */
 void raft_set_recovering(struct raft *r, bool recovering);
-/* Sets or clears `held`: the host takes no entries until it has a state, because it may drop the log that it
- * has. To be set before it asks its leader for the state. While a replica also abstains, it acknowledges
- * nothing, and the commit index stays. */
+/* Sets or clears `held`: the host may drop the log that it has, for a state that it asks its leader for; to
+ * be set before it asks. The commit index stays meanwhile. One that also abstains acknowledges nothing; any
+ * other acknowledges as ever, for what is durable is not dropped, and may take entries while no state is on
+ * its way. */
 void raft_set_held(struct raft *r, bool held);
 /* Leader: `replica` recovers, and may have lost what it acknowledged: that does not count any more, nor do
  * acknowledgements of messages sent before now_ns. Returns the target of its recovery: the commit index, or
