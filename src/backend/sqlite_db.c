@@ -66,7 +66,10 @@ static int db_error(struct sqlite_db *db)
 int sqlite_db_fail(struct sqlite_db *db, const char *what)
 {
     int result = db_error(db);
-    core_log(db->core, LOG_ERROR, "meta", "%s: %s", what, sqlite3_errmsg(db->handle));
+
+    if (result != db->failed)
+        core_log(db->core, LOG_ERROR, "meta", "%s: %s", what, sqlite3_errmsg(db->handle));
+    db->failed = result;
     return result;
 }
 

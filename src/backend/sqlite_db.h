@@ -31,6 +31,7 @@ struct sqlite_db {
     struct core *core; /* for the log */
     sqlite3 *handle;
     sqlite3_stmt *sql[SQL_COUNT];
+    int failed; /* how the last failure ended; 0 since a change was made */
 };
 
 /* Opens the file, or makes it, under an exclusive lock. `db` is zeroed, and is closed also after a failure.
@@ -39,7 +40,8 @@ struct sqlite_db {
 MUST_CHECK int sqlite_db_open(struct sqlite_db *db, struct core *core, const char *path);
 void sqlite_db_close(struct sqlite_db *db);
 
-/* Logs `what` with what SQLite says of its last failure, and returns the error that it means. */
+/* Logs `what` with what SQLite says of its last failure, once as long as it fails in the same way, and
+ * returns the error that it means. */
 MUST_CHECK int sqlite_db_fail(struct sqlite_db *db, const char *what);
 
 /* Parameters are numbered from 1, and lie with the caller until the statement has run. */

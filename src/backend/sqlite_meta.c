@@ -29,7 +29,7 @@ struct watcher {
 
 struct sqlite_meta {
     struct meta meta; /* first */
-    struct op op; /* serves requests and watches; lives as long as the store is open */
+    struct op op;     /* serves requests and watches; lives as long as the store is open */
     struct sqlite_db db;
     uint64_t revision;
     uint64_t oldest_revision; /* of the history; changes before it are gone */
@@ -210,6 +210,8 @@ static int meta_serve(struct sqlite_meta *m, const struct meta_request *requests
         m->oldest_revision = oldest;
         if (!sqlite3_get_autocommit(m->db.handle))
             (void)!sqlite_db_run(&m->db, SQL_ROLLBACK);
+    } else if (m->revision != before) {
+        m->db.failed = 0;
     }
     return result;
 }

@@ -204,8 +204,9 @@ struct mon {
     struct mon_lead lead;
     struct mon_follow follow;
     struct mon_load load;
-    bool load_failed; /* the last one */
-    bool outdated;    /* the metadata is a newer version's: nobody is served */
+    bool load_failed;  /* the last one */
+    int commit_failed; /* why the last one did; 0: it did not */
+    bool outdated;     /* the metadata is a newer version's: nobody is served */
     struct mon_commit commit;
     struct op tick;
     struct timer tick_timer;

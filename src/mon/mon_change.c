@@ -198,12 +198,15 @@ static void commit_step(struct op *op)
         case COMMIT_WRITING:
             if (m->txn.result) {
                 m->mon->stale = true;
-                core_log(m->mon->core, LOG_ERROR, "mon", "a change of the metadata failed: %s",
-                         mon_store_error(m->txn.result));
+                if (m->txn.result != m->mon->commit_failed) /* once, not with each tick that tries again */
+                    core_log(m->mon->core, LOG_ERROR, "mon", "a change of the metadata failed: %s",
+                             mon_store_error(m->txn.result));
+                m->mon->commit_failed = m->txn.result;
                 mon_lead_look(m->mon);
                 op_done(op, m->txn.result);
                 return;
             }
+            m->mon->commit_failed = 0;
             if (m->remaining <= MON_PUTS_PER_TXN) {
                 take_effect(m);
                 op_done(op, 0);

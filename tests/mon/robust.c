@@ -160,6 +160,34 @@ static void a_pool_has_no_more_pgs_than_it_has(void)
     world_free(w);
 }
 
+/* There is something to write, and no space for it: that is tried all the time, and said once. */
+static void a_full_disk_fills_no_log(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    w->trouble = FULL;
+    w->trouble_at = w->txns + 1;
+    callers_stop(osds, 3);
+    world_run_ms(w, 5000);
+    CHECK(w->txns > w->trouble_at + 10);
+    CHECK(has_problem(&c, "metadata"));
+    w->sim->log_lines = 0;
+    world_run_ms(w, 20000);
+    CHECK(w->sim->log_lines < 10);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK(c.answer->map->osd[0]->up);
+    w->trouble_at = 0;
+    world_run_ms(w, 1000);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK(!c.answer->map->osd[0]->up);
+    CHECK(!has_problem(&c, "metadata"));
+    caller_stop(&c);
+    world_free(w);
+}
+
 static void subscribers_follow(void)
 {
     struct world *w = world_new();
@@ -403,6 +431,7 @@ int main(void)
     TEST(a_crowd_keeps_no_osd_out);
     TEST(other_clusters_are_refused);
     TEST(a_pool_has_no_more_pgs_than_it_has);
+    TEST(a_full_disk_fills_no_log);
     TEST(subscribers_follow);
     TEST(slow_subscribers_are_dropped);
     TEST(the_dead_change_nothing);

@@ -57,6 +57,10 @@ static void proxy_txn(struct meta *meta, struct meta_txn *txn)
     struct world *w = p->w;
 
     p->fails = ++w->txns == w->trouble_at;
+    if (w->trouble == FULL && w->trouble_at && w->txns >= w->trouble_at) {
+        proxy_answer(p, txn, -ERR_NO_SPACE, 0);
+        return;
+    }
     if (p->fails && w->trouble == CRASH_BEFORE) {
         sim_after(w->sim, 0, crash_now, w);
         return;

@@ -26,6 +26,7 @@ enum trouble {
     CONFLICT,     /* it is not carried out and ends with ERR_CONFLICT */
     CRASH_BEFORE, /* the monitor dies, it is not carried out */
     CRASH_AFTER,  /* it is carried out, the monitor dies before it knows */
+    FULL,         /* from it on all end with ERR_NO_SPACE */
 };
 
 struct world_mon {

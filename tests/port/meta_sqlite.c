@@ -2,7 +2,9 @@
  *
  * The metadata suite on SQLite, and what a file adds: it is still there after a new start, and has one owner.
  */
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/port/meta_suite.h"
@@ -50,6 +52,41 @@ static void files_are_checked(void)
     CHECK(other == NULL);
 }
 
+static uint32_t said;
+
+static void count_log(void *self, enum log_level level, const char *room, const char *line)
+{
+    said++;
+}
+
+/* Nothing can be written for a while: it is said once, however often it is tried, and then it goes on. */
+static void what_fails_again_and_again_is_said_once(void)
+{
+    struct core *core = real.world.core[0];
+    const struct env_ops *env = core->env;
+    struct env_ops counting = *env;
+    struct rlimit was, none;
+
+    counting.log = count_log;
+    core->env = &counting;
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK_EQ(getrlimit(RLIMIT_FSIZE, &was), 0);
+    none = (struct rlimit){1, was.rlim_max};
+    for (uint32_t round = 1; round <= 2; round++) {
+        CHECK_EQ(setrlimit(RLIMIT_FSIZE, &none), 0);
+        for (int i = 0; i < 5; i++) {
+            struct meta_change change = {"kept", "lost", 4, 0};
+            struct meta_txn txn = {.changes = &change, .change_count = 1};
+            CHECK(do_txn(&txn) < 0);
+            CHECK(get("kept", "more") > 0);
+        }
+        CHECK_EQ(setrlimit(RLIMIT_FSIZE, &was), 0);
+        CHECK_EQ(said, round);
+        put("kept", "more");
+    }
+    core->env = env;
+}
+
 int main(void)
 {
     char folder[] = "/tmp/fastblock-test-XXXXXX", file[160];
@@ -69,6 +106,7 @@ int main(void)
     waiter_start(suite.world, &meta_waiter);
     TEST(the_store_outlives_the_process);
     TEST(files_are_checked);
+    TEST(what_fails_again_and_again_is_said_once);
     waiter_stop(suite.world, &meta_waiter);
     suite.meta->ops->close(suite.meta);
     real_world_fini(&real);
