@@ -296,6 +296,11 @@ static int trim_next(struct store *s)
 {
     struct destage *d = &s->destage;
 
+    if (s->ckpt_due) {
+        s->ckpt_due = false;
+        checkpoint_begin(s);
+        return DESTAGE_CKPT_BLOCKS;
+    }
     switch (trim_step(s)) {
     case TRIM_DESTAGE:
         collect(s);
@@ -325,7 +330,7 @@ static int trim_next(struct store *s)
 /* The PGs are looked at only when one of them was told something. */
 static bool something_to_do(struct store *s)
 {
-    if (destage_wanted(s))
+    if (s->ckpt_due || destage_wanted(s))
         return true;
     if (!s->destage.told)
         return false;
@@ -428,7 +433,9 @@ static void destage_step(struct op *op)
             op->state = DESTAGE_TRIM;
             break;
         case DESTAGE_TRIM: {
-            int next = trim_wanted(s) ? trim_next(s) : d->more ? DESTAGE_COLLECT : DESTAGE_IDLE;
+            int next = trim_wanted(s) || s->ckpt_due ? trim_next(s)
+                       : d->more                     ? DESTAGE_COLLECT
+                                                     : DESTAGE_IDLE;
             if (next == DESTAGE_IDLE && d->asked)
                 next = DESTAGE_COLLECT;
             op->state = next;

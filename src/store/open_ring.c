@@ -222,9 +222,10 @@ static void open_replay_one(struct store_opening *p, const struct scan_header *s
         store_problem(s, "log ring: batch %llu: data is damaged", (unsigned long long)h->seq);
     if (sh->gap)
         store_problem(s, "log ring: the batch before %llu is missing", (unsigned long long)h->seq);
+    bool records = h->prev_seq >= p->replay_seq && !PLANT(STORE_RESET_FORGIVES);
     if (sh->gap)
-        replay_damage(s, sh->gap_named ? batch_pgs(h) + h->pg_count : NULL, h->prev_pg_count,
-                      h->prev_seq >= p->replay_seq && !PLANT(STORE_RESET_FORGIVES));
+        replay_damage(s, sh->gap_named ? batch_pgs(h) + h->pg_count : NULL, h->prev_pg_count, records);
+    s->ckpt_due |= sh->gap && records;
     replay_batch(s, h, lost, h->seq >= p->replay_seq);
     s->last_seq = h->seq;
     s->last_crc = h->crc;

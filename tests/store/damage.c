@@ -577,11 +577,11 @@ static void recovers(enum store_pg_state state)
 
 /* A lost batch is found at each start, until the tail has passed it. Who has recovered since has not lost any
  * of its log; nor of its records, if there is a checkpoint behind the batch: either that has them, or it was
- * made when they were lost already. */
+ * made when they were lost already, as the start that finds it does at once. */
 static void who_has_recovered_is_not_damaged_again(void)
 {
     for (int checkpoint = 0; checkpoint <= 1; checkpoint++)
-        for (int known = 0; known <= 1; known++) {
+        for (int known = 0; known + checkpoint <= 1; known++) {
             set_up_both();
             store_recover_floor(pg, 1); /* the tail waits for checkpoints */
             rig_settle(&rig);
@@ -604,7 +604,7 @@ static void who_has_recovered_is_not_damaged_again(void)
                 rig.device.data[ring_offset(position) + 100] ^= 1;
             uint64_t last = pg->last_index;
             reopen();
-            CHECK_EQ(damaged_pgs(), (checkpoint ? 0 : 1u << 1) | 1u << 2);
+            CHECK_EQ(damaged_pgs(), (known || checkpoint ? 0 : 1u << 1) | 1u << 2);
             CHECK_EQ(pg->last_index, last);
             tear_down();
         }
