@@ -56,7 +56,9 @@ bool scrub_range_cut(struct scrub *s)
         if (!a->answered || !a->view.more || !a->view.row_count)
             continue;
         const struct scrub_row *last = &a->view.rows[a->view.row_count - 1];
-        if (!scrub_range_has(range, last->image, last->object))
+        /* There cannot be more behind the end; who says so would have it asked for again and again. */
+        bool end = range->has_end && last->image == range->end_image && last->object == range->end_object;
+        if (end || !scrub_range_has(range, last->image, last->object))
             continue;
         range->has_end = cut = true;
         range->end_image = last->image;

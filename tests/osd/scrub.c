@@ -8,7 +8,7 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
-#include "osd/scrub.h"
+#include "osd/scrub_lead.h"
 #include "tests/osd/fake_store.h"
 #include "tests/osd/world.h"
 #include "tests/plants.h"
@@ -566,6 +566,28 @@ static void test_just_opened(void)
     world_free(w);
 }
 
+/* A member says that there is more in a range than it tells: the range gets smaller each time, or is taken as
+ * it is. */
+static void test_more_without_end(void)
+{
+    static struct scrub s;
+    struct scrub_view *view = &s.asked[0].view;
+
+    s.range = scrub_range_of(IMAGE, 9);
+    s.range.has_cursor = false;
+    s.asked[0].answered = view->more = true;
+    view->row_count = 2;
+    view->rows[0] = (struct scrub_row){.image = IMAGE, .object = 4};
+    view->rows[1] = (struct scrub_row){.image = IMAGE, .object = 5};
+    CHECK(scrub_range_cut(&s));
+    CHECK_EQ(s.range.end_object, 5);
+    CHECK(!scrub_range_cut(&s));
+    view->row_count = 1;
+    CHECK(scrub_range_cut(&s));
+    CHECK_EQ(s.range.end_object, 4);
+    CHECK(!scrub_range_cut(&s));
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -585,6 +607,7 @@ int main(int argc, char **argv)
     TEST(test_without_a_member);
     TEST(test_lost_here_and_there);
     TEST(test_just_opened);
+    TEST(test_more_without_end);
     fake_store_forget_all();
     return tap_done();
 }
