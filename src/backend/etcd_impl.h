@@ -48,7 +48,8 @@ struct etcd_meta {
     struct op op; /* does everything; lives as long as the store is open */
     struct etcd_http http;
     struct etcd_address address;
-    uint32_t endpoint; /* the member that is asked first */
+    uint32_t endpoint;               /* the member that is asked first */
+    bool failed[ETCD_ENDPOINTS_MAX]; /* the member has not answered since that was logged */
     struct timer timer;
     struct list calls, watchers;
     bool telling; /* inside the events of watches */

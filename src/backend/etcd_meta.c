@@ -42,7 +42,9 @@ void etcd_endpoint_failed(struct etcd_meta *m, uint32_t endpoint, const char *wh
     if (endpoint != m->endpoint)
         return; /* another request has found out before */
     m->endpoint = (endpoint + 1) % m->address.endpoint_count;
-    core_log(m->core, LOG_WARN, "meta", "etcd at %s: %s", m->address.endpoints[endpoint], why);
+    if (!m->failed[endpoint]) /* once, not with each attempt as long as it is away */
+        core_log(m->core, LOG_WARN, "meta", "etcd at %s: %s", m->address.endpoints[endpoint], why);
+    m->failed[endpoint] = true;
 }
 
 uint64_t etcd_backoff_ns(const struct etcd_meta *m, uint32_t attempts)
@@ -243,6 +245,7 @@ static void call_finished(struct etcd_meta *m, struct etcd_call *c)
     enum verdict verdict = judge(m, c);
 
     if (verdict == ANSWERED) {
+        m->failed[c->endpoint] = false;
         c->error = 0;
         verdict = c->range   ? take_page(m, c)
                   : c->txn   ? take_txn(c)
