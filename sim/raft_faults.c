@@ -55,11 +55,16 @@ const struct group *world_settled_group(const struct world *w)
     return group && group->index <= w->checker.commit_max ? group : NULL;
 }
 
-/* As many as a group can lose and still elect. */
+/* As many as a group can lose and still elect. One that is proposed counts though nobody that is up has it,
+ * nor any disk: it may be on its way. */
 static bool damage_bearable(struct world *w)
 {
     const struct group *group = world_settled_group(w);
     uint32_t voters = 0, damaged = 0;
+
+    for (uint32_t i = 0; i < w->group_count; i++)
+        if (w->groups[i]->index > w->checker.commit_max)
+            return false;
 
     for (uint32_t i = 0; group && i < group->count; i++) {
         voters += group->members[i].flags != 0;
