@@ -167,6 +167,9 @@ struct object {
     bool marks_new : 1; /* all marks of the page are of this version */
 };
 
+/* Of PGs of whole families, of others that are whole, of those that are damaged. */
+enum claim_turn { CLAIM_WHOLE, CLAIM_KIN, CLAIM_DAMAGED };
+
 struct pg {
     struct store_pg pub; /* first */
     struct list link;    /* by order of creation */
@@ -205,8 +208,9 @@ struct pg {
     bool removing, destage_all;
     bool splitting; /* what is to leave stays as it is: pages and chunks, too */
     bool long_log;  /* counted in the store's */
-    /* At a start: claims what is its own behind others (open_pages.c); entries are missing, unless void. */
-    bool late, lacks_entries;
+    /* At a start: entries are missing, unless void; and when it claims what is its own (open_pages.c). */
+    bool lacks_entries;
+    enum claim_turn turn;
 };
 
 static inline struct pg *pg_of(const struct store_pg *pub)
@@ -518,7 +522,7 @@ bool large_unproven(const struct store *s);
 void large_relieve(struct store *s);
 void large_give_back(struct pg *pg); /* when its gives_back is complete */
 bool large_space_low(const struct store *s);
-void large_claim(struct store *s, bool late);
+void large_claim(struct store *s, bool kin);
 uint32_t large_chunk(const struct log_entry *e, uint32_t chunk);
 uint64_t entry_place(const struct store *s, const struct log_entry *e, uint32_t i);
 uint32_t entry_run(const struct store *s, const struct log_entry *e, uint32_t i, uint32_t count);

@@ -420,9 +420,10 @@ static void open_step(struct op *op)
                 return;
             if (rc)
                 break;
-            large_claim(s, p->late);
-            if (!p->late) {
-                p->late = true;
+            if (p->turn != CLAIM_KIN)
+                large_claim(s, p->turn == CLAIM_DAMAGED);
+            if (p->turn != CLAIM_DAMAGED) {
+                p->turn++;
                 rc = open_slots(p);
                 if (rc)
                     break;

@@ -4,7 +4,8 @@
  * not give, or not as they were written, are tried again for half a second, and are lost then.
  *
  * A PG that is damaged may lack records that said what it gave back: it would claim slots and chunks that
- * others have by now. So these come first, their pages and their logs.
+ * others have by now. So these come first, their pages and their logs; but the logs of its family, whose
+ * chunks may be pages' of any of them, come when all of these have claimed theirs.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -49,17 +50,22 @@ static void object_lost(struct object *o, const char *what)
         space_switch(o, &map, o->slot);
 }
 
-/* Those whose records may be missing, with their families, with which they share chunks. */
+static bool pg_may_lack_records(const struct pg *pg)
+{
+    return pg->pub.damaged || pg->pub.record.state == STORE_PG_DAMAGED;
+}
+
+/* These, and their families, with which they share chunks. */
 static void pgs_put_off(struct store *s)
 {
     list_for_each (&s->pgs, node) {
         const struct pg *pg = list_entry(node, struct pg, link);
-        if (PLANT(STORE_DAMAGED_CLAIM_FIRST) || pg->late ||
-            (!pg->pub.damaged && pg->pub.record.state != STORE_PG_DAMAGED))
+        if (PLANT(STORE_DAMAGED_CLAIM_FIRST) || pg->turn != CLAIM_WHOLE || !pg_may_lack_records(pg))
             continue;
         list_for_each (&s->pgs, other) {
             struct pg *kin = list_entry(other, struct pg, link);
-            kin->late |= key_is_family(kin->key, pg->key);
+            if (key_is_family(kin->key, pg->key))
+                kin->turn = pg_may_lack_records(kin) ? CLAIM_DAMAGED : CLAIM_KIN;
         }
     }
 }
@@ -78,20 +84,20 @@ static int slots_new(struct store_opening *p)
     return p->slots ? 0 : -ERR_NO_MEMORY;
 }
 
-/* Of PGs that are whole; and, when those have what is theirs, of the others (`late`). */
+/* Of the PGs whose turn it is. */
 int open_slots(struct store_opening *p)
 {
     struct store *s = p->s;
     uint64_t first = p->slot_count;
 
-    if (!p->late) {
+    if (p->turn == CLAIM_WHOLE) {
         pgs_put_off(s);
         if (slots_new(p))
             return -ERR_NO_MEMORY;
     }
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
-        if (pg->late != p->late)
+        if (pg->turn != p->turn)
             continue;
         for (struct object *o = object_after(pg, true, 0, 0), *next; o; o = next) {
             next = object_after(pg, false, o->image, o->number);

@@ -114,7 +114,7 @@ struct store_opening {
     bool verify_again; /* what was read to verify could not be, once */
     bool cut;
     /* Pages. */
-    bool late; /* it is the turn of the PGs that come last */
+    enum claim_turn turn;
     struct open_slot *slots;
     uint64_t slot_count, slot_next;
     struct scatter pages;

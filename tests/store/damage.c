@@ -303,15 +303,29 @@ static bool slot_is_live(uint32_t slot)
     return false;
 }
 
+/* PG 2, as if it had been split off PG 1. */
+static void set_up_kin(void)
+{
+    set_up();
+    struct pg *kin = pg_create(s, &(struct store_pg_record){.pg = 2, .replica = 1, .term = 1, .group = ALONE},
+                               pg_of(pg)->key ^ 3, STORE_PG_NORMAL);
+    (void)table_touch(s, kin->table_index);
+    rig_settle(&rig);
+    other = &kin->pub;
+}
+
 /* PG 1's object 77 gives a slot and a chunk back, by a record that is lost then. Meanwhile PG 2 has got one
  * of them: the chunk for an object, or for an entry of its log. That is no damage of PG 2's. */
 enum { GETS_SLOT, GETS_CHUNK, ENTRY_GETS_CHUNK };
-static void what_was_given_back_is_anothers(int what)
+static void what_was_given_back_is_anothers(int what, bool kin)
 {
     struct entry clear = {.type = ENTRY_CLEAR, .image = 1, .object = 77, .block_count = BLOCKS_PER_OBJECT};
     uint64_t objects = 0;
 
-    set_up_both();
+    if (kin)
+        set_up_kin();
+    else
+        set_up_both();
     CHECK_EQ(write_blocks(77, 0, 15), 0);
     destage_all_of(pg);
     const struct object *o = object_find(pg_of(pg), 1, 77);
@@ -348,9 +362,11 @@ static void what_was_given_back_is_anothers(int what)
 
 static void what_a_lost_record_gave_back_is_anothers(void)
 {
-    what_was_given_back_is_anothers(GETS_SLOT);
-    what_was_given_back_is_anothers(GETS_CHUNK);
-    what_was_given_back_is_anothers(ENTRY_GETS_CHUNK);
+    for (int kin = 0; kin <= 1; kin++) {
+        what_was_given_back_is_anothers(GETS_SLOT, kin);
+        what_was_given_back_is_anothers(GETS_CHUNK, kin);
+    }
+    what_was_given_back_is_anothers(ENTRY_GETS_CHUNK, false);
 }
 
 /* The newer one rots, at a time when the tail has moved since it was made: with the older one, and the
