@@ -167,8 +167,10 @@ int sock_send(struct sock *sock, const void *head, size_t head_len, const struct
         return -ERR_BUSY;
     }
     for (uint32_t i = 0; i < count; i++)
-        if (pieces[i].len)
+        if (pieces[i].len) {
             sock_seg_push(sock, slice_data(&pieces[i]), pieces[i].len)->buf = buf_ref(pieces[i].buf);
+            sock->tx_held_bytes += pieces[i].buf->size_bytes;
+        }
     sock->tx_bytes += len;
     if (patient) {
         sock_flush_later(sock);
@@ -183,6 +185,8 @@ static void sock_seg_drop(struct sock *sock)
 {
     struct sock_seg *seg = sock_seg_at(sock, 0);
 
+    if (seg->buf)
+        sock->tx_held_bytes -= seg->buf->size_bytes;
     buf_unref(seg->buf);
     free(seg->heap);
     sock->seg_first = (sock->seg_first + 1) & (SOCK_SEGS_MAX - 1);

@@ -62,6 +62,7 @@ struct sock {
     uint64_t urgent_ns;              /* when something was last queued that does not wait */
     struct uring_task tx_task;       /* sends */
     uint64_t tx_bytes, tx_bytes_max; /* queued */
+    uint64_t tx_held_bytes;          /* of the buffers of payloads in it */
     struct sock_seg *segs;
     uint32_t seg_first, seg_count;
     uint8_t *ring;

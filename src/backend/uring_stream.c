@@ -236,6 +236,11 @@ static int stream_send(struct stream *stream, const void *head, size_t head_len,
     return sock_send(&s->sock, head, head_len, payload, payload && payload->buf ? 1 : 0, false);
 }
 
+static uint64_t stream_held_bytes(const struct stream *stream)
+{
+    return container_of(stream, const struct uring_stream, stream)->sock.tx_held_bytes;
+}
+
 static void stream_close(struct stream *stream, bool flush)
 {
     struct uring_stream *s = container_of(stream, struct uring_stream, stream);
@@ -244,8 +249,8 @@ static void stream_close(struct stream *stream, bool flush)
     sock_close(&s->sock, flush);
 }
 
-static const struct stream_ops uring_stream_ops = {stream_listen, stream_unlisten, stream_recv, stream_send,
-                                                   stream_close};
+static const struct stream_ops uring_stream_ops = {stream_listen, stream_unlisten,   stream_recv,
+                                                   stream_send,   stream_held_bytes, stream_close};
 
 struct stream_net *uring_stream_net_new(struct uring_core *uc)
 {

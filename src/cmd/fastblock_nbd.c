@@ -24,7 +24,6 @@
 #include "cmd/daemon.h"
 #include "front/nbd/nbd_server.h"
 
-#define ARENA_BYTES  (128u << 20)
 #define MONITORS_MAX 16
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -357,7 +356,7 @@ static int set_up(struct program *program)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGUSR1};
     struct uring_core_opts opts = {
-        .arena_bytes = ARENA_BYTES,
+        .arena_bytes = NBD_ARENA_BYTES,
         .spin_us = (uint32_t)program->options.spin_us,
         .log_level = LOG_INFO,
     };

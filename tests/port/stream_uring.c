@@ -220,9 +220,14 @@ static void a_full_queue_is_refused_and_reopened(void)
         sent += result ? 0 : (1 << 20) + 1;
     }
     CHECK_EQ(result, -ERR_BUSY);
+    CHECK_EQ(net->ops->held_bytes(end.stream), arena_size(arena) - arena_free_bytes(arena));
     world_settle(&real.world);
+    uint64_t held_bytes = net->ops->held_bytes(end.stream);
+    CHECK(held_bytes > 0);
+    CHECK_EQ(held_bytes, arena_size(arena) - arena_free_bytes(arena));
     CHECK_EQ(peer_read(fd, in, sent), sent);
     CHECK(run_until(&end.writable));
+    CHECK_EQ(net->ops->held_bytes(end.stream), 0);
     net->ops->close(end.stream, false);
     close(fd);
 }

@@ -17,6 +17,8 @@
 
 #include "front/nbd/nbd_impl.h"
 
+#define SENT_RETRY_NS (10 * NS_PER_MS)
+
 enum conn_state {
     CONN_SEND,
     CONN_TURN,
@@ -64,9 +66,14 @@ static void conn_writable(void *owner, struct stream *stream)
 
 static void conn_lose(struct nbd_conn *conn)
 {
+    struct nbd_server *server = conn->server;
+
     conn->stream = NULL;
-    conn->server->lost_requests += conn->request_count;
+    server->lost_requests += conn->request_count;
     nbd_conn_wake_senders(conn);
+    /* Those that are its own will not wait any more. */
+    nbd_wake_all(&server->big_waiters);
+    nbd_wake_all(&conn->big_waiters);
     op_wake(&conn->op);
 }
 
@@ -86,6 +93,23 @@ static const struct stream_events conn_events = {conn_received, conn_writable, c
 static const struct stream_ops *conn_ops(const struct nbd_conn *conn)
 {
     return conn->stream->net->ops;
+}
+
+void nbd_conn_drop(struct nbd_conn *conn)
+{
+    conn_ops(conn)->close(conn->stream, false);
+    conn_lose(conn);
+}
+
+uint64_t nbd_conn_held_bytes(const struct nbd_conn *conn)
+{
+    return conn->stream ? conn_ops(conn)->held_bytes(conn->stream) : 0;
+}
+
+void nbd_conn_drop_unsent(struct nbd_conn *conn)
+{
+    if (conn->stream && (nbd_conn_held_bytes(conn) || !list_empty(&conn->senders)))
+        nbd_conn_drop(conn);
 }
 
 int nbd_conn_send(struct nbd_conn *conn, struct nbd_request *request, const uint8_t *head, size_t len,
@@ -156,26 +180,21 @@ static void conn_take_input(struct nbd_conn *conn)
                  (unsigned long long)conn->number,
                  nbd_protocol_transmits(&conn->protocol) ? "that is no NBD request" : "the handshake failed");
         /* What it asked for goes on, but counts as lost: the next connection must wait for it. */
-        conn_ops(conn)->close(conn->stream, true);
-        conn_lose(conn);
+        nbd_conn_drop(conn);
         break;
     }
 }
 
-/* False: all requests are taken; or what a lost connection has asked for is under way, which may take effect
- * over what is asked for now: its client goes on with another one, a new one or one that was there before. */
+/* False: what a lost connection has asked for is under way, which may take effect over what is asked for now:
+ * its client goes on with another one, a new one or one that was there before. */
 static bool conn_admit(struct nbd_conn *conn)
 {
     struct nbd_server *server = conn->server;
 
     if (server->lost_requests)
         return false;
-    struct nbd_request *request = pool_get(&server->requests);
-    if (!request) {
-        nbd_wait_in(&server->request_waiters, &conn->wait);
-        return false;
-    }
-    nbd_wait_end(server, &conn->wait);
+    struct nbd_request *request = pool_get(&conn->requests);
+    ASSERT(request); /* conn_may_receive() */
     conn->request_count++;
     nbd_request_start(conn, request, &conn->command);
     if (request->receiving) {
@@ -192,8 +211,7 @@ static bool conn_begin_part(struct nbd_conn *conn)
 {
     if (!nbd_request_has_window(conn->writing))
         return false;
-    conn->part =
-        nbd_part_get(conn, (uint32_t)MIN(conn->payload_left, (uint64_t)NBD_PART_MAX), false, &conn->wait);
+    conn->part = nbd_part_get(conn, (uint32_t)MIN(conn->payload_left, (uint64_t)NBD_PART_MAX), &conn->wait);
     if (!conn->part)
         return false;
     conn_receive(conn, slice_data(&conn->part->data), conn->part->data.len);
@@ -232,10 +250,24 @@ static void conn_free(struct nbd_conn *conn)
 
     if (conn->stream)
         conn_ops(conn)->close(conn->stream, true);
+    nbd_wait_end(server, &conn->wait);
     list_remove(&conn->link);
     op_done(&conn->op, 0);
+    pool_fini(&conn->parts);
+    pool_fini(&conn->requests);
     free(conn);
     nbd_conn_freed(server);
+}
+
+/* Of its replies nothing is left that keeps memory. */
+static bool conn_has_sent(struct nbd_conn *conn)
+{
+    struct core *core = conn->server->core;
+
+    if (!nbd_conn_held_bytes(conn) || conn->server->stopping)
+        return true;
+    timer_arm(core, &conn->wait.timer, &conn->op, core_now_ns(core) + SENT_RETRY_NS);
+    return false;
 }
 
 static void conn_step(struct op *op)
@@ -249,8 +281,7 @@ static void conn_step(struct op *op)
         } else if (conn->stream && conn->server->stopping && op->state != CONN_FINISH) {
             if (conn->part) {
                 /* The stream still owns that memory: the connection has to go first. */
-                conn_ops(conn)->close(conn->stream, false);
-                conn_lose(conn);
+                nbd_conn_drop(conn);
                 continue;
             }
             conn_let_go(conn);
@@ -307,7 +338,7 @@ static void conn_step(struct op *op)
             break;
         case CONN_FINISH:
         case CONN_GONE:
-            if (conn->request_count)
+            if (conn->request_count || !conn_has_sent(conn))
                 return;
             conn_free(conn);
             return;
@@ -317,13 +348,42 @@ static void conn_step(struct op *op)
 
 static const struct op_kind conn_kind = {"nbd.connection", conn_state_name, conn_step};
 
+static struct nbd_conn *conn_new(void)
+{
+    struct nbd_conn *conn = calloc(1, sizeof(*conn));
+
+    if (conn && pool_init(&conn->requests, sizeof(struct nbd_request), NBD_CONN_COMMANDS) == 0) {
+        if (pool_init(&conn->parts, sizeof(struct nbd_part), NBD_CONN_PARTS) == 0)
+            return conn;
+        pool_fini(&conn->requests);
+    }
+    free(conn);
+    return NULL;
+}
+
+/* Of those who were asked and have not said what they want, the one that has had the longest time for it
+ * leaves. False: there is none. */
+static bool conn_evict(struct nbd_server *server)
+{
+    list_for_each (&server->conns, node) {
+        struct nbd_conn *conn = list_entry(node, struct nbd_conn, link);
+        if (!server->image || !conn->stream || nbd_protocol_transmits(&conn->protocol))
+            continue;
+        core_log(server->core, LOG_WARN, "nbd", "connection %llu: closing: no handshake, and another comes",
+                 (unsigned long long)conn->number);
+        nbd_conn_drop(conn);
+        return true;
+    }
+    return false;
+}
+
 void nbd_conn_accepted(void *owner, struct stream *stream)
 {
     struct nbd_server *server = owner;
     struct nbd_conn *conn = NULL;
 
-    if (!server->stopping && server->conn_count < NBD_CONNS_MAX)
-        conn = calloc(1, sizeof(*conn));
+    if (!server->stopping && (server->conn_count < NBD_CONNS_MAX || conn_evict(server)))
+        conn = conn_new();
     if (!conn) {
         core_log(server->core, LOG_WARN, "nbd", "a connection is refused: there are %u already",
                  server->conn_count);
@@ -337,6 +397,7 @@ void nbd_conn_accepted(void *owner, struct stream *stream)
     stream->owner = conn;
     list_init(&conn->senders);
     list_init(&conn->memory_waiters);
+    list_init(&conn->big_waiters);
     list_push_back(&server->conns, &conn->link);
     server->conn_count++;
     /* The size as it is now, unless somebody relies on what it was. */

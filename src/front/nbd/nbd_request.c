@@ -2,12 +2,14 @@
  *
  * A command under way.
  *
- *     RUN: parts are started as memory allows, and taken when they have ended -> REPLY -> done
+ *     TURN (long and unstructured) -> RUN: parts are started as memory allows, and taken when they have ended
+ *          -> REPLY -> SENT -> done
  *
  * A read of one part (up to 2 MiB, almost every one) is one reply with its data. A longer one is answered
  * part by part where replies are structured. Where they are not, all of it must be there before the first
- * byte is sent, because an error cannot follow data: then one such read at a time may collect its parts, in
- * turn.
+ * byte is sent, because an error cannot follow data: such reads have memory of their own for that, in turn,
+ * until their clients have taken the replies. A client that takes nothing of its reply is lost when another
+ * one waits.
  */
 #include <string.h>
 
@@ -15,11 +17,15 @@
 
 #define STATUS_LEN_MAX (1u << 30) /* one answer describes at most so much */
 
-enum request_state { REQUEST_BEGIN, REQUEST_TURN, REQUEST_RUN, REQUEST_REPLY, REQUEST_END };
+/* A client that takes nothing of a long reply for so long has to give way. */
+#define BIG_PATIENCE_NS (10 * NS_PER_S)
+#define BIG_RETRY_NS    (1 * NS_PER_MS)
+
+enum request_state { REQUEST_BEGIN, REQUEST_TURN, REQUEST_RUN, REQUEST_REPLY, REQUEST_SENT, REQUEST_END };
 
 static const char *request_state_name(int state)
 {
-    static const char *const names[] = {"begin", "turn", "run", "reply", "end"};
+    static const char *const names[] = {"begin", "turn", "run", "reply", "sent", "end"};
     return names[state];
 }
 
@@ -110,7 +116,8 @@ static void request_start_reads(struct nbd_request *r)
 {
     while (r->at < request_end(r) && r->result == 0 && nbd_request_has_window(r)) {
         uint32_t len = (uint32_t)MIN(request_end(r) - r->at, (uint64_t)NBD_PART_MAX);
-        struct nbd_part *part = nbd_part_get(r->conn, len, r->big, &r->wait);
+        struct nbd_part *part =
+            r->big ? nbd_part_get_big(r->conn, len, &r->wait) : nbd_part_get(r->conn, len, &r->wait);
         if (!part)
             return;
         request_start_part(r, part, CLIENT_READ);
@@ -119,17 +126,9 @@ static void request_start_reads(struct nbd_request *r)
 
 static void request_start_zeroes(struct nbd_request *r)
 {
-    struct nbd_server *server = request_server(r);
-
     while (r->at < request_end(r) && r->result == 0 && nbd_request_has_window(r)) {
         uint32_t len = (uint32_t)MIN(request_end(r) - r->at, (uint64_t)NBD_PART_MAX);
-        struct nbd_part *part = pool_get(&server->parts);
-        if (!part)
-            return; /* there is at least one of ours under way, or memory waiters that give theirs back: see
-                       REQUEST_RUN */
-        part->data = slice_sub(&server->zeroes, 0, len);
-        part->memory_bytes = 0;
-        request_start_part(r, part, CLIENT_WRITE);
+        request_start_part(r, nbd_part_get_shared(r->conn, &request_server(r)->zeroes, len), CLIENT_WRITE);
     }
 }
 
@@ -287,28 +286,69 @@ static void request_begin(struct nbd_request *r)
     }
 }
 
-/* One unstructured long read at a time. */
+/* Of all parts' buffers. */
+static uint64_t request_big_bytes(const struct nbd_request *r)
+{
+    return ALIGN_UP((uint64_t)r->command.length, (uint64_t)NBD_PART_MAX);
+}
+
+/* One long unstructured read of each connection at a time, and as many of all as there is memory for. */
 static bool request_take_turn(struct nbd_request *r)
 {
     struct nbd_server *server = request_server(r);
+    struct nbd_conn *conn = r->conn;
+    struct list *queue = conn->big_taken ? &conn->big_waiters : &server->big_waiters;
 
-    if (server->big_taken) {
-        nbd_wait_in(&server->big_waiters, &r->wait);
+    if (r->wait.queue && (r->wait.queue != queue || !conn->stream))
+        nbd_wait_end(server, &r->wait);
+    if (!conn->stream)
+        return true; /* there is nothing to read for */
+    nbd_wait_in(queue, &r->wait);
+    if (conn->big_taken || queue->next != &r->wait.link ||
+        server->big_bytes + request_big_bytes(r) > NBD_LONG_READS)
         return false;
-    }
-    server->big_taken = r->big = r->turn = true;
+    conn->big_taken = r->big = true;
+    server->big_bytes += request_big_bytes(r);
     nbd_wait_end(server, &r->wait);
     return true;
 }
 
-/* All its memory is there: the next one may collect, whether or not this one's client takes its reply. */
 static void request_pass_turn(struct nbd_request *r)
 {
-    if (!r->turn)
+    if (!r->big)
         return;
-    r->turn = false;
-    request_server(r)->big_taken = false;
+    r->conn->big_taken = false;
+    request_server(r)->big_bytes -= request_big_bytes(r);
+    nbd_wake_first(&r->conn->big_waiters);
     nbd_wake_first(&request_server(r)->big_waiters);
+}
+
+/* A long reply is under way: whoever takes nothing of it is lost once another one waits. */
+static void request_watch_big(struct nbd_request *r)
+{
+    struct nbd_server *server = request_server(r);
+    uint64_t now_ns = core_now_ns(server->core), held_bytes = nbd_conn_held_bytes(r->conn);
+
+    if (!r->moved_ns || held_bytes < r->held_bytes || r->sent_count > r->moved_count)
+        r->moved_ns = now_ns;
+    r->held_bytes = held_bytes;
+    r->moved_count = r->sent_count;
+    if (r->conn->stream && now_ns - r->moved_ns >= BIG_PATIENCE_NS && !list_empty(&server->big_waiters)) {
+        core_log(server->core, LOG_WARN, "nbd",
+                 "connection %llu: closing: it takes nothing of a long reply, and another one is to be sent",
+                 (unsigned long long)r->conn->number);
+        nbd_conn_drop(r->conn);
+    }
+    timer_arm(server->core, &r->wait.timer, &r->op, now_ns + BIG_RETRY_NS);
+}
+
+/* The client has all of a long reply, or is gone: the memory is free for the next one. */
+static bool request_is_taken(const struct nbd_request *r)
+{
+    for (uint32_t i = 0; r->big && r->conn->stream && i < r->part_count; i++)
+        if (r->parts[i]->data.buf->refs > 1)
+            return false;
+    return true;
 }
 
 /* Everything has ended, and what could be sent by parts has been. */
@@ -322,15 +362,10 @@ static bool request_has_run(struct nbd_request *r)
         request_start_zeroes(r);
     if (!request_take_parts(r))
         return false;
-    if (r->at == request_end(r))
-        request_pass_turn(r);
     if (r->result) {
         nbd_wait_end(request_server(r), &r->wait);
     } else if ((r->command.type == NBD_CMD_READ || request_writes_zeroes(r)) && r->at < request_end(r)) {
-        /* Without any part of its own under way nobody wakes it: a part of the pool is to come. */
-        if (request_writes_zeroes(r) && r->part_count == 0)
-            timer_arm(r->op.core, &r->wait.timer, &r->op, core_now_ns(r->op.core) + NS_PER_MS);
-        else if (nbd_request_has_window(r) && !r->wait.queue)
+        if (!r->big && nbd_request_has_window(r) && !r->wait.queue)
             op_wake(&r->op); /* parts were taken: room for more */
         return false;
     }
@@ -354,8 +389,7 @@ static void request_free(struct nbd_request *r)
     }
     request_pass_turn(r);
     op_done(&r->op, 0);
-    pool_put(&server->requests, r);
-    nbd_wake_first(&server->request_waiters);
+    pool_put(&conn->requests, r);
     conn->request_count--;
     op_wake(&conn->op);
     if (!conn->stream && --server->lost_requests == 0)
@@ -384,8 +418,18 @@ static void request_step(struct op *op)
             op->state = REQUEST_REPLY;
             break;
         case REQUEST_REPLY:
-            if (request_reply(r))
+            if (request_reply(r)) {
+                if (r->big)
+                    request_watch_big(r);
                 return;
+            }
+            op->state = REQUEST_SENT;
+            break;
+        case REQUEST_SENT:
+            if (!request_is_taken(r)) {
+                request_watch_big(r);
+                return;
+            }
             op->state = REQUEST_END;
             break;
         case REQUEST_END:
@@ -405,7 +449,8 @@ void nbd_request_start(struct nbd_conn *conn, struct nbd_request *r, const struc
     r->at = command->offset;
     r->part_count = r->sent_count = 0;
     r->receiving = command->type == NBD_CMD_WRITE && !command->error && command->payload_len;
-    r->big = r->turn = false;
+    r->big = false;
+    r->moved_ns = 0;
     list_init(&r->sending);
     nbd_wait_init(&r->wait, &r->op);
     op_start(&r->op, conn->server->core, &request_kind, NULL);

@@ -11,7 +11,8 @@
 #include "base/text.h"
 #include "front/nbd/nbd_impl.h"
 
-#define MEMORY_RETRY_NS (1 * NS_PER_MS)
+#define MEMORY_RETRY_NS  (1 * NS_PER_MS)
+#define STOP_PATIENCE_NS (5 * NS_PER_S) /* with clients that do not take their answers */
 
 /* ---- waiting ---- */
 
@@ -51,45 +52,85 @@ void nbd_wake_first(struct list *queue)
         op_wake(wait->op);
 }
 
-/* ---- memory ---- */
-
-static struct nbd_part *part_try(struct nbd_server *server, uint32_t len)
+void nbd_wake_all(struct list *queue)
 {
-    struct arena *arena = server->core->arena;
-
-    if (arena_free_bytes(arena) < arena_size(arena) / 2 + len)
-        return NULL;
-    struct nbd_part *part = pool_get(&server->parts);
-    if (!part)
-        return NULL;
-    part->data = (struct slice){buf_new(arena, len), 0, len};
-    if (part->data.buf)
-        return part;
-    pool_put(&server->parts, part);
-    return NULL;
+    list_for_each (queue, node) {
+        op_wake(list_entry(node, struct nbd_wait, link)->op);
+    }
 }
 
-struct nbd_part *nbd_part_get(struct nbd_conn *conn, uint32_t len, bool unbounded, struct nbd_wait *wait)
+/* ---- memory ---- */
+
+/* Of the buffer for `len` bytes. */
+static uint32_t part_size_bytes(uint32_t len)
+{
+    uint32_t size_bytes = BLOCK_SIZE;
+
+    while (size_bytes < len)
+        size_bytes *= 2;
+    return size_bytes;
+}
+
+static struct nbd_part *part_new(struct nbd_conn *conn, struct slice data, uint32_t memory_bytes)
+{
+    struct nbd_part *part = pool_get(&conn->parts);
+
+    ASSERT(part);
+    part->data = data;
+    part->memory_bytes = memory_bytes;
+    conn->memory_bytes += memory_bytes;
+    return part;
+}
+
+/* What is left of the arena then is spoken for, unless it is the connection's own. */
+static bool part_fits(const struct nbd_conn *conn, uint32_t size_bytes)
+{
+    uint64_t would_bytes = conn->memory_bytes + nbd_conn_held_bytes(conn) + size_bytes;
+
+    if (would_bytes <= NBD_CONN_OWN)
+        return true;
+    return would_bytes <= NBD_CONN_MAX &&
+           arena_free_bytes(conn->server->core->arena) >= (uint64_t)NBD_ARENA_SPOKEN + size_bytes;
+}
+
+static void part_look_again(struct nbd_conn *conn, struct nbd_wait *wait)
+{
+    struct core *core = conn->server->core;
+
+    timer_arm(core, &wait->timer, wait->op, core_now_ns(core) + MEMORY_RETRY_NS);
+}
+
+struct nbd_part *nbd_part_get(struct nbd_conn *conn, uint32_t len, struct nbd_wait *wait)
 {
     struct nbd_server *server = conn->server;
-    bool above = !unbounded && conn->memory_bytes && conn->memory_bytes + len > NBD_CONN_MEMORY_MAX;
-    /* Those above their share stand aside, so that they hold up nobody but themselves. */
-    struct list *queue = above ? &conn->memory_waiters : &server->memory_waiters;
+    struct buf *buf = NULL;
 
-    if (wait->queue && wait->queue != queue)
-        nbd_wait_end(server, wait);
-    nbd_wait_in(queue, wait);
-    if (above)
+    nbd_wait_in(&conn->memory_waiters, wait);
+    if (conn->memory_waiters.next != &wait->link)
         return NULL;
-    struct nbd_part *part = queue->next == &wait->link ? part_try(server, len) : NULL;
-    if (!part) {
-        timer_arm(server->core, &wait->timer, wait->op, core_now_ns(server->core) + MEMORY_RETRY_NS);
+    if (part_fits(conn, part_size_bytes(len)))
+        buf = buf_new(server->core->arena, len);
+    if (!buf) {
+        part_look_again(conn, wait);
         return NULL;
     }
     nbd_wait_end(server, wait);
-    part->memory_bytes = part->data.buf->size_bytes;
-    conn->memory_bytes += part->memory_bytes;
-    return part;
+    return part_new(conn, (struct slice){buf, 0, len}, buf->size_bytes);
+}
+
+struct nbd_part *nbd_part_get_big(struct nbd_conn *conn, uint32_t len, struct nbd_wait *wait)
+{
+    struct buf *buf = buf_new(conn->server->core->arena, len);
+
+    if (buf)
+        return part_new(conn, (struct slice){buf, 0, len}, 0);
+    part_look_again(conn, wait);
+    return NULL;
+}
+
+struct nbd_part *nbd_part_get_shared(struct nbd_conn *conn, const struct slice *data, uint32_t len)
+{
+    return part_new(conn, slice_sub(data, 0, len), 0);
 }
 
 void nbd_part_put(struct nbd_conn *conn, struct nbd_part *part)
@@ -97,9 +138,8 @@ void nbd_part_put(struct nbd_conn *conn, struct nbd_part *part)
     ASSERT(conn->memory_bytes >= part->memory_bytes);
     conn->memory_bytes -= part->memory_bytes;
     slice_unref(&part->data);
-    pool_put(&conn->server->parts, part);
+    pool_put(&conn->parts, part);
     nbd_wake_first(&conn->memory_waiters);
-    nbd_wake_first(&conn->server->memory_waiters);
 }
 
 /* ---- life ---- */
@@ -107,20 +147,14 @@ void nbd_part_put(struct nbd_conn *conn, struct nbd_part *part)
 static void server_free(struct nbd_server *server)
 {
     slice_unref(&server->zeroes);
-    pool_fini(&server->parts);
-    pool_fini(&server->requests);
     free(server);
 }
 
 static int server_init(struct nbd_server *server)
 {
     const struct nbd_server_config *config = &server->config;
-    int error = pool_init(&server->requests, sizeof(struct nbd_request), NBD_COMMANDS_MAX);
+    int error = text_copy(server->export.name, sizeof(server->export.name), config->name);
 
-    if (!error)
-        error = pool_init(&server->parts, sizeof(struct nbd_part), NBD_COMMANDS_MAX);
-    if (!error)
-        error = text_copy(server->export.name, sizeof(server->export.name), config->name);
     if (error)
         return error;
     snprintf(server->export.description, sizeof(server->export.description), "fastblock image");
@@ -138,12 +172,10 @@ int nbd_server_new(const struct nbd_server_config *config, struct nbd_server **r
 
     if (!server)
         return -ERR_NO_MEMORY;
-    ASSERT(config->core->arena && arena_size(config->core->arena) >= NBD_ARENA_MIN);
+    ASSERT(config->core->arena && arena_size(config->core->arena) >= NBD_ARENA_BYTES);
     server->config = *config;
     server->core = config->core;
     list_init(&server->conns);
-    list_init(&server->memory_waiters);
-    list_init(&server->request_waiters);
     list_init(&server->big_waiters);
     int error = server_init(server);
     if (error) {
@@ -191,9 +223,17 @@ static void stop_step(struct op *op)
         server->stopper = op;
         server->config.net->ops->unlisten(server->config.net);
         nbd_wake_conns(server);
+        timer_arm(op->core, &s->timer, op, core_now_ns(op->core) + STOP_PATIENCE_NS);
+    }
+    if (s->timer.fired) {
+        list_for_each (&server->conns, node) {
+            nbd_conn_drop_unsent(list_entry(node, struct nbd_conn, link));
+        }
+        timer_arm(op->core, &s->timer, op, core_now_ns(op->core) + STOP_PATIENCE_NS);
     }
     if (server->conn_count)
         return;
+    timer_cancel(op->core, &s->timer);
     server_free(server);
     op_done(op, 0);
 }

@@ -10,9 +10,11 @@
  * Each connection has many commands under way; replies go out as they come. Several connections may be used
  * as one (CAN_MULTI_CONN holds because every completed write is durable).
  *
- * Memory is the core's arena. Commands may fill half of it; the other half is for what arrives from the
- * shards. When their half is full, or a connection has its share of commands under way, the connection is not
- * read any more until some have ended.
+ * Memory is the core's arena, and what a connection has of it includes the replies that its client has not
+ * taken yet. It gets NBD_CONN_OWN whatever others have, and more while there is some that all share; the rest
+ * is for long unstructured reads, and for what arrives from the shards. When it has what it may have, or its
+ * share of commands under way, the connection is not read any more until some have ended. So a client that
+ * takes no replies holds up nobody but itself.
  *
  * When a connection is lost its commands go on, and a later connection is not served before they have ended:
  * so a client that reconnects never sees a write of its former self arrive late.
@@ -28,16 +30,24 @@
 struct nbd_server;
 
 struct nbd_server_config {
-    struct core *core; /* with an arena of at least NBD_ARENA_MIN */
+    struct core *core; /* with an arena of at least NBD_ARENA_BYTES */
     struct stream_net *net;
     const char *address; /* "unix:PATH" or "host:port" */
     const char *name;    /* of the export */
     bool read_only;
 };
 
-#define NBD_ARENA_MIN     (96u << 20)
 #define NBD_CONNS_MAX     64
 #define NBD_CONN_COMMANDS 128 /* under way on one connection */
+
+/* Memory for data, in bytes. */
+#define NBD_CONN_OWN     (2u << 20)  /* that each connection has to itself */
+#define NBD_CONN_MAX     (16u << 20) /* that it may have, beyond which it waits for itself */
+#define NBD_SHARED       (64u << 20) /* that all have beyond their own */
+#define NBD_LONG_READS   (64u << 20) /* of the long unstructured ones that are under way */
+#define NBD_ARRIVALS     (64u << 20) /* from the shards */
+#define NBD_ARENA_SPOKEN (NBD_CONNS_MAX * NBD_CONN_OWN + NBD_LONG_READS + NBD_ARRIVALS)
+#define NBD_ARENA_BYTES  (NBD_ARENA_SPOKEN + NBD_SHARED)
 
 /* Listens; who connects waits until there is an image. So a second server on the same socket fails before it
  * has taken anything over. ERR_NO_MEMORY, ERR_EXISTS (somebody listens there), or what listening fails with.
@@ -48,9 +58,10 @@ void nbd_server_serve(struct nbd_server *server, struct client_image *image);
 const char *nbd_server_address(const struct nbd_server *server);
 
 /* Takes no new commands, answers those under way, closes the connections, frees the server. The image stays
- * open. */
+ * open. Clients that do not take their answers are not waited for. */
 struct nbd_server_stop {
     struct op op;
+    struct timer timer;
     struct nbd_server *server;
 };
 void nbd_server_stop_start(struct nbd_server_stop *s, struct nbd_server *server, struct op *parent);

@@ -458,6 +458,158 @@ static void test_slow_reader(void)
     free(data);
 }
 
+static void be_patient(int fd, int seconds)
+{
+    const struct timeval patience = {.tv_sec = seconds};
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+}
+
+/* Small and large ones, written and read. */
+static bool is_served(int fd, uint8_t *data)
+{
+    for (uint32_t i = 0; i < 20; i++)
+        if (write_at(fd, 4 * MIB + i * 4096, data, 4096) || read_at(fd, 4 * MIB + i * 4096, data, 4096))
+            return false;
+    return write_at(fd, 0, data, 3 * MIB) == 0 && read_at(fd, MIB / 2, data, 2 * MIB) == 0;
+}
+
+/* Many that take nothing, whatever they ask for, and some that say goodbye: another one has its memory and
+ * its commands all the same. */
+static void test_slow_readers(void)
+{
+    enum { SLOW = 40, COMMANDS = 150 };
+    static const struct {
+        uint32_t len;
+        bool structured;
+    } kinds[] = {{2 * MIB, false}, {128 << 10, false}, {4096, false}, {16 * MIB, true}};
+    uint8_t *data = malloc(3 * MIB);
+    int slow[SLOW], fd = connect_nbd(false);
+
+    be_patient(fd, 10);
+    memset(data, 0x3d, 3 * MIB);
+    for (uint32_t i = 0; i < 8; i++)
+        CHECK_EQ(write_at(fd, i * 2 * MIB, data, 2 * MIB), NBD_OK);
+    for (uint32_t i = 0; i < SLOW; i++) {
+        uint32_t kind = i % ARRAY_LEN(kinds);
+        slow[i] = connect_nbd(kinds[kind].structured);
+        for (uint32_t j = 0; j < COMMANDS; j++)
+            put_command(slow[i], 0, NBD_CMD_READ, j, 0, kinds[kind].len, NULL);
+        if (!is_served(fd, data)) {
+            printf("# not behind %u slow ones\n", i + 1);
+            CHECK(false);
+            break;
+        }
+    }
+    /* What they have asked for they get. */
+    uint64_t cookie;
+    for (uint32_t j = 0; j < COMMANDS; j++) {
+        CHECK_EQ(get_simple(slow[0], &cookie), NBD_OK);
+        CHECK(get(slow[0], data, 2 * MIB));
+    }
+    for (uint32_t i = 0; i < SLOW; i++)
+        close(slow[i]);
+    CHECK(is_served(fd, data));
+    close(fd);
+    free(data);
+}
+
+/* Nor do those that say goodbye behind what they asked for, and take none of it, have memory that nobody
+ * counts. */
+static void test_slow_goodbyes(void)
+{
+    enum { GOODBYES = 200, COMMANDS = 4 };
+    uint8_t *data = malloc(3 * MIB);
+    int gone[GOODBYES], fd = connect_nbd(false);
+    uint32_t count = 0;
+
+    be_patient(fd, 10);
+    memset(data, 0x3f, 3 * MIB);
+    CHECK_EQ(write_at(fd, 0, data, 2 * MIB), NBD_OK);
+    while (count < GOODBYES && read_at(fd, 0, data, 4096) == NBD_OK) {
+        int one = gone[count++] = dial(); /* some are turned away */
+        put(one, "\0\0\0\3", 4);
+        put_option(one, NBD_OPT_EXPORT_NAME, NULL, 0);
+        for (uint32_t j = 0; j < COMMANDS; j++)
+            put_command(one, 0, NBD_CMD_READ, j, 0, MIB / 2, NULL);
+        put_command(one, 0, NBD_CMD_DISC, 0, 0, 0, NULL);
+    }
+    CHECK_EQ(count, GOODBYES);
+    CHECK(is_served(fd, data));
+    while (count)
+        close(gone[--count]);
+    CHECK(is_served(fd, data));
+    close(fd);
+    free(data);
+}
+
+/* Long unstructured reads need much memory at once: who takes nothing of one holds up nothing else, and gives
+ * way to the next one. */
+static void test_slow_long_reads(void)
+{
+    enum { SLOW = 4, COMMANDS = 5 };
+    uint8_t *data = malloc(IMAGE_SIZE);
+    int slow[SLOW], fd = connect_nbd(false);
+    uint32_t lost = 0;
+    uint64_t cookie;
+
+    be_patient(fd, 30);
+    memset(data, 0x3e, IMAGE_SIZE);
+    CHECK_EQ(write_at(fd, 0, data, IMAGE_SIZE), NBD_OK);
+    for (uint32_t i = 0; i < SLOW; i++) {
+        slow[i] = connect_nbd(false);
+        for (uint32_t j = 0; j < COMMANDS; j++)
+            put_command(slow[i], 0, NBD_CMD_READ, j, 0, IMAGE_SIZE, NULL);
+        CHECK(is_served(fd, data));
+    }
+    for (uint32_t i = 0; i < IMAGE_SIZE; i++)
+        data[i] = (uint8_t)(i * 31 + (i >> 13));
+    CHECK_EQ(write_at(fd, 0, data, IMAGE_SIZE), NBD_OK);
+    put_command(fd, 0, NBD_CMD_READ, 1, 1, IMAGE_SIZE - 1, NULL);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    uint8_t *back = calloc(1, IMAGE_SIZE);
+    CHECK(get(fd, back, IMAGE_SIZE - 1) && memcmp(back, data + 1, IMAGE_SIZE - 1) == 0);
+    /* Now nobody waits for the others. */
+    for (uint32_t i = 0; i < SLOW; i++) {
+        be_patient(slow[i], 10);
+        bool served = true;
+        for (uint32_t j = 0; served && j < COMMANDS; j++)
+            served = get_simple(slow[i], &cookie) == NBD_OK && get(slow[i], back, IMAGE_SIZE);
+        lost += !served;
+        close(slow[i]);
+    }
+    printf("# %u lost\n", lost);
+    CHECK(lost > 0);
+    CHECK(is_served(fd, data));
+    close(fd);
+    free(back);
+    free(data);
+}
+
+/* Connections that say nothing do not keep out those that do. */
+static void test_silent_connections(void)
+{
+    enum { SILENT = 100 };
+    uint8_t byte;
+    int silent[SILENT], fd = connect_nbd(false);
+
+    for (uint32_t i = 0; i < SILENT; i++)
+        silent[i] = dial();
+    be_patient(fd, 10);
+    CHECK_EQ(read_at(fd, 0, &byte, 1), NBD_OK);
+    for (uint32_t i = 0; i < 5; i++) {
+        int other = connect_nbd(i & 1);
+        be_patient(other, 10);
+        CHECK_EQ(write_at(other, 0, &byte, 1), NBD_OK);
+        close(other);
+    }
+    CHECK_EQ(read_at(fd, 0, &byte, 1), NBD_OK);
+    for (uint32_t i = 0; i < SILENT; i++)
+        close(silent[i]);
+    close(fd);
+}
+
 /* Connections that break anywhere, and bytes that mean nothing. */
 static void test_broken_clients(void)
 {
@@ -579,6 +731,34 @@ static void test_stop(void)
     server_start();
 }
 
+/* Nor does a client that takes no answers hold up the end. */
+static void test_stop_with_slow_readers(void)
+{
+    int slow[] = {connect_nbd(false), connect_nbd(false), connect_nbd(true)};
+
+    for (uint32_t i = 0; i < 20; i++) {
+        put_command(slow[0], 0, NBD_CMD_READ, i, 0, 2 * MIB, NULL);
+        put_command(slow[1], 0, NBD_CMD_READ, i, 0, IMAGE_SIZE, NULL);
+        put_command(slow[2], 0, NBD_CMD_READ, i, 0, IMAGE_SIZE, NULL);
+    }
+    usleep(100000);
+    kill(server, SIGTERM);
+    int status, patience;
+    for (patience = 300; patience && waitpid(server, &status, WNOHANG) == 0; patience--)
+        usleep(100000);
+    CHECK(patience > 0);
+    if (patience == 0) {
+        kill(server, SIGKILL);
+        waitpid(server, &status, 0);
+    }
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    for (uint32_t i = 0; i < ARRAY_LEN(slow); i++)
+        close(slow[i]);
+    unlink(path);
+    server_ended();
+    server_start();
+}
+
 /* Whoever read what it says has gone: it has something to say, and serves on. */
 static void test_nobody_reads_what_it_says(void)
 {
@@ -602,7 +782,6 @@ static void test_nobody_reads_what_it_says(void)
 static void test_more_files_than_usual(void)
 {
     enum { USUAL = 24, CONNECTIONS = 32 };
-    const struct timeval patience = {.tv_sec = 20};
     struct rlimit limit, usual;
     uint32_t greeted = 0;
     uint8_t bytes[18];
@@ -616,7 +795,7 @@ static void test_more_files_than_usual(void)
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
     for (uint32_t i = 0; i < CONNECTIONS; i++) {
         fds[i] = dial();
-        setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        be_patient(fds[i], 20);
         greeted += greeted == i && get(fds[i], bytes, sizeof(bytes));
     }
     CHECK_EQ(greeted, CONNECTIONS);
@@ -695,6 +874,10 @@ int main(int argc, char **argv)
     TEST(test_refused);
     TEST(test_zeroes);
     TEST(test_slow_reader);
+    TEST(test_slow_readers);
+    TEST(test_slow_goodbyes);
+    TEST(test_slow_long_reads);
+    TEST(test_silent_connections);
     TEST(test_broken_clients);
     TEST(test_unread_commands);
     TEST(test_other_connection);
@@ -703,6 +886,7 @@ int main(int argc, char **argv)
     TEST(test_nobody_reads_what_it_says);
     TEST(test_more_files_than_usual);
     TEST(test_stop);
+    TEST(test_stop_with_slow_readers);
     server_stop();
     fake_process_stop(cluster);
     rmdir(directory);
