@@ -190,6 +190,7 @@ struct shard_mon {
     bool paused;           /* after a failure: not even an open session is used before the timer fires */
     uint32_t failures;     /* attempts in a row */
     bool elsewhere;        /* another monitor is the current one now */
+    int refused;           /* why a monitor last did not take us; 0: not since one did */
     bool booted;           /* the monitor knows us, in this session */
     bool answered;         /* it did, once */
     int verdict;           /* what it said to OsdBoot; 0 if it was content, or has not answered yet */

@@ -243,6 +243,14 @@ static void other_monitor(struct shard_mon *mon, const Fb__MonReply *reply)
     }
 }
 
+/* It is tried all the time, and said once. */
+static void refused(struct shard_mon *mon, int error, const char *text)
+{
+    if (error != mon->refused)
+        core_log(mon->shard->core, LOG_WARN, "osd", "the monitor does not take us now: %s", text);
+    mon->refused = error;
+}
+
 static bool boot_end(struct shard_mon *mon)
 {
     struct wire_arena arena;
@@ -256,14 +264,15 @@ static bool boot_end(struct shard_mon *mon)
         else if (result == -ERR_OTHER_MONITOR)
             other_monitor(mon, reply);
         else
-            core_log(mon->shard->core, LOG_WARN, "osd", "the monitor does not take us now: %s",
-                     reply && reply->message[0] ? reply->message : error_text(result));
+            refused(mon, result, reply && reply->message[0] ? reply->message : error_text(result));
     }
     wire_arena_fini(&arena);
     mon->booted = !result;
     mon->told = false;
-    if (mon->booted)
+    if (mon->booted) {
         mon->failures = 0;
+        mon->refused = 0;
+    }
     return !result;
 }
 

@@ -19,6 +19,7 @@ struct fake_mon {
     struct rpc_server *server;
     const char *address;
     uint64_t epoch; /* its map's; it is never announced. 0: it has none */
+    int refuses;    /* what it answers to boots */
     uint32_t boots, reports, subscribes;
     uint32_t confirmed[PGS_MAX]; /* how often, by number of the PG */
     uint32_t confirms_most;      /* in one report */
@@ -75,9 +76,10 @@ static void mon_message(void *owner, struct rpc_session *session, const struct r
         map.epoch = mon->epoch;
         reply.map = mon->epoch ? &map : NULL;
     }
+    bool boot = request->call_case == FB__MON_REQUEST__CALL_OSD_BOOT;
     wire_arena_fini(&arena);
     CHECK_EQ(wire_cold_encode(&reply.base, rpc_body(scratch), 256, &len), 0);
-    rpc_reply(&ticket, 0, rpc_body(scratch), len, NULL, 0);
+    rpc_reply(&ticket, boot ? mon->refuses : 0, rpc_body(scratch), len, NULL, 0);
 }
 
 static void mon_node_start(void *owner, struct sim_node *node)
@@ -180,6 +182,26 @@ static void ours_alone(struct world *w)
     sim_node_start(mons[OURS].node);
     w->born = true;
     world_feed_map(w);
+}
+
+/* A monitor that has old data, for as long as its operator takes: that is tried all the time, and said once.
+ */
+static void test_refused_for_long(void)
+{
+    struct world *w = world_new(4, 1);
+
+    ours_alone(w);
+    mons[OURS].refuses = -ERR_BEHIND;
+    osd_restart(w, 0);
+    WAIT_FOR(w, 10000, mons[OURS].boots > 2);
+    w->sim->log_lines = 0;
+    sim_run_for(w->sim, 20 * NS_PER_S);
+    CHECK(mons[OURS].boots > 20);
+    CHECK(w->sim->log_lines < 10);
+    mons[OURS].refuses = 0;
+    WAIT_FOR(w, 10000, mons[OURS].reports > 2);
+    mon_stop(w, OURS);
+    world_free(w);
 }
 
 /* What does not fit into a report comes with the next one, although the first ones are still to be said. */
@@ -542,6 +564,7 @@ int main(void)
 {
     TEST(test_foreign_monitor);
     TEST(test_foreign_at_start);
+    TEST(test_refused_for_long);
     TEST(test_confirms_in_turn);
     TEST(test_orders_in_turn);
     TEST(test_lost_replica);
