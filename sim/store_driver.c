@@ -344,6 +344,10 @@ static bool drive(struct driver *d)
             op->state = DRIVE_FAILED;
             return false;
         }
+        if (rc == -ERR_RETRY) {
+            timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + 100 * NS_PER_US);
+            return false;
+        }
         if (rc) {
             driver_fail(d, "copy", rc);
             return false;
