@@ -211,7 +211,8 @@ static struct pg *split_parent(const struct osd_shard *shard, const Fb__Pg *item
 }
 
 /* What a group that we may lead carries out comes from its own item, its pool's, and the orders for images of
- * that: only who is concerned is to look, for each look costs the memory of a group. */
+ * that, but for those that are done: only who is concerned is to look, for each look costs the memory of a
+ * group. */
 static void map_tell_pgs(struct osd_shard *shard, const Fb__ClusterMap *message)
 {
     for (size_t i = 0; i < message->n_pg; i++) {
@@ -235,7 +236,7 @@ static void map_tell_pgs(struct osd_shard *shard, const Fb__ClusterMap *message)
         for (size_t i = 0; i < message->n_pool && !concerned; i++)
             concerned = message->pool[i]->id == pool;
         for (size_t i = 0; i < message->n_order && !concerned; i++)
-            concerned = message->order[i]->pool == pool;
+            concerned = message->order[i]->pool == pool && !message->order[i]->removed;
         if (!concerned)
             continue;
         pg->orders_due = pg->group_due = pg->split_due = true;

@@ -402,7 +402,7 @@ static void test_transfer(void)
     world_free(w);
 }
 
-static void feed(struct world *w, Fb__Pg *item)
+static void feed(struct world *w, Fb__Pg *item, Fb__ImageOrder *order)
 {
     Fb__ClusterMap delta = FB__CLUSTER_MAP__INIT;
 
@@ -411,6 +411,8 @@ static void feed(struct world *w, Fb__Pg *item)
     delta.epoch = w->epoch;
     delta.pg = &item;
     delta.n_pg = item ? 1 : 0;
+    delta.order = &order;
+    delta.n_order = order ? 1 : 0;
     for (uint32_t i = 0; i < OSDS; i++) {
         sim_node_enter(w->osds[i].node);
         CHECK_EQ(shard_feed_map(w->osds[i].shard, &delta), 0);
@@ -425,15 +427,23 @@ static void test_map(void)
     uint8_t packed[512];
     size_t len = fb__pg__pack(shard_map_pg(w->osds[0].shard, placement_pg_id(POOL, 3)), packed);
     Fb__Pg *item = fb__pg__unpack(NULL, len, packed);
+    Fb__ImageOrder done = FB__IMAGE_ORDER__INIT;
     uint64_t steps[OSDS];
 
     for (uint32_t i = 0; i < OSDS; i++)
         steps[i] = w->osds[i].shard->core->counters.steps;
-    feed(w, NULL);
+    feed(w, NULL, NULL);
+    sim_run_for(w->sim, 5 * NS_PER_MS);
+    CHECK(all_parked(w));
+    done.image = IMAGE + 1;
+    done.pool = POOL;
+    done.epoch = w->epoch + 1;
+    done.deleted = done.removed = true;
+    feed(w, NULL, &done);
     sim_run_for(w->sim, 5 * NS_PER_MS);
     CHECK(all_parked(w));
     item->epoch = w->epoch + 1;
-    feed(w, item);
+    feed(w, item, NULL);
     fb__pg__free_unpacked(item, NULL);
     sim_run_for(w->sim, 5 * NS_PER_MS);
     for (uint32_t i = 0; i < OSDS; i++) {
