@@ -157,7 +157,7 @@ static void osd_down_problem(struct mon_status *st, struct mon_osd *o)
                    mon_osd_down_ns(mon, o)) &&
         osd->out)
         SAY(p->doing, "it is out: " OSD_DOING);
-    if (osd->out && !mon_osd_replicas(mon, osd->id)) {
+    if (osd->out && !mon_status_usage(st, osd->id)->replicas && !mon_osd_replicas(mon, osd->id)) {
         SAY(p->doing, "it is out, and nothing is to be on it any more");
         SAY(p->todo, "if it is not to come back: `fastblock osd remove osd.%u`", osd->id);
     }
