@@ -631,13 +631,20 @@ static const struct store_pg *replica_at(const struct cluster *c, uint64_t pg, c
     return NULL;
 }
 
+/* Of the pools that came and went none is left; but a client that was away when their markers were given up
+ * still knows them (mon/mon_settle.c). */
+static bool pg_stays(const Fb__Pg *pg)
+{
+    return pg->id >> 32 == 1;
+}
+
 /* Each member is where the map says, and nothing else is anywhere. */
 static bool replicas_in_place(const struct cluster *c, const Fb__ClusterMap *map)
 {
     uint64_t named = 0, found = 0;
 
     for (size_t i = 0; i < map->n_pg; i++)
-        for (size_t m = 0; m < map->pg[i]->n_member; m++) {
+        for (size_t m = 0; pg_stays(map->pg[i]) && m < map->pg[i]->n_member; m++) {
             const struct store_pg *pg = replica_at(c, map->pg[i]->id, map->pg[i]->member[m]);
             if (!pg || pg->record.replica != map->pg[i]->member[m]->replica)
                 return false;
@@ -665,7 +672,7 @@ bool admin_members_rest(struct cluster *c)
         admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_MOVED, .done = moved});
     }
     for (size_t i = 0; map && i < map->n_pg; i++)
-        if (map->pg[i]->n_wanted || map->pg[i]->n_leaving || map->pg[i]->n_dropped)
+        if (pg_stays(map->pg[i]) && (map->pg[i]->n_wanted || map->pg[i]->n_leaving || map->pg[i]->n_dropped))
             return false;
     return map && c->moved && replicas_in_place(c, map);
 }
