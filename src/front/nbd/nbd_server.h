@@ -37,6 +37,8 @@ struct nbd_server_config {
     bool read_only;
 };
 
+/* Where there are so many, one that comes takes the place of the one that has been the longest without a
+ * handshake. */
 #define NBD_CONNS_MAX     64
 #define NBD_CONN_COMMANDS 128 /* under way on one connection */
 
