@@ -237,7 +237,9 @@ static void other_monitor(struct shard_mon *mon, const Fb__MonReply *reply)
 
     mon->booted = false;
     mon->elsewhere = rpc_monitors_follow(monitors, reply ? reply->leader : "", core_now_ns(mon->shard->core));
-    if (!mon->elsewhere && monitors->count > 1) {
+    if (mon->elsewhere) {
+        mon->failures = 0; /* it is waited for there, and not for long: MON_PROOF_NS in mon/items.h */
+    } else if (monitors->count > 1) {
         rpc_monitors_next(monitors);
         mon->elsewhere = true;
     }

@@ -18,8 +18,9 @@ struct fake_mon {
     struct rpc_identity self;
     struct rpc_server *server;
     const char *address;
-    uint64_t epoch; /* its map's; it is never announced. 0: it has none */
-    int refuses;    /* what it answers to boots */
+    uint64_t epoch;     /* its map's; it is never announced. 0: it has none */
+    int refuses;        /* what it answers to boots, */
+    const char *leader; /* and whom it names as the one that leads */
     uint32_t boots, reports, subscribes;
     uint32_t confirmed[PGS_MAX]; /* how often, by number of the PG */
     uint32_t confirms_most;      /* in one report */
@@ -76,6 +77,7 @@ static void mon_message(void *owner, struct rpc_session *session, const struct r
         map.epoch = mon->epoch;
         reply.map = mon->epoch ? &map : NULL;
     }
+    reply.leader = (char *)(mon->leader ? mon->leader : "");
     bool boot = request->call_case == FB__MON_REQUEST__CALL_OSD_BOOT;
     wire_arena_fini(&arena);
     CHECK_EQ(wire_cold_encode(&reply.base, rpc_body(scratch), 256, &len), 0);
@@ -200,6 +202,29 @@ static void test_refused_for_long(void)
     CHECK(w->sim->log_lines < 10);
     mons[OURS].refuses = 0;
     WAIT_FOR(w, 10000, mons[OURS].reports > 2);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
+/* After a long time without monitors one says who leads: there the shard goes at once. */
+static void test_told_who_leads(void)
+{
+    struct world *w = world_new(4, 1);
+    struct fake_mon *leader = &mons[FOREIGN];
+
+    mon_make(w, FOREIGN);
+    mon_make(w, OURS);
+    memset(leader->self.cluster, 0x11, 16);
+    w->monitor_count = 2;
+    osd_restart(w, 0);
+    sim_run_for(w->sim, 10 * NS_PER_S);
+    mons[OURS].refuses = -ERR_OTHER_MONITOR;
+    mons[OURS].leader = leader->address;
+    sim_node_start(mons[OURS].node);
+    WAIT_FOR(w, 10000, mons[OURS].boots > 0);
+    sim_node_start(leader->node);
+    WAIT_FOR(w, 300, leader->boots > 0);
+    mon_stop(w, FOREIGN);
     mon_stop(w, OURS);
     world_free(w);
 }
@@ -565,6 +590,7 @@ int main(void)
     TEST(test_foreign_monitor);
     TEST(test_foreign_at_start);
     TEST(test_refused_for_long);
+    TEST(test_told_who_leads);
     TEST(test_confirms_in_turn);
     TEST(test_orders_in_turn);
     TEST(test_lost_replica);
