@@ -68,7 +68,8 @@ static size_t collect_rows(const struct mon *mon, uint64_t since, struct map_row
     return count;
 }
 
-/* How many of the sorted rows go into one message, and up to which epoch. */
+/* How many of the sorted rows go into one message, and up to which epoch: never beyond the state's, for
+ * of what comes later memory may have parts only, during a load and for a while after it (mon_publish()). */
 static size_t cut_rows(const struct mon *mon, const struct map_row *rows, size_t count, uint64_t *ret_epoch)
 {
     size_t bytes = 0, whole = 0;
@@ -78,7 +79,7 @@ static size_t cut_rows(const struct mon *mon, const struct map_row *rows, size_t
             whole = i;
         bytes += protobuf_c_message_get_packed_size(rows[i].message) + 6;
         if (bytes > MON_MAP_BYTES && whole) {
-            *ret_epoch = rows[whole - 1].epoch;
+            *ret_epoch = MIN(rows[whole - 1].epoch, mon->state.epoch);
             return whole;
         }
     }

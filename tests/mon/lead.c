@@ -178,6 +178,50 @@ static void one_that_follows_reads_while_all_changes(void)
     world_free(w);
 }
 
+/* One that has lost track is asked while it has read only a part of what was changed meanwhile: nobody takes
+ * that for all of it, and goes on from there. */
+static void one_that_reads_anew_leaves_nothing_out(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller osds[6], at[2];
+    uint64_t since = 0, newest;
+    size_t orders = 0;
+    char name[16];
+
+    CHECK_EQ(world_leader(w), 0);
+    clients_at_all(w, at);
+    osds_up(w, osds, 6);
+    CHECK_EQ(pool_create(&at[0], "first", 3, 100, "osd"), 0);
+    CHECK_EQ(image_create(&at[0], "first", "disk", 1u << 30), 0);
+    WAIT_FOR(w, 1000, get_map(&at[1], 0) == 0 && at[1].answer->map->n_pool == 1);
+    since = at[1].answer->map->epoch;
+    sim_node_pause(w->mons[1].node);
+    CHECK_EQ(image_remove(&at[0], "first", "disk"), 0); /* an order, which is read behind all PGs */
+    for (int i = 0; i < 8; i++) {
+        snprintf(name, sizeof(name), "p%d", i);
+        CHECK_EQ(pool_create(&at[0], name, 3, 1000, "osd"), 0);
+    }
+    do {
+        newest = at[0].answer && at[0].answer->map ? at[0].answer->map->epoch : since;
+        CHECK_EQ(get_map(&at[0], newest), 0);
+    } while (at[0].answer->map->epoch > newest);
+    sim_meta_compact(w->store);
+    sim_node_resume(w->mons[1].node);
+    uint64_t old = since, until_ns = w->sim->now_ns + 10 * NS_PER_S;
+    while (since < newest && w->sim->now_ns < until_ns) {
+        /* The first who is told of any of it. */
+        if (get_map(&at[1], since == old ? 0 : since) || !at[1].answer || !at[1].answer->map)
+            continue;
+        since = at[1].answer->map->epoch;
+        orders += since == old ? 0 : at[1].answer->map->n_order;
+    }
+    CHECK_EQ(since, newest);
+    CHECK(orders > 0);
+    callers_stop(osds, 6);
+    callers_stop(at, 2);
+    world_free(w);
+}
+
 static void a_dead_leader_is_replaced(void)
 {
     struct world *w = world_new_several(3);
@@ -724,6 +768,7 @@ int main(int argc, char **argv)
     TEST(one_leads_and_all_serve_the_map);
     TEST(a_large_change_is_followed_whole);
     TEST(one_that_follows_reads_while_all_changes);
+    TEST(one_that_reads_anew_leaves_nothing_out);
     TEST(a_dead_leader_is_replaced);
     TEST(a_restart_is_quick);
     TEST(others_know_of_a_pool_before_the_leader);
