@@ -33,6 +33,7 @@ struct read_state {
     uint32_t next, rounds;
     struct buf *buf, *page;
     bool page_wanted, page_came, page_failed, crcs_known, touched_known;
+    bool was_here; /* the object, when the read began */
     int page_result;
 };
 
@@ -63,6 +64,17 @@ static void read_end(struct store_read *r, int result)
     }
     r->private_state = NULL;
     op_done(&r->op, result);
+}
+
+/* It was here when the read began, and has gone to another PG since: the index, and what was read so far, is
+ * of an object of which the rest would be zeros. */
+static bool read_has_left(const struct store_read *r, const struct pg *pg, const struct object *o)
+{
+    const struct read_state *state = r->private_state;
+
+    return state->was_here && (!o || !o->exists) &&
+           !split_belongs(pg, pg->pub.record.split_count, r->image, r->object) &&
+           !PLANT(STORE_READ_OVER_SPLIT);
 }
 
 static struct where block_where(const struct store_read *r, const struct object *o, uint32_t i)
@@ -336,6 +348,7 @@ static int read_begin(struct store_read *r)
     if (!state)
         return -ERR_RETRY;
     r->private_state = state;
+    state->was_here = o && o->exists;
     state->buf = buf_new(s->core->arena, r->block_count * BLOCK_SIZE);
     if (!state->buf)
         return -ERR_RETRY;
@@ -369,7 +382,7 @@ static void read_step(struct op *op)
         o = read_object(r, &pg);
         if (read_device(r, o))
             return;
-        rc = !pg ? -ERR_NO_PG : r->store->failed ? -ERR_STOPPED : 0;
+        rc = !pg ? -ERR_NO_PG : r->store->failed ? -ERR_STOPPED : read_has_left(r, pg, o) ? -ERR_RETRY : 0;
         if (rc)
             break;
         read_verify(r, o);

@@ -423,7 +423,8 @@ bool store_object_lost(const struct store_pg *pg, uint64_t image, uint64_t objec
 
 /* Reads blocks of an object: the newest applied version, or with `proposed` the newest appended one.
  * Unwritten blocks are zeros. Checksums are verified; a block that fails twice is in ret_damaged and the op
- * ends with ERR_DAMAGED (an unreadable page: all blocks). */
+ * ends with ERR_DAMAGED (an unreadable page: all blocks). ERR_RETRY: no memory now, or the object changes all
+ * the time, or has gone to another PG meanwhile. */
 struct store_read {
     struct op op;
     struct store *store;

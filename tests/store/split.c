@@ -217,6 +217,32 @@ static uint64_t first_that_goes(void)
     return object;
 }
 
+/* A read is not: who began it with the object here is told that it has gone, and gets no zeros of its index.
+ */
+static void who_reads_what_goes_begins_anew(void)
+{
+    struct store_read read = {0};
+
+    set_up_parent();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    uint64_t object = first_that_goes();
+    rig.device.held_from = block_offset(s->g.chunk_block);
+    rig.device.held_len = SIZE;
+    store_read_written_start(&read, pg, 1, object, 0, 1, false, NULL);
+    rig_turn(&rig);
+    CHECK(op_live(&read.op) && read.ret_index);
+    CHECK_EQ(split(), 0);
+    rig.device.held_len = 0;
+    CHECK_EQ(rig_wait(&rig, &read.op), -ERR_RETRY);
+    store_read_written_start(&read, pg, 1, object, 0, 1, false, NULL);
+    CHECK_EQ(rig_wait(&rig, &read.op), 0);
+    CHECK(!read.ret_index && !read.ret_written[0]);
+    slice_unref(&read.ret_data);
+    check_split(true);
+    tear_down();
+}
+
 /* Whoever changes an object that goes, or its page, is waited for. */
 static void who_works_on_objects_is_waited_for(void)
 {
@@ -739,6 +765,7 @@ int main(int argc, char **argv)
     TEST(a_check_looks_for_splits);
     TEST(born_once);
     TEST(born_by_an_order_meanwhile);
+    TEST(who_reads_what_goes_begins_anew);
     TEST(who_works_on_objects_is_waited_for);
     TEST(entries_for_what_has_gone_are_not_taken_along);
     TEST(all_or_nothing);
