@@ -67,6 +67,7 @@
     X(STORE_DAMAGED_CLAIM_FIRST,    "store: at a start what others have is taken by who may have lost that it gave it back")  \
     X(STORE_RESET_FORGIVES,         "store: the end of a recovery makes up for records that were lost with a batch later") \
     X(STORE_READ_OVER_SPLIT,        "store: of an object that leaves while it is read, the rest is zeros")              \
+    X(STORE_RESET_COMPLETE,         "store: what was complete counts behind a recovery that has gone back, too")    \
     X(STORE_CHECKPOINT_RETURNS,     "store: a checkpoint that a start could not read counts again at a later one")  \
     X(STORE_RING_TO_THE_END,        "store: copies of entries fill the log ring to its last block")                 \
     X(STORE_COMING_LOST,            "store: what the log has anew of an object is not told")                        \

@@ -507,6 +507,11 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const
     pub->record.base_index = index;
     pub->record.base_term = term;
     pub->record.split_count = split_count;
+    struct disk_pg *d = table_record(store_of(pg), pg->table_index);
+    if (index < d->base_index) { /* as the log had been trimmed */
+        d->base_index = index;
+        d->base_term = term;
+    }
     (void)table_split_set(pg);
     table_group_set(pg, group);
     pg->last_term = 0;

@@ -131,11 +131,10 @@ static void replay_reset(struct pg *pg, uint64_t index, uint64_t term)
 
     replay_drop_from(pg, p->first_index);
     pg->lacks_entries = false;
-    /* A checkpoint may know of more. */
-    if (index > p->record.base_index) {
-        p->record.base_index = index;
-        p->record.base_term = term;
-    }
+    /* The table may know of more that has been trimmed since. */
+    const struct disk_pg *d = table_record(store_of(pg), pg->table_index);
+    p->record.base_index = MAX(index, d->base_index);
+    p->record.base_term = index > d->base_index ? term : d->base_term;
     p->first_index = p->record.base_index + 1;
     p->last_index = p->record.base_index;
     if (index > pg->complete_index) {
@@ -309,6 +308,11 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
         struct pg *reset = with_records && r->type == RECORD_RESET ? pg_by_key(s, r->key) : NULL;
         if (reset)
             reset->pub.record.split_count = (uint32_t)r->log_of.split_count;
+        /* A recovery may go back: what was complete of the log before is not, of the one that begins. */
+        if (reset && reset->pub.record.base_index < reset->complete_index && !PLANT(STORE_RESET_COMPLETE)) {
+            reset->complete_index = reset->pub.record.base_index;
+            reset->complete_term = reset->pub.record.base_term;
+        }
         if (reset && r->flags & RECORD_RESET_BIRTH && !PLANT(STORE_SPLIT_OLD_ATTEMPT))
             replay_birth(reset);
     }

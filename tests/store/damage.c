@@ -626,6 +626,57 @@ static void who_has_recovered_is_not_damaged_again(void)
         }
 }
 
+/* A recovery goes back: its source had been started anew, and had destaged less than what was complete here.
+ * What the lost record said is of an entry behind that base, which comes with the log. It is not complete
+ * again before it has been destaged here once more; nor if the table knew of a log that began behind it. */
+static void a_recovery_goes_back(bool trimmed)
+{
+    set_up_both();
+    int before = fill;
+    CHECK_EQ(write_blocks(77, 0, 16), 0);
+    destage_all_of(pg);
+    fill = 99;
+    CHECK_EQ(write_blocks(77, 0, 16), 0);
+    destage_all_of(pg);
+    CHECK_EQ(store_complete_index(pg), 2);
+    quiet_time();
+    batch_with_record(RECORD_SLOT, 77)->crc ^= 1;
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK_EQ(pg->record.state, STORE_PG_DAMAGED);
+    CHECK_EQ(store_complete_index(pg), 2);
+    CHECK_EQ(block_is(77, 0, false), before);
+    quiet_time();
+    struct store_pg_record record = pg->record;
+    if (trimmed) {
+        record.base_index = 2;
+        record.base_term = 1;
+        CHECK_EQ(write_record(&record), 0);
+    }
+    store_reset_base(pg, 1, 1, &ALONE, 0);
+    record.base_index = 1;
+    record.state = STORE_PG_NORMAL;
+    CHECK_EQ(write_record(&record), 0);
+    fill = 99;
+    CHECK_EQ(write_blocks(77, 0, 16), 0);
+    rig_settle(&rig);
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK(!pg->damaged);
+    CHECK_EQ(pg->record.state, STORE_PG_NORMAL);
+    CHECK_EQ(pg->applied_index, 1);
+    CHECK_EQ(pg->last_index, 2);
+    apply_all();
+    CHECK_EQ(block_is(77, 0, false), 99);
+    tear_down();
+}
+
+static void what_was_complete_is_not_behind_a_recovery(void)
+{
+    a_recovery_goes_back(false);
+    a_recovery_goes_back(true);
+}
+
 static void other_versions_are_refused(void)
 {
     set_up();
@@ -1130,6 +1181,7 @@ int main(int argc, char **argv)
     TEST(impossible_numbers_are_refused);
     TEST(exactly_the_named_pgs_are_damaged);
     TEST(who_has_recovered_is_not_damaged_again);
+    TEST(what_was_complete_is_not_behind_a_recovery);
     TEST(other_versions_are_refused);
     TEST(a_damaged_blob_is_written_over);
     TEST(a_damaged_checkpoint_is_written_over);
