@@ -72,15 +72,13 @@ static void pgs_put_off(struct store *s)
 
 static int slots_new(struct store_opening *p)
 {
-    uint64_t count = 0;
-
     list_for_each (&p->s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
         for (struct object *o = object_after(pg, true, 0, 0); o;
              o = object_after(pg, false, o->image, o->number))
-            count++;
+            p->slots_all += o->slot != 0;
     }
-    p->slots = calloc(count + 1, sizeof(*p->slots));
+    p->slots = calloc(p->slots_all + 1, sizeof(*p->slots));
     return p->slots ? 0 : -ERR_NO_MEMORY;
 }
 
@@ -206,14 +204,15 @@ static void pages_submit(struct store_opening *p)
 static int pages_give_up(struct store_opening *p)
 {
     struct store *s = p->s;
-    uint64_t few = MAX(MIN(p->slot_count / 2, UNREADABLE_MIN), UNREADABLE_FEW);
+    uint64_t few = MAX(MIN(p->slots_all / 2, UNREADABLE_MIN), UNREADABLE_FEW);
     uint64_t count = 0;
 
+    /* Of those whose turn it was before, too. */
     for (uint64_t i = 0; i < p->slot_count; i++)
-        count += p->slots[i].page == OPEN_PAGE_WANTED && p->slots[i].error == -ERR_IO;
-    if (!p->read_only && count > MAX(p->slot_count / UNREADABLE_SHARE, few)) {
+        count += p->slots[i].page != OPEN_PAGE_HERE && p->slots[i].error == -ERR_IO;
+    if (!p->read_only && count > MAX(p->slots_all / UNREADABLE_SHARE, few)) {
         store_problem(s, "%llu of %llu object pages cannot be read: the slice is not opened",
-                      (unsigned long long)count, (unsigned long long)p->slot_count);
+                      (unsigned long long)count, (unsigned long long)p->slots_all);
         return -ERR_IO;
     }
     for (uint64_t i = 0; i < p->slot_count; i++) {

@@ -116,7 +116,7 @@ struct store_opening {
     /* Pages. */
     enum claim_turn turn;
     struct open_slot *slots;
-    uint64_t slot_count, slot_next;
+    uint64_t slot_count, slot_next, slots_all; /* of all turns */
     struct scatter pages;
     struct scatter_io page_ios[SCATTER_IOS];
     uint32_t page_rounds;

@@ -999,6 +999,35 @@ static void a_device_that_gives_nothing_is_left_alone(void)
     left_alone(20, -ERR_NOT_FOUND); /* it has been pulled out */
 }
 
+/* How much cannot be read is judged by all pages of the slice, in whatever order they come: here the six of
+ * PG 2, and those of PG 1, which is damaged, behind them. */
+static void some_pages_of_many_may_be_lost(void)
+{
+    set_up_both();
+    for (uint64_t o = 1; o <= 32; o++)
+        CHECK_EQ(write_blocks(o, 0, 1), 0);
+    destage_all_of(pg);
+    for (uint64_t o = 1; o <= 6; o++)
+        CHECK_EQ(write_other(o, 0, 1), 0);
+    destage_all_of(other);
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    rig_settle(&rig);
+    uint64_t position = log_at(pg_of(pg), pg->last_index)->batch->position;
+    quiet_time();
+    rig.device.data[ring_offset(position) + 100] ^= 1;
+    uint32_t first = object_find(pg_of(other), 1, 1)->slot;
+    CHECK_EQ(object_find(pg_of(other), 1, 6)->slot, first + 5);
+    rig.device.bad_from = block_offset(slot_place(s, first));
+    rig.device.bad_len = 6 * BLOCK_SIZE;
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    if (s) {
+        CHECK(pg->damaged && !other->damaged);
+        CHECK_EQ(store_counters(s)->damaged_objects, 6);
+    }
+    tear_down();
+}
+
 /* A batch is lost with entries that had replaced others, and all of them are complete: what they had replaced
  * is still in the ring, and is not the log's. That ends where the log says, and not in front of what is
  * complete. */
@@ -1191,6 +1220,7 @@ int main(int argc, char **argv)
     TEST(a_page_that_comes_late_is_no_damage);
     TEST(a_lost_page_does_not_return);
     TEST(a_device_that_gives_nothing_is_left_alone);
+    TEST(some_pages_of_many_may_be_lost);
     TEST(what_rots_before_it_is_copied_forward_is_noticed);
     TEST(what_is_copied_forward_is_read_twice);
     TEST(a_copy_that_a_crash_tore_is_no_damage);
