@@ -522,7 +522,7 @@ bool large_unproven(const struct store *s);
 void large_relieve(struct store *s);
 void large_give_back(struct pg *pg); /* when its gives_back is complete */
 bool large_space_low(const struct store *s);
-void large_claim(struct store *s, bool kin);
+void large_claim(struct store *s, enum claim_turn turn);
 uint32_t large_chunk(const struct log_entry *e, uint32_t chunk);
 uint64_t entry_place(const struct store *s, const struct log_entry *e, uint32_t i);
 uint32_t entry_run(const struct store *s, const struct log_entry *e, uint32_t i, uint32_t count);

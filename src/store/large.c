@@ -260,13 +260,12 @@ static void entry_claim(struct store *s, struct log_entry *e)
 }
 
 /* What the entries of these PGs' logs hold, after the live pages of their families have claimed theirs.
- * Complete ones hold nothing: the log begins behind them. One that is lost may be read at a later start.
- * `kin`: of PGs that are damaged, and their families; else of the others. */
-void large_claim(struct store *s, bool kin)
+ * Complete ones hold nothing: the log begins behind them. One that is lost may be read at a later start. */
+void large_claim(struct store *s, enum claim_turn turn)
 {
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
-        if ((pg->turn != CLAIM_WHOLE) != kin)
+        if (pg->turn != turn)
             continue;
         for (uint64_t i = pg->pub.first_index; i <= pg->pub.last_index; i++) {
             struct log_entry *e = log_at(pg, i);

@@ -420,8 +420,10 @@ static void open_step(struct op *op)
                 return;
             if (rc)
                 break;
+            if (p->turn == CLAIM_DAMAGED)
+                large_claim(s, CLAIM_KIN);
             if (p->turn != CLAIM_KIN)
-                large_claim(s, p->turn == CLAIM_DAMAGED);
+                large_claim(s, p->turn);
             if (p->turn != CLAIM_DAMAGED) {
                 p->turn++;
                 rc = open_slots(p);

@@ -360,9 +360,37 @@ static void what_was_given_back_is_anothers(int what, bool kin)
     tear_down();
 }
 
+/* The same of an entry of PG 1's log that was replaced, whose chunk an entry of PG 2's has got. */
+static void what_was_replaced_is_anothers(bool kin)
+{
+    if (kin)
+        set_up_kin();
+    else
+        set_up_both();
+    CHECK_EQ(write_blocks(77, 0, 16), 0);
+    rig_settle(&rig);
+    uint32_t chunk = entry_chunks(log_at(pg_of(pg), 1))[0];
+    CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 77}, 1), 0);
+    rig_settle(&rig);
+    uint64_t position = log_at(pg_of(pg), 1)->batch->position;
+    quiet_time();
+    CHECK(!s->chunk_refs[chunk]);
+    s->chunk_hint = chunk;
+    CHECK_EQ(write_other(1, 0, 16), 0);
+    rig_settle(&rig);
+    CHECK_EQ(entry_chunks(log_at(pg_of(other), 1))[0], chunk);
+    quiet_time();
+    rig.device.data[ring_offset(position) + 100] ^= 1;
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK(pg->damaged && !other->damaged);
+    tear_down();
+}
+
 static void what_a_lost_record_gave_back_is_anothers(void)
 {
     for (int kin = 0; kin <= 1; kin++) {
+        what_was_replaced_is_anothers(kin);
         what_was_given_back_is_anothers(GETS_SLOT, kin);
         what_was_given_back_is_anothers(GETS_CHUNK, kin);
     }
