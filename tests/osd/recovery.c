@@ -92,6 +92,19 @@ static uint32_t run_recovery(struct world *w, uint32_t osd, bool damaged)
     return rounds;
 }
 
+/* A follower dies, and every object is written without it. Returns its OSD. */
+static uint32_t one_falls_behind(struct world *w, uint64_t pg)
+{
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
+    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        memset(data, (int)object, BLOCK_SIZE);
+        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    }
+    return osd;
+}
+
 static void check_objects(struct world *w, uint32_t osd)
 {
     world_lead(w, world_pg(w, 0), osd);
@@ -101,18 +114,22 @@ static void check_objects(struct world *w, uint32_t osd)
     }
 }
 
+/* The load ends; the world goes. */
+static void check_at_rest(struct world *w, uint32_t osd)
+{
+    load.stop = true;
+    WAIT_FOR(w, 5000, load_crank(w));
+    WAIT_FOR(w, 5000, world_settled(w));
+    check_objects(w, osd);
+    world_free(w);
+}
+
 static void second_round(uint64_t seed, bool damaged)
 {
     struct world *w = world_new(seed, 1);
     uint64_t pg = world_pg(w, 0);
+    uint32_t osd = one_falls_behind(w, pg);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
-    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
-    for (uint64_t object = 0; object < OBJECTS; object++) {
-        memset(data, (int)object, BLOCK_SIZE);
-        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
-    }
     if (damaged)
         fake_store_damage_log(w->osds[osd].label.osd_uuid, pg, 0);
     load_start(w);
@@ -123,11 +140,7 @@ static void second_round(uint64_t seed, bool damaged)
     CHECK(rounds >= 2);
     /* The later rounds copied what had been written meanwhile, and nothing else. */
     CHECK(copied >= OBJECTS && copied <= OBJECTS + rounds);
-    load.stop = true;
-    WAIT_FOR(w, 5000, load_crank(w));
-    WAIT_FOR(w, 5000, world_settled(w));
-    check_objects(w, osd);
-    world_free(w);
+    check_at_rest(w, osd);
 }
 
 /* What is found damaged while one recovers whose log was whole counts like what was known before. */
@@ -135,24 +148,14 @@ static void test_damage_found_meanwhile(void)
 {
     struct world *w = world_new(62, 1);
     uint64_t pg = world_pg(w, 0);
+    uint32_t osd = one_falls_behind(w, pg);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
-    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
-    for (uint64_t object = 0; object < OBJECTS; object++) {
-        memset(data, (int)object, BLOCK_SIZE);
-        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
-    }
     load_start(w);
     world_osd_start(w, osd);
     WAIT_FOR(w, 10000, load_crank(w) || !strcmp(recovery_state(w, osd), "copy"));
     world_replica(w, osd, pg)->damaged = true;
     run_recovery(w, osd, true);
-    load.stop = true;
-    WAIT_FOR(w, 5000, load_crank(w));
-    WAIT_FOR(w, 5000, world_settled(w));
-    check_objects(w, osd);
-    world_free(w);
+    check_at_rest(w, osd);
 }
 
 /* One that is to recover waits for its turn, and catches up by the log of another leader meanwhile, or leads
@@ -696,14 +699,8 @@ static void test_turn_is_given_back(void)
 {
     struct world *w = world_new(31, 1);
     uint64_t pg = world_pg(w, 0);
+    uint32_t osd = one_falls_behind(w, pg);
 
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    uint32_t osd = (world_leader(w, pg) + 1) % OSDS;
-    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
-    for (uint64_t object = 0; object < OBJECTS; object++) {
-        memset(data, (int)object, BLOCK_SIZE);
-        CHECK_EQ(world_write(w, object, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
-    }
     world_osd_start(w, osd);
     WAIT_FOR(w, 10000, w->osds[osd].shard && w->osds[osd].shard->recoveries == 1);
     for (uint32_t i = 0; i < OSDS; i++)
