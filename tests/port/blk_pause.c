@@ -19,7 +19,6 @@
 #define TURNS_MAX 100000000u
 #define WINDOW    ((uint64_t)PIECES * PIECE + BLOCK_SIZE)
 
-static char path[256];
 static struct blk_io background[PIECES], first;
 static struct uring_core *uc;
 static struct uring_dev *dev;
@@ -49,12 +48,19 @@ static void submit(struct blk_io *io, struct iovec *iov, uint32_t flags, uint64_
     blk_submit(blk, io, &waiter);
 }
 
+/* The device's name goes at once: with the bug planted these tests abort. */
 static void begin(void)
 {
     struct uring_core_opts opts = {.log_level = LOG_ERROR};
+    char folder[] = "/dev/shm/fastblock-test-XXXXXX", path[64];
 
+    CHECK(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/device", folder);
     CHECK_EQ(uring_core_new(&opts, &uc), 0);
+    CHECK_EQ(uring_dev_create(path, ALIGN_UP(WINDOW, 1u << 20)), 0);
     CHECK_EQ(uring_dev_open(path, URING_CACHE_ASK, false, &dev), 0);
+    unlink(path);
+    rmdir(folder);
     CHECK_EQ(uring_blk_new(uc, dev, 0, WINDOW, &blk), 0);
     waiter = (struct op){0};
     op_start(&waiter, uring_core_core(uc), &WAITER, NULL);
@@ -115,21 +121,12 @@ static void what_nobody_waits_for_waits_for_a_moment_without_work(void)
 
 int main(int argc, char **argv)
 {
-    char folder[] = "/dev/shm/fastblock-test-XXXXXX";
-
     plants_take(argc, argv);
-    if (!mkdtemp(folder)) {
+    if (access("/dev/shm", W_OK)) {
         printf("1..0 # SKIP no /dev/shm\n");
         return 0;
     }
-    snprintf(path, sizeof(path), "%s/device", folder);
-    if (uring_dev_create(path, ALIGN_UP(WINDOW, 1u << 20))) {
-        printf("Bail out! no device\n");
-        return 1;
-    }
     TEST(a_write_to_the_log_does_not_wait_for_the_rest);
     TEST(what_nobody_waits_for_waits_for_a_moment_without_work);
-    unlink(path);
-    rmdir(folder);
     return tap_done();
 }
