@@ -662,18 +662,18 @@ static void a_recovery_sheds_what_was_cut_off(void)
     tear_down();
 }
 
-/* What an attempt that a crash cut off has left in the ring is not the child's that is born later of another
- * state: here of one in which the image is gone. */
-static void an_attempt_leaves_nothing(void)
+static bool is_parents(uint64_t object)
 {
-    struct store_split w = {0};
-    struct store_pg_record recovering;
+    return placement_pg_number(1, object, CHILD) == 1;
+}
+
+/* So many of these objects, and the entry that splits the PG. */
+static void put_many(bool (*is_one)(uint64_t object), uint64_t count)
+{
     uint64_t objects = 0;
 
-    set_up();
-    put_image();
-    for (uint64_t object = 0; objects < MANY / 2; object++) {
-        if (!goes(object))
+    for (uint64_t object = 0; objects < count; object++) {
+        if (!is_one(object))
             continue;
         put_hollow(object);
         if (++objects % 64)
@@ -685,6 +685,19 @@ static void an_attempt_leaves_nothing(void)
     apply_all();
     put_split();
     apply_all();
+}
+
+/* What an attempt that a crash cut off has left in the ring is not the child's that is born later of another
+ * state: here of one in which the image is gone. */
+static void an_attempt_leaves_nothing(void)
+{
+    struct store_split w = {0};
+    struct store_pg_record recovering;
+    uint64_t objects = MANY / 2;
+
+    set_up();
+    put_image();
+    put_many(goes, objects);
     uint64_t records = s->records_durable;
     store_split_start(&w, pg, &CHILD_RECORD, NULL);
     while (s->records_durable < records + 200)
@@ -718,23 +731,11 @@ static void an_attempt_leaves_nothing(void)
 static void many_objects_take_many_turns(void)
 {
     struct store_split w = {0};
-    uint64_t objects = 0, records = 0, moved = 0;
+    uint64_t objects = MANY, records = 0, moved = 0;
 
     set_up();
     put_image();
-    for (uint64_t object = 0; objects < MANY; object++) {
-        if (placement_pg_number(1, object, CHILD) != 1)
-            continue;
-        put_hollow(object);
-        if (++objects % 64)
-            continue;
-        apply_all();
-        store_destage_soon(pg);
-        rig_settle(&rig);
-    }
-    apply_all();
-    put_split();
-    apply_all();
+    put_many(is_parents, objects);
     CHECK_EQ(pg->object_count, objects);
     store_split_start(&w, pg, &CHILD_RECORD, NULL);
     while (op_live(&w.op)) {
