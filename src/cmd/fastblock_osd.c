@@ -428,7 +428,7 @@ static enum command command_find(const char *name)
 }
 
 /* For each command the options that it knows, by their letters below. */
-static const char *const command_options[COMMANDS] = {"mHRLSzFhv", "mHRLlcsfhv", "jhv"};
+static const char *const command_options[COMMANDS] = {"mHRZLSzFhv", "mHRZLlcsfhv", "jhv"};
 
 /* Prints what is wrong with an option of another command. */
 static int option_strange(int option)

@@ -117,9 +117,9 @@ def three(c):
     return f"""# three hosts, one of them with the monitor
 data = {c.at('node1', 'mon')}
 cache = 64M
-node1 mon={mon} osd={c.at('node1', 'a')} rack=r1
-node2 osd={c.at('node2', 'a')} rack=r2
-node3 osd={c.at('node3', 'a')} rack=r3
+node1 mon={mon} osd={c.at('node1', 'a')} rack=r1 zone=z1
+node2 osd={c.at('node2', 'a')} rack=r2 zone=z1
+node3 osd={c.at('node3', 'a')} rack=r3 zone=z2
 """
 
 
@@ -145,7 +145,7 @@ def test_a_cluster_grows_by_its_description(c):
     expect(told.count("runs already") == 3 and told.count("is osd.") == 2, f"deploy again says: {told}")
     expect(set(before) <= set(c.daemons()), "daemons were started again")
     tree = c.on("node4", "fastblock", "osd", "tree")
-    expect("node4" in tree and "r4" in tree, tree)
+    expect("node4" in tree and "r4" in tree and tree.count("zone z") == 2, tree)
 
     # A device whose daemon has ended is not formatted again.
     node, name, pid = next(d for d in c.daemons() if d[0] == "node4" and "osd" in d[1])
