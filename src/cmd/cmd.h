@@ -152,7 +152,8 @@ MUST_CHECK struct client_image *cmd_image_open(struct cmd_session *s, const char
                                                bool force);
 int cmd_image_close(struct cmd_session *s, struct client_image *image);
 /* What is written of the image from `offset` on, as far as that fits into CMD_EXTENTS_MAX extents and is
- * answered at once; at least one, unless `offset` is the end. Prints the error. */
+ * answered at once; at least one. Prints the error, also that the image has shrunk and has no such place any
+ * more. */
 #define CMD_EXTENTS_MAX 512
 MUST_CHECK bool cmd_image_extents(struct cmd_session *s, struct client_image *image, uint64_t offset,
                                   struct client_extent *ret_extents, uint32_t *ret_count);

@@ -212,7 +212,8 @@ struct cmd_pages *cmd_mon_pages(struct cmd_session *s, Fb__MonRequest *request, 
         }
         *link = page;
         link = &page->next;
-        more = page->reply->more && (page->reply->n_images || page->reply->n_pg_reports);
+        more = page->reply->more &&
+               (page->reply->n_images || page->reply->n_pg_reports || page->reply->n_force_views);
         if (more)
             advance(request, page->reply);
     }
@@ -254,7 +255,12 @@ bool cmd_image_extents(struct cmd_session *s, struct client_image *image, uint64
 {
     struct client_status status = {0};
     uint32_t objects = MAX(s->extents_objects, EXTENTS_OBJECTS_MIN);
-    uint64_t len = MIN(client_image_size(image) - offset, (uint64_t)objects * OBJECT_SIZE);
+    uint64_t size = client_image_size(image);
+    if (offset >= size) {
+        cmd_fail("the image has become smaller: it ends at byte %llu now", (unsigned long long)size);
+        return false;
+    }
+    uint64_t len = MIN(size - offset, (uint64_t)objects * OBJECT_SIZE);
     client_status_start(&status, image, offset, len, ret_extents, CMD_EXTENTS_MAX, NULL);
     int error = cmd_wait(s, &status.op);
     if (error)

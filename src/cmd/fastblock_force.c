@@ -64,14 +64,18 @@ const char *cmd_lost_text(uint64_t writes)
                   : "no acknowledged write is known to be lost";
 }
 
-static uint64_t entries_lost(const Fb__PgForceView *v)
+/* Of those that are known to have been committed, if this one goes on: as the monitor records it. */
+static uint64_t entries_lost(const Fb__PgForceView *v, const Fb__PgStanding *s)
 {
-    return v->n_standing && v->leader_commit > v->standing[0]->log_index
-               ? v->leader_commit - v->standing[0]->log_index
-               : 0;
+    uint64_t commit = v->leader_commit;
+
+    for (size_t i = 0; i < v->n_standing; i++)
+        commit = MAX(commit, v->standing[i]->commit_index);
+    return s && commit > s->log_index ? commit - s->log_index : 0;
 }
 
-static void view_print(const Fb__PgForceView *v)
+/* `chosen`: that is to go on. NULL: there is none. */
+static void view_print(const Fb__PgForceView *v, const Fb__PgStanding *chosen)
 {
     char osds[200];
 
@@ -133,23 +137,26 @@ static void view_print(const Fb__PgForceView *v)
                " (term/index), committed to %" PRIu64 ", %" PRIu64 " objects, no leader for %" PRIu64
                " s%s\n",
                s->replica, s->osd, standing_text(s), s->log_term, s->log_index, s->commit_index, s->objects,
-               s->silent_ms / 1000, s->replica == v->survivor ? " <- the best to go on with" : "");
+               s->silent_ms / 1000,
+               s->replica == v->survivor ? " <- the best to go on with"
+               : s == chosen             ? " <- the one that --osd names"
+                                         : "");
     }
     if (!v->survivor && v->verdict == FB__FORCE_VERDICT__FORCE_OSDS_DOWN)
         printf(
             "  loss   none that is there can be gone on with: if what is down is given up, all of its data\n");
-    if (!v->survivor)
+    if (!chosen)
         return;
     if (v->leader_us)
         printf("  loss   with this one: %s; a leader last reported at %s that it was committed to %" PRIu64
                ", and what came in the moments after that is not known\n",
-               cmd_lost_text(entries_lost(v)), cmd_time_text(v->leader_us), v->leader_commit);
+               cmd_lost_text(entries_lost(v, chosen)), cmd_time_text(v->leader_us), v->leader_commit);
     else
         printf(
             "  loss   how far it was committed is not known: the monitor has heard of no leader since it started\n");
 }
 
-static json_t *view_json(const Fb__PgForceView *v, const char *done)
+static json_t *view_json(const Fb__PgForceView *v, const Fb__PgStanding *chosen, const char *done)
 {
     json_t *standing = json_array(), *osds = json_array(), *lost = json_array(), *failed = json_array();
 
@@ -170,26 +177,21 @@ static json_t *view_json(const Fb__PgForceView *v, const char *done)
         json_array_append_new(failed, json_integer(v->failed_osds[i]));
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:s}", "pg", cmd_pg_name(v->pg),
                      "verdict", verdict_name(v->verdict), "in_the_way", osds, "failed_shards_of", failed,
-                     "lost_osds", lost, "replicas", standing, "survivor", (json_int_t)v->survivor,
-                     "leader_commit", (json_int_t)v->leader_commit, "leader_us", (json_int_t)v->leader_us,
-                     "writes_lost", (json_int_t)entries_lost(v), "done", done);
+                     "lost_osds", lost, "replicas", standing, "survivor",
+                     (json_int_t)(chosen ? chosen->replica : v->survivor), "leader_commit",
+                     (json_int_t)v->leader_commit, "leader_us", (json_int_t)v->leader_us, "writes_lost",
+                     (json_int_t)entries_lost(v, chosen), "done", done);
 }
 
 /* ---- the orders ---- */
 
-/* The replica to go on with: the best, or the one on the OSD that was named. 0: it is not there. */
-static uint32_t choose(const struct cmd_args *args, const Fb__PgForceView *v)
+/* The replica to go on with: the best, or the one on the OSD that was named. NULL: it is not there. */
+static const Fb__PgStanding *choose(const Fb__PgForceView *v, const uint32_t *osd)
 {
-    uint32_t osd;
-
-    if (!cmd_option(args, "osd"))
-        return v->survivor;
-    if (!cmd_parse_osd(cmd_option(args, "osd"), &osd))
-        return 0;
     for (size_t i = 0; i < v->n_standing; i++)
-        if (v->standing[i]->osd == osd)
-            return v->standing[i]->replica;
-    return 0;
+        if (osd ? v->standing[i]->osd == *osd : v->standing[i]->replica == v->survivor)
+            return v->standing[i];
+    return NULL;
 }
 
 static bool give_order(struct cmd_session *s, const Fb__PgForceView *v, uint32_t survivor)
@@ -234,22 +236,23 @@ struct force_sum {
     uint64_t lost;
 };
 
-static void handle(struct cmd_session *s, struct cmd_args *args, const Fb__PgForceView *v, bool yes,
-                   struct force_sum *sum, json_t *list)
+static void handle(struct cmd_session *s, struct cmd_args *args, const Fb__PgForceView *v,
+                   const uint32_t *osd, bool yes, struct force_sum *sum, json_t *list)
 {
+    bool possible = v->verdict == FB__FORCE_VERDICT__FORCE_POSSIBLE;
+    const Fb__PgStanding *chosen = choose(v, possible ? osd : NULL);
     const char *done = "nothing";
 
     sum->seen++;
     if (!args->json)
-        view_print(v);
-    if (v->verdict == FB__FORCE_VERDICT__FORCE_POSSIBLE) {
-        uint32_t survivor = choose(args, v);
+        view_print(v, chosen);
+    if (possible) {
         sum->possible++;
-        sum->lost += entries_lost(v);
-        if (!survivor) {
+        sum->lost += entries_lost(v, chosen);
+        if (!chosen) {
             sum->failed++;
             cmd_fail("pg %s has no replica on %s", cmd_pg_name(v->pg), cmd_option(args, "osd"));
-        } else if (yes && give_order(s, v, survivor)) {
+        } else if (yes && give_order(s, v, chosen->replica)) {
             sum->ordered++;
             done = "ordered";
         } else {
@@ -258,7 +261,7 @@ static void handle(struct cmd_session *s, struct cmd_args *args, const Fb__PgFor
     } else if (v->verdict != FB__FORCE_VERDICT__FORCE_WAITS) {
         sum->failed += yes;
     }
-    json_array_append_new(list, view_json(v, done));
+    json_array_append_new(list, view_json(v, chosen, done));
 }
 
 static void after_page(Fb__MonRequest *request, const Fb__MonReply *page)
@@ -273,12 +276,15 @@ int cmd_pg_force_recover(struct cmd_args *args)
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     struct force_sum sum = {0};
     struct cmd_session s;
+    uint32_t osd;
 
     if (cmd_option(args, "withdraw"))
         return withdraw(args);
     if (all == (args->positional[0] != NULL) || (all && cmd_option(args, "osd")))
         return cmd_usage("pg force-recover needs a PG (and perhaps --osd), or --all-lost");
     if (args->positional[0] && !cmd_parse_pg(args->positional[0], &look.pg))
+        return CMD_USAGE;
+    if (cmd_option(args, "osd") && !cmd_parse_osd(cmd_option(args, "osd"), &osd))
         return CMD_USAGE;
     if (!cmd_session_open(&s, args, 0, 0))
         return CMD_FAILED;
@@ -288,7 +294,8 @@ int cmd_pg_force_recover(struct cmd_args *args)
     json_t *list = json_array();
     for (const struct cmd_pages *p = pages; p; p = p->next)
         for (size_t i = 0; i < p->reply->n_force_views; i++)
-            handle(&s, args, p->reply->force_views[i], yes, &sum, list);
+            handle(&s, args, p->reply->force_views[i], cmd_option(args, "osd") ? &osd : NULL, yes, &sum,
+                   list);
     bool failed = !pages || sum.failed;
     cmd_pages_free(pages);
     cmd_session_close(&s);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A majority of some PGs is destroyed: health says what to do, the operator has the survivor go on, all is healed."""
+import json
 import os
+import signal
 
 from harness import Cluster, expect, main, wait_for
 
@@ -78,6 +80,40 @@ def test_two_of_three_destroyed(c):
     checked = c.hammer("check")
     expect(result["errors"] == 0 and checked["wrong"] == 0 and checked["errors"] == 0, f"{result} {checked}")
     expect(settled(c), "nothing has changed")
+
+
+def test_more_than_a_page(c):
+    """All PGs without a leader are shown, however many."""
+    c.pool_image(size="32M", pgs=300)
+    c.kill("osd.1", "osd.2")
+    wait_for("no PG to have a leader", lambda: c.json("status")["pgs_active"] == 0, 30)
+    views = c.json("pg", "force-recover", "--all-lost")
+    expect(len(views) == 300 and all(v["verdict"] == "osds-down" for v in views), f"{len(views)} PGs: {views[-1]}")
+
+
+def test_another_than_the_best(c):
+    """What is said to be lost is what the replica that was named lacks."""
+    c.fb("cluster", "up", c.dir, "--osds", "5")
+    c.pool_image(size="32M", pgs=1, replicas=5)
+    c.kill("osd.1", sig=signal.SIGSTOP)
+    c.hammer("run", time=2, blocks=512)
+    c.kill("osd.2", "osd.3", "osd.4")
+    c.kill("osd.1", sig=signal.SIGCONT)
+    for osd in ("osd.2", "osd.3", "osd.4"):
+        wait_for(f"{osd} to be down", lambda o=osd: c.fb("osd", "lost", o, "--yes-it-is-gone", code=None) and c.code == 0, 30)
+
+    def look(*args):
+        view = json.loads(c.fb("pg", "force-recover", "1.0", *args, "--json", code=None))[0]
+        return view if view["verdict"] == "possible" else None
+    best = wait_for("what is left", look, 30)
+    other = look("--osd", "osd.1")
+    osds = {r["replica"]: r["osd"] for r in best["replicas"]}
+    expect(osds[best["survivor"]] == 0 and osds[other["survivor"]] == 1, f"{best} {other}")
+    expect(other["writes_lost"] > best["writes_lost"], f"{best} {other}")
+    c.fb("pg", "force-recover", "1.0", "--osd", "banana", code=2)
+    text = c.fb("pg", "force-recover", "1.0", "--osd", "osd.1", "--yes-lose-data")
+    expect("the one that --osd names" in text and f"at least {other['writes_lost']} acknowledged writes are lost); they" in text, text)
+    expect(c.json("pg", "show", "1.0")["forced"]["writes_lost"] == other["writes_lost"], "what is recorded")
 
 
 if __name__ == "__main__":
