@@ -423,7 +423,9 @@ int cmd_main(const char *program, const struct cmd_command *commands, size_t cou
         return CMD_OK;
     }
     error = args.command->run(&args);
-    if (fflush(stdout) != 0 && error == CMD_OK)
+    /* What was flushed before, and failed, is not there any more to fail again. */
+    bool said = fflush(stdout) == 0 && !ferror(stdout);
+    if (!said && error == CMD_OK)
         return cmd_fail("cannot write to standard output");
     return error;
 }

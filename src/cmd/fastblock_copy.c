@@ -34,6 +34,7 @@ struct copy {
     unsigned next;
     struct cmd_progress progress;
     uint64_t done_bytes;
+    bool made; /* the image, by an import */
 };
 
 static bool copy_open(struct copy *c, const struct cmd_args *args)
@@ -207,7 +208,8 @@ static int source_open(struct source *from, const char *file)
         close(from->fd);
         return cmd_fail("%s is a directory: give a file, a device, or - for standard input", file);
     }
-    off_t end = lseek(from->fd, 0, SEEK_END);
+    /* Some character devices take any seek, and have no size. */
+    off_t end = S_ISCHR(st.st_mode) ? -1 : lseek(from->fd, 0, SEEK_END);
     from->seekable = end >= 0 && lseek(from->fd, 0, SEEK_SET) == 0;
     from->size_bytes = from->seekable ? (uint64_t)end : 0;
     return CMD_OK;
@@ -230,6 +232,7 @@ static int import_from(struct copy *c, const struct cmd_args *args, const struct
     int result = fresh ? create_image(c, name, size) : CMD_OK;
     if (result != CMD_OK)
         return result;
+    c->made = fresh;
     c->image = cmd_image_open(&c->session, name, true, cmd_option(args, "force") != NULL);
     if (!c->image)
         return CMD_FAILED;
@@ -269,6 +272,8 @@ int cmd_image_import(struct cmd_args *args)
         cmd_progress_end();
         size = c->image ? client_image_size(c->image) : 0;
         result = copy_close(c, result);
+        if (result != CMD_OK && c->made)
+            cmd_fail("%s is not complete: `fastblock image rm %s` removes it", name, name);
     }
     source_close(&from);
     if (result == CMD_OK && args->json)
@@ -372,7 +377,12 @@ static int export_data(struct copy *c, int fd, const char *file, bool seekable)
     }
     if (!export_drain(c, fd, file, seekable))
         return CMD_FAILED;
-    return cmd_interrupted() ? cmd_fail("interrupted") : CMD_OK;
+    if (cmd_interrupted())
+        return cmd_fail("interrupted");
+    /* What was cut off reads as zeros. */
+    if (client_image_size(c->image) < size)
+        return cmd_fail("the image has become smaller while it was read: %s lacks its end", file);
+    return CMD_OK;
 }
 
 /* What the kernel has yet to write can fail, and only this says so. Streams cannot be told to. */
@@ -420,6 +430,8 @@ int cmd_image_export(struct cmd_args *args)
     result = copy_close(c, result);
     if (fd >= 0 && !standard && close(fd) < 0 && result == CMD_OK)
         result = cmd_fail("cannot write %s: %s", file, strerror(errno));
+    if (result != CMD_OK && fd >= 0 && !standard)
+        cmd_fail("%s is not complete", file);
     if (result == CMD_OK && !standard && args->json)
         cmd_print_json(cmd_image_json(name, c->done_bytes));
     else if (result == CMD_OK && !standard)

@@ -4,9 +4,11 @@
  * events: what operators say of OSDs and of the cluster.
  */
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "cmd/cmd.h"
@@ -233,6 +235,14 @@ static void event_print(struct cmd_args *args, const Fb__ClusterEvent *e)
         printf("%s %-5s %s\n", cmd_time_text(e->time_us), level, e->text);
 }
 
+/* Nobody reads standard output any more, or nothing can be written there. */
+static bool output_is_gone(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+
+    return ferror(stdout) || (poll(&out, 1, 0) == 1 && out.revents & (POLLERR | POLLHUP));
+}
+
 int cmd_events(struct cmd_args *args)
 {
     Fb__EventList list = FB__EVENT_LIST__INIT;
@@ -255,7 +265,7 @@ int cmd_events(struct cmd_args *args)
         if (reply)
             cmd_call_end(&call);
         fflush(stdout);
-        if (!follow || cmd_interrupted())
+        if (!follow || cmd_interrupted() || output_is_gone())
             break;
         cmd_sleep(&s, 1000);
     }

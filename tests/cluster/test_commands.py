@@ -94,6 +94,28 @@ def test_import_of_what_becomes_shorter(c):
     expect(child.returncode == 1 and b"has become shorter" in said, f"{child.returncode} {said}")
 
 
+def test_import_of_a_device_without_a_size(c):
+    """It takes any seek, and is not empty for that."""
+    refused(c, "image", "import", "/dev/zero", "p/endless", code=2, says="--size")
+    refused(c, "image", "import", "/dev/zero", "p/endless", "--size", "4M", says=("larger than the image", "p/endless is not complete"))
+    c.fb("image", "rm", "p/endless")
+
+
+def test_export_of_what_shrinks(c):
+    """It ends where the image does, and says so."""
+    source = os.path.join(c.root, "shrinks")
+    with open(source, "wb") as f:
+        f.write(os.urandom(48 << 20))
+        f.truncate(1 << 30)
+    c.fb("image", "import", source, "p/shrinks")
+    export = c.start(os.path.join(BIN, "fastblock"), "image", "export", "p/shrinks", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    export.stdout.read(1)
+    c.fb("image", "resize", "p/shrinks", "--size", "600M")
+    said = export.communicate(timeout=60)[1]
+    expect(export.returncode == 1 and b"become smaller" in said, f"{export.returncode} {said}")
+    c.fb("image", "rm", "p/shrinks")
+
+
 def test_resize(c):
     c.fb("image", "create", "p/r", "--size", "8M")
     c.fb("image", "resize", "p/r", "--size", "32M")
@@ -296,6 +318,18 @@ def test_events_and_moves(c):
     refused(c, "rebalance", "limit", "many", code=2, says="many")
 
 
+def test_output_that_nobody_takes(c):
+    fastblock = os.path.join(BIN, "fastblock")
+    follow = c.start(fastblock, "events", "--follow", stdout=subprocess.PIPE)
+    follow.stdout.readline()
+    follow.stdout.close()
+    follow.wait(timeout=10)
+    with open("/dev/full", "wb") as full:
+        child = c.start(fastblock, "events", stdout=full, stderr=subprocess.PIPE)
+        said = child.communicate(timeout=10)[1]
+    expect(child.returncode == 1 and b"standard output" in said, f"{child.returncode} {said}")
+
+
 def test_pool_set(c):
     refused(c, "pool", "set", "p", "--replicas", "2", says=("majority", "--yes-no-failover"))
     refused(c, "pool", "set", "p", "--replicas", "5", says="add OSDs")
@@ -333,7 +367,7 @@ def test_osd_devices_are_guarded(c):
     osd = os.path.join(BIN, "fastblock-osd")
     mon = c.env["FASTBLOCK_MON"]
     small = os.path.join(c.root, "small")
-    c.run(osd, "format", small, "--mon", mon, "--size", "1M", code=1)
+    c.run(osd, "format", small, "--mon", mon, "--host", "h", "--rack", "r", "--zone", "z", "--size", "1M", code=1)
     expect("small" in c.stderr, f"too small: {c.stderr!r}")
     device = os.path.join(c.dir, "osd.0", "device")
     c.run(osd, "format", device, "--mon", mon, code=1)
@@ -342,7 +376,7 @@ def test_osd_devices_are_guarded(c):
     junk = os.path.join(c.root, "junk")
     with open(junk, "wb") as f:
         f.write(os.urandom(1 << 20) * 300)
-    c.run(osd, "run", junk, "--mon", mon, "--listen", "127.0.0.1", code=1, timeout=20)
+    c.run(osd, "run", junk, "--mon", mon, "--host", "h", "--rack", "r", "--zone", "z", "--listen", "127.0.0.1", code=1, timeout=20)
     expect("fastblock" in c.stderr, f"not a device: {c.stderr!r}")
 
 
