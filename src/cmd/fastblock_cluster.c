@@ -193,7 +193,9 @@ int cmd_cluster_down(struct cmd_args *args)
     for (uint32_t i = 0; i < c.osds; i++)
         error = trial_stop(&c, cmd_text("osd.%u", i), false) ? CMD_FAILED : error;
     error = trial_stop(&c, "mon", false) ? CMD_FAILED : error;
-    if (!error && !args->json)
+    if (!error && args->json)
+        cmd_print_json(json_pack("{s:s}", "stopped", c.dir));
+    else if (!error)
         printf("the cluster in %s is stopped; `fastblock cluster up %s` starts it again\n", c.dir,
                args->positional[0]);
     return error;
@@ -286,8 +288,11 @@ int cmd_cluster_start(struct cmd_args *args)
         if (!error && trial_pid(&c, "mon")) /* without a monitor it starts with its last map */
             error = trial_wait_osds(&c, args, pids);
     }
-    if (!error && !args->json)
-        printf("%s is running (pid %d)\n", name, (int)(osd == UINT32_MAX ? trial_pid(&c, name) : pids[osd]));
+    pid_t pid = osd == UINT32_MAX ? trial_pid(&c, name) : pids[osd];
+    if (!error && args->json)
+        cmd_print_json(json_pack("{s:s, s:I}", "name", name, "pid", (json_int_t)pid));
+    else if (!error)
+        printf("%s is running (pid %d)\n", name, (int)pid);
     return error;
 }
 
@@ -303,7 +308,9 @@ int cmd_cluster_stop(struct cmd_args *args)
     if (!trial_pid(&c, args->positional[1]))
         return cmd_fail("%s does not run", args->positional[1]);
     error = trial_stop(&c, args->positional[1], cmd_option(args, "kill") != NULL);
-    if (!error && !args->json)
+    if (!error && args->json)
+        cmd_print_json(json_pack("{s:s}", "stopped", args->positional[1]));
+    else if (!error)
         printf("%s is stopped\n", args->positional[1]);
     return error;
 }

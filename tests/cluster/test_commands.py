@@ -383,14 +383,15 @@ def test_osd_devices_are_guarded(c):
 def test_store_check_of_a_stopped_osd(c):
     device = os.path.join(c.dir, "osd.2", "device")
     refused(c, "store", "check", device, says="osd.2")
-    c.fb("cluster", "stop", c.dir, "osd.2")
+    expect(c.json("cluster", "stop", c.dir, "osd.2") == {"stopped": "osd.2"}, "cluster stop")
     try:
         out = c.fb("store", "check", device, "--deep")
         expect("0 problems" in out, out)
         out = c.json("store", "show", device)
         expect(out["osd"] == 2 and out["objects"] + out["log_entries"] > 0, f"show: {out}")
     finally:
-        c.start_process("osd.2")
+        started = c.json("cluster", "start", c.dir, "osd.2")
+    expect(started == {"name": "osd.2", "pid": c.pid("osd.2")}, f"cluster start: {started}")
     c.wait_active()
 
 
@@ -399,7 +400,7 @@ def test_down_and_up_keeps_data(c):
     with open(source, "wb") as f:
         f.write(os.urandom(8 << 20))
     c.fb("image", "import", source, "p/keep")
-    c.fb("cluster", "down", c.dir)
+    expect(c.json("cluster", "down", c.dir) == {"stopped": os.path.realpath(c.dir)}, "cluster down")
     expect(not any(p["running"] for p in c.processes()), "something still runs")
     processes = c.json("cluster", "up", c.dir)
     expect(len(processes) == 4 and all(p["running"] for p in processes), f"cluster up --json: {processes}")
