@@ -71,13 +71,22 @@ static void clear_call(struct store *s)
         op_wake(pg->pub.waiter);
 }
 
+/* The record of that entry, or of a later one, may be known before the entry applies: a recovery brings
+ * records ahead of the log, without all that they void. The next one may go on from an earlier state. */
+static bool record_voids(const struct pg *pg, const struct image_record *r)
+{
+    const struct image *image = image_slot(pg, r->image);
+
+    return image_takes(pg, r) || (image && image->record.index >= r->index);
+}
+
 bool clear_ahead(struct log_entry *e)
 {
     struct pg *pg = e->pg;
     struct store *s = store_of(pg);
     struct image_record r = image_of_entry(e);
 
-    if (r.forgotten ? !e->image : !image_takes(pg, &r))
+    if (r.forgotten ? !e->image : !record_voids(pg, &r))
         return true;
     if (pg->clear_index != e->index)
         pg->clear_number = 0;

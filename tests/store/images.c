@@ -115,10 +115,69 @@ static void what_a_recovery_saves_stays(void)
     }
 }
 
+static void put_cut(uint64_t index)
+{
+    while (pg->last_index + 1 < index)
+        CHECK_EQ(put((struct entry){.type = ENTRY_NOOP}, 0), 0);
+    CHECK_EQ(
+        put(
+            (struct entry){
+                .type = ENTRY_IMAGE, .image = 1, .incarnation = 1, .generation = 2, .size_bytes = BLOCK_SIZE},
+            0),
+        0);
+}
+
+/* A recovery brings the record of an image that was cut off, and is left before it has the objects; the next
+ * one is of an earlier state, whose log then brings the entry. What that cuts off goes, though the record is
+ * known: of the object that the end cuts through, and, if a crash came before they were gone, of those behind
+ * it. */
+static void what_was_cut_off_before_its_entry(void)
+{
+    for (int crash = 0; crash < 2; crash++) {
+        struct image_record cut = {
+            .image = 1, .incarnation = 1, .generation = 2, .size_bytes = BLOCK_SIZE, .index = 9};
+
+        set_up();
+        put_image(1, 0);
+        fill = 1;
+        CHECK_EQ(write_blocks(0, 0, 2), 0);
+        CHECK_EQ(write_blocks(1, 0, 1), 0);
+        apply_all();
+        destage_up_to(pg_of(pg), 3);
+        rig_settle(&rig);
+        CHECK_EQ(write_record(&(struct store_pg_record){
+                     .pg = 1, .replica = 1, .birth = 3, .state = STORE_PG_RECOVERING}),
+                 0);
+        CHECK_EQ(store_recover_image(pg, &cut), 0);
+        while (!store_image_get(pg, 1) || s->record_count || s->inflight_count)
+            rig_turn(&rig);
+        if (crash)
+            power_fails();
+        CHECK_EQ(store_image_get(pg, 1)->index, 9);
+        store_reset_base(pg, 6, 1, &ALONE, 0);
+        CHECK_EQ(write_record(&(struct store_pg_record){
+                     .pg = 1, .replica = 1, .birth = 3, .base_index = 6, .base_term = 1}),
+                 0);
+        CHECK_EQ(block_is(0, 1, false), 2);
+        CHECK_EQ(block_is(1, 0, false), crash ? 2 : -1);
+        put_cut(9);
+        apply_all();
+        CHECK_EQ(block_is(0, 0, false), 1);
+        CHECK_EQ(block_is(0, 1, false), -1);
+        CHECK_EQ(block_is(1, 0, false), -1);
+        reopen();
+        apply_all();
+        CHECK_EQ(block_is(0, 1, false), -1);
+        CHECK_EQ(block_is(1, 0, false), -1);
+        tear_down();
+    }
+}
+
 int main(void)
 {
     TEST(what_was_forgotten_and_made_anew);
     TEST(what_is_on_its_way_is_older);
     TEST(what_a_recovery_saves_stays);
+    TEST(what_was_cut_off_before_its_entry);
     return tap_done();
 }
