@@ -65,6 +65,11 @@ static int uring_arena_init(struct uring_core *uc, size_t bytes)
     bytes = ALIGN_UP(bytes, (size_t)BUF_SIZE_MAX);
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT), -1, 0);
+    /* What is set aside may be for others alone, by the limits of a container: its use would be our end. */
+    if (memory != MAP_FAILED && madvise(memory, bytes, MADV_POPULATE_WRITE)) {
+        munmap(memory, bytes);
+        memory = MAP_FAILED;
+    }
     if (memory == MAP_FAILED) {
         /* No pages set aside: take ordinary memory, cut it to alignment, and let the kernel make large pages
          * of it. */

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -432,6 +433,36 @@ static void an_older_kernel_is_refused(void)
     CHECK_EQ(WEXITSTATUS(status), 2);
 }
 
+static bool huge_pages_are_others;
+
+/* In front of the C library's: promises large pages though there are none that we may use. */
+void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    if (huge_pages_are_others && flags & MAP_HUGETLB)
+        flags |= MAP_NORESERVE;
+    return (void *)syscall(SYS_mmap, at, len, prot, flags, fd, offset);
+}
+
+/* Where others have set some aside for themselves, the kernel gives them to us, and ends us when we touch
+ * them. */
+static void large_pages_of_others_are_done_without(void)
+{
+    struct uring_core_opts opts = {.arena_bytes = 64u << 20, .log_level = LOG_ERROR};
+    struct buf *bufs[32];
+    struct uring_core *uc;
+
+    huge_pages_are_others = true;
+    CHECK_EQ(uring_core_new(&opts, &uc), 0);
+    huge_pages_are_others = false;
+    for (size_t i = 0; i < ARRAY_LEN(bufs); i++) {
+        bufs[i] = buf_new(uring_core_core(uc)->arena, BUF_SIZE_MAX);
+        memset(bufs[i]->data, 0x5a, BUF_SIZE_MAX);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
+        buf_unref(bufs[i]);
+    uring_core_free(uc);
+}
+
 int main(void)
 {
     struct real_world real;
@@ -454,5 +485,6 @@ int main(void)
     TEST(log_lines_have_their_form);
     TEST(a_log_that_nobody_reads_holds_nobody_up);
     TEST(an_older_kernel_is_refused);
+    TEST(large_pages_of_others_are_done_without);
     return tap_done();
 }
