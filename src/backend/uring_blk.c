@@ -70,24 +70,12 @@ static bool uring_blk_is_nothing(const struct uring_blk *b, const struct blk_io 
     return (io->type == BLK_FLUSH && !b->blk.volatile_cache) || (io->type != BLK_FLUSH && io->len == 0);
 }
 
-static void uring_blk_submit(struct blk *blk, struct blk_io *io)
+/* Hands the request to the ring. */
+static void uring_blk_ask(struct uring_blk *b, struct blk_io *io, unsigned sqe_flags)
 {
-    struct uring_blk *b = container_of(blk, struct uring_blk, blk);
-    struct uring_core *uc = b->uc;
+    struct io_uring_sqe *sqe = uring_sqe(b->uc);
     uint64_t at = b->offset + io->offset;
 
-    uring_blk_check(b, io);
-    io->submitted_ns = core_now_ns(&uc->core);
-    io->port = b;
-    b->pending++;
-    if (b->dev->in_memory || uring_blk_is_nothing(b, io)) {
-        if (list_empty(&uc->inline_later))
-            uc->later_since_ns = io->submitted_ns;
-        list_push_back(io->flags & BLK_BACKGROUND ? &uc->inline_later : &uc->inline_ios, &io->link);
-        return;
-    }
-    uring_blk_count(&uc->core.counters, io);
-    struct io_uring_sqe *sqe = uring_sqe(uc);
     switch (io->type) {
     case BLK_READ:
         if (io->iov_count == 1)
@@ -110,7 +98,38 @@ static void uring_blk_submit(struct blk *blk, struct blk_io *io)
         io_uring_prep_fallocate(sqe, b->dev->fd, DISCARD_MODE, (off_t)at, (off_t)io->len);
         break;
     }
-    uring_sqe_own_blk(uc, sqe, io);
+    sqe->flags |= sqe_flags;
+    uring_sqe_own_blk(b->uc, sqe, io);
+}
+
+static void uring_blk_submit(struct blk *blk, struct blk_io *io)
+{
+    struct uring_blk *b = container_of(blk, struct uring_blk, blk);
+    struct uring_core *uc = b->uc;
+
+    uring_blk_check(b, io);
+    io->submitted_ns = core_now_ns(&uc->core);
+    io->port = b;
+    b->pending++;
+    if (b->dev->in_memory || uring_blk_is_nothing(b, io)) {
+        if (list_empty(&uc->inline_later))
+            uc->later_since_ns = io->submitted_ns;
+        list_push_back(io->flags & BLK_BACKGROUND ? &uc->inline_later : &uc->inline_ios, &io->link);
+        return;
+    }
+    uring_blk_count(&uc->core.counters, io);
+    uring_blk_ask(b, io, 0);
+}
+
+/* What a flush that failed was to make durable may be gone, of other windows, too; and the next one, of
+ * whichever window, knows nothing of that. */
+static int uring_blk_flushed(struct uring_dev *dev, int64_t res)
+{
+    if (res < 0) {
+        atomic_store(&dev->flush_failed, true);
+        return error_from_errno((int)-res);
+    }
+    return atomic_load(&dev->flush_failed) && !PLANT(BLK_FLUSH_FORGIVEN) ? -ERR_IO : 0;
 }
 
 static int uring_blk_result(const struct blk_io *io, int64_t res)
@@ -122,7 +141,7 @@ static int uring_blk_result(const struct blk_io *io, int64_t res)
             return error_from_errno((int)-res);
         return (uint64_t)res == io->len ? 0 : -ERR_IO;
     case BLK_FLUSH:
-        return res < 0 ? error_from_errno((int)-res) : 0;
+        return uring_blk_flushed(((struct uring_blk *)io->port)->dev, res);
     case BLK_DISCARD:
         /* A hint: the rooms above never read what they have discarded. */
         return res == -EIO ? -ERR_IO : 0;
@@ -130,9 +149,22 @@ static int uring_blk_result(const struct blk_io *io, int64_t res)
     UNREACHABLE();
 }
 
+/* The kernel asks drivers not to wait, and waits itself where one would have to; but some say so where it
+ * cannot do that any more. Nothing has failed: this time it waits from the start. */
+static bool uring_blk_again(int res)
+{
+    return (res == -EAGAIN || res == -EINTR) && !PLANT(BLK_BUSY_FAILS);
+}
+
 void uring_blk_done(struct blk_io *io, int res)
 {
-    ((struct uring_blk *)io->port)->pending--;
+    struct uring_blk *b = io->port;
+
+    if (uring_blk_again(res)) {
+        uring_blk_ask(b, io, IOSQE_ASYNC);
+        return;
+    }
+    b->pending--;
     io->result = uring_blk_result(io, res);
     io->pending = false;
     op_wake(io->waiter);

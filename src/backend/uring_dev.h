@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * An open device, as uring_dev.c and uring_blk.c know it. Immutable once open but for the count of windows.
+ * An open device, as uring_dev.c and uring_blk.c know it. Immutable once open but for the last two.
  */
 #ifndef BACKEND_URING_DEV_H
 #define BACKEND_URING_DEV_H
@@ -15,6 +15,7 @@ struct uring_dev {
     bool volatile_cache;
     bool in_memory;     /* on tmpfs: the ring would not serve it asynchronously */
     atomic_int windows; /* cores open and close theirs in their own threads */
+    atomic_bool flush_failed;
 };
 
 #endif

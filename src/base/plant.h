@@ -18,6 +18,8 @@
 #define PLANT_TABLE(X)                                                                                            \
     X(DISK_LYING_FLUSH,             "simulated disks: flushes and FUA succeed and do nothing")                     \
     X(BLK_NO_PAUSE,                 "backend: writes that nobody waits for are served all at once")                \
+    X(BLK_BUSY_FAILS,               "backend: what a device would have had to wait for counts as failed")           \
+    X(BLK_FLUSH_FORGIVEN,           "backend: a flush that failed fails none of the device's later ones")           \
     X(RAFT_UNDURABLE_VOTE,          "raft: a vote is answered before it is durable")                               \
     X(RAFT_UNDURABLE_MATCH,         "raft: a follower acknowledges entries before its disk has them")              \
     X(RAFT_UNDURABLE_SELF,          "raft: the leader counts its own entries before its disk has them")            \

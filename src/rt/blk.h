@@ -2,11 +2,13 @@
  *
  * The block device port: a device, or a window of one, that serves aligned asynchronous requests.
  *
- * Offsets and lengths are multiples of BLOCK_SIZE and memory is BLOCK_SIZE aligned. Requests complete in any order.
- * A write without BLK_FUA is durable only after a BLK_FLUSH that was submitted after the write completed; a device that
- * says `volatile_cache == false` has every completed write durable. A power cut may lose, keep or tear (at 512 byte
- * granularity) any write that is not durable, in any combination.
- * Implementations: src/backend/uring_blk.c, sim/sim_blk.c; tests/port runs one suite on both.
+ * Offsets and lengths are multiples of BLOCK_SIZE and memory is BLOCK_SIZE aligned. Requests complete in any
+ * order. A write without BLK_FUA is durable only after a BLK_FLUSH that was submitted after the write
+ * completed; a device that says `volatile_cache == false` has every completed write durable. A power cut may
+ * lose, keep or tear (at 512 byte granularity) any write that is not durable, in any combination. So may a
+ * flush that fails, of writes to any window of the device; all later flushes of that device fail, too, in
+ * every window, until it is opened again. Of two writes of one place at once either may be the last one, or
+ * both in part. Implementations: src/backend/uring_blk.c, sim/sim_blk.c; tests/port runs one suite on both.
  */
 #ifndef RT_BLK_H
 #define RT_BLK_H
@@ -21,25 +23,26 @@
 
 enum blk_type { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD };
 enum {
-    BLK_FUA = 1,        /* the write is durable when it completes */
-    BLK_BACKGROUND = 2, /* nobody waits for it in particular: a device that is served by plain calls serves others
-                         * first, and of these only a little at once, when requests have been answered */
+    BLK_FUA = 1, /* the write is durable when it completes */
+    BLK_BACKGROUND =
+        2, /* nobody waits for it in particular: a device that is served by plain calls serves others
+            * first, and of these only a little at once, when requests have been answered */
 };
 
-/* One request, embedded by value in the op that waits. The iovec array and the memory stay the caller's and untouched
- * until it completes. */
+/* One request, embedded by value in the op that waits. The iovec array and the memory stay the caller's and
+ * untouched until it completes. */
 struct blk_io {
     enum blk_type type;
     uint32_t flags;
     uint64_t offset;
-    uint64_t len;              /* sum of the iovecs; for BLK_DISCARD the range */
+    uint64_t len; /* sum of the iovecs; for BLK_DISCARD the range */
     const struct iovec *iov;
     uint32_t iov_count;
-    struct op *waiter;         /* woken when `pending` falls */
+    struct op *waiter; /* woken when `pending` falls */
     bool pending;
-    int result;                /* 0 or negative; a short transfer is ERR_IO */
-    uint64_t submitted_ns;     /* set by the port */
-    struct list link;          /* these two: the port's own use while pending */
+    int result;            /* 0 or negative; a short transfer is ERR_IO */
+    uint64_t submitted_ns; /* set by the port */
+    struct list link;      /* these two: the port's own use while pending */
     void *port;
 };
 
