@@ -283,11 +283,12 @@ static int item_install(struct mon *mon, enum mon_kind kind, uint64_t id, Protob
 
 /* The store may carry out the first transaction of a pool's creation after that has failed and was looked
  * for: of PGs that the pool did not get, if it was made with fewer then. Nobody was told of them. */
-static bool is_left_over(const struct mon *mon, uint64_t pg)
+static bool is_left_over(const struct mon *mon, const Fb__Pg *pg)
 {
-    const Fb__Pool *pool = mon_pool_item(mon_pool_find(mon, mon_pg_pool(pg)));
+    const Fb__Pool *pool = mon_pool_item(mon_pool_find(mon, mon_pg_pool(pg->id)));
 
-    return !pool->removed && mon_pg_number(pg) >= pool->pg_count;
+    /* Markers are left of a removed pool, which counts none at the end. */
+    return !pg->removed && mon_pg_number(pg->id) >= pool->pg_count;
 }
 
 int mon_item_load(struct mon *mon, const struct meta_kv *kv)
@@ -308,7 +309,7 @@ int mon_item_load(struct mon *mon, const struct meta_kv *kv)
         else if (kind == MON_PG && !mon_find(mon, MON_POOL, mon_pg_pool(id)))
             error = -ERR_NOT_FOUND;
     }
-    bool skip = !error && kind == MON_PG && is_left_over(mon, id);
+    bool skip = !error && kind == MON_PG && is_left_over(mon, (const Fb__Pg *)message);
     if (!error && !skip)
         error = item_install(mon, kind, id, message);
     if ((error || skip) && message)

@@ -132,6 +132,7 @@ static void a_pool_has_no_more_pgs_than_it_has(void)
     struct world *w = world_new();
     struct caller c, osds[3];
     struct meta *store;
+    Fb__PgMember row = FB__PG_MEMBER__INIT, *member = &row;
     Fb__Pg pg = FB__PG__INIT;
     uint8_t value[64];
 
@@ -139,6 +140,8 @@ static void a_pool_has_no_more_pgs_than_it_has(void)
     osds_up(w, osds, 3);
     pg.id = 1ull << 32 | 8;
     pg.epoch = 2;
+    pg.n_member = 1;
+    pg.member = &member;
     struct meta_change change = {
         .key = "pg/00000001/00000008", .value = value, .value_len = (uint32_t)fb__pg__pack(&pg, value)};
     struct meta_txn txn = {.changes = &change, .change_count = 1, .pending = true};
@@ -154,7 +157,11 @@ static void a_pool_has_no_more_pgs_than_it_has(void)
     client_start(&c, w, 1);
     CHECK_EQ(get_map(&c, 0), 0);
     CHECK_EQ(c.answer->map->n_pg, 8);
+    /* Nor when it goes: nobody who knows of that PG could say that it is gone. */
     CHECK_EQ(pool_remove(&c, "rbd"), 0);
+    world_crash_mon(w);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK_EQ(c.answer->map->n_pg, 8);
     IN_CLIENT(w, store->ops->close(store));
     caller_stop(&c);
     world_free(w);
