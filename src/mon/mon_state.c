@@ -239,13 +239,26 @@ static bool is_other_writer(const Fb__Image *a, const Fb__Image *b)
     return a->incarnation != b->incarnation || a->writer_client.len != b->writer_client.len;
 }
 
+/* Who has just booted has spoken, whatever was heard of it before. */
+static void osd_overtaken(const struct mon *mon, struct mon_osd *o, const Fb__Osd *osd)
+{
+    const Fb__Osd *was = mon_osd_item(o);
+
+    if (was->up && !osd->up)
+        mon_osd_went_down(mon, o);
+    if (osd->up && (!was->up || osd->incarnation != was->incarnation)) {
+        o->up_ns = o->heard_ns = mon->alive_ns;
+        o->gone_ns = 0;
+    }
+}
+
 /* By a change of ours whose outcome was not known, perhaps: nobody else notes what it means for what stands
  * beside the item. */
 static void item_overtaken(struct mon *mon, enum mon_kind kind, struct mon_item *item,
                            const ProtobufCMessage *message)
 {
-    if (kind == MON_OSD && ((const Fb__Osd *)item->message)->up && !((const Fb__Osd *)message)->up)
-        mon_osd_went_down(mon, container_of(item, struct mon_osd, item));
+    if (kind == MON_OSD)
+        osd_overtaken(mon, container_of(item, struct mon_osd, item), (const Fb__Osd *)message);
     if (kind == MON_IMAGE && is_other_writer((const Fb__Image *)item->message, (const Fb__Image *)message)) {
         struct mon_image *i = container_of(item, struct mon_image, item);
         i->writer_here = false; /* until it says so */

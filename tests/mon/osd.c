@@ -141,6 +141,61 @@ static void goes_down_when_silent(void)
     world_free(w);
 }
 
+static void report_all(struct world *w, struct caller *osds, uint32_t count, uint32_t times)
+{
+    for (uint32_t t = 0; t < times; t++) {
+        for (uint32_t i = 0; i < count; i++)
+            CHECK_EQ(osd_report(&osds[i], 0, NULL), 0);
+        world_run_ms(w, 500);
+    }
+}
+
+/* The store is slow, and its answer is lost. */
+static void boot_without_an_answer(struct world *w, struct caller *osd, uint64_t incarnation)
+{
+    w->trouble = FAIL_AFTER;
+    w->trouble_at = w->txns + 1;
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){.slow_ppm = 1000000, .slow_ns = 2 * NS_PER_S});
+    osd_start(osd, w, 2, incarnation);
+    CHECK_EQ(osd_boot(osd, 3, 0, 1, "10.0.1.2:7002"), -ERR_IO);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+}
+
+/* An OSD boots by a change whose outcome the monitor learns only when it looks. That it was silent before, or
+ * its connection gone, says nothing then; but it has to be heard of from then on. */
+static void boots_without_an_answer(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[3];
+
+    client_start(&c, w, 1);
+    osds_up(w, osds, 3);
+    caller_stop(&osds[2]);
+    report_all(w, osds, 2, 20);
+    CHECK(!is_up(&c, 2));
+    uint64_t epoch = c.answer->map->epoch;
+    boot_without_an_answer(w, &osds[2], 2);
+    report_all(w, osds, 2, 5);
+    CHECK(is_up(&c, 2));
+    CHECK_EQ(c.answer->map->epoch, epoch + 1);
+    CHECK_EQ(osd_boot(&osds[2], 3, 0, 1, "10.0.1.2:7002"), 0);
+    report_all(w, osds, 3, 10);
+    CHECK(is_up(&c, 2));
+    CHECK_EQ(c.answer->map->epoch, epoch + 1);
+
+    /* A new start, in time to be never down. */
+    caller_stop(&osds[2]);
+    boot_without_an_answer(w, &osds[2], 3);
+    report_all(w, osds, 2, 5);
+    CHECK(is_up(&c, 2));
+    CHECK_EQ(c.answer->map->epoch, epoch + 2);
+    report_all(w, osds, 2, 10);
+    CHECK(!is_up(&c, 2));
+    callers_stop(osds, 3);
+    caller_stop(&c);
+    world_free(w);
+}
+
 static void goes_down_when_gone(void)
 {
     struct world *w = world_new();
@@ -697,6 +752,7 @@ int main(int argc, char **argv)
     TEST(registers);
     TEST(boots);
     TEST(goes_down_when_silent);
+    TEST(boots_without_an_answer);
     TEST(goes_down_when_gone);
     TEST(judges_nobody_too_early);
     TEST(moves_leaders);
