@@ -121,13 +121,31 @@ static void uring_blk_submit(struct blk *blk, struct blk_io *io)
     uring_blk_ask(b, io, 0);
 }
 
+/* What else a kernel says of a device that has gone (ENODEV, ENXIO), or of a request that it cannot take, has
+ * another meaning above. */
+static int uring_blk_error(int64_t res)
+{
+    int error = error_from_errno((int)-res);
+
+    switch (error) {
+    case -ERR_NO_SPACE:
+    case -ERR_NO_MEMORY:
+    case -ERR_READ_ONLY:
+    case -ERR_DENIED: /* writes, since the device was set read-only */
+    case -ERR_TIMEOUT:
+        return error;
+    default:
+        return -ERR_IO;
+    }
+}
+
 /* What a flush that failed was to make durable may be gone, of other windows, too; and the next one, of
  * whichever window, knows nothing of that. */
 static int uring_blk_flushed(struct uring_dev *dev, int64_t res)
 {
     if (res < 0) {
         atomic_store(&dev->flush_failed, true);
-        return error_from_errno((int)-res);
+        return uring_blk_error(res);
     }
     return atomic_load(&dev->flush_failed) && !PLANT(BLK_FLUSH_FORGIVEN) ? -ERR_IO : 0;
 }
@@ -138,7 +156,7 @@ static int uring_blk_result(const struct blk_io *io, int64_t res)
     case BLK_READ:
     case BLK_WRITE:
         if (res < 0)
-            return error_from_errno((int)-res);
+            return uring_blk_error(res);
         return (uint64_t)res == io->len ? 0 : -ERR_IO;
     case BLK_FLUSH:
         return uring_blk_flushed(((struct uring_blk *)io->port)->dev, res);
