@@ -37,6 +37,7 @@ struct repair {
     uint32_t rounds;
     enum { WITH_WHOLE, WITH_LESS, WITH_BLOCKS } with;
     bool hopeless; /* some of it */
+    bool later;    /* somebody had no memory, or no room in its ring, to copy or to answer: that passes */
     bool in_vain;  /* whole copies were tried shortly before: neither they nor a log line need be repeated */
     bool doubt;    /* in this round somebody could not be asked, or may know better in a moment */
     struct timer timer;
@@ -99,7 +100,7 @@ static void repair_end(struct repair *r, int error)
 {
     struct pg *pg = r->pg;
 
-    if (!error || !r->in_vain)
+    if (!error || (!r->in_vain && error != -ERR_RETRY))
         core_log(pg->shard->core, error ? LOG_ERROR : LOG_WARN, "osd",
                  PG_FMT ": image %" PRIu64 " object %" PRIu64 " was damaged: %s", PG_ARGS(pg->id), r->image,
                  r->object, error ? error_text(error) : "restored from another replica");
@@ -108,6 +109,17 @@ static void repair_end(struct repair *r, int error)
     op_done(&r->op, error);
     free(r);
     pg_wake(pg);
+}
+
+/* Some of it is damaged still. It is not said to be lost as long as somebody may have it. */
+static void repair_give_up(struct repair *r)
+{
+    repair_end(r, r->later ? -ERR_RETRY : -ERR_DAMAGED);
+}
+
+static void repair_failed(struct repair *r, int error)
+{
+    r->later |= error == -ERR_RETRY || error == -ERR_NO_MEMORY;
 }
 
 static bool all_repaired(const struct repair *r)
@@ -156,7 +168,7 @@ static bool damaged_are_lost(struct repair *r, bool drop)
 static void repair_next_way(struct repair *r)
 {
     if (r->with == WITH_BLOCKS) {
-        repair_end(r, -ERR_DAMAGED);
+        repair_give_up(r);
         return;
     }
     if (r->with == WITH_LESS && !r->doubt)
@@ -174,7 +186,7 @@ static bool repair_ends_with_lost(struct repair *r)
     r->hopeless |= damaged_are_lost(r, true);
     if (!all_repaired(r))
         return false;
-    repair_end(r, -ERR_DAMAGED);
+    repair_give_up(r);
     return true;
 }
 
@@ -253,10 +265,12 @@ static void repair_blocks(struct repair *r)
         }
         at += there;
     }
-    if (all_repaired(r))
-        repair_end(r, r->hopeless ? -ERR_DAMAGED : 0);
-    else
+    if (!all_repaired(r))
         next_member(r);
+    else if (r->hopeless)
+        repair_give_up(r);
+    else
+        repair_end(r, 0);
 }
 
 /* Not waiting for the medium to give it back. The checksum tells whether it is what was read for: the block
@@ -323,6 +337,7 @@ static void repair_step(struct op *op)
             return;
         error =
             r->call.result ? r->call.result : recover_read_decode(&r->call, r->block_count, NULL, &r->window);
+        repair_failed(r, error);
         /* One that has applied all that we know of has no other version to come. */
         r->doubt |= error || r->window.applied_index < r->committed;
         if (error || (r->window.index < r->lost_index && !PLANT(OSD_REPAIR_OLD))) {
@@ -339,6 +354,7 @@ static void repair_step(struct op *op)
         error = op->child_result;
         op->child_result = 0;
         if (error || r->copy.ret_absent) {
+            repair_failed(r, error);
             r->doubt |= error != -ERR_DAMAGED;
             next_member(r);
             return;

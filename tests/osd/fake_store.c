@@ -62,7 +62,7 @@ struct store {
     struct core *core;
     struct fake_device *device;
     struct timer timer;
-    bool closing, refuse, refuse_splits, refuse_blobs, no_room;
+    bool closing, refuse, refuse_splits, refuse_blobs, refuse_copies, no_room;
     uint64_t taken_bytes;
     int failed;
     struct op *close_waiter;
@@ -408,6 +408,11 @@ void fake_store_refuse(struct store *store, bool refuse)
 void fake_store_refuse_splits(struct store *store, bool refuse)
 {
     store->refuse_splits = refuse;
+}
+
+void fake_store_refuse_copies(struct store *store, bool refuse)
+{
+    store->refuse_copies = refuse;
 }
 
 void fake_store_refuse_blobs(struct store *store, bool refuse)
@@ -1276,8 +1281,11 @@ struct store_copy {
 
 int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, struct store_copy **ret_copy)
 {
-    struct store_copy *copy = calloc(1, sizeof(*copy));
+    struct store_copy *copy;
 
+    if (sp->store->refuse_copies)
+        return -ERR_RETRY;
+    copy = calloc(1, sizeof(*copy));
     copy->pg = (struct fake_pg *)sp;
     copy->core = sp->store->core;
     copy->counters = &sp->store->counters;

@@ -27,6 +27,8 @@ void fake_store_set_room(struct store *store, bool room);
 void fake_store_refuse_blobs(struct store *store, bool refuse);
 /* A split is found to have no room when it is carried out. */
 void fake_store_refuse_splits(struct store *store, bool refuse);
+/* No copy of an object begins, as while the ring is short. */
+void fake_store_refuse_copies(struct store *store, bool refuse);
 /* What store_space() says is free from now on. */
 void fake_store_set_free(struct store *store, uint64_t free_bytes);
 /* While the OSD is down: its log cannot be proven whole, and entries that were not applied are lost. */

@@ -313,6 +313,31 @@ static void test_nobody_has_it(void)
     world_free(w);
 }
 
+/* The others have it, and there is no room now to copy it: that is no loss, for a read nor for who writes a
+ * part of it. */
+static void test_no_room_for_a_copy(void)
+{
+    uint32_t leader;
+    struct world *w = world_written(85, &leader);
+    struct io read = io_make(w, IO_READ, 5, 9 * BLOCK_SIZE, BLOCK_SIZE);
+    struct io part = io_make(w, IO_WRITE, 5, 300 * BLOCK_SIZE, 100);
+
+    fake_store_damage_block(store_on(w, leader), world_pg(w, 0), IMAGE, 5, 0, true);
+    fake_store_refuse_copies(store_on(w, leader), true);
+    memset(data, 6, BLOCK_SIZE);
+    read.ret_data = got;
+    part.data = data;
+    read.once = part.once = true;
+    CHECK_EQ(io_run(&read), -ERR_RETRY);
+    CHECK_EQ(io_run(&part), -ERR_RETRY);
+    CHECK(!listed(w, leader));
+    fake_store_refuse_copies(store_on(w, leader), false);
+    CHECK_EQ(world_write(w, 5, 300 * BLOCK_SIZE, 100, data), 0);
+    CHECK_EQ(world_read(w, 5, 9, 1, got), 0);
+    check_all(w);
+    world_free(w);
+}
+
 /* Half way another leads. */
 static void test_goes_on(void)
 {
@@ -598,6 +623,7 @@ int main(int argc, char **argv)
     TEST(test_equal_checksums);
     TEST(test_all_differ);
     TEST(test_nobody_has_it);
+    TEST(test_no_room_for_a_copy);
     TEST(test_goes_on);
     TEST(test_busy);
     TEST(test_several_differ);
