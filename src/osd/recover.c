@@ -43,7 +43,7 @@ enum {
 };
 #define RECOVER_COPIES    4                    /* objects at once */
 #define RECOVER_PAGE      PLANT_LIMIT(1024, 3) /* objects in one answer */
-#define RECOVER_TURNS_MAX 2                    /* recoveries of one shard at once */
+#define RECOVER_TURNS_MAX 2                    /* recoveries of one shard at once; and one that is awaited */
 #define RECOVER_RETRY_NS  (100 * NS_PER_MS)
 #define RECOVER_ROOM_NS   NS_PER_S         /* without room here */
 #define RECOVER_BASE_MAX  (UINT64_MAX / 2) /* whatever a leader says: indexes never wrap */
@@ -266,7 +266,9 @@ static void recover_wait(struct recover *r)
     if (timer_armed(&r->timer))
         return;
     timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_RETRY_NS);
-    if (shard->recoveries >= RECOVER_TURNS_MAX || pg->splitting)
+    /* The log of one that is awaited grows, and nothing of it is applied: it must not fill the ring of all
+     * PGs until others have copied all that they lack. */
+    if (shard->recoveries >= RECOVER_TURNS_MAX + (r->awaited ? 1u : 0u) || pg->splitting)
         return;
     if (pg->raft.role != RAFT_FOLLOWER || !pg->raft.leader || pg->raft.leader == pg->replica)
         return;

@@ -114,6 +114,34 @@ static void test_leader_has_destaged_less(void)
     world_free(w);
 }
 
+static bool is_awaited(struct world *w, uint32_t osd)
+{
+    const struct pg *pg = w->osds[osd].shard ? pg_find(w->osds[osd].shard, world_pg(w, 0)) : NULL;
+
+    return pg && recover_active(pg) && recover_takes_log(pg) && pg->sp->record.state == STORE_PG_RECOVERING;
+}
+
+/* Others of its shard copy, for as long as they like. */
+static void test_all_turns_are_taken(void)
+{
+    struct world *w = world_new(63, 1);
+    uint32_t first, away, second;
+
+    run_to_the_power_cut(w, &first, &away, &second);
+    world_osd_start(w, away);
+    world_osd_start(w, second);
+    WAIT_FOR(w, 5000, is_awaited(w, away));
+    w->osds[away].shard->recoveries += 2;
+    write_bytes(w, 0, BLOCK_SIZE, 11);
+    WAIT_FOR(w, 5000, world_settled(w));
+    w->osds[away].shard->recoveries -= 2;
+    world_lead(w, world_pg(w, 0), away);
+    CHECK_EQ(read_byte(w, 0), 11);
+    for (uint32_t i = 1; i < 7; i++)
+        CHECK_EQ(read_byte(w, i), (int)(1 + i));
+    world_free(w);
+}
+
 static const Fb__PgStanding *standing(struct world *w, uint32_t osd)
 {
     static Fb__PgStanding row;
@@ -234,6 +262,7 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(test_leader_has_destaged_less);
+    TEST(test_all_turns_are_taken);
     TEST(test_newest_log_is_half_copied);
     TEST(test_any_two);
     return tap_done();
