@@ -298,22 +298,23 @@ static void damaged_is_different(void)
     tear_down();
 }
 
-/* What is only in the log, applied or not, will do as well. */
+/* What is only in the log, applied or not, will do as well: single blocks in the ring, or a chunk that the
+ * entry brought, which is not the object's. */
 static void the_log_will_do(void)
 {
-    for (int applied = 0; applied < 2; applied++) {
-        int source[64], rc;
+    for (int how = 0; how < 4; how++) {
+        int source[64], rc, first = how & 2 ? 16 : 4, count = how & 2 ? 16 : 3;
 
         set_up_object(source);
         end(0);
         fill = 120;
-        CHECK_EQ(write_blocks(OBJECT, 4, 3), 0);
+        CHECK_EQ(write_blocks(OBJECT, (uint32_t)first, (uint32_t)count), 0);
         rig_settle(&rig);
-        if (applied)
+        if (how & 1)
             apply_all();
         reopen();
-        for (int i = 0; i < 3; i++)
-            source[4 + i] = 120 + i;
+        for (int i = 0; i < count; i++)
+            source[first + i] = 120 + i;
         copy_begin();
         CHECK_EQ(window(source, &rc), 0);
         CHECK_EQ(rc, 0);
@@ -427,6 +428,35 @@ static void nothing_is_here_unseen(void)
     tear_down();
 }
 
+/* An object that is only being made, by a copy, stays while what else was to make it is cut off. */
+static void what_is_cut_off_leaves_a_copy_alone(void)
+{
+    struct store_copy_end e = {0};
+    struct object *o = NULL;
+    int source[64], rc;
+
+    set_up();
+    for (int i = 0; i < 64; i++)
+        source[i] = 100 + i;
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    apply_all();
+    copy_begin();
+    CHECK_EQ(window(source, &rc), 64);
+    CHECK_EQ(rc, 0);
+    store_copy_end_start(&e, copy, 1, NULL);
+    while (op_live(&e.op) && !(o && o->busy)) {
+        rig_turn(&rig);
+        o = object_find(pg_of(pg), 1, OBJECT);
+    }
+    CHECK(op_live(&e.op));
+    CHECK_EQ(write_blocks(OBJECT, 0, 1), 0);
+    CHECK_EQ(put((struct entry){.index = 2, .term = 2, .type = ENTRY_NOOP}, 0), 0);
+    CHECK(object_find(pg_of(pg), 1, OBJECT) == o);
+    CHECK_EQ(rig_wait(&rig, &e.op), 0);
+    check_is(source);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -438,6 +468,7 @@ int main(int argc, char **argv)
     TEST(unwritten_becomes_unwritten);
     TEST(damaged_is_different);
     TEST(the_log_will_do);
+    TEST(what_is_cut_off_leaves_a_copy_alone);
     TEST(equal_checksums_prove_nothing);
     TEST(destage_need_not_wait);
     TEST(pages_are_read);

@@ -113,6 +113,25 @@ static void an_entry_without_its_chunks_is_torn(void)
     tear_down();
 }
 
+/* Its header may be on the device: without what it names it is not durable, and nothing may follow it. */
+static void chunks_that_cannot_be_written_stop_the_store(void)
+{
+    for (uint64_t n = 1; n <= 2; n++) { /* the chunks, and the ring's part */
+        set_up();
+        fill = 1;
+        CHECK_EQ(write_blocks(1, 0, 16), 0);
+        rig_settle(&rig);
+        CHECK_EQ(write_blocks(1, 16, 16), 0);
+        CHECK_EQ(write_blocks(2, 32, 32), 0);
+        rig.device.fail_at = rig.device.requests + n;
+        rig_settle(&rig);
+        CHECK(rig.device.requests >= rig.device.fail_at);
+        CHECK_EQ(store_failed(s), -ERR_IO);
+        CHECK_EQ(pg->durable_index, 1);
+        tear_down();
+    }
+}
+
 static void the_log_lets_go_before_a_chunk_is_written_in_place(void)
 {
     set_up();
@@ -404,6 +423,34 @@ static int mend(uint64_t object, uint32_t block, uint8_t byte)
     return rc;
 }
 
+/* What a follower that lags is to get may be replaced while it is read: then it gets what took its place. */
+static void what_is_replaced_while_it_is_read_is_read_anew(void)
+{
+    struct store_log_read r = {0};
+
+    set_up();
+    fill = 1;
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    rig_settle(&rig);
+    entry_uncache(log_at(pg_of(pg), 1));
+    rig.device.held_len = SIZE;
+    rig.device.held_reads = true;
+    store_log_read_start(&r, pg, 1, 1, IO_SIZE_MAX, NULL);
+    rig_settle(&rig);
+    CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 2}, 8), 0);
+    rig_settle(&rig);
+    entry_uncache(log_at(pg_of(pg), 1));
+    rig.device.held_len = 0;
+    CHECK_EQ(rig_wait(&rig, &r.op), 0);
+    CHECK_EQ(r.ret_entries[0].term, 2);
+    CHECK_EQ(r.ret_payloads[0].len, 8 * BLOCK_SIZE);
+    CHECK(r.ret_payloads[0].buf->size_bytes >= 8 * BLOCK_SIZE);
+    for (uint32_t i = 0; i < 8; i++)
+        CHECK_EQ(slice_data(&r.ret_payloads[0])[i * BLOCK_SIZE], 2 + i);
+    slice_unref(&r.ret_payloads[0]);
+    tear_down();
+}
+
 /* The newest version of a block is in the log, or in a chunk that an entry brought, and rots there. */
 static void what_rots_in_the_log_is_mended_after_destage(void)
 {
@@ -437,12 +484,14 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(whole_chunks_are_written_once);
     TEST(an_entry_without_its_chunks_is_torn);
+    TEST(chunks_that_cannot_be_written_stop_the_store);
     TEST(the_log_lets_go_before_a_chunk_is_written_in_place);
     TEST(chunks_of_what_was_cut_off_are_free_later);
     TEST(chunks_are_kept_until_a_header_proves_it);
     TEST(a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven);
     TEST(chunks_of_a_removed_pg_are_free_when_they_are_written);
     TEST(the_log_lets_go_after_a_start);
+    TEST(what_is_replaced_while_it_is_read_is_read_anew);
     TEST(what_rots_in_the_log_is_mended_after_destage);
     TEST(the_past_gives_way_when_space_is_low);
     TEST(what_was_removed_takes_no_space);

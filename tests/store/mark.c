@@ -101,8 +101,8 @@ static void check_since(uint32_t block, uint64_t index)
     forget_pages();
 }
 
-/* What a page had is lost since that page, however often others come; what is written is not lost any more.
- */
+/* What a page had is lost since that page, however often others come; what is written, or cleared, is not
+ * lost any more. */
 static void a_lost_page_says_since_when(void)
 {
     set_up_object();
@@ -115,9 +115,20 @@ static void a_lost_page_says_since_when(void)
     check_since(3, 2);
     CHECK_EQ(damaged_since(5), 0);
     CHECK_EQ(write_blocks(1, 3, 1), 0);
+    uint64_t index = pg->last_index;
     destage();
     check_since(3, 0);
     check_since(4, 2);
+    /* Nor is it as old as before when it goes bad again. */
+    spoil_block(3);
+    CHECK_EQ(damaged_since(3), index);
+    CHECK_EQ(
+        put((struct entry){.type = ENTRY_CLEAR, .image = 1, .object = 1, .block_count = BLOCKS_PER_OBJECT},
+            0),
+        0);
+    destage();
+    check_since(3, 0);
+    check_since(4, 0);
     tear_down();
 }
 
