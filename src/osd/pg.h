@@ -173,6 +173,7 @@ struct pg {
     uint64_t reads_hang_ns;   /* when we handed over because the device did not answer */
     uint64_t slow_handed_ns;  /* when we handed over for being slow, last; 0: never */
     uint64_t floor_epoch;     /* the highest proposed in our term */
+    uint64_t orders_epoch;    /* orders for images up to this one are carried out, or proposed in our term */
     uint64_t forgotten_index; /* of the newest entry proposed to forget a tombstone */
 
     struct pg_scrub scrub;
@@ -426,8 +427,9 @@ void pg_images_applied(struct pg *pg);
 void pg_images_forget(struct pg *pg);
 /* Brings the records to what the map's orders say. */
 void pg_orders_run(struct pg *pg);
-/* Has this PG, as applied, carried the order out? */
+/* Has this PG, as applied, carried the order out? Or by what is proposed? */
 bool pg_order_done(const struct pg *pg, const Fb__ImageOrder *order);
+bool pg_order_begun(const struct pg *pg, const Fb__ImageOrder *order);
 /* May `epoch`, the newest at which the monitor vouched for an image of which there is no record, be taken for
  * proof that it exists? */
 bool pg_image_vouched(const struct pg *pg, uint64_t epoch);

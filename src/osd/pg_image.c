@@ -260,6 +260,11 @@ bool pg_order_done(const struct pg *pg, const Fb__ImageOrder *order)
     return order_met(order, store_image_get(pg->sp, order->image), pg->sp->floor_epoch);
 }
 
+bool pg_order_begun(const struct pg *pg, const Fb__ImageOrder *order)
+{
+    return order_met(order, pg_image_newest(pg, order->image), MAX(pg->floor_epoch, pg->sp->floor_epoch));
+}
+
 static int order_propose(struct pg *pg, const Fb__ImageOrder *order, const struct image_record *newest)
 {
     uint64_t index;
@@ -285,14 +290,14 @@ void pg_orders_run(struct pg *pg)
     pg->orders_due = false;
     map_for_each (&pg->shard->map.orders, node) {
         const Fb__ImageOrder *order = map_entry(node, struct map_item, node)->order;
-        const struct image_record *newest = pg_image_newest(pg, order->image);
 
-        if (order->pool != pg->id >> 32 ||
-            order_met(order, newest, MAX(pg->floor_epoch, pg->sp->floor_epoch)))
+        if (order->epoch <= pg->orders_epoch || order->pool != pg->id >> 32 || pg_order_begun(pg, order))
             continue;
-        if (order_propose(pg, order, newest))
+        if (order_propose(pg, order, pg_image_newest(pg, order->image)))
             pg->orders_due = true; /* no room now: the timer comes back to it */
     }
+    if (!pg->orders_due)
+        pg->orders_epoch = pg->shard->map.epoch;
 }
 
 /* ---- tombstones ---- */

@@ -77,17 +77,34 @@ void scrub_free(struct osd_shard *shard)
     shard->scrub_serve = NULL;
 }
 
-void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder *const *orders, size_t count)
+static int compare_orders(const void *a, const void *b)
 {
+    const Fb__ScrubOrder *left = *(Fb__ScrubOrder *const *)a, *right = *(Fb__ScrubOrder *const *)b;
+
+    return (left->pg > right->pg) - (left->pg < right->pg);
+}
+
+static const Fb__ScrubOrder *order_find(Fb__ScrubOrder *const *orders, size_t count, uint64_t pg)
+{
+    Fb__ScrubOrder key = FB__SCRUB_ORDER__INIT, *pointer = &key;
+
+    key.pg = pg;
+    Fb__ScrubOrder *const *found =
+        count ? bsearch(&pointer, orders, count, sizeof(*orders), compare_orders) : NULL;
+    return found ? *found : NULL;
+}
+
+void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder **orders, size_t count)
+{
+    /* An operator may have ordered that of all PGs. */
+    if (count)
+        qsort(orders, count, sizeof(*orders), compare_orders);
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
-        const Fb__ScrubOrder *order = NULL;
 
         if (!pg->led_term)
             continue;
-        for (size_t i = 0; i < count && !order; i++)
-            if (orders[i]->pg == pg->id)
-                order = orders[i];
+        const Fb__ScrubOrder *order = order_find(orders, count, pg->id);
         pg->scrub_order = order ? order->order : 0;
         pg->scrub_deep = order && order->deep;
         pg->scrub_repair = order && order->repair;

@@ -123,8 +123,8 @@ struct op *scrub_op(struct osd_shard *shard); /* to be cancelled at the end */
 void scrub_wake(struct osd_shard *shard);     /* there may be something to do at once */
 /* After that. */
 void scrub_free(struct osd_shard *shard);
-/* What the monitor wants of the PGs that we lead: the whole truth of the moment. */
-void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder *const *orders, size_t count);
+/* What the monitor wants of the PGs that we lead: the whole truth of the moment. Sorts them. */
+void scrub_take_orders(struct osd_shard *shard, Fb__ScrubOrder **orders, size_t count);
 /* Whether scrubs are paused everywhere, by any of its answers. */
 void scrub_take_pause(struct osd_shard *shard, bool paused);
 

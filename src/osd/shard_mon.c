@@ -32,8 +32,8 @@ enum { MON_CONNECT, MON_BOOT, MON_SUBSCRIBE, MON_RUN, MON_REPORT };
 #define MON_PAUSE_NS     (200 * NS_PER_MS)
 #define MON_FOREIGN_NS   (60 * NS_PER_S) /* how often a monitor of another cluster is worth a log line */
 #define MON_CONFIRMS_MAX 8192
-/* A report tells of all PGs. While thousands of elections are under way each one is news, and reporting is
- * not to take the processor from them. */
+/* A report tells of all PGs, and looks at orders for images. While thousands of elections are under way, or
+ * images are removed, each one is news, and reporting is not to take the processor from them. */
 #define MON_REPORT_PG_NS (20 * NS_PER_US)
 
 static const char *mon_state_name(int state)
@@ -445,7 +445,8 @@ static void mon_step(struct op *op)
     if (now_ns >= mon->report_ns) {
         mon->report_due = false;
         mon->report_ns = now_ns + SHARD_REPORT_NS;
-        mon->report_early_ns = now_ns + mon->shard->pgs.count * MON_REPORT_PG_NS;
+        mon->report_early_ns =
+            now_ns + (mon->shard->pgs.count + mon->shard->map.orders.count) * MON_REPORT_PG_NS;
         if (!shard_report_send(mon)) {
             mon_pause(mon, true);
             return;

@@ -27,6 +27,16 @@ struct report_group {
     Fb__PgMember members[GROUP_MEMBERS_MAX], *pointers[GROUP_MEMBERS_MAX];
 };
 
+/* Confirmations of one kind. Another report has room for the rest: each begins where the last one stopped,
+ * because what is confirmed may long remain in the map, until the other members and PGs have confirmed it,
+ * too. Replicas do not wait for orders, of which there may be very many: a PG waits for their births. */
+struct report_turn {
+    uint64_t from;  /* those in front of it were in the last report */
+    uint64_t count; /* of what there is to say; of orders, each for each PG */
+    uint64_t next;  /* that has no room any more; 0: all has */
+    uint32_t end;   /* a report has room up to this number of confirmations */
+};
+
 struct report {
     Fb__ShardReport message;
     struct report_scrub *scrubs;
@@ -35,9 +45,7 @@ struct report {
     Fb__PgReport *pgs, **pg_pointers;
     Fb__PgConfirm *confirms, **confirm_pointers;
     uint32_t confirms_max;
-    uint64_t confirm_from;  /* those in front of it were in the last report */
-    uint64_t confirm_count; /* of what there is to say: replicas, then each order for each PG */
-    uint64_t confirm_next;  /* that has no room any more; 0: all has */
+    struct report_turn replicas, orders;
     uint32_t suspects[64];
     struct pg_standing *standings;
     Fb__PgStanding **standing_pointers;
@@ -115,15 +123,15 @@ static void report_pg_scrub(struct report *report, struct pg *pg, Fb__PgReport *
     }
 }
 
-/* NULL: another report has room for it. Each begins where the last one stopped, because what is confirmed may
- * long remain in the map: until the other members and PGs have confirmed it too. */
-static Fb__PgConfirm *confirm_add(struct report *report, uint64_t pg, uint32_t osd)
+/* NULL: another report has room for it. */
+static Fb__PgConfirm *confirm_add(struct report *report, struct report_turn *turn, uint64_t pg, uint32_t osd)
 {
-    uint64_t at = report->confirm_count++;
+    uint64_t at = turn->count++;
+    bool full = report->message.n_confirm >= turn->end;
 
-    if (!report->confirm_next && report->message.n_confirm == report->confirms_max)
-        report->confirm_next = at;
-    if (at < report->confirm_from || report->confirm_next)
+    if (full && !turn->next)
+        turn->next = at;
+    if (full || at < turn->from || turn->next)
         return NULL;
     Fb__PgConfirm *confirm = &report->confirms[report->message.n_confirm];
 
@@ -137,7 +145,7 @@ static Fb__PgConfirm *confirm_add(struct report *report, uint64_t pg, uint32_t o
 static Fb__PgConfirm *confirm_replica(struct osd_shard *shard, struct report *report, const Fb__Pg *item,
                                       uint32_t replica)
 {
-    Fb__PgConfirm *confirm = confirm_add(report, item->id, shard->label.osd);
+    Fb__PgConfirm *confirm = confirm_add(report, &report->replicas, item->id, shard->label.osd);
 
     if (confirm)
         confirm->replica = replica;
@@ -205,7 +213,8 @@ static void report_replicas(struct osd_shard *shard, struct report *report)
         if (!removed || shard_map_dropped(shard, item))
             report_replica(shard, report, item);
         if (removed && shard_map_member(shard, item) && !store_pg_find(shard->store, item->id) &&
-            !pg_split_pending(shard, item) && (confirm = confirm_add(report, item->id, shard->label.osd)))
+            !pg_split_pending(shard, item) &&
+            (confirm = confirm_add(report, &report->replicas, item->id, shard->label.osd)))
             confirm->pg_removed = true;
     }
 }
@@ -218,11 +227,12 @@ static void report_order(struct osd_shard *shard, struct report *report, const F
         Fb__PgConfirm *confirm = NULL;
 
         if (done)
-            confirm = confirm_add(report, pg->id, shard->label.osd);
+            confirm = confirm_add(report, &report->orders, pg->id, shard->label.osd);
         else
-            report->confirm_count++;
-        if (serves && !done) {
+            report->orders.count++;
+        if (serves && !done && !pg_order_begun(pg, order)) {
             pg->orders_due = true;
+            pg->orders_epoch = 0;
             pg_wake(pg);
         } else if (confirm) {
             confirm->image = order->image;
@@ -236,13 +246,14 @@ static void report_order(struct osd_shard *shard, struct report *report, const F
 /* Of what was in the last report, or is for the next one, only the number counts. */
 static void report_orders(struct osd_shard *shard, struct report *report)
 {
+    struct report_turn *turn = &report->orders;
     uint64_t pgs = shard->pgs.count, looks = 0;
 
     map_for_each (&shard->map.orders, node) {
-        if (!report->confirm_next && looks > (uint64_t)report->confirms_max * REPORT_LOOKS)
-            report->confirm_next = report->confirm_count;
-        if (report->confirm_count + pgs <= report->confirm_from || report->confirm_next) {
-            report->confirm_count += pgs;
+        if (!turn->next && looks > (uint64_t)report->confirms_max * REPORT_LOOKS)
+            turn->next = turn->count;
+        if (turn->count + pgs <= turn->from || turn->next) {
+            turn->count += pgs;
             continue;
         }
         report_order(shard, report, map_entry(node, struct map_item, node)->order);
@@ -295,8 +306,10 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     report->pgs = malloc(pgs * sizeof(*report->pgs));
     report->pg_pointers = malloc(pgs * sizeof(void *));
     report->confirms_max = shard->mon.confirms_max;
-    report->confirm_from = shard->mon.confirm_next;
-    report->confirm_count = report->confirm_next = 0;
+    /* Orders get a quarter in any case. */
+    report->replicas = (struct report_turn){.from = shard->mon.replicas_next,
+                                            .end = report->confirms_max - report->confirms_max / 4};
+    report->orders = (struct report_turn){.from = shard->mon.orders_next, .end = report->confirms_max};
     report->confirms = malloc(report->confirms_max * sizeof(*report->confirms));
     report->confirm_pointers = malloc(report->confirms_max * sizeof(void *));
     if (!report->pgs || !report->pg_pointers || !report->confirms || !report->confirm_pointers)
@@ -317,12 +330,14 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     }
     report_replicas(shard, report);
     report_orders(shard, report);
-    shard->mon.confirm_next = report->confirm_next;
+    shard->mon.replicas_next = report->replicas.next;
+    shard->mon.orders_next = report->orders.next;
     report->message.n_standing = pg_standings(shard, &report->standings, &report->standing_pointers);
     report->message.standing = report->standing_pointers;
     /* What may have to be said again is said in each. */
-    shard->mon.report_partial = report->message.n_confirm || report->confirm_from || report->confirm_next ||
-                                report->message.n_standing || report->scrubs || report->groups;
+    shard->mon.report_partial = report->message.n_confirm || report->replicas.from || report->orders.from ||
+                                report->orders.next || report->message.n_standing || report->scrubs ||
+                                report->groups;
     return true;
 }
 

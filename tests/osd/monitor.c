@@ -305,6 +305,35 @@ static void test_orders_in_turn(void)
     world_free(w);
 }
 
+/* However much there is to say of images that are removed, births are told of in every report. */
+static void test_births_beside_orders(void)
+{
+    struct world *w = world_new(16, 2);
+
+    ours_alone(w);
+    osd_restart(w, 0);
+    for (uint32_t p = 0; p < 2; p++)
+        world_lead(w, placement_pg_id(POOL, p), 0);
+    w->osds[0].shard->mon.confirms_max = 4;
+    remove_images(w);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    w->born = false;
+    world_feed_map(w);
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    memset(mons[OURS].confirmed, 0, sizeof(mons[OURS].confirmed));
+    memset(mons[OURS].ordered, 0, sizeof(mons[OURS].ordered));
+    uint32_t reports = mons[OURS].reports, ordered = 0;
+    WAIT_FOR(w, 20000, mons[OURS].reports >= reports + 4);
+    for (uint32_t p = 0; p < 2; p++)
+        CHECK(mons[OURS].confirmed[p] >= 4);
+    for (uint32_t i = 0; i < ORDERS; i++)
+        ordered += mons[OURS].ordered[i];
+    CHECK(ordered >= 4);
+    CHECK(mons[OURS].confirms_most <= 4);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 /* A replica that is born and not there is told of; one that is there is not. */
 static void test_lost_replica(void)
 {
@@ -593,6 +622,7 @@ int main(void)
     TEST(test_told_who_leads);
     TEST(test_confirms_in_turn);
     TEST(test_orders_in_turn);
+    TEST(test_births_beside_orders);
     TEST(test_lost_replica);
     TEST(test_unborn_is_not_lost);
     TEST(test_lost_before_it_is_a_member);
