@@ -23,7 +23,7 @@
 #define MON_NAME_MAX          64
 #define MON_TEXT_MAX          128 /* addresses, hosts, names of writers */
 #define MON_REPLICAS_MAX      7
-#define MON_GROUP_MAX         12 /* members of a PG's group while it changes */
+#define MON_GROUP_MAX         PLACEMENT_GROUP_MAX
 #define MON_MEMBERS_MAX       32 /* of each list of a PG's replicas */
 #define MON_CONFIRMS_MAX      64
 #define MON_PGS_MAX           PLACEMENT_PGS_MAX /* of a pool */

@@ -257,13 +257,31 @@ static bool all_confirmed(const struct mon *mon, const struct mon_confirms *conf
     return true;
 }
 
+/* A majority works without the rest, so that it does not wait for OSDs that are down and out: what was not
+ * born there counts as lost when they come back. */
+static bool births_end(const struct mon *mon, const struct mon_confirms *confirms,
+                       const struct mon_members *list)
+{
+    uint32_t born = 0;
+
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct mon_osd *o = mon_osd_find(mon, list->row[i].osd);
+        bool said = mon_confirmed(confirms, list->row[i].replica);
+        born += said;
+        if (!said && o && (mon_osd_item(o)->up || mon_osd_in(mon_osd_item(o))))
+            return false;
+    }
+    return born * 2 > list->count;
+}
+
 static bool settle_births(const struct mon *mon, const struct mon_pg *p, struct mon_edit *e)
 {
     struct mon_members *lists[] = {&e->member, &e->wanted};
     bool changed = false;
 
     if (!e->pg.born) {
-        if (!all_confirmed(mon, &mon_news(p)->born, &e->member))
+        if (!all_confirmed(mon, &mon_news(p)->born, &e->member) &&
+            !births_end(mon, &mon_news(p)->born, &e->member))
             return false;
         e->pg.born = changed = true;
     }

@@ -25,7 +25,7 @@
 #define LOOK_NS       NS_PER_S
 #define LOOK_PGS      100000          /* for each so many PGs the next look comes a second later */
 #define PLAN_OLD_NS   (10 * NS_PER_S) /* what is under way may have lost its prospects meanwhile */
-#define PATIENCE_NS   (60 * NS_PER_S) /* a new member's OSD may be down for so long */
+#define PATIENCE_NS   (60 * NS_PER_S) /* so long a new member may be down, or a PG have no leader */
 #define FREE_ONE_IN   10              /* a shard with less free gets no more replicas */
 #define HELD_MAX      8               /* replicas of a PG that are not deleted yet: more wait for that */
 #define PLAN_ROWS_MAX 1000
@@ -36,6 +36,7 @@ struct mon_plan {
     uint64_t epoch, made_ns; /* alive time */
     uint32_t turns;          /* that it took */
     bool put, used;          /* something of it is in a change; and was committed */
+    bool spares;             /* a shard that had no space then */
     bool rests;              /* a look has found that nothing is to be done, nor under way */
     struct mon_place place;
     struct place *job; /* NULL: it is made */
@@ -56,6 +57,29 @@ void mon_plan_free(struct mon_plan *plan)
     free(plan);
 }
 
+/* Has its shard space for one more replica? A full one would stop the writes of every PG that moves there. */
+static bool has_space(const struct mon *mon, const struct placement_member *at)
+{
+    const struct mon_osd *o = mon_osd_find(mon, at->osd);
+
+    return o && at->shard < mon_osd_item(o)->n_shard &&
+           (!o->shard[at->shard].reported ||
+            o->shard[at->shard].free_bytes >= mon_osd_item(o)->shard[at->shard]->size_bytes / FREE_ONE_IN);
+}
+
+/* What lacks a replica does not wait until there is space again where it would be best. */
+static void spare_the_full(struct mon_plan *plan, const struct mon *mon)
+{
+    for (uint32_t i = 0; i < plan->place.input.osd_count; i++) {
+        struct placement_osd *o = &plan->place.osds[i];
+        for (uint32_t s = 0; s < o->shard_count; s++)
+            if (!has_space(mon, &(struct placement_member){o->osd, s})) {
+                o->shard_usable[s] = false;
+                plan->spares = true;
+            }
+    }
+}
+
 static struct mon_plan *plan_new(const struct mon *mon)
 {
     struct mon_plan *plan = calloc(1, sizeof(*plan));
@@ -64,8 +88,12 @@ static struct mon_plan *plan_new(const struct mon *mon)
         return NULL;
     plan->epoch = mon->state.epoch;
     plan->moves = calloc(mon->items[MON_OSD].count + 1, sizeof(*plan->moves));
-    if (!plan->moves || mon_place_init(&plan->place, mon) ||
-        placement_job_new(&plan->place.input, &plan->job)) {
+    if (!plan->moves || mon_place_init(&plan->place, mon)) {
+        mon_plan_free(plan);
+        return NULL;
+    }
+    spare_the_full(plan, mon);
+    if (placement_job_new(&plan->place.input, &plan->job)) {
         mon_plan_free(plan);
         return NULL;
     }
@@ -157,13 +185,14 @@ static bool is_voter(const Fb__Pg *pg, uint32_t replica)
     return false;
 }
 
-/* What the PG is doing already. `by`: 1, or -1 to take it back. */
-static void note_moves(struct mon_plan *plan, const struct mon_pg *p, int by)
+/* What the PG is doing already. `by`: 1, or -1 to take it back. One that has been without a leader for a
+ * while does nothing, perhaps for ever, and is in nobody's way. */
+static void note_moves(struct mon_plan *plan, const struct mon *mon, const struct mon_pg *p, int by)
 {
     const Fb__Pg *pg = mon_pg_item(p);
     uint32_t *moves;
 
-    if (!pg->n_wanted)
+    if (!pg->n_wanted || mon->alive_ns - mon_pg_said_ns(mon, p) >= PATIENCE_NS)
         return;
     for (size_t m = 0; m < pg->n_wanted; m++)
         if (!is_voter(pg, pg->wanted[m]->replica) && (moves = moves_of(plan, pg->wanted[m]->osd)) != NULL)
@@ -208,16 +237,6 @@ static const Fb__PgMember *find_place(const struct mon_members *list, const stru
         if (list->row[i].osd == at->osd && list->row[i].shard == at->shard)
             return &list->row[i];
     return NULL;
-}
-
-/* Has its shard space for one more replica? A full one would stop the writes of every PG that moves there. */
-static bool has_space(const struct mon *mon, const struct placement_member *at)
-{
-    const struct mon_osd *o = mon_osd_find(mon, at->osd);
-
-    return o && at->shard < mon_osd_item(o)->n_shard &&
-           (!o->shard[at->shard].reported ||
-            o->shard[at->shard].free_bytes >= mon_osd_item(o)->shard[at->shard]->size_bytes / FREE_ONE_IN);
 }
 
 /* May a new replica of the PG be made there now? Not beside another one of the same PG that is still to go.
@@ -324,6 +343,16 @@ static uint32_t count_new(const struct mon_edit *e, const struct mon_members *wa
     return count;
 }
 
+/* The voters and, until they are, those to be: the leader's group on the way to it (osd/pg_group.c). */
+static uint32_t group_size(const struct mon_edit *e, const struct mon_members *wanted)
+{
+    uint32_t count = wanted->count;
+
+    for (uint32_t i = 0; i < e->member.count; i++)
+        count += !e->member.row[i].learner && !mon_members_find(wanted, e->member.row[i].replica);
+    return count;
+}
+
 static bool may_change(const struct mon *mon, const struct mon_pg *p, const struct mon_edit *e)
 {
     return e->pg.born && mon_pg_reported(mon, p) && mon_news(p)->group.index <= e->pg.group_index &&
@@ -369,7 +398,7 @@ static enum verdict decide(struct mon_plan *plan, const struct mon *mon, const s
         return MOVE_LEAD_ONLY;
     }
     uint32_t added = count_new(e, &wanted);
-    if (!majority_up(mon, &wanted) || e->member.count + added > MON_GROUP_MAX)
+    if (!majority_up(mon, &wanted) || group_size(e, &wanted) > MON_GROUP_MAX)
         return MOVE_LATER;
     if (added && (!leads || *leads >= moves_max(mon)))
         return MOVE_LATER;
@@ -481,24 +510,24 @@ void mon_move_settle(struct mon *mon, struct mon_change *c)
     if (!plan)
         return;
     memset(plan->moves, 0, (plan->place.input.osd_count + 1) * sizeof(*plan->moves));
-    mon_for_each(mon, MON_PG, node) note_moves(plan, mon_pg_of(node), 1);
+    mon_for_each(mon, MON_PG, node) note_moves(plan, mon, mon_pg_of(node), 1);
     count_progress(mon, plan);
     for (uint32_t i = 0; i < plan->plan.change_count && c->count < MON_PUTS_PER_TXN; i++) {
         const struct mon_pg *p = plan_pg(mon, plan, &plan->plan.changes[i]);
         struct mon_edit e;
         if (!p)
             continue;
-        note_moves(plan, p, -1); /* what has no prospect is not to stand in its own way */
+        note_moves(plan, mon, p, -1); /* what has no prospect is not to stand in its own way */
         enum verdict verdict = decide(plan, mon, p, &plan->plan.changes[i], c->state.epoch, &e);
         if (verdict == MOVE_NOW)
             count_change(plan, p, &e);
         else
-            note_moves(plan, p, 1);
+            note_moves(plan, mon, p, 1);
         if (verdict != MOVE_LATER)
             mon_edit_put(&e, c);
     }
     plan->put = c->count;
-    plan->rests = !plan->plan.change_count && !mon->moves.under_way;
+    plan->rests = !plan->plan.change_count && !mon->moves.under_way && !plan->spares;
     /* What was found is looked for again, with the turn. */
     if (!c->count)
         mon->move_looked_ns = mon->alive_ns;

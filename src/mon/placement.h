@@ -24,6 +24,7 @@
 #define PLACEMENT_SHARDS_MAX   64
 #define PLACEMENT_SHARD_PGS    4096 /* replicas that a shard can hold that does not say how many */
 #define PLACEMENT_REPLICAS_MAX 7
+#define PLACEMENT_GROUP_MAX    12 /* members of a PG while it changes: those that it has, and new ones */
 #define PLACEMENT_WEIGHT_MAX   1000
 
 enum placement_domain { PLACEMENT_OSD, PLACEMENT_HOST, PLACEMENT_RACK, PLACEMENT_ZONE, PLACEMENT_DOMAINS };

@@ -141,6 +141,9 @@ bool place_balance(struct place *p);
 
 /* Has an OSD a shard that can get a replica? */
 bool place_takes(const struct place_osd *o);
+/* May one more replica of the PG be a new one in this plan? Old and new ones are in its group together for a
+ * while. */
+bool place_may_renew(const struct place *p, uint32_t pg);
 /* Is the slot's replica new in this plan, or lost? */
 bool place_slot_is_new(const struct place *p, size_t slot);
 void place_slot_put(struct place *p, size_t slot, uint32_t osd);

@@ -217,6 +217,18 @@ static void fill_slot(struct place *p, size_t slot, place_key key)
     place_tree_set(&p->take, to, key(p, &p->osds[to]));
 }
 
+bool place_may_renew(const struct place *p, uint32_t n)
+{
+    uint32_t count = place_pg(p, n)->member_count;
+
+    if (!count || count + p->pool->replicas <= PLACEMENT_GROUP_MAX)
+        return true;
+    for (size_t s = place_slots(p, n); s < place_slots(p, n + 1); s++)
+        count +=
+            p->slot_osd[s] != PLACE_NONE && !(p->slot_shard[s] & PLACE_SLOT_BAD) && place_slot_is_new(p, s);
+    return count < PLACEMENT_GROUP_MAX;
+}
+
 static void fill(struct place *p, bool new_pgs, place_key key)
 {
     for (uint32_t i = 0; i < p->osd_count; i++)
@@ -224,7 +236,8 @@ static void fill(struct place *p, bool new_pgs, place_key key)
     place_tree_build(&p->take);
     for (uint32_t n = 0; n < p->pg_count; n++)
         for (size_t s = place_slots(p, n); s < place_slots(p, n + 1); s++)
-            if (p->slot_shard[s] & PLACE_SLOT_BAD && !place_pg(p, n)->member_count == new_pgs)
+            if (p->slot_shard[s] & PLACE_SLOT_BAD && !place_pg(p, n)->member_count == new_pgs &&
+                place_may_renew(p, n))
                 fill_slot(p, s, key);
 }
 
@@ -304,7 +317,8 @@ static bool find_move(const struct place *p, uint32_t from, struct move *ret_mov
             continue;
         uint32_t to = best_place(p, slot);
         bool is_new = place_slot_is_new(p, slot);
-        if (to == PLACE_NONE || !improves(o, &p->osds[to], is_new))
+        if (to == PLACE_NONE || !improves(o, &p->osds[to], is_new) ||
+            (!is_new && !place_may_renew(p, place_slot_pg(p, slot))))
             continue;
         struct move m = {.slot = slot,
                          .to = to,

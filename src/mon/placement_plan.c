@@ -229,7 +229,7 @@ static bool make_change(const struct place *p, uint32_t n, struct placement_chan
             missing += members.state[i] == MEMBER_MISSING;
             continue;
         }
-        *ret_stuck |= bad;
+        *ret_stuck |= bad && place_may_renew(p, n);
         used[at] = true;
         order[ret->member_count] = first + at;
         ret->member[ret->member_count++] = *old;
@@ -239,7 +239,7 @@ static bool make_change(const struct place *p, uint32_t n, struct placement_chan
         if (used[k])
             continue;
         if (p->slot_osd[first + k] == PLACE_NONE) {
-            *ret_stuck = true;
+            *ret_stuck |= place_may_renew(p, n);
             continue;
         }
         missing += k >= members.count;

@@ -9,7 +9,7 @@
 
 #include "tests/mon/world.h"
 
-#define PLAY_OSDS 12
+#define PLAY_OSDS 14
 #define PLAY_PGS  64
 
 struct play_member {

@@ -94,21 +94,53 @@ static void the_chosen_leader_leaves(void)
     play_free(p);
 }
 
-/* One dies for good before its replicas of a new pool are there. Once it is given up nobody waits for it. */
+/* One dies for good before its replicas of a new pool are there. Once it is out nobody waits for it; nor when
+ * it is given up. */
 static void dies_before_its_births(void)
 {
-    struct play *p = play_new(5, OUT_AFTER);
+    for (int lost = 0; lost < 2; lost++) {
+        struct play *p = play_new(5, lost ? 0 : OUT_AFTER);
 
+        play_kill(p, 4);
+        play_pool(p, 3, 20);
+        CHECK_EQ(play_replicas(p, 4), 12);
+        play_run(p, OUT_AFTER - 10);
+        for (uint32_t n = 0; n < p->pg_count; n++)
+            CHECK(!play_item(p, n)->born == pg_is(p, n, 4));
+        if (lost)
+            CHECK_EQ(osd_change(&p->client, 4, FB__OSD_ACTION__OSD_ACTION_LOST, 0), 0);
+        play_run(p, 40);
+        CHECK_EQ(play_replicas(p, 4), 0);
+        CHECK(all_have(p, 3));
+        if (!lost)
+            play_start(p, 4);
+        CHECK(play_settle(p, 60));
+        CHECK(all_have(p, 3));
+        play_free(p);
+    }
+}
+
+/* Two of three die before: what is not there yet of a PG is still to come when they are back. */
+static void most_die_before_their_births(void)
+{
+    struct play *p = play_new(5, 0);
+    uint32_t unborn = 0;
+
+    play_kill(p, 3);
     play_kill(p, 4);
     play_pool(p, 3, 20);
-    CHECK_EQ(play_replicas(p, 4), 12);
-    play_run(p, OUT_AFTER + 30);
-    CHECK_EQ(play_replicas(p, 4), 12);
-    CHECK_EQ(osd_change(&p->client, 4, FB__OSD_ACTION__OSD_ACTION_LOST, 0), 0);
-    play_run(p, 30);
-    CHECK_EQ(play_replicas(p, 4), 0);
-    CHECK(all_have(p, 3));
-    CHECK_EQ(play_unsettled(p), 0);
+    CHECK_EQ(osd_change(&p->client, 3, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    CHECK_EQ(osd_change(&p->client, 4, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 10);
+    for (uint32_t n = 0; n < p->pg_count; n++) {
+        CHECK(!play_item(p, n)->born == (pg_is(p, n, 3) && pg_is(p, n, 4)));
+        unborn += !play_item(p, n)->born;
+    }
+    CHECK(unborn > 0);
+    play_start(p, 3);
+    play_run(p, 5);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        CHECK(play_item(p, n)->born);
     play_free(p);
 }
 
@@ -245,6 +277,55 @@ static void spares_the_full(void)
     CHECK(play_settle(p, 60));
     CHECK_EQ(play_replicas(p, 1), 16);
     CHECK_EQ(play_replicas(p, 0), 0);
+    play_free(p);
+}
+
+/* What lacks a replica does not wait for one that is full while others have room; and when that one has room
+ * again it gets its share. */
+static void heals_beside_the_full(void)
+{
+    struct play *p = play_new(6, OUT_AFTER);
+
+    play_pool(p, 3, 24);
+    uint32_t had = play_replicas(p, 1);
+    p->free_bytes[1] = (8ull << 30) / 11;
+    play_run(p, 1);
+    play_kill(p, 0);
+    play_run(p, OUT_AFTER + 40);
+    CHECK_EQ(play_replicas(p, 0), 0);
+    CHECK_EQ(play_replicas(p, 1), had);
+    CHECK(all_have(p, 3));
+    uint64_t copies = p->copies;
+    play_run(p, 30);
+    CHECK_EQ(p->copies, copies); /* nothing moves to and fro */
+    p->free_bytes[1] = 4ull << 30;
+    play_run(p, 60);
+    CHECK(play_replicas(p, 1) >= 14);
+    CHECK(p->copies <= copies + 4);
+    play_free(p);
+}
+
+/* All seven members of PGs are to be others, and a group has room for twelve. */
+static void all_of_seven_leave(void)
+{
+    struct play *p = play_new(7, 0);
+
+    play_pool(p, 7, 4);
+    CHECK_EQ(cluster_set(&p->client, FB__CLUSTER_FLAG__CLUSTER_FLAG_NOREBALANCE, true), 0);
+    while (p->osd_count < 14)
+        play_add(p);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].silent = true; /* nothing moves before all are out */
+    play_run(p, 4);
+    for (uint32_t o = 0; o < 7; o++)
+        CHECK_EQ(osd_change(&p->client, o, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].silent = false;
+    play_run(p, 60);
+    for (uint32_t o = 0; o < 7; o++)
+        CHECK_EQ(play_replicas(p, o), 0);
+    CHECK(all_have(p, 7));
+    CHECK_EQ(p->copies, 28);
     play_free(p);
 }
 
@@ -559,6 +640,39 @@ static void target_dies_at_the_limit(void)
     play_free(p);
 }
 
+/* PGs that were to move lose their leaders for good: they take none of the places of those that can. */
+static void the_leaderless_are_in_nobodys_way(void)
+{
+    struct play *p = play_new(5, 0);
+    Fb__MovesLimit body = FB__MOVES_LIMIT__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    uint32_t stuck = 0;
+
+    play_pool(p, 3, 20);
+    request.call_case = FB__MON_REQUEST__CALL_MOVES_LIMIT;
+    request.moves_limit = &body;
+    body.moves = 1;
+    CHECK_EQ(call(&p->client, &request), 0);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].stuck = true;
+    CHECK_EQ(osd_change(&p->client, 0, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 8);
+    for (uint32_t n = 0; n < p->pg_count; n++) {
+        p->pgs[n].silent = play_item(p, n)->n_wanted;
+        p->pgs[n].stuck = p->pgs[n].silent;
+        stuck += p->pgs[n].silent;
+    }
+    CHECK(stuck > 0 && stuck < 12);
+    play_run(p, 120);
+    CHECK_EQ(play_replicas(p, 0), stuck);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->pgs[n].silent = p->pgs[n].stuck = false;
+    play_run(p, 60);
+    CHECK_EQ(play_replicas(p, 0), 0);
+    CHECK(all_have(p, 3));
+    play_free(p);
+}
+
 /* Between the plan and the move the shard fails that a replica is to come to: none is made there. */
 static void shard_fails(void)
 {
@@ -646,6 +760,7 @@ int main(int argc, char **argv)
     }
     TEST(heals);
     TEST(dies_before_its_births);
+    TEST(most_die_before_their_births);
     TEST(the_chosen_leader_leaves);
     TEST(device_dies);
     TEST(devices_die_one_by_one);
@@ -653,6 +768,8 @@ int main(int argc, char **argv)
     TEST(drains);
     TEST(grows);
     TEST(spares_the_full);
+    TEST(heals_beside_the_full);
+    TEST(all_of_seven_leave);
     TEST(other_replicas);
     TEST(waits_for_leaders);
     TEST(target_dies);
@@ -665,6 +782,7 @@ int main(int argc, char **argv)
     TEST(lost_while_it_is_made);
     TEST(target_is_lost_and_dies);
     TEST(target_dies_at_the_limit);
+    TEST(the_leaderless_are_in_nobodys_way);
     TEST(keeps_a_majority);
     return tap_done();
 }

@@ -212,6 +212,7 @@ static void check_change(const struct plan_world *w, const struct placement_chan
 
     CHECK(c->member_count >= 1 && c->member_count <= pool->replicas && c->lead < c->member_count);
     CHECK(c->member_count >= MIN(pg->member_count, pool->replicas));
+    CHECK(!pg->member_count || pg->member_count + c->added <= PLACEMENT_GROUP_MAX);
     for (uint32_t k = 0; k < kept; k++) {
         bool found = false;
         for (uint32_t m = 0; m < pg->member_count; m++)
