@@ -93,6 +93,18 @@ static void mon_refresh_images(struct client *client)
         client_image_refresh(list_entry(node, struct client_image, link));
 }
 
+/* Thousands of images may be removed one after the other: then it is asked with every Subscribe. */
+static void mon_order_seen(struct client_mon *m)
+{
+    uint64_t now_ns = core_now_ns(mon_client(m)->core);
+
+    m->images_due = m->order_ns && now_ns - m->order_ns < MON_FOLLOW_NS;
+    if (m->images_due)
+        return;
+    m->order_ns = now_ns;
+    mon_refresh_images(mon_client(m));
+}
+
 static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_message *message)
 {
     struct client_mon *m = owner;
@@ -110,7 +122,7 @@ static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_messa
      * a piece would have to ask later, and perhaps at a time when no monitor answers. */
     for (size_t i = 0; event->map && i < event->map->n_order; i++)
         if (!event->map->order[i]->removed) {
-            mon_refresh_images(mon_client(m));
+            mon_order_seen(m);
             break;
         }
     if (event->image) {
@@ -259,8 +271,9 @@ static int mon_subscribed(struct client_mon *m)
     m->ready = true;
     mon_wake_waiters(m);
     op_wake(client->opener);
-    if (fresh)
+    if (fresh || m->images_due)
         mon_refresh_images(client);
+    m->images_due = false;
     return 0;
 }
 

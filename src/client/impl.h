@@ -79,6 +79,8 @@ struct client_mon {
     bool behind;           /* a shard has a newer map */
     uint64_t newest_epoch; /* that the monitor had when it was subscribed to: a large map comes in parts */
     uint64_t asked_ns;     /* when Subscribe was last sent */
+    uint64_t order_ns;     /* when an order for an image made us ask for all of ours, last; 0: never */
+    bool images_due;       /* they are asked for behind the next Subscribe */
     bool moved;     /* another monitor leads, and is the current one now: no more calls on this session */
     uint32_t calls; /* under way */
     int error;      /* why the last attempt failed */

@@ -9,7 +9,7 @@
 
 #include "base/plant.h"
 
-#define STALE_REST_NS NS_PER_S /* between attempts to read the store again after a failure */
+#define STALE_REST_NS NS_PER_S /* between attempts to read or write the store after a failure */
 
 enum tick_state { TICK_IDLE, TICK_TURN, TICK_LOADING, TICK_COMMITTING };
 
@@ -141,7 +141,9 @@ static void tick_step(struct op *op)
                 mon_settle_done(mon, &mon->tick_change);
                 mon_publish(mon);
             }
-            tick_rest(mon, MON_TICK_NS);
+            /* Its disk may be full: that is not tried, and all of it read anew, ten times a second. */
+            bool again = !op->child_result || op->child_result == -ERR_CONFLICT;
+            tick_rest(mon, again ? MON_TICK_NS : STALE_REST_NS);
             continue;
         }
     }

@@ -788,6 +788,29 @@ static void test_monitors(void)
     fake_down();
 }
 
+/* Images of others are removed: the monitor is asked about ours, to whom that is news; but not for each of
+ * thousands. */
+static void test_many_removals(void)
+{
+    fake_up(38, 0, 0);
+    warm_up();
+    uint32_t now = fake.monitors[1].subscriber_count > 0;
+    for (uint32_t second = 0; second < 20; second++) {
+        uint32_t gets = fake.monitors[now].gets;
+        for (uint32_t i = 0; i < 50; i++) {
+            sim_node_enter(world.monitors[now]);
+            fake_monitor_order(now);
+            sim_node_leave(world.monitors[now]);
+            sim_run_for(world.sim, 20 * MS);
+        }
+        CHECK(second || fake.monitors[now].gets == gets + 1); /* at once */
+    }
+    sim_run_for(world.sim, 5 * NS_PER_S);
+    CHECK(fake.monitors[now].gets >= 5 && fake.monitors[now].gets <= 14);
+    fake_close();
+    fake_down();
+}
+
 /* The monitor hangs. What it may have done is asked of the other one only if that changes nothing: done once
  * more, these would be refused, as if they had not been done. */
 static void test_monitor_calls(void)
@@ -1142,6 +1165,7 @@ int main(int argc, char **argv)
     TEST(test_fenced);
     TEST(test_resize);
     TEST(test_monitors);
+    TEST(test_many_removals);
     TEST(test_monitor_calls);
     TEST(test_monitor_behind);
     TEST(test_map_in_parts);

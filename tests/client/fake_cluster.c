@@ -518,18 +518,40 @@ void fake_monitor_start(uint32_t number, struct core *core, struct net *net)
     snprintf(monitor->address, sizeof(monitor->address), "%s", rpc_server_address(monitor->server));
 }
 
-void fake_monitor_announce(uint32_t number)
+static void fake_monitor_tell(struct fake_monitor *monitor, const Fb__MonEvent *event)
 {
-    struct fake_monitor *monitor = &fake.monitors[number];
     RPC_FRAME_SCRATCH(scratch, 512);
-    Fb__MonEvent event = FB__MON_EVENT__INIT;
     uint32_t len;
 
-    event.image = image_now();
-    ASSERT(wire_cold_encode(&event.base, rpc_body(scratch), 512, &len) == 0);
+    ASSERT(wire_cold_encode(&event->base, rpc_body(scratch), 512, &len) == 0);
     for (uint32_t i = 0; i < monitor->subscriber_count; i++)
         ASSERT(rpc_session_send(monitor->subscribers[i], METHOD_MON_EVENT, false, rpc_body(scratch), len,
                                 NULL, 0) == 0);
+}
+
+void fake_monitor_announce(uint32_t number)
+{
+    Fb__MonEvent event = FB__MON_EVENT__INIT;
+
+    event.image = image_now();
+    fake_monitor_tell(&fake.monitors[number], &event);
+}
+
+void fake_monitor_order(uint32_t number)
+{
+    Fb__MonEvent event = FB__MON_EVENT__INIT;
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__ImageOrder order = FB__IMAGE_ORDER__INIT, *orders = &order;
+
+    order.image = FAKE_IMAGE + 1;
+    order.pool = FAKE_POOL;
+    order.deleted = true;
+    map.base_epoch = fake.epoch++;
+    order.epoch = map.epoch = fake.epoch;
+    map.order = &orders;
+    map.n_order = 1;
+    event.map = &map;
+    fake_monitor_tell(&fake.monitors[number], &event);
 }
 
 void fake_reset(void)

@@ -84,6 +84,8 @@ uint8_t fake_byte(uint64_t offset);
 void fake_lead(uint32_t shard); /* of all PGs, in a new term */
 /* A monitor tells its subscribers; in its own context. */
 void fake_monitor_announce(uint32_t number);
+/* The same, that another image of the pool is removed. */
+void fake_monitor_order(uint32_t number);
 uint32_t fake_pg_of(uint64_t offset);
 
 #endif
