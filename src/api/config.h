@@ -19,8 +19,8 @@ MUST_CHECK int config_each(const char *path, const char *section,
                            int (*take)(void *owner, const char *name, const char *value, uint32_t line),
                            void *owner);
 
-/* The addresses of the monitors, HOST:PORT[,...]: `option` if it is given, else $FASTBLOCK_MON, else `mon =
- * ...` of a configuration file. ERR_NOT_FOUND; ERR_TOO_LARGE. */
+/* The addresses of the monitors: `option` if it is given, else $FASTBLOCK_MON, else `mon = ...` of a
+ * configuration file. ERR_NOT_FOUND; ERR_TOO_LARGE. */
 MUST_CHECK int api_monitors(const char *option, char *ret_text, size_t ret_size);
 
 #endif

@@ -15,7 +15,7 @@
 
 static const struct cmd_option global_options[] = {
     {"mon", "ADDR",
-     "where the monitor is: host:port[,host:port...]; else $FASTBLOCK_MON, else `mon = ...` in "
+     "where the monitors are: ADDRESS:PORT[,...], numeric; else $FASTBLOCK_MON, else `mon = ...` in "
      "~/.config/fastblock.conf or /etc/fastblock.conf"},
     {"json", NULL, "print JSON"},
     {"help", NULL, "show help"},

@@ -36,7 +36,7 @@ static bool cmd_monitors(const char *option, char *ret_text, size_t ret_size)
 
     if (error == -ERR_NOT_FOUND)
         cmd_usage(
-            "no monitor is known: give --mon HOST:PORT, set FASTBLOCK_MON, or write `mon = HOST:PORT` to "
+            "no monitor is known: give --mon ADDRESS:PORT, set FASTBLOCK_MON, or write `mon = ADDRESS:PORT` to "
             "/etc/fastblock.conf\n(for a trial cluster: eval \"$(fastblock cluster env DIR)\")");
     else if (error)
         cmd_usage("the list of monitors is too long");

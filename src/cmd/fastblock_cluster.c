@@ -70,16 +70,19 @@ static int cluster_load(struct trial *c, const char *dir)
     return cluster_lock(c);
 }
 
+/* What was there stays until all of the new is: without it nothing finds the cluster. */
 static int cluster_save(const struct trial *c)
 {
-    char path[TRIAL_PATH_SIZE];
+    char path[TRIAL_PATH_SIZE], fresh[TRIAL_PATH_SIZE];
     json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "mon", c->mon, "osds",
                              (json_int_t)c->osds, "shards", (json_int_t)c->shards, "size_bytes",
                              (json_int_t)c->size_bytes, "spin_us", (json_int_t)c->spin_us, "cache_bytes",
                              (json_int_t)c->cache_bytes, "out_after_s", (json_int_t)c->out_after_s);
-    int error = json_dump_file(json, trial_path(c, path, "cluster.json"), JSON_INDENT(2));
+    int error = json_dump_file(json, trial_path(c, fresh, "cluster.json.new"), JSON_INDENT(2));
     json_decref(json);
-    return error ? cmd_fail("cannot write %s: %s", path, strerror(errno)) : CMD_OK;
+    if (error || rename(fresh, trial_path(c, path, "cluster.json")) < 0)
+        return cmd_fail("cannot write %s: %s", fresh, strerror(errno));
+    return CMD_OK;
 }
 
 /* ---- subcommands ---- */

@@ -61,7 +61,7 @@ static const char usage_text[] =
     "  --force             take the image over from another writer, which gets errors from then on\n"
     "  --writer NAME       stable name of this writer (default: from host name and socket address)\n"
     "  --timeout SECONDS   a request that cannot be served for so long fails (default 60)\n"
-    "  --mon ADDRESS       the monitors, HOST:PORT[,HOST:PORT] (default: $FASTBLOCK_MON, or the config file)\n"
+    "  --mon ADDRESS       the monitors, ADDRESS:PORT[,...], numeric (default: $FASTBLOCK_MON, or the config file)\n"
     "  --spin MICROSECONDS poll for at most so long before sleeping, where that pays; 0: never (default 100)\n"
     "  --help, --version\n"
     "\n"
@@ -260,7 +260,7 @@ static int connect_monitors(struct program *program)
 
     if (api_monitors(program->options.mon, text, sizeof(text)))
         return wrong_usage(
-            "no monitor is known: give --mon HOST:PORT, set FASTBLOCK_MON, or write `mon = HOST:PORT` to "
+            "no monitor is known: give --mon ADDRESS:PORT, set FASTBLOCK_MON, or write `mon = ADDRESS:PORT` to "
             "/etc/fastblock.conf");
     for (char *save, *at = strtok_r(text, ", ", &save); at && count < MONITORS_MAX;
          at = strtok_r(NULL, ", ", &save))

@@ -409,6 +409,13 @@ def test_down_and_up_keeps_data(c):
     expect(sha(source) == sha(back), "the data changed")
 
 
+def test_a_full_disk_leaves_the_description(c):
+    """What a cluster is stays what it was when the new description cannot be written; here for want of leave to write."""
+    c.run("bash", "-c", f"ulimit -f 0; exec fastblock cluster up {c.dir} --osds 4", code=None)
+    expect(c.code, "it was written")
+    expect(len(c.json("cluster", "status", c.dir)) == 4, "the monitor and three OSDs")
+
+
 def test_perf_shows_every_stage(c):
     before = {osd: c.json("perf", f"osd.{osd}")[0] for osd in range(3)}
     bench = c.json("bench", "p/i", "--rw", "randwrite", "--qd", "16", "--time", "2")
