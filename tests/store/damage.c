@@ -699,10 +699,65 @@ static void a_recovery_goes_back(bool trimmed)
     tear_down();
 }
 
+static void put_image(uint64_t generation, uint64_t size_bytes)
+{
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE,
+                                .image = 1,
+                                .incarnation = 1,
+                                .generation = generation,
+                                .size_bytes = size_bytes},
+                 0),
+             0);
+}
+
+/* The same of what an image's end cut off before the image grew again: the record is here, and the lost one
+ * was that of the object. */
+static void a_recovery_goes_back_over_an_end(bool restart)
+{
+    set_up_both();
+    put_image(1, 1ull << 30);
+    int before = fill;
+    CHECK_EQ(write_blocks(77, 0, 16), 0);
+    apply_all();
+    destage_all_of(pg);
+    put_image(2, OBJECT_SIZE);
+    put_image(3, 1ull << 30);
+    apply_all();
+    destage_all_of(pg);
+    CHECK_EQ(store_complete_index(pg), 4);
+    CHECK_EQ(block_is(77, 0, false), -1);
+    quiet_time();
+    batch_with_record(RECORD_SLOT, 77)->crc ^= 1;
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK_EQ(pg->record.state, STORE_PG_DAMAGED);
+    CHECK_EQ(store_complete_index(pg), 4);
+    CHECK_EQ(store_image_get(pg, 1)->generation, 3);
+    CHECK_EQ(block_is(77, 0, false), before);
+    struct store_pg_record record = pg->record;
+    store_reset_base(pg, 2, 1, &ALONE, 0);
+    record.base_index = 2;
+    record.base_term = 1;
+    record.state = STORE_PG_NORMAL;
+    CHECK_EQ(write_record(&record), 0);
+    put_image(2, OBJECT_SIZE);
+    put_image(3, 1ull << 30);
+    rig_settle(&rig);
+    if (restart)
+        reopen();
+    apply_all();
+    CHECK_EQ(pg->applied_index, 4);
+    CHECK_EQ(store_image_get(pg, 1)->generation, 3);
+    CHECK_EQ(block_is(77, 0, false), -1);
+    tear_down();
+}
+
 static void what_was_complete_is_not_behind_a_recovery(void)
 {
     a_recovery_goes_back(false);
     a_recovery_goes_back(true);
+    a_recovery_goes_back_over_an_end(false);
+    a_recovery_goes_back_over_an_end(true);
 }
 
 static void other_versions_are_refused(void)
