@@ -188,6 +188,10 @@ void open_unborn(struct store_opening *p)
         for (struct object *o = object_after(pg, true, 0, 0); o;
              o = object_after(pg, false, o->image, o->number))
             o->slot = 0; /* the parent's */
+        if (pg->pub.last_index >= pg->pub.first_index)
+            store_problem(s, "PG %llx: has a log, and nothing says that it was born",
+                          (unsigned long long)pg->pub.record.pg);
+        replay_drop_from(pg, pg->pub.first_index);
         uint32_t block = table_forget(s, pg);
         if (!p->read_only)
             p->heal[block] = 3;

@@ -62,6 +62,7 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
  * start before that had no more: only entries may be missing then, which a RESET behind them voids. */
 void replay_damage(struct store *s, const struct disk_batch_pg *pgs, uint32_t count, bool records);
 void replay_split(struct store *s, const struct disk_record *r, uint64_t seq); /* split.c */
+void replay_drop_from(struct pg *pg, uint64_t index); /* entries of a log that is not settled yet */
 void replay_finish(struct store *s);
 /* Opening fails: slots that records named may not have been claimed, and are not to be given back. */
 void replay_abandon(struct store *s);

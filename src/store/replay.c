@@ -115,7 +115,7 @@ static void replay_drop(struct log_entry *e)
     entry_drop(e);
 }
 
-static void replay_drop_from(struct pg *pg, uint64_t index)
+void replay_drop_from(struct pg *pg, uint64_t index)
 {
     for (uint64_t i = MAX(index, pg->pub.first_index); i <= pg->pub.last_index; i++) {
         struct log_entry *e = log_at(pg, i);

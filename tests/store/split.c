@@ -272,6 +272,42 @@ static void who_works_on_objects_is_waited_for(void)
     tear_down();
 }
 
+/* A table that has lost both writes of the child's birth, behind a checkpoint: what the ring has of it is
+ * void, and the others are there. */
+static void who_was_never_born_has_no_log(void)
+{
+    set_up_parent();
+    CHECK_EQ(split(), 0);
+    struct store_pg *parent = pg, *child = store_pg_find(s, CHILD);
+    pg = child;
+    CHECK_EQ(write_blocks(first_that_goes(), 0, 16), 0);
+    pg = parent;
+    rig_settle(&rig);
+    CHECK_EQ(child->durable_index, child->record.base_index + 1);
+    s->ckpt_due = true;
+    destage_wake(s);
+    rig_settle(&rig);
+    uint32_t index = pg_of(child)->table_index;
+    struct disk_table_block *table =
+        (struct disk_table_block *)(rig.device.data + block_offset(s->g.table_block)) +
+        index / TABLE_RECORDS_PER_BLOCK;
+    uint64_t blocks = s->g.table_blocks;
+    CHECK_EQ(close_store(), 0);
+    for (int copy = 0; copy < 2; copy++, table += blocks) {
+        CHECK_EQ(table->records[index % TABLE_RECORDS_PER_BLOCK].state, STORE_PG_NORMAL);
+        table->records[index % TABLE_RECORDS_PER_BLOCK].state = STORE_PG_UNBORN;
+        FORMAT_SEAL(table);
+    }
+    CHECK_EQ(open_store(), 0);
+    CHECK(!store_pg_find(s, CHILD));
+    CHECK_EQ(pg->record.split_count, CHILD + 1);
+    for (uint64_t object = 0; object < OBJECTS; object++)
+        CHECK_EQ(block_is(object, 0, false), bytes[object] && !goes(object) ? bytes[object] : -1);
+    reopen();
+    CHECK(!store_pg_find(s, CHILD));
+    tear_down();
+}
+
 /* A log that has entries behind the split for what is the child's by then is none that a right leader makes:
  * the store does not go on with it, and nothing has changed. */
 static void entries_for_what_has_gone_are_not_taken_along(void)
@@ -766,6 +802,7 @@ int main(int argc, char **argv)
     TEST(a_check_looks_for_splits);
     TEST(born_once);
     TEST(born_by_an_order_meanwhile);
+    TEST(who_was_never_born_has_no_log);
     TEST(who_reads_what_goes_begins_anew);
     TEST(who_works_on_objects_is_waited_for);
     TEST(entries_for_what_has_gone_are_not_taken_along);
