@@ -41,7 +41,8 @@ struct destage_block {
     const struct object *object;
     struct log_entry *entry;
     uint32_t block; /* of the object */
-    uint8_t *data;  /* NULL: must be read from the ring */
+    uint8_t *data;  /* NULL: must be read from the ring ... */
+    uint8_t *again; /* ... once more, to there */
 };
 
 struct destage_object {
@@ -65,6 +66,7 @@ struct destage {
     uint32_t object_count;
     struct destage_block *blocks;
     uint32_t block_count, readback_count, next;
+    bool readback_again;   /* some of these blocks are to be read once more */
     struct overlay *snaps; /* DESTAGE_OBJECTS_MAX of them, and of these: */
     struct page_mem *pages;
     struct log_entry **snap_blocks; /* of all snaps */

@@ -79,7 +79,7 @@ static uint32_t readback_run(const struct store *s, uint32_t from)
     const struct destage *d = &s->destage;
     uint32_t n = 1;
 
-    while (from + n < d->block_count && !d->blocks[from + n].data &&
+    while (from + n < d->block_count && !d->blocks[from + n].data && !d->blocks[from].again &&
            d->blocks[from + n].entry == d->blocks[from].entry &&
            d->blocks[from + n].block == d->blocks[from].block + n)
         n++;
@@ -109,12 +109,62 @@ static void readback_verify(struct store *s, int slot)
         b->data = at;
         if (!d->io.at[slot].io.result && crc32c(0, at, BLOCK_SIZE) == e->crc[b->block - e->first_block])
             continue;
+        /* One error, or one wrong read, is none. */
+        if (!b->again) {
+            b->data = NULL;
+            b->again = at;
+            d->readback_again = true;
+            continue;
+        }
         block_spoil(b);
         s->counters.checksum_errors++;
         core_log(s->core, LOG_ERROR, "store",
                  "slice %u: the log's copy of block %u of object %llu/%llu is damaged", s->config.slice,
                  b->block, (unsigned long long)e->image, (unsigned long long)e->object);
     }
+}
+
+/* Where the next `count` blocks that are read back come, or the one that is read once more. */
+static uint8_t *readback_place(struct destage *d, const struct destage_block *b, uint32_t count)
+{
+    uint8_t *at = d->work->data + d->readback_count * BLOCK_SIZE;
+
+    if (b->again)
+        return b->again;
+    d->readback_count += count;
+    return at;
+}
+
+/* True: requests are under way. */
+static bool readback_read(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    while (d->next < d->block_count) {
+        struct destage_block *b = &d->blocks[d->next];
+        const struct log_entry *e = b->entry;
+        if (b->data) {
+            d->next++;
+            continue;
+        }
+        if (e->lost) {
+            b->data = readback_place(d, b, 1);
+            block_spoil(b);
+            d->next++;
+            continue;
+        }
+        int slot = scatter_slot(&d->io);
+        if (slot < 0)
+            return true;
+        uint32_t n = readback_run(s, d->next);
+        d->io.at[slot].iov[0] =
+            (struct iovec){.iov_base = readback_place(d, b, n), .iov_len = (size_t)n * BLOCK_SIZE};
+        s->counters.device_reads++;
+        scatter_submit(&d->io, slot, BLK_READ, 0, entry_place(s, e, b->block - e->first_block), 1,
+                       (uint64_t)d->next << 32 | n);
+        d->next += n;
+    }
+    return d->io.pending;
 }
 
 /* True: all is done. */
@@ -125,32 +175,12 @@ bool round_readback(struct store *s)
 
     while ((slot = round_reap(s)) >= 0)
         readback_verify(s, slot);
-    while (d->next < d->block_count) {
-        struct destage_block *b = &d->blocks[d->next];
-        const struct log_entry *e = b->entry;
-        if (b->data) {
-            d->next++;
-            continue;
-        }
-        if (e->lost) {
-            b->data = d->work->data + d->readback_count++ * BLOCK_SIZE;
-            block_spoil(b);
-            d->next++;
-            continue;
-        }
-        slot = scatter_slot(&d->io);
-        if (slot < 0)
-            return false;
-        uint32_t n = readback_run(s, d->next);
-        d->io.at[slot].iov[0] = (struct iovec){.iov_base = d->work->data + d->readback_count * BLOCK_SIZE,
-                                               .iov_len = (size_t)n * BLOCK_SIZE};
-        d->readback_count += n;
-        s->counters.device_reads++;
-        scatter_submit(&d->io, slot, BLK_READ, 0, entry_place(s, e, b->block - e->first_block), 1,
-                       (uint64_t)d->next << 32 | n);
-        d->next += n;
+    for (; !readback_read(s); d->next = 0) {
+        if (!d->readback_again)
+            return true;
+        d->readback_again = false;
     }
-    return !d->io.pending;
+    return false;
 }
 
 static int by_place(const void *a, const void *b)

@@ -298,6 +298,39 @@ static void what_the_log_lost_is_not_as_before(void)
     }
 }
 
+/* What the log does not give once is not lost. */
+static void what_the_log_has_is_read_twice(void)
+{
+    for (int often = 1; often <= 2; often++) {
+        set_up_object();
+        CHECK_EQ(write_blocks(1, 3, 2), 0);
+        uint64_t index = pg->last_index;
+        rig_settle(&rig);
+        reopen();
+        CHECK(!log_at(pg_of(pg), index)->payload.buf);
+        rig.device.bad_from = rig.device.held_from =
+            block_offset(entry_place(s, log_at(pg_of(pg), index), 0));
+        rig.device.held_reads = true;
+        rig.device.held_len = 2 * BLOCK_SIZE;
+        destage();
+        for (int times = 0; times < often; times++) {
+            CHECK(!list_empty(&rig.device.pending));
+            rig.device.held_len = 0;
+            rig.device.bad_len = BLOCK_SIZE;
+            memory_complete(&rig.device);
+            rig.device.bad_len = 0;
+            rig.device.held_len = 2 * BLOCK_SIZE;
+            rig_settle(&rig);
+        }
+        rig.device.held_len = 0;
+        rig_settle(&rig);
+        CHECK_EQ(object(1)->page_index, index);
+        CHECK_EQ(block_is(1, 3, false), often == 1 ? 0x14 : -ERR_DAMAGED);
+        CHECK_EQ(block_is(1, 4, false), 0x15);
+        tear_down();
+    }
+}
+
 static void copy_block(uint32_t block, int with, uint64_t index)
 {
     const uint64_t written[IO_BLOCKS_MAX / 64] = {1ull << block};
@@ -500,6 +533,7 @@ int main(int argc, char **argv)
     TEST(a_copy_takes_marks_over);
     TEST(a_page_is_lost_beside_a_repair);
     TEST(what_the_log_lost_is_not_as_before);
+    TEST(what_the_log_has_is_read_twice);
     TEST(a_copy_is_newer_than_the_log);
     TEST(the_log_says_since_when);
     TEST(the_log_says_it_of_all_marks);
