@@ -162,11 +162,31 @@ static void test_proposals_end_with_the_term(void)
     world_free(a.w);
 }
 
+/* What the monitor has ordered is done when it is committed, and not before: it drops an order that is done,
+ * and nobody would give it again. */
+static void test_ordered_when_committed(void)
+{
+    struct alone a = alone_new(25);
+    const struct pg *pg = pg_find(a.w->osds[a.osd].shard, a.pg);
+    uint64_t before = entries(&a, a.osd);
+
+    world_order(a.w, IMAGE, OBJECT_SIZE, false);
+    sim_run_for(a.w->sim, 20 * NS_PER_MS);
+    CHECK_EQ(entries(&a, a.osd), before + 1);
+    CHECK(!pg_order_done(pg, &a.w->order));
+    (void)replaced(&a);
+    CHECK(!pg_order_done(pg, &a.w->order));
+    sim_net_heal(a.w->net);
+    WAIT_FOR(a.w, 30000, pg_order_done(pg, &a.w->order));
+    world_free(a.w);
+}
+
 int main(void)
 {
     TEST(test_fenced_by_what_is_proposed);
     TEST(test_attached_when_committed);
     TEST(test_index_of_another_term);
     TEST(test_proposals_end_with_the_term);
+    TEST(test_ordered_when_committed);
     return tap_done();
 }

@@ -105,6 +105,71 @@ static void reply_room(void)
     end();
 }
 
+/* Answers the request that came last, with so many bytes. */
+static void answer_with(uint32_t len)
+{
+    sim_node_enter(w->server_node);
+    struct slice payload = {buf_new(w->server_node->core.arena, MAX(len, 1u)), 0, len};
+    memset(slice_data(&payload), 7, len);
+    rpc_reply(&w->tickets[w->ticket_count - 1], 0, NULL, 0, &payload, 1);
+    slice_unref(&payload);
+    sim_node_leave(w->server_node);
+}
+
+/* The payload of an answer finds no memory: the asker is told to ask again, not that there is none. */
+static void no_memory_for_a_payload(void)
+{
+    static struct buf *taken[8192];
+    uint32_t count = 0;
+
+    begin(NULL, NULL);
+    w->handling = HOLD;
+    for (int room = 0; room < 2; room++) {
+        CHECK_EQ(client_call(&c, &calls[room], METHOD_READ, 1, 1, 1000), 0);
+        WAIT_FOR(w, 100, w->ticket_count == room + 1);
+        sim_node_enter(w->client_node);
+        while (!room && count < ARRAY_LEN(taken) &&
+               (taken[count] = buf_new(w->client_node->core.arena, 65536)) != NULL)
+            count++;
+        sim_node_leave(w->client_node);
+        answer_with(65536);
+        WAIT_FOR(w, 100, !calls[room].pending);
+        CHECK(calls[room].result == (room ? 0 : -ERR_RETRY) && calls[room].remote);
+        CHECK_EQ(calls[room].reply_payload.len, room ? 65536 : 0);
+        IN_CLIENT(w, slice_unref(&calls[room].reply_payload));
+        for (; count; count--)
+            IN_CLIENT(w, buf_unref(taken[count - 1]));
+    }
+    end();
+}
+
+/* A payload goes to where the caller wants it if it is just as long; else it comes like any other. */
+static void placed_if_it_fits(void)
+{
+    static const uint32_t lens[] = {1000, 1001, 999, 5000};
+    static uint8_t place[8192];
+
+    begin(NULL, NULL);
+    w->handling = HOLD;
+    for (int i = 0; i < (int)ARRAY_LEN(lens); i++) {
+        bool fits = lens[i] == 1000;
+        memset(place, 0xee, sizeof(place));
+        calls[i].place = place;
+        calls[i].place_len = 1000;
+        CHECK_EQ(client_call(&c, &calls[i], METHOD_READ, 1, 1, 1000), 0);
+        WAIT_FOR(w, 100, w->ticket_count == i + 1);
+        answer_with(lens[i]);
+        WAIT_FOR(w, 100, !calls[i].pending);
+        CHECK_EQ(calls[i].result, 0);
+        CHECK_EQ(calls[i].placed, fits);
+        CHECK_EQ(calls[i].reply_payload.len, fits ? 0 : lens[i]);
+        for (uint32_t at = 0; at < sizeof(place); at++)
+            CHECK(place[at] == (fits && at < 1000 ? 7 : 0xee));
+        IN_CLIENT(w, slice_unref(&calls[i].reply_payload));
+    }
+    end();
+}
+
 static void few_calls(struct rpc_peer_config *config)
 {
     config->calls_max = 3;
@@ -568,6 +633,8 @@ int main(void)
     TEST(echo);
     TEST(payloads);
     TEST(reply_room);
+    TEST(no_memory_for_a_payload);
+    TEST(placed_if_it_fits);
     TEST(limit_of_the_caller);
     TEST(limit_of_the_server);
     TEST(full_queue);
