@@ -147,6 +147,23 @@ static void test_device_slow(void)
     world_free(w);
 }
 
+/* With two of three as slow nothing is won: who leads stays. */
+static void test_two_devices_slow(void)
+{
+    const struct sim_disk_faults slow = {.slow_ppm = 1000000, .slow_ns = 12 * NS_PER_MS};
+    struct world *w = world_new(56, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    writes_for(w, 1000);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    sim_disk_set_faults(w->osds[leader].disk, &slow);
+    sim_disk_set_faults(w->osds[(leader + 1) % OSDS].disk, &slow);
+    writes_for(w, 3000);
+    CHECK_EQ(world_leader(w, world_pg(w, 0)), leader);
+    CHECK_EQ(w->osds[leader].shard->perf.slow_handovers, 0);
+    world_free(w);
+}
+
 /* The leader's device is the last that has an entry: the other member's word came while it was not there, so
  * nobody else tells the leader that it is committed. */
 static void test_leader_device_is_last(void)
@@ -173,6 +190,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(test_device_hangs_for_reads);
     TEST(test_device_slow);
+    TEST(test_two_devices_slow);
     TEST(test_leader_device_is_last);
     TEST(test_device_hangs);
     TEST(test_follower_device_hangs);
