@@ -415,6 +415,15 @@ static void copy_written(struct recover_copy *c)
     c->copy = NULL;
 }
 
+/* The source was started anew, say, and had destaged less than the one from which ours came. Its copy cannot
+ * mend what of ours is damaged: that is for a repair, once it has as much. */
+static bool own_is_newer(const struct recover_copy *c)
+{
+    uint64_t index, lost[BLOCKS_PER_OBJECT / 64];
+
+    return c->index && store_object_lost(c->pg->sp, c->image, c->object, &index, lost) && index > c->index;
+}
+
 static void copy_step(struct op *op)
 {
     struct recover_copy *c = container_of(op, struct recover_copy, op);
@@ -441,11 +450,13 @@ static void copy_step(struct op *op)
         if (!c->error)
             c->error = op->child_result;
         op->child_result = 0;
-        /* What stays of the old object was changed by destage meanwhile. */
+        /* What stays of the old object was changed by destage meanwhile; or that is newer than the copy. */
         if (c->error == -ERR_CONFLICT && c->recovers && c->tries < COPY_TRIES_MAX) {
             c->tries++;
             c->error = 0;
             c->restart = true;
+        } else if (c->error == -ERR_CONFLICT && c->recovers && own_is_newer(c)) {
+            c->error = 0;
         }
         if (c->restart && !c->error && !op->cancelled) {
             c->restart = false;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "tests/osd/fake_store.h"
+#include "tests/osd/real_store.h"
 #include "tests/osd/world.h"
 #include "tests/plants.h"
 
@@ -250,6 +251,63 @@ static void any_two(uint64_t seed)
     world_free(w);
 }
 
+static uint64_t object_index(const struct world *w, uint32_t osd, uint64_t object)
+{
+    const struct store_pg *sp = world_replica(w, osd, world_pg(w, 0));
+    uint64_t index = 0, lost[BLOCKS_PER_OBJECT / 64];
+
+    return sp && store_object_lost(sp, IMAGE, object, &index, lost) ? index : 0;
+}
+
+/* One recovers, and has an object, when the power fails; and then that is damaged. The other one that comes
+ * back has destaged less. Of that object it has an older version, which is of no use: without it that one
+ * would never get on. */
+static void test_damaged_is_newer(void)
+{
+    const struct sim_disk_faults slow = {.slow_ppm = 1000000, .slow_ns = 20 * NS_PER_MS};
+    struct world *w = world_new(63, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        write_bytes(w, i, BLOCK_SIZE, (uint8_t)(1 + i));
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t first = world_leader(w, pg), away = (first + 1) % OSDS, second = (first + 2) % OSDS;
+    world_osd_kill(w, away, SIM_CRASH_PROCESS);
+    write_bytes(w, 1, sizeof(data), 21);
+    WAIT_FOR(w, 5000, world_settled(w));
+    destage(w, second);
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        write_bytes(w, i, BLOCK_SIZE, (uint8_t)(31 + i));
+    log_of_leader_goes(w, first);
+    uint64_t newest = object_index(w, first, 0);
+    sim_disk_set_faults(w->osds[away].disk, &slow);
+    world_osd_start(w, away);
+    WAIT_FOR(w, 20000, object_index(w, away, 0) == newest);
+    CHECK(world_replica(w, away, pg)->record.state == STORE_PG_RECOVERING);
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_kill(w, i, SIM_CRASH_POWER);
+    sim_disk_set_faults(w->osds[away].disk, &(struct sim_disk_faults){0});
+    world_osd_start(w, away);
+    WAIT_FOR(w, 5000, world_replica(w, away, pg));
+    CHECK_EQ(object_index(w, away, 0), newest);
+    CHECK(world_replica(w, away, pg)->record.state == STORE_PG_RECOVERING);
+    sim_node_enter(w->osds[away].node);
+    real_store_lose_page(world_replica(w, away, pg), IMAGE, 0);
+    sim_node_leave(w->osds[away].node);
+    world_osd_start(w, second);
+    WAIT_FOR(w, 5000, world_replica(w, second, pg));
+    CHECK(world_replica(w, second, pg)->applied_index < newest);
+    CHECK(world_replica(w, second, pg)->applied_index >= world_replica(w, away, pg)->last_index);
+    WAIT_FOR(w, 20000, world_settled(w));
+    for (uint32_t who = 0; who < 2; who++) {
+        world_lead(w, pg, who ? away : second);
+        for (uint32_t i = 0; i < OBJECTS; i++)
+            CHECK_EQ(read_byte(w, i), (int)(31 + i));
+    }
+    world_free(w);
+}
+
 static void test_any_two(void)
 {
     for (uint64_t seed = 100; seed < 140; seed++)
@@ -264,6 +322,7 @@ int main(int argc, char **argv)
     TEST(test_leader_has_destaged_less);
     TEST(test_all_turns_are_taken);
     TEST(test_newest_log_is_half_copied);
+    TEST(test_damaged_is_newer);
     TEST(test_any_two);
     return tap_done();
 }

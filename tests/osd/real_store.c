@@ -35,3 +35,8 @@ void real_store_fail(struct store *s)
 {
     store_fail(s, -ERR_IO, "a write has failed");
 }
+
+void real_store_lose_page(struct store_pg *sp, uint64_t image, uint64_t object)
+{
+    page_lose(object_find(pg_of(sp), image, object), -ERR_CHECKSUM);
+}

@@ -16,5 +16,7 @@ uint32_t real_store_limit_records(struct store *s, uint32_t left);
 void real_store_set_records(struct store *s, uint32_t images_max);
 /* As when a write has failed. */
 void real_store_fail(struct store *s);
+/* The object's page is found damaged. */
+void real_store_lose_page(struct store_pg *sp, uint64_t image, uint64_t object);
 
 #endif
