@@ -255,6 +255,8 @@ static void map_clear(Fb__ClusterMap *map)
 int client_map_apply(struct client *client, Fb__ClusterMap *from)
 {
     int error = map_take_cluster(client, from);
+    /* Most epochs change nothing that we keep: somewhere an image was opened. */
+    bool any = !from->base_epoch || from->n_osd || from->n_pool || from->n_pg;
 
     if (error)
         return error;
@@ -273,7 +275,7 @@ int client_map_apply(struct client *client, Fb__ClusterMap *from)
         error = map_merge(client->map, from, &pool_kind);
     if (!error)
         error = map_merge(client->map, from, &pg_kind);
-    int index_error = map_index(client);
+    int index_error = any ? map_index(client) : 0;
     if (error || index_error)
         return error ? error : index_error;
     client->map->epoch = from->epoch;

@@ -274,7 +274,8 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
     shard->self.image_id_max = map->image_id_max;
     shard_peers_map_changed(shard);
     map_tell_pgs(shard, message);
-    if (op_live(&shard->orders.op))
+    /* Of an epoch alone, which is saved by the way, nothing follows. */
+    if (op_live(&shard->orders.op) && (map->changed || !timer_armed(&shard->orders.lazy)))
         op_wake(&shard->orders.op);
     return 0;
 }
