@@ -302,6 +302,30 @@ static void test_bad_numbers(void)
     world_free(w);
 }
 
+/* A message counts if the replica that it names is on the shard that sent it, and for the one that is here.
+ */
+static void test_addressed(void)
+{
+    struct world *w = world_new(34, 1);
+    struct pg *pg = pg_find(w->osds[0].shard, world_pg(w, 0));
+    const struct pg_member *others[2];
+
+    for (uint32_t i = 0, n = 0; i < pg->member_count && n < 2; i++)
+        if (pg->members[i].peer)
+            others[n++] = &pg->members[i];
+    uint32_t from = others[0]->replica, to = pg->replica;
+    sim_node_enter(w->osds[0].node);
+    CHECK(pg_addressed(others[0]->peer, pg->id, from, to) == pg);
+    CHECK(!pg_addressed(others[1]->peer, pg->id, from, to));
+    CHECK(!pg_addressed(others[0]->peer, pg->id, from, to + 100));
+    CHECK(!pg_addressed(others[0]->peer, pg->id, from, others[1]->replica));
+    CHECK(!pg_addressed(others[0]->peer, pg->id, to, to));
+    CHECK(!pg_addressed(others[0]->peer, pg->id, 0, to));
+    CHECK(!pg_addressed(others[0]->peer, pg->id + 1, from, to));
+    sim_node_leave(w->osds[0].node);
+    world_free(w);
+}
+
 /* A member refuses thousands of groups of its leader's, as one does whose replicas are lost: that is contact
  * for the one group that it does have. */
 static void test_many_refused(void)
@@ -377,6 +401,7 @@ int main(void)
     TEST(test_stuck_pgs);
     TEST(test_fuller_member);
     TEST(test_bad_numbers);
+    TEST(test_addressed);
     TEST(test_many_refused);
     TEST(test_many_clients);
     fake_store_forget_all();
