@@ -228,6 +228,26 @@ static void damage_is_not_forgotten(void)
     tear_down();
 }
 
+/* What was durable a checkpoint says, too. */
+static void a_checkpoint_says_what_was_durable(void)
+{
+    set_up_both();
+    store_recover_floor(pg, 1); /* the tail waits for checkpoints */
+    for (uint32_t n = 0; n < 10; n++) {
+        CHECK_EQ(write_blocks(1, n, 1), 0);
+        rig_settle(&rig);
+    }
+    uint64_t last = s->last_seq;
+    make_checkpoint();
+    CHECK_EQ(s->last_seq, last); /* no header behind it has said so */
+    memset(rig.device.data + ring_offset(log_at(pg_of(pg), 10)->batch->position), 0x5a, BLOCK_SIZE);
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK(pg->damaged);
+    CHECK_EQ(pg->last_index, 9);
+    tear_down();
+}
+
 /* What is complete, or was replaced, is not missed, whatever becomes of its payload. */
 static void what_nobody_needs_may_rot(void)
 {
@@ -1284,6 +1304,7 @@ int main(int argc, char **argv)
     TEST(an_entry_that_is_lost_later_is_noticed);
     TEST(a_lost_record_brings_no_older_page_back);
     TEST(damage_is_not_forgotten);
+    TEST(a_checkpoint_says_what_was_durable);
     TEST(what_nobody_needs_may_rot);
     TEST(the_newest_batch_is_proven_in_time);
     TEST(what_a_lost_record_gave_back_is_anothers);
