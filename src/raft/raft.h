@@ -358,8 +358,6 @@ void raft_set_held(struct raft *r, bool held);
  * sends the target with the answer. Neither raft_can_read() nor a lease is needed to serve a recovery: a
  * leader whose others are all behind or damaged can commit nothing before they have recovered from it. */
 uint64_t raft_member_forgotten(struct raft *r, uint32_t replica, uint64_t now_ns);
-/* Leader: `replica` wants APPENDs again from `next` (it recovered up to next - 1). */
-void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next);
 /* Leader: make raft_next_msg() produce an empty APPEND to everyone (for ReadIndex when there are no
  * heartbeats). */
 void raft_probe(struct raft *r);

@@ -5,7 +5,7 @@
  *     PROBE      --- the member has what comes before `next` ----------------> REPLICATE
  *     REPLICATE  --- it has not, or has been silent for RESEND heartbeats ---> PROBE
  *     both       --- our log begins after `next` ----------------------------> BEHIND
- *     BEHIND     --- raft_member_recovered(), or an answer shows that the log reaches it after all -> PROBE
+ *     BEHIND     --- an answer shows that the log reaches it again ----------> PROBE
  *
  * REPLICATE is the normal case: APPENDs go out one behind the other without waiting, within a window of
  * bytes, entries and messages per member, so that a slow member delays nobody and ties up a bounded amount of
@@ -194,19 +194,6 @@ void raft_on_append_reply(struct raft *r, struct raft_member *m, const struct ra
     else
         on_accept(r, m, msg);
     raft_transfer_progress(r);
-}
-
-void raft_member_recovered(struct raft *r, uint32_t replica, uint64_t next)
-{
-    struct raft_member *m = raft_member_find(r, replica);
-
-    if (r->role != RAFT_LEADER || !m || replica == r->self || !next)
-        return;
-    next = MIN(next, r->last_index + 1);
-    m->match = MIN(m->match, next - 1);
-    rewind_to(r, m, next);
-    m->probe_due = m->progress == RAFT_PROBE;
-    m->probe_max = UINT32_MAX;
 }
 
 uint64_t raft_member_forgotten(struct raft *r, uint32_t replica, uint64_t now_ns)

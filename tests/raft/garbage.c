@@ -135,7 +135,7 @@ static void other_input(struct sim_rng *rng, struct raft *r)
         raft_set_abstain(r, sim_rng_below(rng, 4) == 0);
         break;
     case 5:
-        raft_member_recovered(r, replica, number(rng, r->last_index));
+        (void)raft_member_forgotten(r, replica, number(rng, r->now_ns));
         break;
     case 6:
         raft_probe(r);
