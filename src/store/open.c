@@ -241,24 +241,23 @@ static void open_step(struct op *op)
             if (rc)
                 break;
             op->state = OPEN_TABLE_A;
-            open_read(o, s->g.table_block, open_table_piece(p));
+            open_table_read(o, 0);
             return;
         case OPEN_TABLE_A:
-            if (p->io.result)
-                memset(p->work, 0, open_table_piece(p) * BLOCK_SIZE);
-            op->state = OPEN_TABLE_B;
-            io_start(s->blk, &p->io, &p->iov, BLK_READ, 0, s->g.table_block + s->g.table_blocks + p->table_at,
-                     p->work + WORK_BUF_BYTES / 2, open_table_piece(p), op);
+            if (open_table_came(p, 0)) {
+                op->state = OPEN_TABLE_B;
+                open_table_read(o, 1);
+            } else {
+                open_table_read(o, 0);
+            }
             return;
         case OPEN_TABLE_B:
-            if (p->io.result)
-                memset(p->work + WORK_BUF_BYTES / 2, 0, open_table_piece(p) * BLOCK_SIZE);
-            rc = open_table(p);
+            rc = open_table_came(p, 1) ? open_table(p) : 0;
             if (rc)
                 break;
             if (p->table_at < s->g.table_blocks) {
                 op->state = OPEN_TABLE_A;
-                open_read(o, s->g.table_block + p->table_at, open_table_piece(p));
+                open_table_read(o, 0);
                 return;
             }
             p->scan.durable_seq = s->durable_seq;

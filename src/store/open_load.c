@@ -66,9 +66,40 @@ int open_prepare(struct store_opening *p)
     return space_init(s);
 }
 
-uint32_t open_table_piece(const struct store_opening *p)
+static uint32_t table_piece(const struct store_opening *p)
 {
+    if (p->table_at < p->table_single)
+        return 1;
     return (uint32_t)MIN(TABLE_PIECE, p->s->g.table_blocks - p->table_at);
+}
+
+static uint8_t *table_work(const struct store_opening *p, int copy)
+{
+    return p->work + (copy ? WORK_BUF_BYTES / 2 : 0);
+}
+
+void open_table_read(struct store_open *o, int copy)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+
+    io_start(s->blk, &p->io, &p->iov, BLK_READ, 0,
+             s->g.table_block + (uint64_t)copy * s->g.table_blocks + p->table_at, table_work(p, copy),
+             table_piece(p), &o->op);
+}
+
+bool open_table_came(struct store_opening *p, int copy)
+{
+    uint32_t blocks = table_piece(p);
+
+    if (!p->io.result)
+        return true;
+    if (blocks > 1 && !PLANT(STORE_TABLE_BY_PIECES)) {
+        p->table_single = p->table_at + blocks;
+        return false;
+    }
+    memset(table_work(p, copy), 0, blocks * BLOCK_SIZE);
+    return true;
 }
 
 static int open_table_block(struct store_opening *p, uint32_t at, uint32_t block)
@@ -92,7 +123,7 @@ static int open_table_block(struct store_opening *p, uint32_t at, uint32_t block
 
 int open_table(struct store_opening *p)
 {
-    uint32_t blocks = open_table_piece(p);
+    uint32_t blocks = table_piece(p);
     int rc = 0;
 
     for (uint32_t i = 0; i < blocks && rc == 0; i++)

@@ -93,6 +93,8 @@ struct store_opening {
     uint8_t *heal; /* per block: 1: copy A, 2: copy B */
     uint32_t heal_at;
     uint32_t table_at;
+    uint32_t
+        table_single; /* up to there block by block: one of a piece cannot be read, in one of the copies */
     /* Blob. */
     struct disk_blob_header blobs[2];
     bool blob_ok[2];
@@ -128,8 +130,11 @@ struct store_opening {
 void open_read(struct store_open *o, uint64_t block, uint64_t blocks);
 int open_superblock(struct store_opening *p, int copy);
 int open_prepare(struct store_opening *p);
-/* Blocks of each copy of the PG table that are read next; and takes in what was read. */
-uint32_t open_table_piece(const struct store_opening *p);
+/* The next piece of copy A of the PG table, into the first half of the work buffer, or of copy B into the
+ * other one; what came of it, and false: it could not be read as a whole, and is to be read block by block,
+ * both copies; takes in what was read of both. */
+void open_table_read(struct store_open *o, int copy);
+MUST_CHECK bool open_table_came(struct store_opening *p, int copy);
 int open_table(struct store_opening *p);
 bool open_heal(struct store_open *o);
 void open_damage(struct store_opening *p);

@@ -235,9 +235,37 @@ static void what_is_read_again_later_does_not_return(void)
     tear_down();
 }
 
+/* Of each block of the table one copy is whole: of the first block not `spoiled`, and of the second not the
+ * other. */
+static bool opens_with_one_copy_of_each(uint64_t spoiled, uint64_t other)
+{
+    CHECK_EQ(close_store(), 0);
+    memset(rig.device.data + spoiled * BLOCK_SIZE, 0x55, BLOCK_SIZE);
+    rig.device.bad_from = (other + 1) * BLOCK_SIZE;
+    rig.device.bad_len = BLOCK_SIZE;
+    int error = open_store();
+    CHECK_EQ(error, 0);
+    if (!error)
+        CHECK_EQ(pg->record.term, 9);
+    return !error;
+}
+
+static void a_table_block_that_cannot_be_read_costs_itself(void)
+{
+    set_up();
+    struct store_pg_record record = pg->record;
+    record.term = 9;
+    CHECK_EQ(write_record(&record), 0);
+    uint64_t copy_a = s->g.table_block, copy_b = copy_a + s->g.table_blocks;
+    CHECK(s->g.table_blocks > 1);
+    if (opens_with_one_copy_of_each(copy_b, copy_a) && opens_with_one_copy_of_each(copy_a, copy_b))
+        tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
+    TEST(a_table_block_that_cannot_be_read_costs_itself);
     TEST(an_error_that_passes_costs_nothing);
     TEST(an_error_that_stays_is_damage);
     TEST(half_a_header_is_damage);
