@@ -198,7 +198,7 @@ struct cluster {
     struct sim_net *net;
     struct sim_meta *meta;
     struct sim_rng rng; /* of the scenario's own decisions */
-    struct sim_rng scrub_rng, member_rng;
+    struct sim_rng scrub_rng, member_rng, memory_rng;
     uint32_t replicas; /* of each PG */
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */

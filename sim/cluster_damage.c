@@ -153,7 +153,8 @@ static bool block_is_sealed(const struct cluster_osd *osd, uint64_t offset, size
     sim_disk_peek(osd->disk, offset, ret_block, BLOCK_SIZE);
     uint32_t crc;
     memcpy(&crc, ret_block + crc_offset, sizeof(crc));
-    return crc == format_crc(ret_block, BLOCK_SIZE, crc_offset);
+    return sim_disk_is_readable(osd->disk, offset, BLOCK_SIZE) &&
+           crc == format_crc(ret_block, BLOCK_SIZE, crc_offset);
 }
 
 static bool checkpoint_is_whole(const struct cluster_osd *osd, uint64_t offset)
@@ -216,6 +217,8 @@ static bool header_peek(const struct cluster_osd *osd, const struct area *ring, 
     if (ret->h.magic != MAGIC_BATCH || memcmp(ret->h.format_id, ring->format_id, FORMAT_ID_BYTES) != 0 ||
         ret->h.header_blocks == 0 || ret->h.header_blocks > MIN(BATCH_HEADER_BLOCKS_MAX, blocks - phys) ||
         ret->h.used_bytes < sizeof(ret->h) || ret->h.used_bytes > ret->h.header_blocks * BLOCK_SIZE)
+        return false;
+    if (!sim_disk_is_readable(osd->disk, ring->offset + phys * BLOCK_SIZE, ret->h.header_blocks * BLOCK_SIZE))
         return false;
     sim_disk_peek(osd->disk, ring->offset + phys * BLOCK_SIZE, ret, ret->h.header_blocks * BLOCK_SIZE);
     return ret->h.crc == format_crc(&ret->h, ret->h.used_bytes, offsetof(struct disk_batch, crc));

@@ -356,6 +356,26 @@ static void restart_failed(struct cluster *c)
     }
 }
 
+/* A shard of which others have the buffers: payloads are dropped, and who wants one is turned away. */
+static void memory_fire(void *owner)
+{
+    struct cluster *c = owner;
+    struct sim_rng *rng = &c->memory_rng;
+    struct cluster_osd *osd = &c->osds[sim_rng_below(rng, c->osd_count)];
+    uint32_t shard = (uint32_t)sim_rng_below(rng, c->shard_count);
+    size_t leave = sim_rng_below(rng, 3) ? (size_t)BLOCK_SIZE << sim_rng_below(rng, 9) : 0;
+    bool scattered = sim_rng_below(rng, 3) == 0;
+    uint64_t for_ns = NS_PER_MS << sim_rng_below(rng, 9);
+
+    if (c->quiet)
+        return;
+    if (osd->shards[shard] && osd->process.nodes[shard]->state == SIM_NODE_UP) {
+        sim_node_hold_buffers(osd->process.nodes[shard], leave, scattered, for_ns);
+        sim_injected(c->sim, SIM_FAULT_MEMORY);
+    }
+    sim_after(c->sim, sim_rng_below(rng, 100 * NS_PER_S / intensity(c, SIM_FAULT_MEMORY)), memory_fire, c);
+}
+
 static void faults_fire(void *owner)
 {
     struct cluster *c = owner;
@@ -381,6 +401,9 @@ void faults_start(struct cluster *c)
         admin_members_start(c);
     splits_start(c);
     admin_pools_start(c);
+    c->memory_rng = sim_rng_make(c->sim->seed, "cluster.memory", 0);
+    if (intensity(c, SIM_FAULT_MEMORY))
+        sim_after(c->sim, ALL_HEALTHY_NS, memory_fire, c);
 }
 
 void faults_stop(struct cluster *c)

@@ -114,8 +114,78 @@ void sim_node_start(struct sim_node *node)
     sim_node_leave(node);
 }
 
+/* ---- buffers that are short
+ * --------------------------------------------------------------------------------------- */
+
+void sim_node_give_back(struct sim_node *node)
+{
+    while (node->held_count)
+        buf_unref(node->held[--node->held_count]);
+}
+
+static void held_end_fire(struct sim_event *event)
+{
+    sim_node_give_back(event->node);
+}
+
+static void hold(struct sim_node *node, uint32_t len)
+{
+    struct buf *buf = buf_new(node->core.arena, len);
+
+    if (buf)
+        node->held[node->held_count++] = buf;
+}
+
+static void hold_all_but(struct sim_node *node, size_t leave_bytes)
+{
+    for (uint32_t len = BUF_SIZE_MAX; len >= BLOCK_SIZE; len /= 2) {
+        uint32_t before;
+        do {
+            before = node->held_count;
+            if (arena_free_bytes(node->core.arena) >= leave_bytes + len)
+                hold(node, len);
+        } while (node->held_count > before);
+    }
+}
+
+static void hold_scattered(struct sim_node *node)
+{
+    uint32_t kept = 0;
+
+    while (arena_free_bytes(node->core.arena))
+        hold(node, BLOCK_SIZE);
+    for (uint32_t i = 0; i < node->held_count; i++) {
+        struct buf *buf = node->held[i];
+        if ((uintptr_t)buf->data / BLOCK_SIZE % 2)
+            node->held[kept++] = buf;
+        else
+            buf_unref(buf);
+    }
+    node->held_count = kept;
+}
+
+void sim_node_hold_buffers(struct sim_node *node, size_t leave_bytes, bool scattered, uint64_t for_ns)
+{
+    ASSERT(node->state == SIM_NODE_UP);
+    if (!node->arena_memory || node->held_end.heap_index || node->held_count)
+        return;
+    if (!node->held)
+        node->held = sim_alloc(node->config.arena_bytes / BLOCK_SIZE * sizeof(struct buf *));
+    sim_trace(node->sim, "hold", node->number, leave_bytes);
+    sim_node_enter(node);
+    if (scattered)
+        hold_scattered(node);
+    else
+        hold_all_but(node, leave_bytes);
+    sim_node_leave(node);
+    node->held_end.node = node;
+    node->held_end.fire = held_end_fire;
+    sim_schedule(node->sim, &node->held_end, for_ns);
+}
+
 static void node_down(struct sim_node *node, enum sim_crash kind)
 {
+    node->held_count = 0;
     list_for_each_safe (&node->crash_hooks, item) {
         struct sim_crash_hook *hook = list_entry(item, struct sim_crash_hook, link);
         hook->crashed(hook, node, kind);
@@ -179,6 +249,7 @@ void sim_node_halt(struct sim_node *node)
     ASSERT(node->state == SIM_NODE_UP);
     sim_trace(sim, "halt", node->number, 0);
     sim_node_enter(node);
+    sim_node_give_back(node);
     core_fini(&node->core);
     if (node->core.arena)
         arena_free(node->core.arena);

@@ -328,11 +328,12 @@ void scenario_ports_run(const struct sim_args *args, struct sim_result *ret_resu
     struct sim *sim = sim_new(args->seed, args->verbose);
     struct world *world = sim_alloc(sizeof(*world));
 
-    sim_choose_faults(sim, SIM_FAULTS_ALL & ~(SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_READ) |
-                                              SIM_FAULT_BIT(DISK_LOSE) | SIM_FAULT_BIT(DISK_MISDIRECT) |
-                                              SIM_FAULT_BIT(MEMBER) | SIM_FAULT_BIT(POWER_ALL) |
-                                              SIM_FAULT_BIT(CRASH_LOOP) | SIM_FAULT_BIT(CLOCK_JUMP) |
-                                              SIM_FAULT_BIT(NET_CORRUPT) | SIM_FAULT_BIT(MON_AWAY)));
+    sim_choose_faults(sim,
+                      SIM_FAULTS_ALL &
+                          ~(SIM_FAULT_BIT(MEMORY) | SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_READ) |
+                            SIM_FAULT_BIT(DISK_LOSE) | SIM_FAULT_BIT(DISK_MISDIRECT) | SIM_FAULT_BIT(MEMBER) |
+                            SIM_FAULT_BIT(POWER_ALL) | SIM_FAULT_BIT(CRASH_LOOP) | SIM_FAULT_BIT(CLOCK_JUMP) |
+                            SIM_FAULT_BIT(NET_CORRUPT) | SIM_FAULT_BIT(MON_AWAY)));
     world->sim = sim;
     world->rng = sim_rng_make(args->seed, "ports", 0);
     world->net = sim_net_new(

@@ -48,8 +48,10 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->misses = sim_rng_make(sim->seed, "misses", 0);
     w->misses_splits = sim_rng_below(&w->misses, 3) == 0;
     w->earlies = sim_rng_make(sim->seed, "earlies", 0);
+    w->memories = sim_rng_make(sim->seed, "memories", 0);
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
-                               SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_LOSE));
+                               SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_LOSE) |
+                               SIM_FAULT_BIT(MEMORY));
     uint64_t size = (44ull << 20) + (sim_rng_below(&w->rng, 3) << 24);
     bool cached = sim_rng_below(&w->rng, 3) != 0;
     w->ring_bytes = 8ull << 20;

@@ -371,6 +371,7 @@ void sim_free(struct sim *sim)
     }
     for (uint32_t i = 0; i < sim->node_count; i++) {
         free(sim->nodes[i]->arena_memory);
+        free(sim->nodes[i]->held);
         free(sim->nodes[i]);
     }
     free(sim->events);

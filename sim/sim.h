@@ -52,7 +52,8 @@
     X(META, "meta", "the metadata store is slow, conflicts, or does not answer")                             \
     X(MEMBER, "member", "leaders are moved, members change")                                                 \
     X(FORCE, "force", "two OSDs are destroyed; PGs whose majority they were go on with the third replica")   \
-    X(SPLIT, "split", "PGs are split")
+    X(SPLIT, "split", "PGs are split")                                                                       \
+    X(MEMORY, "memory", "no buffers are free for a while, or only single blocks")
 
 enum sim_fault {
 #define X(name, text, description) SIM_FAULT_##name,
@@ -124,6 +125,9 @@ struct sim_node {
     struct core core;     /* valid unless down */
     struct sim_heap heap;
     uint8_t *arena_memory;
+    struct buf **held; /* buffers that somebody else has, until held_end */
+    uint32_t held_count;
+    struct sim_event held_end;
     struct sim_rng random; /* what the node itself draws from */
     struct sim_rng sched;
     uint64_t clock_base_ns; /* node clock = base + (sim time - boot) * rate */
@@ -232,5 +236,11 @@ static inline bool sim_node_running(const struct sim_node *node)
 }
 uint64_t sim_node_now_ns(const struct sim_node *node);
 void sim_node_wake(struct sim_node *node);
+/* Takes buffers of a node that is up, as if others had them, for some time: all but `leave_bytes` of what is
+ * free. `scattered`: every other block is left instead, so that there are only single ones. Does nothing
+ * where some are held already, or the node has no arena. */
+void sim_node_hold_buffers(struct sim_node *node, size_t leave_bytes, bool scattered, uint64_t for_ns);
+/* Gives them back before their time. Called in the node's context. */
+void sim_node_give_back(struct sim_node *node);
 
 #endif

@@ -36,6 +36,7 @@ struct sim_disk *sim_disk_new(struct sim *sim, const struct sim_disk_config *con
     disk->faults = sim_rng_make(sim->seed, "disk.faults", index);
     disk->fate = sim_rng_make(sim->seed, "disk.fate", index);
     disk->unfinished = sim_rng_make(sim->seed, "disk.unfinished", index);
+    disk->rots = sim_rng_make(sim->seed, "disk.rots", index);
     disk->junk_seed = hash_pair(sim->seed, index);
     disk->pages = sim_alloc(config->size_bytes / BLOCK_SIZE * sizeof(struct sim_page *));
     list_init(&disk->cache);
@@ -87,6 +88,8 @@ static int request_complete(struct sim_disk *disk, struct sim_disk_request *requ
 
     switch (io->type) {
     case BLK_READ:
+        if (!medium_is_readable(disk, request->offset, io->len))
+            return -ERR_IO;
         if (sim_rng_chance(&disk->faults, f->read_error_ppm) &&
             medium_may_damage(disk, SIM_DAMAGE_READ_ERROR, request->offset, io->len)) {
             disk->stats.errors++;
@@ -335,6 +338,11 @@ struct blk *sim_disk_open(struct sim_disk *disk, struct sim_node *node, uint64_t
 }
 
 /* ---- from outside ------------------------------------------------------------------------------------ */
+
+bool sim_disk_is_readable(const struct sim_disk *disk, uint64_t offset, uint64_t len)
+{
+    return medium_is_readable(disk, offset, len);
+}
 
 bool sim_disk_is_settled(const struct sim_disk *disk, uint64_t offset, uint64_t len)
 {

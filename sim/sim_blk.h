@@ -86,6 +86,8 @@ bool sim_disk_rot(struct sim_disk *disk, uint64_t offset, uint64_t len);
 /* It turns out that the last write of such a block, all of it, never reached the medium: what was there
  * before is back. False: as above, or one of its blocks is in the cache, or has been taken back before. */
 bool sim_disk_lose(struct sim_disk *disk, uint64_t offset, uint64_t len);
+/* None of its blocks has rotted so that a read fails. */
+bool sim_disk_is_readable(const struct sim_disk *disk, uint64_t offset, uint64_t len);
 /* No write to this range is under way or in the volatile cache: it stays what it is, even if power fails. */
 bool sim_disk_is_settled(const struct sim_disk *disk, uint64_t offset, uint64_t len);
 /* How many writes have become durable on the disk, and the number of the last one of the block at `offset`.

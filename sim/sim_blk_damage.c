@@ -33,11 +33,17 @@ bool sim_disk_rot(struct sim_disk *disk, uint64_t offset, uint64_t len)
     if (!page || !medium_may_damage(disk, SIM_DAMAGE_ROT, page->number * BLOCK_SIZE, BLOCK_SIZE))
         return false;
     uint64_t bit = sim_rng_below(&disk->faults, BLOCK_SIZE * 8);
+    disk->stats.rotten++;
+    sim_injected(disk->sim, SIM_FAULT_DISK_ROT);
+    if (sim_rng_below(&disk->rots, 3) == 0) {
+        page->unreadable = true;
+        sim_log(disk->sim, "%s: block %llu cannot be read any more", disk->name,
+                (unsigned long long)page->number);
+        return true;
+    }
     page->durable[bit / 8] ^= (uint8_t)(1 << (bit % 8));
     if (page->current)
         page->current[bit / 8] ^= (uint8_t)(1 << (bit % 8));
-    disk->stats.rotten++;
-    sim_injected(disk->sim, SIM_FAULT_DISK_ROT);
     sim_log(disk->sim, "%s: bit %llu of block %llu changes", disk->name, (unsigned long long)bit,
             (unsigned long long)page->number);
     return true;

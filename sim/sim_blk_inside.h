@@ -25,6 +25,7 @@ struct sim_page {
     uint8_t *older;        /* what was durable before the last write; NULL: not known */
     uint8_t *current;      /* NULL: as durable */
     uint32_t cached_count; /* cached writes that cover the page */
+    bool unreadable;       /* what is durable, until it is written over */
 };
 
 /* A write in the volatile cache. */
@@ -61,7 +62,7 @@ struct sim_disk {
     struct sim *sim;
     struct sim_disk_config config;
     char name[32];
-    struct sim_rng latency, faults, fate, unfinished;
+    struct sim_rng latency, faults, fate, unfinished, rots;
     uint64_t junk_seed;
     struct sim_page **pages;  /* by number; NULL: never written */
     struct sim_page **by_age; /* all pages, in order of first write: for random picks that replay */
@@ -81,6 +82,7 @@ struct sim_page *medium_page(const struct sim_disk *disk, uint64_t number); /* N
 struct sim_page *medium_page_get(struct sim_disk *disk, uint64_t number, bool whole);
 uint64_t medium_page_seq(const struct sim_page *page); /* of the last write that is durable there */
 void medium_read(const struct sim_disk *disk, uint64_t offset, uint8_t *bytes); /* one block */
+bool medium_is_readable(const struct sim_disk *disk, uint64_t offset, uint64_t len);
 /* The write has reached the device; it owns `w` from here. */
 void medium_write(struct sim_disk *disk, struct sim_write *w, bool durable);
 void medium_flush(struct sim_disk *disk, uint64_t flush_seq);

@@ -68,6 +68,16 @@ void medium_read(const struct sim_disk *disk, uint64_t offset, uint8_t *bytes)
         memcpy(bytes, page->current ? page->current : page->durable, BLOCK_SIZE);
 }
 
+bool medium_is_readable(const struct sim_disk *disk, uint64_t offset, uint64_t len)
+{
+    for (uint64_t at = offset; at < offset + len; at += BLOCK_SIZE) {
+        const struct sim_page *page = medium_page(disk, at / BLOCK_SIZE);
+        if (page && page->unreadable && !page->current)
+            return false;
+    }
+    return true;
+}
+
 uint64_t medium_page_seq(const struct sim_page *page)
 {
     uint64_t seq = 0;
@@ -93,6 +103,7 @@ static void medium_durable(struct sim_disk *disk, const struct sim_write *w, con
     for (uint64_t at = 0; at < w->len; at += BLOCK_SIZE) {
         struct sim_page *page =
             medium_page_get(disk, (w->offset + at) / BLOCK_SIZE, !keep && !disk->config.keep_older);
+        page->unreadable = false;
         if (disk->config.keep_older)
             page_keep_older(page, w->seq);
         if (!keep && medium_page_seq(page) <= w->seq) {

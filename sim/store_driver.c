@@ -454,6 +454,7 @@ static bool drive(struct driver *d)
             w->stopped = true;
             buf_unref(d->buf);
             op_done(op, 0);
+            w->driver = NULL;
             free(d);
             return false;
         }
@@ -469,6 +470,7 @@ static bool drive(struct driver *d)
 static void drive_step(struct op *op)
 {
     struct driver *d = container_of(op, struct driver, op);
+    struct world *w = d->world;
 
     /* Waits for its children, except where it goes on beside them. */
     if (op->state != DRIVE_WORK && op->children)
@@ -482,6 +484,8 @@ static void drive_step(struct op *op)
     }
     while (drive(d))
         ;
+    if (w->driver && w->driver->op.state != DRIVE_WORK) /* what it does then does not expect that */
+        sim_node_give_back(w->node);
 }
 
 static const struct op_kind DRIVER = {"sim.store", NULL, drive_step};

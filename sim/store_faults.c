@@ -39,6 +39,25 @@ static bool is_stopped(void *owner)
     return w->stopped || !w->driver || w->driver->op.state == DRIVE_FAILED;
 }
 
+/* Others have the buffers of the shard for a while. */
+static void memory_fire(void *owner)
+{
+    struct world *w = owner;
+    struct sim_rng *rng = &w->memories;
+    size_t leave = sim_rng_below(rng, 3) ? (size_t)BLOCK_SIZE << sim_rng_below(rng, 9) : 0;
+    bool scattered = sim_rng_below(rng, 3) == 0;
+    uint64_t for_ns = (NS_PER_MS / 8) << sim_rng_below(rng, 8);
+
+    if (w->stop)
+        return;
+    if (w->driver && w->driver->op.state == DRIVE_WORK) {
+        sim_node_hold_buffers(w->node, leave, scattered, for_ns);
+        sim_injected(w->sim, SIM_FAULT_MEMORY);
+    }
+    sim_after(w->sim, sim_rng_below(rng, 2 * NS_PER_S / sim_fault_intensity(w->sim, SIM_FAULT_MEMORY)),
+              memory_fire, w);
+}
+
 /* The process, or the machine, dies; and comes back. */
 static void crash(struct world *w)
 {
@@ -227,6 +246,8 @@ void faults_run(struct world *w)
     uint32_t rounds = 2 + (uint32_t)sim_rng_below(&w->rng, ROUNDS_MAX);
     struct sim_disk_faults faults = {0};
 
+    if (sim_fault_intensity(sim, SIM_FAULT_MEMORY))
+        memory_fire(w);
     for (uint32_t i = 0; i < rounds && !sim->failed && !w->stop; i++) {
         bool errors = (sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) ||
                        sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH)) &&

@@ -103,7 +103,7 @@ struct driver {
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses;
+    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses, memories;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
