@@ -430,6 +430,56 @@ static void test_withdrawn(void)
     world_free(w);
 }
 
+/* A replica is to stop, for it is to go, or to go on alone; it has something to finish first. */
+static struct pg *keep_busy(struct world *w, uint32_t osd)
+{
+    struct pg *pg = pg_find(w->osds[osd].shard, the_pg());
+
+    pg->request_count++;
+    return pg;
+}
+
+static void has_finished(struct world *w, uint32_t osd, struct pg *pg)
+{
+    sim_run_for(w->sim, 50 * NS_PER_MS);
+    CHECK(pg->stopping);
+    sim_node_enter(w->osds[osd].node);
+    pg->request_count--;
+    pg_wake(pg);
+    sim_node_leave(w->osds[osd].node);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+}
+
+/* An order is taken back, or another one given, while the replica stops: it is not deleted, and does not go
+ * on alone. */
+static void test_withdrawn_while_it_stops(void)
+{
+    struct world *w = world_filled(16, OBJECTS);
+    struct world_pg *pg = &w->pgs[0];
+    struct world_members was = pg->member;
+    struct pg *busy = keep_busy(w, 2);
+
+    pg->member.count = 2;
+    row_add(&pg->dropped, 3, 2, 0);
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, busy->stopping);
+    pg->member = was;
+    pg->dropped.count = 0;
+    world_feed_map(w);
+    has_finished(w, 2, busy);
+    CHECK_EQ(number_on(w, 2), 3);
+    CHECK(pg_find(w->osds[2].shard, the_pg()));
+    busy = keep_busy(w, 0);
+    lose(w, 1);
+    lose(w, 2);
+    force(w, 1, 0);
+    WAIT_FOR(w, 3000, busy->stopping);
+    force(w, 2, 1);
+    has_finished(w, 0, busy);
+    CHECK_EQ(number_on(w, 0), 1);
+    world_free(w);
+}
+
 /* What it says while it has no leader. */
 static void test_standings(void)
 {
@@ -474,6 +524,7 @@ int main(int argc, char **argv)
     TEST(test_record_ahead_of_the_log);
     TEST(test_survivor_crashes);
     TEST(test_withdrawn);
+    TEST(test_withdrawn_while_it_stops);
     TEST(test_standings);
     fake_store_forget_all();
     return tap_done();
