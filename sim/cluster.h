@@ -92,6 +92,7 @@ struct cluster_osd {
     bool formatted;
     uint64_t label_incarnation; /* the label was raised in this incarnation of the first node */
     struct device_label label;
+    uint64_t saved_epochs[CLUSTER_SHARDS_MAX];    /* of the map, by the word of each shard of this device */
     struct osd_shard *shards[CLUSTER_SHARDS_MAX]; /* NULL: not serving */
     struct osd_boot *boots[CLUSTER_SHARDS_MAX];   /* in the nodes; NULL: down */
 };

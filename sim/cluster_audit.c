@@ -198,7 +198,8 @@ static uint32_t members_away(const struct pg *pg)
     return away;
 }
 
-/* A leader that knows that a voter has no room for a write, and knows nothing else since, proposes none. */
+/* A leader that knows that a voter, or its own shard, has no room for a write, and knows nothing else since,
+ * proposes none. */
 static void audit_room(struct cluster *c, const struct pg *pg, const char *who, uint64_t now_ns)
 {
     uint64_t key = hash_pair(hash_pair(pg->id, pg->replica), pg->shard->label.start_counter), lacks = 0;
@@ -214,6 +215,9 @@ static void audit_room(struct cluster *c, const struct pg *pg, const char *who, 
             raft_in_contact(&pg->raft, known, now_ns + LOOKED_NS))
             lacks = hash_pair(hash_pair(lacks, i), hash_pair(peer->free_bytes, pg->raft.term));
     }
+    uint64_t own_bytes = store_space(pg->shard->store).free_bytes;
+    if (pg->raft.role == RAFT_LEADER && own_bytes < PG_SPACE_MARGIN)
+        lacks = hash_pair(lacks, hash_pair(own_bytes, pg->raft.term));
     if (lacks != *lacked)
         *since_ns = now_ns;
     /* What was taken on before may read the rest of its blocks first. */
@@ -613,11 +617,12 @@ void audit_always(struct cluster *c)
     audit_leases(c);
     audit_commits(c);
     for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
-        const struct cluster_osd *osd = &c->osds[i / c->shard_count];
+        struct cluster_osd *osd = &c->osds[i / c->shard_count];
         const struct osd_shard *shard = osd->shards[i % c->shard_count];
         const struct sim_node *node = osd->process.nodes[i % c->shard_count];
         if (!shard || is_behind(node) || shard->stopping)
             continue;
+        osd->saved_epochs[i % c->shard_count] = shard->map.saved_epoch;
         audit_requests(c, shard, node->name, sim_node_now_ns(node));
         audit_groups(c, shard, node->name, sim_node_now_ns(node));
         audit_recoveries(c, shard, node->name);

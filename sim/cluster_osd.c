@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "osd/shard.h"
 
 #define FULL_MORE     (16u << 20)
 #define LABEL_WAIT_NS NS_PER_MS
@@ -105,6 +106,19 @@ static void boot_serve(struct osd_boot *b)
     b->op.state = BOOT_START;
 }
 
+/* The map that a shard has said to have saved is there when it comes back: what it did by that map is done.
+ */
+static void map_check(struct osd_boot *b, const struct osd_shard *shard)
+{
+    struct cluster_osd *osd = b->osd;
+    struct cluster *c = osd->process.cluster;
+
+    if (shard->map.saved_epoch < osd->saved_epochs[b->shard] && !damage_is_victim(c, osd->number))
+        sim_fail(c->sim, "osd.%u.%u had saved the map of epoch %llu, and comes back with that of %llu",
+                 osd->id, b->shard, (unsigned long long)osd->saved_epochs[b->shard],
+                 (unsigned long long)shard->map.saved_epoch);
+}
+
 /* Waiting for the first shard to raise the label. */
 static void boot_wait(struct osd_boot *b)
 {
@@ -146,6 +160,7 @@ static void boot_step(struct op *op)
         return;
     case BOOT_LABEL_NEW:
         osd->formatted = true;
+        memset(osd->saved_epochs, 0, sizeof(osd->saved_epochs));
         op->state = BOOT_READ;
         device_read_start(&b->read, op->core, b->device, op);
         return;
@@ -168,6 +183,7 @@ static void boot_step(struct op *op)
             return;
         }
         osd->shards[b->shard] = b->start.ret_shard;
+        map_check(b, b->start.ret_shard);
         op->state = BOOT_SERVING;
         return;
     case BOOT_SERVING:

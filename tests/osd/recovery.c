@@ -262,6 +262,9 @@ static void test_copy_meets_a_recovery(void)
         WAIT_FOR(w, 1000, !op_live(&copy.op));
         CHECK(copy.tries);
         CHECK_EQ(copy.op.result, recovers ? -ERR_RECOVERING : 0);
+        /* From its first window on. */
+        uint64_t written[BLOCKS_PER_OBJECT / 64];
+        CHECK(store_block_status(world_replica(w, osd, pg), IMAGE, 3, written) && written[0] == 1);
         world_replica(w, osd, pg)->record.state = STORE_PG_NORMAL;
     }
     WAIT_FOR(w, 5000, world_settled(w));
