@@ -613,9 +613,79 @@ static void test_more_without_end(void)
     CHECK(!scrub_range_cut(&s));
 }
 
+/* What is said is what is heard: of a range by a member, of a scrub so far by the leader. */
+static void test_messages(void)
+{
+    static struct scrub_view said, heard;
+    static struct scrub_result_rows rows;
+    static uint8_t bytes[SCRUB_REPLY_MAX];
+    struct pg_scrub scrub = {.order = 3,
+                             .deep = true,
+                             .objects = 4,
+                             .bytes = 5,
+                             .found = 6,
+                             .repaired = 7,
+                             .left = 8,
+                             .skipped = 9,
+                             .differing = 2,
+                             .equalized = 1,
+                             .replicas = 3},
+                    taken;
+    uint32_t len;
+
+    said.applied_index = 77;
+    said.bytes = 1;
+    said.found = 2;
+    said.repaired = 3;
+    said.more = true;
+    said.row_count = 3;
+    for (uint32_t i = 0; i < said.row_count; i++)
+        said.rows[i] = (struct scrub_row){
+            .image = 1, .object = i, .index = 10 + i, .applied_index = 70 + i, .digest = 1000 + i};
+    said.rows[1].damaged_count = 2;
+    said.rows[1].damaged[0] = 1;
+    said.rows[1].damaged[BLOCKS_PER_OBJECT / 64 - 1] = 1ull << 63;
+    said.rows[2].has_content = true;
+    memset(&said.rows[2].content, 0x5a, sizeof(said.rows[2].content));
+    CHECK_EQ(scrub_view_encode(&said, bytes, &len), 0);
+    CHECK_EQ(scrub_view_decode(bytes, len, &heard), 0);
+    CHECK(heard.applied_index == 77 && heard.bytes == 1 && heard.found == 2 && heard.repaired == 3 &&
+          heard.more);
+    CHECK_EQ(heard.row_count, said.row_count);
+    for (uint32_t i = 0; i < said.row_count; i++) {
+        const struct scrub_row *a = &said.rows[i], *b = &heard.rows[i];
+        CHECK(a->image == b->image && a->object == b->object && a->index == b->index &&
+              a->applied_index == b->applied_index && a->digest == b->digest &&
+              a->damaged_count == b->damaged_count && a->has_content == b->has_content);
+        CHECK(!memcmp(a->damaged, b->damaged, sizeof(a->damaged)));
+        CHECK(!memcmp(&a->content, &b->content, sizeof(a->content)));
+    }
+    scrub.difference_count = 2;
+    for (uint32_t i = 0; i < 2; i++) {
+        scrub.difference[i] =
+            (struct pg_difference){.image = 1, .object = i, .equalized = i, .version_count = 2};
+        scrub.difference[i].version[0] = (struct pg_version){1, 2, 3, 4, false};
+        scrub.difference[i].version[1] = (struct pg_version){2, 3, 0, 0, true};
+    }
+    scrub_result_fill(&scrub, &rows);
+    CHECK_EQ(scrub_result_take(&rows.result, &taken), 0);
+    CHECK_EQ(taken.difference_count, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct pg_difference *d = &taken.difference[i];
+        CHECK(d->image == 1 && d->object == i && d->equalized == i && d->version_count == 2);
+        CHECK(d->version[0].replica == 1 && d->version[0].index == 3 && d->version[0].digest == 4 &&
+              !d->version[0].absent);
+        CHECK(d->version[1].osd == 3 && d->version[1].absent);
+    }
+    CHECK(taken.order == 3 && taken.deep && taken.objects == 4 && taken.bytes == 5 && taken.found == 6 &&
+          taken.repaired == 7 && taken.left == 8 && taken.skipped == 9 && taken.differing == 2 &&
+          taken.equalized == 1 && taken.replicas == 3);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
+    TEST(test_messages);
     TEST(test_clean);
     TEST(test_followers);
     TEST(test_lost_page);
