@@ -326,7 +326,6 @@ static void feed_delta(struct world *w, Fb__ImageOrder *order)
     sim_node_leave(w->osds[0].node);
 }
 
-/* Orders that are done do not pile up; epochs that change no item are not saved one by one. */
 /* Paused: no read and write begins, whatever the client knows, also after a restart; the rest goes on. */
 static void test_paused(void)
 {
@@ -372,6 +371,7 @@ static void test_paused(void)
     world_free(w);
 }
 
+/* Orders that are done do not pile up; epochs that change no item are not saved one by one. */
 static void test_saved_map(void)
 {
     struct world *w = world_new(9, 1);
@@ -392,6 +392,14 @@ static void test_saved_map(void)
     }
     WAIT_FOR(w, 200, map->saved_epoch == map->epoch);
     uint64_t saved = map->saved_epoch;
+    /* An older one, of a monitor that lags behind, changes nothing. */
+    Fb__ClusterMap older = FB__CLUSTER_MAP__INIT;
+    older.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
+    older.epoch = map->epoch - 1;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_feed_map(w->osds[0].shard, &older), -ERR_BEHIND);
+    sim_node_leave(w->osds[0].node);
+    CHECK_EQ(map->epoch, saved);
     for (uint32_t i = 0; i < 30; i++) {
         feed_delta(w, NULL);
         sim_run_for(w->sim, 100 * NS_PER_MS);
