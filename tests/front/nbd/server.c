@@ -5,6 +5,7 @@
  *
  *     test_nbd_server FASTBLOCK_NBD
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -731,6 +732,21 @@ static void test_stop(void)
     server_start();
 }
 
+/* When it is told to, whatever its clients do. */
+static bool ends_in_order(void)
+{
+    int status = -1, patience;
+
+    kill(server, SIGTERM);
+    for (patience = 300; patience && waitpid(server, &status, WNOHANG) == 0; patience--)
+        usleep(100000);
+    if (patience == 0) {
+        kill(server, SIGKILL);
+        waitpid(server, &status, 0);
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 /* Nor does a client that takes no answers hold up the end. */
 static void test_stop_with_slow_readers(void)
 {
@@ -742,16 +758,7 @@ static void test_stop_with_slow_readers(void)
         put_command(slow[2], 0, NBD_CMD_READ, i, 0, IMAGE_SIZE, NULL);
     }
     usleep(100000);
-    kill(server, SIGTERM);
-    int status, patience;
-    for (patience = 300; patience && waitpid(server, &status, WNOHANG) == 0; patience--)
-        usleep(100000);
-    CHECK(patience > 0);
-    if (patience == 0) {
-        kill(server, SIGKILL);
-        waitpid(server, &status, 0);
-    }
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(ends_in_order());
     for (uint32_t i = 0; i < ARRAY_LEN(slow); i++)
         close(slow[i]);
     unlink(path);
@@ -801,6 +808,129 @@ static void test_more_files_than_usual(void)
     CHECK_EQ(greeted, CONNECTIONS);
     for (uint32_t i = 0; i < CONNECTIONS; i++)
         close(fds[i]);
+}
+
+/* ---- a storm ---- */
+
+#define STORM_CLIENTS 24
+
+static uint32_t storm_state;
+
+static uint32_t storm_random(uint32_t below)
+{
+    storm_state = storm_state * 1664525 + 1013904223;
+    return (storm_state >> 8) % below;
+}
+
+/* One that sends and takes in any pieces, and breaks off anywhere. */
+struct storm_client {
+    int fd;
+    uint8_t *out; /* what it has to say: a command with its payload */
+    size_t len, at;
+};
+
+static void storm_begin(struct storm_client *c)
+{
+    c->fd = connect_nbd(storm_random(2));
+    c->len = c->at = 0;
+}
+
+static void storm_end(struct storm_client *c)
+{
+    if (storm_random(4) == 0)
+        shutdown(c->fd, SHUT_WR);
+    close(c->fd);
+}
+
+static void storm_command(struct storm_client *c)
+{
+    static const uint32_t types[] = {
+        NBD_CMD_READ,         NBD_CMD_READ,  NBD_CMD_READ,         NBD_CMD_WRITE, NBD_CMD_TRIM,
+        NBD_CMD_WRITE_ZEROES, NBD_CMD_FLUSH, NBD_CMD_BLOCK_STATUS, NBD_CMD_WRITE, 77};
+    static const uint32_t lens[] = {1, 4096, 70000, 2 * MIB, 2 * MIB + 1, 5 * MIB, IMAGE_SIZE};
+    uint32_t type = types[storm_random(ARRAY_LEN(types))], len = lens[storm_random(ARRAY_LEN(lens))];
+    uint32_t offset = storm_random(2) ? 0 : storm_random(MIB);
+    uint32_t flags = type == NBD_CMD_WRITE_ZEROES && storm_random(2) ? NBD_CMD_FLAG_NO_HOLE : 0;
+    uint8_t *at = be_put_u32(c->out, NBD_MAGIC_REQUEST);
+
+    if (storm_random(100) == 0)
+        type = NBD_CMD_DISC;
+    if (type == NBD_CMD_WRITE && storm_random(8)) /* the large ones take many steps */
+        len = MIN(len, 70000u);
+    if (type == NBD_CMD_FLUSH)
+        offset = len = 0;
+    at = be_put_u16(at, (uint16_t)flags);
+    at = be_put_u16(at, (uint16_t)type);
+    at = be_put_u64(at, storm_state);
+    at = be_put_u64(at, offset);
+    at = be_put_u32(at, len);
+    c->at = 0;
+    c->len = (size_t)(at - c->out) + (type == NBD_CMD_WRITE ? len : 0);
+}
+
+/* False: it is over. */
+static bool storm_step(struct storm_client *c)
+{
+    static uint8_t taken[256 << 10];
+    ssize_t got = 1;
+
+    switch (storm_random(8)) {
+    case 0:
+    case 1:
+        got = recv(c->fd, taken, storm_random(sizeof(taken)) + 1, MSG_DONTWAIT);
+        break;
+    case 2:
+        if (storm_random(20) == 0)
+            return false;
+        break;
+    default:
+        if (c->at == c->len)
+            storm_command(c);
+        size_t part = storm_random(1u << storm_random(22)) + 1;
+        got = send(c->fd, c->out + c->at, MIN(c->len - c->at, part), MSG_DONTWAIT | MSG_NOSIGNAL);
+        c->at += got > 0 ? (size_t)got : 0;
+    }
+    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
+}
+
+/* Whatever others do, one is served; and the end, in the midst of it, finds all memory back. */
+static void test_storm(void)
+{
+    const char *rounds = getenv("NBD_STORMS");
+    struct storm_client clients[STORM_CLIENTS];
+    uint8_t *data = malloc(3 * MIB);
+
+    for (uint32_t i = 0; i < STORM_CLIENTS; i++)
+        clients[i].out = calloc(1, IMAGE_SIZE + MIB);
+    for (uint32_t round = 1, last = rounds ? (uint32_t)atoi(rounds) : 1; round <= last; round++) {
+        storm_state = round;
+        int fd = connect_nbd(false);
+        be_patient(fd, 30);
+        for (uint32_t i = 0; i < STORM_CLIENTS; i++)
+            storm_begin(&clients[i]);
+        for (uint32_t step = 0; step < 10000; step++) {
+            struct storm_client *c = &clients[storm_random(STORM_CLIENTS)];
+            if (!storm_step(c)) {
+                storm_end(c);
+                storm_begin(c);
+            }
+            if (step % 1000 == 0 && !is_served(fd, data)) {
+                printf("# not in round %u, step %u\n", round, step);
+                CHECK(false);
+                break;
+            }
+        }
+        CHECK(ends_in_order());
+        for (uint32_t i = 0; i < STORM_CLIENTS; i++)
+            close(clients[i].fd);
+        close(fd);
+        unlink(path);
+        server_ended();
+        server_start();
+    }
+    for (uint32_t i = 0; i < STORM_CLIENTS; i++)
+        free(clients[i].out);
+    free(data);
 }
 
 static void test_arguments(void)
@@ -887,6 +1017,7 @@ int main(int argc, char **argv)
     TEST(test_more_files_than_usual);
     TEST(test_stop);
     TEST(test_stop_with_slow_readers);
+    TEST(test_storm);
     server_stop();
     fake_process_stop(cluster);
     rmdir(directory);
