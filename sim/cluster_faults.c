@@ -40,7 +40,7 @@ static void set_lasting(struct cluster *c)
                                          .read_slow_ppm = c->quiet || !c->read_slow_ns ? 0 : 10000,
                                          .read_slow_ns = c->read_slow_ns,
                                          .write_error_ppm = intensity(c, SIM_FAULT_DISK_ERROR),
-                                         .flush_error_ppm = intensity(c, SIM_FAULT_DISK_FLUSH),
+                                         .flush_error_ppm = intensity(c, SIM_FAULT_DISK_FLUSH) * 200,
                                          .stuck_ppm = intensity(c, SIM_FAULT_DISK_STUCK) / 10};
         damage_lasting(c, &c->osds[i], &faults);
         sim_disk_set_faults(c->osds[i].disk, &faults);

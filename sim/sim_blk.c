@@ -129,9 +129,14 @@ static int request_complete(struct sim_disk *disk, struct sim_disk_request *requ
         return 0;
     }
     case BLK_FLUSH:
+        if (disk->flush_failed)
+            return -ERR_IO;
         if (sim_rng_chance(&disk->faults, f->flush_error_ppm)) {
             disk->stats.errors++;
             sim_injected(disk->sim, SIM_FAULT_DISK_FLUSH);
+            disk->flush_failed = true;
+            /* What it was to make durable, of whatever window, is gone or not. */
+            medium_power_cut(disk, 0, disk->config.size_bytes);
             return -ERR_IO;
         }
         if (!f->lying_flush && !PLANT(DISK_LYING_FLUSH))
@@ -206,6 +211,21 @@ static struct sim_write *write_copy(const struct sim_disk_request *request)
     return w;
 }
 
+/* Of two writes of one place at once a device may make either the last one, or a mixture, whichever completes
+ * first. Nobody may ask for that. */
+static void writes_check(const struct sim_disk *disk, uint64_t offset, uint64_t len)
+{
+    list_for_each (&disk->handles, node) {
+        const struct sim_disk_handle *handle = list_entry(node, struct sim_disk_handle, link);
+        list_for_each (&handle->inflight, item) {
+            const struct sim_disk_request *r = list_entry(item, struct sim_disk_request, link);
+            if (r->write && r->offset < offset + len && r->offset + r->write->len > offset)
+                sim_fail(disk->sim, "%s: block %llu is written while it is being written", disk->name,
+                         (unsigned long long)(MAX(r->offset, offset) / BLOCK_SIZE));
+        }
+    }
+}
+
 static void count(struct sim_disk_handle *handle, const struct blk_io *io)
 {
     struct core_counters *c = &handle->node->core.counters;
@@ -248,8 +268,10 @@ static void blk_sim_submit(struct blk *blk, struct blk_io *io)
     request->flush_seq = disk->seq;
     list_init(&request->held);
     list_push_back(&handle->inflight, &request->link);
-    if (io->type == BLK_WRITE || io->type == BLK_DISCARD)
+    if (io->type == BLK_WRITE || io->type == BLK_DISCARD) {
+        writes_check(disk, request->offset, io->len);
         request->write = write_copy(request);
+    }
     if (sim_rng_chance(&disk->faults, disk->config.faults.stuck_ppm)) {
         disk->stats.stuck++;
         sim_injected(disk->sim, SIM_FAULT_DISK_STUCK);
@@ -279,6 +301,8 @@ static void handle_free(struct sim_disk_handle *handle)
 {
     list_remove(&handle->hook.link);
     list_remove(&handle->link);
+    if (list_empty(&handle->disk->handles))
+        handle->disk->flush_failed = false; /* whoever opens it goes by what it holds now */
     free(handle);
 }
 

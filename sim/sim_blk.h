@@ -4,10 +4,10 @@
  *
  * A disk outlives the nodes that use it. Its contents are sparse: pages of 4 KiB, each with what is durable
  * and, where the volatile cache holds something newer, what a read sees. A completed write without FUA stays
- * in the cache until a flush that was submitted after it completed. At a loss of power each 512 byte sector
- * of each cached or unfinished write is decided: the write is kept, lost or torn. When only the process dies,
- * unfinished writes meet that fate and the cache lives on. A write in flight is a copy taken at its
- * submission, and the port asserts that its memory was left alone.
+ * in the cache until a flush that was submitted after it completed. At a loss of power, and when a flush
+ * fails, each 512 byte sector of each cached (or unfinished) write is decided: the write is kept, lost or
+ * torn. When only the process dies, unfinished writes meet that fate and the cache lives on. A write in
+ * flight is a copy taken at its submission, and the port asserts that its memory was left alone.
  */
 #ifndef SIM_SIM_BLK_H
 #define SIM_SIM_BLK_H

@@ -71,6 +71,7 @@ struct sim_disk {
     struct list handles;
     struct list held;
     bool hung;
+    bool flush_failed;
     uint64_t seq;
     uint64_t cached_bytes;
     struct sim_disk_stats stats;

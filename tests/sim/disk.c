@@ -366,6 +366,50 @@ static void stuck_and_hung(void)
     free(a);
 }
 
+/* What is in the cache is decided then, whoever wrote it; no later flush makes up for that, until the device
+ * is opened again. */
+static void a_failed_flush_loses_and_stays(void)
+{
+    uint8_t *a = memory_new(1, 0xaa);
+    bool lost = false, kept = false;
+
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        set_up(seed, true, NULL);
+        CHECK_EQ(run(BLK_WRITE, BLK_FUA, 1, a, 1), 0);
+        CHECK_EQ(run(BLK_WRITE, 0, 0, a, 1), 0);
+        sim_disk_set_faults(t.disk, &(struct sim_disk_faults){.flush_error_ppm = 1000000});
+        CHECK_EQ(run(BLK_FLUSH, 0, 0, NULL, 0), -ERR_IO);
+        sim_disk_set_faults(t.disk, &(struct sim_disk_faults){0});
+        CHECK_EQ(run(BLK_FLUSH, 0, 0, NULL, 0), -ERR_IO);
+        lost |= sectors_with(0, 1, 0xaa) == 0;
+        kept |= sectors_with(0, 1, 0xaa) == 8;
+        CHECK_EQ(sectors_with(1, 1, 0xaa), 8);
+        crash(SIM_CRASH_PROCESS);
+        CHECK_EQ(run(BLK_FLUSH, 0, 0, NULL, 0), 0);
+        tear_down();
+    }
+    CHECK(lost && kept);
+    free(a);
+}
+
+static void nobody_writes_a_place_twice_at_once(void)
+{
+    uint8_t *a = memory_new(4, 0xaa);
+    struct request r, s;
+
+    set_up(1, true, NULL);
+    submit(&r, BLK_WRITE, 0, 0, a, 4);
+    submit(&s, BLK_WRITE, 0, 4, a, 4);
+    CHECK_EQ(await(&r), 0);
+    CHECK_EQ(await(&s), 0);
+    submit(&r, BLK_WRITE, 0, 2, a, 4);
+    CHECK(!t.sim->failed);
+    submit(&s, BLK_WRITE, 0, 5, a, 1);
+    CHECK(t.sim->failed);
+    tear_down();
+    free(a);
+}
+
 int main(void)
 {
     TEST(reads_see_writes);
@@ -379,5 +423,7 @@ int main(void)
     TEST(injected_errors);
     TEST(writes_taken_back);
     TEST(stuck_and_hung);
+    TEST(a_failed_flush_loses_and_stays);
+    TEST(nobody_writes_a_place_twice_at_once);
     return tap_done();
 }
