@@ -226,7 +226,16 @@ static struct sim_node *stream_target(const struct conn *conn, uint32_t to)
         struct listener *listener = net_listener_find(conn->net, conn->address);
         return listener ? listener->port->node : NULL;
     }
-    return NULL;
+    bool waits = to == 1 && conn->backlog && conn->backlog->incarnation == conn->backlog_incarnation;
+    return waits ? conn->backlog : NULL;
+}
+
+/* A process that is stopped does not keep its kernel from accepting what connects to it. */
+static void conn_await(struct conn *conn, struct sim_node *node)
+{
+    conn->backlog = node;
+    conn->backlog_incarnation = node->incarnation;
+    net_packet_send(net_packet_new(conn, 0, PACKET_ACCEPTED), 0);
 }
 
 static void stream_push(struct conn *conn, uint32_t to)
@@ -247,6 +256,8 @@ static void stream_push(struct conn *conn, uint32_t to)
     if (path == SIM_PATH_OPEN && !end->blackhole) {
         if (target) {
             end->tries = 0;
+            if (first->kind == PACKET_SYN && target->state == SIM_NODE_PAUSED)
+                conn_await(conn, target);
             for (struct list *node; (node = list_pop_front(&end->waiting));)
                 packet_hand_over(list_entry(node, struct packet, link), target);
             return;
@@ -361,20 +372,58 @@ static void deliver_syn(struct conn *conn)
     struct slink *slink = net_slink_new(conn, 1, listener->port, peer);
     net->stats.accepted++;
     conn->accepted = true;
-    net_packet_send(net_packet_new(conn, 0, PACKET_ACCEPTED), 0);
+    if (!conn->backlog)
+        net_packet_send(net_packet_new(conn, 0, PACKET_ACCEPTED), 0);
+    conn->backlog = NULL;
     listener->accepted(listener->owner, &slink->link);
     ASSERT(!conn->end[1].link || conn->end[1].link->link.events);
+}
+
+/* The memory for a payload is asked for when its head is there, and filled as it comes: long before the end.
+ */
+static void deliver_head(struct conn *conn, const struct packet *packet)
+{
+    struct end *end = &conn->end[packet->to];
+    struct slink *slink = end->link;
+    struct frame_header header;
+
+    if (!slink || slink->broken || frame_validate_header(packet->bytes, &header) ||
+        header.body_len != packet->head_len - FRAME_HEADER_SIZE ||
+        header.payload_len != packet->payload_len || frame_validate_body(packet->bytes, &header))
+        return; /* what is wrong shows with the frame */
+    end->head_came = true;
+    end->placed = NULL;
+    if (slink->link.events->place)
+        end->placed = slink->link.events->place(slink->link.owner, &slink->link, packet->bytes,
+                                                packet->head_len, packet->payload_len);
+    if (end->placed)
+        memcpy(end->placed, packet->bytes + packet->head_len, packet->payload_len / 2);
+}
+
+static uint8_t *frame_place(struct conn *conn, const struct packet *packet)
+{
+    struct end *end = &conn->end[packet->to];
+    const struct link_events *events = end->link->link.events;
+    bool asked = end->head_came;
+
+    end->head_came = false;
+    if (asked)
+        return end->placed;
+    return packet->payload_len && events->place
+               ? events->place(end->link->link.owner, &end->link->link, packet->bytes, packet->head_len,
+                               packet->payload_len)
+               : NULL;
 }
 
 static void deliver_frame(struct conn *conn, struct packet *packet)
 {
     struct sim_net *net = conn->net;
     struct slink *slink = conn->end[packet->to].link;
-    struct sim_node *node = conn->end[packet->to].port->node;
     struct frame_header header;
 
     if (!slink || slink->broken)
         return;
+    struct sim_node *node = conn->end[packet->to].port->node;
     if (!conn->end[!packet->to].link)
         net->stats.late++;
     int error =
@@ -393,9 +442,7 @@ static void deliver_frame(struct conn *conn, struct packet *packet)
     }
     struct frame frame = {.head = packet->bytes, .head_len = packet->head_len};
     const struct link_events *events = slink->link.events;
-    if (packet->payload_len && events->place)
-        frame.placed = events->place(slink->link.owner, &slink->link, packet->bytes, packet->head_len,
-                                     packet->payload_len);
+    frame.placed = frame_place(conn, packet);
     if (frame.placed) {
         memcpy(frame.placed, packet->bytes + packet->head_len, packet->payload_len);
     } else if (packet->payload_len) {
@@ -433,6 +480,9 @@ static void packet_deliver(struct sim_event *event)
         if (slink && !slink->broken && slink->link.events->opened)
             slink->link.events->opened(slink->link.owner, &slink->link);
         break;
+    case PACKET_HEAD:
+        deliver_head(conn, packet);
+        break;
     case PACKET_FRAME:
         deliver_frame(conn, packet);
         break;
@@ -440,7 +490,8 @@ static void packet_deliver(struct sim_event *event)
         end_closed(conn, packet->to, -ERR_CLOSED);
         break;
     case PACKET_RST:
-        end_closed(conn, packet->to, packet->to == 0 && !conn->accepted ? -ERR_UNREACHABLE : -ERR_CLOSED);
+        end_closed(conn, packet->to,
+                   packet->to == 0 && !conn->accepted && !conn->opened ? -ERR_UNREACHABLE : -ERR_CLOSED);
         break;
     case PACKET_BREAK:
         end_closed(conn, packet->to, packet->error);

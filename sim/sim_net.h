@@ -30,7 +30,7 @@ struct sim_net_faults {
     uint32_t blackhole_ppm; /* from this frame on nothing gets through in this direction of this link */
     uint32_t corrupt_ppm;   /* a bit of the frame flips on its way */
     uint32_t busy_ppm;      /* send answers ERR_BUSY as if the queue were full */
-    uint32_t slow_ppm;      /* the frame, and what is behind it, takes slow_ns more */
+    uint32_t slow_ppm; /* the frame, and what is behind it, takes slow_ns more; the head of a large one not */
     uint64_t slow_ns;
 };
 

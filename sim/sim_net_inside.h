@@ -18,7 +18,15 @@
 #define FIRST_FREE_PORT   40000
 #define FIN_PERCENT       60 /* of the ends that go are orderly: what was sent arrives before */
 
-enum packet_kind { PACKET_SYN, PACKET_ACCEPTED, PACKET_FRAME, PACKET_FIN, PACKET_RST, PACKET_BREAK };
+enum packet_kind {
+    PACKET_SYN,
+    PACKET_ACCEPTED,
+    PACKET_HEAD, /* of a frame, and a part of its payload: the frame itself comes later */
+    PACKET_FRAME,
+    PACKET_FIN,
+    PACKET_RST,
+    PACKET_BREAK
+};
 
 struct port {
     struct net net;
@@ -63,6 +71,8 @@ struct end {
     uint64_t queued_bytes;
     uint64_t held_until_ns;
     bool blackhole;
+    bool head_came;  /* of the next frame: its payload is on its way ... */
+    uint8_t *placed; /* ... to there, if anywhere */
 };
 
 struct conn {
@@ -73,6 +83,8 @@ struct conn {
     uint64_t number;
     struct sim_event connect_timer;
     bool accepted, opened;
+    struct sim_node *backlog; /* its kernel has accepted, the process, which is paused, has yet to; or NULL */
+    uint64_t backlog_incarnation;
     char address[ADDRESS_MAX];
 };
 

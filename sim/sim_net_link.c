@@ -165,6 +165,19 @@ static struct packet *frame_packet(struct conn *conn, uint32_t to, const struct 
     return packet;
 }
 
+/* What of a frame comes first. */
+static struct packet *head_packet(const struct packet *frame)
+{
+    struct packet *packet = net_packet_new(frame->conn, frame->to, PACKET_HEAD);
+    size_t len = (size_t)frame->head_len + frame->payload_len;
+
+    packet->head_len = frame->head_len;
+    packet->payload_len = frame->payload_len;
+    packet->bytes = sim_alloc_bytes(len);
+    memcpy(packet->bytes, frame->bytes, len);
+    return packet;
+}
+
 static void patient_late_0(struct sim_event *event)
 {
     net_patient_send(container_of(event, struct conn, end[0].flush), 0);
@@ -253,6 +266,8 @@ static int net_sim_send(struct link *link, const struct frame *frame)
     if (!frame->patient)
         conn->end[to].urgent_ns = net->sim->now_ns;
     net_patient_send(conn, to);
+    if (slow && packet->ordered && packet->payload_len)
+        net_packet_send(head_packet(packet), 0);
     net_packet_send(packet, slow ? f->slow_ns : 0);
     return 0;
 }
@@ -323,6 +338,8 @@ void net_port_crashed(struct sim_crash_hook *hook, struct sim_node *node, enum s
         bool both =
             conn->end[0].link && conn->end[0].port == port && conn->end[1].link && conn->end[1].port == port;
         bool second = conn->end[1].link && conn->end[1].port == port;
+        if (conn->backlog == node && kind == SIM_CRASH_PROCESS)
+            net_send_goodbye(conn, 0);
         if (conn->end[0].link && conn->end[0].port == port)
             conn_lose_end(conn, 0, kind);
         else if (second)

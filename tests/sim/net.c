@@ -24,6 +24,8 @@ static struct {
     uint64_t got[4096];
     uint32_t got_count;
     uint32_t payloads_dropped, payload_bytes;
+    uint8_t *place; /* where payloads are to land; NULL: in buffers */
+    uint32_t placed;
 } t;
 
 static void server_message(void *owner, struct link *link, const struct frame *frame)
@@ -36,6 +38,7 @@ static void server_message(void *owner, struct link *link, const struct frame *f
         t.got[t.got_count++] = header.request_id;
     t.payloads_dropped += frame->payload_dropped;
     t.payload_bytes += frame->payload.len;
+    t.placed += frame->placed != NULL;
     for (uint32_t i = 0; i < frame->payload.len; i++)
         CHECK(slice_data(&frame->payload)[i] == 0x5c);
 }
@@ -46,7 +49,14 @@ static void server_gone(void *owner, struct link *link, int error)
     t.at_server = NULL;
 }
 
-static const struct link_events SERVER_EVENTS = {.message = server_message, .closed = server_gone};
+static uint8_t *server_place(void *owner, struct link *link, const uint8_t *head, uint32_t head_len,
+                             uint32_t payload_len)
+{
+    return t.place;
+}
+
+static const struct link_events SERVER_EVENTS = {
+    .message = server_message, .closed = server_gone, .place = server_place};
 
 static void server_accepted(void *owner, struct link *link)
 {
@@ -342,6 +352,59 @@ static void paused_receiver_gets_it_later(void)
     tear_down(); /* with a frame that waits for it */
 }
 
+/* The kernel of a process that is stopped accepts, and keeps what comes. */
+static void paused_listener_is_connected_to(void)
+{
+    for (int dies = 0; dies < 2; dies++) {
+        set_up(1, NULL);
+        sim_node_pause(t.server);
+        sim_run_for(t.sim, NS_PER_S);
+        CHECK(t.opened && !t.at_server);
+        CHECK_EQ(send_frame(FRAME_REQUEST, 0, 0), 0);
+        sim_run_for(t.sim, NS_PER_S);
+        CHECK(!t.at_server);
+        CHECK_EQ(t.client_closed, 1);
+        if (dies)
+            sim_node_crash(t.server, SIM_CRASH_PROCESS);
+        else
+            sim_node_resume(t.server);
+        sim_run_for(t.sim, NS_PER_S);
+        CHECK_EQ(t.got_count, !dies);
+        CHECK_EQ(t.client_closed, dies ? -ERR_CLOSED : 1);
+        tear_down();
+    }
+}
+
+/* Memory for a payload is filled from when its head has come; a link that is closed before the end writes to
+ * it no more. */
+static void payloads_are_placed_bit_by_bit(void)
+{
+    static uint8_t memory[4 * BLOCK_SIZE];
+
+    for (int close = 0; close < 2; close++) {
+        set_up_open(1, &(struct sim_net_faults){.slow_ppm = 1000000, .slow_ns = NS_PER_S});
+        memset(memory, 0, sizeof(memory));
+        t.place = memory;
+        CHECK_EQ(send_frame(FRAME_REQUEST, 0, sizeof(memory)), 0);
+        sim_run_for(t.sim, NS_PER_S / 2);
+        CHECK_EQ(t.got_count, 0);
+        CHECK_EQ(memory[0], 0x5c);
+        CHECK_EQ(memory[sizeof(memory) - 1], 0);
+        if (close) {
+            sim_node_enter(t.server);
+            link_close(t.at_server);
+            sim_node_leave(t.server);
+            memset(memory, 0, sizeof(memory));
+        }
+        sim_run_for(t.sim, 2 * NS_PER_S);
+        CHECK_EQ(t.got_count, !close);
+        CHECK_EQ(t.placed, !close);
+        CHECK_EQ(memory[0], close ? 0 : 0x5c);
+        CHECK_EQ(memory[sizeof(memory) - 1], close ? 0 : 0x5c);
+        tear_down();
+    }
+}
+
 static void corrupt_frames_close(void)
 {
     set_up_open(1, NULL);
@@ -393,6 +456,8 @@ int main(void)
     TEST(peers_of_the_dead);
     TEST(frames_outlive_their_sender);
     TEST(paused_receiver_gets_it_later);
+    TEST(paused_listener_is_connected_to);
+    TEST(payloads_are_placed_bit_by_bit);
     TEST(corrupt_frames_close);
     TEST(blackhole_and_break);
     TEST(queue_is_bounded);
