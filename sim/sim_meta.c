@@ -73,14 +73,27 @@ struct request {
 /* ---- transactions
  * ------------------------------------------------------------------------------------------------- */
 
+static bool meta_fault(struct sim_meta *store, uint32_t ppm)
+{
+    bool strikes = sim_rng_chance(&store->rng, ppm);
+
+    if (strikes)
+        sim_injected(store->sim, SIM_FAULT_META);
+    return strikes;
+}
+
+/* Whoever watches may hear of a change long after others, whose requests are served meanwhile. */
 static void feed_all(struct sim_meta *store)
 {
     list_for_each (&store->handles, node) {
         struct handle *handle = list_entry(node, struct handle, link);
-        if (!handle->feed.heap_index && !(handle->feed.deferred.next && list_linked(&handle->feed.deferred)))
-            sim_schedule(
-                store->sim, &handle->feed,
-                sim_rng_latency(&store->rng, store->config.latency_min_ns, store->config.latency_typical_ns));
+        if (handle->feed.heap_index || (handle->feed.deferred.next && list_linked(&handle->feed.deferred)))
+            continue;
+        uint64_t delay_ns =
+            sim_rng_latency(&store->rng, store->config.latency_min_ns, store->config.latency_typical_ns);
+        if (meta_fault(store, store->config.faults.slow_ppm))
+            delay_ns += store->config.faults.slow_ns;
+        sim_schedule(store->sim, &handle->feed, delay_ns);
     }
 }
 
@@ -181,15 +194,6 @@ static void request_free(struct request *request)
     free(request->conditions);
     free(request->changes);
     free(request);
-}
-
-static bool meta_fault(struct sim_meta *store, uint32_t ppm)
-{
-    bool strikes = sim_rng_chance(&store->rng, ppm);
-
-    if (strikes)
-        sim_injected(store->sim, SIM_FAULT_META);
-    return strikes;
 }
 
 static int lease_serve(struct sim_meta *store, struct request *request)

@@ -18,7 +18,7 @@ struct sim_meta;
 struct sim_meta_faults {
     uint32_t error_ppm;    /* a request ends with ERR_IO; a transaction's effect is then unknown */
     uint32_t conflict_ppm; /* somebody else touches a key of the conditions just before, so that they fail */
-    uint32_t slow_ppm;     /* a request takes slow_ns more */
+    uint32_t slow_ppm;     /* a request, or the news for one who watches, takes slow_ns more */
     uint64_t slow_ns;
     uint32_t lost_ppm; /* a lease is found to have ended when it is renewed */
 };
