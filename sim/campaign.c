@@ -56,6 +56,16 @@ void run_limit_cpu(uint32_t seconds)
     setitimer(ITIMER_PROF, &limit, NULL);
 }
 
+/* With gcov (tools/unreached): its counters are written by an orderly exit only. */
+void __gcov_dump(void) __attribute__((weak));
+
+static void job_end(int status)
+{
+    if (__gcov_dump)
+        __gcov_dump();
+    _exit(status);
+}
+
 static void job_start(struct campaign *c, struct job *job, uint64_t first, uint64_t end)
 {
     fflush(stdout);
@@ -73,9 +83,9 @@ static void job_start(struct campaign *c, struct job *job, uint64_t first, uint6
         run_limit_cpu(c->o->timeout_s);
         int status = run_one(c->o, &c->scenarios[run % c->scenario_count], seed_of(c, run), true);
         if (status)
-            _exit(status);
+            job_end(status);
     }
-    _exit(0);
+    job_end(0);
 }
 
 /* A share of the runs for each who has nothing to do; smaller ones towards the end. */
