@@ -198,8 +198,7 @@ static uint32_t members_away(const struct pg *pg)
     return away;
 }
 
-/* A leader that knows that a voter, or its own shard, has no room for a write, and knows nothing else since,
- * proposes none. */
+/* A leader that knows that a voter has no room for a write, and knows nothing else since, proposes none. */
 static void audit_room(struct cluster *c, const struct pg *pg, const char *who, uint64_t now_ns)
 {
     uint64_t key = hash_pair(hash_pair(pg->id, pg->replica), pg->shard->label.start_counter), lacks = 0;
@@ -215,9 +214,6 @@ static void audit_room(struct cluster *c, const struct pg *pg, const char *who, 
             raft_in_contact(&pg->raft, known, now_ns + LOOKED_NS))
             lacks = hash_pair(hash_pair(lacks, i), hash_pair(peer->free_bytes, pg->raft.term));
     }
-    uint64_t own_bytes = store_space(pg->shard->store).free_bytes;
-    if (pg->raft.role == RAFT_LEADER && own_bytes < PG_SPACE_MARGIN)
-        lacks = hash_pair(lacks, hash_pair(own_bytes, pg->raft.term));
     if (lacks != *lacked)
         *since_ns = now_ns;
     /* What was taken on before may read the rest of its blocks first. */
