@@ -69,6 +69,7 @@
     X(STORE_DAMAGED_CLAIM_FIRST,    "store: at a start what others have is taken by who may have lost that it gave it back")  \
     X(STORE_RESET_FORGIVES,         "store: the end of a recovery makes up for records that were lost with a batch later") \
     X(STORE_TABLE_BY_PIECES,        "store: a block of the PG table that cannot be read costs the piece that is read with it") \
+    X(STORE_READ_RUN_LOST,          "store: blocks that did not come well are read again in the same run")              \
     X(STORE_READ_OVER_SPLIT,        "store: of an object that leaves while it is read, the rest is zeros")              \
     X(STORE_RESET_COMPLETE,         "store: what was complete counts behind a recovery that has gone back, too")    \
     X(STORE_CHECKPOINT_RETURNS,     "store: a checkpoint that a start could not read counts again at a later one")  \

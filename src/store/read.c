@@ -274,6 +274,21 @@ static void read_submit(struct store_read *r, int slot, uint64_t place, uint64_t
     scatter_submit(&state->io, slot, BLK_READ, 0, place, 1, tag);
 }
 
+/* How many blocks from there on are read at once. What did not come well is read again block by block: one
+ * that the device does not give spoils the run that it is read in. */
+static uint32_t read_run(const struct store_read *r, uint32_t first)
+{
+    const struct read_state *state = r->private_state;
+    bool alone = bit_get(state->failed_once, first) && !PLANT(STORE_READ_RUN_LOST);
+    uint32_t n = 1;
+
+    while (!alone && first + n < r->block_count && bit_get(state->todo, first + n) &&
+           !bit_get(state->failed_once, first + n) == !bit_get(state->failed_once, first) &&
+           state->at[first + n].place == state->at[first].place + n)
+        n++;
+    return n;
+}
+
 /* True: requests are under way. */
 static bool read_device(struct store_read *r, const struct object *o)
 {
@@ -297,10 +312,7 @@ static bool read_device(struct store_read *r, const struct object *o)
         slot = scatter_slot(&state->io);
         if (slot < 0)
             return true;
-        uint32_t n = 1;
-        while (i + n < r->block_count && bit_get(state->todo, i + n) &&
-               state->at[i + n].place == state->at[i].place + n)
-            n++;
+        uint32_t n = read_run(r, i);
         state->io.at[slot].iov[0] =
             (struct iovec){.iov_base = state->buf->data + i * BLOCK_SIZE, .iov_len = (size_t)n * BLOCK_SIZE};
         r->store->counters.device_reads++;

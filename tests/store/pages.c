@@ -202,6 +202,27 @@ static void many_pages_stay_away(void)
     tear_down();
 }
 
+/* The others of its run are read without it. */
+static void a_block_that_cannot_be_read_costs_itself(void)
+{
+    enum { BLOCKS = 16, BAD = 5 };
+    struct store_read r = {0};
+
+    set_up();
+    CHECK_EQ(write_blocks(1, 0, BLOCKS), 0);
+    destage();
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_store(), 0);
+    apply_all();
+    rig.device.bad_from = block_offset(chunk_place(s, object_chunk(object(1), 0), BAD));
+    rig.device.bad_len = BLOCK_SIZE;
+    store_read_start(&r, pg, 1, 1, 0, BLOCKS, false, NULL);
+    CHECK_EQ(rig_wait(&rig, &r.op), -ERR_DAMAGED);
+    CHECK_EQ(r.ret_damaged[0], 1ull << BAD);
+    slice_unref(&r.ret_data);
+    tear_down();
+}
+
 /* A recovery's end waits for all that the log left behind, and others have their turn meanwhile. */
 static void a_recovery_ends_without_haste(void)
 {
@@ -399,6 +420,7 @@ int main(int argc, char **argv)
     TEST(destage_tries_again);
     TEST(a_page_that_stays_away_is_damage);
     TEST(many_pages_stay_away);
+    TEST(a_block_that_cannot_be_read_costs_itself);
     TEST(a_recovery_ends_without_haste);
     TEST(destage_reads_pages);
     TEST(a_page_that_does_not_verify_is_damage);
