@@ -194,12 +194,12 @@ static void osd_settled(struct mon *mon, struct mon_osd *o, const Fb__Osd *was)
 {
     const Fb__Osd *osd = mon_osd_item(o);
 
-    if (osd->out != was->out) {
+    if (osd->out != was->out)
         mon_note(mon, osd->out ? LOG_WARN : LOG_INFO, "osd.%u is %s", osd->id,
                  osd->out ? "out: it was down for too long; its data is made anew on other OSDs"
                           : "in again, for it is up");
+    if (!osd->up && !mon_osd_in(osd))
         mon_settle_soon(mon); /* PGs may have waited for it to be born */
-    }
     if (osd->up == was->up)
         return;
     if (osd->up) {

@@ -120,6 +120,28 @@ static void dies_before_its_births(void)
     }
 }
 
+/* One that cannot make its replicas is ordered out, and its process stopped only then. */
+static void is_out_before_it_dies(void)
+{
+    struct play *p = play_new(5, 0);
+
+    play_kill(p, 4);
+    play_pool(p, 3, 20);
+    CHECK_EQ(play_replicas(p, 4), 12);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->exists[4][n] = 0;
+    play_start(p, 4);
+    CHECK_EQ(osd_change(&p->client, 4, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 10);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        CHECK(!play_item(p, n)->born == pg_is(p, n, 4));
+    play_kill(p, 4);
+    play_run(p, 60);
+    CHECK_EQ(play_replicas(p, 4), 0);
+    CHECK(all_have(p, 3));
+    play_free(p);
+}
+
 /* Two of three die before: what is not there yet of a PG is still to come when they are back. */
 static void most_die_before_their_births(void)
 {
@@ -760,6 +782,7 @@ int main(int argc, char **argv)
     }
     TEST(heals);
     TEST(dies_before_its_births);
+    TEST(is_out_before_it_dies);
     TEST(most_die_before_their_births);
     TEST(the_chosen_leader_leaves);
     TEST(device_dies);
