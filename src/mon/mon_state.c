@@ -248,7 +248,7 @@ static void osd_overtaken(const struct mon *mon, struct mon_osd *o, const Fb__Os
         mon_osd_went_down(mon, o);
     if (osd->up && (!was->up || osd->incarnation != was->incarnation)) {
         o->up_ns = o->heard_ns = mon->alive_ns;
-        o->gone_ns = 0;
+        o->gone_ns = o->demoted_ns = 0;
     }
 }
 

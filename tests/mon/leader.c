@@ -218,10 +218,47 @@ static void obeys_operators(void)
     stop(w, &c, osds);
 }
 
+/* It was started anew, and the monitor learns that only when it looks what the store has. */
+static void comes_up_without_an_answer(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[OSDS];
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
+
+    start(w, &c, osds);
+    memcpy(state.leader, state.first, sizeof(state.leader));
+    run(w, osds, 12);
+    request.call_case = FB__MON_REQUEST__CALL_OSD_DEMOTE;
+    request.osd_demote = &demote;
+    demote.osd = 2;
+    osds[2].transfer = NULL;
+    CHECK_EQ(call(&c, &request), 0);
+    for (uint32_t n = 0; n < PGS; n++)
+        if (state.leader[n] == 2)
+            state.leader[n] = n % 2;
+    uint32_t away = misplaced();
+    run(w, osds, 12);
+    CHECK_EQ(misplaced(), away);
+    caller_stop(&osds[2]);
+    w->trouble = FAIL_AFTER;
+    w->trouble_at = w->txns + 1;
+    osd_start(&osds[2], w, 2, 2);
+    osds[2].transfer = moved;
+    CHECK_EQ(osd_boot(&osds[2], 3, 0, 1, "10.0.1.2:7001"), -ERR_IO);
+    CHECK_EQ(osd_boot(&osds[2], 3, 0, 1, "10.0.1.2:7001"), 0);
+    run(w, osds, 8);
+    CHECK_EQ(misplaced(), away);
+    run(w, osds, 10);
+    CHECK_EQ(misplaced(), 0);
+    stop(w, &c, osds);
+}
+
 int main(void)
 {
     TEST(brings_leaders_back);
     TEST(has_patience);
     TEST(obeys_operators);
+    TEST(comes_up_without_an_answer);
     return tap_done();
 }
