@@ -471,7 +471,7 @@ static void count_progress(struct mon *mon, const struct mon_plan *plan)
         m->objects += change->added * p->objects;
     }
     if (!m->under_way && !m->urgent && !m->misplaced) {
-        if (m->begun_us && !m->kept)
+        if (m->begun_us && !m->kept && !m->stuck)
             mon_note(mon, LOG_INFO, "all PGs have the members that they should have, after %" PRIu64 " s",
                      (uint64_t)((mon->alive_ns - m->begun_ns) / NS_PER_S));
         m->begun_us = m->begun_ns = m->objects_done = 0;

@@ -327,6 +327,39 @@ static void heals_beside_the_full(void)
     play_free(p);
 }
 
+static uint32_t times_all_well(struct play *p)
+{
+    Fb__EventList body = FB__EVENT_LIST__INIT;
+    REQUEST(event_list, EVENT_LIST);
+    uint32_t times = 0;
+
+    CHECK_EQ(call(&p->client, &request), 0);
+    for (size_t i = 0; i < p->client.answer->n_events; i++)
+        times += strstr(p->client.answer->events[i]->text, "all PGs have the members") != NULL;
+    return times;
+}
+
+/* A drain comes to a halt for lack of space: then it is not said that all is as it should be. */
+static void has_no_space_to_heal(void)
+{
+    struct play *p = play_new(4, 0);
+
+    play_pool(p, 3, 40);
+    CHECK_EQ(osd_change(&p->client, 1, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 1);
+    for (uint32_t o = 0; o < 4; o++)
+        p->free_bytes[o] = (8ull << 30) / 11;
+    play_run(p, 60);
+    CHECK(play_replicas(p, 1) > 0 && play_replicas(p, 1) < 30);
+    CHECK_EQ(times_all_well(p), 0);
+    for (uint32_t o = 0; o < 4; o++)
+        p->free_bytes[o] = 8ull << 30;
+    play_run(p, 60);
+    CHECK_EQ(play_replicas(p, 1), 0);
+    CHECK_EQ(times_all_well(p), 1);
+    play_free(p);
+}
+
 /* All seven members of PGs are to be others, and a group has room for twelve. */
 static void all_of_seven_leave(void)
 {
@@ -792,6 +825,7 @@ int main(int argc, char **argv)
     TEST(grows);
     TEST(spares_the_full);
     TEST(heals_beside_the_full);
+    TEST(has_no_space_to_heal);
     TEST(all_of_seven_leave);
     TEST(other_replicas);
     TEST(waits_for_leaders);
