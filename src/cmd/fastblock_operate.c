@@ -103,7 +103,7 @@ static int drain_wait(struct cmd_session *s, struct cmd_args *args, uint32_t osd
     if (stuck == DRAIN_STUCK_LOOKS)
         return cmd_fail(
             "osd.%u still has %" PRId64
-            " replicas, and there is no OSD in another failure domain for them: add OSDs, and it goes on by "
+            " replicas, and no OSD in another failure domain has room for them: add OSDs, and it goes on by "
             "itself; or `fastblock osd in osd.%u`",
             osd, left, osd);
     if (left > 0)

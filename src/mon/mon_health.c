@@ -379,7 +379,7 @@ static void pg_problems(struct mon_status *st)
     if (m->stuck) {
         p = problem(st, false, HEALTH_PG_STUCK, NO_SUBJECT);
         SAY(p->what,
-            "%u PGs cannot get the members that they should have: there is no OSD for them in another failure domain",
+            "%u PGs cannot get the members that they should have: no OSD in another failure domain has room for them",
             m->stuck);
         SAY(p->doing, "they stay as they are");
         SAY(p->todo, "add OSDs, or start those that are down; `fastblock osd tree` shows them");
