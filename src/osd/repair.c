@@ -37,7 +37,7 @@ struct repair {
     uint32_t rounds;
     enum { WITH_WHOLE, WITH_LESS, WITH_BLOCKS } with;
     bool hopeless; /* some of it */
-    bool later;    /* somebody had no memory, or no room in its ring, to copy or to answer: that passes */
+    bool later;    /* somebody had no memory, or no room in its ring, to help: that passes */
     bool in_vain;  /* whole copies were tried shortly before: neither they nor a log line need be repeated */
     bool doubt;    /* in this round somebody could not be asked, or may know better in a moment */
     struct timer timer;
@@ -303,6 +303,8 @@ static void repair_block_end(struct repair *r)
     if (done) {
         r->pg->shard->perf.repaired_blocks += !error;
         r->damaged[r->block / 64] &= ~(1ull << r->block % 64);
+    } else {
+        repair_failed(r, error);
     }
     r->block++;
     repair_blocks(r);

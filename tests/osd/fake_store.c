@@ -1222,6 +1222,10 @@ static void repair_step(struct op *op)
 
     bool old = r->index < block_index(o, r->block);
 
+    if (r->store->refuse_copies) {
+        op_done(op, -ERR_NO_MEMORY);
+        return;
+    }
     if (old || crc32c(0, slice_data(&r->data), BLOCK_SIZE) != o->crc[r->block]) {
         op_done(op, old ? -ERR_RETRY : -ERR_CHECKSUM);
         return;

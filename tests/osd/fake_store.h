@@ -27,7 +27,7 @@ void fake_store_set_room(struct store *store, bool room);
 void fake_store_refuse_blobs(struct store *store, bool refuse);
 /* A split is found to have no room when it is carried out. */
 void fake_store_refuse_splits(struct store *store, bool refuse);
-/* No copy of an object begins, as while the ring is short. */
+/* No copy of an object begins, as while the ring is short; and there is no memory to repair a block. */
 void fake_store_refuse_copies(struct store *store, bool refuse);
 /* What store_space() says is free from now on. */
 void fake_store_set_free(struct store *store, uint64_t free_bytes);

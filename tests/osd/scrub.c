@@ -313,27 +313,33 @@ static void test_nobody_has_it(void)
     world_free(w);
 }
 
-/* The others have it, and there is no room now to copy it: that is no loss, for a read nor for who writes a
- * part of it. */
+/* The others have it, and there is no room now to copy it, or no memory to repair the block: that is no loss,
+ * for a read nor for who writes a part of it. */
 static void test_no_room_for_a_copy(void)
 {
     uint32_t leader;
     struct world *w = world_written(85, &leader);
     struct io read = io_make(w, IO_READ, 5, 9 * BLOCK_SIZE, BLOCK_SIZE);
     struct io part = io_make(w, IO_WRITE, 5, 300 * BLOCK_SIZE, 100);
+    struct io block = io_make(w, IO_WRITE, 4, 9 * BLOCK_SIZE, 100);
 
     fake_store_damage_block(store_on(w, leader), world_pg(w, 0), IMAGE, 5, 0, true);
+    fake_store_damage_block(store_on(w, leader), world_pg(w, 0), IMAGE, 4, 9, false);
     fake_store_refuse_copies(store_on(w, leader), true);
     memset(data, 6, BLOCK_SIZE);
     read.ret_data = got;
     part.data = data;
-    read.once = part.once = true;
+    read.once = part.once = block.once = true;
     CHECK_EQ(io_run(&read), -ERR_RETRY);
     CHECK_EQ(io_run(&part), -ERR_RETRY);
+    block.data = data;
+    CHECK_EQ(io_run(&block), -ERR_RETRY);
     CHECK(!listed(w, leader));
     fake_store_refuse_copies(store_on(w, leader), false);
     CHECK_EQ(world_write(w, 5, 300 * BLOCK_SIZE, 100, data), 0);
     CHECK_EQ(world_read(w, 5, 9, 1, got), 0);
+    memset(data, 5, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 4, 9 * BLOCK_SIZE, 100, data), 0);
     check_all(w);
     world_free(w);
 }
