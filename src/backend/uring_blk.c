@@ -150,16 +150,29 @@ static int uring_blk_flushed(struct uring_dev *dev, int64_t res)
     return atomic_load(&dev->flush_failed) && !PLANT(BLK_FLUSH_FORGIVEN) ? -ERR_IO : 0;
 }
 
+/* With BLK_FUA it is a write and a flush, on most devices, and which of the two failed nobody says. */
+static int uring_blk_written(struct uring_dev *dev, const struct blk_io *io, int64_t res)
+{
+    int error = res < 0 ? uring_blk_error(res) : (uint64_t)res == io->len ? 0 : -ERR_IO;
+
+    if (error == -ERR_IO && io->flags & BLK_FUA && dev->volatile_cache && !PLANT(BLK_FLUSH_FORGIVEN))
+        atomic_store(&dev->flush_failed, true);
+    return error;
+}
+
 static int uring_blk_result(const struct blk_io *io, int64_t res)
 {
+    struct uring_dev *dev = ((struct uring_blk *)io->port)->dev;
+
     switch (io->type) {
     case BLK_READ:
-    case BLK_WRITE:
         if (res < 0)
             return uring_blk_error(res);
         return (uint64_t)res == io->len ? 0 : -ERR_IO;
+    case BLK_WRITE:
+        return uring_blk_written(dev, io, res);
     case BLK_FLUSH:
-        return uring_blk_flushed(((struct uring_blk *)io->port)->dev, res);
+        return uring_blk_flushed(dev, res);
     case BLK_DISCARD:
         /* A hint: the rooms above never read what they have discarded. */
         return res == -EIO ? -ERR_IO : 0;

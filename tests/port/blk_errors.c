@@ -62,16 +62,21 @@ static void end(void)
     uring_core_free(uc);
 }
 
-static void submit(int window, enum blk_type type, void *block)
+static void submit_flags(int window, enum blk_type type, uint32_t flags, void *block)
 {
     iov = (struct iovec){block, BLOCK_SIZE};
-    io = (struct blk_io){.type = type};
+    io = (struct blk_io){.type = type, .flags = flags};
     if (block) {
         io.iov = &iov;
         io.iov_count = 1;
         io.len = BLOCK_SIZE;
     }
     blk_submit(windows[window], &io, &waiter);
+}
+
+static void submit(int window, enum blk_type type, void *block)
+{
+    submit_flags(window, type, 0, block);
 }
 
 /* The request that was prepared last. */
@@ -91,10 +96,10 @@ static void would_wait(void)
     sqe->user_data = owner;
 }
 
-/* It fails: nobody can flush a socket. */
+/* It fails: there is no such file. */
 static void would_fail(void)
 {
-    prepared()->fd = sockets[0];
+    prepared()->fd = -1;
 }
 
 static int result(void)
@@ -153,6 +158,24 @@ static void a_flush_that_failed_fails_all_later_ones(void)
     free(block);
 }
 
+/* It is a write and a flush, and perhaps it was the flush. */
+static void a_durable_write_that_failed_fails_all_flushes(void)
+{
+    uint8_t *block = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
+
+    begin();
+    memset(block, 0x5a, BLOCK_SIZE);
+    submit(1, BLK_WRITE, block);
+    CHECK_EQ(result(), 0);
+    submit_flags(0, BLK_WRITE, BLK_FUA, block);
+    would_fail();
+    CHECK_EQ(result(), -ERR_IO);
+    submit(1, BLK_FLUSH, NULL);
+    CHECK_EQ(result(), -ERR_IO);
+    end();
+    free(block);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -162,5 +185,6 @@ int main(int argc, char **argv)
     }
     TEST(what_would_have_had_to_wait_is_served);
     TEST(a_flush_that_failed_fails_all_later_ones);
+    TEST(a_durable_write_that_failed_fails_all_flushes);
     return tap_done();
 }
