@@ -169,13 +169,28 @@ static void has_patience(void)
     stop(w, &c, osds);
 }
 
+/* It leads nothing any more. */
+static void osd_2_demoted(struct caller *c, struct caller *osds)
+{
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
+
+    request.call_case = FB__MON_REQUEST__CALL_OSD_DEMOTE;
+    request.osd_demote = &demote;
+    demote.osd = 2;
+    osds[2].transfer = NULL;
+    CHECK_EQ(call(c, &request), 0);
+    for (uint32_t n = 0; n < PGS; n++)
+        if (state.leader[n] == 2)
+            state.leader[n] = n % 2;
+}
+
 static void obeys_operators(void)
 {
     struct world *w = world_new();
     struct caller c, osds[OSDS];
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     Fb__PgLeader leader = FB__PG_LEADER__INIT;
-    Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
 
     start(w, &c, osds);
     memcpy(state.leader, state.first, sizeof(state.leader));
@@ -192,14 +207,7 @@ static void obeys_operators(void)
     CHECK_EQ(state.moves, 1);
     state.first[0] = leader.osd;
     /* An OSD that was demoted leads nothing until it comes up again, or for a long time. */
-    request.call_case = FB__MON_REQUEST__CALL_OSD_DEMOTE;
-    request.osd_demote = &demote;
-    demote.osd = 2;
-    osds[2].transfer = NULL;
-    CHECK_EQ(call(&c, &request), 0);
-    for (uint32_t n = 0; n < PGS; n++)
-        if (state.leader[n] == 2)
-            state.leader[n] = n % 2;
+    osd_2_demoted(&c, osds);
     uint32_t away = misplaced();
     CHECK(away >= PGS / OSDS - 1);
     run(w, osds, 60);
@@ -223,20 +231,11 @@ static void comes_up_without_an_answer(void)
 {
     struct world *w = world_new();
     struct caller c, osds[OSDS];
-    Fb__MonRequest request = FB__MON_REQUEST__INIT;
-    Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
 
     start(w, &c, osds);
     memcpy(state.leader, state.first, sizeof(state.leader));
     run(w, osds, 12);
-    request.call_case = FB__MON_REQUEST__CALL_OSD_DEMOTE;
-    request.osd_demote = &demote;
-    demote.osd = 2;
-    osds[2].transfer = NULL;
-    CHECK_EQ(call(&c, &request), 0);
-    for (uint32_t n = 0; n < PGS; n++)
-        if (state.leader[n] == 2)
-            state.leader[n] = n % 2;
+    osd_2_demoted(&c, osds);
     uint32_t away = misplaced();
     run(w, osds, 12);
     CHECK_EQ(misplaced(), away);
