@@ -25,8 +25,9 @@
 #include "osd/pg.h"
 #include "sim/cluster_load.h"
 
-#define CALM_AFTER_NS (NS_PER_S / 2)    /* leaders go back where they belong, caches are warm */
-#define CALM_MAX_NS   (200 * NS_PER_MS) /* that a request takes */
+#define CALM_AFTER_NS (NS_PER_S / 2)     /* leaders go back where they belong, caches are warm */
+#define CALM_LINKS_NS (5 * NS_PER_S / 2) /* of dead links, who is not greeted gives up in 2 s */
+#define CALM_MAX_NS   (200 * NS_PER_MS)  /* that a request takes */
 #define PLOT_MAX_NS   (10 * NS_PER_S)
 #define PAUSE_NS      (5 * NS_PER_S) /* the client's MON_FOLLOW_NS, and more */
 #define KNOWN_NS      (2 * NS_PER_S) /* an image may be taken over just then */
@@ -115,7 +116,7 @@ void calm_run(struct cluster *c, uint64_t for_ns)
 {
     /* What it held up may still be so. */
     (void)sim_run_while(c->sim, plot_is_over, c, c->sim->now_ns + PLOT_MAX_NS);
-    sim_run_for(c->sim, CALM_AFTER_NS);
+    sim_run_until(c->sim, MAX(c->sim->now_ns + CALM_AFTER_NS, c->quiet_ns + CALM_LINKS_NS));
     c->calm_since_ns = c->sim->now_ns;
     sim_run_for(c->sim, for_ns - CALM_AFTER_NS);
     calm_pause(c);
