@@ -22,6 +22,11 @@ class Failure(Exception):
     pass
 
 
+def tell(text):
+    """Says why a test failed, where a test runner shows it: on stderr, since TAP has stdout."""
+    print("# " + text.replace("\n", "\n# "), file=sys.stderr, flush=True)
+
+
 def expect(condition, text):
     if not condition:
         raise Failure(text)
@@ -93,7 +98,7 @@ class Cluster:
             if name.endswith(".log"):
                 with open(os.path.join(self.dir, name), errors="replace") as f:
                     lines = f.read().split("\n")[-25:]
-                print("# " + name + "\n#   " + "\n#   ".join(lines))
+                tell(name + "\n  " + "\n  ".join(lines))
 
     def run(self, *args, code=0, timeout=120, stdin=None):
         """Runs a command; expects its exit code (None: any). Returns stdout; self.stderr has the other."""
@@ -196,8 +201,7 @@ def run_test(number, name, function, make, close):
         print(f"ok {number} - {name} # {time.monotonic() - began:.1f} s", flush=True)
     except Exception as error:
         good = False
-        for line in (str(error) if isinstance(error, Failure) else traceback.format_exc()).split("\n"):
-            print("# " + line)
+        tell(f"{name}: " + (str(error) if isinstance(error, Failure) else traceback.format_exc()))
         print(f"not ok {number} - {name}", flush=True)
     return good
 

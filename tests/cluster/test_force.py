@@ -48,6 +48,9 @@ def test_two_of_three_destroyed(c):
              lambda: problem(c, "PG_MAJORITY_LOST") and "force-recover --all-lost" in problem(c, "PG_MAJORITY_LOST")["todo"], 30)
     # A leader that has lost its followers counts until its last report is old.
     wait_for("no PG to have a leader", lambda: c.json("status")["pgs_active"] == 0, 20)
+    # Nor is it known at once what the survivor has of a PG that it led until then.
+    wait_for("the survivor to tell what it has",
+             lambda: all(v["verdict"] == "possible" for v in json.loads(c.fb("pg", "force-recover", "--all-lost", "--json", code=None))), 20)
     text = c.fb("pg", "force-recover", "--all-lost", code=1)
     expect("--yes-lose-data" in c.stderr and "the best to go on with" in text, text + c.stderr)
     expect(c.json("status")["pgs_active"] == 0, "looking changes nothing")
