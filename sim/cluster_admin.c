@@ -653,11 +653,8 @@ static bool replicas_in_place(const struct cluster *c, const Fb__ClusterMap *map
     for (uint32_t i = 0; i < c->osd_count; i++)
         for (uint32_t j = 0; j < c->shard_count; j++) {
             const struct osd_shard *shard = c->osds[i].shards[j];
-            /* The newest copy of the map that it saved may be damaged. By the other one a pool is to be born
-             * that is removed since, and forgotten by the monitor (docs/reliability.md): only here. */
-            bool goes_back = damage_is_victim(c, i);
             for (const struct store_pg *pg = NULL; shard && (pg = store_pg_next(osd_shard_store(shard), pg));)
-                found += !goes_back || pg->record.pg >> 32 == 1;
+                found++;
         }
     return named == found;
 }

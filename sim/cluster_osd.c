@@ -113,10 +113,10 @@ static void map_check(struct osd_boot *b, const struct osd_shard *shard)
     struct cluster_osd *osd = b->osd;
     struct cluster *c = osd->process.cluster;
 
-    if (shard->map.saved_epoch < osd->saved_epochs[b->shard] && !damage_is_victim(c, osd->number))
+    if (shard->map.loaded_epoch < osd->saved_epochs[b->shard] && !damage_is_victim(c, osd->number))
         sim_fail(c->sim, "osd.%u.%u had saved the map of epoch %llu, and comes back with that of %llu",
                  osd->id, b->shard, (unsigned long long)osd->saved_epochs[b->shard],
-                 (unsigned long long)shard->map.saved_epoch);
+                 (unsigned long long)shard->map.loaded_epoch);
 }
 
 /* Waiting for the first shard to raise the label. */

@@ -117,8 +117,9 @@ struct shard_map {
     uint64_t epoch, image_id_max;
     bool paused; /* no read or write of a client begins */
     struct map osds, pools, pgs, orders;
-    uint64_t saved_epoch; /* of the map that the store has durably */
-    bool changed;         /* items have, since then: not only the epoch */
+    uint64_t saved_epoch;  /* of the map that the store has durably */
+    uint64_t loaded_epoch; /* of the map that the store had at the start */
+    bool changed;          /* items have, since then: not only the epoch */
 };
 
 void shard_map_init(struct shard_map *map);
@@ -126,7 +127,8 @@ void shard_map_fini(struct shard_map *map);
 /* Takes a whole map or a delta over. ERR_CLUSTER; ERR_CONFLICT: a delta on another epoch than ours, ask for a
  * whole one; ERR_BEHIND: older than ours; ERR_PROTOCOL, ERR_NO_MEMORY. */
 MUST_CHECK int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message);
-/* Takes over what the store has, at start. */
+/* Takes over what the store has, at start, but for births that are due: the monitor is asked for these again,
+ * from the epoch before them on. */
 MUST_CHECK int shard_map_load(struct osd_shard *shard);
 /* The whole map, packed, on the heap. */
 MUST_CHECK int shard_map_pack(struct osd_shard *shard, uint8_t **ret_data, uint32_t *ret_len);
@@ -164,6 +166,9 @@ struct shard_orders {
     uint64_t saved_ns;
 };
 void shard_orders_start(struct osd_shard *shard);
+/* The replica that is to be created here, now: of a PG that is to be born, or to join one. NULL: none.
+ * `ret_birth`: the epoch of that order. */
+const Fb__PgMember *shard_birth_due(const struct osd_shard *shard, const Fb__Pg *item, uint64_t *ret_birth);
 
 /* ---- the monitor (shard_mon.c) ---- */
 

@@ -12,6 +12,10 @@
  * `born` of a PG is kept false here until our replica has been created, whatever the map says since: we saw
  * the order before the group was born, so that the replica is not there yet proves no damage. A PG that we
  * first hear of as born and that we do not have is damage, and is not created.
+ *
+ * Births that are due by a saved map are none before the monitor says so again: if its newest copy was lost,
+ * this is an older one, and such a PG may have been born and damaged since, or be gone, so that nobody knows
+ * of it any more.
  */
 #include "osd/pg.h"
 
@@ -280,6 +284,23 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
     return 0;
 }
 
+/* As a PG that is none of ours, it is not there. What is newer than the epoch before it comes again with it.
+ */
+static void births_ask_again(struct osd_shard *shard)
+{
+    struct shard_map *map = &shard->map;
+
+    map_for_each (&map->pgs, node) {
+        const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
+        uint64_t birth;
+
+        if (!shard_birth_due(shard, item, &birth))
+            continue;
+        map->epoch = MIN(map->epoch, item->epoch ? item->epoch - 1 : 0);
+        item_drop(&map->pgs, item->id);
+    }
+}
+
 int shard_map_load(struct osd_shard *shard)
 {
     uint32_t len = 0;
@@ -294,6 +315,8 @@ int shard_map_load(struct osd_shard *shard)
         return -ERR_FORMAT;
     error = shard_map_take(shard, message);
     message_drop(&message->base);
+    shard->map.loaded_epoch = shard->map.epoch;
+    births_ask_again(shard);
     shard->map.saved_epoch = shard->map.epoch;
     shard->map.changed = false;
     return error;

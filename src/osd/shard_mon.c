@@ -198,7 +198,7 @@ static bool boot_send(struct shard_mon *mon)
     boot.rack = shard->rack;
     boot.zone = shard->zone;
     boot.size_bytes = store_space(shard->store).total_bytes;
-    boot.epoch = shard->map.epoch;
+    boot.epoch = MAX(shard->map.epoch, shard->map.loaded_epoch);
     boot.pgs_max = store_pgs_max(shard->store);
     boot.level = LEVEL;
     request.call_case = FB__MON_REQUEST__CALL_OSD_BOOT;

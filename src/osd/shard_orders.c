@@ -92,9 +92,7 @@ static void save_end(struct shard_orders *orders)
 
 /* ---- births ---- */
 
-/* The replica that is to be created here, now: of a PG that is to be born, or to join one. `ret_birth`: the
- * epoch of that order. */
-static const Fb__PgMember *birth_due(struct osd_shard *shard, const Fb__Pg *item, uint64_t *ret_birth)
+const Fb__PgMember *shard_birth_due(const struct osd_shard *shard, const Fb__Pg *item, uint64_t *ret_birth)
 {
     const Fb__PgMember *self = shard_map_member(shard, item), *wanted = shard_map_wanted(shard, item);
 
@@ -130,7 +128,7 @@ static bool birth_begin(struct shard_orders *orders)
     map_for_each (&shard->map.pgs, node) {
         const Fb__Pg *item = map_entry(node, struct map_item, node)->pg;
         uint64_t birth;
-        const Fb__PgMember *self = birth_due(shard, item, &birth);
+        const Fb__PgMember *self = shard_birth_due(shard, item, &birth);
         struct group group = birth_group(item);
 
         /* A map in which the PG has no group that could be is not one of our monitors'. */

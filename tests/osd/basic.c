@@ -569,6 +569,68 @@ static void test_lost_replica(void)
     world_free(w);
 }
 
+/* osd.2 hears that a PG is to be born there; the answer to that. */
+static int feed_birth(struct world *w, uint64_t id, uint64_t epoch)
+{
+    struct osd_shard *shard = w->osds[2].shard;
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__Pg pg = FB__PG__INIT, *pgs = &pg;
+    Fb__PgMember member = FB__PG_MEMBER__INIT, *pointer = &member;
+
+    member.replica = 1;
+    member.osd = shard->label.osd;
+    pg.id = id;
+    pg.epoch = pg.birth = epoch;
+    pg.member = &pointer;
+    pg.n_member = 1;
+    map.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    map.pg = &pgs;
+    map.n_pg = 1;
+    map.base_epoch = shard->map.epoch;
+    map.epoch = w->epoch;
+    sim_node_enter(w->osds[2].node);
+    int error = shard_feed_map(shard, &map);
+    sim_node_leave(w->osds[2].node);
+    return error;
+}
+
+/* By the map that a shard has at its start a PG is to be born that is not there: that may be an
+ * older map. The monitor's word counts, and if it is that the PG is unknown. */
+static void test_birth_of_before(void)
+{
+    struct world *w = world_new(6, 1);
+    uint64_t id = world_pg(w, 0) + 1000, birth = ++w->epoch;
+
+    CHECK_EQ(feed_birth(w, id, birth), 0);
+    WAIT_FOR(w, 3000, world_replica(w, 2, id));
+    w->epoch += 5;
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, w->osds[2].shard->map.saved_epoch == w->epoch);
+    for (int known = 0; known < 2; known++) {
+        world_osd_kill(w, 2, SIM_CRASH_POWER);
+        fake_store_lose_pg(w->osds[2].label.osd_uuid, id);
+        w->osds[2].unfed = true;
+        world_osd_start(w, 2);
+        WAIT_FOR(w, 3000, w->osds[2].shard && w->osds[2].shard->serving);
+        const struct shard_map *map = &w->osds[2].shard->map;
+        CHECK_EQ(map->epoch, birth - 1);
+        CHECK_EQ(map->loaded_epoch, w->epoch);
+        sim_run_for(w->sim, 10 * NS_PER_S);
+        CHECK(!world_replica(w, 2, id) && world_replica(w, 2, world_pg(w, 0)));
+        w->osds[2].unfed = false;
+        if (known)
+            break;
+        /* Nothing has changed in the cluster meanwhile. */
+        CHECK_EQ(feed_birth(w, id, birth), 0);
+        WAIT_FOR(w, 3000, world_replica(w, 2, id));
+        CHECK_EQ(map->saved_epoch, w->epoch);
+    }
+    world_feed_map(w);
+    sim_run_for(w->sim, 10 * NS_PER_S);
+    CHECK(!world_replica(w, 2, id));
+    world_free(w);
+}
+
 /* Nothing happens: each group looks up a few times per second to see that its leader is there, together with
  * the others, when the shard sends its heartbeats; orders that only a leader can carry out keep nobody awake.
  */
@@ -646,6 +708,7 @@ int main(int argc, char **argv)
     TEST(test_same_port);
     TEST(test_pool_removed);
     TEST(test_lost_replica);
+    TEST(test_birth_of_before);
     TEST(test_same_start);
     TEST(test_late_greeting);
     TEST(test_idle);

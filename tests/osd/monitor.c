@@ -28,6 +28,7 @@ struct fake_mon {
     uint32_t lost;               /* replicas that were said to be lost */
     uint32_t dropped;            /* to have left for good */
     uint32_t unchanged;          /* reports that said only that they are as the last one */
+    uint64_t told, since;        /* epochs of the last boot, and of the last subscription */
 };
 
 static struct fake_mon mons[MONITORS];
@@ -65,13 +66,17 @@ static void mon_message(void *owner, struct rpc_session *session, const struct r
     CHECK_EQ(
         wire_cold_decode(&fb__mon_request__descriptor, message->body, message->body_len, &arena, &request),
         0);
-    mon->boots += request->call_case == FB__MON_REQUEST__CALL_OSD_BOOT;
+    if (request->call_case == FB__MON_REQUEST__CALL_OSD_BOOT) {
+        mon->boots++;
+        mon->told = request->osd_boot->epoch;
+    }
     if (request->call_case == FB__MON_REQUEST__CALL_SHARD_REPORT) {
         take_report(mon, request->shard_report);
         reply.epoch = mon->epoch;
     }
     if (request->call_case == FB__MON_REQUEST__CALL_SUBSCRIBE) {
         mon->subscribes++;
+        mon->since = request->subscribe->since_epoch;
         map.cluster = (ProtobufCBinaryData){16, mon->self.cluster};
         map.base_epoch = request->subscribe->since_epoch;
         map.epoch = mon->epoch;
@@ -591,6 +596,43 @@ static void test_confirms_what_is_saved(void)
     world_free(w);
 }
 
+/* A birth that was due by the saved map is asked for again; but how far that map was is what a monitor must
+ * hear whose data may be from a backup. */
+static void test_says_what_it_had(void)
+{
+    struct world *w = world_new(8, 1);
+    struct osd_shard *shard = w->osds[0].shard;
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__Pg pg = FB__PG__INIT, *pgs = &pg;
+    Fb__PgMember member = FB__PG_MEMBER__INIT, *pointer = &member;
+
+    ours_alone(w);
+    pg.id = world_pg(w, 0) + 1000;
+    member.replica = 1;
+    member.osd = shard->label.osd;
+    pg.member = &pointer;
+    pg.n_member = 1;
+    map.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    map.pg = &pgs;
+    map.n_pg = 1;
+    map.base_epoch = shard->map.epoch;
+    pg.epoch = pg.birth = map.base_epoch + 1;
+    map.epoch = map.base_epoch + 5;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 3000, world_replica(w, 0, pg.id));
+    CHECK_EQ(shard->map.saved_epoch, map.epoch);
+    world_osd_stop(w, 0);
+    fake_store_lose_pg(w->osds[0].label.osd_uuid, pg.id);
+    world_osd_start(w, 0);
+    WAIT_FOR(w, 10000, w->osds[0].shard && mons[OURS].subscribes > 0);
+    CHECK_EQ(mons[OURS].told, map.epoch);
+    CHECK_EQ(mons[OURS].since, pg.epoch - 1);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 /* A report tells of all groups. However much there is to tell, as when thousands of them elect leaders, it
  * takes no more than a share of the time. */
 static void test_reports_leave_time(void)
@@ -630,6 +672,7 @@ int main(void)
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
     TEST(test_no_group);
+    TEST(test_says_what_it_had);
     TEST(test_confirms_what_is_saved);
     TEST(test_reports_leave_time);
     fake_store_forget_all();
