@@ -509,6 +509,48 @@ static void test_standings(void)
     world_free(w);
 }
 
+static void check_standing(struct world *w, uint32_t osd, Fb__PgStandingState state)
+{
+    struct pg_standing *rows;
+    Fb__PgStanding **pointers;
+
+    sim_node_enter(w->osds[osd].node);
+    CHECK_EQ(pg_standings(w->osds[osd].shard, &rows, &pointers), 1);
+    CHECK_EQ(pointers[0]->state, state);
+    free(rows);
+    free(pointers);
+    sim_node_leave(w->osds[osd].node);
+}
+
+/* It is whole when it is stopped, and not any more when it is to be another one: it stays what it was, and
+ * says so; or goes on once it is whole again. */
+static void test_not_whole_any_more(void)
+{
+    for (uint32_t damaged = 0; damaged < 2; damaged++) {
+        struct world *w = world_filled(18 + damaged, OBJECTS);
+        struct pg *busy = keep_busy(w, 0);
+        struct store_pg *sp = world_replica(w, 0, the_pg());
+
+        lose(w, 1);
+        lose(w, 2);
+        force(w, 1, 0);
+        WAIT_FOR(w, 3000, busy->stopping);
+        sp->damaged = damaged;
+        sp->record.state = damaged ? STORE_PG_NORMAL : STORE_PG_RECOVERING;
+        has_finished(w, 0, busy);
+        CHECK_EQ(number_on(w, 0), 1);
+        CHECK_EQ(sp->record.group.count, 3);
+        check_standing(
+            w, 0, damaged ? FB__PG_STANDING_STATE__STANDING_DAMAGED : FB__PG_STANDING_STATE__STANDING_HALF);
+        if (!damaged) {
+            sp->record.state = STORE_PG_NORMAL;
+            world_feed_map(w);
+            WAIT_FOR(w, 3000, leads_alone(w, 0));
+        }
+        world_free(w);
+    }
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -526,6 +568,7 @@ int main(int argc, char **argv)
     TEST(test_withdrawn);
     TEST(test_withdrawn_while_it_stops);
     TEST(test_standings);
+    TEST(test_not_whole_any_more);
     fake_store_forget_all();
     return tap_done();
 }
