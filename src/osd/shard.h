@@ -184,9 +184,10 @@ struct shard_mon {
     uint64_t tried_ns;
     uint64_t foreign_logged_ns; /* 0: never */
     uint32_t confirms_max;      /* in one report */
-    uint64_t replicas_next,
-        orders_next; /* where the next report begins, counted from the first that there is to say of each */
-    bool report_due; /* at once, but not before */
+    uint32_t report_max;        /* bytes */
+    /* Where the next report begins, counted from the first that there is to say of each. */
+    uint64_t replicas_next, orders_next, standings_next;
+    bool report_due; /* at once, but not before: */
     uint64_t report_early_ns;
     bool stirred; /* since the last whole report was made: a group was awake, the map changed or was saved */
     bool told;    /* all of that one is known to the monitor, in this session */

@@ -50,6 +50,7 @@ int shard_mon_start(struct osd_shard *shard)
 
     mon->shard = shard;
     mon->confirms_max = MON_CONFIRMS_MAX;
+    mon->report_max = FRAME_BODY_MAX;
     if (!shard->monitors.count)
         return 0;
     mon->reply = malloc(FRAME_BODY_MAX);

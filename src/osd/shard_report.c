@@ -5,6 +5,9 @@
  * Everything in a report is the whole truth of that moment, so reports may be lost or repeated. While all
  * groups are parked (pg_park.c), as they were when the last whole report was made, reports only say so: they
  * do not grow with the number of groups.
+ *
+ * A report fits in a frame. What the groups are that are led here is in each; of confirmations and of what is
+ * without a leader one has as large a part as there is room for, and the next ones have the rest by turns.
  */
 #include "osd/scrub.h"
 
@@ -16,6 +19,8 @@
 /* For each confirmation that has room, so many pairs of an order and a PG are looked at: some thousands take
  * a millisecond, and while one PG has no leader there may be millions. */
 #define REPORT_LOOKS 4
+/* At most in so many parts are confirmations, and what is without a leader. */
+#define REPORT_PARTS_MAX 64u
 struct report_scrub {
     struct report_scrub *next;
     struct scrub_result_rows result;
@@ -49,6 +54,7 @@ struct report {
     uint32_t suspects[64];
     struct pg_standing *standings;
     Fb__PgStanding **standing_pointers;
+    uint32_t standings_next; /* 0: all are in this one, or were in the last */
 };
 
 static void report_pg(const struct pg *pg, Fb__PgReport *to)
@@ -261,6 +267,18 @@ static void report_orders(struct osd_shard *shard, struct report *report)
     }
 }
 
+static void report_standings(struct osd_shard *shard, struct report *report, uint32_t parts)
+{
+    uint32_t count = pg_standings(shard, &report->standings, &report->standing_pointers);
+    uint32_t from = shard->mon.standings_next < count ? shard->mon.standings_next : 0;
+
+    if (!count)
+        return;
+    report->message.standing = report->standing_pointers + from;
+    report->message.n_standing = MIN(count - from, DIV_UP(count, parts));
+    report->standings_next = (from + (uint32_t)report->message.n_standing) % count;
+}
+
 static void report_suspects(struct osd_shard *shard, struct report *report)
 {
     report->message.suspect_osd = report->suspects;
@@ -295,7 +313,7 @@ static bool report_is_known(const struct osd_shard *shard)
     return shard->mon.told && !shard->mon.stirred && !shard->awake_count && !shard->failed;
 }
 
-static bool report_fill(struct osd_shard *shard, struct report *report)
+static bool report_fill(struct osd_shard *shard, struct report *report, uint32_t parts)
 {
     size_t pgs = shard->pgs.count + 1;
 
@@ -305,7 +323,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     /* Filled entry by entry: what is not used is not touched. */
     report->pgs = malloc(pgs * sizeof(*report->pgs));
     report->pg_pointers = malloc(pgs * sizeof(void *));
-    report->confirms_max = shard->mon.confirms_max;
+    report->confirms_max = DIV_UP(shard->mon.confirms_max, parts);
     /* Orders get a quarter in any case. */
     report->replicas = (struct report_turn){.from = shard->mon.replicas_next,
                                             .end = report->confirms_max - report->confirms_max / 4};
@@ -330,10 +348,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     }
     report_replicas(shard, report);
     report_orders(shard, report);
-    shard->mon.replicas_next = report->replicas.next;
-    shard->mon.orders_next = report->orders.next;
-    report->message.n_standing = pg_standings(shard, &report->standings, &report->standing_pointers);
-    report->message.standing = report->standing_pointers;
+    report_standings(shard, report, parts);
     /* What may have to be said again is said in each. */
     shard->mon.report_partial = report->message.n_confirm || report->replicas.from || report->orders.from ||
                                 report->orders.next || report->message.n_standing || report->scrubs ||
@@ -341,7 +356,26 @@ static bool report_fill(struct osd_shard *shard, struct report *report)
     return true;
 }
 
-bool shard_report_send(struct shard_mon *mon)
+static void report_fini(struct report *report)
+{
+    for (struct report_scrub *next; report->scrubs; report->scrubs = next) {
+        next = report->scrubs->next;
+        free(report->scrubs);
+    }
+    for (struct report_group *next; report->groups; report->groups = next) {
+        next = report->groups->next;
+        free(report->groups);
+    }
+    free(report->pgs);
+    free(report->pg_pointers);
+    free(report->confirms);
+    free(report->confirm_pointers);
+    free(report->standings);
+    free(report->standing_pointers);
+}
+
+/* False: it was not sent. */
+static bool report_send_parts(struct shard_mon *mon, uint32_t parts, bool *ret_too_large)
 {
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     struct report report;
@@ -350,24 +384,28 @@ bool shard_report_send(struct shard_mon *mon)
     report_shard(mon->shard, &report);
     report_suspects(mon->shard, &report);
     report.message.unchanged = mon->report_unchanged = report_is_known(mon->shard);
-    if (mon->report_unchanged || report_fill(mon->shard, &report)) {
+    if (mon->report_unchanged || report_fill(mon->shard, &report, parts)) {
         request.call_case = FB__MON_REQUEST__CALL_SHARD_REPORT;
         request.shard_report = &report.message;
-        sent = shard_mon_call(mon, &request);
+        *ret_too_large = wire_cold_size(&request.base) > mon->report_max;
+        sent = !*ret_too_large && shard_mon_call(mon, &request);
     }
-    for (struct report_scrub *next; report.scrubs; report.scrubs = next) {
-        next = report.scrubs->next;
-        free(report.scrubs);
+    if (sent && !mon->report_unchanged) {
+        mon->replicas_next = report.replicas.next;
+        mon->orders_next = report.orders.next;
+        mon->standings_next = report.standings_next;
     }
-    for (struct report_group *next; report.groups; report.groups = next) {
-        next = report.groups->next;
-        free(report.groups);
+    report_fini(&report);
+    return sent;
+}
+
+bool shard_report_send(struct shard_mon *mon)
+{
+    bool sent = false, too_large = true;
+
+    for (uint32_t parts = 1; too_large && parts <= REPORT_PARTS_MAX; parts *= 2) {
+        too_large = false;
+        sent = report_send_parts(mon, parts, &too_large);
     }
-    free(report.pgs);
-    free(report.pg_pointers);
-    free(report.confirms);
-    free(report.confirm_pointers);
-    free(report.standings);
-    free(report.standing_pointers);
     return sent;
 }

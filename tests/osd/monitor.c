@@ -29,6 +29,9 @@ struct fake_mon {
     uint32_t dropped;            /* to have left for good */
     uint32_t unchanged;          /* reports that said only that they are as the last one */
     uint64_t told, since;        /* epochs of the last boot, and of the last subscription */
+    uint32_t stands[PGS_MAX];    /* how often, by number, a PG was said to have no leader */
+    uint32_t standings_most;     /* in one report, */
+    uint32_t longest;            /* and its bytes */
 };
 
 static struct fake_mon mons[MONITORS];
@@ -38,6 +41,9 @@ static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
     mon->reports++;
     mon->unchanged += report->unchanged;
     mon->confirms_most = MAX(mon->confirms_most, (uint32_t)report->n_confirm);
+    mon->standings_most = MAX(mon->standings_most, (uint32_t)report->n_standing);
+    for (size_t i = 0; i < report->n_standing; i++)
+        mon->stands[(uint32_t)report->standing[i]->pg % PGS_MAX]++;
     for (size_t i = 0; i < report->n_confirm; i++)
         if (report->confirm[i]->born)
             mon->confirmed[(uint32_t)report->confirm[i]->pg % PGS_MAX]++;
@@ -72,6 +78,7 @@ static void mon_message(void *owner, struct rpc_session *session, const struct r
     }
     if (request->call_case == FB__MON_REQUEST__CALL_SHARD_REPORT) {
         take_report(mon, request->shard_report);
+        mon->longest = MAX(mon->longest, message->body_len);
         reply.epoch = mon->epoch;
     }
     if (request->call_case == FB__MON_REQUEST__CALL_SUBSCRIBE) {
@@ -633,6 +640,44 @@ static void test_says_what_it_had(void)
     world_free(w);
 }
 
+static uint32_t least_stands(void)
+{
+    uint32_t least = UINT32_MAX;
+
+    for (uint32_t i = 0; i < PGS_MAX; i++)
+        least = MIN(least, mons[OURS].stands[i]);
+    return least;
+}
+
+/* What does not fit in one report is in the next one: of groups that have no leader, and of what is confirmed
+ * besides. */
+static void test_long_reports(void)
+{
+    enum { ROOM = 240 };
+    struct world *w = world_new(10, PGS_MAX);
+
+    ours_alone(w);
+    osd_restart(w, 0);
+    w->born = false;
+    world_feed_map(w);
+    world_osd_kill(w, 1, SIM_CRASH_PROCESS);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    WAIT_FOR(w, 20000, mons[OURS].standings_most == PGS_MAX);
+    CHECK(mons[OURS].longest > ROOM);
+    w->osds[0].shard->mon.report_max = ROOM;
+    sim_run_for(w->sim, NS_PER_S); /* the last one that is longer arrives */
+    mons[OURS].longest = mons[OURS].reports = 0;
+    memset(mons[OURS].stands, 0, sizeof(mons[OURS].stands));
+    memset(mons[OURS].confirmed, 0, sizeof(mons[OURS].confirmed));
+    WAIT_FOR(w, 30000, least_stands() >= 4);
+    printf("# %u reports of at most %u bytes\n", mons[OURS].reports, mons[OURS].longest);
+    CHECK(mons[OURS].longest <= ROOM && mons[OURS].reports <= 20);
+    for (uint32_t i = 0; i < PGS_MAX; i++)
+        CHECK(mons[OURS].confirmed[i] > 0);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 /* A report tells of all groups. However much there is to tell, as when thousands of them elect leaders, it
  * takes no more than a share of the time. */
 static void test_reports_leave_time(void)
@@ -672,6 +717,7 @@ int main(void)
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
     TEST(test_no_group);
+    TEST(test_long_reports);
     TEST(test_says_what_it_had);
     TEST(test_confirms_what_is_saved);
     TEST(test_reports_leave_time);
