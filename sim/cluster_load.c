@@ -14,9 +14,7 @@
 #include "sim/cluster_boot.h"
 
 #define RETRY_NS (200 * NS_PER_MS)
-/* Beyond its timeout, which begins when it has a piece of the client's pool. Where there are few, and a PG
- * has lost its majority, that PG's requests have theirs one after the other (client/client_share.c). */
-#define STUCK_NS (16 * NS_PER_S)
+#define STUCK_NS (8 * NS_PER_S) /* beyond its timeout */
 
 static void again_in(struct load *l, uint64_t delay_ns)
 {

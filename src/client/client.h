@@ -28,7 +28,8 @@ struct client_image;
 struct client_wait {
     struct list link;
     struct op *op;
-    struct list *queue; /* of a wait for a piece: where it stands */
+    struct list *queue; /* of a wait for a piece: where it stands, */
+    uint64_t since_ns;  /* and since when it waits for that one */
 };
 
 struct client_config {
@@ -41,7 +42,7 @@ struct client_config {
     uint64_t timeout_ns; /* a request that cannot be served for so long ends with ERR_TIMEOUT. 0: 60 s. After
                             half of it or more in which this process did not run it counts anew */
     uint32_t inflight_max; /* pieces under way at once; 0: 256. One PG has a quarter of them at most. More
-                              wait in FIFO order */
+                              wait in FIFO order; their time runs */
 };
 
 /* Connects to a monitor and gets the map: ERR_NO_MONITOR after `connect_timeout_ns`. */

@@ -502,7 +502,7 @@ void client_piece_start(struct client_piece *p, struct op *parent)
     if (p->type == PIECE_WRITE)
         piece_checksum(p);
     op_start(&p->op, client->core, &piece_kind, parent);
-    p->deadline_ns = p->op.started_ns + client->config.timeout_ns;
+    p->deadline_ns = p->asked_ns + client->config.timeout_ns;
     if (piece_changes_data(p))
         list_push_back(piece_chain(p), &p->order);
 }

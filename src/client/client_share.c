@@ -25,6 +25,8 @@ static void piece_wait_in(struct list *queue, struct client_wait *wait)
 {
     if (list_linked(&wait->link) && wait->queue == queue)
         return;
+    if (!list_linked(&wait->link))
+        wait->since_ns = core_recent_ns(wait->op->core);
     client_piece_wait_end(wait);
     wait->queue = queue;
     list_push_back(queue, &wait->link);
@@ -65,6 +67,7 @@ struct client_piece *client_piece_get(struct client_image *image, uint32_t pg_nu
         return NULL;
     }
     share->count++;
+    p->asked_ns = list_linked(&wait->link) ? wait->since_ns : core_recent_ns(client->core);
     client_piece_wait_end(wait);
     p->share = share;
     p->client = client;

@@ -172,6 +172,7 @@ struct client_piece {
     uint8_t *memory;                  /* READ: where to, `len` bytes */
     struct client_status_row *status; /* STATUS: where to */
     struct slice data;                /* WRITE; the request's reference */
+    uint64_t asked_ns;                /* when it was wanted: it may have waited for its memory since */
     uint64_t deadline_ns;
 
     /* The attempt under way. */

@@ -182,10 +182,10 @@ static void test_nobody_leads(void)
     fake_down();
 }
 
-/* An operator pauses the cluster: nothing is begun, and nothing times out. */
-static void test_paused(void)
+/* An operator pauses the cluster: nothing is begun, and nothing times out, nor what waits for a piece. */
+static void paused_with(uint32_t inflight_max)
 {
-    fake_up(5, 3 * NS_PER_S, 0);
+    fake_up(5, 3 * NS_PER_S, inflight_max);
     warm_up();
     fake.paused = true;
     fake.epoch++;
@@ -204,6 +204,12 @@ static void test_paused(void)
     CHECK_EQ(fake_finish(2), 0);
     CHECK(stored(0, 4096, 3));
     fake_down();
+}
+
+static void test_paused(void)
+{
+    paused_with(0);
+    paused_with(1);
 }
 
 /* The OSDs know that the cluster is paused, and the client does not. */
@@ -971,6 +977,31 @@ static void test_share(void)
     fake_down();
 }
 
+/* Their time runs while they wait for a piece: none of many ends later than one alone. */
+static void test_time_of_those_that_wait(void)
+{
+    enum { COUNT = 16 };
+
+    fake_up(25, 3 * NS_PER_S, 4);
+    warm_up();
+    fake.pgs[fake_pg_of(0)].leader = 0;
+    uint64_t before_ns = world.sim->now_ns;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        fake_start(i, CLIENT_WRITE, (uint64_t)i * 65536, 4096, (uint8_t)i);
+        sim_run_for(world.sim, 100 * MS);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        CHECK_EQ(fake_finish(i), -ERR_TIMEOUT);
+        uint64_t took_ns = world.sim->now_ns - before_ns - i * 100 * MS;
+        CHECK(took_ns >= 2900 * MS && took_ns <= 3010 * MS);
+    }
+    /* A request of many pieces that get on has as long for each. */
+    fake_lead(1);
+    fake_start(0, CLIENT_DISCARD, 0, 8 * OBJECT_SIZE, 0);
+    CHECK_EQ(fake_finish(0), 0);
+    fake_down();
+}
+
 /* However many PGs nobody leads: one that is led finds a piece. */
 static void test_stuck_shares(void)
 {
@@ -1172,6 +1203,7 @@ int main(int argc, char **argv)
     TEST(test_no_monitor);
     TEST(test_few_pieces);
     TEST(test_share);
+    TEST(test_time_of_those_that_wait);
     TEST(test_stuck_shares);
     TEST(test_status);
     TEST(test_status_of_a_large_image);
