@@ -288,11 +288,14 @@ bool pg_split_left_here(const struct osd_shard *shard, const Fb__Pg *item)
            pg->sp->applied_index == pg->sp->last_index;
 }
 
-/* Has every member all up to that index on its device, and is nobody coming, going or away? */
+/* Has every member all up to that index on its device, and is nobody coming, going or away? Of what is split
+ * off once more only the shard of its survivor need know: the others have no reason to destage before the
+ * entry comes. */
 static bool members_ready(struct pg *pg, uint64_t now_ns)
 {
     const struct raft *r = &pg->raft;
     const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
+    bool again = split_missing(pg);
 
     if (r->group.index > pg->sp->applied_index || !item || item->n_wanted ||
         store_complete_index(pg->sp) < pg->split_index)
@@ -304,7 +307,7 @@ static bool members_ready(struct pg *pg, uint64_t now_ns)
             return false;
         if (known->replica != r->self &&
             (known->recovering || known->progress == RAFT_BEHIND || !raft_in_contact(r, known, now_ns) ||
-             member->no_room || member->complete < pg->split_index))
+             member->no_room || (!again && member->complete < pg->split_index)))
             return false;
     }
     return true;

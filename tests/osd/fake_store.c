@@ -41,7 +41,8 @@ struct fake_object {
 struct fake_pg {
     struct store_pg pub; /* first */
     bool used, refuse;
-    struct fake_entry *log; /* [first_index .. last_index], ring of FAKE_LOG_MAX */
+    uint64_t destaged_index; /* of one that is lazy */
+    struct fake_entry *log;  /* [first_index .. last_index], ring of FAKE_LOG_MAX */
     struct image_record images[FAKE_IMAGES_MAX];
     uint32_t image_count;
     struct fake_object *objects[FAKE_OBJECTS_MAX]; /* ascending */
@@ -62,7 +63,7 @@ struct store {
     struct core *core;
     struct fake_device *device;
     struct timer timer;
-    bool closing, refuse, refuse_splits, refuse_blobs, refuse_copies, no_room;
+    bool closing, refuse, refuse_splits, refuse_blobs, refuse_copies, no_room, lazy;
     uint64_t taken_bytes;
     int failed;
     struct op *close_waiter;
@@ -408,6 +409,11 @@ void fake_store_refuse(struct store *store, bool refuse)
 void fake_store_refuse_splits(struct store *store, bool refuse)
 {
     store->refuse_splits = refuse;
+}
+
+void fake_store_be_lazy(struct store *store, bool lazy)
+{
+    store->lazy = lazy;
 }
 
 void fake_store_refuse_copies(struct store *store, bool refuse)
@@ -971,6 +977,7 @@ int store_can_split(const struct store_pg *sp)
 
 void store_destage_soon(struct store_pg *sp)
 {
+    ((struct fake_pg *)sp)->destaged_index = sp->applied_index;
 }
 
 int store_recover_shed(struct store_pg *sp, uint32_t split_count, uint64_t index)
@@ -1006,7 +1013,7 @@ void store_reset_base(struct store_pg *sp, uint64_t index, uint64_t term, const 
 
 uint64_t store_complete_index(const struct store_pg *sp)
 {
-    return sp->applied_index;
+    return sp->store->lazy ? ((const struct fake_pg *)sp)->destaged_index : sp->applied_index;
 }
 
 const struct image_record *store_image_get(const struct store_pg *sp, uint64_t image)

@@ -27,6 +27,8 @@ void fake_store_set_room(struct store *store, bool room);
 void fake_store_refuse_blobs(struct store *store, bool refuse);
 /* A split is found to have no room when it is carried out. */
 void fake_store_refuse_splits(struct store *store, bool refuse);
+/* Nothing is destaged but by store_destage_soon(), where until now all was at once. */
+void fake_store_be_lazy(struct store *store, bool lazy);
 /* No copy of an object begins, as while the ring is short; and there is no memory to repair a block. */
 void fake_store_refuse_copies(struct store *store, bool refuse);
 /* What store_space() says is free from now on. */

@@ -759,6 +759,34 @@ static void test_split_again_by_a_map_that_is_saved(void)
     world_free(w);
 }
 
+/* Of the child only the shard of its survivor knows. The others have no reason to destage, and are not waited
+ * for. */
+static void test_split_again_among_others(void)
+{
+    struct world *w = begin(16);
+
+    for (uint32_t osd = 1; osd < 3; osd++) {
+        sim_node_enter(w->osds[osd].node);
+        fake_store_be_lazy(osd_shard_store(w->osds[osd].shard), true);
+        sim_node_leave(w->osds[osd].node);
+    }
+    memset(data, 1, sizeof(data));
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    w->pgs[1] = w->pgs[0];
+    w->pgs[1].split = true;
+    w->pg_count = 2;
+    force(w, 1);
+    CHECK(!shard_map_pg(w->osds[1].shard, pg_id(1)));
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && world_leader(w, pg_id(1)) == 0);
+    WAIT_FOR(w, 5000, !foreign_on(w, 1) && !foreign_on(w, 2));
+    CHECK(!replica_on(w, 1, 1) && !replica_on(w, 2, 1));
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        CHECK_EQ(world_read(w, object, 0, 1, got), 0);
+        CHECK(got[0] == (uint8_t)(object + 1));
+    }
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -781,6 +809,7 @@ int main(int argc, char **argv)
     TEST(test_has_left_before_its_birth);
     TEST(test_late_leader_goes_on);
     TEST(test_split_again_by_a_map_that_is_saved);
+    TEST(test_split_again_among_others);
     fake_store_forget_all();
     return tap_done();
 }
