@@ -564,8 +564,8 @@ static void test_no_group(void)
 }
 
 /* That a replica has left is confirmed once the map that says so is saved, also if a whole report was made
- * before that and all is at rest. */
-static void test_confirms_what_is_saved(void)
+ * before that and all is at rest; and if it was to be split off a PG that is here. */
+static void confirms_what_is_saved(bool split)
 {
     struct world *w = world_new(7, 2);
     Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
@@ -584,8 +584,9 @@ static void test_confirms_what_is_saved(void)
         members[i].replica = i + 1;
         members[i].osd = shard->label.osd + i;
     }
-    pg.id = world_pg(w, 0) + 1000;
+    pg.id = world_pg(w, 0) + (split ? 2 : 1000);
     pg.born = true;
+    pg.split = split;
     pg.dropped = &pointers[0];
     pg.member = &pointers[1];
     pg.n_dropped = pg.n_member = 1;
@@ -601,6 +602,12 @@ static void test_confirms_what_is_saved(void)
     WAIT_FOR(w, 5000, mons[OURS].dropped > 1);
     mon_stop(w, OURS);
     world_free(w);
+}
+
+static void test_confirms_what_is_saved(void)
+{
+    confirms_what_is_saved(false);
+    confirms_what_is_saved(true);
 }
 
 /* A birth that was due by the saved map is asked for again; but how far that map was is what a monitor must
