@@ -123,10 +123,12 @@ int open_verify_take(struct store_opening *p)
     const struct scan_header *sh = &p->scan.chain[p->at];
     const struct disk_batch *h = (const struct disk_batch *)p->work;
     uint64_t lost[BATCH_ENTRIES_MAX / 64];
-
     bool failed = p->io.result && !PLANT(STORE_TORN_BY_ERROR);
+    bool whole = !p->io.result && batch_validate(p->s, h, header_phys(p->s, sh), sh->header_blocks) &&
+                 h->seq == sh->seq && payload_verify(h, lost);
 
-    p->verify_again = failed && !p->verify_again;
+    /* One error, or one wrong read, is none. */
+    p->verify_again = !whole && !p->verify_again;
     if (p->verify_again)
         return 1;
     /* Nobody knows what is there, and it may have been durable: replay finds it whole, or damaged. */
@@ -134,8 +136,7 @@ int open_verify_take(struct store_opening *p)
         p->scan.chain[p->at++].chunks_unread = true;
         return 1;
     }
-    if (!p->io.result && batch_validate(p->s, h, header_phys(p->s, sh), sh->header_blocks) &&
-        h->seq == sh->seq && payload_verify(h, lost)) {
+    if (whole) {
         p->large_entry = batch_entry_next(h, NULL);
         p->large_block = 0;
         return 0;
@@ -176,15 +177,17 @@ int open_chunk_take(struct store_opening *p)
 {
     const uint8_t *data = p->work + block_offset(VERIFY_CHUNK_AT);
     const uint32_t *crc = batch_entry_crc(p->large_entry) + p->large_block;
+    bool whole = !p->io.result;
 
-    p->verify_again = p->io.result && !p->verify_again;
+    for (uint32_t b = 0; b < BLOCKS_PER_CHUNK && whole; b++)
+        whole = crc32c(0, data + block_offset(b), BLOCK_SIZE) == crc[b];
+    p->verify_again = !whole && !p->verify_again;
     if (p->verify_again)
         return 0;
     /* Likewise, but replay does not look at it. */
     p->scan.chain[p->at].chunks_unread |= p->io.result != 0;
-    for (uint32_t b = 0; b < BLOCKS_PER_CHUNK && !p->io.result; b++)
-        if (crc32c(0, data + block_offset(b), BLOCK_SIZE) != crc[b])
-            return open_verify_cut(p);
+    if (!whole && !p->io.result)
+        return open_verify_cut(p);
     p->large_block += BLOCKS_PER_CHUNK;
     return 0;
 }

@@ -114,7 +114,7 @@ struct store_opening {
     uint64_t block;                       /* of a batch that is read block by block */
     const struct disk_entry *large_entry; /* whose chunks are verified: in the work buffer */
     uint32_t large_block;
-    bool verify_again; /* what was read to verify could not be, once */
+    bool verify_again; /* what was read to verify did not come, or not as it was written, once */
     bool cut;
     /* Pages. */
     enum claim_turn turn;

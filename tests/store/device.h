@@ -31,6 +31,7 @@ struct memory_device {
     uint64_t held_len;
     bool held_reads, held_writes; /* only those of that kind */
     uint64_t wrong_at;            /* this byte is read with another bit; 0: none */
+    uint64_t wrong_read, reads;   /* only at its read of this number, from 1; 0: at each. How often it was */
 };
 
 struct rig {
@@ -51,10 +52,12 @@ static void memory_submit(struct blk *blk, struct blk_io *io)
     list_push_back(&d->pending, &io->link);
 }
 
-static void memory_read(const struct memory_device *d, uint64_t at, uint8_t *to, size_t len)
+static void memory_read(struct memory_device *d, uint64_t at, uint8_t *to, size_t len)
 {
     memcpy(to, d->data + at, len);
-    if (d->wrong_at && d->wrong_at >= at && d->wrong_at < at + len)
+    if (!d->wrong_at || d->wrong_at < at || d->wrong_at >= at + len)
+        return;
+    if (++d->reads == d->wrong_read || !d->wrong_read)
         to[d->wrong_at - at] ^= 1;
 }
 

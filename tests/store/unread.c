@@ -65,6 +65,33 @@ static void an_error_that_passes_costs_nothing(void)
     tear_down();
 }
 
+/* At any read of each block of the newest batches, and of the chunk that one of them brought; but for the
+ * first of a header: that there is none looks like the end. */
+static void a_wrong_read_costs_nothing(void)
+{
+    static const uint32_t at_once[] = {1, ENTRIES};
+
+    for (uint32_t i = 0; i < ARRAY_LEN(at_once); i++) {
+        set_up_unproven(at_once[i]);
+        uint64_t first = s->g.ring_block + log_at(pg_of(pg), 1)->batch->position,
+                 end = s->g.ring_block + s->head, chunk = entry_place(s, log_at(pg_of(pg), LARGE), 0);
+        uint8_t *left = crash();
+        for (uint64_t n = 0; n < end - first + BLOCKS_PER_CHUNK; n++)
+            for (rig.device.wrong_read = 2; rig.device.wrong_read < 5; rig.device.wrong_read++) {
+                rig.device.wrong_at =
+                    block_offset(first + n < end ? first + n : chunk + n - (end - first)) + 9;
+                rig.device.reads = 0;
+                CHECK(comes_back(left));
+                CHECK(pg->last_index == ENTRIES || pg->damaged);
+            }
+        rig.device.wrong_at = 0;
+        CHECK(comes_back(left));
+        CHECK_EQ(pg->last_index, ENTRIES);
+        free(left);
+        tear_down();
+    }
+}
+
 /* Each block that the newest batches have, and those behind them. */
 static void an_error_that_stays_is_damage(void)
 {
@@ -267,6 +294,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(a_table_block_that_cannot_be_read_costs_itself);
     TEST(an_error_that_passes_costs_nothing);
+    TEST(a_wrong_read_costs_nothing);
     TEST(an_error_that_stays_is_damage);
     TEST(half_a_header_is_damage);
     TEST(a_chunk_that_cannot_be_read_is_damage);
