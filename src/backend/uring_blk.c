@@ -150,12 +150,14 @@ static int uring_blk_flushed(struct uring_dev *dev, int64_t res)
     return atomic_load(&dev->flush_failed) && !PLANT(BLK_FLUSH_FORGIVEN) ? -ERR_IO : 0;
 }
 
-/* With BLK_FUA it is a write and a flush, on most devices, and which of the two failed nobody says. */
+/* With BLK_FUA it is a write and a flush, on most devices, and which of the two failed, or took too long,
+ * nobody says. */
 static int uring_blk_written(struct uring_dev *dev, const struct blk_io *io, int64_t res)
 {
     int error = res < 0 ? uring_blk_error(res) : (uint64_t)res == io->len ? 0 : -ERR_IO;
+    bool unknown = error == -ERR_IO || error == -ERR_TIMEOUT;
 
-    if (error == -ERR_IO && io->flags & BLK_FUA && dev->volatile_cache && !PLANT(BLK_FLUSH_FORGIVEN))
+    if (unknown && io->flags & BLK_FUA && dev->volatile_cache && !PLANT(BLK_FLUSH_FORGIVEN))
         atomic_store(&dev->flush_failed, true);
     return error;
 }

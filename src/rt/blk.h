@@ -6,10 +6,10 @@
  * order. A write without BLK_FUA is durable only after a BLK_FLUSH that was submitted after the write
  * completed; a device that says `volatile_cache == false` has every completed write durable. A power cut may
  * lose, keep or tear (at 512 byte granularity) any write that is not durable, in any combination. So may a
- * flush that fails, or a write with BLK_FUA that ends with ERR_IO, of writes to any window of the device; all
- * later flushes of that device fail, too, in every window, until it is opened again. Of two writes of one
- * place at once either may be the last one, or both in part. Implementations: src/backend/uring_blk.c,
- * sim/sim_blk.c; tests/port runs one suite on both.
+ * flush that fails, or a write with BLK_FUA that ends with ERR_IO or ERR_TIMEOUT, of writes to any window of
+ * the device; all later flushes of that device fail, too, in every window, until it is opened again. Of two
+ * writes of one place at once either may be the last one, or both in part. Implementations:
+ * src/backend/uring_blk.c, sim/sim_blk.c; tests/port runs one suite on both.
  */
 #ifndef RT_BLK_H
 #define RT_BLK_H

@@ -3,6 +3,7 @@
  * What a device answers that is neither success nor plain failure. The device is a file; what it answers is
  * made by giving the kernel, in place of the request that was prepared, another one that ends so.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -102,6 +103,21 @@ static void would_fail(void)
     prepared()->fd = -1;
 }
 
+static void nobody_asked(struct uring_req *req, int res, uint32_t cqe_flags)
+{
+}
+
+/* It ends with that error; the kernel is given something that does nothing. */
+static void would_end(int error)
+{
+    static struct uring_req req = {nobody_asked};
+    struct io_uring_sqe *sqe = prepared();
+
+    io_uring_prep_nop(sqe);
+    io_uring_sqe_set_data(sqe, &req);
+    uring_blk_done(&io, -error);
+}
+
 static int result(void)
 {
     while (io.pending)
@@ -158,21 +174,31 @@ static void a_flush_that_failed_fails_all_later_ones(void)
     free(block);
 }
 
-/* It is a write and a flush, and perhaps it was the flush. */
+/* It is a write and a flush, and perhaps it was the flush that failed, or took too long. What was refused
+ * before anything was done has cost nobody anything. */
 static void a_durable_write_that_failed_fails_all_flushes(void)
 {
+    static const struct {
+        int error, result, flushed;
+    } ends[] = {
+        {EIO, -ERR_IO, -ERR_IO},
+        {ETIMEDOUT, -ERR_TIMEOUT, -ERR_IO},
+        {ENOSPC, -ERR_NO_SPACE, 0},
+    };
     uint8_t *block = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
 
-    begin();
     memset(block, 0x5a, BLOCK_SIZE);
-    submit(1, BLK_WRITE, block);
-    CHECK_EQ(result(), 0);
-    submit_flags(0, BLK_WRITE, BLK_FUA, block);
-    would_fail();
-    CHECK_EQ(result(), -ERR_IO);
-    submit(1, BLK_FLUSH, NULL);
-    CHECK_EQ(result(), -ERR_IO);
-    end();
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        begin();
+        submit(1, BLK_WRITE, block);
+        CHECK_EQ(result(), 0);
+        submit_flags(0, BLK_WRITE, BLK_FUA, block);
+        would_end(ends[i].error);
+        CHECK_EQ(result(), ends[i].result);
+        submit(1, BLK_FLUSH, NULL);
+        CHECK_EQ(result(), ends[i].flushed);
+        end();
+    }
     free(block);
 }
 
