@@ -37,7 +37,7 @@ struct repair {
     uint32_t rounds;
     enum { WITH_WHOLE, WITH_LESS, WITH_BLOCKS } with;
     bool hopeless; /* some of it */
-    bool later;    /* somebody had no memory, or no room in its ring, to help: that passes */
+    bool later;    /* somebody had no memory, no room in its ring, or too much to do, to help: that passes */
     bool in_vain;  /* whole copies were tried shortly before: neither they nor a log line need be repeated */
     bool doubt;    /* in this round somebody could not be asked, or may know better in a moment */
     struct timer timer;
@@ -119,7 +119,7 @@ static void repair_give_up(struct repair *r)
 
 static void repair_failed(struct repair *r, int error)
 {
-    r->later |= error == -ERR_RETRY || error == -ERR_NO_MEMORY;
+    r->later |= error == -ERR_RETRY || error == -ERR_NO_MEMORY || error == -ERR_BUSY;
 }
 
 static bool all_repaired(const struct repair *r)
@@ -220,8 +220,10 @@ static void repair_member(struct repair *r)
         }
         r->call.reply = r->reply;
         r->call.reply_cap = sizeof(r->reply);
-        if (recover_read_send(pg, r->source, r->image, r->object, r->first_block, r->block_count, NULL, false,
-                              r->frame, &r->call, &r->op)) {
+        int error = recover_read_send(pg, r->source, r->image, r->object, r->first_block, r->block_count,
+                                      NULL, false, r->frame, &r->call, &r->op);
+        if (error) {
+            repair_failed(r, error);
             r->doubt = true;
             continue;
         }

@@ -16,7 +16,7 @@
 
 /* Repairs what `read` found damaged (the caller's until the op is done). `parent` waits for it: 0;
  * ERR_DAMAGED when no replica could help; ERR_RETRY when one was to help, and here or there was no memory or
- * no room in the ring for it. If `read` has its ret_data still, blocks that came with the
+ * no room in the ring for it, or too much to do. If `read` has its ret_data still, blocks that came with the
  * checksum that it asked for are put there, too, and leave its ret_damaged: the medium may be one that never
  * gives back what is written. */
 void repair_start(struct pg *pg, struct store_read *read, struct op *parent);

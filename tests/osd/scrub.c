@@ -344,6 +344,40 @@ static void test_no_room_for_a_copy(void)
     world_free(w);
 }
 
+/* Nor is it lost while the others have so much to do for us already that they cannot be asked. */
+static void test_too_busy_to_be_asked(void)
+{
+    enum { READS = 160 };
+    static struct io reads[READS];
+    uint32_t leader, later = 0, done = 0;
+    struct world *w = world_written(86, &leader);
+
+    fake_store_damage_block(store_on(w, leader), world_pg(w, 0), IMAGE, 4, 9, false);
+    for (uint32_t osd = 0; osd < OSDS; osd++)
+        if (osd != leader)
+            fake_store_set_read_ns(store_on(w, osd), NS_PER_S);
+    for (uint32_t i = 0; i < READS; i++) {
+        reads[i] = io_make(w, IO_READ, 4, 9 * BLOCK_SIZE, BLOCK_SIZE);
+        reads[i].ret_data = got;
+        reads[i].once = true;
+        io_begin(&reads[i]);
+    }
+    while (done < READS) {
+        CHECK(sim_step(w->sim, UINT64_MAX));
+        done = later = 0;
+        for (uint32_t i = 0; i < READS; i++) {
+            done += reads[i].done;
+            later += reads[i].done && reads[i].result == -ERR_RETRY;
+            CHECK(!reads[i].done || reads[i].result != -ERR_DAMAGED);
+        }
+    }
+    printf("# %d of %d are to be sent again\n", (int)later, READS);
+    CHECK(later > 0 && later < READS);
+    CHECK(!listed(w, leader));
+    check_all(w);
+    world_free(w);
+}
+
 /* Half way another leads. */
 static void test_goes_on(void)
 {
@@ -700,6 +734,7 @@ int main(int argc, char **argv)
     TEST(test_all_differ);
     TEST(test_nobody_has_it);
     TEST(test_no_room_for_a_copy);
+    TEST(test_too_busy_to_be_asked);
     TEST(test_goes_on);
     TEST(test_busy);
     TEST(test_several_differ);
