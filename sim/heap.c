@@ -143,6 +143,10 @@ void sim_heap_discard(struct sim_heap *heap)
 
 void *__wrap_malloc(size_t size)
 {
+    const struct sim_heap *heap = heaps.busy ? NULL : heaps.current;
+
+    if (heap && heap->refused && heap->refused == size)
+        return NULL;
     void *ptr = note(__real_malloc(size), size);
 
     if (ptr && heaps.current && !heaps.busy)

@@ -424,6 +424,13 @@ static void pg_heartbeats_drop(struct pg *pg)
             heartbeat_out_drop(&pg->members[i].peer->out, pg->id);
 }
 
+/* It has not begun: there is a leader only now, or there was no memory for it. */
+static bool recovery_is_due(const struct pg *pg)
+{
+    return pg->raft.leader && pg->raft.leader != pg->replica && !recover_active(pg) && !pg->stopping &&
+           !pg->shard->failed && (pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL);
+}
+
 static void pg_role(struct pg *pg)
 {
     struct raft *r = &pg->raft;
@@ -464,12 +471,8 @@ static void pg_role(struct pg *pg)
         pg->leaderless_ns = 0;
     else if (!pg->leaderless_ns)
         pg->leaderless_ns = core_now_ns(pg->shard->core);
-    if (pg->known_leader != r->leader || pg->sp->damaged) {
-        pg->known_leader = r->leader;
-        if (r->leader && r->leader != pg->replica && !recover_active(pg) && !pg->shard->failed &&
-            (pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL))
-            recover_start(pg);
-    }
+    if (recovery_is_due(pg))
+        recover_start(pg);
 }
 
 /* A deadline moves on with every message, the timer only with heartbeats. When it fires all the same, it does
@@ -527,7 +530,7 @@ void pg_timer(struct pg *pg, uint64_t now_ns)
 void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns)
 {
     bool again = noop_due(pg) || (pg->orders_due && pg_serves(pg)) || pg_group_waits(pg) ||
-                 pg_split_due_ns(pg) != UINT64_MAX ||
+                 recovery_is_due(pg) || pg_split_due_ns(pg) != UINT64_MAX ||
                  (pg->led_term && store_reads_waiting_ns(pg->shard->store, now_ns));
 
     /* What is looked at again after a while is not to be put off by each heartbeat. */

@@ -112,7 +112,6 @@ struct pg {
     bool scrub_deep, scrub_repair;
     enum pg_election election; /* whose turn it is to campaign (pg_election.c) */
     uint32_t member_count;
-    uint32_t known_leader;  /* when last looked at */
     uint64_t led_term;      /* the term that we led when last looked at; 0: not leader */
     uint64_t left_term;     /* the term in which we handed over because we have to abstain */
     uint64_t leaderless_ns; /* since when none has been known; 0: one is */

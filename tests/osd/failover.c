@@ -396,6 +396,49 @@ static void test_damage_remembered(void)
     world_free(w);
 }
 
+/* It recovers once there is memory for that, and waits for no other leader: be its log damaged, or whole, so
+ * that the leader has nothing to send it. */
+static void recovery_without_memory(bool damaged)
+{
+    enum store_pg_state state = damaged ? STORE_PG_DAMAGED : STORE_PG_RECOVERING;
+    struct load load;
+    struct world *w = load_begin(&load, 23 + damaged, 1, 100);
+
+    load_stop(&load);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t osd = (world_leader(w, world_pg(w, 0)) + 1) % OSDS;
+    w->osds[osd].node->heap.refused = FRAME_BODY_MAX;
+    if (!damaged) {
+        sim_node_enter(w->osds[osd].node);
+        pg_record_want(pg_find(w->osds[osd].shard, world_pg(w, 0)), state, 0, 0);
+        sim_node_leave(w->osds[osd].node);
+        WAIT_FOR(w, 5000, world_replica(w, osd, world_pg(w, 0))->record.state == state);
+    }
+    world_osd_kill(w, osd, SIM_CRASH_POWER);
+    if (damaged)
+        fake_store_damage_log(w->osds[osd].label.osd_uuid, world_pg(w, 0), 0);
+    for (int start = 0; start < 2; start++) {
+        world_osd_start(w, osd);
+        sim_run_for(w->sim, 3 * NS_PER_S);
+        CHECK_EQ(world_replica(w, osd, world_pg(w, 0))->record.state, state);
+        if (!start)
+            world_osd_kill(w, osd, SIM_CRASH_POWER);
+    }
+    CHECK_EQ(w->osds[osd].shard->perf.recoveries, 0);
+    uint64_t term = pg_find(w->osds[osd].shard, world_pg(w, 0))->raft.term;
+    w->osds[osd].node->heap.refused = 0;
+    WAIT_FOR(w, 2000, world_settled(w));
+    CHECK_EQ(pg_find(w->osds[osd].shard, world_pg(w, 0))->raft.term, term);
+    check_everywhere(&load);
+    world_free(w);
+}
+
+static void test_recovery_without_memory(void)
+{
+    recovery_without_memory(true);
+    recovery_without_memory(false);
+}
+
 static void test_damaged_blocks(void)
 {
     struct load load;
@@ -596,6 +639,7 @@ int main(int argc, char **argv)
     TEST(test_orderly_stop);
     TEST(test_damaged_log);
     TEST(test_damage_remembered);
+    TEST(test_recovery_without_memory);
     TEST(test_damaged_blocks);
     TEST(test_store_fails);
     TEST(test_append_refused);
