@@ -148,6 +148,8 @@ void recover_start(struct pg *pg)
         return;
     }
     r->pg = pg;
+    /* One before may have ended with its replica, which was to be deleted, and is not any more. */
+    r->forgot = !store_recover_settled(pg->sp);
     pg->recover = r;
     pg->shard->perf.recoveries++;
     wire_arena_init(&r->arena, NULL, 0, WIRE_ARENA_MAX);

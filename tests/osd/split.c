@@ -336,10 +336,22 @@ static uint32_t child_has(struct world *w, uint32_t osd)
     return count;
 }
 
+/* As when it was to be deleted, and that order was withdrawn. */
+static void reopen(struct world *w, uint32_t osd)
+{
+    CHECK(recover_active(pg_find(w->osds[osd].shard, pg_id(0))));
+    sim_node_enter(w->osds[osd].node);
+    pg_stop(pg_find(w->osds[osd].shard, pg_id(0)));
+    sim_node_leave(w->osds[osd].node);
+    WAIT_FOR(w, 5000, !pg_find(w->osds[osd].shard, pg_id(0)));
+    WAIT_FOR(w, 5000, pg_find(w->osds[osd].shard, pg_id(0)));
+}
+
 /* A replica that recovers goes on with a leader that is not split yet, which the one before was: what it has
  * given up of the child's, for its log is damaged, comes back, and the child is born with it. If its log is
- * whole its replica of the child is there already, and stays. */
-static void next_leader_is_split_later(bool damaged)
+ * whole its replica of the child is there already, and stays. `reopened`: the recovery also ends, and another
+ * one begins in the same process. */
+static void next_leader_is_split_later(bool damaged, bool reopened)
 {
     struct world *w = begin(6 + 50 * (uint64_t)damaged);
     uint64_t object = 0;
@@ -367,6 +379,8 @@ static void next_leader_is_split_later(bool damaged)
     WAIT_FOR(w, 5000, recover_active(pg_find(w->osds[2].shard, pg_id(0))));
     sim_run_for(w->sim, 100 * NS_PER_MS);
     CHECK_EQ(!replica_on(w, 2, 1), damaged);
+    if (reopened)
+        reopen(w, 2);
     if (damaged) /* two of three have a vote */
         CHECK_EQ(world_transfer(w, pg_id(0), 1), 0);
     else
@@ -383,8 +397,9 @@ static void next_leader_is_split_later(bool damaged)
 
 static void test_next_leader_is_split_later(void)
 {
-    next_leader_is_split_later(false);
-    next_leader_is_split_later(true);
+    next_leader_is_split_later(false, false);
+    next_leader_is_split_later(true, false);
+    next_leader_is_split_later(true, true);
 }
 
 static uint64_t nth_that_goes(uint32_t n)
