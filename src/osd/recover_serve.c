@@ -17,7 +17,9 @@
  *
  * A recovery takes its turns. While the shard works for clients there is one window at a time, and after each
  * a pause that is a multiple of what it took: so recoveries have a bounded share, whatever the device and the
- * members that ask can do. Without clients they are only bounded in number.
+ * members that ask can do. Without clients they are only bounded in number. What a member asks for without
+ * whose word its group can commit nothing comes first and without pauses, a few at once, for the clients of
+ * that group wait for nothing else.
  */
 #include "osd/recover_copy.h"
 #include "osd/repair.h"
@@ -174,6 +176,7 @@ struct serve {
     struct rpc_ticket ticket;
     struct store_read read;
     bool recovery;
+    bool needed;       /* its group commits nothing before the asker has recovered */
     struct list link;  /* in shard->turns.waiting */
     bool turn;         /* it is ours */
     uint64_t taken_ns; /* began to wait; later: began to read */
@@ -197,6 +200,7 @@ _Static_assert(SERVE_REPAIR_NS + 2 * SERVE_WAIT_NS < RECOVER_CALL_NS,
                "a call that times out closes its link");
 
 #define TURNS_MAX         32  /* at once, without clients */
+#define TURNS_NEEDED      4   /* at once beside clients, of those without which nothing can be committed */
 #define TURNS_WAITING_MAX 256 /* more are told to come again at once */
 #define TURN_PAUSE        4   /* times what it took, while there are clients */
 #define TURN_PAUSE_MAX_NS (500 * NS_PER_MS)
@@ -218,12 +222,14 @@ static bool turn_pauses(const struct osd_shard *shard, uint64_t now_ns)
     return now_ns - shard->client_ns < TURN_CLIENT_NS;
 }
 
-static bool turn_free(const struct osd_shard *shard, uint64_t now_ns)
+static bool turn_free(const struct serve *s, uint64_t now_ns)
 {
+    const struct osd_shard *shard = s->shard;
     const struct recover_turns *turns = &shard->turns;
 
-    return turn_pauses(shard, now_ns) ? !turns->active && now_ns >= turns->next_ns
-                                      : turns->active < TURNS_MAX;
+    if (!turn_pauses(shard, now_ns))
+        return turns->active < TURNS_MAX;
+    return s->needed ? turns->active < TURNS_NEEDED : !turns->active && now_ns >= turns->next_ns;
 }
 
 static void turn_wake_next(struct recover_turns *turns)
@@ -247,8 +253,13 @@ static void turn_wait(struct serve *s)
 {
     s->op.state = SERVE_TURN;
     s->taken_ns = core_now_ns(s->op.core);
-    list_push_back(&s->shard->turns.waiting, &s->link);
-    s->shard->turns.waiting_count++;
+    struct recover_turns *turns = &s->shard->turns;
+    struct list *at = turns->waiting.next;
+
+    while (at != &turns->waiting && (!s->needed || list_entry(at, struct serve, link)->needed))
+        at = at->next;
+    list_insert_before(at, &s->link);
+    turns->waiting_count++;
 }
 
 /* True: it is ours. */
@@ -256,7 +267,7 @@ static bool turn_take(struct serve *s, uint64_t now_ns)
 {
     struct recover_turns *turns = &s->shard->turns;
 
-    if (turns->waiting.next != &s->link || !turn_free(s->shard, now_ns))
+    if (turns->waiting.next != &s->link || !turn_free(s, now_ns))
         return false;
     list_remove(&s->link);
     turns->waiting_count--;
@@ -520,6 +531,25 @@ static void serve_step(struct op *op)
     }
 }
 
+/* Is the asker a voter, and are those that are whole, and in contact, no majority without it? */
+static bool is_needed(const struct pg *pg, uint32_t asker, uint64_t now_ns)
+{
+    const struct raft *r = &pg->raft;
+    uint32_t voters = 0, whole = 0;
+    bool votes = false;
+
+    for (uint32_t i = 0; i < r->member_count; i++) {
+        const struct raft_member *m = &r->members[i];
+        if (!(m->flags & GROUP_VOTER))
+            continue;
+        voters++;
+        votes |= m->replica == asker;
+        whole += m->replica == r->self || (m->replica != asker && !m->recovering &&
+                                           m->progress != RAFT_BEHIND && raft_in_contact(r, m, now_ns));
+    }
+    return r->role == RAFT_LEADER && votes && 2 * whole <= voters;
+}
+
 /* What the asker has, by block. False: the message does not fit itself. */
 static bool take_have(struct serve *s, const Fb__RecoverReadRequest *in)
 {
@@ -559,8 +589,7 @@ void recover_read_receive(struct peer *peer, struct osd_shard *shard, const stru
         (!in->block_count || in->block_count > RECOVER_WINDOW || in->first_block >= BLOCKS_PER_OBJECT ||
          in->first_block + in->block_count > BLOCKS_PER_OBJECT || !take_have(s, in)))
         error = -ERR_INVALID;
-    if (!error)
-        pg_asked(peer, shard, in->pg, in->from, in->to, &error);
+    const struct pg *pg = error ? NULL : pg_asked(peer, shard, in->pg, in->from, in->to, &error);
     if (error) {
         rpc_reply(ticket, error, NULL, 0, NULL, 0);
         free(s);
@@ -569,6 +598,7 @@ void recover_read_receive(struct peer *peer, struct osd_shard *shard, const stru
         s->pg = in->pg;
         s->ticket = *ticket;
         s->recovery = in->recovery;
+        s->needed = in->recovery && is_needed(pg, in->from, core_now_ns(shard->core));
         s->read.image = in->image;
         s->read.object = in->object;
         s->read.first_block = in->first_block;

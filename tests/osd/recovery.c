@@ -535,6 +535,33 @@ static void test_clients_come_first(void)
     CHECK(took_ns[1] < 10 * NS_PER_S);
 }
 
+/* But not one without which nothing can be committed, beside clients of other groups. */
+static void test_needed_comes_first(void)
+{
+    uint32_t away;
+    struct world *w = delta_world(51, 15, &away);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+
+    fake_store_set_read_ns(osd_shard_store(w->osds[leader].shard), 5 * NS_PER_MS);
+    for (uint32_t i = 0; i < OSDS; i++)
+        if (i != leader && i != away)
+            world_osd_kill(w, i, SIM_CRASH_PROCESS);
+    world_osd_start(w, away);
+    WAIT_FOR(w, 5000, !strcmp(recovery_state(w, away), "copy"));
+    uint64_t begun_ns = w->sim->now_ns;
+    while (strcmp(recovery_state(w, away), "none")) {
+        CHECK(w->sim->now_ns < begun_ns + 20 * NS_PER_S && sim_step(w->sim, UINT64_MAX));
+        w->osds[leader].shard->client_ns = core_now_ns(w->osds[leader].shard->core);
+    }
+    uint64_t took_ns = w->sim->now_ns - begun_ns;
+    printf("# %d ms\n", (int)(took_ns / NS_PER_MS));
+    /* One by one, with a pause of four times as long, it would be 200 ms for each object. */
+    CHECK(took_ns < OBJECTS * 50 * NS_PER_MS);
+    memset(data, 3, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    world_free(w);
+}
+
 /* ---- repairs by copy ---- */
 
 /* What one replica lost and what the others lost come together: no copy costs a block that is whole here,
@@ -736,6 +763,7 @@ int main(void)
     TEST(test_only_differing_blocks);
     TEST(test_goes_on_after_crashes);
     TEST(test_clients_come_first);
+    TEST(test_needed_comes_first);
     TEST(test_no_copy_costs_a_block);
     TEST(test_overwritten_during_a_repair);
     TEST(test_settled_after_a_cut);
