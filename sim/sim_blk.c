@@ -80,6 +80,13 @@ static void write_check(const struct sim_disk_request *request)
         ASSERT(memcmp(request->write->data + at, io->iov[i].iov_base, io->iov[i].iov_len) == 0);
 }
 
+/* What it was to make durable, of whatever window, is gone or not. */
+static void flush_fails(struct sim_disk *disk)
+{
+    disk->flush_failed = true;
+    medium_power_cut(disk, 0, disk->config.size_bytes);
+}
+
 static int request_complete(struct sim_disk *disk, struct sim_disk_request *request)
 {
     const struct sim_disk_faults *f = &disk->config.faults;
@@ -111,6 +118,9 @@ static int request_complete(struct sim_disk *disk, struct sim_disk_request *requ
             w->seq = ++disk->seq;
             medium_decide(disk, w);
             free(w);
+            /* On most devices it is a write and a flush. */
+            if (io->flags & BLK_FUA && disk->config.volatile_cache && sim_rng_below(&disk->faults, 2))
+                flush_fails(disk);
             return -ERR_IO;
         }
         if (sim_rng_chance(&disk->faults, f->lose_ppm) &&
@@ -134,9 +144,7 @@ static int request_complete(struct sim_disk *disk, struct sim_disk_request *requ
         if (sim_rng_chance(&disk->faults, f->flush_error_ppm)) {
             disk->stats.errors++;
             sim_injected(disk->sim, SIM_FAULT_DISK_FLUSH);
-            disk->flush_failed = true;
-            /* What it was to make durable, of whatever window, is gone or not. */
-            medium_power_cut(disk, 0, disk->config.size_bytes);
+            flush_fails(disk);
             return -ERR_IO;
         }
         if (!f->lying_flush && !PLANT(DISK_LYING_FLUSH))
