@@ -49,6 +49,9 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->misses_splits = sim_rng_below(&w->misses, 3) == 0;
     w->earlies = sim_rng_make(sim->seed, "earlies", 0);
     w->memories = sim_rng_make(sim->seed, "memories", 0);
+    w->looks = sim_rng_make(sim->seed, "looks", 0);
+    w->scars = sim_rng_make(sim->seed, "scars", 0);
+    w->calm = sim_rng_below(&w->scars, 4) == 0;
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
                                SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_LOSE) |
                                SIM_FAULT_BIT(MEMORY));
@@ -72,6 +75,9 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
                                       .pgs_max = 16,
                                       .pages_max = 1 + (uint32_t)sim_rng_below(&pages, 8),
                                       .large_chunks_min = 1 + (uint32_t)sim_rng_below(&w->rng, 3)};
+    struct sim_rng caches = sim_rng_make(sim->seed, "caches", 0);
+    if (sim_rng_below(&caches, 4) == 0)
+        w->config.cache_bytes = 64u << 10; /* less than is under way */
     w->mend_rarely = sim_rng_below(&w->mends, 3) ? 200 : 10;
     w->flood_rarely = sim_rng_below(&w->floods, 3) ? 0 : 20;
     /* Large writes go through the ring, which is full of them then: hardly a block is left at times. */
@@ -83,6 +89,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->pgs[sim_rng_below(&quiet, MODEL_PGS_FIRST)].quiet = sim_rng_below(&quiet, 2);
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         w->pgs[i].bulky = bulky;
+        w->pgs[i].imaged = sim_rng_below(&w->scars, 4) == 0;
         w->pgs[i].id = 7ull << 32 | i;
         w->pgs[i].number = i;
         w->pgs[i].exists = i < MODEL_PGS_FIRST;
@@ -101,11 +108,11 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     snprintf(
         ret->stats, sizeof(ret->stats),
         "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, %lu mended, %lu floods, %lu audits, %lu alone, "
-        "%lu splits, %lu of them late, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu checks, %lu lost, %lu torn",
-        w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damaged, w->repairs,
-        w->copies, w->mended, w->flooded, w->audits, w->loners, w->splits, w->behinds, w->removals,
-        w->checkpoints, w->forward, w->moves, w->large, w->page_reads, w->page_hits, w->lag_reads, w->checks,
-        stats.lost, stats.torn);
+        "%lu splits, %lu of them late, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu looks, %lu checks, %lu scars, %lu healed, %lu damaged logs, %lu lost, %lu torn",
+        w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damage_reads,
+        w->repairs, w->copies, w->mended, w->flooded, w->audits, w->loners, w->splits, w->behinds,
+        w->removals, w->checkpoints, w->forward, w->moves, w->large, w->page_reads, w->page_hits,
+        w->lag_reads, w->looked, w->checks, w->scars_made, w->healed, w->hurt_logs, stats.lost, stats.torn);
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);

@@ -14,6 +14,7 @@ struct audit {
     uint8_t *refs;
     uint16_t *slots;
     uint64_t reserving; /* chunks that entries hold room for */
+    uint64_t roomless;  /* entries that will need some, and hold none */
 };
 
 static void same(const struct audit *a, const char *what, uint64_t counted, uint64_t should_be)
@@ -72,6 +73,8 @@ static void log_audit(struct audit *a, const struct pg *pg)
         entry_audit(a, e);
         ring += entry_ring_bytes(e);
         unapplied += e->applied ? 0 : entry_ring_bytes(e);
+        a->roomless += !e->applied && e->type == ENTRY_WRITE && !e->reserved &&
+                       split_belongs(pg, pg->pub.record.split_count, e->image, e->object);
         large += e->chunks_held;
     }
     same(a, "bytes of a log", pg->pub.ring_bytes, ring);
@@ -104,6 +107,7 @@ static void pgs_audit(struct audit *a)
     same(a, "reserved chunks", a->s->chunks_reserved, chunks);
     same(a, "reserved slots", a->s->slots_reserved, slots);
     same(a, "chunks that entries may need", pending, a->reserving);
+    same(a, "entries without room", a->roomless, 0);
 }
 
 static void queue_audit(struct audit *a)
@@ -150,6 +154,12 @@ static void space_audit(struct audit *a)
     }
     same(a, "free chunks", s->chunks_free, unused);
     same(a, "slots", s->slots_used, slots);
+    /* Of what is free some is promised to entries, to their objects' pages, and to a round and a copy. */
+    uint64_t pages =
+        DIV_UP(s->slots_used + s->slots_reserved + DESTAGE_OBJECTS_MAX, (uint64_t)SLOTS_PER_CHUNK);
+    uint64_t promised = s->chunks_reserved + pages - MIN(pages, s->page_chunk_count);
+    if (s->chunks_free < promised)
+        sim_fail(a->sim, "audit: %lu chunks are promised, %lu are free", promised, s->chunks_free);
 }
 
 void verify_counts(struct driver *d)
@@ -178,12 +188,33 @@ static void taken_audit(struct driver *d, const struct log_entry *e)
                  e->pg->pub.record.pg, e->applied ? "not durable here" : "not committed");
 }
 
+/* The group of what is complete is in both copies of the table, as a start would read them. */
+static void group_audit(struct driver *d, const struct pg *pg)
+{
+    const struct store *s = d->store;
+    struct disk_table_block block;
+
+    if (pg->pub.record.state != STORE_PG_NORMAL || pg->pub.record.group.index > pg->complete_durable)
+        return;
+    for (uint64_t copy = 0; copy < 2; copy++) {
+        uint64_t at = s->g.table_block + copy * s->g.table_blocks + pg->table_index / TABLE_RECORDS_PER_BLOCK;
+        sim_disk_peek(d->world->disk, block_offset(at), &block, sizeof(block));
+        const struct disk_pg *there = &block.records[pg->table_index % TABLE_RECORDS_PER_BLOCK];
+        if (there->key == pg->key && there->group_index < pg->pub.record.group.index)
+            sim_fail(d->world->sim,
+                     "audit: PG %lx is complete up to %lu, its group of %lu is not in the table",
+                     pg->pub.record.pg, pg->complete_durable, pg->pub.record.group.index);
+    }
+}
+
 /* What a PG has to itself, without the log, is what its log had, and the table has its group. */
 static void complete_audit(struct driver *d, const struct pg *pg)
 {
     if (pg->complete_index > pg->pub.durable_index)
         sim_fail(d->world->sim, "audit: PG %lx is complete up to %lu, durable up to %lu", pg->pub.record.pg,
                  pg->complete_index, pg->pub.durable_index);
+    if (sim_rng_below(&d->world->audit, 20) == 0)
+        group_audit(d, pg);
     if (pg->pub.record.state == STORE_PG_NORMAL && pg->pub.record.group.index <= pg->complete_index &&
         !table_group_durable(pg))
         sim_fail(d->world->sim, "audit: PG %lx is complete up to %lu, its group of %lu is not durable",
@@ -194,6 +225,9 @@ void verify_order(struct driver *d)
 {
     const struct destage *round = &d->store->destage;
 
+    if (d->store->records_durable > d->store->records_taken)
+        sim_fail(d->world->sim, "audit: %lu records are durable, of %lu that were written",
+                 d->store->records_durable, d->store->records_taken);
     list_for_each (&d->store->pgs, node)
         complete_audit(d, list_entry(node, struct pg, link));
 

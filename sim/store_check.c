@@ -22,6 +22,47 @@ bool verify_excused(struct driver *d, int result)
     return w->rot;
 }
 
+/* What rotted is not read back, however long it stays in the log. */
+bool verify_log_excused(struct driver *d, int result)
+{
+    return verify_excused(d, result) || (result == -ERR_CHECKSUM && d->world->scarred);
+}
+
+/* What is complete has not got other entries in the log, be it damaged. */
+static void verify_terms(struct driver *d, uint32_t i, const struct store_pg *pg)
+{
+    const struct model_pg *m = &d->world->pgs[i];
+    uint64_t most = MIN(pg->applied_index, MIN(pg->last_index, m->commit));
+
+    for (uint64_t index = pg->first_index; pg->record.state == STORE_PG_NORMAL && index <= most; index++)
+        if (store_log_term(pg, index) != m->term[index])
+            sim_fail(d->world->sim, "PG %u: entry %lu, which is complete, has term %lu, should be %u", i,
+                     index, store_log_term(pg, index), m->term[index]);
+}
+
+/* What was damaged stays so until it has recovered, and caught up. */
+static void verify_damage(struct driver *d, uint32_t i, const struct store_pg *pg)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[i];
+    bool is_damaged = pg->damaged || pg->record.state == STORE_PG_DAMAGED;
+
+    if (w->damaged[i] && w->healthy[i] && pg->record.state == STORE_PG_NORMAL)
+        w->damaged[i] = false;
+    w->healthy[i] = false;
+    w->damaged[i] &= is_damaged || w->marked[i];
+    if (w->damaged[i] && !is_damaged)
+        sim_fail(w->sim, "PG %u: that its log is damaged is forgotten", i);
+    if (!is_damaged || w->rot)
+        return;
+    if (!w->damaged[i] && !w->hurt && !w->gap)
+        sim_fail(w->sim, "PG %u: damaged", i);
+    w->hurt_logs += !w->damaged[i];
+    w->damaged[i] = w->marked[i] = w->fell_behind[i] = true;
+    model_apply(m, m->commit);
+    split_miss(d, i);
+}
+
 static void note_behind(struct world *w, uint32_t i, const struct store_pg *pg)
 {
     struct store_object_info at = {0};
@@ -56,6 +97,16 @@ static void verify_group(struct world *w, uint32_t i, const struct store_pg *pg)
                  group->index, oldest.index, pg->applied_index, w->pgs[i].commit);
 }
 
+/* Up to there no damage looks like a torn end of the log. */
+static uint64_t proven_index(const struct world *w, const struct model_pg *m)
+{
+    uint64_t proven = w->proof_hit ? 0 : m->proven;
+
+    if (!w->rot)
+        proven = MAX(proven, MAX(m->table_proven, w->checkpoint_hit ? 0 : m->checkpoint_proven));
+    return proven;
+}
+
 void verify_open(struct driver *d)
 {
     struct world *w = d->world;
@@ -63,10 +114,13 @@ void verify_open(struct driver *d)
     const uint64_t *blob = store_blob(d->store, &len);
 
     w->proof_seq = 0;
+    w->alive_hit = false;
     split_found(d);
 
     if (w->blob_acked && !w->rot && (!blob || len < 8 || *blob < w->blob_acked || *blob > w->blob_sent))
         sim_fail(w->sim, "blob: %lu, acknowledged %lu", blob ? *blob : 0, w->blob_acked);
+    if (blob && len >= 8 && !w->rot)
+        w->blob_acked = *blob;
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
         struct model_pg *m = &w->pgs[i];
         struct store_pg *pg = pg_now(d, i);
@@ -93,17 +147,21 @@ void verify_open(struct driver *d)
             (pg->record.vote != (uint32_t)pg->record.term % 7 && !newborn))
             sim_fail(w->sim, "PG %u: term %lu vote %u, acknowledged %lu, sent %lu", i, pg->record.term,
                      pg->record.vote, w->term_acked[i], w->term_sent[i]);
+        w->term_acked[i] = MAX(w->term_acked[i], pg->record.term); /* it was seen */
+        verify_terms(d, i, pg);
+        verify_damage(d, i, pg);
         w->recovering[i] = pg->record.state == STORE_PG_RECOVERING;
-        if (pg->damaged && !w->rot)
-            sim_fail(w->sim, "PG %u: damaged", i);
         if (pg->damaged)
             note_behind(w, i, pg);
         if (w->recovering[i] || w->fell_behind[i])
             continue;
         verify_group(w, i, pg);
         /* What has rotted is said to be damaged, but for the newest, which may as well be torn. */
-        if (pg->last_index < (w->rot ? m->proven : m->acked) && !pg->damaged && !w->unreadable)
+        bool torn = w->rot || w->torn;
+        if (pg->last_index < (torn ? proven_index(w, m) : m->acked) && !pg->damaged && !w->unreadable)
             sim_fail(w->sim, "PG %u: log ends at %lu, acknowledged %lu", i, pg->last_index, m->acked);
+        if (w->torn)
+            model_cut(m, pg->last_index + 1);
         if (pg->applied_index > m->commit || pg->first_index > pg->applied_index + 1)
             sim_fail(w->sim, "PG %u: first %lu applied %lu commit %lu", i, pg->first_index, pg->applied_index,
                      m->commit);
@@ -121,7 +179,9 @@ void verify_entry(struct driver *d, const struct model_pg *m, const struct entry
     struct entry want;
 
     /* Rot in the newest batch looks like a torn tail: then an older lineage may be what is left. */
-    uint64_t fixed = !w->rot ? m->acked : pg_now(d, m->number)->damaged || w->unreadable ? 0 : m->proven;
+    uint64_t fixed = m->acked;
+    if (w->rot || w->torn)
+        fixed = pg_now(d, m->number)->damaged || w->unreadable ? 0 : proven_index(w, m);
     if (!model_had(m, e->index, e->term) || (e->index <= fixed && e->term != m->term[e->index])) {
         sim_fail(w->sim, "PG %lx: entry %lu has term %lu, should be %u", m->id, e->index, e->term,
                  m->term[e->index]);
@@ -155,7 +215,7 @@ void verify_log_read(struct driver *d)
     struct store_log_read *r = &d->log_read;
 
     bool trimmed = r->op.result == -ERR_COMPACTED && d->index < pg_now(d, d->pg)->first_index;
-    if (r->op.result && !trimmed && !verify_excused(d, r->op.result))
+    if (r->op.result && !trimmed && !verify_log_excused(d, r->op.result))
         sim_fail(d->world->sim, "PG %u: reading entry %lu: %s", d->pg, d->index, error_name(r->op.result));
     for (uint32_t i = 0; i < r->ret_count; i++) {
         verify_entry(d, &d->world->pgs[d->pg], &r->ret_entries[i], &r->ret_payloads[i]);
@@ -181,6 +241,38 @@ static void verify_proof(struct driver *d)
     w->proof_seq = s->next_seq;
 }
 
+/* A write to the PG table says, too, what was durable when it began; and so does a checkpoint. */
+void verify_table_begins(struct driver *d)
+{
+    for (uint32_t i = 0; i < MODEL_PGS; i++)
+        d->world->pgs[i].table_provable = d->world->pgs[i].acked;
+}
+
+void verify_table_ends(struct driver *d)
+{
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        struct model_pg *m = &d->world->pgs[i];
+        m->table_proven = MAX(m->table_proven, m->table_provable);
+    }
+}
+
+static void verify_checkpoint(struct driver *d)
+{
+    struct world *w = d->world;
+    const struct store *s = d->store;
+    bool ended = d->checkpoint && s->ckpt_last >= d->checkpoint;
+    bool begins = s->destage.ckpt_number > s->ckpt_last && s->destage.ckpt_number != d->checkpoint;
+
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        struct model_pg *m = &w->pgs[i];
+        if (ended)
+            m->checkpoint_proven = m->checkpoint_provable;
+        if (begins)
+            m->checkpoint_provable = m->acked;
+    }
+    d->checkpoint = begins ? s->destage.ckpt_number : ended ? 0 : d->checkpoint;
+}
+
 void verify_durable(struct driver *d)
 {
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
@@ -193,6 +285,7 @@ void verify_durable(struct driver *d)
         m->acked = MAX(m->acked, MIN(pg->durable_index, m->last));
     }
     verify_proof(d);
+    verify_checkpoint(d);
 }
 
 void verify_data(struct driver *d, const struct store_read *r, const struct model_pg *m, bool proposed)
@@ -203,8 +296,8 @@ void verify_data(struct driver *d, const struct store_read *r, const struct mode
     w->read_checks++;
     if (w->behind[m->number][r->image][r->object])
         return;
-    if (r->op.result == -ERR_DAMAGED && w->rot)
-        w->damaged++;
+    if (r->op.result == -ERR_DAMAGED && (w->rot || w->hurt || w->wounds))
+        w->damage_reads++;
     else if (r->op.result && !verify_excused(d, r->op.result) && r->op.result != -ERR_RETRY)
         sim_fail(w->sim, "PG %lx: object %lu/%lu: %s", m->id, r->image, r->object, error_name(r->op.result));
     if (r->op.result && r->op.result != -ERR_DAMAGED)
@@ -240,7 +333,7 @@ void verify_check_line(void *owner, bool problem, const char *text)
 {
     struct driver *d = owner;
 
-    if (problem && !d->world->rot)
+    if (problem && !d->world->rot && !scars_show(d->world))
         sim_fail(d->world->sim, "check: %s", text);
 }
 

@@ -5,6 +5,7 @@
  * first.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "sim/store_world.h"
 
@@ -91,9 +92,52 @@ static bool read_next(struct driver *d)
 static bool recover_due(const struct world *w)
 {
     for (uint32_t i = 0; i < MODEL_PGS; i++)
-        if (w->recovering[i] || w->fell_behind[i])
+        if (w->recovering[i] || w->fell_behind[i] || w->damaged[i])
             return true;
     return false;
+}
+
+/* A block that rotted is written in place; or the object replaced by a copy. */
+static void heal(struct driver *d)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[d->pg];
+    struct slice data = {.buf = d->buf, .len = BLOCK_SIZE};
+    uint32_t i = 0;
+
+    if (++d->heals > 3 * BLOCKS_PER_OBJECT)
+        sim_fail(w->sim, "PG %u: object %lu/%lu stays damaged", d->pg, d->image, d->object);
+    while (!(d->read.ret_damaged[i / 64] >> (i % 64) & 1))
+        i++;
+    uint32_t block = d->read.first_block + i;
+    bool whole = !w->rot && (d->heals % 2 == 0 || sim_rng_below(&w->scars, 2));
+    if (whole || !m->object[d->image][d->object].tag[block]) {
+        d->op.state = DRIVE_HEAL;
+        timer_arm(d->op.core, &d->timer, &d->op, core_now_ns(d->op.core));
+        return;
+    }
+    model_fill(m->object[d->image][d->object].tag[block], d->buf->data);
+    d->op.state = DRIVE_REPAIR;
+    store_repair_start(&d->repair, pg_now(d, d->pg), d->image, d->object, block, d->read.ret_index, &data,
+                       &d->op);
+}
+
+/* False: no room. */
+static bool copy_begin(struct driver *d, int rc)
+{
+    struct world *w = d->world;
+
+    if (rc == -ERR_NO_SPACE) {
+        /* The workload's objects may be more than fit: nothing to do but to end here. */
+        w->stop = true;
+        d->op.state = DRIVE_FAILED;
+    } else if (rc == -ERR_RETRY) {
+        timer_arm(d->op.core, &d->timer, &d->op, core_now_ns(d->op.core) + 100 * NS_PER_US);
+    } else if (rc) {
+        driver_fail(d, "copy", rc);
+    }
+    d->block = 0;
+    return rc == 0;
 }
 
 static void start_check(struct driver *d)
@@ -111,13 +155,30 @@ static bool drive(struct driver *d)
     switch (op->state) {
     case DRIVE_START:
         if (!w->formatted) {
-            op->state = DRIVE_FORMAT;
-            store_format_start(&d->format, &w->config, w->ring_bytes, op);
+            op->state = w->formatting ? DRIVE_HALF : DRIVE_FORMAT;
+            if (w->formatting)
+                store_open_start(&d->open, &w->config, op);
+            else
+                store_format_start(&d->format, &w->config, w->ring_bytes, op);
+            w->formatting = true;
             return false;
         }
         if (chance(d, 15)) {
             start_check(d);
             return false;
+        }
+        /* fall through */
+    case DRIVE_HALF:
+        /* All of it is there, or none is a slice. */
+        if (op->state == DRIVE_HALF && d->open.op.result == -ERR_FORMAT) {
+            op->state = DRIVE_FORMAT;
+            store_format_start(&d->format, &w->config, w->ring_bytes, op);
+            return false;
+        }
+        if (op->state == DRIVE_HALF) {
+            w->formatted = true;
+            op->state = DRIVE_OPEN;
+            return true;
         }
         /* fall through */
     case DRIVE_FORMAT:
@@ -251,42 +312,58 @@ static bool drive(struct driver *d)
         return true;
     case DRIVE_READ:
         verify_data(d, &d->read, &w->pgs[d->pg], false);
-        if (d->read.op.result == -ERR_DAMAGED && chance(d, 50)) {
-            uint32_t i = 0;
-            while (!(d->read.ret_damaged[i / 64] >> (i % 64) & 1))
-                i++;
-            uint32_t block = d->read.first_block + i;
-            slice_unref(&d->read.ret_data);
-            struct slice data = {.buf = d->buf, .len = BLOCK_SIZE};
-            model_fill(w->pgs[d->pg].object[d->image][d->object].tag[block], d->buf->data);
-            op->state = DRIVE_REPAIR;
-            store_repair_start(&d->repair, pg_now(d, d->pg), d->image, d->object, block, d->read.ret_index,
-                               &data, op);
+        slice_unref(&d->read.ret_data);
+        d->lazy |= d->read.op.result == -ERR_DAMAGED && !w->rot && sim_rng_below(&w->scars, 8) == 0;
+        if (d->read.op.result == -ERR_DAMAGED && !d->lazy && (!w->rot || chance(d, 50))) {
+            heal(d);
             return false;
         }
-        slice_unref(&d->read.ret_data);
+        d->heals = 0;
         op->state = DRIVE_READ_NEXT;
         return true;
     case DRIVE_REPAIR:
-        if (d->repair.op.result == 0) {
-            w->repairs++;
-            d->block -= IO_BLOCKS_MAX;
-        } else if (d->repair.op.result == -ERR_CHECKSUM && !w->rot) {
+        if (d->repair.op.result == -ERR_CHECKSUM && !w->rot)
             sim_fail(w->sim, "repair: %s", error_name(d->repair.op.result));
-        }
+        w->repairs += d->repair.op.result == 0;
+        if (d->repair.op.result == 0 || !w->rot)
+            d->block -= IO_BLOCKS_MAX; /* is it well now? */
         op->state = DRIVE_READ_NEXT;
         return true;
+    case DRIVE_HEAL:
+        if (!copy_begin(d, store_copy_new(pg_now(d, d->pg), d->image, d->object, &d->copy)))
+            return false;
+        d->healing = true;
+        op->state = DRIVE_COPY_LOOK;
+        return true;
     case DRIVE_RECOVER:
-        while (d->pg < MODEL_PGS && !w->recovering[d->pg] && !w->fell_behind[d->pg])
+        while (d->pg < MODEL_PGS && !w->recovering[d->pg] && !w->fell_behind[d->pg] && !w->damaged[d->pg])
             d->pg++;
         if (d->pg == MODEL_PGS) {
             d->pg = 0;
             op->state = recover_due(w) ? DRIVE_RECOVER : DRIVE_WORK;
+            if (op->state == DRIVE_WORK)
+                scars_found(d);
             return true;
         }
+        if (!w->recovering[d->pg] && !w->fell_behind[d->pg]) {
+            op->state = DRIVE_WHOLE;
+            w->healthy[d->pg] = true;
+            recover_record(d, STORE_PG_NORMAL);
+            return false;
+        }
         op->state = DRIVE_MARK;
-        recover_record(d, STORE_PG_RECOVERING);
+        recover_record(d, w->damaged[d->pg] ? STORE_PG_DAMAGED : STORE_PG_RECOVERING);
         return false;
+    case DRIVE_WHOLE:
+        d->pg_writing = false;
+        if (d->pg_write.op.result) {
+            driver_fail(d, "whole", d->pg_write.op.result);
+            return false;
+        }
+        w->term_acked[d->pg] = d->pg_write.record.term;
+        w->damaged[d->pg] = w->healthy[d->pg] = w->marked[d->pg] = false;
+        op->state = DRIVE_RECOVER;
+        return true;
     case DRIVE_MARK:
         d->pg_writing = false;
         if (d->pg_write.op.result) {
@@ -294,6 +371,7 @@ static bool drive(struct driver *d)
             return false;
         }
         w->term_acked[d->pg] = d->pg_write.record.term;
+        w->marked[d->pg] = w->damaged[d->pg];
         w->recovering[d->pg] = true;
         w->fell_behind[d->pg] = true;
         op->state = DRIVE_BEHIND;
@@ -330,29 +408,16 @@ static bool drive(struct driver *d)
             }
             struct model_pg *m = &w->pgs[d->pg];
             struct group group;
-            model_group_at(m, m->commit, &group);
-            store_reset_base(pg_now(d, d->pg), m->commit, m->term[m->commit], &group,
-                             m->splits ? model_count(m, m->commit) : 0);
+            uint64_t base = recover_base(d);
+            model_group_at(m, base, &group);
+            store_reset_base(pg_now(d, d->pg), base, m->term[base], &group,
+                             m->splits ? model_count(m, base) : 0);
             op->state = DRIVE_RECOVERED;
-            recover_record(d, STORE_PG_NORMAL);
+            recover_record(d, w->damaged[d->pg] ? STORE_PG_DAMAGED : STORE_PG_NORMAL);
             return false;
         }
-        int rc = store_copy_new(pg_now(d, d->pg), d->image, d->object, &d->copy);
-        if (rc == -ERR_NO_SPACE) {
-            /* The workload's objects may be more than fit: nothing to do but to end here. */
-            w->stop = true;
-            op->state = DRIVE_FAILED;
+        if (!copy_begin(d, store_copy_new(pg_now(d, d->pg), d->image, d->object, &d->copy)))
             return false;
-        }
-        if (rc == -ERR_RETRY) {
-            timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + 100 * NS_PER_US);
-            return false;
-        }
-        if (rc) {
-            driver_fail(d, "copy", rc);
-            return false;
-        }
-        d->block = 0;
         op->state = DRIVE_COPY_LOOK;
         if (below(d, 4)) { /* only what differs comes */
             store_copy_look_start(&d->copy_look, d->copy, op);
@@ -384,6 +449,13 @@ static bool drive(struct driver *d)
             op->state = DRIVE_FAILED;
             return false;
         }
+        if (d->healing && d->copy_end.op.result != -ERR_STOPPED) {
+            d->healing = false;
+            w->healed += d->copy_end.op.result == 0;
+            d->block = 0;
+            op->state = DRIVE_READ_NEXT;
+            return true;
+        }
         if (d->copy_write.op.result == 0 && d->copy_end.op.result == -ERR_CONFLICT) {
             op->state = DRIVE_COPY_NEXT; /* destage was there in between: once more */
             return true;
@@ -405,11 +477,14 @@ static bool drive(struct driver *d)
         }
         w->term_acked[d->pg] = d->pg_write.record.term;
         w->recovering[d->pg] = w->fell_behind[d->pg] = false;
-        m->last = m->acked = m->commit;
-        if (pg_now(d, d->pg)->last_index != m->last)
+        memset(w->behind[d->pg], 0, sizeof(w->behind[d->pg]));
+        m->last = m->commit;
+        model_cut(m, pg_now(d, d->pg)->record.base_index + 1);
+        if (pg_now(d, d->pg)->last_index != pg_now(d, d->pg)->record.base_index)
             sim_fail(w->sim, "PG %u: base is not what was set", d->pg);
-        d->image = d->object = d->block = 0;
-        op->state = DRIVE_READ_NEXT;
+        w->recovered++;
+        d->pg = 0;
+        op->state = DRIVE_AGAIN;
         w->verified = false;
         return true;
     }
@@ -433,7 +508,7 @@ static bool drive(struct driver *d)
         }
         bool absent = !w->stop && chance(d, 1) && below(d, 20) == 0;
         absent |= w->misses_splits && !w->stop && sim_rng_below(&w->misses, 100) == 0;
-        if (absent && work_fall_behind(d, any_pg(d))) {
+        if (scars_work(d) || (absent && work_fall_behind(d, any_pg(d)))) {
             op->state = DRIVE_RECOVER;
             return op->children == 0;
         }

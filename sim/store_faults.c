@@ -19,6 +19,8 @@ bool faults_may_damage(void *owner, struct sim_disk *disk, enum sim_damage damag
     struct world *w = owner;
     struct geometry g;
 
+    if (w->striking)
+        return true;
     if (damage != SIM_DAMAGE_LOSE || !w->rot)
         return w->rot;
     if (geometry_layout(sim_disk_size(disk), w->ring_bytes, &g))
@@ -61,10 +63,14 @@ static void memory_fire(void *owner)
 /* The process, or the machine, dies; and comes back. */
 static void crash(struct world *w)
 {
-    bool power = sim_rng_below(&w->rng, 2);
+    bool power = sim_rng_below(&w->rng, 2) || w->power_next;
+
+    w->power_next = false;
+    w->process_died = !power;
 
     sim_injected(w->sim, power ? SIM_FAULT_POWER : SIM_FAULT_CRASH);
     sim_node_crash(w->node, power ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+    scars_strike(w);
     sim_node_start(w->node);
 }
 
@@ -96,6 +102,10 @@ static bool is_moment(void *owner)
         return d->removing;
     case MOMENT_FLOOD:
         return s->record_count > 256;
+    case MOMENT_BLOB:
+        return d->blob_writing;
+    case MOMENT_RECORDS:
+        return s->destage.object_count && s->destage.io.pending && s->records_durable < s->records_pushed;
     default:
         return false;
     }
@@ -113,6 +123,24 @@ static bool is_early(void *owner)
         if (pg->applied_index > pg->durable_index)
             return true;
     return false;
+}
+
+/* It is formatted, and a superblock tells that. */
+static bool is_half(void *owner)
+{
+    struct world *w = owner;
+    struct disk_superblock sb;
+
+    sim_disk_peek(w->disk, block_offset(SUPERBLOCK_A_BLOCK), &sb, sizeof(sb));
+    return w->formatting && sb.magic == MAGIC_SUPERBLOCK;
+}
+
+/* It has looked at the disk. */
+static bool is_open(void *owner)
+{
+    struct world *w = owner;
+
+    return w->driver && w->driver->store;
 }
 
 /* It works with what the start found. */
@@ -134,6 +162,14 @@ static bool is_behind(void *owner)
     return false;
 }
 
+/* They have it. */
+static bool is_recovered(void *owner)
+{
+    struct world *w = owner;
+
+    return w->recovered > w->recovered_before;
+}
+
 /* What was split meanwhile is split here, too. */
 static bool is_split_behind(void *owner)
 {
@@ -142,12 +178,44 @@ static bool is_split_behind(void *owner)
     return w->driver && w->driver->behind;
 }
 
+/* What is written to it ends behind what is written elsewhere. */
+static void ring_late(struct world *w)
+{
+    struct geometry g;
+
+    if (geometry_layout(sim_disk_size(w->disk), w->ring_bytes, &g))
+        return;
+    w->faults.late_from = block_offset(g.ring_block);
+    w->faults.late_len = block_offset(g.ring_blocks);
+    w->faults.late_ns = sim_rng_below(&w->scars, 3 * NS_PER_MS);
+    sim_disk_set_faults(w->disk, &w->faults);
+}
+
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
     uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
     uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
 
+    if (w->hurt && sim_rng_below(&w->scars, 3) == 0 &&
+        sim_run_while(w->sim, is_open, w, w->sim->now_ns + most)) {
+        sim_run_for(w->sim, sim_rng_below(&w->scars, 2 * NS_PER_MS));
+        return;
+    }
+    if (w->process_died && sim_rng_below(&w->scars, 4) == 0 &&
+        sim_run_while(w->sim, is_back, w, w->sim->now_ns + most)) {
+        sim_run_for(w->sim, sim_rng_below(&w->scars, 100 * NS_PER_US));
+        w->power_next = true;
+        return;
+    }
+    w->recovered_before = w->recovered;
+    if (sim_rng_below(&w->scars, is_behind(w) ? 3 : 10) == 0) {
+        if (sim_rng_below(&w->scars, 2))
+            ring_late(w);
+        if (sim_run_while(w->sim, is_recovered, w, w->sim->now_ns + most))
+            sim_run_for(w->sim, sim_rng_below(&w->scars, 300 * NS_PER_US));
+        return;
+    }
     if (w->misses_splits && sim_rng_below(&w->misses, 2)) {
         bool late = sim_rng_below(&w->misses, 2);
         if (sim_run_while(w->sim, late ? is_split_behind : is_behind, w, w->sim->now_ns + most))
@@ -248,18 +316,24 @@ void faults_run(struct world *w)
 
     if (sim_fault_intensity(sim, SIM_FAULT_MEMORY))
         memory_fire(w);
+    if (sim_rng_below(&w->scars, 4) == 0 && sim_run_while(sim, is_half, w, sim->now_ns + NS_PER_S)) {
+        sim_run_for(sim, sim_rng_below(&w->scars, 300 * NS_PER_US));
+        crash(w);
+    }
     for (uint32_t i = 0; i < rounds && !sim->failed && !w->stop; i++) {
         bool errors = (sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) ||
                        sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH)) &&
                       sim_rng_below(&w->rng, 3) == 0;
+        uint32_t flushes = sim_rng_below(&w->scars, 2) ? 10 : 2000;
         w->errors |= errors;
         faults = (struct sim_disk_faults){
             .slow_ppm = sim_fault_intensity(sim, SIM_FAULT_DISK_SLOW) * 200,
             .slow_ns = 20 * NS_PER_MS,
             .write_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_ERROR) * 10 : 0,
             .read_error_ppm = 0,
-            .flush_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH) * 10 : 0};
+            .flush_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH) * flushes : 0};
         late(w, &faults);
+        w->faults = faults;
         sim_disk_set_faults(w->disk, &faults);
         run_until_crash(w);
         w->burst = 1 + (uint32_t)sim_rng_below(&w->rng, 30);
@@ -278,6 +352,8 @@ void faults_run(struct world *w)
                 aim(w, sim_disk_lose);
             }
         }
+        if (i + 1 < rounds)
+            scars_choose(w);
         crash(w);
     }
     faults = (struct sim_disk_faults){0};

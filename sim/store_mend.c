@@ -45,7 +45,8 @@ static bool repair_begin(struct driver *d)
         block = (block + 1) % BLOCKS_PER_OBJECT;
     if (!mend->tag[block])
         return false;
-    model_fill(mend->tag[block], d->buf->data);
+    mend->other = sim_rng_below(&d->world->mends, 4) == 0;
+    model_fill(mend->tag[block] + 2 * mend->other, d->buf->data);
     store_repair_start(&d->repair, pg_now(d, mend->pg), mend->image, mend->object, block, mend->index, &data,
                        &d->op);
     return true;
@@ -81,7 +82,7 @@ static void judge(struct driver *d, const char *what, int result)
 {
     /* The object changed meanwhile, is another PG's, or went with its PG; or there is no room. */
     if (result == -ERR_RETRY || result == -ERR_CONFLICT || result == -ERR_NO_PG || result == -ERR_NO_SPACE ||
-        result == -ERR_NO_MEMORY || verify_excused(d, result))
+        result == -ERR_NO_MEMORY || verify_excused(d, result) || d->world->hurt || d->world->wounds)
         return;
     sim_fail(d->world->sim, "PG %u: object %lu/%lu: %s: %s", d->mend.pg, d->mend.image, d->mend.object, what,
              error_name(result));
@@ -100,7 +101,11 @@ void mend_step(struct driver *d)
         if (op_live(&d->repair.op))
             return;
         mend->state = MEND_NONE;
-        judge(d, "repair", d->repair.op.result);
+        if (mend->other && d->repair.op.result == 0)
+            sim_fail(d->world->sim, "PG %u: object %lu/%lu: repaired with other data", mend->pg, mend->image,
+                     mend->object);
+        if (!mend->other)
+            judge(d, "repair", d->repair.op.result);
         d->world->mended += d->repair.op.result == 0;
         return;
     case MEND_LOOK:

@@ -98,6 +98,8 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
     uint32_t kind = (uint32_t)(h >> 16 & 127);
     if (pg->quiet && (h >> 40 & 7)) /* complete as soon as they are applied: nothing is to be destaged */
         kind = h >> 43 & 3 ? 1 : 0;
+    if (pg->imaged && (h >> 44 & 7) == 0)
+        kind = 3 + (uint32_t)(h >> 47 & 3);
     if (kind == 0) {
         struct group group;
         model_group(pg, index, term, &group);
@@ -174,6 +176,10 @@ void model_cut(struct model_pg *pg, uint64_t index)
     pg->acked = MIN(pg->acked, index - 1);
     pg->proven = MIN(pg->proven, index - 1);
     pg->provable = MIN(pg->provable, index - 1);
+    pg->table_proven = MIN(pg->table_proven, index - 1);
+    pg->table_provable = MIN(pg->table_provable, index - 1);
+    pg->checkpoint_proven = MIN(pg->checkpoint_proven, index - 1);
+    pg->checkpoint_provable = MIN(pg->checkpoint_provable, index - 1);
 }
 
 void model_append(struct model_pg *pg, uint64_t index, uint32_t term)

@@ -38,6 +38,7 @@ struct model_pg {
     uint32_t number;
     bool exists;
     bool bulky;    /* one write in four may be of any size */
+    bool imaged;   /* images come, change and go all the time */
     bool quiet;    /* most entries write nothing, and many set a group */
     uint64_t born; /* index of the parent's log that its own begins at; 0: it was there from the start */
     struct group born_with;
@@ -50,6 +51,8 @@ struct model_pg {
     uint64_t last, commit, applied, acked; /* acked: durable by the store's word */
     /* Of that what a later batch, which is durable, too, says of it; and what the next one will say. */
     uint64_t proven, provable;
+    /* The same of what the PG table says, and the newest checkpoint. */
+    uint64_t table_proven, table_provable, checkpoint_proven, checkpoint_provable;
     uint64_t cuts;                            /* of the log */
     struct image_record images[MODEL_IMAGES]; /* by image id */
     uint64_t forgotten[MODEL_IMAGES];         /* index of the newest FORGET entry; 0: none */

@@ -16,12 +16,25 @@ void recover_record(struct driver *d, enum store_pg_state state)
     record.state = state;
     record.term = ++w->term_sent[d->pg];
     record.vote = (uint32_t)record.term % 7;
-    if (state == STORE_PG_NORMAL) {
-        record.base_index = w->pgs[d->pg].commit;
-        record.base_term = w->pgs[d->pg].term[record.base_index];
-    }
     d->pg_writing = true;
     store_pg_write_start(&d->pg_write, d->store, &record, &d->op);
+}
+
+/* Often an earlier state than what was copied: the log brings the rest again. One whose log is damaged may go
+ * back behind what it had: others had destaged less. */
+uint64_t recover_base(struct driver *d)
+{
+    struct world *w = d->world;
+    const struct model_pg *m = &w->pgs[d->pg];
+    uint64_t low = MAX(m->born, w->damaged[d->pg] ? 1 : pg_now(d, d->pg)->last_index);
+
+    for (uint32_t i = 0; i < m->splits; i++)
+        low = m->split[i].index <= m->commit ? MAX(low, m->split[i].index) : low;
+    for (uint32_t i = 0; i < MODEL_IMAGES; i++)
+        low = MAX(low, m->forgotten[i]);
+    if (low >= m->commit || sim_rng_below(&w->scars, 2))
+        return m->commit;
+    return m->commit - sim_rng_below(&w->scars, MIN(m->commit - low, 300) + 1);
 }
 
 /* The next object that is not as new here as it should be; false: none. */

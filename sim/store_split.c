@@ -217,10 +217,12 @@ bool split_behind(struct driver *d)
         if (m->split[i].index > m->commit || number < pg->record.split_count)
             continue;
         /* One that is damaged has none. */
-        bool born = w->missed[number] && !pg->damaged;
+        bool born = w->missed[number] && !pg->damaged && !w->damaged[d->pg];
         w->removed[number] |= w->missed[number] && !born;
         d->remove_next = d->remove_next == number && !born ? 0 : d->remove_next;
         w->missed[number] &= born;
+        if (w->damaged[d->pg])
+            continue;
         child.pg = w->pgs[number].id;
         child.group.index = child.group.epoch = 0;
         d->behind = true;

@@ -209,6 +209,9 @@ static void data_reap(struct driver *d)
         if (!r->busy || op_live(&r->op.op))
             continue;
         r->busy = false;
+        if (r->op.op.result == -ERR_DAMAGED && !d->world->rot && !d->world->hurt && !d->world->wounds)
+            sim_fail(d->world->sim, "PG %u: object %lu/%lu is damaged, and nothing was", r->pg, r->image,
+                     r->object);
         /* Only if nothing happened to the object meanwhile. */
         bool same = m->object[r->image][r->object].index == r->model_index && !d->world->fell_behind[r->pg] &&
                     !split_is_mine(d, r->pg, r->image, r->object);
@@ -234,7 +237,7 @@ static void lag_reap(struct driver *d)
     bool same = m->cuts == d->lag_cuts && !w->fell_behind[d->lag_pg];
     struct store_pg *pg = pg_now(d, d->lag_pg);
     if (r->op.result && r->op.result != -ERR_RETRY && same && pg && d->lag_first >= pg->first_index &&
-        !verify_excused(d, r->op.result))
+        !verify_log_excused(d, r->op.result))
         sim_fail(w->sim, "PG %u: reading entry %lu: %s", d->lag_pg, d->lag_first, error_name(r->op.result));
     for (uint32_t i = 0; i < r->ret_count; i++) {
         if (same)
@@ -319,6 +322,22 @@ static void work_commit(struct driver *d, uint32_t i)
         sim_fail(d->world->sim, "PG %u: applied %lu, should be %lu", i, pg->applied_index, m->applied);
 }
 
+/* A PG that holds the tail, with what is not committed; or any. */
+static uint32_t oldest_waits(struct driver *d)
+{
+    const struct batch *b = list_first(&d->store->batches, struct batch, link);
+    uint32_t i = (uint32_t)sim_rng_below(&d->world->floods, MODEL_PGS);
+
+    if (!b || sim_rng_below(&d->world->floods, 4) == 0)
+        return i;
+    list_for_each (&b->entries, node) {
+        const struct log_entry *e = list_entry(node, struct log_entry, batch_link);
+        if (e->in_log && !e->applied)
+            return (uint32_t)(e->pg->pub.record.pg & UINT32_MAX);
+    }
+    return i;
+}
+
 /* More records than fit into a batch wait at once, as when a recovery takes over those of many images, and
  * behind them the one that says that the end of a log is void; at a time when the tail is on its way. */
 static void work_flood(struct driver *d)
@@ -329,7 +348,7 @@ static void work_flood(struct driver *d)
     if (!w->flood_rarely || store_failed(d->store) || !trim_wanted(d->store) ||
         sim_rng_below(rng, w->flood_rarely))
         return;
-    uint32_t i = (uint32_t)sim_rng_below(rng, MODEL_PGS), records = 256 + (uint32_t)sim_rng_below(rng, 1200);
+    uint32_t i = oldest_waits(d), records = 256 + (uint32_t)sim_rng_below(rng, 1200);
     struct model_pg *m = &w->pgs[i];
     struct store_pg *pg = pg_now(d, i);
     uint64_t index = m->commit + 1;
@@ -366,6 +385,8 @@ static void work_pg_write(struct driver *d, uint32_t i)
     record.vote = (uint32_t)record.term % 7;
     d->pg_writing = true;
     d->pg = i;
+    verify_durable(d);
+    verify_table_begins(d);
     store_pg_write_start(&d->pg_write, d->store, &record, &d->op);
 }
 
@@ -376,6 +397,7 @@ static void pg_write_reap(struct driver *d)
     d->pg_writing = false;
     if (d->pg_write.op.result == 0) {
         d->world->term_acked[d->pg] = d->pg_write.record.term;
+        verify_table_ends(d);
         if (d->pg_write.ret_pg->record.term != d->pg_write.record.term)
             sim_fail(d->world->sim, "PG %u: record does not show its term", d->pg);
     } else if (!verify_excused(d, d->pg_write.op.result)) {
@@ -411,7 +433,7 @@ bool work_fall_behind(struct driver *d, uint32_t i)
 {
     struct world *w = d->world;
     struct model_pg *m = &w->pgs[i];
-    uint64_t n = 20 + below(d, 400);
+    uint64_t n = sim_rng_below(&w->scars, 3) ? 20 + below(d, 400) : 1 + sim_rng_below(&w->scars, 3);
 
     for (uint32_t r = 0; r < STORE_READS; r++)
         if (d->reads[r].busy)
@@ -442,6 +464,7 @@ bool work(struct driver *d)
     struct world *w = d->world;
 
     verify_durable(d);
+    scars_settle(d);
     work_reads_reap(d);
     pg_write_reap(d);
     remove_reap(d);
@@ -450,6 +473,8 @@ bool work(struct driver *d)
         split_reap(d);
     if (!store_failed(d->store))
         mend_step(d);
+    if (!store_failed(d->store))
+        look_step(d);
     work_flood(d);
     if (store_failed(d->store)) {
         if (!w->errors)
@@ -470,7 +495,7 @@ bool work(struct driver *d)
             read_random(d);
         else if (what < 97)
             lag_read(d);
-        else
+        else if (!w->calm || sim_rng_below(&w->scars, 30) == 0)
             work_pg_write(d, i);
     }
     if (sim_rng_below(&w->keeps, 10) == 0)

@@ -10,6 +10,8 @@
  *   store_split.c      PGs are split, and removed
  *   store_recover.c    a PG that fell behind is recovered by copies, with the model as the source
  *   store_mend.c       beside the load, blocks are written in place and objects replaced by copies
+ *   store_look.c       beside the load, objects are looked at as replicas look at each other's
+ *   store_scars.c      some of the disk is damaged while the process is away, and is to be as before
  *   store_driver.c     the process: opens, verifies, recovers, works, closes
  *   store_faults.c     what goes wrong, and when
  *   scenario_store.c   the run
@@ -41,6 +43,7 @@ enum { MEND_NONE, MEND_REPAIR, MEND_LOOK, MEND_WRITE, MEND_END };
 struct mending {
     int state;
     uint32_t pg;
+    bool other; /* the data is not the block's */
     uint64_t image, object, index, tag[BLOCKS_PER_OBJECT];
 };
 
@@ -53,8 +56,17 @@ enum moment {
     MOMENT_MEND,       /* a copy is taking an object's place */
     MOMENT_REMOVAL,
     MOMENT_FLOOD, /* more records wait than fit into a batch */
+    MOMENT_BLOB,
+    MOMENT_RECORDS, /* a round writes pages, and not all records are durable */
     MOMENTS,
 };
+
+/* A block that is to be damaged when the process has died. */
+struct scar {
+    uint64_t block;
+    bool lose; /* its last write never happened; or it rots */
+};
+#define SCARS_MAX 10u
 
 /* Lives and dies with the node. */
 struct driver {
@@ -98,21 +110,50 @@ struct driver {
     uint64_t stalled; /* PGs that commit nothing */
     uint32_t split_pg, remove_pg;
     uint32_t remove_next; /* as soon as it can be; 0: none in particular */
-    bool full, pg_writing, blob_writing, splitting, behind, removing, closing_down;
+    struct store_digest digest;
+    uint32_t look_pg;
+    uint64_t look_index;
+    uint8_t look_block[BLOCK_SIZE];
+    bool looking;
+    uint64_t checkpoint; /* that is being written, by its number */
+    bool lazy;           /* does not mend what it finds damaged */
+    uint32_t heals;      /* of the object at hand */
+    bool full, pg_writing, blob_writing, splitting, behind, removing, healing, closing_down;
 };
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses, memories;
+    struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses, memories,
+        scars, looks;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
     struct store_config config;
     uint8_t uuid[16];
     uint64_t ring_bytes;
-    bool formatted, verified, stop, rot, errors, stopped, halted;
-    bool unreadable;    /* some of what is read at the last start */
-    uint64_t proof_seq; /* a batch of this number or a later one proves what is provable; 0: none will */
+    bool formatting, formatted, verified, stop, rot, errors, stopped, halted;
+    bool unreadable; /* some of what is read at the last start */
+    /* Some of the disk has been damaged, and not all been looked at, and mended, since. */
+    bool hurt;
+    bool process_died; /* last; what it was writing may be in the disk's cache */
+    bool power_next;
+    bool torn;      /* of the newest batches, that no header proves, one may be gone */
+    bool alive_hit; /* no start has met that yet */
+    bool wounds;    /* objects are still damaged, for nobody has mended them */
+    /* A batch is missing, or what cannot be read could be one: starts find that again, until two checkpoints
+     * have been made. */
+    bool gap;
+    uint64_t gap_number;           /* of the checkpoint when that began */
+    uint64_t struck_number;        /* no checkpoint is damaged before there is this one */
+    bool proof_hit;                /* what headers prove may be gone with them */
+    bool checkpoint_hit;           /* what the newest one says may be gone */
+    bool striking, scarred, shown; /* the offline check may find it */
+    struct scar scar[SCARS_MAX];
+    uint32_t scar_count;
+    bool marked[MODEL_PGS];  /* it is on record that its log is damaged */
+    bool damaged[MODEL_PGS]; /* its log is, until it has recovered, and caught up with the others ... */
+    bool healthy[MODEL_PGS]; /* ... and its record has been sent that says so */
+    uint64_t proof_seq;      /* a batch of this number or a later one proves what is provable; 0: none will */
     struct model_pg pgs[MODEL_PGS];
     struct model_pg *alone; /* the one that is looked at as it would go on alone; NULL: none ever was */
     uint64_t term_acked[MODEL_PGS], term_sent[MODEL_PGS];
@@ -126,17 +167,21 @@ struct world {
     /* It is to be born when its parent, which was not there for the split, recovers. */
     bool missed[MODEL_PGS];
     uint64_t blob_acked, blob_sent;
+    bool calm;                                 /* hardly anybody votes */
     bool misses_splits;                        /* PGs are split while they are not there, and often are not */
     uint32_t burst, mend_rarely, flood_rarely; /* one in so many turns; flood_rarely 0: never */
-    enum moment moment;                        /* that the next crash waits for */
+    struct sim_disk_faults faults;
+    enum moment moment; /* that the next crash waits for */
     uint64_t objects_max;
-    uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damaged, repairs, checkpoints,
-        forward, moves, checks, large, lag_reads, page_reads, page_hits, splits, removals, mended, flooded,
-        audits, loners, behinds;
+    uint64_t recovered, recovered_before; /* how often a PG has been */
+    uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damage_reads, repairs,
+        checkpoints, forward, moves, checks, large, lag_reads, page_reads, page_hits, splits, removals,
+        mended, flooded, audits, loners, behinds, scars_made, healed, hurt_logs, looked;
 };
 
 enum {
     DRIVE_START,
+    DRIVE_HALF, /* formatted, perhaps */
     DRIVE_FORMAT,
     DRIVE_OPEN,
     DRIVE_REMOVE,
@@ -158,6 +203,8 @@ enum {
     DRIVE_COPY_WRITE,
     DRIVE_COPY_END,
     DRIVE_RECOVERED,
+    DRIVE_WHOLE,
+    DRIVE_HEAL,
     DRIVE_REPAIR,
     DRIVE_WORK,
     DRIVE_CLOSE,
@@ -181,10 +228,13 @@ static inline struct store_pg *pg_now(struct driver *d, uint32_t i)
 }
 
 /* store_check.c: each ends the run with a failure if what it looks at is wrong. */
-bool verify_excused(struct driver *d, int result); /* is it an error that faults explain? */
-void verify_open(struct driver *d);                /* logs, records, groups, blob: just opened */
-void verify_durable(struct driver *d);             /* notes what the store calls durable by now */
-void verify_log_read(struct driver *d);            /* `log_read` has ended */
+bool verify_excused(struct driver *d, int result);     /* is it an error that faults explain? */
+bool verify_log_excused(struct driver *d, int result); /* likewise, of entries that are read back */
+void verify_open(struct driver *d);                    /* logs, records, groups, blob: just opened */
+void verify_durable(struct driver *d);                 /* notes what the store calls durable by now */
+void verify_table_begins(struct driver *d);
+void verify_table_ends(struct driver *d);
+void verify_log_read(struct driver *d); /* `log_read` has ended */
 void verify_entry(struct driver *d, const struct model_pg *m, const struct entry *e,
                   const struct slice *payload);
 void verify_data(struct driver *d, const struct store_read *r, const struct model_pg *m, bool proposed);
@@ -221,12 +271,24 @@ void remove_some(struct driver *d);
 
 /* store_recover.c: of PG `d->pg` */
 void recover_record(struct driver *d, enum store_pg_state state);
-bool recover_find(struct driver *d); /* the next object that is not as new here as it should be */
+uint64_t recover_base(struct driver *d); /* what its log is to begin behind */
+bool recover_find(struct driver *d);     /* the next object that is not as new here as it should be */
 void recover_window(struct driver *d, const uint64_t *tags); /* of the copy under way, at d->block */
 void recover_images(struct driver *d);
 
 /* store_mend.c */
 void mend_step(struct driver *d); /* goes on with it, or begins */
+
+/* store_look.c */
+void look_step(struct driver *d); /* now and then, at what is told without reading data */
+
+/* store_scars.c */
+void scars_choose(struct world *w); /* now and then; before the process dies */
+void scars_strike(struct world *w); /* when it has */
+void scars_found(struct driver *d); /* all has been looked at, and is whole */
+void scars_settle(struct driver *d);
+bool scars_work(struct driver *d);      /* beside the load; true: a PG is to recover */
+bool scars_show(const struct world *w); /* what is damaged may be met, by whoever looks */
 
 /* store_driver.c */
 void driver_start(struct world *w, struct sim_node *node);
