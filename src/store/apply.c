@@ -255,8 +255,12 @@ static void write_apply(struct log_entry *e, struct object *o)
     /* Of few PGs any image is deleted. */
     const struct image *image = e->pg->pub.tombstone_count ? image_find(e->pg, e->image) : NULL;
 
-    if (e->index <= o->index || (image && image->record.deleted) || (e->type == ENTRY_CLEAR && !o->exists))
+    if (e->index <= o->index || (image && image->record.deleted))
         return;
+    if (e->type == ENTRY_CLEAR && !o->exists) {
+        e->pg->pub.gone_index = e->index;
+        return;
+    }
     bool whole = e->type == ENTRY_CLEAR && e->block_count == BLOCKS_PER_OBJECT;
     if (whole ? overlay_need(o) : overlay_need_blocks(o)) {
         object_out_of_memory(o);

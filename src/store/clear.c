@@ -91,6 +91,7 @@ bool clear_ahead(struct log_entry *e)
     if (pg->clear_index != e->index)
         pg->clear_number = 0;
     pg->clear_index = e->index;
+    pg->pub.gone_index = e->index;
     pg->removals += r.deleted || r.forgotten;
     if (list_linked(&pg->clear_link))
         return false;

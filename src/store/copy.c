@@ -45,6 +45,7 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, struct
     c->key = pg_of(pub)->key;
     c->recovers = pub->record.state != STORE_PG_NORMAL;
     c->removals = pg_of(pub)->removals;
+    c->gone_index = pub->gone_index;
     c->image = image;
     c->object = object;
     *ret_copy = c;
@@ -126,10 +127,12 @@ static int copy_end_begin(struct store_copy_end *e)
     if (pg->splitting || (o && o->busy))
         return 1;
     /* In a recovery it is what the source has that counts. Otherwise, also if one has begun since: is the
-     * object another PG's, or may it have gone with its image, of which nothing may be left to tell by now?
+     * object another PG's, or may it have gone, with its image or as a whole, so that nothing of it is left
+     * to tell?
      */
+    bool gone = pg->removals != c->removals || (!(o && o->slot) && pg->pub.gone_index != c->gone_index);
     if (!c->recovers && (!split_belongs(pg, pg->pub.record.split_count, c->image, c->object) ||
-                         (pg->removals != c->removals && !PLANT(STORE_COPY_REVIVES))))
+                         (gone && !PLANT(STORE_COPY_REVIVES))))
         return -ERR_CONFLICT;
     if (o && o->slot && o->page_index > c->index)
         return -ERR_CONFLICT;

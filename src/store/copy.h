@@ -10,12 +10,12 @@
 struct store_copy {
     struct store *store;
     uint64_t pg, key, image, object;
-    bool recovers;        /* it is a recovery's */
-    uint64_t removals;    /* the PG's, when it began */
-    uint64_t index;       /* known at the end; 0: it is thrown away */
-    uint32_t writes;      /* under way */
-    struct page_mem page; /* one reference on each of its chunks is the copy's, but for these: */
-    uint32_t stays;       /* bit per chunk that is the old object's, when that had this version: */
+    bool recovers;                 /* it is a recovery's */
+    uint64_t removals, gone_index; /* the PG's, when it began */
+    uint64_t index;                /* known at the end; 0: it is thrown away */
+    uint32_t writes;               /* under way */
+    struct page_mem page;          /* one reference on each of its chunks is the copy's, but for these: */
+    uint32_t stays;                /* bit per chunk that is the old object's, when that had this version: */
     uint64_t stays_version;
     uint64_t bad[BLOCKS_PER_OBJECT / 64]; /* what is here of these does not verify, or differs */
     /* Once it was looked at: the old object's page, when it had that version. */

@@ -630,6 +630,30 @@ static void test_overwritten_during_a_repair(void)
     world_free(w);
 }
 
+/* Objects of this replica have gone with an entry that the others have yet to apply: of them it copies none
+ * that it lacks before they have, for that may be one of these. */
+static void test_no_copy_of_what_has_gone(void)
+{
+    struct world *w = world_new(57, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 1, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t leader = world_leader(w, pg);
+    struct store_pg *sp = pg_find(w->osds[leader].shard, pg)->sp;
+    fake_store_lose_block(sp->store, pg, IMAGE, 3, 9);
+    sp->gone_index = sp->applied_index + 1;
+    CHECK(world_read(w, 3, 9, 1, got) != 0);
+    CHECK_EQ(world_write(w, 4, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    CHECK(sp->applied_index >= sp->gone_index);
+    CHECK_EQ(world_read(w, 3, 9, 1, got), 0);
+    CHECK(!memcmp(got, data, BLOCK_SIZE));
+    world_free(w);
+}
+
 /* A leader alone, whose entries nobody else has, dies. Its log is cut when it is back: from then on it is as
  * settled as the others are, though its log was longer. */
 static void test_settled_after_a_cut(void)
@@ -766,6 +790,7 @@ int main(void)
     TEST(test_needed_comes_first);
     TEST(test_no_copy_costs_a_block);
     TEST(test_overwritten_during_a_repair);
+    TEST(test_no_copy_of_what_has_gone);
     TEST(test_settled_after_a_cut);
     TEST(test_one_entry_older);
     TEST(test_waiting_costs_nothing);

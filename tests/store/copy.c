@@ -257,6 +257,35 @@ static void what_was_removed_stays_away(void)
     }
 }
 
+/* Of an object that is not here nothing tells that it has been cleared, or its image cut, since its copy
+ * began. */
+static void what_was_cleared_stays_away(void)
+{
+    struct entry entries[] = {
+        {.type = ENTRY_CLEAR, .image = 1, .object = OBJECT, .block_count = BLOCKS_PER_OBJECT},
+        {.type = ENTRY_IMAGE, .image = 1, .incarnation = 1, .generation = 2, .size_bytes = OBJECT_SIZE},
+    };
+    int source[64], rc;
+
+    for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
+        set_up();
+        for (int b = 0; b < 64; b++)
+            source[b] = 100 + b;
+        copy_begin();
+        CHECK_EQ(window(source, &rc), 64);
+        CHECK_EQ(rc, 0);
+        CHECK_EQ(put(entries[i], 0), 0);
+        apply_all();
+        CHECK_EQ(end_is(1), -ERR_CONFLICT);
+        CHECK(!object_find(pg_of(pg), 1, OBJECT));
+        /* What was so before it began is not in its way. */
+        copy_begin();
+        CHECK_EQ(window(source, &rc), 64);
+        CHECK_EQ(end_is(pg->applied_index), 0);
+        tear_down();
+    }
+}
+
 /* What the source has not written is not written here, in chunks that stay as well as in those that go. */
 static void unwritten_becomes_unwritten(void)
 {
@@ -465,6 +494,7 @@ int main(int argc, char **argv)
     TEST(outlives_the_power);
     TEST(thrown_away);
     TEST(what_was_removed_stays_away);
+    TEST(what_was_cleared_stays_away);
     TEST(unwritten_becomes_unwritten);
     TEST(damaged_is_different);
     TEST(the_log_will_do);
