@@ -233,6 +233,7 @@ struct cluster {
     uint32_t clear_percent; /* of the requests: discards, and as many write-zeroes */
     bool quiet;             /* faults are over ... */
     uint64_t quiet_ns;      /* ... since then */
+    uint64_t started_ns;    /* when a process was started last */
     uint64_t clean_ns;      /* all was whole again then */
     uint64_t clean_check_ns;
     char not_clean[128];               /* what rest_clean() saw last */

@@ -26,7 +26,7 @@
 #include "sim/cluster_load.h"
 
 #define CALM_AFTER_NS (NS_PER_S / 2)     /* leaders go back where they belong, caches are warm */
-#define CALM_LINKS_NS (5 * NS_PER_S / 2) /* of dead links, who is not greeted gives up in 2 s */
+#define CALM_LINKS_NS (5 * NS_PER_S / 2) /* a link that is dead, or to one that was, is given up in 2 s */
 #define CALM_MAX_NS   (200 * NS_PER_MS)  /* that a request takes */
 #define PLOT_MAX_NS   (10 * NS_PER_S)
 #define PAUSE_NS      (5 * NS_PER_S) /* the client's MON_FOLLOW_NS, and more */
@@ -116,7 +116,8 @@ void calm_run(struct cluster *c, uint64_t for_ns)
 {
     /* What it held up may still be so. */
     (void)sim_run_while(c->sim, plot_is_over, c, c->sim->now_ns + PLOT_MAX_NS);
-    sim_run_until(c->sim, MAX(c->sim->now_ns + CALM_AFTER_NS, c->quiet_ns + CALM_LINKS_NS));
+    uint64_t links_ns = MAX(c->quiet_ns, c->started_ns) + CALM_LINKS_NS;
+    sim_run_until(c->sim, MAX(c->sim->now_ns + CALM_AFTER_NS, links_ns));
     c->calm_since_ns = c->sim->now_ns;
     sim_run_for(c->sim, for_ns - CALM_AFTER_NS);
     calm_pause(c);

@@ -68,6 +68,7 @@ void process_start(struct process *p)
     if (process_running(p))
         return;
     p->start_count++;
+    p->cluster->started_ns = p->cluster->sim->now_ns;
     if (p->starts)
         p->starts(p);
     for (uint32_t i = 0; i < p->node_count; i++)
