@@ -51,6 +51,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->memories = sim_rng_make(sim->seed, "memories", 0);
     w->looks = sim_rng_make(sim->seed, "looks", 0);
     w->scars = sim_rng_make(sim->seed, "scars", 0);
+    w->restless = sim_rng_below(&w->scars, 4) == 0;
     w->calm = sim_rng_below(&w->scars, 4) == 0;
     sim_choose_faults(sim, SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ERROR) | SIM_FAULT_BIT(DISK_FLUSH) |
                                SIM_FAULT_BIT(DISK_READ) | SIM_FAULT_BIT(DISK_ROT) | SIM_FAULT_BIT(DISK_LOSE) |

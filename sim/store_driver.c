@@ -51,7 +51,8 @@ static bool alone_can_be(struct driver *d, uint32_t i, uint64_t *ret_upto)
     while (upto < most && store_log_term(pg, upto + 1) == m->term[upto + 1])
         upto++;
     *ret_upto = upto;
-    return upto < m->commit;
+    /* Behind a recovery it may have objects that are newer than its log, which has to get there first. */
+    return upto < m->commit && pg->newest_index <= upto;
 }
 
 static bool alone_begin(struct driver *d)
@@ -508,6 +509,7 @@ static bool drive(struct driver *d)
         }
         bool absent = !w->stop && chance(d, 1) && below(d, 20) == 0;
         absent |= w->misses_splits && !w->stop && sim_rng_below(&w->misses, 100) == 0;
+        absent |= w->restless && !w->stop && sim_rng_below(&w->scars, 200) == 0;
         if (scars_work(d) || (absent && work_fall_behind(d, any_pg(d)))) {
             op->state = DRIVE_RECOVER;
             return op->children == 0;
@@ -559,6 +561,10 @@ static void drive_step(struct op *op)
     }
     while (drive(d))
         ;
+    if (w->driver && d->op.state != d->seen_state) {
+        d->seen_state = d->op.state;
+        d->since_ns = w->sim->now_ns;
+    }
     if (w->driver && w->driver->op.state != DRIVE_WORK) /* what it does then does not expect that */
         sim_node_give_back(w->node);
 }

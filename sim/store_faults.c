@@ -101,7 +101,7 @@ static bool is_moment(void *owner)
     case MOMENT_REMOVAL:
         return d->removing;
     case MOMENT_FLOOD:
-        return s->record_count > 256;
+        return s->record_count > 256 && (s->tail > s->tail_durable || sim_rng_below(&w->floods, 100) == 0);
     case MOMENT_BLOB:
         return d->blob_writing;
     case MOMENT_RECORDS:
@@ -191,6 +191,22 @@ static void ring_late(struct world *w)
     sim_disk_set_faults(w->disk, &w->faults);
 }
 
+static bool is_moving(void *owner)
+{
+    struct world *w = owner;
+
+    return !w->driver || w->driver->op.state != DRIVE_RECOVERED;
+}
+
+/* A crash must not hide that something waits for ever. */
+static void await_recovered(struct world *w)
+{
+    if (w->sim->failed || w->errors || is_moving(w) || w->sim->now_ns - w->driver->since_ns < 100 * NS_PER_MS)
+        return;
+    if (!sim_run_while(w->sim, is_moving, w, w->sim->now_ns + 2 * NS_PER_S) && !w->sim->failed)
+        sim_fail(w->sim, "PG %u does not end its recovery", w->driver->pg);
+}
+
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
@@ -209,7 +225,7 @@ static void run_until_crash(struct world *w)
         return;
     }
     w->recovered_before = w->recovered;
-    if (sim_rng_below(&w->scars, is_behind(w) ? 3 : 10) == 0) {
+    if (sim_rng_below(&w->scars, is_behind(w) || w->restless ? 3 : 10) == 0) {
         if (sim_rng_below(&w->scars, 2))
             ring_late(w);
         if (sim_run_while(w->sim, is_recovered, w, w->sim->now_ns + most))
@@ -234,6 +250,8 @@ static void run_until_crash(struct world *w)
     }
     w->moment =
         sim_rng_below(&w->moments, 2) ? MOMENT_ANY : 1 + (enum moment)sim_rng_below(&w->moments, MOMENTS - 1);
+    if (w->flood_rarely && sim_rng_below(&w->floods, 2))
+        w->moment = MOMENT_FLOOD;
     if (w->moment && sim_run_while(w->sim, is_moment, w, w->sim->now_ns + 3 * time_ns) && !w->sim->failed)
         sim_run_for(w->sim, sim_rng_below(&w->moments, 300 * NS_PER_US));
     else if (w->sim->failed)
@@ -336,6 +354,7 @@ void faults_run(struct world *w)
         w->faults = faults;
         sim_disk_set_faults(w->disk, &faults);
         run_until_crash(w);
+        await_recovered(w);
         w->burst = 1 + (uint32_t)sim_rng_below(&w->rng, 30);
         if (sim->failed)
             break;

@@ -64,13 +64,13 @@ static void apply_split(struct driver *d, uint32_t pg, bool born)
     memcpy(w->behind[child], w->behind[pg], sizeof(w->behind[child]));
 }
 
-/* It is RECOVERING, and has what its parent had here. */
+/* It is RECOVERING, or DAMAGED when some of the ring is missing, and has what its parent had here. */
 static void born_behind(struct driver *d, uint32_t child)
 {
     struct world *w = d->world;
     const struct store_pg *pg = pg_now(d, child);
 
-    if (pg->record.state != STORE_PG_RECOVERING)
+    if (pg->record.state == STORE_PG_NORMAL)
         sim_fail(w->sim, "PG %u: born by a recovery, and whole", child);
     w->missed[child] = false;
     w->pgs[child].exists = w->created[child] = true;

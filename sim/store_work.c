@@ -433,7 +433,9 @@ bool work_fall_behind(struct driver *d, uint32_t i)
 {
     struct world *w = d->world;
     struct model_pg *m = &w->pgs[i];
-    uint64_t n = sim_rng_below(&w->scars, 3) ? 20 + below(d, 400) : 1 + sim_rng_below(&w->scars, 3);
+    uint64_t n = sim_rng_below(&w->scars, w->restless ? 8 : 3) < (w->restless ? 1 : 2)
+                     ? 20 + below(d, 400)
+                     : 1 + sim_rng_below(&w->scars, 3);
 
     for (uint32_t r = 0; r < STORE_READS; r++)
         if (d->reads[r].busy)

@@ -115,6 +115,8 @@ struct driver {
     uint64_t look_index;
     uint8_t look_block[BLOCK_SIZE];
     bool looking;
+    int seen_state;
+    uint64_t since_ns;   /* it is in that state */
     uint64_t checkpoint; /* that is being written, by its number */
     bool lazy;           /* does not mend what it finds damaged */
     uint32_t heals;      /* of the object at hand */
@@ -167,6 +169,7 @@ struct world {
     /* It is to be born when its parent, which was not there for the split, recovers. */
     bool missed[MODEL_PGS];
     uint64_t blob_acked, blob_sent;
+    bool restless;                             /* PGs are away often, and not for long */
     bool calm;                                 /* hardly anybody votes */
     bool misses_splits;                        /* PGs are split while they are not there, and often are not */
     uint32_t burst, mend_rarely, flood_rarely; /* one in so many turns; flood_rarely 0: never */
