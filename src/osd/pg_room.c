@@ -23,7 +23,8 @@
 #include "base/error.h"
 #include "base/plant.h"
 
-#define STUCK_NS (2 * PG_COMMIT_NS) /* then what is refused is not waited for any longer */
+/* Then what is refused is not waited for any longer. */
+#define STUCK_NS PLANT_LIMIT(2 * PG_COMMIT_NS, NS_PER_S)
 
 /* Does the entry need what a member in contact has too little of? `need`: bytes of space; 0: an image record.
  */
