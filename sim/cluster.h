@@ -11,9 +11,13 @@
  *   cluster_faults.c   what goes wrong, and when
  *   cluster_plots.c    what goes wrong together, as only ill luck would have it
  *   cluster_split.c    PGs are split, and what goes wrong at that moment
+ *   cluster_forget.c   images are removed, and a replica misses that they are forgotten
+ *   cluster_full.c     devices become full while somebody is away
  *   cluster_force.c    the majority of some PGs is destroyed for good
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
  *   cluster_lost.c     blocks that nobody has any more because who had them was away
+ *   cluster_orders.c   what shards confirm to the monitor
+ *   cluster_scrub.c    what scrubs tell
  *   cluster_check.c    what must hold at any time, and at rest
  *   cluster_audit.c    what processes keep of themselves, at any time
  *   cluster_agree.c    what must be so when all is well
@@ -162,6 +166,7 @@ struct force_pg {
     uint64_t match;                     /* it has the others' log up to here */
     bool diverged;                      /* and something else behind that */
     uint32_t survivor, survivor_osd;    /* its number in the former group; id */
+    bool in_parent;                     /* what the survivor has of it is in the PG that it was split off */
     bool went_on;                       /* alone */
 };
 
@@ -174,6 +179,7 @@ struct force {
     struct sim_rng rng;
     uint64_t until_ns;
     bool loses;         /* acknowledged writes */
+    bool at_split;      /* when a PG is split */
     uint64_t strike_ns; /* the survivors hear nothing until then; 0: not yet */
     uint32_t lost[2];   /* OSDs */
     bool destroyed;
@@ -189,6 +195,7 @@ struct force {
 struct split {
     struct sim_rng rng;
     uint64_t pool;
+    uint32_t made; /* PGs that the pool was made with */
     uint32_t next; /* the PG that is made next, by its number */
     bool harmed;   /* its moment has come */
     uint64_t done, objects, blocks;
@@ -333,6 +340,16 @@ void faults_stop(struct cluster *c);
 
 void plots_start(struct cluster *c);
 
+/* ---- cluster_forget.c ---- */
+
+/* Images go and come, and somebody misses that they are forgotten, in some of the runs. */
+void forget_start(struct cluster *c);
+
+/* ---- cluster_full.c ---- */
+
+/* Somebody is away while the others become full, in some of the runs. */
+void full_start(struct cluster *c);
+
 /* ---- cluster_force.c ---- */
 
 void force_start(struct cluster *c);
@@ -341,6 +358,10 @@ void force_watch(struct cluster *c);
 /* The ghosts stay away. */
 void force_stop(struct cluster *c);
 void force_fini(struct cluster *c);
+/* PGs are to lose their majority when one of them is split: that is not to be disturbed. */
+bool force_waits(const struct cluster *c);
+/* It goes on with what is left. */
+bool force_goes_on(const struct cluster *c, uint64_t pg);
 /* By which name the checks know the PG: another one since its majority was destroyed, for what it knew then
  * may not hold any more. */
 uint64_t force_pg_name(const struct cluster *c, uint64_t pg);
@@ -351,6 +372,9 @@ uint64_t force_pg_name(const struct cluster *c, uint64_t pg);
 void split_choose(struct cluster *c);
 bool splits_happen(const struct cluster *c); /* are they on in this run */
 void splits_start(struct cluster *c);
+/* Is a leader about to split a PG of three members? Or, `begun`: is the entry in its log, and not applied?
+ * These are on three OSDs, the leader's first. */
+bool split_moment(struct cluster *c, bool begun, uint32_t ret_osds[3]);
 
 /* ---- cluster_damage.c ---- */
 
@@ -378,6 +402,21 @@ void lost_fini(struct cluster *c);
 void lost_watch(struct cluster *c);
 /* May that block be lost? */
 bool lost_may(const struct cluster *c, uint64_t image, uint64_t object, uint32_t block);
+
+/* ---- cluster_orders.c ---- */
+
+/* At any time. */
+void orders_audit(struct cluster *c);
+
+/* ---- cluster_scrub.c ---- */
+
+struct osd_shard;
+/* At any time. */
+void scrub_audit(struct cluster *c, const struct osd_shard *shard, const char *who);
+/* A deep scrub of everything is done, at rest. */
+void scrub_check_done(struct cluster *c);
+/* All replicas were compared: what is damaged is what the monitor lists. */
+void scrub_check_list(struct cluster *c);
 
 /* ---- cluster_check.c ---- */
 

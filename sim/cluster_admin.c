@@ -283,7 +283,7 @@ static int force_look(struct admin *a, const Fb__MonReply *reply)
     bool left = false;
 
     for (uint32_t k = 0; k < f->pg_count; k++) {
-        left |= !is_forced(a, f->pgs[k].id);
+        left |= !is_forced(a, f->pgs[k].id) && !force_goes_on(a->cluster, f->pgs[k].id);
         for (size_t i = 0; i < reply->n_force_views; i++) {
             const Fb__PgForceView *v = reply->force_views[i];
             if (f->pgs[k].id != v->pg || v->verdict != FB__FORCE_VERDICT__FORCE_POSSIBLE)
@@ -545,12 +545,25 @@ static void osd_change(struct cluster *c, uint32_t osd, bool out, uint32_t tries
               &(struct admin_job){.kind = ADMIN_JOB_OSD, .osd = c->osds[osd].id, .out = out, .tries = tries});
 }
 
+/* One that hears of it late may come to lead by a log that knows more than its map. */
+static void members_unheard(struct cluster *c)
+{
+    const struct process *p = &c->osds[sim_rng_below(&c->member_rng, c->osd_count)].process;
+    uint64_t for_ns = sim_rng_range(&c->member_rng, NS_PER_S / 2, 3 * NS_PER_S);
+
+    sim_log(c->sim, "%s does not hear the monitors", p->name);
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        sim_net_hold(c->net, c->mons[i].host, p->host, for_ns, true);
+}
+
 static void members_fire(void *owner)
 {
     struct cluster *c = owner;
 
     if (c->quiet)
         return;
+    if (sim_rng_below(&c->member_rng, 4) == 0)
+        members_unheard(c);
     uint32_t osd = (uint32_t)sim_rng_below(&c->member_rng, c->osd_count), in = 0;
     for (uint32_t i = 0; i < c->osd_count; i++)
         in += !c->out[i];

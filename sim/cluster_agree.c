@@ -378,7 +378,8 @@ static void unheard_change(struct cluster *c, struct sim_rng *rng)
         spare_comes_and_goes(c, true);
 }
 
-/* One dies, or two, which may be a majority; and comes back when nobody writes anything any more. */
+/* One dies, or two, which may be a majority; and comes back when nobody writes anything any more. An image
+ * may be made and removed before. */
 static void deaths_at_rest(struct cluster *c, struct sim_rng *rng)
 {
     uint32_t first = (uint32_t)sim_rng_below(rng, c->osd_count), count = (uint32_t)sim_rng_range(rng, 1, 2);
@@ -386,6 +387,9 @@ static void deaths_at_rest(struct cluster *c, struct sim_rng *rng)
     for (uint32_t i = 0; i < count; i++)
         process_kill(&c->osds[(first + i) % c->osd_count].process, SIM_CRASH_PROCESS,
                      sim_rng_range(rng, 20 * NS_PER_MS, DEAD_NS));
+    /* Who was away is told when it is back. */
+    if (sim_rng_below(rng, 2))
+        spare_comes_and_goes(c, true);
 }
 
 void agree_check(struct cluster *c)

@@ -342,6 +342,9 @@ static void audit_sessions(struct cluster *c, const struct osd_shard *shard, con
 
     list_for_each (&server->sessions, node) {
         const struct rpc_session *s = list_entry(node, struct rpc_session, all);
+        const Fb__Osd *osd = s->who.role == RPC_OSD ? shard_map_osd(shard, s->who.osd) : NULL;
+        if (osd && osd->removed)
+            sim_fail(c->sim, "%s listens to osd.%u, which was removed", who, osd->id);
         open++;
         clients += s->who.role != RPC_OSD;
         held += list_count(&s->backlog);
@@ -617,6 +620,7 @@ void audit_always(struct cluster *c)
 {
     audit_leases(c);
     audit_commits(c);
+    orders_audit(c);
     for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
         struct cluster_osd *osd = &c->osds[i / c->shard_count];
         const struct osd_shard *shard = osd->shards[i % c->shard_count];
@@ -627,6 +631,7 @@ void audit_always(struct cluster *c)
         audit_requests(c, shard, node->name, sim_node_now_ns(node));
         audit_groups(c, shard, node->name, sim_node_now_ns(node));
         audit_recoveries(c, shard, node->name);
+        scrub_audit(c, shard, node->name);
         audit_sessions(c, shard, node->name);
         audit_epochs(c, osd->process.nodes[i % c->shard_count], shard->map.epoch);
         audit_call(c, &shard->mon.call, node->name, sim_node_now_ns(node));

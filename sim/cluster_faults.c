@@ -397,6 +397,8 @@ void faults_start(struct cluster *c)
     plots_start(c);
     admin_scrubs_start(c);
     force_start(c);
+    forget_start(c);
+    full_start(c);
     if (intensity(c, SIM_FAULT_MEMBER))
         admin_members_start(c);
     splits_start(c);

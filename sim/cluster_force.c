@@ -12,6 +12,10 @@
  */
 #include "sim/cluster_boot.h"
 
+#include <string.h>
+
+#include "base/entry.h"
+#include "base/placement.h"
 #include "raft/raft.h"
 #include "store/store.h"
 
@@ -21,15 +25,25 @@
 #define FORCE_LOOK_NS  (2 * NS_PER_MS)   /* while some are held up */
 #define HOLD_LONGER_NS (300 * NS_PER_MS) /* until the operator has time for it */
 #define FORCE_OSDS_MIN 5
+#define SPLIT_LAST_NS  (8 * NS_PER_S)    /* likewise, if a PG is to be split then */
+#define SPLIT_LOOK_NS  (200 * NS_PER_US) /* while one is to be */
 #define OBJECT_SECTORS (OBJECT_SIZE / CLUSTER_SECTOR)
 
 struct holding {
     const struct store_pg *pg;
     struct osd_pg_view view;
+    bool in_parent; /* it has yet to be split off: these are its parent's */
 };
 
-/* The replica of the PG on that OSD; false: it has none that is whole and votes. `ret_any`: it has some. */
-static bool holding_on(const struct cluster *c, uint32_t osd, uint64_t pg, struct holding *ret, bool *ret_any)
+/* The PG that it was split off; 0: the pool was made with it. */
+static uint64_t parent_of(const struct cluster *c, uint64_t pg)
+{
+    bool split = c->split.pool && pg >> 32 == c->split.pool && (uint32_t)pg >= c->split.made;
+
+    return split ? placement_pg_id((uint32_t)(pg >> 32), placement_pg_parent((uint32_t)pg)) : 0;
+}
+
+static bool holding_at(const struct cluster *c, uint32_t osd, uint64_t pg, struct holding *ret, bool *ret_any)
 {
     *ret_any = false;
     for (uint32_t j = 0; j < c->shard_count; j++) {
@@ -45,6 +59,35 @@ static bool holding_on(const struct cluster *c, uint32_t osd, uint64_t pg, struc
                sp->record.state == STORE_PG_NORMAL && m && m->flags == GROUP_VOTER;
     }
     return false;
+}
+
+/* The replica of the PG on that OSD; false: it has none that is whole and votes. `ret_any`: it has some. */
+static bool holding_on(const struct cluster *c, uint32_t osd, uint64_t pg, struct holding *ret, bool *ret_any)
+{
+    uint64_t parent = parent_of(c, pg);
+
+    ret->in_parent = false;
+    if (holding_at(c, osd, pg, ret, ret_any))
+        return true;
+    if (*ret_any || !parent)
+        return false;
+    ret->in_parent = true;
+    bool good = holding_at(c, osd, parent, ret, ret_any);
+    if (*ret_any && ret->pg->record.split_count > (uint32_t)pg)
+        return *ret_any = false;
+    return good;
+}
+
+/* Is the entry that splits the PG off in that log, of its parent? */
+static bool has_split(const struct store_pg *sp, const struct store_pg *child)
+{
+    uint64_t index = child->record.base_index;
+    struct entry entry;
+    struct slice payload;
+
+    return sp->durable_index >= index && !store_log_get(sp, index, &entry, &payload) &&
+           entry.type == ENTRY_SPLIT && entry.image == (uint32_t)child->record.pg &&
+           entry.term == child->record.base_term;
 }
 
 /* Of a PG that both have: is there exactly one more that could go on? `ret_has_all`: it has all that may have
@@ -64,12 +107,14 @@ static bool survives(const struct cluster *c, uint64_t pg, const uint32_t lost[2
             return false;
         if (!good)
             continue;
-        /* A split that not all have made: whoever lacks it could not go on as the child. */
-        if (newest.pg && other.pg->record.split_count != newest.pg->record.split_count)
+        /* A split that not all have made: one thing at a time. */
+        if (newest.pg && !c->force.at_split &&
+            (other.in_parent || other.pg->record.split_count != newest.pg->record.split_count))
             return false;
-        if (!newest.pg || other.view.commit_index > committed)
+        if (!other.in_parent && (!newest.pg || other.view.commit_index > committed)) {
             newest = other;
-        committed = MAX(committed, other.view.commit_index);
+            committed = other.view.commit_index;
+        }
         if (other.pg->record.group.count != 3)
             return false;
         if (i == lost[0] || i == lost[1])
@@ -77,9 +122,13 @@ static bool survives(const struct cluster *c, uint64_t pg, const uint32_t lost[2
         survivor = other;
         others++;
     }
-    if (others != 1)
+    if (others != 1 || !newest.pg)
         return false;
     *ret = survivor;
+    if (survivor.in_parent) {
+        *ret_has_all = committed <= newest.pg->record.base_index && has_split(survivor.pg, newest.pg);
+        return true;
+    }
     *ret_has_all = survivor.pg->durable_index >= committed &&
                    store_log_term(survivor.pg, committed) == store_log_term(newest.pg, committed);
     return true;
@@ -103,29 +152,61 @@ static void note_since(struct cluster *c, struct force_pg *pg)
         pg->since[i] = linear_stamp(c->images[i].history);
 }
 
+static struct force_pg *listed(struct force *f, uint64_t pg)
+{
+    for (uint32_t k = 0; k < f->pg_count; k++)
+        if (f->pgs[k].id == pg)
+            return &f->pgs[k];
+    return NULL;
+}
+
+/* One that both have, and that is not listed yet: it is new, or has just been split off. False: it would not
+ * survive, or lose something that its parent had. */
+static bool list_pg(struct cluster *c, uint64_t pg)
+{
+    struct force *f = &c->force;
+    const struct force_pg *parent = listed(f, parent_of(c, pg));
+    struct holding other;
+    bool there[2], has_all;
+
+    for (uint32_t i = 0; i < 2; i++)
+        (void)holding_on(c, f->lost[i], pg, &other, &there[i]);
+    if (!there[0] || !there[1] || listed(f, pg))
+        return true;
+    if (f->pg_count == CLUSTER_FORCE_PGS_MAX || !survives(c, pg, f->lost, &other, &has_all) ||
+        (!has_all && !parent))
+        return false;
+    struct force_pg *to = &f->pgs[f->pg_count++];
+    *to = (struct force_pg){.id = pg};
+    if (has_all)
+        note_since(c, to);
+    else
+        memcpy(to->since, parent->since, sizeof(to->since));
+    return true;
+}
+
 /* The PGs that both have; false: one of them would not survive, or lose something now. */
+static bool list_pgs(struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        for (const struct store_pg *sp = NULL; shard && (sp = store_pg_next(osd_shard_store(shard), sp));)
+            if (!list_pg(c, sp->record.pg))
+                return false;
+    }
+    return true;
+}
+
 static bool find_pgs(struct cluster *c)
 {
     struct force *f = &c->force;
     bool led = false;
 
     f->pg_count = 0;
-    for (uint32_t j = 0; j < c->shard_count; j++) {
-        const struct store *store = osd_shard_store(c->osds[f->lost[0]].shards[j]);
-        for (const struct store_pg *sp = NULL; (sp = store_pg_next(store, sp));) {
-            struct holding other;
-            bool any, has_all;
-            (void)holding_on(c, f->lost[1], sp->record.pg, &other, &any);
-            if (!any)
-                continue;
-            if (f->pg_count == CLUSTER_FORCE_PGS_MAX ||
-                !survives(c, sp->record.pg, f->lost, &other, &has_all) || !has_all)
-                return false;
-            f->pgs[f->pg_count] = (struct force_pg){.id = sp->record.pg};
-            note_since(c, &f->pgs[f->pg_count++]);
-            led |= is_led_by(c, f->lost, sp->record.pg);
-        }
-    }
+    if (!list_pgs(c))
+        return false;
+    for (uint32_t k = 0; k < f->pg_count; k++)
+        led |= is_led_by(c, f->lost, f->pgs[k].id);
     return f->pg_count && (led || !f->loses);
 }
 
@@ -142,7 +223,7 @@ static bool look_at_pgs(struct cluster *c)
         if (has_all)
             note_since(c, &f->pgs[k]);
     }
-    return true;
+    return list_pgs(c);
 }
 
 /* ---- what may be lost ---- */
@@ -153,13 +234,27 @@ static void note_match(struct cluster *c, struct force_pg *pg)
     struct holding survivor, other;
     bool any, has_all;
 
-    if (!survives(c, pg->id, c->force.lost, &survivor, &has_all))
+    bool there = survives(c, pg->id, c->force.lost, &survivor, &has_all);
+    if (!there && !parent_of(c, pg->id))
         return;
+    if (!there || survivor.in_parent) { /* up to where it was split off */
+        struct force_pg parent = {.id = parent_of(c, pg->id)};
+        note_match(c, &parent);
+        pg->survivor = parent.survivor;
+        pg->survivor_osd = parent.survivor_osd;
+        pg->match = parent.match;
+        pg->diverged = parent.diverged;
+        pg->in_parent = true;
+        for (uint32_t i = 0; i < 2; i++)
+            if (holding_on(c, c->force.lost[i], pg->id, &other, &any) && !other.in_parent)
+                pg->match = MIN(pg->match, other.pg->record.base_index);
+        return;
+    }
     pg->survivor = survivor.pg->record.replica;
     pg->survivor_osd = group_find(&survivor.pg->record.group, pg->survivor)->osd;
     pg->match = survivor.pg->durable_index;
     for (uint32_t i = 0; i < 2; i++) {
-        if (!holding_on(c, c->force.lost[i], pg->id, &other, &any))
+        if (!holding_on(c, c->force.lost[i], pg->id, &other, &any) || other.in_parent)
             continue;
         uint64_t both = MIN(survivor.pg->last_index, other.pg->last_index), at = both;
         while (at >= MAX(survivor.pg->first_index, other.pg->first_index) &&
@@ -190,7 +285,7 @@ static void doom_objects(struct cluster *c, const struct force_pg *pg)
     bool any;
 
     for (uint32_t i = 0; i < 2; i++) {
-        if (!holding_on(c, c->force.lost[i], pg->id, &other, &any))
+        if (!holding_on(c, c->force.lost[i], pg->id, &other, &any) || other.in_parent)
             continue;
         for (bool start = true; store_object_next(other.pg, start, o.image, o.object, &o); start = false)
             if (pg->diverged || o.index > pg->match)
@@ -227,7 +322,9 @@ void force_watch(struct cluster *c)
         return;
     for (uint32_t k = 0; k < f->pg_count; k++) {
         struct force_pg *pg = &f->pgs[k];
-        if (pg->went_on || !has_gone_on(c, pg))
+        /* Until it is split off, who has an older map asks its parent. */
+        const struct force_pg *by = pg->in_parent ? listed(f, parent_of(c, pg->id)) : pg;
+        if (pg->went_on || !has_gone_on(c, by))
             continue;
         pg->went_on = true;
         f->on_count++;
@@ -235,6 +332,13 @@ void force_watch(struct cluster *c)
             if (f->doomed[i].pg == pg->id)
                 object_back(c, pg, &f->doomed[i]);
     }
+}
+
+bool force_goes_on(const struct cluster *c, uint64_t pg)
+{
+    const struct force_pg *known = listed((struct force *)(uintptr_t)&c->force, pg);
+
+    return known && has_gone_on(c, known);
 }
 
 uint64_t force_pg_name(const struct cluster *c, uint64_t pg)
@@ -247,13 +351,32 @@ uint64_t force_pg_name(const struct cluster *c, uint64_t pg)
 
 /* ---- those that come back ---- */
 
+static void ghost_part(struct cluster_osd *ghost, enum sim_path path)
+{
+    struct cluster *c = ghost->process.cluster;
+
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        sim_net_set_path(c->net, ghost->process.host, c->mons[i].host, path);
+}
+
+static void ghost_told_fire(void *owner)
+{
+    ghost_part(owner, SIM_PATH_OPEN);
+}
+
+/* Perhaps the monitor cannot tell it at once what it is. */
 static void ghost_fire(void *owner)
 {
     struct cluster_osd *ghost = owner;
+    struct cluster *c = ghost->process.cluster;
 
-    if (ghost->process.cluster->quiet)
+    if (c->quiet)
         return;
-    sim_log(ghost->process.cluster->sim, "%s comes back from the dead", ghost->process.name);
+    sim_log(c->sim, "%s comes back from the dead", ghost->process.name);
+    if (sim_rng_below(&c->force.rng, 2)) {
+        ghost_part(ghost, SIM_PATH_BLOCK);
+        sim_after(c->sim, sim_rng_range(&c->force.rng, 2 * NS_PER_S, 5 * NS_PER_S), ghost_told_fire, ghost);
+    }
     process_start(&ghost->process);
 }
 
@@ -310,11 +433,35 @@ static void destroy(struct cluster *c, uint32_t which)
     c->out[osd->number] = false;
 }
 
+/* What a survivor is about to split off will have lost its majority when it is born. */
+static void list_unborn(struct cluster *c, const struct force_pg *parent)
+{
+    struct force *f = &c->force;
+    struct holding survivor;
+    struct entry entry;
+    struct slice payload;
+    bool has_all;
+
+    if (!survives(c, parent->id, f->lost, &survivor, &has_all) || survivor.in_parent)
+        return;
+    for (uint64_t i = survivor.pg->applied_index + 1; i <= survivor.pg->last_index; i++) {
+        uint64_t child = store_log_get(survivor.pg, i, &entry, &payload) || entry.type != ENTRY_SPLIT
+                             ? 0
+                             : placement_pg_id((uint32_t)(parent->id >> 32), (uint32_t)entry.image);
+        if (!child || listed(f, child) || f->pg_count == CLUSTER_FORCE_PGS_MAX)
+            continue;
+        f->pgs[f->pg_count] = *parent;
+        f->pgs[f->pg_count++].id = child;
+    }
+}
+
 static void strike(struct cluster *c)
 {
     struct force *f = &c->force;
 
     sim_injected(c->sim, SIM_FAULT_FORCE);
+    for (uint32_t k = 0; k < f->pg_count; k++)
+        list_unborn(c, &f->pgs[k]);
     for (uint32_t k = 0; k < f->pg_count; k++) {
         note_match(c, &f->pgs[k]);
         doom_objects(c, &f->pgs[k]);
@@ -366,11 +513,44 @@ static void hold_begin(struct cluster *c)
     hold_fire(c);
 }
 
+bool force_waits(const struct cluster *c)
+{
+    return c->force.at_split && !c->force.destroyed && !c->quiet && c->sim->now_ns <= c->force.until_ns;
+}
+
+/* When a PG is split, or is about to be and one of its members hears nothing of it. */
+static void split_fire(void *owner)
+{
+    struct cluster *c = owner;
+    struct force *f = &c->force;
+    uint32_t osds[3];
+
+    if (!force_waits(c))
+        return;
+    if (!admin_idle(c) || !all_serve(c) || !split_moment(c, !f->loses, osds)) {
+        sim_after(c->sim, c->split.next == c->pg_count ? FORCE_LOOK_NS : SPLIT_LOOK_NS, split_fire, c);
+        return;
+    }
+    uint32_t left = f->loses ? 1 + (uint32_t)sim_rng_below(&f->rng, 2) : (uint32_t)sim_rng_below(&f->rng, 3);
+    f->lost[0] = osds[(left + 1) % 3];
+    f->lost[1] = osds[(left + 2) % 3];
+    if (!find_pgs(c))
+        sim_after(c->sim, SPLIT_LOOK_NS, split_fire, c);
+    else if (f->loses)
+        hold_begin(c);
+    else
+        strike(c);
+}
+
 static void force_fire(void *owner)
 {
     struct cluster *c = owner;
     struct force *f = &c->force;
 
+    if (f->at_split) {
+        split_fire(c);
+        return;
+    }
     if (c->quiet || c->sim->now_ns > f->until_ns)
         return;
     f->lost[0] = (uint32_t)sim_rng_below(&f->rng, c->osd_count);
@@ -393,5 +573,9 @@ void force_start(struct cluster *c)
     /* Fences and sizes are not lost in vain: what they keep out might come back in. */
     c->force.loses =
         sim_rng_below(&c->force.rng, 2) && c->profile != PROFILE_FENCE && c->profile != PROFILE_RESIZE;
-    sim_after(c->sim, sim_rng_below(&c->force.rng, FORCE_FIRST_NS), force_fire, c);
+    uint64_t first_ns = sim_rng_below(&c->force.rng, FORCE_FIRST_NS);
+    c->force.at_split = splits_happen(c) && sim_rng_below(&c->force.rng, 2);
+    if (c->force.at_split)
+        c->force.until_ns = c->sim->now_ns + SPLIT_LAST_NS;
+    sim_after(c->sim, first_ns, force_fire, c);
 }

@@ -13,6 +13,7 @@
 
 #include "base/entry.h"
 #include "base/placement.h"
+#include "osd/pg.h"
 #include "raft/raft.h"
 
 #define WRITE_FIRST_NS (2500 * NS_PER_MS)
@@ -113,6 +114,11 @@ static void harm_pause(struct cluster *c, struct process *p)
     sim_after(c->sim, between(c, 50, 800), resume_fire, p);
 }
 
+static void unhang_fire(void *owner)
+{
+    sim_disk_hang(owner, false);
+}
+
 static void harm(struct cluster *c, const struct replica *replicas, uint32_t count)
 {
     struct cluster_osd *leader = NULL, *other = NULL;
@@ -129,7 +135,7 @@ static void harm(struct cluster *c, const struct replica *replicas, uint32_t cou
         return;
     uint32_t image = (uint32_t)sim_rng_below(&c->split.rng, c->image_count);
     struct cluster_client *writer = load_writer(c, image);
-    uint64_t roll = sim_rng_below(&c->split.rng, 8);
+    uint64_t roll = sim_rng_below(&c->split.rng, 9);
     sim_log(c->sim, "a PG is split, led by %s: trouble %llu", leader->process.name, (unsigned long long)roll);
     switch (roll) {
     case 0:
@@ -155,6 +161,10 @@ static void harm(struct cluster *c, const struct replica *replicas, uint32_t cou
         for (uint32_t i = 0; writer && i < c->osd_count; i++)
             sim_net_hold(c->net, writer->process.host, c->osds[i].process.host,
                          c->timeout_ns / 2 + between(c, 20, 500), false);
+        return;
+    case 7: /* it makes the split when the others have, and the map */
+        sim_disk_hang(leader->disk, true);
+        sim_after(c->sim, between(c, 50, 900), unhang_fire, leader->disk);
         return;
     default: /* all lose what is not durable, and come back at different times */
         for (uint32_t i = 0; i < count; i++)
@@ -183,10 +193,44 @@ static void look_fire(void *owner)
         for (uint32_t i = 0; i < count; i++)
             begun |= has_entry(replicas[i].pg, s->next);
         s->harmed = begun;
-        if (begun && sim_rng_below(&s->rng, 100) < HARM_PERCENT)
+        if (begun && !force_waits(c) && sim_rng_below(&s->rng, 100) < HARM_PERCENT)
             harm(c, replicas, count);
     }
     sim_after(c->sim, LOOK_NS, look_fire, c);
+}
+
+static bool is_ready(const struct pg *pg)
+{
+    for (uint32_t i = 0; i < pg->member_count; i++)
+        if (pg->members[i].replica != pg->replica && pg->members[i].complete < pg->split_index)
+            return false;
+    return pg->split_child && pg->split_look_ns && !pg->split_proposed && !pg->splitting &&
+           pg->member_count == 3 && store_complete_index(pg->sp) >= pg->split_index;
+}
+
+bool split_moment(struct cluster *c, bool begun, uint32_t ret_osds[3])
+{
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        if (!shard)
+            continue;
+        list_for_each (&shard->led, node) {
+            const struct pg *pg = list_entry(node, struct pg, led);
+            struct replica replicas[CLUSTER_OSDS_MAX];
+            uint32_t n = 1;
+            if (begun ? !pg->split_proposed || !has_entry(pg->sp, pg->split_proposed - 1) : !is_ready(pg))
+                continue;
+            if (replicas_of(c, pg->id, replicas) != 3)
+                continue;
+            ret_osds[0] = i / c->shard_count;
+            for (uint32_t k = 0; k < 3 && n < 3; k++)
+                if (replicas[k].osd->number != ret_osds[0])
+                    ret_osds[n++] = replicas[k].osd->number;
+            if (n == 3)
+                return true;
+        }
+    }
+    return false;
 }
 
 /* ---- splits ---- */
@@ -236,6 +280,6 @@ void splits_start(struct cluster *c)
     if (!splits_happen(c))
         return;
     c->split.rng = sim_rng_make(c->sim->seed, "cluster.split", 0);
-    c->split.next = c->pg_count;
+    c->split.made = c->split.next = c->pg_count;
     sim_after(c->sim, WRITE_FIRST_NS + sim_rng_below(&c->split.rng, EVERY_NS), split_fire, c);
 }

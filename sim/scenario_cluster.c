@@ -98,6 +98,8 @@ static void come_to_rest(struct cluster *c)
     admin_scrub_all(c);
     if (!sim_run_while(c->sim, is_scrubbed, c, c->sim->now_ns + SCRUB_NS) && !c->sim->failed)
         sim_fail(c->sim, "a deep scrub does not come to its end");
+    if (!c->sim->failed)
+        scrub_check_done(c);
     load_read_all(c);
     bool read = sim_run_while(c->sim, is_idle, c, c->sim->now_ns + REST_NS);
     if (!read && (damage_is_uncovered(c) || c->lost_blocks))
@@ -148,6 +150,8 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
         check_history(c, i, 0);
     if (!sim->failed)
         check_replicas(c, sim->now_ns + REST_NS);
+    if (!sim->failed)
+        scrub_check_list(c);
     if (!sim->failed)
         agree_check(c);
     if (!sim->failed)
