@@ -13,6 +13,14 @@
 #include "rpc/rpc.h"
 #include "wire/cold.h"
 
+/* A limit that a small cluster would never come to is smaller where whole ones run in the simulator. */
+#ifdef FASTBLOCK_PLANT
+extern bool mon_small_limits; /* sim/plant.c */
+#define MON_LIMIT(product, small) (mon_small_limits ? (small) : (product))
+#else
+#define MON_LIMIT(product, small) (product)
+#endif
+
 #define MON_TICK_NS      (100 * NS_PER_MS)
 #define MON_SESSIONS_MAX 4096
 #define MON_SESSIONS_OSDS                                                                                    \
@@ -31,14 +39,15 @@
 #define MON_IMAGE_SIZE_MAX    (8ull << 50)
 #define MON_RETURN_NS                                                                                        \
     NS_PER_S /* an OSD whose sessions are gone may come back for so long before it is down */
-#define MON_MAP_BYTES    (256u << 10) /* of items in one map message; the rest follows in the next */
+#define MON_MAP_BYTES                                                                                        \
+    MON_LIMIT(256u << 10, 2048u) /* of items in one map message; the rest follows in the next */
 #define MON_MESSAGE_MAX  512
 #define MON_PAGE_BYTES   (512u << 10)   /* of items in one page of a list */
 #define MON_PROOF_NS     (2 * NS_PER_S) /* a call waits so long for an OSD that knows how new our data is */
 #define MON_LEAVE_NS     NS_PER_S /* and so long for the session of a process that was killed just now */
 #define MON_WITNESS_NS   (5 * NS_PER_S) /* after the first witness came: who has not come is out of reach */
-#define MON_PUTS_PER_TXN (META_TXN_OPS_MAX - 1) /* and the state */
-#define MON_EVENTS_MAX   512                    /* that are remembered */
+#define MON_PUTS_PER_TXN MON_LIMIT(META_TXN_OPS_MAX - 1, 5) /* and the state */
+#define MON_EVENTS_MAX   512                                /* that are remembered */
 #define MON_WEIGHT_MAX   1000
 #define MON_MONITORS_MAX 8 /* of one cluster */
 #define MON_LEADER_KEY   "cluster/leader"

@@ -21,7 +21,7 @@
 
 #include "base/uuid.h"
 
-#define LOAD_PAGE 512
+#define LOAD_PAGE MON_LIMIT(512, 8)
 #define STATE_KEY "cluster"
 #define STATE_END "cluster0" /* behind all keys "cluster/..." */
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PGS_PER_EPOCH 256
+#define PGS_PER_EPOCH MON_LIMIT(256, 3)
 
 /* Of pools whose PG count is the monitor's to choose: */
 #define PGS_LEAST             8
