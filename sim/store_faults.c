@@ -19,7 +19,7 @@ bool faults_may_damage(void *owner, struct sim_disk *disk, enum sim_damage damag
     struct world *w = owner;
     struct geometry g;
 
-    if (w->striking)
+    if (w->striking || (w->starts_blind && damage == SIM_DAMAGE_READ_ERROR))
         return true;
     if (damage != SIM_DAMAGE_LOSE || !w->rot)
         return w->rot;
@@ -207,6 +207,25 @@ static void await_recovered(struct world *w)
         sim_fail(w->sim, "PG %u does not end its recovery", w->driver->pg);
 }
 
+static bool is_started(void *owner)
+{
+    struct world *w = owner;
+
+    return w->driver && (w->driver->store || w->driver->op.state == DRIVE_FAILED);
+}
+
+/* Reads fail until it has looked at the disk. */
+static void start_blind(struct world *w)
+{
+    struct sim_disk_faults faults = w->faults;
+
+    faults.read_error_ppm = sim_fault_intensity(w->sim, SIM_FAULT_DISK_READ) * 500;
+    sim_disk_set_faults(w->disk, &faults);
+    (void)sim_run_while(w->sim, is_started, w, w->sim->now_ns + NS_PER_S);
+    sim_disk_set_faults(w->disk, &w->faults);
+    w->starts_blind = false;
+}
+
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
@@ -353,6 +372,8 @@ void faults_run(struct world *w)
         late(w, &faults);
         w->faults = faults;
         sim_disk_set_faults(w->disk, &faults);
+        if (w->starts_blind)
+            start_blind(w);
         run_until_crash(w);
         await_recovered(w);
         w->burst = 1 + (uint32_t)sim_rng_below(&w->rng, 30);
@@ -373,6 +394,9 @@ void faults_run(struct world *w)
         }
         if (i + 1 < rounds)
             scars_choose(w);
+        if (i + 1 < rounds && sim_fault_intensity(sim, SIM_FAULT_DISK_READ) && w->formatted &&
+            sim_rng_below(&w->scars, 4) == 0)
+            scars_blind(w);
         crash(w);
     }
     faults = (struct sim_disk_faults){0};

@@ -147,6 +147,11 @@ void scars_choose(struct world *w)
         choose_batch(w, s);
 }
 
+void scars_blind(struct world *w)
+{
+    w->starts_blind = w->hurt = w->shown = w->gap = w->scarred = true;
+}
+
 void scars_strike(struct world *w)
 {
     w->striking = true;
@@ -162,16 +167,40 @@ void scars_strike(struct world *w)
     w->scar_count = 0;
 }
 
+/* A block that an entry brought which is not applied, and is not in memory any more. */
+static void choose_entry(struct world *w, const struct store *s)
+{
+    const struct log_entry *found = NULL;
+    uint64_t seen = 0;
+
+    list_for_each (&s->pgs, node) {
+        const struct pg *pg = list_entry(node, struct pg, link);
+        for (uint64_t i = pg->pub.applied_index + 1; i <= pg->pub.durable_index; i++) {
+            const struct log_entry *e = log_at(pg, i);
+            if (e && e->type == ENTRY_WRITE && e->batch && !e->payload.buf &&
+                sim_rng_below(&w->scars, ++seen) == 0)
+                found = e;
+        }
+    }
+    if (!found)
+        return;
+    choose(w, entry_place(s, found, (uint32_t)sim_rng_below(&w->scars, found->block_count)));
+    w->gap = w->scarred = true;
+    w->torn |= found->batch->seq > proven_seq(w, s);
+}
+
 /* What is in the ring, and may be in memory no more, rots while the process lives. */
 static void strike_alive(struct world *w)
 {
-    choose_batch(w, w->driver->store);
+    if (sim_rng_below(&w->scars, 2))
+        choose_entry(w, w->driver->store);
+    else
+        choose_batch(w, w->driver->store);
     for (uint32_t i = 0; i < w->scar_count; i++)
         w->scar[i].lose = false;
     scars_strike(w);
     w->alive_hit |= w->hurt;
     w->proof_hit |= w->hurt;
-    w->torn |= w->hurt;
 }
 
 static bool is_busy(const struct driver *d)
@@ -189,7 +218,7 @@ bool scars_work(struct driver *d)
 
     if (w->rot || w->stop)
         return false;
-    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->scars, 2000) == 0)
+    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->scars, 700) == 0)
         strike_alive(w);
     for (uint32_t i = 0; w->hurt && i < MODEL_PGS; i++) {
         struct model_pg *m = &w->pgs[i];

@@ -146,6 +146,7 @@ struct world {
      * have been made. */
     bool gap;
     uint64_t gap_number;           /* of the checkpoint when that began */
+    bool starts_blind;             /* some of what the start reads does not come; later it may */
     uint64_t struck_number;        /* no checkpoint is damaged before there is this one */
     bool proof_hit;                /* what headers prove may be gone with them */
     bool checkpoint_hit;           /* what the newest one says may be gone */
@@ -287,6 +288,7 @@ void look_step(struct driver *d); /* now and then, at what is told without readi
 
 /* store_scars.c */
 void scars_choose(struct world *w); /* now and then; before the process dies */
+void scars_blind(struct world *w);  /* likewise: of the next start */
 void scars_strike(struct world *w); /* when it has */
 void scars_found(struct driver *d); /* all has been looked at, and is whole */
 void scars_settle(struct driver *d);
