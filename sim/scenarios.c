@@ -11,6 +11,7 @@ const struct sim_scenario SIM_SCENARIOS[] = {
      scenario_raft_run},
     {"store", "one store: random entries, crashes at any point, full devices; against a model",
      scenario_store_run},
+    {"rpc", "sessions alone: callers, servers, and those who do not belong there", scenario_rpc_run},
     {"cluster", "a monitor, OSDs and clients; every read checked for linearizability", scenario_cluster_run},
     {"gap", "the same cluster, one trouble at a time: how long any request takes", scenario_gap_run},
     {0},

@@ -74,6 +74,7 @@ void sim_result_take(struct sim_result *result, const struct sim *sim);
 void scenario_ports_run(const struct sim_args *args, struct sim_result *ret_result);
 void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_result);
 void scenario_store_run(const struct sim_args *args, struct sim_result *ret_result);
+void scenario_rpc_run(const struct sim_args *args, struct sim_result *ret_result);
 void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_result);
 void scenario_gap_run(const struct sim_args *args, struct sim_result *ret_result);
 

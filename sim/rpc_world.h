@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The parts of the rpc scenario: shards that serve, clients and other shards that call them, and those who do
+ * not belong there.
+ *
+ *   rpc_server.c     who serves: what it is asked must be by whom it may be, as often as it may be
+ *   rpc_caller.c     who calls: every call ends in time, with its own answer, in its own memory
+ *   rpc_strangers.c  who greets wrongly, not at all, or for another; who answers in another's place
+ *   scenario_rpc.c   the run
+ */
+#ifndef SIM_RPC_WORLD_H
+#define SIM_RPC_WORLD_H
+
+#include "rpc/hello.h"
+#include "rpc/rpc.h"
+#include "rpc/session.h"
+#include "sim/scenarios.h"
+#include "sim/sim_net.h"
+
+#define RPC_SERVERS    3
+#define RPC_CLIENTS    3
+#define RPC_CALLERS    (RPC_CLIENTS + RPC_SERVERS) /* the last are the servers, who call one another */
+#define RPC_ASKERS     24                          /* of each caller */
+#define RPC_STARTS_MAX 64
+#define RPC_ARENA      (4u << 20)
+#define RPC_PORT       7000u
+
+#define RPC_MARK_CALLER                                                                                      \
+    0xc0 /* first byte of a client's uuid; the second: which, then: its how manieth start */
+#define RPC_MARK_STRANGER 0x5a /* of a stranger's; the second: what kind of one */
+#define RPC_STRANGER      "stranger"
+
+struct rpc_world;
+
+/* What its process has made; in the node. */
+struct serving;
+struct calling;
+
+struct rpc_place {
+    struct rpc_world *world;
+    struct sim_node *node;
+    uint32_t number;
+    uint64_t starts; /* of an OSD: its start counter */
+    uint8_t uuid[16];
+    char address[40];
+    struct serving *serving; /* NULL: down, or none */
+    struct calling *calling; /* NULL: down */
+    bool fooled;             /* it took a stranger for an OSD that it did not know: nobody can tell */
+
+    /* As a caller: of what it asked this server the last, and the last before its newest session. */
+    uint64_t next_serial, issued[RPC_SERVERS], barrier[RPC_SERVERS];
+    /* As a server, since its last start: the newest that was accepted, for each start of a client and each
+     * OSD. */
+    uint64_t sessions[RPC_CLIENTS][RPC_STARTS_MAX], osds[RPC_SERVERS];
+    uint8_t osd_uuids[RPC_SERVERS][16];
+};
+
+struct rpc_world {
+    struct sim *sim;
+    struct sim_net *net;
+    struct sim_rng rng;
+    struct rpc_place servers[RPC_SERVERS], clients[RPC_CLIENTS];
+    struct strangers *strangers;
+    uint8_t *pattern; /* what all payloads and bodies are parts of */
+    uint32_t sessions_max, requests_max, calls_max;
+    bool crowds; /* more strangers come than there are places */
+    bool hungry; /* callers ask for more than the links have room for */
+    bool quiet;  /* faults are over */
+    bool calm;   /* and all is well */
+    bool asking; /* callers may begin calls */
+    bool burst;  /* all of them at one server at once, each for as much as there may be */
+    uint64_t calls, answers, refused, timeouts, dropped, strangers_refused;
+};
+
+static const uint8_t RPC_CLUSTER[16] = {1, 2, 3};
+
+static inline struct rpc_place *rpc_caller(struct rpc_world *w, uint32_t number)
+{
+    return number < RPC_CLIENTS ? &w->clients[number] : &w->servers[number - RPC_CLIENTS];
+}
+
+/* What a request asks for; encoded in front of its body. */
+struct rpc_question {
+    uint32_t caller, start;
+    uint64_t serial;
+    uint32_t body_len, payload_len; /* of the request itself */
+    uint32_t delay_us;
+    uint32_t reply_len, reply_payload_len;
+};
+
+#define RPC_QUESTION_SIZE 40u
+#define RPC_BODY_MAX      600u
+#define RPC_PATTERN_STEPS 4096u
+#define RPC_PATTERN_SIZE  (FRAME_PAYLOAD_MAX + RPC_PATTERN_STEPS)
+
+/* The bytes that belong to a question or, `answer`, to its answer. */
+static inline const uint8_t *rpc_pattern(const struct rpc_world *w, uint64_t serial, bool answer)
+{
+    return w->pattern + (serial * 2 + answer) % RPC_PATTERN_STEPS;
+}
+
+/* ---- rpc_server.c */
+
+void rpc_server_place_start(struct rpc_place *p);
+/* Nobody asks any more: all answers have been given. */
+bool rpc_server_idle(const struct rpc_place *p);
+void rpc_server_place_end(struct rpc_place *p);
+/* What must be so at any time. */
+void rpc_server_audit(struct rpc_place *p);
+
+/* ---- rpc_caller.c */
+
+void rpc_caller_start(struct rpc_place *p);
+bool rpc_caller_idle(const struct rpc_place *p);
+/* It has a session with everybody. */
+bool rpc_caller_open(const struct rpc_place *p);
+void rpc_caller_end(struct rpc_place *p);
+void rpc_caller_audit(struct rpc_place *p);
+/* It has greeted that server since it began to look for it. */
+bool rpc_caller_knows(const struct rpc_place *p, uint32_t server);
+
+/* ---- rpc_strangers.c */
+
+void strangers_init(struct rpc_world *w);
+void strangers_fini(struct rpc_world *w);
+/* Now and then. */
+void strangers_strike(struct rpc_world *w);
+/* The server is down: somebody may answer in its place. */
+void impostor_start(struct rpc_world *w, uint32_t server);
+void impostor_stop(struct rpc_world *w, uint32_t server);
+void strangers_stop(struct rpc_world *w);
+/* Of a stranger that a server has accepted: was it right? */
+bool stranger_may(const struct rpc_identity *who);
+/* The list of monitors, by a model. */
+void monitors_check(struct rpc_world *w);
+
+#endif
