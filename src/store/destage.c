@@ -123,6 +123,7 @@ void destage_pg(struct pg *pg)
     if (pg->destage_all)
         return;
     destage_tell_all(pg);
+    store_of(pg)->destage.asked = true;
     destage_wake(store_of(pg));
 }
 
