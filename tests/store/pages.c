@@ -394,21 +394,27 @@ static void repair_reads_pages(void)
     tear_down();
 }
 
-/* Whoever wants more destaged while a round is under way gets it. */
+/* Whoever wants more destaged while a round is under way gets it: up to an entry, or all of a PG. */
 static void asked_for_during_a_round(void)
 {
-    set_up_objects();
-    CHECK_EQ(write_blocks(1, 4, 1), 0);
-    CHECK_EQ(write_blocks(2, 4, 1), 0);
-    apply_all();
-    destage_up_to(pg_of(pg), pg->last_index - 1);
-    for (int i = 0; i < 100 && !s->destage.object_count; i++)
-        rig_turn(&rig);
-    CHECK_EQ(s->destage.object_count, 1);
-    destage_up_to(pg_of(pg), pg->last_index);
-    rig_settle(&rig);
-    CHECK_EQ(store_complete_index(pg), pg->last_index);
-    tear_down();
+    for (int all = 0; all < 2; all++) {
+        set_up_objects();
+        CHECK_EQ(write_blocks(1, 4, 1), 0);
+        CHECK_EQ(write_blocks(2, 4, 1), 0);
+        apply_all();
+        destage_up_to(pg_of(pg), pg->last_index - 1);
+        for (int i = 0; i < 100 && !s->destage.object_count; i++)
+            rig_turn(&rig);
+        CHECK_EQ(s->destage.object_count, 1);
+        if (all)
+            destage_pg(pg_of(pg));
+        else
+            destage_up_to(pg_of(pg), pg->last_index);
+        rig_settle(&rig);
+        CHECK_EQ(object(2)->overlay, NULL);
+        CHECK(all || store_complete_index(pg) == pg->last_index);
+        tear_down();
+    }
 }
 
 int main(int argc, char **argv)
