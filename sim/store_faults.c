@@ -221,7 +221,7 @@ static void start_blind(struct world *w)
 
     faults.read_error_ppm = sim_fault_intensity(w->sim, SIM_FAULT_DISK_READ) * 500;
     sim_disk_set_faults(w->disk, &faults);
-    (void)sim_run_while(w->sim, is_started, w, w->sim->now_ns + NS_PER_S);
+    (void)sim_run_while(w->sim, is_started, w, w->sim->now_ns + 10 * NS_PER_S);
     sim_disk_set_faults(w->disk, &w->faults);
     w->starts_blind = false;
 }
