@@ -198,9 +198,13 @@ static void copy_look(struct recover_copy *c)
     /* A recovery that has begun since takes the object from its own source, if it is to be here at all. */
     if (!error && !c->recovers && c->pg->sp->record.state != STORE_PG_NORMAL)
         error = -ERR_RECOVERING;
-    /* Nor may it come back from a member that has yet to apply what it has gone with here. */
-    if (!c->recovers)
-        c->min_applied = MAX(c->min_applied, c->pg->sp->gone_index);
+    /* Nor may it come back from a member that has yet to apply what it has gone with here. If it is here that
+     * was, if anything, the entry which it shows: other objects that go meanwhile are not waited for. */
+    if (!c->recovers) {
+        uint64_t gone = c->pg->sp->gone_index, index = 0, lost[BLOCKS_PER_OBJECT / 64];
+        bool here = store_object_lost(c->pg->sp, c->image, c->object, &index, lost);
+        c->min_applied = MAX(c->min_applied, here ? MIN(gone, index) : gone);
+    }
     if (!error)
         error = store_copy_new(c->pg->sp, c->image, c->object, &c->copy);
     if (error) {
