@@ -177,7 +177,7 @@ static bool drive(struct driver *d)
             return false;
         }
         if (op->state == DRIVE_HALF) {
-            w->formatted = true;
+            w->formatted = d->open.op.result == 0;
             op->state = DRIVE_OPEN;
             return true;
         }
