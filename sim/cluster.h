@@ -6,10 +6,13 @@
  *   cluster_world.c    processes: what starts them, what a crash takes, how they come back; the shape
  *   cluster_osd.c      OSDs as processes
  *   cluster_admin.c    the operator: registers OSDs, makes pool and images, moves leaders, resizes, removes
+ *   cluster_members.c  what it is asked by and by: OSDs out and in, scrubs, pools
+ *   cluster_retire.c   an OSD is drained and removed for good
  *   cluster_load.c     clients: who has an image open, takes it over, comes back
  *   cluster_worker.c   their random requests, every read and write recorded
  *   cluster_faults.c   what goes wrong, and when
  *   cluster_plots.c    what goes wrong together, as only ill luck would have it
+ *   cluster_mons.c     monitors die and hang when they are busy
  *   cluster_split.c    PGs are split, and what goes wrong at that moment
  *   cluster_forget.c   images are removed, and a replica misses that they are forgotten
  *   cluster_full.c     devices become full while somebody is away
@@ -21,6 +24,7 @@
  *   cluster_check.c    what must hold at any time, and at rest
  *   cluster_audit.c    what processes keep of themselves, at any time
  *   cluster_agree.c    what must be so when all is well
+ *   cluster_map.c      what may become of the map
  *   cluster_rest.c     how everything becomes whole again, and ends
  *   scenario_cluster.c the run
  */
@@ -82,6 +86,7 @@ struct process {
     bool wanted;            /* it is to run: restarted when it dies */
     uint64_t restart_token; /* of the restart that is scheduled; older ones are void */
     uint32_t start_count, crashes;
+    void (*dies)(struct process *p);                      /* it is about to; may be NULL */
     void (*died)(struct process *p, enum sim_crash kind); /* forget pointers into it; may be NULL */
     void (*starts)(struct process *p);                    /* it is about to; may be NULL */
 };
@@ -133,6 +138,8 @@ enum admin_job_kind {
     ADMIN_JOB_SCRUBBED, /* wait until that is done */
     ADMIN_JOB_OSD,      /* take it out of the cluster, or in again */
     ADMIN_JOB_LOST,     /* give an OSD up that does not run any more */
+    ADMIN_JOB_RETIRE,   /* remove one that has no replicas any more */
+    ADMIN_JOB_REPLICAS, /* the pool is to have so many */
     ADMIN_JOB_FORCE,    /* have the PGs of c->force go on with what is left */
     ADMIN_JOB_REPLACE,  /* register the new device of an OSD (its number here) */
     ADMIN_JOB_SPLIT,    /* the pool is to have c->pg_count PGs */
@@ -144,12 +151,13 @@ enum admin_job_kind {
 /* Something that the operator is asked to do. */
 struct admin_job {
     enum admin_job_kind kind;
-    uint32_t osd; /* DEMOTE, MOVE, OSD: id */
+    uint32_t osd; /* DEMOTE, MOVE, OSD, LOST, RETIRE: id */
     uint64_t pg;  /* MOVE: leadership, to that OSD */
     uint32_t image;
     uint64_t size_bytes;
     bool deep;                                                    /* SCRUB */
     bool out;                                                     /* OSD */
+    uint32_t replicas;                                            /* REPLICAS */
     uint32_t pool;                                                /* POOL, NO_POOL */
     uint32_t tries;                                               /* at most; 0: until it is done */
     void (*done)(struct cluster *c, const struct admin_job *job); /* outside of any node; may be NULL */
@@ -201,12 +209,22 @@ struct split {
     uint64_t done, objects, blocks;
 };
 
+/* An OSD that is drained, removed, and replaced. */
+struct retire {
+    struct sim_rng rng;
+    uint32_t osd; /* its number */
+    bool under_way;
+    bool gone;                /* one has been removed, */
+    struct cluster_osd ghost; /* and is this */
+};
+
 struct cluster {
     struct sim *sim;
     struct sim_net *net;
     struct sim_meta *meta;
+    uint64_t map_epoch; /* as the metadata store has it */
     struct sim_rng rng; /* of the scenario's own decisions */
-    struct sim_rng scrub_rng, member_rng, memory_rng;
+    struct sim_rng scrub_rng, member_rng, memory_rng, mons_rng;
     uint32_t replicas; /* of each PG */
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
@@ -223,6 +241,7 @@ struct cluster {
     uint64_t timeout_ns;   /* of the clients' requests */
     uint32_t inflight_max; /* pieces of each client; 0: as many as they like */
     bool osds_move;        /* who comes back has another address */
+    uint64_t out_after_ns; /* OSDs that are down for so long go out; 0: never */
     uint64_t strike_ns;    /* on average something happens that often */
     uint64_t slow_ns;      /* how long slow frames take */
     uint64_t think_ns;     /* of a worker between requests, at most */
@@ -261,6 +280,9 @@ struct cluster {
     bool moved_asked, moved;    /* all PGs have the members that they should have, since faults are over */
     struct leader_table *leaders;
     struct force force;
+    struct retire retire;
+    bool replicas_vary; /* the pool is to have one more, now and then */
+    struct sim_rng replicas_rng;
     struct split split;
     struct damage *damage;   /* NULL: no disk is damaged in this run */
     struct lost *lost;       /* likewise */
@@ -284,6 +306,8 @@ void process_kill(struct process *p, enum sim_crash kind, uint64_t restart_ns);
 bool process_running(const struct process *p);
 /* The monitor that leads; NULL: none does just now. */
 struct mon *mon_leader(const struct cluster *c);
+/* One of them; NULL: it does not run. It may be about to begin. */
+struct mon *mon_at(const struct cluster *c, uint32_t number);
 /* From inside a node of the process: it has failed and ends; a supervisor starts it again. */
 void process_exit_later(struct process *p);
 
@@ -294,6 +318,13 @@ void admin_start(void *owner, struct sim_node *node);
 void admin_ask(struct cluster *c, const struct admin_job *job);
 /* It would not be dropped now. */
 bool admin_takes(const struct cluster *c);
+/* The newest map that the operator has; NULL: none yet. */
+const Fb__ClusterMap *admin_map(const struct cluster *c);
+/* Moves leaders away from an OSD. */
+void admin_demote(struct cluster *c, uint32_t osd);
+
+/* ---- cluster_members.c ---- */
+
 /* Now and then, while faults are on, scrubs are ordered. */
 void admin_scrubs_start(struct cluster *c);
 /* OSDs are taken out and in again, now and then, so that the members of PGs change. */
@@ -305,8 +336,14 @@ void admin_pools_start(struct cluster *c);
 bool admin_members_rest(struct cluster *c);
 /* A deep scrub of everything; c->scrubbed when it is done. */
 void admin_scrub_all(struct cluster *c);
-/* Moves leaders away from an OSD. */
-void admin_demote(struct cluster *c, uint32_t osd);
+
+/* ---- cluster_retire.c ---- */
+
+void retire_start(struct cluster *c);
+bool retire_is_under_way(const struct cluster *c, uint32_t osd);
+/* What was removed stays away. */
+void retire_stop(struct cluster *c);
+void retire_fini(struct cluster *c);
 
 /* ---- cluster_load.c ---- */
 
@@ -335,6 +372,10 @@ void load_check(struct cluster *c);
 void faults_start(struct cluster *c);
 /* Everything is repaired: paths open, disks healthy, processes up. */
 void faults_stop(struct cluster *c);
+
+/* ---- cluster_mons.c ---- */
+
+void mons_start(struct cluster *c);
 
 /* ---- cluster_plots.c ---- */
 
@@ -446,6 +487,17 @@ void calm_run(struct cluster *c, uint64_t for_ns);
 void calm_ended(struct cluster *c, const char *who, uint64_t took_ns, int result);
 /* The load has ended: everybody comes to know the same, and nothing happens any more. */
 void agree_check(struct cluster *c);
+
+/* ---- cluster_map.c ---- */
+
+/* Before the metadata store carries that out; owner: the cluster. */
+void map_written(void *cluster, const struct meta_change *changes, uint32_t count);
+/* At any time. */
+void map_always(struct cluster *c);
+/* Does the monitor know what the store has? False: `key` is one of which it does not. */
+bool map_is_held(struct cluster *c, const struct mon *mon, char key[META_KEY_MAX + 1]);
+/* The operator was just told that this is done. */
+void map_shows(struct cluster *c, const struct admin_job *job);
 
 /* ---- cluster_rest.c ---- */
 

@@ -2,7 +2,8 @@
  *
  * The operator: a client that registers the OSDs, waits until they are up, makes the pool and the images, and
  * later does what it is asked to: moves leaders, takes OSDs out and in, resizes, removes and makes images,
- * orders scrubs. Calls that fail are simply tried again, as a person would.
+ * orders scrubs. Calls that fail are simply tried again, as a person would. What he is asked by and by:
+ * cluster_members.c.
  */
 #include "sim/cluster_boot.h"
 
@@ -187,9 +188,11 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         call(a, FB__MON_REQUEST__CALL_OSD_CHANGE);
         return;
     case ADMIN_JOB_LOST:
+    case ADMIN_JOB_RETIRE:
         fb__osd_change__init(&a->osd_change);
         a->osd_change.osd = job->osd;
-        a->osd_change.action = FB__OSD_ACTION__OSD_ACTION_LOST;
+        a->osd_change.action =
+            job->kind == ADMIN_JOB_LOST ? FB__OSD_ACTION__OSD_ACTION_LOST : FB__OSD_ACTION__OSD_ACTION_REMOVE;
         a->request.osd_change = &a->osd_change;
         call(a, FB__MON_REQUEST__CALL_OSD_CHANGE);
         return;
@@ -210,6 +213,14 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         fb__pool_set__init(&a->pool_set);
         a->pool_set.name = (char *)(uintptr_t)CLUSTER_POOL;
         a->pool_set.pg_count = a->cluster->pg_count;
+        a->request.pool_set = &a->pool_set;
+        call(a, FB__MON_REQUEST__CALL_POOL_SET);
+        return;
+    case ADMIN_JOB_REPLICAS:
+        fb__pool_set__init(&a->pool_set);
+        a->pool_set.name = (char *)(uintptr_t)CLUSTER_POOL;
+        a->pool_set.replicas = job->replicas;
+        a->pool_set.no_failover = true;
         a->request.pool_set = &a->pool_set;
         call(a, FB__MON_REQUEST__CALL_POOL_SET);
         return;
@@ -435,6 +446,8 @@ static void admin_step(struct op *op)
                      a->call.ret_reply && a->call.ret_reply->message ? a->call.ret_reply->message
                                                                      : error_text(error));
         if (op->state == ADMIN_JOB) {
+            if (!a->call.op.result)
+                map_shows(a->cluster, &a->jobs[0]);
             if (!error && a->jobs[0].kind == ADMIN_JOB_REPLACE)
                 osd_registered(a, &a->cluster->osds[a->jobs[0].osd]);
             job_called(a, error);
@@ -502,190 +515,7 @@ void admin_demote(struct cluster *c, uint32_t osd)
     admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_DEMOTE, .osd = osd, .tries = 1});
 }
 
-#define SCRUB_EVERY_NS (3 * NS_PER_S)
-
-static void scrub_fire(void *owner)
+const Fb__ClusterMap *admin_map(const struct cluster *c)
 {
-    struct cluster *c = owner;
-
-    if (c->quiet)
-        return;
-    admin_ask(
-        c, &(struct admin_job){.kind = ADMIN_JOB_SCRUB, .deep = sim_rng_below(&c->scrub_rng, 2), .tries = 1});
-    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SCRUBBED, .tries = 1});
-    sim_after(c->sim, sim_rng_below(&c->scrub_rng, 2 * SCRUB_EVERY_NS), scrub_fire, c);
-}
-
-void admin_scrubs_start(struct cluster *c)
-{
-    c->scrub_rng = sim_rng_make(c->sim->seed, "cluster.scrub", 0);
-    sim_after(c->sim, sim_rng_below(&c->scrub_rng, 2 * SCRUB_EVERY_NS), scrub_fire, c);
-}
-
-static void scrubbed(struct cluster *c, const struct admin_job *job)
-{
-    c->scrubbed = true;
-}
-
-void admin_scrub_all(struct cluster *c)
-{
-    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SCRUB, .deep = true});
-    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_SCRUBBED, .done = scrubbed});
-}
-
-/* ---- members that come and go ---- */
-
-#define MEMBERS_EVERY_NS (1500 * NS_PER_MS)
-#define MEMBERS_MIN      3 /* OSDs that stay in, or no PG could move */
-
-static void osd_change(struct cluster *c, uint32_t osd, bool out, uint32_t tries)
-{
-    c->out[osd] = out;
-    admin_ask(c,
-              &(struct admin_job){.kind = ADMIN_JOB_OSD, .osd = c->osds[osd].id, .out = out, .tries = tries});
-}
-
-/* One that hears of it late may come to lead by a log that knows more than its map. */
-static void members_unheard(struct cluster *c)
-{
-    const struct process *p = &c->osds[sim_rng_below(&c->member_rng, c->osd_count)].process;
-    uint64_t for_ns = sim_rng_range(&c->member_rng, NS_PER_S / 2, 3 * NS_PER_S);
-
-    sim_log(c->sim, "%s does not hear the monitors", p->name);
-    for (uint32_t i = 0; i < c->mon_count; i++)
-        sim_net_hold(c->net, c->mons[i].host, p->host, for_ns, true);
-}
-
-static void members_fire(void *owner)
-{
-    struct cluster *c = owner;
-
-    if (c->quiet)
-        return;
-    if (sim_rng_below(&c->member_rng, 4) == 0)
-        members_unheard(c);
-    uint32_t osd = (uint32_t)sim_rng_below(&c->member_rng, c->osd_count), in = 0;
-    for (uint32_t i = 0; i < c->osd_count; i++)
-        in += !c->out[i];
-    while (!c->out[osd] && in == MEMBERS_MIN)
-        osd = (osd + 1) % c->osd_count;
-    sim_log(c->sim, "%s is taken %s", c->osds[osd].process.name, c->out[osd] ? "in" : "out");
-    osd_change(c, osd, !c->out[osd], 3);
-    sim_injected(c->sim, SIM_FAULT_MEMBER);
-    sim_after(c->sim, sim_rng_below(&c->member_rng, 2 * MEMBERS_EVERY_NS), members_fire, c);
-}
-
-void admin_members_start(struct cluster *c)
-{
-    if (c->osd_count == MEMBERS_MIN)
-        return;
-    c->member_rng = sim_rng_make(c->sim->seed, "cluster.member", 0);
-    sim_after(c->sim, sim_rng_below(&c->member_rng, 2 * MEMBERS_EVERY_NS), members_fire, c);
-}
-
-/* ---- pools that come and go ---- */
-
-#define POOLS_EVERY_NS (1500 * NS_PER_MS)
-#define POOL_TRIES     3
-
-static void pool_disk_fire(void *owner)
-{
-    sim_disk_hang(owner, false);
-}
-
-/* A disk may hang just then: the map orders replicas that cannot be made, nor the map be saved, while others
- * go on. */
-static void pool_fire(void *owner)
-{
-    struct cluster *c = owner;
-    struct sim_disk *disk = c->osds[sim_rng_below(&c->pool_rng, c->osd_count)].disk;
-
-    if (c->quiet)
-        return;
-    if (c->pools_made)
-        admin_ask(c,
-                  &(struct admin_job){.kind = ADMIN_JOB_NO_POOL, .pool = c->pools_made, .tries = POOL_TRIES});
-    sim_log(c->sim, "another pool is made");
-    admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_POOL, .pool = ++c->pools_made, .tries = POOL_TRIES});
-    if (sim_rng_below(&c->pool_rng, 2)) {
-        sim_disk_hang(disk, true);
-        sim_after(c->sim, sim_rng_below(&c->pool_rng, NS_PER_S), pool_disk_fire, disk);
-    }
-    sim_after(c->sim, sim_rng_below(&c->pool_rng, 2 * POOLS_EVERY_NS), pool_fire, c);
-}
-
-void admin_pools_start(struct cluster *c)
-{
-    if (!c->pools_come)
-        return;
-    c->pool_rng = sim_rng_make(c->sim->seed, "cluster.pools", 0);
-    sim_after(c->sim, sim_rng_below(&c->pool_rng, POOLS_EVERY_NS), pool_fire, c);
-}
-
-/* What was asked for in vain may have been done all the same. */
-static void pools_stop(struct cluster *c)
-{
-    for (uint32_t i = 1; i <= c->pools_made; i++)
-        admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_NO_POOL, .pool = i});
-}
-
-/* ---- at rest ---- */
-
-static void moved(struct cluster *c, const struct admin_job *job)
-{
-    c->moved = true;
-}
-
-static const struct store_pg *replica_at(const struct cluster *c, uint64_t pg, const Fb__PgMember *m)
-{
-    for (uint32_t i = 0; i < c->osd_count; i++)
-        if (c->osds[i].id == m->osd && m->shard < c->shard_count && c->osds[i].shards[m->shard])
-            return store_pg_find(osd_shard_store(c->osds[i].shards[m->shard]), pg);
-    return NULL;
-}
-
-/* Of the pools that came and went none is left; but a client that was away when their markers were given up
- * still knows them (mon/mon_settle.c). */
-static bool pg_stays(const Fb__Pg *pg)
-{
-    return pg->id >> 32 == 1;
-}
-
-/* Each member is where the map says, and nothing else is anywhere. */
-static bool replicas_in_place(const struct cluster *c, const Fb__ClusterMap *map)
-{
-    uint64_t named = 0, found = 0;
-
-    for (size_t i = 0; i < map->n_pg; i++)
-        for (size_t m = 0; pg_stays(map->pg[i]) && m < map->pg[i]->n_member; m++) {
-            const struct store_pg *pg = replica_at(c, map->pg[i]->id, map->pg[i]->member[m]);
-            if (!pg || pg->record.replica != map->pg[i]->member[m]->replica)
-                return false;
-            named++;
-        }
-    for (uint32_t i = 0; i < c->osd_count; i++)
-        for (uint32_t j = 0; j < c->shard_count; j++) {
-            const struct osd_shard *shard = c->osds[i].shards[j];
-            for (const struct store_pg *pg = NULL; shard && (pg = store_pg_next(osd_shard_store(shard), pg));)
-                found++;
-        }
-    return named == found;
-}
-
-bool admin_members_rest(struct cluster *c)
-{
-    const Fb__ClusterMap *map = c->admin_op->client ? client_map(c->admin_op->client) : NULL;
-
-    /* Not before what piled up is done: too much would be dropped. */
-    if (!c->moved_asked && admin_idle(c)) {
-        c->moved_asked = true;
-        pools_stop(c);
-        for (uint32_t i = 0; i < c->osd_count; i++)
-            osd_change(c, i, false, 0);
-        admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_MOVED, .done = moved});
-    }
-    for (size_t i = 0; map && i < map->n_pg; i++)
-        if (pg_stays(map->pg[i]) && (map->pg[i]->n_wanted || map->pg[i]->n_leaving || map->pg[i]->n_dropped))
-            return false;
-    return map && c->moved && replicas_in_place(c, map);
+    return c->admin_op->client ? client_map(c->admin_op->client) : NULL;
 }

@@ -146,7 +146,9 @@ static bool addresses_agree(struct cluster *c, const char *who, const Fb__Osd *i
     const struct cluster_osd *osd = osd_of(c, item->id);
 
     for (size_t i = 0; osd && !item->removed && i < item->n_shard; i++)
-        if (osd->shards[i] && strcmp(item->shard[i]->address, osd_shard_address(osd->shards[i])))
+        if (osd->shards[i] && (!item->up || item->out))
+            return differs(c, "%s takes osd.%u for %s", who, item->id, item->up ? "out" : "down");
+        else if (osd->shards[i] && strcmp(item->shard[i]->address, osd_shard_address(osd->shards[i])))
             return differs(c, "%s looks for osd.%u.%zu at %s, and it is at %s", who, item->id, i,
                            item->shard[i]->address, osd_shard_address(osd->shards[i]));
     return true;
@@ -258,6 +260,18 @@ static bool groups_agree(struct cluster *c, const struct osd_shard *shard, const
     return true;
 }
 
+/* Those that follow, too, know what the metadata store has. */
+static bool monitors_agree(struct cluster *c)
+{
+    char key[META_KEY_MAX + 1];
+
+    for (uint32_t i = 0; i < c->mon_count; i++)
+        if (!mon_at(c, i) || !map_is_held(c, mon_at(c, i), key))
+            return differs(c, "%s does not know what the store has of %s", c->mons[i].name,
+                           mon_at(c, i) ? key : "anything");
+    return true;
+}
+
 static bool all_agree(struct cluster *c)
 {
     const struct mon *mon = mon_leader(c);
@@ -265,6 +279,8 @@ static bool all_agree(struct cluster *c)
 
     if (!mon)
         return differs(c, "no monitor leads");
+    if (!monitors_agree(c))
+        return false;
     mon_for_each(mon, MON_ORDER, node)
     {
         if (!mon_order_item(mon_order_of(node))->removed)

@@ -57,9 +57,18 @@ static uint64_t *fact_at(struct leader_table *t, uint64_t key, uint64_t value)
     return &map_entry(node, struct fact, node)->value;
 }
 
+static struct leader_table *leaders(struct cluster *c)
+{
+    if (!c->leaders) {
+        c->leaders = sim_alloc(sizeof(*c->leaders));
+        map_init(&c->leaders->facts);
+    }
+    return c->leaders;
+}
+
 uint64_t *check_note(struct cluster *c, uint64_t key, uint64_t value)
 {
-    return fact_at(c->leaders, hash_pair(key, 11), value);
+    return fact_at(leaders(c), hash_pair(key, 11), value);
 }
 
 /* The value that was recorded first for this key. */
@@ -204,15 +213,12 @@ static void check_none_lost(struct cluster *c)
 
 void check_always(struct cluster *c)
 {
-    if (!c->leaders) {
-        c->leaders = sim_alloc(sizeof(*c->leaders));
-        map_init(&c->leaders->facts);
-    }
-    if (c->sim->now_ns < c->leaders->next_ns)
+    if (c->sim->now_ns < leaders(c)->next_ns)
         return;
     c->leaders->next_ns = c->sim->now_ns + CHECK_EVERY_NS;
     bool objects = ++c->leaders->checks % OBJECTS_EVERY == 0;
     load_check(c);
+    map_always(c);
     audit_always(c);
     if (objects)
         check_none_lost(c);

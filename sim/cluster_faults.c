@@ -395,6 +395,7 @@ void faults_start(struct cluster *c)
     set_lasting(c);
     sim_after(c->sim, ALL_HEALTHY_NS, faults_fire, c);
     plots_start(c);
+    mons_start(c);
     admin_scrubs_start(c);
     force_start(c);
     forget_start(c);
@@ -403,6 +404,7 @@ void faults_start(struct cluster *c)
         admin_members_start(c);
     splits_start(c);
     admin_pools_start(c);
+    retire_start(c);
     c->memory_rng = sim_rng_make(c->sim->seed, "cluster.memory", 0);
     if (intensity(c, SIM_FAULT_MEMORY))
         sim_after(c->sim, ALL_HEALTHY_NS, memory_fire, c);
@@ -431,6 +433,7 @@ void faults_stop(struct cluster *c)
     }
     restart_failed(c);
     force_stop(c);
+    retire_stop(c);
     damage_stop(c);
     /* What was to be away for long comes back. */
     for (uint32_t i = 0; i < c->mon_count; i++)

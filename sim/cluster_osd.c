@@ -209,6 +209,16 @@ static void osd_node_start(void *owner, struct sim_node *node)
     op_start(&b->op, &node->core, &OSD_BOOT, NULL);
 }
 
+/* What it has said a moment ago, before anybody has looked. */
+static void osd_dies(struct process *p)
+{
+    struct cluster_osd *osd = container_of(p, struct cluster_osd, process);
+
+    for (uint32_t i = 0; i < p->node_count; i++)
+        if (osd->shards[i])
+            osd->saved_epochs[i] = MAX(osd->saved_epochs[i], osd->shards[i]->map.saved_epoch);
+}
+
 static void osd_died(struct process *p, enum sim_crash kind)
 {
     struct cluster_osd *osd = container_of(p, struct cluster_osd, process);
@@ -327,6 +337,7 @@ void osd_init(struct cluster *c, uint32_t number)
     snprintf(name, sizeof(name), "osd.%u", number);
     snprintf(host, sizeof(host), "10.0.1.%u", number + 1);
     process_init(&osd->process, c, name, host);
+    osd->process.dies = osd_dies;
     osd->process.died = osd_died;
     osd->process.starts = osd_starts;
     osd->number = number;

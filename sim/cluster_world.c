@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "mon/items.h"
 
 #define RESTART_NS     (NS_PER_S)
 #define DOWN_AFTER_NS  (3 * NS_PER_S)
@@ -113,6 +114,8 @@ void process_kill(struct process *p, enum sim_crash kind, uint64_t restart_ns)
     if (process_running(p)) {
         sim_log(p->cluster->sim, "%s %s", p->name, kind == SIM_CRASH_POWER ? "loses power" : "is killed");
         p->crashes++;
+        if (p->dies)
+            p->dies(p);
         for (uint32_t i = 0; i < p->node_count; i++)
             sim_node_crash(p->nodes[i], kind);
         if (p->died)
@@ -135,11 +138,16 @@ static void mon_died(struct process *p, enum sim_crash kind)
     p->cluster->mon_boots[p - p->cluster->mons] = NULL;
 }
 
+struct mon *mon_at(const struct cluster *c, uint32_t number)
+{
+    return c->mon_boots[number] ? c->mon_boots[number]->start.ret_mon : NULL;
+}
+
 struct mon *mon_leader(const struct cluster *c)
 {
     for (uint32_t i = 0; i < c->mon_count; i++)
-        if (c->mon_boots[i] && c->mon_boots[i]->start.ret_mon && mon_leads(c->mon_boots[i]->start.ret_mon))
-            return c->mon_boots[i]->start.ret_mon;
+        if (mon_at(c, i) && mon_leads(mon_at(c, i)))
+            return mon_at(c, i);
     return NULL;
 }
 
@@ -198,6 +206,7 @@ static void mon_node_start(void *owner, struct sim_node *node)
                                           .meta = sim_meta_open(c->meta, node),
                                           .listen = CLUSTER_MONITORS[p - c->mons],
                                           .osd_down_after_ns = DOWN_AFTER_NS,
+                                          .osd_out_after_ns = c->out_after_ns,
                                           .writer_lost_after_ns = WRITER_LOST_NS};
     op_start(&b->op, &node->core, &MON_BOOT, NULL);
 }
@@ -353,6 +362,7 @@ static void choose_oddities(struct cluster *c)
     c->osds_move = sim_rng_below(&rng, 6) == 0;
     /* The operator who goes on without a majority waits for the PGs that have lost theirs. */
     c->pools_come = sim_rng_below(&rng, 3) == 0 && !sim_fault_intensity(c->sim, SIM_FAULT_FORCE);
+    c->out_after_ns = sim_rng_below(&rng, 3) ? 0 : sim_rng_range(&rng, NS_PER_S / 2, 3 * NS_PER_S);
 }
 
 /* Something smaller is wanted. */
@@ -376,6 +386,7 @@ static void mons_init(struct cluster *c)
 
     c->mon_count = sim_rng_below(&rng, 2) ? 1 : (uint32_t)sim_rng_range(&rng, 2, CLUSTER_MONS);
     c->meta = sim_meta_new(c->sim, &(struct sim_meta_config){.alone = c->mon_count == 1});
+    sim_meta_set_written(c->meta, map_written, c);
     for (uint32_t i = 0; i < c->mon_count; i++) {
         snprintf(name, sizeof(name), c->mon_count == 1 ? "mon" : "mon.%u", i);
         snprintf(host, sizeof(host), "10.0.0.%u", i + 1);
@@ -388,6 +399,7 @@ static void mons_init(struct cluster *c)
 void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profile,
                   const struct sim_args *args)
 {
+    mon_small_limits = true;
     *c = (struct cluster){.sim = sim, .profile = profile};
     c->rng = sim_rng_make(sim->seed, "cluster", 0);
     choose_shape(c);
@@ -427,6 +439,7 @@ void cluster_fini(struct cluster *c)
     for (uint32_t i = 0; i < c->osd_count; i++)
         sim_disk_free(c->osds[i].disk);
     force_fini(c);
+    retire_fini(c);
     sim_net_free(c->net);
     sim_meta_free(c->meta);
     for (uint32_t i = 0; i < c->image_count; i++)

@@ -33,6 +33,8 @@ struct sim_meta {
     struct list requests;
     struct list leases;
     uint64_t lease_next;
+    void (*written)(void *owner, const struct meta_change *changes, uint32_t count); /* may be NULL */
+    void *written_owner;
 };
 
 struct handle {
@@ -115,6 +117,8 @@ static int txn_apply(struct sim_meta *store, const struct meta_condition *condit
     for (uint32_t i = 0; i < change_count; i++)
         if (changes[i].value && changes[i].lease && !lease_find(store, changes[i].lease))
             return -ERR_NOT_FOUND;
+    if (store->written)
+        store->written(store->written_owner, changes, change_count);
     if (sim_meta_keys_change(&store->keys, changes, change_count))
         feed_all(store);
     return 0;
@@ -577,4 +581,17 @@ void sim_meta_compact(struct sim_meta *store)
 uint64_t sim_meta_revision(const struct sim_meta *store)
 {
     return store->keys.revision;
+}
+
+const struct sim_meta_keys *sim_meta_keys_of(const struct sim_meta *store)
+{
+    return &store->keys;
+}
+
+void sim_meta_set_written(struct sim_meta *store,
+                          void (*written)(void *owner, const struct meta_change *changes, uint32_t count),
+                          void *owner)
+{
+    store->written = written;
+    store->written_owner = owner;
 }

@@ -42,5 +42,12 @@ void sim_meta_set_down(struct sim_meta *store, bool down);
 /* Forgets the history of changes below the current revision. */
 void sim_meta_compact(struct sim_meta *store);
 uint64_t sim_meta_revision(const struct sim_meta *store);
+/* What it holds now. */
+struct sim_meta_keys;
+const struct sim_meta_keys *sim_meta_keys_of(const struct sim_meta *store);
+/* `written` is called before each transaction that is carried out, outside of all nodes. */
+void sim_meta_set_written(struct sim_meta *store,
+                          void (*written)(void *owner, const struct meta_change *changes, uint32_t count),
+                          void *owner);
 
 #endif
