@@ -23,6 +23,7 @@
  *   cluster_scrub.c    what scrubs tell
  *   cluster_check.c    what must hold at any time, and at rest
  *   cluster_audit.c    what processes keep of themselves, at any time
+ *   cluster_shards.c   and of one another
  *   cluster_agree.c    what must be so when all is well
  *   cluster_map.c      what may become of the map
  *   cluster_rest.c     how everything becomes whole again, and ends
@@ -478,6 +479,13 @@ void check_fini(struct cluster *c);
 /* ---- cluster_audit.c ---- */
 
 void audit_always(struct cluster *c);
+/* It hangs, or did until a moment ago: its timers are yet to fire. */
+bool audit_is_behind(const struct sim_node *node);
+
+/* ---- cluster_shards.c ---- */
+
+/* `pairs`: what pairs of shards know, too. */
+void shards_check(struct cluster *c, bool pairs);
 
 /* ---- cluster_agree.c ---- */
 

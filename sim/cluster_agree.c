@@ -323,13 +323,14 @@ struct terms {
     uint32_t count;
 };
 
-static void terms_note(const struct cluster *c, struct terms *t)
+/* `but`: not of those led by that OSD; NULL: of all. */
+static void terms_note(const struct cluster *c, struct terms *t, const struct cluster_osd *but)
 {
     t->count = 0;
     for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++)
         map_for_each (&c->osds[i / c->shard_count].shards[i % c->shard_count]->pgs, node) {
             const struct pg *pg = map_entry(node, struct pg, node);
-            if (!pg->led_term)
+            if (!pg->led_term || &c->osds[i / c->shard_count] == but)
                 continue;
             ASSERT(t->count < PGS_MAX);
             t->pg[t->count] = pg->id;
@@ -338,7 +339,7 @@ static void terms_note(const struct cluster *c, struct terms *t)
 }
 
 /* The monitor may bring leaderships back; whoever is elected without that has missed its leader. */
-static void terms_compare(struct cluster *c, const struct terms *t)
+static void terms_compare(struct cluster *c, const struct terms *t, const char *when)
 {
     for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++)
         map_for_each (&c->osds[i / c->shard_count].shards[i % c->shard_count]->pgs, node) {
@@ -346,8 +347,8 @@ static void terms_compare(struct cluster *c, const struct terms *t)
             for (uint32_t j = 0; j < t->count; j++)
                 if (t->pg[j] == pg->id && pg->led_term > t->term[j] &&
                     !(pg->raft.campaign_flags & RAFT_TRANSFER))
-                    sim_fail(c->sim, "PG %llx: replica %u was elected while nothing happened", ULL(pg->id),
-                             pg->replica);
+                    sim_fail(c->sim, "PG %llx: replica %u was elected while %s", ULL(pg->id), pg->replica,
+                             when);
         }
 }
 
@@ -394,12 +395,15 @@ static void unheard_change(struct cluster *c, struct sim_rng *rng)
         spare_comes_and_goes(c, true);
 }
 
-/* One dies, or two, which may be a majority; and comes back when nobody writes anything any more. An image
- * may be made and removed before. */
-static void deaths_at_rest(struct cluster *c, struct sim_rng *rng)
+/* One dies, or two, which may be a majority; and comes back when nobody writes anything any more. One alone
+ * disturbs only what it leads. An image may be made and removed before. */
+static void deaths_at_rest(struct cluster *c, struct sim_rng *rng, struct terms *undisturbed)
 {
     uint32_t first = (uint32_t)sim_rng_below(rng, c->osd_count), count = (uint32_t)sim_rng_range(rng, 1, 2);
 
+    undisturbed->count = 0;
+    if (count == 1 && c->replicas > 2)
+        terms_note(c, undisturbed, &c->osds[first]);
     for (uint32_t i = 0; i < count; i++)
         process_kill(&c->osds[(first + i) % c->osd_count].process, SIM_CRASH_PROCESS,
                      sim_rng_range(rng, 20 * NS_PER_MS, DEAD_NS));
@@ -411,18 +415,19 @@ static void deaths_at_rest(struct cluster *c, struct sim_rng *rng)
 void agree_check(struct cluster *c)
 {
     struct sim_rng rng = sim_rng_make(c->sim->seed, "cluster.end", 0);
-    struct terms terms;
+    struct terms terms, undisturbed;
 
     if (!come_to_agree(c))
         return;
     unheard_change(c, &rng);
     if (c->sim->failed || !come_to_agree(c))
         return;
-    deaths_at_rest(c, &rng);
+    deaths_at_rest(c, &rng, &undisturbed);
     if (!come_to_agree(c))
         return;
-    terms_note(c, &terms);
+    terms_compare(c, &undisturbed, "its leader was there, and another one died and came back");
+    terms_note(c, &terms, NULL);
     sim_run_for(c->sim, SILENT_NS);
     if (!c->sim->failed)
-        terms_compare(c, &terms);
+        terms_compare(c, &terms, "nothing happened");
 }

@@ -48,8 +48,7 @@ static void waits_in_vain(struct cluster *c, const char *who, const struct op *o
     sim_fail(c->sim, "%s: an op %s/%s (%d) waits for nothing", who, op->kind->name, state, op->state);
 }
 
-/* It hangs, or did until a moment ago: its timers are yet to fire. */
-static bool is_behind(const struct sim_node *node)
+bool audit_is_behind(const struct sim_node *node)
 {
     return node->state != SIM_NODE_UP ||
            core_next_deadline_ns(&node->core) + NS_PER_MS < sim_node_now_ns(node);
@@ -463,6 +462,10 @@ static void audit_pieces(struct cluster *c, const struct client *client, const c
             waits_in_vain(c, who, op);
         else if (list_linked(&p->order) && op->state != PIECE_ORDER && order_waits(p))
             sim_fail(c->sim, "%s: a write does not wait for an older one to the same bytes", who);
+        if (op->state == PIECE_REPLY && (p->type == PIECE_WRITE || p->type == PIECE_DISCARD) &&
+            !p->attaching && p->image->pgs[p->pg_number].attached_generation &&
+            p->image->pgs[p->pg_number].attached_generation < p->sent_generation)
+            sim_fail(c->sim, "%s writes before it is announced for the image's generation", who);
         audit_call(c, &p->call, who, now_ns);
         if (op->state != PIECE_ORDER &&
             now_ns > MAX(p->deadline_ns, client->core->back_ns + client->config.timeout_ns) + PIECE_LATE_NS)
@@ -503,7 +506,7 @@ static void audit_client(struct cluster *c, const struct cluster_client *owner)
     const struct sim_node *node = owner->process.nodes[0];
     const struct client *client = owner->load ? owner->load->client : NULL;
 
-    if (!client || is_behind(node))
+    if (!client || audit_is_behind(node))
         return;
     audit_pieces(c, client, owner->process.name, sim_node_now_ns(node));
     audit_images(c, client, owner->process.name);
@@ -627,7 +630,7 @@ void audit_always(struct cluster *c)
         struct cluster_osd *osd = &c->osds[i / c->shard_count];
         const struct osd_shard *shard = osd->shards[i % c->shard_count];
         const struct sim_node *node = osd->process.nodes[i % c->shard_count];
-        if (!shard || is_behind(node) || shard->stopping)
+        if (!shard || audit_is_behind(node) || shard->stopping)
             continue;
         osd->saved_epochs[i % c->shard_count] = shard->map.saved_epoch;
         audit_requests(c, shard, node->name, sim_node_now_ns(node));

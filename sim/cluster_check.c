@@ -220,6 +220,7 @@ void check_always(struct cluster *c)
     load_check(c);
     map_always(c);
     audit_always(c);
+    shards_check(c, objects);
     if (objects)
         check_none_lost(c);
     for (uint32_t i = 0; i < c->osd_count; i++) {

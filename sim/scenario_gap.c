@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "osd/shard.h"
 #include "sim/cluster.h"
 #include "sim/scenarios.h"
 
@@ -22,6 +23,7 @@
 #define CALM_NS    (20 * NS_PER_S)
 #define STOP_NS    (30 * NS_PER_S)
 #define REST_NS    (60 * NS_PER_S)
+#define SLOW_NOTE  25 /* of check_note() */
 #define HEAP_MAX                                                                                             \
     (8u << 20) /* that a node's heap may grow while something is wrong: less than a second of writes */
 
@@ -150,6 +152,38 @@ static void disk_is_well(struct cluster *c, struct cluster_osd *osd)
     sim_disk_set_faults(osd->disk, &(struct sim_disk_faults){0});
 }
 
+static uint32_t slow_handovers(const struct cluster *c)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        count += shard ? (uint32_t)shard->perf.slow_handovers : 0;
+    }
+    return count;
+}
+
+static struct cluster_osd *next_osd(struct cluster *c, const struct cluster_osd *osd)
+{
+    return &c->osds[(osd->number + 1) % c->osd_count];
+}
+
+/* Of three: the third alone is no majority, so nobody has to lead instead of another. */
+static void two_disks_are_slow(struct cluster *c, struct cluster_osd *osd)
+{
+    *check_note(c, SLOW_NOTE, 0) = slow_handovers(c);
+    disk_is_slow(c, osd);
+    disk_is_slow(c, next_osd(c, osd));
+}
+
+static void two_disks_are_well(struct cluster *c, struct cluster_osd *osd)
+{
+    if (c->osd_count == 3 && c->replicas == 3 && slow_handovers(c) != *check_note(c, SLOW_NOTE, 0))
+        sim_fail(c->sim, "leaders whose device is slow hand over, and most of the others are as slow");
+    disk_is_well(c, osd);
+    disk_is_well(c, next_osd(c, osd));
+}
+
 /* What the others send each other, too, gets nowhere by the connections that they have. */
 static void dies_beside_silence(struct cluster *c, struct cluster_osd *osd)
 {
@@ -180,6 +214,8 @@ static const struct trouble TROUBLES[] = {
     {"hears late", 2000 * MS, 3000 * MS, hears_late, heals, SIM_FAULT_NET_SLOW},
     {"has a disk that hangs", 1500 * MS, 3000 * MS, disk_hangs, disk_goes_on, SIM_FAULT_DISK_SLOW},
     {"has a slow disk", 500 * MS, 3000 * MS, disk_is_slow, disk_is_well, SIM_FAULT_DISK_SLOW},
+    {"and another have slow disks", 1000 * MS, 4000 * MS, two_disks_are_slow, two_disks_are_well,
+     SIM_FAULT_DISK_SLOW},
     {"and all others lose packets", 5000 * MS, 10000 * MS, all_lose_packets, none_lose_packets,
      SIM_FAULT_NET_SLOW},
     {"and all others are far apart", 1500 * MS, 5000 * MS, are_far_apart, heals, SIM_FAULT_NET_SLOW},
