@@ -154,6 +154,7 @@ struct mon *mon_leader(const struct cluster *c)
 void mon_boot_stop(struct cluster *c, uint32_t i)
 {
     mon_free(c->mon_boots[i]->start.ret_mon);
+    c->mon_boots[i]->start.ret_mon = NULL; /* nobody leads any more */
 }
 
 bool mon_boot_alone(const struct cluster *c, uint32_t i)
