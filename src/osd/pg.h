@@ -344,6 +344,8 @@ uint32_t pg_split_count(const struct pg *pg);
 uint64_t pg_split_due_ns(const struct pg *pg);
 /* Is there no replica of that PG here because the split that gives birth to it is yet to be applied here? */
 bool pg_split_pending(const struct osd_shard *shard, const Fb__Pg *item);
+/* Is its parent being split here right now, so that there may be one in a moment, by a map of before? */
+bool pg_split_under_way(const struct osd_shard *shard, const Fb__Pg *item);
 /* Has its parent gone on alone here without the split that gave birth to it, so that its data is there? */
 bool pg_split_left_here(const struct osd_shard *shard, const Fb__Pg *item);
 

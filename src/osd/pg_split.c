@@ -398,6 +398,15 @@ uint64_t pg_split_due_ns(const struct pg *pg)
     return MIN(pg->split_look_ns ? pg->split_look_ns : UINT64_MAX, retry_ns);
 }
 
+bool pg_split_under_way(const struct osd_shard *shard, const Fb__Pg *item)
+{
+    uint32_t pool = (uint32_t)(item->id >> 32), number = (uint32_t)item->id;
+    const struct pg *parent =
+        item->split && number ? pg_find(shard, placement_pg_id(pool, placement_pg_parent(number))) : NULL;
+
+    return parent && parent->splitting;
+}
+
 bool pg_split_pending(const struct osd_shard *shard, const Fb__Pg *item)
 {
     uint32_t pool = (uint32_t)(item->id >> 32), number = (uint32_t)item->id;

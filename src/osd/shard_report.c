@@ -197,10 +197,11 @@ static void report_replica(struct osd_shard *shard, struct report *report, const
         confirm->born = true;
     if (!sp)
         report_lost(shard, report, item);
+    bool birth = !sp && pg_split_under_way(shard, item);
     /* An older map, to which a restart might go back, may order to create it. By this one it is not born of
      * its parent's log either, which may be yet to come to that (pg_split_begin()); to wait for that would be
      * to wait for ever where the parent keeps what is the child's until all others have ended. */
-    for (size_t i = 0; i < item->n_dropped && item->epoch <= shard->map.saved_epoch; i++) {
+    for (size_t i = 0; i < item->n_dropped && item->epoch <= shard->map.saved_epoch && !birth; i++) {
         const Fb__PgMember *dropped = item->dropped[i];
         if (dropped->osd == shard->label.osd && dropped->shard == shard->number &&
             dropped->replica != replica && (confirm = confirm_replica(shard, report, item, dropped->replica)))

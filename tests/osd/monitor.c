@@ -564,7 +564,8 @@ static void test_no_group(void)
 }
 
 /* That a replica has left is confirmed once the map that says so is saved, also if a whole report was made
- * before that and all is at rest; and if it was to be split off a PG that is here. */
+ * before that and all is at rest; and if it was to be split off a PG that is here, but not while that is
+ * done. */
 static void confirms_what_is_saved(bool split)
 {
     struct world *w = world_new(7, 2);
@@ -596,9 +597,19 @@ static void confirms_what_is_saved(bool split)
     map.base_epoch = shard->map.epoch;
     map.epoch = pg.epoch = shard->map.epoch + 1;
     sim_node_enter(w->osds[0].node);
+    struct pg *parent = pg_find(shard, world_pg(w, 0));
     CHECK_EQ(shard_map_take(shard, &map), 0);
+    parent->splitting = split;
     shard_mon_report(shard);
     sim_node_leave(w->osds[0].node);
+    if (split) {
+        sim_run_for(w->sim, 3 * NS_PER_S);
+        CHECK_EQ(mons[OURS].dropped, 0);
+        sim_node_enter(w->osds[0].node);
+        parent->splitting = false;
+        shard_mon_report(shard);
+        sim_node_leave(w->osds[0].node);
+    }
     WAIT_FOR(w, 5000, mons[OURS].dropped > 1);
     mon_stop(w, OURS);
     world_free(w);
