@@ -47,8 +47,12 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->lates = sim_rng_make(sim->seed, "lates", 0);
     w->misses = sim_rng_make(sim->seed, "misses", 0);
     w->misses_splits = sim_rng_below(&w->misses, 3) == 0;
+    w->absent_rarely = w->misses_splits || sim_rng_below(&w->misses, 2) ? 100 : 3000;
     w->earlies = sim_rng_make(sim->seed, "earlies", 0);
     w->memories = sim_rng_make(sim->seed, "memories", 0);
+    w->rests = sim_rng_make(sim->seed, "rests", 0);
+    w->sources = sim_rng_make(sim->seed, "sources", 0);
+    w->marks = sim_rng_make(sim->seed, "marks", 0);
     w->looks = sim_rng_make(sim->seed, "looks", 0);
     w->scars = sim_rng_make(sim->seed, "scars", 0);
     w->restless = sim_rng_below(&w->scars, 4) == 0;
@@ -59,6 +63,10 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     uint64_t size = (44ull << 20) + (sim_rng_below(&w->rng, 3) << 24);
     bool cached = sim_rng_below(&w->rng, 3) != 0;
     w->ring_bytes = 8ull << 20;
+    w->clean =
+        !sim_fault_intensity(sim, SIM_FAULT_DISK_ROT) && !sim_fault_intensity(sim, SIM_FAULT_DISK_LOSE);
+    w->once_ppm = w->clean && sim_fault_intensity(sim, SIM_FAULT_DISK_READ) ? 100000 : 0;
+    w->marks_rarely = w->clean && sim_rng_below(&w->marks, 2) ? 1 + (uint32_t)sim_rng_below(&w->marks, 6) : 0;
     w->burst = 10;
     w->disk = sim_disk_new(
         sim, &(struct sim_disk_config){.name = "disk",
@@ -86,10 +94,15 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     bool bulky = sim_rng_below(&shape, 4) == 0;
     if (bulky)
         w->config.large_chunks_min = CHUNKS_PER_OBJECT;
+    /* Chunks of what is cut off are given to others. */
+    bool churns = !bulky && sim_rng_below(&shape, 5) == 0;
+    w->cuts = churns ? 25 : 2;
+    w->settles = sim_rng_below(&shape, 2);
+    w->pgs[sim_rng_below(&shape, MODEL_PGS_FIRST)].restless = (uint32_t)sim_rng_below(&shape, 3);
     struct sim_rng quiet = sim_rng_make(sim->seed, "quiet", 0);
     w->pgs[sim_rng_below(&quiet, MODEL_PGS_FIRST)].quiet = sim_rng_below(&quiet, 2);
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
-        w->pgs[i].bulky = bulky;
+        w->pgs[i].bulky = bulky || churns;
         w->pgs[i].imaged = sim_rng_below(&w->scars, 4) == 0;
         w->pgs[i].id = 7ull << 32 | i;
         w->pgs[i].number = i;
@@ -109,14 +122,16 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     snprintf(
         ret->stats, sizeof(ret->stats),
         "%lu crashes, %lu opens, %lu entries, %lu retries, %lu without space, %lu reads, %lu damaged, %lu repairs, %lu copies, %lu mended, %lu floods, %lu audits, %lu alone, "
-        "%lu splits, %lu of them late, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu looks, %lu checks, %lu scars, %lu healed, %lu damaged logs, %lu lost, %lu torn",
+        "%lu splits, %lu of them late, %lu removals, %lu checkpoints, %lu copied forward, %lu tail moves, %lu large, %lu pages read, %lu in memory, %lu old entries read, %lu looks, %lu checks, %lu scars, %lu healed, %lu damaged logs, %lu blocks lost with copies, %lu lost, %lu torn",
         w->crashes, w->opens, w->entries, w->retries, w->no_space, w->read_checks, w->damage_reads,
         w->repairs, w->copies, w->mended, w->flooded, w->audits, w->loners, w->splits, w->behinds,
         w->removals, w->checkpoints, w->forward, w->moves, w->large, w->page_reads, w->page_hits,
-        w->lag_reads, w->looked, w->checks, w->scars_made, w->healed, w->hurt_logs, stats.lost, stats.torn);
+        w->lag_reads, w->looked, w->checks, w->scars_made, w->healed, w->hurt_logs, w->marked_blocks,
+        stats.lost, stats.torn);
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);
     free(w->alone);
+    free(w->earlier);
     free(w);
 }

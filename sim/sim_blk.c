@@ -37,6 +37,7 @@ struct sim_disk *sim_disk_new(struct sim *sim, const struct sim_disk_config *con
     disk->fate = sim_rng_make(sim->seed, "disk.fate", index);
     disk->unfinished = sim_rng_make(sim->seed, "disk.unfinished", index);
     disk->rots = sim_rng_make(sim->seed, "disk.rots", index);
+    disk->onces = sim_rng_make(sim->seed, "disk.onces", index);
     disk->junk_seed = hash_pair(sim->seed, index);
     disk->pages = sim_alloc(config->size_bytes / BLOCK_SIZE * sizeof(struct sim_page *));
     list_init(&disk->cache);
@@ -70,6 +71,40 @@ static void read_complete(struct sim_disk *disk, struct sim_disk_request *reques
             medium_read(disk, request->offset + at, (uint8_t *)io->iov[i].iov_base + done);
 }
 
+/* Whoever asks again, perhaps block by block, has its answers before so many others have failed. */
+#define ONCE_NS (100 * NS_PER_MS)
+
+/* True: this time it is wrong, in one way or the other. */
+static bool read_fails_once(struct sim_disk *disk, struct sim_disk_request *request, int *ret_result)
+{
+    const struct blk_io *io = request->io;
+
+    if (!disk->once_ppm || disk->sim->now_ns < disk->once_ns || !sim_rng_chance(&disk->onces, disk->once_ppm))
+        return false;
+    for (uint32_t i = 0; i < ARRAY_LEN(disk->once); i++)
+        if (request->offset < disk->once[i].offset + disk->once[i].len &&
+            disk->once[i].offset < request->offset + io->len)
+            return false;
+    disk->once_ns = disk->sim->now_ns + ONCE_NS;
+    uint32_t last = disk->once_count++ % ARRAY_LEN(disk->once);
+    disk->once[last].offset = request->offset;
+    disk->once[last].len = io->len;
+    disk->stats.errors++;
+    disk->stats.read_errors++;
+    sim_injected(disk->sim, SIM_FAULT_DISK_READ);
+    bool fails = sim_rng_below(&disk->onces, 2);
+    sim_log(disk->sim, "%s: block %llu %s this time", disk->name,
+            (unsigned long long)(request->offset / BLOCK_SIZE), fails ? "cannot be read" : "comes wrong");
+    *ret_result = fails ? -ERR_IO : 0;
+    if (fails)
+        return true;
+    read_complete(disk, request);
+    const struct iovec *iov = &io->iov[sim_rng_below(&disk->onces, io->iov_count)];
+    uint64_t bit = sim_rng_below(&disk->onces, iov->iov_len * 8);
+    ((uint8_t *)iov->iov_base)[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    return true;
+}
+
 /* The memory of a write is the caller's to leave alone until it completes. */
 static void write_check(const struct sim_disk_request *request)
 {
@@ -78,6 +113,12 @@ static void write_check(const struct sim_disk_request *request)
 
     for (uint32_t i = 0; i < io->iov_count; at += io->iov[i].iov_len, i++)
         ASSERT(memcmp(request->write->data + at, io->iov[i].iov_base, io->iov[i].iov_len) == 0);
+}
+
+static bool write_may_fail(const struct sim_disk_faults *f, const struct sim_disk_request *request)
+{
+    return !f->error_len || (request->offset < f->error_from + f->error_len &&
+                             request->offset + request->io->len > f->error_from);
 }
 
 /* What it was to make durable, of whatever window, is gone or not. */
@@ -92,11 +133,14 @@ static int request_complete(struct sim_disk *disk, struct sim_disk_request *requ
     const struct sim_disk_faults *f = &disk->config.faults;
     const struct blk_io *io = request->io;
     struct sim_write *w = request->write;
+    int result;
 
     switch (io->type) {
     case BLK_READ:
         if (!medium_is_readable(disk, request->offset, io->len))
             return -ERR_IO;
+        if (read_fails_once(disk, request, &result))
+            return result;
         if (sim_rng_chance(&disk->faults, f->read_error_ppm) &&
             medium_may_damage(disk, SIM_DAMAGE_READ_ERROR, request->offset, io->len)) {
             disk->stats.errors++;
@@ -111,7 +155,7 @@ static int request_complete(struct sim_disk *disk, struct sim_disk_request *requ
     case BLK_WRITE: {
         write_check(request);
         request->write = NULL;
-        if (sim_rng_chance(&disk->faults, f->write_error_ppm)) {
+        if (write_may_fail(f, request) && sim_rng_chance(&disk->faults, f->write_error_ppm)) {
             /* What a failed write leaves behind is unknown. */
             disk->stats.errors++;
             sim_injected(disk->sim, SIM_FAULT_DISK_ERROR);
@@ -416,6 +460,11 @@ void sim_disk_hang(struct sim_disk *disk, bool hung)
 void sim_disk_set_faults(struct sim_disk *disk, const struct sim_disk_faults *faults)
 {
     disk->config.faults = *faults;
+}
+
+void sim_disk_fail_once(struct sim_disk *disk, uint32_t ppm)
+{
+    disk->once_ppm = ppm;
 }
 
 void sim_disk_peek(const struct sim_disk *disk, uint64_t offset, void *ret_bytes, size_t len)

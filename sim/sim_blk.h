@@ -29,6 +29,7 @@ struct sim_disk_faults {
     uint32_t read_slow_ppm; /* the same of reads alone */
     uint64_t read_slow_ns;
     uint64_t late_from, late_len, late_ns; /* bytes for which every request takes late_ns more */
+    uint64_t error_from, error_len;        /* bytes where writes fail; 0: anywhere */
     bool lying_flush;                      /* planted: flushes (and FUA) succeed and do nothing */
 };
 
@@ -80,6 +81,9 @@ void sim_disk_power_cut(struct sim_disk *disk);
 /* While hung nothing completes; afterwards everything does. */
 void sim_disk_hang(struct sim_disk *disk, bool hung);
 void sim_disk_set_faults(struct sim_disk *disk, const struct sim_disk_faults *faults);
+/* From now on so many reads fail, or come with another bit, which come well when they are asked for again:
+ * for a while none does like it. 0: no more. */
+void sim_disk_fail_once(struct sim_disk *disk, uint32_t ppm);
 /* Changes one bit of a block in `len` bytes at `offset`, one that was ever written; false: there is none, or
  * the atlas does not allow it. */
 bool sim_disk_rot(struct sim_disk *disk, uint64_t offset, uint64_t len);

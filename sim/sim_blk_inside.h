@@ -62,7 +62,7 @@ struct sim_disk {
     struct sim *sim;
     struct sim_disk_config config;
     char name[32];
-    struct sim_rng latency, faults, fate, unfinished, rots;
+    struct sim_rng latency, faults, fate, unfinished, rots, onces;
     uint64_t junk_seed;
     struct sim_page **pages;  /* by number; NULL: never written */
     struct sim_page **by_age; /* all pages, in order of first write: for random picks that replay */
@@ -72,6 +72,12 @@ struct sim_disk {
     struct list held;
     bool hung;
     bool flush_failed;
+    uint32_t once_ppm;
+    uint64_t once_ns; /* until when none fails once more */
+    struct {
+        uint64_t offset, len;
+    } once[8]; /* where the last ones were: they are spared */
+    uint32_t once_count;
     uint64_t seq;
     uint64_t cached_bytes;
     struct sim_disk_stats stats;

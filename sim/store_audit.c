@@ -137,6 +137,27 @@ static void batches_audit(struct audit *a)
     same(a, "entries that nobody needs", stray, 0);
 }
 
+/* What entries hold counts as ring space until their batch has left it. */
+static void volume_audit(struct audit *a)
+{
+    const struct store *s = a->s;
+    uint64_t volume = s->volume_tail, end = s->tail;
+
+    list_for_each (&s->batches, node) {
+        const struct batch *b = list_entry(node, struct batch, link);
+        uint64_t least = b->end - b->position, most = b->end - end + BATCH_PAYLOAD_BLOCKS_MAX;
+        list_for_each (&b->entries, item)
+            least += entry_large_blocks(list_entry(item, struct log_entry, batch_link));
+        uint64_t counted = b->volume_end - volume;
+        if ((counted < least || counted > most) && !a->sim->failed)
+            sim_fail(a->sim, "audit: batch %lu counts as %lu blocks, should be %lu to %lu", b->seq, counted,
+                     least, most);
+        volume = b->volume_end;
+        end = b->end;
+    }
+    same(a, "blocks of the ring and of entries", s->volume, list_empty(&s->batches) ? s->volume : volume);
+}
+
 static void space_audit(struct audit *a)
 {
     const struct store *s = a->s;
@@ -168,12 +189,13 @@ void verify_counts(struct driver *d)
     struct audit a = {.sim = d->world->sim, .s = s};
 
     /* What a round or a copy holds is known to them alone. */
-    if (s->failed || s->destage.object_count || s->destage.copy_buf || d->mend.state != MEND_NONE)
+    if (s->failed || s->destage.object_count || s->destage.copy_buf || d->mend.state != MEND_NONE || d->held)
         return;
     a.refs = sim_alloc(s->g.chunk_count + 1);
     a.slots = sim_alloc((s->g.chunk_count + 1) * sizeof(*a.slots));
     queue_audit(&a);
     batches_audit(&a);
+    volume_audit(&a);
     pgs_audit(&a);
     space_audit(&a);
     d->world->audits++;
@@ -210,6 +232,8 @@ static void group_audit(struct driver *d, const struct pg *pg)
 /* What a PG has to itself, without the log, is what its log had, and the table has its group. */
 static void complete_audit(struct driver *d, const struct pg *pg)
 {
+    if (pg->removing) /* of which nothing counts, and parts are gone */
+        return;
     if (pg->complete_index > pg->pub.durable_index)
         sim_fail(d->world->sim, "audit: PG %lx is complete up to %lu, durable up to %lu", pg->pub.record.pg,
                  pg->complete_index, pg->pub.durable_index);

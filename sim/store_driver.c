@@ -52,7 +52,7 @@ static bool alone_can_be(struct driver *d, uint32_t i, uint64_t *ret_upto)
         upto++;
     *ret_upto = upto;
     /* Behind a recovery it may have objects that are newer than its log, which has to get there first. */
-    return upto < m->commit && pg->newest_index <= upto;
+    return upto < m->commit && pg->newest_index <= upto && upto >= w->mixed[i];
 }
 
 static bool alone_begin(struct driver *d)
@@ -98,6 +98,17 @@ static bool recover_due(const struct world *w)
     return false;
 }
 
+/* What the recovery's source has of it. */
+static const struct model_object *original(const struct driver *d)
+{
+    return &d->source->object[d->image][d->object];
+}
+
+static struct model_object *copied(struct driver *d)
+{
+    return &d->world->pgs[d->pg].object[d->image][d->object];
+}
+
 /* A block that rotted is written in place; or the object replaced by a copy. */
 static void heal(struct driver *d)
 {
@@ -137,6 +148,7 @@ static bool copy_begin(struct driver *d, int rc)
     } else if (rc) {
         driver_fail(d, "copy", rc);
     }
+    marks_new(d);
     d->block = 0;
     return rc == 0;
 }
@@ -197,6 +209,7 @@ static bool drive(struct driver *d)
             return false;
         }
         d->store = d->open.ret_store;
+        sim_disk_fail_once(w->disk, w->once_ppm);
         w->opens++;
         verify_open(d);
         op->state = DRIVE_REMOVE;
@@ -314,6 +327,11 @@ static bool drive(struct driver *d)
     case DRIVE_READ:
         verify_data(d, &d->read, &w->pgs[d->pg], false);
         slice_unref(&d->read.ret_data);
+        marks_found(&w->pgs[d->pg].object[d->image][d->object], &d->read);
+        if (w->clean) { /* what is lost stays so */
+            op->state = DRIVE_READ_NEXT;
+            return true;
+        }
         d->lazy |= d->read.op.result == -ERR_DAMAGED && !w->rot && sim_rng_below(&w->scars, 8) == 0;
         if (d->read.op.result == -ERR_DAMAGED && !d->lazy && (!w->rot || chance(d, 50))) {
             heal(d);
@@ -334,6 +352,7 @@ static bool drive(struct driver *d)
         if (!copy_begin(d, store_copy_new(pg_now(d, d->pg), d->image, d->object, &d->copy)))
             return false;
         d->healing = true;
+        d->source = &w->pgs[d->pg];
         op->state = DRIVE_COPY_LOOK;
         return true;
     case DRIVE_RECOVER:
@@ -376,7 +395,12 @@ static bool drive(struct driver *d)
         w->recovering[d->pg] = true;
         w->fell_behind[d->pg] = true;
         op->state = DRIVE_BEHIND;
-        return true;
+        /* What it has itself may be on its way to the device. */
+        if (w->rot || sim_rng_below(&w->sources, 2))
+            return true;
+        store_destage_soon(pg_now(d, d->pg));
+        timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + sim_rng_below(&w->sources, NS_PER_MS));
+        return false;
     case DRIVE_BEHIND: {
         int rc = d->behind ? split_behind_end(d) : 0;
         if (rc == -ERR_NO_SPACE || rc == -ERR_NO_MEMORY) {
@@ -396,20 +420,27 @@ static bool drive(struct driver *d)
             op->state = DRIVE_RECOVER;
             return true;
         }
+        recover_source(d);
         recover_images(d);
         d->image = d->object = 0;
         op->state = DRIVE_COPY_NEXT;
-        return true;
+        if (mend_held(d))
+            op->state = DRIVE_HELD;
+        return op->state == DRIVE_COPY_NEXT;
     }
+    case DRIVE_HELD:
+        mend_held_end(d);
+        op->state = DRIVE_COPY_NEXT;
+        return true;
     case DRIVE_COPY_NEXT: {
         if (!recover_find(d)) {
             if (!store_recover_settled(pg_now(d, d->pg))) {
                 timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + 100 * NS_PER_US);
                 return false;
             }
-            struct model_pg *m = &w->pgs[d->pg];
+            const struct model_pg *m = d->source;
             struct group group;
-            uint64_t base = recover_base(d);
+            uint64_t base = d->base ? d->base : recover_base(d);
             model_group_at(m, base, &group);
             store_reset_base(pg_now(d, d->pg), base, m->term[base], &group,
                              m->splits ? model_count(m, base) : 0);
@@ -428,7 +459,7 @@ static bool drive(struct driver *d)
     }
     case DRIVE_COPY_LOOK:
         op->state = DRIVE_COPY_WRITE;
-        recover_window(d, w->pgs[d->pg].object[d->image][d->object].tag);
+        recover_window(d, original(d));
         return false;
     case DRIVE_COPY_WRITE:
         /* What was thought to be here is damaged: once more without that. */
@@ -436,15 +467,19 @@ static bool drive(struct driver *d)
             d->block += IO_BLOCKS_MAX;
         if (d->copy_write.op.result == -ERR_CONFLICT ||
             (d->copy_write.op.result == 0 && d->block < BLOCKS_PER_OBJECT)) {
-            recover_window(d, w->pgs[d->pg].object[d->image][d->object].tag);
+            if (d->copy_write.op.result)
+                marks_conflict(d);
+            recover_window(d, original(d));
             return false;
         }
         op->state = DRIVE_COPY_END;
-        store_copy_end_start(&d->copy_end, d->copy,
-                             d->copy_write.op.result ? 0 : w->pgs[d->pg].object[d->image][d->object].index,
-                             op);
+        if (!d->copy_write.op.result)
+            marks_begin(d, copied(d), original(d), d->image, d->object);
+        store_copy_end_start(&d->copy_end, d->copy, d->copy_write.op.result ? 0 : original(d)->index, op);
         return false;
     case DRIVE_COPY_END:
+        if (!d->copy_write.op.result)
+            marks_end(d, copied(d), original(d), d->copy_end.op.result);
         if (d->copy_write.op.result == -ERR_NO_SPACE || d->copy_end.op.result == -ERR_NO_SPACE) {
             w->stop = true;
             op->state = DRIVE_FAILED;
@@ -501,22 +536,35 @@ static bool drive(struct driver *d)
         w->large = MAX(w->large, c->large_entries);
         w->page_reads = MAX(w->page_reads, c->page_reads);
         w->page_hits = MAX(w->page_hits, c->page_hits);
-        if (w->stop && op->children == 0 && d->mend.state == MEND_NONE) {
+        if (w->stop && op->children == 0 && d->mend.state == MEND_NONE && !d->held) {
             work_reads_reap(d);
-            op->state = DRIVE_CLOSE;
-            store_close_start(&d->close, d->store, op);
-            return false;
+            op->state = DRIVE_SETTLE;
+            return true;
         }
-        bool absent = !w->stop && chance(d, 1) && below(d, 20) == 0;
-        absent |= w->misses_splits && !w->stop && sim_rng_below(&w->misses, 100) == 0;
-        absent |= w->restless && !w->stop && sim_rng_below(&w->scars, 200) == 0;
-        if (scars_work(d) || (absent && work_fall_behind(d, any_pg(d)))) {
+        if (sim_rng_below(&w->misses, w->absent_rarely) == 0 ||
+            (w->restless && sim_rng_below(&w->scars, 200) == 0))
+            d->leaving = 50;
+        d->leaving -= d->leaving > 0;
+        bool absent = d->leaving && !w->stop;
+        if (scars_work(d) || (absent && work_fall_behind(d, d->held ? d->held_of.pg : any_pg(d)))) {
+            d->leaving = 0;
             op->state = DRIVE_RECOVER;
             return op->children == 0;
         }
         timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + below(d, 300) * NS_PER_US);
         return false;
     }
+    case DRIVE_SETTLE:
+        if (store_failed(d->store))
+            sim_fail(w->sim, "the store failed");
+        if (w->settles && w->clean && !work_settled(d)) {
+            timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + NS_PER_MS);
+            return false;
+        }
+        sim_disk_fail_once(w->disk, 0);
+        op->state = DRIVE_CLOSE;
+        store_close_start(&d->close, d->store, op);
+        return false;
     case DRIVE_CLOSE:
         d->store = NULL;
         d->closing_down = true;
@@ -581,6 +629,7 @@ void driver_start(struct world *w, struct sim_node *node)
     d->blk = sim_disk_open(w->disk, node, 0, sim_disk_size(w->disk));
     d->buf = buf_new(node->core.arena, IO_SIZE_MAX);
     ASSERT(d->buf);
+    sim_disk_fail_once(w->disk, 0);
     w->config.core = &node->core;
     w->config.blk = d->blk;
     w->verified = false;

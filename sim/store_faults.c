@@ -81,12 +81,36 @@ static bool is_splitting(void *owner)
     return w->driver && w->driver->splitting;
 }
 
+static bool has_moved(const struct driver *d)
+{
+    const struct store_pg *pg = d->splitting ? store_pg_find(d->store, d->world->pgs[d->split_pg].id) : NULL;
+
+    return pg && pg->record.split_count >= d->split.split_count && d->split.split_count;
+}
+
+static bool header_is_late(const struct store *s)
+{
+    for (uint32_t i = 0; i < s->inflight_count; i++) {
+        const struct ring_slot *slot = &s->slots[(s->inflight_head + i) % s->inflight_max];
+        bool pending = false;
+        for (uint32_t n = 0; n < slot->large_ios; n++)
+            pending |= slot->large_io[n].pending;
+        if (slot->large_ios && !pending && slot->io.pending)
+            return true;
+    }
+    return false;
+}
+
 static bool is_moment(void *owner)
 {
     struct world *w = owner;
     const struct driver *d = w->driver;
     const struct store *s = d ? d->store : NULL;
 
+    if (w->moment == MOMENT_RESET)
+        return s && d->op.state == DRIVE_RECOVERED;
+    if (w->moment == MOMENT_COPY)
+        return s && d->op.state == DRIVE_COPY_WRITE;
     if (!s || d->op.state != DRIVE_WORK)
         return false;
     switch (w->moment) {
@@ -106,6 +130,10 @@ static bool is_moment(void *owner)
         return d->blob_writing;
     case MOMENT_RECORDS:
         return s->destage.object_count && s->destage.io.pending && s->records_durable < s->records_pushed;
+    case MOMENT_SPLIT:
+        return has_moved(d);
+    case MOMENT_LARGE:
+        return header_is_late(s);
     default:
         return false;
     }
@@ -272,7 +300,8 @@ static void run_until_crash(struct world *w)
     if (w->flood_rarely && sim_rng_below(&w->floods, 2))
         w->moment = MOMENT_FLOOD;
     if (w->moment && sim_run_while(w->sim, is_moment, w, w->sim->now_ns + 3 * time_ns) && !w->sim->failed)
-        sim_run_for(w->sim, sim_rng_below(&w->moments, 300 * NS_PER_US));
+        sim_run_for(w->sim,
+                    sim_rng_below(&w->moments, w->moment == MOMENT_SPLIT ? 60 * NS_PER_MS : 300 * NS_PER_US));
     else if (w->sim->failed)
         return;
     else if (sim_rng_below(&w->rng, 2) &&
@@ -280,6 +309,19 @@ static void run_until_crash(struct world *w)
         sim_run_for(w->sim, sim_rng_range(&w->rng, 1, 3 * NS_PER_MS));
     else if (!w->sim->failed)
         sim_run_for(w->sim, time_ns);
+}
+
+static bool newest_chunks(const struct store *s, uint32_t from, uint64_t *ret_block, uint64_t *ret_blocks)
+{
+    for (uint32_t i = 0; i < RING_INFLIGHT_MAX; i++) {
+        const struct ring_slot *slot = &s->slots[(from + i) % RING_INFLIGHT_MAX];
+        if (!slot->large_ios)
+            continue;
+        *ret_block = slot->large_io[0].offset / BLOCK_SIZE;
+        *ret_blocks = slot->large_io[0].len / BLOCK_SIZE;
+        return true;
+    }
+    return false;
 }
 
 /* Most of a disk is chunks. What there is little of rots, too. */
@@ -290,7 +332,7 @@ static void aim(struct world *w, bool (*damage)(struct sim_disk *disk, uint64_t 
 
     if (!s)
         return;
-    switch (sim_rng_below(&w->aims, 6)) {
+    switch (sim_rng_below(&w->aims, 7)) {
     case 0:
         block = s->g.checkpoint_block;
         blocks = 2 * s->g.checkpoint_blocks;
@@ -302,6 +344,10 @@ static void aim(struct world *w, bool (*damage)(struct sim_disk *disk, uint64_t 
     case 2:
         block = s->g.ring_block;
         blocks = s->g.ring_blocks;
+        break;
+    case 4: /* chunks of one of the newest batches */
+        if (!newest_chunks(s, (uint32_t)sim_rng_below(&w->aims, RING_INFLIGHT_MAX), &block, &blocks))
+            return;
         break;
     case 3: /* the header of a checkpoint */
         block = s->g.checkpoint_block + sim_rng_below(&w->aims, 2) * s->g.checkpoint_blocks;
@@ -343,6 +389,20 @@ static void late(struct world *w, struct sim_disk_faults *faults)
     faults->late_from = block_offset(block);
     faults->late_len = block_offset(blocks);
     faults->late_ns = sim_rng_below(&w->lates, sim_rng_below(&w->lates, 2) ? NS_PER_MS : 10 * NS_PER_MS);
+    if (block == g.table_block && sim_rng_below(&w->lates, 2))
+        faults->late_ns *= 10; /* the ring goes on, and comes round */
+}
+
+/* Most writes are the ring's. */
+static void aim_errors(struct world *w, struct sim_disk_faults *faults)
+{
+    struct geometry g;
+
+    if (sim_rng_below(&w->aims, 2) || geometry_layout(sim_disk_size(w->disk), w->ring_bytes, &g))
+        return;
+    faults->error_from = block_offset(g.chunk_block);
+    faults->error_len = block_offset(g.chunk_count * BLOCKS_PER_CHUNK);
+    faults->write_error_ppm *= 10;
 }
 
 void faults_run(struct world *w)
@@ -370,6 +430,9 @@ void faults_run(struct world *w)
             .read_error_ppm = 0,
             .flush_error_ppm = errors ? sim_fault_intensity(sim, SIM_FAULT_DISK_FLUSH) * flushes : 0};
         late(w, &faults);
+        w->late_ns = faults.late_ns;
+        if (errors)
+            aim_errors(w, &faults);
         w->faults = faults;
         sim_disk_set_faults(w->disk, &faults);
         if (w->starts_blind)

@@ -38,6 +38,8 @@ static void digest_reap(struct driver *d)
     if (!m->exists || !pg_now(d, d->look_pg) || o->index != d->look_index ||
         d->world->fell_behind[d->look_pg] || split_is_mine(d, d->look_pg, digest->image, digest->object))
         return;
+    if (d->world->lossy[digest->image][digest->object]) /* whose lost blocks do not count */
+        return;
     if (d->world->hurt || d->world->wounds || digest->op.result == -ERR_RETRY ||
         (digest->op.result && verify_excused(d, digest->op.result)))
         return;
@@ -93,7 +95,8 @@ static void look_coming(struct driver *d, const struct store_pg *pg, uint64_t im
         if (bit_get(coming, b) != bit_get(want, first + b))
             sim_fail(d->world->sim, "PG %u: object %lu/%lu block %u: the log %s it anew", d->look_pg, image,
                      object, first + b, bit_get(want, first + b) ? "has, and does not tell," : "has not");
-        if (bit_get(lost, first + b) && !d->world->hurt && !d->world->wounds)
+        if (bit_get(lost, first + b) && !d->world->hurt && !d->world->wounds &&
+            !d->world->lossy[image][object])
             sim_fail(d->world->sim, "PG %u: object %lu/%lu block %u is lost", d->look_pg, image, object,
                      first + b);
     }

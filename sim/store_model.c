@@ -100,6 +100,8 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
         kind = h >> 43 & 3 ? 1 : 0;
     if (pg->imaged && (h >> 44 & 7) == 0)
         kind = 3 + (uint32_t)(h >> 47 & 3);
+    if (pg->restless && (h >> 40 & 1))
+        kind = pg->restless == 1 ? 3 + (uint32_t)(h >> 43 & 3) : 4;
     if (kind == 0) {
         struct group group;
         model_group(pg, index, term, &group);
@@ -123,7 +125,9 @@ void model_entry(const struct model_pg *pg, uint64_t index, uint32_t term, struc
         ret->type = ENTRY_IMAGE;
         ret->generation = index >> 8;
         ret->incarnation = index;
-        ret->flags = (h >> 24 & 7) == 0 ? ENTRY_IMAGE_DELETED : 0;
+        ret->flags = (h >> 24 & (pg->restless == 1 ? 1 : 7)) == 0 ? ENTRY_IMAGE_DELETED : 0;
+        if (pg->restless == 2)
+            ret->flags = 0;
         ret->size_bytes = (h >> 32) % ((uint64_t)pg->objects * OBJECT_SIZE + 1);
         return;
     }
@@ -211,12 +215,22 @@ bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term)
     return false;
 }
 
+static void object_touch(struct model_object *o, uint32_t first, uint32_t count, uint64_t index)
+{
+    for (uint32_t b = first; b < first + count; b++) {
+        o->at[b] = (uint32_t)index;
+        o->lost[b / 64] &= ~(1ull << b % 64);
+        o->unsure[b / 64] &= ~(1ull << b % 64);
+    }
+    o->index = index;
+}
+
 static void object_clear(struct model_object *o, uint32_t first, uint32_t count, uint64_t index)
 {
     if (o->index == 0)
         return;
     memset(o->tag + first, 0, count * sizeof(*o->tag));
-    o->index = index;
+    object_touch(o, first, count, index);
 }
 
 static void image_apply(struct model_pg *pg, const struct entry *e)
@@ -273,7 +287,7 @@ void model_apply(struct model_pg *pg, uint64_t index)
         }
         for (uint32_t b = 0; b < e.block_count; b++)
             o->tag[e.first_block + b] = model_tag(pg, e.index, (uint32_t)e.term, b);
-        o->index = e.index;
+        object_touch(o, e.first_block, e.block_count, e.index);
     }
 }
 
@@ -282,7 +296,8 @@ void model_replay(const struct model_pg *pg, uint64_t index, struct model_pg *re
     memcpy(ret, pg, offsetof(struct model_pg, images));
     memset(ret->images, 0, sizeof(*ret) - offsetof(struct model_pg, images));
     ret->applied = 0;
-    model_apply(ret, index);
+    for (model_apply(ret, index); ret->applied < index; model_apply(ret, index))
+        model_split(ret, NULL);
 }
 
 const struct model_split *model_split_due(const struct model_pg *pg)

@@ -24,7 +24,12 @@
 struct model_object {
     uint64_t index;                  /* 0: does not exist */
     uint64_t tag[BLOCKS_PER_OBJECT]; /* 0: zeros */
-    uint64_t copy_from;
+    uint32_t at[BLOCKS_PER_OBJECT];  /* the last entry that touched it */
+    /* No content is known: a copy had none. Unsure: another copy, in which that is otherwise, is taking the
+     * object's place, or was when a crash came. */
+    uint64_t lost[BLOCKS_PER_OBJECT / 64], unsure[BLOCKS_PER_OBJECT / 64];
+    uint64_t lost_index; /* no entry above it has touched any of these, as was said with them */
+    uint32_t copies;     /* how often one has begun to take its place, or has done so */
 };
 
 /* The entry at `index`, in whatever term, splits the PG. */
@@ -37,10 +42,11 @@ struct model_pg {
     uint64_t id, seed;
     uint32_t number;
     bool exists;
-    bool bulky;    /* one write in four may be of any size */
-    bool imaged;   /* images come, change and go all the time */
-    bool quiet;    /* most entries write nothing, and many set a group */
-    uint64_t born; /* index of the parent's log that its own begins at; 0: it was there from the start */
+    bool bulky;        /* one write in four may be of any size */
+    uint32_t restless; /* most entries set an image's record: 1: or forget it; 2: its size */
+    bool imaged;       /* images come, change and go all the time */
+    bool quiet;        /* most entries write nothing, and many set a group */
+    uint64_t born;     /* index of the parent's log that its own begins at; 0: it was there from the start */
     struct group born_with;
     struct model_split split[MODEL_SPLITS];
     uint32_t splits;
@@ -73,7 +79,7 @@ void model_cut(struct model_pg *pg,
                uint64_t index); /* of what counts as durable nothing is left from there */
 void model_append(struct model_pg *pg, uint64_t index, uint32_t term); /* replaces from there */
 bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term);
-/* The PG as its log makes it up to there, of one that was neither split nor split off. */
+/* The PG as its log makes it up to there, of one that was not split off. */
 void model_replay(const struct model_pg *pg, uint64_t index, struct model_pg *ret);
 void model_apply(struct model_pg *pg, uint64_t index); /* stops in front of a split */
 /* The number of the PG that could be split off next; 0: none. */

@@ -20,6 +20,30 @@ void recover_record(struct driver *d, enum store_pg_state state)
     store_pg_write_start(&d->pg_write, d->store, &record, &d->op);
 }
 
+/* In a run without damage it is often one that has not got all yet that is committed; the rest then comes
+ * with the log. What an earlier recovery has brought, before a crash, may be newer. d->base 0:
+ * recover_base(). */
+void recover_source(struct driver *d)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[d->pg];
+    uint64_t least = pg_now(d, d->pg)->applied_index;
+
+    d->source = m;
+    d->base = 0;
+    w->mixed[d->pg] = m->commit;
+    /* It may even have applied less. */
+    if (sim_rng_below(&w->sources, 2))
+        least -= MIN(least, 30u);
+    if (m->born || !w->clean || MAX(least, 1u) >= m->commit || sim_rng_below(&w->sources, 2))
+        return;
+    d->base = m->commit - sim_rng_below(&w->sources, m->commit - MAX(least, 1u) + 1);
+    if (!w->earlier)
+        w->earlier = sim_alloc(sizeof(*w->earlier));
+    model_replay(m, d->base, w->earlier);
+    d->source = w->earlier;
+}
+
 /* Often an earlier state than what was copied: the log brings the rest again. One whose log is damaged may go
  * back behind what it had: others had destaged less. */
 uint64_t recover_base(struct driver *d)
@@ -40,7 +64,7 @@ uint64_t recover_base(struct driver *d)
 /* The next object that is not as new here as it should be; false: none. */
 bool recover_find(struct driver *d)
 {
-    struct model_pg *m = &d->world->pgs[d->pg];
+    const struct model_pg *m = d->source;
 
     for (; d->image < MODEL_IMAGES; d->image++, d->object = 0)
         for (; d->object < m->objects; d->object++) {
@@ -53,45 +77,47 @@ bool recover_find(struct driver *d)
             }
             bool have = found && info.image == d->image && info.object == d->object;
             if (o->index == 0 || m->images[d->image].deleted ||
-                (have && info.index >= o->index && !info.damaged))
+                (have && info.index >= o->index && !info.damaged) || (have && info.index > o->index))
                 continue;
             return true;
         }
     return false;
 }
 
-/* As recover_copy.c does it, with the model as the source. */
-void recover_window(struct driver *d, const uint64_t *tags)
+/* As recover_copy.c does it, with the model as the source. Of what that lacks anything may come. */
+void recover_window(struct driver *d, const struct model_object *o)
 {
     struct content_key key;
     uint32_t count = 0;
 
     memset(d->written, 0, sizeof(d->written));
     memset(d->same, 0, sizeof(d->same));
+    marks_draw(d, o);
     store_copy_have(d->copy, d->block, IO_BLOCKS_MAX, d->have, d->have_crc, &key);
     struct content_hasher *hasher = content_hasher_new(&key);
     for (uint32_t i = 0; i < IO_BLOCKS_MAX; i++) {
-        uint64_t tag = tags[d->block + i];
+        bool lost = bit_get(d->marks.lost, d->block + i);
+        uint64_t tag = o->tag[d->block + i];
         if (!tag)
             continue;
         d->written[i / 64] |= 1ull << (i % 64);
-        model_fill(tag, d->buf->data + count * BLOCK_SIZE);
+        model_fill(lost ? ~tag : tag, d->buf->data + count * BLOCK_SIZE);
         d->copy_crc[i] = crc32c(0, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE);
         content_hash(hasher, d->buf->data + count * BLOCK_SIZE, BLOCK_SIZE, &d->hash[i]);
-        if (d->have[i / 64] >> (i % 64) & 1 && d->have_crc[i] == d->copy_crc[i])
+        if (!lost && d->have[i / 64] >> (i % 64) & 1 && d->have_crc[i] == d->copy_crc[i])
             d->same[i / 64] |= 1ull << (i % 64);
         else
             count++;
     }
     content_hasher_free(hasher);
     struct slice data = {.buf = d->buf, .len = count * BLOCK_SIZE};
-    store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, NULL, 0, d->same,
-                           d->hash, d->copy_crc, count ? &data : NULL, &d->op);
+    store_copy_write_start(&d->copy_write, d->copy, d->block, IO_BLOCKS_MAX, d->written, d->damaged,
+                           d->marks.index, d->same, d->hash, d->copy_crc, count ? &data : NULL, &d->op);
 }
 
 void recover_images(struct driver *d)
 {
-    struct model_pg *m = &d->world->pgs[d->pg];
+    const struct model_pg *m = d->source;
 
     store_recover_floor(pg_now(d, d->pg), m->floor_epoch);
     for (uint32_t i = 0; i < MODEL_IMAGES; i++) {
@@ -101,6 +127,6 @@ void recover_images(struct driver *d)
         if (rc)
             driver_fail(d, "image record", rc);
     }
-    if (m->splits && store_recover_shed(pg_now(d, d->pg), model_count(m, m->commit), m->commit))
+    if (m->splits && store_recover_shed(pg_now(d, d->pg), model_count(m, m->applied), m->applied))
         driver_fail(d, "what is another PG's", -ERR_STOPPED);
 }

@@ -114,7 +114,7 @@ void split_begin(struct driver *d, uint32_t pg)
     d->split_pg = pg;
     /* Who has not heard that the one that was born then has gone since wants it, when the entry comes again.
      */
-    bool born_once = e.index <= m->applied && w->removed[e.image] && !w->rot;
+    bool born_once = e.index <= m->applied && w->removed[e.image] && !w->rot && w->mixed[pg] < e.index;
     store_split_start(&d->split, pg_now(d, pg), is_wanted(w, (uint32_t)e.image) || born_once ? &child : NULL,
                       &d->op);
 }

@@ -10,6 +10,7 @@
 #include "base/crc32c.h"
 
 #define REFUSED_MAX 1000u /* 100 ms long */
+#define REST_MAX_NS (250 * NS_PER_MS)
 
 /* ---- the log ------------------------------------------------------------------------------------------- */
 
@@ -189,6 +190,7 @@ static void read_random(struct driver *d)
             return;
         r->proposed = chance(d, 30);
         r->model_index = m->object[r->image][r->object].index;
+        r->copies = m->object[r->image][r->object].copies;
         r->last = m->last;
         r->applied = m->applied;
         r->cuts = m->cuts;
@@ -209,11 +211,13 @@ static void data_reap(struct driver *d)
         if (!r->busy || op_live(&r->op.op))
             continue;
         r->busy = false;
-        if (r->op.op.result == -ERR_DAMAGED && !d->world->rot && !d->world->hurt && !d->world->wounds)
+        if (r->op.op.result == -ERR_DAMAGED && !d->world->rot && !d->world->hurt && !d->world->wounds &&
+            !d->world->lossy[r->image][r->object])
             sim_fail(d->world->sim, "PG %u: object %lu/%lu is damaged, and nothing was", r->pg, r->image,
                      r->object);
         /* Only if nothing happened to the object meanwhile. */
-        bool same = m->object[r->image][r->object].index == r->model_index && !d->world->fell_behind[r->pg] &&
+        const struct model_object *o = &m->object[r->image][r->object];
+        bool same = o->index == r->model_index && o->copies == r->copies && !d->world->fell_behind[r->pg] &&
                     !split_is_mine(d, r->pg, r->image, r->object);
         if (r->proposed)
             same &= m->applied == r->applied && m->cuts == r->cuts && m->last == r->last &&
@@ -263,7 +267,10 @@ static void lag_read(struct driver *d)
     struct store_pg *pg = pg_now(d, d->lag_pg);
     if (!pg || w->recovering[d->lag_pg] || w->fell_behind[d->lag_pg] || pg->last_index < pg->first_index)
         return;
-    d->lag_first = pg->first_index + below(d, pg->last_index - pg->first_index + 1);
+    uint64_t from = pg->first_index;
+    if (pg->applied_index >= from && pg->applied_index < pg->last_index && sim_rng_below(&w->keeps, 2))
+        from = pg->applied_index + 1; /* what may be replaced meanwhile */
+    d->lag_first = from + below(d, pg->last_index - from + 1);
     d->lag_cuts = w->pgs[d->lag_pg].cuts;
     d->lag_busy = true;
     store_log_read_start(&d->lag_read, pg, d->lag_first, pg->last_index, 512u << 10, &d->op);
@@ -292,7 +299,7 @@ static void work_log(struct driver *d, uint32_t i)
         return;
     if (chance(d, 2))
         term++;
-    if (chance(d, 2) && m->last > m->commit) {
+    if (chance(d, d->lag_busy && d->lag_pg == i ? 30 : d->world->cuts) && m->last > m->commit) {
         /* A new leader has another log. */
         index = m->commit + 1 + below(d, m->last - m->commit);
         term = MAX(term, m->term[m->last]) + 1;
@@ -461,6 +468,35 @@ bool work_fall_behind(struct driver *d, uint32_t i)
     return true;
 }
 
+bool work_settled(struct driver *d)
+{
+    bool all = true;
+
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        struct store_pg *pg = pg_now(d, i);
+        if (!pg || d->world->removed[i])
+            continue;
+        store_destage_soon(pg);
+        all &= store_complete_index(pg) >= pg->applied_index;
+    }
+    return all;
+}
+
+/* Now and then nothing new comes until all that is applied is destaged. */
+static void rest(struct driver *d)
+{
+    struct world *w = d->world;
+    uint64_t now_ns = w->sim->now_ns;
+
+    if (!d->rest_ns && (!w->clean || w->stop || sim_rng_below(&w->rests, 300)))
+        return;
+    d->rest_ns = d->rest_ns ? d->rest_ns : now_ns;
+    if (work_settled(d))
+        d->rest_ns = 0;
+    else if (now_ns - d->rest_ns > REST_MAX_NS + 20 * w->late_ns)
+        sim_fail(w->sim, "something that is applied is not destaged");
+}
+
 bool work(struct driver *d)
 {
     struct world *w = d->world;
@@ -477,7 +513,8 @@ bool work(struct driver *d)
         mend_step(d);
     if (!store_failed(d->store))
         look_step(d);
-    work_flood(d);
+    if (!d->rest_ns)
+        work_flood(d);
     if (store_failed(d->store)) {
         if (!w->errors)
             sim_fail(w->sim, "the store failed");
@@ -486,6 +523,9 @@ bool work(struct driver *d)
     verify_order(d);
     if (sim_rng_below(&w->audit, 30) == 0)
         verify_counts(d);
+    rest(d);
+    if (d->rest_ns)
+        return true;
     for (uint32_t n = 0; n < w->burst; n++) {
         uint32_t i = any_pg(d);
         uint32_t what = (uint32_t)below(d, 100);
@@ -493,6 +533,8 @@ bool work(struct driver *d)
             work_log(d, i);
         else if (what < 85)
             work_commit(d, i);
+        else if (d->leaving)
+            continue;
         else if (what < 96)
             read_random(d);
         else if (what < 97)

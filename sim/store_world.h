@@ -10,6 +10,7 @@
  *   store_split.c      PGs are split, and removed
  *   store_recover.c    a PG that fell behind is recovered by copies, with the model as the source
  *   store_mend.c       beside the load, blocks are written in place and objects replaced by copies
+ *   store_marks.c      blocks of which such a copy's source had no content
  *   store_look.c       beside the load, objects are looked at as replicas look at each other's
  *   store_scars.c      some of the disk is damaged while the process is away, and is to be as before
  *   store_driver.c     the process: opens, verifies, recovers, works, closes
@@ -33,18 +34,27 @@ struct reading {
     struct store_read op;
     uint32_t pg;
     uint64_t image, object, model_index, last, applied, cuts;
-    uint32_t term;
+    uint32_t term, copies;
     bool proposed, busy;
 };
 
 enum { MEND_NONE, MEND_REPAIR, MEND_LOOK, MEND_WRITE, MEND_END };
 
-/* Of an object, as it was at `index`. */
+/* Of an object, as it was when that began. */
 struct mending {
     int state;
     uint32_t pg;
     bool other; /* the data is not the block's */
-    uint64_t image, object, index, tag[BLOCKS_PER_OBJECT];
+    uint64_t image, object, index;
+    struct model_object was;
+};
+
+/* Of the copy under way: what its source has not got, and what that leaves open when it takes the object's
+ * place. */
+struct marking {
+    uint64_t lost[BLOCKS_PER_OBJECT / 64], unsure[BLOCKS_PER_OBJECT / 64];
+    uint64_t index, index_before;
+    uint32_t conflicts;
 };
 
 /* At which crashes come more often than chance has it. */
@@ -58,6 +68,10 @@ enum moment {
     MOMENT_FLOOD, /* more records wait than fit into a batch */
     MOMENT_BLOB,
     MOMENT_RECORDS, /* a round writes pages, and not all records are durable */
+    MOMENT_RESET,   /* a PG that has recovered has a new base, and the table does not say so yet */
+    MOMENT_COPY,    /* a recovery has brought records, and objects or not yet */
+    MOMENT_SPLIT,   /* what goes has gone, and the table does not say so yet */
+    MOMENT_LARGE,   /* the chunks of a batch are written, and its header is not */
     MOMENTS,
 };
 
@@ -90,8 +104,10 @@ struct driver {
     struct store_copy_end copy_end;
     struct store_split split;
     struct store_pg_remove remove;
-    struct mending mend;
-    uint64_t have[IO_BLOCKS_MAX / 64], same[IO_BLOCKS_MAX / 64];
+    struct mending mend, held_of;
+    struct marking marks;
+    struct store_copy *held; /* one that ends when its PG has begun to recover */
+    uint64_t have[IO_BLOCKS_MAX / 64], same[IO_BLOCKS_MAX / 64], damaged[IO_BLOCKS_MAX / 64];
     uint32_t have_crc[IO_BLOCKS_MAX], copy_crc[IO_BLOCKS_MAX];
     struct content_hash hash[IO_BLOCKS_MAX];
     struct reading reads[STORE_READS];
@@ -103,7 +119,9 @@ struct driver {
     uint32_t crc[IO_BLOCKS_MAX];
     uint64_t written[IO_BLOCKS_MAX / 64];
     uint8_t blob[20000];
-    uint32_t pg; /* where verifying, or recovery, is */
+    const struct model_pg *source; /* of the recovery */
+    uint64_t base;                 /* the index that it is of */
+    uint32_t pg;                   /* where verifying, or recovery, is */
     uint64_t index, image, object;
     uint32_t block;
     uint32_t refused; /* for want of room, in a row */
@@ -120,19 +138,26 @@ struct driver {
     uint64_t checkpoint; /* that is being written, by its number */
     bool lazy;           /* does not mend what it finds damaged */
     uint32_t heals;      /* of the object at hand */
+    uint64_t rest_ns;    /* since when nothing new comes; 0: it does */
+    uint32_t leaving;    /* turns: a PG is to fall behind, and waits for what is under way */
     bool full, pg_writing, blob_writing, splitting, behind, removing, healing, closing_down;
 };
 
 struct world {
     struct sim *sim;
     struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses, memories,
-        scars, looks;
+        scars, looks, marks, sources, rests;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
     struct store_config config;
     uint8_t uuid[16];
     uint64_t ring_bytes;
+    bool clean;        /* nothing on the disk is ever damaged */
+    uint64_t late_ns;  /* of a part of the disk, in this round */
+    bool settles;      /* before it closes */
+    uint32_t cuts;     /* of the entries appended, per cent, that replace another one */
+    uint32_t once_ppm; /* of reads that fail once, while the store is open */
     bool formatting, formatted, verified, stop, rot, errors, stopped, halted;
     bool unreadable; /* some of what is read at the last start */
     /* Some of the disk has been damaged, and not all been looked at, and mended, since. */
@@ -158,13 +183,16 @@ struct world {
     bool healthy[MODEL_PGS]; /* ... and its record has been sent that says so */
     uint64_t proof_seq;      /* a batch of this number or a later one proves what is provable; 0: none will */
     struct model_pg pgs[MODEL_PGS];
-    struct model_pg *alone; /* the one that is looked at as it would go on alone; NULL: none ever was */
+    struct model_pg *earlier;  /* as a source is that has not got all yet; NULL: none ever was */
+    struct model_pg *alone;    /* the one that is looked at as it would go on alone; NULL: none ever was */
+    uint64_t mixed[MODEL_PGS]; /* below that index a recovery may have left parts of a later state */
     uint64_t term_acked[MODEL_PGS], term_sent[MODEL_PGS];
     uint32_t replica[MODEL_PGS];
     /* Of a PG whose log is damaged: objects that are older than the model's are to be copied, not judged.
      * (What its table remembers as destaged may be newer than the slot map, if the ring between them is
      * gone.) */
     bool behind[MODEL_PGS][MODEL_IMAGES][MODEL_OBJECTS];
+    bool lossy[MODEL_IMAGES][MODEL_OBJECTS]; /* some of it was lost at some time */
     bool created[MODEL_PGS], recovering[MODEL_PGS], fell_behind[MODEL_PGS];
     bool removed[MODEL_PGS]; /* or about to be */
     /* It is to be born when its parent, which was not there for the split, recovers. */
@@ -174,13 +202,15 @@ struct world {
     bool calm;                                 /* hardly anybody votes */
     bool misses_splits;                        /* PGs are split while they are not there, and often are not */
     uint32_t burst, mend_rarely, flood_rarely; /* one in so many turns; flood_rarely 0: never */
+    uint32_t absent_rarely;                    /* PGs fall behind */
+    uint32_t marks_rarely;                     /* one in so many windows of copies; 0: none */
     struct sim_disk_faults faults;
     enum moment moment; /* that the next crash waits for */
     uint64_t objects_max;
     uint64_t recovered, recovered_before; /* how often a PG has been */
     uint64_t crashes, opens, entries, read_checks, copies, retries, no_space, damage_reads, repairs,
         checkpoints, forward, moves, checks, large, lag_reads, page_reads, page_hits, splits, removals,
-        mended, flooded, audits, loners, behinds, scars_made, healed, hurt_logs, looked;
+        mended, flooded, audits, loners, behinds, scars_made, healed, hurt_logs, looked, marked_blocks;
 };
 
 enum {
@@ -202,6 +232,7 @@ enum {
     DRIVE_RECOVER,
     DRIVE_MARK,
     DRIVE_BEHIND,
+    DRIVE_HELD,
     DRIVE_COPY_NEXT,
     DRIVE_COPY_LOOK,
     DRIVE_COPY_WRITE,
@@ -211,6 +242,7 @@ enum {
     DRIVE_HEAL,
     DRIVE_REPAIR,
     DRIVE_WORK,
+    DRIVE_SETTLE,
     DRIVE_CLOSE,
     DRIVE_CHECK,
     DRIVE_FAILED,
@@ -253,7 +285,8 @@ void verify_order(struct driver *d); /* what must not be before the log has it; 
 bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
 void work_reads_reap(struct driver *d);   /* reads that have ended are verified */
 void work_blob(struct driver *d);
-bool work(struct driver *d); /* some of everything; false: the store has failed */
+bool work_settled(struct driver *d); /* is all that is applied destaged? it is hurried */
+bool work(struct driver *d);         /* some of everything; false: the store has failed */
 bool work_fall_behind(struct driver *d, uint32_t pg);
 
 /* store_split.c */
@@ -276,12 +309,25 @@ void remove_some(struct driver *d);
 /* store_recover.c: of PG `d->pg` */
 void recover_record(struct driver *d, enum store_pg_state state);
 uint64_t recover_base(struct driver *d); /* what its log is to begin behind */
+void recover_source(struct driver *d);   /* chooses whose state it is to be */
 bool recover_find(struct driver *d);     /* the next object that is not as new here as it should be */
-void recover_window(struct driver *d, const uint64_t *tags); /* of the copy under way, at d->block */
+void recover_window(struct driver *d, const struct model_object *o); /* of the copy under way, at d->block */
 void recover_images(struct driver *d);
+
+/* store_marks.c */
+void marks_new(struct driver *d);      /* for a copy */
+void marks_conflict(struct driver *d); /* some of what was thought to be here is not: ask again */
+void marks_draw(struct driver *d, const struct model_object *source); /* of the window at d->block */
+/* The copy of what `was` there takes the object's place; and has, or has not. */
+void marks_begin(struct driver *d, struct model_object *o, const struct model_object *was, uint64_t image,
+                 uint64_t object);
+void marks_end(struct driver *d, struct model_object *o, const struct model_object *was, int result);
+void marks_found(struct model_object *o, const struct store_read *r); /* at a start: which of both it is */
 
 /* store_mend.c */
 void mend_step(struct driver *d); /* goes on with it, or begins */
+bool mend_held(struct driver *d); /* PG `d->pg` recovers: false: none was held for it */
+void mend_held_end(struct driver *d);
 
 /* store_look.c */
 void look_step(struct driver *d); /* now and then, at what is told without reading data */
