@@ -4,7 +4,7 @@
  *
  *  - Who does not lead, or not any more, has nothing that it proposed, and nobody waits for it.
  *  - Of two shards that have come to the same version of a set of heartbeats, both have the same set.
- *  - A leader whose device has hung for a second has tried to hand over, and not to one whose device hangs.
+ *  - A leader whose device has hung for a second has tried to hand over.
  *  - What there is a limit of there is not more of.
  */
 #include "sim/cluster.h"
@@ -12,9 +12,8 @@
 #include "base/hash.h"
 #include "osd/pg.h"
 
-#define ULL(x)     ((unsigned long long)(x))
-#define NOTICE_NS  (PG_STALL_NS + 400 * NS_PER_MS) /* a leader looks at its device now and then */
-#define STALLED_NS (PG_LAG_NS + 50 * NS_PER_MS)
+#define ULL(x)    ((unsigned long long)(x))
+#define NOTICE_NS (PG_STALL_NS + 400 * NS_PER_MS) /* a leader looks at its device now and then */
 
 /* ---- groups ---- */
 
@@ -50,31 +49,6 @@ static void check_hang(struct cluster *c, const struct pg *pg, uint64_t key, con
                  who, ULL(pg->id), ULL((now_ns - *since_ns) / NS_PER_MS));
 }
 
-/* Since when each member acknowledges nothing of what is committed is noted, for the moment at which it is to
- * lead. */
-static void check_transfer(struct cluster *c, const struct pg *pg, uint64_t key, const char *who,
-                           uint64_t now_ns)
-{
-    const struct raft *r = &pg->raft;
-    uint64_t *to = check_note(c, hash_pair(key, 22), 0);
-
-    for (uint32_t i = 0; i < r->member_count; i++) {
-        const struct raft_member *m = &r->members[i];
-        uint64_t member = hash_pair(hash_pair(key, 23), m->replica);
-        uint64_t *match = check_note(c, member, 0), *since_ns = check_note(c, hash_pair(member, 1), 0);
-        if (r->role != RAFT_LEADER || m->match >= r->commit_index || *match != m->match) {
-            *match = m->match;
-            *since_ns = now_ns;
-        }
-        if (r->role == RAFT_LEADER && r->transfer_to == m->replica && *to != m->replica &&
-            now_ns > MAX(*since_ns, pg->shard->core->back_ns) + STALLED_NS)
-            sim_fail(c->sim,
-                     "%s: PG %llx is handed to replica %u, which has acknowledged nothing for %llu ms", who,
-                     ULL(pg->id), m->replica, ULL((now_ns - *since_ns) / NS_PER_MS));
-    }
-    *to = r->role == RAFT_LEADER ? r->transfer_to : 0;
-}
-
 static void check_groups(struct cluster *c, const struct osd_shard *shard, const char *who, uint64_t now_ns)
 {
     map_for_each (&shard->pgs, node) {
@@ -84,7 +58,6 @@ static void check_groups(struct cluster *c, const struct osd_shard *shard, const
         if (pg->stopping)
             continue;
         check_hang(c, pg, key, who, now_ns);
-        check_transfer(c, pg, key, who, now_ns);
         /* Each may have had a quarter when it came (request_fits()). */
         if (pg->request_count > SHARD_REQUESTS_MAX / 4 + 1)
             sim_fail(c->sim, "%s: PG %llx has %u of %u requests", who, ULL(pg->id), pg->request_count,
