@@ -513,6 +513,7 @@ static bool drive(struct driver *d)
         }
         w->term_acked[d->pg] = d->pg_write.record.term;
         w->recovering[d->pg] = w->fell_behind[d->pg] = false;
+        d->rest_ns = 0; /* what came meanwhile has just been applied */
         memset(w->behind[d->pg], 0, sizeof(w->behind[d->pg]));
         m->last = m->commit;
         model_cut(m, pg_now(d, d->pg)->record.base_index + 1);
