@@ -138,8 +138,9 @@ static bool covered_by_log(const struct object *o, uint32_t block)
     const struct store_pg *pub = &o->pg->pub;
 
     /* One that a recovery has split off has left what was not applied with its parent, and has yet to get it.
-     */
-    if (pub->record.state == STORE_PG_RECOVERING && !pub->record.birth)
+     * And what was applied of a log that a recovery's base has voided is being destaged: what that does not
+     * come to the end of is older than the base, and comes again. */
+    if (pub->record.state != STORE_PG_NORMAL && (!pub->record.birth || pub->last_index < pub->first_index))
         return true;
     for (uint64_t i = MAX(pub->applied_index, o->page_index) + 1; i <= pub->last_index; i++) {
         uint32_t first, end;

@@ -367,6 +367,38 @@ static void a_checkpoint_has_the_base_before_the_ring(void)
     tear_down();
 }
 
+/* A recovery has set a base, which voids the log, and destage writes what was applied of that in place: what
+ * it does not come to the end of is older than the base, and comes again. */
+static void recovery_leaves_to_destage(enum store_pg_state state)
+{
+    set_up_object();
+    fill = 0x10;
+    CHECK_EQ(write_blocks(1, 4, 1), 0);
+    apply_all();
+    struct store_pg_record record = pg->record;
+    record.state = state;
+    CHECK_EQ(write_record(&record), 0);
+    store_reset_base(pg, 3, 2, &ALONE, 0);
+    rig_settle(&rig);
+    uint64_t place = block_offset(chunk_place(s, object_chunk(object_find(pg_of(pg), 1, 1), 0), 4));
+    uint8_t before = rig.device.data[place];
+    destage_pg(pg_of(pg));
+    while (rig.device.data[place] == before)
+        rig_turn(&rig);
+    power_fails();
+    CHECK_EQ(pg->applied_index, 3);
+    CHECK_EQ(object_find(pg_of(pg), 1, 1)->index, 1);
+    CHECK_EQ(block_is(1, 4, false), -ERR_DAMAGED);
+    CHECK_EQ(problems(), 0);
+    tear_down();
+}
+
+static void what_a_recovery_leaves_to_destage_is_no_damage(void)
+{
+    recovery_leaves_to_destage(STORE_PG_RECOVERING);
+    recovery_leaves_to_destage(STORE_PG_DAMAGED);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -374,6 +406,7 @@ int main(int argc, char **argv)
     TEST(each_version_may_be_read_wrong_once);
     TEST(what_the_log_has_anew_is_no_damage);
     TEST(what_the_log_is_to_remove_is_no_damage);
+    TEST(what_a_recovery_leaves_to_destage_is_no_damage);
     TEST(what_is_cut_off_comes_to_the_block);
     TEST(what_a_start_finds_is_on_media);
     TEST(a_checkpoint_is_ahead_of_the_ring);
