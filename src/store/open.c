@@ -275,12 +275,18 @@ static void open_step(struct op *op)
             open_read(o, s->g.blob_block, 1);
             return;
         case OPEN_BLOB_A:
-            open_blob_header(p, 0);
-            op->state = OPEN_BLOB_B;
-            open_read(o, s->g.blob_block + s->g.blob_blocks, 1);
+            if (open_blob_header(p, 0)) {
+                op->state = OPEN_BLOB_B;
+                open_read(o, s->g.blob_block + s->g.blob_blocks, 1);
+            } else {
+                open_read(o, s->g.blob_block, 1);
+            }
             return;
         case OPEN_BLOB_B:
-            open_blob_header(p, 1);
+            if (!open_blob_header(p, 1)) {
+                open_read(o, s->g.blob_block + s->g.blob_blocks, 1);
+                return;
+            }
             op->state = OPEN_BLOB_DATA;
             if (open_blob_choose(p)) {
                 open_blob_read(o);
@@ -296,10 +302,8 @@ static void open_step(struct op *op)
             memcpy((uint8_t *)p->blob_data + p->blob_done, p->work, n);
             p->blob_done += n;
             bool more = p->blob_done < p->blobs[p->blob_copy].len;
-            if (!more && !open_blob_take(p)) {
-                p->blob_ok[p->blob_copy] = false;
+            if (!more && !open_blob_take(p))
                 more = open_blob_choose(p);
-            }
             if (more) {
                 open_blob_read(o);
                 return;

@@ -230,7 +230,7 @@ void open_unborn(struct store_opening *p)
     }
 }
 
-void open_blob_header(struct store_opening *p, int copy)
+bool open_blob_header(struct store_opening *p, int copy)
 {
     const struct disk_blob_header *h = (const struct disk_blob_header *)p->work;
 
@@ -238,11 +238,14 @@ void open_blob_header(struct store_opening *p, int copy)
     p->blob_ok[copy] = !p->io.result && h->magic == MAGIC_BLOB && FORMAT_SEALED(h) &&
                        h->len <= STORE_BLOB_MAX && h->seq < FORMAT_NUMBER_MAX &&
                        memcmp(h->format_id, p->s->format_id, FORMAT_ID_BYTES) == 0;
+    /* One error, or one wrong read, is none: the other copy is an older map. */
+    p->blob_again = !p->blob_ok[copy] && !p->blob_again;
     if (p->blob_ok[copy])
         p->s->blob_seq = MAX(p->s->blob_seq, h->seq);
+    return !p->blob_again;
 }
 
-/* Chooses the newest copy not tried yet; false: none. */
+/* Chooses the newest copy that may count; false: none. */
 bool open_blob_choose(struct store_opening *p)
 {
     if (!p->blob_ok[0] && !p->blob_ok[1])
@@ -266,15 +269,19 @@ void open_blob_read(struct store_open *o)
         MIN(DIV_UP(left, BLOCK_SIZE), WORK_BLOCKS));
 }
 
-/* The blob is whole: true. */
+/* The blob is whole: true. Otherwise it is tried once more, or does not count. */
 bool open_blob_take(struct store_opening *p)
 {
     const struct disk_blob_header *h = &p->blobs[p->blob_copy];
+    bool whole = crc32c(0, p->blob_data, h->len) == h->data_crc;
 
-    if (crc32c(0, p->blob_data, h->len) != h->data_crc) {
+    p->blob_again = !whole && !p->blob_again;
+    if (!whole && !p->blob_again) {
         store_problem(p->s, "cluster map: copy %s is damaged", p->blob_copy ? "B" : "A");
-        return false;
+        p->blob_ok[p->blob_copy] = false;
     }
+    if (!whole)
+        return false;
     p->s->blob = p->blob_data;
     p->s->blob_len = h->len;
     p->s->blob_copy = !p->blob_copy;

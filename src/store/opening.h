@@ -98,6 +98,7 @@ struct store_opening {
     /* Blob. */
     struct disk_blob_header blobs[2];
     bool blob_ok[2];
+    bool blob_again; /* what was read did not come, or not as it was written, once */
     int blob_copy;
     uint32_t blob_done;
     void *blob_data;
@@ -138,7 +139,7 @@ MUST_CHECK bool open_table_came(struct store_opening *p, int copy);
 int open_table(struct store_opening *p);
 bool open_heal(struct store_open *o);
 void open_damage(struct store_opening *p);
-void open_blob_header(struct store_opening *p, int copy);
+MUST_CHECK bool open_blob_header(struct store_opening *p, int copy); /* false: read it once more */
 bool open_blob_choose(struct store_opening *p);
 void open_blob_read(struct store_open *o);
 bool open_blob_take(struct store_opening *p);

@@ -817,22 +817,6 @@ static void other_versions_are_refused(void)
     rig_fini(&rig);
 }
 
-static void write_blob(const char *text)
-{
-    struct store_blob_write w = {0};
-
-    store_blob_write_start(&w, s, text, (uint32_t)strlen(text), NULL);
-    CHECK_EQ(rig_wait(&rig, &w.op), 0);
-}
-
-static bool blob_is(const char *text)
-{
-    uint32_t len;
-    const void *blob = store_blob(s, &len);
-
-    return blob && len == strlen(text) && memcmp(blob, text, len) == 0;
-}
-
 /* The newest copy is damaged: while the next is written, the other must stay what it is. */
 static void a_damaged_blob_is_written_over(void)
 {

@@ -88,6 +88,22 @@ static inline void reopen(void)
     CHECK_EQ(open_store(), 0);
 }
 
+static inline void write_blob(const char *text)
+{
+    struct store_blob_write w = {0};
+
+    store_blob_write_start(&w, s, text, (uint32_t)strlen(text), NULL);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+}
+
+static inline bool blob_is(const char *text)
+{
+    uint32_t len;
+    const void *blob = store_blob(s, &len);
+
+    return blob && len == strlen(text) && memcmp(blob, text, len) == 0;
+}
+
 /* What the device has now is what a start finds. */
 static inline void power_fails(void)
 {

@@ -289,11 +289,47 @@ static void a_table_block_that_cannot_be_read_costs_itself(void)
         tear_down();
 }
 
+/* Of what is on the device of the cluster map no older one comes of it, whichever copy has the newest: the
+ * first bytes of the header and of the data of both, and any request of the start. */
+static void the_newest_map_comes_back(void)
+{
+    for (uint32_t writes = 2; writes <= 3; writes++) {
+        set_up();
+        for (uint32_t n = 1; n <= writes; n++)
+            write_blob(n == writes ? "newest" : "before");
+        uint8_t *left = crash();
+        for (uint32_t n = 0; n < 4; n++) {
+            rig.device.wrong_at = block_offset(s->g.blob_block + (n / 2 ? s->g.blob_blocks : 0) + n % 2) + 3;
+            for (rig.device.wrong_read = 1; rig.device.wrong_read < 4; rig.device.wrong_read++) {
+                rig.device.reads = 0;
+                CHECK(comes_back(left));
+                CHECK(blob_is("newest"));
+            }
+        }
+        rig.device.wrong_at = 0;
+        uint64_t before = rig.device.requests;
+        CHECK(comes_back(left));
+        uint64_t requests = rig.device.requests - before;
+        for (uint64_t n = 1; n <= requests; n++) {
+            if (s)
+                CHECK_EQ(close_store(), 0);
+            rig.device.fail_at = rig.device.requests + n;
+            if (comes_back(left))
+                CHECK(blob_is("newest"));
+        }
+        rig.device.fail_at = 0;
+        CHECK(comes_back(left));
+        free(left);
+        tear_down();
+    }
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(a_table_block_that_cannot_be_read_costs_itself);
     TEST(an_error_that_passes_costs_nothing);
+    TEST(the_newest_map_comes_back);
     TEST(a_wrong_read_costs_nothing);
     TEST(an_error_that_stays_is_damage);
     TEST(half_a_header_is_damage);
