@@ -95,9 +95,14 @@ void core_fini(struct core *core)
 
 void timer_arm(struct core *core, struct timer *timer, struct op *op, uint64_t deadline_ns)
 {
+    uint64_t now_ns = core_recent_ns(core);
+    /* What is armed for a time that has passed is due from now on, unless it was due before: else it would
+     * look as if nobody had been there since. */
+    uint64_t due_ns = timer_armed(timer) ? MIN(timer->deadline_ns, now_ns) : now_ns;
+
     timer_cancel(core, timer);
     timer->op = op;
-    timer->deadline_ns = deadline_ns;
+    timer->deadline_ns = MAX(deadline_ns, due_ns);
     timer->fired = false;
     heap_put(core, timer);
 }
@@ -112,13 +117,10 @@ static void core_fire_timers(struct core *core)
 {
     uint64_t now_ns = core_recent_ns(core);
 
-    /* A timer may also have been armed late: since the last time nothing was due. */
-    uint64_t due_ns = core->timers ? MAX(core->timers->deadline_ns, core->fired_ns) : now_ns;
-    if (due_ns + CORE_AWAY_NS <= now_ns) {
-        core->gone_ns = due_ns;
+    if (core->timers && core->timers->deadline_ns + CORE_AWAY_NS <= now_ns) {
+        core->gone_ns = core->timers->deadline_ns;
         core->back_ns = now_ns;
     }
-    core->fired_ns = now_ns;
     while (core->timers && core->timers->deadline_ns <= now_ns) {
         struct timer *timer = core->timers;
         heap_remove(core, timer);

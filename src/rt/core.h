@@ -76,8 +76,7 @@ struct core {
     /* When the core was last back after CORE_AWAY_NS in which it did nothing though a timer was due: it had not got the
      * processor, or a turn took so long. Meanwhile it neither heard nor said anything. */
     uint64_t back_ns;
-    uint64_t gone_ns;  /* and since when it had been away */
-    uint64_t fired_ns; /* when timers were last fired */
+    uint64_t gone_ns; /* and since when it had been away */
     struct arena *arena; /* the core's buffers; set by whoever made the core, NULL if it has none */
     struct core_counters counters;
 };
@@ -129,7 +128,7 @@ void *core_memory(struct core *core, size_t bytes);
 /* One event, one line. `room` names the component ("osd", "store"); the text names the ids that matter. */
 void core_log(struct core *core, enum log_level level, const char *room, const char *format, ...) PRINTF_LIKE(4, 5);
 
-/* Arms, or moves, a timer. The op must outlive it or cancel it. */
+/* Arms, or moves, a timer. The op must outlive it or cancel it. A time that has passed is taken for now. */
 void timer_arm(struct core *core, struct timer *timer, struct op *op, uint64_t deadline_ns);
 void timer_cancel(struct core *core, struct timer *timer);
 

@@ -80,10 +80,30 @@ static void absence(void)
     core_poll(&core);
     CHECK_EQ(s.fired, 2);
     CHECK_EQ(core.back_ns, 0);
+    /* Nothing was due for a second, then something came, and only that armed a timer; once more with one that
+     * was armed for later. */
+    clock.now_ns += NS_PER_S;
+    timer_arm(&core, &s.timer, &s.op, clock.now_ns - NS_PER_S / 2);
+    core_poll(&core);
+    CHECK_EQ(s.fired, 3);
+    timer_arm(&core, &s.timer, &s.op, clock.now_ns + 2 * NS_PER_S);
+    clock.now_ns += NS_PER_S;
+    timer_arm(&core, &s.timer, &s.op, clock.now_ns - NS_PER_S / 2);
+    core_poll(&core);
+    CHECK_EQ(s.fired, 4);
+    CHECK_EQ(core.back_ns, 0);
+    /* But one that was due, and is then armed anew. */
+    timer_arm(&core, &s.timer, &s.op, clock.now_ns + NS_PER_S);
+    clock.now_ns += NS_PER_S + CORE_AWAY_NS;
+    timer_arm(&core, &s.timer, &s.op, 0);
+    core_poll(&core);
+    CHECK_EQ(s.fired, 5);
+    CHECK_EQ(core.gone_ns, clock.now_ns - CORE_AWAY_NS);
+    core.back_ns = core.gone_ns = 0;
     timer_arm(&core, &s.timer, &s.op, clock.now_ns + NS_PER_S);
     clock.now_ns += NS_PER_S + CORE_AWAY_NS;
     core_poll(&core);
-    CHECK_EQ(s.fired, 3);
+    CHECK_EQ(s.fired, 6);
     CHECK_EQ(core.back_ns, clock.now_ns);
     CHECK_EQ(core.gone_ns, clock.now_ns - CORE_AWAY_NS);
     op_done(&s.op, 0);
