@@ -502,6 +502,8 @@ void agree_check(struct cluster *c);
 void map_written(void *cluster, const struct meta_change *changes, uint32_t count);
 /* At any time. */
 void map_always(struct cluster *c);
+/* Was it down and out when the others of its PG were born? It may never have been there. */
+bool map_left_unborn(struct cluster *c, uint64_t pg, uint32_t replica);
 /* Does the monitor know what the store has? False: `key` is one of which it does not. */
 bool map_is_held(struct cluster *c, const struct mon *mon, char key[META_KEY_MAX + 1]);
 /* The operator was just told that this is done. */

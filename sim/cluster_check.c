@@ -204,7 +204,7 @@ static void check_undamaged(struct cluster *c, const struct osd_shard *shard, ui
 }
 
 /* No disk loses anything: then nobody says that his replica is gone, but for one that a split may not have
- * made. */
+ * made, or that a majority did not wait for when the PG was born. */
 static void check_none_lost(struct cluster *c)
 {
     const struct mon *mon = mon_leader(c);
@@ -214,9 +214,10 @@ static void check_none_lost(struct cluster *c)
     mon_for_each(mon, MON_PG, node)
     {
         const struct mon_pg *pg = mon_pg_of(node);
-        if (pg->news && pg->news->lost.count && !mon_pg_item(pg)->split)
-            sim_fail(c->sim, "PG %llx: a replica is said to be lost, and no disk has lost anything",
-                     ULL(mon_pg_item(pg)->id));
+        for (uint32_t i = 0; pg->news && i < pg->news->lost.count && !mon_pg_item(pg)->split; i++)
+            if (!map_left_unborn(c, mon_pg_item(pg)->id, pg->news->lost.replica[i]))
+                sim_fail(c->sim, "PG %llx: replica %u is said to be lost, and no disk has lost anything",
+                         ULL(mon_pg_item(pg)->id), pg->news->lost.replica[i]);
     }
 }
 

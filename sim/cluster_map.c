@@ -30,7 +30,7 @@ struct written {
     uint64_t epoch_was, epoch; /* of the state, before and after; the same: it is not written */
 };
 
-enum fact { FACT_PLACE = 1, FACT_IMAGE, FACT_POOL };
+enum fact { FACT_PLACE = 1, FACT_IMAGE, FACT_POOL, FACT_UNBORN };
 
 static uint64_t *fact(struct cluster *c, enum fact kind, uint64_t a, uint64_t b, uint64_t value)
 {
@@ -259,16 +259,25 @@ static void check_row(const struct written *w, const struct rows *was, const Fb_
                          rows->row[l][i]->replica, m->osd);
 }
 
-/* It is born: its members are, but for those that are away. */
+/* It is born: its members are, but for those that are down and out, of which a majority does without. */
 static void check_birth(const struct written *w, const Fb__Pg *is)
 {
     for (size_t i = 0; i < is->n_member; i++) {
-        Fb__Osd *osd = item_at(w, MON_OSD, is->member[i]->osd, true);
-        bool counts = osd && osd->up && mon_osd_in(osd);
+        const Fb__PgMember *m = is->member[i];
+        const struct osd_shard *shard = shard_at(w->c, m->osd, m->shard);
+        Fb__Osd *osd = item_at(w, MON_OSD, m->osd, true);
+        bool counts = osd && (osd->up || mon_osd_in(osd));
         item_free(osd);
         if (counts)
-            check_born(w, is, is->member[i]);
+            check_born(w, is, m);
+        else if (!shard || !replica_on(shard, is->id))
+            *fact(w->c, FACT_UNBORN, is->id, m->replica, 1) = 1;
     }
+}
+
+bool map_left_unborn(struct cluster *c, uint64_t pg, uint32_t replica)
+{
+    return *fact(c, FACT_UNBORN, pg, replica, 0);
 }
 
 static bool has_pool(const struct written *w, uint64_t pg, bool after)
