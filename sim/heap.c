@@ -141,11 +141,16 @@ void sim_heap_discard(struct sim_heap *heap)
     ASSERT(heap->block_count == 0 && heap->bytes == 0);
 }
 
-void *__wrap_malloc(size_t size)
+static bool refused(size_t size)
 {
     const struct sim_heap *heap = heaps.busy ? NULL : heaps.current;
 
-    if (heap && heap->refused && heap->refused == size)
+    return heap && heap->refused && heap->refused == size;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    if (refused(size))
         return NULL;
     void *ptr = note(__real_malloc(size), size);
 
@@ -156,7 +161,7 @@ void *__wrap_malloc(size_t size)
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    return note(__real_calloc(count, size), count * size);
+    return refused(count * size) ? NULL : note(__real_calloc(count, size), count * size);
 }
 
 void __wrap_free(void *ptr)

@@ -21,7 +21,7 @@ struct sim_heap {
     uint64_t block_count;
     uint64_t bytes;
     uint64_t allocs; /* ever */
-    size_t refused;  /* a malloc() of so many bytes finds none; 0: each does */
+    size_t refused;  /* who asks for so many bytes finds none; 0: each does */
 };
 
 void sim_heap_init(struct sim_heap *heap);

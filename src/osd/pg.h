@@ -320,7 +320,7 @@ struct pg_standing {
     uint32_t voters[GROUP_MEMBERS_MAX], before[GROUP_MEMBERS_MAX];
 };
 /* What the shard's replicas have that have had no leader for 2 s, and what it has of PGs that are yet to be
- * split off. Their number; both arrays are on the heap, NULL: there are none. */
+ * split off. Their number; both arrays are on the heap, NULL: there is no memory for them. */
 uint32_t pg_standings(const struct osd_shard *shard, struct pg_standing **ret_rows,
                       Fb__PgStanding ***ret_pointers);
 

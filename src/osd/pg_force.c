@@ -168,7 +168,7 @@ uint32_t pg_standings(const struct osd_shard *shard, struct pg_standing **ret_ro
     *ret_rows = calloc(count, sizeof(**ret_rows));
     *ret_pointers = calloc(count, sizeof(**ret_pointers));
     if (!*ret_rows || !*ret_pointers)
-        return 0; /* the next report says it */
+        return count;
     map_for_each (&shard->pgs, node) {
         const struct pg *pg = map_entry(node, struct pg, node);
         if (!stands_alone(pg, now_ns))

@@ -46,6 +46,7 @@ struct report {
     Fb__ShardReport message;
     struct report_scrub *scrubs;
     struct report_group *groups;
+    bool short_of_memory; /* the next one says what is missing */
     size_t scrub_bytes;
     Fb__PgReport *pgs, **pg_pointers;
     Fb__PgConfirm *confirms, **confirm_pointers;
@@ -87,6 +88,7 @@ static void report_pg_group(struct report *report, const struct pg *pg, Fb__PgRe
     bool news = !item || (group->index > item->group_index && !group_joint(group));
     struct report_group *rows = news ? calloc(1, sizeof(*rows)) : NULL;
 
+    report->short_of_memory |= news && !rows;
     if (!rows)
         return;
     rows->next = report->groups;
@@ -109,10 +111,12 @@ static void report_pg_group(struct report *report, const struct pg *pg, Fb__PgRe
 static void report_pg_scrub(struct report *report, struct pg *pg, Fb__PgReport *to)
 {
     bool scrubs = pg->scrub_order && pg->scrub.order == pg->scrub_order;
-    struct report_scrub *rows = scrubs || pg->damage_count ? calloc(1, sizeof(*rows)) : NULL;
+    bool news = scrubs || pg->damage_count;
+    struct report_scrub *rows = news ? calloc(1, sizeof(*rows)) : NULL;
 
+    report->short_of_memory |= news && !rows;
     if (!rows)
-        return; /* nothing to say; or no memory, then the next report says it */
+        return;
     rows->next = report->scrubs;
     report->scrubs = rows;
     if (scrubs) {
@@ -273,8 +277,10 @@ static void report_standings(struct osd_shard *shard, struct report *report, uin
 {
     uint32_t count = pg_standings(shard, &report->standings, &report->standing_pointers);
     uint32_t from = shard->mon.standings_next < count ? shard->mon.standings_next : 0;
+    bool there = report->standings && report->standing_pointers;
 
-    if (!count)
+    report->short_of_memory |= count && !there;
+    if (!count || !there)
         return;
     report->message.standing = report->standing_pointers + from;
     report->message.n_standing = MIN(count - from, DIV_UP(count, parts));
@@ -354,7 +360,7 @@ static bool report_fill(struct osd_shard *shard, struct report *report, uint32_t
     /* What may have to be said again is said in each. */
     shard->mon.report_partial = report->message.n_confirm || report->replicas.from || report->orders.from ||
                                 report->orders.next || report->message.n_standing || report->scrubs ||
-                                report->groups;
+                                report->groups || report->short_of_memory;
     return true;
 }
 

@@ -32,6 +32,7 @@ struct fake_mon {
     uint32_t stands[PGS_MAX];    /* how often, by number, a PG was said to have no leader */
     uint32_t standings_most;     /* in one report, */
     uint32_t longest;            /* and its bytes */
+    uint32_t groups;             /* how often a group was told of */
 };
 
 static struct fake_mon mons[MONITORS];
@@ -42,6 +43,8 @@ static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
     mon->unchanged += report->unchanged;
     mon->confirms_most = MAX(mon->confirms_most, (uint32_t)report->n_confirm);
     mon->standings_most = MAX(mon->standings_most, (uint32_t)report->n_standing);
+    for (size_t i = 0; i < report->n_pg; i++)
+        mon->groups += report->pg[i]->n_group > 0;
     for (size_t i = 0; i < report->n_standing; i++)
         mon->stands[(uint32_t)report->standing[i]->pg % PGS_MAX]++;
     for (size_t i = 0; i < report->n_confirm; i++)
@@ -696,6 +699,35 @@ static void test_long_reports(void)
     world_free(w);
 }
 
+/* That the members of a group are others is told of once there is memory for it, also if all is at rest by
+ * then. */
+static void test_report_without_memory(void)
+{
+    struct report_group { /* as in shard_report.c */
+        void *next;
+        Fb__PgMember members[GROUP_MEMBERS_MAX], *pointers[GROUP_MEMBERS_MAX];
+    };
+    struct world *w = world_new(11, 1);
+
+    ours_alone(w);
+    osd_restart(w, 0);
+    world_lead(w, world_pg(w, 0), 0);
+    world_feed_map(w);
+    WAIT_FOR(w, 20000, mons[OURS].unchanged > 2);
+    CHECK_EQ(mons[OURS].groups, 0);
+    w->osds[0].node->heap.refused = sizeof(struct report_group);
+    sim_node_enter(w->osds[0].node);
+    pg_find(w->osds[0].shard, world_pg(w, 0))->sp->record.group.index = 1;
+    shard_mon_report(w->osds[0].shard);
+    sim_node_leave(w->osds[0].node);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    CHECK_EQ(mons[OURS].groups, 0);
+    w->osds[0].node->heap.refused = 0;
+    WAIT_FOR(w, 3000, mons[OURS].groups > 0);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 /* A report tells of all groups. However much there is to tell, as when thousands of them elect leaders, it
  * takes no more than a share of the time. */
 static void test_reports_leave_time(void)
@@ -738,6 +770,7 @@ int main(void)
     TEST(test_long_reports);
     TEST(test_says_what_it_had);
     TEST(test_confirms_what_is_saved);
+    TEST(test_report_without_memory);
     TEST(test_reports_leave_time);
     fake_store_forget_all();
     return tap_done();
