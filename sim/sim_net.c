@@ -404,11 +404,11 @@ static uint8_t *frame_place(struct conn *conn, const struct packet *packet)
 {
     struct end *end = &conn->end[packet->to];
     const struct link_events *events = end->link->link.events;
-    bool asked = end->head_came;
-
-    end->head_came = false;
-    if (asked)
+    /* What overtakes is not what the head has come of. */
+    if (end->head_came && packet->ordered) {
+        end->head_came = false;
         return end->placed;
+    }
     return packet->payload_len && events->place
                ? events->place(end->link->link.owner, &end->link->link, packet->bytes, packet->head_len,
                                packet->payload_len)
