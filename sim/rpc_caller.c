@@ -43,9 +43,12 @@ struct line {
     struct rpc_peer *peer; /* NULL: to itself */
     uint64_t life;         /* how manieth handle */
     bool open, known;      /* it has greeted */
+    bool let_in;           /* who greets */
     uint64_t incarnation;  /* highest that has greeted */
+    uint64_t guest;        /* what the server calls the session; 0: it has not said that */
     uint64_t open_ns;
     uint32_t pending;
+    uint64_t served; /* answers while all is well */
 };
 
 struct calling {
@@ -69,6 +72,24 @@ static struct rpc_world *calling_world(const struct calling *c)
 
 /* ---- sessions ---- */
 
+static void line_begin(struct line *l);
+
+/* Its owner has had enough, at whatever point it is. */
+static void line_anew(struct line *l)
+{
+    rpc_peer_free(l->peer);
+    line_begin(l);
+}
+
+static int line_check(void *owner, const struct rpc_identity *who)
+{
+    struct line *l = owner;
+    struct rpc_world *w = calling_world(l->calling);
+
+    l->let_in = w->quiet || sim_rng_below(&w->rng, 40);
+    return l->let_in ? 0 : -ERR_BEHIND;
+}
+
 static void line_opened(void *owner, struct rpc_peer *peer, const struct rpc_identity *who)
 {
     struct line *l = owner;
@@ -86,11 +107,20 @@ static void line_opened(void *owner, struct rpc_peer *peer, const struct rpc_ide
                  server->node->name, ULL(l->incarnation));
     else if (memcmp(who->osd_uuid, server->uuid, 16))
         sim_fail(w->sim, "%s takes another device for %s", name, server->node->name);
+    else if (!l->let_in)
+        sim_fail(w->sim, "%s has a session with %s, whom it has refused", name, server->node->name);
+    else if (!rpc_is_self(server, who->incarnation, who) || rpc_peer_identity(peer) != who ||
+             rpc_peer_error(peer))
+        sim_fail(w->sim, "%s does not know %s as it is", name, server->node->name);
     l->open = l->known = true;
+    l->let_in = false;
+    l->guest = 0;
     l->incarnation = who->incarnation;
     l->open_ns = core_now_ns(&l->calling->place->node->core);
     /* Whatever it asked by its former sessions is void. */
     l->calling->place->barrier[l->server] = l->calling->place->issued[l->server];
+    if (!w->quiet && sim_rng_below(&w->rng, 40) == 0)
+        line_anew(l);
 }
 
 static void line_closed(void *owner, struct rpc_peer *peer, int error)
@@ -104,6 +134,46 @@ static void line_closed(void *owner, struct rpc_peer *peer, int error)
     if (w->calm)
         sim_fail(w->sim, "all is well, and %s loses its session with %s: %s", l->calling->place->node->name,
                  w->servers[l->server].node->name, error_name(error));
+    if (!w->quiet && sim_rng_below(&w->rng, 40) == 0)
+        line_anew(l);
+}
+
+static void line_give_up_one(struct line *l);
+
+static bool notice_is_right(const struct line *l, const struct rpc_message *m)
+{
+    const uint8_t *b = m->body;
+
+    if (m->method != METHOD_MON_EVENT || m->body_len < RPC_NOTICE_SIZE)
+        return false;
+    struct rpc_notice n = {le_load_u32(b),      le_load_u32(b + 4),  le_load_u64(b + 8), le_load_u64(b + 16),
+                           le_load_u64(b + 24), le_load_u32(b + 32), le_load_u32(b + 36)};
+    const uint8_t *pattern = rpc_pattern(calling_world(l->calling), n.serial, true);
+    return n.caller == l->calling->number && n.start == l->calling->place->starts &&
+           n.incarnation == l->incarnation && (!l->guest || n.guest == l->guest) &&
+           n.body_len == m->body_len && !memcmp(b + RPC_NOTICE_SIZE, pattern, n.body_len - RPC_NOTICE_SIZE) &&
+           (m->payload_dropped ||
+            ((m->payload.buf ? m->payload.len : 0) == n.payload_len &&
+             (!n.payload_len || !memcmp(slice_data(&m->payload), pattern, n.payload_len))));
+}
+
+static void line_oneway(void *owner, struct rpc_peer *peer, const struct rpc_message *m)
+{
+    struct line *l = owner;
+    struct rpc_world *w = calling_world(l->calling);
+
+    if (peer != l->peer || !l->open || !rpc_peer_heard_ns(peer))
+        sim_fail(w->sim, "%s is told something by a session that is not open", l->calling->place->node->name);
+    else if (!notice_is_right(l, m))
+        sim_fail(w->sim, "%s is told what is not for it", l->calling->place->node->name);
+    else
+        l->guest = le_load_u64(m->body + 16);
+    if (w->quiet)
+        return;
+    if (sim_rng_below(&w->rng, 100) == 0)
+        line_give_up_one(l);
+    else if (sim_rng_below(&w->rng, 100) == 0)
+        line_anew(l);
 }
 
 static void line_begin(struct line *l)
@@ -119,6 +189,8 @@ static void line_begin(struct line *l)
                                                      .has_target = true,
                                                      .target_osd = l->server,
                                                      .calls_max = w->calls_max,
+                                                     .check = line_check,
+                                                     .oneway = line_oneway,
                                                      .opened = line_opened,
                                                      .closed = line_closed,
                                                      .owner = l});
@@ -150,7 +222,10 @@ static void call_prepare(struct asker *a)
     struct rpc_world *w = calling_world(a->calling);
     struct rpc_question *q = &a->question;
 
-    a->call = (struct rpc_call){.reply = a->reply};
+    /* What an earlier call has left in it is nobody's business. */
+    a->call.reply = a->reply;
+    a->call.place = NULL;
+    a->call.place_len = 0;
     if (sim_rng_below(&w->rng, 8))
         a->call.reply_cap = (uint32_t)sim_rng_range(&w->rng, q->reply_len, REPLY_MAX);
     else
@@ -216,8 +291,7 @@ static void line_fidget(struct line *l)
         rpc_peer_ping(l->peer);
         break;
     case 4:
-        rpc_peer_free(l->peer);
-        line_begin(l);
+        line_anew(l);
         break;
     default:
         break;
@@ -249,13 +323,17 @@ static void asker_begin(struct asker *a)
     a->line_life = l->life;
     uint64_t time_ns = w->quiet ? CALM_NS : NS_PER_MS << sim_rng_below(&w->rng, 12);
     bool open = rpc_peer_is_open(l->peer);
+    if (sim_rng_below(&w->rng, 200) == 0)
+        time_ns = 0;
     int error = call_send(a, l, now_ns + time_ns);
     if (!error)
         c->place->issued[a->server] = a->question.serial;
-    if (error && error != -ERR_BUSY && error != -ERR_CLOSED)
+    if (error && error != -ERR_BUSY && error != -ERR_CLOSED && (time_ns || error != -ERR_TIMEOUT))
         sim_fail(w->sim, "%s cannot ask: %s", c->place->node->name, error_name(error));
     else if (error == -ERR_CLOSED && open && w->calm)
         sim_fail(w->sim, "%s has a session, and cannot ask", c->place->node->name);
+    if (a->call.pending && (error || !time_ns))
+        sim_fail(w->sim, "%s waits for an answer, and has not asked", c->place->node->name);
     if (error || !a->call.pending) {
         asker_rest(a);
         return;
@@ -307,6 +385,8 @@ static void check_remote(struct asker *a)
     switch (-a->call.result) {
     case 0:
         w->answers++;
+        if (w->calm)
+            a->calling->lines[a->server].served++;
         if (!reply_is_right(a))
             sim_fail(w->sim, "%s gets a wrong answer to %llu", name, ULL(q->serial));
         else if (!payload_is_right(a))
@@ -349,6 +429,10 @@ static void check_local(struct asker *a)
     default:
         break;
     }
+    if (right && a->call.result != -ERR_TOO_LARGE && a->line_life == l->life && rpc_peer_is_open(l->peer) &&
+        l->open_ns <= a->call.sent_ns)
+        sim_fail(w->sim, "%s: a call ends with %s, and its session goes on", name,
+                 error_name(a->call.result));
     if (!right)
         sim_fail(w->sim, "%s: a call ends with %s%s", name, error_name(a->call.result),
                  a->quiet ? ", and all is well" : "");
@@ -372,6 +456,18 @@ static void asker_end(struct asker *a)
     slice_unref(&a->call.reply_payload);
     timer_cancel(a->op.core, &a->timer);
     asker_rest(a);
+}
+
+static void line_give_up_one(struct line *l)
+{
+    for (uint32_t i = 0; i < RPC_ASKERS; i++) {
+        struct asker *a = &l->calling->askers[i];
+        if (a->op.state && a->call.pending && a->call.peer == l->peer) {
+            a->abandoned = true;
+            rpc_call_abandon(&a->call);
+            return;
+        }
+    }
 }
 
 static void asker_step(struct op *op)
@@ -404,17 +500,7 @@ void rpc_caller_start(struct rpc_place *p)
     p->calling = c;
     c->place = p;
     c->number = p->number + (shard ? RPC_CLIENTS : 0);
-    c->self.role = shard ? RPC_OSD : RPC_CLIENT;
-    memcpy(c->self.cluster, RPC_CLUSTER, 16);
-    snprintf(c->self.name, sizeof(c->self.name), "%s", p->node->name);
-    if (shard) {
-        c->self.osd = p->number;
-        c->self.incarnation = p->starts;
-        memcpy(c->self.osd_uuid, p->uuid, 16);
-    } else {
-        memcpy(c->self.client_uuid, (uint8_t[16]){RPC_MARK_CALLER, (uint8_t)p->number, (uint8_t)p->starts},
-               16);
-    }
+    rpc_self(p, p->starts, &c->self);
     c->data = buf_new(p->node->core.arena, 4 * BLOCK_SIZE);
     memcpy(c->data->data, w->pattern, 4 * BLOCK_SIZE);
     for (uint32_t i = 0; i < RPC_SERVERS; i++) {
@@ -449,6 +535,13 @@ bool rpc_caller_open(const struct rpc_place *p)
     return true;
 }
 
+void rpc_caller_check_served(const struct rpc_place *p)
+{
+    for (uint32_t i = 0; i < RPC_SERVERS; i++)
+        if (p->calling->lines[i].peer && !p->calling->lines[i].served)
+            sim_fail(p->world->sim, "all is well, and %s has no answer of osd.%u", p->node->name, i);
+}
+
 bool rpc_caller_knows(const struct rpc_place *p, uint32_t server)
 {
     return p->calling && p->calling->lines[server].known;
@@ -467,6 +560,8 @@ void rpc_caller_audit(struct rpc_place *p)
     for (uint32_t i = 0; i < RPC_SERVERS; i++) {
         const struct line *l = &p->calling->lines[i];
         uint64_t heard_ns = l->peer ? rpc_peer_heard_ns(l->peer) : 0;
+        if (l->open && rpc_peer_is_open(l->peer) && rpc_peer_error(l->peer))
+            sim_fail(p->world->sim, "%s has a session with osd.%u, and says why not", p->node->name, i);
         if (heard_ns && now_ns > heard_ns + RPC_SILENCE_MAX_NS + LATE_NS)
             sim_fail(p->world->sim, "%s has heard nothing of osd.%u for %llu ms", p->node->name, i,
                      ULL((now_ns - heard_ns) / NS_PER_MS));

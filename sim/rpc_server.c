@@ -12,6 +12,7 @@
 #include "sim/rpc_world.h"
 
 #define LATE_NS (RPC_PING_EVERY_NS + 100 * NS_PER_MS) /* silence is looked for that often */
+#define HELD_NS (2 * NS_PER_MS)                       /* after so long a reply is offered again */
 #define ULL(x)  ((unsigned long long)(x))
 
 /* An open session. */
@@ -59,6 +60,19 @@ static struct guest *guest_find(const struct serving *s, uint64_t id)
     return NULL;
 }
 
+/* Sessions may be closed from anywhere. */
+static void close_somebody(struct serving *s)
+{
+    struct rpc_world *w = s->place->world;
+
+    if (w->quiet || !s->guest_count || sim_rng_below(&w->rng, 60))
+        return;
+    uint32_t skip = (uint32_t)sim_rng_below(&w->rng, s->guest_count);
+    list_for_each (&s->guests, node)
+        if (!skip--)
+            rpc_session_close(list_entry(node, struct guest, link)->session);
+}
+
 /* ---- who may come ---- */
 
 static int serving_greet(void *owner, const struct rpc_identity *who)
@@ -66,6 +80,7 @@ static int serving_greet(void *owner, const struct rpc_identity *who)
     struct serving *s = owner;
     struct rpc_world *w = s->place->world;
 
+    close_somebody(s);
     s->greeted = w->quiet || sim_rng_below(&w->rng, 40);
     return s->greeted ? 0 : -ERR_BEHIND;
 }
@@ -120,9 +135,15 @@ static void serving_opened(void *owner, struct rpc_session *session)
     if (!s->greeted)
         sim_fail(w->sim, "%s accepts %s, whom it has not let in", s->place->node->name, who->name);
     s->greeted = false;
-    if (memcmp(who->cluster, RPC_CLUSTER, 16))
+    struct rpc_place *client = &w->clients[who->client_uuid[1] % RPC_CLIENTS];
+    bool known = who->role == RPC_CLIENT && who->client_uuid[0] == RPC_MARK_CALLER;
+    if (memcmp(who->cluster, RPC_CLUSTER, 16) && !(known && w->stranded && client->number == 0))
         sim_fail(w->sim, "%s accepts a session from another cluster", s->place->node->name);
-    if (who->role == RPC_CLIENT && who->client_uuid[0] == RPC_MARK_CALLER)
+    else if (strcmp(who->name, RPC_STRANGER) &&
+             !rpc_is_self(known ? client : &w->servers[who->osd % RPC_SERVERS],
+                          known ? who->client_uuid[2] : who->incarnation, who))
+        sim_fail(w->sim, "%s does not know %s as it is", s->place->node->name, who->name);
+    if (known)
         check_client(s, who);
     else if (who->role == RPC_OSD)
         check_osd(s, who);
@@ -150,6 +171,7 @@ static void serving_closed(void *owner, struct rpc_session *session)
     list_remove(&g->link);
     s->guest_count--;
     free(g);
+    close_somebody(s);
 }
 
 /* ---- what is asked ---- */
@@ -227,6 +249,38 @@ static void answer_later(struct serving *s, const struct guest *g, const struct 
     op_start(&a->op, &s->place->node->core, &ANSWER, NULL);
 }
 
+/* What is said unasked. */
+static void notice_send(struct serving *s, const struct guest *g)
+{
+    struct rpc_world *w = s->place->world;
+    const struct rpc_identity *who = rpc_session_identity(g->session);
+    bool client = who->role == RPC_CLIENT;
+    RPC_FRAME_SCRATCH(scratch, RPC_BODY_MAX);
+    uint8_t *b = rpc_body(scratch);
+    struct rpc_notice n = {.incarnation = s->self.incarnation, .guest = g->id};
+
+    if (!strcmp(who->name, RPC_STRANGER))
+        return;
+    n.caller = client ? who->client_uuid[1] : RPC_CLIENTS + who->osd;
+    n.start = client ? who->client_uuid[2] : (uint32_t)who->incarnation;
+    n.serial = sim_rng_below(&w->rng, RPC_PATTERN_STEPS);
+    n.body_len = (uint32_t)sim_rng_range(&w->rng, RPC_NOTICE_SIZE, RPC_BODY_MAX);
+    n.payload_len = sim_rng_below(&w->rng, 4) ? 0 : (uint32_t)sim_rng_range(&w->rng, 1, 2 * BLOCK_SIZE);
+    le_store_u32(b, n.caller);
+    le_store_u32(b + 4, n.start);
+    le_store_u64(b + 8, n.incarnation);
+    le_store_u64(b + 16, n.guest);
+    le_store_u64(b + 24, n.serial);
+    le_store_u32(b + 32, n.body_len);
+    le_store_u32(b + 36, n.payload_len);
+    memcpy(b + RPC_NOTICE_SIZE, rpc_pattern(w, n.serial, true), n.body_len - RPC_NOTICE_SIZE);
+    struct slice piece = {s->data, (uint32_t)((n.serial * 2 + 1) % RPC_PATTERN_STEPS), n.payload_len};
+    int error = rpc_session_send(g->session, METHOD_MON_EVENT, sim_rng_below(&w->rng, 2), b, n.body_len,
+                                 &piece, n.payload_len ? 1 : 0);
+    if (error && error != -ERR_BUSY && error != -ERR_CLOSED)
+        sim_fail(w->sim, "%s cannot tell anything: %s", s->place->node->name, error_name(error));
+}
+
 /* Whoever asked this waits for it, by this session, and has said this. */
 static void check_question(struct serving *s, struct guest *g, const struct rpc_message *m,
                            const struct rpc_question *q)
@@ -270,6 +324,8 @@ static void serving_message(void *owner, struct rpc_session *session, const stru
         check_question(s, g, m, &q);
     else if (strcmp(rpc_session_identity(session)->name, RPC_STRANGER))
         sim_fail(w->sim, "%s: a request has lost its body", s->place->node->name);
+    if (sim_rng_below(&w->rng, 8) == 0)
+        notice_send(s, g);
     if (m->flags != FRAME_REQUEST || w->sim->failed)
         return;
     struct rpc_ticket ticket = rpc_ticket(session, m);
@@ -284,6 +340,8 @@ static void serving_message(void *owner, struct rpc_session *session, const stru
         g->pending--;
         answer_give(s, &ticket, &q, m->payload_dropped ? -ERR_RETRY : 0);
     }
+    if (sim_rng_below(&w->rng, 8) == 0)
+        close_somebody(s);
 }
 
 /* ---- at any time ---- */
@@ -326,6 +384,10 @@ void rpc_server_audit(struct rpc_place *p)
             sim_fail(w->sim, "%s waits for a greeting for %llu ms", p->node->name,
                      ULL((now_ns - r->accepted_ns) / NS_PER_MS));
     }
+    if (server->held_replies && !list_linked(&server->op.run) &&
+        (!timer_armed(&server->timer) || server->timer.deadline_ns > now_ns + HELD_NS))
+        sim_fail(w->sim, "%s holds %u replies back, and does not try again", p->node->name,
+                 server->held_replies);
     if (open != server->open_count || held != server->held_replies)
         sim_fail(w->sim, "%s: %u sessions, %u replies held back; it counts %u and %u", p->node->name, open,
                  held, server->open_count, server->held_replies);
@@ -346,10 +408,7 @@ void rpc_server_place_start(struct rpc_place *p)
     list_init(&s->guests);
     s->data = buf_new(p->node->core.arena, BUF_SIZE_MAX);
     memcpy(s->data->data, w->pattern, BUF_SIZE_MAX);
-    s->self = (struct rpc_identity){.role = RPC_OSD, .osd = p->number, .incarnation = p->starts};
-    memcpy(s->self.cluster, RPC_CLUSTER, 16);
-    memcpy(s->self.osd_uuid, p->uuid, 16);
-    snprintf(s->self.name, sizeof(s->self.name), "%s", p->node->name);
+    rpc_self(p, p->starts, &s->self);
     int error = rpc_server_new(&(struct rpc_server_config){.core = &p->node->core,
                                                            .net = sim_net_port(w->net, p->node),
                                                            .address = p->address,

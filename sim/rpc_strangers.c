@@ -40,10 +40,10 @@ enum impostor_kind {
     IMPOSTOR_OTHER_OSD,
     IMPOSTOR_OTHER_SHARD,
     IMPOSTOR_CLIENT,
-    IMPOSTOR_CLUSTER,
     IMPOSTOR_PROTOCOL,
     IMPOSTOR_GARBAGE,
-    IMPOSTOR_DEVICE, /* the last two show only to who knows the right one */
+    IMPOSTOR_CLUSTER, /* from here on they show only to who knows the right one */
+    IMPOSTOR_DEVICE,
     IMPOSTOR_OLD,
     IMPOSTOR_KINDS
 };
@@ -61,6 +61,7 @@ struct impostor {
     struct sim_node *node;
     uint32_t server;
     enum impostor_kind kind;
+    uint32_t differs; /* that byte of a uuid */
 };
 
 struct strangers {
@@ -108,7 +109,7 @@ static void visit_hello(struct visit *v, struct rpc_hello *h)
     h->who.session = w->sim->now_ns;
     switch (v->kind) {
     case STRANGER_CLUSTER:
-        h->who.cluster[0]++;
+        h->who.cluster[sim_rng_below(&w->rng, 16)] += 1 + (uint8_t)sim_rng_below(&w->rng, 255);
         break;
     case STRANGER_OTHER_OSD:
         h->target_osd = other;
@@ -129,7 +130,7 @@ static void visit_hello(struct visit *v, struct rpc_hello *h)
         h->who.osd = other;
         h->who.incarnation = v->kind == STRANGER_OSD_OLD ? p->starts - 1 : p->starts;
         memcpy(h->who.osd_uuid, p->uuid, 16);
-        h->who.osd_uuid[15] += v->kind == STRANGER_OSD_OTHER;
+        h->who.osd_uuid[sim_rng_below(&w->rng, 16)] += v->kind == STRANGER_OSD_OTHER;
         break;
     case STRANGER_FORMER:
         h->who.client_uuid[0] = RPC_MARK_CALLER;
@@ -263,8 +264,8 @@ static void impostor_hello(const struct impostor *im, struct rpc_hello *h)
     memcpy(h->who.osd_uuid, p->uuid, 16);
     h->who.osd += im->kind == IMPOSTOR_OTHER_OSD;
     h->who.shard += im->kind == IMPOSTOR_OTHER_SHARD;
-    h->who.cluster[0] += im->kind == IMPOSTOR_CLUSTER;
-    h->who.osd_uuid[15] += im->kind == IMPOSTOR_DEVICE;
+    h->who.cluster[im->differs] += im->kind == IMPOSTOR_CLUSTER;
+    h->who.osd_uuid[im->differs] += im->kind == IMPOSTOR_DEVICE;
     h->protocol += im->kind == IMPOSTOR_PROTOCOL;
     if (im->kind == IMPOSTOR_CLIENT)
         h->who.role = RPC_CLIENT;
@@ -272,14 +273,17 @@ static void impostor_hello(const struct impostor *im, struct rpc_hello *h)
         h->who.incarnation = 0;
 }
 
-/* Does the caller who greets know whom it looks for? */
+/* Does the caller who greets know what it looks for? */
 static bool is_known(const struct impostor *im, const struct frame *frame)
 {
+    static const uint8_t unknown[16];
     struct rpc_hello hello;
 
     if (rpc_hello_decode(frame->head + FRAME_HEADER_SIZE, frame->head_len - FRAME_HEADER_SIZE, &hello))
         return false;
     const struct rpc_identity *who = &hello.who;
+    if (im->kind == IMPOSTOR_CLUSTER)
+        return memcmp(who->cluster, unknown, 16) != 0;
     if (who->role == RPC_OSD)
         return rpc_caller_knows(&im->world->servers[who->osd], im->server);
     return who->client_uuid[0] == RPC_MARK_CALLER &&
@@ -294,7 +298,7 @@ static void impostor_message(void *owner, struct link *link, const struct frame 
     struct rpc_hello hello;
 
     if (frame_validate_header(frame->head, &header) || header.method != METHOD_HELLO ||
-        header.flags != FRAME_REQUEST || (im->kind >= IMPOSTOR_DEVICE && !is_known(im, frame)))
+        header.flags != FRAME_REQUEST || (im->kind >= IMPOSTOR_CLUSTER && !is_known(im, frame)))
         return;
     impostor_hello(im, &hello);
     uint32_t len = im->kind == IMPOSTOR_GARBAGE ? 9 : rpc_hello_encode(body, &hello);
@@ -330,6 +334,7 @@ void impostor_start(struct rpc_world *w, uint32_t server)
     struct impostor *im = &w->strangers->impostors[server];
 
     im->kind = (enum impostor_kind)sim_rng_below(&w->rng, IMPOSTOR_KINDS);
+    im->differs = (uint32_t)sim_rng_below(&w->rng, 16);
     if (im->node->state == SIM_NODE_DOWN)
         sim_node_start(im->node);
 }

@@ -63,16 +63,22 @@ struct rpc_world {
     struct strangers *strangers;
     uint8_t *pattern; /* what all payloads and bodies are parts of */
     uint32_t sessions_max, requests_max, calls_max;
-    bool crowds; /* more strangers come than there are places */
-    bool hungry; /* callers ask for more than the links have room for */
-    bool quiet;  /* faults are over */
-    bool calm;   /* and all is well */
-    bool asking; /* callers may begin calls */
-    bool burst;  /* all of them at one server at once, each for as much as there may be */
+    bool crowds;   /* more strangers come than there are places */
+    bool hungry;   /* callers ask for more than the links have room for */
+    bool quiet;    /* faults are over */
+    bool calm;     /* and all is well */
+    bool asking;   /* callers may begin calls */
+    bool stranded; /* client.0 does not know which cluster it is to talk to */
+    bool burst;    /* all of them at one server at once, each for as much as there may be */
     uint64_t calls, answers, refused, timeouts, dropped, strangers_refused;
 };
 
 static const uint8_t RPC_CLUSTER[16] = {1, 2, 3};
+
+/* Who a place says it is, in that start of it. */
+void rpc_self(const struct rpc_place *p, uint64_t start, struct rpc_identity *ret);
+/* It was made by that, and nothing was lost on the way; `session` may be any. */
+bool rpc_is_self(const struct rpc_place *p, uint64_t start, const struct rpc_identity *who);
 
 static inline struct rpc_place *rpc_caller(struct rpc_world *w, uint32_t number)
 {
@@ -89,6 +95,14 @@ struct rpc_question {
 };
 
 #define RPC_QUESTION_SIZE 40u
+/* What a server tells a caller unasked: to whom, in which start, by which start and session of its own. */
+struct rpc_notice {
+    uint32_t caller, start;
+    uint64_t incarnation, guest, serial;
+    uint32_t body_len, payload_len;
+};
+
+#define RPC_NOTICE_SIZE   40u
 #define RPC_BODY_MAX      600u
 #define RPC_PATTERN_STEPS 4096u
 #define RPC_PATTERN_SIZE  (FRAME_PAYLOAD_MAX + RPC_PATTERN_STEPS)
@@ -116,6 +130,8 @@ bool rpc_caller_idle(const struct rpc_place *p);
 bool rpc_caller_open(const struct rpc_place *p);
 void rpc_caller_end(struct rpc_place *p);
 void rpc_caller_audit(struct rpc_place *p);
+/* While all was well it has had answers from everybody. */
+void rpc_caller_check_served(const struct rpc_place *p);
 /* It has greeted that server since it began to look for it. */
 bool rpc_caller_knows(const struct rpc_place *p, uint32_t server);
 

@@ -35,6 +35,40 @@ static bool is_server(const struct rpc_place *p)
     return p >= p->world->servers && p < p->world->servers + RPC_SERVERS;
 }
 
+void rpc_self(const struct rpc_place *p, uint64_t start, struct rpc_identity *ret)
+{
+    uint64_t drawn = hash_bytes(start, p->uuid, sizeof(p->uuid));
+
+    *ret = (struct rpc_identity){.epoch = drawn, .image_id_max = hash_u64(drawn)};
+    snprintf(ret->name, sizeof(ret->name), "%s", p->node->name);
+    if (is_server(p) || p->number || !p->world->stranded)
+        memcpy(ret->cluster, RPC_CLUSTER, 16);
+    if (is_server(p)) {
+        ret->role = RPC_OSD;
+        ret->osd = p->number;
+        ret->incarnation = start;
+        ret->start_token = hash_u64(drawn + 1);
+        memcpy(ret->osd_uuid, p->uuid, 16);
+    } else {
+        ret->role = RPC_CLIENT;
+        ret->command = drawn % 2;
+        memcpy(ret->client_uuid, (uint8_t[16]){RPC_MARK_CALLER, (uint8_t)p->number, (uint8_t)start}, 16);
+    }
+}
+
+bool rpc_is_self(const struct rpc_place *p, uint64_t start, const struct rpc_identity *who)
+{
+    struct rpc_identity self;
+
+    rpc_self(p, start, &self);
+    return who->role == self.role && !memcmp(who->cluster, self.cluster, 16) && who->osd == self.osd &&
+           who->shard == self.shard && !memcmp(who->osd_uuid, self.osd_uuid, 16) &&
+           who->incarnation == self.incarnation && who->start_token == self.start_token &&
+           !memcmp(who->client_uuid, self.client_uuid, 16) && who->command == self.command &&
+           who->epoch == self.epoch && who->image_id_max == self.image_id_max &&
+           !strcmp(who->name, self.name);
+}
+
 static void place_start(void *owner, struct sim_node *node)
 {
     struct rpc_place *p = owner;
@@ -263,6 +297,8 @@ static void be_well(struct rpc_world *w)
         sim_fail(w->sim, "long after the last fault somebody has no session, or an old call");
     w->calm = w->asking = true;
     sim_run_for(w->sim, CALM_NS);
+    for (uint32_t i = 0; i < RPC_CALLERS && !w->sim->failed; i++)
+        rpc_caller_check_served(rpc_caller(w, i));
     w->asking = false;
     if (!sim_run_while(w->sim, all_idle, w, w->sim->now_ns + IDLE_NS) && !w->sim->failed)
         sim_fail(w->sim, "calls do not end");
@@ -300,6 +336,7 @@ static void choose_shape(struct rpc_world *w)
     w->calls_max = (uint32_t)sim_rng_range(rng, 1, RPC_ASKERS);
     w->crowds = sim_rng_below(rng, 4) == 0;
     w->hungry = sim_rng_below(rng, 4) == 0;
+    w->stranded = sim_rng_below(rng, 4) == 0;
     if (w->hungry)
         w->requests_max = w->calls_max = RPC_ASKERS;
     w->net = sim_net_new(
