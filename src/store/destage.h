@@ -39,10 +39,11 @@ struct store;
 struct destage_block {
     uint64_t place; /* block of the slice */
     const struct object *object;
-    struct log_entry *entry;
-    uint32_t block; /* of the object */
-    uint8_t *data;  /* NULL: must be read from the ring ... */
-    uint8_t *again; /* ... once more, to there */
+    struct log_entry *entry; /* NULL: it moves, from the chunk that the object has had */
+    const uint32_t *crc;     /* known when the old page is */
+    uint32_t block;          /* of the object */
+    uint8_t *data;           /* NULL: must be read back ... */
+    uint8_t *again;          /* ... once more, to there */
 };
 
 struct destage_object {
@@ -137,7 +138,7 @@ bool round_write_data(struct store *s);  /* true: all done, or failed: io.error 
 bool round_write_pages(struct store *s); /* likewise */
 void round_push_slots(struct store *s);  /* `wait` tells when the records are durable */
 void round_page_known(const struct destage_object *r); /* the old page's checksums are in memory */
-void round_page_lost(struct destage_object *r);
+void round_page_lost(struct store *s, struct destage_object *r);
 void round_leave(struct store *s); /* objects whose pages cannot be read, to a later round */
 void round_commit(struct store *s);
 void round_abandon(struct store *s); /* gives back what a round holds that was interrupted */

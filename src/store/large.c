@@ -11,7 +11,8 @@
  *
  * The entry holds a reference on its chunks while it is in the log, so that followers can be served, and what
  * is held counts as ring space (`volume`), which bounds it. A chunk is not written in place while it has two
- * references: destage first lets the log go, once all up to that entry is complete.
+ * references: destage first lets the log go, once all up to that entry is complete. Where another PG's log
+ * keeps it, from before a split, what stays of its blocks moves to a fresh one.
  *
  * When is a chunk free whose entry has left the log? If the entry is complete: at once, as the record that
  * says so comes after its batch was known durable. Otherwise (cut off, reset, or its PG removed) writes of

@@ -60,19 +60,21 @@ static uint32_t chunk_brought(const struct overlay *snap, uint32_t c)
     return large_chunk(block[0], c);
 }
 
-/* Would a chunk be written in place that an entry in the log refers to? */
-static bool object_shares(const struct store *s, const struct object *o)
+/* Chunks, a bit for each, that would be written in place though an entry in a log refers to them. */
+static uint32_t chunks_shared(const struct store *s, const struct object *o)
 {
-    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
+    uint32_t shared = 0;
+
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT && !PLANT(STORE_LARGE_IN_PLACE); c++) {
         uint32_t chunk = object_chunk(o, c);
         if (!chunk || s->chunk_refs[chunk] == 1 || chunk_brought(o->overlay, c))
             continue;
         for (uint32_t b = c * BLOCKS_PER_CHUNK;
              (b = overlay_next(o->overlay, b)) < (c + 1) * BLOCKS_PER_CHUNK; b++)
             if (o->overlay->block[b]->type == ENTRY_WRITE)
-                return true;
+                shared |= 1u << c;
     }
-    return false;
+    return shared;
 }
 
 static void log_lets_go(struct pg *pg, uint64_t last)
@@ -83,27 +85,34 @@ static void log_lets_go(struct pg *pg, uint64_t last)
 }
 
 /* The log lets go of the object's chunks, if it may: what is complete only serves followers that lag. That of
- * another PG, too, if this one was split off: what it brought there came before, and so is complete. */
-static bool object_unshare(struct store *s, struct object *o)
+ * another PG, too, if this one was split off: what it brought there came before, and so is complete. It need
+ * not be known to be, and the other PG may never get anywhere: what that one keeps is not waited for. Such
+ * chunks are left to it (`ret_moves`), and what stays of the object's blocks moves to others, if there are
+ * any to spare. */
+static bool object_unshare(struct store *s, struct object *o, uint32_t *ret_moves)
 {
-    if (!object_shares(s, o) || PLANT(STORE_LARGE_IN_PLACE))
-        return true;
-    log_lets_go(o->pg, o->brought_index);
-    bool shares = object_shares(s, o);
+    uint32_t shared = chunks_shared(s, o);
+
+    if (shared) {
+        log_lets_go(o->pg, o->brought_index);
+        shared = chunks_shared(s, o);
+    }
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
-        if (!shares || o->pg->pub.record.birth)
+        if (!shared || o->pg->pub.record.birth)
             break;
         if (pg == o->pg || !key_is_family(pg->key, o->pg->key))
             continue;
         log_lets_go(pg, MIN(o->brought_index, pg->complete_durable));
-        shares = object_shares(s, o);
+        shared = chunks_shared(s, o);
     }
-    return !shares;
+    *ret_moves = shared;
+    return !shared ||
+           (o->brought_index <= o->pg->complete_durable && space_available(s) >= __builtin_popcount(shared));
 }
 
 /* Chunks for what is written, none for what is not. */
-static bool page_chunks(struct store *s, struct page_mem *page, const struct overlay *snap)
+static bool page_chunks(struct store *s, struct page_mem *page, const struct overlay *snap, uint32_t moves)
 {
     for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
         bool want = chunk_written(page, c);
@@ -114,7 +123,7 @@ static bool page_chunks(struct store *s, struct page_mem *page, const struct ove
             if (page->chunk[c] != brought)
                 chunk_ref(s, brought);
             page->chunk[c] = brought;
-        } else if (!page->chunk[c]) {
+        } else if (!page->chunk[c] || moves >> c & 1) {
             page->chunk[c] = chunk_alloc(s);
         }
         if (want && !page->chunk[c])
@@ -166,9 +175,21 @@ void round_page_known(const struct destage_object *r)
                 crc[64 * i + (uint32_t)__builtin_ctzll(stay)];
 }
 
-/* The old page is damaged: what it said of the other blocks, which is their checksums, is lost. */
-void round_page_lost(struct destage_object *r)
+/* All of an object, or those that move. */
+static void blocks_drop(struct destage *d, const struct object *o, bool all)
 {
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < d->block_count; i++)
+        if (d->blocks[i].object != o || (!all && d->blocks[i].entry))
+            d->blocks[kept++] = d->blocks[i];
+    d->block_count = kept;
+}
+
+/* The old page is damaged: what it said of the other blocks, which is their checksums, is lost. */
+void round_page_lost(struct store *s, struct destage_object *r)
+{
+    blocks_drop(&s->destage, r->object, false);
     for (uint32_t i = 0; i < BLOCKS_PER_OBJECT / 64; i++) {
         uint64_t stay = blocks_stay(r, i);
         r->page->written[i] &= ~stay;
@@ -182,10 +203,29 @@ void round_page_lost(struct destage_object *r)
     page_map_fill(&r->map, r->page);
 }
 
-static void object_blocks(struct store *s, struct destage_object *r)
+/* What stays of the chunk. */
+static void chunk_moves(struct store *s, struct destage_object *r, uint32_t c)
 {
     struct destage *d = &s->destage;
 
+    for (uint32_t b = c * BLOCKS_PER_CHUNK; b < (c + 1) * BLOCKS_PER_CHUNK; b++) {
+        if (!bit_get(r->page->written, b) || bit_get(r->snap->used, b))
+            continue;
+        d->blocks[d->block_count++] = (struct destage_block){.place = chunk_place(s, r->page->chunk[c], b),
+                                                             .object = r->object,
+                                                             .crc = &r->page->crc[b],
+                                                             .block = b};
+        d->readback_count++;
+    }
+}
+
+static void object_blocks(struct store *s, struct destage_object *r, uint32_t moves)
+{
+    struct destage *d = &s->destage;
+
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++)
+        if (moves >> c & 1)
+            chunk_moves(s, r, c);
     overlay_for_each (r->snap, b) {
         struct log_entry *e = r->snap->block[b];
         if (e->type != ENTRY_WRITE || chunk_brought(r->snap, b / BLOCKS_PER_CHUNK))
@@ -194,6 +234,7 @@ static void object_blocks(struct store *s, struct destage_object *r)
         *block = (struct destage_block){.place = chunk_place(s, r->page->chunk[b / BLOCKS_PER_CHUNK], b),
                                         .object = r->object,
                                         .entry = e,
+                                        .crc = &e->crc[b - e->first_block],
                                         .block = b};
         if (PLANT(STORE_LOST_AS_BEFORE) && e->lost)
             d->block_count--;
@@ -208,21 +249,22 @@ static bool object_collect(struct store *s, struct object *o)
 {
     struct destage *d = &s->destage;
     struct destage_object *r = &d->objects[d->object_count];
-    uint32_t readback = 0;
+    uint32_t readback = 0, moves;
 
     if (d->object_count == DESTAGE_OBJECTS_MAX || d->block_count + BLOCKS_PER_OBJECT > DESTAGE_BLOCKS_MAX ||
         (!d->hurry && !d->late && d->block_count >= DESTAGE_CALM_BLOCKS))
         return false;
     if (!object_ready(o))
         return true;
-    if (!object_unshare(s, o)) {
+    if (!object_unshare(s, o, &moves)) {
         d->held = true;
         return true;
     }
+    readback += (uint32_t)__builtin_popcount(moves) * BLOCKS_PER_CHUNK;
     overlay_for_each (o->overlay, b) {
         const struct log_entry *e = o->overlay->block[b];
         readback += e->type == ENTRY_WRITE && (e->lost || !e->payload.buf) &&
-                    !chunk_brought(o->overlay, b / BLOCKS_PER_CHUNK);
+                    !chunk_brought(o->overlay, b / BLOCKS_PER_CHUNK) && !(moves >> b / BLOCKS_PER_CHUNK & 1);
     }
     if (d->readback_count + readback > DESTAGE_READBACK_MAX)
         return false;
@@ -245,7 +287,7 @@ static bool object_collect(struct store *s, struct object *o)
     r->drop = gone && page_is_empty(r->page);
     if (!r->drop)
         r->new_slot = PLANT(STORE_EARLY_REUSE) && o->slot ? o->slot : slot_alloc(s);
-    if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, r->snap) ||
+    if ((!r->drop && !r->new_slot) || !page_chunks(s, r->page, r->snap, moves) ||
         page_map_make(s, r->page, &r->map)) {
         object_undo(s, r);
         return false;
@@ -255,7 +297,7 @@ static bool object_collect(struct store *s, struct object *o)
         entry_pin(r->snap->block[b]);
     if (r->snap->whole)
         entry_pin(r->snap->whole);
-    object_blocks(s, r);
+    object_blocks(s, r, moves);
     o->busy = true;
     d->object_count++;
     return true;
@@ -440,12 +482,8 @@ static void object_abandon(struct store *s, struct destage_object *r)
 static void object_leave(struct store *s, struct destage_object *r)
 {
     struct destage *d = &s->destage;
-    uint32_t kept = 0;
 
-    for (uint32_t i = 0; i < d->block_count; i++)
-        if (d->blocks[i].object != r->object)
-            d->blocks[kept++] = d->blocks[i];
-    d->block_count = kept;
+    blocks_drop(d, r->object, true);
     r->object->left_period = d->period;
     object_abandon(s, r);
     if (!d->unreadable_ns)

@@ -34,7 +34,7 @@ static void load_take(struct store *s, int slot)
         round_page_known(r);
         return;
     case PAGE_DAMAGED:
-        round_page_lost(r);
+        round_page_lost(s, r);
         return;
     case PAGE_UNREADABLE:
         if (r->object->unreadable++ < PAGE_TRIES_MAX) {
@@ -42,7 +42,7 @@ static void load_take(struct store *s, int slot)
             return;
         }
         page_lose(r->object, -ERR_IO); /* for so long that it will not come any more */
-        round_page_lost(r);
+        round_page_lost(s, r);
         return;
     case PAGE_AGAIN: /* it is busy, so this is still its page */
         r->load = true;
@@ -73,18 +73,30 @@ bool round_load(struct store *s)
     return !d->io.pending;
 }
 
-/* Blocks of one entry that follow each other are read with one request. */
-static uint32_t readback_run(const struct store *s, uint32_t from)
+/* Where the block is to be read back from; with how many of `count` blocks behind it that lie together there.
+ */
+static uint64_t readback_from(const struct store *s, const struct destage_block *b, uint32_t *count)
 {
-    const struct destage *d = &s->destage;
+    if (!b->entry) {
+        *count = MIN(*count, BLOCKS_PER_CHUNK - b->block % BLOCKS_PER_CHUNK);
+        return chunk_place(s, object_chunk(b->object, b->block / BLOCKS_PER_CHUNK), b->block);
+    }
+    uint32_t i = b->block - b->entry->first_block;
+    *count = entry_run(s, b->entry, i, *count);
+    return entry_place(s, b->entry, i);
+}
+
+/* Blocks of one entry, or of one chunk that they move from, that follow each other are read with one request.
+ */
+static uint32_t readback_run(const struct destage *d, uint32_t from)
+{
+    const struct destage_block *b = &d->blocks[from];
     uint32_t n = 1;
 
-    while (from + n < d->block_count && !d->blocks[from + n].data && !d->blocks[from].again &&
-           d->blocks[from + n].entry == d->blocks[from].entry &&
-           d->blocks[from + n].block == d->blocks[from].block + n)
+    while (from + n < d->block_count && !b[n].data && !b->again && b[n].entry == b->entry &&
+           b[n].object == b->object && b[n].block == b->block + n)
         n++;
-    const struct log_entry *e = d->blocks[from].entry;
-    return entry_run(s, e, d->blocks[from].block - e->first_block, n);
+    return n;
 }
 
 /* The only copy of this block here is gone. Its page will expect the right checksum, so that it is found
@@ -93,7 +105,7 @@ static uint32_t readback_run(const struct store *s, uint32_t from)
 static void block_spoil(const struct destage_block *b)
 {
     memset(b->data, 0, BLOCK_SIZE);
-    b->data[0] = b->entry->crc[b->block - b->entry->first_block] == CRC32C_ZERO_BLOCK;
+    b->data[0] = *b->crc == CRC32C_ZERO_BLOCK;
 }
 
 static void readback_verify(struct store *s, int slot)
@@ -104,10 +116,9 @@ static void readback_verify(struct store *s, int slot)
 
     for (uint32_t i = 0; i < count; i++) {
         struct destage_block *b = &d->blocks[first + i];
-        const struct log_entry *e = b->entry;
         uint8_t *at = (uint8_t *)data + i * BLOCK_SIZE;
         b->data = at;
-        if (!d->io.at[slot].io.result && crc32c(0, at, BLOCK_SIZE) == e->crc[b->block - e->first_block])
+        if (!d->io.at[slot].io.result && crc32c(0, at, BLOCK_SIZE) == *b->crc)
             continue;
         /* One error, or one wrong read, is none. */
         if (!b->again) {
@@ -119,8 +130,9 @@ static void readback_verify(struct store *s, int slot)
         block_spoil(b);
         s->counters.checksum_errors++;
         core_log(s->core, LOG_ERROR, "store",
-                 "slice %u: the log's copy of block %u of object %llu/%llu is damaged", s->config.slice,
-                 b->block, (unsigned long long)e->image, (unsigned long long)e->object);
+                 "slice %u: the %scopy of block %u of object %llu/%llu is damaged", s->config.slice,
+                 b->entry ? "log's " : "", b->block, (unsigned long long)b->object->image,
+                 (unsigned long long)b->object->number);
     }
 }
 
@@ -147,7 +159,7 @@ static bool readback_read(struct store *s)
             d->next++;
             continue;
         }
-        if (e->lost) {
+        if (e && e->lost) {
             b->data = readback_place(d, b, 1);
             block_spoil(b);
             d->next++;
@@ -156,12 +168,12 @@ static bool readback_read(struct store *s)
         int slot = scatter_slot(&d->io);
         if (slot < 0)
             return true;
-        uint32_t n = readback_run(s, d->next);
+        uint32_t n = readback_run(d, d->next);
+        uint64_t from = readback_from(s, b, &n);
         d->io.at[slot].iov[0] =
             (struct iovec){.iov_base = readback_place(d, b, n), .iov_len = (size_t)n * BLOCK_SIZE};
         s->counters.device_reads++;
-        scatter_submit(&d->io, slot, BLK_READ, 0, entry_place(s, e, b->block - e->first_block), 1,
-                       (uint64_t)d->next << 32 | n);
+        scatter_submit(&d->io, slot, BLK_READ, 0, from, 1, (uint64_t)d->next << 32 | n);
         d->next += n;
     }
     return d->io.pending;

@@ -537,8 +537,8 @@ static void behind_a_split_all_or_nothing(void)
 }
 
 /* A page may have a chunk that an entry brought which is not known to be complete: the entry stays with the
- * parent, the page goes, and at the next start both refer to the chunk. */
-static void behind_a_split_chunks_stay_shared(void)
+ * parent, the page goes, and at the next start both refer to the chunk. Returns the object. */
+static uint64_t set_up_shared(void)
 {
     struct store_pg_record recovering;
 
@@ -569,6 +569,18 @@ static void behind_a_split_chunks_stay_shared(void)
     applied_then = pg->applied_index;
     last_then = pg->last_index;
     CHECK_EQ(split_behind(true), 0);
+    return object;
+}
+
+static uint32_t childs_chunk(uint64_t object, uint32_t chunk)
+{
+    return object_chunk(object_find(pg_of(store_pg_find(s, CHILD)), 1, object), chunk);
+}
+
+static void behind_a_split_chunks_stay_shared(void)
+{
+    uint64_t object = set_up_shared();
+
     for (int starts = 0; starts < 2; starts++) {
         reopen();
         CHECK(!pg->damaged);
@@ -576,10 +588,87 @@ static void behind_a_split_chunks_stay_shared(void)
         CHECK_EQ(block_is(object, 0, false), bytes[object]);
         pg = store_pg_find(s, 1);
         CHECK_EQ(problems(), 0);
-        CHECK_EQ(s->chunk_refs[object_chunk(object_find(pg_of(store_pg_find(s, CHILD)), 1, object), 0)], 2);
+        CHECK_EQ(s->chunk_refs[childs_chunk(object, 0)], 2);
     }
     end_behind();
-    CHECK_EQ(s->chunk_refs[object_chunk(object_find(pg_of(store_pg_find(s, CHILD)), 1, object), 0)], 1);
+    CHECK_EQ(s->chunk_refs[childs_chunk(object, 0)], 1);
+    tear_down();
+}
+
+/* The child has recovered. */
+static void childs_turn(void)
+{
+    pg = store_pg_find(s, CHILD);
+    store_reset_base(pg, last_then + 100, 1, &ALONE, CHILD + 1);
+    struct store_pg_record normal = pg->record;
+    normal.state = STORE_PG_NORMAL;
+    CHECK_EQ(write_record(&normal), 0);
+    pg = store_pg_find(s, CHILD);
+}
+
+/* What of it the device has no more when the child goes on. */
+enum child_loss { LOST_NOTHING, LOST_BLOCK, LOST_PAGE, LOSSES };
+
+/* The byte that block b of its two first chunks is full of then. */
+static int shared_is(int b, int was, int now, enum child_loss loss)
+{
+    if (b == BLOCKS_PER_CHUNK - 1 || b == BLOCKS_PER_CHUNK)
+        return now + b - (int)BLOCKS_PER_CHUNK + 1;
+    return loss == LOST_PAGE || (loss == LOST_BLOCK && b == BLOCKS_PER_CHUNK + 2) ? -ERR_DAMAGED : was + b;
+}
+
+/* And goes on, whatever becomes of the parent, whose log keeps such a chunk until it has recovered, too: what
+ * stays of its blocks moves to another one. */
+static void behind_a_split_nobody_waits(void)
+{
+    for (enum child_loss loss = LOST_NOTHING; loss < LOSSES; loss++) {
+        uint64_t object = set_up_shared();
+        int was = bytes[object];
+        uint32_t kept[] = {childs_chunk(object, 0), childs_chunk(object, 1)};
+        struct object *o = object_find(pg_of(store_pg_find(s, CHILD)), 1, object);
+        page_drop(o); /* so it is read */
+        rig.device.data[block_offset(chunk_place(s, kept[1], 2))] += loss == LOST_BLOCK;
+        rig.device.data[block_offset(slot_place(s, o->slot))] += loss == LOST_PAGE;
+        childs_turn();
+        int now = fill;
+        CHECK_EQ(write_blocks(object, BLOCKS_PER_CHUNK - 1, 2), 0);
+        destage_all();
+        for (int starts = 0; starts < 2; starts++) {
+            for (int b = 0; b < (int)BLOCKS_PER_CHUNK * 2; b++)
+                CHECK_EQ(block_is(object, (uint32_t)b, false), shared_is(b, was, now, loss));
+            for (uint32_t c = 0; c < 2; c++) {
+                CHECK_EQ(s->chunk_refs[kept[c]], 1);
+                CHECK(childs_chunk(object, c) != kept[c] && s->chunk_refs[childs_chunk(object, c)] == 1);
+            }
+            CHECK_EQ(problems() > 0, loss != LOST_NOTHING);
+            CHECK(!pg->damaged);
+            pg = store_pg_find(s, CHILD);
+        }
+        pg = store_pg_find(s, 1);
+        store_reset_base(pg, last_then + 100, 1, &ALONE, CHILD + 1);
+        rig_settle(&rig);
+        CHECK(!s->chunk_refs[kept[0]] && !s->chunk_refs[kept[1]]);
+        tear_down();
+    }
+}
+
+/* Without a chunk to spare it does wait; and goes on when there is one. */
+static void behind_a_split_room_is_waited_for(void)
+{
+    uint64_t object = set_up_shared();
+
+    childs_turn();
+    CHECK_EQ(write_blocks(object, 1, 1), 0);
+    apply_all();
+    uint64_t took = (uint64_t)space_available(s);
+    s->chunks_reserved += took;
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    CHECK_EQ(s->chunk_refs[childs_chunk(object, 0)], 2);
+    s->chunks_reserved -= took;
+    destage_wake(s);
+    destage_all();
+    CHECK_EQ(s->chunk_refs[childs_chunk(object, 0)], 1);
     tear_down();
 }
 
@@ -811,6 +900,8 @@ int main(int argc, char **argv)
     TEST(behind_a_split);
     TEST(behind_a_split_all_or_nothing);
     TEST(behind_a_split_chunks_stay_shared);
+    TEST(behind_a_split_nobody_waits);
+    TEST(behind_a_split_room_is_waited_for);
     TEST(behind_a_split_in_place);
     TEST(behind_a_split_objects_come_back);
     TEST(under_load);
