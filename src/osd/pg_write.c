@@ -192,9 +192,13 @@ static int write_propose(struct pg_request *req)
 
     if (!error)
         error = pg_propose(req->pg, &entry, &req->payload);
-    if (!error)
-        write_proposed(req, entry.index);
-    return error;
+    if (error)
+        return error;
+    write_proposed(req, entry.index);
+    /* From now on it is the log's, which has the device: memory must not wait for what may not be committed.
+     */
+    slice_unref(&req->payload);
+    return 0;
 }
 
 static int clear_propose_blocks(struct pg_request *req, uint32_t first_block, uint32_t block_count,

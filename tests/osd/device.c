@@ -70,6 +70,45 @@ static void test_follower_device_hangs(void)
     world_free(w);
 }
 
+/* What waits to be committed, for as long as the followers' devices hang, is on the leader's: it does not
+ * keep the memory of all groups, of which the store's cache alone is to have some. */
+static void test_followers_devices_hang(void)
+{
+    enum { WRITES = 6 };
+    static uint8_t large[IO_SIZE_MAX];
+    struct world *w = world_new(57, 1);
+    struct io ios[WRITES];
+
+    w->cache_bytes = 1u << 20;
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_kill(w, i, SIM_CRASH_PROCESS);
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_start(w, i);
+    WAIT_FOR(w, 10000, world_settled(w));
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    const struct arena *arena = w->osds[leader].node->core.arena;
+    size_t free_bytes = arena_free_bytes(arena);
+    for (uint32_t i = 0; i < OSDS; i++)
+        if (i != leader)
+            sim_disk_hang(w->osds[i].disk, true);
+    for (uint32_t i = 0; i < WRITES; i++) {
+        ios[i] = io_make(w, IO_WRITE, 0, i % 2 * IO_SIZE_MAX, IO_SIZE_MAX);
+        ios[i].data = large;
+        io_begin(&ios[i]);
+    }
+    sim_run_for(w->sim, 500 * NS_PER_MS);
+    printf("# %d KiB of %d are kept\n", (int)((free_bytes - arena_free_bytes(arena)) >> 10),
+           (int)(WRITES * IO_SIZE_MAX >> 10));
+    CHECK(free_bytes - arena_free_bytes(arena) <= 2u << 20);
+    for (uint32_t i = 0; i < OSDS; i++)
+        sim_disk_hang(w->osds[i].disk, false);
+    for (uint32_t i = 0; i < WRITES; i++)
+        WAIT_FOR(w, 10000, ios[i].done);
+    WAIT_FOR(w, 10000, world_settled(w));
+    world_free(w);
+}
+
 /* There are only reads: the leader hands over, too. */
 static void test_device_hangs_for_reads(void)
 {
@@ -188,6 +227,7 @@ static void test_leader_device_is_last(void)
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
+    TEST(test_followers_devices_hang);
     TEST(test_device_hangs_for_reads);
     TEST(test_device_slow);
     TEST(test_two_devices_slow);
