@@ -502,6 +502,8 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const
         log_at(pg, i)->release_late = true; /* it is the reset that makes it complete, once durable */
         entry_detach(log_at(pg, i));
     }
+    /* What is here may be of what was applied, which the log has yet to get again. */
+    pub->newest_index = MAX(pub->newest_index, pub->applied_index);
     pub->first_index = index + 1;
     pub->last_index = pub->durable_index = pub->applied_index = index;
     pub->record.base_index = index;

@@ -310,6 +310,7 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
             reset->pub.record.split_count = (uint32_t)r->log_of.split_count;
         /* A recovery may go back: what was complete of the log before is not, of the one that begins. */
         if (reset && reset->pub.record.base_index < reset->complete_index && !PLANT(STORE_RESET_COMPLETE)) {
+            reset->pub.newest_index = MAX(reset->pub.newest_index, reset->complete_index);
             reset->complete_index = reset->pub.record.base_index;
             reset->complete_term = reset->pub.record.base_term;
         }

@@ -215,8 +215,8 @@ struct store_pg {
     uint64_t
         applied_index;     /* by store_apply(); after open: what pages and records are known complete up to */
     uint64_t wanted_index; /* see store_keep() */
-    uint64_t newest_index; /* of what came by copies, or was here at the start, nothing is of a later entry;
-                              it may be above last_index */
+    uint64_t newest_index; /* of what came by copies, or was here at the start or before a recovery's base was
+                              set, nothing is of a later entry; it may be above last_index */
     uint64_t gone_index;   /* the newest entry, since the start, that objects may have gone with, or that
                               cleared   what is not here, so that nothing of it is left to tell */
     bool durable_unawaited;

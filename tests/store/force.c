@@ -111,10 +111,41 @@ static void all_or_nothing(void)
     CHECK(forced && former);
 }
 
+/* A recovery's source may have applied less than is here: who goes on alone then must not give these indexes
+ * to other entries. */
+static void what_was_applied_before_a_base_is_known(void)
+{
+    struct store_pg_record record;
+    uint64_t last;
+
+    set_up();
+    for (uint32_t i = 1; i < ENTRIES; i++)
+        CHECK_EQ(write_blocks(i, 0, 1), 0);
+    CHECK_EQ(put((struct entry){.type = ENTRY_IMAGE, .image = 2, .generation = 1, .size_bytes = 1}, 0), 0);
+    apply_all();
+    last = pg->last_index;
+    store_destage_soon(pg);
+    rig_settle(&rig);
+    CHECK_EQ(store_complete_index(pg), last);
+    record = pg->record;
+    record.state = STORE_PG_DAMAGED;
+    CHECK_EQ(write_record(&record), 0);
+    store_reset_base(pg, 2, 1, &FORMER, 0);
+    record.state = STORE_PG_NORMAL;
+    CHECK_EQ(write_record(&record), 0);
+    CHECK_EQ(pg->applied_index, 2);
+    CHECK_EQ(pg->newest_index, last);
+    reopen();
+    CHECK_EQ(pg->applied_index, 2);
+    CHECK_EQ(pg->newest_index, last);
+    tear_down();
+}
+
 int main(void)
 {
     TEST(number_term_and_group_change_together);
     TEST(a_damaged_or_half_copied_one_does_not);
     TEST(all_or_nothing);
+    TEST(what_was_applied_before_a_base_is_known);
     return tap_done();
 }
