@@ -51,6 +51,8 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->earlies = sim_rng_make(sim->seed, "earlies", 0);
     w->memories = sim_rng_make(sim->seed, "memories", 0);
     w->rests = sim_rng_make(sim->seed, "rests", 0);
+    w->blows = sim_rng_make(sim->seed, "blows", 0);
+    w->reads = sim_rng_make(sim->seed, "reads", 0);
     w->sources = sim_rng_make(sim->seed, "sources", 0);
     w->marks = sim_rng_make(sim->seed, "marks", 0);
     w->looks = sim_rng_make(sim->seed, "looks", 0);
@@ -97,6 +99,8 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     /* Chunks of what is cut off are given to others. */
     bool churns = !bulky && sim_rng_below(&shape, 5) == 0;
     w->cuts = churns ? 25 : 2;
+    struct sim_rng logs = sim_rng_make(sim->seed, "logs", 0);
+    w->log_max = sim_rng_below(&logs, 4) ? 0 : 64 + (uint32_t)sim_rng_below(&logs, 400);
     w->settles = sim_rng_below(&shape, 2);
     w->pgs[sim_rng_below(&shape, MODEL_PGS_FIRST)].restless = (uint32_t)sim_rng_below(&shape, 3);
     struct sim_rng quiet = sim_rng_make(sim->seed, "quiet", 0);

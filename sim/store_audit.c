@@ -89,14 +89,17 @@ static void pgs_audit(struct audit *a)
 
     list_for_each (&a->s->pgs, node) {
         const struct pg *pg = list_entry(node, struct pg, link);
-        uint64_t mine = 0;
+        uint64_t mine = 0, tombstones = 0;
         for (struct object *o = object_after(pg, true, 0, 0); o;
              o = object_after(pg, false, o->image, o->number)) {
             object_audit(a, o, &chunks, &slots, &pending);
             mine += o->exists;
         }
+        for (uint32_t i = 0; i < pg->image_count; i++)
+            tombstones += pg->images[i]->record.deleted;
         log_audit(a, pg);
         same(a, "objects of a PG", pg->pub.object_count, mine);
+        same(a, "deleted images of a PG", pg->pub.tombstone_count, tombstones);
         objects += mine;
         images += pg->image_count;
         unapplied += pg->unapplied_bytes;
@@ -181,6 +184,31 @@ static void space_audit(struct audit *a)
     uint64_t promised = s->chunks_reserved + pages - MIN(pages, s->page_chunk_count);
     if (s->chunks_free < promised)
         sim_fail(a->sim, "audit: %lu chunks are promised, %lu are free", promised, s->chunks_free);
+}
+
+/* What a survivor that goes on alone goes by: of nothing later is anything here. */
+static void newest_audit(struct sim *sim, const struct pg *pg)
+{
+    uint64_t newest = MAX(pg->pub.newest_index, pg->pub.applied_index);
+
+    for (const struct object *o = object_after(pg, true, 0, 0); o && !sim->failed;
+         o = object_after(pg, false, o->image, o->number))
+        if (o->exists && o->index > newest)
+            sim_fail(sim, "audit: PG %lx: object %lu/%lu is of entry %lu, the newest is said to be %lu",
+                     pg->pub.record.pg, o->image, o->number, o->index, newest);
+    for (uint32_t i = 0; i < pg->image_count && !sim->failed; i++)
+        if (pg->images[i]->record.index > newest)
+            sim_fail(sim, "audit: PG %lx: image %lu is of entry %lu, the newest is said to be %lu",
+                     pg->pub.record.pg, pg->images[i]->record.image, pg->images[i]->record.index, newest);
+}
+
+void verify_newest(struct driver *d)
+{
+    list_for_each (&d->store->pgs, node) {
+        const struct pg *pg = list_entry(node, struct pg, link);
+        if (pg->pub.record.state == STORE_PG_NORMAL && !pg->removing)
+            newest_audit(d->world->sim, pg);
+    }
 }
 
 void verify_counts(struct driver *d)

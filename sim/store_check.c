@@ -216,6 +216,19 @@ void verify_entry(struct driver *d, const struct model_pg *m, const struct entry
         }
 }
 
+void verify_log_amount(struct driver *d, const struct store_log_read *r)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < r->ret_count; i++)
+        bytes += r->ret_payloads[i].len;
+    if (!r->op.result && !r->ret_count)
+        sim_fail(d->world->sim, "PG %lx: reading entries %lu to %lu: none", r->pg, r->first, r->last);
+    if (r->ret_count > r->last - r->first + 1 || (r->ret_count > 1 && bytes > r->bytes_max))
+        sim_fail(d->world->sim, "PG %lx: reading entries %lu to %lu: %u with %lu bytes", r->pg, r->first,
+                 r->last, r->ret_count, bytes);
+}
+
 void verify_log_read(struct driver *d)
 {
     struct store_log_read *r = &d->log_read;
@@ -223,6 +236,7 @@ void verify_log_read(struct driver *d)
     bool trimmed = r->op.result == -ERR_COMPACTED && d->index < pg_now(d, d->pg)->first_index;
     if (r->op.result && !trimmed && !verify_log_excused(d, r->op.result))
         sim_fail(d->world->sim, "PG %u: reading entry %lu: %s", d->pg, d->index, error_name(r->op.result));
+    verify_log_amount(d, r);
     for (uint32_t i = 0; i < r->ret_count; i++) {
         verify_entry(d, &d->world->pgs[d->pg], &r->ret_entries[i], &r->ret_payloads[i]);
         slice_unref(&r->ret_payloads[i]);
@@ -347,7 +361,8 @@ void verify_data(struct driver *d, const struct store_read *r, const struct mode
         if (is_newer)
             tag = newer;
         bool written = r->ret_written[i / 64] >> (i % 64) & 1;
-        const uint8_t *data = r->ret_data.buf ? slice_data(&r->ret_data) + i * BLOCK_SIZE : NULL;
+        bool comes = r->ret_data.buf && (written || !r->written_only);
+        const uint8_t *data = comes ? slice_data(&r->ret_data) + i * BLOCK_SIZE : NULL;
         if (written != (tag != 0) || (data ? !model_matches(tag, data) : tag != 0)) {
             sim_fail(
                 w->sim,
@@ -389,5 +404,16 @@ void verify_images(struct driver *d, uint32_t i)
                    r->size_bytes != want->size_bytes || r->deleted != want->deleted)))
             sim_fail(d->world->sim, "PG %u: image %u: record of entry %lu, should be %lu", i, n,
                      r ? r->index : 0, want->index);
+    }
+    const struct image_record *r = NULL;
+    for (uint64_t n = 0; n < MODEL_IMAGES && !d->world->rot; n++) {
+        if (!m->images[n].index)
+            continue;
+        r = store_image_next(pg_now(d, i), r ? r->image : 0);
+        if (!r || r->image != n)
+            sim_fail(d->world->sim, "PG %u: the image after the one before %lu is %lu", i, n,
+                     r ? r->image : 0);
+        if (!r)
+            return;
     }
 }

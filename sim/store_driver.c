@@ -210,8 +210,11 @@ static bool drive(struct driver *d)
         }
         d->store = d->open.ret_store;
         sim_disk_fail_once(w->disk, w->once_ppm);
+        if (w->log_max)
+            d->store->log_entries_max = w->log_max;
         w->opens++;
         verify_open(d);
+        verify_newest(d);
         op->state = DRIVE_REMOVE;
         return true;
     case DRIVE_REMOVE:
@@ -519,6 +522,7 @@ static bool drive(struct driver *d)
         model_cut(m, pg_now(d, d->pg)->record.base_index + 1);
         if (pg_now(d, d->pg)->last_index != pg_now(d, d->pg)->record.base_index)
             sim_fail(w->sim, "PG %u: base is not what was set", d->pg);
+        verify_newest(d);
         w->recovered++;
         d->pg = 0;
         op->state = DRIVE_AGAIN;

@@ -38,15 +38,31 @@ static bool is_needed(const struct store *s, const struct batch *b)
     return b->record_count && b->seq >= MAX(s->ckpt_replay[0], s->ckpt_replay[1]);
 }
 
+/* The first behind the newest start, or the last in front of it: numbers jump there. NULL: neither is there.
+ */
+static const struct batch *batch_at_start(struct world *w, const struct store *s)
+{
+    bool before = sim_rng_below(&w->blows, 2);
+
+    for (const struct list *node = s->batches.prev; node != &s->batches; node = node->prev) {
+        const struct batch *b = list_entry(node, const struct batch, link);
+        const struct batch *last =
+            node->prev == &s->batches ? NULL : list_entry(node->prev, const struct batch, link);
+        if (last && b->durable && b->seq != last->seq + 1)
+            return before ? last : b;
+    }
+    return NULL;
+}
+
 /* One of the batches that are there, often a new one, or one with records that are wanted; its header, or
  * anything of it. */
 static void choose_batch(struct world *w, const struct store *s)
 {
-    const struct batch *found = NULL;
-    bool needed = sim_rng_below(&w->scars, 2), newest = sim_rng_below(&w->scars, 2);
+    const struct batch *found = sim_rng_below(&w->blows, 3) ? NULL : batch_at_start(w, s);
+    bool needed = sim_rng_below(&w->scars, 2), newest = sim_rng_below(&w->scars, 2), aimed = found;
     uint32_t seen = 0;
 
-    for (const struct list *node = s->batches.prev; node != &s->batches; node = node->prev) {
+    for (const struct list *node = s->batches.prev; node != &s->batches && !aimed; node = node->prev) {
         const struct batch *b = list_entry(node, const struct batch, link);
         if (b->durable && (!needed || is_needed(s, b)) && sim_rng_below(&w->scars, ++seen) == 0)
             found = b;
@@ -189,10 +205,13 @@ static void choose_entry(struct world *w, const struct store *s)
     w->torn |= found->batch->seq > proven_seq(w, s);
 }
 
-/* What is in the ring, and may be in memory no more, rots while the process lives. */
+/* What is in the ring, and may be in memory no more, rots while the process lives; or a page, or a block of
+ * an object. */
 static void strike_alive(struct world *w)
 {
-    if (sim_rng_below(&w->scars, 2))
+    if (sim_rng_below(&w->blows, 3) == 0)
+        choose_object(w, w->driver->store);
+    else if (sim_rng_below(&w->scars, 2))
         choose_entry(w, w->driver->store);
     else
         choose_batch(w, w->driver->store);

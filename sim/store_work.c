@@ -197,8 +197,9 @@ static void read_random(struct driver *d)
         r->term = m->term[m->last];
         r->busy = true;
         uint32_t count = 1 + (uint32_t)below(d, chance(d, 20) ? IO_BLOCKS_MAX : 4);
-        store_read_start(&r->op, pg, r->image, r->object, (uint32_t)below(d, BLOCKS_PER_OBJECT - count + 1),
-                         count, r->proposed, &d->op);
+        (sim_rng_below(&w->reads, 4) ? store_read_start : store_read_written_start)(
+            &r->op, pg, r->image, r->object, (uint32_t)below(d, BLOCKS_PER_OBJECT - count + 1), count,
+            r->proposed, &d->op);
         return;
     }
 }
@@ -243,6 +244,8 @@ static void lag_reap(struct driver *d)
     if (r->op.result && r->op.result != -ERR_RETRY && same && pg && d->lag_first >= pg->first_index &&
         !verify_log_excused(d, r->op.result))
         sim_fail(w->sim, "PG %u: reading entry %lu: %s", d->lag_pg, d->lag_first, error_name(r->op.result));
+    if (same)
+        verify_log_amount(d, r);
     for (uint32_t i = 0; i < r->ret_count; i++) {
         if (same)
             verify_entry(d, m, &r->ret_entries[i], &r->ret_payloads[i]);
@@ -470,6 +473,7 @@ bool work_fall_behind(struct driver *d, uint32_t i)
 
 bool work_settled(struct driver *d)
 {
+    const struct entry noop = {.type = ENTRY_NOOP};
     bool all = true;
 
     for (uint32_t i = 0; i < MODEL_PGS; i++) {
@@ -478,6 +482,11 @@ bool work_settled(struct driver *d)
             continue;
         store_destage_soon(pg);
         all &= store_complete_index(pg) >= pg->applied_index;
+        /* A log that has too many entries gives those up that are complete, though there is room. */
+        all &= pg->applied_index + 1 - MIN(pg->first_index, pg->applied_index + 1) <=
+               pg->store->log_entries_max / 2;
+        /* There is always room for what a new leader begins with. */
+        all &= pg->applied_index < pg->last_index || store_can_append(pg, &noop) == 0;
     }
     return all;
 }

@@ -146,7 +146,7 @@ struct driver {
 struct world {
     struct sim *sim;
     struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses, memories,
-        scars, looks, marks, sources, rests;
+        scars, looks, marks, sources, rests, reads, blows;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -157,6 +157,7 @@ struct world {
     uint64_t late_ns;  /* of a part of the disk, in this round */
     bool settles;      /* before it closes */
     uint32_t cuts;     /* of the entries appended, per cent, that replace another one */
+    uint32_t log_max;  /* entries of a PG's log; 0: as in the product */
     uint32_t once_ppm; /* of reads that fail once, while the store is open */
     bool formatting, formatted, verified, stop, rot, errors, stopped, halted;
     bool unreadable; /* some of what is read at the last start */
@@ -270,7 +271,8 @@ void verify_open(struct driver *d);                    /* logs, records, groups,
 void verify_durable(struct driver *d);                 /* notes what the store calls durable by now */
 void verify_table_begins(struct driver *d);
 void verify_table_ends(struct driver *d);
-void verify_log_read(struct driver *d); /* `log_read` has ended */
+void verify_log_read(struct driver *d);                                   /* `log_read` has ended */
+void verify_log_amount(struct driver *d, const struct store_log_read *r); /* some, and not too much */
 void verify_entry(struct driver *d, const struct model_pg *m, const struct entry *e,
                   const struct slice *payload);
 void verify_data(struct driver *d, const struct store_read *r, const struct model_pg *m, bool proposed);
@@ -279,7 +281,8 @@ void verify_check_line(void *driver, bool problem, const char *text); /* of the 
 
 /* store_audit.c: likewise, of all that the store counts. Now and then: it looks at everything. */
 void verify_counts(struct driver *d);
-void verify_order(struct driver *d); /* what must not be before the log has it; every time */
+void verify_newest(struct driver *d); /* before the log has brought it: what is ahead of that */
+void verify_order(struct driver *d);  /* what must not be before the log has it; every time */
 
 /* store_work.c */
 bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
