@@ -325,7 +325,8 @@ void store_pg_force_start(struct store_pg_write *w, struct store *store, const s
 
 /* wait for destage to let go -> table -> memory, some objects in each turn -> done */
 enum { PG_REMOVE_START, PG_REMOVE_TABLE, PG_REMOVE_MEMORY };
-#define PG_SHED_STEP 128u /* objects: not a millisecond's work */
+/* Objects: not a millisecond's work. In the simulator PGs are small. */
+#define PG_SHED_STEP PLANT_LIMIT(128u, 4u)
 
 static const char *pg_remove_state(int state)
 {
