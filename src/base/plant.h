@@ -55,6 +55,7 @@
     X(STORE_COPY_TRUSTS,            "store: a copy takes blocks of the old object over without comparing contents")  \
     X(STORE_COPY_LATE,              "store: a copy takes chunks of the old object over that destage has changed")   \
     X(STORE_COPY_REVIVES,           "store: a copy brings back an object that has gone with its image meanwhile")   \
+    X(STORE_COPY_UNCLEARED,         "store: what is cleared while a copy takes its place comes back with it")        \
     X(STORE_PAGE_TRUST,             "store: a page that is read again counts, whatever it is by now")              \
     X(STORE_PAGE_EIO,               "store: an object whose page cannot be read now has lost its blocks")           \
     X(STORE_LOST_RETURNS,           "store: a page that could not be read at the start is left as it is")           \

@@ -257,7 +257,7 @@ static void write_apply(struct log_entry *e, struct object *o)
 
     if (e->index <= o->index || (image && image->record.deleted))
         return;
-    if (e->type == ENTRY_CLEAR && !o->exists) {
+    if (e->type == ENTRY_CLEAR && !object_takes(o)) {
         e->pg->pub.gone_index = e->index;
         return;
     }

@@ -18,7 +18,7 @@
 
 void object_clear(struct object *o, uint32_t first, struct log_entry *e)
 {
-    if (!o->exists || o->index >= e->index)
+    if (!object_takes(o) || o->index >= e->index)
         return;
     if (first ? overlay_need_blocks(o) : overlay_need(o)) {
         object_out_of_memory(o);

@@ -538,6 +538,11 @@ void object_free(struct object *o);
 struct object *object_after(const struct pg *pg, bool start, uint64_t image, uint64_t number);
 void object_move(struct object *o, struct pg *to); /* as it is */
 void object_set_exists(struct object *o, bool exists);
+/* Is there anything of it for an entry to clear? It exists, or a copy is about to take its place. */
+static inline bool object_takes(const struct object *o)
+{
+    return o->exists || (o->busy && !PLANT(STORE_COPY_UNCLEARED));
+}
 MUST_CHECK int overlay_need(struct object *o); /* for the object as a whole; or for blocks, too: */
 MUST_CHECK int overlay_need_blocks(struct object *o);
 void overlay_put(struct object *o, uint32_t block, struct log_entry *e);

@@ -286,6 +286,51 @@ static void what_was_cleared_stays_away(void)
     }
 }
 
+/* What is cleared while a copy of what was not here takes its place is cleared of the copy. */
+static void what_is_cleared_meanwhile_stays_so(void)
+{
+    struct entry entries[] = {
+        {.type = ENTRY_CLEAR, .image = 1, .object = OBJECT, .first_block = 8, .block_count = 56},
+        {.type = ENTRY_CLEAR, .image = 1, .object = OBJECT, .block_count = BLOCKS_PER_OBJECT},
+        {.type = ENTRY_IMAGE,
+         .image = 1,
+         .incarnation = 1,
+         .generation = 2,
+         .size_bytes = OBJECT * (uint64_t)OBJECT_SIZE + 8 * BLOCK_SIZE},
+        {.type = ENTRY_IMAGE, .image = 1, .incarnation = 1, .flags = ENTRY_IMAGE_DELETED},
+    };
+    int source[64], rc;
+
+    for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
+        struct store_copy_end e = {0};
+        int left = i % 2 ? 0 : 8;
+        set_up();
+        CHECK_EQ(put((struct entry){.type = ENTRY_NOOP}, 0), 0);
+        apply_all();
+        for (int b = 0; b < 64; b++)
+            source[b] = 100 + b;
+        copy_begin();
+        CHECK_EQ(window(source, &rc), 64);
+        CHECK_EQ(put(entries[i], 0), 0);
+        rig_settle(&rig);
+        store_copy_end_start(&e, copy, 1, NULL);
+        while (op_live(&e.op) && e.op.state == 0)
+            rig_turn(&rig);
+        CHECK(op_live(&e.op));
+        store_apply(pg, 2);
+        CHECK_EQ(pg->applied_index, 2);
+        CHECK(op_live(&e.op));
+        CHECK_EQ(rig_wait(&rig, &e.op), 0);
+        for (int start = 0; start < 2; start++) {
+            for (int b = 0; b < 64; b++)
+                CHECK_EQ(block_is(OBJECT, (uint32_t)b, false), b < left ? source[b] : -1);
+            reopen();
+            apply_all();
+        }
+        tear_down();
+    }
+}
+
 /* What the source has not written is not written here, in chunks that stay as well as in those that go. */
 static void unwritten_becomes_unwritten(void)
 {
@@ -495,6 +540,7 @@ int main(int argc, char **argv)
     TEST(thrown_away);
     TEST(what_was_removed_stays_away);
     TEST(what_was_cleared_stays_away);
+    TEST(what_is_cleared_meanwhile_stays_so);
     TEST(unwritten_becomes_unwritten);
     TEST(damaged_is_different);
     TEST(the_log_will_do);
