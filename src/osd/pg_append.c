@@ -239,6 +239,16 @@ static int append_validate(struct osd_shard *shard, struct wire_append_request *
     return !message->payload_dropped && offset != message->payload.len ? -ERR_PROTOCOL : 0;
 }
 
+/* Nothing is applied before there is a turn for our recovery (recover_takes_log()). What the leader needs to
+ * get to a newer state comes first, and is taken. What it adds behind that is to leave the ring to other PGs.
+ */
+static int append_may_wait(const struct pg *pg, const struct entry *entry)
+{
+    bool added = entry->term == pg->raft.term && entry->index > pg->sp->last_index;
+
+    return added && recover_holds_log(pg) ? store_can_append(pg->sp, entry) : 0;
+}
+
 /* Gives the store what raft has taken, from `first` on. An error: not all of it, and raft's log is cut to
  * that. */
 static int append_store(struct pg *pg, const struct wire_append_request *request, const struct slice *payload,
@@ -259,7 +269,9 @@ static int append_store(struct pg *pg, const struct wire_append_request *request
         offset += len;
         if (entry->index != next)
             continue;
-        int error = store_append(pg->sp, entry, len ? &part : NULL);
+        int error = append_may_wait(pg, entry);
+        if (!error)
+            error = store_append(pg->sp, entry, len ? &part : NULL);
         if (error) {
             shard->perf.append_refusals++;
             bool cut = raft_cut(&pg->raft, next - 1);

@@ -143,6 +143,38 @@ static void test_all_turns_are_taken(void)
     world_free(w);
 }
 
+/* And so do others that are awaited. What the leader adds meanwhile is not to fill the ring of all PGs. */
+static void test_awaited_turns_are_taken(void)
+{
+    struct world *w = world_new(64, 1);
+    uint32_t first, away, second;
+    struct io ios[40];
+
+    run_to_the_power_cut(w, &first, &away, &second);
+    world_osd_start(w, away);
+    world_osd_start(w, second);
+    WAIT_FOR(w, 5000, is_awaited(w, away));
+    w->osds[away].shard->recoveries += 3;
+    write_bytes(w, 0, BLOCK_SIZE, 11); /* it is taken all the same */
+    const struct store_pg *sp = world_replica(w, away, world_pg(w, 0));
+    for (uint32_t i = 0; i < ARRAY_LEN(ios); i++) {
+        ios[i] = io_make(w, IO_WRITE, 5, 0, sizeof(data));
+        ios[i].data = data;
+        io_begin(&ios[i]);
+    }
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    printf("# %d KiB of the ring of %d\n", (int)(sp->ring_bytes >> 10), (int)(w->ring_bytes >> 10));
+    CHECK(is_awaited(w, away));
+    CHECK(sp->ring_bytes <= w->ring_bytes / 4); /* its share */
+    w->osds[away].shard->recoveries -= 3;
+    for (uint32_t i = 0; i < ARRAY_LEN(ios); i++)
+        WAIT_FOR(w, 20000, ios[i].done);
+    WAIT_FOR(w, 5000, world_settled(w));
+    world_lead(w, world_pg(w, 0), away);
+    CHECK_EQ(read_byte(w, 0), 11);
+    world_free(w);
+}
+
 static const Fb__PgStanding *standing(struct world *w, uint32_t osd)
 {
     static Fb__PgStanding row;
@@ -321,6 +353,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(test_leader_has_destaged_less);
     TEST(test_all_turns_are_taken);
+    TEST(test_awaited_turns_are_taken);
     TEST(test_newest_log_is_half_copied);
     TEST(test_damaged_is_newer);
     TEST(test_any_two);
