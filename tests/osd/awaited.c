@@ -61,9 +61,9 @@ static void log_of_leader_goes(struct world *w, uint32_t osd)
     world_lead(w, world_pg(w, 0), osd);
 }
 
-/* One is away. The leader, which was started anew since, has no log any more that would reach it. It is about
- * to recover when the power fails. All are down then. */
-static void run_to_the_power_cut(struct world *w, uint32_t *ret_first, uint32_t *ret_away,
+/* One is away, while so many large writes come. The leader, which was started anew since, has no log any more
+ * that would reach it. It is about to recover when the power fails. All are down then. */
+static void run_to_the_power_cut(struct world *w, uint32_t writes, uint32_t *ret_first, uint32_t *ret_away,
                                  uint32_t *ret_second)
 {
     uint64_t pg = world_pg(w, 0);
@@ -74,7 +74,8 @@ static void run_to_the_power_cut(struct world *w, uint32_t *ret_first, uint32_t 
     WAIT_FOR(w, 5000, world_settled(w));
     uint32_t first = world_leader(w, pg), away = (first + 1) % OSDS, second = (first + 2) % OSDS;
     world_osd_kill(w, away, SIM_CRASH_PROCESS);
-    write_bytes(w, 5, sizeof(data), 6);
+    for (uint32_t i = 0; i < writes; i++)
+        write_bytes(w, 5, sizeof(data), 6);
     write_bytes(w, 6, BLOCK_SIZE, 7);
     log_of_leader_goes(w, first);
     world_osd_start(w, away);
@@ -94,7 +95,7 @@ static void test_leader_has_destaged_less(void)
     uint64_t pg = world_pg(w, 0);
     uint32_t first, away, second;
 
-    run_to_the_power_cut(w, &first, &away, &second);
+    run_to_the_power_cut(w, 1, &first, &away, &second);
     world_osd_start(w, away);
     world_osd_start(w, second);
     WAIT_FOR(w, 5000, world_leader(w, pg) == second);
@@ -128,7 +129,7 @@ static void test_all_turns_are_taken(void)
     struct world *w = world_new(63, 1);
     uint32_t first, away, second;
 
-    run_to_the_power_cut(w, &first, &away, &second);
+    run_to_the_power_cut(w, 1, &first, &away, &second);
     world_osd_start(w, away);
     world_osd_start(w, second);
     WAIT_FOR(w, 5000, is_awaited(w, away));
@@ -150,7 +151,7 @@ static void test_awaited_turns_are_taken(void)
     uint32_t first, away, second;
     struct io ios[40];
 
-    run_to_the_power_cut(w, &first, &away, &second);
+    run_to_the_power_cut(w, 1, &first, &away, &second);
     world_osd_start(w, away);
     world_osd_start(w, second);
     WAIT_FOR(w, 5000, is_awaited(w, away));
@@ -172,6 +173,32 @@ static void test_awaited_turns_are_taken(void)
     WAIT_FOR(w, 5000, world_settled(w));
     world_lead(w, world_pg(w, 0), away);
     CHECK_EQ(read_byte(w, 0), 11);
+    world_free(w);
+}
+
+/* What the leader needs to get on is more than the share of its PG. */
+static void test_leader_has_much_more(void)
+{
+    struct world *w = world_new(65, 1);
+    uint32_t first, away, second;
+
+    w->cache_bytes = 32u << 20; /* so much is not destaged */
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_kill(w, i, SIM_CRASH_PROCESS);
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_start(w, i);
+    WAIT_FOR(w, 5000, world_settled(w));
+    run_to_the_power_cut(w, 40, &first, &away, &second);
+    world_osd_start(w, away);
+    world_osd_start(w, second);
+    WAIT_FOR(w, 5000, is_awaited(w, away));
+    printf("# %d KiB of the ring of %d\n", (int)(world_replica(w, second, world_pg(w, 0))->ring_bytes >> 10),
+           (int)(w->ring_bytes >> 10));
+    CHECK(world_replica(w, second, world_pg(w, 0))->ring_bytes > w->ring_bytes / 4);
+    WAIT_FOR(w, 20000, world_settled(w));
+    world_lead(w, world_pg(w, 0), away);
+    for (uint32_t i = 0; i < 7; i++)
+        CHECK_EQ(read_byte(w, i), (int)(1 + i));
     world_free(w);
 }
 
@@ -204,7 +231,7 @@ static void test_newest_log_is_half_copied(void)
     uint64_t pg = world_pg(w, 0);
     uint32_t first, away, second;
 
-    run_to_the_power_cut(w, &first, &away, &second);
+    run_to_the_power_cut(w, 1, &first, &away, &second);
     world_osd_start(w, away);
     world_osd_start(w, second);
     WAIT_FOR(w, 5000,
@@ -354,6 +381,7 @@ int main(int argc, char **argv)
     TEST(test_leader_has_destaged_less);
     TEST(test_all_turns_are_taken);
     TEST(test_awaited_turns_are_taken);
+    TEST(test_leader_has_much_more);
     TEST(test_newest_log_is_half_copied);
     TEST(test_damaged_is_newer);
     TEST(test_any_two);
