@@ -71,7 +71,8 @@ int main(void)
     memory_row("another shard that it talks to", sizeof(struct peer), 1);
     printf("connection, at each end (payloads lie in the arena)\n");
     memory_row("socket", sizeof(struct sock), 1);
-    memory_row("receive buffer when it is empty", SOCK_RX_SIZE, 1);
+    memory_row("receive buffer when it is empty (resident: as far as it was ever used at once)", SOCK_RX_LINK,
+               1);
     printf("client process (data under way is the caller's)\n");
     memory_row("the client", sizeof(struct client), 1);
     memory_row("requests under way", sizeof(struct client_piece), CLIENT_INFLIGHT_MAX);

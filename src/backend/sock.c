@@ -52,15 +52,20 @@ static int sock_error(int res)
     return -ERR_CLOSED;
 }
 
-int sock_init(struct sock *sock, struct uring_core *uc, const struct sock_ops *ops, int fd,
+int sock_init(struct sock *sock, struct uring_core *uc, const struct sock_ops *ops, int fd, uint32_t rx_size,
               uint64_t tx_bytes_max)
 {
-    *sock = (struct sock){.uc = uc, .ops = ops, .fd = fd, .tx_bytes_max = tx_bytes_max};
+    *sock = (struct sock){.uc = uc,
+                          .ops = ops,
+                          .fd = fd,
+                          .rx_size = rx_size,
+                          .rx_least = rx_size,
+                          .rx_window = rx_size,
+                          .tx_bytes_max = tx_bytes_max};
     list_init(&sock->tx_task.link);
     sock->tx_task.run = sock_tx_run;
     sock->tx_req.done = sock_tx_done;
     sock->rx_req.done = sock_rx_done;
-    sock->rx_size = SOCK_RX_SIZE;
     sock->rx_more = true;
     sock->rx = malloc(sock->rx_size);
     sock->ring = malloc(SOCK_RING_SIZE);
@@ -409,16 +414,18 @@ static void sock_rx_compact(struct sock *sock)
 {
     uint32_t used = sock->rx_end - sock->rx_begin;
 
-    if (used == 0 || sock->rx_size - sock->rx_end < SOCK_DIRECT_MIN) {
+    /* A head that is there alone goes to the front at once: what is received behind it finds all the room,
+     * and memory that is in the cache. */
+    if (used <= SOCK_RX_HEAD || sock->rx_size - sock->rx_end < SOCK_DIRECT_MIN) {
         memmove(sock->rx, sock->rx + sock->rx_begin, used);
         sock->rx_begin = 0;
         sock->rx_end = used;
     }
-    if (used == 0 && sock->rx_size > SOCK_RX_SIZE) {
-        uint8_t *rx = realloc(sock->rx, SOCK_RX_SIZE);
+    if (used == 0 && sock->rx_size > sock->rx_least) {
+        uint8_t *rx = realloc(sock->rx, sock->rx_least);
         if (rx) {
             sock->rx = rx;
-            sock->rx_size = SOCK_RX_SIZE;
+            sock->rx_size = sock->rx_least;
         }
     }
 }
@@ -446,7 +453,7 @@ void sock_receive(struct sock *sock)
         return;
     sock_rx_compact(sock);
     uint32_t room = sock->rx_size - sock->rx_end;
-    struct iovec buffer = {sock->rx + sock->rx_end, sock->rx_heads ? MIN(room, SOCK_RX_HEAD) : room};
+    struct iovec buffer = {sock->rx + sock->rx_end, MIN(room, sock->rx_window)};
     struct iovec direct = {sock->direct, sock->direct_len};
     struct io_uring_sqe *sqe = uring_sqe(sock->uc);
     ASSERT(buffer.iov_len || direct.iov_len);

@@ -20,12 +20,17 @@
 #define SOCK_IOV_MAX   256
 #define SOCK_SEGS_MAX  2048        /* pieces queued; a power of two */
 #define SOCK_RING_SIZE (32u << 10) /* bytes of queued heads; beyond that they come from the allocator */
-#define SOCK_RX_SIZE   (64u << 10)
+/* Of links: small frames that are received at once share the log's writes and the sends that follow. Of
+ * streams: what is read ahead of a large request is copied. */
+#define SOCK_RX_LINK   (256u << 10)
+#define SOCK_RX_STREAM (64u << 10)
 /* So much missing of a payload is worth receiving in place; less is cheaper copied out of a large receive. */
 #define SOCK_DIRECT_MIN (16u << 10)
-/* Where large payloads follow each other the buffer is offered for little more than a head: what comes behind
- * it is then received in place, and not copied. */
-#define SOCK_RX_HEAD (2u << 10)
+/* Where payloads of SOCK_LARGE_MIN follow each other the buffer is offered for little more than a head: what
+ * comes behind it is then received in place, and not copied. A small frame between them brings that back to
+ * SOCK_LARGE_MIN, and those behind it, by their own sizes, to all of the buffer. */
+#define SOCK_LARGE_MIN (64u << 10)
+#define SOCK_RX_HEAD   (2u << 10)
 
 struct sock;
 
@@ -74,8 +79,8 @@ struct sock {
     bool rx_armed;
     bool rx_more; /* the last receive left something in the kernel, or may have */
     uint8_t *rx;
-    uint32_t rx_begin, rx_end, rx_size;
-    bool rx_heads; /* the owner's: large payloads are expected */
+    uint32_t rx_begin, rx_end, rx_size, rx_least;
+    uint32_t rx_window; /* the owner's: as much of the buffer is offered */
     uint8_t *direct;
     size_t direct_len;
     struct iovec rx_iov[2];
@@ -86,7 +91,7 @@ struct sock {
 
 /* Takes over `fd`. ERR_NO_MEMORY (and the fd stays the caller's). */
 MUST_CHECK int sock_init(struct sock *sock, struct uring_core *uc, const struct sock_ops *ops, int fd,
-                         uint64_t tx_bytes_max);
+                         uint32_t rx_size, uint64_t tx_bytes_max);
 void sock_connect(struct sock *sock, const struct addr *addr);
 /* Between the two it is not freed, whatever happens to it. */
 void sock_hold(struct sock *sock);

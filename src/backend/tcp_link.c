@@ -152,7 +152,11 @@ static bool tcp_link_parse(struct tcp_link *l)
         if (l->header.payload_len && !l->placed && l->uc->core.arena)
             l->payload = buf_new(l->uc->core.arena, l->header.payload_len);
         /* What is dropped for want of memory goes through the buffer. */
-        sock->rx_heads = l->header.payload_len >= SOCK_RX_SIZE && tcp_link_target(l);
+        if (l->header.payload_len >= SOCK_LARGE_MIN && tcp_link_target(l))
+            sock->rx_window = SOCK_RX_HEAD;
+        else
+            sock->rx_window =
+                MIN(MAX(sock->rx_window + l->head_len + l->header.payload_len, SOCK_LARGE_MIN), SOCK_RX_LINK);
         l->part = PART_PAYLOAD;
         return true;
     case PART_PAYLOAD: {
@@ -223,7 +227,7 @@ static struct tcp_link *tcp_link_new(struct tcp_net *net, int fd, const struct a
 {
     struct tcp_link *l = calloc(1, sizeof(*l));
 
-    if (!l || sock_init(&l->sock, net->uc, &tcp_link_sock_ops, fd, LINK_TX_BYTES_MAX)) {
+    if (!l || sock_init(&l->sock, net->uc, &tcp_link_sock_ops, fd, SOCK_RX_LINK, LINK_TX_BYTES_MAX)) {
         free(l);
         close(fd);
         return NULL;

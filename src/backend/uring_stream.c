@@ -165,7 +165,7 @@ static void stream_accepted(struct listener *listener, int fd, const struct addr
     struct uring_stream_net *net = listener->net;
     struct uring_stream *s = calloc(1, sizeof(*s));
 
-    if (!s || sock_init(&s->sock, net->uc, &stream_sock_ops, fd, STREAM_TX_BYTES_MAX)) {
+    if (!s || sock_init(&s->sock, net->uc, &stream_sock_ops, fd, SOCK_RX_STREAM, STREAM_TX_BYTES_MAX)) {
         free(s);
         close(fd);
         return;

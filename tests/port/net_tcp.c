@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "backend/sock.h"
 #include "tests/port/net_suite.h"
 #include "tests/port/real.h"
 
@@ -65,18 +66,19 @@ static void malformed_frames_close_the_link(void)
     }
 }
 
-/* Whole frames in pieces of every size: the parser must not care where they are cut. */
+/* Whole frames in pieces of every size, some with heads as large as the receive buffer and larger: the parser
+ * must not care where they are cut. */
 static void cuts_do_not_matter(void)
 {
-    static uint8_t bytes[400000];
+    static uint8_t bytes[1000000];
     size_t len = 0;
 
     len += make_frame(bytes + len, 0, 0, 0);
     len += make_frame(bytes + len, 1, 33, 0);
     len += make_frame(bytes + len, 2, 10, 5000);
-    len += make_frame(bytes + len, 3, 70000, 100);
+    len += make_frame(bytes + len, 3, SOCK_RX_LINK + 6000, 100);
     len += make_frame(bytes + len, 4, 100, 100000);
-    len += make_frame(bytes + len, 5, 65536 - FRAME_HEADER_SIZE, 12000);
+    len += make_frame(bytes + len, 5, SOCK_RX_LINK - FRAME_HEADER_SIZE, 12000);
     len += make_frame(bytes + len, 6, 60000, 80000);
     for (size_t step = 1; step < 100000; step = step * 3 + 1) {
         int fd = plain_connect();
