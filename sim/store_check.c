@@ -54,11 +54,11 @@ static void verify_damage(struct driver *d, uint32_t i, const struct store_pg *p
         w->damaged[i] = false;
     w->healthy[i] = false;
     w->damaged[i] &= is_damaged || w->marked[i];
-    if (w->damaged[i] && !is_damaged)
+    if (w->damaged[i] && !is_damaged && !w->rot)
         sim_fail(w->sim, "PG %u: that its log is damaged is forgotten", i);
-    if (!is_damaged || w->rot)
+    if (!is_damaged)
         return;
-    if (!w->damaged[i] && !w->hurt && !w->gap)
+    if (!w->damaged[i] && !w->rot && !w->hurt && !w->gap)
         sim_fail(w->sim, "PG %u: damaged", i);
     w->hurt_logs += !w->damaged[i];
     w->damaged[i] = w->marked[i] = w->fell_behind[i] = true;
