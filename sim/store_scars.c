@@ -99,7 +99,8 @@ static void choose_batches(struct world *w, const struct store *s)
     }
 }
 
-/* In the middle of a write both copies may be bad. */
+/* In the middle of a write both copies may be bad; of the checkpoint also behind a crash in the middle of
+ * one, until the next has been written. */
 static void choose_copy(struct world *w, const struct store *s)
 {
     uint64_t copy = sim_rng_below(&w->scars, 2);
@@ -113,7 +114,7 @@ static void choose_copy(struct world *w, const struct store *s)
         choose(w, copy ? SUPERBLOCK_B_BLOCK : SUPERBLOCK_A_BLOCK);
         return;
     default:
-        if (!s->ckpt_replay[0] || !s->ckpt_replay[1] || s->destage.ckpt_number > s->ckpt_last ||
+        if (!s->counters.checkpoints || s->destage.ckpt_number > s->ckpt_last ||
             s->ckpt_last < w->struck_number)
             return;
         choose(w, s->g.checkpoint_block + copy * s->g.checkpoint_blocks + sim_rng_below(&w->scars, 2));
