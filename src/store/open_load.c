@@ -24,7 +24,8 @@ int open_superblock(struct store_opening *p, int copy)
     int rc = p->io.result ? -ERR_IO : superblock_decode(sb, p->config.blk->size_bytes, &g);
 
     if (rc) {
-        if (!p->super_error || rc == -ERR_VERSION)
+        /* One that does not come may be there: nobody is to take the device for an empty one. */
+        if (!p->super_error || rc == -ERR_VERSION || (rc == -ERR_IO && p->super_error == -ERR_FORMAT))
             p->super_error = rc;
         if (s->report || p->have_super)
             store_problem(s, "superblock copy %s: %s", name, error_text(rc));

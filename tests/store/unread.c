@@ -289,6 +289,20 @@ static void a_table_block_that_cannot_be_read_costs_itself(void)
         tear_down();
 }
 
+/* Of two superblocks one is damaged, and the other does not come, once: that is no device without any. */
+static void a_superblock_may_be_there(void)
+{
+    for (uint64_t bad = 0; bad < 2; bad++) {
+        set_up();
+        CHECK_EQ(close_store(), 0);
+        rig.device.data[(bad ? SUPERBLOCK_B_BLOCK : SUPERBLOCK_A_BLOCK) * BLOCK_SIZE] ^= 1;
+        rig.device.fail_at = rig.device.requests + (bad ? 1 : 2);
+        CHECK_EQ(open_store(), -ERR_IO);
+        CHECK_EQ(open_store(), 0);
+        tear_down();
+    }
+}
+
 /* Of what is on the device of the cluster map no older one comes of it, whichever copy has the newest: the
  * first bytes of the header and of the data of both, and any request of the start. */
 static void the_newest_map_comes_back(void)
@@ -329,6 +343,7 @@ int main(int argc, char **argv)
     plants_take(argc, argv);
     TEST(a_table_block_that_cannot_be_read_costs_itself);
     TEST(an_error_that_passes_costs_nothing);
+    TEST(a_superblock_may_be_there);
     TEST(the_newest_map_comes_back);
     TEST(a_wrong_read_costs_nothing);
     TEST(an_error_that_stays_is_damage);
