@@ -3,7 +3,7 @@
  * Offline inspection: the slice is opened as always, but nothing is written, and whatever opening finds wrong
  * becomes a line; then PGs, objects and allocation are told, and with `deep` every block is read. A block
  * whose chunk does not verify is no problem while an entry in the log covers it: destage was writing it in
- * place when the store stopped.
+ * place when the store stopped. Nor is one that a recovery under way could not get.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -141,6 +141,9 @@ static bool covered_by_log(const struct object *o, uint32_t block)
      * And what was applied of a log that a recovery's base has voided is being destaged: what that does not
      * come to the end of is older than the base, and comes again. */
     if (pub->record.state != STORE_PG_NORMAL && (!pub->record.birth || pub->last_index < pub->first_index))
+        return true;
+    /* What the source of a copy lacks its log may have, which comes before the recovery is over. */
+    if (pub->record.state != STORE_PG_NORMAL && object_where(o, block, false).source == WHERE_LOST)
         return true;
     for (uint64_t i = MAX(pub->applied_index, o->page_index) + 1; i <= pub->last_index; i++) {
         uint32_t first, end;

@@ -399,6 +399,59 @@ static void what_a_recovery_leaves_to_destage_is_no_damage(void)
     recovery_leaves_to_destage(STORE_PG_DAMAGED);
 }
 
+/* Of an object with a block that its source lacks: the log that has it comes behind all copies. */
+static void copy_lacking_a_block(uint64_t index)
+{
+    const uint64_t written[IO_BLOCKS_MAX / 64] = {1 << 4};
+    const uint32_t crc[64] = {0};
+    struct slice data = {.buf = buf_new(rig.core.arena, BLOCK_SIZE), .len = BLOCK_SIZE};
+    struct store_copy *copy = NULL;
+    struct store_copy_write w = {0};
+    struct store_copy_end end = {0};
+
+    CHECK_EQ(store_copy_new(pg, 1, 1, &copy), 0);
+    store_copy_write_start(&w, copy, 0, 64, written, written, index, NULL, NULL, crc, &data, NULL);
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    store_copy_end_start(&end, copy, index, NULL);
+    CHECK_EQ(rig_wait(&rig, &end.op), 0);
+    slice_unref(&data);
+}
+
+static void copied_lacking_a_block(enum store_pg_state state, uint64_t expected)
+{
+    set_up_object();
+    CHECK_EQ(write_blocks(2, 4, 1), 0); /* the log that was here goes on to be */
+    rig_settle(&rig);
+    struct store_pg_record record = pg->record;
+    record.state = state;
+    CHECK_EQ(write_record(&record), 0);
+    copy_lacking_a_block(9);
+    CHECK_EQ(block_is(1, 4, false), -ERR_DAMAGED);
+    CHECK_EQ(problems(), expected);
+    tear_down();
+}
+
+static void what_a_copy_lacks_may_come_with_the_log(void)
+{
+    copied_lacking_a_block(STORE_PG_RECOVERING, 0);
+    copied_lacking_a_block(STORE_PG_DAMAGED, 0);
+    copied_lacking_a_block(STORE_PG_NORMAL, 1);
+}
+
+/* But what is not as the page says is found in one that recovers, too. */
+static void what_has_rotted_in_a_recovery_is_damage(void)
+{
+    set_up_object();
+    CHECK_EQ(write_blocks(2, 4, 1), 0);
+    rig_settle(&rig);
+    struct store_pg_record record = pg->record;
+    record.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&record), 0);
+    rig.device.data[block_offset(chunk_place(s, object_chunk(object_find(pg_of(pg), 1, 1), 0), 4))] ^= 1;
+    CHECK_EQ(problems(), 1);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -407,6 +460,8 @@ int main(int argc, char **argv)
     TEST(what_the_log_has_anew_is_no_damage);
     TEST(what_the_log_is_to_remove_is_no_damage);
     TEST(what_a_recovery_leaves_to_destage_is_no_damage);
+    TEST(what_a_copy_lacks_may_come_with_the_log);
+    TEST(what_has_rotted_in_a_recovery_is_damage);
     TEST(what_is_cut_off_comes_to_the_block);
     TEST(what_a_start_finds_is_on_media);
     TEST(a_checkpoint_is_ahead_of_the_ring);
