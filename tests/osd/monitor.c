@@ -640,7 +640,7 @@ static void test_says_what_it_had(void)
     member.osd = shard->label.osd;
     pg.member = &pointer;
     pg.n_member = 1;
-    map.cluster = (ProtobufCBinaryData){16, shard->label.cluster};
+    map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
     map.pg = &pgs;
     map.n_pg = 1;
     map.base_epoch = shard->map.epoch;
@@ -657,6 +657,32 @@ static void test_says_what_it_had(void)
     WAIT_FOR(w, 10000, w->osds[0].shard && mons[OURS].subscribes > 0);
     CHECK_EQ(mons[OURS].told, map.epoch);
     CHECK_EQ(mons[OURS].since, pg.epoch - 1);
+
+    /* It comes in two parts. The first one is neither saved, nor is anything done by it. */
+    uint64_t had = map.epoch;
+    shard = w->osds[0].shard;
+    map.base_epoch = shard->map.epoch;
+    map.epoch = pg.epoch;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    sim_node_leave(w->osds[0].node);
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK(!world_replica(w, 0, pg.id));
+    world_osd_kill(w, 0, SIM_CRASH_POWER);
+    mons[OURS].told = mons[OURS].subscribes = 0;
+    world_osd_start(w, 0);
+    WAIT_FOR(w, 10000, w->osds[0].shard && mons[OURS].subscribes > 0);
+    CHECK_EQ(mons[OURS].told, had);
+    shard = w->osds[0].shard;
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    map.n_pg = 0;
+    map.base_epoch = map.epoch;
+    map.epoch = had;
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 3000, world_replica(w, 0, pg.id));
+    CHECK_EQ(shard->map.saved_epoch, had);
     mon_stop(w, OURS);
     world_free(w);
 }
