@@ -10,7 +10,7 @@
  *
  * An operator's word goes before: `pg leader` names another one for as long as this monitor runs and that one
  * is a member, and an OSD that was demoted gets nothing back until it is started anew, or MON_DEMOTED_NS have
- * passed.
+ * passed. But not before what another PG needs (mon_force_keeps()), which would be without a leader as long.
  */
 #include "mon/impl.h"
 
@@ -118,15 +118,21 @@ void mon_pg_leader(struct mon_request *r)
 
 /* ---- balance ---- */
 
-/* One that has to stay for another PG, which only a leader can split off once more; else the first member
- * whose OSD is in: one that is drained leads nothing. */
-static const Fb__PgMember *first_to_lead(const struct mon *mon, const struct mon_pg *p)
+/* It has to stay for another PG, which only a leader there can split off once more, and nobody serves before
+ * that. NULL: there is none. */
+static const Fb__PgMember *must_lead(const struct mon *mon, const struct mon_pg *p)
 {
     const Fb__Pg *pg = mon_pg_item(p);
 
     for (size_t m = 0; m < pg->n_member; m++)
         if (mon_force_keeps(mon, p, pg->member[m]))
             return pg->member[m];
+    return NULL;
+}
+
+/* The first member whose OSD is in: one that is drained leads nothing. */
+static const Fb__PgMember *first_to_lead(const struct mon *mon, const Fb__Pg *pg)
+{
     for (size_t m = 0; m < pg->n_member; m++) {
         const struct mon_osd *o = mon_osd_find(mon, pg->member[m]->osd);
         if (o && mon_osd_in(mon_osd_item(o)))
@@ -144,16 +150,18 @@ static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mo
     if (item->removed || !item->n_member || !pool || mon_pool_item(pool)->removed ||
         !mon_pg_reported(mon, pg))
         return NULL;
-    const Fb__PgMember *to = pg->chosen ? member_of(item, pg->chosen_osd) : NULL;
+    const Fb__PgMember *must = must_lead(mon, pg), *to = must;
+    if (!to && pg->chosen)
+        to = member_of(item, pg->chosen_osd);
     if (!to)
-        to = first_to_lead(mon, pg);
+        to = first_to_lead(mon, item);
     if (to->learner || item->n_wanted || to->osd == pg->leader_osd || pg->state || pg->recovering ||
         pg->in_contact < item->n_member)
         return NULL;
     const struct mon_osd *o = mon_osd_find(mon, to->osd);
     if (!o || !mon_osd_item(o)->up || o->shard[to->shard].failed[0] ||
         mon->alive_ns - o->up_ns < BALANCE_CALM_NS ||
-        (o->demoted_ns && mon->alive_ns - o->demoted_ns < MON_DEMOTED_NS))
+        (!must && o->demoted_ns && mon->alive_ns - o->demoted_ns < MON_DEMOTED_NS))
         return NULL;
     return to;
 }

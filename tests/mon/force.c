@@ -603,6 +603,44 @@ static void child_is_silent(struct play *p)
     p->pg_count = 2;
 }
 
+/* It is led there whatever an operator has said of who is to lead: nobody serves the child before. */
+static void is_led_where_it_stays(void)
+{
+    for (int chosen = 0; chosen < 2; chosen++) {
+        uint32_t at[3];
+        struct play *p = begin(6, 3, at);
+        Fb__MonRequest request = FB__MON_REQUEST__INIT;
+        Fb__OsdDemote demote = FB__OSD_DEMOTE__INIT;
+        Fb__PgLeader leader = FB__PG_LEADER__INIT;
+
+        split(p, at);
+        lose(p, at, 2);
+        child_is_silent(p);
+        p->exists[at[2]][1] = p->exists[at[2]][0];
+        p->standing_state[at[2]][1] = FB__PG_STANDING_STATE__STANDING_IN_PARENT;
+        CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[2])), 0);
+        play_run(p, 20);
+        CHECK_EQ(p->pgs[0].count, 3);
+        uint32_t other = p->pgs[0].member[p->pgs[0].member[0].osd == at[2]].osd;
+        request.call_case = chosen ? FB__MON_REQUEST__CALL_PG_LEADER : FB__MON_REQUEST__CALL_OSD_DEMOTE;
+        if (chosen)
+            request.pg_leader = &leader;
+        else
+            request.osd_demote = &demote;
+        demote.osd = at[2];
+        leader.pg = p->pgs[0].id;
+        leader.osd = other;
+        CHECK_EQ(call(&p->client, &request), 0);
+        p->pgs[0].leader = other;
+        p->pgs[0].term++;
+        p->osds[other].transfer_events = 0;
+        play_run(p, 20);
+        CHECK(p->osds[other].transfer_events > 0);
+        CHECK_EQ(p->osds[other].transfer_osd, at[2]);
+        play_free(p);
+    }
+}
+
 /* Where it has to stay an operator says of the OSD that it is lost: nothing is left there, and the PG gets
  * another replica. */
 static void what_is_lost_keeps_nothing(void)
@@ -828,6 +866,7 @@ int main(int argc, char **argv)
     TEST(not_with_what_is_being_deleted);
     TEST(says_up_to_where_it_was_split);
     TEST(stays_with_what_is_left);
+    TEST(is_led_where_it_stays);
     TEST(what_is_lost_keeps_nothing);
     TEST(what_has_died_keeps_nothing);
     TEST(what_was_split_since_keeps_nothing);
