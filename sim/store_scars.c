@@ -259,6 +259,8 @@ void scars_found(struct driver *d)
 {
     struct world *w = d->world;
 
+    if (store_failed(d->store)) /* then reads have found nothing */
+        return;
     w->wounds = d->lazy || (w->alive_hit && w->hurt);
     w->hurt = w->torn = w->checkpoint_hit = w->proof_hit = w->alive_hit;
     w->gap_number = d->store->ckpt_last;
