@@ -58,6 +58,7 @@ void image_enforce(struct pg *pg, const struct image_record *r, struct log_entry
     uint64_t next = 0, all = UINT64_MAX;
 
     pg->removals += r->deleted || r->forgotten;
+    pg->pub.gone_index = MAX(pg->pub.gone_index, r->index);
     (void)clear_some(pg, r, e, whole_only, &next, &all);
 }
 

@@ -508,6 +508,7 @@ void store_reset_base(struct store_pg *pub, uint64_t index, uint64_t term, const
     pub->last_index = pub->durable_index = pub->applied_index = index;
     pub->record.base_index = index;
     pub->record.base_term = term;
+    pub->gone_index = MAX(pub->gone_index, index);
     pub->record.split_count = split_count;
     struct disk_pg *d = table_record(store_of(pg), pg->table_index);
     if (index < d->base_index) { /* as the log had been trimmed */

@@ -218,7 +218,8 @@ struct store_pg {
     uint64_t newest_index; /* of what came by copies, or was here at the start or before a recovery's base was
                               set, nothing is of a later entry; it may be above last_index */
     uint64_t gone_index;   /* the newest entry, since the start, that objects may have gone with, or that
-                              cleared   what is not here, so that nothing of it is left to tell */
+                              cleared what is not here, so that nothing of it is left to tell; a recovery
+                              may have passed any up to its base */
     bool durable_unawaited;
     bool damaged;             /* the ring had damage that concerns this PG: its log cannot be proven whole */
     uint64_t tombstone_count; /* records of deleted images */

@@ -331,6 +331,31 @@ static void what_is_cleared_meanwhile_stays_so(void)
     }
 }
 
+/* Nor of what a recovery has passed since: it brings records, and then its base. */
+static void what_a_recovery_passed_stays_away(void)
+{
+    const struct image_record cut = {
+        .image = 1, .incarnation = 1, .generation = 2, .size_bytes = OBJECT_SIZE, .index = 5};
+    int source[64], rc;
+
+    for (int i = 0; i < 2; i++) {
+        set_up();
+        for (int b = 0; b < 64; b++)
+            source[b] = 100 + b;
+        copy_begin();
+        CHECK_EQ(window(source, &rc), 64);
+        CHECK_EQ(rc, 0);
+        if (i == 0)
+            CHECK_EQ(store_recover_image(pg, &cut), 0);
+        else
+            store_reset_base(pg, cut.index, 1, &ALONE, 0);
+        CHECK_EQ(end_is(1), -ERR_CONFLICT);
+        CHECK(!object_find(pg_of(pg), 1, OBJECT));
+        CHECK_EQ(pg->gone_index, cut.index); /* and later copies are of sources that have come to it */
+        tear_down();
+    }
+}
+
 /* What the source has not written is not written here, in chunks that stay as well as in those that go. */
 static void unwritten_becomes_unwritten(void)
 {
@@ -540,6 +565,7 @@ int main(int argc, char **argv)
     TEST(thrown_away);
     TEST(what_was_removed_stays_away);
     TEST(what_was_cleared_stays_away);
+    TEST(what_a_recovery_passed_stays_away);
     TEST(what_is_cleared_meanwhile_stays_so);
     TEST(unwritten_becomes_unwritten);
     TEST(damaged_is_different);
