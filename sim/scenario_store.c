@@ -52,6 +52,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->memories = sim_rng_make(sim->seed, "memories", 0);
     w->rests = sim_rng_make(sim->seed, "rests", 0);
     w->blows = sim_rng_make(sim->seed, "blows", 0);
+    w->pages_hit = sim_rng_below(&w->blows, 4) == 0;
     w->reads = sim_rng_make(sim->seed, "reads", 0);
     w->sources = sim_rng_make(sim->seed, "sources", 0);
     w->marks = sim_rng_make(sim->seed, "marks", 0);

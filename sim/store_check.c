@@ -18,7 +18,8 @@ bool verify_excused(struct driver *d, int result)
 
     if (result == 0)
         return true;
-    if (w->starts_blind && (result == -ERR_IO || result == -ERR_DAMAGED))
+    /* ERR_FORMAT: of the superblock one copy is damaged, and the other one does not come. */
+    if (w->starts_blind && (result == -ERR_IO || result == -ERR_DAMAGED || result == -ERR_FORMAT))
         return true;
     if (result == -ERR_STOPPED || result == -ERR_IO)
         return w->errors;

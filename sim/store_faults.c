@@ -171,6 +171,14 @@ static bool is_open(void *owner)
     return w->driver && w->driver->store;
 }
 
+/* All that was damaged has been mended. */
+static bool is_well(void *owner)
+{
+    struct world *w = owner;
+
+    return w->driver && w->driver->op.state == DRIVE_WORK && !w->hurt;
+}
+
 /* It works with what the start found. */
 static bool is_back(void *owner)
 {
@@ -254,12 +262,37 @@ static void start_blind(struct world *w)
     w->starts_blind = false;
 }
 
+static bool is_moved(void *owner)
+{
+    struct world *w = owner;
+
+    return w->driver && w->driver->store && has_moved(w->driver);
+}
+
+/* A PG is being split: often the table could be written before the records are. */
+static void split_crash(struct world *w)
+{
+    if (sim_rng_below(&w->blows, 2)) {
+        ring_late(w);
+        if (sim_run_while(w->sim, is_moved, w, w->sim->now_ns + 100 * NS_PER_MS) && !w->sim->failed)
+            sim_run_for(w->sim, sim_rng_below(&w->blows, 2 * NS_PER_MS));
+        return;
+    }
+    sim_run_for(w->sim, sim_rng_range(&w->rng, 1, 3 * NS_PER_MS));
+}
+
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
     uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
     uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
 
+    if (w->hurt && sim_rng_below(&w->blows, 4) == 0 &&
+        sim_run_while(w->sim, is_well, w, w->sim->now_ns + most)) {
+        sim_run_for(w->sim, sim_rng_below(&w->blows, 100 * NS_PER_US));
+        w->power_next = true;
+        return;
+    }
     if (w->hurt && sim_rng_below(&w->scars, 3) == 0 &&
         sim_run_while(w->sim, is_open, w, w->sim->now_ns + most)) {
         sim_run_for(w->sim, sim_rng_below(&w->scars, 2 * NS_PER_MS));
@@ -306,7 +339,7 @@ static void run_until_crash(struct world *w)
         return;
     else if (sim_rng_below(&w->rng, 2) &&
              sim_run_while(w->sim, is_splitting, w, w->sim->now_ns + 3 * time_ns) && !w->sim->failed)
-        sim_run_for(w->sim, sim_rng_range(&w->rng, 1, 3 * NS_PER_MS));
+        split_crash(w);
     else if (!w->sim->failed)
         sim_run_for(w->sim, time_ns);
 }

@@ -123,8 +123,8 @@ static void choose_copy(struct world *w, const struct store *s)
     }
 }
 
-/* The page of an object, or a block of it. */
-static void choose_object(struct world *w, const struct store *s)
+/* The page of an object, or a block of it. `dirty`: a page that destage is to read. */
+static void choose_object(struct world *w, const struct store *s, bool dirty)
 {
     const struct object *found = NULL;
     uint64_t seen = 0;
@@ -133,13 +133,13 @@ static void choose_object(struct world *w, const struct store *s)
         const struct pg *pg = list_entry(node, struct pg, link);
         for (const struct object *o = object_after(pg, true, 0, 0); o;
              o = object_after(pg, false, o->image, o->number))
-            if (o->slot && sim_rng_below(&w->scars, ++seen) == 0)
+            if (o->slot && (!dirty || (o->overlay && !o->crcs)) && sim_rng_below(&w->scars, ++seen) == 0)
                 found = o;
     }
     if (!found)
         return;
     uint32_t chunk = object_chunk(found, (uint32_t)sim_rng_below(&w->scars, CHUNKS_PER_OBJECT));
-    if (!chunk || sim_rng_below(&w->scars, 2))
+    if (dirty || !chunk || sim_rng_below(&w->scars, 2))
         choose(w, slot_place(s, found->slot));
     else
         choose(w, chunk_place(s, chunk, (uint32_t)sim_rng_below(&w->scars, BLOCKS_PER_CHUNK)));
@@ -157,7 +157,7 @@ void scars_choose(struct world *w)
     if (sim_rng_below(&w->scars, 2) == 0)
         choose_copy(w, s);
     if (sim_rng_below(&w->scars, 2) == 0)
-        choose_object(w, s);
+        choose_object(w, s, false);
     if (sim_rng_below(&w->scars, 3) == 0)
         choose_batches(w, s);
     else if (sim_rng_below(&w->scars, 2))
@@ -210,8 +210,8 @@ static void choose_entry(struct world *w, const struct store *s)
  * an object. */
 static void strike_alive(struct world *w)
 {
-    if (sim_rng_below(&w->blows, 3) == 0)
-        choose_object(w, w->driver->store);
+    if (w->pages_hit || sim_rng_below(&w->blows, 3) == 0)
+        choose_object(w, w->driver->store, w->pages_hit);
     else if (sim_rng_below(&w->scars, 2))
         choose_entry(w, w->driver->store);
     else
@@ -238,7 +238,8 @@ bool scars_work(struct driver *d)
 
     if (w->rot || w->stop)
         return false;
-    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->scars, 700) == 0)
+    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) &&
+        sim_rng_below(&w->scars, w->pages_hit ? 100 : 700) == 0)
         strike_alive(w);
     for (uint32_t i = 0; w->hurt && i < MODEL_PGS; i++) {
         struct model_pg *m = &w->pgs[i];

@@ -480,7 +480,10 @@ bool work_settled(struct driver *d)
         struct store_pg *pg = pg_now(d, i);
         if (!pg || d->world->removed[i])
             continue;
-        store_destage_soon(pg);
+        /* It is hurried once: what that has to wait for wakes it. */
+        if (d->hurried[i] != pg->applied_index)
+            store_destage_soon(pg);
+        d->hurried[i] = pg->applied_index;
         all &= store_complete_index(pg) >= pg->applied_index;
         /* A log that has too many entries gives those up that are complete, though there is room. */
         all &= pg->applied_index + 1 - MIN(pg->first_index, pg->applied_index + 1) <=

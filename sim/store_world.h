@@ -134,12 +134,13 @@ struct driver {
     uint8_t look_block[BLOCK_SIZE];
     bool looking;
     int seen_state;
-    uint64_t since_ns;   /* it is in that state */
-    uint64_t checkpoint; /* that is being written, by its number */
-    bool lazy;           /* does not mend what it finds damaged */
-    uint32_t heals;      /* of the object at hand */
-    uint64_t rest_ns;    /* since when nothing new comes; 0: it does */
-    uint32_t leaving;    /* turns: a PG is to fall behind, and waits for what is under way */
+    uint64_t since_ns;           /* it is in that state */
+    uint64_t checkpoint;         /* that is being written, by its number */
+    bool lazy;                   /* does not mend what it finds damaged */
+    uint32_t heals;              /* of the object at hand */
+    uint64_t hurried[MODEL_PGS]; /* up to there each PG has been told to destage */
+    uint64_t rest_ns;            /* since when nothing new comes; 0: it does */
+    uint32_t leaving;            /* turns: a PG is to fall behind, and waits for what is under way */
     bool full, pg_writing, blob_writing, splitting, behind, removing, healing, closing_down;
 };
 
@@ -157,6 +158,7 @@ struct world {
     uint64_t late_ns;  /* of a part of the disk, in this round */
     bool settles;      /* before it closes */
     uint32_t cuts;     /* of the entries appended, per cent, that replace another one */
+    bool pages_hit;    /* often, when destage is to read them */
     uint32_t log_max;  /* entries of a PG's log; 0: as in the product */
     uint32_t once_ppm; /* of reads that fail once, while the store is open */
     bool formatting, formatted, verified, stop, rot, errors, stopped, halted;
@@ -288,7 +290,7 @@ void verify_order(struct driver *d);  /* what must not be before the log has it;
 bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
 void work_reads_reap(struct driver *d);   /* reads that have ended are verified */
 void work_blob(struct driver *d);
-bool work_settled(struct driver *d); /* is all that is applied destaged? it is hurried */
+bool work_settled(struct driver *d); /* is all that is applied destaged? it is told to */
 bool work(struct driver *d);         /* some of everything; false: the store has failed */
 bool work_fall_behind(struct driver *d, uint32_t pg);
 
