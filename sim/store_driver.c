@@ -520,6 +520,8 @@ static bool drive(struct driver *d)
         memset(w->behind[d->pg], 0, sizeof(w->behind[d->pg]));
         m->last = m->commit;
         model_cut(m, pg_now(d, d->pg)->record.base_index + 1);
+        if (!w->damaged[d->pg]) /* what it says to have now it has for good */
+            m->acked = MAX(m->acked, pg_now(d, d->pg)->record.base_index);
         if (pg_now(d, d->pg)->last_index != pg_now(d, d->pg)->record.base_index)
             sim_fail(w->sim, "PG %u: base is not what was set", d->pg);
         verify_newest(d);

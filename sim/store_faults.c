@@ -435,7 +435,7 @@ static void aim_errors(struct world *w, struct sim_disk_faults *faults)
         return;
     faults->error_from = block_offset(g.chunk_block);
     faults->error_len = block_offset(g.chunk_count * BLOCKS_PER_CHUNK);
-    faults->write_error_ppm *= 10;
+    faults->write_error_ppm *= 40;
 }
 
 void faults_run(struct world *w)
