@@ -47,6 +47,7 @@ struct line {
     uint64_t incarnation;  /* highest that has greeted */
     uint64_t guest;        /* what the server calls the session; 0: it has not said that */
     uint64_t open_ns;
+    uint64_t asked_ns; /* for a sign of life */
     uint32_t pending;
     uint64_t served; /* answers while all is well */
 };
@@ -267,8 +268,7 @@ static int call_send(struct asker *a, struct line *l, uint64_t deadline_ns)
 static void asker_rest(struct asker *a)
 {
     struct rpc_world *w = calling_world(a->calling);
-    /* When all are to begin at once, they listen for that. */
-    uint64_t think_ns = w->calm && (!w->asking || w->burst) ? THINK_MIN_NS : THINK_MAX_NS;
+    uint64_t think_ns = w->burst ? THINK_MIN_NS : w->idle ? NS_PER_S : THINK_MAX_NS;
 
     a->op.state = 0;
     timer_arm(a->op.core, &a->timer, &a->op, core_now_ns(a->op.core) + sim_rng_below(&w->rng, think_ns));
@@ -562,10 +562,41 @@ void rpc_caller_audit(struct rpc_place *p)
         uint64_t heard_ns = l->peer ? rpc_peer_heard_ns(l->peer) : 0;
         if (l->open && rpc_peer_is_open(l->peer) && rpc_peer_error(l->peer))
             sim_fail(p->world->sim, "%s has a session with osd.%u, and says why not", p->node->name, i);
-        if (heard_ns && now_ns > heard_ns + RPC_SILENCE_MAX_NS + LATE_NS)
+        bool pings = p->world->pings_ns && p->world->sim->now_ns > p->world->pings_ns;
+        if (heard_ns && now_ns > heard_ns + (pings ? RPC_PEER_PING_AFTER_NS : RPC_SILENCE_MAX_NS) + LATE_NS)
             sim_fail(p->world->sim, "%s has heard nothing of osd.%u for %llu ms", p->node->name, i,
                      ULL((now_ns - heard_ns) / NS_PER_MS));
     }
+}
+
+void rpc_caller_ping(struct rpc_place *p, uint32_t server)
+{
+    struct line *l = &p->calling->lines[server];
+
+    l->asked_ns = core_now_ns(&p->node->core);
+    if (l->peer)
+        rpc_peer_ping(l->peer);
+}
+
+void rpc_caller_check_sign(struct rpc_place *p, uint32_t server)
+{
+    const struct line *l = &p->calling->lines[server];
+
+    if (l->peer && rpc_peer_heard_ns(l->peer) <= l->asked_ns)
+        sim_fail(p->world->sim, "%s has asked osd.%u for a sign of life, and has none", p->node->name,
+                 server);
+}
+
+void rpc_caller_kick(struct rpc_place *p, uint32_t server)
+{
+    if (p->calling->lines[server].peer)
+        rpc_peer_kick(p->calling->lines[server].peer);
+}
+
+void rpc_caller_renew(struct rpc_place *p, uint32_t server)
+{
+    if (p->calling->lines[server].peer)
+        rpc_peer_renew(p->calling->lines[server].peer);
 }
 
 void rpc_caller_end(struct rpc_place *p)

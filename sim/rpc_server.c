@@ -31,6 +31,7 @@ struct serving {
     struct list guests;
     uint64_t next_guest;
     uint32_t guest_count, answers; /* that are due */
+    uint64_t asked_ns;             /* for a sign of life */
     bool greeted;                  /* who is being greeted was let in */
     struct buf *data;              /* the pattern, of which answers are parts */
 };
@@ -374,7 +375,8 @@ void rpc_server_audit(struct rpc_place *p)
         const struct rpc_session *r = list_entry(node, struct rpc_session, all);
         open++;
         audit_session(p, r, &held);
-        if (now_ns > r->received_ns + RPC_SILENCE_MAX_NS + LATE_NS)
+        bool pings = w->pings_ns && w->sim->now_ns > w->pings_ns;
+        if (now_ns > r->received_ns + (pings ? RPC_PEER_PING_AFTER_NS : RPC_SILENCE_MAX_NS) + LATE_NS)
             sim_fail(w->sim, "%s has heard nothing of %s for %llu ms", p->node->name, r->who.name,
                      ULL((now_ns - r->received_ns) / NS_PER_MS));
     }
@@ -428,6 +430,32 @@ void rpc_server_place_start(struct rpc_place *p)
 bool rpc_server_idle(const struct rpc_place *p)
 {
     return !p->serving->answers;
+}
+
+void rpc_server_ping(struct rpc_place *p)
+{
+    p->serving->asked_ns = core_now_ns(&p->node->core);
+    list_for_each (&p->serving->guests, node)
+        rpc_session_ping(list_entry(node, struct guest, link)->session);
+}
+
+void rpc_server_check_sign(struct rpc_place *p)
+{
+    list_for_each (&p->serving->guests, node) {
+        const struct rpc_session *session = list_entry(node, struct guest, link)->session;
+        if (rpc_session_heard_ns(session) <= p->serving->asked_ns)
+            sim_fail(p->world->sim, "%s has asked %s for a sign of life, and has none", p->node->name,
+                     session->who.name);
+    }
+}
+
+void rpc_server_check_rest(struct rpc_place *p)
+{
+    const struct rpc_server *server = p->serving->server;
+
+    if (!list_empty(&server->sessions) || !list_empty(&server->others) || !list_empty(&server->dead) ||
+        timer_armed(&server->timer))
+        sim_fail(p->world->sim, "everybody has gone, and %s has no rest", p->node->name);
 }
 
 void rpc_server_place_end(struct rpc_place *p)

@@ -251,6 +251,18 @@ void strangers_strike(struct rpc_world *w)
     sim_node_leave(s->node);
 }
 
+void strangers_throng(struct rpc_world *w, uint32_t server, uint32_t count)
+{
+    struct strangers *s = w->strangers;
+
+    if (s->node->state == SIM_NODE_DOWN)
+        sim_node_start(s->node);
+    sim_node_enter(s->node);
+    for (uint32_t i = 0; i < count; i++)
+        visit_begin(s, server, STRANGER_SILENT);
+    sim_node_leave(s->node);
+}
+
 /* ---- impostors ---- */
 
 static void impostor_hello(const struct impostor *im, struct rpc_hello *h)

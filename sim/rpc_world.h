@@ -6,6 +6,7 @@
  *   rpc_server.c     who serves: what it is asked must be by whom it may be, as often as it may be
  *   rpc_caller.c     who calls: every call ends in time, with its own answer, in its own memory
  *   rpc_strangers.c  who greets wrongly, not at all, or for another; who answers in another's place
+ *   rpc_calm.c       what shows only when nobody asks for anything
  *   scenario_rpc.c   the run
  */
 #ifndef SIM_RPC_WORLD_H
@@ -63,13 +64,15 @@ struct rpc_world {
     struct strangers *strangers;
     uint8_t *pattern; /* what all payloads and bodies are parts of */
     uint32_t sessions_max, requests_max, calls_max;
-    bool crowds;   /* more strangers come than there are places */
-    bool hungry;   /* callers ask for more than the links have room for */
-    bool quiet;    /* faults are over */
-    bool calm;     /* and all is well */
-    bool asking;   /* callers may begin calls */
-    bool stranded; /* client.0 does not know which cluster it is to talk to */
-    bool burst;    /* all of them at one server at once, each for as much as there may be */
+    bool crowds;       /* more strangers come than there are places */
+    bool hungry;       /* callers ask for more than the links have room for */
+    bool quiet;        /* faults are over */
+    bool calm;         /* and all is well */
+    bool idle;         /* and nobody will ask for a while */
+    uint64_t pings_ns; /* from then on sessions live by their pings alone; 0: they do not */
+    bool asking;       /* callers may begin calls */
+    bool stranded;     /* client.0 does not know which cluster it is to talk to */
+    bool burst;        /* all of them at one server at once, each for as much as there may be */
     uint64_t calls, answers, refused, timeouts, dropped, strangers_refused;
 };
 
@@ -119,6 +122,11 @@ void rpc_server_place_start(struct rpc_place *p);
 /* Nobody asks any more: all answers have been given. */
 bool rpc_server_idle(const struct rpc_place *p);
 void rpc_server_place_end(struct rpc_place *p);
+/* Asks for a sign of everybody; and it came. */
+void rpc_server_ping(struct rpc_place *p);
+void rpc_server_check_sign(struct rpc_place *p);
+/* Everybody has gone. */
+void rpc_server_check_rest(struct rpc_place *p);
 /* What must be so at any time. */
 void rpc_server_audit(struct rpc_place *p);
 
@@ -135,6 +143,12 @@ void rpc_caller_check_served(const struct rpc_place *p);
 /* It has greeted that server since it began to look for it. */
 bool rpc_caller_knows(const struct rpc_place *p, uint32_t server);
 
+/* What it does with its handle on one server; none on itself. */
+void rpc_caller_ping(struct rpc_place *p, uint32_t server);
+void rpc_caller_check_sign(struct rpc_place *p, uint32_t server); /* a moment ago it was asked for */
+void rpc_caller_kick(struct rpc_place *p, uint32_t server);
+void rpc_caller_renew(struct rpc_place *p, uint32_t server);
+
 /* ---- rpc_strangers.c */
 
 void strangers_init(struct rpc_world *w);
@@ -145,9 +159,22 @@ void strangers_strike(struct rpc_world *w);
 void impostor_start(struct rpc_world *w, uint32_t server);
 void impostor_stop(struct rpc_world *w, uint32_t server);
 void strangers_stop(struct rpc_world *w);
+/* So many come that say nothing. */
+void strangers_throng(struct rpc_world *w, uint32_t server, uint32_t count);
 /* Of a stranger that a server has accepted: was it right? */
 bool stranger_may(const struct rpc_identity *who);
 /* The list of monitors, by a model. */
 void monitors_check(struct rpc_world *w);
+
+/* ---- rpc_calm.c */
+
+void rpc_calm_run(struct rpc_world *w);
+/* When all callers have gone. */
+void rpc_calm_end(struct rpc_world *w);
+
+/* ---- scenario_rpc.c */
+
+/* Everybody has a session with everybody, and no call. */
+bool rpc_all_open(void *world);
 
 #endif

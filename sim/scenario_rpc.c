@@ -237,7 +237,7 @@ static void always(void *owner, struct sim *sim)
 
 /* ---- the run ---- */
 
-static bool all_open(void *owner)
+bool rpc_all_open(void *owner)
 {
     for (uint32_t i = 0; i < RPC_CALLERS; i++) {
         const struct rpc_place *p = rpc_caller(owner, i);
@@ -293,7 +293,7 @@ static void become_quiet(struct rpc_world *w)
 static void be_well(struct rpc_world *w)
 {
     sim_run_for(w->sim, SETTLE_NS);
-    if (!sim_run_while(w->sim, all_open, w, w->sim->now_ns + OPEN_NS) && !w->sim->failed)
+    if (!sim_run_while(w->sim, rpc_all_open, w, w->sim->now_ns + OPEN_NS) && !w->sim->failed)
         sim_fail(w->sim, "long after the last fault somebody has no session, or an old call");
     w->calm = w->asking = true;
     sim_run_for(w->sim, CALM_NS);
@@ -304,20 +304,29 @@ static void be_well(struct rpc_world *w)
         sim_fail(w->sim, "calls do not end");
     if (!w->hungry || w->sim->failed)
         return;
-    w->asking = w->burst = true;
+    w->burst = true;
+    sim_run_for(w->sim, 100 * NS_PER_MS); /* all listen for the beginning */
+    w->asking = true;
     sim_run_for(w->sim, BURST_NS);
     w->asking = false;
     if (!sim_run_while(w->sim, all_idle, w, w->sim->now_ns + IDLE_NS) && !w->sim->failed)
         sim_fail(w->sim, "large calls do not end");
+    w->burst = false;
 }
 
 static void end_all(struct rpc_world *w)
 {
-    w->calm = false;
     for (uint32_t i = 0; i < RPC_CALLERS && !w->sim->failed; i++) {
         struct rpc_place *p = rpc_caller(w, i);
         sim_node_enter(p->node);
         rpc_caller_end(p);
+        sim_node_leave(p->node);
+    }
+    if (!w->sim->failed)
+        rpc_calm_end(w);
+    for (uint32_t i = 0; i < RPC_CALLERS && !w->sim->failed; i++) {
+        struct rpc_place *p = rpc_caller(w, i);
+        sim_node_enter(p->node);
         if (is_server(p))
             rpc_server_place_end(p);
         sim_node_leave(p->node);
@@ -374,6 +383,8 @@ void scenario_rpc_run(const struct sim_args *args, struct sim_result *ret_result
         become_quiet(w);
     if (!sim->failed)
         be_well(w);
+    if (!sim->failed)
+        rpc_calm_run(w);
     if (!sim->failed)
         end_all(w);
     sim_result_take(ret_result, sim);
