@@ -135,6 +135,54 @@ void rpc_calm_run(struct rpc_world *w)
     w->calm = false;
 }
 
+/* ---- who was seen before */
+
+void rpc_seen_check(struct rpc_world *w)
+{
+    enum { IDS = 9, ROOM = 5, SESSIONS = 3, STEPS = 80 };
+    struct sim_rng rng = sim_rng_make(w->sim->seed, "rpc.seen", 0);
+    struct list sessions[IDS][SESSIONS];
+    uint32_t open[IDS] = {0}, busy = 0;
+    uint64_t gone[IDS] = {0}; /* when it became idle, if it is known; 0: it is not */
+    struct rpc_seen_table table;
+
+    int error = rpc_seen_init(&table, ROOM);
+    ASSERT(!error);
+    for (uint32_t step = 1; step <= STEPS && !w->sim->failed; step++) {
+        uint32_t i = (uint32_t)sim_rng_below(&rng, IDS), oldest = IDS, known = 0;
+        uint8_t id[16] = {(uint8_t)i, [9] = 1};
+        struct rpc_seen *seen = rpc_seen_find(&table, id);
+        if ((seen != NULL) != (open[i] || gone[i]) || (seen && seen->highest != i)) {
+            sim_fail(w->sim, "who was seen is not known, or who was forgotten is");
+            break;
+        }
+        if (open[i] && (open[i] == SESSIONS || sim_rng_below(&rng, 2))) {
+            rpc_seen_close(&table, seen, &sessions[i][--open[i]]);
+            gone[i] = open[i] ? 0 : step;
+            busy -= !open[i];
+            continue;
+        }
+        if (!open[i] && busy == ROOM - 1)
+            continue;
+        for (uint32_t j = 0; j < IDS; j++) {
+            known += open[j] || gone[j];
+            if (gone[j] && (oldest == IDS || gone[j] < gone[oldest]))
+                oldest = j;
+        }
+        if (!seen) {
+            seen = rpc_seen_add(&table, id);
+            seen->highest = i;
+            if (known == ROOM)
+                gone[oldest] = 0;
+        }
+        busy += !open[i];
+        gone[i] = 0;
+        list_init(&sessions[i][open[i]]);
+        rpc_seen_open(seen, &sessions[i][open[i]++]);
+    }
+    rpc_seen_fini(&table);
+}
+
 void rpc_calm_end(struct rpc_world *w)
 {
     for (uint32_t i = 0; i < RPC_SERVERS; i++)

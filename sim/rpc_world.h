@@ -169,6 +169,8 @@ void monitors_check(struct rpc_world *w);
 /* ---- rpc_calm.c */
 
 void rpc_calm_run(struct rpc_world *w);
+/* Who was seen before, by a model. */
+void rpc_seen_check(struct rpc_world *w);
 /* When all callers have gone. */
 void rpc_calm_end(struct rpc_world *w);
 

@@ -373,6 +373,7 @@ void scenario_rpc_run(const struct sim_args *args, struct sim_result *ret_result
         place_init(w, i);
     strangers_init(w);
     monitors_check(w);
+    rpc_seen_check(w);
     sim->after_step = always;
     sim->after_step_owner = &audit;
     w->asking = true;
