@@ -421,6 +421,7 @@ void monitors_check(struct rpc_world *w)
                                              "q:1", "r:1", "s:1", "t:1", "u:1", "v:1", "w:1", "x:1"};
     struct sim_rng rng = sim_rng_make(w->sim->seed, "rpc.monitors", 0);
     uint32_t configured = (uint32_t)sim_rng_range(&rng, 1, 4);
+    uint64_t led_ns = 0; /* when a leader was last followed */
     struct rpc_monitors m;
 
     if (rpc_monitors_init(&m, names, configured))
@@ -441,8 +442,10 @@ void monitors_check(struct rpc_world *w)
                 sim_fail(w->sim, "a monitor is left out");
         } else {
             bool had = is_there(&m, names[first]), room = m.count < RPC_MONITORS_MAX;
-            bool soon = m.leader_ns && step * NS_PER_S / 4 + 1 - m.leader_ns < RPC_MONITOR_LEADER_NS;
-            bool follows = rpc_monitors_follow(&m, names[first], step * NS_PER_S / 4 + 1);
+            uint64_t now_ns = step * NS_PER_S / 4 + 1;
+            bool soon = led_ns && now_ns - led_ns < RPC_MONITOR_LEADER_NS;
+            bool follows = rpc_monitors_follow(&m, names[first], now_ns);
+            led_ns = follows ? now_ns : led_ns;
             if (follows != (strcmp(was, names[first]) && !soon && (had || room)) ||
                 strcmp(rpc_monitors_current(&m), follows ? names[first] : was))
                 sim_fail(w->sim, "%s leads, and %s is the current monitor", names[first],
