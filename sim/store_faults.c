@@ -234,12 +234,12 @@ static bool is_moving(void *owner)
     return !w->driver || w->driver->op.state != DRIVE_RECOVERED;
 }
 
-/* A crash must not hide that something waits for ever. */
+/* A crash must not hide that something waits for ever. A page that cannot be read is waited for, too: 5 s. */
 static void await_recovered(struct world *w)
 {
     if (w->sim->failed || w->errors || is_moving(w) || w->sim->now_ns - w->driver->since_ns < 100 * NS_PER_MS)
         return;
-    if (!sim_run_while(w->sim, is_moving, w, w->sim->now_ns + 2 * NS_PER_S) && !w->sim->failed)
+    if (!sim_run_while(w->sim, is_moving, w, w->sim->now_ns + 12 * NS_PER_S) && !w->sim->failed)
         sim_fail(w->sim, "PG %u does not end its recovery", w->driver->pg);
 }
 
