@@ -76,7 +76,8 @@ static void frame_out(struct link *link, enum method method, uint32_t flags, uin
 {
     uint8_t bytes[FRAME_HEADER_SIZE + HELLO_BODY_MAX];
 
-    memcpy(bytes + FRAME_HEADER_SIZE, body, body_len);
+    if (body_len)
+        memcpy(bytes + FRAME_HEADER_SIZE, body, body_len);
     frame_encode(bytes,
                  &(struct frame_header){
                      .method = method, .flags = (uint16_t)flags, .request_id = id, .body_len = body_len});
