@@ -298,7 +298,7 @@ static bool drive(struct driver *d)
         if (!work_append_again(d)) {
             if (op->state == DRIVE_AGAIN)
                 timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + 100 * NS_PER_US);
-            return false;
+            return op->state == DRIVE_RECOVER;
         }
         d->pg = 0;
         d->image = d->object = d->block = 0;
@@ -359,11 +359,13 @@ static bool drive(struct driver *d)
         op->state = DRIVE_COPY_LOOK;
         return true;
     case DRIVE_RECOVER:
-        while (d->pg < MODEL_PGS && !w->recovering[d->pg] && !w->fell_behind[d->pg] && !w->damaged[d->pg])
+        /* Who has recovered is whole when it has caught up, too. */
+        while (d->pg < MODEL_PGS && !w->recovering[d->pg] && !w->fell_behind[d->pg] &&
+               !(w->damaged[d->pg] && w->verified))
             d->pg++;
         if (d->pg == MODEL_PGS) {
             d->pg = 0;
-            op->state = recover_due(w) ? DRIVE_RECOVER : DRIVE_WORK;
+            op->state = !w->verified ? DRIVE_AGAIN : recover_due(w) ? DRIVE_RECOVER : DRIVE_WORK;
             if (op->state == DRIVE_WORK)
                 scars_found(d);
             return true;

@@ -86,6 +86,21 @@ static void commit_others(struct driver *d)
     }
 }
 
+/* What a PG that is to recover has in its log, and does not apply, may leave no room either: its recovery,
+ * which waits for no other PG, comes first. */
+static void recover_first(struct driver *d)
+{
+    struct world *w = d->world;
+
+    for (uint32_t i = 0; i < MODEL_PGS; i++)
+        if (w->recovering[i] || w->fell_behind[i]) {
+            d->pg = i;
+            d->refused = 0;
+            d->op.state = DRIVE_RECOVER;
+            return;
+        }
+}
+
 /* All that is applied in this PG is what comes before a split. */
 static void again_split(struct driver *d, uint32_t i)
 {
@@ -140,6 +155,8 @@ bool work_append_again(struct driver *d)
                     again_split(d, d->pg);
                 else if (++d->refused == REFUSED_MAX)
                     commit_others(d);
+                else if (d->refused == 2 * REFUSED_MAX)
+                    recover_first(d);
                 return false;
             }
             d->refused = 0;
