@@ -137,10 +137,19 @@ static void replay_reset(struct pg *pg, uint64_t index, uint64_t term)
     p->record.base_term = index > d->base_index ? term : d->base_term;
     p->first_index = p->record.base_index + 1;
     p->last_index = p->record.base_index;
-    if (index > pg->complete_index) {
-        pg->complete_index = index;
-        pg->complete_term = term;
-    }
+}
+
+/* A log begins at its base, and all before is complete. A recovery may go back: what was complete of the log
+ * before is not, of the one that begins. */
+static void replay_restart(struct pg *pg)
+{
+    struct store_pg *p = &pg->pub;
+
+    if (p->record.base_index < pg->complete_index && PLANT(STORE_RESET_COMPLETE))
+        return;
+    p->newest_index = MAX(p->newest_index, pg->complete_index);
+    pg->complete_index = p->record.base_index;
+    pg->complete_term = p->record.base_term;
 }
 
 /* Records of the child of a split, from before: it was not born then. */
@@ -308,12 +317,8 @@ void replay_batch(struct store *s, const struct disk_batch *h, const uint64_t *l
         struct pg *reset = with_records && r->type == RECORD_RESET ? pg_by_key(s, r->key) : NULL;
         if (reset)
             reset->pub.record.split_count = (uint32_t)r->log_of.split_count;
-        /* A recovery may go back: what was complete of the log before is not, of the one that begins. */
-        if (reset && reset->pub.record.base_index < reset->complete_index && !PLANT(STORE_RESET_COMPLETE)) {
-            reset->pub.newest_index = MAX(reset->pub.newest_index, reset->complete_index);
-            reset->complete_index = reset->pub.record.base_index;
-            reset->complete_term = reset->pub.record.base_term;
-        }
+        if (reset)
+            replay_restart(reset);
         if (reset && r->flags & RECORD_RESET_BIRTH && !PLANT(STORE_SPLIT_OLD_ATTEMPT))
             replay_birth(reset);
     }

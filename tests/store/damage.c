@@ -772,8 +772,37 @@ static void a_recovery_goes_back_over_an_end(bool restart)
     tear_down();
 }
 
+/* Behind another one, whose record is still in the ring when a checkpoint tells of both. */
+static void a_recovery_goes_back_behind_another(void)
+{
+    static const uint64_t bases[] = {5, 2};
+
+    set_up();
+    for (size_t i = 0; i < ARRAY_LEN(bases); i++) {
+        struct store_pg_record record = pg->record;
+        store_reset_base(pg, bases[i], 1, &ALONE, 0);
+        record.base_index = bases[i];
+        record.base_term = 1;
+        CHECK_EQ(write_record(&record), 0);
+    }
+    make_checkpoint();
+    int before = fill;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(write_blocks(77, (uint32_t)i, 1), 0);
+    rig_settle(&rig);
+    reopen();
+    CHECK_EQ(pg->applied_index, 2);
+    CHECK_EQ(pg->first_index, 3);
+    CHECK_EQ(pg->last_index, 5);
+    apply_all();
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(block_is(77, (uint32_t)i, false), before + i);
+    tear_down();
+}
+
 static void what_was_complete_is_not_behind_a_recovery(void)
 {
+    a_recovery_goes_back_behind_another();
     a_recovery_goes_back(false);
     a_recovery_goes_back(true);
     a_recovery_goes_back_over_an_end(false);
