@@ -39,8 +39,8 @@ enum {
     OPEN_RING_BLOCKS,
     OPEN_PAGES,
     OPEN_LOST,
-    OPEN_DAMAGE,
     OPEN_FLUSH,
+    OPEN_DAMAGE,
 };
 
 static const char *open_state(int state)
@@ -51,8 +51,8 @@ static const char *open_state(int state)
                                         "checkpoint A",   "checkpoint B",  "verifying the checkpoint",
                                         "the checkpoint", "ring: headers", "ring: newest batches",
                                         "ring: chunks",   "ring: batches", "ring: a batch by blocks",
-                                        "pages",          "lost pages",    "noting damage",
-                                        "flush"};
+                                        "pages",          "lost pages",    "flush",
+                                        "noting damage"};
     return names[state];
 }
 
@@ -445,6 +445,17 @@ static void open_step(struct op *op)
             }
             if (open_lost_write(o))
                 return;
+            op->state = OPEN_FLUSH;
+            if (p->read_only || !s->blk->volatile_cache)
+                continue;
+            /* The table is to tell of what was found only when that cannot go any more. */
+            io_start(s->blk, &p->io, &p->iov, BLK_FLUSH, 0, 0, NULL, 0, op);
+            return;
+        case OPEN_FLUSH:
+            if (p->io.result) {
+                rc = -ERR_IO;
+                break;
+            }
             open_damage(p);
             op->state = OPEN_DAMAGE;
             continue;
@@ -455,15 +466,7 @@ static void open_step(struct op *op)
             }
             if (open_heal(o))
                 return;
-            if (p->read_only || !s->blk->volatile_cache) {
-                open_end(o, 0);
-                return;
-            }
-            op->state = OPEN_FLUSH;
-            io_start(s->blk, &p->io, &p->iov, BLK_FLUSH, 0, 0, NULL, 0, op);
-            return;
-        case OPEN_FLUSH:
-            open_end(o, p->io.result ? -ERR_IO : 0);
+            open_end(o, 0);
             return;
         }
         open_end(o, rc);

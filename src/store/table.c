@@ -97,6 +97,8 @@ uint32_t table_set_state(struct store *s, const struct pg *pg)
 
     d->state = (uint32_t)pg->pub.record.state;
     d->split_count = pg->pub.record.split_count;
+    /* What says so is in the ring, and must not get lost unnoticed. */
+    s->table[block].disk.ring_seq = MAX(s->table[block].disk.ring_seq, s->durable_seq);
     table_seal(s, block);
     return block;
 }

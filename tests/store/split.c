@@ -184,6 +184,35 @@ static void born_once(void)
     tear_down();
 }
 
+/* A crash, just when it was born; the start has told the table of it, and no more has been written. If the
+ * device then loses what said so, the table knows that there was something: the child is not taken for one
+ * that has nothing. */
+static void a_birth_is_not_lost_unnoticed(void)
+{
+    struct store_split w = {0};
+    uint8_t *left = malloc(SIZE);
+
+    set_up_parent();
+    store_split_start(&w, pg, &CHILD_RECORD, NULL);
+    while (!pg->record.split_count) { /* and the table does not know of it */
+        memcpy(left, rig.device.data, SIZE);
+        rig_turn(&rig);
+    }
+    CHECK_EQ(rig_wait(&rig, &w.op), 0);
+    CHECK_EQ(close_store(), 0);
+    memcpy(rig.device.data, left, SIZE);
+    free(left);
+    CHECK_EQ(open_store(), 0);
+    CHECK(store_pg_find(s, CHILD) && store_pg_find(s, CHILD)->object_count > 0);
+    const struct batch *newest = list_entry(s->batches.prev, const struct batch, link);
+    memset(rig.device.data + block_offset(ring_place(s, newest->position)), 0, BLOCK_SIZE);
+    power_fails();
+    CHECK(store_pg_find(s, CHILD)->damaged);
+    CHECK_EQ(store_pg_find(s, CHILD)->record.state, STORE_PG_DAMAGED);
+    CHECK_EQ(pg->record.state, STORE_PG_DAMAGED);
+    tear_down();
+}
+
 /* Nor is there ever a second replica of a PG: the child may be made by an order while the split waits. */
 static void born_by_an_order_meanwhile(void)
 {
@@ -890,6 +919,7 @@ int main(int argc, char **argv)
     TEST(each_has_its_own);
     TEST(a_check_looks_for_splits);
     TEST(born_once);
+    TEST(a_birth_is_not_lost_unnoticed);
     TEST(born_by_an_order_meanwhile);
     TEST(who_was_never_born_has_no_log);
     TEST(who_reads_what_goes_begins_anew);
