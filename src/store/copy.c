@@ -34,8 +34,7 @@ int store_copy_new(struct store_pg *pub, uint64_t image, uint64_t object, struct
         return -ERR_RETRY;
     /* One that is here may give chunks back, or a reservation, and has a slot for the one that it takes. */
     const struct object *here = object_find(pg_of(pub), image, object);
-    if ((!here || (!here->slot && !here->slot_reserved)) &&
-        (!space_spare(s) || s->object_count + s->slots_reserved >= s->g.objects_max))
+    if ((!here || (!here->slot && !here->slot_reserved)) && (!space_spare(s) || !space_slots_left(s)))
         return -ERR_NO_SPACE;
     struct store_copy *c = slab_get(&s->slab, sizeof(*c));
     if (!c)

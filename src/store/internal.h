@@ -325,7 +325,6 @@ struct store {
     /* Objects and space. */
     struct map objects;
     struct list overlays;
-    uint64_t object_count; /* with state */
     uint64_t image_count;
     uint8_t *chunk_refs; /* by number, from 1 */
     uint64_t chunks_free, chunks_reserved, chunk_hint;
@@ -599,6 +598,9 @@ uint32_t slot_alloc(struct store *s);                        /* 0: none */
 void slot_free(struct store *s, uint32_t slot);
 MUST_CHECK int slot_claim(struct store *s, uint32_t slot);
 int64_t space_available(const struct store *s); /* chunks that nobody uses or may need */
+/* Slots that objects without one may yet get, beyond those that are used or reserved: a checkpoint has room for so
+ * many objects only. One whose entries wait for destage has a reservation, or a slot, never both. */
+uint64_t space_slots_left(const struct store *s);
 bool space_spare(struct store *s);              /* there is one, be it at the cost of the log's past */
 void space_hold(struct object *o, uint32_t chunk);
 void space_unhold(struct object *o, uint32_t chunk);

@@ -185,7 +185,6 @@ void object_set_exists(struct object *o, bool exists)
         return;
     o->exists = exists;
     o->pg->pub.object_count += exists ? 1 : (uint64_t)-1;
-    store_of(o->pg)->object_count += exists ? 1 : (uint64_t)-1;
 }
 
 void object_settle(struct object *o)

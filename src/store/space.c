@@ -189,6 +189,11 @@ int64_t space_available(const struct store *s)
     return available(s, 0);
 }
 
+uint64_t space_slots_left(const struct store *s)
+{
+    return s->g.objects_max - MIN(s->slots_used + s->slots_reserved, s->g.objects_max);
+}
+
 bool space_spare(struct store *s)
 {
     if (space_available(s) < 1)
@@ -280,7 +285,7 @@ int space_admit(const struct pg *pg, const struct entry *entry)
         if (!o || (chunk_missing(o, c) && !(o->pending && o->pending[c])))
             need++;
     uint64_t slots = !o || (!o->slot && !o->slot_reserved);
-    if (slots && s->object_count + s->slots_reserved >= s->g.objects_max)
+    if (slots && !space_slots_left(s))
         return -ERR_NO_SPACE;
     if ((!need && !slots) || available(s, slots) >= need)
         return 0;
@@ -290,7 +295,7 @@ int space_admit(const struct pg *pg, const struct entry *entry)
 
 struct store_space store_space(const struct store *s)
 {
-    int64_t free_chunks = space_available(s);
+    int64_t free_chunks = MIN(space_available(s), (int64_t)space_slots_left(s));
 
     return (struct store_space){.total_bytes = s->g.chunk_count * CHUNK_SIZE,
                                 .used_bytes = (s->g.chunk_count - s->chunks_free) * CHUNK_SIZE,

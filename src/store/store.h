@@ -144,7 +144,7 @@ int store_failed(const struct store *store); /* 0, or the error that stopped it 
 struct store_space {
     uint64_t total_bytes; /* chunks */
     uint64_t used_bytes;
-    uint64_t free_bytes;   /* neither used nor reserved by entries in the log */
+    uint64_t free_bytes;   /* neither used nor reserved by entries in the log; no more than places for objects */
     uint32_t free_records; /* of images */
 };
 struct store_space store_space(const struct store *store);

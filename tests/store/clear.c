@@ -296,13 +296,13 @@ static void a_deleted_pg(void)
     put_many();
     store_pg_remove_start(&r, pg, NULL);
     while (op_live(&r.op)) {
-        uint64_t before = s->object_count;
+        uint64_t before = s->objects.count;
         rig_turn(&rig);
-        most = MAX(most, before - s->object_count);
+        most = MAX(most, before - s->objects.count);
     }
     CHECK_EQ(r.op.result, 0);
     CHECK_EQ(most, STEP);
-    CHECK_EQ(s->object_count, 0);
+    CHECK_EQ(s->objects.count, 0);
     CHECK_EQ(s->slots_used, 0);
     reopen();
     CHECK(!pg);

@@ -351,6 +351,50 @@ static void a_full_device_works_on(void)
     tear_down();
 }
 
+/* New objects, and hollow ones among them that take a place and no chunk, until nothing more goes. */
+static int fill_objects(bool hollow)
+{
+    struct entry clear = {.type = ENTRY_CLEAR, .image = 1, .block_count = BLOCKS_PER_OBJECT};
+    uint32_t retries = 0;
+    int rc = 0;
+
+    for (; !rc; clear.object++) {
+        while ((rc = write_blocks(clear.object, 0, 1)) == -ERR_RETRY && ++retries < 1000)
+            apply_all();
+        apply_all();
+        while (!rc && hollow && (rc = put(clear, 0)) == -ERR_RETRY && ++retries < 1000)
+            apply_all();
+        apply_all();
+    }
+    return rc;
+}
+
+/* What is written and waits for destage takes one place, not two: a device is full when its chunks are used
+ * up. */
+static void places_of_objects_are_counted_once(void)
+{
+    set_up();
+    s->g.objects_max = (uint32_t)s->g.chunk_count; /* no geometry has fewer */
+    CHECK_EQ(fill_objects(false), -ERR_NO_SPACE);
+    CHECK(s->slots_reserved > 50);
+    CHECK(space_available(s) <= 1 && space_slots_left(s) > 0);
+    tear_down();
+}
+
+/* A leader that hears of free chunks only would propose what no member takes. */
+static void no_places_for_objects_is_no_space(void)
+{
+    set_up();
+    CHECK_EQ(fill_objects(true), -ERR_NO_SPACE);
+    CHECK(space_available(s) > 16);
+    CHECK_EQ(store_space(s).free_bytes, 0);
+    struct store_copy *copy;
+    CHECK_EQ(store_copy_new(pg, 1, 1u << 20, &copy), -ERR_NO_SPACE);
+    /* Who has a place keeps it. */
+    CHECK_EQ(write_blocks(0, 0, 1), 0);
+    tear_down();
+}
+
 /* What is not applied is copied forward only as long as that makes room. */
 static void a_ring_full_of_waiting_entries_is_left_alone(void)
 {
@@ -890,6 +934,8 @@ int main(void)
     TEST(recovery_forgets);
     TEST(recovery_keeps_records);
     TEST(a_full_device_works_on);
+    TEST(places_of_objects_are_counted_once);
+    TEST(no_places_for_objects_is_no_space);
     TEST(a_ring_full_of_waiting_entries_is_left_alone);
     TEST(what_members_lack_is_kept_longer);
     TEST(pgs_that_have_used_their_share_stop_alone);
