@@ -365,7 +365,9 @@ static bool drive(struct driver *d)
             d->pg++;
         if (d->pg == MODEL_PGS) {
             d->pg = 0;
-            op->state = !w->verified ? DRIVE_AGAIN : recover_due(w) ? DRIVE_RECOVER : DRIVE_WORK;
+            /* Reading the log may have found what the start did not. */
+            bool due = recover_due(w) || (w->verified && scars_take(d));
+            op->state = !w->verified ? DRIVE_AGAIN : due ? DRIVE_RECOVER : DRIVE_WORK;
             if (op->state == DRIVE_WORK)
                 scars_found(d);
             return true;

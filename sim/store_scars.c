@@ -232,19 +232,14 @@ static bool is_busy(const struct driver *d)
     return busy;
 }
 
-bool scars_work(struct driver *d)
+bool scars_take(struct driver *d)
 {
     struct world *w = d->world;
 
-    if (w->rot || w->stop)
-        return false;
-    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) &&
-        sim_rng_below(&w->scars, w->pages_hit ? 100 : 700) == 0)
-        strike_alive(w);
-    for (uint32_t i = 0; w->hurt && i < MODEL_PGS; i++) {
+    for (uint32_t i = 0; (w->hurt || w->scarred) && !w->rot && i < MODEL_PGS; i++) {
         struct model_pg *m = &w->pgs[i];
         struct store_pg *pg = m->exists ? pg_now(d, i) : NULL;
-        if (!pg || !pg->damaged || w->fell_behind[i] || is_busy(d))
+        if (!pg || !pg->damaged || w->fell_behind[i])
             continue;
         w->hurt_logs++;
         w->damaged[i] = w->fell_behind[i] = true;
@@ -254,6 +249,18 @@ bool scars_work(struct driver *d)
         return true;
     }
     return false;
+}
+
+bool scars_work(struct driver *d)
+{
+    struct world *w = d->world;
+
+    if (w->rot || w->stop)
+        return false;
+    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) &&
+        sim_rng_below(&w->scars, w->pages_hit ? 100 : 700) == 0)
+        strike_alive(w);
+    return w->hurt && !is_busy(d) && scars_take(d);
 }
 
 void scars_found(struct driver *d)

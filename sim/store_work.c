@@ -179,7 +179,6 @@ bool work_append_again(struct driver *d)
         if (m->applied != m->commit)
             sim_fail(w->sim, "PG %u: applied %lu without the split at %lu", d->pg, pg->applied_index,
                      m->applied + 1);
-        pg->damaged = false;
     }
     return true;
 }

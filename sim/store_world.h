@@ -343,6 +343,8 @@ void scars_blind(struct world *w);  /* likewise: of the next start */
 void scars_strike(struct world *w); /* when it has */
 void scars_found(struct driver *d); /* all has been looked at, and is whole */
 void scars_settle(struct driver *d);
+/* The log of a PG is damaged, and that was not known: it is to recover. True: there is one, in d->pg. */
+bool scars_take(struct driver *d);
 bool scars_work(struct driver *d);      /* beside the load; true: a PG is to recover */
 bool scars_show(const struct world *w); /* what is damaged may be met, by whoever looks */
 
