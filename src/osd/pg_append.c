@@ -301,7 +301,7 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
         .complete = recover_active(pg) || recover_holds_log(pg) ? 0 : store_complete_index(pg->sp),
         .flags = more_flags | (msg->reject ? APPEND_REJECT : 0) |
                  (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0) |
-                 (pg_split_fits(pg) ? 0 : APPEND_NO_ROOM) |
+                 (pg_split_fits(pg) ? 0 : APPEND_NO_ROOM) | (recover_lacks_room(pg) ? APPEND_LACKS_ROOM : 0) |
                  (space.free_records < PG_RECORDS_MARGIN ? APPEND_NO_RECORDS : 0),
     };
     size_t len = wire_append_reply_encode(rpc_body(shard->frame), &reply);

@@ -10,7 +10,8 @@
  * A majority refuses: nothing can be committed here, by this leader. After 10 s it hands over to the one
  * of them that has most of the log; what was in nobody's log but ours, and of others that have room, is gone
  * with that, and the new leader has not got the room to propose it again, so whoever wants it is told
- * ERR_NO_SPACE. Image records, of which a slice has room for a number, are no different.
+ * ERR_NO_SPACE. Image records, of which a slice has room for a number, are no different. One that recovers,
+ * and has no room for that, is asked for nothing, and refuses it all the same; it does not lead, but votes.
  *
  * Only a minority does: the others commit, and what is full lags behind. It gets the state instead of the log
  * (recover.c): objects of which less is left are copied like any other, and give their chunks back. So does
@@ -63,7 +64,7 @@ void pg_room_told(struct pg_member *member, const struct wire_append_reply *repl
 {
     member->peer->free_bytes = reply->free_bytes;
     member->peer->no_records = reply->flags & APPEND_NO_RECORDS;
-    if (reply->flags & APPEND_NO_MEMORY)
+    if (reply->flags & (APPEND_NO_MEMORY | APPEND_LACKS_ROOM))
         member->refuses = true;
     else if (match > member->match)
         member->refuses = false;

@@ -58,6 +58,7 @@ struct recover {
     bool awaited;             /* the leader may need our word to get on: until the next round */
     bool childless;           /* what this round splits off finds no room */
     bool no_room;             /* some objects, or a record, found none in this round */
+    bool lacks_room;          /* in the last round that came to an end, or this one */
     uint32_t source;          /* the leader of this round */
     uint64_t term;            /* its term */
     enum store_pg_state mark; /* what the record says meanwhile */
@@ -110,6 +111,12 @@ bool recover_takes_log(const struct pg *pg)
 
     return !recover_holds_log(pg) || (r && r->awaited && r->op.state == RECOVER_WAIT && !pg->sp->damaged &&
                                       !PLANT(OSD_RECOVERY_KEEPS_WORD));
+}
+
+bool recover_lacks_room(const struct pg *pg)
+{
+    return pg->recover && pg->recover->lacks_room && recover_holds_log(pg) && !pg->raft.abstain &&
+           !PLANT(OSD_LACK_UNSAID);
 }
 
 void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total, uint64_t *ret_left_ns)
@@ -199,6 +206,7 @@ static void round_again(struct recover *r)
     page_drop(r);
     turn_give(r);
     r->again = false;
+    r->lacks_room |= r->no_room;
     r->op.state = RECOVER_WAIT;
     timer_arm(r->op.core, &r->timer, &r->op,
               core_now_ns(r->op.core) + (r->no_room ? RECOVER_ROOM_NS : RECOVER_RETRY_NS));
@@ -568,6 +576,7 @@ static void recover_copy_more(struct recover *r)
         timer_arm(r->op.core, &r->timer, &r->op, core_now_ns(r->op.core) + RECOVER_SETTLE_NS);
         return;
     }
+    r->lacks_room &= more;
     r->op.state = more ? RECOVER_LIST : RECOVER_TARGET;
     if (!round_valid(r) || !list_send(r, more ? RECOVER_PAGE : 0))
         round_again(r);

@@ -145,6 +145,35 @@ static void test_two_full(void)
     run_full(62, 2);
 }
 
+/* Both of the others are full, and one of them has taken less than the other, so less than is committed: it
+ * recovers, without room for that, and says nothing of entries any more. When that begins the other one has
+ * just been silent, so their leader begins to count anew. What it cannot commit is given up all the same, and
+ * the removal of the image gets everywhere. */
+static void test_unequally_full(void)
+{
+    struct world *w = world_new(68, 1);
+    uint64_t pg = world_pg(w, 0);
+    uint32_t leader = world_leader(w, pg), full = (leader + 1) % OSDS, fuller = (leader + 2) % OSDS;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    take_space(w, full, PG_SPACE_MARGIN + (4u << 20));
+    take_space(w, fuller, PG_SPACE_MARGIN + (2u << 20));
+    write_begin(w);
+    sim_run_for(w->sim, 900 * NS_PER_MS);
+    sim_node_pause(w->osds[full].node);
+    sim_run_for(w->sim, 900 * NS_PER_MS);
+    sim_node_resume(w->osds[full].node);
+    CHECK(pg_find(w->osds[fuller].shard, pg)->recover);
+    CHECK_EQ(world_leader(w, pg), leader);
+    write_end(w);
+    world_order(w, IMAGE, 0, true);
+    WAIT_FOR(w, 30000, world_settled(w));
+    for (uint32_t i = 0; i < OSDS; i++)
+        CHECK_EQ(world_replica(w, i, pg)->object_count, 0);
+    end(w);
+}
+
 /* A majority of five, which the member that lacks nothing does not belong to. */
 static void test_three_full(void)
 {
@@ -245,6 +274,7 @@ int main(int argc, char **argv)
     TEST(test_one_full);
     TEST(test_full_on_the_way_back);
     TEST(test_two_full);
+    TEST(test_unequally_full);
     TEST(test_joining);
     return tap_done();
 }
