@@ -37,7 +37,7 @@ struct repair {
     uint32_t rounds;
     enum { WITH_WHOLE, WITH_LESS, WITH_BLOCKS } with;
     bool hopeless; /* some of it */
-    bool later;    /* somebody had no memory, no room in its ring, or too much to do, to help: that passes */
+    bool later;    /* somebody had no memory, no room, or too much to do, to help: that passes */
     bool in_vain;  /* whole copies were tried shortly before: neither they nor a log line need be repeated */
     bool doubt;    /* in this round somebody could not be asked, or may know better in a moment */
     struct timer timer;
@@ -119,7 +119,8 @@ static void repair_give_up(struct repair *r)
 
 static void repair_failed(struct repair *r, int error)
 {
-    r->later |= error == -ERR_RETRY || error == -ERR_NO_MEMORY || error == -ERR_BUSY;
+    r->later |=
+        error == -ERR_RETRY || error == -ERR_NO_MEMORY || error == -ERR_BUSY || error == -ERR_NO_SPACE;
 }
 
 static bool all_repaired(const struct repair *r)

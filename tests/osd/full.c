@@ -262,6 +262,33 @@ static void test_no_records(void)
     end(w);
 }
 
+/* The others have a page that is lost here, and there is no room to copy its object: that is no loss. */
+static void test_no_room_for_a_repair(void)
+{
+    struct world *w = world_new(69, 1);
+    uint64_t pg = world_pg(w, 0);
+    uint32_t leader = world_leader(w, pg);
+    struct io read = io_make(w, IO_READ, 0, 0, BLOCK_SIZE);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 7, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    struct store_pg *sp = world_replica(w, leader, pg);
+    store_destage_soon(sp);
+    WAIT_FOR(w, 5000, store_complete_index(sp) == sp->last_index);
+    real_store_lose_page(sp, IMAGE, 0);
+    take_space(w, leader, 0);
+    read.ret_data = got;
+    read.once = true;
+    CHECK_EQ(io_run(&read), -ERR_RETRY);
+    CHECK(list_empty(&pg_find(w->osds[leader].shard, pg)->damages));
+    real_store_give_back(store_of_osd(w, leader), taken[leader]);
+    taken[leader] = 0;
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    CHECK_EQ(got[0], 7);
+    end(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -276,5 +303,6 @@ int main(int argc, char **argv)
     TEST(test_two_full);
     TEST(test_unequally_full);
     TEST(test_joining);
+    TEST(test_no_room_for_a_repair);
     return tap_done();
 }
