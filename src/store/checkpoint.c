@@ -30,6 +30,7 @@ void checkpoint_begin(struct store *s)
     d->ckpt_number = s->ckpt_last + 1;
     d->ckpt_replay_seq = ring_replay_seq(s);
     d->ckpt_records = d->ckpt_blocks = 0;
+    d->ckpt_crc = 0;
     d->ckpt_pg_order = 0;
     d->ckpt_phase = PHASE_PG;
     d->ckpt_first = true;
@@ -154,6 +155,7 @@ uint32_t checkpoint_fill(struct store *s, struct disk_checkpoint_block *blocks, 
         b->block = d->ckpt_blocks++;
         d->ckpt_records += b->record_count;
         FORMAT_SEAL(b);
+        d->ckpt_crc = crc32c(d->ckpt_crc, &b->crc, sizeof(b->crc));
         if (b->record_count < CKPT_RECORDS_PER_BLOCK) {
             n++;
             break;
@@ -165,6 +167,7 @@ uint32_t checkpoint_fill(struct store *s, struct disk_checkpoint_block *blocks, 
 void checkpoint_header(struct store *s, struct disk_checkpoint *ret)
 {
     *ret = (struct disk_checkpoint){.magic = MAGIC_CHECKPOINT,
+                                    .blocks_crc = s->destage.ckpt_crc,
                                     .number = s->destage.ckpt_number,
                                     .replay_seq = s->destage.ckpt_replay_seq,
                                     .ring_seq = s->durable_seq,

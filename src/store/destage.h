@@ -102,6 +102,7 @@ struct destage {
     bool trimming;          /* the tail is to move on until enough is free */
     /* The checkpoint under way. */
     uint64_t ckpt_number, ckpt_replay_seq, ckpt_records, ckpt_blocks;
+    uint32_t ckpt_crc;                /* of the checksums of its blocks */
     uint64_t ckpt_pg_order;           /* of the PG whose records come next */
     uint32_t ckpt_phase;              /* its own record, its images, its objects */
     bool ckpt_first;                  /* none of this phase has come yet */

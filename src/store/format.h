@@ -222,7 +222,7 @@ _Static_assert(sizeof(struct disk_record) == 64, "record size");
 struct disk_checkpoint {
     uint64_t magic;
     uint32_t crc;
-    uint32_t unused0;
+    uint32_t blocks_crc; /* of the checksums of the blocks that follow; 0, as of before there was this: any */
     uint8_t format_id[FORMAT_ID_BYTES];
     uint64_t number;       /* the higher one is newer */
     uint64_t replay_seq;   /* records of batches from here on come on top */

@@ -352,6 +352,8 @@ bool open_ckpt_verify(struct store_opening *p, bool load)
 {
     const struct disk_checkpoint *c = &p->ckpt[p->ckpt_copy];
 
+    if (p->ckpt_done == 0)
+        p->ckpt_crc = 0;
     for (uint64_t i = 0; i < p->ckpt_reading; i++) {
         const struct disk_checkpoint_block *b = (const struct disk_checkpoint_block *)p->work + i;
         if (p->io.result || b->magic != MAGIC_CKPT_BLOCK || !FORMAT_SEALED(b) || b->number != c->number ||
@@ -361,9 +363,16 @@ bool open_ckpt_verify(struct store_opening *p, bool load)
                           (unsigned long long)(p->ckpt_done + i));
             return false;
         }
+        p->ckpt_crc = crc32c(p->ckpt_crc, &b->crc, sizeof(b->crc));
         for (uint32_t r = 0; load && r < b->record_count; r++)
             replay_record(p->s, &b->records[r], 0);
     }
     p->ckpt_done += p->ckpt_reading;
+    /* An earlier one may have had its number, of which no header told, or none that a start could read. */
+    if (p->ckpt_done == ckpt_blocks(c) && c->blocks_crc && p->ckpt_crc != c->blocks_crc) {
+        store_problem(p->s, "checkpoint copy %s: some of its blocks are of another one",
+                      p->ckpt_copy ? "B" : "A");
+        return false;
+    }
     return true;
 }

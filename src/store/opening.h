@@ -108,6 +108,7 @@ struct store_opening {
     uint32_t ckpt_void; /* 1: copy A, 2: copy B: it must not count at a later start */
     int ckpt_copy;
     uint64_t ckpt_done, ckpt_reading;
+    uint32_t ckpt_crc; /* of the checksums of those that are done */
     uint64_t replay_seq;
     /* Ring. */
     struct scan scan;

@@ -179,6 +179,11 @@ static void prepare(void)
     for (uint64_t at = 0; at < SIZE; at += BLOCK_SIZE) {
         uint64_t magic;
         memcpy(&magic, saved + at, 8);
+        if (magic == MAGIC_CHECKPOINT) {
+            struct disk_checkpoint *c = (struct disk_checkpoint *)(saved + at);
+            c->blocks_crc = 0; /* its blocks count, though they are changed */
+            FORMAT_SEAL(c);
+        }
         if (ours(magic))
             places[place_count++] = at;
     }
