@@ -140,10 +140,13 @@ static bool covered_by_log(const struct object *o, uint32_t block)
     /* One that a recovery has split off has left what was not applied with its parent, and has yet to get it.
      * And what was applied of a log that a recovery's base has voided is being destaged: what that does not
      * come to the end of is older than the base, and comes again. */
-    if (pub->record.state != STORE_PG_NORMAL && (!pub->record.birth || pub->last_index < pub->first_index))
+    if (pub->record.state != STORE_PG_NORMAL &&
+        (!pub->record.birth || pub->last_index < pub->first_index || o->page_index < pub->record.base_index))
         return true;
-    /* What the source of a copy lacks its log may have, which comes before the recovery is over. */
-    if (pub->record.state != STORE_PG_NORMAL && object_where(o, block, false).source == WHERE_LOST)
+    /* What the source of a copy lacks its log may have, which comes before the recovery is over. What destage
+     * wrote in place may be of entries that come behind that: it can have gone back behind what was here. */
+    bool lost = object_where(o, block, false).source == WHERE_LOST;
+    if (lost ? pub->record.state != STORE_PG_NORMAL : pub->newest_index > pub->last_index)
         return true;
     for (uint64_t i = MAX(pub->applied_index, o->page_index) + 1; i <= pub->last_index; i++) {
         uint32_t first, end;

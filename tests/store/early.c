@@ -452,6 +452,29 @@ static void what_has_rotted_in_a_recovery_is_damage(void)
     tear_down();
 }
 
+/* One that has recovered goes back to where its source was complete, and what it had written in place comes
+ * again. */
+static void what_comes_again_is_no_damage(void)
+{
+    set_up_object();
+    CHECK_EQ(write_blocks(2, 4, 1), 0);
+    CHECK_EQ(write_blocks(2, 5, 1), 0);
+    apply_all();
+    destage();
+    rig.device.data[block_offset(chunk_place(s, object_chunk(object_find(pg_of(pg), 1, 1), 0), 4))] ^= 1;
+    CHECK_EQ(problems(), 1);
+    struct store_pg_record record = pg->record;
+    record.state = STORE_PG_RECOVERING;
+    CHECK_EQ(write_record(&record), 0);
+    store_reset_base(pg, 1, 1, &ALONE, 0);
+    record.state = STORE_PG_NORMAL;
+    record.base_index = record.base_term = 1;
+    CHECK_EQ(write_record(&record), 0);
+    CHECK_EQ(pg->last_index, 1);
+    CHECK_EQ(problems(), 0);
+    tear_down();
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -462,6 +485,7 @@ int main(int argc, char **argv)
     TEST(what_a_recovery_leaves_to_destage_is_no_damage);
     TEST(what_a_copy_lacks_may_come_with_the_log);
     TEST(what_has_rotted_in_a_recovery_is_damage);
+    TEST(what_comes_again_is_no_damage);
     TEST(what_is_cut_off_comes_to_the_block);
     TEST(what_a_start_finds_is_on_media);
     TEST(a_checkpoint_is_ahead_of_the_ring);
