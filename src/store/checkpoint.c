@@ -136,6 +136,9 @@ uint32_t checkpoint_fill(struct store *s, struct disk_checkpoint_block *blocks, 
     struct destage *d = &s->destage;
     uint32_t n = 0;
 
+    /* The last one was not full. What has come since, a PG that was born say, is among what comes on top. */
+    if (d->ckpt_records % CKPT_RECORDS_PER_BLOCK)
+        return 0;
     max = (uint32_t)MIN((uint64_t)max,
                         s->g.checkpoint_blocks - 1 - MIN(d->ckpt_blocks, s->g.checkpoint_blocks - 1));
     if (max == 0) {

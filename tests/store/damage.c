@@ -946,6 +946,34 @@ static void blocks_of_two_checkpoints_are_none(void)
     }
 }
 
+/* A PG that comes when all others have been written is not among them: readers know where the blocks end by
+ * the number of records. */
+static void a_block_that_is_not_full_is_the_last(void)
+{
+    static struct disk_checkpoint_block blocks[2];
+
+    set_up_both();
+    store_recover_floor(pg, 1);
+    rig_settle(&rig);
+    checkpoint_begin(s);
+    uint8_t *place = rig.device.data + block_offset(checkpoint_place(s));
+    CHECK_EQ(checkpoint_fill(s, blocks, 2), 1);
+    CHECK_EQ(write_record(&(struct store_pg_record){.pg = 3, .replica = 1, .birth = 3}), 0);
+    store_recover_floor(store_pg_find(s, 3), 5);
+    rig_settle(&rig);
+    memcpy(place + BLOCK_SIZE, blocks, BLOCK_SIZE);
+    while (checkpoint_fill(s, blocks, 2))
+        ;
+    checkpoint_header(s, (struct disk_checkpoint *)place);
+    checkpoint_done(s);
+    CHECK_EQ(close_store(), 0);
+    CHECK_EQ(open_both(), 0);
+    CHECK_EQ(pg->floor_epoch, 1);
+    CHECK_EQ(store_pg_find(s, 3)->floor_epoch, 5);
+    CHECK(s->ckpt_number[0] && s->ckpt_number[1]);
+    tear_down();
+}
+
 static uint64_t problems_found(void)
 {
     struct store_check c = {0};
@@ -1378,6 +1406,7 @@ int main(int argc, char **argv)
     TEST(a_damaged_blob_is_written_over);
     TEST(a_damaged_checkpoint_is_written_over);
     TEST(blocks_of_two_checkpoints_are_none);
+    TEST(a_block_that_is_not_full_is_the_last);
     TEST(superblocks_are_compared_and_healed);
     TEST(a_check_writes_nothing);
     TEST(a_copy_may_lack_blocks);
