@@ -398,13 +398,19 @@ uint64_t pg_split_due_ns(const struct pg *pg)
     return MIN(pg->split_look_ns ? pg->split_look_ns : UINT64_MAX, retry_ns);
 }
 
+/* Also of one that stops: what it has begun comes to its end. */
+static bool is_splitting(const struct osd_shard *shard, uint64_t id)
+{
+    struct map_node *node = map_get(&shard->pgs, id);
+
+    return node && map_entry(node, struct pg, node)->splitting;
+}
+
 bool pg_split_under_way(const struct osd_shard *shard, const Fb__Pg *item)
 {
     uint32_t pool = (uint32_t)(item->id >> 32), number = (uint32_t)item->id;
-    const struct pg *parent =
-        item->split && number ? pg_find(shard, placement_pg_id(pool, placement_pg_parent(number))) : NULL;
 
-    return parent && parent->splitting;
+    return item->split && number && is_splitting(shard, placement_pg_id(pool, placement_pg_parent(number)));
 }
 
 bool pg_split_pending(const struct osd_shard *shard, const Fb__Pg *item)
@@ -416,9 +422,8 @@ bool pg_split_pending(const struct osd_shard *shard, const Fb__Pg *item)
     while (item && item->split && number) {
         uint32_t parent = placement_pg_parent(number);
         const struct store_pg *sp = store_pg_find(shard->store, placement_pg_id(pool, parent));
-        const struct pg *pg = sp ? pg_find(shard, sp->record.pg) : NULL;
         if (sp)
-            return sp->record.split_count <= number || (pg && pg->splitting);
+            return sp->record.split_count <= number || is_splitting(shard, sp->record.pg);
         number = parent;
         item = shard_map_pg(shard, placement_pg_id(pool, parent));
     }

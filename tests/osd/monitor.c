@@ -608,8 +608,20 @@ static void confirms_what_is_saved(bool split)
     if (split) {
         sim_run_for(w->sim, 3 * NS_PER_S);
         CHECK_EQ(mons[OURS].dropped, 0);
+        /* Nor while its parent is to end, too, and has yet to come to that. */
         sim_node_enter(w->osds[0].node);
-        parent->splitting = false;
+        parent->request_count++;
+        pg_stop(parent);
+        shard_mon_report(shard);
+        sim_node_leave(w->osds[0].node);
+        sim_run_for(w->sim, 3 * NS_PER_S);
+        CHECK_EQ(mons[OURS].dropped, 0);
+        sim_node_enter(w->osds[0].node);
+        parent->request_count--;
+        pg_wake(parent);
+        sim_node_leave(w->osds[0].node);
+        sim_run_for(w->sim, 100 * NS_PER_MS);
+        sim_node_enter(w->osds[0].node);
         shard_mon_report(shard);
         sim_node_leave(w->osds[0].node);
     }
