@@ -149,6 +149,7 @@
     X(OSD_KEEPS_SILENT,              "osd: a connection that is silent alone is kept") \
     X(OSD_SERVES_PAUSED,             "osd: clients that have not heard of a pause are served") \
     X(CLIENT_STATUS_OVER_SPLIT,      "client: a PG speaks also for objects that it has handed to one that is not known") \
+    X(CLIENT_TERM_UNWON,             "client: a write is aimed at a term that a shard is only said to be in") \
     X(MON_NEVER_BEHIND,              "mon: a monitor goes on though somebody knows a newer map") \
     X(MON_FOLLOWER_ACTS,             "mon: a monitor that does not lead carries calls out") \
     X(MON_UNPROVEN,                  "mon: a monitor takes its data for the newest before those who could know better have spoken") \

@@ -5,6 +5,7 @@
  * once. What is learned is kept with the PG, so that all pieces have it.
  */
 #include "base/placement.h"
+#include "base/plant.h"
 #include "client/impl.h"
 
 uint32_t client_image_pg_number(const struct client_image *image, uint64_t object)
@@ -38,6 +39,18 @@ bool client_piece_choose(struct client_piece *p)
     p->target_osd = member->osd;
     p->target_shard = member->shard;
     return true;
+}
+
+/* Only one that the target was said to lead in, or was in itself when it served us. One that only others have
+ * heard of it may win later, after a leader of an earlier term has committed what was written meanwhile: and
+ * what is long given up, and comes late, would be proposed behind that. */
+uint64_t client_piece_term(const struct client_piece *p)
+{
+    const struct client_pg *pg = client_map_pg(p->client, client_piece_pg(p));
+
+    if (!pg || (pg->leader != p->target_replica && !PLANT(CLIENT_TERM_UNWON)))
+        return 0;
+    return pg->term;
 }
 
 bool client_piece_next(struct client_piece *p)

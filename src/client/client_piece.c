@@ -18,7 +18,8 @@
  *   - When it has ended, no earlier attempt of it can be proposed any more. It was aimed at a term T of one
  * shard, which proposes it only while it leads in T. Whatever ends the piece, or the write after it, is
  * committed by that shard in T over a later session, and greeting that one retired all earlier ones (rpc.h);
- * or by a leader of a later term, and then nothing proposed in T from then on can be committed.
+ * or by a leader of a later term, and then nothing proposed in T from then on can be committed. It is not by
+ * a leader of an earlier term, with T won afterwards: see client_piece_term().
  *   - Writes of a former process of this writer, or of another writer, are fenced by incarnation: it is
  * announced to each PG before the first write there (attaching), and to all PGs when an image is opened that
  * has had a writer before.
@@ -160,9 +161,8 @@ static void piece_try_next(struct client_piece *p)
 
 static void piece_send(struct client_piece *p, struct client_peer *peer)
 {
-    struct client_pg *pg = client_map_pg(p->client, client_piece_pg(p));
     uint64_t now_ns = core_recent_ns(p->op.core);
-    int error = client_piece_send(p, peer->rpc, client_piece_pg(p), pg ? pg->term : 0,
+    int error = client_piece_send(p, peer->rpc, client_piece_pg(p), client_piece_term(p),
                                   MIN(now_ns + peer->patience_ns, p->deadline_ns));
 
     if (error == 0)

@@ -235,6 +235,8 @@ uint32_t client_image_pg_number(const struct client_image *image, uint64_t objec
 uint64_t client_piece_pg(const struct client_piece *piece);
 /* Sets the piece's target. False: the map has no such PG, or none of its members. */
 bool client_piece_choose(struct client_piece *piece);
+/* The term that the target leads in, for all we know; 0: it has to say. */
+uint64_t client_piece_term(const struct client_piece *piece);
 /* The target is of no use now. Returns true when every member has had its turn: time for a pause. */
 bool client_piece_next(struct client_piece *piece);
 /* The answer of a shard that does not lead or was addressed with a wrong term. Returns true when it is time

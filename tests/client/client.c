@@ -160,6 +160,36 @@ static void test_redirects(void)
     fake_down();
 }
 
+/* Somebody has stood for a later term, and failed. A write that was sent then, and came to nothing, is held
+ * up on its way to another shard; what is written meanwhile the leader of the earlier term takes. Then the
+ * other one wins just that later term, and the write arrives. */
+static void test_term_won_later(void)
+{
+    fake_up(41, 0, 0);
+    fake_lead(2);
+    warm_up();
+    fake_lead(0);
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x11), 0);
+    struct fake_pg *pg = &fake.pgs[fake_pg_of(0)];
+    uint64_t term = pg->term;
+    pg->term += 2;
+    pg->leader = 0;
+    sim_net_hold(world.net, world.client_node->config.host, world.shards[2]->config.host, 5 * NS_PER_S, true);
+    fake_start(0, CLIENT_WRITE, 0, 4096, 0x77);
+    sim_run_for(world.sim, 100 * MS);
+    pg->term = term;
+    pg->leader = 1;
+    CHECK_EQ(fake_finish(0), 0);
+    CHECK_EQ(fake_io(CLIENT_WRITE, 0, 4096, 0x99), 0);
+    uint32_t writes = fake.shards[2].writes;
+    pg->term += 2;
+    pg->leader = 3;
+    sim_run_for(world.sim, 10 * NS_PER_S);
+    CHECK(fake.shards[2].writes > writes); /* it came */
+    CHECK(stored(0, 4096, 0x99));
+    fake_down();
+}
+
 static void test_nobody_leads(void)
 {
     fake_up(5, 3 * NS_PER_S, 0);
@@ -1171,6 +1201,7 @@ int main(int argc, char **argv)
     TEST(test_bounds);
     TEST(test_clear);
     TEST(test_redirects);
+    TEST(test_term_won_later);
     TEST(test_nobody_leads);
     TEST(test_paused);
     TEST(test_paused_elsewhere);
