@@ -259,14 +259,21 @@ static void check_row(const struct written *w, const struct rows *was, const Fb_
                          rows->row[l][i]->replica, m->osd);
 }
 
-/* It is born: its members are, but for those that are down and out, of which a majority does without. */
+/* Has it failed, or did the process of which the map tells fail, or die, and this is the next one? */
+static bool shard_is_out(const struct osd_shard *shard, const Fb__Osd *osd)
+{
+    return osd_shard_failed(shard) || shard->label.start_counter != osd->incarnation;
+}
+
+/* It is born: its members are, but for those that are down and out, or whose shards have failed, of which a
+ * majority does without. */
 static void check_birth(const struct written *w, const Fb__Pg *is)
 {
     for (size_t i = 0; i < is->n_member; i++) {
         const Fb__PgMember *m = is->member[i];
         const struct osd_shard *shard = shard_at(w->c, m->osd, m->shard);
         Fb__Osd *osd = item_at(w, MON_OSD, m->osd, true);
-        bool counts = osd && (osd->up || mon_osd_in(osd));
+        bool counts = osd && (osd->up ? !shard || !shard_is_out(shard, osd) : mon_osd_in(osd));
         item_free(osd);
         if (counts)
             check_born(w, is, m);

@@ -257,18 +257,26 @@ static bool all_confirmed(const struct mon *mon, const struct mon_confirms *conf
     return true;
 }
 
-/* A majority works without the rest, so that it does not wait for OSDs that are down and out: what was not
- * born there counts as lost when they come back. */
+/* Is it made anew elsewhere? Its OSD is down and out, or its shard has failed for as long. */
+static bool is_given_up(const struct mon *mon, const Fb__PgMember *m)
+{
+    const struct mon_osd *o = mon_osd_find(mon, m->osd);
+    bool is_out = !o || (!mon_osd_item(o)->up && !mon_osd_in(mon_osd_item(o)));
+
+    return is_out || (m->shard < mon_osd_item(o)->n_shard && o->shard[m->shard].given_up);
+}
+
+/* A majority works without the rest, so that it does not wait for what is given up: what was not born there
+ * counts as lost when that comes back. */
 static bool births_end(const struct mon *mon, const struct mon_confirms *confirms,
                        const struct mon_members *list)
 {
     uint32_t born = 0;
 
     for (uint32_t i = 0; i < list->count; i++) {
-        const struct mon_osd *o = mon_osd_find(mon, list->row[i].osd);
         bool said = mon_confirmed(confirms, list->row[i].replica);
         born += said;
-        if (!said && o && (mon_osd_item(o)->up || mon_osd_in(mon_osd_item(o))))
+        if (!said && !is_given_up(mon, &list->row[i]))
             return false;
     }
     return born * 2 > list->count;

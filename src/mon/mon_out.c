@@ -150,6 +150,7 @@ void mon_out_shards(struct mon *mon, struct mon_osd *o)
         if (given_up == shard->given_up || PLANT(MON_KEEPS_FAILED))
             continue;
         shard->given_up = given_up;
+        mon->settle_due = true; /* PGs may have waited for it to be born */
         mon_plan_forget(mon);
         if (given_up)
             mon_note(mon, LOG_WARN,

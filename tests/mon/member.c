@@ -166,6 +166,31 @@ static void most_die_before_their_births(void)
     play_free(p);
 }
 
+/* A shard fails before its replicas of a new pool are there, and its OSD lives: once what it has is made anew
+ * elsewhere, so is what it never had. */
+static void shard_fails_before_its_births(void)
+{
+    struct play *p = play_new(6, OUT_AFTER);
+
+    p->failed[5] = true; /* it has not said so yet */
+    play_pool(p, 3, 20);
+    CHECK(play_replicas(p, 5) > 0);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        p->exists[5][n] = 0;
+    play_run(p, OUT_AFTER - 10);
+    for (uint32_t n = 0; n < p->pg_count; n++)
+        CHECK(!play_item(p, n)->born == pg_is(p, n, 5));
+    play_run(p, 40);
+    CHECK_EQ(play_replicas(p, 5), 0);
+    CHECK(all_have(p, 3));
+    p->failed[5] = false;
+    play_kill(p, 5);
+    play_start(p, 5);
+    CHECK(play_settle(p, 60));
+    CHECK(all_have(p, 3));
+    play_free(p);
+}
+
 /* Its device dies, and the process lives: after the same time its replicas are made anew, and what it had is
  * deleted when it is started again. */
 static void device_dies(void)
@@ -817,6 +842,7 @@ int main(int argc, char **argv)
     TEST(dies_before_its_births);
     TEST(is_out_before_it_dies);
     TEST(most_die_before_their_births);
+    TEST(shard_fails_before_its_births);
     TEST(the_chosen_leader_leaves);
     TEST(device_dies);
     TEST(devices_die_one_by_one);
