@@ -102,6 +102,7 @@
     X(OSD_SLOW_LEADER,              "osd: a leader goes on leading however slow its device is")                    \
     X(OSD_STUCK_WITHOUT_ROOM,       "osd: a leader goes on leading though a majority has no room for its entries")  \
     X(OSD_FULL_WAITS_FOR_EVER,      "osd: a replica without space for an entry never takes anything else")          \
+    X(OSD_JOINS_TO_THE_END,         "osd: a replica that joins takes all space of its shard")                        \
     X(OSD_LACK_UNSAID,              "osd: a replica that has no room to recover does not say so")                   \
     X(OSD_SHORT_ONE_MAJORITY,       "osd: who has no room leads, though not a majority of the old voters has none") \
     X(OSD_LOG_UNAWAITED,            "osd: a leader that a member has answered does not await its own log")           \

@@ -16,6 +16,10 @@
  * Only a minority does: the others commit, and what is full lags behind. It gets the state instead of the log
  * (recover.c): objects of which less is left are copied like any other, and give their chunks back. So does
  * one that has just recovered, and waits for the log up to where it counts again.
+ *
+ * One that is to become a member, of a PG that is moved here, stops copying while there is room left: all PGs
+ * of the shard would be refused writes, also to what is written already, because of one that has room
+ * elsewhere.
  */
 #include "osd/pg.h"
 
@@ -26,6 +30,9 @@
 
 /* Then what is refused is not waited for any longer. */
 #define STUCK_NS PLANT_LIMIT(2 * PG_COMMIT_NS, NS_PER_S)
+/* Of a shard; at the least so much, for copies that are under way take some of it. */
+#define JOIN_LEAVES_ONE_IN 50
+#define JOIN_LEAVES        (4 * PG_SPACE_MARGIN)
 
 /* Does the entry need what a member in contact has too little of? `need`: bytes of space; 0: an image record.
  */
@@ -58,6 +65,14 @@ int pg_room_check(struct pg *pg, const struct entry *entry)
         return 0;
     }
     return need ? -ERR_NO_SPACE : -ERR_NO_RECORDS;
+}
+
+bool pg_room_to_join(const struct pg *pg)
+{
+    struct store_space space = store_space(pg->shard->store);
+
+    return space.free_bytes >= MAX(space.total_bytes / JOIN_LEAVES_ONE_IN, JOIN_LEAVES) ||
+           PLANT(OSD_JOINS_TO_THE_END);
 }
 
 void pg_room_told(struct pg_member *member, const struct wire_append_reply *reply, uint64_t match)

@@ -506,20 +506,37 @@ static void recover_listed(struct recover *r)
     op_wake(&r->op);
 }
 
+static bool object_here(struct pg *pg, const Fb__RecoverObject *object, struct store_object_info *ret)
+{
+    bool found;
+
+    if (object->object)
+        found = store_object_next(pg->sp, false, object->image, object->object - 1, ret);
+    else if (object->image)
+        found = store_object_next(pg->sp, false, object->image - 1, UINT64_MAX, ret);
+    else
+        found = store_object_next(pg->sp, true, 0, 0, ret);
+    return found && ret->image == object->image && ret->object == object->object;
+}
+
 /* Is our copy of the object as new already? */
 static bool object_current(struct pg *pg, const Fb__RecoverObject *object)
 {
     struct store_object_info info;
-    bool found;
 
-    if (object->object)
-        found = store_object_next(pg->sp, false, object->image, object->object - 1, &info);
-    else if (object->image)
-        found = store_object_next(pg->sp, false, object->image - 1, UINT64_MAX, &info);
-    else
-        found = store_object_next(pg->sp, true, 0, 0, &info);
-    return found && info.image == object->image && info.object == object->object && !info.damaged &&
-           info.index >= object->index;
+    return object_here(pg, object, &info) && !info.damaged && info.index >= object->index;
+}
+
+/* A replica that is to become a member takes no space that those which are have to write with. */
+static bool object_waits(struct recover *r, const Fb__RecoverObject *object)
+{
+    const struct group_member *self = group_find(&r->group, r->pg->replica);
+    struct store_object_info info;
+
+    if ((self && self->flags) || pg_room_to_join(r->pg) || object_here(r->pg, object, &info))
+        return false;
+    r->no_room = true;
+    return true;
 }
 
 static void recover_copy_more(struct recover *r)
@@ -543,7 +560,8 @@ static void recover_copy_more(struct recover *r)
     for (uint32_t i = 0; i < RECOVER_COPIES; i++) {
         if (op_live(&r->copies[i].op))
             continue;
-        while (r->next < r->page->n_object && object_current(pg, r->page->object[r->next])) {
+        while (r->next < r->page->n_object &&
+               (object_current(pg, r->page->object[r->next]) || object_waits(r, r->page->object[r->next]))) {
             r->next++;
             r->done++;
         }
