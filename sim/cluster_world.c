@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/plant.h"
 #include "mon/items.h"
 
 #define RESTART_NS     (NS_PER_S)
@@ -401,6 +402,7 @@ void cluster_init(struct cluster *c, struct sim *sim, enum cluster_profile profi
                   const struct sim_args *args)
 {
     mon_small_limits = true;
+    plants_scarce = sim_fault_intensity(sim, SIM_FAULT_SCARCE);
     *c = (struct cluster){.sim = sim, .profile = profile};
     c->rng = sim_rng_make(sim->seed, "cluster", 0);
     choose_shape(c);

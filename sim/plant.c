@@ -6,4 +6,5 @@
 #include "mon/items.h"
 
 bool plants_set[PLANT_COUNT];
+bool plants_scarce;
 bool mon_small_limits; /* mon/items.h */

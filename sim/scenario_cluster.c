@@ -23,7 +23,7 @@
      REST_NS) /* all images, block by block, when many blocks are lost: each costs all tries of a repair */
 #define MILD_FAULTS                                                                                          \
     (SIM_FAULT_BIT(CLOCK) | SIM_FAULT_BIT(NET_DUP) | SIM_FAULT_BIT(NET_REORDER) | SIM_FAULT_BIT(MEMBER) |    \
-     SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(SPLIT) | SIM_FAULT_BIT(FORCE))
+     SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(SPLIT) | SIM_FAULT_BIT(FORCE) | SIM_FAULT_BIT(SCARCE))
 
 static const char *const PROFILES[] = {
 #define X(name, text) text,

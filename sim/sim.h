@@ -53,7 +53,8 @@
     X(MEMBER, "member", "leaders are moved, members change")                                                 \
     X(FORCE, "force", "two OSDs are destroyed; PGs whose majority they were go on with the third replica")   \
     X(SPLIT, "split", "PGs are split")                                                                       \
-    X(MEMORY, "memory", "no buffers are free for a while, or only single blocks")
+    X(MEMORY, "memory", "no buffers are free for a while, or only single blocks")                            \
+    X(SCARCE, "scarce", "shards take few requests and clients at once, and put little into a message")
 
 enum sim_fault {
 #define X(name, text, description) SIM_FAULT_##name,

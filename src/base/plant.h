@@ -175,11 +175,15 @@ enum plant {
 #ifdef FASTBLOCK_PLANT
 extern bool plants_set[PLANT_COUNT]; /* sim/plant.c */
 #define PLANT(name) UNLIKELY(plants_set[PLANT_##name])
-/* A limit that a small cluster would never come to is smaller where bugs are looked for. */
+/* A limit that a small cluster would never come to is smaller where bugs are looked for; */
 #define PLANT_LIMIT(product, small) (small)
+/* or in some runs only, because it hides what others show. */
+extern bool plants_scarce; /* sim/plant.c */
+#define PLANT_SCARCE(product, small) (plants_scarce ? (small) : (product))
 #else
-#define PLANT_LIMIT(product, small) (product)
-#define PLANT(name)                 ((void)PLANT_##name, false)
+#define PLANT_LIMIT(product, small)  (product)
+#define PLANT_SCARCE(product, small) (product)
+#define PLANT(name)                  ((void)PLANT_##name, false)
 #endif
 
 #endif

@@ -103,7 +103,7 @@ void heartbeat_out_next(struct heartbeat_out *out, struct wire_heartbeat *ret,
         node = node->prev;
     for (node = node->next; node != &out->entries; node = node->next) {
         const struct heartbeat_entry *entry = list_entry(node, struct heartbeat_entry, link);
-        if (ret->group_count == WIRE_GROUPS_MAX) {
+        if (ret->group_count == HEARTBEAT_GROUPS_MAX) {
             /* The rest with the next one: this one leads to the version of the last change that fitted. */
             ret->set_version = list_entry(node->prev, struct heartbeat_entry, link)->version;
             break;

@@ -26,7 +26,10 @@
 #include "base/base.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "base/plant.h"
 #include "wire/wire.h"
+
+#define HEARTBEAT_GROUPS_MAX PLANT_SCARCE(WIRE_GROUPS_MAX, 3) /* changes in one message */
 
 struct heartbeat_out {
     struct map by_pg;

@@ -19,11 +19,11 @@
 #include "wire/cold.h"
 #include "wire/wire.h"
 
-#define SHARD_REQUESTS_MAX     4096         /* client requests under way */
-#define SHARD_REQUEST_BYTES    (256u << 20) /* of their data, what is read as well */
-#define SHARD_CLIENTS_MAX      1024         /* sessions of clients; */
-#define SHARD_SESSIONS_MAX     2048         /* the others are for shards, whom clients are not to keep out */
-#define SHARD_SESSION_REQUESTS 1024         /* under way per session */
+#define SHARD_REQUESTS_MAX     PLANT_SCARCE(4096, 32)             /* client requests under way */
+#define SHARD_REQUEST_BYTES    PLANT_SCARCE(256u << 20, 4u << 20) /* of their data, what is read as well */
+#define SHARD_CLIENTS_MAX      PLANT_SCARCE(1024, 7)              /* sessions of clients; */
+#define SHARD_SESSIONS_MAX     2048 /* the others are for shards, whom clients are not to keep out */
+#define SHARD_SESSION_REQUESTS 1024 /* under way per session */
 #define SHARD_HEARTBEAT_NS     (30 * NS_PER_MS)
 #define SHARD_REST_AFTER_NS    (1000 * NS_PER_MS) /* a group without traffic for so long is at rest */
 #define SHARD_REST_MS          470 /* what is added to the pace of a pair whose groups all rest */
