@@ -362,6 +362,8 @@ void pg_catchup_drop(struct pg *pg);
 /* Leader: is there room for the entry here and at every voter in contact? ERR_NO_SPACE, ERR_NO_RECORDS,
  * ERR_RETRY. */
 MUST_CHECK int pg_room_check(struct pg *pg, const struct entry *entry);
+/* How much of a shard writes may have. */
+uint64_t pg_room_free(const struct store_space *space);
 /* Is there room here for more of a replica that is yet to become a member? */
 bool pg_room_to_join(const struct pg *pg);
 /* Leader: what a member says of its room. */

@@ -297,7 +297,7 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
         .match = msg->index,
         .hint_term = msg->log_term,
         .sent_ns = msg->sent_ns,
-        .free_bytes = space.free_bytes,
+        .free_bytes = pg_room_free(&space),
         .complete = recover_active(pg) || recover_holds_log(pg) ? 0 : store_complete_index(pg->sp),
         .flags = more_flags | (msg->reject ? APPEND_REJECT : 0) |
                  (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0) |

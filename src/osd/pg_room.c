@@ -30,6 +30,9 @@
 
 /* Then what is refused is not waited for any longer. */
 #define STUCK_NS PLANT_LIMIT(2 * PG_COMMIT_NS, NS_PER_S)
+/* Of a shard: what is under way of many groups and leaders at once should not come to more, and recoveries,
+ * which write before they give back, and repairs need some. */
+#define ROOM_LEFT_ONE_IN PLANT_LIMIT(128, 4096)
 /* Of a shard; at the least so much, for copies that are under way take some of it. */
 #define JOIN_LEAVES_ONE_IN 50
 #define JOIN_LEAVES        (4 * PG_SPACE_MARGIN)
@@ -48,6 +51,11 @@ static bool member_lacks(const struct pg *pg, uint64_t need, uint64_t now_ns)
     return false;
 }
 
+uint64_t pg_room_free(const struct store_space *space)
+{
+    return space->free_bytes - MIN(space->free_bytes, space->total_bytes / ROOM_LEFT_ONE_IN);
+}
+
 int pg_room_check(struct pg *pg, const struct entry *entry)
 {
     struct store_space space = store_space(pg->shard->store);
@@ -61,7 +69,7 @@ int pg_room_check(struct pg *pg, const struct entry *entry)
         /* It says how much it has with its next answer only, and without writes there is none. */
         raft_probe(&pg->raft);
         pg_wake(pg);
-    } else if (need ? space.free_bytes >= need : space.free_records >= PG_RECORDS_MARGIN) {
+    } else if (need ? pg_room_free(&space) >= need : space.free_records >= PG_RECORDS_MARGIN) {
         return 0;
     }
     return need ? -ERR_NO_SPACE : -ERR_NO_RECORDS;

@@ -60,7 +60,7 @@ struct peer {
     bool busy;                   /* a group that we lead together with it is not at rest */
     bool beat_rests;             /* our last heartbeat said that the next one comes late */
     uint64_t beat_ns;            /* when it left */
-    uint64_t free_bytes;         /* of its store, as last reported; UINT64_MAX: not yet */
+    uint64_t free_bytes;         /* for writes, as last reported; UINT64_MAX: not yet */
     bool no_records;             /* and of places for image records there are few */
     uint64_t unanswered_ns;      /* since when it owes an answer that somebody waits for; 0: it does not */
     struct pace pace;            /* the same as the next, lately */
