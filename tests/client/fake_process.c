@@ -15,8 +15,15 @@
 #include "backend/backend.h"
 #include "tests/client/fake_cluster.h"
 
+static void signal_arrived(void *owner, int signal)
+{
+    fake.shards[0].refuse = -ERR_DAMAGED;
+    fake.shards[0].refuse_count = signal == SIGUSR1 ? UINT32_MAX : 0;
+}
+
 static void serve(int out)
 {
+    static const int signals[] = {SIGUSR1, SIGUSR2};
     struct uring_core_opts opts = {.arena_bytes = 128u << 20, .log_level = LOG_WARN, .log_prefix = "fake"};
     struct uring_core *uring;
 
@@ -26,6 +33,8 @@ static void serve(int out)
     struct core *core = uring_core_core(uring);
     struct net *net = tcp_net_new(uring);
     fake_reset();
+    if (uring_core_signals(uring, signals, ARRAY_LEN(signals), signal_arrived, NULL))
+        _exit(1);
     for (uint32_t i = 0; i < FAKE_SHARDS; i++) {
         fake.shards[i].number = i;
         strcpy(fake.shards[i].address, "127.0.0.1:0");
@@ -67,4 +76,9 @@ void fake_process_stop(pid_t pid)
 {
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
+}
+
+void fake_process_refuse(pid_t pid, bool refuse)
+{
+    kill(pid, refuse ? SIGUSR1 : SIGUSR2);
 }

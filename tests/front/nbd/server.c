@@ -26,7 +26,7 @@
 
 static const char *program;
 static char directory[] = "/tmp/fastblock-nbd-XXXXXX", path[128];
-static pid_t server;
+static pid_t server, cluster;
 
 /* ---- processes ---- */
 
@@ -429,6 +429,77 @@ static void test_zeroes(void)
     close(fd);
 }
 
+enum { OBJECTS = IMAGE_SIZE / (2 * MIB) };
+
+/* How many objects fail when they are read. */
+static uint32_t count_failing(int fd, bool fails[OBJECTS])
+{
+    uint8_t block[4096];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < OBJECTS; i++)
+        count += fails[i] = read_at(fd, i * 2ull * MIB, block, sizeof(block)) != NBD_OK;
+    return count;
+}
+
+static int change(int fd, uint32_t flags, uint32_t type, uint64_t offset, uint32_t len)
+{
+    uint64_t cookie = 0;
+
+    put_command(fd, flags, type, 9, offset, len, NULL);
+    int error = get_simple(fd, &cookie);
+    CHECK_EQ(cookie, 9);
+    return error;
+}
+
+/* What fails in the cluster fails here, all of it or a part, and nothing else does; and what follows is
+ * understood. */
+static void test_failures(void)
+{
+    uint8_t *data = malloc(IMAGE_SIZE);
+    int fd = connect_nbd(false), chunked = connect_nbd(true);
+    bool fails[OBJECTS], again[OBJECTS];
+    uint32_t chunks, failing;
+
+    memset(data, 0x21, IMAGE_SIZE);
+    CHECK_EQ(write_at(fd, 0, data, IMAGE_SIZE), NBD_OK);
+    fake_process_refuse(cluster, true);
+    while (!count_failing(fd, fails))
+        ;
+    failing = count_failing(fd, fails); /* it may have begun in the midst of that */
+    CHECK(failing > 0 && failing < OBJECTS);
+    CHECK_EQ(write_at(fd, 0, data, IMAGE_SIZE), NBD_EIO);
+    CHECK_EQ(change(fd, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE_ZEROES, 0, IMAGE_SIZE), NBD_EIO);
+    CHECK_EQ(change(fd, 0, NBD_CMD_WRITE_ZEROES, 0, IMAGE_SIZE), NBD_EIO);
+    CHECK_EQ(change(fd, 0, NBD_CMD_TRIM, 0, IMAGE_SIZE), NBD_EIO);
+    CHECK_EQ(read_at(fd, 0, data, IMAGE_SIZE), NBD_EIO);
+    put_command(chunked, 0, NBD_CMD_READ, 1, 0, IMAGE_SIZE, NULL);
+    CHECK_EQ(get_chunks(chunked, 1, 0, data, IMAGE_SIZE, &chunks), NBD_EIO);
+    put_command(chunked, 0, NBD_CMD_BLOCK_STATUS, 2, 0, IMAGE_SIZE, NULL);
+    CHECK_EQ(get_chunks(chunked, 2, 0, data, 0, &chunks), NBD_EIO);
+    CHECK_EQ(change(fd, 0, NBD_CMD_FLUSH, 0, 0), NBD_OK);
+    for (uint32_t i = 0; i < OBJECTS; i++) {
+        uint64_t at = i * 2ull * MIB;
+        int result = fails[i] ? NBD_EIO : NBD_OK;
+        memset(data, 0x22, 8192);
+        CHECK_EQ(write_at(fd, at, data, 8192), result);
+        CHECK_EQ(change(fd, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE_ZEROES, at + 8192, 4096), result);
+        CHECK_EQ(change(fd, 0, NBD_CMD_WRITE_ZEROES, at + 12288, 4096), result);
+        CHECK_EQ(change(fd, 0, NBD_CMD_TRIM, at + 16384, 4096), result);
+        put_command(chunked, 0, NBD_CMD_READ, 3, at, 20480, NULL);
+        CHECK_EQ(get_chunks(chunked, 3, at, data, 20480, &chunks), result);
+        CHECK(fails[i] || (all(data, 8192, 0x22) && all(data + 8192, 12288, 0)));
+    }
+    fake_process_refuse(cluster, false);
+    while (count_failing(fd, again))
+        ;
+    CHECK_EQ(write_at(fd, 0, data, IMAGE_SIZE), NBD_OK);
+    CHECK_EQ(read_at(fd, 0, data, IMAGE_SIZE), NBD_OK);
+    close(fd);
+    close(chunked);
+    free(data);
+}
+
 /* A client that asks for much and takes nothing stops itself only. */
 static void test_slow_reader(void)
 {
@@ -474,6 +545,42 @@ static bool is_served(int fd, uint8_t *data)
         if (write_at(fd, 4 * MIB + i * 4096, data, 4096) || read_at(fd, 4 * MIB + i * 4096, data, 4096))
             return false;
     return write_at(fd, 0, data, 3 * MIB) == 0 && read_at(fd, MIB / 2, data, 2 * MIB) == 0;
+}
+
+/* Replies that are not taken fill the queue, and long ones, part by part, wait until there is room. No part
+ * of them gets lost. */
+static void test_slow_chunks(void)
+{
+    enum { FILL = 1040, COMMANDS = FILL + 200, LONG = 2 * MIB + 4096 };
+    uint8_t head[NBD_STRUCTURED_REPLY_SIZE], place[8], *data = malloc(3 * MIB);
+    uint32_t filled[COMMANDS] = {0};
+    int slow = connect_nbd(true), fd = connect_nbd(false);
+
+    be_patient(slow, 10);
+    memset(data, 0x3e, 3 * MIB);
+    CHECK_EQ(write_at(fd, 0, data, 3 * MIB), NBD_OK);
+    for (uint32_t i = 0; i < COMMANDS; i++)
+        put_command(slow, 0, NBD_CMD_READ, i, 0, i > FILL && i % 20 == 0 ? LONG : 4096, NULL);
+    for (uint32_t i = 0; i < 5; i++)
+        CHECK(is_served(fd, data)); /* and meanwhile nothing of it is taken */
+    for (uint32_t done = 0; done < COMMANDS;) {
+        if (!get(slow, head, sizeof(head)))
+            break;
+        uint64_t cookie = be_load_u64(head + 8);
+        uint32_t left = be_load_u32(head + 16);
+        done += be_load_u16(head + 4) & NBD_REPLY_FLAG_DONE;
+        if (!left)
+            continue;
+        CHECK_EQ(be_load_u16(head + 6), NBD_REPLY_TYPE_OFFSET_DATA);
+        CHECK(cookie < COMMANDS && left <= 3 * MIB && get(slow, place, 8) && get(slow, data, left - 8));
+        CHECK(all(data, left - 8, 0x3e));
+        filled[cookie % COMMANDS] += left - 8;
+    }
+    for (uint32_t i = 0; i < COMMANDS; i++)
+        CHECK_EQ(filled[i], i > FILL && i % 20 == 0 ? LONG : 4096);
+    close(slow);
+    close(fd);
+    free(data);
 }
 
 /* Many that take nothing, whatever they ask for, and some that say goodbye: another one has its memory and
@@ -996,14 +1103,16 @@ int main(int argc, char **argv)
         return 2;
     program = argv[1];
     snprintf(path, sizeof(path), "%s/socket", directory);
-    pid_t cluster = fake_process_start(monitors);
+    cluster = fake_process_start(monitors);
     setenv("FASTBLOCK_MON", monitors, 1);
     server_start();
     TEST(test_many_in_flight);
     TEST(test_long_reads);
     TEST(test_refused);
     TEST(test_zeroes);
+    TEST(test_failures);
     TEST(test_slow_reader);
+    TEST(test_slow_chunks);
     TEST(test_slow_readers);
     TEST(test_slow_goodbyes);
     TEST(test_slow_long_reads);
