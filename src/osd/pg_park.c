@@ -130,7 +130,9 @@ static void leader_return(struct pg *pg)
         uint32_t replica = pg->raft.members[i].replica;
         struct peer *peer = pg_peer(pg, replica);
         if (!peer)
-            continue; /* ourselves */
+            continue;                    /* ourselves */
+        if (!shard_peer_reachable(peer)) /* it may have died while nobody told us */
+            raft_peer_unreachable(&pg->raft, replica);
         struct heartbeat_entry *entry = heartbeat_out_find(&peer->out, pg->id);
         if (!entry || list_linked(&entry->awake))
             continue; /* away when the group was parked */

@@ -291,8 +291,9 @@ void raft_contact(struct raft *r, uint32_t replica, uint64_t sent_ns);
  * has run out, at once if none runs. `new_incarnation`: a handshake proved that its process was replaced, so
  * its lease is gone and promises to it do not count. If we lead it: probe before sending more. */
 void raft_peer_lost(struct raft *r, uint32_t replica, bool new_incarnation, uint64_t now_ns);
-/* There is no connection to `replica`: a leader asks it nothing by itself until there is one, or something of
- * it is heard. So a member that is away costs nothing, in however many groups. */
+/* There is no connection to `replica`: a leader asks it nothing by itself, and does not hand over to it, until
+ * there is one, or something of it is heard. So a member that is away costs nothing, in however many groups.
+ */
 void raft_peer_unreachable(struct raft *r, uint32_t replica);
 /* There is one again: a leader that has tried in vain asks it at once. True: this one does. */
 bool raft_peer_found(struct raft *r, uint32_t replica);
@@ -300,7 +301,8 @@ bool raft_peer_found(struct raft *r, uint32_t replica);
 void raft_peer_moved(struct raft *r, uint32_t replica, uint64_t now_ns);
 
 /* Leader: hand leadership to `replica` (0: the most up to date of those in contact). -ERR_NOT_LEADER;
- * -ERR_INVALID: no such voter, or ourselves; -ERR_RETRY: under way already, or it is recovering or silent.
+ * -ERR_INVALID: no such voter, or ourselves; -ERR_RETRY: under way already, or it is recovering, silent or
+ * unreachable.
  * Proposals are refused and the lease is given up at once; if it has not happened within election_max_ns, and
  * TIMEOUT_NOW was sent, we step down: that term's lease never comes back. */
 MUST_CHECK int raft_transfer(struct raft *r, uint32_t replica, uint64_t now_ns);

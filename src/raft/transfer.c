@@ -23,7 +23,8 @@
 /* Can it lead soon? */
 static bool ready(const struct raft *r, const struct raft_member *m)
 {
-    return m->replica != r->self && m->flags & GROUP_VOTER && !m->recovering && m->progress != RAFT_BEHIND;
+    return m->replica != r->self && m->flags & GROUP_VOTER && !m->recovering && !m->unreachable &&
+           m->progress != RAFT_BEHIND;
 }
 
 /* Or proposals would be refused for nothing until the transfer is given up. */

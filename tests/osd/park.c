@@ -421,6 +421,34 @@ static void feed(struct world *w, Fb__Pg *item, Fb__ImageOrder *order)
 }
 
 /* A change of the map is looked at by the groups that it concerns. */
+/* A member has just died when its groups, which rest, are to be led by it, or by anybody. */
+static void test_transfer_to_the_dead(void)
+{
+    struct world *w = world_at_rest(35);
+    Fb__PgTransferRequest any = FB__PG_TRANSFER_REQUEST__INIT;
+
+    for (uint32_t p = 0; p < w->pg_count; p++)
+        world_lead(w, placement_pg_id(POOL, p), 0);
+    WAIT_FOR(w, 6000, all_parked(w));
+    world_osd_kill(w, 1, SIM_CRASH_PROCESS);
+    WAIT_FOR(w, 100, !shard_peer_reachable(peer_at(w, 0, 1)));
+    CHECK(group_at(w, 0, 0)->parked && group_at(w, 0, 1)->parked);
+    CHECK_EQ(world_transfer(w, placement_pg_id(POOL, 0), 1), -ERR_RETRY);
+    CHECK_EQ(group_at(w, 0, 0)->raft.role, RAFT_LEADER);
+    any.any = true;
+    for (uint32_t p = 1; p < w->pg_count; p++) {
+        any.pg = placement_pg_id(POOL, p);
+        sim_node_enter(w->osds[0].node);
+        CHECK_EQ(pg_transfer(w->osds[0].shard, &any), 0);
+        sim_node_leave(w->osds[0].node);
+    }
+    sim_run_for(w->sim, 100 * NS_PER_MS);
+    CHECK_EQ(group_at(w, 0, 0)->raft.role, RAFT_LEADER);
+    for (uint32_t p = 1; p < w->pg_count; p++)
+        CHECK_EQ(group_at(w, 2, p)->raft.role, RAFT_LEADER);
+    world_free(w);
+}
+
 static void test_map(void)
 {
     struct world *w = world_at_rest(27);
@@ -518,6 +546,7 @@ int main(int argc, char **argv)
     TEST(test_leader_hangs);
     TEST(test_follower_hangs);
     TEST(test_transfer);
+    TEST(test_transfer_to_the_dead);
     TEST(test_map);
     TEST(test_vote_while_parked);
     fake_store_forget_all();
