@@ -415,6 +415,8 @@ MUST_CHECK int table_load(struct store *s, const struct disk_table_block *a, con
                           uint32_t block, bool *ret_heal_a, bool *ret_heal_b);
 /* At open: the record becomes what is in memory of state and split count; returns the block to be written. */
 uint32_t table_set_state(struct store *s, const struct pg *pg);
+/* At open: it tells how far the ring goes; returns the block to be written. */
+uint32_t table_prove(struct store *s);
 bool table_differs(const struct store *s, const struct pg *pg); /* it is another there */
 /* At open: gone from the table; returns the block to be written. */
 uint32_t table_forget(struct store *s, const struct pg *pg);

@@ -191,7 +191,8 @@ bool open_heal(struct store_open *o)
 }
 
 /* PGs whose log was found damaged, and those that a split was about to change: open_heal() shall write their
- * records. */
+ * records. And what counts from now on though nothing proves that it was durable: at the next start it would
+ * have to prove itself once more, by chunks too of what it has cut off, which are free now. */
 void open_damage(struct store_opening *p)
 {
     struct store *s = p->s;
@@ -206,6 +207,8 @@ void open_damage(struct store_opening *p)
         if (table_differs(s, pg))
             p->heal[table_set_state(s, pg)] = 3;
     }
+    if (!p->read_only && s->durable_seq > p->scan.durable_seq && !PLANT(STORE_START_UNPROVEN))
+        p->heal[table_prove(s)] = 3;
 }
 
 /* What was being split off and is not said to be born never was: its parent has everything. */
