@@ -18,6 +18,7 @@
 static char monitors[128];
 static struct fb_conn *conn;
 static struct fb_image *image;
+static pid_t cluster;
 
 static void set_up(unsigned flags)
 {
@@ -388,9 +389,79 @@ static void test_threads(void)
     }
 }
 
+/* ---- failures ---- */
+
+enum { OBJECTS = 8 };
+
+static unsigned count_failing(bool fails[OBJECTS])
+{
+    uint8_t block[4096];
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < OBJECTS; i++)
+        count += fails[i] = fb_read(image, block, sizeof(block), i * 2ull * MIB) != 0;
+    return count;
+}
+
+static int finish(int started, struct request *r)
+{
+    CHECK_EQ(started, 0);
+    while (!r->ended)
+        CHECK(fb_poll(conn, 1000) >= 0);
+    int result = r->result;
+    *r = (struct request){0};
+    return result;
+}
+
+/* A request fails if any of its parts does, wherever that stands, and else it does not. */
+static void test_failures(void)
+{
+    struct fb_extent extents[64];
+    struct request r = {0};
+    bool fails[OBJECTS];
+    uint8_t *data = malloc(OBJECTS * 2 * MIB);
+    unsigned count;
+
+    set_up(0);
+    memset(data, 0x51, OBJECTS * 2 * MIB);
+    CHECK_EQ(fb_write(image, data, OBJECTS * 2 * MIB, 0), 0);
+    fake_process_refuse(cluster, true);
+    while (!count_failing(fails))
+        ;
+    count = count_failing(fails); /* it may have begun in the midst of that */
+    CHECK(count > 0 && count < OBJECTS);
+    for (unsigned first = 0; first < OBJECTS; first++) {
+        int result = 0;
+        for (unsigned last = first; last < OBJECTS; last++) {
+            uint64_t offset = (first * 2ull + 1) * MIB, len = (last - first) * 2ull * MIB + 4096;
+            result = fails[last] ? -EIO : result;
+            CHECK_EQ(fb_write(image, data, len, offset), result);
+            CHECK_EQ(fb_read(image, data, len, offset), result);
+            CHECK_EQ(fb_write_zeroes(image, len, offset), result);
+            CHECK_EQ(fb_discard(image, len, offset), result);
+            CHECK_EQ(fb_block_status(image, offset, len, extents, 64, &count), result);
+            if (last > first + 1)
+                continue;
+            /* From the middle of an object to the middle of the next one. */
+            len = last > first ? 2 * MIB : len;
+            CHECK_EQ(finish(fb_aio_write(image, data, len, offset, ended, &r), &r), result);
+            CHECK_EQ(finish(fb_aio_read(image, data, len, offset, ended, &r), &r), result);
+            CHECK_EQ(finish(fb_aio_write_zeroes(image, len, offset, ended, &r), &r), result);
+            CHECK_EQ(finish(fb_aio_discard(image, len, offset, ended, &r), &r), result);
+        }
+    }
+    CHECK_EQ(fb_flush(image), 0);
+    fake_process_refuse(cluster, false);
+    while (count_failing(fails))
+        ;
+    CHECK_EQ(fb_write(image, data, OBJECTS * 2 * MIB, 0), 0);
+    free(data);
+    tear_down();
+}
+
 int main(void)
 {
-    pid_t cluster = fake_process_start(monitors);
+    cluster = fake_process_start(monitors);
 
     TEST(test_connect);
     TEST(test_open);
@@ -402,6 +473,7 @@ int main(void)
     TEST(test_close_with_requests);
     TEST(test_manage);
     TEST(test_threads);
+    TEST(test_failures);
     fake_process_stop(cluster);
     return tap_done();
 }
