@@ -143,7 +143,7 @@ enum admin_job_kind {
     ADMIN_JOB_REPLICAS, /* the pool is to have so many */
     ADMIN_JOB_FORCE,    /* have the PGs of c->force go on with what is left */
     ADMIN_JOB_REPLACE,  /* register the new device of an OSD (its number here) */
-    ADMIN_JOB_SPLIT,    /* the pool is to have c->pg_count PGs */
+    ADMIN_JOB_SPLIT,    /* the pool is to have c->pg_count PGs, or another one twice as many as it has */
     ADMIN_JOB_POOL,     /* make another pool, of that number, */
     ADMIN_JOB_NO_POOL,  /* and remove it */
     ADMIN_JOB_MOVED     /* wait until all PGs have the members that they should have */

@@ -130,6 +130,11 @@ static void begin_image(struct admin *a, uint32_t image)
     call(a, FB__MON_REQUEST__CALL_IMAGE_CREATE);
 }
 
+static uint32_t other_pgs(uint32_t pool)
+{
+    return 1 + pool % OTHER_PGS_MAX;
+}
+
 static void begin_job(struct admin *a, const struct admin_job *job)
 {
     char *image = a->cluster->images[job->image].name;
@@ -213,6 +218,11 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         fb__pool_set__init(&a->pool_set);
         a->pool_set.name = (char *)(uintptr_t)CLUSTER_POOL;
         a->pool_set.pg_count = a->cluster->pg_count;
+        if (job->pool) {
+            snprintf(a->pool_name, sizeof(a->pool_name), "other%u", job->pool);
+            a->pool_set.name = a->pool_name;
+            a->pool_set.pg_count = 2 * other_pgs(job->pool);
+        }
         a->request.pool_set = &a->pool_set;
         call(a, FB__MON_REQUEST__CALL_POOL_SET);
         return;
@@ -226,7 +236,7 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         return;
     case ADMIN_JOB_POOL:
         snprintf(a->pool_name, sizeof(a->pool_name), "other%u", job->pool);
-        begin_pool(a, a->pool_name, 1 + job->pool % OTHER_PGS_MAX);
+        begin_pool(a, a->pool_name, other_pgs(job->pool));
         return;
     case ADMIN_JOB_NO_POOL:
         snprintf(a->pool_name, sizeof(a->pool_name), "other%u", job->pool);

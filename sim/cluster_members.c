@@ -127,6 +127,9 @@ static void pool_fire(void *owner)
                   &(struct admin_job){.kind = ADMIN_JOB_NO_POOL, .pool = c->pools_made, .tries = POOL_TRIES});
     sim_log(c->sim, "another pool is made");
     admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_POOL, .pool = ++c->pools_made, .tries = POOL_TRIES});
+    if (sim_fault_intensity(c->sim, SIM_FAULT_SPLIT)) /* and is removed while its PGs are split */
+        admin_ask(c,
+                  &(struct admin_job){.kind = ADMIN_JOB_SPLIT, .pool = c->pools_made, .tries = POOL_TRIES});
     if (sim_rng_below(&c->pool_rng, 2)) {
         sim_disk_hang(disk, true);
         sim_after(c->sim, sim_rng_below(&c->pool_rng, NS_PER_S), pool_disk_fire, disk);
