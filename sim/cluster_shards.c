@@ -6,14 +6,18 @@
  *  - Of two shards that have come to the same version of a set of heartbeats, both have the same set.
  *  - A leader whose device has hung for a second has tried to hand over.
  *  - What there is a limit of there is not more of.
+ *  - Who believes that he was away was stopped for that time.
  */
 #include "sim/cluster.h"
+
+#include <string.h>
 
 #include "base/hash.h"
 #include "osd/pg.h"
 
-#define ULL(x)    ((unsigned long long)(x))
-#define NOTICE_NS (PG_STALL_NS + 400 * NS_PER_MS) /* a leader looks at its device now and then */
+#define ULL(x)           ((unsigned long long)(x))
+#define NOTICE_NS        (PG_STALL_NS + 400 * NS_PER_MS) /* a leader looks at its device now and then */
+#define ABSENCE_SLACK_NS NS_PER_MS /* a node is polled a little later than it has to do */
 
 /* ---- groups ---- */
 
@@ -105,8 +109,34 @@ static void check_set(struct cluster *c, const struct osd_shard *shard, const st
                  peer->osd, peer->number, ULL(out->version), who);
 }
 
+/* ---- clocks ---- */
+
+/* The core (core_fire_timers()) takes the time from `gone_ns` to `back_ns` of the node's clock for an
+ * absence. */
+static void check_absence(struct cluster *c, const struct sim_node *node)
+{
+    const struct core *core = &node->core;
+    uint64_t key = hash_pair(hash_bytes(24, node->name, strlen(node->name)), node->incarnation);
+    uint64_t *known_ns = check_note(c, key, 0);
+
+    if (core->back_ns == *known_ns)
+        return;
+    *known_ns = core->back_ns;
+    uint64_t back_ns = c->sim->now_ns - (sim_node_now_ns(node) - core->back_ns);
+    uint64_t stopped_ns = node->stopped_ns, away_ns = core->back_ns - core->gone_ns;
+    if (!node->resumed_ns || back_ns > node->resumed_ns + ABSENCE_SLACK_NS ||
+        away_ns > stopped_ns + stopped_ns / 100 + ABSENCE_SLACK_NS)
+        sim_fail(c->sim,
+                 "%s believes that it was away for %llu us until %llu us after it was stopped for %llu us",
+                 node->name, ULL(away_ns / NS_PER_US), ULL((back_ns - node->resumed_ns) / NS_PER_US),
+                 ULL(stopped_ns / NS_PER_US));
+}
+
 void shards_check(struct cluster *c, bool pairs)
 {
+    for (uint32_t i = 0; i < c->sim->node_count && !c->sim->failed; i++)
+        if (c->sim->nodes[i]->state != SIM_NODE_DOWN) /* it may have been stopped once more at once */
+            check_absence(c, c->sim->nodes[i]);
     for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
         const struct cluster_osd *osd = &c->osds[i / c->shard_count];
         const struct osd_shard *shard = osd->shards[i % c->shard_count];

@@ -230,6 +230,7 @@ void sim_node_resume(struct sim_node *node)
 {
     ASSERT(node->state == SIM_NODE_PAUSED);
     node->resumed_ns = node->sim->now_ns;
+    node->stopped_ns = node->resumed_ns - node->paused_ns;
     sim_trace(node->sim, "resume", node->number, 0);
     node->state = SIM_NODE_UP;
     for (struct list *item; (item = list_pop_front(&node->deferred));) {

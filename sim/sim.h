@@ -137,6 +137,7 @@ struct sim_node {
     uint64_t wake_ns;               /* when to poll next; UINT64_MAX: not */
     uint64_t busy_ns;               /* not before this: it works */
     uint64_t paused_ns, resumed_ns; /* when that last was; sim time */
+    uint64_t stopped_ns;            /* until it was resumed, for so long */
     struct list deferred;           /* events that wait: it is paused, or works */
     struct list crash_hooks;
 };
