@@ -38,6 +38,20 @@ static void replaced(struct cluster *c, const struct admin_job *job)
     process_start(&c->osds[job->osd].process);
 }
 
+/* In which anybody leads the PG: who leads in an earlier one has not heard of that yet, nor of who is a
+ * member by now. */
+static uint64_t newest_term(struct cluster *c, uint64_t id)
+{
+    uint64_t term = 0;
+
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        const struct pg *pg = shard ? pg_find(shard, id) : NULL;
+        term = MAX(term, pg ? pg->led_term : 0);
+    }
+    return term;
+}
+
 /* No group has it any more. */
 static void check_gone(struct cluster *c, uint32_t id)
 {
@@ -47,7 +61,8 @@ static void check_gone(struct cluster *c, uint32_t id)
             continue;
         map_for_each (&shard->pgs, node) {
             const struct pg *pg = map_entry(node, struct pg, node);
-            for (uint32_t m = 0; pg->led_term && m < pg->raft.group.count; m++)
+            bool leads = pg->led_term && pg->led_term == newest_term(c, pg->id);
+            for (uint32_t m = 0; leads && m < pg->raft.group.count; m++)
                 if (pg->raft.group.members[m].osd == id)
                     sim_fail(c->sim, "osd.%u is removed, and is a member of PG %llx", id,
                              (unsigned long long)pg->id);
