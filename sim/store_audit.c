@@ -59,7 +59,7 @@ static void object_audit(struct audit *a, const struct object *o, uint64_t *chun
     }
     if (o->slot)
         a->slots[o->slot / SLOTS_PER_CHUNK] |= (uint16_t)(1u << o->slot % SLOTS_PER_CHUNK);
-    *slots += o->pending_total && !o->slot;
+    *slots += (o->pending_total || o->overlay) && !o->slot;
     if (o->overlay)
         overlay_audit(a, o);
 }

@@ -600,14 +600,15 @@ uint32_t slot_alloc(struct store *s);                        /* 0: none */
 void slot_free(struct store *s, uint32_t slot);
 MUST_CHECK int slot_claim(struct store *s, uint32_t slot);
 int64_t space_available(const struct store *s); /* chunks that nobody uses or may need */
-/* Slots that objects without one may yet get, beyond those that are used or reserved: a checkpoint has room for so
- * many objects only. One whose entries wait for destage has a reservation, or a slot, never both. */
+/* Slots that objects without one may yet get, beyond those that are used or reserved: a checkpoint has room
+ * for so many objects only. One whose entries wait for destage has a reservation, or a slot, never both. */
 uint64_t space_slots_left(const struct store *s);
-bool space_spare(struct store *s);              /* there is one, be it at the cost of the log's past */
+bool space_spare(struct store *s); /* there is one, be it at the cost of the log's past */
 void space_hold(struct object *o, uint32_t chunk);
 void space_unhold(struct object *o, uint32_t chunk);
 /* Before an entry that reserves: room to count it. ERR_NO_MEMORY. */
 MUST_CHECK int space_need(struct object *o);
+void space_slot_settle(struct object *o); /* a slot is reserved for it as long as it is to get one */
 /* The object's page becomes another (NULL: none): chunks that the new one lacks are freed, reservations
  * follow. Takes over the map's memory. */
 void space_switch(struct object *o, const struct page_map *map, uint32_t slot);

@@ -267,6 +267,7 @@ int overlay_need(struct object *o)
     o->overlay->block = no_blocks;
     list_init(&o->overlay->link);
     list_push_back(&s->overlays, &o->overlay->link);
+    space_slot_settle(o);
     return 0;
 }
 
@@ -321,6 +322,7 @@ void overlay_settle(struct object *o)
         slab_put(&store_of(o->pg)->slab, o->overlay->block, OVERLAY_BLOCKS_BYTES);
     slab_put(&store_of(o->pg)->slab, o->overlay, sizeof(*o->overlay));
     o->overlay = NULL;
+    space_slot_settle(o);
 }
 
 /* ---- where a block is ---------------------------------------------------------------------------------- */

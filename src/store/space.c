@@ -201,10 +201,11 @@ bool space_spare(struct store *s)
     return space_available(s) >= 1;
 }
 
-static void slot_reserve_settle(struct object *o)
+/* Whatever waits for destage gets a page, also if all of it is cleared by now. */
+void space_slot_settle(struct object *o)
 {
     struct store *s = store_of(o->pg);
-    bool want = o->pending_total && !o->slot;
+    bool want = (o->pending_total || o->overlay) && !o->slot;
 
     if (want == o->slot_reserved)
         return;
@@ -229,7 +230,7 @@ void space_hold(struct object *o, uint32_t chunk)
     o->pending_total++;
     if (o->pending[chunk]++ == 0 && chunk_missing(o, chunk))
         store_of(o->pg)->chunks_reserved++;
-    slot_reserve_settle(o);
+    space_slot_settle(o);
 }
 
 void space_unhold(struct object *o, uint32_t chunk)
@@ -244,7 +245,7 @@ void space_unhold(struct object *o, uint32_t chunk)
         slab_put(&s->slab, o->pending, PENDING_SIZE);
         o->pending = NULL;
     }
-    slot_reserve_settle(o);
+    space_slot_settle(o);
 }
 
 void space_switch(struct object *o, const struct page_map *map, uint32_t slot)
@@ -266,7 +267,7 @@ void space_switch(struct object *o, const struct page_map *map, uint32_t slot)
     if (o->slot && o->slot != slot)
         slot_free(s, o->slot);
     o->slot = slot;
-    slot_reserve_settle(o);
+    space_slot_settle(o);
 }
 
 int space_admit(const struct pg *pg, const struct entry *entry)

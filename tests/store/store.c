@@ -395,6 +395,40 @@ static void no_places_for_objects_is_no_space(void)
     tear_down();
 }
 
+static void destage_all(void)
+{
+    for (uint32_t i = 0; i < 100 && store_complete_index(pg) < pg->last_index; i++) {
+        store_destage_soon(pg);
+        rig_settle(&rig);
+    }
+    CHECK_EQ(store_complete_index(pg), pg->last_index);
+}
+
+/* On a device with a chunk to spare objects are written and cleared before they are destaged, one after the
+ * other. Each needs no chunk any more, but a page: destage must find room for all of them. */
+static void what_is_cleared_at_once_has_a_place(void)
+{
+    struct entry clear = {.type = ENTRY_CLEAR, .image = 1, .block_count = BLOCKS_PER_OBJECT};
+    uint32_t count = 0;
+
+    set_up();
+    s->g.objects_max = UINT32_MAX;
+    CHECK_EQ(fill_objects(false), -ERR_NO_SPACE);
+    destage_all();
+    for (; clear.object < 3; clear.object++) {
+        CHECK_EQ(put(clear, 0), 0);
+        apply_all();
+    }
+    destage_all();
+    for (clear.object = 1000; write_blocks(clear.object, 0, 1) == 0; clear.object++, count++) {
+        CHECK_EQ(put(clear, 0), 0);
+        apply_all();
+    }
+    CHECK(count > SLOTS_PER_CHUNK);
+    destage_all();
+    tear_down();
+}
+
 /* What is not applied is copied forward only as long as that makes room. */
 static void a_ring_full_of_waiting_entries_is_left_alone(void)
 {
@@ -936,6 +970,7 @@ int main(void)
     TEST(a_full_device_works_on);
     TEST(places_of_objects_are_counted_once);
     TEST(no_places_for_objects_is_no_space);
+    TEST(what_is_cleared_at_once_has_a_place);
     TEST(a_ring_full_of_waiting_entries_is_left_alone);
     TEST(what_members_lack_is_kept_longer);
     TEST(pgs_that_have_used_their_share_stop_alone);
