@@ -29,7 +29,7 @@
 #include "base/plant.h"
 #include "wire/wire.h"
 
-#define HEARTBEAT_GROUPS_MAX PLANT_SCARCE(WIRE_GROUPS_MAX, 3) /* changes in one message */
+#define HEARTBEAT_GROUPS_MAX PLANT_SCARCE(WIRE_GROUPS_MAX, 3u) /* changes in one message */
 
 struct heartbeat_out {
     struct map by_pg;

@@ -19,9 +19,9 @@
 #include "wire/cold.h"
 #include "wire/wire.h"
 
-#define SHARD_REQUESTS_MAX     PLANT_SCARCE(4096, 32)             /* client requests under way */
+#define SHARD_REQUESTS_MAX     PLANT_SCARCE(4096u, 32u)             /* client requests under way */
 #define SHARD_REQUEST_BYTES    PLANT_SCARCE(256u << 20, 4u << 20) /* of their data, what is read as well */
-#define SHARD_CLIENTS_MAX      PLANT_SCARCE(1024, 7)              /* sessions of clients; */
+#define SHARD_CLIENTS_MAX      PLANT_SCARCE(1024u, 7u)              /* sessions of clients; */
 #define SHARD_SESSIONS_MAX     2048 /* the others are for shards, whom clients are not to keep out */
 #define SHARD_SESSION_REQUESTS 1024 /* under way per session */
 #define SHARD_HEARTBEAT_NS     (30 * NS_PER_MS)

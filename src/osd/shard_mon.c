@@ -31,7 +31,7 @@ enum { MON_CONNECT, MON_BOOT, MON_SUBSCRIBE, MON_RUN, MON_REPORT };
 #define MON_ROTATE_NS    (2 * NS_PER_S) /* an address that does not answer for so long: try the next */
 #define MON_PAUSE_NS     (200 * NS_PER_MS)
 #define MON_FOREIGN_NS   (60 * NS_PER_S) /* how often a monitor of another cluster is worth a log line */
-#define MON_CONFIRMS_MAX PLANT_SCARCE(8192, 8)
+#define MON_CONFIRMS_MAX PLANT_SCARCE(8192u, 8u)
 /* A report tells of all PGs, and looks at orders for images. While thousands of elections are under way, or
  * images are removed, each one is news, and reporting is not to take the processor from them. */
 #define MON_REPORT_PG_NS (20 * NS_PER_US)
