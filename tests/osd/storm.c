@@ -176,7 +176,7 @@ static void test_late_leaders(void)
         world_osd_start(w, i);
         sim_disk_set_faults(w->osds[i].disk, &slow);
     }
-    for (uint32_t ms = 0; ms < 30000 && served_count(w) < w->pg_count; ms++) {
+    for (uint32_t ms = 0; ms < 60000 && served_count(w) < w->pg_count; ms++) {
         sim_run_for(w->sim, NS_PER_MS);
         for (uint32_t i = 0; i < OSDS; i++)
             for (uint32_t p = 0; p < w->pg_count; p++) {
