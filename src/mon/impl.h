@@ -456,6 +456,8 @@ enum mon_stays mon_out_stays(const struct mon *mon, const struct mon_osd *o);
 enum mon_stays mon_shard_stays(const struct mon *mon, const struct mon_osd *o, uint32_t shard);
 /* Looks at the OSD's shards: which replicas are to be made anew? */
 void mon_out_shards(struct mon *mon, struct mon_osd *o);
+/* That it has a shard of this number, whose replicas are. */
+bool mon_shard_given_up(const struct mon_osd *o, uint32_t shard);
 /* How long it has been down, as far as this monitor can tell. */
 uint64_t mon_osd_down_ns(const struct mon *mon, const struct mon_osd *o);
 /* Is data to be on it? */

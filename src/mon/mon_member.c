@@ -263,7 +263,7 @@ static bool is_given_up(const struct mon *mon, const Fb__PgMember *m)
     const struct mon_osd *o = mon_osd_find(mon, m->osd);
     bool is_out = !o || (!mon_osd_item(o)->up && !mon_osd_in(mon_osd_item(o)));
 
-    return is_out || (m->shard < mon_osd_item(o)->n_shard && o->shard[m->shard].given_up);
+    return is_out || mon_shard_given_up(o, m->shard);
 }
 
 /* A majority works without the rest, so that it does not wait for what is given up: what was not born there

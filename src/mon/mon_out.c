@@ -140,6 +140,11 @@ enum mon_stays mon_shard_stays(const struct mon *mon, const struct mon_osd *o, u
     return stays(mon, mon_osd_item(o), mon->alive_ns - o->shard[shard].failed_ns);
 }
 
+bool mon_shard_given_up(const struct mon_osd *o, uint32_t shard)
+{
+    return shard < mon_osd_item(o)->n_shard && o->shard[shard].given_up;
+}
+
 void mon_out_shards(struct mon *mon, struct mon_osd *o)
 {
     for (uint32_t s = 0; s < mon_osd_item(o)->n_shard; s++) {

@@ -144,8 +144,8 @@ static void fill_pg(struct placement_pg *p, const struct mon *mon, const struct 
         const struct mon_osd *o = mon_osd_find(mon, row->osd);
         if (!o || !mon_osd_in(mon_osd_item(o)))
             p->pinned = false;
-        bool lost = mon_confirmed(&mon_news(pg)->lost, row->replica) ||
-                    (o && row->shard < mon_osd_item(o)->n_shard && o->shard[row->shard].given_up);
+        bool lost =
+            mon_confirmed(&mon_news(pg)->lost, row->replica) || (o && mon_shard_given_up(o, row->shard));
         if (lost)
             p->pinned = false;
         if (moves ? mon_move_failed(mon, pg, row) : row->learner) {
