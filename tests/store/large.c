@@ -190,10 +190,8 @@ static void chunks_of_what_was_cut_off_are_free_later(void)
     tear_down();
 }
 
-/* Three batches are under way at once, so that none proves the others. The chunk is not free before a header
- * proves that the one that voids it was durable: until then the first may have to prove itself by the chunk.
- */
-static void chunks_are_kept_until_a_header_proves_it(void)
+/* The batch of a large entry is under way, and those of more entries get there beside it. */
+static void set_up_under_way(void)
 {
     set_up();
     rig.device.blk.queue_depth_hint = 4;
@@ -202,6 +200,14 @@ static void chunks_are_kept_until_a_header_proves_it(void)
     rig.device.held_len = block_offset(s->g.ring_blocks);
     CHECK_EQ(write_blocks(1, 0, 16), 0);
     rig_settle(&rig);
+}
+
+/* Three batches are under way at once, so that none proves the others. The chunk is not free before a header
+ * proves that the one that voids it was durable: until then the first may have to prove itself by the chunk.
+ */
+static void chunks_are_kept_until_a_header_proves_it(void)
+{
+    set_up_under_way();
     uint32_t chunk = large_chunk(entry_at(1), 0);
     CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 5}, 1), 0);
     rig_settle(&rig);
@@ -221,13 +227,7 @@ static void chunks_are_kept_until_a_header_proves_it(void)
  * that is cut off in there is another's by then, perhaps before any header is durable. */
 static void what_a_start_found_proves_itself_once(void)
 {
-    set_up();
-    rig.device.blk.queue_depth_hint = 4;
-    reopen();
-    rig.device.held_from = block_offset(s->g.ring_block);
-    rig.device.held_len = block_offset(s->g.ring_blocks);
-    CHECK_EQ(write_blocks(1, 0, 16), 0);
-    rig_settle(&rig);
+    set_up_under_way();
     uint8_t *at = medium(1, 3);
     CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 5}, 1), 0);
     rig_settle(&rig);
