@@ -34,13 +34,28 @@ static bool tail_awaited(const struct store *s)
     return false;
 }
 
+/* Blocks that are there twice until their copies are durable: no room that more copies would gain. */
+static uint64_t copied_twice(const struct store *s)
+{
+    uint64_t blocks = 0;
+
+    for (const struct list *at = s->batches.prev; at != &s->batches; at = at->prev) {
+        const struct batch *b = list_entry(at, struct batch, link);
+        if (b->durable)
+            break;
+        list_for_each (&b->copies, node)
+            blocks += entry_blocks(list_entry(node, struct log_entry, copy_link));
+    }
+    return blocks;
+}
+
 bool trim_wanted(const struct store *s)
 {
     if (s->long_logs)
         return true;
     uint64_t used = ring_held(s), live = DIV_UP(s->unapplied_bytes, (uint64_t)BLOCK_SIZE);
 
-    if (used <= trim_limit(s) || used <= live + ring_usable(s) / 8)
+    if (used <= trim_limit(s) || used <= live + ring_usable(s) / 8 + copied_twice(s))
         return false;
     return s->room_wanted || used > ring_usable(s) / 8 * 7 || !tail_awaited(s);
 }
