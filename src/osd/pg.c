@@ -28,7 +28,7 @@ enum { PG_LIVE, PG_STOPPING };
 #endif
 #define CACHE_LINE        64u
 #define PREFETCH_MEMBERS  3u
-#define PG_NOOPS_MAX      1024 /* in one turn */
+#define PG_NOOPS_MAX      PLANT_SCARCE(1024u, 3u) /* in one turn */
 #define PG_NOOP_RETRY_NS  (10 * NS_PER_MS)
 #define PG_GROUP_RETRY_NS (100 * NS_PER_MS)
 

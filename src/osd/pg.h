@@ -22,7 +22,7 @@
 #define PG_RECORDS_MARGIN 256               /* the same of image records, for ones that are new */
 #define PG_TOMBSTONES_NS  NS_PER_S          /* how often it is looked at whether they can be forgotten */
 #define PG_LAG_NS         (200 * NS_PER_MS) /* lacking what is committed, a member acknowledges nothing */
-#define PG_CATCHUP_BYTES  (1u << 20)        /* read from the ring at once for a lagging member */
+#define PG_CATCHUP_BYTES  PLANT_SCARCE(1u << 20, 64u << 10) /* read at once for a lagging member */
 
 struct recover;
 struct repair;

@@ -199,10 +199,10 @@ enum { SERVE_START, SERVE_TURN, SERVE_READ, SERVE_REPAIR };
 _Static_assert(SERVE_REPAIR_NS + 2 * SERVE_WAIT_NS < RECOVER_CALL_NS,
                "a call that times out closes its link");
 
-#define TURNS_MAX         32  /* at once, without clients */
-#define TURNS_NEEDED      4   /* at once beside clients, of those without which nothing can be committed */
-#define TURNS_WAITING_MAX 256 /* more are told to come again at once */
-#define TURN_PAUSE        4   /* times what it took, while there are clients */
+#define TURNS_MAX         PLANT_SCARCE(32u, 2u) /* at once, without clients */
+#define TURNS_NEEDED      PLANT_SCARCE(4u, 1u) /* beside clients, of those without which nothing is committed */
+#define TURNS_WAITING_MAX PLANT_SCARCE(256u, 2u) /* more are told to come again at once */
+#define TURN_PAUSE        4                      /* times what it took, while there are clients */
 #define TURN_PAUSE_MAX_NS (500 * NS_PER_MS)
 #define TURN_BYTE_NS      1                 /* at least so long for each byte */
 #define TURN_CLIENT_NS    (100 * NS_PER_MS) /* so long after its last request there are clients */

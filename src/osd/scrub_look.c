@@ -18,6 +18,7 @@
 #include "osd/scrub.h"
 
 enum { LOOK_COPY, LOOK_OBJECT, LOOK_DIGEST, LOOK_PACE, LOOK_READ, LOOK_REPAIR, LOOK_AGAIN };
+#define LOOK_ROWS       PLANT_SCARCE(SCRUB_ROWS_MAX, 2u) /* objects in one answer */
 #define LOOK_WINDOW     64 /* blocks read at once: more would stand in front of clients' reads */
 #define LOOK_IDLE_PER_S (64u << 20)
 #define LOOK_BUSY_PER_S (8u << 20) /* bytes, while the shard has other work */
@@ -220,7 +221,7 @@ static void look_object(struct scrub_look *l)
         look_end(l, 0);
         return;
     }
-    if (l->ret.row_count == SCRUB_ROWS_MAX) {
+    if (l->ret.row_count == LOOK_ROWS) {
         l->ret.more = true;
         look_end(l, 0);
         return;

@@ -23,6 +23,7 @@
 enum { ORDERS_IDLE, ORDERS_SAVE, ORDERS_BIRTH, ORDERS_STOP_OLD, ORDERS_FORCE, ORDERS_STOP_PG, ORDERS_REMOVE };
 #define ORDERS_RETRY_NS NS_PER_S
 #define ORDERS_LAZY_NS  (5 * NS_PER_S)
+#define BIRTHS_AT_ONCE  PLANT_SCARCE(ORDERS_BIRTHS_MAX, 1u)
 
 static const char *orders_state_name(int state)
 {
@@ -135,7 +136,7 @@ static bool birth_begin(struct shard_orders *orders)
         struct group group = birth_group(item);
 
         /* A map in which the PG has no group that could be is not one of our monitors'. */
-        if (!self || orders->birth_count == ORDERS_BIRTHS_MAX || !group_validate(&group))
+        if (!self || orders->birth_count == BIRTHS_AT_ONCE || !group_validate(&group))
             continue;
         /* Into a group that works already it comes without what that has. */
         bool joins = birth != item->birth || item->group_index;

@@ -18,7 +18,7 @@
 #include "base/error.h"
 #include "base/text.h"
 
-#define PEER_CALLS_MAX 64
+#define PEER_CALLS_MAX PLANT_SCARCE(64u, 3u)
 
 struct peer *shard_peer_find(struct osd_shard *shard, uint32_t osd, uint32_t number)
 {

@@ -13,9 +13,12 @@
 
 #include <stdlib.h>
 
+#include "base/plant.h"
+
 /* Of the few PGs that are being scrubbed, or have damage to tell of. */
-#define REPORT_DAMAGE_MAX 8                    /* of one PG; the next report has more */
-#define REPORT_SCRUB_MAX  (FRAME_BODY_MAX / 4) /* bytes; the rest comes when this is known */
+#define REPORT_DAMAGE_MAX 8 /* of one PG; the next report has more */
+#define REPORT_DAMAGES    PLANT_SCARCE(REPORT_DAMAGE_MAX, 1u)
+#define REPORT_SCRUB_MAX  PLANT_SCARCE(FRAME_BODY_MAX / 4, 300u) /* bytes; more when this is known */
 /* For each confirmation that has room, so many pairs of an order and a PG are looked at: some thousands take
  * a millisecond, and while one PG has no leader there may be millions. */
 #define REPORT_LOOKS 4
@@ -125,7 +128,7 @@ static void report_pg_scrub(struct report *report, struct pg *pg, Fb__PgReport *
         to->scrub_done = pg->scrub.done;
     }
     to->damage = rows->damages;
-    to->n_damage = damage_report(pg, rows->damage, rows->damages, REPORT_DAMAGE_MAX);
+    to->n_damage = damage_report(pg, rows->damage, rows->damages, REPORT_DAMAGES);
     report->scrub_bytes += wire_cold_size(&to->base);
     if (report->scrub_bytes > REPORT_SCRUB_MAX) {
         to->scrub = NULL;

@@ -43,7 +43,7 @@ bool split_hides(const struct object *o)
  */
 
 /* That are looked at: not a millisecond's work, be none of them in the processor's cache. */
-#define SPLIT_STEP 128u
+#define SPLIT_STEP PLANT_SCARCE(128u, 3u)
 
 static void cursor_reset(struct store_split *w)
 {
