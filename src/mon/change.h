@@ -78,7 +78,11 @@ bool mon_turn_take(struct mon *mon, struct mon_turn *turn, struct op *op);
 void mon_turn_give(struct mon *mon, struct mon_turn *turn);
 
 /* With the turn. Writes the change and brings memory up to date. On an error the outcome may be unknown:
- * mon->stale is set and memory must be loaded again before the next change. */
+ * mon->stale is set and memory must be loaded again before the next change. Even what a load does not show
+ * the store may carry out later (an etcd that had it in a queue), and those who follow tell others of it.
+ * After the next change it cannot, for that has moved its condition; so the tick makes one, of nothing if
+ * need be.
+ */
 void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent);
 /* Why, in words. */
 const char *mon_store_error(int error);

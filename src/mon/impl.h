@@ -190,6 +190,8 @@ struct mon {
     uint8_t cluster[16];
     uint64_t state_revision; /* mod_revision of "cluster" */
     bool stale;              /* the outcome of a change of our own is not known: load before the next one */
+    bool doubtful;           /* and since then nothing was written, so the store may yet carry it out:
+                                mon_commit_start() */
     struct map items[MON_KINDS];
     struct list sessions;
     uint32_t client_count; /* of them those that are no OSDs' */

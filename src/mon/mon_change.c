@@ -175,6 +175,7 @@ static void take_effect(struct mon_commit *m)
         install(mon, &m->change->puts[i]);
     mon->state = m->change->state;
     mon->state_revision = m->txn.ret_revision;
+    mon->doubtful = false;
     mon->self.epoch = mon->state.epoch;
     mon->self.image_id_max = mon->state.image_id_max;
 }
@@ -198,6 +199,7 @@ static void commit_step(struct op *op)
         case COMMIT_WRITING:
             if (m->txn.result) {
                 m->mon->stale = true;
+                m->mon->doubtful = m->mon->config.meta->ops->lease && m->txn.result != -ERR_CONFLICT;
                 if (m->txn.result != m->mon->commit_failed) /* once, not with each tick that tries again */
                     core_log(m->mon->core, LOG_ERROR, "mon", "a change of the metadata failed: %s",
                              mon_store_error(m->txn.result));
@@ -237,7 +239,7 @@ void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent)
     struct mon_commit *m = &mon->commit;
 
     ASSERT(!op_live(&m->op));
-    if (is_scrubs_only(c))
+    if (is_scrubs_only(c) && !mon->doubtful)
         c->state.epoch = mon->state.epoch;
     *m = (struct mon_commit){.mon = mon, .change = c, .epoch = c->state.epoch, .remaining = c->count};
     op_start(&m->op, mon->core, &commit_kind, parent);

@@ -103,6 +103,7 @@ static void lead_begin(struct mon *mon)
         mon_soft_reset(mon);
     }
     mon->tick_last_ns = core_now_ns(mon->core);
+    mon->doubtful = false; /* our key is a new one */
     mon->proven = false;
     mon->witness_ns = 0;
     mon_osd_witnesses(mon);

@@ -40,7 +40,7 @@ bool mon_text_valid(const char *text)
 
 uint64_t mon_epochs_under_way(const struct mon *mon)
 {
-    bool under_way = op_live(&mon->commit.op) || mon->stale;
+    bool under_way = op_live(&mon->commit.op) || mon->stale || mon->doubtful;
 
     return under_way && mon->commit.epoch > mon->state.epoch ? mon->commit.epoch - mon->state.epoch : 0;
 }

@@ -52,16 +52,19 @@ static void advance_clock(struct mon *mon)
     mon->tick_last_ns = now;
 }
 
-/* Puts what should change into tick_change. True: there is something. */
+/* Puts what should change into tick_change. True: there is something, or what came of a former change is to
+ * be settled. */
 static bool tick_build(struct mon *mon)
 {
+    bool acts = mon_leads(mon) && !mon->behind[0];
+
     mon_change_fini(&mon->tick_change);
     mon_change_init(&mon->tick_change, mon);
-    if (mon_leads(mon) && !mon->behind[0])
+    if (acts)
         mon_settle(mon, &mon->tick_change);
     if (!mon->tick_change.count)
         mon->settle_due = false;
-    return mon->tick_change.count > 0;
+    return mon->tick_change.count > 0 || (acts && mon->doubtful);
 }
 
 static void tick_rest(struct mon *mon, uint64_t rest_ns)

@@ -424,6 +424,73 @@ static void others_know_of_a_pool_before_the_leader(void)
     world_free(w);
 }
 
+static uint64_t state_read(struct world *w, struct meta *store, Fb__MonState **ret_state)
+{
+    struct meta_range range = {.first = "cluster", .pending = true};
+
+    IN_CLIENT(w, store->ops->range(store, &range));
+    WAIT_FOR(w, 1000, !range.pending);
+    CHECK(range.ret_count == 1);
+    uint64_t revision = range.ret_kvs[0].mod_revision;
+    *ret_state = fb__mon_state__unpack(NULL, range.ret_kvs[0].value_len, range.ret_kvs[0].value);
+    IN_CLIENT(w, store->ops->range_fini(store, &range));
+    return revision;
+}
+
+/* The store says of a change that it has failed, shows the leader that it was not made, and makes it then:
+ * those who follow tell clients of it. The leader does not take that for the word of somebody who knows newer
+ * data than it has. */
+static void the_store_makes_late_what_had_failed(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller at[2], late;
+    struct meta *store;
+    Fb__MonState *state, *now;
+    uint64_t revision, failed_at;
+    uint8_t value[256];
+
+    CHECK_EQ(world_leader(w), 0);
+    clients_at_all(w, at);
+    CHECK_EQ(change(&at[0]), 0);
+    world_run_ms(w, 1500); /* also the list of monitors is written */
+    IN_CLIENT(w, store = sim_meta_open(w->store, w->client_node));
+    for (;;) { /* until one is not made */
+        revision = state_read(w, store, &state);
+        sim_meta_set_faults(w->store, &(struct sim_meta_faults){.error_ppm = 1000000});
+        CHECK_EQ(change(&at[0]), -ERR_IO);
+        sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+        failed_at = state_read(w, store, &now);
+        fb__mon_state__free_unpacked(now, NULL);
+        if (failed_at == revision)
+            break;
+        fb__mon_state__free_unpacked(state, NULL);
+        world_run_ms(w, 2500);
+    }
+    world_run_ms(w, 2500); /* the leader has read everything anew */
+    state->epoch++;
+    struct meta_condition condition = {.key = "cluster", .mod_revision = revision};
+    struct meta_change put = {
+        .key = "cluster", .value = value, .value_len = (uint32_t)fb__mon_state__pack(state, value)};
+    struct meta_txn txn = {
+        .conditions = &condition, .condition_count = 1, .changes = &put, .change_count = 1, .pending = true};
+    IN_CLIENT(w, store->ops->txn(store, &txn));
+    WAIT_FOR(w, 1000, !txn.pending);
+    CHECK_EQ(txn.result, -ERR_CONFLICT);
+    world_run_ms(w, 100);
+    CHECK_EQ(get_map(&at[1], 0), 0);
+    client_start_at(&late, w, 77, 0);
+    late.self.epoch = at[1].answer->map->epoch;
+    memcpy(late.self.cluster, at[1].answer->map->cluster.data, 16);
+    WAIT_FOR(w, 1000, late.opened);
+    CHECK_EQ(world_leader(w), 0);
+    CHECK_EQ(change(&late), 0);
+    fb__mon_state__free_unpacked(state, NULL);
+    IN_CLIENT(w, store->ops->close(store));
+    callers_stop(at, 2);
+    caller_stop(&late);
+    world_free(w);
+}
+
 static void a_leader_that_reads_the_store_anew_loses_the_lead(void)
 {
     struct world *w = world_new_several(2);
@@ -772,6 +839,7 @@ int main(int argc, char **argv)
     TEST(a_dead_leader_is_replaced);
     TEST(a_restart_is_quick);
     TEST(others_know_of_a_pool_before_the_leader);
+    TEST(the_store_makes_late_what_had_failed);
     TEST(a_leader_that_reads_the_store_anew_loses_the_lead);
     TEST(nothing_is_finished_while_nobody_leads);
     TEST(a_stopped_leader_writes_nothing);
