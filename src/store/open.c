@@ -260,7 +260,7 @@ static void open_step(struct op *op)
                 open_table_read(o, 0);
                 return;
             }
-            p->scan.durable_seq = s->durable_seq;
+            p->scan.durable_seq = p->table_proven = s->durable_seq;
             p->io.result = 0;
             op->state = OPEN_HEAL;
             continue;

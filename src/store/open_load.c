@@ -191,8 +191,9 @@ bool open_heal(struct store_open *o)
 }
 
 /* PGs whose log was found damaged, and those that a split was about to change: open_heal() shall write their
- * records. And what counts from now on though nothing proves that it was durable: at the next start it would
- * have to prove itself once more, by chunks too of what it has cut off, which are free now. */
+ * records. And what counts from now on though the table does not tell that it was durable: at the next start
+ * it would have to prove itself, by chunks too of what it has cut off, which are free now. A header may tell,
+ * but of the end of the log only one that does not count, which the next batch is written over. */
 void open_damage(struct store_opening *p)
 {
     struct store *s = p->s;
@@ -207,7 +208,7 @@ void open_damage(struct store_opening *p)
         if (table_differs(s, pg))
             p->heal[table_set_state(s, pg)] = 3;
     }
-    if (!p->read_only && s->durable_seq > p->scan.durable_seq && !PLANT(STORE_START_UNPROVEN))
+    if (!p->read_only && s->durable_seq > p->table_proven && !PLANT(STORE_START_UNPROVEN))
         p->heal[table_prove(s)] = 3;
 }
 

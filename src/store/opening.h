@@ -93,6 +93,7 @@ struct store_opening {
     uint8_t *heal; /* per block: 1: copy A, 2: copy B */
     uint32_t heal_at;
     uint32_t table_at;
+    uint64_t table_proven; /* it tells that the ring goes so far */
     uint32_t
         table_single; /* up to there block by block: one of a piece cannot be read, in one of the copies */
     /* Blob. */

@@ -248,6 +248,38 @@ static void what_a_start_found_proves_itself_once(void)
     tear_down();
 }
 
+/* The header of a torn batch may prove it, which does not count: what comes next is written over that one. */
+static void what_a_torn_batch_proves_is_proven_anew(void)
+{
+    set_up();
+    rig.device.held_from = block_offset(ring_place(s, s->head));
+    rig.device.held_len = BLOCK_SIZE;
+    CHECK_EQ(write_blocks(1, 0, 16), 0);
+    rig_settle(&rig);
+    uint8_t *at = medium(1, 3);
+    CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 5}, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(put((struct entry){.index = 2, .term = 2, .image = 1, .object = 5}, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(s->inflight_count, s->inflight_max);
+    uint8_t *torn = rig.device.data + block_offset(ring_place(s, s->head));
+    rig.device.held_len = 0;
+    rig_settle(&rig);
+    CHECK_EQ(pg->durable_index, 2);
+    CHECK_EQ(close_store(), 0);
+    torn[BLOCK_SIZE] ^= 1;
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(pg->last_index, 1);
+    CHECK_EQ(store_log_term(pg, 1), 2);
+    CHECK_EQ(close_store(), 0);
+    memset(torn, 0, BLOCK_SIZE);
+    *at ^= 1;
+    CHECK_EQ(open_store(), 0);
+    CHECK(!pg->damaged);
+    CHECK_EQ(store_log_term(pg, 1), 2);
+    tear_down();
+}
+
 /* The same of an entry that is copied forward while it is applied, and is complete before any header proves
  * the batch that the copy is in. */
 static void a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven(void)
@@ -520,6 +552,7 @@ int main(int argc, char **argv)
     TEST(chunks_of_what_was_cut_off_are_free_later);
     TEST(chunks_are_kept_until_a_header_proves_it);
     TEST(what_a_start_found_proves_itself_once);
+    TEST(what_a_torn_batch_proves_is_proven_anew);
     TEST(a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven);
     TEST(chunks_of_a_removed_pg_are_free_when_they_are_written);
     TEST(the_log_lets_go_after_a_start);
