@@ -105,6 +105,7 @@
     X(OSD_FULL_WAITS_FOR_EVER,      "osd: a replica without space for an entry never takes anything else")          \
     X(OSD_JOINS_TO_THE_END,         "osd: a replica that joins takes all space of its shard")                        \
     X(OSD_LACK_UNSAID,              "osd: a replica that has no room to recover does not say so")                   \
+    X(OSD_ABSTAINERS_REFUSE,        "osd: who abstains counts among those that elect a leader without room")         \
     X(OSD_SHORT_ONE_MAJORITY,       "osd: who has no room leads, though not a majority of the old voters has none") \
     X(OSD_LOG_UNAWAITED,            "osd: a leader that a member has answered does not await its own log")           \
     X(OSD_MERGE_RACE,               "osd: partial writes do not wait for one another")                             \

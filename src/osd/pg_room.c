@@ -87,7 +87,11 @@ void pg_room_told(struct pg_member *member, const struct wire_append_reply *repl
 {
     member->peer->free_bytes = reply->free_bytes;
     member->peer->no_records = reply->flags & APPEND_NO_RECORDS;
-    if (reply->flags & (APPEND_NO_MEMORY | APPEND_LACKS_ROOM))
+    /* Of those that recover one may abstain, and elects nobody: whether it does is not said but by this. */
+    bool votes = !(reply->flags & APPEND_RECOVERING) || reply->flags & APPEND_LACKS_ROOM;
+    if (!votes && !PLANT(OSD_ABSTAINERS_REFUSE))
+        member->refuses = false;
+    else if (reply->flags & (APPEND_NO_MEMORY | APPEND_LACKS_ROOM))
         member->refuses = true;
     else if (match > member->match)
         member->refuses = false;

@@ -174,6 +174,39 @@ static void test_unequally_full(void)
     end(w);
 }
 
+/* The same, but the log of the one that has taken less is found damaged: it abstains. Those that are full
+ * elect nobody without it, so their leader stays, and serves reads. */
+static void test_full_beside_damage(void)
+{
+    struct world *w = world_new(70, 1);
+    uint64_t pg = world_pg(w, 0);
+    uint32_t leader = world_leader(w, pg), full = (leader + 1) % OSDS, fuller = (leader + 2) % OSDS;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 7, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    take_space(w, full, PG_SPACE_MARGIN + (4u << 20));
+    take_space(w, fuller, PG_SPACE_MARGIN + (2u << 20));
+    write_begin(w);
+    sim_run_for(w->sim, 500 * NS_PER_MS);
+    const struct raft *r = &pg_find(w->osds[leader].shard, pg)->raft;
+    uint64_t term = r->term;
+    CHECK(r->commit_index < r->last_index);
+    CHECK(world_replica(w, fuller, pg)->last_index < r->commit_index);
+    world_replica(w, fuller, pg)->damaged = true;
+    write_end(w);
+    sim_run_for(w->sim, 15 * NS_PER_S);
+    CHECK_EQ(r->term, term);
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    CHECK_EQ(got[0], 7);
+    for (uint32_t i = 1; i < OSDS; i++) {
+        real_store_give_back(store_of_osd(w, (leader + i) % OSDS), taken[(leader + i) % OSDS]);
+        taken[(leader + i) % OSDS] = 0;
+    }
+    WAIT_FOR(w, 30000, world_settled(w));
+    end(w);
+}
+
 /* A majority of five, which the member that lacks nothing does not belong to. */
 static void test_three_full(void)
 {
@@ -302,6 +335,7 @@ int main(int argc, char **argv)
     TEST(test_full_on_the_way_back);
     TEST(test_two_full);
     TEST(test_unequally_full);
+    TEST(test_full_beside_damage);
     TEST(test_joining);
     TEST(test_no_room_for_a_repair);
     return tap_done();
