@@ -83,12 +83,14 @@ static void report_pg(const struct pg *pg, Fb__PgReport *to)
     }
 }
 
-/* The group, until the map has it. What is applied is committed. */
+/* The group, until the map has it. What is applied is committed. A leader that is no member any more leaves
+ * it to the next one to tell: by that word its replica is ordered away, perhaps before it has handed over. */
 static void report_pg_group(struct report *report, const struct pg *pg, Fb__PgReport *to)
 {
     const struct group *group = &pg->sp->record.group;
     const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
-    bool news = !item || (group->index > item->group_index && !group_joint(group));
+    bool news =
+        !item || (group->index > item->group_index && !group_joint(group) && group_find(group, pg->replica));
     struct report_group *rows = news ? calloc(1, sizeof(*rows)) : NULL;
 
     report->short_of_memory |= news && !rows;

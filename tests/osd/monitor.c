@@ -32,7 +32,8 @@ struct fake_mon {
     uint32_t stands[PGS_MAX];    /* how often, by number, a PG was said to have no leader */
     uint32_t standings_most;     /* in one report, */
     uint32_t longest;            /* and its bytes */
-    uint32_t groups;             /* how often a group was told of */
+    uint32_t groups;             /* how often a group was told of, */
+    uint32_t left;               /* by a replica that is not in it */
 };
 
 static struct fake_mon mons[MONITORS];
@@ -43,8 +44,14 @@ static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
     mon->unchanged += report->unchanged;
     mon->confirms_most = MAX(mon->confirms_most, (uint32_t)report->n_confirm);
     mon->standings_most = MAX(mon->standings_most, (uint32_t)report->n_standing);
-    for (size_t i = 0; i < report->n_pg; i++)
-        mon->groups += report->pg[i]->n_group > 0;
+    for (size_t i = 0; i < report->n_pg; i++) {
+        const Fb__PgReport *pg = report->pg[i];
+        bool named = false;
+        for (size_t m = 0; m < pg->n_group; m++)
+            named |= pg->group[m]->replica == pg->replica;
+        mon->groups += pg->n_group > 0;
+        mon->left += pg->n_group && !named;
+    }
     for (size_t i = 0; i < report->n_standing; i++)
         mon->stands[(uint32_t)report->standing[i]->pg % PGS_MAX]++;
     for (size_t i = 0; i < report->n_confirm; i++)
@@ -566,6 +573,39 @@ static void test_no_group(void)
     world_free(w);
 }
 
+/* A leader that is to leave hands over before anybody can have it deleted: who comes behind it tells. */
+static void test_next_leader_tells_who_left(void)
+{
+    struct world *w = world_new(12, 1);
+    struct world_pg *row = &w->pgs[0];
+
+    ours_alone(w);
+    for (uint32_t osd = 0; osd < OSDS; osd++)
+        osd_restart(w, osd);
+    world_feed_map(w);
+    WAIT_FOR(w, 20000, world_leader(w, world_pg(w, 0)) != UINT32_MAX && world_settled(w));
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    const struct pg *pg = pg_find(w->osds[leader].shard, world_pg(w, 0));
+    for (uint32_t i = 0; i < row->member.count; i++)
+        if (row->member.row[i].osd != leader)
+            row->wanted.row[row->wanted.count++] = row->member.row[i];
+    row->wanted_epoch = w->epoch + 1;
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, pg->raft.role == RAFT_LEADER && pg->raft.transfer_to);
+    for (uint32_t i = 0; i < row->wanted.count; i++)
+        sim_net_set_path(w->net, w->osds[leader].node->host, w->osds[row->wanted.row[i].osd].node->host,
+                         SIM_PATH_BLOCK);
+    WAIT_FOR(w, 5000, pg->raft.role != RAFT_LEADER);
+    CHECK_EQ(mons[OURS].left, 0);
+    sim_net_heal(w->net);
+    WAIT_FOR(w, 5000, mons[OURS].groups);
+    CHECK_EQ(mons[OURS].left, 0);
+    row->wanted.count = 0;
+    world_feed_map(w);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 /* That a replica has left is confirmed once the map that says so is saved, also if a whole report was made
  * before that and all is at rest; and if it was to be split off a PG that is here, but not while that is
  * done. */
@@ -805,6 +845,7 @@ int main(void)
     TEST(test_lost_event);
     TEST(test_keeps_its_own);
     TEST(test_no_group);
+    TEST(test_next_leader_tells_who_left);
     TEST(test_long_reports);
     TEST(test_says_what_it_had);
     TEST(test_confirms_what_is_saved);
