@@ -19,6 +19,7 @@
 #define HOLD_MAX_NS      (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
 #define HOLD_MARGIN_NS   (30 * NS_PER_MS)
 #define RESIZE_LOOK_NS   (100 * NS_PER_US)
+#define STAND_LOOK_NS    (20 * NS_PER_US)
 #define RECOVERY_STATES  5
 #define RECOVERY_LOOK_NS (200 * NS_PER_US)
 
@@ -124,6 +125,16 @@ static struct cluster_osd *find_other(struct cluster *c, const struct cluster_os
     return NULL;
 }
 
+/* One that is neither of these two. */
+static struct cluster_osd *find_third(struct cluster *c, const struct cluster_osd *one,
+                                      const struct cluster_osd *two, uint64_t pg)
+{
+    for (uint32_t i = 0; i < c->osd_count; i++)
+        if (&c->osds[i] != one && &c->osds[i] != two && has_replica(c, &c->osds[i], pg))
+            return &c->osds[i];
+    return NULL;
+}
+
 static void hold_to_all(struct cluster *c, const struct process *from, uint64_t for_ns, bool new_links)
 {
     for (uint32_t i = 0; i < c->osd_count; i++)
@@ -207,6 +218,84 @@ static bool plot_term(struct cluster *c)
     sim_after(c->sim, between(c, 20, 60), term_go, p);
     sim_after(c->sim, back_ns, term_come_back, p);
     sim_after(c->sim, hold_ns + HOLD_MARGIN_NS, plot_end, p);
+    return true;
+}
+
+/* ... or in one that nobody had won. Its leader is silent until somebody stands for the next term, whom then
+ * nobody hears but clients: they hear of that term. The leader goes on with another one, takes what is
+ * written, and hands over to that one, which wins just that term. */
+
+static bool stands(const struct cluster *c, const struct cluster_osd *osd, uint64_t pg)
+{
+    struct osd_pg_view view;
+
+    for (uint32_t i = 0; i < c->shard_count; i++)
+        if (osd->shards[i] && osd_pg_view(osd->shards[i], pg, &view) && view.role == RAFT_CANDIDATE)
+            return true;
+    return false;
+}
+
+static void unwon_hears(void *owner)
+{
+    struct plot *p = owner;
+
+    sim_net_set_path(p->c->net, p->held->host, p->osd->process.host, SIM_PATH_OPEN);
+}
+
+static void unwon_hand_over(void *owner)
+{
+    struct plot *p = owner;
+
+    admin_ask(p->c, &(struct admin_job){
+                        .kind = ADMIN_JOB_MOVE, .pg = p->pgs[0], .osd = p->other->id, .tries = MOVE_TRIES});
+}
+
+static void unwon_watch(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+    struct cluster_osd *stray = NULL;
+
+    for (uint32_t i = 0; i < c->osd_count && !stray; i++)
+        if (&c->osds[i] != p->osd && stands(c, &c->osds[i], p->pgs[0]))
+            stray = &c->osds[i];
+    p->other = stray ? find_third(c, p->osd, stray, p->pgs[0]) : NULL;
+    if (!p->other && c->sim->now_ns < p->until_ns && !c->quiet) {
+        sim_after(c->sim, STAND_LOOK_NS, unwon_watch, p);
+        return;
+    }
+    hold_to_all(c, &p->osd->process, 0, true);
+    if (!p->other) {
+        plot_end(p);
+        return;
+    }
+    uint64_t over_ns = c->timeout_ns + between(c, 200, 700), hold_ns = over_ns + between(c, 30, 300);
+    sim_log(c->sim, "%s stands for a term that is %s's to win; what %s sends to that one is held up",
+            stray->process.name, p->other->process.name, p->held->name);
+    hold_to_all(c, &stray->process, hold_ns, true);
+    sim_net_hold(c->net, p->held->host, p->other->process.host, hold_ns, true);
+    sim_net_set_path(c->net, p->held->host, p->osd->process.host, SIM_PATH_REJECT);
+    sim_after(c->sim, between(c, 5, 60), unwon_hears, p);
+    sim_after(c->sim, over_ns, unwon_hand_over, p);
+    sim_after(c->sim, hold_ns + HOLD_MARGIN_NS, plot_end, p);
+}
+
+static bool plot_unwon(struct cluster *c)
+{
+    struct cluster_client *writer = load_writer(c, (uint32_t)sim_rng_below(&c->rng, c->image_count));
+    uint64_t pgs[PLOT_PGS_MAX];
+    uint32_t pg_count;
+    struct cluster_osd *osd = find_leader(c, pgs, &pg_count);
+
+    if (!writer || !osd)
+        return false;
+    struct plot *p = plot_new(c);
+    p->osd = osd;
+    p->pgs[0] = pgs[sim_rng_below(&c->rng, pg_count)];
+    p->held = &writer->process;
+    p->until_ns = c->sim->now_ns + RAFT_CONFIG_DEFAULT.election_max_ns;
+    hold_to_all(c, &osd->process, RAFT_CONFIG_DEFAULT.election_max_ns, true);
+    unwon_watch(p);
     return true;
 }
 
@@ -666,7 +755,7 @@ static bool plot_begin(struct cluster *c)
     case PROFILE_FENCE:
         return plot_fence(c);
     case PROFILE_TERM:
-        return plot_term(c);
+        return sim_rng_below(&c->rng, 2) ? plot_term(c) : plot_unwon(c);
     case PROFILE_RESIZE:
         return plot_resize(c);
     case PROFILE_LEADER:
