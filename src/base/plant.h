@@ -139,6 +139,7 @@
     X(OSD_SPLIT_BORN_LATE,          "osd: a PG that is split off late is born though its replica has left it")       \
     X(OSD_SPLIT_SERVES,             "osd: a PG goes on serving what it has handed to another one")                 \
     X(OSD_SPLIT_READS,              "osd: a read that was under way is answered though its object is another PG's") \
+    X(OSD_SPLIT_BY_PART,            "osd: a replica takes a PG that is split off for none of its own by a part of the map") \
     X(OSD_SPLIT_AGAIN,              "osd: a PG is split once more though its child may live elsewhere")             \
     X(OSD_SPLIT_ELSEWHERE,          "osd: what a PG keeps for one that lives elsewhere comes to another one when it is split") \
     X(OSD_SPLIT_UNSAVED,            "osd: a PG is split once more by a map that is not saved")                      \

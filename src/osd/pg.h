@@ -129,6 +129,8 @@ struct pg {
                                 as much */
     uint64_t split_retry_ns; /* it found no room: not before */
     uint64_t
+        split_unclear_ns; /* a part of the map is awaited that tells whether there is a child: look then */
+    uint64_t
         split_look_ns; /* when the map's order to split us is looked at again; 0: there is no such order */
     uint32_t split_proposed;  /* the PG count of what we have proposed in this term; 0: nothing */
     uint32_t split_child;     /* which is to split off the PG of that number; 0: none */
@@ -338,6 +340,8 @@ void pg_split_run(struct pg *pg, uint64_t now_ns);
  * sure that this replica is in its group, and `births`. Wakes the recovery when it is done (`splitting`); one
  * that found no room has set split_retry_ns. */
 bool pg_split_behind(struct pg *pg, uint32_t split_count, const struct group *there, bool births);
+/* Whether this replica has a child there can only be told by a part of the map that has yet to come. */
+bool pg_split_unclear(const struct pg *pg, uint32_t split_count);
 /* The PG count of the pool as far as this PG's log goes; 0: it was never split. */
 uint32_t pg_split_count(const struct pg *pg);
 /* When to look again; UINT64_MAX: nothing is to be done. */

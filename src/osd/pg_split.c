@@ -93,6 +93,16 @@ static bool child_is_wanted(const struct pg *pg, struct store_pg_record *child)
            PLANT(OSD_SPLIT_BORN_LATE);
 }
 
+/* The map came in parts, and may name us in one that has yet to come: an item is told of with its last
+ * change, so that the count of PGs may come long before the PG. */
+static bool child_is_unclear(const struct osd_shard *shard, uint64_t child)
+{
+    const Fb__Pool *pool = shard_map_pool(shard, (uint32_t)(child >> 32));
+
+    return pool && pool->pg_count > (uint32_t)child && !shard_map_pg(shard, child) &&
+           shard_map_is_part(shard) && !PLANT(OSD_SPLIT_BY_PART);
+}
+
 void pg_split_begin(struct pg *pg, uint64_t now_ns)
 {
     struct store_pg_record child = {.replica = pg->replica};
@@ -107,6 +117,10 @@ void pg_split_begin(struct pg *pg, uint64_t now_ns)
     error = group_from_entry(&entry, &child.group);
     ASSERT(!error); /* validated wherever it came from */
     child.pg = placement_pg_id((uint32_t)(pg->id >> 32), (uint32_t)entry.image);
+    if (child_is_unclear(pg->shard, child.pg)) {
+        pg->split_unclear_ns = now_ns + SPLIT_LOOK_NS;
+        return;
+    }
     pg->splitting = true;
     pg->split_retry_ns = 0;
     store_split_start(&pg->split, pg->sp, child_is_wanted(pg, &child) ? &child : NULL, &pg->op);
@@ -185,6 +199,13 @@ static bool child_has_us(const struct pg *pg, uint64_t child, const struct group
     return store_log_term(sp, sp->applied_index) && has_voter(&sp->record.group, pg->replica) &&
            has_voter(there, pg->replica) && !was_made(pg, child) && !went_alone(pg, pg->id) &&
            !went_alone(pg, child);
+}
+
+bool pg_split_unclear(const struct pg *pg, uint32_t split_count)
+{
+    uint32_t number = next_child(pg, split_count);
+
+    return number && child_is_unclear(pg->shard, placement_pg_id((uint32_t)(pg->id >> 32), number));
 }
 
 bool pg_split_behind(struct pg *pg, uint32_t split_count, const struct group *there, bool births)
@@ -353,6 +374,8 @@ void pg_split_run(struct pg *pg, uint64_t now_ns)
     /* It is begun when the log is applied, if that still leads there: a recovery may have passed it. */
     if (now_ns >= pg->split_retry_ns)
         pg->split_retry_ns = 0;
+    if (now_ns >= pg->split_unclear_ns)
+        pg->split_unclear_ns = 0;
     struct group group;
     if (pg->split_due) {
         pg->split_child = split_ordered(pg, &group);
@@ -395,6 +418,8 @@ uint64_t pg_split_due_ns(const struct pg *pg)
         return UINT64_MAX;
     uint64_t retry_ns = pg->split_retry_ns && !pg->splitting ? pg->split_retry_ns : UINT64_MAX;
 
+    if (pg->split_unclear_ns)
+        retry_ns = MIN(retry_ns, pg->split_unclear_ns);
     return MIN(pg->split_look_ns ? pg->split_look_ns : UINT64_MAX, retry_ns);
 }
 

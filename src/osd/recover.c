@@ -464,7 +464,7 @@ static void recover_split(struct recover *r)
 
     if (pg->splitting)
         return; /* the PG wakes us */
-    if (!round_valid(r) || (r->childless && pg->split_retry_ns)) {
+    if (!round_valid(r) || (r->childless && pg->split_retry_ns) || pg_split_unclear(pg, r->split_count)) {
         round_again(r);
         return;
     }

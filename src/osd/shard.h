@@ -19,9 +19,9 @@
 #include "wire/cold.h"
 #include "wire/wire.h"
 
-#define SHARD_REQUESTS_MAX     PLANT_SCARCE(4096u, 32u)             /* client requests under way */
+#define SHARD_REQUESTS_MAX     PLANT_SCARCE(4096u, 32u)           /* client requests under way */
 #define SHARD_REQUEST_BYTES    PLANT_SCARCE(256u << 20, 4u << 20) /* of their data, what is read as well */
-#define SHARD_CLIENTS_MAX      PLANT_SCARCE(1024u, 7u)              /* sessions of clients; */
+#define SHARD_CLIENTS_MAX      PLANT_SCARCE(1024u, 7u)            /* sessions of clients; */
 #define SHARD_SESSIONS_MAX     2048 /* the others are for shards, whom clients are not to keep out */
 #define SHARD_SESSION_REQUESTS 1024 /* under way per session */
 #define SHARD_HEARTBEAT_NS     (30 * NS_PER_MS)
@@ -119,6 +119,7 @@ struct shard_map {
     struct map osds, pools, pgs, orders;
     uint64_t saved_epoch;  /* of the map that the store has durably */
     uint64_t loaded_epoch; /* of the map that the store had at the start */
+    uint64_t newest_epoch; /* that the monitor had when it was subscribed to: a large map comes in parts */
     bool changed;          /* items have, since then: not only the epoch */
 };
 
@@ -127,6 +128,8 @@ void shard_map_fini(struct shard_map *map);
 /* Takes a whole map or a delta over. ERR_CLUSTER; ERR_CONFLICT: a delta on another epoch than ours, ask for a
  * whole one; ERR_BEHIND: older than ours; ERR_PROTOCOL, ERR_NO_MEMORY. */
 MUST_CHECK int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message);
+/* Is more of it on its way? What it lacks may be in that. Such a map is not saved. */
+bool shard_map_is_part(const struct osd_shard *shard);
 /* Takes over what the store has, at start, but for births that are due: the monitor is asked for these again,
  * from the epoch before them on. */
 MUST_CHECK int shard_map_load(struct osd_shard *shard);

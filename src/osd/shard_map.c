@@ -248,6 +248,11 @@ static void map_tell_pgs(struct osd_shard *shard, const Fb__ClusterMap *message)
     }
 }
 
+bool shard_map_is_part(const struct osd_shard *shard)
+{
+    return shard->map.epoch < shard->map.newest_epoch;
+}
+
 int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
 {
     struct shard_map *map = &shard->map;

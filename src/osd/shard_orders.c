@@ -54,8 +54,9 @@ static bool save_begin(struct shard_orders *orders)
 
     if (shard->map.epoch == shard->map.saved_epoch)
         return false;
-    /* A part of what was asked for again: how far we had come is told from what is saved. */
-    if (shard->map.epoch < shard->map.loaded_epoch)
+    /* A part of what was asked for again: how far we had come is told from what is saved. And a part of what
+     * is new is for those to know only who know that it is one. */
+    if (shard->map.epoch < shard->map.loaded_epoch || shard_map_is_part(shard))
         return false;
     if (!shard->map.changed && core_now_ns(shard->core) < orders->saved_ns + ORDERS_LAZY_NS) {
         timer_arm(shard->core, &orders->lazy, &orders->op, orders->saved_ns + ORDERS_LAZY_NS);

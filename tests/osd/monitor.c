@@ -19,6 +19,7 @@ struct fake_mon {
     struct rpc_server *server;
     const char *address;
     uint64_t epoch;     /* its map's; it is never announced. 0: it has none */
+    uint64_t promised;  /* the epoch that it says to have when it is subscribed to */
     int refuses;        /* what it answers to boots, */
     const char *leader; /* and whom it names as the one that leads */
     uint32_t boots, reports, subscribes;
@@ -98,6 +99,7 @@ static void mon_message(void *owner, struct rpc_session *session, const struct r
         map.base_epoch = request->subscribe->since_epoch;
         map.epoch = mon->epoch;
         reply.map = mon->epoch ? &map : NULL;
+        reply.epoch = mon->promised;
     }
     reply.leader = (char *)(mon->leader ? mon->leader : "");
     bool boot = request->call_case == FB__MON_REQUEST__CALL_OSD_BOOT;
@@ -739,6 +741,27 @@ static void test_says_what_it_had(void)
     world_free(w);
 }
 
+/* A large map comes in parts. None is saved but the last: what a part lacks a start would take for absent. */
+static void test_saves_no_part(void)
+{
+    struct world *w = world_new(12, 1);
+
+    ours_alone(w);
+    mons[OURS].epoch = w->osds[0].shard->map.epoch + 3;
+    mons[OURS].promised = mons[OURS].epoch + 1;
+    w->osds[0].unfed = true;
+    osd_restart(w, 0);
+    struct shard_map *map = &w->osds[0].shard->map;
+    WAIT_FOR(w, 10000, map->epoch == mons[OURS].epoch);
+    sim_run_for(w->sim, 10 * NS_PER_S);
+    CHECK_EQ(map->epoch, mons[OURS].epoch);
+    CHECK(map->saved_epoch < map->epoch);
+    mons[OURS].epoch++;
+    WAIT_FOR(w, 10000, map->saved_epoch == mons[OURS].epoch);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
 static uint32_t least_stands(void)
 {
     uint32_t least = UINT32_MAX;
@@ -848,6 +871,7 @@ int main(void)
     TEST(test_next_leader_tells_who_left);
     TEST(test_long_reports);
     TEST(test_says_what_it_had);
+    TEST(test_saves_no_part);
     TEST(test_confirms_what_is_saved);
     TEST(test_report_without_memory);
     TEST(test_reports_leave_time);

@@ -490,6 +490,62 @@ static void test_recovers_over_the_split(void)
     }
 }
 
+/* The first part of a map: the pool has two PGs, and the second one has changed since, so that it comes with
+ * the next. */
+static void feed_part(struct world *w, uint32_t osd)
+{
+    Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
+    Fb__Pool pool = FB__POOL__INIT, *pools[] = {&pool};
+    struct osd_shard *shard = w->osds[osd].shard;
+
+    pool.id = POOL;
+    pool.pg_count = pool.pg_target = 2;
+    pool.replicas = MEMBERS;
+    map.cluster = (ProtobufCBinaryData){16, w->osds[osd].label.cluster};
+    map.base_epoch = shard->map.epoch;
+    map.epoch = pool.epoch = ++w->epoch;
+    map.pool = pools;
+    map.n_pool = 1;
+    sim_node_enter(w->osds[osd].node);
+    shard->map.newest_epoch = w->epoch + 1;
+    CHECK_EQ(shard_map_take(shard, &map), 0);
+    sim_node_leave(w->osds[osd].node);
+}
+
+/* A member that comes to the entry late, in its log or by a recovery, has a map that counts the child, and
+ * not yet the part of it that has the child. */
+static void test_map_in_parts(void)
+{
+    for (int recovers = 0; recovers < 2; recovers++) {
+        struct world *w;
+        if (recovers) {
+            w = behind_the_split(45, false);
+        } else {
+            w = begin(46);
+            refuse(w, 2, true);
+            order(w);
+            WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1));
+            w->osds[2].unfed = true;
+            tell_of_the_child(w);
+            sim_run_for(w->sim, 2 * NS_PER_S);
+        }
+        feed_part(w, 2);
+        if (recovers)
+            sim_node_resume(w->osds[2].node);
+        refuse(w, 2, false);
+        sim_run_for(w->sim, 3 * NS_PER_S);
+        CHECK_EQ(replica_on(w, 2, 0)->record.split_count, 0);
+        CHECK(shard_on(w, 2)->map.saved_epoch < shard_on(w, 2)->map.epoch);
+        w->osds[2].unfed = false;
+        world_feed_map(w);
+        WAIT_FOR(w, 5000, replica_on(w, 2, 0)->record.split_count == 2);
+        CHECK(replica_on(w, 2, 1));
+        WAIT_FOR(w, 5000, is_whole(w, 2, 0) && is_whole(w, 2, 1));
+        CHECK_EQ(shard_on(w, 2)->map.saved_epoch, w->epoch);
+        world_free(w);
+    }
+}
+
 /* Its log is damaged: it may have had the child, which may have voted. So it has none. */
 static void test_no_child_of_a_damaged_log(void)
 {
@@ -816,6 +872,7 @@ int main(int argc, char **argv)
     TEST(test_leader_is_split_meanwhile);
     TEST(test_next_leader_is_split_later);
     TEST(test_recovers_over_the_split);
+    TEST(test_map_in_parts);
     TEST(test_no_child_of_a_damaged_log);
     TEST(test_no_stranger_is_born);
     TEST(test_goes_on_alone);
