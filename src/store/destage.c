@@ -211,11 +211,11 @@ static void collect(struct store *s)
 static bool checkpoint_piece(struct store *s)
 {
     struct destage *d = &s->destage;
-    uint64_t place = checkpoint_place(s) + 1 + d->ckpt_blocks;
+    uint64_t copy = checkpoint_place(s), place = copy + 1 + d->ckpt_blocks;
     uint32_t n =
         checkpoint_fill(s, (struct disk_checkpoint_block *)d->work->data, WORK_BUF_BYTES / BLOCK_SIZE / 2);
 
-    if (n && d->ckpt_blocks + 1 > s->g.checkpoint_blocks) {
+    if (place + n > copy + s->g.checkpoint_blocks) {
         store_fail(s, -ERR_NO_SPACE, "the checkpoint does not fit");
         return false;
     }

@@ -343,7 +343,7 @@ struct store {
     /* Checkpoints. */
     uint64_t ckpt_number[2], ckpt_replay[2]; /* of copies A and B; replay 0: not valid */
     uint64_t ckpt_last;                      /* highest number there is, of a copy that is not valid too */
-    bool ckpt_due;                           /* a start has found that records are lost for good */
+    bool ckpt_due; /* a start has found that records are lost for good, or only one copy whole */
 
     struct destage destage;
 };

@@ -344,6 +344,8 @@ static void open_step(struct op *op)
             }
             if (open_ckpt_read(o))
                 return;
+            /* It is alone until there is another one, and the tail may not move for long. */
+            s->ckpt_due = !p->ckpt_ok[0] || !p->ckpt_ok[1];
             op->state = OPEN_CKPT_LOAD;
             p->ckpt_done = p->ckpt_reading = 0;
             continue;

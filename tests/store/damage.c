@@ -928,22 +928,79 @@ static void blocks_of_two_checkpoints_are_none(void)
         rig.device.bad_len = torn ? 0 : BLOCK_SIZE;
         force_checkpoint();
         uint64_t number = s->destage.ckpt_number;
-        power_fails();
-        rig.device.bad_len = 0;
-        memcpy(block, rig.device.data + header + BLOCK_SIZE, BLOCK_SIZE);
         store_recover_floor(pg, 7);
         rig_settle(&rig);
-        force_checkpoint();
+        memcpy(block, rig.device.data + header + BLOCK_SIZE, BLOCK_SIZE);
+        power_fails();
+        rig.device.bad_len = 0;
+        rig_settle(&rig);
+        if (torn)
+            force_checkpoint();
         CHECK_EQ(s->ckpt_number[1], number);
         CHECK_EQ(close_store(), 0);
         memcpy(rig.device.data + header + BLOCK_SIZE, block, BLOCK_SIZE);
         CHECK_EQ(open_both(), 0);
         CHECK_EQ(pg->floor_epoch, 7);
-        CHECK_EQ(s->ckpt_number[1], 0);
-        force_checkpoint();
+        rig_settle(&rig);
+        CHECK_EQ(store_counters(s)->checkpoints, 1);
         CHECK(s->ckpt_number[1] > number);
         tear_down();
     }
+}
+
+/* Whichever copy of the checkpoint a start finds damaged, and where: there are two again though nothing is
+ * written, and each of them will do. */
+static void a_start_makes_the_second_checkpoint(void)
+{
+    for (int copy = 0; copy <= 1; copy++)
+        for (uint64_t block = 0; block <= 1; block++) {
+            set_up_both();
+            store_recover_floor(pg, 1);
+            rig_settle(&rig);
+            force_checkpoint();
+            force_checkpoint();
+            if (!copy)
+                force_checkpoint();
+            CHECK_EQ(s->ckpt_number[copy], s->ckpt_last);
+            uint8_t *copies[] = {rig.device.data + block_offset(s->g.checkpoint_block),
+                                 rig.device.data +
+                                     block_offset(s->g.checkpoint_block + s->g.checkpoint_blocks)};
+            CHECK_EQ(close_store(), 0);
+            memset(copies[copy] + block_offset(block), 0x5a, BLOCK_SIZE);
+            CHECK_EQ(open_both(), 0);
+            rig_settle(&rig);
+            CHECK(s->ckpt_number[copy] > s->ckpt_number[!copy] && s->ckpt_number[!copy]);
+            CHECK_EQ(close_store(), 0);
+            memset(copies[!copy], 0x5a, BLOCK_SIZE);
+            CHECK_EQ(open_both(), 0);
+            CHECK_EQ(pg->floor_epoch, 1);
+            /* Two that are whole are left alone. */
+            rig_settle(&rig);
+            reopen();
+            rig_settle(&rig);
+            CHECK_EQ(store_counters(s)->checkpoints, 0);
+            tear_down();
+        }
+}
+
+/* More records than a copy has room for: nothing is written over what lies behind it. */
+static void a_checkpoint_stays_in_its_place(void)
+{
+    set_up_both();
+    store_recover_floor(pg, 1);
+    rig_settle(&rig);
+    force_checkpoint();
+    uint64_t blocks = s->g.checkpoint_blocks;
+    s->g.checkpoint_blocks = 1;
+    uint8_t *behind = rig.device.data + block_offset(checkpoint_place(s) + 1), was[BLOCK_SIZE];
+    memcpy(was, behind, BLOCK_SIZE);
+    s->ckpt_due = true;
+    destage_wake(s);
+    rig_settle(&rig);
+    CHECK_EQ(store_failed(s), -ERR_NO_SPACE);
+    CHECK_EQ(memcmp(was, behind, BLOCK_SIZE), 0);
+    s->g.checkpoint_blocks = blocks;
+    tear_down();
 }
 
 /* A PG that comes when all others have been written is not among them: readers know where the blocks end by
@@ -1406,6 +1463,8 @@ int main(int argc, char **argv)
     TEST(a_damaged_blob_is_written_over);
     TEST(a_damaged_checkpoint_is_written_over);
     TEST(blocks_of_two_checkpoints_are_none);
+    TEST(a_start_makes_the_second_checkpoint);
+    TEST(a_checkpoint_stays_in_its_place);
     TEST(a_block_that_is_not_full_is_the_last);
     TEST(superblocks_are_compared_and_healed);
     TEST(a_check_writes_nothing);

@@ -328,7 +328,7 @@ static void a_checkpoint_is_ahead_of_the_ring(void)
 }
 
 /* The same when that checkpoint cannot be read at the start behind the crash, and can be later: what was made
- * in between knows nothing of it. */
+ * in between knows nothing of it. The one that is to take its place does not get there. */
 static void a_checkpoint_that_was_unreadable_stays_away(void)
 {
     for (int before = 0; before < 2; before++) {
@@ -336,9 +336,17 @@ static void a_checkpoint_that_was_unreadable_stays_away(void)
         CHECK_EQ(copy, before);
         rig.device.bad_from = block_offset(s->g.checkpoint_block + (uint64_t)copy * s->g.checkpoint_blocks);
         rig.device.bad_len = BLOCK_SIZE;
-        power_fails();
+        power_goes();
+        rig.device.held_from = rig.device.bad_from + BLOCK_SIZE;
+        rig.device.held_len = BLOCK_SIZE;
+        rig.device.held_writes = true;
+        CHECK_EQ(open_store(), 0);
         rig.device.bad_len = 0;
         CHECK(s->ckpt_number[!copy] && !s->ckpt_number[copy]);
+        store_recover_floor(pg, 9);
+        rig_settle(&rig);
+        power_fails();
+        CHECK_EQ(pg->floor_epoch, 9);
         nothing_is_older_than_its_log();
     }
 }
