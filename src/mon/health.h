@@ -18,6 +18,7 @@
     X(OSD_DOWN, "an OSD does not report")                                                                    \
     X(OSD_OUT, "an OSD is out and still has replicas, which are made anew elsewhere")                        \
     X(OSD_FULL, "an OSD has little space left")                                                              \
+    X(OSD_NO_ROOM, "replicas are to be copied to an OSD, or to be brought up to date, and there is no room") \
     X(OSD_DAMAGE, "the device of an OSD returned wrong data, which was restored from other replicas")        \
     X(OSD_UNREPAIRED, "reads at an OSD failed: no replica had the data")                                     \
     X(SHARD_FAILED, "a shard took itself out of service, as a rule after an error of its device")            \

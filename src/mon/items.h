@@ -71,6 +71,8 @@ struct mon_shard {
     uint64_t unchanged_ns;  /* alive time at which it last said that it still is so */
     uint64_t epoch;         /* of the map that it has saved, by its last report */
     uint64_t free_bytes;
+    uint32_t lacks_room;    /* replicas there which are to be copied, and find no room for that; */
+    uint64_t lacks_room_pg; /* the PG of one of them */
     uint64_t damaged_objects, repaired_blocks, unrepaired_reads; /* since its process started */
     char failed[MON_TEXT_MAX];
     uint64_t failed_ns; /* alive time at which it first said so */

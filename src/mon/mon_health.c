@@ -216,6 +216,18 @@ static void shard_problems(struct mon_status *st, const struct mon_osd *o)
             SAY(p->doing, "its PGs go on with their other replicas");
             SAY(p->todo, "look at the OSD's log on host %.64s, and restart it",
                 osd->host[0] ? osd->host : "?");
+        } else if (shard->lacks_room) {
+            struct mon_problem *p = problem(st, false, HEALTH_OSD_NO_ROOM, osd->id);
+            SAY(p->what,
+                "osd.%u shard %zu has no room to make %u replicas whole (such as that of PG %u.%x), which their PGs lack "
+                "until then",
+                osd->id, s, shard->lacks_room, mon_pg_pool(shard->lacks_room_pg),
+                mon_pg_number(shard->lacks_room_pg));
+            SAY(p->doing, "they go on as soon as there is room");
+            SAY(p->todo,
+                "remove or shrink images, or discard; or have it hold less: `fastblock osd reweight osd.%u`, when others "
+                "have room",
+                osd->id);
         }
     }
 }

@@ -449,6 +449,8 @@ void mon_shard_report(struct mon_request *r)
     shard->reported = true;
     shard->epoch = report->epoch;
     shard->free_bytes = report->free_bytes;
+    shard->lacks_room = report->lacks_room;
+    shard->lacks_room_pg = report->lacks_room_pg;
     shard->damaged_objects = report->damaged_objects;
     shard->repaired_blocks = report->repaired_blocks;
     shard->unrepaired_reads = report->unrepaired_reads;

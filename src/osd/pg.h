@@ -457,6 +457,8 @@ bool recover_holds_log(const struct pg *pg);
 bool recover_takes_log(const struct pg *pg);
 /* The log here is whole, but there is no room for the state that is to be copied, and it comes to nothing. */
 bool recover_lacks_room(const struct pg *pg);
+/* Or not whole: there was no room in the last round. */
+bool recover_found_no_room(const struct pg *pg);
 void recover_cancel(struct pg *pg);
 bool recover_active(const struct pg *pg);
 /* How far the round under way is, in objects looked at, and how long the rest takes at that pace; 0: none is.

@@ -45,9 +45,11 @@ enum {
 #define RECOVER_PAGE      PLANT_LIMIT(1024, 3) /* objects in one answer */
 #define RECOVER_TURNS_MAX 2                    /* recoveries of one shard at once; and one that is awaited */
 #define RECOVER_RETRY_NS  (100 * NS_PER_MS)
-#define RECOVER_ROOM_NS   NS_PER_S         /* without room here */
-#define RECOVER_BASE_MAX  (UINT64_MAX / 2) /* whatever a leader says: indexes never wrap */
-#define RECOVER_SETTLE_NS (10 * NS_PER_MS)
+/* Without room here: at first; then twice as long each time, for a round goes through all objects. */
+#define RECOVER_ROOM_NS     NS_PER_S
+#define RECOVER_ROOM_MAX_NS PLANT_LIMIT(8 * NS_PER_S, 2 * NS_PER_S)
+#define RECOVER_BASE_MAX    (UINT64_MAX / 2) /* whatever a leader says: indexes never wrap */
+#define RECOVER_SETTLE_NS   (10 * NS_PER_MS)
 
 struct recover {
     struct op op;
@@ -59,6 +61,7 @@ struct recover {
     bool childless;           /* what this round splits off finds no room */
     bool no_room;             /* some objects, or a record, found none in this round */
     bool lacks_room;          /* in the last round that came to an end, or this one */
+    uint64_t room_ns;         /* so long the last wait for room was; 0: none was */
     uint32_t source;          /* the leader of this round */
     uint64_t term;            /* its term */
     enum store_pg_state mark; /* what the record says meanwhile */
@@ -113,10 +116,14 @@ bool recover_takes_log(const struct pg *pg)
                                       !PLANT(OSD_RECOVERY_KEEPS_WORD));
 }
 
+bool recover_found_no_room(const struct pg *pg)
+{
+    return pg->recover && pg->recover->lacks_room;
+}
+
 bool recover_lacks_room(const struct pg *pg)
 {
-    return pg->recover && pg->recover->lacks_room && recover_holds_log(pg) && !pg->raft.abstain &&
-           !PLANT(OSD_LACK_UNSAID);
+    return recover_found_no_room(pg) && recover_holds_log(pg) && !pg->raft.abstain && !PLANT(OSD_LACK_UNSAID);
 }
 
 void recover_progress(const struct pg *pg, uint64_t *ret_done, uint64_t *ret_total, uint64_t *ret_left_ns)
@@ -206,10 +213,17 @@ static void round_again(struct recover *r)
     page_drop(r);
     turn_give(r);
     r->again = false;
+    if (r->no_room && !r->lacks_room)
+        core_log(r->op.core, LOG_WARN, "osd",
+                 PG_FMT
+                 ": replica %u has no room for all that it lacks of replica %u: it tries until there is",
+                 PG_ARGS(r->pg->id), r->pg->replica, r->source);
+    if (r->no_room)
+        r->room_ns = r->room_ns ? MIN(2 * r->room_ns, RECOVER_ROOM_MAX_NS) : RECOVER_ROOM_NS;
     r->lacks_room |= r->no_room;
     r->op.state = RECOVER_WAIT;
     timer_arm(r->op.core, &r->timer, &r->op,
-              core_now_ns(r->op.core) + (r->no_room ? RECOVER_ROOM_NS : RECOVER_RETRY_NS));
+              core_now_ns(r->op.core) + (r->no_room ? r->room_ns : RECOVER_RETRY_NS));
 }
 
 static bool list_send(struct recover *r, uint32_t limit)
@@ -310,8 +324,9 @@ static void recover_mark(struct recover *r)
         return;
     }
     pg_set_abstain(pg); /* it holds its log before it asks */
-    core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": replica %u recovers from replica %u",
-             PG_ARGS(pg->id), pg->replica, r->source);
+    if (!r->lacks_room)
+        core_log(pg->shard->core, LOG_INFO, "osd", PG_FMT ": replica %u recovers from replica %u",
+                 PG_ARGS(pg->id), pg->replica, r->source);
     r->listed = r->records_listed = r->log_committed = false;
     r->record = 0;
     bool whole = r->mark == STORE_PG_RECOVERING && pg->sp->last_index == pg->raft.last_index;
@@ -584,8 +599,6 @@ static void recover_copy_more(struct recover *r)
     }
     bool more = r->page->more && r->page->n_object;
     if (!more && r->no_room) {
-        core_log(pg->shard->core, LOG_WARN, "osd", PG_FMT ": recovery from replica %u: %s", PG_ARGS(pg->id),
-                 r->source, error_text(-ERR_NO_SPACE));
         round_again(r);
         return;
     }

@@ -351,6 +351,10 @@ static bool report_fill(struct osd_shard *shard, struct report *report, uint32_t
         return true;
     map_for_each (&shard->pgs, node) {
         struct pg *pg = map_entry(node, struct pg, node);
+        if (recover_found_no_room(pg)) {
+            report->message.lacks_room++;
+            report->message.lacks_room_pg = pg->id;
+        }
         if ((!pg->led_term && shard_map_pg(shard, pg->id)) || pg->stopping)
             continue;
         report_pg(pg, &report->pgs[report->message.n_pg]);

@@ -1296,6 +1296,8 @@ int store_copy_new(struct store_pg *sp, uint64_t image, uint64_t object, struct 
 
     if (sp->store->refuse_copies)
         return -ERR_RETRY;
+    if (sp->store->no_room)
+        return -ERR_NO_SPACE;
     copy = calloc(1, sizeof(*copy));
     copy->pg = (struct fake_pg *)sp;
     copy->core = sp->store->core;

@@ -21,7 +21,7 @@ void fake_store_fail(struct store *store);
 void fake_store_refuse(struct store *store, bool refuse);
 /* The same for one PG. */
 void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse);
-/* Is there room for another PG? */
+/* Is there room for another PG, and for copies of objects? */
 void fake_store_set_room(struct store *store, bool room);
 /* Blobs cannot be written, for want of buffers. */
 void fake_store_refuse_blobs(struct store *store, bool refuse);

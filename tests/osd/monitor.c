@@ -35,6 +35,8 @@ struct fake_mon {
     uint32_t longest;            /* and its bytes */
     uint32_t groups;             /* how often a group was told of, */
     uint32_t left;               /* by a replica that is not in it */
+    uint32_t lacks_room;         /* replicas that find none, in the last report, */
+    uint64_t lacks_room_pg;      /* and a PG */
 };
 
 static struct fake_mon mons[MONITORS];
@@ -43,6 +45,8 @@ static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
 {
     mon->reports++;
     mon->unchanged += report->unchanged;
+    mon->lacks_room = report->lacks_room;
+    mon->lacks_room_pg = report->lacks_room_pg;
     mon->confirms_most = MAX(mon->confirms_most, (uint32_t)report->n_confirm);
     mon->standings_most = MAX(mon->standings_most, (uint32_t)report->n_standing);
     for (size_t i = 0; i < report->n_pg; i++) {
@@ -375,6 +379,41 @@ static void test_lost_replica(void)
     uint32_t reports = mons[OURS].reports;
     WAIT_FOR(w, 20000, mons[OURS].reports >= reports + 3);
     CHECK(mons[OURS].lost >= 2);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
+/* A replica is to be copied, and there is no room: that is told until there is. It is tried again and again,
+ * and said once. */
+static void test_no_room_to_recover(void)
+{
+    struct world *w = world_new(14, 1);
+    static uint8_t data[BLOCK_SIZE];
+    uint64_t pg = world_pg(w, 0);
+
+    ours_alone(w);
+    osd_restart(w, 0);
+    world_lead(w, pg, 1);
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w) && mons[OURS].reports > 2);
+    CHECK_EQ(mons[OURS].lacks_room, 0);
+    struct store *store = osd_shard_store(w->osds[0].shard);
+    sim_node_enter(w->osds[0].node);
+    fake_store_set_room(store, false);
+    fake_store_drop_object(store, pg, IMAGE, 0);
+    world_replica(w, 0, pg)->damaged = true;
+    sim_node_leave(w->osds[0].node);
+    CHECK_EQ(world_write(w, 0, BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 10000, mons[OURS].lacks_room == 1 && mons[OURS].lacks_room_pg == pg);
+    w->sim->log_lines = 0;
+    sim_run_for(w->sim, 60 * NS_PER_S);
+    CHECK_EQ(mons[OURS].lacks_room, 1);
+    CHECK(w->sim->log_lines < 10);
+    sim_node_enter(w->osds[0].node);
+    fake_store_set_room(store, true);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 20000, world_settled(w) && !mons[OURS].lacks_room);
     mon_stop(w, OURS);
     world_free(w);
 }
@@ -862,6 +901,7 @@ int main(void)
     TEST(test_orders_in_turn);
     TEST(test_births_beside_orders);
     TEST(test_lost_replica);
+    TEST(test_no_room_to_recover);
     TEST(test_unborn_is_not_lost);
     TEST(test_lost_before_it_is_a_member);
     TEST(test_split_waits_for_a_monitor);
