@@ -185,19 +185,34 @@ static bool is_voter(const Fb__Pg *pg, uint32_t replica)
     return false;
 }
 
+/* Where it is to be there are replicas that wait for room, which there will not be before somebody makes
+ * some. */
+static bool finds_no_room(const struct mon *mon, const Fb__PgMember *wanted)
+{
+    const struct mon_osd *o = mon_osd_find(mon, wanted->osd);
+
+    return o && o->shard[wanted->shard].lacks_room;
+}
+
 /* What the PG is doing already. `by`: 1, or -1 to take it back. One that has been without a leader for a
- * while does nothing, perhaps for ever, and is in nobody's way. */
+ * while does nothing, perhaps for ever, and is in nobody's way. One that waits for room is in nobody's but
+ * where that is. */
 static void note_moves(struct mon_plan *plan, const struct mon *mon, const struct mon_pg *p, int by)
 {
     const Fb__Pg *pg = mon_pg_item(p);
     uint32_t *moves;
+    bool waits = false, goes_on = false;
 
     if (!pg->n_wanted || mon->alive_ns - mon_pg_said_ns(mon, p) >= PATIENCE_NS)
         return;
-    for (size_t m = 0; m < pg->n_wanted; m++)
-        if (!is_voter(pg, pg->wanted[m]->replica) && (moves = moves_of(plan, pg->wanted[m]->osd)) != NULL)
+    for (size_t m = 0; m < pg->n_wanted; m++) {
+        if (is_voter(pg, pg->wanted[m]->replica))
+            continue;
+        *(finds_no_room(mon, pg->wanted[m]) ? &waits : &goes_on) = true;
+        if ((moves = moves_of(plan, pg->wanted[m]->osd)) != NULL)
             *moves += (uint32_t)by;
-    if ((moves = moves_of(plan, p->leader_osd)) != NULL)
+    }
+    if ((!waits || goes_on) && (moves = moves_of(plan, p->leader_osd)) != NULL)
         *moves += (uint32_t)by;
 }
 

@@ -165,7 +165,8 @@ static void lead(struct play *p, struct play_pg *pg, const Fb__Pg *item)
             missing++;
         }
         bool there = p->up[wanted[i].osd] && row_born(item, wanted[i].replica) &&
-                     p->exists[wanted[i].osd][(uint32_t)pg->id] == wanted[i].replica;
+                     p->exists[wanted[i].osd][(uint32_t)pg->id] == wanted[i].replica &&
+                     !p->no_room[wanted[i].osd];
         ready &= there || !find(pg, wanted[i].replica)->learner; /* a voter that is away holds nothing up */
     }
     if (missing) {
@@ -345,6 +346,13 @@ static void report_osd(struct play *p, uint32_t osd)
 
     report.epoch = p->heard_epoch ? p->heard_epoch : p->client.answer->map->epoch;
     report.free_bytes = p->free_bytes[osd];
+    for (uint32_t n = 0; n < p->pg_count && p->no_room[osd]; n++) {
+        const struct play_member *m = find(&p->pgs[n], p->exists[osd][n]);
+        if (!m || !m->learner)
+            continue;
+        report.lacks_room++;
+        report.lacks_room_pg = p->pgs[n].id;
+    }
     report.pg = pages->reports;
     report.confirm = pages->confirms;
     report.standing = pages->standings;

@@ -51,6 +51,7 @@ struct play {
     bool pool_removed, tell_lost;
     bool failed[PLAY_OSDS];         /* its shard: it reports no more than that */
     uint64_t free_bytes[PLAY_OSDS]; /* that it reports */
+    bool no_room[PLAY_OSDS];        /* for new replicas: what is to be copied there waits */
     uint64_t copies;                /* replicas that became members */
     uint32_t most_moves;            /* PGs wanted onto one OSD at once, seen */
     uint32_t osd_moves[PLAY_OSDS];

@@ -753,6 +753,44 @@ static void the_leaderless_are_in_nobodys_way(void)
     play_free(p);
 }
 
+/* A PG that is moved finds no room for all of it. That is said, and the OSD that leads it is not kept from
+ * other moves. */
+static void what_finds_no_room_is_in_nobodys_way(void)
+{
+    struct play *p = play_new(4, 0);
+    Fb__MovesLimit body = FB__MOVES_LIMIT__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    char text[128];
+    uint32_t n = 0;
+
+    play_pool(p, 3, 16);
+    request.call_case = FB__MON_REQUEST__CALL_MOVES_LIMIT;
+    request.moves_limit = &body;
+    body.moves = 1;
+    CHECK_EQ(call(&p->client, &request), 0);
+    play_add(p);
+    p->no_room[4] = true;
+    play_run(p, 20);
+    while (n < p->pg_count && !play_item(p, n)->n_wanted)
+        n++;
+    uint32_t leader = p->pgs[n].leader, gone = (leader + 1) % 4;
+    snprintf(text, sizeof(text),
+             "osd.4 shard 0 has no room to make 1 replicas whole (such as that of PG %u.%x)",
+             (uint32_t)(p->pgs[n].id >> 32), n);
+    CHECK(has_problem(&p->client, text));
+    p->free_bytes[4] = (8ull << 30) / 100;
+    CHECK_EQ(osd_change(&p->client, gone, FB__OSD_ACTION__OSD_ACTION_OUT, 0), 0);
+    play_run(p, 120);
+    CHECK_EQ(play_replicas(p, gone), pg_is(p, n, gone));
+    p->no_room[4] = false;
+    p->free_bytes[4] = 8ull << 30;
+    CHECK(play_settle(p, 120));
+    CHECK(!has_problem(&p->client, "has no room"));
+    CHECK_EQ(play_replicas(p, gone), 0);
+    CHECK(all_have(p, 3));
+    play_free(p);
+}
+
 /* Between the plan and the move the shard fails that a replica is to come to: none is made there. */
 static void shard_fails(void)
 {
@@ -866,6 +904,7 @@ int main(int argc, char **argv)
     TEST(target_is_lost_and_dies);
     TEST(target_dies_at_the_limit);
     TEST(the_leaderless_are_in_nobodys_way);
+    TEST(what_finds_no_room_is_in_nobodys_way);
     TEST(keeps_a_majority);
     return tap_done();
 }
