@@ -288,6 +288,16 @@ void pg_peer_moved(struct osd_shard *shard, struct peer *peer)
     }
 }
 
+void pg_peer_unreachable(struct osd_shard *shard, struct peer *peer)
+{
+    list_for_each (&shard->led, node) {
+        struct pg *pg = list_entry(node, struct pg, led);
+        for (uint32_t i = 0; i < pg->member_count; i++)
+            if (pg->members[i].peer == peer)
+                raft_peer_unreachable(&pg->raft, pg->members[i].replica);
+    }
+}
+
 void pg_peer_found(struct osd_shard *shard, struct peer *peer)
 {
     map_for_each (&shard->pgs, node) {

@@ -246,6 +246,8 @@ void pg_peer_lost(struct osd_shard *shard, struct peer *peer, bool new_incarnati
 void pg_peer_found(struct osd_shard *shard, struct peer *peer);
 /* A session to the peer ended, and there is another: leaders ask at once what has got there. */
 void pg_peer_moved(struct osd_shard *shard, struct peer *peer);
+/* The last one ended: leaders that are awake do not hand over to it. */
+void pg_peer_unreachable(struct osd_shard *shard, struct peer *peer);
 /* Raft was given something: what follows from it at once (abstaining), and a wake-up. */
 void pg_touched(struct pg *pg);
 /* Tells the store from which entry on a member still waits for the log, of the members that have lately been

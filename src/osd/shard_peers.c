@@ -101,7 +101,9 @@ static void peer_closed(void *owner, struct rpc_peer *rpc, int error)
     peer->lost = true;
     if (news || error == -ERR_UNREACHABLE)
         pg_peer_lost(peer->shard, peer, false);
-    if (news && shard_peer_reachable(peer))
+    if (!shard_peer_reachable(peer))
+        pg_peer_unreachable(peer->shard, peer);
+    else if (news)
         pg_peer_moved(peer->shard, peer);
 }
 

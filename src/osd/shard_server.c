@@ -55,6 +55,8 @@ static void server_closed(void *owner, struct rpc_session *session)
     peer->session = NULL;
     if (shard_peer_reachable(peer))
         pg_peer_moved(peer->shard, peer);
+    else
+        pg_peer_unreachable(peer->shard, peer);
 }
 
 void shard_oneway(struct peer *peer, const struct rpc_message *message)

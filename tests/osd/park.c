@@ -420,7 +420,6 @@ static void feed(struct world *w, Fb__Pg *item, Fb__ImageOrder *order)
     }
 }
 
-/* A change of the map is looked at by the groups that it concerns. */
 /* A member has just died when its groups, which rest, are to be led by it, or by anybody. */
 static void test_transfer_to_the_dead(void)
 {
@@ -449,6 +448,41 @@ static void test_transfer_to_the_dead(void)
     world_free(w);
 }
 
+/* The same of groups that do not rest yet, and have nothing to say to anybody just then. */
+static void test_transfer_to_the_dead_awake(void)
+{
+    Fb__PgTransferRequest any = FB__PG_TRANSFER_REQUEST__INIT;
+
+    for (uint32_t dead = 1; dead < OSDS; dead++) {
+        struct world *w = world_at_rest(36);
+
+        for (uint32_t p = 0; p < w->pg_count; p++)
+            world_lead(w, placement_pg_id(POOL, p), 0);
+        sim_node_enter(w->osds[0].node);
+        for (uint32_t p = 0; p < w->pg_count; p++) {
+            pg_unpark(group_at(w, 0, p));
+            shard_heartbeat_traffic(group_at(w, 0, p));
+        }
+        sim_node_leave(w->osds[0].node);
+        sim_run_for(w->sim, 200 * NS_PER_MS);
+        world_osd_kill(w, dead, SIM_CRASH_PROCESS);
+        WAIT_FOR(w, 100, !shard_peer_reachable(peer_at(w, 0, dead)));
+        any.any = true;
+        for (uint32_t p = 0; p < w->pg_count; p++) {
+            any.pg = placement_pg_id(POOL, p);
+            sim_node_enter(w->osds[0].node);
+            CHECK(!group_at(w, 0, p)->parked);
+            CHECK_EQ(pg_transfer(w->osds[0].shard, &any), 0);
+            sim_node_leave(w->osds[0].node);
+        }
+        sim_run_for(w->sim, 100 * NS_PER_MS);
+        for (uint32_t p = 0; p < w->pg_count; p++)
+            CHECK_EQ(group_at(w, 3 - dead, p)->raft.role, RAFT_LEADER);
+        world_free(w);
+    }
+}
+
+/* A change of the map is looked at by the groups that it concerns. */
 static void test_map(void)
 {
     struct world *w = world_at_rest(27);
@@ -547,6 +581,7 @@ int main(int argc, char **argv)
     TEST(test_follower_hangs);
     TEST(test_transfer);
     TEST(test_transfer_to_the_dead);
+    TEST(test_transfer_to_the_dead_awake);
     TEST(test_map);
     TEST(test_vote_while_parked);
     fake_store_forget_all();
