@@ -215,7 +215,9 @@ bool store_object_next(const struct store_pg *pub, bool start, uint64_t image, u
     if (!o)
         return false;
     *ret = (struct store_object_info){.image = o->image, .object = o->number, .index = o->index};
-    for (uint32_t b = 0; !ret->damaged && b < BLOCKS_PER_OBJECT; b++)
+    /* Who goes through all objects in one turn should not look at each block of each. */
+    bool marked = o->unreadable || page_map_marked(&o->map);
+    for (uint32_t b = 0; marked && !ret->damaged && b < BLOCKS_PER_OBJECT; b++)
         if (o->unreadable || page_map_get(&o->map, b / BLOCKS_PER_CHUNK).lost >> b % BLOCKS_PER_CHUNK & 1)
             ret->damaged = object_lacks_block(o, b);
     return true;

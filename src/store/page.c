@@ -263,7 +263,7 @@ static struct page_chunk *map_at(struct page_map *map, uint32_t chunk)
     return &map->at[__builtin_popcount(map->chunks & ((1u << chunk) - 1))];
 }
 
-static bool map_marked(const struct page_map *map)
+bool page_map_marked(const struct page_map *map)
 {
     for (int i = 0; i < __builtin_popcount(map->chunks); i++)
         if (map->at[i].lost)
@@ -278,7 +278,7 @@ static bool is_marked(const struct object *o, uint32_t block)
 
 void page_mark(struct object *o, uint32_t block, uint64_t index)
 {
-    bool first = !map_marked(&o->map);
+    bool first = !page_map_marked(&o->map);
 
     /* There is one index for all marks of a page. Those of former pages are not made young for this one. */
     if (!first && !o->marks_new && index > o->lost_index)

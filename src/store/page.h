@@ -50,6 +50,7 @@ void page_map_fill(struct page_map *map,
                    const struct page_mem *page); /* which has the same chunks to tell of */
 void page_map_free(struct store *s, struct page_map *map);
 struct page_chunk page_map_get(const struct page_map *map, uint32_t chunk); /* zeros: nothing to say */
+bool page_map_marked(const struct page_map *map);                           /* any block of it as lost */
 void page_map_expand(const struct page_map *map, struct page_mem *ret);     /* all but the checksums */
 MUST_CHECK int pages_init(struct store *s);
 void pages_fini(struct store *s);
