@@ -175,6 +175,7 @@ struct serve {
     uint64_t pg;
     struct rpc_ticket ticket;
     struct store_read read;
+    uint64_t applied_index; /* when it began */
     bool recovery;
     bool needed;       /* its group commits nothing before the asker has recovered */
     struct list link;  /* in shard->turns.waiting */
@@ -377,6 +378,12 @@ static int serve_gather(struct serve *s, struct slice *ret_packed, uint32_t *ret
     return 0;
 }
 
+/* What objects show, if they are of one index. */
+static uint64_t applied_index(const struct store_pg *sp)
+{
+    return sp->record.state != STORE_PG_NORMAL || sp->damaged ? 0 : sp->applied_index;
+}
+
 static void serve_answer(struct serve *s)
 {
     struct store_read *read = &s->read;
@@ -395,8 +402,8 @@ static void serve_answer(struct serve *s)
         error = serve_gather(s, &packed, &pieces, &blocks);
     if (!error) {
         reply.index = read->ret_index;
-        reply.applied_index =
-            pg->sp->record.state != STORE_PG_NORMAL || pg->sp->damaged ? 0 : pg->sp->applied_index;
+        /* What was applied while it was read need not be in what was read. */
+        reply.applied_index = MIN(s->applied_index, applied_index(pg->sp));
         reply.absent = read->ret_index == 0;
         reply.written = (ProtobufCBinaryData){RECOVER_WINDOW / 8, (uint8_t *)read->ret_written};
         if (s->same_count) {
@@ -422,6 +429,7 @@ static void serve_answer(struct serve *s)
 static void serve_read(struct serve *s, struct pg *pg)
 {
     s->op.state = SERVE_READ;
+    s->applied_index = applied_index(pg->sp);
     store_read_written_start(&s->read, pg->sp, s->read.image, s->read.object, s->read.first_block,
                              s->read.block_count, false, &s->op);
 }

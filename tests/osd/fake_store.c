@@ -70,6 +70,7 @@ struct store {
     struct store_counters counters;
     bool forgets;     /* what repairs write is damaged again at once */
     uint64_t read_ns; /* that a read takes */
+    bool read_early;
 };
 
 static struct fake_entry *log_at(const struct fake_pg *pg, uint64_t index)
@@ -713,6 +714,11 @@ void fake_store_set_read_ns(struct store *store, uint64_t read_ns)
     store->read_ns = read_ns;
 }
 
+void fake_store_read_early(struct store *store)
+{
+    store->read_early = true;
+}
+
 void fake_store_forget_repairs(struct store *store)
 {
     store->forgets = true;
@@ -1111,20 +1117,29 @@ static int read_now(struct store_read *r)
     return damaged ? -ERR_DAMAGED : 0;
 }
 
+struct fake_read {
+    struct timer timer;
+    bool early;
+    int result;
+};
+
 static void read_step(struct op *op)
 {
     struct store_read *r = container_of(op, struct store_read, op);
-    struct timer *timer = r->private_state;
+    struct fake_read *state = r->private_state;
 
     if (op->state == 0) {
-        r->private_state = timer = calloc(1, sizeof(*timer));
-        timer_arm(op->core, timer, op, core_now_ns(op->core) + MAX(READ_NS, r->store->read_ns));
+        r->private_state = state = calloc(1, sizeof(*state));
+        state->early = r->store->read_early;
+        state->result = state->early ? read_now(r) : 0;
+        timer_arm(op->core, &state->timer, op, core_now_ns(op->core) + MAX(READ_NS, r->store->read_ns));
         op->state = 1;
     }
-    if (timer_armed(timer))
+    if (timer_armed(&state->timer))
         return;
-    free(timer);
-    op_done(op, read_now(r));
+    int result = state->early ? state->result : read_now(r);
+    free(state);
+    op_done(op, result);
 }
 static const struct op_kind read_kind = {"fake.read", NULL, read_step};
 

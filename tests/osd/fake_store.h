@@ -53,6 +53,8 @@ void fake_store_lose_block(struct store *store, uint64_t pg, uint64_t image, uin
 void fake_store_drop_object(struct store *store, uint64_t pg, uint64_t image, uint64_t object);
 /* How long a read takes from now on; 0: as usual. */
 void fake_store_set_read_ns(struct store *store, uint64_t read_ns);
+/* What a read finds is from now on what there is when it begins. */
+void fake_store_read_early(struct store *store);
 /* What repairs write from now on is damaged again at once, as on a medium that is worn out. */
 void fake_store_forget_repairs(struct store *store);
 /* A block is another one, with the right checksum: what must never happen. */

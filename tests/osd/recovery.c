@@ -630,6 +630,41 @@ static void test_overwritten_during_a_repair(void)
     world_free(w);
 }
 
+/* A block is damaged at the leader. The first that is asked for it reads it before it hears of the last
+ * write, and answers after that: it may have it when it is asked again, so the block is not lost. The other
+ * one's is damaged, too. */
+static void test_an_answer_is_as_old_as_its_read(void)
+{
+    enum { READ_MS = 100 };
+    struct world *w = world_new(73, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 1, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    uint32_t leader = world_leader(w, pg), first = leader == 0, other = 3 - leader - first;
+    struct store *asked = osd_shard_store(w->osds[first].shard);
+    fake_store_set_read_ns(asked, READ_MS * NS_PER_MS);
+    fake_store_read_early(asked);
+    memset(data, 2, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 3, 9 * BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    const struct store_pg *sp = pg_find(w->osds[first].shard, pg)->sp;
+    CHECK(sp->applied_index < sp->last_index);
+    fake_store_damage_block(osd_shard_store(w->osds[leader].shard), pg, IMAGE, 3, 9, false);
+    struct io read = io_make(w, IO_READ, 3, 9 * BLOCK_SIZE, BLOCK_SIZE);
+    read.ret_data = got;
+    io_begin(&read);
+    sim_run_for(w->sim, 2 * NS_PER_MS);
+    WAIT_FOR(w, READ_MS / 2, world_settled(w));
+    fake_store_damage_block(osd_shard_store(w->osds[other].shard), pg, IMAGE, 3, 9, false);
+    fake_store_set_read_ns(asked, 0);
+    WAIT_FOR(w, 10000, read.done);
+    CHECK_EQ(read.result, 0);
+    CHECK(all_are(got, 2));
+    world_free(w);
+}
+
 /* While it is repaired an object goes with an entry that the others have yet to apply: it is not copied from
  * them before they have. */
 static void test_no_copy_of_what_has_gone(void)
@@ -797,6 +832,7 @@ int main(void)
     TEST(test_needed_comes_first);
     TEST(test_no_copy_costs_a_block);
     TEST(test_overwritten_during_a_repair);
+    TEST(test_an_answer_is_as_old_as_its_read);
     TEST(test_no_copy_of_what_has_gone);
     TEST(test_settled_after_a_cut);
     TEST(test_one_entry_older);
