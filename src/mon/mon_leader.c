@@ -118,16 +118,29 @@ void mon_pg_leader(struct mon_request *r)
 
 /* ---- balance ---- */
 
+static bool is_there(const struct mon *mon, const Fb__PgMember *m)
+{
+    const struct mon_osd *o = mon_osd_find(mon, m->osd);
+
+    return o && mon_osd_item(o)->up && !o->shard[m->shard].failed[0];
+}
+
 /* It has to stay for another PG, which only a leader there can split off once more, and nobody serves before
- * that. NULL: there is none. */
+ * that. Of several any will do: who leads, or else one that is there. NULL: there is none. */
 static const Fb__PgMember *must_lead(const struct mon *mon, const struct mon_pg *p)
 {
     const Fb__Pg *pg = mon_pg_item(p);
+    const Fb__PgMember *best = NULL;
 
-    for (size_t m = 0; m < pg->n_member; m++)
-        if (mon_force_keeps(mon, p, pg->member[m]))
+    for (size_t m = 0; m < pg->n_member; m++) {
+        if (!mon_force_keeps(mon, p, pg->member[m]))
+            continue;
+        if (pg->member[m]->osd == p->leader_osd)
             return pg->member[m];
-    return NULL;
+        if (!best || (!is_there(mon, best) && is_there(mon, pg->member[m])))
+            best = pg->member[m];
+    }
+    return best;
 }
 
 /* The first member whose OSD is in: one that is drained leads nothing. */
@@ -155,12 +168,13 @@ static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mo
         to = member_of(item, pg->chosen_osd);
     if (!to)
         to = first_to_lead(mon, item);
-    if (to->learner || item->n_wanted || to->osd == pg->leader_osd || pg->state || pg->recovering ||
-        pg->in_contact < item->n_member)
+    if (to->learner || to->osd == pg->leader_osd)
+        return NULL;
+    /* Who must lead does not wait for others, which may be away for ever. */
+    if (!must && (item->n_wanted || pg->state || pg->recovering || pg->in_contact < item->n_member))
         return NULL;
     const struct mon_osd *o = mon_osd_find(mon, to->osd);
-    if (!o || !mon_osd_item(o)->up || o->shard[to->shard].failed[0] ||
-        mon->alive_ns - o->up_ns < BALANCE_CALM_NS ||
+    if (!is_there(mon, to) || mon->alive_ns - o->up_ns < BALANCE_CALM_NS ||
         (!must && o->demoted_ns && mon->alive_ns - o->demoted_ns < MON_DEMOTED_NS))
         return NULL;
     return to;

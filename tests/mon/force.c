@@ -641,6 +641,41 @@ static void is_led_where_it_stays(void)
     }
 }
 
+/* Two of its members are where the child can be made of it. One is down, so that the other one has to lead,
+ * however many are away. */
+static void is_led_where_one_is_there(void)
+{
+    for (int first = 0; first < 2; first++) {
+        uint32_t at[5], keeper[2], other = PLAY_OSDS;
+        struct play *p = begin(7, 5, at);
+
+        split(p, at + 2);
+        lose(p, at, 3);
+        child_is_silent(p);
+        for (uint32_t i = 3; i < 5; i++) {
+            p->exists[at[i]][1] = p->exists[at[i]][0];
+            p->standing_state[at[i]][1] = FB__PG_STANDING_STATE__STANDING_IN_PARENT;
+        }
+        CHECK_EQ(order(p, p->pgs[0].id, replica_of(p, at[4])), 0);
+        play_run(p, 20);
+        CHECK(is_there(p, 0, at[3]) && is_there(p, 0, at[4]));
+        keeper[0] = at[3 + first];
+        keeper[1] = at[4 - first];
+        for (uint32_t m = 0; m < p->pgs[0].count; m++)
+            if (p->pgs[0].member[m].osd != keeper[0] && p->pgs[0].member[m].osd != keeper[1])
+                other = p->pgs[0].member[m].osd;
+        CHECK(other != PLAY_OSDS);
+        play_kill(p, keeper[0]);
+        p->pgs[0].leader = other;
+        p->pgs[0].term++;
+        p->osds[other].transfer_events = 0;
+        play_run(p, 20);
+        CHECK(p->osds[other].transfer_events > 0);
+        CHECK_EQ(p->osds[other].transfer_osd, keeper[1]);
+        play_free(p);
+    }
+}
+
 /* Where it has to stay an operator says of the OSD that it is lost: nothing is left there, and the PG gets
  * another replica. */
 static void what_is_lost_keeps_nothing(void)
@@ -867,6 +902,7 @@ int main(int argc, char **argv)
     TEST(says_up_to_where_it_was_split);
     TEST(stays_with_what_is_left);
     TEST(is_led_where_it_stays);
+    TEST(is_led_where_one_is_there);
     TEST(what_is_lost_keeps_nothing);
     TEST(what_has_died_keeps_nothing);
     TEST(what_was_split_since_keeps_nothing);
