@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/plant.h"
 #include "sim/store_world.h"
 
 static void node_start(void *owner, struct sim_node *node)
@@ -53,6 +54,8 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->rests = sim_rng_make(sim->seed, "rests", 0);
     w->blows = sim_rng_make(sim->seed, "blows", 0);
     w->pages_hit = sim_rng_below(&w->blows, 4) == 0;
+    w->spies = sim_rng_make(sim->seed, "spies", 0);
+    plants_scarce = sim_rng_below(&w->spies, 2);
     w->reads = sim_rng_make(sim->seed, "reads", 0);
     w->sources = sim_rng_make(sim->seed, "sources", 0);
     w->marks = sim_rng_make(sim->seed, "marks", 0);
@@ -133,6 +136,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
         w->removals, w->checkpoints, w->forward, w->moves, w->large, w->page_reads, w->page_hits,
         w->lag_reads, w->looked, w->checks, w->scars_made, w->healed, w->hurt_logs, w->marked_blocks,
         stats.lost, stats.torn);
+    plants_scarce = false;
     sim_result_take(ret, sim);
     sim_disk_free(w->disk);
     sim_free(sim);

@@ -213,6 +213,7 @@ static bool drive(struct driver *d)
         if (w->log_max)
             d->store->log_entries_max = w->log_max;
         w->opens++;
+        spy_open(d);
         verify_open(d);
         verify_newest(d);
         op->state = DRIVE_REMOVE;
@@ -482,6 +483,7 @@ static bool drive(struct driver *d)
         op->state = DRIVE_COPY_END;
         if (!d->copy_write.op.result)
             marks_begin(d, copied(d), original(d), d->image, d->object);
+        d->copy_seq = d->store->next_seq;
         store_copy_end_start(&d->copy_end, d->copy, d->copy_write.op.result ? 0 : original(d)->index, op);
         return false;
     case DRIVE_COPY_END:
@@ -608,6 +610,7 @@ static void drive_step(struct op *op)
     struct driver *d = container_of(op, struct driver, op);
     struct world *w = d->world;
 
+    spy_step(d);
     /* Waits for its children, except where it goes on beside them. */
     if (op->state != DRIVE_WORK && op->children)
         return;
@@ -638,11 +641,12 @@ void driver_start(struct world *w, struct sim_node *node)
     w->driver = d;
     d->world = w;
     d->blk = sim_disk_open(w->disk, node, 0, sim_disk_size(w->disk));
+    spy_start(d);
     d->buf = buf_new(node->core.arena, IO_SIZE_MAX);
     ASSERT(d->buf);
     sim_disk_fail_once(w->disk, 0);
     w->config.core = &node->core;
-    w->config.blk = d->blk;
+    w->config.blk = &d->spy;
     w->verified = false;
     op_start(&d->op, &node->core, &DRIVER, NULL);
 }

@@ -66,6 +66,7 @@ static void copy_end(struct driver *d, uint64_t index)
     mend->index = index;
     if (index)
         marks_begin(d, mended(d), &mend->was, mend->image, mend->object);
+    d->copy_seq = d->store->next_seq;
     store_copy_end_start(&d->copy_end, d->copy, index, &d->op);
 }
 
@@ -104,6 +105,7 @@ bool mend_held(struct driver *d)
     if (!held || d->held_of.pg != d->pg)
         return false;
     d->held = NULL;
+    d->copy_seq = d->store->next_seq;
     store_copy_end_start(&d->copy_end, held, d->held_of.index, &d->op);
     return true;
 }

@@ -6,6 +6,7 @@
  *   store_model.c      what the store must contain: entries, objects, images as functions of numbers
  *   store_check.c      what must hold after each start, and of whatever is read
  *   store_audit.c      what the store counts is counted anew
+ *   store_spy.c        what it writes, as it goes to the disk
  *   store_work.c       the load: entries appended, committed, cut off; reads; records; PGs that fall behind
  *   store_split.c      PGs are split, and removed
  *   store_recover.c    a PG that fell behind is recovered by copies, with the model as the source
@@ -24,7 +25,7 @@
 #include "sim/scenarios.h"
 #include "sim/sim_blk.h"
 #include "sim/store_model.h"
-#include "store/internal.h"
+#include "store/copy.h"
 
 #define STORE_READS 4u
 
@@ -82,11 +83,20 @@ struct scar {
 };
 #define SCARS_MAX 10u
 
+/* As its header says. */
+struct spied_batch {
+    uint64_t seq, position, tail_seq; /* tail_seq 0: not known */
+};
+#define SPIED_BATCHES 4096u
+
 /* Lives and dies with the node. */
 struct driver {
     struct op op;
     struct world *world;
-    struct blk *blk;
+    struct blk *blk, spy;                    /* the store's, which goes on to the other */
+    struct spied_batch spied[SPIED_BATCHES]; /* by number */
+    uint64_t copy_seq;                       /* no batch had that number when the copy began to end */
+    uint64_t repaired;                       /* block that is being written in place; 0: none */
     struct store *store;
     struct timer timer;
     struct store_format format;
@@ -147,7 +157,7 @@ struct driver {
 struct world {
     struct sim *sim;
     struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses, memories,
-        scars, looks, marks, sources, rests, reads, blows;
+        scars, looks, marks, sources, rests, reads, blows, spies;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -285,6 +295,11 @@ void verify_check_line(void *driver, bool problem, const char *text); /* of the 
 void verify_counts(struct driver *d);
 void verify_newest(struct driver *d); /* before the log has brought it: what is ahead of that */
 void verify_order(struct driver *d);  /* what must not be before the log has it; every time */
+
+/* store_spy.c: likewise, of what it writes. */
+void spy_start(struct driver *d);
+void spy_open(struct driver *d); /* just opened */
+void spy_step(struct driver *d); /* something has ended */
 
 /* store_work.c */
 bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
