@@ -309,14 +309,16 @@ bool pg_split_left_here(const struct osd_shard *shard, const Fb__Pg *item)
            pg->sp->applied_index == pg->sp->last_index;
 }
 
-/* Has every member all up to that index on its device, and is nobody coming, going or away? Of what is split
- * off once more only the shard of its survivor need know: the others have no reason to destage before the
- * entry comes. */
+/* Has every member all up to that index on its device, and is nobody coming, going or away? What is split off
+ * once more is born on the shard of its survivor alone: that one must be there, and is not asked how far it
+ * has destaged, since it need not know of the child. The others may be away, perhaps for ever. */
 static bool members_ready(struct pg *pg, uint64_t now_ns)
 {
     const struct raft *r = &pg->raft;
     const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
-    bool again = split_missing(pg);
+    const Fb__Pg *again = split_missing(pg);
+    const Fb__PgMember *survivor = again && again->n_member ? again->member[0] : NULL;
+    bool born = !again;
 
     if (r->group.index > pg->sp->applied_index || !item || item->n_wanted ||
         store_complete_index(pg->sp) < pg->split_index)
@@ -326,12 +328,14 @@ static bool members_ready(struct pg *pg, uint64_t now_ns)
         const struct pg_member *member = pg_member_find(pg, known->replica);
         if (known->flags != GROUP_VOTER || !member)
             return false;
-        if (known->replica != r->self &&
+        bool bears = !again || (survivor && survivor->osd == member->osd && survivor->shard == member->shard);
+        born |= bears;
+        if (bears && known->replica != r->self &&
             (known->recovering || known->progress == RAFT_BEHIND || !raft_in_contact(r, known, now_ns) ||
              member->no_room || (!again && member->complete < pg->split_index)))
             return false;
     }
-    return true;
+    return born;
 }
 
 bool pg_split_fits(const struct pg *pg)

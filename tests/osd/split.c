@@ -858,6 +858,29 @@ static void test_split_again_among_others(void)
     world_free(w);
 }
 
+/* Nor are those that are away, who may never come back. */
+static void test_split_again_without_all(void)
+{
+    struct world *w = begin(17);
+
+    w->pgs[1] = w->pgs[0];
+    w->pgs[1].split = true;
+    w->pg_count = 2;
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    force(w, 1);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && world_leader(w, pg_id(1)) == 0);
+    WAIT_FOR(w, 5000, !foreign_on(w, 1));
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 10000, replica_on(w, 2, 0) && !foreign_on(w, 2));
+    CHECK(!replica_on(w, 1, 1) && !replica_on(w, 2, 1));
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        CHECK_EQ(world_read(w, object, 0, 1, got), 0);
+        CHECK(got[0] == (uint8_t)(object + 1));
+    }
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -882,6 +905,7 @@ int main(int argc, char **argv)
     TEST(test_late_leader_goes_on);
     TEST(test_split_again_by_a_map_that_is_saved);
     TEST(test_split_again_among_others);
+    TEST(test_split_again_without_all);
     fake_store_forget_all();
     return tap_done();
 }
