@@ -15,6 +15,7 @@
  *   cluster_mons.c     monitors die and hang when they are busy
  *   cluster_split.c    PGs are split, and what goes wrong at that moment
  *   cluster_forget.c   images are removed, and a replica misses that they are forgotten
+ *   cluster_mark.c     who recovers has a source that has lost something
  *   cluster_full.c     devices become full while somebody is away
  *   cluster_force.c    the majority of some PGs is destroyed for good
  *   cluster_damage.c   damage to what disks hold, and what of it must be survived
@@ -387,6 +388,11 @@ void plots_start(struct cluster *c);
 /* Images go and come, and somebody misses that they are forgotten, in some of the runs. */
 void forget_start(struct cluster *c);
 
+/* ---- cluster_mark.c ---- */
+
+/* Who recovers has to do so from a damaged replica, in some of the runs. */
+void mark_start(struct cluster *c);
+
 /* ---- cluster_full.c ---- */
 
 /* Somebody is away while the others become full, in some of the runs. */
@@ -426,6 +432,8 @@ void damage_init(struct cluster *c);
 bool damage_may(void *owner, struct sim_disk *disk, enum sim_damage damage, uint64_t offset, uint64_t len);
 /* Something is damaged now: SIM_FAULT_DISK_ROT or SIM_FAULT_DISK_LOSE. */
 void damage_strike(struct cluster *c, enum sim_fault fault);
+/* Some blocks of each object that the victim has of the PG. */
+void damage_strike_pg(struct cluster *c, uint64_t pg);
 void damage_died(struct cluster_osd *osd);
 /* Adds what goes wrong by the way to a disk's faults. */
 void damage_lasting(struct cluster *c, const struct cluster_osd *osd, struct sim_disk_faults *faults);

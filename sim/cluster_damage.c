@@ -405,6 +405,14 @@ static bool place_choose(struct cluster *c, struct block_place *ret)
     return seen;
 }
 
+static bool rot_block(struct cluster_osd *osd, uint32_t shard, const struct object *o, uint32_t block)
+{
+    uint32_t chunk = object_chunk(o, block / BLOCKS_PER_CHUNK);
+    uint64_t place = chunk ? chunk_place(store_of(o->pg), chunk, block % BLOCKS_PER_CHUNK) : 0;
+
+    return chunk && sim_disk_rot(osd->disk, osd->label.slice_offset[shard] + place * BLOCK_SIZE, BLOCK_SIZE);
+}
+
 /* The same block on every replica that has it in a chunk: if all have, nothing covers it any more. */
 static void strike_everywhere(struct cluster *c)
 {
@@ -416,12 +424,7 @@ static void strike_everywhere(struct cluster *c)
         for (uint32_t j = 0; j < c->shard_count; j++) {
             struct cluster_osd *osd = &c->osds[i];
             const struct object *o = areas_know(c->damage, osd) ? place_object(osd, j, &at) : NULL;
-            uint32_t chunk = o ? object_chunk(o, at.block / BLOCKS_PER_CHUNK) : 0;
-            if (!chunk)
-                continue;
-            const struct store *s = store_of(o->pg);
-            uint64_t block = chunk_place(s, chunk, at.block % BLOCKS_PER_CHUNK);
-            if (sim_disk_rot(osd->disk, osd->label.slice_offset[j] + block * BLOCK_SIZE, BLOCK_SIZE))
+            if (o && rot_block(osd, j, o, at.block))
                 c->damage->uncovered++;
         }
     }
@@ -435,6 +438,22 @@ void damage_strike(struct cluster *c, enum sim_fault fault)
         strike_everywhere(c);
     else
         strike_victim(c, fault);
+}
+
+void damage_strike_pg(struct cluster *c, uint64_t pg)
+{
+    struct cluster_osd *osd = &c->osds[c->damage->victim];
+
+    for (uint32_t i = 0; i < c->shard_count && areas_know(c->damage, osd); i++) {
+        struct store_pg *pub = osd->shards[i] ? store_pg_find(osd_shard_store(osd->shards[i]), pg) : NULL;
+        struct store_object_info at = {0};
+        for (bool start = true; pub && store_object_next(pub, start, at.image, at.object, &at);
+             start = false) {
+            const struct object *o = object_find(pg_of(pub), at.image, at.object);
+            for (uint32_t n = 0; n < PLACES_MAX; n++)
+                rot_block(osd, i, o, (uint32_t)sim_rng_below(&c->damage->rng, BLOCKS_PER_OBJECT));
+        }
+    }
 }
 
 void damage_died(struct cluster_osd *osd)

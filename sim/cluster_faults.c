@@ -399,6 +399,7 @@ void faults_start(struct cluster *c)
     admin_scrubs_start(c);
     force_start(c);
     forget_start(c);
+    mark_start(c);
     full_start(c);
     if (intensity(c, SIM_FAULT_MEMBER))
         admin_members_start(c);

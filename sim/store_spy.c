@@ -106,6 +106,17 @@ static void slot_look(struct driver *d, uint64_t block, const struct disk_record
         spy_fail(d, block, "with a page whose blocks are not there yet");
 }
 
+/* What the tail has passed only the newest checkpoint has. */
+static void checkpoint_look(struct driver *d, uint64_t block)
+{
+    const struct store *s = d->store;
+
+    for (uint32_t copy = 0; s->ckpt_last && copy < 2; copy++)
+        if (s->ckpt_number[copy] == s->ckpt_last &&
+            !is_settled(d, s->g.checkpoint_block + copy * s->g.checkpoint_blocks, s->g.checkpoint_blocks))
+            spy_fail(d, block, "and the newest checkpoint may be gone when power fails");
+}
+
 /* What lies behind the tail that a durable header has told is wanted by a start. */
 static void batch_look(struct driver *d, const struct blk_io *io)
 {
@@ -124,6 +135,7 @@ static void batch_look(struct driver *d, const struct blk_io *io)
          s->tail_durable > tail->position))
         spy_fail(d, io->offset / BLOCK_SIZE,
                  "and a start may need what gives way, as the newest header tells");
+    checkpoint_look(d, io->offset / BLOCK_SIZE);
     for (uint32_t i = 0; i < h->record_count; i++)
         if (batch_records(h)[i].type == RECORD_SLOT && sim_rng_below(&d->world->spies, 4) == 0)
             slot_look(d, io->offset / BLOCK_SIZE, &batch_records(h)[i]);

@@ -23,7 +23,7 @@
 #include "base/trace.h"
 #include "store/internal.h"
 
-#define RECORDS_FIRST     256u
+#define RECORDS_FIRST     PLANT_LIMIT(256u, 2u)
 #define RECORDS_PER_BATCH 256u
 #define PROVE_NS          (100 * NS_PER_MS)
 #define HEADER_BYTES_MAX  (BATCH_HEADER_BLOCKS_MAX * BLOCK_SIZE)
