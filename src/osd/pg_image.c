@@ -193,6 +193,9 @@ static bool attach_go(struct pg_request *req)
     struct list *at = &req->pg->waiting;
     while (at->prev != &req->pg->waiting && list_entry(at->prev, struct pg_request, link)->index > req->index)
         at = at->prev;
+    /* And by how long it is waited for: those behind give up when it is their time, and so does this one. */
+    if (at != &req->pg->waiting)
+        req->proposed_ns = MIN(req->proposed_ns, list_entry(at, struct pg_request, link)->proposed_ns);
     list_insert_before(at, &req->link);
     return true;
 }

@@ -102,10 +102,10 @@ bool recover_active(const struct pg *pg)
 
 bool recover_holds_log(const struct pg *pg)
 {
-    if (pg->recover)
-        return pg->recover->op.state < RECOVER_CATCH_UP &&
-               (pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL);
-    return pg->sp->damaged || pg->sp->record.state != STORE_PG_NORMAL;
+    bool copies = !pg->recover || pg->recover->op.state < RECOVER_CATCH_UP; /* or is about to */
+
+    /* Damage that is found behind that is of what has come since. */
+    return pg->sp->damaged || (copies && pg->sp->record.state != STORE_PG_NORMAL);
 }
 
 bool recover_takes_log(const struct pg *pg)
@@ -648,7 +648,7 @@ static void recover_catch_up(struct recover *r)
 {
     struct pg *pg = r->pg;
 
-    if (r->again) {
+    if (r->again || pg->sp->damaged) {
         round_again(r);
         return;
     }

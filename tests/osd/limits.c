@@ -217,6 +217,47 @@ static void test_stuck_pgs(void)
     world_free(w);
 }
 
+static uint64_t longest_wait_ns(struct world *w, const struct pg *pg)
+{
+    uint64_t longest_ns = 0, now_ns = core_now_ns(pg->shard->core);
+
+    list_for_each (&pg->waiting, node) {
+        const struct pg_request *req = list_entry(node, struct pg_request, link);
+        if (req->kind != PG_ATTACH)
+            longest_ns = MAX(longest_ns, now_ns - req->proposed_ns);
+    }
+    return longest_ns;
+}
+
+/* Who attaches again and again waits for the entry that stands there already, and makes nobody behind it wait
+ * longer. */
+static void test_stuck_behind_an_attach(void)
+{
+    static struct io ios[2];
+    struct world *w = world_new(71, 1);
+    uint64_t pg = placement_pg_id(POOL, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    move_leader(w, pg, 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    refuse_pg(w, pg, true);
+    for (uint32_t i = 0; i < ARRAY_LEN(ios); i++) {
+        ios[i] = io_make(w, i ? IO_WRITE : IO_ATTACH, 0, 0, BLOCK_SIZE);
+        ios[i].incarnation = 2;
+        ios[i].data = data;
+        io_begin(&ios[i]);
+        sim_run_for(w->sim, 20 * NS_PER_MS);
+    }
+    for (uint32_t ms = 0; ms < 9000; ms += 100) {
+        sim_run_for(w->sim, 100 * NS_PER_MS);
+        CHECK(longest_wait_ns(w, leader_pg(w, pg)) <= PG_COMMIT_NS);
+    }
+    CHECK_EQ(world_leader(w, pg), 0);
+    refuse_pg(w, pg, false);
+    WAIT_FOR(w, 10000, ios[0].done && ios[1].done);
+    world_free(w);
+}
+
 /* ---- space ---- */
 
 static void set_free(struct world *w, uint32_t osd, uint64_t bytes)
@@ -399,6 +440,7 @@ int main(void)
     TEST(test_leader_replaced);
     TEST(test_suspended_leader);
     TEST(test_stuck_pgs);
+    TEST(test_stuck_behind_an_attach);
     TEST(test_fuller_member);
     TEST(test_bad_numbers);
     TEST(test_addressed);

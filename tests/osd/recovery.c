@@ -65,6 +65,11 @@ static struct pg *group_on(struct world *w, uint32_t osd)
     return w->osds[osd].shard ? pg_find(w->osds[osd].shard, world_pg(w, 0)) : NULL;
 }
 
+static void refuse(struct world *w, uint32_t osd, bool refuse)
+{
+    fake_store_refuse_pg(osd_shard_store(w->osds[osd].shard), world_pg(w, 0), refuse);
+}
+
 /* Runs under load until the replica is whole and stays so. Returns how many rounds of copying it took. One
  * whose log was damaged counts again only with all that was committed when it asked for the target. */
 static uint32_t run_recovery(struct world *w, uint32_t osd, bool damaged)
@@ -158,6 +163,31 @@ static void test_damage_found_meanwhile(void)
     check_at_rest(w, osd);
 }
 
+/* It has all objects, and is yet to get the log up to where it counts, when damage is found in what has come
+ * of that: it acknowledges nothing, and is not said to be whole, before it has recovered once more. */
+static void test_damage_found_at_the_end(void)
+{
+    struct world *w = world_new(65, 1);
+    uint64_t pg = world_pg(w, 0);
+    uint32_t osd = one_falls_behind(w, pg);
+
+    fake_store_damage_log(w->osds[osd].label.osd_uuid, pg, 0);
+    world_osd_start(w, osd);
+    WAIT_FOR(w, 10000, !strcmp(recovery_state(w, osd), "copy"));
+    refuse(w, osd, true);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 10000, !strcmp(recovery_state(w, osd), "catch-up"));
+    struct store_pg *sp = world_replica(w, osd, pg);
+    uint64_t last = sp->last_index;
+    sp->damaged = true;
+    refuse(w, osd, false);
+    while (sp->damaged && sim_step(w->sim, w->sim->now_ns + NS_PER_S))
+        CHECK(!sp->damaged || (sp->record.state == STORE_PG_DAMAGED && sp->last_index == last));
+    CHECK(!sp->damaged);
+    load_start(w);
+    check_at_rest(w, osd);
+}
+
 /* One that is to recover waits for its turn, and catches up by the log of another leader meanwhile, or leads
  * itself: it does not wait for ever. */
 static void test_need_not_recover(void)
@@ -178,11 +208,6 @@ static void test_need_not_recover(void)
     WAIT_FOR(w, 1000, !recover_active(group_on(w, osd)));
     w->osds[osd].shard->recoveries -= 100;
     world_free(w);
-}
-
-static void refuse(struct world *w, uint32_t osd, bool refuse)
-{
-    fake_store_refuse_pg(osd_shard_store(w->osds[osd].shard), world_pg(w, 0), refuse);
 }
 
 /* Of five. The leader's log has a tail that no other has; up to the end of that one is to get which recovers
@@ -839,6 +864,7 @@ int main(void)
     TEST(test_waiting_costs_nothing);
     TEST(test_turn_is_given_back);
     TEST(test_damage_found_meanwhile);
+    TEST(test_damage_found_at_the_end);
     TEST(test_need_not_recover);
     TEST(test_copy_meets_a_recovery);
     fake_store_forget_all();
