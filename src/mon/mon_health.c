@@ -216,7 +216,7 @@ static void shard_problems(struct mon_status *st, const struct mon_osd *o)
             SAY(p->doing, "its PGs go on with their other replicas");
             SAY(p->todo, "look at the OSD's log on host %.64s, and restart it",
                 osd->host[0] ? osd->host : "?");
-        } else if (shard->lacks_room) {
+        } else if (osd->up && shard->lacks_room) {
             struct mon_problem *p = problem(st, false, HEALTH_OSD_NO_ROOM, osd->id);
             SAY(p->what,
                 "osd.%u shard %zu has no room to make %u replicas whole (such as that of PG %u.%x), which their PGs lack "

@@ -428,7 +428,13 @@ static void a_full_shard_is_shown(void)
     CHECK_EQ(osd_report(&osd, 1, &report), 0);
     CHECK(has_problem(&c, "osd.0 shard 1 is 99% full"));
     CHECK(!strcmp(c.answer->status->health, "error"));
+    report.lacks_room = 2;
+    CHECK_EQ(osd_report(&osd, 1, &report), 0);
+    CHECK(has_problem(&c, "osd.0 shard 1 has no room to make 2 replicas whole"));
     caller_stop(&osd);
+    world_run_ms(w, 30000);
+    CHECK(has_problem(&c, "osd.0"));
+    CHECK(!has_problem(&c, "has no room"));
     caller_stop(&c);
     world_free(w);
 }
