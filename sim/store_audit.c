@@ -83,6 +83,18 @@ static void log_audit(struct audit *a, const struct pg *pg)
         same(a, "entries with chunks", pg->large_count, large);
 }
 
+/* What checkpoints have of it does not give way to an older record. */
+static void image_audit(struct audit *a, const struct image *image)
+{
+    if (image->is_saved &&
+        ((image->is_pushed && image->pushed.index < image->saved.index) ||
+         (image->forgotten_index && image->forgotten_index < image->saved.index)) &&
+        !a->sim->failed)
+        sim_fail(a->sim, "audit: the record of image %lu of entry %lu is to give way to that of %lu",
+                 image->record.image, image->saved.index,
+                 image->is_pushed ? image->pushed.index : image->forgotten_index);
+}
+
 static void pgs_audit(struct audit *a)
 {
     uint64_t chunks = 0, slots = 0, pending = 0, images = 0, unapplied = 0;
@@ -94,9 +106,12 @@ static void pgs_audit(struct audit *a)
              o = object_after(pg, false, o->image, o->number)) {
             object_audit(a, o, &chunks, &slots, &pending);
             mine += o->exists;
+            same(a, "objects that nobody works on, and that are held", o->busy, 0);
         }
-        for (uint32_t i = 0; i < pg->image_count; i++)
+        for (uint32_t i = 0; i < pg->image_count; i++) {
             tombstones += pg->images[i]->record.deleted;
+            image_audit(a, pg->images[i]);
+        }
         log_audit(a, pg);
         same(a, "objects of a PG", pg->pub.object_count, mine);
         same(a, "deleted images of a PG", pg->pub.tombstone_count, tombstones);
@@ -176,12 +191,26 @@ static void space_audit(struct audit *a)
     }
     same(a, "free chunks", s->chunks_free, unused);
     same(a, "slots", s->slots_used, slots);
-    /* Of what is free some is promised to entries, to their objects' pages, and to a round and a copy. */
+}
+
+/* Of what is free some is promised to entries, to their objects' pages, and to a round and a copy. */
+static void promises_audit(struct sim *sim, const struct store *s)
+{
     uint64_t pages =
         DIV_UP(s->slots_used + s->slots_reserved + DESTAGE_OBJECTS_MAX, (uint64_t)SLOTS_PER_CHUNK);
     uint64_t promised = s->chunks_reserved + pages - MIN(pages, s->page_chunk_count);
+
     if (s->chunks_free < promised)
-        sim_fail(a->sim, "audit: %lu chunks are promised, %lu are free", promised, s->chunks_free);
+        sim_fail(sim, "audit: %lu chunks are promised, %lu are free", promised, s->chunks_free);
+}
+
+/* What a round or a copy holds is known to them alone. */
+static bool is_held(const struct driver *d)
+{
+    const struct store *s = d->store;
+
+    return s->failed || s->destage.object_count || s->destage.copy_buf || d->mend.state != MEND_NONE ||
+           d->held;
 }
 
 /* What a survivor that goes on alone goes by: of nothing later is anything here. */
@@ -200,6 +229,20 @@ static void newest_audit(struct sim *sim, const struct pg *pg)
                      pg->pub.record.pg, pg->images[i]->record.image, pg->images[i]->record.index, newest);
 }
 
+void verify_records(struct driver *d, uint32_t pg)
+{
+    const struct pg *of = pg_of(pg_now(d, pg));
+    struct audit a = {.sim = d->world->sim, .s = d->store};
+
+    for (uint32_t i = 0; i < of->image_count; i++)
+        image_audit(&a, of->images[i]);
+}
+
+void verify_child(struct driver *d, uint32_t pg)
+{
+    newest_audit(d->world->sim, pg_of(pg_now(d, pg)));
+}
+
 void verify_newest(struct driver *d)
 {
     list_for_each (&d->store->pgs, node) {
@@ -214,8 +257,7 @@ void verify_counts(struct driver *d)
     const struct store *s = d->store;
     struct audit a = {.sim = d->world->sim, .s = s};
 
-    /* What a round or a copy holds is known to them alone. */
-    if (s->failed || s->destage.object_count || s->destage.copy_buf || d->mend.state != MEND_NONE || d->held)
+    if (is_held(d))
         return;
     a.refs = sim_alloc(s->g.chunk_count + 1);
     a.slots = sim_alloc((s->g.chunk_count + 1) * sizeof(*a.slots));
@@ -224,6 +266,7 @@ void verify_counts(struct driver *d)
     volume_audit(&a);
     pgs_audit(&a);
     space_audit(&a);
+    verify_newest(d);
     d->world->audits++;
     free(a.refs);
     free(a.slots);
@@ -278,6 +321,8 @@ void verify_order(struct driver *d)
     if (d->store->records_durable > d->store->records_taken)
         sim_fail(d->world->sim, "audit: %lu records are durable, of %lu that were written",
                  d->store->records_durable, d->store->records_taken);
+    if (!is_held(d))
+        promises_audit(d->world->sim, d->store);
     list_for_each (&d->store->pgs, node)
         complete_audit(d, list_entry(node, struct pg, link));
 

@@ -66,7 +66,7 @@ static void copy_end(struct driver *d, uint64_t index)
     mend->index = index;
     if (index)
         marks_begin(d, mended(d), &mend->was, mend->image, mend->object);
-    d->copy_seq = d->store->next_seq;
+    d->copy_seq = index ? d->store->next_seq : 0;
     store_copy_end_start(&d->copy_end, d->copy, index, &d->op);
 }
 

@@ -129,4 +129,5 @@ void recover_images(struct driver *d)
     }
     if (m->splits && store_recover_shed(pg_now(d, d->pg), model_count(m, m->applied), m->applied))
         driver_fail(d, "what is another PG's", -ERR_STOPPED);
+    verify_records(d, d->pg);
 }

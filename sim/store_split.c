@@ -139,6 +139,8 @@ int split_end(struct driver *d)
         sim_fail(w->sim, "PG %u: split: PG %u is %s", d->split_pg, due->child, wanted ? "not born" : "born");
     else
         apply_split(d, d->split_pg, wanted);
+    if (wanted && d->split.ret_child)
+        verify_child(d, due->child);
     verify_split(d, d->split_pg);
     return 0;
 }
@@ -240,8 +242,12 @@ int split_behind_end(struct driver *d)
     if (d->split.op.result)
         return d->split.op.result;
     for (uint32_t i = 0; i < MODEL_PGS; i++)
-        if (w->missed[i] && d->split.births && d->split.child.pg == w->pgs[i].id)
+        if (w->missed[i] && d->split.births && d->split.child.pg == w->pgs[i].id) {
             born_behind(d, i);
+            verify_child(d, i);
+            if (pg_now(d, i)->record.state != STORE_PG_NORMAL && store_image_next(pg_now(d, i), 0))
+                sim_fail(w->sim, "PG %u: born by a recovery, and has records of images", i);
+        }
     return 0;
 }
 
@@ -251,6 +257,7 @@ static void remove_begin(struct driver *d, uint32_t pg)
 {
     d->removing = true;
     d->remove_pg = pg;
+    spy_remove(d, pg_now(d, pg));
     store_pg_remove_start(&d->remove, pg_now(d, pg), &d->op);
 }
 

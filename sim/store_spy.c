@@ -6,6 +6,8 @@
  */
 #include "sim/store_world.h"
 
+#include <string.h>
+
 #include "base/crc32c.h"
 #include "store/opening.h"
 
@@ -52,17 +54,30 @@ static void page_look(struct driver *d, uint64_t block, uint32_t slot, const str
         spy_fail(d, block, "a copy with a version from before it");
 }
 
+/* What headers that count say of those before them. */
+static void proofs_note(struct driver *d)
+{
+    while (d->spied_seq < d->store->durable_seq) {
+        const struct spied_batch *b = &d->spied[++d->spied_seq % SPIED_BATCHES];
+        if (b->seq == d->spied_seq)
+            d->proven_seq = MAX(d->proven_seq, b->durable_seq);
+    }
+}
+
 static void chunks_look(struct driver *d, const struct blk_io *io)
 {
     const struct store *s = d->store;
     uint64_t block = io->offset / BLOCK_SIZE;
 
+    proofs_note(d);
     for (uint32_t i = 0; i < io->iov_count; i++)
         for (size_t at = 0; at < io->iov[i].iov_len; at += BLOCK_SIZE, block++) {
             uint64_t in = block - s->g.chunk_block;
             uint32_t chunk = (uint32_t)(in / BLOCKS_PER_CHUNK) + 1;
             if (!s->chunk_refs[chunk])
                 spy_fail(d, block, "in a chunk that is free");
+            else if (d->brought[chunk] > d->proven_seq && io != &d->repair.io)
+                spy_fail(d, block, "by which a start would judge a batch that is not proven");
             else if (s->page_chunk_used[chunk])
                 page_look(d, block, chunk * SLOTS_PER_CHUNK + (uint32_t)(in % SLOTS_PER_CHUNK),
                           (const void *)((const uint8_t *)io->iov[i].iov_base + at));
@@ -78,8 +93,8 @@ static void chunks_look(struct driver *d, const struct blk_io *io)
 
 /* ---- the ring ------------------------------------------------------------------------------------------ */
 
-/* The record is of a page that is on the medium, as are its blocks. */
-static void slot_look(struct driver *d, uint64_t block, const struct disk_record *r)
+/* The record is of a page that is on the medium, as are its blocks, unless destage may be writing them. */
+static void slot_look(struct driver *d, uint64_t block, const struct disk_record *r, bool at_rest)
 {
     const struct store *s = d->store;
     struct world *w = d->world;
@@ -92,7 +107,7 @@ static void slot_look(struct driver *d, uint64_t block, const struct disk_record
          (page.magic != MAGIC_PAGE || page.image != r->image || page.object != r->slot_of.object ||
           page.index != r->slot_of.index || page.version != r->slot_of.version)))
         spy_fail(d, block, "with a page that is not there yet");
-    if (!w->clean || page.magic != MAGIC_PAGE)
+    if (!at_rest || !w->clean || page.magic != MAGIC_PAGE)
         return;
     uint32_t b = (uint32_t)sim_rng_below(&w->spies, BLOCKS_PER_OBJECT), tries = 0;
     while (tries++ < BLOCKS_PER_OBJECT && !(bit_get(page.written, b) && !bit_get(page.lost, b)))
@@ -107,7 +122,7 @@ static void slot_look(struct driver *d, uint64_t block, const struct disk_record
 }
 
 /* What the tail has passed only the newest checkpoint has. */
-static void checkpoint_look(struct driver *d, uint64_t block)
+static void newest_checkpoint_look(struct driver *d, uint64_t block)
 {
     const struct store *s = d->store;
 
@@ -115,6 +130,44 @@ static void checkpoint_look(struct driver *d, uint64_t block)
         if (s->ckpt_number[copy] == s->ckpt_last &&
             !is_settled(d, s->g.checkpoint_block + copy * s->g.checkpoint_blocks, s->g.checkpoint_blocks))
             spy_fail(d, block, "and the newest checkpoint may be gone when power fails");
+}
+
+/* Chunks that entries bring, which a start looks at if nothing proves the batch. */
+static void brought_look(struct driver *d, const struct disk_batch *h)
+{
+    proofs_note(d);
+    for (uint32_t c = 1; c <= d->store->g.chunk_count; c++)
+        if (d->brought[c] > d->proven_seq && !d->store->chunk_refs[c])
+            spy_fail(d, ring_place(d->store, h->position),
+                     "and a chunk is free by which a start would judge one before");
+    for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e));) {
+        const uint32_t *chunk = batch_entry_crc(e) + e->data.block_count;
+        if (e->type != ENTRY_WRITE || e->copied)
+            continue;
+        for (uint32_t i = 0; i < e->data.chunk_count; i++)
+            d->brought[chunk[i]] = h->seq;
+    }
+}
+
+/* A start that finds two of one number takes the one for the other. */
+static void number_look(struct driver *d, const struct disk_batch *h)
+{
+    struct world *w = d->world;
+    uint64_t place = ring_place(d->store, h->position), *last = &w->numbers[h->seq % 64].seq,
+             was = ring_place(d->store, w->numbers[h->seq % 64].position);
+    struct disk_batch there;
+
+    if (*last == h->seq && was != place && w->clean) {
+        sim_disk_peek(w->disk, block_offset(was), &there, sizeof(there));
+        if (there.magic == MAGIC_BATCH && there.seq == h->seq && there.used_bytes < BLOCK_SIZE) {
+            uint8_t block[BLOCK_SIZE];
+            sim_disk_peek(w->disk, block_offset(was), block, sizeof(block));
+            if (format_crc(block, there.used_bytes, offsetof(struct disk_batch, crc)) == there.crc)
+                spy_fail(d, place, "with the number of a batch that is there");
+        }
+    }
+    *last = h->seq;
+    w->numbers[h->seq % 64].position = h->position;
 }
 
 /* What lies behind the tail that a durable header has told is wanted by a start. */
@@ -125,7 +178,10 @@ static void batch_look(struct driver *d, const struct blk_io *io)
     const struct disk_batch *h = (const void *)io->iov[0].iov_base;
 
     now = &d->spied[h->seq % SPIED_BATCHES];
-    *now = (struct spied_batch){.seq = h->seq, .position = h->position, .tail_seq = h->tail_seq};
+    *now = (struct spied_batch){
+        .seq = h->seq, .position = h->position, .tail_seq = h->tail_seq, .durable_seq = h->durable_seq};
+    number_look(d, h);
+    brought_look(d, h);
     for (uint64_t seq = s->durable_seq; !told && seq + SPIED_BATCHES > h->seq; seq--)
         if (d->spied[seq % SPIED_BATCHES].seq == seq && d->spied[seq % SPIED_BATCHES].tail_seq)
             told = &d->spied[seq % SPIED_BATCHES];
@@ -135,10 +191,18 @@ static void batch_look(struct driver *d, const struct blk_io *io)
          s->tail_durable > tail->position))
         spy_fail(d, io->offset / BLOCK_SIZE,
                  "and a start may need what gives way, as the newest header tells");
-    checkpoint_look(d, io->offset / BLOCK_SIZE);
-    for (uint32_t i = 0; i < h->record_count; i++)
-        if (batch_records(h)[i].type == RECORD_SLOT && sim_rng_below(&d->world->spies, 4) == 0)
-            slot_look(d, io->offset / BLOCK_SIZE, &batch_records(h)[i]);
+    newest_checkpoint_look(d, io->offset / BLOCK_SIZE);
+    for (uint32_t i = 0; i < h->record_count; i++) {
+        const struct disk_record *r = &batch_records(h)[i];
+        if (r->type != RECORD_SLOT)
+            continue;
+        if (sim_rng_below(&d->world->spies, 4) == 0)
+            slot_look(d, io->offset / BLOCK_SIZE, r, true);
+        const struct store_copy *c = op_live(&d->copy_end.op) ? d->copy_end.copy : NULL;
+        if (c && r->key == c->key && r->image == c->image && r->slot_of.object == c->object &&
+            r->slot_of.version >= d->copy_seq)
+            d->copy_record_seq = h->seq;
+    }
 }
 
 /* ---- what there are two copies of ---------------------------------------------------------------------- */
@@ -151,6 +215,28 @@ static void table_look(struct driver *d, const struct blk_io *io)
     if (!is_settled(d, first >= g->table_blocks ? block - g->table_blocks : block + g->table_blocks,
                     io->len / BLOCK_SIZE))
         spy_fail(d, block, "and so is the other copy");
+    if (((const struct disk_table_block *)io->iov[0].iov_base)->ring_seq > d->store->durable_seq)
+        spy_fail(d, block, "and says that the ring goes further than it does");
+}
+
+static void checkpoint_look(struct driver *d, const struct blk_io *io)
+{
+    const struct store *s = d->store;
+    uint64_t block = io->offset / BLOCK_SIZE, in = (block - s->g.checkpoint_block) % s->g.checkpoint_blocks;
+    const struct disk_checkpoint *c = (const void *)io->iov[0].iov_base;
+
+    if (in == 1)
+        d->checkpoint_seq = s->next_seq;
+    if (in == 0 && !is_settled(d, block + 1, MAX(DIV_UP(c->record_count, CKPT_RECORDS_PER_BLOCK), 1ull)))
+        spy_fail(d, block, "a checkpoint's header in front of what it tells of");
+    if (in == 0 && (c->ring_seq > s->durable_seq || (d->checkpoint_seq && c->replay_seq > d->checkpoint_seq)))
+        spy_fail(d, block, "a checkpoint that claims what has come since");
+    for (uint32_t i = 0; in && i < io->iov_count; i++) {
+        const struct disk_checkpoint_block *b = (const void *)io->iov[i].iov_base;
+        const struct disk_record *r = &b->records[sim_rng_below(&d->world->spies, MAX(b->record_count, 1u))];
+        if (r->type == RECORD_SLOT)
+            slot_look(d, block, r, false);
+    }
 }
 
 static void write_look(struct driver *d, const struct blk_io *io)
@@ -164,6 +250,8 @@ static void write_look(struct driver *d, const struct blk_io *io)
         batch_look(d, io);
     else if (block >= g->table_block && block < g->table_block + 2 * g->table_blocks)
         table_look(d, io);
+    else if (block >= g->checkpoint_block && block < g->checkpoint_block + 2 * g->checkpoint_blocks)
+        checkpoint_look(d, io);
 }
 
 static void spy_submit(struct blk *blk, struct blk_io *io)
@@ -183,16 +271,70 @@ void spy_start(struct driver *d)
     d->spy.ops = &SPY_OPS;
 }
 
+/* A start has made both copies what the better one was, and has proven what it found. */
+static void copies_look(struct driver *d)
+{
+    const struct store *s = d->store;
+    struct disk_table_block a, b;
+    uint64_t proven = 0;
+
+    if (d->world->starts_blind || d->world->rot)
+        return;
+    for (uint64_t i = 0; i < s->g.table_blocks; i++) {
+        uint64_t at = s->g.table_block + i;
+        sim_disk_peek(d->world->disk, block_offset(at), &a, sizeof(a));
+        sim_disk_peek(d->world->disk, block_offset(at + s->g.table_blocks), &b, sizeof(b));
+        if (!FORMAT_SEALED(&a) || memcmp(&a, &b, sizeof(a)) || !is_settled(d, at, 1) ||
+            !is_settled(d, at + s->g.table_blocks, 1))
+            sim_fail(d->world->sim, "spy: block %lu of the table has one copy, behind a start", i);
+        proven = MAX(proven, a.ring_seq);
+    }
+    if (proven < s->durable_seq)
+        sim_fail(d->world->sim, "spy: a start goes by batch %lu, and proves %lu", s->durable_seq, proven);
+}
+
 void spy_open(struct driver *d)
 {
+    ASSERT(d->store->g.chunk_count < SPIED_CHUNKS);
+    d->spied_seq = d->proven_seq = d->store->durable_seq;
+    copies_look(d);
     list_for_each (&d->store->batches, node) {
         const struct batch *b = list_entry(node, const struct batch, link);
         d->spied[b->seq % SPIED_BATCHES] = (struct spied_batch){.seq = b->seq, .position = b->position};
     }
 }
 
+static void removal_look(struct driver *d)
+{
+    const struct geometry *g = &d->store->g;
+    struct disk_table_block block;
+
+    for (uint64_t copy = 0; copy < 2; copy++) {
+        uint64_t at = g->table_block + copy * g->table_blocks + d->removed_at / TABLE_RECORDS_PER_BLOCK;
+        sim_disk_peek(d->world->disk, block_offset(at), &block, sizeof(block));
+        if (block.records[d->removed_at % TABLE_RECORDS_PER_BLOCK].key == d->removed_key)
+            sim_fail(d->world->sim, "spy: a PG has been removed, and would be there at the next start");
+    }
+}
+
+void spy_remove(struct driver *d, const struct store_pg *pg)
+{
+    d->removed_key = pg_of(pg)->key;
+    d->removed_at = pg_of(pg)->table_index;
+}
+
 void spy_step(struct driver *d)
 {
+    if (d->removed_key && !op_live(&d->remove.op)) {
+        if (d->remove.op.result == 0 && !d->world->rot)
+            removal_look(d);
+        d->removed_key = 0;
+    }
+    if (d->copy_seq && !op_live(&d->copy_end.op)) {
+        if (d->copy_end.op.result == 0 && (!d->copy_record_seq || d->copy_record_seq > d->store->durable_seq))
+            sim_fail(d->world->sim, "spy: a copy counts before its record is durable");
+        d->copy_seq = d->copy_record_seq = 0;
+    }
     if (!d->repaired || op_live(&d->repair.op))
         return;
     if (d->repair.op.result == 0 && !is_settled(d, d->repaired, 1))

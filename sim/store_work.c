@@ -263,8 +263,7 @@ static void lag_reap(struct driver *d)
     if (same)
         verify_log_amount(d, r);
     for (uint32_t i = 0; i < r->ret_count; i++) {
-        if (same)
-            verify_entry(d, m, &r->ret_entries[i], &r->ret_payloads[i]);
+        verify_entry(d, m, &r->ret_entries[i], &r->ret_payloads[i], same);
         slice_unref(&r->ret_payloads[i]);
     }
     w->lag_reads += r->ret_count;

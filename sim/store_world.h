@@ -85,9 +85,10 @@ struct scar {
 
 /* As its header says. */
 struct spied_batch {
-    uint64_t seq, position, tail_seq; /* tail_seq 0: not known */
+    uint64_t seq, position, tail_seq, durable_seq; /* tail_seq 0: not known */
 };
 #define SPIED_BATCHES 4096u
+#define SPIED_CHUNKS  2048u
 
 /* Lives and dies with the node. */
 struct driver {
@@ -95,8 +96,15 @@ struct driver {
     struct world *world;
     struct blk *blk, spy;                    /* the store's, which goes on to the other */
     struct spied_batch spied[SPIED_BATCHES]; /* by number */
-    uint64_t copy_seq;                       /* no batch had that number when the copy began to end */
-    uint64_t repaired;                       /* block that is being written in place; 0: none */
+    /* By number: of the newest batch that brought a chunk. Up to there, headers that are durable prove that
+     * all was; and these are known. */
+    uint64_t brought[SPIED_CHUNKS], proven_seq, spied_seq;
+    uint64_t removed_key; /* of the PG that is being removed, or has just been */
+    uint32_t removed_at;  /* in the table */
+    uint64_t checkpoint_seq,
+        copy_record_seq; /* likewise, of a checkpoint; in that one the copy's record is */
+    uint64_t copy_seq;   /* no batch had that number when the copy began to end */
+    uint64_t repaired;   /* block that is being written in place; 0: none */
     struct store *store;
     struct timer timer;
     struct store_format format;
@@ -194,7 +202,10 @@ struct world {
     bool marked[MODEL_PGS];  /* it is on record that its log is damaged */
     bool damaged[MODEL_PGS]; /* its log is, until it has recovered, and caught up with the others ... */
     bool healthy[MODEL_PGS]; /* ... and its record has been sent that says so */
-    uint64_t proof_seq;      /* a batch of this number or a later one proves what is provable; 0: none will */
+    struct {
+        uint64_t seq, position;
+    } numbers[64];      /* of batches that were written, lately */
+    uint64_t proof_seq; /* a batch of this number or a later one proves what is provable; 0: none will */
     struct model_pg pgs[MODEL_PGS];
     struct model_pg *earlier;  /* as a source is that has not got all yet; NULL: none ever was */
     struct model_pg *alone;    /* the one that is looked at as it would go on alone; NULL: none ever was */
@@ -285,21 +296,25 @@ void verify_table_begins(struct driver *d);
 void verify_table_ends(struct driver *d);
 void verify_log_read(struct driver *d);                                   /* `log_read` has ended */
 void verify_log_amount(struct driver *d, const struct store_log_read *r); /* some, and not too much */
+/* `newest`: the log has not been cut since it was asked for. */
 void verify_entry(struct driver *d, const struct model_pg *m, const struct entry *e,
-                  const struct slice *payload);
+                  const struct slice *payload, bool newest);
 void verify_data(struct driver *d, const struct store_read *r, const struct model_pg *m, bool proposed);
 void verify_images(struct driver *d, uint32_t pg);
 void verify_check_line(void *driver, bool problem, const char *text); /* of the offline check */
 
 /* store_audit.c: likewise, of all that the store counts. Now and then: it looks at everything. */
 void verify_counts(struct driver *d);
-void verify_newest(struct driver *d); /* before the log has brought it: what is ahead of that */
-void verify_order(struct driver *d);  /* what must not be before the log has it; every time */
+void verify_newest(struct driver *d);               /* before the log has brought it: what is ahead of that */
+void verify_records(struct driver *d, uint32_t pg); /* a recovery has just taken over those of images */
+void verify_child(struct driver *d, uint32_t pg);   /* just born */
+void verify_order(struct driver *d);                /* what must not be before the log has it; every time */
 
 /* store_spy.c: likewise, of what it writes. */
 void spy_start(struct driver *d);
-void spy_open(struct driver *d); /* just opened */
-void spy_step(struct driver *d); /* something has ended */
+void spy_open(struct driver *d);                              /* just opened */
+void spy_remove(struct driver *d, const struct store_pg *pg); /* begins */
+void spy_step(struct driver *d);                              /* something has ended */
 
 /* store_work.c */
 bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
