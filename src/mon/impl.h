@@ -334,6 +334,8 @@ void mon_members_remove(struct mon_members *list, uint32_t replica);
 /* Never NULL. */
 const struct mon_news *mon_news(const struct mon_pg *pg);
 bool mon_confirmed(const struct mon_confirms *confirms, uint32_t replica);
+/* Has the PG not been born yet, for want of this member? */
+bool mon_birth_awaited(const struct mon *mon, const struct mon_pg *pg, const Fb__PgMember *m);
 void mon_member_report(struct mon *mon, struct mon_pg *pg, const Fb__PgReport *report);
 void mon_member_confirm(struct mon *mon, struct mon_pg *pg, uint32_t osd, uint32_t shard,
                         const Fb__PgConfirm *confirm);
@@ -409,6 +411,8 @@ bool mon_force_may_survive(const Fb__PgStanding *s);
 uint64_t mon_force_keeps(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *member);
 /* Is it one that orders are given for? */
 bool mon_force_concerns(const struct mon *mon, const struct mon_pg *p);
+/* Why it is none, as an error. */
+int mon_force_none(struct mon_request *r, uint64_t id);
 void mon_force_look(struct mon_request *r);
 extern const struct mon_method mon_force_order, mon_force_acknowledge;
 

@@ -274,8 +274,7 @@ static int order_build(struct mon_request *r)
     struct mon_edit e;
 
     if (!p || !mon_force_concerns(mon, p))
-        return mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%x with data", mon_pg_pool(call->pg),
-                        mon_pg_number(call->pg));
+        return mon_force_none(r, call->pg);
     if (call->withdraw)
         return withdraw_build(r, mon_pg_item(p));
     const Fb__PgForce *force = mon_pg_item(p)->force;

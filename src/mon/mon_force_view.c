@@ -9,6 +9,7 @@
  */
 #include "mon/impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -301,6 +302,25 @@ bool mon_force_concerns(const struct mon *mon, const struct mon_pg *p)
     return pg->born && !pg->removed && pool && !mon_pool_item(pool)->removed;
 }
 
+int mon_force_none(struct mon_request *r, uint64_t id)
+{
+    const struct mon_pg *p = mon_pg_find(r->mon, id);
+    const struct mon_pool *pool = mon_pool_find(r->mon, mon_pg_pool(id));
+    char osds[200] = "";
+
+    for (size_t m = 0; p && pool && !mon_pool_item(pool)->removed && m < mon_pg_item(p)->n_member; m++)
+        if (mon_birth_awaited(r->mon, p, mon_pg_item(p)->member[m]))
+            snprintf(osds + strlen(osds), sizeof(osds) - strlen(osds), "%sosd.%u", osds[0] ? ", " : "",
+                     mon_pg_item(p)->member[m]->osd);
+    if (osds[0])
+        return mon_fail(
+            r, -ERR_DENIED,
+            "PG %u.%x is not born yet: %.150s must make a replica of it first; start what can be started, and "
+            "say `fastblock osd lost OSD` of what is gone for good (its process stopped)",
+            mon_pg_pool(id), mon_pg_number(id), osds);
+    return mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%x with data", mon_pg_pool(id), mon_pg_number(id));
+}
+
 static int compare_ids(const void *a, const void *b)
 {
     const uint64_t *left = a, *right = b;
@@ -340,7 +360,5 @@ void mon_force_look(struct mon_request *r)
     r->reply.force_views = pointers;
     r->reply.n_force_views = shown;
     r->reply.more = shown < count;
-    mon_reply(r, call->pg && !count ? mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%x",
-                                               mon_pg_pool(call->pg), mon_pg_number(call->pg))
-                                    : 0);
+    mon_reply(r, call->pg && !count ? mon_force_none(r, call->pg) : 0);
 }

@@ -257,6 +257,11 @@ static bool all_confirmed(const struct mon *mon, const struct mon_confirms *conf
     return true;
 }
 
+bool mon_birth_awaited(const struct mon *mon, const struct mon_pg *p, const Fb__PgMember *m)
+{
+    return !mon_pg_item(p)->born && !mon_confirmed(&mon_news(p)->born, m->replica) && !is_gone(mon, m);
+}
+
 /* Is it made anew elsewhere? Its OSD is down and out, or its shard has failed for as long. */
 static bool is_given_up(const struct mon *mon, const Fb__PgMember *m)
 {

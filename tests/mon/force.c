@@ -641,6 +641,27 @@ static void is_led_where_it_stays(void)
     }
 }
 
+/* Of a PG that is not born yet nothing can be ordered; who keeps it from that is said. */
+static void says_who_is_to_be_born(void)
+{
+    struct play *p = play_new(4, 0);
+    uint32_t n = 0;
+
+    play_kill(p, 3);
+    play_pool(p, 3, 8);
+    while (!is_there(p, n, 3))
+        n++;
+    CHECK_EQ(look(p, p->pgs[n].id), -ERR_DENIED);
+    CHECK(strstr(said(&p->client), "not born yet: osd.3 must make a replica"));
+    CHECK_EQ(order(p, p->pgs[n].id, 1), -ERR_DENIED);
+    CHECK(strstr(said(&p->client), "not born yet: osd.3 must make a replica"));
+    CHECK_EQ(look(p, p->pgs[n].id + 100), -ERR_NOT_FOUND);
+    CHECK_EQ(lost(p, 3), 0);
+    play_run(p, 3);
+    CHECK_EQ(look(p, p->pgs[n].id), 0);
+    play_free(p);
+}
+
 /* Two of its members are where the child can be made of it. One is down, so that the other one has to lead,
  * however many are away. */
 static void is_led_where_one_is_there(void)
@@ -902,6 +923,7 @@ int main(int argc, char **argv)
     TEST(says_up_to_where_it_was_split);
     TEST(stays_with_what_is_left);
     TEST(is_led_where_it_stays);
+    TEST(says_who_is_to_be_born);
     TEST(is_led_where_one_is_there);
     TEST(what_is_lost_keeps_nothing);
     TEST(what_has_died_keeps_nothing);
