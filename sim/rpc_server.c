@@ -449,10 +449,23 @@ void rpc_server_check_sign(struct rpc_place *p)
     }
 }
 
+/* Nobody counts as having a session. */
+static bool all_idle(const struct rpc_seen_table *table)
+{
+    uint32_t count = 0;
+
+    list_for_each (&table->idle, node)
+        count++;
+    return count == table->used;
+}
+
 void rpc_server_check_rest(struct rpc_place *p)
 {
     const struct rpc_server *server = p->serving->server;
 
+    if (!all_idle(&server->clients) || !all_idle(&server->osds))
+        sim_fail(p->world->sim, "everybody has gone, and some count at %s as having a session",
+                 p->node->name);
     if (!list_empty(&server->sessions) || !list_empty(&server->others) || !list_empty(&server->dead) ||
         timer_armed(&server->timer))
         sim_fail(p->world->sim, "everybody has gone, and %s has no rest", p->node->name);
