@@ -124,8 +124,11 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
                                                           .start = node_start,
                                                           .crashed = node_crashed,
                                                           .owner = w});
+    sim->after_step = split_always;
+    sim->after_step_owner = w;
     sim_node_start(w->node);
     faults_run(w);
+    sim->after_step = NULL;
     struct sim_disk_stats stats = sim_disk_stats(w->disk);
     snprintf(
         ret->stats, sizeof(ret->stats),

@@ -483,7 +483,7 @@ static bool drive(struct driver *d)
         op->state = DRIVE_COPY_END;
         if (!d->copy_write.op.result)
             marks_begin(d, copied(d), original(d), d->image, d->object);
-        d->copy_seq = d->copy_write.op.result ? 0 : d->store->next_seq;
+        d->copy_seq = d->copy_write.op.result || !original(d)->index ? 0 : d->store->next_seq;
         store_copy_end_start(&d->copy_end, d->copy, d->copy_write.op.result ? 0 : original(d)->index, op);
         return false;
     case DRIVE_COPY_END:

@@ -139,10 +139,12 @@ static void choose_object(struct world *w, const struct store *s, bool dirty)
     if (!found)
         return;
     uint32_t chunk = object_chunk(found, (uint32_t)sim_rng_below(&w->scars, CHUNKS_PER_OBJECT));
-    if (dirty || !chunk || sim_rng_below(&w->scars, 2))
+    if (dirty || !chunk || sim_rng_below(&w->scars, 2)) {
         choose(w, slot_place(s, found->slot));
-    else
-        choose(w, chunk_place(s, chunk, (uint32_t)sim_rng_below(&w->scars, BLOCKS_PER_CHUNK)));
+        return;
+    }
+    choose(w, chunk_place(s, chunk, (uint32_t)sim_rng_below(&w->scars, BLOCKS_PER_CHUNK)));
+    w->scarred |= s->chunk_refs[chunk] > 1; /* it is an entry's, too */
 }
 
 void scars_choose(struct world *w)

@@ -43,6 +43,24 @@ static void verify_split(struct driver *d, uint32_t pg)
                      at.image, at.object, m->applied);
 }
 
+void split_always(void *owner, struct sim *sim)
+{
+    struct world *w = owner;
+    const struct driver *d = w->driver;
+    struct store_object_info at = {0};
+
+    if (!d || !d->store || !(d->splitting || d->behind) || sim_rng_below(&w->spies, 4))
+        return;
+    const struct store_pg *pg = store_pg_find(d->store, d->split.pg);
+    if (!pg || !pg_of(pg)->splitting || !d->split.split_count ||
+        pg->record.split_count < d->split.split_count)
+        return;
+    for (bool start = true; store_object_next(pg, start, at.image, at.object, &at); start = false)
+        if (!split_belongs(pg_of(pg), d->split.split_count, at.image, at.object))
+            sim_fail(w->sim, "PG %lx: object %lu/%lu, which goes to another PG, is seen", pg->record.pg,
+                     at.image, at.object);
+}
+
 static void apply_split(struct driver *d, uint32_t pg, bool born)
 {
     struct world *w = d->world;

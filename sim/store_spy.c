@@ -239,6 +239,20 @@ static void checkpoint_look(struct driver *d, const struct blk_io *io)
     }
 }
 
+/* A slice is one as soon as a superblock says so. */
+static void superblock_look(struct driver *d, const struct blk_io *io)
+{
+    struct geometry g;
+    uint64_t block = io->offset / BLOCK_SIZE;
+
+    if (d->op.state != DRIVE_FORMAT || (block != SUPERBLOCK_A_BLOCK && block != SUPERBLOCK_B_BLOCK) ||
+        geometry_layout(sim_disk_size(d->world->disk), d->world->ring_bytes, &g))
+        return;
+    if (!is_settled(d, g.table_block, 2 * g.table_blocks) ||
+        !is_settled(d, g.checkpoint_block, 2 * g.checkpoint_blocks))
+        spy_fail(d, block, "a superblock in front of what it tells of");
+}
+
 static void write_look(struct driver *d, const struct blk_io *io)
 {
     const struct geometry *g = &d->store->g;
@@ -260,6 +274,8 @@ static void spy_submit(struct blk *blk, struct blk_io *io)
 
     if (io->type == BLK_WRITE && d->store && !store_failed(d->store))
         write_look(d, io);
+    else if (io->type == BLK_WRITE && !d->store)
+        superblock_look(d, io);
     d->blk->ops->submit(d->blk, io);
 }
 

@@ -335,6 +335,7 @@ void split_reap(struct driver *d);               /* of those beside the load; an
 void split_plan(struct driver *d, uint32_t pg);  /* now and then: the next entry splits it */
 void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index); /* the same, while it is not there */
 void split_miss(struct driver *d, uint32_t pg);                        /* those that it was not there for */
+void split_always(void *world, struct sim *sim);                       /* after each step */
 bool split_behind(struct driver *d);    /* of PG `d->pg`, which recovers: the next of these; false: none */
 int split_behind_end(struct driver *d); /* the result */
 bool remove_again(struct driver *d);    /* at open; false: nothing to remove */
