@@ -42,7 +42,7 @@ static void page_look(struct driver *d, uint64_t block, uint32_t slot, const str
     const struct pg *pg = pg_by_key(s, page->key);
     const struct object *o = pg ? object_find(pg, page->image, page->object) : NULL;
 
-    if (page->magic != MAGIC_PAGE || page->slot != slot)
+    if (page->magic != MAGIC_PAGE || page->slot != slot || !FORMAT_SEALED(page))
         spy_fail(d, block, "which is to be a page's");
     else if (!(s->page_chunk_used[slot / SLOTS_PER_CHUNK] >> slot % SLOTS_PER_CHUNK & 1))
         spy_fail(d, block, "a page whose place is free");
@@ -170,6 +170,42 @@ static void number_look(struct driver *d, const struct disk_batch *h)
     w->numbers[h->seq % 64].position = h->position;
 }
 
+static bool is_named(const struct disk_batch_pg *pgs, uint32_t count, uint64_t key)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (pgs[i].key == key)
+            return true;
+    return false;
+}
+
+/* All of the header is sealed, it follows the one before, and names the PGs that either would be missed by.
+ */
+static void header_look(struct driver *d, uint64_t block, const struct disk_batch *h)
+{
+    const struct store *s = d->store;
+    const struct disk_batch_pg *pgs = batch_pgs(h);
+    const struct spied_batch *before = &d->spied[h->prev_seq % SPIED_BATCHES];
+    uint8_t last[BLOCK_SIZE];
+
+    if (h->crc != format_crc(h, h->used_bytes, offsetof(struct disk_batch, crc)))
+        spy_fail(d, block, "a header that is not sealed");
+    for (uint32_t i = 0; i < h->record_count; i++)
+        if (!is_named(pgs, h->pg_count, batch_records(h)[i].key) && pg_by_key(s, batch_records(h)[i].key))
+            spy_fail(d, block, "a header with a record of a PG that it does not name");
+    if (before->seq != h->prev_seq)
+        return;
+    sim_disk_peek(d->world->disk, block_offset(ring_place(s, before->position)), last, sizeof(last));
+    const struct disk_batch *b = (const void *)last;
+    if (b->magic != MAGIC_BATCH || b->seq != h->prev_seq || b->used_bytes > BLOCK_SIZE ||
+        b->crc != format_crc(b, b->used_bytes, offsetof(struct disk_batch, crc)))
+        return; /* it is under way, or damaged */
+    if (h->prev_crc != b->crc)
+        spy_fail(d, block, "a header that does not follow the one before");
+    for (uint32_t i = 0; i < b->pg_count; i++)
+        if (!is_named(pgs + h->pg_count, h->prev_pg_count, batch_pgs(b)[i].key))
+            spy_fail(d, block, "a header that does not name a PG of the one before");
+}
+
 /* What lies behind the tail that a durable header has told is wanted by a start. */
 static void batch_look(struct driver *d, const struct blk_io *io)
 {
@@ -181,6 +217,7 @@ static void batch_look(struct driver *d, const struct blk_io *io)
     *now = (struct spied_batch){
         .seq = h->seq, .position = h->position, .tail_seq = h->tail_seq, .durable_seq = h->durable_seq};
     number_look(d, h);
+    header_look(d, io->offset / BLOCK_SIZE, h);
     brought_look(d, h);
     for (uint64_t seq = s->durable_seq; !told && seq + SPIED_BATCHES > h->seq; seq--)
         if (d->spied[seq % SPIED_BATCHES].seq == seq && d->spied[seq % SPIED_BATCHES].tail_seq)
