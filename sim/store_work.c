@@ -111,6 +111,25 @@ static void again_split(struct driver *d, uint32_t i)
     d->op.state = DRIVE_SPLIT;
 }
 
+/* So may what another PG has behind a split. */
+static bool split_first(struct driver *d)
+{
+    const struct world *w = d->world;
+
+    for (uint32_t i = 0; i < MODEL_PGS; i++) {
+        const struct model_pg *m = &w->pgs[i];
+        const struct store_pg *pg = pg_now(d, i);
+        uint64_t next = pg ? pg->applied_index + 1 : 0;
+        if (i == d->pg || !pg || w->recovering[i] || w->fell_behind[i] || pg->damaged ||
+            next > MIN(pg->durable_index, m->commit) || store_log_term(pg, next) != m->term[next])
+            continue;
+        d->refused = 0;
+        again_split(d, i);
+        return true;
+    }
+    return false;
+}
+
 /* After a crash: what was committed is appended again where it is missing or other. True: all PGs are
  * through. */
 bool work_append_again(struct driver *d)
@@ -155,7 +174,7 @@ bool work_append_again(struct driver *d)
                     again_split(d, d->pg);
                 else if (++d->refused == REFUSED_MAX)
                     commit_others(d);
-                else if (d->refused == 2 * REFUSED_MAX)
+                else if (d->refused == 2 * REFUSED_MAX && !split_first(d))
                     recover_first(d);
                 return false;
             }
