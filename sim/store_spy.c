@@ -231,10 +231,17 @@ static void batch_look(struct driver *d, const struct blk_io *io)
     newest_checkpoint_look(d, io->offset / BLOCK_SIZE);
     for (uint32_t i = 0; i < h->record_count; i++) {
         const struct disk_record *r = &batch_records(h)[i];
+        if (r->type != RECORD_SLOT && r->type != RECORD_DROP)
+            continue;
+        /* Until it is durable the page before is what a start finds. */
+        const struct pg *pg = pg_by_key(s, r->key);
+        const struct object *o = pg ? object_find(pg, r->image, r->slot_of.object) : NULL;
+        if (o && o->version >= r->slot_of.version)
+            spy_fail(d, io->offset / BLOCK_SIZE, "with the record of a page that counts already");
         if (r->type != RECORD_SLOT)
             continue;
         if (sim_rng_below(&d->world->spies, 4) == 0)
-            slot_look(d, io->offset / BLOCK_SIZE, r, true);
+            slot_look(d, io->offset / BLOCK_SIZE, r, !d->behind);
         const struct store_copy *c = op_live(&d->copy_end.op) ? d->copy_end.copy : NULL;
         if (c && r->key == c->key && r->image == c->image && r->slot_of.object == c->object &&
             r->slot_of.version >= d->copy_seq)
