@@ -256,7 +256,7 @@ static void unwon_watch(void *owner)
     struct cluster *c = p->c;
     struct cluster_osd *stray = NULL;
 
-    for (uint32_t i = 0; i < c->osd_count && !stray; i++)
+    for (uint32_t i = 0; i < c->osd_count && !stray && !c->quiet; i++)
         if (&c->osds[i] != p->osd && stands(c, &c->osds[i], p->pgs[0]))
             stray = &c->osds[i];
     p->other = stray ? find_third(c, p->osd, stray, p->pgs[0]) : NULL;
