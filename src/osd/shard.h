@@ -119,7 +119,8 @@ struct shard_map {
     struct map osds, pools, pgs, orders;
     uint64_t saved_epoch;  /* of the map that the store has durably */
     uint64_t loaded_epoch; /* of the map that the store had at the start */
-    uint64_t newest_epoch; /* that the monitor had when it was subscribed to: a large map comes in parts */
+    uint64_t newest_epoch; /* of which we know that there is more: a large map comes in parts, or one was not
+                              taken whole */
     bool changed;          /* items have, since then: not only the epoch */
 };
 

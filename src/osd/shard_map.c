@@ -266,7 +266,8 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
         return -ERR_BEHIND;
     if (message->epoch == map->epoch)
         return 0;
-    /* If this fails half way, the epoch stays and the same items come again. */
+    /* If this fails half way, the epoch stays and the same items come again; until then this is a part. */
+    map->newest_epoch = MAX(map->newest_epoch, message->epoch);
     error = map_take_items(shard, message);
     if (error)
         return error;

@@ -491,11 +491,12 @@ static void test_recovers_over_the_split(void)
 }
 
 /* The first part of a map: the pool has two PGs, and the second one has changed since, so that it comes with
- * the next. */
-static void feed_part(struct world *w, uint32_t osd)
+ * the next. Or the map is whole, and what is behind the pool cannot be taken over. */
+static void feed_part(struct world *w, uint32_t osd, bool fails)
 {
     Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
     Fb__Pool pool = FB__POOL__INIT, *pools[] = {&pool};
+    Fb__Pg none = FB__PG__INIT, *pgs[] = {&none};
     struct osd_shard *shard = w->osds[osd].shard;
 
     pool.id = POOL;
@@ -507,8 +508,13 @@ static void feed_part(struct world *w, uint32_t osd)
     map.pool = pools;
     map.n_pool = 1;
     sim_node_enter(w->osds[osd].node);
-    shard->map.newest_epoch = w->epoch + 1;
-    CHECK_EQ(shard_map_take(shard, &map), 0);
+    if (fails) {
+        map.pg = pgs;
+        map.n_pg = 1;
+    } else {
+        shard->map.newest_epoch = w->epoch + 1;
+    }
+    CHECK_EQ(shard_map_take(shard, &map), fails ? -ERR_PROTOCOL : 0);
     sim_node_leave(w->osds[osd].node);
 }
 
@@ -516,7 +522,8 @@ static void feed_part(struct world *w, uint32_t osd)
  * not yet the part of it that has the child. */
 static void test_map_in_parts(void)
 {
-    for (int recovers = 0; recovers < 2; recovers++) {
+    for (int i = 0; i < 4; i++) {
+        bool recovers = i % 2, fails = i / 2;
         struct world *w;
         if (recovers) {
             w = behind_the_split(45, false);
@@ -529,13 +536,13 @@ static void test_map_in_parts(void)
             tell_of_the_child(w);
             sim_run_for(w->sim, 2 * NS_PER_S);
         }
-        feed_part(w, 2);
+        feed_part(w, 2, fails);
         if (recovers)
             sim_node_resume(w->osds[2].node);
         refuse(w, 2, false);
         sim_run_for(w->sim, 3 * NS_PER_S);
         CHECK_EQ(replica_on(w, 2, 0)->record.split_count, 0);
-        CHECK(shard_on(w, 2)->map.saved_epoch < shard_on(w, 2)->map.epoch);
+        CHECK(shard_on(w, 2)->map.saved_epoch < w->epoch);
         w->osds[2].unfed = false;
         world_feed_map(w);
         WAIT_FOR(w, 5000, replica_on(w, 2, 0)->record.split_count == 2);
