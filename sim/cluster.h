@@ -11,7 +11,7 @@
  *   cluster_load.c     clients: who has an image open, takes it over, comes back
  *   cluster_worker.c   their random requests, every read and write recorded
  *   cluster_faults.c   what goes wrong, and when
- *   cluster_plots.c    what goes wrong together, as only ill luck would have it
+ *   cluster_plots*.c   what goes wrong together, as only ill luck would have it
  *   cluster_mons.c     monitors die and hang when they are busy
  *   cluster_split.c    PGs are split, and what goes wrong at that moment
  *   cluster_forget.c   images are removed, and a replica misses that they are forgotten
