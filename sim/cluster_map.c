@@ -265,6 +265,15 @@ static bool shard_is_out(const struct osd_shard *shard, const Fb__Osd *osd)
     return osd_shard_failed(shard) || shard->label.start_counter != osd->incarnation;
 }
 
+/* Its process is dead, and the monitor, which has yet to hear of that, has given its failed shard up. */
+static bool died_failed(const struct written *w, const Fb__PgMember *m)
+{
+    const struct mon *mon = mon_leader(w->c);
+    const struct mon_osd *o = mon ? mon_osd_find(mon, m->osd) : NULL;
+
+    return o && mon_shard_given_up(o, m->shard);
+}
+
 /* It is born: its members are, but for those that are down and out, or whose shards have failed, of which a
  * majority does without. */
 static void check_birth(const struct written *w, const Fb__Pg *is)
@@ -273,7 +282,8 @@ static void check_birth(const struct written *w, const Fb__Pg *is)
         const Fb__PgMember *m = is->member[i];
         const struct osd_shard *shard = shard_at(w->c, m->osd, m->shard);
         Fb__Osd *osd = item_at(w, MON_OSD, m->osd, true);
-        bool counts = osd && (osd->up ? !shard || !shard_is_out(shard, osd) : mon_osd_in(osd));
+        bool is_out = shard ? osd && shard_is_out(shard, osd) : died_failed(w, m);
+        bool counts = osd && (osd->up ? !is_out : mon_osd_in(osd));
         item_free(osd);
         if (counts)
             check_born(w, is, m);
