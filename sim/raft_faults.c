@@ -55,8 +55,38 @@ const struct group *world_settled_group(const struct world *w)
     return group && group->index <= w->checker.commit_max ? group : NULL;
 }
 
-/* As many as a group can lose and still elect. One that is proposed counts though nobody that is up has it,
- * nor any disk: it may be on its way. */
+/* Is a majority of those with this flag whole? */
+static bool most_are_whole(const struct world *w, const struct place *more, const struct group *group,
+                           uint32_t flag)
+{
+    uint32_t voters = 0, whole = 0;
+
+    for (uint32_t i = 0; i < group->count; i++) {
+        const struct place *p = world_place((struct world *)w, group->members[i].replica);
+
+        if (!(group->members[i].flags & flag))
+            continue;
+        voters++;
+        whole += p && p != more && !p->host.disk_damaged;
+    }
+    return !voters || 2 * whole > voters;
+}
+
+static bool group_bears(const struct world *w, const struct place *more, const struct group *group)
+{
+    return most_are_whole(w, more, group, GROUP_VOTER) && most_are_whole(w, more, group, GROUP_VOTER_OLD);
+}
+
+/* A group that is proposed counts though nobody that is up has it, nor any disk: it may be on its way. */
+bool world_damage_bearable(const struct world *w, const struct place *more, const struct group *next)
+{
+    for (uint32_t i = 0; i < w->group_count; i++)
+        if (w->groups[i]->index > w->committed->index && !group_bears(w, more, w->groups[i]))
+            return false;
+    return group_bears(w, more, w->committed) && (!next || group_bears(w, more, next));
+}
+
+/* The same where members change only when all are whole: of one group, that all know. */
 static bool damage_bearable(struct world *w)
 {
     const struct group *group = world_settled_group(w);
@@ -79,7 +109,7 @@ static void damage(struct place *p)
     struct raft_host *h = &p->host;
     uint64_t lost = sim_rng_below(&w->disk_rng, sim_rng_below(&w->disk_rng, 2) ? 4 : 40);
 
-    if (h->disk_damaged || !damage_bearable(w))
+    if (h->disk_damaged || !(w->restive ? world_damage_bearable(w, p, NULL) : damage_bearable(w)))
         return;
     lost = MIN(lost, h->disk_last - h->disk_base);
     w->damages++;

@@ -122,12 +122,21 @@ static void medium_apply(struct raft_host *h, const struct raft_write *w, uint64
     h->disk_last = w->first + count - 1;
 }
 
-static void base_done(struct raft_host *h, const struct raft_write *w)
+static void base_set(struct raft_host *h, const struct raft_write *w)
 {
-    queue_clear(h, RAFT_HOST_QUEUE_LOG); /* appended to the log that is no more, and never acknowledged */
     items_reserve(&h->log, &h->log_cap, w->last);
     h->log[w->last] = w->items[0];
     raft_reset_base(&h->raft, w->last, w->items[0].term, w->items[0].group);
+}
+
+static void base_done(struct raft_host *h, const struct raft_write *w)
+{
+    queue_clear(h, RAFT_HOST_QUEUE_LOG); /* appended to the log that is no more, and never acknowledged */
+    if (h->basing)
+        raft_set_held(&h->raft, false);
+    else
+        base_set(h, w);
+    h->basing = false;
     h->recovering = false;
     h->based = true;
     raft_set_recovering(&h->raft, false);
@@ -167,7 +176,7 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
 
     ASSERT(!h->up);
     h->up = true;
-    h->recovering = h->based = false;
+    h->recovering = h->based = h->basing = false;
     h->target = h->target_term = 0;
     h->start_ns = now_ns;
     raft_init(&h->raft, &h->config, h->replica, base->group, h->disk_hs, h->disk_base, base->term, born_now,
@@ -204,10 +213,10 @@ void raft_host_crash(struct raft_host *h, struct sim_rng *rng)
         for (struct raft_write *w = h->queue[RAFT_HOST_QUEUE_VOTE]; w && sim_rng_below(rng, 3); w = w->next)
             h->disk_hs = w->hs;
         for (struct raft_write *w = h->queue[RAFT_HOST_QUEUE_LOG]; w && sim_rng_below(rng, 3); w = w->next) {
-            uint64_t count = sim_rng_range(rng, 1, w->last - w->first + 1);
+            uint64_t all = w->last - w->first + 1, count = all ? sim_rng_range(rng, 1, all) : 0;
 
             medium_apply(h, w, count);
-            if (count < w->last - w->first + 1)
+            if (count < all)
                 break;
         }
     }
@@ -417,6 +426,33 @@ static void on_state(struct raft_host *h, const struct raft_packet *p)
     w->first = w->last = p->msg.index;
     w->items[0] = p->base;
     queue_add(h, RAFT_HOST_QUEUE_LOG, w);
+    if (!h->early_base)
+        return;
+    h->basing = true;
+    base_set(h, w);
+    raft_set_held(&h->raft, true); /* until it is on the disk nothing comes behind it */
+}
+
+/* The entries from `first` on, as many as there is room for. */
+static void store_take(struct raft_host *h, const struct raft_packet *packet, const struct raft_msg *msg,
+                       uint64_t first)
+{
+    uint64_t last = h->hooks->takes ? h->hooks->takes(h->owner, h, first, msg->last) : msg->last;
+
+    ASSERT(first > msg->index && first <= msg->last && last + 1 >= first && last <= msg->last);
+    for (uint64_t i = first; i <= last; i++) {
+        const struct entry *e = &packet->entries[i - msg->index - 1];
+
+        log_put(h, i, e->term, e->object, i == msg->last ? msg->group : NULL);
+    }
+    write_log(h, first, last);
+    if (last < msg->last) {
+        bool cut = raft_cut(&h->raft, last);
+
+        ASSERT(cut);
+    }
+    if (h->hooks->appended && last >= first)
+        h->hooks->appended(h->owner, h, first, last);
 }
 
 void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint64_t now_ns)
@@ -437,7 +473,7 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
             raft_contact(&h->raft, msg->from, msg->sent_ns);
         break;
     case RAFT_HOST_PULL:
-        if (h->raft.role == RAFT_LEADER && msg->term == h->raft.term)
+        if (h->raft.role == RAFT_LEADER && msg->term == h->raft.term && raft_member(&h->raft, msg->from))
             send_state(h, msg, now_ns);
         break;
     case RAFT_HOST_STATE:
@@ -445,9 +481,9 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
         break;
     case RAFT_APPEND:
         /* The log is about to be replaced by a recovered state: what came now would be lost with it. */
-        if (h->queue[RAFT_HOST_QUEUE_LOG] && h->queue[RAFT_HOST_QUEUE_LOG]->is_base)
+        if (h->queue[RAFT_HOST_QUEUE_LOG] && h->queue[RAFT_HOST_QUEUE_LOG]->is_base && !h->basing)
             break;
-        if (h->disk_damaged && h->recovering) {
+        if ((h->disk_damaged && h->recovering) || h->basing) {
             empty = *msg;
             empty.last = msg->index;
             empty.entries = NULL;
@@ -457,17 +493,8 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
         /* fallthrough */
     default:
         first = raft_step(&h->raft, msg, now_ns);
-        if (first) {
-            ASSERT(first > msg->index && first <= msg->last);
-            for (uint64_t i = first; i <= msg->last; i++) {
-                const struct entry *e = &packet->entries[i - msg->index - 1];
-
-                log_put(h, i, e->term, e->object, i == msg->last ? msg->group : NULL);
-            }
-            write_log(h, first, msg->last);
-            if (h->hooks->appended)
-                h->hooks->appended(h->owner, h, first, msg->last);
-        }
+        if (first)
+            store_take(h, packet, msg, first);
         if (raft_install_needed(&h->raft, msg)) {
             h->recovering = true;
             raft_set_recovering(&h->raft, true);

@@ -43,7 +43,7 @@ struct raft_write {
     struct raft_write *next;
     struct raft_hard_state hs; /* QUEUE_VOTE */
     bool is_base;              /* QUEUE_LOG: the state of a recovery, else items */
-    uint64_t first, last;      /* is_base: both the index */
+    uint64_t first, last;      /* is_base: both the index; last == first - 1: the log ends there */
     struct raft_item items[];  /* is_base: one */
 };
 
@@ -59,6 +59,9 @@ struct raft_host_hooks {
     /* What stands in the way of an APPEND: nothing, a link that takes no more, entries that are not at hand.
      */
     enum raft_host_hindrance (*hindrance)(void *owner, struct raft_host *h);
+    /* Of the entries that raft has taken the store takes those up to here, first - 1 at the least; NULL: all.
+     */
+    uint64_t (*takes)(void *owner, struct raft_host *h, uint64_t first, uint64_t last);
     uint64_t (*next_value)(void *owner); /* of a NOOP, or a group */
     /* Keeps a copy of a group to the end of the run. */
     const struct group *(*keep_group)(void *owner, const struct group *group);
@@ -78,6 +81,8 @@ struct raft_host {
     uint64_t log_cap;
     bool recovering;              /* a state is wanted */
     bool based;                   /* damaged: the log has begun anew in this life */
+    bool early_base;              /* a base is in force before it is on the disk, as in src/osd; */
+    bool basing;                  /* and it is not there yet */
     uint64_t target, target_term; /* damaged: raft_is_whole() by them; known when `based` */
     uint64_t start_ns;
     struct raft_write *queue[RAFT_HOST_QUEUES];

@@ -6,6 +6,8 @@
 
 static void change_members(struct world *w, struct place *leader, const struct group *target)
 {
+    if (w->restive && !world_damage_bearable(w, NULL, target))
+        return;
     int result = raft_host_change(&leader->host, target, world_local_ns(leader));
 
     w->changes += !result;
@@ -26,6 +28,7 @@ static void add_replica(struct world *w, struct place *leader, struct place *emp
     born = group;
     born.index = 0;
     raft_host_init(&empty->host, w->replica_max, world_on_group(w, &born), &w->config, &WORLD_HOOKS, w);
+    empty->host.early_base = w->early_base;
     place_start(empty, false);
     change_members(w, leader, &group);
 }
@@ -81,7 +84,7 @@ static void change_something(struct world *w, struct place *leader)
     uint32_t voters = 0, at = 0;
 
     for (uint32_t i = 0; i < w->count; i++) {
-        if (w->places[i].host.disk_damaged)
+        if (w->places[i].host.disk_damaged && !w->restive)
             return; /* first things first */
     }
     if (w->group_count + 4 > GROUPS_MAX)

@@ -333,6 +333,15 @@ static enum raft_host_hindrance on_hindrance(void *owner, struct raft_host *h)
     return fault_happens(owner, SIM_FAULT_DISK_SLOW, 100000) ? RAFT_HOST_NOTHING : RAFT_HOST_FREE;
 }
 
+static uint64_t on_takes(void *owner, struct raft_host *h, uint64_t first, uint64_t last)
+{
+    struct world *w = owner;
+
+    if (!w->scarce || w->quiet || sim_rng_below(&w->room_rng, 8))
+        return last;
+    return sim_rng_range(&w->room_rng, first - 1, last);
+}
+
 const struct group *world_on_group(void *owner, const struct group *group)
 {
     struct world *w = owner;
@@ -348,5 +357,5 @@ static void on_healed(void *owner, struct raft_host *h)
     raft_checker_healed(&((struct world *)owner)->checker);
 }
 
-const struct raft_host_hooks WORLD_HOOKS = {on_send,      on_appended, on_role,        on_committed,
-                                            on_hindrance, on_value,    world_on_group, on_healed};
+const struct raft_host_hooks WORLD_HOOKS = {on_send,  on_appended, on_role,        on_committed, on_hindrance,
+                                            on_takes, on_value,    world_on_group, on_healed};

@@ -43,8 +43,12 @@ struct world {
     uint64_t link_busy_ns[HOSTS_MAX][HOSTS_MAX];
     struct sim_event fault, client, coup, heal, change, frail;
     struct place *frail_on;
-    bool storm;            /* elections all the time, and disks that take long to write a vote */
-    bool fragile;          /* most restarts find the log damaged, and old answers come late */
+    bool storm;      /* elections all the time, and disks that take long to write a vote */
+    bool fragile;    /* most restarts find the log damaged, and old answers come late */
+    bool early_base; /* raft_host.h */
+    bool scarce;     /* followers have no room now and then for what they are sent */
+    struct sim_rng room_rng;
+    bool restive;          /* members change while logs are damaged, and logs are damaged while they change */
     uint32_t coup_percent; /* how often something happens to a new leader */
     struct place *coup_on;
     uint32_t restless; /* mask of a pair: those outside of it crash again and again; 0: nobody does */
@@ -80,6 +84,9 @@ const struct group *world_on_group(void *owner, const struct group *group);
 
 void place_start(struct place *p, bool born_now);
 const struct group *world_settled_group(const struct world *w);
+/* Could all groups that may be in force, and `next`, if that is to be one, still elect, with the log of
+ * `more` damaged, too? NULL: none. */
+bool world_damage_bearable(const struct world *w, const struct place *more, const struct group *next);
 void world_start_fire(struct sim_event *event);
 void place_crash(struct place *p, uint64_t down_ns);
 void world_heal_fire(struct sim_event *event);

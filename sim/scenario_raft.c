@@ -5,9 +5,11 @@
  *
  * Everything goes wrong for a while: messages are lost, repeated, late and out of order, links are cut both
  * ways or one way, hosts crash and lose what their disks had not written, hang, have slow disks and clocks of
- * different rates; leadership is handed over, logs are compacted; a minority of disks lose the end of their
- * log, acknowledged or not, while their host is down, and say so. Then the faults stop, and the group has to
- * work again. What is checked, the first five as in section 5 of the Raft paper:
+ * different rates; leadership is handed over, logs are compacted, followers have no room for what they are
+ * sent; a minority of disks lose the end of their log, acknowledged or not, while their host is down, and say
+ * so; in half of the runs also while members change, and members change meanwhile. In half of them a base
+ * that was recovered counts before it is on the disk, as in src/osd. Then the faults stop, and the group has
+ * to work again. What is checked, the first five as in section 5 of the Raft paper:
  *
  *  - election safety: one leader per term;
  *  - log matching: two logs with the same index and term are equal up to there (each index carries
@@ -94,6 +96,11 @@ static void world_start(struct world *w, const struct sim_args *args)
     if (w->storm)
         w->coup_percent = 60 + (uint32_t)sim_rng_below(&w->rng, 36);
     w->fragile = sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->rng, 2);
+    struct sim_rng restive = sim_rng_make(args->seed, "raft.restive", 0);
+    w->restive = sim_rng_below(&restive, 2);
+    w->early_base = sim_rng_below(&restive, 2);
+    w->scarce = sim_rng_below(&restive, 2);
+    w->room_rng = sim_rng_make(args->seed, "raft.room", 0);
     w->client_pause_ns = (1 + sim_rng_below(&w->rng, 1000)) * NS_PER_MS;
     w->checker.sim = w->sim;
     w->checker.count = w->count;
@@ -132,6 +139,7 @@ static void world_start(struct world *w, const struct sim_args *args)
             continue;
         raft_host_init(&p->host, i + 1, i ? w->groups[0] : world_on_group(w, &group), &w->config,
                        &WORLD_HOOKS, w);
+        p->host.early_base = w->early_base;
         p->host.append_max = append_max[sim_rng_below(&w->rng, ARRAY_LEN(append_max))];
         if (w->storm)
             p->host.append_max = 1;

@@ -218,7 +218,7 @@ static const struct group *on_group(void *owner, const struct group *group)
     return s->groups[s->group_count++] = copy;
 }
 
-static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role,  on_committed,
+static const struct raft_host_hooks HOOKS = {on_send, on_appended, on_role,  on_committed, NULL,
                                              NULL,    on_value,    on_group, NULL};
 
 static void settle_disks(struct script *s)
