@@ -55,6 +55,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->blows = sim_rng_make(sim->seed, "blows", 0);
     w->pages_hit = sim_rng_below(&w->blows, 4) == 0;
     w->spies = sim_rng_make(sim->seed, "spies", 0);
+    w->turns = sim_rng_make(sim->seed, "turns", 0);
     plants_scarce = sim_rng_below(&w->spies, 2);
     w->reads = sim_rng_make(sim->seed, "reads", 0);
     w->sources = sim_rng_make(sim->seed, "sources", 0);
@@ -79,6 +80,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
                                        .size_bytes = size,
                                        .volatile_cache = cached,
                                        .unfinished_cached = true,
+                                       .holes = true,
                                        .keep_older = sim_fault_intensity(sim, SIM_FAULT_DISK_LOSE),
                                        .junk = sim_rng_below(&w->rng, 2),
                                        .queue_depth_hint = 1 + (uint32_t)sim_rng_below(&w->rng, 4),

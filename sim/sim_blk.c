@@ -115,10 +115,10 @@ static void write_check(const struct sim_disk_request *request)
         ASSERT(memcmp(request->write->data + at, io->iov[i].iov_base, io->iov[i].iov_len) == 0);
 }
 
-static bool write_may_fail(const struct sim_disk_faults *f, const struct sim_disk_request *request)
+/* It touches these bytes; len 0: which are all. */
+static bool request_touches(const struct sim_disk_request *request, uint64_t from, uint64_t len)
 {
-    return !f->error_len || (request->offset < f->error_from + f->error_len &&
-                             request->offset + request->io->len > f->error_from);
+    return !len || (request->offset < from + len && request->offset + request->io->len > from);
 }
 
 /* What it was to make durable, of whatever window, is gone or not. */
@@ -141,7 +141,8 @@ static int request_complete(struct sim_disk *disk, struct sim_disk_request *requ
             return -ERR_IO;
         if (read_fails_once(disk, request, &result))
             return result;
-        if (sim_rng_chance(&disk->faults, f->read_error_ppm) &&
+        if (request_touches(request, f->read_error_from, f->read_error_len) &&
+            sim_rng_chance(&disk->faults, f->read_error_ppm) &&
             medium_may_damage(disk, SIM_DAMAGE_READ_ERROR, request->offset, io->len)) {
             disk->stats.errors++;
             disk->stats.read_errors++;
@@ -155,7 +156,8 @@ static int request_complete(struct sim_disk *disk, struct sim_disk_request *requ
     case BLK_WRITE: {
         write_check(request);
         request->write = NULL;
-        if (write_may_fail(f, request) && sim_rng_chance(&disk->faults, f->write_error_ppm)) {
+        if (request_touches(request, f->error_from, f->error_len) &&
+            sim_rng_chance(&disk->faults, f->write_error_ppm)) {
             /* What a failed write leaves behind is unknown. */
             disk->stats.errors++;
             sim_injected(disk->sim, SIM_FAULT_DISK_ERROR);

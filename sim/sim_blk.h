@@ -28,9 +28,10 @@ struct sim_disk_faults {
     uint64_t slow_ns;
     uint32_t read_slow_ppm; /* the same of reads alone */
     uint64_t read_slow_ns;
-    uint64_t late_from, late_len, late_ns; /* bytes for which every request takes late_ns more */
-    uint64_t error_from, error_len;        /* bytes where writes fail; 0: anywhere */
-    bool lying_flush;                      /* planted: flushes (and FUA) succeed and do nothing */
+    uint64_t late_from, late_len, late_ns;    /* bytes for which every request takes late_ns more */
+    uint64_t error_from, error_len;           /* bytes where writes fail; 0: anywhere */
+    uint64_t read_error_from, read_error_len; /* likewise, reads */
+    bool lying_flush;                         /* planted: flushes (and FUA) succeed and do nothing */
 };
 
 enum sim_damage {
@@ -45,7 +46,8 @@ struct sim_disk_config {
     const char *name;    /* for log lines; copied */
     uint64_t size_bytes; /* multiple of BLOCK_SIZE */
     bool volatile_cache;
-    bool junk; /* what was never written reads as noise, as on a device used before; else as zeros */
+    bool holes; /* of writes that are torn at a crash some lack a few sectors, and nothing else */
+    bool junk;  /* what was never written reads as noise, as on a device used before; else as zeros */
     uint32_t queue_depth_hint;                   /* 0: 4 */
     uint64_t latency_min_ns, latency_typical_ns; /* 0: 10 us and 80 us */
     uint32_t torn_ppm, lost_ppm;                 /* fate at a crash; the rest is kept. 0, 0: 300000 each */

@@ -207,8 +207,9 @@ void medium_decide(struct sim_disk *disk, const struct sim_write *w)
     /* Half of the torn writes stop somewhere, half have holes anywhere. */
     bool prefix = sim_rng_below(&disk->fate, 2);
     uint64_t stop = sim_rng_below(&disk->fate, sectors);
+    bool hole = disk->config.holes && sim_rng_below(&disk->fate, 3) == 0;
     for (uint32_t i = 0; i < sectors; i++)
-        keep[i] = prefix ? i < stop : sim_rng_below(&disk->fate, 2);
+        keep[i] = hole ? i - stop >= 4 : prefix ? i < stop : sim_rng_below(&disk->fate, 2);
     medium_durable(disk, w, keep);
     write_show(disk, w, keep);
     free(keep);

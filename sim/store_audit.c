@@ -238,6 +238,27 @@ void verify_records(struct driver *d, uint32_t pg)
         image_audit(&a, of->images[i]);
 }
 
+void verify_brought(struct driver *d)
+{
+    const struct store *s = d->store;
+    uint8_t data[BLOCK_SIZE];
+    uint32_t batches = 8;
+
+    for (const struct list *node = s->batches.prev; node != &s->batches && batches--; node = node->prev)
+        list_for_each (&list_entry(node, const struct batch, link)->entries, item) {
+            const struct log_entry *e = list_entry(item, const struct log_entry, batch_link);
+            if (e->type != ENTRY_WRITE || !e->in_log || e->applied || e->lost ||
+                e->pg->pub.record.state == STORE_PG_DAMAGED || e->pg->pub.damaged)
+                continue;
+            for (uint32_t b = 0; b < e->block_count; b++) {
+                sim_disk_peek(d->world->disk, block_offset(entry_place(s, e, b)), data, sizeof(data));
+                if (crc32c(0, data, BLOCK_SIZE) != e->crc[b] && !d->world->sim->failed)
+                    sim_fail(d->world->sim, "audit: PG %lx: entry %lu counts, and its block %u is not there",
+                             e->pg->pub.record.pg, e->index, b);
+            }
+        }
+}
+
 void verify_child(struct driver *d, uint32_t pg)
 {
     newest_audit(d->world->sim, pg_of(pg_now(d, pg)));

@@ -38,7 +38,7 @@ static void verify_terms(struct driver *d, uint32_t i, const struct store_pg *pg
     const struct model_pg *m = &d->world->pgs[i];
     uint64_t most = MIN(pg->applied_index, MIN(pg->last_index, m->commit));
 
-    for (uint64_t index = pg->first_index; pg->record.state == STORE_PG_NORMAL && index <= most; index++)
+    for (uint64_t index = pg->first_index; pg->record.state != STORE_PG_RECOVERING && index <= most; index++)
         if (store_log_term(pg, index) != m->term[index])
             sim_fail(d->world->sim, "PG %u: entry %lu, which is complete, has term %lu, should be %u", i,
                      index, store_log_term(pg, index), m->term[index]);
@@ -59,8 +59,8 @@ static void verify_damage(struct driver *d, uint32_t i, const struct store_pg *p
         sim_fail(w->sim, "PG %u: that its log is damaged is forgotten", i);
     if (!is_damaged)
         return;
-    if (!w->damaged[i] && !w->rot && !w->hurt && !w->gap)
-        sim_fail(w->sim, "PG %u: damaged", i);
+    if (!w->damaged[i] && !w->rot && !w->hurt && (!w->gap || (w->reset_since[i] && w->gap_covered)))
+        sim_fail(w->sim, "PG %u: damaged%s", i, w->gap ? " again by what its recovery has made up for" : "");
     w->hurt_logs += !w->damaged[i];
     w->damaged[i] = w->marked[i] = w->fell_behind[i] = true;
     model_apply(m, m->commit);
@@ -109,6 +109,21 @@ static uint64_t proven_index(const struct world *w, const struct model_pg *m)
     if (!w->rot)
         proven = MAX(proven, MAX(m->table_proven, w->checkpoint_hit ? 0 : m->checkpoint_proven));
     return proven;
+}
+
+/* What a start has shown not to be there does not come back: whoever saw that has gone on. */
+static void verify_buried(struct world *w, uint32_t i, const struct store_pg *pg)
+{
+    struct model_pg *m = &w->pgs[i];
+
+    if (w->rot || w->torn || w->starts_blind || pg->damaged)
+        return;
+    for (uint64_t index = pg->first_index; index <= MAX(m->high, pg->last_index); index++) {
+        uint64_t term = index <= pg->last_index ? store_log_term(pg, index) : 0;
+        if (model_bury(m, index, term))
+            sim_fail(w->sim, "PG %u: entry %lu of term %lu, which an earlier start did not find, is back", i,
+                     index, term);
+    }
 }
 
 void verify_open(struct driver *d)
@@ -167,6 +182,7 @@ void verify_open(struct driver *d)
         bool torn = w->rot || w->torn;
         if (pg->last_index < (torn ? proven_index(w, m) : m->acked) && !pg->damaged && !w->unreadable)
             sim_fail(w->sim, "PG %u: log ends at %lu, acknowledged %lu", i, pg->last_index, m->acked);
+        verify_buried(w, i, pg);
         if (w->torn)
             model_cut(m, pg->last_index + 1);
         if (pg->applied_index > m->commit || pg->first_index > pg->applied_index + 1)

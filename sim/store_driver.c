@@ -75,6 +75,33 @@ static bool alone_begin(struct driver *d)
     return true;
 }
 
+/* Destage got further than the store can say it did. */
+static bool is_ahead(struct driver *d, uint32_t i)
+{
+    const struct store_pg *pg = pg_now(d, i);
+    struct store_object_info at = {0};
+
+    for (bool start = true; pg && store_object_next(pg, start, at.image, at.object, &at); start = false)
+        if (at.index > pg->applied_index)
+            return true;
+    return false;
+}
+
+/* The others have gone on while the process was away: a PG has fallen behind, with what its start has found.
+ */
+static void start_behind(struct driver *d)
+{
+    struct world *w = d->world;
+    uint32_t i = (uint32_t)sim_rng_below(&w->turns, MODEL_PGS);
+
+    for (uint32_t n = 0; n < MODEL_PGS && !is_ahead(d, i); n++)
+        i = (i + 1) % MODEL_PGS;
+    if (w->rot || w->stop || sim_rng_below(&w->turns, is_ahead(d, i) ? 3 : 10))
+        return;
+    if (pg_now(d, i) && !pg_now(d, i)->damaged && !w->recovering[i] && !w->fell_behind[i] && !w->damaged[i])
+        (void)work_fall_behind(d, i);
+}
+
 static bool read_next(struct driver *d)
 {
     struct world *w = d->world;
@@ -215,6 +242,9 @@ static bool drive(struct driver *d)
         w->opens++;
         spy_open(d);
         verify_open(d);
+        before_compare(d);
+        if (w->clean)
+            verify_brought(d);
         verify_newest(d);
         op->state = DRIVE_REMOVE;
         return true;
@@ -275,6 +305,7 @@ static bool drive(struct driver *d)
             op->state = DRIVE_ALONE_NEXT;
             return true;
         }
+        start_behind(d);
         d->pg = 0;
         op->state = DRIVE_AGAIN;
         return true;
@@ -283,6 +314,7 @@ static bool drive(struct driver *d)
             op->state = DRIVE_ALONE_READ;
             return false;
         }
+        start_behind(d);
         d->pg = 0;
         op->state = DRIVE_AGAIN;
         return true;
@@ -448,10 +480,10 @@ static bool drive(struct driver *d)
             }
             const struct model_pg *m = d->source;
             struct group group;
-            uint64_t base = d->base ? d->base : recover_base(d);
-            model_group_at(m, base, &group);
-            store_reset_base(pg_now(d, d->pg), base, m->term[base], &group,
-                             m->splits ? model_count(m, base) : 0);
+            recover_verify_shed(d);
+            model_group_at(m, d->base, &group);
+            store_reset_base(pg_now(d, d->pg), d->base, m->term[d->base], &group,
+                             m->splits ? model_count(m, d->base) : 0);
             op->state = DRIVE_RECOVERED;
             recover_record(d, w->damaged[d->pg] ? STORE_PG_DAMAGED : STORE_PG_NORMAL);
             return false;
@@ -522,6 +554,7 @@ static bool drive(struct driver *d)
         }
         w->term_acked[d->pg] = d->pg_write.record.term;
         w->recovering[d->pg] = w->fell_behind[d->pg] = false;
+        w->reset_since[d->pg] = true;
         d->rest_ns = 0; /* what came meanwhile has just been applied */
         memset(w->behind[d->pg], 0, sizeof(w->behind[d->pg]));
         m->last = m->commit;
@@ -611,6 +644,8 @@ static void drive_step(struct op *op)
     struct world *w = d->world;
 
     spy_step(d);
+    if (op->state == DRIVE_COPY_END && op->children)
+        recover_beside(d);
     /* Waits for its children, except where it goes on beside them. */
     if (op->state != DRIVE_WORK && op->children)
         return;

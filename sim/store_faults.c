@@ -69,6 +69,7 @@ static void crash(struct world *w)
     w->process_died = !power;
 
     sim_injected(w->sim, power ? SIM_FAULT_POWER : SIM_FAULT_CRASH);
+    before_note(w);
     sim_node_crash(w->node, power ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
     scars_strike(w);
     sim_node_start(w->node);
@@ -101,6 +102,22 @@ static bool header_is_late(const struct store *s)
     return false;
 }
 
+/* Of one that nothing follows yet; at the next start some of these chunks may not come. */
+static bool chunks_are_late(struct world *w, const struct store *s)
+{
+    for (uint32_t i = 0; i < s->inflight_count; i++) {
+        const struct ring_slot *slot = &s->slots[(s->inflight_head + i) % s->inflight_max];
+        for (uint32_t n = 0; n < slot->large_ios && !slot->io.pending; n++) {
+            if (!slot->large_io[n].pending)
+                continue;
+            w->blind_from = slot->large_io[n].offset;
+            w->blind_len = slot->large_io[n].len;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_moment(void *owner)
 {
     struct world *w = owner;
@@ -111,6 +128,8 @@ static bool is_moment(void *owner)
         return s && d->op.state == DRIVE_RECOVERED;
     if (w->moment == MOMENT_COPY)
         return s && d->op.state == DRIVE_COPY_WRITE;
+    if (w->moment == MOMENT_ROTTEN)
+        return s && d->rotten_seq && s->durable_seq == d->rotten_seq;
     if (!s || d->op.state != DRIVE_WORK)
         return false;
     switch (w->moment) {
@@ -134,6 +153,10 @@ static bool is_moment(void *owner)
         return has_moved(d);
     case MOMENT_LARGE:
         return header_is_late(s);
+    case MOMENT_CHUNKS:
+        return chunks_are_late(w, s);
+    case MOMENT_FORWARD:
+        return d->forward_seq > s->durable_seq;
     default:
         return false;
     }
@@ -255,11 +278,14 @@ static void start_blind(struct world *w)
 {
     struct sim_disk_faults faults = w->faults;
 
-    faults.read_error_ppm = sim_fault_intensity(w->sim, SIM_FAULT_DISK_READ) * 500;
+    faults.read_error_ppm = w->blind_len ? 1000000 : sim_fault_intensity(w->sim, SIM_FAULT_DISK_READ) * 500;
+    faults.read_error_from = w->blind_from;
+    faults.read_error_len = w->blind_len;
     sim_disk_set_faults(w->disk, &faults);
     (void)sim_run_while(w->sim, is_started, w, w->sim->now_ns + 10 * NS_PER_S);
     sim_disk_set_faults(w->disk, &w->faults);
     w->starts_blind = false;
+    w->blind_from = w->blind_len = 0;
 }
 
 static bool is_moved(void *owner)
@@ -267,6 +293,13 @@ static bool is_moved(void *owner)
     struct world *w = owner;
 
     return w->driver && w->driver->store && has_moved(w->driver);
+}
+
+static bool is_first_proven(void *owner)
+{
+    struct world *w = owner;
+
+    return w->driver && w->driver->store && scars_first_proven(w, w->driver->store);
 }
 
 /* A PG is being split: often the table could be written before the records are. */
@@ -279,6 +312,21 @@ static void split_crash(struct world *w)
         return;
     }
     sim_run_for(w->sim, sim_rng_range(&w->rng, 1, 3 * NS_PER_MS));
+}
+
+static void moment_has_come(struct world *w)
+{
+    bool writing = w->moment == MOMENT_FORWARD || w->moment == MOMENT_CHUNKS;
+
+    if (w->sim->verbose)
+        sim_log(w->sim, "moment %d", w->moment);
+    if (writing)
+        w->power_next = sim_rng_below(&w->turns, 3);
+    if (w->moment == MOMENT_ROTTEN)
+        return;
+    sim_run_for(w->sim, sim_rng_below(&w->moments, w->moment == MOMENT_SPLIT ? 60 * NS_PER_MS
+                                                   : writing                 ? 30 * NS_PER_US
+                                                                             : 300 * NS_PER_US));
 }
 
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
@@ -302,6 +350,11 @@ static void run_until_crash(struct world *w)
         sim_run_while(w->sim, is_back, w, w->sim->now_ns + most)) {
         sim_run_for(w->sim, sim_rng_below(&w->scars, 100 * NS_PER_US));
         w->power_next = true;
+        return;
+    }
+    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->turns, 2) &&
+        sim_run_while(w->sim, is_open, w, w->sim->now_ns + most) && w->stranded && !w->hurt) {
+        w->strand_struck = sim_run_while(w->sim, is_first_proven, w, w->sim->now_ns + most);
         return;
     }
     w->recovered_before = w->recovered;
@@ -332,9 +385,22 @@ static void run_until_crash(struct world *w)
         sim_rng_below(&w->moments, 2) ? MOMENT_ANY : 1 + (enum moment)sim_rng_below(&w->moments, MOMENTS - 1);
     if (w->flood_rarely && sim_rng_below(&w->floods, 2))
         w->moment = MOMENT_FLOOD;
-    if (w->moment && sim_run_while(w->sim, is_moment, w, w->sim->now_ns + 3 * time_ns) && !w->sim->failed)
-        sim_run_for(w->sim,
-                    sim_rng_below(&w->moments, w->moment == MOMENT_SPLIT ? 60 * NS_PER_MS : 300 * NS_PER_US));
+    if (sim_rng_below(&w->turns, 8) == 0)
+        w->moment = MOMENT_FORWARD;
+    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->turns, 4) == 0)
+        w->moment = MOMENT_ROTTEN;
+    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_READ) && sim_rng_below(&w->turns, 4) == 0)
+        w->moment = MOMENT_CHUNKS;
+    w->blind_from = w->blind_len = 0;
+    /* Somebody has no quorum until the tail comes by. */
+    bool forward = w->moment == MOMENT_FORWARD || w->moment == MOMENT_ROTTEN;
+    if (forward)
+        ring_late(w);
+    if (forward && w->driver)
+        w->driver->stalled |= 1ull << sim_rng_below(&w->turns, MODEL_PGS_FIRST);
+    uint64_t until_ns = w->sim->now_ns + (forward ? NS_PER_S : 3 * time_ns);
+    if (w->moment && sim_run_while(w->sim, is_moment, w, until_ns) && !w->sim->failed)
+        moment_has_come(w);
     else if (w->sim->failed)
         return;
     else if (sim_rng_below(&w->rng, 2) &&
@@ -491,7 +557,7 @@ void faults_run(struct world *w)
         if (i + 1 < rounds)
             scars_choose(w);
         if (i + 1 < rounds && sim_fault_intensity(sim, SIM_FAULT_DISK_READ) && w->formatted &&
-            sim_rng_below(&w->scars, 4) == 0)
+            sim_rng_below(w->blind_len ? &w->turns : &w->scars, w->blind_len ? 2 : 4) == 0)
             scars_blind(w);
         crash(w);
     }

@@ -215,6 +215,25 @@ bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term)
     return false;
 }
 
+bool model_bury(struct model_pg *pg, uint64_t index, uint64_t term_there)
+{
+    bool back = false;
+
+    for (uint32_t i = 0; i < MODEL_TERMS && pg->history[index][i]; i++)
+        if (pg->history[index][i] == term_there)
+            back = pg->buried[index] >> i & 1;
+        else
+            pg->buried[index] |= (uint8_t)(1u << i);
+    return back;
+}
+
+void model_unbury(struct model_pg *pg, uint64_t index, uint32_t term)
+{
+    for (uint32_t i = 0; i < MODEL_TERMS; i++)
+        if (pg->history[index][i] == term)
+            pg->buried[index] &= (uint8_t) ~(1u << i);
+}
+
 static void object_touch(struct model_object *o, uint32_t first, uint32_t count, uint64_t index)
 {
     for (uint32_t b = first; b < first + count; b++) {

@@ -54,6 +54,7 @@ struct model_pg {
     uint32_t objects;             /* of one image, in use; not all are this PG's */
     uint32_t term[MODEL_LOG_MAX]; /* of the log as appended now */
     uint32_t history[MODEL_LOG_MAX][MODEL_TERMS];
+    uint8_t buried[MODEL_LOG_MAX];         /* bits: a start has shown that it is not there any more */
     uint64_t last, commit, applied, acked; /* acked: durable by the store's word */
     /* Of that what a later batch, which is durable, too, says of it; and what the next one will say. */
     uint64_t proven, provable;
@@ -79,6 +80,9 @@ void model_cut(struct model_pg *pg,
                uint64_t index); /* of what counts as durable nothing is left from there */
 void model_append(struct model_pg *pg, uint64_t index, uint32_t term); /* replaces from there */
 bool model_had(const struct model_pg *pg, uint64_t index, uint64_t term);
+/* A start shows which entries there are; true: one is there that an earlier one had shown to be gone. */
+bool model_bury(struct model_pg *pg, uint64_t index, uint64_t term_there);
+void model_unbury(struct model_pg *pg, uint64_t index, uint32_t term); /* it is appended, once more */
 /* The PG as its log makes it up to there, of one that was not split off. */
 void model_replay(const struct model_pg *pg, uint64_t index, struct model_pg *ret);
 void model_apply(struct model_pg *pg, uint64_t index); /* stops in front of a split */

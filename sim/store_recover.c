@@ -20,33 +20,9 @@ void recover_record(struct driver *d, enum store_pg_state state)
     store_pg_write_start(&d->pg_write, d->store, &record, &d->op);
 }
 
-/* In a run without damage it is often one that has not got all yet that is committed; the rest then comes
- * with the log. What an earlier recovery has brought, before a crash, may be newer. d->base 0:
- * recover_base(). */
-void recover_source(struct driver *d)
-{
-    struct world *w = d->world;
-    struct model_pg *m = &w->pgs[d->pg];
-    uint64_t least = pg_now(d, d->pg)->applied_index;
-
-    d->source = m;
-    d->base = 0;
-    w->mixed[d->pg] = m->commit;
-    /* It may even have applied less. */
-    if (sim_rng_below(&w->sources, 2))
-        least -= MIN(least, 30u);
-    if (m->born || !w->clean || MAX(least, 1u) >= m->commit || sim_rng_below(&w->sources, 2))
-        return;
-    d->base = m->commit - sim_rng_below(&w->sources, m->commit - MAX(least, 1u) + 1);
-    if (!w->earlier)
-        w->earlier = sim_alloc(sizeof(*w->earlier));
-    model_replay(m, d->base, w->earlier);
-    d->source = w->earlier;
-}
-
 /* Often an earlier state than what was copied: the log brings the rest again. One whose log is damaged may go
  * back behind what it had: others had destaged less. */
-uint64_t recover_base(struct driver *d)
+static uint64_t recover_base(struct driver *d)
 {
     struct world *w = d->world;
     const struct model_pg *m = &w->pgs[d->pg];
@@ -59,6 +35,29 @@ uint64_t recover_base(struct driver *d)
     if (low >= m->commit || sim_rng_below(&w->scars, 2))
         return m->commit;
     return m->commit - sim_rng_below(&w->scars, MIN(m->commit - low, 300) + 1);
+}
+
+/* In a run without damage it is often one that has not got all yet that is committed; the rest then comes
+ * with the log. What an earlier recovery has brought, before a crash, may be newer. */
+void recover_source(struct driver *d)
+{
+    struct world *w = d->world;
+    struct model_pg *m = &w->pgs[d->pg];
+    uint64_t least = pg_now(d, d->pg)->applied_index;
+
+    d->source = m;
+    d->base = recover_base(d);
+    w->mixed[d->pg] = m->commit;
+    /* It may even have applied less. */
+    if (sim_rng_below(&w->sources, 2))
+        least -= MIN(least, 30u);
+    if (m->born || !w->clean || MAX(least, 1u) >= m->commit || sim_rng_below(&w->sources, 2))
+        return;
+    d->base = m->commit - sim_rng_below(&w->sources, m->commit - MAX(least, 1u) + 1);
+    if (!w->earlier)
+        w->earlier = sim_alloc(sizeof(*w->earlier));
+    model_replay(m, d->base, w->earlier);
+    d->source = w->earlier;
 }
 
 /* The next object that is not as new here as it should be; false: none. */
@@ -127,7 +126,41 @@ void recover_images(struct driver *d)
         if (rc)
             driver_fail(d, "image record", rc);
     }
-    if (m->splits && store_recover_shed(pg_now(d, d->pg), model_count(m, m->applied), m->applied))
+    if (m->splits && store_recover_shed(pg_now(d, d->pg), model_count(m, m->applied), d->base))
         driver_fail(d, "what is another PG's", -ERR_STOPPED);
     verify_records(d, d->pg);
+}
+
+/* What else was to make the object comes, and is replaced: it is not the log's alone. */
+void recover_beside(struct driver *d)
+{
+    struct world *w = d->world;
+    const struct model_pg *m = &w->pgs[d->pg];
+    struct store_pg *pg = pg_now(d, d->pg);
+    uint64_t index = pg->last_index + 1;
+    struct entry e;
+
+    if (d->healing || w->damaged[d->pg] || store_failed(d->store) || index > MIN(m->commit, d->base) ||
+        sim_rng_below(&w->turns, 4))
+        return;
+    for (uint32_t term = m->term[index] + 1, tries = 0; tries < 100; term++, tries++) {
+        model_entry(m, index, term, &e);
+        if ((e.type != ENTRY_WRITE && e.type != ENTRY_CLEAR) || e.image != d->image || e.object != d->object)
+            continue;
+        if (work_append(d, d->pg, index, term) == 0)
+            (void)work_append(d, d->pg, index, term + 1);
+        return;
+    }
+}
+
+void recover_verify_shed(struct driver *d)
+{
+    const struct model_pg *m = d->source;
+    struct store_object_info at = {0};
+
+    for (bool start = true; m->splits && store_object_next(pg_now(d, d->pg), start, at.image, at.object, &at);
+         start = false)
+        if (!model_belongs(m, m->applied, at.image, at.object))
+            sim_fail(d->world->sim, "PG %u: object %lu/%lu is another PG's, and its recovery leaves it",
+                     d->pg, at.image, at.object);
 }

@@ -8,6 +8,8 @@
  */
 #include "sim/store_world.h"
 
+#include <string.h>
+
 /* The newest batch that a header proves, which is not damaged meanwhile. */
 static uint64_t proven_seq(const struct world *w, const struct store *s)
 {
@@ -147,6 +149,23 @@ static void choose_object(struct world *w, const struct store *s, bool dirty)
     w->scarred |= s->chunk_refs[chunk] > 1; /* it is an entry's, too */
 }
 
+static const struct batch *first_batch(const struct world *w, const struct store *s)
+{
+    list_for_each (&s->batches, node) {
+        const struct batch *b = list_entry(node, const struct batch, link);
+        if (b->seq >= w->start_seq)
+            return b;
+    }
+    return NULL;
+}
+
+bool scars_first_proven(const struct world *w, const struct store *s)
+{
+    const struct batch *b = first_batch(w, s);
+
+    return b && proven_seq(w, s) >= b->seq;
+}
+
 void scars_choose(struct world *w)
 {
     const struct store *s = w->driver ? w->driver->store : NULL;
@@ -154,6 +173,13 @@ void scars_choose(struct world *w)
         sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) || sim_fault_intensity(w->sim, SIM_FAULT_DISK_LOSE);
 
     w->scar_count = 0;
+    if (s && w->strand_struck && !w->rot && !w->hurt && scars_first_proven(w, s)) {
+        choose(w, ring_place(s, first_batch(w, s)->position));
+        w->gap = w->scarred = true;
+        w->strand_struck = false;
+        return;
+    }
+    w->strand_struck = false;
     if (!s || w->rot || !possible || sim_rng_below(&w->scars, 2))
         return;
     if (sim_rng_below(&w->scars, 2) == 0)
@@ -169,6 +195,7 @@ void scars_choose(struct world *w)
 void scars_blind(struct world *w)
 {
     w->starts_blind = w->hurt = w->shown = w->gap = w->scarred = true;
+    memset(w->reset_since, 0, sizeof(w->reset_since));
 }
 
 void scars_strike(struct world *w)
@@ -181,26 +208,50 @@ void scars_strike(struct world *w)
         w->hurt |= done;
         w->shown |= done;
         w->scars_made += done;
+        if (done)
+            memset(w->reset_since, 0, sizeof(w->reset_since));
     }
     w->striking = false;
     w->scar_count = 0;
 }
 
+static bool is_in_ring_alone(const struct log_entry *e)
+{
+    return e->in_log && !e->applied && e->durable && e->type == ENTRY_WRITE && e->batch && !e->payload.buf &&
+           !e->lost;
+}
+
+/* The first that is to be copied forward when the tail moves. */
+static const struct log_entry *oldest_entry(const struct store *s)
+{
+    list_for_each (&s->batches, node) {
+        const struct batch *b = list_entry(node, const struct batch, link);
+        list_for_each (&b->entries, item) {
+            const struct log_entry *e = list_entry(item, const struct log_entry, batch_link);
+            if (is_in_ring_alone(e) && e->block_count > e->chunk_count * BLOCKS_PER_CHUNK)
+                return e;
+        }
+    }
+    return NULL;
+}
+
 /* A block that an entry brought which is not applied, and is not in memory any more. */
 static void choose_entry(struct world *w, const struct store *s)
 {
-    const struct log_entry *found = NULL;
+    bool first = w->moment == MOMENT_ROTTEN || sim_rng_below(&w->turns, 2);
+    const struct log_entry *found = first ? oldest_entry(s) : NULL;
     uint64_t seen = 0;
 
-    list_for_each (&s->pgs, node) {
-        const struct pg *pg = list_entry(node, struct pg, link);
-        for (uint64_t i = pg->pub.applied_index + 1; i <= pg->pub.durable_index; i++) {
-            const struct log_entry *e = log_at(pg, i);
-            if (e && e->type == ENTRY_WRITE && e->batch && !e->payload.buf &&
-                sim_rng_below(&w->scars, ++seen) == 0)
-                found = e;
+    first = found;
+    if (!first)
+        list_for_each (&s->pgs, node) {
+            const struct pg *pg = list_entry(node, struct pg, link);
+            for (uint64_t i = pg->pub.applied_index + 1; i <= pg->pub.durable_index; i++) {
+                const struct log_entry *e = log_at(pg, i);
+                if (e && is_in_ring_alone(e) && sim_rng_below(&w->scars, ++seen) == 0)
+                    found = e;
+            }
         }
-    }
     if (!found)
         return;
     choose(w, entry_place(s, found, (uint32_t)sim_rng_below(&w->scars, found->block_count)));
@@ -212,9 +263,9 @@ static void choose_entry(struct world *w, const struct store *s)
  * an object. */
 static void strike_alive(struct world *w)
 {
-    if (w->pages_hit || sim_rng_below(&w->blows, 3) == 0)
+    if (w->pages_hit || (w->moment != MOMENT_ROTTEN && sim_rng_below(&w->blows, 3) == 0))
         choose_object(w, w->driver->store, w->pages_hit);
-    else if (sim_rng_below(&w->scars, 2))
+    else if (w->moment == MOMENT_ROTTEN || sim_rng_below(&w->scars, 2))
         choose_entry(w, w->driver->store);
     else
         choose_batch(w, w->driver->store);
@@ -260,7 +311,8 @@ bool scars_work(struct driver *d)
     if (w->rot || w->stop)
         return false;
     if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) &&
-        sim_rng_below(&w->scars, w->pages_hit ? 100 : 700) == 0)
+        sim_rng_below(&w->scars, w->pages_hit || (w->moment == MOMENT_ROTTEN && !w->alive_hit) ? 100 : 700) ==
+            0)
         strike_alive(w);
     return w->hurt && !is_busy(d) && scars_take(d);
 }
@@ -274,6 +326,7 @@ void scars_found(struct driver *d)
     w->wounds = d->lazy || (w->alive_hit && w->hurt);
     w->hurt = w->torn = w->checkpoint_hit = w->proof_hit = w->alive_hit;
     w->gap_number = d->store->ckpt_last;
+    w->gap_covered = false;
 }
 
 void scars_settle(struct driver *d)
@@ -281,6 +334,7 @@ void scars_settle(struct driver *d)
     struct world *w = d->world;
     const struct store *s = d->store;
 
+    w->gap_covered |= s->ckpt_last > w->gap_number;
     if ((w->gap || w->shown) && !w->alive_hit && s->ckpt_last >= w->gap_number + 2 &&
         sim_disk_is_readable(w->disk, block_offset(s->g.ring_block), block_offset(s->g.ring_blocks)))
         w->gap = w->shown = false;

@@ -52,6 +52,13 @@ static void page_look(struct driver *d, uint64_t block, uint32_t slot, const str
         spy_fail(d, block, "over a page that counts, or as an older one");
     else if (is_copys(d, o) && page->version < d->copy_seq)
         spy_fail(d, block, "a copy with a version from before it");
+    for (uint32_t c = 0; c < CHUNKS_PER_OBJECT; c++) {
+        bool any = page->written[c * BLOCKS_PER_CHUNK / 64] >> c * BLOCKS_PER_CHUNK % 64 & 0xffff;
+        if (any != (page->chunk[c] != 0))
+            spy_fail(d, block, any ? "a page with blocks in no chunk" : "a page with a chunk for nothing");
+        else if (any && (s->page_chunk_used[page->chunk[c]] || !s->chunk_refs[page->chunk[c]]))
+            spy_fail(d, block, "a page with a chunk that is not its own");
+    }
 }
 
 /* What headers that count say of those before them. */
@@ -206,6 +213,23 @@ static void header_look(struct driver *d, uint64_t block, const struct disk_batc
             spy_fail(d, block, "a header that does not name a PG of the one before");
 }
 
+/* What is copied forward, for moments at which a crash matters. */
+static void forward_look(struct driver *d, const struct disk_batch *h)
+{
+    bool fresh = false, rotten = false;
+
+    for (const struct disk_entry *e = NULL; (e = batch_entry_next(h, e));) {
+        const struct pg *pg = pg_by_key(d->store, batch_pgs(h)[e->pg].key);
+        const struct log_entry *of = pg ? log_at(pg, e->index) : NULL;
+        fresh |= !e->copied;
+        rotten |= e->copied && of && of->lost;
+        if (e->copied && e->type == ENTRY_WRITE)
+            d->forward_seq = h->seq;
+    }
+    if (fresh && rotten)
+        d->rotten_seq = h->seq;
+}
+
 /* What lies behind the tail that a durable header has told is wanted by a start. */
 static void batch_look(struct driver *d, const struct blk_io *io)
 {
@@ -229,6 +253,7 @@ static void batch_look(struct driver *d, const struct blk_io *io)
         spy_fail(d, io->offset / BLOCK_SIZE,
                  "and a start may need what gives way, as the newest header tells");
     newest_checkpoint_look(d, io->offset / BLOCK_SIZE);
+    forward_look(d, h);
     for (uint32_t i = 0; i < h->record_count; i++) {
         const struct disk_record *r = &batch_records(h)[i];
         if (r->type != RECORD_SLOT && r->type != RECORD_DROP)
@@ -238,8 +263,14 @@ static void batch_look(struct driver *d, const struct blk_io *io)
         const struct object *o = pg ? object_find(pg, r->image, r->slot_of.object) : NULL;
         if (o && o->version >= r->slot_of.version)
             spy_fail(d, io->offset / BLOCK_SIZE, "with the record of a page that counts already");
+        for (uint32_t n = 0; r->type == RECORD_DROP && n < SPIED_RECORDS; n++)
+            if (d->records[n].key == r->key && d->records[n].image == r->image &&
+                d->records[n].object == r->slot_of.object)
+                d->records[n].seq = 0;
         if (r->type != RECORD_SLOT)
             continue;
+        d->records[d->record_at++ % SPIED_RECORDS] =
+            (struct spied_record){h->seq, r->key, r->image, r->slot_of.object, r->slot_of.version};
         if (sim_rng_below(&d->world->spies, 4) == 0)
             slot_look(d, io->offset / BLOCK_SIZE, r, !d->behind);
         const struct store_copy *c = op_live(&d->copy_end.op) ? d->copy_end.copy : NULL;
@@ -263,6 +294,19 @@ static void table_look(struct driver *d, const struct blk_io *io)
         spy_fail(d, block, "and says that the ring goes further than it does");
 }
 
+/* It stands for all records in batches before it: none is there that memory does not show yet. */
+static void claims_look(struct driver *d, uint64_t block)
+{
+    for (uint32_t i = 0; i < SPIED_RECORDS; i++) {
+        const struct spied_record *r = &d->records[i];
+        const struct pg *pg = r->seq ? pg_by_key(d->store, r->key) : NULL;
+        const struct object *o = pg && !pg->removing ? object_find(pg, r->image, r->object) : NULL;
+        if (o && (o->slot || o->busy) && r->seq < d->store->destage.ckpt_replay_seq &&
+            o->version < r->version)
+            spy_fail(d, block, "a checkpoint that stands for a page which does not count yet");
+    }
+}
+
 static void checkpoint_look(struct driver *d, const struct blk_io *io)
 {
     const struct store *s = d->store;
@@ -271,6 +315,8 @@ static void checkpoint_look(struct driver *d, const struct blk_io *io)
 
     if (in == 1)
         d->checkpoint_seq = s->next_seq;
+    if (in == 1)
+        claims_look(d, block);
     if (in == 0 && !is_settled(d, block + 1, MAX(DIV_UP(c->record_count, CKPT_RECORDS_PER_BLOCK), 1ull)))
         spy_fail(d, block, "a checkpoint's header in front of what it tells of");
     if (in == 0 && (c->ring_seq > s->durable_seq || (d->checkpoint_seq && c->replay_seq > d->checkpoint_seq)))
@@ -353,8 +399,28 @@ static void copies_look(struct driver *d)
         sim_fail(d->world->sim, "spy: a start goes by batch %lu, and proves %lu", s->durable_seq, proven);
 }
 
+/* Batches that are whole, and not of the chain: they must stay so, whatever becomes of those that show it. */
+static bool is_stranded(const struct driver *d)
+{
+    const struct store *s = d->store;
+    uint8_t block[BLOCK_SIZE];
+    const struct disk_batch *h = (const void *)block;
+
+    for (uint64_t at = s->head + 2; at < s->head + 2 * BATCH_PAYLOAD_BLOCKS_MAX; at++) {
+        sim_disk_peek(d->world->disk, block_offset(ring_place(s, at)), block, sizeof(block));
+        if (h->magic == MAGIC_BATCH && h->seq > s->last_seq && h->entry_count &&
+            h->used_bytes <= BLOCK_SIZE &&
+            h->crc == format_crc(h, h->used_bytes, offsetof(struct disk_batch, crc)))
+            return true;
+    }
+    return false;
+}
+
 void spy_open(struct driver *d)
 {
+    d->world->stranded = is_stranded(d);
+    d->world->start_seq = d->store->next_seq;
+
     ASSERT(d->store->g.chunk_count < SPIED_CHUNKS);
     d->spied_seq = d->proven_seq = d->store->durable_seq;
     copies_look(d);

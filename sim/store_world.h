@@ -6,6 +6,7 @@
  *   store_model.c      what the store must contain: entries, objects, images as functions of numbers
  *   store_check.c      what must hold after each start, and of whatever is read
  *   store_audit.c      what the store counts is counted anew
+ *   store_before.c     what a start finds is what the process knew
  *   store_spy.c        what it writes, as it goes to the disk
  *   store_work.c       the load: entries appended, committed, cut off; reads; records; PGs that fall behind
  *   store_split.c      PGs are split, and removed
@@ -73,6 +74,9 @@ enum moment {
     MOMENT_COPY,    /* a recovery has brought records, and objects or not yet */
     MOMENT_SPLIT,   /* what goes has gone, and the table does not say so yet */
     MOMENT_LARGE,   /* the chunks of a batch are written, and its header is not */
+    MOMENT_CHUNKS,  /* or the other way round */
+    MOMENT_FORWARD, /* the tail is about to move, and what is copied forward for that is being written */
+    MOMENT_ROTTEN,  /* some of that had rotted; that batch is there, and nothing proves it yet */
     MOMENTS,
 };
 
@@ -88,14 +92,42 @@ struct spied_batch {
     uint64_t seq, position, tail_seq, durable_seq; /* tail_seq 0: not known */
 };
 #define SPIED_BATCHES 4096u
+struct spied_record {
+    uint64_t seq, key, image, object, version;
+};
+#define SPIED_RECORDS 256u
 #define SPIED_CHUNKS  2048u
+
+/* What the process knows, when it dies, that a start must find. Open: that is under way. */
+struct known_object {
+    uint64_t version;
+    uint32_t slot;
+    bool open;
+};
+struct known_image {
+    uint64_t index;
+    bool open;
+};
+struct known_pg {
+    bool is;
+    uint64_t complete, complete_most, floor;
+    uint32_t split_count;
+    struct known_object object[MODEL_IMAGES][MODEL_OBJECTS];
+    struct known_image image[MODEL_IMAGES];
+};
+struct known {
+    bool valid, settled; /* no record is under way */
+    struct known_pg pg[MODEL_PGS];
+};
 
 /* Lives and dies with the node. */
 struct driver {
     struct op op;
     struct world *world;
-    struct blk *blk, spy;                    /* the store's, which goes on to the other */
-    struct spied_batch spied[SPIED_BATCHES]; /* by number */
+    struct blk *blk, spy;                       /* the store's, which goes on to the other */
+    struct spied_batch spied[SPIED_BATCHES];    /* by number */
+    struct spied_record records[SPIED_RECORDS]; /* the newest that tell of pages */
+    uint32_t record_at;
     /* By number: of the newest batch that brought a chunk. Up to there, headers that are durable prove that
      * all was; and these are known. */
     uint64_t brought[SPIED_CHUNKS], proven_seq, spied_seq;
@@ -105,6 +137,9 @@ struct driver {
         copy_record_seq; /* likewise, of a checkpoint; in that one the copy's record is */
     uint64_t copy_seq;   /* no batch had that number when the copy began to end */
     uint64_t repaired;   /* block that is being written in place; 0: none */
+    /* The newest batch with copies of older entries; with one that has rotted, and with what is new besides.
+     */
+    uint64_t forward_seq, rotten_seq;
     struct store *store;
     struct timer timer;
     struct store_format format;
@@ -138,7 +173,7 @@ struct driver {
     uint64_t written[IO_BLOCKS_MAX / 64];
     uint8_t blob[20000];
     const struct model_pg *source; /* of the recovery */
-    uint64_t base;                 /* the index that it is of */
+    uint64_t base;                 /* what the log begins behind */
     uint32_t pg;                   /* where verifying, or recovery, is */
     uint64_t index, image, object;
     uint32_t block;
@@ -165,7 +200,7 @@ struct driver {
 struct world {
     struct sim *sim;
     struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses, memories,
-        scars, looks, marks, sources, rests, reads, blows, spies;
+        scars, looks, marks, sources, rests, reads, blows, spies, turns;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -191,12 +226,18 @@ struct world {
     /* A batch is missing, or what cannot be read could be one: starts find that again, until two checkpoints
      * have been made. */
     bool gap;
-    uint64_t gap_number;           /* of the checkpoint when that began */
-    bool starts_blind;             /* some of what the start reads does not come; later it may */
-    uint64_t struck_number;        /* no checkpoint is damaged before there is this one */
-    bool proof_hit;                /* what headers prove may be gone with them */
-    bool checkpoint_hit;           /* what the newest one says may be gone */
-    bool striking, scarred, shown; /* the offline check may find it */
+    uint64_t gap_number;         /* of the checkpoint when that began */
+    bool gap_covered;            /* there is a later one: it has what is missing, or had not either */
+    bool reset_since[MODEL_PGS]; /* it has recovered: its log begins behind that */
+    bool starts_blind;           /* some of what the start reads does not come; later it may */
+    /* Behind what the last start found there are batches that were cut off. The first that came after it. */
+    bool stranded, strand_struck;
+    uint64_t start_seq;
+    uint64_t blind_from, blind_len; /* bytes of which nothing does; 0: any may not */
+    uint64_t struck_number;         /* no checkpoint is damaged before there is this one */
+    bool proof_hit;                 /* what headers prove may be gone with them */
+    bool checkpoint_hit;            /* what the newest one says may be gone */
+    bool striking, scarred, shown;  /* the offline check may find it */
     struct scar scar[SCARS_MAX];
     uint32_t scar_count;
     bool marked[MODEL_PGS];  /* it is on record that its log is damaged */
@@ -204,7 +245,8 @@ struct world {
     bool healthy[MODEL_PGS]; /* ... and its record has been sent that says so */
     struct {
         uint64_t seq, position;
-    } numbers[64];      /* of batches that were written, lately */
+    } numbers[64]; /* of batches that were written, lately */
+    struct known known;
     uint64_t proof_seq; /* a batch of this number or a later one proves what is provable; 0: none will */
     struct model_pg pgs[MODEL_PGS];
     struct model_pg *earlier;  /* as a source is that has not got all yet; NULL: none ever was */
@@ -308,7 +350,12 @@ void verify_counts(struct driver *d);
 void verify_newest(struct driver *d);               /* before the log has brought it: what is ahead of that */
 void verify_records(struct driver *d, uint32_t pg); /* a recovery has just taken over those of images */
 void verify_child(struct driver *d, uint32_t pg);   /* just born */
+void verify_brought(struct driver *d);              /* the newest entries that a start has found */
 void verify_order(struct driver *d);                /* what must not be before the log has it; every time */
+
+/* store_before.c */
+void before_note(struct world *w);     /* the process is about to die */
+void before_compare(struct driver *d); /* just opened */
 
 /* store_spy.c: likewise, of what it writes. */
 void spy_start(struct driver *d);
@@ -317,6 +364,7 @@ void spy_remove(struct driver *d, const struct store_pg *pg); /* begins */
 void spy_step(struct driver *d);                              /* something has ended */
 
 /* store_work.c */
+int work_append(struct driver *d, uint32_t pg, uint64_t index, uint32_t term); /* as the model has it */
 bool work_append_again(struct driver *d); /* after a crash; true: every PG has what was committed */
 void work_reads_reap(struct driver *d);   /* reads that have ended are verified */
 void work_blob(struct driver *d);
@@ -344,11 +392,12 @@ void remove_some(struct driver *d);
 
 /* store_recover.c: of PG `d->pg` */
 void recover_record(struct driver *d, enum store_pg_state state);
-uint64_t recover_base(struct driver *d); /* what its log is to begin behind */
-void recover_source(struct driver *d);   /* chooses whose state it is to be */
-bool recover_find(struct driver *d);     /* the next object that is not as new here as it should be */
+void recover_source(struct driver *d); /* chooses whose state it is to be, and behind what its log begins */
+bool recover_find(struct driver *d);   /* the next object that is not as new here as it should be */
 void recover_window(struct driver *d, const struct model_object *o); /* of the copy under way, at d->block */
 void recover_images(struct driver *d);
+void recover_beside(struct driver *d);      /* a copy is taking its place: the log goes on meanwhile */
+void recover_verify_shed(struct driver *d); /* of what is another PG's nothing is left */
 
 /* store_marks.c */
 void marks_new(struct driver *d);      /* for a copy */
@@ -369,6 +418,8 @@ void mend_held_end(struct driver *d);
 void look_step(struct driver *d); /* now and then, at what is told without reading data */
 
 /* store_scars.c */
+/* The first batch behind the last start is there, and another one says so. */
+bool scars_first_proven(const struct world *w, const struct store *s);
 void scars_choose(struct world *w); /* now and then; before the process dies */
 void scars_blind(struct world *w);  /* likewise: of the next start */
 void scars_strike(struct world *w); /* when it has */
