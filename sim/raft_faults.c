@@ -118,6 +118,24 @@ static void damage(struct place *p)
     raft_host_damage(h, h->disk_last - lost);
 }
 
+/* An entry that was on the disk cannot be read any more. */
+static void damage_found(struct place *p)
+{
+    struct world *w = p->world;
+    struct raft_host *h = &p->host;
+    const struct raft *r = &h->raft;
+
+    if (h->disk_damaged || h->recovering || h->basing || r->durable_index < r->first_index ||
+        !world_damage_bearable(w, p, NULL))
+        return;
+    uint64_t index = sim_rng_range(&w->disk_rng, r->first_index, r->durable_index);
+    w->damages++;
+    sim_injected(w->sim, SIM_FAULT_DISK_ROT);
+    sim_log(w->sim, "%u: entry %lu of %lu cannot be read", h->replica, index, h->disk_last);
+    raft_host_damage_found(h, index, world_local_ns(p));
+    world_settle(p);
+}
+
 void world_start_fire(struct sim_event *event)
 {
     struct place *p = container_of(event, struct place, start);
@@ -319,6 +337,8 @@ void world_fault_fire(struct sim_event *event)
         place_crash(p, down_time(w));
     if (!p->host.up)
         return;
+    if (w->restive && !world_paused(p) && turn(w, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->rng, 4) == 0)
+        damage_found(p);
     if (turn(w, SIM_FAULT_PAUSE))
         p->paused_until_ns = w->sim->now_ns + sim_rng_below(&w->rng, 400 * NS_PER_MS);
     if (turn(w, SIM_FAULT_DISK_SLOW))

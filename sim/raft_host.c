@@ -139,6 +139,7 @@ static void base_done(struct raft_host *h, const struct raft_write *w)
     h->basing = false;
     h->recovering = false;
     h->based = true;
+    h->disk_lost = 0;
     raft_set_recovering(&h->raft, false);
 }
 
@@ -170,6 +171,34 @@ bool raft_host_write_done(struct raft_host *h, enum raft_host_queue queue, uint6
     return true;
 }
 
+/* Damaged: it abstains. A leader hands over first, if somebody is there. */
+static void damage_mind(struct raft_host *h)
+{
+    struct raft *r = &h->raft;
+
+    if (!h->disk_damaged || r->abstain)
+        return;
+    if (r->role == RAFT_LEADER && h->left_term != r->term) {
+        h->left_term = r->term;
+        (void)!raft_transfer(r, 0, r->now_ns);
+    }
+    if (r->role == RAFT_LEADER && r->transfer_to)
+        return;
+    h->recovering = true;
+    raft_set_abstain(r, true);
+    raft_set_held(r, true);
+    raft_set_recovering(r, true);
+}
+
+void raft_host_damage_found(struct raft_host *h, uint64_t index, uint64_t now_ns)
+{
+    ASSERT(h->up && !h->disk_damaged);
+    h->disk_damaged = true;
+    h->based = false;
+    h->disk_lost = index;
+    raft_host_pump(h, now_ns);
+}
+
 void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t now_ns)
 {
     struct raft_item *base = &h->disk_log[h->disk_base];
@@ -177,7 +206,7 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
     ASSERT(!h->up);
     h->up = true;
     h->recovering = h->based = h->basing = false;
-    h->target = h->target_term = 0;
+    h->target = h->target_term = h->left_term = 0;
     h->start_ns = now_ns;
     raft_init(&h->raft, &h->config, h->replica, base->group, h->disk_hs, h->disk_base, base->term, born_now,
               seed, now_ns);
@@ -185,12 +214,7 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
     memcpy(h->log + h->disk_base, base, (h->disk_last - h->disk_base + 1) * sizeof *base);
     for (uint64_t i = h->disk_base + 1; i <= h->disk_last; i++)
         raft_restore(&h->raft, i, h->log[i].term, sets_group(h->log, i) ? h->log[i].group : NULL);
-    if (h->disk_damaged) {
-        h->recovering = true;
-        raft_set_abstain(&h->raft, true);
-        raft_set_held(&h->raft, true);
-        raft_set_recovering(&h->raft, true);
-    }
+    damage_mind(h);
     h->seen_role = RAFT_FOLLOWER;
     h->seen_term = h->raft.term;
     h->seen_commit = h->raft.commit_index;
@@ -222,6 +246,9 @@ void raft_host_crash(struct raft_host *h, struct sim_rng *rng)
     }
     queue_clear(h, RAFT_HOST_QUEUE_VOTE);
     queue_clear(h, RAFT_HOST_QUEUE_LOG);
+    if (h->disk_lost)
+        h->disk_last = MAX(h->disk_base, MIN(h->disk_last, h->disk_lost - 1));
+    h->disk_lost = 0;
 }
 
 /* ---- messages out ---- */
@@ -335,6 +362,7 @@ void raft_host_pump(struct raft_host *h, uint64_t now_ns)
     struct raft_msg msg;
     uint64_t before = h->seen_commit;
 
+    damage_mind(h);
     damage_end(h);
     if (raft_hard_state_pending(&h->raft, &hs)) {
         struct raft_write *w = write_new(0);
@@ -473,7 +501,8 @@ void raft_host_step(struct raft_host *h, const struct raft_packet *packet, uint6
             raft_contact(&h->raft, msg->from, msg->sent_ns);
         break;
     case RAFT_HOST_PULL:
-        if (h->raft.role == RAFT_LEADER && msg->term == h->raft.term && raft_member(&h->raft, msg->from))
+        if (h->raft.role == RAFT_LEADER && msg->term == h->raft.term && raft_member(&h->raft, msg->from) &&
+            !h->disk_damaged)
             send_state(h, msg, now_ns);
         break;
     case RAFT_HOST_STATE:

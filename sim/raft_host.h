@@ -84,7 +84,7 @@ struct raft_host {
     bool early_base;              /* a base is in force before it is on the disk, as in src/osd; */
     bool basing;                  /* and it is not there yet */
     uint64_t target, target_term; /* damaged: raft_is_whole() by them; known when `based` */
-    uint64_t start_ns;
+    uint64_t start_ns, left_term; /* the term in which it handed over because its log is damaged */
     struct raft_write *queue[RAFT_HOST_QUEUES];
     enum raft_role seen_role;
     uint64_t seen_term, seen_commit;
@@ -94,6 +94,8 @@ struct raft_host {
     struct raft_hard_state disk_hs;
     uint64_t disk_base, disk_last;
     bool disk_damaged; /* what was acknowledged may be missing: the replica abstains */
+    uint64_t
+        disk_lost; /* the entry that showed it to one that was up: it is missing at the next start; 0: none */
     struct raft_item *disk_log;
     uint64_t disk_cap;
 };
@@ -110,6 +112,9 @@ void raft_host_crash(struct raft_host *h, struct sim_rng *rng);
  * it abstains, and recovers from its leader: takes no entries until it has its state, and abstains until what
  * the leader had committed then is on its disk. */
 void raft_host_damage(struct raft_host *h, uint64_t index);
+/* One that is up finds that `index` cannot be read: it hands over if it leads, and goes on like such a one.
+ */
+void raft_host_damage_found(struct raft_host *h, uint64_t index, uint64_t now_ns);
 
 /* Does everything that raft asks for after an input: writes are queued, messages sent, a NOOP proposed.
  * Called by those below. */

@@ -7,9 +7,10 @@
  * ways or one way, hosts crash and lose what their disks had not written, hang, have slow disks and clocks of
  * different rates; leadership is handed over, logs are compacted, followers have no room for what they are
  * sent; a minority of disks lose the end of their log, acknowledged or not, while their host is down, and say
- * so; in half of the runs also while members change, and members change meanwhile. In half of them a base
- * that was recovered counts before it is on the disk, as in src/osd. Then the faults stop, and the group has
- * to work again. What is checked, the first five as in section 5 of the Raft paper:
+ * so. In half of the runs they do that also while members change, and members change meanwhile; and a host
+ * that is up, the leader perhaps, finds that its log cannot be read. In half of them a base that was
+ * recovered counts before it is on the disk, as in src/osd. Then the faults stop, and the group has to work
+ * again. What is checked, the first five as in section 5 of the Raft paper:
  *
  *  - election safety: one leader per term;
  *  - log matching: two logs with the same index and term are equal up to there (each index carries
