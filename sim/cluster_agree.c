@@ -296,6 +296,26 @@ static bool monitors_agree(struct cluster *c)
     return true;
 }
 
+/* What health says of PGs follows from what their leaders said last. */
+static bool reports_agree(struct cluster *c, const struct mon *mon)
+{
+    mon_for_each(mon, MON_PG, node)
+    {
+        const struct mon_pg *p = mon_pg_of(node);
+        const Fb__Pg *item = mon_pg_item(p);
+        const struct mon_pool *pool = mon_pool_find(mon, mon_pg_pool(item->id));
+        if (item->removed || !pool || mon_pool_item(pool)->removed)
+            continue;
+        if (!mon_pg_reported(mon, p) || p->in_contact < item->n_member || p->recovering || p->damaged)
+            return differs(c, "the monitor takes PG %llx for one %s", ULL(item->id),
+                           !mon_pg_reported(mon, p) ? "without a leader"
+                           : p->damaged             ? "with a replica whose log is damaged"
+                           : p->recovering          ? "with a replica that recovers"
+                                                    : "that lacks a replica");
+    }
+    return true;
+}
+
 static bool all_agree(struct cluster *c)
 {
     const struct mon *mon = mon_leader(c);
@@ -303,7 +323,7 @@ static bool all_agree(struct cluster *c)
 
     if (!mon)
         return differs(c, "no monitor leads");
-    if (!monitors_agree(c))
+    if (!monitors_agree(c) || !reports_agree(c, mon))
         return false;
     mon_for_each(mon, MON_ORDER, node)
     {

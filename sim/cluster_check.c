@@ -196,11 +196,14 @@ static void check_undamaged(struct cluster *c, const struct osd_shard *shard, ui
     if (perf->scrub_differing)
         sim_fail(c->sim, "osd.%u.%u: a scrub finds %llu objects that differ", osd, number,
                  ULL(perf->scrub_differing));
-    if (!c->damage && (perf->scrub_found || perf->repaired_blocks || perf->unrepaired_reads))
+    if (!c->damage &&
+        (perf->scrub_found || perf->repaired_blocks || perf->unrepaired_reads || perf->damaged_logs))
         sim_fail(
             c->sim,
-            "osd.%u.%u: damage where there is none: %llu blocks found by scrubs, %llu repaired, %llu reads failed",
-            osd, number, ULL(perf->scrub_found), ULL(perf->repaired_blocks), ULL(perf->unrepaired_reads));
+            "osd.%u.%u: damage where there is none: %llu blocks found by scrubs, %llu repaired, %llu reads failed, "
+            "%llu logs",
+            osd, number, ULL(perf->scrub_found), ULL(perf->repaired_blocks), ULL(perf->unrepaired_reads),
+            ULL(perf->damaged_logs));
 }
 
 /* No disk loses anything: then nobody says that his replica is gone, but for one that a split may not have

@@ -123,15 +123,17 @@ static json_t *show_json(const char *name, const Fb__Pg *pg, const Fb__MonReply 
                                         "object", (json_int_t)scrub->damage[i]->object, "since_us",
                                         (json_int_t)scrub->damage[i]->since_us, "blocks", runs));
     }
-    return json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:o}", "pg", name,
-                     "members", replicas_json(pg->member, pg->n_member), "wanted",
+    bool log_damaged = report->state == FB__PG_STATE__PG_DAMAGED;
+    return json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:o, s:o}", "pg",
+                     name, "members", replicas_json(pg->member, pg->n_member), "wanted",
                      replicas_json(pg->wanted, pg->n_wanted), "to_be_deleted",
                      replicas_json(pg->dropped, pg->n_dropped), "group_index", (json_int_t)pg->group_index,
                      "term", (json_int_t)report->term, "objects", (json_int_t)report->objects,
                      "light_scrub_us", (json_int_t)scrub->light_us, "deep_scrub_us",
                      (json_int_t)scrub->deep_us, "scrub_due", scrub->order != scrub->done, "scrub_under_way",
                      scrub->order != scrub->done ? result_json(report->scrub) : json_null(), "last_scrub",
-                     result_json(scrub->result), "damage", damage, "forced", force_json(pg));
+                     result_json(scrub->result), "damage", damage, "log_damaged_osd",
+                     log_damaged ? json_integer(report->damaged_osd) : json_null(), "forced", force_json(pg));
 }
 
 static void print_result(const char *what, const Fb__ScrubResult *r)
@@ -177,6 +179,9 @@ static void show_print(const char *name, const Fb__Pg *pg, const Fb__MonReply *r
             force_waits(pg) ? "to go on, when the others have ended, with" : "went on with",
             pg->force->survivor, ULL(pg->force->log_term), ULL(pg->force->log_index),
             cmd_lost_text(pg->force->entries_lost), pg->force->acknowledged ? " (acknowledged)" : "");
+    if (report->state == FB__PG_STATE__PG_DAMAGED)
+        printf("damaged  the log of the replica on osd.%u: it is made whole from the others\n",
+               report->damaged_osd);
     printf("objects  %llu\n", ULL(report->objects));
     printf("scrubs   light %s, deep %s%s\n", cmd_time_text(scrub->light_us), cmd_time_text(scrub->deep_us),
            !due          ? ""

@@ -274,6 +274,8 @@ static const char *pg_state(const Fb__Pg *pg, const Fb__PgReport *r, bool up)
         return "creating";
     if (!r || !up)
         return "no leader";
+    if (r->state == FB__PG_STATE__PG_DAMAGED)
+        return pg->n_wanted ? "active, damaged, moving" : "active, damaged";
     if (r->recovering)
         return pg->n_wanted ? "active, recovering, moving" : "active, recovering";
     if (r->in_contact < pg->n_member)
@@ -301,8 +303,6 @@ static int compare_reports(const void *a, const void *b)
     return (left->pg > right->pg) - (left->pg < right->pg);
 }
 
-#define NO_LEADER 3 /* state of a PG that nobody has reported */
-
 /* Within a page they are in order of their PGs. NULL: nobody leads it. */
 static const Fb__PgReport *find_report(const struct cmd_pages *pages, uint64_t pg)
 {
@@ -313,7 +313,7 @@ static const Fb__PgReport *find_report(const struct cmd_pages *pages, uint64_t p
         if (pages->reply->n_pg_reports)
             found = bsearch(&key_pointer, pages->reply->pg_reports, pages->reply->n_pg_reports,
                             sizeof(*found), compare_reports);
-    return found && (*found)->state != NO_LEADER ? *found : NULL;
+    return found && (*found)->state != FB__PG_STATE__PG_NO_LEADER ? *found : NULL;
 }
 
 /* OSDs, as text and as a list; learners come with a plus sign, and not in the list. */

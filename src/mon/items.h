@@ -73,7 +73,7 @@ struct mon_shard {
     uint64_t free_bytes;
     uint32_t lacks_room;    /* replicas there which are to be copied, and find no room for that; */
     uint64_t lacks_room_pg; /* the PG of one of them */
-    uint64_t damaged_objects, repaired_blocks, unrepaired_reads; /* since its process started */
+    uint64_t damaged_logs, damaged_objects, repaired_blocks, unrepaired_reads; /* since its process started */
     char failed[MON_TEXT_MAX];
     uint64_t failed_ns; /* alive time at which it first said so */
     bool given_up;      /* that was so long ago that its replicas are made anew (mon_out.c) */
@@ -141,7 +141,9 @@ struct mon_pg {
     uint64_t leader_commit, leader_us; /* by the last report of a leader; 0: there was none */
     uint64_t reported_ns;              /* 0: not since the start */
     uint64_t term;
-    uint32_t leader_osd, leader_shard, state, in_contact, recovering;
+    uint32_t leader_osd, leader_shard, in_contact, recovering;
+    bool damaged; /* a member that recovers does so because its log is damaged: */
+    uint32_t damaged_osd;
     uint64_t whole; /* number of that report of the leader's shard */
     uint64_t objects;
     struct mon_news *news; /* heap; NULL: nothing was said of its replicas that is not in the item */

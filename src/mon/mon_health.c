@@ -166,10 +166,11 @@ static void osd_down_problem(struct mon_status *st, struct mon_osd *o)
 /* What its device lost or returned wrong since its process started. */
 static void damage_problem(struct mon_status *st, const struct mon_osd *o)
 {
-    uint64_t objects = 0, repaired = 0, unrepaired = 0;
+    uint64_t logs = 0, objects = 0, repaired = 0, unrepaired = 0;
     uint32_t id = mon_osd_item(o)->id;
 
     for (size_t s = 0; s < mon_osd_item(o)->n_shard; s++) {
+        logs += o->shard[s].damaged_logs;
         objects += o->shard[s].damaged_objects;
         repaired += o->shard[s].repaired_blocks;
         unrepaired += o->shard[s].unrepaired_reads;
@@ -181,12 +182,13 @@ static void damage_problem(struct mon_status *st, const struct mon_osd *o)
             unrepaired);
         SAY(p->todo, "look at its log, and replace its device: `fastblock osd drain osd.%u`", id);
     }
-    if (objects || repaired) {
+    if (logs || objects || repaired) {
         struct mon_problem *p = problem(st, false, HEALTH_OSD_DAMAGE, id);
         SAY(p->what,
             "osd.%u: its device returned wrong data since it was started: %" PRIu64
-            " objects were damaged, %" PRIu64 " blocks have been restored from other replicas",
-            id, objects, repaired);
+            " objects and the logs of %" PRIu64 " replicas were damaged, %" PRIu64
+            " blocks have been restored from other replicas",
+            id, objects, logs, repaired);
         SAY(p->doing, "what is found is restored, nothing is lost");
         SAY(p->todo, "consider replacing the device");
     }
@@ -366,10 +368,12 @@ static void pg_problems(struct mon_status *st)
     }
     force_problems(st);
     if (count[PG_DAMAGED]) {
-        p = problem(st, true, HEALTH_PG_DAMAGED, NO_SUBJECT);
-        SAY(p->what, "%u PGs have a damaged replica (%s)", count[PG_DAMAGED], st->pg_examples[PG_DAMAGED]);
+        p = problem(st, false, HEALTH_PG_DAMAGED, NO_SUBJECT);
+        SAY(p->what, "%u PGs have a replica whose log is damaged (%s)", count[PG_DAMAGED],
+            st->pg_examples[PG_DAMAGED]);
         SAY(p->doing, "they go on with the others, and make it whole from these");
-        SAY(p->todo, "look at the logs of its OSDs (`fastblock pg show PG` lists the members)");
+        SAY(p->todo,
+            "look at the log of its OSD (`fastblock pg show PG` says which); consider replacing the device");
     }
     if (count[PG_RECOVERING]) {
         p = problem(st, false, HEALTH_PG_RECOVERING, NO_SUBJECT);

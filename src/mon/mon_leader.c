@@ -171,7 +171,7 @@ static const Fb__PgMember *pg_should_lead(const struct mon *mon, const struct mo
     if (to->learner || to->osd == pg->leader_osd)
         return NULL;
     /* Who must lead does not wait for others, which may be away for ever. */
-    if (!must && (item->n_wanted || pg->state || pg->recovering || pg->in_contact < item->n_member))
+    if (!must && (item->n_wanted || pg->recovering || pg->in_contact < item->n_member))
         return NULL;
     const struct mon_osd *o = mon_osd_find(mon, to->osd);
     if (!is_there(mon, to) || mon->alive_ns - o->up_ns < BALANCE_CALM_NS ||

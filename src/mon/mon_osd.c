@@ -366,9 +366,10 @@ static void take_pg_report(struct mon *mon, uint32_t osd, uint32_t number, const
     pg->leader_osd = osd;
     pg->leader_shard = number;
     pg->whole = shard->whole;
-    pg->state = report->state;
     pg->in_contact = report->in_contact;
     pg->recovering = report->recovering;
+    pg->damaged = report->state == FB__PG_STATE__PG_DAMAGED;
+    pg->damaged_osd = report->damaged_osd;
     pg->objects = report->objects;
     mon_scrub_report(mon, pg, report);
     mon_member_report(mon, pg, report);
@@ -451,6 +452,7 @@ void mon_shard_report(struct mon_request *r)
     shard->free_bytes = report->free_bytes;
     shard->lacks_room = report->lacks_room;
     shard->lacks_room_pg = report->lacks_room_pg;
+    shard->damaged_logs = report->damaged_logs;
     shard->damaged_objects = report->damaged_objects;
     shard->repaired_blocks = report->repaired_blocks;
     shard->unrepaired_reads = report->unrepaired_reads;

@@ -140,7 +140,7 @@ static void count_pg(struct mon_status *st, struct mon_pg *p)
         mon_status_note_pg(st, PG_FORCED, pg->id);
         st->entries_lost += pg->force->entries_lost;
     }
-    if (!mon_pg_reported(mon, p) || p->state == 3) {
+    if (!mon_pg_reported(mon, p)) {
         if (is_new(mon, p))
             return;
         mon_status_note_pg(st, PG_NO_LEADER, pg->id);
@@ -153,9 +153,9 @@ static void count_pg(struct mon_status *st, struct mon_pg *p)
         leader->leaders++;
     bool degraded = p->in_contact < pg->n_member || pg->n_member < mon_pool_item(pool)->replicas;
     st->message.pgs_degraded += degraded;
-    if (p->state == 2)
+    if (p->damaged)
         mon_status_note_pg(st, PG_DAMAGED, pg->id);
-    else if (p->state == 1 || p->recovering)
+    else if (p->recovering)
         mon_status_note_pg(st, PG_RECOVERING, pg->id);
     else if (degraded && !is_new(mon, p))
         mon_status_note_pg(st, PG_DEGRADED, pg->id);
@@ -266,12 +266,13 @@ void mon_pg_report(const struct mon *mon, const struct mon_pg *pg, Fb__PgReport 
 {
     fb__pg_report__init(ret);
     ret->pg = mon_pg_item(pg)->id;
-    ret->state = 3;
+    ret->state = FB__PG_STATE__PG_NO_LEADER;
     if (!mon_pg_reported(mon, pg))
         return;
     ret->term = pg->term;
     ret->leader_osd = pg->leader_osd;
-    ret->state = pg->state;
+    ret->state = pg->damaged ? FB__PG_STATE__PG_DAMAGED : FB__PG_STATE__PG_ACTIVE;
+    ret->damaged_osd = pg->damaged_osd;
     ret->in_contact = pg->in_contact;
     ret->objects = pg->objects;
     ret->recovering = pg->recovering;

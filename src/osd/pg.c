@@ -142,12 +142,17 @@ void pg_prefetch(const struct osd_shard *shard, uint64_t id)
 
 /* ---- what others ask ---- */
 
+bool pg_log_damaged(const struct pg *pg)
+{
+    return pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED;
+}
+
 void pg_set_abstain(struct pg *pg)
 {
     enum store_pg_state state = pg->sp->record.state;
     /* What this replica acknowledged may be missing in its log; or it cannot make anything durable any more.
      */
-    bool abstain = state == STORE_PG_DAMAGED || pg->sp->damaged || pg->shard->failed;
+    bool abstain = pg_log_damaged(pg) || pg->shard->failed;
     /* The log is whole, the state is not. */
     bool recovering = state != STORE_PG_NORMAL || (pg->recover && recover_holds_log(pg));
 
@@ -163,8 +168,10 @@ void pg_set_abstain(struct pg *pg)
         if (pg->raft.transfer_to)
             return;
     }
-    if (abstain != pg->raft.abstain)
+    if (abstain != pg->raft.abstain) {
+        pg->shard->perf.damaged_logs += pg_log_damaged(pg);
         raft_set_abstain(&pg->raft, abstain);
+    }
     if (recovering != pg->raft.recovering)
         raft_set_recovering(&pg->raft, recovering);
 }

@@ -37,6 +37,7 @@ struct pg_member {
     uint64_t complete;        /* its pages and records hold everything up to here, by its word in our term */
     bool refuses;             /* for want of room, the next entry of the log, when last asked */
     bool no_room;             /* for the PG that is to be split off this one, as last reported */
+    bool damaged;             /* its log, by its word in our term; so it recovers, too */
 };
 
 /* Who is not in our group and has spoken to us: our group may be an old one, or theirs. */
@@ -257,6 +258,8 @@ void pg_keep_ring(struct pg *pg, uint64_t now_ns);
  * timer is not to fire before that if its deadline has moved. */
 void pg_heard(struct pg *pg, uint64_t now_ns, uint64_t next_ns);
 void pg_set_abstain(struct pg *pg);
+/* The log of this replica cannot be proven whole. */
+bool pg_log_damaged(const struct pg *pg);
 /* Arms the timer, if it is not to fire before the group must be looked at anyway. */
 void pg_timer(struct pg *pg, uint64_t now_ns);
 /* Writes state and base of the replica's record; record_wanted falls, and the recovery is woken, when that is

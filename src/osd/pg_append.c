@@ -301,6 +301,7 @@ static void send_append_reply(struct pg *pg, const struct raft_msg *msg, uint32_
         .complete = recover_active(pg) || recover_holds_log(pg) ? 0 : store_complete_index(pg->sp),
         .flags = more_flags | (msg->reject ? APPEND_REJECT : 0) |
                  (msg->flags & RAFT_RECOVERING ? APPEND_RECOVERING : 0) |
+                 (msg->flags & RAFT_RECOVERING && pg_log_damaged(pg) ? APPEND_DAMAGED : 0) |
                  (pg_split_fits(pg) ? 0 : APPEND_NO_ROOM) | (recover_lacks_room(pg) ? APPEND_LACKS_ROOM : 0) |
                  (space.free_records < PG_RECORDS_MARGIN ? APPEND_NO_RECORDS : 0),
     };
@@ -451,8 +452,10 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     if (!msg.reject)
         pg_prompt_answered(peer);
     m->no_room = reply.flags & APPEND_NO_ROOM;
-    if (reply.term == pg->raft.term)
+    if (reply.term == pg->raft.term) {
         m->complete = reply.complete;
+        m->damaged = reply.flags & APPEND_DAMAGED;
+    }
     const struct raft_member *member = raft_member(&pg->raft, reply.from);
     uint64_t commit = pg->raft.commit_index;
     bool recovering = member && member->recovering;

@@ -115,7 +115,7 @@ static void standing_fill(const struct pg *pg, uint64_t now_ns, struct pg_standi
     to->pg = pg->id;
     to->replica = pg->replica;
     to->state = FB__PG_STANDING_STATE__STANDING_WHOLE;
-    if (pg->sp->damaged || pg->sp->record.state == STORE_PG_DAMAGED)
+    if (pg_log_damaged(pg))
         to->state = FB__PG_STANDING_STATE__STANDING_DAMAGED;
     else if (pg->sp->record.state == STORE_PG_RECOVERING)
         to->state = FB__PG_STANDING_STATE__STANDING_HALF;

@@ -8,15 +8,13 @@
 
 #include "base/error.h"
 
-enum { STATUS_ACTIVE, STATUS_RECOVERING, STATUS_DAMAGED, STATUS_NO_LEADER }; /* PgStatus.state */
-
-static uint32_t pg_state(const struct pg *pg)
+static Fb__PgState pg_state(const struct pg *pg)
 {
-    if (pg->sp->damaged)
-        return STATUS_DAMAGED;
+    if (pg_log_damaged(pg))
+        return FB__PG_STATE__PG_DAMAGED;
     if (pg->sp->record.state != STORE_PG_NORMAL)
-        return STATUS_RECOVERING;
-    return pg->raft.leader ? STATUS_ACTIVE : STATUS_NO_LEADER;
+        return FB__PG_STATE__PG_RECOVERING;
+    return pg->raft.leader ? FB__PG_STATE__PG_ACTIVE : FB__PG_STATE__PG_NO_LEADER;
 }
 
 struct status_row {

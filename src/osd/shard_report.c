@@ -61,7 +61,19 @@ struct report {
     uint32_t standings_next; /* 0: all are in this one, or were in the last */
 };
 
-static void report_pg(const struct pg *pg, Fb__PgReport *to)
+/* Of a member that recovers. */
+static void report_pg_recovering(struct pg *pg, uint32_t replica, Fb__PgReport *to)
+{
+    const struct pg_member *m = pg_member_find(pg, replica);
+
+    to->recovering++;
+    if (m && m->damaged) {
+        to->state = FB__PG_STATE__PG_DAMAGED;
+        to->damaged_osd = m->osd;
+    }
+}
+
+static void report_pg(struct pg *pg, Fb__PgReport *to)
 {
     const struct raft *r = &pg->raft;
     uint64_t now_ns = core_now_ns(pg->shard->core);
@@ -79,7 +91,8 @@ static void report_pg(const struct pg *pg, Fb__PgReport *to)
         if (member->replica == r->self)
             continue;
         to->in_contact += member->flags && pg_in_contact(pg, member, now_ns);
-        to->recovering += member->recovering || member->progress == RAFT_BEHIND;
+        if (member->recovering || member->progress == RAFT_BEHIND)
+            report_pg_recovering(pg, member->replica, to);
     }
 }
 
@@ -315,6 +328,7 @@ static void report_shard(struct osd_shard *shard, struct report *report)
     report->message.used_bytes = space.used_bytes;
     report->message.free_bytes = space.free_bytes;
     report->message.damaged_objects = store_counters(shard->store)->damaged_objects;
+    report->message.damaged_logs = shard->perf.damaged_logs;
     report->message.repaired_blocks = shard->perf.repaired_blocks;
     report->message.unrepaired_reads = shard->perf.unrepaired_reads;
     report->message.failed = shard->failed ? shard->failed_text : (char *)protobuf_c_empty_string;

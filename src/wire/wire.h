@@ -65,6 +65,7 @@ enum {
     APPEND_NO_ROOM = 8,
     APPEND_NO_RECORDS = 16, /* few places are left for records of more images */
     APPEND_LACKS_ROOM = 32, /* it recovers, and has no room for what it lacks */
+    APPEND_DAMAGED = 64,    /* it recovers, because its log cannot be proven whole */
 };
 
 struct wire_append_reply {

@@ -378,11 +378,27 @@ static void says_what_is_wrong(void)
     CHECK(!strcmp(c.answer->status->health, "warning"));
     CHECK_EQ(c.answer->status->pgs_degraded, 8);
 
+    rows[5].recovering = rows[6].recovering = 1;
+    rows[5].state = FB__PG_STATE__PG_DAMAGED;
+    rows[5].damaged_osd = 1;
+    CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+    CHECK(has_problem(&c, "1 PGs have a replica whose log is damaged (1.5); look at the log of its OSD"));
+    CHECK(has_problem(&c, "1 PGs are copying data to a replica that was away, or is new (1.6)"));
+    CHECK(!strcmp(c.answer->status->health, "warning"));
+    rows[5].state = FB__PG_STATE__PG_ACTIVE;
+    CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
+    CHECK(!has_problem(&c, "damaged"));
+    CHECK(has_problem(&c, "2 PGs are copying data"));
+    rows[5].recovering = rows[6].recovering = 0;
+
     report.repaired_blocks = 2;
     report.damaged_objects = 1;
+    report.damaged_logs = 3;
     CHECK_EQ(osd_report(&osds[0], 0, &report), 0);
     CHECK(has_problem(
-        &c, "osd.0: its device returned wrong data since it was started: 1 objects were damaged, 2 blocks"));
+        &c,
+        "osd.0: its device returned wrong data since it was started: 1 objects and the logs of 3 replicas were "
+        "damaged, 2 blocks"));
     CHECK(!strcmp(c.answer->status->health, "warning"));
     report.unrepaired_reads = 3;
     CHECK_EQ(osd_report(&osds[0], 0, &report), 0);

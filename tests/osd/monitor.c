@@ -37,6 +37,9 @@ struct fake_mon {
     uint32_t left;               /* by a replica that is not in it */
     uint32_t lacks_room;         /* replicas that find none, in the last report, */
     uint64_t lacks_room_pg;      /* and a PG */
+    uint32_t recovering;         /* members that recover, of all PGs of the last report that named some, */
+    uint32_t damaged;            /* PGs with one whose log is damaged, */
+    uint32_t damaged_osd;        /* and where */
 };
 
 static struct fake_mon mons[MONITORS];
@@ -49,9 +52,13 @@ static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
     mon->lacks_room_pg = report->lacks_room_pg;
     mon->confirms_most = MAX(mon->confirms_most, (uint32_t)report->n_confirm);
     mon->standings_most = MAX(mon->standings_most, (uint32_t)report->n_standing);
+    mon->recovering = mon->damaged = 0;
     for (size_t i = 0; i < report->n_pg; i++) {
         const Fb__PgReport *pg = report->pg[i];
         bool named = false;
+        mon->recovering += pg->recovering;
+        mon->damaged += pg->state == FB__PG_STATE__PG_DAMAGED;
+        mon->damaged_osd = pg->state == FB__PG_STATE__PG_DAMAGED ? pg->damaged_osd : mon->damaged_osd;
         for (size_t m = 0; m < pg->n_group; m++)
             named |= pg->group[m]->replica == pg->replica;
         mon->groups += pg->n_group > 0;
@@ -416,6 +423,55 @@ static void test_no_room_to_recover(void)
     WAIT_FOR(w, 20000, world_settled(w) && !mons[OURS].lacks_room);
     mon_stop(w, OURS);
     world_free(w);
+}
+
+/* A member recovers, for as long as it has no room: because its log is damaged, and that is told until it is
+ * whole, or it only fell behind. */
+static void recovers(bool damaged)
+{
+    struct world *w = world_new(17, 1);
+    static uint8_t data[BLOCK_SIZE];
+    uint64_t pg = world_pg(w, 0);
+
+    ours_alone(w);
+    osd_restart(w, 0);
+    world_lead(w, pg, 0);
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w) && mons[OURS].reports > 2);
+    CHECK_EQ(mons[OURS].recovering + mons[OURS].damaged, 0);
+    sim_node_enter(w->osds[1].node);
+    fake_store_set_room(osd_shard_store(w->osds[1].shard), false);
+    fake_store_drop_object(osd_shard_store(w->osds[1].shard), pg, IMAGE, 0);
+    CHECK_EQ(w->osds[1].shard->perf.damaged_logs, 0);
+    if (damaged)
+        world_replica(w, 1, pg)->damaged = true;
+    else
+        world_replica(w, 1, pg)->record.state = STORE_PG_RECOVERING;
+    sim_node_leave(w->osds[1].node);
+    CHECK_EQ(world_write(w, 0, BLOCK_SIZE, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 10000, mons[OURS].recovering == 1);
+    for (uint32_t i = 0; i < 10; i++) {
+        sim_run_for(w->sim, NS_PER_S);
+        CHECK_EQ(mons[OURS].recovering, 1);
+        CHECK_EQ(mons[OURS].damaged, damaged);
+        CHECK(!damaged || mons[OURS].damaged_osd == w->osds[1].label.osd);
+    }
+    sim_node_enter(w->osds[1].node);
+    fake_store_set_room(osd_shard_store(w->osds[1].shard), true);
+    sim_node_leave(w->osds[1].node);
+    WAIT_FOR(w, 20000, world_settled(w));
+    sim_run_for(w->sim, 2 * NS_PER_S);
+    CHECK_EQ(mons[OURS].recovering + mons[OURS].damaged, 0);
+    CHECK_EQ(w->osds[1].shard->perf.damaged_logs, damaged);
+    mon_stop(w, OURS);
+    world_free(w);
+}
+
+static void test_damaged_log_is_told(void)
+{
+    recovers(true);
+    recovers(false);
 }
 
 /* One that is yet to be born, because the map that orders it cannot be saved now, is not lost. */
@@ -902,6 +958,7 @@ int main(void)
     TEST(test_births_beside_orders);
     TEST(test_lost_replica);
     TEST(test_no_room_to_recover);
+    TEST(test_damaged_log_is_told);
     TEST(test_unborn_is_not_lost);
     TEST(test_lost_before_it_is_a_member);
     TEST(test_split_waits_for_a_monitor);
