@@ -84,6 +84,8 @@ void mon_turn_give(struct mon *mon, struct mon_turn *turn);
  * need be.
  */
 void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent);
+/* A transaction of this monitor, under its conditions, has ended with that error. */
+void mon_doubt(struct mon *mon, int error);
 /* Why, in words. */
 const char *mon_store_error(int error);
 

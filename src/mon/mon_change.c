@@ -6,7 +6,8 @@
  * monitor that was stopped for a minute, and goes on with a change in its hands, writes nothing. A change
  * that does not fit in one transaction is written from its end; only the last transaction, with the change's
  * first puts and the new state, makes it count. Whoever builds such a change puts first what makes the rest
- * visible (the pool of its PGs).
+ * visible (the pool of its PGs). What the store may yet carry out of a change that failed (mon->doubtful)
+ * must not come in between, and write over what it has written: the state is written once more in front.
  *
  *   commit: NEXT -> WRITING -> (NEXT ... | done)
  */
@@ -120,21 +121,22 @@ static void write_batch(struct mon_commit *m)
 {
     struct mon_change *c = m->change;
     struct mon *mon = m->mon;
-    bool last = m->remaining <= MON_PUTS_PER_TXN;
+    bool last = m->remaining <= MON_PUTS_PER_TXN, rules_out = !last && mon->doubtful;
+    const Fb__MonState *state = last ? &c->state : &mon->state;
     uint32_t count = 0;
 
-    m->batch = MIN(m->remaining, (uint32_t)MON_PUTS_PER_TXN);
+    m->batch = rules_out ? 0 : MIN(m->remaining, (uint32_t)MON_PUTS_PER_TXN);
     for (uint32_t i = m->remaining - m->batch; i < m->remaining; i++) {
         const struct mon_put *p = &c->puts[i];
         m->changes[count++] =
             (struct meta_change){.key = p->key, .value = p->value, .value_len = p->value_len};
     }
-    if (last) {
-        ASSERT(fb__mon_state__get_packed_size(&c->state) <= sizeof(m->state_value));
+    if (last || rules_out) {
+        ASSERT(fb__mon_state__get_packed_size(state) <= sizeof(m->state_value));
         m->changes[count++] =
             (struct meta_change){.key = "cluster",
                                  .value = m->state_value,
-                                 .value_len = (uint32_t)fb__mon_state__pack(&c->state, m->state_value)};
+                                 .value_len = (uint32_t)fb__mon_state__pack(state, m->state_value)};
     }
     m->txn = (struct meta_txn){.conditions = m->conditions,
                                .condition_count = mon_fence(mon, mon->state_revision, m->conditions),
@@ -180,6 +182,11 @@ static void take_effect(struct mon_commit *m)
     mon->self.image_id_max = mon->state.image_id_max;
 }
 
+void mon_doubt(struct mon *mon, int error)
+{
+    mon->doubtful = mon->config.meta->ops->lease && error != -ERR_CONFLICT;
+}
+
 static void commit_step(struct op *op)
 {
     struct mon_commit *m = container_of(op, struct mon_commit, op);
@@ -199,7 +206,7 @@ static void commit_step(struct op *op)
         case COMMIT_WRITING:
             if (m->txn.result) {
                 m->mon->stale = true;
-                m->mon->doubtful = m->mon->config.meta->ops->lease && m->txn.result != -ERR_CONFLICT;
+                mon_doubt(m->mon, m->txn.result);
                 if (m->txn.result != m->mon->commit_failed) /* once, not with each tick that tries again */
                     core_log(m->mon->core, LOG_ERROR, "mon", "a change of the metadata failed: %s",
                              mon_store_error(m->txn.result));
@@ -213,6 +220,10 @@ static void commit_step(struct op *op)
                 take_effect(m);
                 op_done(op, 0);
                 return;
+            }
+            if (!m->batch) {
+                m->mon->state_revision = m->txn.ret_revision;
+                m->mon->doubtful = false;
             }
             m->remaining -= m->batch;
             op->state = COMMIT_NEXT;
@@ -241,6 +252,8 @@ void mon_commit_start(struct mon *mon, struct mon_change *c, struct op *parent)
     ASSERT(!op_live(&m->op));
     if (is_scrubs_only(c) && !mon->doubtful)
         c->state.epoch = mon->state.epoch;
-    *m = (struct mon_commit){.mon = mon, .change = c, .epoch = c->state.epoch, .remaining = c->count};
+    /* What is in doubt may be several epochs, and be told of before the store refuses this one for it. */
+    uint64_t epoch = mon->doubtful ? MAX(m->epoch, c->state.epoch) : c->state.epoch;
+    *m = (struct mon_commit){.mon = mon, .change = c, .epoch = epoch, .remaining = c->count};
     op_start(&m->op, mon->core, &commit_kind, parent);
 }

@@ -103,7 +103,6 @@ static void lead_begin(struct mon *mon)
         mon_soft_reset(mon);
     }
     mon->tick_last_ns = core_now_ns(mon->core);
-    mon->doubtful = false; /* our key is a new one */
     mon->proven = false;
     mon->witness_ns = 0;
     mon_osd_witnesses(mon);
@@ -210,6 +209,7 @@ static void taken(struct mon *mon)
 
     if (l->txn.result == 0) {
         l->revision = mon->follow.leader_revision = l->txn.ret_revision;
+        mon->doubtful = false; /* our key is a new one */
         snprintf(mon->follow.leader, sizeof(mon->follow.leader), "%s", mon->own_address);
         mon_follow_stop(mon); /* the load that comes begins to lead */
         mon_settle_soon(mon);

@@ -327,6 +327,7 @@ static void load_step(struct op *op)
             return;
         case LOAD_ORPHANS:
             if (l->txn.result) {
+                mon_doubt(l->mon, l->txn.result);
                 load_end(l, l->txn.result);
                 return;
             }

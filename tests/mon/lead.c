@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "mon/impl.h"
 #include "sim/rng.h"
 #include "tests/mon/world.h"
 #include "tests/plants.h"
@@ -491,6 +492,207 @@ static void the_store_makes_late_what_had_failed(void)
     world_free(w);
 }
 
+/* `call` fails, and is not made. Returns where the state was, and what it was. */
+static uint64_t fails(struct world *w, struct meta *store, struct caller *c, Fb__MonState **ret_state)
+{
+    for (;;) {
+        uint64_t revision = state_read(w, store, ret_state);
+        Fb__MonState *now;
+        sim_meta_set_faults(w->store, &(struct sim_meta_faults){.error_ppm = 1000000});
+        CHECK_EQ(pool_create(c, "late", 3, 512, "osd"), -ERR_IO);
+        sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+        uint64_t failed_at = state_read(w, store, &now);
+        fb__mon_state__free_unpacked(now, NULL);
+        if (failed_at == revision)
+            return revision;
+        fb__mon_state__free_unpacked(*ret_state, NULL);
+        world_run_ms(w, 2500);
+    }
+}
+
+/* What has failed is several epochs, and is made while the leader is about to rule that out. */
+static void the_store_makes_late_what_is_being_ruled_out(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller osds[3], at[2], late;
+    struct meta *store;
+    Fb__MonState *state;
+    uint8_t value[256];
+
+    CHECK_EQ(world_leader(w), 0);
+    clients_at_all(w, at);
+    osds_up(w, osds, 3);
+    world_run_ms(w, 1500);
+    IN_CLIENT(w, store = sim_meta_open(w->store, w->client_node));
+    struct meta_condition condition = {.key = "cluster", .mod_revision = fails(w, store, &at[0], &state)};
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){.slow_ppm = 1000000, .slow_ns = 200 * NS_PER_MS});
+    WAIT_FOR(w, 5000, op_live(&world_mon(w, 0)->commit.op));
+    CHECK(world_mon(w, 0)->doubtful);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+    state->epoch += 2;
+    struct meta_change put = {
+        .key = "cluster", .value = value, .value_len = (uint32_t)fb__mon_state__pack(state, value)};
+    struct meta_txn txn = {
+        .conditions = &condition, .condition_count = 1, .changes = &put, .change_count = 1, .pending = true};
+    IN_CLIENT(w, store->ops->txn(store, &txn));
+    WAIT_FOR(w, 1000, !txn.pending);
+    CHECK_EQ(txn.result, 0);
+    /* Whom the one that follows has told of it. */
+    client_start_at(&late, w, 77, 0);
+    late.self.epoch = state->epoch;
+    memcpy(late.self.cluster, world_mon(w, 0)->cluster, 16);
+    WAIT_FOR(w, 1000, late.opened);
+    CHECK(op_live(&world_mon(w, 0)->commit.op));
+    world_run_ms(w, 1500);
+    CHECK_EQ(world_leader(w), 0);
+    CHECK_EQ(change(&late), 0);
+    fb__mon_state__free_unpacked(state, NULL);
+    IN_CLIENT(w, store->ops->close(store));
+    callers_stop(osds, 3);
+    callers_stop(at, 2);
+    caller_stop(&late);
+    world_free(w);
+}
+
+/* The last PG of the first pool, on one OSD, as none would be. */
+#define LATE_KEY "pg/00000001/000001ff"
+#define LATE_PG  (1ull << 32 | 511)
+
+static uint32_t late_pg(uint64_t epoch, uint8_t *to)
+{
+    Fb__Pg pg = FB__PG__INIT;
+    Fb__PgMember rows[3], *pointers[3] = {&rows[0], &rows[1], &rows[2]};
+
+    pg.id = LATE_PG;
+    pg.epoch = pg.birth = epoch;
+    pg.member = pointers;
+    pg.n_member = 3;
+    pg.replica_next = 4;
+    for (uint32_t i = 0; i < 3; i++) {
+        fb__pg_member__init(&rows[i]);
+        rows[i].replica = i + 1;
+        rows[i].osd = 2;
+    }
+    return (uint32_t)fb__pg__pack(&pg, to);
+}
+
+struct late_part {
+    struct world *w;
+    struct meta *store;
+    struct meta_txn txn;
+    bool sent;
+};
+
+/* When the same part of the same change is written once more. */
+static void late_part_comes(void *owner, const struct meta_change *changes, uint32_t count)
+{
+    struct late_part *late = owner;
+
+    for (uint32_t i = 0; i < count && !late->sent; i++)
+        if (changes[i].value && !strcmp(changes[i].key, late->txn.changes->key)) {
+            late->sent = true;
+            IN_CLIENT(late->w, late->store->ops->txn(late->store, &late->txn));
+        }
+}
+
+/* A large change has failed in its first transaction, which the store carries out when the same is tried
+ * once more and has written as much: what counts is what was written then. */
+static void the_store_makes_late_a_part_of_what_had_failed(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller osds[3], at[2];
+    struct late_part late = {.w = w};
+    Fb__MonState *state;
+    uint8_t value[256];
+
+    CHECK_EQ(world_leader(w), 0);
+    clients_at_all(w, at);
+    osds_up(w, osds, 3);
+    world_run_ms(w, 1500);
+    IN_CLIENT(w, late.store = sim_meta_open(w->store, w->client_node));
+    struct meta_condition condition = {.key = "cluster",
+                                       .mod_revision = fails(w, late.store, &at[0], &state)};
+    struct meta_change put = {.key = LATE_KEY, .value = value, .value_len = late_pg(state->epoch + 3, value)};
+    late.txn = (struct meta_txn){
+        .conditions = &condition, .condition_count = 1, .changes = &put, .change_count = 1, .pending = true};
+    sim_meta_set_written(w->store, late_part_comes, &late);
+    CHECK_EQ(pool_create(&at[0], "late", 3, 512, "osd"), 0);
+    CHECK(late.sent);
+    WAIT_FOR(w, 1000, !late.txn.pending);
+    CHECK_EQ(late.txn.result, -ERR_CONFLICT);
+    sim_meta_set_written(w->store, NULL, NULL);
+    world_run_ms(w, 500);
+    const struct mon_pg *one = mon_pg_find(world_mon(w, 0), LATE_PG),
+                        *other = mon_pg_find(world_mon(w, 1), LATE_PG);
+    CHECK(one && other);
+    for (uint32_t i = 0; one && other && i < 3; i++)
+        CHECK_EQ(mon_pg_item(one)->member[i]->osd, mon_pg_item(other)->member[i]->osd);
+    fb__mon_state__free_unpacked(state, NULL);
+    IN_CLIENT(w, late.store->ops->close(late.store));
+    callers_stop(osds, 3);
+    callers_stop(at, 2);
+    world_free(w);
+}
+
+/* Who begins to lead deletes what is left of a creation, and does not hear that it is done. The store does it
+ * once more when the same is created: it must not go then. */
+static void the_store_makes_late_what_a_load_deletes(void)
+{
+    struct world *w = world_new_several(2);
+    struct caller osds[3], c;
+    struct late_part late = {.w = w};
+    struct meta_range range = {.first = LATE_KEY, .pending = true};
+    Fb__MonState *state;
+    uint8_t value[256];
+
+    CHECK_EQ(world_leader(w), 0);
+    osds_up(w, osds, 3);
+    world_run_ms(w, 1500);
+    IN_CLIENT(w, late.store = sim_meta_open(w->store, w->client_node));
+    struct meta_condition condition = {.key = "cluster", .mod_revision = state_read(w, late.store, &state)};
+    struct meta_change change = {
+        .key = LATE_KEY, .value = value, .value_len = late_pg(state->epoch + 3, value)};
+    late.txn = (struct meta_txn){.changes = &change, .change_count = 1, .pending = true};
+    IN_CLIENT(w, late.store->ops->txn(late.store, &late.txn));
+    WAIT_FOR(w, 1000, !late.txn.pending);
+    callers_stop(osds, 3);
+    sim_node_crash(w->mons[0].node, SIM_CRASH_PROCESS);
+    struct mon *mon = world_mon(w, 1);
+    WAIT_FOR(w, 20000, mon->lead.revision && op_live(&mon->load.op) && mon->load.kind == MON_KINDS);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){.error_ppm = 1000000});
+    WAIT_FOR(w, 1000, mon->load_failed);
+    sim_meta_set_faults(w->store, &(struct sim_meta_faults){0});
+    CHECK_EQ(mon->load.orphan_batch, 1);
+    CHECK_EQ(next_leader(w, 0), 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        char address[32];
+        osd_start_at(&osds[i], w, i, 1, 1);
+        snprintf(address, sizeof(address), "10.0.1.%u:7000", i);
+        CHECK_EQ(osd_boot(&osds[i], (uint8_t)(i + 1), 0, 1, address), 0); /* which changes nothing */
+    }
+    client_start_at(&c, w, 1, 1);
+    change.value = NULL;
+    late.txn = (struct meta_txn){.conditions = &condition,
+                                 .condition_count = 1,
+                                 .changes = &change,
+                                 .change_count = 1,
+                                 .pending = true};
+    sim_meta_set_written(w->store, late_part_comes, &late);
+    CHECK_EQ(pool_create(&c, "late", 3, 512, "osd"), 0);
+    CHECK(late.sent);
+    WAIT_FOR(w, 1000, !late.txn.pending);
+    sim_meta_set_written(w->store, NULL, NULL);
+    IN_CLIENT(w, late.store->ops->range(late.store, &range));
+    WAIT_FOR(w, 1000, !range.pending);
+    CHECK_EQ(range.ret_count, 1);
+    IN_CLIENT(w, late.store->ops->range_fini(late.store, &range));
+    fb__mon_state__free_unpacked(state, NULL);
+    IN_CLIENT(w, late.store->ops->close(late.store));
+    callers_stop(osds, 3);
+    caller_stop(&c);
+    world_free(w);
+}
+
 static void a_leader_that_reads_the_store_anew_loses_the_lead(void)
 {
     struct world *w = world_new_several(2);
@@ -840,6 +1042,9 @@ int main(int argc, char **argv)
     TEST(a_restart_is_quick);
     TEST(others_know_of_a_pool_before_the_leader);
     TEST(the_store_makes_late_what_had_failed);
+    TEST(the_store_makes_late_what_is_being_ruled_out);
+    TEST(the_store_makes_late_a_part_of_what_had_failed);
+    TEST(the_store_makes_late_what_a_load_deletes);
     TEST(a_leader_that_reads_the_store_anew_loses_the_lead);
     TEST(nothing_is_finished_while_nobody_leads);
     TEST(a_stopped_leader_writes_nothing);
