@@ -90,8 +90,10 @@ static void report_pg(struct pg *pg, Fb__PgReport *to)
         const struct raft_member *member = &r->members[i];
         if (member->replica == r->self)
             continue;
-        to->in_contact += member->flags && pg_in_contact(pg, member, now_ns);
-        if (member->recovering || member->progress == RAFT_BEHIND)
+        /* One that is away copies nothing, whatever it said last. */
+        bool there = pg_in_contact(pg, member, now_ns);
+        to->in_contact += member->flags && there;
+        if (there && (member->recovering || member->progress == RAFT_BEHIND))
             report_pg_recovering(pg, member->replica, to);
     }
 }

@@ -52,7 +52,8 @@ static void take_report(struct fake_mon *mon, const Fb__ShardReport *report)
     mon->lacks_room_pg = report->lacks_room_pg;
     mon->confirms_most = MAX(mon->confirms_most, (uint32_t)report->n_confirm);
     mon->standings_most = MAX(mon->standings_most, (uint32_t)report->n_standing);
-    mon->recovering = mon->damaged = 0;
+    if (!report->unchanged)
+        mon->recovering = mon->damaged = 0;
     for (size_t i = 0; i < report->n_pg; i++) {
         const Fb__PgReport *pg = report->pg[i];
         bool named = false;
@@ -426,8 +427,8 @@ static void test_no_room_to_recover(void)
 }
 
 /* A member recovers, for as long as it has no room: because its log is damaged, and that is told until it is
- * whole, or it only fell behind. */
-static void recovers(bool damaged)
+ * whole, or it only fell behind. Nothing is copied to one that has died. */
+static void recovers(bool damaged, bool dies)
 {
     struct world *w = world_new(17, 1);
     static uint8_t data[BLOCK_SIZE];
@@ -457,21 +458,30 @@ static void recovers(bool damaged)
         CHECK_EQ(mons[OURS].damaged, damaged);
         CHECK(!damaged || mons[OURS].damaged_osd == w->osds[1].label.osd);
     }
-    sim_node_enter(w->osds[1].node);
-    fake_store_set_room(osd_shard_store(w->osds[1].shard), true);
-    sim_node_leave(w->osds[1].node);
+    CHECK_EQ(w->osds[1].shard->perf.damaged_logs, damaged);
+    if (dies) {
+        world_osd_kill(w, 1, SIM_CRASH_PROCESS);
+        sim_run_for(w->sim, 5 * NS_PER_S);
+        CHECK_EQ(mons[OURS].recovering + mons[OURS].damaged, 0);
+        world_osd_start(w, 1);
+    } else {
+        sim_node_enter(w->osds[1].node);
+        fake_store_set_room(osd_shard_store(w->osds[1].shard), true);
+        sim_node_leave(w->osds[1].node);
+    }
     WAIT_FOR(w, 20000, world_settled(w));
     sim_run_for(w->sim, 2 * NS_PER_S);
     CHECK_EQ(mons[OURS].recovering + mons[OURS].damaged, 0);
-    CHECK_EQ(w->osds[1].shard->perf.damaged_logs, damaged);
     mon_stop(w, OURS);
     world_free(w);
 }
 
 static void test_damaged_log_is_told(void)
 {
-    recovers(true);
-    recovers(false);
+    recovers(true, false);
+    recovers(false, false);
+    recovers(true, true);
+    recovers(false, true);
 }
 
 /* One that is yet to be born, because the map that orders it cannot be saved now, is not lost. */
