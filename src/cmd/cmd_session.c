@@ -143,7 +143,12 @@ Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__Mon
     if (!error && reply)
         return reply;
     const char *message = reply && reply->message && *reply->message ? reply->message : error_text(error);
-    cmd_fail("%s: %s", what, message);
+    /* Only a call that changes something, and that must not be made twice, ends so. */
+    bool lost = !reply && (error == -ERR_TIMEOUT || error == -ERR_CLOSED || error == -ERR_CANCELLED);
+    cmd_fail(
+        "%s: %s%s", what, message,
+        lost ? ". The monitor's answer is lost: it may or may not have been done; look before you try again"
+             : "");
     client_mon_call_fini(&call->call);
     return NULL;
 }

@@ -233,7 +233,7 @@ int cmd_bench(struct cmd_args *args)
     static struct bench bench;
     struct bench *b = &bench;
     uint64_t depth, seconds, spin;
-    const char *rw = cmd_option(args, "rw") ? cmd_option(args, "rw") : "randwrite";
+    const char *rw = cmd_option(args, "rw") ? cmd_option(args, "rw") : "randread";
     if (!choose_kind(b, rw) || !cmd_option_size(args, "bs", 4096, &b->block_bytes) ||
         !cmd_option_number(args, "qd", 32, 1, BENCH_DEPTH_MAX, &depth) ||
         !cmd_option_number(args, "time", 10, 1, 86400, &seconds) ||

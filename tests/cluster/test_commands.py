@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 
 from harness import BIN, Failure, expect, main, wait_for
@@ -110,7 +112,7 @@ def test_export_of_what_shrinks(c):
     c.fb("image", "import", source, "p/shrinks")
     export = c.start(os.path.join(BIN, "fastblock"), "image", "export", "p/shrinks", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     export.stdout.read(1)
-    c.fb("image", "resize", "p/shrinks", "--size", "600M")
+    c.fb("image", "resize", "p/shrinks", "--size", "600M", "--yes-lose-data")
     said = export.communicate(timeout=60)[1]
     expect(export.returncode == 1 and b"become smaller" in said, f"{export.returncode} {said}")
     c.fb("image", "rm", "p/shrinks")
@@ -124,7 +126,9 @@ def test_resize(c):
     with open(source, "wb") as f:
         f.write(os.urandom(32 << 20))
     c.fb("image", "import", source, "p/r", "--overwrite")
-    c.fb("image", "resize", "p/r", "--size", "5M")
+    refused(c, "image", "resize", "p/r", "--size", "5M", says=("32 MiB", "lost for good", "--yes-lose-data"))
+    expect(c.json("image", "info", "p/r")["size_bytes"] == 32 << 20, "shrunk without being meant")
+    c.fb("image", "resize", "p/r", "--size", "5M", "--yes-lose-data")
     c.fb("image", "resize", "p/r", "--size", "32M")
     out = os.path.join(c.root, "r.out")
 
@@ -157,6 +161,7 @@ def test_bench_prints_figures(c):
         result = c.json("bench", "p/i", "--rw", rw, "--time", "1", "--qd", "8")
         part = result["read" if rw in ("randread", "read") else "write"]
         expect(part["iops"] > 10 and part["p50_us"] > 1 and part["p999_us"] >= part["p99_us"] >= part["p50_us"], f"{rw}: {result}")
+    expect(c.json("bench", "p/i", "--time", "1")["rw"] == "randread", "what is there is overwritten without being asked for")
 
 
 def test_demote_moves_leaders(c):
@@ -352,11 +357,33 @@ def test_no_monitor(c):
         c.env["FASTBLOCK_MON"] = env
 
 
+def test_answer_is_lost(c):
+    """What was ordered may have been done then, and the command says so. Here it was."""
+    host, port = c.env["FASTBLOCK_MON"].rsplit(":", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        create = c.start(os.path.join(BIN, "fastblock"), "image", "create", "p/unanswered", "--size", "8M", "--mon",
+                         f"127.0.0.1:{server.getsockname()[1]}", stderr=subprocess.PIPE, text=True)
+        server.settimeout(10)
+        client, _ = server.accept()
+        with client, socket.create_connection((host, int(port))) as mon:
+            asked = False
+            while not asked:
+                for ready in select.select([client, mon], [], [], 10)[0]:
+                    data = ready.recv(1 << 16)
+                    expect(data, "the connection ended")
+                    (mon if ready is client else client).sendall(data)
+                    asked = asked or (ready is client and b"unanswered" in data)
+            wait_for("the image", lambda: "p/unanswered" in c.fb("image", "ls", "p"), 10)
+    said = create.communicate(timeout=30)[1]
+    expect(create.returncode == 1 and "p/unanswered" in said and "may or may not have been done" in said, f"{create.returncode}: {said}")
+    c.fb("image", "rm", "p/unanswered")
+
+
 def test_second_writer(c):
     c.fb("image", "create", "p/w", "--size", "64M")
     first = c.hammer("run", "p/w", "w.state", background=True, time=20, blocks=512)
     wait_for("the first writer", lambda: c.json("image", "info", "p/w")["writer"], 10)
-    refused(c, "bench", "p/w", "--time", "1", says="--force")
+    refused(c, "bench", "p/w", "--rw", "randwrite", "--time", "1", says="--force")
     second = c.hammer("run", "p/w", "w.state2", time=2, blocks=512, reads=0, force=1)
     expect(second["writes"] > 0 and second["errors"] == 0, f"the second writer: {second}")
     result = c.hammer_result(first, errors=True)
