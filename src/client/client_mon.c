@@ -116,8 +116,11 @@ static void mon_event(void *owner, struct rpc_peer *peer, const struct rpc_messa
         return;
     if (event->map)
         mon_take_map(m, event->map);
-    if (event->leader[0])
+    if (event->leader[0]) {
         mon_refresh_images(mon_client(m));
+        m->behind = true; /* it has yet to be told what we have open for writing */
+        op_wake(&m->op);
+    }
     /* An image was removed or resized, and its PGs will take nobody's word that is older. Without asking now
      * a piece would have to ask later, and perhaps at a time when no monitor answers. */
     for (size_t i = 0; event->map && i < event->map->n_order; i++)

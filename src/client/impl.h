@@ -76,7 +76,7 @@ struct client_mon {
     bool closed;           /* set by the peer's event, cleared by the op */
     bool ready;            /* subscribed on this session */
     bool resync;           /* a delta is missing */
-    bool behind;           /* a shard has a newer map */
+    bool behind;           /* a shard has a newer map, or the monitor has just begun to lead */
     uint64_t newest_epoch; /* that the monitor had when it was subscribed to: a large map comes in parts */
     uint64_t asked_ns;     /* when Subscribe was last sent */
     uint64_t order_ns;     /* when an order for an image made us ask for all of ours, last; 0: never */

@@ -20,6 +20,8 @@
 
 #include "base/text.h"
 
+#define CLIENTS_COME_NS (2 * NS_PER_S) /* to a monitor that begins to lead: all that it takes them */
+
 /* ---- looking up ---- */
 
 static struct mon_image *image_by_name(const struct mon *mon, uint32_t pool, const char *name)
@@ -185,21 +187,24 @@ const struct mon_method mon_image_create = {
 
 /* The same name from another process: while the first is connected these are two writers, not one that was
  * started again. */
-static bool has_namesake(const struct mon *mon, const struct mon_image *i, const struct mon_request *r)
+static bool is_namesake(const struct mon_image *i, const struct mon_request *r)
 {
     const Fb__Image *image = mon_image_item(i);
 
-    return !strcmp(image->writer, r->call->image_open->writer) && i->writer_here &&
+    return image->writer[0] && !strcmp(image->writer, r->call->image_open->writer) &&
            memcmp(image->writer_client.data, r->who.client_uuid, 16) != 0;
 }
 
+/* To a monitor that has just begun to lead nobody is connected yet: whoever is there comes in a moment. */
 static bool image_open_waits(const struct mon_request *r)
 {
     const Fb__ImageOpen *call = r->call->image_open;
     const struct mon_pool *p = mon_pool_by_name(r->mon, call->pool);
     const struct mon_image *i = p ? image_by_name(r->mon, mon_pool_item(p)->id, call->name) : NULL;
 
-    return call->write && !call->force && i && mon_image_item(i)->writer[0] && has_namesake(r->mon, i, r);
+    bool unheard = i && i->writer_gone_ns <= MON_TICK_NS && r->mon->alive_ns < CLIENTS_COME_NS;
+
+    return call->write && !call->force && i && (i->writer_here || unheard) && is_namesake(i, r);
 }
 
 static int image_open_build(struct mon_request *r)
@@ -229,7 +234,7 @@ static int image_open_build(struct mon_request *r)
             "image '%s/%s': several writers at once are not supported by this version: open it without "
             "sharing",
             call->pool, call->name);
-    bool namesake = image.writer[0] && has_namesake(mon, i, r);
+    bool namesake = i->writer_here && is_namesake(i, r);
     bool other = image.writer[0] && (strcmp(image.writer, call->writer) || namesake);
     if (other && !call->force && writer_alive(mon, i))
         return mon_fail(

@@ -62,6 +62,16 @@ static bool pg_hand_over(struct mon *mon, const struct mon_pg *pg, uint32_t to_o
 
 /* ---- what operators ask for ---- */
 
+/* Whoever waits until it leads nothing would otherwise be told so at once by a monitor that has just begun
+ * and knows of no leader yet. */
+static bool said_what_it_leads(const struct mon_osd *o)
+{
+    for (size_t i = 0; i < mon_osd_item(o)->n_shard; i++)
+        if (o->shard[i].session && o->shard[i].whole_session != o->shard[i].session)
+            return false;
+    return true;
+}
+
 void mon_osd_demote(struct mon_request *r)
 {
     uint32_t id = r->call->osd_demote->osd, sent = 0;
@@ -69,6 +79,11 @@ void mon_osd_demote(struct mon_request *r)
 
     if (!o) {
         mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no osd.%u", id));
+        return;
+    }
+    if (!said_what_it_leads(o)) {
+        mon_reply(r,
+                  mon_fail(r, -ERR_BUSY, "osd.%u has not said yet what it leads: try again in a moment", id));
         return;
     }
     for (size_t i = 0; i < mon_osd_item(o)->n_shard; i++)

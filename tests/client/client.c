@@ -645,6 +645,29 @@ static void test_unheard_close(void)
     fake_down();
 }
 
+/* One that begins to lead has heard of no writer: it is told at once what is open for writing, for until then
+ * another process under the same name might be taken for this one, started again. */
+static void test_monitor_begins_to_lead(void)
+{
+    fake_up(35, 0, 0);
+    CHECK_EQ(fake_open(true, false), 0);
+    uint32_t now = fake.monitors[1].subscriber_count > 0;
+    struct fake_monitor *monitor = &fake.monitors[now];
+    for (uint32_t i = 0; i < 5; i++) {
+        sim_run_for(world.sim, 5 * NS_PER_S + i * 700 * MS);
+        uint32_t before = monitor->subscribes;
+        monitor->writing = 0;
+        sim_node_enter(world.monitors[now]);
+        fake_monitor_leads(now);
+        sim_node_leave(world.monitors[now]);
+        sim_run_for(world.sim, 50 * MS);
+        CHECK(monitor->subscribes > before);
+        CHECK_EQ(monitor->writing, 1);
+    }
+    fake_close();
+    fake_down();
+}
+
 static void test_attach(void)
 {
     fake_up(12, 0, 0);
@@ -1220,6 +1243,7 @@ int main(int argc, char **argv)
     TEST(test_busy_and_definite);
     TEST(test_checksums);
     TEST(test_unheard_close);
+    TEST(test_monitor_begins_to_lead);
     TEST(test_attach);
     TEST(test_attach_over_split);
     TEST(test_attach_to_a_parent);

@@ -554,6 +554,14 @@ void fake_monitor_order(uint32_t number)
     fake_monitor_tell(&fake.monitors[number], &event);
 }
 
+void fake_monitor_leads(uint32_t number)
+{
+    Fb__MonEvent event = FB__MON_EVENT__INIT;
+
+    event.leader = fake.monitors[number].address;
+    fake_monitor_tell(&fake.monitors[number], &event);
+}
+
 void fake_reset(void)
 {
     memset(&fake, 0, sizeof(fake));

@@ -86,6 +86,8 @@ void fake_lead(uint32_t shard); /* of all PGs, in a new term */
 void fake_monitor_announce(uint32_t number);
 /* The same, that another image of the pool is removed. */
 void fake_monitor_order(uint32_t number);
+/* The monitor tells its subscribers that it leads from now on. */
+void fake_monitor_leads(uint32_t number);
 uint32_t fake_pg_of(uint64_t offset);
 
 #endif

@@ -262,6 +262,46 @@ static void one_process_per_name(void)
     teardown(&s);
 }
 
+/* A monitor that begins anew has heard of no client. That the first one is there it learns while the second
+ * one's call waits. */
+static void namesakes_after_a_restart(void)
+{
+    struct setup s;
+    struct rpc_call open = {0};
+    Fb__ImageOpen body = FB__IMAGE_OPEN__INIT;
+    REQUEST(image_open, IMAGE_OPEN);
+    int error;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "w", false, false), 0);
+    world_crash_mon(s.w);
+    WAIT_FOR(s.w, 5000, rpc_peer_is_open(s.b.peer));
+    body.pool = (char *)"rbd";
+    body.name = (char *)"x";
+    body.write = true;
+    body.writer = (char *)"w";
+    body.address = (char *)"10.0.0.3:1";
+    uint32_t len = (uint32_t)fb__mon_request__pack(&request, rpc_body(s.w->scratch));
+    IN_CLIENT(s.w, error = rpc_call_start(&open, s.b.peer, NULL, METHOD_MON, rpc_body(s.w->scratch), len,
+                                          NULL, 0, core_now_ns(&s.w->client_node->core) + 60 * NS_PER_S));
+    CHECK_EQ(error, 0);
+    live_ms(&s, 500);
+    CHECK(open.pending);
+    CHECK_EQ(say_writing(&s.a, 1), 0);
+    WAIT_FOR(s.w, 5000, !open.pending);
+    CHECK_EQ(open.result, -ERR_WRITER_EXISTS);
+    CHECK_EQ(image_get(&s.a, "rbd", "x"), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 1);
+    /* Nobody waits so when it is long known who is there. */
+    caller_stop(&s.a);
+    live_ms(&s, 3000);
+    uint64_t began_ns = s.w->sim->now_ns;
+    CHECK_EQ(image_open(&s.b, "rbd", "x", "w", false, false), 0);
+    CHECK(s.w->sim->now_ns - began_ns < 500 * NS_PER_MS);
+    teardown(&s);
+}
+
 static void lost_writers_are_replaced(void)
 {
     struct setup s;
@@ -518,6 +558,7 @@ int main(void)
     TEST(prunes_orders);
     TEST(lists_in_pages);
     TEST(one_process_per_name);
+    TEST(namesakes_after_a_restart);
     TEST(sharing_is_refused);
     TEST(lost_writers_are_replaced);
     TEST(unheard_closes_are_noticed);

@@ -253,11 +253,53 @@ static void comes_up_without_an_answer(void)
     stop(w, &c, osds);
 }
 
+static uint32_t shown_leaders(struct caller *c, uint32_t osd)
+{
+    CHECK_EQ(status(c), 0);
+    for (size_t i = 0; c->answer && i < c->answer->status->n_usage; i++)
+        if (c->answer->status->usage[i]->osd == osd)
+            return c->answer->status->usage[i]->leaders;
+    return UINT32_MAX;
+}
+
+/* A monitor that has just begun shows no leaders. Who demotes an OSD and waits until it leads nothing must
+ * not take that for an answer. */
+static void demoted_after_a_restart(void)
+{
+    struct world *w = world_new();
+    struct caller c, osds[OSDS];
+    Fb__OsdDemote body = FB__OSD_DEMOTE__INIT;
+    REQUEST(osd_demote, OSD_DEMOTE);
+
+    start(w, &c, osds);
+    all_lead(2);
+    run(w, osds, 2);
+    CHECK_EQ(shown_leaders(&c, 2), PGS);
+    world_restart_mon(w);
+    for (uint32_t o = 0; o < OSDS; o++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.1.%u:7000", o);
+        CHECK_EQ(osd_boot(&osds[o], (uint8_t)(o + 1), 0, 1, address), 0);
+    }
+    CHECK_EQ(shown_leaders(&c, 2), 0);
+    body.osd = 2;
+    osds[2].transfer = NULL;
+    osds[2].transfer_events = 0;
+    CHECK_EQ(call(&c, &request), -ERR_BUSY); /* the command asks again */
+    CHECK_EQ(osds[2].transfer_events, 0);
+    run(w, osds, 1);
+    CHECK_EQ(shown_leaders(&c, 2), PGS);
+    CHECK_EQ(call(&c, &request), 0);
+    WAIT_FOR(w, 1000, osds[2].transfer_events);
+    stop(w, &c, osds);
+}
+
 int main(void)
 {
     TEST(brings_leaders_back);
     TEST(has_patience);
     TEST(obeys_operators);
     TEST(comes_up_without_an_answer);
+    TEST(demoted_after_a_restart);
     return tap_done();
 }
