@@ -322,7 +322,10 @@ static void open_give_back(struct client_image_open *o, int error)
 
     p->error = error;
     if (o->ret_message[0] == '\0')
-        snprintf(o->ret_message, sizeof(o->ret_message), "%s/%s: %s", o->pool, o->image, error_text(error));
+        snprintf(o->ret_message, sizeof(o->ret_message), "%s/%s: %s", o->pool, o->image,
+                 error == -ERR_TIMEOUT ? "not all of its placement groups have answered in time: `fastblock "
+                                         "health detail` tells which have no leader"
+                                       : error_text(error));
     o->op.state = OPEN_GIVE_BACK;
     if (!p->image->writable)
         return;

@@ -61,6 +61,9 @@ int cmd_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 /* The same for wrong usage; returns CMD_USAGE. */
 int cmd_usage(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* Of an error of reading or writing an image, with what to do. */
+const char *cmd_io_text(int error);
+
 /* Prints and frees a JSON value on stdout. */
 void cmd_print_json(json_t *value);
 /* What commands on an image ("pool/image") tell of it. */

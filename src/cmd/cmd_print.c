@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "cmd/cmd.h"
 
@@ -46,6 +47,15 @@ int cmd_usage(const char *format, ...)
     print_error(format, list);
     va_end(list);
     return CMD_USAGE;
+}
+
+const char *cmd_io_text(int error)
+{
+    if (error == -ERR_TIMEOUT)
+        return "timed out: `fastblock health detail` tells what is wrong";
+    if (error == -ERR_DAMAGED)
+        return "no replica has it intact: `fastblock health detail` tells more";
+    return error_text(error);
 }
 
 void cmd_print_json(json_t *value)

@@ -269,7 +269,8 @@ bool cmd_image_extents(struct cmd_session *s, struct client_image *image, uint64
     client_status_start(&status, image, offset, len, ret_extents, CMD_EXTENTS_MAX, NULL);
     int error = cmd_wait(s, &status.op);
     if (error)
-        cmd_fail("cannot read the block map at byte %llu: %s", (unsigned long long)offset, error_text(error));
+        cmd_fail("cannot read the block map at byte %llu: %s", (unsigned long long)offset,
+                 cmd_io_text(error));
     *ret_count = status.ret_count;
     /* Where nothing is, that is soon known of more; elsewhere people are told how far it is. */
     bool empty = !error && status.ret_count == 1 && !ret_extents[0].written;

@@ -255,7 +255,7 @@ int cmd_bench(struct cmd_args *args)
         result = slots ? bench_run(b, slots, depth, seconds, &took, &cpu) : cmd_fail("out of memory");
     if (result == CMD_OK && b->errors > 0)
         result = cmd_fail("%llu requests failed; the first: %s", (unsigned long long)b->errors,
-                          error_text(b->error));
+                          cmd_io_text(b->error));
     if (result == CMD_OK) {
         uint64_t count = b->reads.count + b->writes.count;
         double cpu_us = count ? cpu * 1e6 / (double)count : 0;

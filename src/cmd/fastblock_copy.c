@@ -67,7 +67,7 @@ static bool slot_await(struct copy *c, struct copy_slot *slot, const char *verb)
     slot->busy = false;
     int error = cmd_wait(&c->session, &slot->io.op);
     if (error) {
-        cmd_fail("cannot %s at byte %llu: %s", verb, (unsigned long long)slot->offset, error_text(error));
+        cmd_fail("cannot %s at byte %llu: %s", verb, (unsigned long long)slot->offset, cmd_io_text(error));
         return false;
     }
     c->done_bytes += slot->len;

@@ -118,6 +118,25 @@ a.shutdown(); b.shutdown()
     stop(child)
 
 
+def test_failures_are_in_the_log(c):
+    """A client is told no more than "input/output error"."""
+    name = image(c, "fails", "16M")
+    child, uri = c.nbd(name, "fails", ["--timeout", "1"])
+    pids = [c.pid(f"osd.{osd}") for osd in range(2)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        c.run("qemu-io", "-f", "raw", "-c", "write 4k 8k", uri, code=1)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    with open(os.path.join(c.dir, "fails.log")) as f:
+        said = f.read()
+    expect("write of 8192 bytes at 4096 failed: timed out" in said and "health detail" in said, said)
+    stop(child)
+    c.wait_active()
+
+
 def test_read_only_and_second_writer(c):
     name = image(c, "ro", "16M")
     first, _ = c.nbd(name, "first")

@@ -99,6 +99,7 @@ struct nbd_server {
     uint64_t big_bytes; /* of the big reads that are under way */
     /* Under way, of connections that are gone: until they have ended nothing more is begun. */
     uint32_t lost_requests;
+    uint64_t failures, told_ns; /* commands that failed; when the log last told of one, 0: never */
     struct slice zeroes;
     bool stopping;
     struct op *stopper;

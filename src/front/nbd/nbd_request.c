@@ -15,7 +15,8 @@
 
 #include "front/nbd/nbd_impl.h"
 
-#define STATUS_LEN_MAX (1u << 30) /* one answer describes at most so much */
+#define STATUS_LEN_MAX (1u << 30)     /* one answer describes at most so much */
+#define TELL_NS        (1 * NS_PER_S) /* from one line of the log about a failure to the next */
 
 /* A client that takes nothing of a long reply for so long has to give way. */
 #define BIG_PATIENCE_NS (10 * NS_PER_S)
@@ -60,6 +61,25 @@ static void request_fail(struct nbd_request *r, int error)
 {
     if (r->result == 0)
         r->result = error;
+}
+
+/* The client is told no more than that it failed; here it stands why. */
+static void request_tell(const struct nbd_request *r)
+{
+    static const char *const names[] = {"read", "write", "", "flush", "trim", "", "write zeroes", "status"};
+    struct nbd_server *server = request_server(r);
+    uint64_t now_ns = core_now_ns(server->core);
+
+    server->failures++;
+    if (server->told_ns && now_ns - server->told_ns < TELL_NS)
+        return;
+    core_log(
+        server->core, LOG_ERROR, "nbd",
+        "%s of %u bytes at %llu failed: %s (%llu since the start; `fastblock health detail` tells what is "
+        "wrong with the cluster)",
+        names[r->command.type], r->command.length, (unsigned long long)r->command.offset,
+        error_text(r->result), (unsigned long long)server->failures);
+    server->told_ns = now_ns;
 }
 
 /* ---- starting ---- */
@@ -415,6 +435,8 @@ static void request_step(struct op *op)
                 return;
             /* Commands without parts have one child. */
             request_fail(r, op->child_result);
+            if (r->result && r->result != -ERR_CLOSED)
+                request_tell(r);
             op->state = REQUEST_REPLY;
             break;
         case REQUEST_REPLY:
