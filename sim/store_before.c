@@ -16,6 +16,8 @@ void before_note(struct world *w)
     memset(k, 0, sizeof(*k));
     if (!s || store_failed(s) || w->rot)
         return;
+    if (w->driver->op.state == DRIVE_WORK) /* whoever waited for it may have been told */
+        verify_durable(w->driver);
     k->valid = true;
     k->settled = s->records_durable == s->records_pushed;
     list_for_each (&s->pgs, node) {

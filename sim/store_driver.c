@@ -75,14 +75,14 @@ static bool alone_begin(struct driver *d)
     return true;
 }
 
-/* Destage got further than the store can say it did. */
-static bool is_ahead(struct driver *d, uint32_t i)
+/* Destage got further than the store can say it did; `shared`: with what an entry brought. */
+static bool is_ahead(struct driver *d, uint32_t i, bool shared)
 {
     const struct store_pg *pg = pg_now(d, i);
-    struct store_object_info at = {0};
 
-    for (bool start = true; pg && store_object_next(pg, start, at.image, at.object, &at); start = false)
-        if (at.index > pg->applied_index)
+    for (const struct object *o = pg ? object_after(pg_of(pg), true, 0, 0) : NULL; o;
+         o = object_after(pg_of(pg), false, o->image, o->number))
+        if (o->index > pg->applied_index && (!shared || o->brought_index > pg->applied_index))
             return true;
     return false;
 }
@@ -93,13 +93,18 @@ static void start_behind(struct driver *d)
 {
     struct world *w = d->world;
     uint32_t i = (uint32_t)sim_rng_below(&w->turns, MODEL_PGS);
+    bool shared = false;
 
-    for (uint32_t n = 0; n < MODEL_PGS && !is_ahead(d, i); n++)
+    for (uint32_t n = 0; n < MODEL_PGS && !shared; n++)
+        if (!(shared = is_ahead(d, i, true)))
+            i = (i + 1) % MODEL_PGS;
+    for (uint32_t n = 0; n < MODEL_PGS && !is_ahead(d, i, false); n++)
         i = (i + 1) % MODEL_PGS;
-    if (w->rot || w->stop || sim_rng_below(&w->turns, is_ahead(d, i) ? 3 : 10))
+    if (!pg_now(d, i) || w->rot || w->stop ||
+        (!shared && sim_rng_below(&w->turns, w->damaged[i] || is_ahead(d, i, false) ? 3 : 10)))
         return;
-    if (pg_now(d, i) && !pg_now(d, i)->damaged && !w->recovering[i] && !w->fell_behind[i] && !w->damaged[i])
-        (void)work_fall_behind(d, i);
+    if (!w->recovering[i] && w->fell_behind[i] == w->damaged[i])
+        w->misses_one = work_fall_behind(d, i);
 }
 
 static bool read_next(struct driver *d)
@@ -517,8 +522,10 @@ static bool drive(struct driver *d)
             marks_begin(d, copied(d), original(d), d->image, d->object);
         d->copy_seq = d->copy_write.op.result || !original(d)->index ? 0 : d->store->next_seq;
         store_copy_end_start(&d->copy_end, d->copy, d->copy_write.op.result ? 0 : original(d)->index, op);
+        timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + sim_rng_below(&w->turns, 400) * NS_PER_US);
         return false;
     case DRIVE_COPY_END:
+        timer_cancel(op->core, &d->timer);
         if (!d->copy_write.op.result)
             marks_end(d, copied(d), original(d), d->copy_end.op.result);
         if (d->copy_write.op.result == -ERR_NO_SPACE || d->copy_end.op.result == -ERR_NO_SPACE) {

@@ -329,12 +329,42 @@ static void moment_has_come(struct world *w)
                                                                              : 300 * NS_PER_US));
 }
 
+static bool is_covered(void *owner)
+{
+    struct world *w = owner;
+
+    return !w->gap || w->gap_covered;
+}
+
+/* What the start has found is worth another crash. */
+static bool start_plot(struct world *w, uint64_t most)
+{
+    uint64_t until_ns = w->sim->now_ns + most;
+
+    w->misses_one = w->spared = false;
+    if (sim_rng_below(&w->turns, 2) || !sim_run_while(w->sim, is_back, w, until_ns))
+        return w->sim->failed;
+    if (w->misses_one && sim_run_while(w->sim, is_split_behind, w, until_ns)) {
+        sim_run_for(w->sim, sim_rng_below(&w->turns, 5 * NS_PER_MS));
+        return true;
+    }
+    if (w->stranded && !w->hurt && sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT)) {
+        w->strand_struck = sim_run_while(w->sim, is_first_proven, w, until_ns);
+        return w->strand_struck;
+    }
+    if (w->gap && sim_run_while(w->sim, is_well, w, until_ns))
+        w->spared = sim_run_while(w->sim, is_covered, w, until_ns);
+    return w->spared;
+}
+
 /* The time until a crash; often it comes while a PG is split, or at another moment that matters. */
 static void run_until_crash(struct world *w)
 {
     uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
     uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
 
+    if (start_plot(w, most))
+        return;
     if (w->hurt && sim_rng_below(&w->blows, 4) == 0 &&
         sim_run_while(w->sim, is_well, w, w->sim->now_ns + most)) {
         sim_run_for(w->sim, sim_rng_below(&w->blows, 100 * NS_PER_US));
@@ -350,11 +380,6 @@ static void run_until_crash(struct world *w)
         sim_run_while(w->sim, is_back, w, w->sim->now_ns + most)) {
         sim_run_for(w->sim, sim_rng_below(&w->scars, 100 * NS_PER_US));
         w->power_next = true;
-        return;
-    }
-    if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) && sim_rng_below(&w->turns, 2) &&
-        sim_run_while(w->sim, is_open, w, w->sim->now_ns + most) && w->stranded && !w->hurt) {
-        w->strand_struck = sim_run_while(w->sim, is_first_proven, w, w->sim->now_ns + most);
         return;
     }
     w->recovered_before = w->recovered;

@@ -180,7 +180,7 @@ void scars_choose(struct world *w)
         return;
     }
     w->strand_struck = false;
-    if (!s || w->rot || !possible || sim_rng_below(&w->scars, 2))
+    if (!s || w->rot || !possible || w->spared || sim_rng_below(&w->scars, 2))
         return;
     if (sim_rng_below(&w->scars, 2) == 0)
         choose_copy(w, s);

@@ -200,9 +200,9 @@ void split_plan(struct driver *d, uint32_t pg)
         plan(d->world, pg, d->world->pgs[pg].last + 1);
 }
 
-void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index)
+void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index, bool often)
 {
-    if (chance(d, 30) || d->world->misses_splits)
+    if (chance(d, often ? 80 : 30) || d->world->misses_splits)
         plan(d->world, pg, index);
 }
 

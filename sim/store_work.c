@@ -495,7 +495,9 @@ bool work_fall_behind(struct driver *d, uint32_t i)
         if (m->history[index][MODEL_TERMS - 1])
             return false;
     uint32_t term = m->term[m->last] + 1;
-    split_plan_missed(d, i, m->commit + 1 + below(d, n));
+    /* A start calls this before anything is applied. */
+    bool start = d->op.state < DRIVE_WORK;
+    split_plan_missed(d, i, m->commit + 1 + below(d, n), start);
     for (uint64_t index = m->commit + 1; index <= m->commit + n; index++)
         model_append(m, index, term);
     m->commit += n;

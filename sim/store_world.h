@@ -231,7 +231,7 @@ struct world {
     bool reset_since[MODEL_PGS]; /* it has recovered: its log begins behind that */
     bool starts_blind;           /* some of what the start reads does not come; later it may */
     /* Behind what the last start found there are batches that were cut off. The first that came after it. */
-    bool stranded, strand_struck;
+    bool stranded, strand_struck, spared; /* spared: nothing is damaged now */
     uint64_t start_seq;
     uint64_t blind_from, blind_len; /* bytes of which nothing does; 0: any may not */
     uint64_t struck_number;         /* no checkpoint is damaged before there is this one */
@@ -266,6 +266,7 @@ struct world {
     uint64_t blob_acked, blob_sent;
     bool restless;                             /* PGs are away often, and not for long */
     bool calm;                                 /* hardly anybody votes */
+    bool misses_one;                           /* one has just fallen behind, by what its start found */
     bool misses_splits;                        /* PGs are split while they are not there, and often are not */
     uint32_t burst, mend_rarely, flood_rarely; /* one in so many turns; flood_rarely 0: never */
     uint32_t absent_rarely;                    /* PGs fall behind */
@@ -381,9 +382,10 @@ void split_begin(struct driver *d, uint32_t pg); /* its next entry says so */
 int split_end(struct driver *d);                 /* the result; a retry is the caller's */
 void split_reap(struct driver *d);               /* of those beside the load; and begins the next */
 void split_plan(struct driver *d, uint32_t pg);  /* now and then: the next entry splits it */
-void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index); /* the same, while it is not there */
-void split_miss(struct driver *d, uint32_t pg);                        /* those that it was not there for */
-void split_always(void *world, struct sim *sim);                       /* after each step */
+/* The same, while it is not there; `often`: mostly. */
+void split_plan_missed(struct driver *d, uint32_t pg, uint64_t index, bool often);
+void split_miss(struct driver *d, uint32_t pg);  /* those that it was not there for */
+void split_always(void *world, struct sim *sim); /* after each step */
 bool split_behind(struct driver *d);    /* of PG `d->pg`, which recovers: the next of these; false: none */
 int split_behind_end(struct driver *d); /* the result */
 bool remove_again(struct driver *d);    /* at open; false: nothing to remove */
