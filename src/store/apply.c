@@ -10,7 +10,7 @@
 
 /* ---- image records ------------------------------------------------------------------------------------- */
 
-static uint32_t image_place(const struct pg *pg, uint64_t id)
+uint32_t image_place(const struct pg *pg, uint64_t id)
 {
     uint32_t low = 0, high = pg->image_count;
 

@@ -30,27 +30,36 @@ void checkpoint_begin(struct store *s)
     d->ckpt_number = s->ckpt_last + 1;
     d->ckpt_replay_seq = ring_replay_seq(s);
     d->ckpt_records = d->ckpt_blocks = 0;
+    d->ckpt_filled = 0;
     d->ckpt_crc = 0;
-    d->ckpt_pg_order = 0;
+    d->ckpt_pg_order = d->ckpt_pg_key = 0;
     d->ckpt_phase = PHASE_PG;
     d->ckpt_first = true;
     d->flush.pending = false;
     d->flush.result = 0;
 }
 
-static struct pg *pg_at_order(const struct store *s, uint64_t order)
+/* There may be thousands of PGs, and a million records: so it is looked for from the one that came last. */
+static struct pg *pg_at_order(struct store *s, uint64_t order)
 {
-    list_for_each (&s->pgs, node) {
+    const struct pg *last = pg_by_key(s, s->destage.ckpt_pg_key);
+    const struct list *node = last && last->order <= order ? &last->link : s->pgs.next;
+
+    for (; node != &s->pgs; node = node->next) {
         struct pg *pg = list_entry(node, struct pg, link);
-        if (pg->order >= order)
-            return pg;
+        if (pg->order < order)
+            continue;
+        s->destage.ckpt_pg_key = pg->key;
+        return pg;
     }
     return NULL;
 }
 
 static bool next_image(struct destage *d, const struct pg *pg, struct disk_record *ret)
 {
-    for (uint32_t i = 0; i < pg->image_count; i++) {
+    uint32_t from = d->ckpt_first ? 0 : image_place(pg, d->ckpt_image);
+
+    for (uint32_t i = from; i < pg->image_count; i++) {
         const struct image *image = pg->images[i];
         if (!image->is_saved || (!d->ckpt_first && image->record.image <= d->ckpt_image))
             continue;

@@ -35,6 +35,10 @@
  * this part of the ring, as its tail waits for that. */
 #define PUSH_BLOCKS_PER_PG 8u
 #define PUSH_RING_PART     64u
+/* Blocks of the checkpoint that are made in one turn: some 500 records, not a millisecond's work. And those
+ * that are written at once. */
+#define CKPT_STEP_BLOCKS  PLANT_SCARCE(8u, 1u)
+#define CKPT_WRITE_BLOCKS (WORK_BUF_BYTES / BLOCK_SIZE / 2)
 
 enum {
     DESTAGE_IDLE,
@@ -208,20 +212,28 @@ static void collect(struct store *s)
     timer_arm(s->core, &d->retry, &d->op, core_now_ns(s->core) + RETRY_NS);
 }
 
+/* Some of its blocks in each turn, and a write when there are enough. False: those were all. */
 static bool checkpoint_piece(struct store *s)
 {
     struct destage *d = &s->destage;
-    uint64_t copy = checkpoint_place(s), place = copy + 1 + d->ckpt_blocks;
+    uint64_t copy = checkpoint_place(s), place = copy + 1 + d->ckpt_blocks - d->ckpt_filled;
     uint32_t n =
-        checkpoint_fill(s, (struct disk_checkpoint_block *)d->work->data, WORK_BUF_BYTES / BLOCK_SIZE / 2);
+        checkpoint_fill(s, (struct disk_checkpoint_block *)d->work->data + d->ckpt_filled, CKPT_STEP_BLOCKS);
 
-    if (place + n > copy + s->g.checkpoint_blocks) {
+    d->ckpt_filled += n;
+    if (place + d->ckpt_filled > copy + s->g.checkpoint_blocks) {
         store_fail(s, -ERR_NO_SPACE, "the checkpoint does not fit");
         return false;
     }
-    if (n)
-        io_start(s->blk, &d->flush, &d->flush_iov, BLK_WRITE, 0, place, d->work->data, n, &d->op);
-    return n != 0;
+    if (!d->ckpt_filled)
+        return false;
+    if (n == CKPT_STEP_BLOCKS && d->ckpt_filled + n <= CKPT_WRITE_BLOCKS) {
+        op_wake(&d->op);
+        return true;
+    }
+    io_start(s->blk, &d->flush, &d->flush_iov, BLK_WRITE, 0, place, d->work->data, d->ckpt_filled, &d->op);
+    d->ckpt_filled = 0;
+    return true;
 }
 
 void destage_records_wait(struct store *s)

@@ -102,8 +102,10 @@ struct destage {
     bool trimming;          /* the tail is to move on until enough is free */
     /* The checkpoint under way. */
     uint64_t ckpt_number, ckpt_replay_seq, ckpt_records, ckpt_blocks;
+    uint32_t ckpt_filled;             /* of its blocks: in the work buffer, and not written yet */
     uint32_t ckpt_crc;                /* of the checksums of its blocks */
     uint64_t ckpt_pg_order;           /* of the PG whose records come next */
+    uint64_t ckpt_pg_key;             /* of the one whose came last */
     uint32_t ckpt_phase;              /* its own record, its images, its objects */
     bool ckpt_first;                  /* none of this phase has come yet */
     uint64_t ckpt_image, ckpt_object; /* what came last */

@@ -621,6 +621,8 @@ static inline uint64_t image_end(uint64_t size_bytes)
     return size_bytes / BLOCK_SIZE + (size_bytes % BLOCK_SIZE != 0);
 }
 void entry_apply(struct log_entry *e);
+/* Of the first one in pg->images with that id or a higher one. */
+uint32_t image_place(const struct pg *pg, uint64_t id);
 struct image *image_slot(const struct pg *pg, uint64_t id); /* also when it is being forgotten */
 struct image *image_find(const struct pg *pg, uint64_t id);
 /* What the image's record is, in memory; counts it. */

@@ -404,6 +404,38 @@ static void destage_all(void)
     CHECK_EQ(store_complete_index(pg), pg->last_index);
 }
 
+/* Of a shard that has a million objects, images, and thousands of PGs: requests come in between. */
+static void a_checkpoint_takes_many_turns(void)
+{
+    uint64_t images = 0, last = 0, most = 0;
+
+    set_up();
+    while (images < 2000) {
+        CHECK_EQ(image_entry(++images, 0, 1), 0);
+        if (images % 50 == 0) {
+            put_hollow(images);
+            apply_all();
+        }
+    }
+    destage_all();
+    s->ckpt_due = true;
+    s->destage.ckpt_records = 0;
+    destage_wake(s);
+    for (uint64_t made = store_counters(s)->checkpoints; store_counters(s)->checkpoints == made;) {
+        rig_turn(&rig);
+        most = MAX(most, s->destage.ckpt_records - last);
+        last = s->destage.ckpt_records;
+    }
+    CHECK_EQ(last, 1 + images + pg->object_count);
+    CHECK(most > 0 && most <= 1000);
+    reopen();
+    CHECK(s->ckpt_replay[0] > 1 || s->ckpt_replay[1] > 1);
+    CHECK_EQ(pg->object_count, images / 50);
+    for (uint64_t image = 1; image <= images; image++)
+        CHECK(store_image_get(pg, image));
+    tear_down();
+}
+
 /* On a device with a chunk to spare objects are written and cleared before they are destaged, one after the
  * other. Each needs no chunk any more, but a page: destage must find room for all of them. */
 static void what_is_cleared_at_once_has_a_place(void)
@@ -970,6 +1002,7 @@ int main(void)
     TEST(a_full_device_works_on);
     TEST(places_of_objects_are_counted_once);
     TEST(no_places_for_objects_is_no_space);
+    TEST(a_checkpoint_takes_many_turns);
     TEST(what_is_cleared_at_once_has_a_place);
     TEST(a_ring_full_of_waiting_entries_is_left_alone);
     TEST(what_members_lack_is_kept_longer);
