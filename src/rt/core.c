@@ -164,6 +164,7 @@ void core_poll_background(struct core *core)
 
 bool core_poll(struct core *core)
 {
+    core_now_ns(core); /* whoever turns by hand may have been away for long */
     if (core_poll_urgent(core))
         return true;
     core_poll_background(core);

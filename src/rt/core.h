@@ -84,12 +84,12 @@ struct core {
 void core_init(struct core *core, const struct env_ops *env, void *env_self);
 void core_fini(struct core *core); /* no op may be live */
 
-/* Fires due timers and steps the ops that were queued when it was called, and those they queue, up to a fixed
- * budget. Returns true if anything is still queued, so that the caller must not sleep. */
+/* Reads the clock, fires due timers and steps the ops that were queued when it was called, and those they
+ * queue, up to a fixed budget. Returns true if anything is still queued, so that the caller must not sleep. */
 bool core_poll(struct core *core);
 
-/* The same, but for the background: for a loop that does what it has to for others first, and calls
- * core_poll_background() when there is nothing else to do. */
+/* The same, but for the clock and the background: for a loop that reads the one in each turn, does what it
+ * has to for others first, and calls core_poll_background() when there is nothing else to do. */
 bool core_poll_urgent(struct core *core);
 /* Steps what is queued in the background. */
 void core_poll_background(struct core *core);

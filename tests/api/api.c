@@ -20,10 +20,10 @@ static struct fb_conn *conn;
 static struct fb_image *image;
 static pid_t cluster;
 
-static void set_up(unsigned flags)
+static void set_up_with(unsigned flags, unsigned timeout_ms)
 {
     struct fb_options options = {
-        .monitors = monitors, .name = "test", .timeout_ms = 5000, .memory_bytes = 16 * MIB};
+        .monitors = monitors, .name = "test", .timeout_ms = timeout_ms, .memory_bytes = 16 * MIB};
     char error[256] = "";
 
     int result = fb_connect(&options, &conn, error, sizeof(error));
@@ -32,6 +32,11 @@ static void set_up(unsigned flags)
         exit(1);
     }
     CHECK_EQ(fb_open(conn, "pool/image", flags, "writer", &image), 0);
+}
+
+static void set_up(unsigned flags)
+{
+    set_up_with(flags, 5000);
 }
 
 static void tear_down(void)
@@ -125,6 +130,29 @@ static void test_flush_is_cheap(void)
         CHECK_EQ(fb_flush(image), 0);
     clock_gettime(CLOCK_MONOTONIC, &after);
     CHECK(after.tv_sec - before.tv_sec < 5);
+    tear_down();
+}
+
+/* Who has nothing under way need not drive the connection. The time of what comes then begins when it comes,
+ * however long the last turn is past. */
+static void test_after_idle_time(void)
+{
+    const struct timespec idle = {.tv_nsec = 700000000};
+    struct fb_extent extents[4];
+    uint8_t block[4096] = {1};
+    unsigned count;
+
+    set_up_with(0, 500);
+    CHECK_EQ(fb_write(image, block, sizeof(block), 0), 0);
+    nanosleep(&idle, NULL);
+    CHECK_EQ(fb_write(image, block, sizeof(block), 0), 0);
+    nanosleep(&idle, NULL);
+    CHECK_EQ(fb_read(image, block, sizeof(block), 0), 0);
+    nanosleep(&idle, NULL);
+    CHECK_EQ(fb_discard(image, sizeof(block), 0), 0);
+    nanosleep(&idle, NULL);
+    CHECK_EQ(fb_block_status(image, 0, 65536, extents, 4, &count), 0);
+    nanosleep(&idle, NULL);
     tear_down();
 }
 
@@ -467,6 +495,7 @@ int main(void)
     TEST(test_open);
     TEST(test_sync);
     TEST(test_flush_is_cheap);
+    TEST(test_after_idle_time);
     TEST(test_block_status);
     TEST(test_async);
     TEST(test_async_limits);
