@@ -18,11 +18,16 @@ uint64_t client_piece_pg(const struct client_piece *p)
     return placement_pg_id(p->image->pool, p->pg_number);
 }
 
+/* One that is wanted may be a member, and lead, before a monitor has heard of it, which may be long when none
+ * is there. Where a replica is never changes. */
 static const Fb__PgMember *pg_member(const Fb__Pg *pg, uint32_t replica)
 {
     for (size_t i = 0; i < pg->n_member; i++)
         if (pg->member[i]->replica == replica)
             return pg->member[i];
+    for (size_t i = 0; i < pg->n_wanted; i++)
+        if (pg->wanted[i]->replica == replica)
+            return pg->wanted[i];
     return NULL;
 }
 

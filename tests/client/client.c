@@ -160,6 +160,29 @@ static void test_redirects(void)
     fake_down();
 }
 
+/* Members have changed, and no monitor has heard of it: a new one leads that the map only names as wanted. */
+static void test_new_member_leads(void)
+{
+    fake_up(42, 0, 0);
+    fake.joining = true;
+    fake.epoch++;
+    fake_lead(0);
+    sim_run_for(world.sim, 10 * NS_PER_S);
+    CHECK_EQ(client_map(world.client)->epoch, fake.epoch);
+    CHECK_EQ(client_map(world.client)->pg[0]->n_member, FAKE_SHARDS - 1);
+    warm_up();
+    for (uint32_t i = 0; i < FAKE_MONITORS; i++)
+        sim_node_crash(world.monitors[i], SIM_CRASH_PROCESS);
+    fake_lead(FAKE_SHARDS - 1);
+    uint64_t before_ns = world.sim->now_ns;
+    CHECK_EQ(fake_io(CLIENT_WRITE, 8192, 4096, 0x42), 0);
+    CHECK(stored(8192, 4096, 0x42));
+    CHECK(world.sim->now_ns - before_ns < 2 * MS);
+    for (uint32_t i = 0; i < FAKE_MONITORS; i++)
+        sim_node_start(world.monitors[i]);
+    fake_down();
+}
+
 /* Somebody has stood for a later term, and failed. A write that was sent then, and came to nothing, is held
  * up on its way to another shard; what is written meanwhile the leader of the earlier term takes. Then the
  * other one wins just that later term, and the write arrives. */
@@ -1224,6 +1247,7 @@ int main(int argc, char **argv)
     TEST(test_bounds);
     TEST(test_clear);
     TEST(test_redirects);
+    TEST(test_new_member_leads);
     TEST(test_term_won_later);
     TEST(test_nobody_leads);
     TEST(test_paused);

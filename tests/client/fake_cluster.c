@@ -409,8 +409,10 @@ static Fb__ClusterMap *map_now(struct fake_map *m)
         fb__pg__init(&m->pg[i]);
         m->pgs[i] = &m->pg[i];
         m->pg[i].id = placement_pg_id(FAKE_POOL, i);
-        m->pg[i].n_member = FAKE_SHARDS;
+        m->pg[i].n_member = FAKE_SHARDS - fake.joining;
         m->pg[i].member = m->members[i];
+        m->pg[i].n_wanted = fake.joining ? FAKE_SHARDS : 0;
+        m->pg[i].wanted = m->members[i];
         for (uint32_t k = 0; k < FAKE_SHARDS; k++) {
             fb__pg_member__init(&m->member[i][k]);
             m->members[i][k] = &m->member[i][k];

@@ -65,6 +65,7 @@ struct fake_cluster {
     uint64_t newest_epoch;  /* that monitors say they have, though the map that they send may be older */
     bool paused;            /* the map says so */
     bool gone[FAKE_SHARDS]; /* the map says that their OSDs were removed */
+    bool joining;           /* the map says that the last shard's replicas are wanted, and not yet members */
     bool removed;
     uint32_t split_count; /* that answers to STATUS say */
     int close_error;      /* of the monitors, to closing images */
