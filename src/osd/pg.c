@@ -425,7 +425,9 @@ static void pg_record(struct pg *pg)
         record.term = pg->record_hs.term;
         record.vote = pg->record_hs.vote;
     } else {
-        record.state = pg->want_state;
+        /* It is not whole if damage has been found since that was wanted. */
+        bool damaged = pg->sp->damaged && pg->want_state == STORE_PG_NORMAL;
+        record.state = damaged ? STORE_PG_DAMAGED : pg->want_state;
         record.base_index = pg->want_base;
         record.base_term = pg->want_base_term;
     }

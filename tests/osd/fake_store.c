@@ -63,7 +63,8 @@ struct store {
     struct core *core;
     struct fake_device *device;
     struct timer timer;
-    bool closing, refuse, refuse_splits, refuse_blobs, refuse_copies, no_room, lazy;
+    bool closing, refuse, refuse_splits, refuse_blobs, refuse_copies, no_room, lazy, hold_records;
+    struct list held_records; /* struct store_pg_write, by its waiter */
     uint64_t taken_bytes;
     int failed;
     struct op *close_waiter;
@@ -335,6 +336,7 @@ static void open_step(struct op *op)
     }
     store->core = op->core;
     store->device = device;
+    list_init(&store->held_records);
     for (int i = 0; i < FAKE_PGS_MAX; i++) {
         struct fake_pg *pg = &device->pgs[i];
         if (!pg->used)
@@ -405,6 +407,15 @@ void fake_store_fail(struct store *store)
 void fake_store_refuse(struct store *store, bool refuse)
 {
     store->refuse = refuse;
+}
+
+void fake_store_hold_records(struct store *store, bool hold)
+{
+    store->hold_records = hold;
+    while (!hold && !list_empty(&store->held_records)) {
+        struct list *first = list_pop_front(&store->held_records);
+        op_wake(&list_entry(first, struct store_pg_write, waiter.link)->op);
+    }
 }
 
 void fake_store_refuse_splits(struct store *store, bool refuse)
@@ -520,6 +531,11 @@ static void pg_write_step(struct op *op)
 
     if (w->store->failed) {
         op_done(op, -ERR_STOPPED);
+        return;
+    }
+    if (w->store->hold_records && !op->state) {
+        op->state = 1;
+        list_push_back(&w->store->held_records, &w->waiter.link);
         return;
     }
     if (!sp)

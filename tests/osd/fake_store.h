@@ -23,6 +23,8 @@ void fake_store_refuse(struct store *store, bool refuse);
 void fake_store_refuse_pg(struct store *store, uint64_t pg, bool refuse);
 /* Is there room for another PG, and for copies of objects? */
 void fake_store_set_room(struct store *store, bool room);
+/* Records of PGs that are written from now on are on their way to the device, until this is taken back. */
+void fake_store_hold_records(struct store *store, bool hold);
 /* Blobs cannot be written, for want of buffers. */
 void fake_store_refuse_blobs(struct store *store, bool refuse);
 /* A split is found to have no room when it is carried out. */

@@ -188,6 +188,51 @@ static void test_damage_found_at_the_end(void)
     check_at_rest(w, osd);
 }
 
+/* The same when it has got all of that, and is to be written down as whole; a new term, of which it hears
+ * before the last entry is durable, is written first. */
+static void test_damage_found_behind_the_end(void)
+{
+    struct world *w = world_new(66, 1);
+    uint64_t id = world_pg(w, 0);
+    uint32_t osd = one_falls_behind(w, id);
+
+    fake_store_damage_log(w->osds[osd].label.osd_uuid, id, 0);
+    world_osd_start(w, osd);
+    WAIT_FOR(w, 10000, !strcmp(recovery_state(w, osd), "copy"));
+    refuse(w, osd, true);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    WAIT_FOR(w, 10000, !strcmp(recovery_state(w, osd), "catch-up"));
+    struct store_pg *sp = world_replica(w, osd, id);
+    struct pg *pg = group_on(w, osd);
+    uint64_t last = sp->last_index;
+    refuse(w, osd, false);
+    while (sp->last_index == last)
+        CHECK(sim_step(w->sim, w->sim->now_ns + NS_PER_S));
+    CHECK(sp->durable_index == last && !pg->record_writing);
+    struct raft_msg higher = {.type = RAFT_VOTE_REPLY, .from = pg->raft.leader, .to = pg->replica};
+    higher.term = pg->raft.term + 1;
+    sim_node_enter(w->osds[osd].node);
+    fake_store_hold_records(osd_shard_store(w->osds[osd].shard), true);
+    raft_step(&pg->raft, &higher, core_now_ns(pg->shard->core));
+    pg_touched(pg);
+    sim_node_leave(w->osds[osd].node);
+    WAIT_FOR(w, 100, !strcmp(recovery_state(w, osd), "finish"));
+    CHECK(pg->record_writing && !pg->record_is_want);
+    sp->damaged = true;
+    sim_node_enter(w->osds[osd].node);
+    fake_store_hold_records(osd_shard_store(w->osds[osd].shard), false);
+    fake_store_hold_records(osd_shard_store(w->osds[osd].shard), true);
+    sim_node_leave(w->osds[osd].node);
+    WAIT_FOR(w, 100, pg->record_writing && pg->record_is_want);
+    CHECK_EQ(pg->record.record.state, STORE_PG_DAMAGED);
+    sim_node_enter(w->osds[osd].node);
+    fake_store_hold_records(osd_shard_store(w->osds[osd].shard), false);
+    sim_node_leave(w->osds[osd].node);
+    load_start(w);
+    run_recovery(w, osd, true);
+    check_at_rest(w, osd);
+}
+
 /* One that is to recover waits for its turn, and catches up by the log of another leader meanwhile, or leads
  * itself: it does not wait for ever. */
 static void test_need_not_recover(void)
@@ -865,6 +910,7 @@ int main(void)
     TEST(test_turn_is_given_back);
     TEST(test_damage_found_meanwhile);
     TEST(test_damage_found_at_the_end);
+    TEST(test_damage_found_behind_the_end);
     TEST(test_need_not_recover);
     TEST(test_copy_meets_a_recovery);
     fake_store_forget_all();
