@@ -37,17 +37,23 @@ void pg_reply(struct osd_shard *shard, const struct rpc_ticket *ticket, struct p
     shard_reply_cold(shard, ticket, result, &reply.base);
 }
 
+/* Of the data of requests. The rest of the memory is for what comes from other leaders, and for merges. */
+static uint64_t bytes_max(const struct osd_shard *shard)
+{
+    return MIN((uint64_t)SHARD_REQUEST_BYTES, arena_size(shard->core->arena) / 4 * 3);
+}
+
 /* A PG may have a third of what it leaves to the others: alone a quarter of the pool, and the less the more
  * of them are stuck, so that one that works finds room, however many they are. */
 static bool request_fits(const struct pg *pg, uint32_t bytes)
 {
     const struct osd_shard *shard = pg->shard;
-    uint64_t taken_bytes = shard->request_bytes + bytes;
+    uint64_t taken_bytes = shard->request_bytes + bytes, most_bytes = bytes_max(shard);
 
     if (3 * pg->request_count >= SHARD_REQUESTS_MAX - pool_out_count(&shard->requests))
         return false;
-    return taken_bytes <= SHARD_REQUEST_BYTES &&
-           (!pg->request_bytes || 3 * (pg->request_bytes + bytes) <= SHARD_REQUEST_BYTES - taken_bytes);
+    return taken_bytes <= most_bytes &&
+           (!pg->request_bytes || 3 * (pg->request_bytes + bytes) <= most_bytes - taken_bytes);
 }
 
 struct pg_request *pg_request_new(struct osd_shard *shard, const struct rpc_ticket *ticket, uint64_t pg_id,

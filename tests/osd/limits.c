@@ -258,6 +258,47 @@ static void test_stuck_behind_an_attach(void)
     world_free(w);
 }
 
+/* Many large reads of PGs that are led here, from a device that is slow: they leave memory to what comes from
+ * other leaders, and to the writes of who does not read. */
+static void test_reads_leave_memory(void)
+{
+    enum { READERS = 4, EACH = 24 };
+    static struct io reads[READERS * EACH];
+    struct world *w = world_new(72, READERS + 2);
+    struct osd_shard *shard = w->osds[0].shard;
+    uint64_t here = placement_pg_id(POOL, READERS), there = placement_pg_id(POOL, READERS + 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    for (uint32_t p = 0; p < w->pg_count; p++) {
+        move_leader(w, placement_pg_id(POOL, p), placement_pg_id(POOL, p) == there);
+        CHECK_EQ(world_write(w, world_object_in(w, placement_pg_id(POOL, p)), 0, BLOCK_SIZE, data), 0);
+    }
+    WAIT_FOR(w, 5000, world_settled(w));
+    sim_node_enter(w->osds[0].node);
+    fake_store_read_early(osd_shard_store(shard));
+    fake_store_set_read_ns(osd_shard_store(shard), 200 * NS_PER_MS);
+    sim_node_leave(w->osds[0].node);
+    for (uint32_t i = 0; i < ARRAY_LEN(reads); i++) {
+        reads[i] =
+            io_make(w, IO_READ, world_object_in(w, placement_pg_id(POOL, i % READERS)), 0, IO_SIZE_MAX);
+        reads[i].ret_data = got;
+        io_begin(&reads[i]);
+    }
+    sim_run_for(w->sim, 10 * NS_PER_MS);
+    CHECK(shard->request_bytes);
+    for (uint32_t i = 0; i < 10; i++) {
+        CHECK_EQ(world_write(w, world_object_in(w, here), 0, IO_SIZE_MAX, data), 0);
+        CHECK_EQ(world_write(w, world_object_in(w, there), 0, IO_SIZE_MAX, data), 0);
+    }
+    for (uint32_t i = 0; i < ARRAY_LEN(reads); i++)
+        WAIT_FOR(w, 30000, reads[i].done && !reads[i].result);
+    printf("# %d reads were told to come again, %d payloads found no memory\n", (int)shard->perf.turned_away,
+           (int)shard->perf.payload_drops);
+    CHECK(shard->perf.turned_away);
+    CHECK_EQ(shard->perf.payload_drops, 0);
+    world_free(w);
+}
+
 /* ---- space ---- */
 
 static void set_free(struct world *w, uint32_t osd, uint64_t bytes)
@@ -441,6 +482,7 @@ int main(void)
     TEST(test_suspended_leader);
     TEST(test_stuck_pgs);
     TEST(test_stuck_behind_an_attach);
+    TEST(test_reads_leave_memory);
     TEST(test_fuller_member);
     TEST(test_bad_numbers);
     TEST(test_addressed);
