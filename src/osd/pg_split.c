@@ -311,26 +311,29 @@ bool pg_split_left_here(const struct osd_shard *shard, const Fb__Pg *item)
 
 /* Has every member all up to that index on its device, and is nobody coming, going or away? What is split off
  * once more is born on the shard of its survivor alone: that one must be there, and is not asked how far it
- * has destaged, since it need not know of the child. The others may be away, perhaps for ever. */
+ * has destaged, since it need not know of the child. The others may be away, or find no room where they are
+ * to come, perhaps for ever. */
 static bool members_ready(struct pg *pg, uint64_t now_ns)
 {
     const struct raft *r = &pg->raft;
     const Fb__Pg *item = shard_map_pg(pg->shard, pg->id);
     const Fb__Pg *again = split_missing(pg);
     const Fb__PgMember *survivor = again && again->n_member ? again->member[0] : NULL;
-    bool born = !again;
+    bool born = false;
 
-    if (r->group.index > pg->sp->applied_index || !item || item->n_wanted ||
+    if (r->group.index > pg->sp->applied_index || !item || (item->n_wanted && !again) ||
         store_complete_index(pg->sp) < pg->split_index)
         return false;
     for (uint32_t i = 0; i < r->member_count; i++) {
         const struct raft_member *known = &r->members[i];
         const struct pg_member *member = pg_member_find(pg, known->replica);
+        if (again &&
+            !(member && survivor && survivor->osd == member->osd && survivor->shard == member->shard))
+            continue;
         if (known->flags != GROUP_VOTER || !member)
             return false;
-        bool bears = !again || (survivor && survivor->osd == member->osd && survivor->shard == member->shard);
-        born |= bears;
-        if (bears && known->replica != r->self &&
+        born = true;
+        if (known->replica != r->self &&
             (known->recovering || known->progress == RAFT_BEHIND || !raft_in_contact(r, known, now_ns) ||
              member->no_room || (!again && member->complete < pg->split_index)))
             return false;

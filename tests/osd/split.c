@@ -888,6 +888,35 @@ static void test_split_again_without_all(void)
     world_free(w);
 }
 
+/* Nor is a member that is to come, and finds no room, or takes hours. */
+static void test_split_again_while_members_come(void)
+{
+    struct world *w = begin(18);
+    struct world_pg *parent = &w->pgs[0];
+
+    w->pgs[1] = *parent;
+    w->pgs[1].split = true;
+    w->pg_count = 2;
+    parent->wanted = parent->member;
+    Fb__PgMember *comes = &parent->wanted.row[parent->wanted.count++];
+    *comes = (Fb__PgMember)FB__PG_MEMBER__INIT;
+    comes->replica = parent->replica_next++;
+    comes->osd = 2;
+    comes->shard = 1; /* which nobody has */
+    comes->birth = parent->wanted_epoch = w->epoch + 1;
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, leader_of_parent(w)->raft.group.count == MEMBERS + 1);
+    force(w, 1);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && world_leader(w, pg_id(1)) == 0);
+    WAIT_FOR(w, 5000, !foreign_on(w, 1) && !foreign_on(w, 2));
+    CHECK(!replica_on(w, 1, 1) && !replica_on(w, 2, 1));
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        CHECK_EQ(world_read(w, object, 0, 1, got), 0);
+        CHECK(got[0] == (uint8_t)(object + 1));
+    }
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
@@ -913,6 +942,7 @@ int main(int argc, char **argv)
     TEST(test_split_again_by_a_map_that_is_saved);
     TEST(test_split_again_among_others);
     TEST(test_split_again_without_all);
+    TEST(test_split_again_while_members_come);
     fake_store_forget_all();
     return tap_done();
 }
