@@ -94,12 +94,13 @@ static bool child_is_wanted(const struct pg *pg, struct store_pg_record *child)
 }
 
 /* The map came in parts, and may name us in one that has yet to come: an item is told of with its last
- * change, so that the count of PGs may come long before the PG. */
+ * change, so that the count of PGs may come long before the PG. Or long after it, where no map was left: then
+ * we may have left that PG. */
 static bool child_is_unclear(const struct osd_shard *shard, uint64_t child)
 {
     const Fb__Pool *pool = shard_map_pool(shard, (uint32_t)(child >> 32));
 
-    return pool && pool->pg_count > (uint32_t)child && !shard_map_pg(shard, child) &&
+    return (!pool || pool->pg_count > (uint32_t)child) && !shard_map_pg(shard, child) &&
            shard_map_is_part(shard) && !PLANT(OSD_SPLIT_BY_PART);
 }
 

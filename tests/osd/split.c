@@ -553,6 +553,35 @@ static void test_map_in_parts(void)
     }
 }
 
+/* A member that has lost its map comes to the entry late, and has left the child's group long ago. The part
+ * of the map that it gets first has not even the pool. */
+static void test_map_without_the_pool(void)
+{
+    struct world *w = begin(47);
+
+    refuse(w, 2, true);
+    order(w);
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && replica_on(w, 1, 1));
+    w->osds[2].unfed = true;
+    tell_of_the_child(w);
+    world_osd_kill(w, 2, SIM_CRASH_PROCESS);
+    fake_store_lose_map(w->osds[2].label.osd_uuid);
+    struct world_members *members = &w->pgs[1].member;
+    for (uint32_t m = members->count; m-- > 0;)
+        if (members->row[m].osd == 2)
+            members->row[m] = members->row[--members->count];
+    world_osd_start(w, 2);
+    WAIT_FOR(w, 5000, shard_on(w, 2));
+    world_feed_part(w, 2);
+    sim_run_for(w->sim, 3 * NS_PER_S);
+    CHECK_EQ(replica_on(w, 2, 0)->record.split_count, 0);
+    w->osds[2].unfed = false;
+    world_feed_map(w);
+    WAIT_FOR(w, 5000, replica_on(w, 2, 0)->record.split_count == 2);
+    CHECK(!replica_on(w, 2, 1) && !foreign_on(w, 2));
+    world_free(w);
+}
+
 /* Its log is damaged: it may have had the child, which may have voted. So it has none. */
 static void test_no_child_of_a_damaged_log(void)
 {
@@ -932,6 +961,7 @@ int main(int argc, char **argv)
     TEST(test_next_leader_is_split_later);
     TEST(test_recovers_over_the_split);
     TEST(test_map_in_parts);
+    TEST(test_map_without_the_pool);
     TEST(test_no_child_of_a_damaged_log);
     TEST(test_no_stranger_is_born);
     TEST(test_goes_on_alone);

@@ -115,6 +115,20 @@ void world_feed_map(struct world *w)
         }
 }
 
+void world_feed_part(struct world *w, uint32_t number)
+{
+    struct world_osd *osd = &w->osds[number];
+    struct hand_map map;
+
+    w->epoch++;
+    hand_map_fill(w, &map);
+    map.map.n_pool = 0;
+    sim_node_enter(osd->node);
+    osd->shard->map.newest_epoch = w->epoch + 1;
+    CHECK_EQ(shard_feed_map(osd->shard, &map.map), 0);
+    sim_node_leave(osd->node);
+}
+
 void world_order(struct world *w, uint64_t image, uint64_t size_bytes, bool deleted)
 {
     w->has_order = true;

@@ -96,6 +96,8 @@ void world_feed_map(struct world *w);
 void world_order(struct world *w, uint64_t image, uint64_t size_bytes, bool deleted);
 /* A map (epoch + 1) goes to that one alone, with an OSD that has an address of so many bytes. */
 void world_feed_large(struct world *w, uint32_t number, size_t len);
+/* All of the map (epoch + 1) but the pool goes to that one alone, which knows that there is more. */
+void world_feed_part(struct world *w, uint32_t number);
 const Fb__PgMember *world_member_find(const struct world_members *members, uint32_t replica);
 /* NULL: it has none, or is down. */
 struct store_pg *world_replica(const struct world *w, uint32_t osd, uint64_t pg);
