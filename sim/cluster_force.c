@@ -160,21 +160,30 @@ static struct force_pg *listed(struct force *f, uint64_t pg)
     return NULL;
 }
 
-/* One that both have, and that is not listed yet: it is new, or has just been split off. False: it would not
- * survive, or lose something that its parent had. */
-static bool list_pg(struct cluster *c, uint64_t pg)
+/* It was split off, and has committed the first entry of its first leader at most: nothing else. */
+static bool is_newborn(const struct holding *h)
+{
+    return !h->in_parent && h->pg->record.base_term < h->view.term &&
+           h->view.commit_index <= h->pg->record.base_index + 1;
+}
+
+/* One that both have, and that is not listed yet: it is new, or has just been split off, or since the `last`
+ * look at its parent. False: it would not survive, or lose something that its parent had. */
+static bool list_pg(struct cluster *c, uint64_t pg, bool last)
 {
     struct force *f = &c->force;
     const struct force_pg *parent = listed(f, parent_of(c, pg));
-    struct holding other;
-    bool there[2], has_all;
+    struct holding other = {0};
+    bool there[2], has_all, newborn = true;
 
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < 2; i++) {
         (void)holding_on(c, f->lost[i], pg, &other, &there[i]);
+        newborn &= there[i] && is_newborn(&other);
+    }
     if (!there[0] || !there[1] || listed(f, pg))
         return true;
     if (f->pg_count == CLUSTER_FORCE_PGS_MAX || !survives(c, pg, f->lost, &other, &has_all) ||
-        (!has_all && !parent))
+        (!has_all && !(parent && (last || newborn))))
         return false;
     struct force_pg *to = &f->pgs[f->pg_count++];
     *to = (struct force_pg){.id = pg};
@@ -186,12 +195,12 @@ static bool list_pg(struct cluster *c, uint64_t pg)
 }
 
 /* The PGs that both have; false: one of them would not survive, or lose something now. */
-static bool list_pgs(struct cluster *c)
+static bool list_pgs(struct cluster *c, bool last)
 {
     for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
         const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
         for (const struct store_pg *sp = NULL; shard && (sp = store_pg_next(osd_shard_store(shard), sp));)
-            if (!list_pg(c, sp->record.pg))
+            if (!list_pg(c, sp->record.pg, last))
                 return false;
     }
     return true;
@@ -203,18 +212,21 @@ static bool find_pgs(struct cluster *c)
     bool led = false;
 
     f->pg_count = 0;
-    if (!list_pgs(c))
+    if (!list_pgs(c, false))
         return false;
     for (uint32_t k = 0; k < f->pg_count; k++)
         led |= is_led_by(c, f->lost, f->pgs[k].id);
     return f->pg_count && (led || !f->loses);
 }
 
-/* They could go on still. Notes which has all that was acknowledged until now. */
+/* They could go on still. Notes which has all that was acknowledged until now. What is new comes first: its
+ * parent had all of it when that was last looked at, and need not have now. */
 static bool look_at_pgs(struct cluster *c)
 {
     struct force *f = &c->force;
 
+    if (!list_pgs(c, true))
+        return false;
     for (uint32_t k = 0; k < f->pg_count; k++) {
         struct holding survivor;
         bool has_all;
@@ -223,7 +235,7 @@ static bool look_at_pgs(struct cluster *c)
         if (has_all)
             note_since(c, &f->pgs[k]);
     }
-    return list_pgs(c);
+    return true;
 }
 
 /* ---- what may be lost ---- */
