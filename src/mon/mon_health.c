@@ -189,7 +189,7 @@ static void damage_problem(struct mon_status *st, const struct mon_osd *o)
             " objects and the logs of %" PRIu64 " replicas were damaged, %" PRIu64
             " blocks have been restored from other replicas",
             id, objects, logs, repaired);
-        SAY(p->doing, "what is found is restored, nothing is lost");
+        SAY(p->doing, "what other replicas have is restored from them");
         SAY(p->todo, "consider replacing the device");
     }
 }
