@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scrub on real devices: rot that nobody reads is found and repaired, blocks that nobody has are listed, and the commands."""
+"""Damage on real devices: rot that nobody reads is found and repaired by scrub, blocks that nobody has are listed, a damaged log is
+told of and healed; and the commands."""
 import os
+import re
+import struct
 
 from harness import Failure, expect, main, wait_for
 
@@ -122,6 +125,46 @@ def test_a_block_that_nobody_has(c):
     expect(listed() == [(pg, damage)], f"after a restart: {listed()}")
     source = fill(c, b"second", overwrite=True)
     wait_for("the block to leave the list", lambda: not listed() and c.json("status")["damaged_blocks"] == 0, 60)
+    expect(exported(c, source), "the image is not what was written")
+
+
+def damage_log(c, osd):
+    """One byte of a header in the ring of the stopped OSD's device changes; some behind it prove that it was durable."""
+    fd = os.open(os.path.join(c.dir, osd, "device"), os.O_RDWR)
+    batches, at, size = [], 0, os.fstat(fd).st_size
+    while at < size:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA) // BLOCK * BLOCK
+        except OSError:
+            break
+        data = os.pread(fd, 1 << 20, at)
+        batches += [(struct.unpack_from("<Q", data, i + 32)[0], at + i) for i in range(0, len(data), BLOCK)
+                    if data[i:i + 8] == b"FBTCH001"]
+        at += len(data)
+    expect(len(batches) > 20, f"{osd} has {len(batches)} batches in its log")
+    at = sorted(batches)[-10][1]
+    byte = os.pread(fd, 1, at + 100)[0]
+    os.pwrite(fd, bytes([byte ^ 1]), at + 100)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def test_a_damaged_log(c):
+    source = fill(c)
+    c.kill("osd.1")
+    damage_log(c, "osd.1")
+    c.start_process("osd.1")
+
+    def told():
+        return [p for p in c.json("health")["problems"] if p["code"] == "OSD_DAMAGE" and "osd.1" in p["what"]]
+    problem = wait_for("the damage to be told of", told)[0]
+    expect(re.search("the logs of [1-9]", problem["what"]), f"health: {problem}")
+
+    def whole():
+        return not [p for p in c.json("health")["problems"] if p["code"] in ("PG_DAMAGED", "PG_RECOVERING")]
+    c.wait_active()
+    wait_for("the replicas to be whole", whole)
+    expect(all(r["log_damaged_osd"] is None for r in results(c)), f"pg show: {results(c)}")
     expect(exported(c, source), "the image is not what was written")
 
 
