@@ -17,7 +17,7 @@
 #include "base/entry.h"
 #include "base/placement.h"
 #include "raft/raft.h"
-#include "store/store.h"
+#include "store/internal.h"
 
 #define FORCE_FIRST_NS (1500 * NS_PER_MS) /* at most, after faults began */
 #define FORCE_LAST_NS  (6 * NS_PER_S)     /* if there was no such moment until then, there will be none */
@@ -73,9 +73,10 @@ static bool holding_on(const struct cluster *c, uint32_t osd, uint64_t pg, struc
         return false;
     ret->in_parent = true;
     bool good = holding_at(c, osd, parent, ret, ret_any);
-    if (*ret_any && ret->pg->record.split_count > (uint32_t)pg)
-        return *ret_any = false;
-    return good;
+    if (!*ret_any || ret->pg->record.split_count <= (uint32_t)pg)
+        return good;
+    *ret_any = pg_of(ret->pg)->splitting; /* it is being born: one thing at a time */
+    return false;
 }
 
 /* Is the entry that splits the PG off in that log, of its parent? */
