@@ -8,6 +8,7 @@ import threading
 import time
 
 from harness import expect, main, wait_for
+from nbd_cells import Client
 
 SHARED = True
 
@@ -188,6 +189,70 @@ def test_verify_while_osds_die(c):
         ended.set()
         thread.join()
     stop(child)
+
+
+def beside_each_other(c, name, cell, args, harm):
+    """Three connections write side by side in the same blocks, while harm(start) is done, which may kill fastblock-nbd and start it again."""
+    name = image(c, name, "16M")
+    servers = []
+
+    def start():
+        if servers:
+            servers[-1].kill()
+            servers[-1].wait()
+        servers.append(c.nbd(name, "cells", args, ready=False)[0])
+    start()
+    seed = time.time_ns()
+    print(f"# seed {seed}")
+    clients = [Client(os.path.join(c.root, "cells.sock"), 16 << 20, cell, number, 3, seed) for number in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        harm(start)
+    finally:
+        for client in clients:
+            client.ended.set()
+        for client in clients:
+            client.join(120)
+    c.wait_active()
+    for client in clients:
+        print(f"# {client.answered} answered, {client.repeated} repeated, {client.failed} failed")
+        expect(not client.is_alive() and not client.wrong, f"{client.wrong}")
+        wrong = client.check()
+        expect(not wrong, f"at the end: {wrong}")
+    stop(servers[-1])
+    return clients
+
+
+def test_repeats_what_was_not_answered(c):
+    """As the kernel does when fastblock-nbd is killed and started again. OSDs die meanwhile."""
+    def harm(start):
+        for victim in ("osd.0", "osd.1", "osd.2"):
+            time.sleep(0.7)
+            start()
+            c.kill(victim)
+            time.sleep(0.7)
+            start()
+            c.start_process(victim)
+            time.sleep(0.7)
+    clients = beside_each_other(c, "cells", 700, (), harm)
+    expect(all(client.repeated and not client.failed for client in clients), "nothing was repeated, or something failed")
+
+
+def test_what_failed_stays_away(c):
+    """A write that timed out while two of three OSDs were stopped may have been made or not. What is written after it stays."""
+    def harm(start):
+        for first, second in ((0, 1), (1, 2), (2, 0)):
+            pids = [c.pid(f"osd.{first}"), c.pid(f"osd.{second}")]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(2.5)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.3)
+            time.sleep(1.0)
+    clients = beside_each_other(c, "failing", 9001, ("--timeout", "1"), harm)
+    expect(any(client.failed for client in clients), "nothing failed")
 
 
 if __name__ == "__main__":
