@@ -338,12 +338,30 @@ static void audit_newest(struct cluster *c, const struct osd_shard *shard, const
     *accepted = s->accepted_ns;
 }
 
+/* Nor is it forgotten when its session has ended. A table that is full forgets who has none. */
+static void audit_seen(struct cluster *c, const struct osd_shard *shard, const struct rpc_seen_table *table,
+                       uint32_t role, const char *who)
+{
+    map_for_each (&table->by_id, node) {
+        const struct rpc_seen *seen = map_entry(node, struct rpc_seen, by_id);
+        uint64_t key = hash_pair(hash_pair(shard->label.osd, shard->number),
+                                 hash_pair(shard->label.start_counter, hash_bytes(role, seen->id, 16)));
+        uint64_t *highest = check_note(c, hash_pair(key, 6), seen->highest);
+        if (seen->highest < *highest && table->used < table->max)
+            sim_fail(c->sim, "%s has seen session %llu and goes by session %llu", who, ULL(*highest),
+                     ULL(seen->highest));
+        *highest = seen->highest;
+    }
+}
+
 static void audit_sessions(struct cluster *c, const struct osd_shard *shard, const char *who)
 {
     static const uint8_t no_uuid[16];
     const struct rpc_server *server = shard->server;
     uint32_t open = 0, clients = 0, held = 0;
 
+    audit_seen(c, shard, &server->clients, RPC_CLIENT, who);
+    audit_seen(c, shard, &server->osds, RPC_OSD, who);
     list_for_each (&server->sessions, node) {
         const struct rpc_session *s = list_entry(node, struct rpc_session, all);
         const Fb__Osd *osd = s->who.role == RPC_OSD ? shard_map_osd(shard, s->who.osd) : NULL;
@@ -521,6 +539,17 @@ static void audit_client(struct cluster *c, const struct cluster_client *owner)
 
 /* ---- groups over all shards ---- */
 
+/* Who has told another one to campaign has given up its lease for the rest of the term: that may come late.
+ */
+static void audit_handed(struct cluster *c, const struct pg *pg, uint64_t now_ns)
+{
+    const struct raft *r = &pg->raft;
+
+    if (r->role == RAFT_LEADER && r->transfer_sent_ns > r->leader_since_ns && raft_lease_valid(r, now_ns))
+        sim_fail(c->sim, "PG %llx: replica %u has handed over in term %llu, and has its lease", ULL(pg->id),
+                 pg->replica, ULL(r->term));
+}
+
 /* Who may read at once, in which term. */
 struct reader {
     uint64_t pg, term;
@@ -544,6 +573,7 @@ static void audit_leases(struct cluster *c)
             continue;
         list_for_each (&shard->led, node) {
             const struct pg *pg = list_entry(node, struct pg, led);
+            audit_handed(c, pg, sim_node_now_ns(osd->process.nodes[i % c->shard_count]));
             if (may_read(pg, osd->process.nodes[i % c->shard_count]) && count < PGS_MAX)
                 readers[count++] = (struct reader){force_pg_name(c, pg->id), pg->raft.term, pg->replica};
         }

@@ -115,11 +115,13 @@ static bool plot_begin(struct cluster *c)
 {
     switch (c->profile) {
     case PROFILE_LATE:
-        return plot_late(c);
+        return sim_rng_below(&c->rng, 4) ? plot_late(c) : plot_greeting(c);
     case PROFILE_FENCE:
         return plot_fence(c);
     case PROFILE_TERM:
-        return sim_rng_below(&c->rng, 2) ? plot_term(c) : plot_unwon(c);
+        return sim_rng_below(&c->rng, 4) == 0 ? plot_handed(c)
+               : sim_rng_below(&c->rng, 2)    ? plot_term(c)
+                                              : plot_unwon(c);
     case PROFILE_RESIZE:
         return plot_resize(c);
     case PROFILE_LEADER:

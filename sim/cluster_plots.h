@@ -47,6 +47,8 @@ void plot_hold_to_all(struct cluster *c, const struct process *from, uint64_t fo
 
 /* Each begins one; false: there is nobody to play it. */
 bool plot_fence(struct cluster *c);
+bool plot_greeting(struct cluster *c);
+bool plot_handed(struct cluster *c);
 bool plot_lag(struct cluster *c);
 bool plot_late(struct cluster *c);
 bool plot_leader(struct cluster *c);

@@ -8,14 +8,49 @@
 #include <stdlib.h>
 
 #include "mon/impl.h"
+#include "osd/pg.h"
 #include "raft/raft.h"
 
-#define GROWN_BYTES    (2u << 20)
-#define HOLD_MAX_NS    (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
-#define RESIZE_LOOK_NS (100 * NS_PER_US)
-#define STAND_LOOK_NS  (20 * NS_PER_US)
+#define GROWN_BYTES      (2u << 20)
+#define HOLD_MAX_NS      (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
+#define RESIZE_LOOK_NS   (100 * NS_PER_US)
+#define STAND_LOOK_NS    (20 * NS_PER_US)
+#define GREETING_LOOK_NS (40 * NS_PER_US)
 
 /* ---- late: frames of a session that was given up come after those of the next one ---- */
+
+/* ... or its greeting does: links that the client makes meanwhile carry nothing in time, those after them do.
+ */
+static void greeting_hold(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+
+    if (c->sim->now_ns >= p->until_ns) {
+        sim_after(c->sim, p->other_ns - c->sim->now_ns + HOLD_MARGIN_NS, plot_end, p);
+        return;
+    }
+    sim_net_hold(c->net, p->held->host, p->osd->process.host, p->other_ns - c->sim->now_ns, false);
+    sim_after(c->sim, GREETING_LOOK_NS, greeting_hold, p);
+}
+
+bool plot_greeting(struct cluster *c)
+{
+    struct cluster_client *writer = load_writer(c, (uint32_t)sim_rng_below(&c->rng, c->image_count));
+
+    if (!writer)
+        return false;
+    struct plot *p = plot_new(c);
+    p->osd = &c->osds[sim_rng_below(&c->rng, c->osd_count)];
+    p->held = &writer->process;
+    p->until_ns = c->sim->now_ns + plot_between(c, 20, 100);
+    p->other_ns = p->until_ns + plot_between(c, 2000, 4000); /* a greeting is waited for for two seconds */
+    sim_log(c->sim, "%s connects anew to %s; its greeting comes late", writer->process.name,
+            p->osd->process.name);
+    sim_net_break_links(c->net, writer->process.host);
+    greeting_hold(p);
+    return true;
+}
 
 bool plot_late(struct cluster *c)
 {
@@ -154,6 +189,60 @@ static void unwon_watch(void *owner)
     sim_after(c->sim, plot_between(c, 5, 60), unwon_hears, p);
     sim_after(c->sim, over_ns, unwon_hand_over, p);
     sim_after(c->sim, hold_ns + HOLD_MARGIN_NS, plot_end, p);
+}
+
+/* ---- handed: the one who is told to campaign does so, and is heard late ---- */
+
+/* When, by its own clock, the leader has told somebody to campaign. */
+static uint64_t handed_ns(const struct cluster *c, const struct plot *p)
+{
+    uint64_t at_ns = 0;
+
+    for (uint32_t i = 0; i < c->shard_count; i++) {
+        const struct map_node *node = p->osd->shards[i] ? map_get(&p->osd->shards[i]->pgs, p->pgs[0]) : NULL;
+        if (node)
+            at_ns = MAX(at_ns, map_entry(node, struct pg, node)->raft.transfer_sent_ns);
+    }
+    return at_ns;
+}
+
+static void handed_watch(void *owner)
+{
+    struct plot *p = owner;
+    struct cluster *c = p->c;
+
+    if (handed_ns(c, p) > p->other_ns) {
+        uint64_t hold_ns = plot_between(c, 100, 2000);
+        sim_log(c->sim, "%s has handed over to %s, which is heard late", p->osd->process.name,
+                p->other->process.name);
+        plot_hold_to_all(c, &p->other->process, hold_ns, sim_rng_below(&c->rng, 2));
+        sim_after(c->sim, hold_ns + HOLD_MARGIN_NS, plot_end, p);
+    } else if (c->sim->now_ns < p->until_ns && !c->quiet) {
+        sim_after(c->sim, STAND_LOOK_NS, handed_watch, p);
+    } else {
+        plot_end(p);
+    }
+}
+
+bool plot_handed(struct cluster *c)
+{
+    uint64_t pgs[PLOT_PGS_MAX];
+    uint32_t pg_count;
+    struct cluster_osd *osd = plot_find_leader(c, pgs, &pg_count),
+                       *other = osd ? plot_find_other(c, osd, pgs[0]) : NULL;
+
+    if (!other)
+        return false;
+    struct plot *p = plot_new(c);
+    p->osd = osd;
+    p->other = other;
+    p->pgs[0] = pgs[0];
+    p->until_ns = c->sim->now_ns + NS_PER_S;
+    p->other_ns = handed_ns(c, p);
+    admin_ask(
+        c, &(struct admin_job){.kind = ADMIN_JOB_MOVE, .pg = pgs[0], .osd = other->id, .tries = MOVE_TRIES});
+    handed_watch(p);
+    return true;
 }
 
 bool plot_unwon(struct cluster *c)
