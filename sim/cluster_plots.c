@@ -113,15 +113,18 @@ void plot_hold_to_all(struct cluster *c, const struct process *from, uint64_t fo
 
 static bool plot_begin(struct cluster *c)
 {
+    struct sim_rng kinds = sim_rng_make(c->sim->seed, "kinds of plots", 0);
+    bool other = sim_rng_below(&kinds, 2); /* in half of the runs some of them are */
+
     switch (c->profile) {
     case PROFILE_LATE:
-        return sim_rng_below(&c->rng, 4) ? plot_late(c) : plot_greeting(c);
+        return other && sim_rng_below(&c->rng, 2) ? plot_greeting(c) : plot_late(c);
     case PROFILE_FENCE:
         return plot_fence(c);
     case PROFILE_TERM:
-        return sim_rng_below(&c->rng, 4) == 0 ? plot_handed(c)
-               : sim_rng_below(&c->rng, 2)    ? plot_term(c)
-                                              : plot_unwon(c);
+        if (other && sim_rng_below(&c->rng, 2))
+            return plot_handed(c);
+        return sim_rng_below(&c->rng, 2) ? plot_term(c) : plot_unwon(c);
     case PROFILE_RESIZE:
         return plot_resize(c);
     case PROFILE_LEADER:
