@@ -59,21 +59,35 @@ static bool is_member(const struct group *group, uint32_t replica)
     return false;
 }
 
-/* All replicas that are in no group any more, of those that may yet be in force. */
+/* In no group any more, of those that may yet be in force. */
+static bool is_stranger(const struct world *w, const struct place *p)
+{
+    if (!p->host.replica || is_member(w->committed, p->host.replica))
+        return false;
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct raft_host *h = &w->places[i].host;
+
+        if (h->replica && h != &p->host && raft_host_group(h)->index > w->committed->index &&
+            is_member(raft_host_group(h), p->host.replica))
+            return false;
+    }
+    return true;
+}
+
+/* All of them: who is in the group of one that goes may be one, too. */
 void world_drop_strangers(struct world *w)
 {
-    for (uint32_t i = 0; i < w->count; i++) {
-        struct place *p = &w->places[i];
-        bool wanted = !p->host.replica || is_member(w->committed, p->host.replica);
+    bool dropped;
 
-        for (uint32_t j = 0; j < w->count && !wanted; j++) {
-            const struct raft_host *h = &w->places[j].host;
-            wanted = h->replica && j != i && raft_host_group(h)->index > w->committed->index &&
-                     is_member(raft_host_group(h), p->host.replica);
+    do {
+        dropped = false;
+        for (uint32_t i = 0; i < w->count; i++) {
+            if (!is_stranger(w, &w->places[i]))
+                continue;
+            drop_replica(&w->places[i]);
+            dropped = true;
         }
-        if (!wanted)
-            drop_replica(p);
-    }
+    } while (dropped);
 }
 
 /* What an operator may want of a group that works: one more, one less, another in the place of one. */
