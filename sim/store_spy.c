@@ -230,6 +230,19 @@ static void forward_look(struct driver *d, const struct disk_batch *h)
         d->rotten_seq = h->seq;
 }
 
+/* The object has no page any more; nor may others have of what an image has lost, or what the PG has split
+ * off: what comes there again begins anew. */
+static void records_forget(struct driver *d, const struct disk_record *of)
+{
+    for (uint32_t n = 0; n < SPIED_RECORDS; n++) {
+        struct spied_record *r = &d->records[n];
+        bool of_image = of->type != RECORD_SPLIT, of_object = of->type == RECORD_DROP;
+        if (r->key == of->key && (!of_image || r->image == of->image) &&
+            (!of_object || r->object == of->slot_of.object))
+            r->seq = 0;
+    }
+}
+
 /* What lies behind the tail that a durable header has told is wanted by a start. */
 static void batch_look(struct driver *d, const struct blk_io *io)
 {
@@ -256,6 +269,8 @@ static void batch_look(struct driver *d, const struct blk_io *io)
     forward_look(d, h);
     for (uint32_t i = 0; i < h->record_count; i++) {
         const struct disk_record *r = &batch_records(h)[i];
+        if (r->type == RECORD_SPLIT || r->type == RECORD_IMAGE)
+            records_forget(d, r);
         if (r->type != RECORD_SLOT && r->type != RECORD_DROP)
             continue;
         /* Until it is durable the page before is what a start finds. */
@@ -263,12 +278,10 @@ static void batch_look(struct driver *d, const struct blk_io *io)
         const struct object *o = pg ? object_find(pg, r->image, r->slot_of.object) : NULL;
         if (o && o->version >= r->slot_of.version)
             spy_fail(d, io->offset / BLOCK_SIZE, "with the record of a page that counts already");
-        for (uint32_t n = 0; r->type == RECORD_DROP && n < SPIED_RECORDS; n++)
-            if (d->records[n].key == r->key && d->records[n].image == r->image &&
-                d->records[n].object == r->slot_of.object)
-                d->records[n].seq = 0;
-        if (r->type != RECORD_SLOT)
+        if (r->type == RECORD_DROP) {
+            records_forget(d, r);
             continue;
+        }
         d->records[d->record_at++ % SPIED_RECORDS] =
             (struct spied_record){h->seq, r->key, r->image, r->slot_of.object, r->slot_of.version};
         if (sim_rng_below(&d->world->spies, 4) == 0)
