@@ -334,9 +334,12 @@ void scars_settle(struct driver *d)
     struct world *w = d->world;
     const struct store *s = d->store;
 
-    w->gap_covered |= s->ckpt_last > w->gap_number;
-    if ((w->gap || w->shown) && !w->alive_hit && s->ckpt_last >= w->gap_number + 2 &&
-        sim_disk_is_readable(w->disk, block_offset(s->g.ring_block), block_offset(s->g.ring_blocks)))
+    /* What cannot be read in front of the head of the ring may be a batch, for all that a start knows. */
+    if ((!w->gap && !w->shown) || s->ckpt_last <= w->gap_number ||
+        !sim_disk_is_readable(w->disk, block_offset(s->g.ring_block), block_offset(s->g.ring_blocks)))
+        return;
+    w->gap_covered = true;
+    if (!w->alive_hit && s->ckpt_last >= w->gap_number + 2)
         w->gap = w->shown = false;
 }
 
