@@ -326,6 +326,7 @@ void scars_found(struct driver *d)
     w->wounds = d->lazy || (w->alive_hit && w->hurt);
     w->hurt = w->torn = w->checkpoint_hit = w->proof_hit = w->alive_hit;
     w->gap_number = d->store->ckpt_last;
+    w->gap_head = d->store->head;
     w->gap_covered = false;
 }
 
@@ -339,7 +340,7 @@ void scars_settle(struct driver *d)
         !sim_disk_is_readable(w->disk, block_offset(s->g.ring_block), block_offset(s->g.ring_blocks)))
         return;
     w->gap_covered = true;
-    if (!w->alive_hit && s->ckpt_last >= w->gap_number + 2)
+    if (!w->alive_hit && s->ckpt_last >= w->gap_number + 2 && s->tail_durable >= w->gap_head)
         w->gap = w->shown = false;
 }
 

@@ -227,6 +227,7 @@ struct world {
      * have been made. */
     bool gap;
     uint64_t gap_number;         /* of the checkpoint when that began */
+    uint64_t gap_head;           /* of the ring then: what is missing lies before that */
     bool gap_covered;            /* there is a later one: it has what is missing, or had not either */
     bool reset_since[MODEL_PGS]; /* it has recovered: its log begins behind that */
     bool starts_blind;           /* some of what the start reads does not come; later it may */
