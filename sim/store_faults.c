@@ -19,11 +19,16 @@ bool faults_may_damage(void *owner, struct sim_disk *disk, enum sim_damage damag
     struct world *w = owner;
     struct geometry g;
 
-    if (w->striking || (w->starts_blind && damage == SIM_DAMAGE_READ_ERROR))
+    bool has_layout = !geometry_layout(sim_disk_size(disk), w->ring_bytes, &g);
+    if (w->striking)
         return true;
+    /* One copy of the checkpoint may have been struck, and look whole. */
+    if (w->starts_blind && damage == SIM_DAMAGE_READ_ERROR)
+        return !w->checkpoint_hit || !has_layout ||
+               !touches(offset, len, g.checkpoint_block, 2 * g.checkpoint_blocks);
     if (damage != SIM_DAMAGE_LOSE || !w->rot)
         return w->rot;
-    if (geometry_layout(sim_disk_size(disk), w->ring_bytes, &g))
+    if (!has_layout)
         return false;
     /* Of what was acknowledged in both copies of the table one must be there. */
     if (touches(offset, len, g.table_block + g.table_blocks, g.table_blocks))
