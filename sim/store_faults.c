@@ -18,8 +18,8 @@ bool faults_may_damage(void *owner, struct sim_disk *disk, enum sim_damage damag
 {
     struct world *w = owner;
     struct geometry g;
-
     bool has_layout = !geometry_layout(sim_disk_size(disk), w->ring_bytes, &g);
+
     if (w->striking)
         return true;
     /* One copy of the checkpoint may have been struck, and look whole. */

@@ -326,10 +326,10 @@ static void checkpoint_look(struct driver *d, const struct blk_io *io)
     uint64_t block = io->offset / BLOCK_SIZE, in = (block - s->g.checkpoint_block) % s->g.checkpoint_blocks;
     const struct disk_checkpoint *c = (const void *)io->iov[0].iov_base;
 
-    if (in == 1)
+    if (in == 1) {
         d->checkpoint_seq = s->next_seq;
-    if (in == 1)
         claims_look(d, block);
+    }
     if (in == 0 && !is_settled(d, block + 1, MAX(DIV_UP(c->record_count, CKPT_RECORDS_PER_BLOCK), 1ull)))
         spy_fail(d, block, "a checkpoint's header in front of what it tells of");
     if (in == 0 && (c->ring_seq > s->durable_seq || (d->checkpoint_seq && c->replay_seq > d->checkpoint_seq)))

@@ -34,23 +34,33 @@ def exported(c, source):
         return a.read() == b.read()
 
 
-def rot(c, osd, numbers):
-    """One byte of each of these blocks changes, wherever the stopped OSD's device has them."""
-    wanted = {block(n) for n in numbers}
-    found = set()
-    fd = os.open(os.path.join(c.dir, osd, "device"), os.O_RDWR)
+def device(c, osd):
+    return os.open(os.path.join(c.dir, osd, "device"), os.O_RDWR)
+
+
+def pieces(fd):
+    """What has ever been written to a device: (offset, bytes), whole blocks."""
     at, size = 0, os.fstat(fd).st_size
     while at < size:
         try:
             at = os.lseek(fd, at, os.SEEK_DATA) // BLOCK * BLOCK
         except OSError:
-            break
+            return
         data = os.pread(fd, 1 << 20, at)
+        yield at, data
+        at += len(data)
+
+
+def rot(c, osd, numbers):
+    """One byte of each of these blocks changes, wherever the stopped OSD's device has them."""
+    wanted = {block(n) for n in numbers}
+    found = set()
+    fd = device(c, osd)
+    for at, data in pieces(fd):
         for i in range(0, len(data), BLOCK):
             if data[i:i + BLOCK] in wanted:
                 found.add(data[i:i + BLOCK])
                 os.pwrite(fd, bytes([data[i + 77] ^ 1]), at + i + 77)
-        at += len(data)
     os.fsync(fd)
     os.close(fd)
     expect(found == wanted, f"{osd}: {len(found)} of {len(wanted)} blocks are on its device")
@@ -130,17 +140,9 @@ def test_a_block_that_nobody_has(c):
 
 def damage_log(c, osd):
     """One byte of a header in the ring of the stopped OSD's device changes; some behind it prove that it was durable."""
-    fd = os.open(os.path.join(c.dir, osd, "device"), os.O_RDWR)
-    batches, at, size = [], 0, os.fstat(fd).st_size
-    while at < size:
-        try:
-            at = os.lseek(fd, at, os.SEEK_DATA) // BLOCK * BLOCK
-        except OSError:
-            break
-        data = os.pread(fd, 1 << 20, at)
-        batches += [(struct.unpack_from("<Q", data, i + 32)[0], at + i) for i in range(0, len(data), BLOCK)
-                    if data[i:i + 8] == b"FBTCH001"]
-        at += len(data)
+    fd = device(c, osd)
+    batches = [(struct.unpack_from("<Q", data, i + 32)[0], at + i) for at, data in pieces(fd) for i in range(0, len(data), BLOCK)
+               if data[i:i + 8] == b"FBTCH001"]
     expect(len(batches) > 20, f"{osd} has {len(batches)} batches in its log")
     at = sorted(batches)[-10][1]
     byte = os.pread(fd, 1, at + 100)[0]

@@ -866,6 +866,19 @@ static void test_split_again_by_a_map_that_is_saved(void)
     world_free(w);
 }
 
+/* The child is there on its survivor alone, with all that is its own; and the others have nothing of it left.
+ */
+static void born_alone(struct world *w)
+{
+    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && world_leader(w, pg_id(1)) == 0);
+    WAIT_FOR(w, 5000, !foreign_on(w, 1) && !foreign_on(w, 2));
+    CHECK(!replica_on(w, 1, 1) && !replica_on(w, 2, 1));
+    for (uint64_t object = 0; object < OBJECTS; object++) {
+        CHECK_EQ(world_read(w, object, 0, 1, got), 0);
+        CHECK(got[0] == (uint8_t)(object + 1));
+    }
+}
+
 /* Of the child only the shard of its survivor knows. The others have no reason to destage, and are not waited
  * for. */
 static void test_split_again_among_others(void)
@@ -884,13 +897,7 @@ static void test_split_again_among_others(void)
     w->pg_count = 2;
     force(w, 1);
     CHECK(!shard_map_pg(w->osds[1].shard, pg_id(1)));
-    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && world_leader(w, pg_id(1)) == 0);
-    WAIT_FOR(w, 5000, !foreign_on(w, 1) && !foreign_on(w, 2));
-    CHECK(!replica_on(w, 1, 1) && !replica_on(w, 2, 1));
-    for (uint64_t object = 0; object < OBJECTS; object++) {
-        CHECK_EQ(world_read(w, object, 0, 1, got), 0);
-        CHECK(got[0] == (uint8_t)(object + 1));
-    }
+    born_alone(w);
     world_free(w);
 }
 
@@ -936,13 +943,7 @@ static void test_split_again_while_members_come(void)
     world_feed_map(w);
     WAIT_FOR(w, 5000, leader_of_parent(w)->raft.group.count == MEMBERS + 1);
     force(w, 1);
-    WAIT_FOR(w, 5000, replica_on(w, 0, 1) && world_leader(w, pg_id(1)) == 0);
-    WAIT_FOR(w, 5000, !foreign_on(w, 1) && !foreign_on(w, 2));
-    CHECK(!replica_on(w, 1, 1) && !replica_on(w, 2, 1));
-    for (uint64_t object = 0; object < OBJECTS; object++) {
-        CHECK_EQ(world_read(w, object, 0, 1, got), 0);
-        CHECK(got[0] == (uint8_t)(object + 1));
-    }
+    born_alone(w);
     world_free(w);
 }
 
