@@ -214,6 +214,7 @@ void raft_host_start(struct raft_host *h, bool born_now, uint64_t seed, uint64_t
     memcpy(h->log + h->disk_base, base, (h->disk_last - h->disk_base + 1) * sizeof *base);
     for (uint64_t i = h->disk_base + 1; i <= h->disk_last; i++)
         raft_restore(&h->raft, i, h->log[i].term, sets_group(h->log, i) ? h->log[i].group : NULL);
+    raft_log_durable(&h->raft, h->disk_last);
     damage_mind(h);
     h->seen_role = RAFT_FOLLOWER;
     h->seen_term = h->raft.term;

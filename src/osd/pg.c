@@ -52,7 +52,8 @@ static bool log_sets_group(const struct store_pg *sp, uint64_t index, struct gro
 }
 
 /* Raft as the store knows it: the hard state, which term each index has, and the groups. That on record may
- * be set by an entry above the base: it is committed, and what was before it does not matter any more. */
+ * be set by an entry above the base: it is committed, and what was before it does not matter any more. Not
+ * all of the log is durable if the replica has just been stopped, for an order that is not carried out. */
 static void pg_raft_init(struct pg *pg, bool born_now)
 {
     struct store_pg *sp = pg->sp;
@@ -64,14 +65,15 @@ static void pg_raft_init(struct pg *pg, bool born_now)
     group.index = MIN(group.index, base);
     raft_init(&pg->raft, &RAFT_CONFIG_DEFAULT, pg->replica, &group, hs, base, base_term, born_now,
               core_random_u64(pg->shard->core), core_now_ns(pg->shard->core));
-    for (uint64_t i = sp->first_index; i <= sp->durable_index;) {
+    for (uint64_t i = sp->first_index; i <= sp->last_index;) {
         uint64_t term = store_log_term(sp, i), last = i;
         bool sets = log_sets_group(sp, last, &group);
-        while (!sets && last < sp->durable_index && store_log_term(sp, last + 1) == term)
+        while (!sets && last < sp->last_index && store_log_term(sp, last + 1) == term)
             sets = log_sets_group(sp, ++last, &group);
         raft_restore(&pg->raft, last, term, sets ? &group : NULL);
         i = last + 1;
     }
+    raft_log_durable(&pg->raft, sp->durable_index);
     pg_members_sync(pg);
 }
 

@@ -183,7 +183,6 @@ void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct gro
 
     ASSERT(reserved); /* at start only; there is nothing to fall back to */
     raft_terms_append(r, last, term);
-    r->durable_index = last;
     if (term > r->term) {
         r->term = term;
         r->vote = 0;

@@ -220,9 +220,9 @@ void raft_init(struct raft *r, const struct raft_config *config, uint32_t self, 
                struct raft_hard_state hs, uint64_t base_index, uint64_t base_term, bool born_now,
                uint64_t seed, uint64_t now_ns);
 void raft_fini(struct raft *r);
-/* Entries [last_index + 1 .. last] are in the durable log with this term; `group`: the last of them sets it,
- * NULL: none of them sets one. Raises the term to theirs, if hs was written too late: look at
- * raft_hard_state_pending() afterwards. */
+/* Entries [last_index + 1 .. last] are in the log with this term, durable as far as raft_log_durable() says
+ * then; `group`: the last of them sets it, NULL: none of them sets one. Raises the term to theirs, if hs was
+ * written too late: look at raft_hard_state_pending() afterwards. */
 void raft_restore(struct raft *r, uint64_t last, uint64_t term, const struct group *group);
 
 /* ---- inputs ---- */

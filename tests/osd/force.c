@@ -480,6 +480,43 @@ static void test_withdrawn_while_it_stops(void)
     world_free(w);
 }
 
+/* An order is taken back when what it has just been sent is on its way to the device. It takes up its log
+ * with that, and can lead. */
+static void test_withdrawn_while_it_writes(void)
+{
+    struct world *w = world_filled(17, OBJECTS);
+    struct world_pg *pg = &w->pgs[0];
+    struct world_members was = pg->member;
+
+    world_lead(w, the_pg(), 1);
+    struct pg *busy = keep_busy(w, 0);
+    pg->member.row[0] = pg->member.row[2];
+    pg->member.count = 2;
+    row_add(&pg->dropped, 1, 0, 0);
+    world_feed_map(w);
+    WAIT_FOR(w, 3000, busy->stopping);
+    pg->member = was;
+    pg->dropped.count = 0;
+    world_feed_map(w);
+    sim_run_for(w->sim, 50 * NS_PER_MS);
+    CHECK(busy->stopping);
+    struct store_pg *sp = world_replica(w, 0, the_pg());
+    struct entry noop = {.type = ENTRY_NOOP, .index = sp->last_index + 1, .term = sp->record.term};
+    sim_node_enter(w->osds[0].node);
+    CHECK_EQ(store_append(sp, &noop, NULL), 0);
+    busy->request_count--;
+    pg_wake(busy);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 3000, pg_find(w->osds[0].shard, the_pg()));
+    CHECK_EQ(pg_find(w->osds[0].shard, the_pg())->raft.last_index, noop.index);
+    CHECK(sp->durable_index < noop.index);
+    CHECK_EQ(pg_find(w->osds[0].shard, the_pg())->raft.durable_index, sp->durable_index);
+    lose(w, 1);
+    WAIT_FOR(w, 5000, world_leader(w, the_pg()) == 0);
+    check_data(w, 0);
+    world_free(w);
+}
+
 /* What it says while it has no leader. */
 static void test_standings(void)
 {
@@ -567,6 +604,7 @@ int main(int argc, char **argv)
     TEST(test_survivor_crashes);
     TEST(test_withdrawn);
     TEST(test_withdrawn_while_it_stops);
+    TEST(test_withdrawn_while_it_writes);
     TEST(test_standings);
     TEST(test_not_whole_any_more);
     fake_store_forget_all();

@@ -25,6 +25,7 @@ static void log_make(struct raft *r, struct sim_rng *rng)
         terms[i] = term;
         raft_restore(r, i, term, NULL);
     }
+    raft_log_durable(r, LAST);
     r->commit_index = LAST - sim_rng_below(rng, 5);
 }
 
