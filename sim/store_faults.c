@@ -368,6 +368,7 @@ static void run_until_crash(struct world *w)
     uint64_t most = sim_rng_below(&w->rng, 3) ? 300 * NS_PER_MS : 20 * NS_PER_MS;
     uint64_t time_ns = sim_rng_range(&w->rng, 1, most);
 
+    w->blind_from = w->blind_len = 0; /* by now others have these chunks */
     if (start_plot(w, most))
         return;
     if (w->hurt && sim_rng_below(&w->blows, 4) == 0 &&
@@ -421,7 +422,6 @@ static void run_until_crash(struct world *w)
         w->moment = MOMENT_ROTTEN;
     if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_READ) && sim_rng_below(&w->turns, 4) == 0)
         w->moment = MOMENT_CHUNKS;
-    w->blind_from = w->blind_len = 0;
     /* Somebody has no quorum until the tail comes by. */
     bool forward = w->moment == MOMENT_FORWARD || w->moment == MOMENT_ROTTEN;
     if (forward)
