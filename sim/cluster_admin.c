@@ -161,6 +161,7 @@ static void begin_job(struct admin *a, const struct admin_job *job)
         a->resize.pool = (char *)(uintptr_t)CLUSTER_POOL;
         a->resize.name = image;
         a->resize.size_bytes = job->size_bytes;
+        a->resize.lose_data = true;
         a->request.image_resize = &a->resize;
         call(a, FB__MON_REQUEST__CALL_IMAGE_RESIZE);
         return;

@@ -99,7 +99,12 @@ int fb_block_status(struct fb_image *image, uint64_t offset, uint64_t len, struc
 
 /* Managing images; "pool/image". */
 int fb_image_create(struct fb_conn *conn, const char *image, uint64_t size_bytes);
-int fb_image_resize(struct fb_conn *conn, const char *image, uint64_t size_bytes);
+enum fb_resize_flags {
+    FB_RESIZE_LOSE_DATA = 1, /**< smaller is meant, too: what lies beyond the new size is lost for good */
+};
+/** Growing works while the image is in use. Shrinking is refused without FB_RESIZE_LOSE_DATA (-EINVAL), and while the image is open for
+ * writing (-EBUSY). */
+int fb_image_resize(struct fb_conn *conn, const char *image, uint64_t size_bytes, unsigned flags);
 int fb_image_remove(struct fb_conn *conn, const char *image);
 
 #ifdef __cplusplus

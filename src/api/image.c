@@ -142,7 +142,7 @@ int fb_image_create(struct fb_conn *conn, const char *name, uint64_t size_bytes)
     return manage(conn, name, &request);
 }
 
-int fb_image_resize(struct fb_conn *conn, const char *name, uint64_t size_bytes)
+int fb_image_resize(struct fb_conn *conn, const char *name, uint64_t size_bytes, unsigned flags)
 {
     char pool[API_NAME_MAX], image[API_NAME_MAX];
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
@@ -151,9 +151,12 @@ int fb_image_resize(struct fb_conn *conn, const char *name, uint64_t size_bytes)
 
     if (result)
         return result;
+    if (flags & ~(unsigned)FB_RESIZE_LOSE_DATA)
+        return api_fail(conn, -ERR_INVALID, "%s: unknown flags %#x", name, flags);
     resize.pool = pool;
     resize.name = image;
     resize.size_bytes = size_bytes;
+    resize.lose_data = flags & FB_RESIZE_LOSE_DATA;
     request.call_case = FB__MON_REQUEST__CALL_IMAGE_RESIZE;
     request.image_resize = &resize;
     return manage(conn, name, &request);

@@ -411,6 +411,7 @@ static bool mon_call_is_idempotent(const Fb__MonRequest *request)
     case FB__MON_REQUEST__CALL_POOL_CREATE:
     case FB__MON_REQUEST__CALL_POOL_REMOVE:
     case FB__MON_REQUEST__CALL_IMAGE_CREATE:
+    case FB__MON_REQUEST__CALL_IMAGE_RESIZE: /* or would undo what another has done since */
     case FB__MON_REQUEST__CALL_IMAGE_REMOVE:
     case FB__MON_REQUEST__CALL_MON_REMOVE:
         return false;

@@ -49,29 +49,6 @@ static Fb__MonReply *image_get(struct cmd_session *s, struct cmd_call *call, cha
     return cmd_mon_call(s, call, &request, what);
 }
 
-/* Nothing lies beyond the new size, or that it is lost is meant. */
-static int resize_check(struct cmd_args *args, char *pool, char *name, uint64_t size)
-{
-    struct cmd_session s;
-    struct cmd_call call;
-    int result = CMD_FAILED;
-    if (cmd_option(args, "yes-lose-data"))
-        return CMD_OK;
-    if (!cmd_session_open(&s, args, 0, 0))
-        return CMD_FAILED;
-    Fb__MonReply *reply =
-        image_get(&s, &call, pool, name, cmd_text("cannot resize image %s", args->positional[0]));
-    if (reply && reply->image && reply->image->size_bytes > size)
-        cmd_fail("%s has %s: what lies beyond %s would be lost for good. If that is meant: --yes-lose-data",
-                 args->positional[0], cmd_size_text(reply->image->size_bytes), cmd_size_text(size));
-    else if (reply)
-        result = CMD_OK;
-    if (reply)
-        cmd_call_end(&call);
-    cmd_session_close(&s);
-    return result;
-}
-
 int cmd_image_resize(struct cmd_args *args)
 {
     char pool[CMD_NAME_MAX], name[CMD_NAME_MAX];
@@ -80,13 +57,11 @@ int cmd_image_resize(struct cmd_args *args)
         return CMD_USAGE;
     if (!cmd_option(args, "size"))
         return cmd_usage("image resize needs --size, for example --size 8G");
-    int result = resize_check(args, pool, name, size);
-    if (result != CMD_OK)
-        return result;
     Fb__ImageResize resize = FB__IMAGE_RESIZE__INIT;
     resize.pool = pool;
     resize.name = name;
     resize.size_bytes = size;
+    resize.lose_data = cmd_option(args, "yes-lose-data") != NULL;
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
     request.call_case = FB__MON_REQUEST__CALL_IMAGE_RESIZE;
     request.image_resize = &resize;

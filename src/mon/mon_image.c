@@ -333,7 +333,7 @@ static int image_resize_build(struct mon_request *r)
     const Fb__ImageResize *call = r->call->image_resize;
     struct mon *mon = r->mon;
     struct mon_image *i;
-    char who[MON_MESSAGE_MAX];
+    char who[MON_MESSAGE_MAX], has[TEXT_SIZE_MAX], wanted[TEXT_SIZE_MAX];
 
     int error = find_image(r, call->pool, call->name, &i);
     if (!error)
@@ -346,6 +346,12 @@ static int image_resize_build(struct mon_request *r)
         r->nothing = true;
         return 0;
     }
+    if (call->size_bytes < image.size_bytes && !call->lose_data)
+        return mon_fail(r, -ERR_INVALID,
+                        "image '%s/%s' has %s: what lies beyond %s would be lost for good. If that is meant: "
+                        "--yes-lose-data (libfastblock: FB_RESIZE_LOSE_DATA)",
+                        call->pool, call->name, text_format_size(image.size_bytes, has),
+                        text_format_size(call->size_bytes, wanted));
     if (call->size_bytes < image.size_bytes && writer_alive(mon, i))
         return mon_fail(r, -ERR_WRITER_EXISTS,
                         "image '%s/%s' cannot shrink while it is open for writing by %.300s: stop that first",

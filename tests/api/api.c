@@ -321,7 +321,11 @@ static void test_manage(void)
      * A resize behind another one is asked for again. */
     CHECK_EQ(fb_image_create(conn, "noslash", MIB), -EINVAL);
     CHECK_EQ(fb_image_create(conn, "pool/new", MIB), -ENOTSUP);
-    CHECK_EQ(fb_image_resize(conn, "pool/new", MIB), -ENOTSUP);
+    CHECK_EQ(fb_image_resize(conn, "pool/new", MIB, 0), -EINVAL);
+    CHECK(!strstr(fb_error(conn), "flags"));
+    CHECK_EQ(fb_image_resize(conn, "pool/new", MIB, FB_RESIZE_LOSE_DATA), 0);
+    CHECK_EQ(fb_image_resize(conn, "pool/new", MIB, FB_RESIZE_LOSE_DATA << 1), -EINVAL);
+    CHECK(strstr(fb_error(conn), "flags"));
     CHECK_EQ(fb_image_remove(conn, "pool/new"), -ENOTSUP);
     CHECK(strstr(fb_error(conn), "pool/new"));
     tear_down();

@@ -894,15 +894,16 @@ static void test_many_removals(void)
 }
 
 /* The monitor hangs. What it may have done is asked of the other one only if that changes nothing: done once
- * more, these would be refused, as if they had not been done. */
+ * more, these would be refused, as if they had not been done, or would undo what another has done since. */
 static void test_monitor_calls(void)
 {
     static struct client_mon_call call;
     Fb__PgForceOrder order = FB__PG_FORCE_ORDER__INIT;
     Fb__MonRemove remove = FB__MON_REMOVE__INIT;
+    Fb__ImageResize resize = FB__IMAGE_RESIZE__INIT;
     Fb__MonRequest request = FB__MON_REQUEST__INIT;
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         fake_up(37, 0, 0);
         uint32_t now = fake.monitors[1].subscriber_count > 0;
         sim_node_pause(world.monitors[now]);
@@ -910,9 +911,12 @@ static void test_monitor_calls(void)
         if (i < 2) {
             request.call_case = FB__MON_REQUEST__CALL_PG_FORCE_ORDER;
             request.pg_force_order = &order;
-        } else {
+        } else if (i == 2) {
             request.call_case = FB__MON_REQUEST__CALL_MON_REMOVE;
             request.mon_remove = &remove;
+        } else {
+            request.call_case = FB__MON_REQUEST__CALL_IMAGE_RESIZE;
+            request.image_resize = &resize;
         }
         call = (struct client_mon_call){0};
         fake_enter();

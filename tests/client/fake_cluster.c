@@ -479,7 +479,9 @@ static void monitor_message(void *owner, struct rpc_session *session, const stru
             reply.image = image_now();
         break;
     case FB__MON_REQUEST__CALL_IMAGE_RESIZE:
-        result = monitor->resizes++ < FAKE_BUSY ? -ERR_BUSY : -ERR_UNSUPPORTED;
+        result = monitor->resizes++ < FAKE_BUSY     ? -ERR_BUSY
+                 : request->image_resize->lose_data ? 0
+                                                    : -ERR_INVALID;
         break;
     default:
         result = -ERR_UNSUPPORTED;

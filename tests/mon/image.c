@@ -490,6 +490,12 @@ static void resizes(void)
     CHECK_EQ(get_map(&s.b, 0), 0);
     CHECK_EQ(s.b.answer->map->n_order, 0);
     CHECK_EQ(image_close(&s.a, 1, "wa", 1), 0);
+    /* Smaller: only when that is said to be meant, because somebody else may have made it larger meanwhile.
+     */
+    CHECK_EQ(image_grow(&s.b, "rbd", "x", 4 << 20), -ERR_INVALID);
+    CHECK(strstr(said(&s.b), "16 MiB"));
+    CHECK_EQ(image_grow(&s.b, "rbd", "x", 16 << 20), 0);
+    CHECK_EQ(image_of(&s.b)->generation, 2);
     CHECK_EQ(image_resize(&s.b, "rbd", "x", 4 << 20), 0);
     CHECK_EQ(image_of(&s.b)->generation, 3);
     CHECK_EQ(image_of(&s.b)->size_bytes, 4 << 20);

@@ -581,14 +581,26 @@ int image_close(struct caller *c, uint64_t id, const char *writer, uint64_t inca
     return call(c, &request);
 }
 
-int image_resize(struct caller *c, const char *pool, const char *name, uint64_t size)
+static int image_resize_to(struct caller *c, const char *pool, const char *name, uint64_t size,
+                           bool lose_data)
 {
     Fb__ImageResize body = FB__IMAGE_RESIZE__INIT;
     body.pool = (char *)pool;
     body.name = (char *)name;
     body.size_bytes = size;
+    body.lose_data = lose_data;
     REQUEST(image_resize, IMAGE_RESIZE);
     return call(c, &request);
+}
+
+int image_resize(struct caller *c, const char *pool, const char *name, uint64_t size)
+{
+    return image_resize_to(c, pool, name, size, true);
+}
+
+int image_grow(struct caller *c, const char *pool, const char *name, uint64_t size)
+{
+    return image_resize_to(c, pool, name, size, false);
 }
 
 int image_remove(struct caller *c, const char *pool, const char *name)

@@ -134,6 +134,7 @@ int image_open(struct caller *c, const char *pool, const char *name, const char 
                bool share);
 int image_close(struct caller *c, uint64_t id, const char *writer, uint64_t incarnation);
 int image_resize(struct caller *c, const char *pool, const char *name, uint64_t size);
+int image_grow(struct caller *c, const char *pool, const char *name, uint64_t size); /* and not the other way */
 int image_remove(struct caller *c, const char *pool, const char *name);
 int image_get(struct caller *c, const char *pool, const char *name);
 int get_map(struct caller *c, uint64_t since);
