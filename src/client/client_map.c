@@ -266,10 +266,11 @@ int client_map_apply(struct client *client, Fb__ClusterMap *from)
         if (from->epoch <= client->map->epoch)
             return 0; /* known already */
     } else {
-        if (client->has_map && from->epoch < client->map->epoch)
+        if (from->epoch < client->self.epoch)
             return -ERR_BEHIND; /* a monitor that is behind another: the newer map stays */
         map_clear(client->map);
     }
+    client->has_map = false; /* without memory for all of it: the next is a whole one again */
     error = map_merge(client->map, from, &osd_kind);
     if (!error)
         error = map_merge(client->map, from, &pool_kind);

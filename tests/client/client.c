@@ -4,6 +4,8 @@
  */
 #include <string.h>
 
+#include "base/placement.h"
+#include "client/impl.h"
 #include "fake.h"
 #include "tests/tap.h"
 #include "tests/plants.h"
@@ -991,6 +993,56 @@ static void test_map_in_parts(void)
     fake_down();
 }
 
+/* Memory runs out while a map is applied, at any of its allocations: what is missing then comes again, though
+ * the monitor has nothing new. */
+static int apply_again(size_t refused)
+{
+    const Fb__ClusterMap *now = client_map(world.client);
+    uint8_t *bytes = malloc(fb__cluster_map__get_packed_size(now));
+
+    fake_enter();
+    Fb__ClusterMap *map = fb__cluster_map__unpack(CLIENT_ALLOCATOR, fb__cluster_map__pack(now, bytes), bytes);
+    ASSERT(map);
+    world.client_node->heap.refused = refused;
+    int error = client_map_apply(world.client, map);
+    world.client_node->heap.refused = 0;
+    fb__cluster_map__free_unpacked(map, CLIENT_ALLOCATOR);
+    fake_leave();
+    free(bytes);
+    return error;
+}
+
+static bool map_is_whole(void)
+{
+    bool whole = client_map_pool(world.client, FAKE_POOL);
+
+    for (uint32_t i = 0; i < FAKE_SHARDS; i++)
+        whole &= client_map_osd(world.client, i + 1) != NULL;
+    for (uint32_t i = 0; i < FAKE_PGS; i++)
+        whole &= client_map_pg(world.client, placement_pg_id(FAKE_POOL, i)) != NULL;
+    return whole;
+}
+
+static void test_map_without_memory(void)
+{
+    uint32_t failed = 0;
+
+    fake_up(39, 0, 0);
+    for (size_t size = 1; size <= 1024; size++) {
+        uint32_t before = fake.monitors[0].wholes + fake.monitors[1].wholes;
+        int error = apply_again(size);
+        failed += error != 0;
+        if (error) {
+            CHECK_EQ(error, -ERR_NO_MEMORY);
+            sim_run_for(world.sim, 6 * NS_PER_S);
+            CHECK(fake.monitors[0].wholes + fake.monitors[1].wholes > before);
+        }
+        CHECK(map_is_whole());
+    }
+    CHECK(failed >= 4);
+    fake_down();
+}
+
 static void test_no_monitor(void)
 {
     static const char *const addresses[] = {"10.9.9.9:1", "10.0.3.0:2"};
@@ -1283,6 +1335,7 @@ int main(int argc, char **argv)
     TEST(test_monitor_calls);
     TEST(test_monitor_behind);
     TEST(test_map_in_parts);
+    TEST(test_map_without_memory);
     TEST(test_no_monitor);
     TEST(test_few_pieces);
     TEST(test_share);

@@ -453,6 +453,7 @@ static void monitor_message(void *owner, struct rpc_session *session, const stru
     switch (request->call_case) {
     case FB__MON_REQUEST__CALL_SUBSCRIBE:
         monitor->subscribes++;
+        monitor->wholes += !request->subscribe->since_epoch;
         monitor->writing = 0;
         for (size_t i = 0; i < request->subscribe->n_writing; i++)
             monitor->writing += request->subscribe->writing[i] == FAKE_IMAGE;

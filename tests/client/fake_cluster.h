@@ -51,6 +51,7 @@ struct fake_monitor {
     struct rpc_server *server;
     struct rpc_session *subscribers[16];
     uint32_t subscriber_count, opens, closes, gets, subscribes;
+    uint32_t wholes;  /* Subscribes by who knew no map */
     uint32_t writing; /* images that the last Subscribe named */
     uint32_t resizes; /* the first FAKE_BUSY find an earlier one still under way */
 };
