@@ -4,8 +4,9 @@
  *
  * A map message holds the items with an epoch in (base, to], whole epochs only: `to` is the newest epoch
  * unless that is more than MON_MAP_BYTES, and then the next message goes on from there. So a map of any size
- * is a sequence of deltas, and the receiver needs no rule but "apply, then remember the epoch". A subscriber
- * is remembered by the epoch it was sent last; one that takes no more is closed rather than queued for.
+ * is a sequence of deltas, and the receiver needs no rule but "apply, then remember the epoch"; each says
+ * what the newest epoch is, since from what is absent from a part nothing follows. A subscriber is remembered
+ * by the epoch it was sent last; one that takes no more is closed rather than queued for.
  */
 #include "mon/impl.h"
 
@@ -114,6 +115,7 @@ static int map_part_init(struct map_part *p, const struct mon *mon, uint64_t sin
     p->map.cluster.data = (uint8_t *)mon->cluster;
     p->map.cluster.len = 16;
     p->map.base_epoch = since;
+    p->map.newest_epoch = mon->state.epoch;
     p->map.image_id_max = mon->state.image_id_max;
     p->map.paused = mon->state.paused;
     p->map.osd = (Fb__Osd **)(p->pointers + first[MON_OSD]);

@@ -267,7 +267,7 @@ int shard_map_take(struct osd_shard *shard, const Fb__ClusterMap *message)
     if (message->epoch == map->epoch)
         return 0;
     /* If this fails half way, the epoch stays and the same items come again; until then this is a part. */
-    map->newest_epoch = MAX(map->newest_epoch, message->epoch);
+    map->newest_epoch = MAX(map->newest_epoch, MAX(message->epoch, message->newest_epoch));
     error = map_take_items(shard, message);
     if (error)
         return error;

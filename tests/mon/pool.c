@@ -95,18 +95,23 @@ static void refuses(void)
     world_free(w);
 }
 
-/* Collects the map in parts, as a poller does. */
+/* Collects the map in parts, as a poller does. Each says up to where there is more. */
 static void count_map(struct caller *c, uint64_t since, size_t *ret_pools, size_t *ret_pgs,
                       uint32_t *ret_parts)
 {
+    uint64_t newest = 0;
+
     *ret_pools = *ret_pgs = *ret_parts = 0;
     for (;;) {
         CHECK_EQ(get_map(c, since), 0);
         const Fb__ClusterMap *map = c->answer ? c->answer->map : NULL;
-        if (!map || map->epoch == since)
+        if (!map || map->epoch == since) {
+            CHECK_EQ(newest, since);
             return;
+        }
         CHECK_EQ(map->base_epoch, since);
         since = map->epoch;
+        newest = *ret_parts ? newest : map->newest_epoch;
         *ret_pools += map->n_pool;
         *ret_pgs += map->n_pg;
         ++*ret_parts;

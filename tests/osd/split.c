@@ -511,9 +511,8 @@ static void feed_part(struct world *w, uint32_t osd, bool fails)
     if (fails) {
         map.pg = pgs;
         map.n_pg = 1;
-    } else {
-        shard->map.newest_epoch = w->epoch + 1;
-    }
+    } else
+        map.newest_epoch = w->epoch + 1;
     CHECK_EQ(shard_map_take(shard, &map), fails ? -ERR_PROTOCOL : 0);
     sim_node_leave(w->osds[osd].node);
 }

@@ -123,8 +123,8 @@ void world_feed_part(struct world *w, uint32_t number)
     w->epoch++;
     hand_map_fill(w, &map);
     map.map.n_pool = 0;
+    map.map.newest_epoch = w->epoch + 1;
     sim_node_enter(osd->node);
-    osd->shard->map.newest_epoch = w->epoch + 1;
     CHECK_EQ(shard_feed_map(osd->shard, &map.map), 0);
     sim_node_leave(osd->node);
 }
