@@ -17,13 +17,19 @@
 
 static void signal_arrived(void *owner, int signal)
 {
+    if (signal == SIGHUP) {
+        fake.generation++;
+        fake.size_bytes = fake.size_bytes == FAKE_IMAGE_SIZE ? FAKE_IMAGE_SIZE / 2 : FAKE_IMAGE_SIZE;
+        raise(SIGSTOP); /* it is done */
+        return;
+    }
     fake.shards[0].refuse = -ERR_DAMAGED;
     fake.shards[0].refuse_count = signal == SIGUSR1 ? UINT32_MAX : 0;
 }
 
 static void serve(int out)
 {
-    static const int signals[] = {SIGUSR1, SIGUSR2};
+    static const int signals[] = {SIGUSR1, SIGUSR2, SIGHUP};
     struct uring_core_opts opts = {.arena_bytes = 128u << 20, .log_level = LOG_WARN, .log_prefix = "fake"};
     struct uring_core *uring;
 
@@ -81,4 +87,13 @@ void fake_process_stop(pid_t pid)
 void fake_process_refuse(pid_t pid, bool refuse)
 {
     kill(pid, refuse ? SIGUSR1 : SIGUSR2);
+}
+
+void fake_process_resize(pid_t pid)
+{
+    int status;
+
+    kill(pid, SIGHUP);
+    waitpid(pid, &status, WUNTRACED);
+    kill(pid, SIGCONT);
 }

@@ -14,5 +14,7 @@ pid_t fake_process_start(char monitors[128]);
 void fake_process_stop(pid_t pid);
 /* One of the shards answers whatever it is asked with ERR_DAMAGED, from soon after this on; or as usual again. */
 void fake_process_refuse(pid_t pid, bool refuse);
+/* The image has half of its size now; or all of it again. */
+void fake_process_resize(pid_t pid);
 
 #endif

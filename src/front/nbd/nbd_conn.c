@@ -377,6 +377,16 @@ static bool conn_evict(struct nbd_server *server)
     return false;
 }
 
+/* Somebody relies on the size that it was told. Those that are gone do not, though some of their commands may
+ * be under way. */
+static bool size_is_known(const struct nbd_server *server)
+{
+    list_for_each (&server->conns, node)
+        if (list_entry(node, struct nbd_conn, link)->stream)
+            return true;
+    return false;
+}
+
 void nbd_conn_accepted(void *owner, struct stream *stream)
 {
     struct nbd_server *server = owner;
@@ -398,11 +408,10 @@ void nbd_conn_accepted(void *owner, struct stream *stream)
     list_init(&conn->senders);
     list_init(&conn->memory_waiters);
     list_init(&conn->big_waiters);
+    if (server->image && !size_is_known(server))
+        server->export.size_bytes = client_image_size(server->image);
     list_push_back(&server->conns, &conn->link);
     server->conn_count++;
-    /* The size as it is now, unless somebody relies on what it was. */
-    if (server->conn_count == 1 && server->image)
-        server->export.size_bytes = client_image_size(server->image);
     op_start(&conn->op, server->core, &conn_kind, NULL);
     nbd_wait_init(&conn->wait, &conn->op);
     nbd_protocol_start(&conn->protocol, &server->export);

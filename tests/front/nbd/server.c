@@ -811,6 +811,52 @@ static void test_other_connection(void)
     }
 }
 
+/* What a connection that is told the size now is told, without going on to commands. */
+static uint64_t size_told(void)
+{
+    uint8_t bytes[152];
+    int fd = dial();
+
+    CHECK(get(fd, bytes, 18));
+    put(fd, "\0\0\0\3", 4);
+    put_option(fd, NBD_OPT_EXPORT_NAME, NULL, 0);
+    CHECK(get(fd, bytes, 10));
+    close(fd);
+    return be_load_u64(bytes);
+}
+
+/* Who comes back after the image was resized is told so, though commands of its former connection are still
+ * under way. */
+static void test_resized(void)
+{
+    uint8_t block[4096] = {0};
+    uint64_t cookie;
+    int fd = connect_nbd(false);
+
+    fake_process_resize(cluster);
+    CHECK_EQ(write_at(fd, 0, block, sizeof(block)), NBD_OK); /* so it has heard of that */
+    CHECK_EQ(size_told(), IMAGE_SIZE);                       /* the other one relies on it */
+    kill(cluster, SIGSTOP);
+    put_command(fd, 0, NBD_CMD_WRITE, 1, 0, sizeof(block), block);
+    put_command(fd, 0, NBD_CMD_FLUSH, 2, 0, 0, NULL);
+    CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+    CHECK_EQ(cookie, 2); /* and the write is under way */
+    close(fd);
+    uint64_t told = 0;
+    for (uint32_t i = 0; i < 50 && told != IMAGE_SIZE / 2; i++) {
+        told = size_told();
+        usleep(20000);
+    }
+    CHECK_EQ(told, IMAGE_SIZE / 2);
+    kill(cluster, SIGCONT);
+    fd = connect_nbd(false);
+    fake_process_resize(cluster);
+    CHECK_EQ(write_at(fd, 0, block, sizeof(block)), NBD_OK);
+    close(fd);
+    for (told = 0; told != IMAGE_SIZE;)
+        told = size_told();
+}
+
 /* What was taken in is answered before it ends. */
 static void test_stop(void)
 {
@@ -1120,6 +1166,7 @@ int main(int argc, char **argv)
     TEST(test_broken_clients);
     TEST(test_unread_commands);
     TEST(test_other_connection);
+    TEST(test_resized);
     TEST(test_arguments);
     TEST(test_tcp_and_read_only);
     TEST(test_nobody_reads_what_it_says);
