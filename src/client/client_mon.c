@@ -30,6 +30,7 @@
 #define MON_ASK_EVERY_NS (100 * NS_PER_MS)
 #define MON_PAUSE_NS     (20 * NS_PER_MS)
 #define MON_PAUSE_MAX_NS (1 * NS_PER_S)
+#define MON_CALLS_MAX    64 /* under way; one more is the Subscribe */
 
 enum mon_state { MON_CONNECT, MON_OPEN, MON_SUBSCRIBE, MON_SUBSCRIBED, MON_FOLLOW, MON_PAUSE };
 
@@ -44,10 +45,14 @@ static struct client *mon_client(struct client_mon *m)
     return container_of(m, struct client, mon);
 }
 
-static void mon_wake_waiters(struct client_mon *m)
+/* False: there is none. */
+static bool mon_wake_waiter(struct client_mon *m)
 {
-    for (struct list *node; (node = list_pop_front(&m->waiters));)
+    struct list *node = list_pop_front(&m->waiters);
+
+    if (node)
         op_wake(list_entry(node, struct client_wait, link)->op);
+    return node;
 }
 
 static void mon_opened(void *owner, struct rpc_peer *peer, const struct rpc_identity *who)
@@ -147,7 +152,7 @@ static void mon_connect(struct client_mon *m)
         .net = client->net,
         .address = rpc_monitors_current(&client->monitors),
         .self = &client->self,
-        .calls_max = 64,
+        .calls_max = MON_CALLS_MAX + 1,
         .opened = mon_opened,
         .closed = mon_closed,
         .oneway = mon_event,
@@ -272,7 +277,8 @@ static int mon_subscribed(struct client_mon *m)
         return 0;
     bool fresh = !m->ready;
     m->ready = true;
-    mon_wake_waiters(m);
+    while (mon_wake_waiter(m))
+        continue;
     op_wake(client->opener);
     if (fresh || m->images_due)
         mon_refresh_images(client);
@@ -458,6 +464,8 @@ static void mon_call_end(struct client_mon_call *c, int result)
         free(p);
     }
     c->private_state = NULL;
+    /* Its place is free, or it was woken for one and does not want it. */
+    (void)mon_wake_waiter(&c->client->mon);
     op_done(&c->op, result);
 }
 
@@ -476,6 +484,8 @@ static int mon_call_send(struct client_mon_call *c)
 
     if (!c->client->mon.ready || c->client->mon.moved)
         return -ERR_CLOSED;
+    if (c->client->mon.calls >= MON_CALLS_MAX)
+        return -ERR_BUSY;
     p->call.reply = p->reply;
     p->call.reply_cap = sizeof(p->reply);
     /* One that may be sent again is given up early enough to try another monitor. */
@@ -510,7 +520,7 @@ static void mon_call_step(struct op *op)
                 return;
             }
             if (mon_call_send(c)) {
-                /* Without a session the next one wakes us; a full queue empties as answers come, and the
+                /* Without a session the next one wakes us; of too many calls the next that ends; and the
                  * timer of the subscription goes on anyhow. */
                 mon_call_queue(c);
                 return;

@@ -932,6 +932,37 @@ static void test_monitor_calls(void)
     }
 }
 
+/* More calls than may be under way at once are made as others end, and leave the Subscribe its place. */
+static void test_many_monitor_calls(void)
+{
+    static struct client_mon_call calls[200];
+    Fb__ImageResize resize = FB__IMAGE_RESIZE__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+
+    fake_up(40, 0, 0);
+    uint32_t now = fake.monitors[1].subscriber_count > 0, before = fake.monitors[now].subscribes;
+    uint64_t since_ns = world.sim->now_ns;
+    resize.lose_data = true;
+    request.call_case = FB__MON_REQUEST__CALL_IMAGE_RESIZE;
+    request.image_resize = &resize;
+    sim_node_enter(world.monitors[now]);
+    fake_monitor_leads(now);
+    sim_node_leave(world.monitors[now]);
+    fake_enter();
+    for (uint32_t i = 0; i < ARRAY_LEN(calls); i++)
+        client_mon_call_start(&calls[i], world.client, &request, NULL);
+    fake_leave();
+    for (uint32_t i = 0; i < ARRAY_LEN(calls); i++) {
+        (void)fake_wait(&calls[i].op);
+        CHECK(calls[i].ret_reply);
+        client_mon_call_fini(&calls[i]);
+    }
+    CHECK(world.sim->now_ns - since_ns < 500 * MS);
+    CHECK_EQ(fake.monitors[now].resizes, ARRAY_LEN(calls));
+    CHECK_EQ(fake.monitors[now].subscribes, before + 1);
+    fake_down();
+}
+
 /* A monitor that is behind the one before it, as one that follows may be for a moment: what is known stays.
  */
 static void test_monitor_behind(void)
@@ -1333,6 +1364,7 @@ int main(int argc, char **argv)
     TEST(test_monitors);
     TEST(test_many_removals);
     TEST(test_monitor_calls);
+    TEST(test_many_monitor_calls);
     TEST(test_monitor_behind);
     TEST(test_map_in_parts);
     TEST(test_map_without_memory);
