@@ -97,7 +97,8 @@ struct fb_extent {
 int fb_block_status(struct fb_image *image, uint64_t offset, uint64_t len, struct fb_extent *extents,
                     unsigned extents_max, unsigned *ret_count);
 
-/* Managing images; "pool/image". */
+/* Managing images; "pool/image". -ETIMEDOUT, -ECONNRESET, -ECANCELED: the monitor's answer is lost, and nothing is sent again by itself,
+ * because others may have changed the image since: it may or may not have been done, look before you try again. */
 int fb_image_create(struct fb_conn *conn, const char *image, uint64_t size_bytes);
 enum fb_resize_flags {
     FB_RESIZE_LOSE_DATA = 1, /**< smaller is meant, too: what lies beyond the new size is lost for good */
