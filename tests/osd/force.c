@@ -450,22 +450,30 @@ static void has_finished(struct world *w, uint32_t osd, struct pg *pg)
     sim_run_for(w->sim, 3 * NS_PER_S);
 }
 
-/* An order is taken back, or another one given, while the replica stops: it is not deleted, and does not go
- * on alone. */
-static void test_withdrawn_while_it_stops(void)
+/* It is ordered to go, which is taken back while it stops. */
+static struct pg *dropped_in_vain(struct world *w, uint32_t osd)
 {
-    struct world *w = world_filled(16, OBJECTS);
     struct world_pg *pg = &w->pgs[0];
     struct world_members was = pg->member;
-    struct pg *busy = keep_busy(w, 2);
+    struct pg *busy = keep_busy(w, osd);
 
-    pg->member.count = 2;
-    row_add(&pg->dropped, 3, 2, 0);
+    pg->member.row[osd] = pg->member.row[--pg->member.count];
+    row_add(&pg->dropped, osd + 1, osd, 0);
     world_feed_map(w);
     WAIT_FOR(w, 3000, busy->stopping);
     pg->member = was;
     pg->dropped.count = 0;
     world_feed_map(w);
+    return busy;
+}
+
+/* An order is taken back, or another one given, while the replica stops: it is not deleted, and does not go
+ * on alone. */
+static void test_withdrawn_while_it_stops(void)
+{
+    struct world *w = world_filled(16, OBJECTS);
+    struct pg *busy = dropped_in_vain(w, 2);
+
     has_finished(w, 2, busy);
     CHECK_EQ(number_on(w, 2), 3);
     CHECK(pg_find(w->osds[2].shard, the_pg()));
@@ -485,19 +493,9 @@ static void test_withdrawn_while_it_stops(void)
 static void test_withdrawn_while_it_writes(void)
 {
     struct world *w = world_filled(17, OBJECTS);
-    struct world_pg *pg = &w->pgs[0];
-    struct world_members was = pg->member;
 
     world_lead(w, the_pg(), 1);
-    struct pg *busy = keep_busy(w, 0);
-    pg->member.row[0] = pg->member.row[2];
-    pg->member.count = 2;
-    row_add(&pg->dropped, 1, 0, 0);
-    world_feed_map(w);
-    WAIT_FOR(w, 3000, busy->stopping);
-    pg->member = was;
-    pg->dropped.count = 0;
-    world_feed_map(w);
+    struct pg *busy = dropped_in_vain(w, 0);
     sim_run_for(w->sim, 50 * NS_PER_MS);
     CHECK(busy->stopping);
     struct store_pg *sp = world_replica(w, 0, the_pg());
