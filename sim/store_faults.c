@@ -353,9 +353,9 @@ static bool start_plot(struct world *w, uint64_t most)
         sim_run_for(w->sim, sim_rng_below(&w->turns, 5 * NS_PER_MS));
         return true;
     }
-    if (w->stranded && !w->hurt && sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT)) {
-        w->strand_struck = sim_run_while(w->sim, is_first_proven, w, until_ns);
-        return w->strand_struck;
+    if (w->cut_off && !w->hurt && sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT)) {
+        w->cut_off_struck = sim_run_while(w->sim, is_first_proven, w, until_ns);
+        return w->cut_off_struck;
     }
     if (w->gap && sim_run_while(w->sim, is_well, w, until_ns))
         w->spared = sim_run_while(w->sim, is_covered, w, until_ns);

@@ -173,13 +173,13 @@ void scars_choose(struct world *w)
         sim_fault_intensity(w->sim, SIM_FAULT_DISK_ROT) || sim_fault_intensity(w->sim, SIM_FAULT_DISK_LOSE);
 
     w->scar_count = 0;
-    if (s && w->strand_struck && !w->rot && !w->hurt && scars_first_proven(w, s)) {
+    if (s && w->cut_off_struck && !w->rot && !w->hurt && scars_first_proven(w, s)) {
         choose(w, ring_place(s, first_batch(w, s)->position));
         w->gap = w->scarred = true;
-        w->strand_struck = false;
+        w->cut_off_struck = false;
         return;
     }
-    w->strand_struck = false;
+    w->cut_off_struck = false;
     if (!s || w->rot || !possible || w->spared || sim_rng_below(&w->scars, 2))
         return;
     if (sim_rng_below(&w->scars, 2) == 0)

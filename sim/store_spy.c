@@ -412,31 +412,35 @@ static void copies_look(struct driver *d)
         sim_fail(d->world->sim, "spy: a start goes by batch %lu, and proves %lu", s->durable_seq, proven);
 }
 
-/* Batches that are whole, and not of the chain: they must stay so, whatever becomes of those that show it. */
-static bool is_stranded(const struct driver *d)
+/* Of what a start has cut off no header is left that could count at a later one. */
+static void cut_off_look(struct driver *d)
 {
     const struct store *s = d->store;
     uint8_t block[BLOCK_SIZE];
     const struct disk_batch *h = (const void *)block;
 
-    for (uint64_t at = s->head + 2; at < s->head + 2 * BATCH_PAYLOAD_BLOCKS_MAX; at++) {
-        sim_disk_peek(d->world->disk, block_offset(ring_place(s, at)), block, sizeof(block));
-        if (h->magic == MAGIC_BATCH && h->seq > s->last_seq && h->entry_count &&
-            h->used_bytes <= BLOCK_SIZE &&
-            h->crc == format_crc(h, h->used_bytes, offsetof(struct disk_batch, crc)))
-            return true;
+    for (uint64_t at = 0; at < s->g.ring_blocks && !d->world->starts_blind; at++) {
+        uint64_t place = block_offset(s->g.ring_block + at);
+        sim_disk_peek(d->world->disk, place, block, sizeof(*h));
+        if (h->magic != MAGIC_BATCH || h->seq <= s->last_seq || h->used_bytes > BLOCK_SIZE)
+            continue;
+        sim_disk_peek(d->world->disk, place, block, sizeof(block));
+        if (batch_validate(s, h, at, h->header_blocks) &&
+            sim_disk_is_readable(d->world->disk, place, sizeof(block)))
+            sim_fail(d->world->sim, "spy: batch %lu is there, and the start went by %lu", h->seq,
+                     s->last_seq);
     }
-    return false;
 }
 
 void spy_open(struct driver *d)
 {
-    d->world->stranded = is_stranded(d);
+    d->world->cut_off = d->store->next_seq > d->store->last_seq + 1;
     d->world->start_seq = d->store->next_seq;
 
     ASSERT(d->store->g.chunk_count < SPIED_CHUNKS);
     d->spied_seq = d->proven_seq = d->store->durable_seq;
     copies_look(d);
+    cut_off_look(d);
     list_for_each (&d->store->batches, node) {
         const struct batch *b = list_entry(node, const struct batch, link);
         d->spied[b->seq % SPIED_BATCHES] = (struct spied_batch){.seq = b->seq, .position = b->position};

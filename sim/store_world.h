@@ -232,7 +232,7 @@ struct world {
     bool reset_since[MODEL_PGS]; /* it has recovered: its log begins behind that */
     bool starts_blind;           /* some of what the start reads does not come; later it may */
     /* Behind what the last start found there are batches that were cut off. The first that came after it. */
-    bool stranded, strand_struck, spared; /* spared: nothing is damaged now */
+    bool cut_off, cut_off_struck, spared; /* spared: nothing is damaged now */
     uint64_t start_seq;
     uint64_t blind_from, blind_len; /* bytes of which nothing does; 0: any may not */
     uint64_t struck_number;         /* no checkpoint is damaged before there is this one */

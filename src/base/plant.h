@@ -59,6 +59,7 @@
     X(STORE_PAGE_TRUST,             "store: a page that is read again counts, whatever it is by now")              \
     X(STORE_PAGE_EIO,               "store: an object whose page cannot be read now has lost its blocks")           \
     X(STORE_START_UNPROVEN,         "store: what a start found has to prove itself once more at the next one")      \
+    X(STORE_CUT_OFF_STAYS,          "store: the headers of batches that a start cuts off stay where they are")      \
     X(STORE_LOST_RETURNS,           "store: a page that could not be read at the start is left as it is")           \
     X(STORE_ROUND_BLIND,            "store: destage does not read the pages that are not in memory")               \
     X(STORE_MARK_OLD,               "store: what a damaged page had counts as lost since its former marks")        \

@@ -3,13 +3,13 @@
  * Opening a slice, closing it, and failing.
  *
  *   superblocks -> PG table (-> both healed) -> blob -> checkpoint -> ring: headers -> ring: newest batches
- *     and their chunks -> ring: batches -> pages (-> those that are lost -> damage noted in the PG table)
- *     -> flush -> done
+ *     and their chunks -> ring: batches -> pages (-> those that are lost) -> flush (-> damage noted in the PG
+ *     table -> headers that were cut off) -> done
  *
  * Damage of a log is on record before the first new batch, with which the evidence may go.
  *
- * Nothing that was found is built upon before the flush at the end: what a process that was killed had
- * written may still be in the device's cache.
+ * Nothing that was found is built upon before the flush: what a process that was killed had written may still
+ * be in the device's cache.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -41,6 +41,7 @@ enum {
     OPEN_LOST,
     OPEN_FLUSH,
     OPEN_DAMAGE,
+    OPEN_CUT_OFF,
 };
 
 static const char *open_state(int state)
@@ -52,7 +53,7 @@ static const char *open_state(int state)
                                         "the checkpoint", "ring: headers", "ring: newest batches",
                                         "ring: chunks",   "ring: batches", "ring: a batch by blocks",
                                         "pages",          "lost pages",    "flush",
-                                        "noting damage"};
+                                        "noting damage",  "cut off"};
     return names[state];
 }
 
@@ -467,6 +468,16 @@ static void open_step(struct op *op)
                 break;
             }
             if (open_heal(o))
+                return;
+            p->at = 0;
+            op->state = OPEN_CUT_OFF;
+            continue;
+        case OPEN_CUT_OFF:
+            if (p->io.result) {
+                rc = -ERR_IO;
+                break;
+            }
+            if (open_void_batch(o))
                 return;
             open_end(o, 0);
             return;

@@ -271,6 +271,24 @@ bool open_replay_block(struct store_open *o)
     return true;
 }
 
+/* What was cut off shall not count once it is whole: its chunks may get the same contents again, as a leader
+ * sends the same entries again, or what is to be written over its header is lost. By then its records name
+ * places that are others'. The PG table tells where the log ends, so no order is needed here. */
+bool open_void_batch(struct store_open *o)
+{
+    struct store_opening *p = o->opening;
+    struct store *s = p->s;
+
+    while (p->at < p->scan.count && p->scan.headers[p->at].seq <= s->last_seq)
+        p->at++;
+    if (p->at == p->scan.count || p->read_only || PLANT(STORE_CUT_OFF_STAYS))
+        return false;
+    memset(p->work, 0, BLOCK_SIZE);
+    io_start(s->blk, &p->io, &p->iov, BLK_WRITE, fua(s),
+             s->g.ring_block + header_phys(s, &p->scan.headers[p->at++]), p->work, 1, &o->op);
+    return true;
+}
+
 void open_ring_settle(struct store_opening *p)
 {
     struct store *s = p->s;

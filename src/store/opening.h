@@ -159,6 +159,7 @@ bool open_replay_read(struct store_open *o);
 void open_replay_take(struct store_opening *p);
 bool open_replay_block(struct store_open *o);
 void open_ring_settle(struct store_opening *p);
+bool open_void_batch(struct store_open *o); /* false: no more */
 void open_unborn(struct store_opening *p);
 int open_slots(struct store_opening *p);
 int open_pages(struct store_opening *p);    /* 1: not yet */

@@ -248,6 +248,43 @@ static void what_a_start_found_proves_itself_once(void)
     tear_down();
 }
 
+/* A torn batch is cut off for good, though its chunk gets what it was to have once more: the leader has sent
+ * the entry again, it has got the same chunk, and power fails before its batch is under way. */
+static void what_was_torn_does_not_come_back(void)
+{
+    set_up_under_way();
+    uint8_t *at = medium(1, 3);
+    CHECK_EQ(put((struct entry){.image = 1, .object = 5}, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(s->inflight_count, 2);
+    uint8_t *next = rig.device.data + block_offset(ring_place(s, s->head));
+    rig.device.held_len = 0;
+    while (pg->durable_index < 2)
+        rig_turn(&rig);
+    CHECK_EQ(close_store(), 0);
+    memset(next, 0, BLOCK_SIZE); /* no header came behind them */
+    *at ^= 1;
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(pg->last_index, 0);
+    CHECK_EQ(close_store(), 0);
+    *at ^= 1;
+    CHECK_EQ(open_store(), 0);
+    CHECK(!pg->damaged);
+    CHECK_EQ(pg->last_index, 0);
+    /* Nor does what came behind it, once the batch that takes its place is lost: that is damage. */
+    uint8_t *place = rig.device.data + block_offset(ring_place(s, s->head));
+    for (uint64_t index = 1; index <= 2; index++) {
+        CHECK_EQ(put((struct entry){.index = index, .term = 2, .image = 1, .object = 5}, 1), 0);
+        rig_settle(&rig);
+    }
+    CHECK_EQ(close_store(), 0);
+    memset(place, 0, BLOCK_SIZE);
+    CHECK_EQ(open_store(), 0);
+    CHECK(pg->damaged);
+    CHECK_EQ(store_log_term(pg, 1), 0);
+    tear_down();
+}
+
 /* The header of a torn batch may prove it, which does not count: what comes next is written over that one. */
 static void what_a_torn_batch_proves_is_proven_anew(void)
 {
@@ -552,6 +589,7 @@ int main(int argc, char **argv)
     TEST(chunks_of_what_was_cut_off_are_free_later);
     TEST(chunks_are_kept_until_a_header_proves_it);
     TEST(what_a_start_found_proves_itself_once);
+    TEST(what_was_torn_does_not_come_back);
     TEST(what_a_torn_batch_proves_is_proven_anew);
     TEST(a_copy_in_the_ring_keeps_its_chunks_until_it_is_proven);
     TEST(chunks_of_a_removed_pg_are_free_when_they_are_written);
