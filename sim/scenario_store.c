@@ -56,6 +56,7 @@ void scenario_store_run(const struct sim_args *args, struct sim_result *ret)
     w->pages_hit = sim_rng_below(&w->blows, 4) == 0;
     w->spies = sim_rng_make(sim->seed, "spies", 0);
     w->turns = sim_rng_make(sim->seed, "turns", 0);
+    w->blinds = sim_rng_make(sim->seed, "blinds", 0);
     plants_scarce = sim_rng_below(&w->spies, 2);
     w->reads = sim_rng_make(sim->seed, "reads", 0);
     w->sources = sim_rng_make(sim->seed, "sources", 0);

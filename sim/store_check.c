@@ -59,7 +59,9 @@ static void verify_damage(struct driver *d, uint32_t i, const struct store_pg *p
         sim_fail(w->sim, "PG %u: that its log is damaged is forgotten", i);
     if (!is_damaged)
         return;
-    if (!w->damaged[i] && !w->rot && !w->hurt && (!w->gap || (w->reset_since[i] && w->gap_covered)))
+    /* Of objects, and of what there are two copies of, a log does not depend. */
+    bool struck = w->hurt && (w->gap || w->scarred);
+    if (!w->damaged[i] && !w->rot && !struck && (!w->gap || (w->reset_since[i] && w->gap_covered)))
         sim_fail(w->sim, "PG %u: damaged%s", i, w->gap ? " again by what its recovery has made up for" : "");
     w->hurt_logs += !w->damaged[i];
     w->damaged[i] = w->marked[i] = w->fell_behind[i] = true;

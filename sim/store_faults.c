@@ -123,6 +123,25 @@ static bool chunks_are_late(struct world *w, const struct store *s)
     return false;
 }
 
+/* Likewise, of the newest one that counts: nothing but its own chunks tells that it did. */
+static bool chunks_are_unproven(struct world *w, const struct store *s)
+{
+    const struct batch *b = list_empty(&s->batches) ? NULL : list_entry(s->batches.prev, struct batch, link);
+
+    if (!b || !b->durable || b->seq <= w->driver->proven_seq)
+        return false;
+    list_for_each (&b->entries, node) {
+        struct log_entry *e = list_entry(node, struct log_entry, batch_link);
+        if (!e->in_log || e->type != ENTRY_WRITE || !e->chunk_count)
+            continue;
+        uint32_t chunk = entry_chunks(e)[sim_rng_below(&w->blinds, e->chunk_count)];
+        w->blind_from = block_offset(chunk_place(s, chunk, 0));
+        w->blind_len = block_offset(BLOCKS_PER_CHUNK);
+        return true;
+    }
+    return false;
+}
+
 static bool is_moment(void *owner)
 {
     struct world *w = owner;
@@ -159,7 +178,7 @@ static bool is_moment(void *owner)
     case MOMENT_LARGE:
         return header_is_late(s);
     case MOMENT_CHUNKS:
-        return chunks_are_late(w, s);
+        return w->chunks_done ? chunks_are_unproven(w, s) : chunks_are_late(w, s);
     case MOMENT_FORWARD:
         return d->forward_seq > s->durable_seq;
     default:
@@ -422,6 +441,7 @@ static void run_until_crash(struct world *w)
         w->moment = MOMENT_ROTTEN;
     if (sim_fault_intensity(w->sim, SIM_FAULT_DISK_READ) && sim_rng_below(&w->turns, 4) == 0)
         w->moment = MOMENT_CHUNKS;
+    w->chunks_done = w->moment == MOMENT_CHUNKS && sim_rng_below(&w->blinds, 2);
     /* Somebody has no quorum until the tail comes by. */
     bool forward = w->moment == MOMENT_FORWARD || w->moment == MOMENT_ROTTEN;
     if (forward)

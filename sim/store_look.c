@@ -17,7 +17,7 @@ static uint32_t model_digest(struct driver *d, const struct model_object *o, uin
     uint32_t n = 0;
 
     for (uint32_t b = 0; b < BLOCKS_PER_OBJECT; b++) {
-        if (!o->tag[b])
+        if (!o->tag[b] || bit_get(o->lost, b)) /* these do not count */
             continue;
         model_fill(o->tag[b], d->look_block);
         rows[n].block = b;
@@ -25,6 +25,16 @@ static uint32_t model_digest(struct driver *d, const struct model_object *o, uin
     }
     *ret_written = n;
     return crc32c(0, rows, n * sizeof(rows[0]));
+}
+
+/* Blocks of which a copy that is taking the object's place, or was when a crash came, says something else. */
+static bool is_unsure(const struct model_object *o)
+{
+    uint64_t any = 0;
+
+    for (uint32_t i = 0; i < BLOCKS_PER_OBJECT / 64; i++)
+        any |= o->unsure[i];
+    return any;
 }
 
 static void digest_reap(struct driver *d)
@@ -38,7 +48,7 @@ static void digest_reap(struct driver *d)
     if (!m->exists || !pg_now(d, d->look_pg) || o->index != d->look_index ||
         d->world->fell_behind[d->look_pg] || split_is_mine(d, d->look_pg, digest->image, digest->object))
         return;
-    if (d->world->lossy[digest->image][digest->object]) /* whose lost blocks do not count */
+    if (o->copies != d->look_copies || is_unsure(o))
         return;
     if (d->world->hurt || d->world->wounds || digest->op.result == -ERR_RETRY ||
         (digest->op.result && verify_excused(d, digest->op.result)))
@@ -53,6 +63,9 @@ static void digest_reap(struct driver *d)
                  "PG %u: object %lu/%lu: digest of index %lu with %u blocks, should be of %lu with %u%s",
                  d->look_pg, digest->image, digest->object, digest->ret_index, digest->ret_written, o->index,
                  written, digest->ret_digest == want ? "" : "; it is another");
+    else if (!digest->op.result && memcmp(digest->ret_lost, o->lost, sizeof(o->lost)))
+        sim_fail(d->world->sim, "PG %u: object %lu/%lu: digest: other blocks are lost", d->look_pg,
+                 digest->image, digest->object);
 }
 
 /* Blocks of the object that the entry writes or voids. */
@@ -82,6 +95,7 @@ static void model_reach(const struct model_pg *m, uint64_t index, uint64_t image
 static void look_coming(struct driver *d, const struct store_pg *pg, uint64_t image, uint64_t object)
 {
     const struct model_pg *m = &d->world->pgs[d->look_pg];
+    const struct model_object *o = &m->object[image][object];
     uint64_t coming[IO_BLOCKS_MAX / 64], want[BLOCKS_PER_OBJECT / 64] = {0}, index,
                                                                   lost[BLOCKS_PER_OBJECT / 64];
     uint32_t first = (uint32_t)sim_rng_below(&d->world->looks, 2) * (BLOCKS_PER_OBJECT - IO_BLOCKS_MAX);
@@ -95,10 +109,11 @@ static void look_coming(struct driver *d, const struct store_pg *pg, uint64_t im
         if (bit_get(coming, b) != bit_get(want, first + b))
             sim_fail(d->world->sim, "PG %u: object %lu/%lu block %u: the log %s it anew", d->look_pg, image,
                      object, first + b, bit_get(want, first + b) ? "has, and does not tell," : "has not");
-        if (bit_get(lost, first + b) && !d->world->hurt && !d->world->wounds &&
-            !d->world->lossy[image][object])
-            sim_fail(d->world->sim, "PG %u: object %lu/%lu block %u is lost", d->look_pg, image, object,
-                     first + b);
+        bool is_lost = bit_get(lost, first + b);
+        if (is_lost != bit_get(o->lost, first + b) && !bit_get(o->unsure, first + b) && !d->world->hurt &&
+            !d->world->wounds)
+            sim_fail(d->world->sim, "PG %u: object %lu/%lu block %u is %s", d->look_pg, image, object,
+                     first + b, is_lost ? "lost" : "lost, and there");
     }
 }
 
@@ -126,6 +141,7 @@ void look_step(struct driver *d)
     if (sim_rng_below(rng, 4))
         return;
     d->look_index = m->object[image][object].index;
+    d->look_copies = m->object[image][object].copies;
     d->looking = true;
     store_digest_start(&d->digest, pg, image, object, &d->op);
 }

@@ -80,6 +80,11 @@ static void judge(struct driver *d, const char *what, int result)
              error_name(result));
 }
 
+static bool is_lost(const struct model_object *o, uint32_t block)
+{
+    return bit_get(o->lost, block) || bit_get(o->unsure, block);
+}
+
 /* It ends when its PG has fallen behind and recovers; or never, if it does not. */
 static bool hold(struct driver *d)
 {
@@ -163,8 +168,8 @@ void mend_step(struct driver *d)
             sim_fail(d->world->sim, "PG %u: object %lu/%lu: repaired with other data", mend->pg, mend->image,
                      mend->object);
         /* What is lost is not repaired block by block. */
-        bool lost = d->repair.op.result == -ERR_DAMAGED && d->world->lossy[mend->image][mend->object];
-        if (!mend->other && !lost)
+        bool lost = is_lost(&mend->was, d->repair.block) || is_lost(mended(d), d->repair.block);
+        if (!mend->other && !(lost && d->repair.op.result == -ERR_DAMAGED))
             judge(d, "repair", d->repair.op.result);
         d->world->mended += d->repair.op.result == 0;
         return;

@@ -184,6 +184,7 @@ struct driver {
     struct store_digest digest;
     uint32_t look_pg;
     uint64_t look_index;
+    uint32_t look_copies;
     uint8_t look_block[BLOCK_SIZE];
     bool looking;
     int seen_state;
@@ -200,7 +201,7 @@ struct driver {
 struct world {
     struct sim *sim;
     struct sim_rng rng, keeps, mends, moments, floods, audit, aims, choices, earlies, lates, misses, memories,
-        scars, looks, marks, sources, rests, reads, blows, spies, turns;
+        scars, looks, marks, sources, rests, reads, blows, spies, turns, blinds;
     struct sim_disk *disk;
     struct sim_node *node;
     struct driver *driver;
@@ -234,6 +235,7 @@ struct world {
     /* Behind what the last start found there are batches that were cut off. The first that came after it. */
     bool cut_off, cut_off_struck, spared; /* spared: nothing is damaged now */
     uint64_t start_seq;
+    bool chunks_done;               /* it waits for chunks that are there */
     uint64_t blind_from, blind_len; /* bytes of which nothing does; 0: any may not */
     uint64_t struck_number;         /* no checkpoint is damaged before there is this one */
     bool proof_hit;                 /* what headers prove may be gone with them */
