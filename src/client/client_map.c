@@ -266,8 +266,11 @@ int client_map_apply(struct client *client, Fb__ClusterMap *from)
         if (from->epoch <= client->map->epoch)
             return 0; /* known already */
     } else {
-        if (from->epoch < client->self.epoch)
-            return -ERR_BEHIND; /* a monitor that is behind another: the newer map stays */
+        /* A monitor that is behind another: the newer map stays. The first part of a large map has an older
+         * epoch than there is, and is taken from one that is not behind when all has to come anew. */
+        if (MAX(from->epoch, from->newest_epoch) < client->self.epoch ||
+            (client->has_map && from->epoch < client->map->epoch))
+            return -ERR_BEHIND;
         map_clear(client->map);
     }
     client->has_map = false; /* without memory for all of it: the next is a whole one again */
@@ -282,7 +285,7 @@ int client_map_apply(struct client *client, Fb__ClusterMap *from)
     client->map->epoch = from->epoch;
     client->map->paused = from->paused;
     client->map->image_id_max = MAX(client->map->image_id_max, from->image_id_max);
-    client->self.epoch = client->map->epoch;
+    client->self.epoch = MAX(client->self.epoch, client->map->epoch);
     if (from->monitors)
         rpc_monitors_learn(&client->monitors, from->monitors->address, from->monitors->n_address);
     client->self.image_id_max = client->map->image_id_max;

@@ -1074,6 +1074,33 @@ static void test_map_without_memory(void)
     fake_down();
 }
 
+/* The same of a map so large that it comes in parts, of which all but the last have an epoch from before; a
+ * monitor that is behind is still none to begin with. */
+static void test_parts_without_memory(void)
+{
+    size_t size = 1;
+
+    fake_up(41, 0, 0);
+    const uint64_t epoch = fake.epoch;
+    while (!apply_again(size))
+        ASSERT(++size <= 1024);
+    fake.epoch = fake.newest_epoch = epoch - 1;
+    sim_run_for(world.sim, 6 * NS_PER_S);
+    CHECK(fake.monitors[0].wholes + fake.monitors[1].wholes > 1);
+    CHECK(!world.client->has_map);
+    fake.newest_epoch = epoch;
+    sim_run_for(world.sim, 6 * NS_PER_S);
+    CHECK(world.client->has_map);
+    CHECK_EQ(client_map(world.client)->epoch, epoch - 1);
+    CHECK_EQ(world.client->self.epoch, epoch);
+    CHECK(map_is_whole());
+    fake.epoch = epoch;
+    sim_run_for(world.sim, 6 * NS_PER_S);
+    CHECK_EQ(client_map(world.client)->epoch, epoch);
+    CHECK(map_is_whole());
+    fake_down();
+}
+
 static void test_no_monitor(void)
 {
     static const char *const addresses[] = {"10.9.9.9:1", "10.0.3.0:2"};
@@ -1368,6 +1395,7 @@ int main(int argc, char **argv)
     TEST(test_monitor_behind);
     TEST(test_map_in_parts);
     TEST(test_map_without_memory);
+    TEST(test_parts_without_memory);
     TEST(test_no_monitor);
     TEST(test_few_pieces);
     TEST(test_share);

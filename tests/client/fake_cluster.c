@@ -381,6 +381,7 @@ static Fb__ClusterMap *map_now(struct fake_map *m)
     fb__cluster_map__init(&m->map);
     m->map.cluster = (ProtobufCBinaryData){16, (uint8_t *)cluster_uuid};
     m->map.epoch = fake.epoch;
+    m->map.newest_epoch = fake.newest_epoch;
     m->map.paused = fake.paused;
     m->map.n_osd = FAKE_SHARDS;
     m->map.osd = m->osds;
