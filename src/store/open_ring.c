@@ -312,9 +312,10 @@ void open_ring_settle(struct store_opening *p)
     s->shown_tail_seq = s->tail_seq;
     s->durable_seq = MAX(s->last_seq, p->scan.durable_seq);
     s->content_seq = s->last_seq; /* for all that is known here */
-    /* What cannot be read has numbers, too. A later start that can read it is not to take it for what comes.
-     */
-    s->next_seq = MAX(s->next_seq, MAX(p->scan.max_seq, s->durable_seq) + 1 + p->scan.unread_count);
+    /* What cannot be read has numbers, too, behind those of what was torn beside it, or made void before it
+     * came: nothing is left of these. A later start that can read it is not to take it for what comes. */
+    uint64_t unseen = p->scan.unread_count ? p->scan.unread_count + RING_INFLIGHT_MAX : 0;
+    s->next_seq = MAX(s->next_seq, MAX(p->scan.max_seq, s->durable_seq) + 1 + unseen);
     open_unborn(p);
     replay_finish(s);
 }

@@ -220,6 +220,38 @@ static void a_torn_chunk_is_torn(void)
     tear_down();
 }
 
+/* Of two batches that were under way the crash tore the header of one, and the other one cannot be read: it
+ * has the number behind that which nobody has seen. */
+static void what_cannot_be_read_keeps_its_number(void)
+{
+    set_up();
+    rig.device.blk.queue_depth_hint = 4;
+    reopen();
+    uint64_t torn = block_offset(ring_place(s, s->head));
+    rig.device.held_from = block_offset(s->g.ring_block);
+    rig.device.held_len = block_offset(s->g.ring_blocks);
+    CHECK_EQ(write_blocks(1, 0, 1), 0);
+    rig_settle(&rig);
+    uint64_t unread = block_offset(ring_place(s, s->head)), seq = s->next_seq;
+    CHECK_EQ(write_blocks(2, 0, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(s->inflight_count, 2);
+    uint64_t behind = block_offset(ring_place(s, s->head));
+    rig.device.held_len = 0;
+    while (pg->durable_index < 2)
+        rig_turn(&rig);
+    CHECK_EQ(close_store(), 0);
+    memset(rig.device.data + torn, 0, BLOCK_SIZE);
+    memset(rig.device.data + behind, 0, BLOCK_SIZE);
+    rig.device.bad_from = unread;
+    rig.device.bad_len = BLOCK_SIZE;
+    CHECK_EQ(open_store(), 0);
+    CHECK_EQ(pg->last_index, 0);
+    CHECK(s->next_seq > seq);
+    rig.device.bad_len = 0;
+    tear_down();
+}
+
 /* Until the next batch of so many blocks has no room in front of the ring's end, and a small one has. */
 static void near_the_end_of_the_ring(uint64_t blocks)
 {
@@ -352,5 +384,6 @@ int main(int argc, char **argv)
     TEST(a_chunk_that_cannot_be_read_stays_where_it_is);
     TEST(a_torn_chunk_is_torn);
     TEST(what_is_read_again_later_does_not_return);
+    TEST(what_cannot_be_read_keeps_its_number);
     return tap_done();
 }
