@@ -127,6 +127,7 @@ struct cluster_image {
     uint32_t sectors; /* that the load may use now */
     uint64_t id_seen; /* the highest that a client has opened */
     uint64_t id_min;  /* lower ones are of images of that name that were removed */
+    uint64_t id_max;  /* it may be removed and made again now: higher ones are of its successor; 0: it is not */
     bool evict;       /* its writers are to close it, and to stay away */
 };
 

@@ -249,8 +249,11 @@ void load_pause(struct cluster *c, bool writers, bool readers)
 
 void load_image_changes(struct cluster *c, uint32_t image, uint32_t sectors)
 {
-    c->images[image].life++;
-    c->images[image].sectors = sectors;
+    struct cluster_image *i = &c->images[image];
+
+    i->life++;
+    i->sectors = sectors;
+    i->id_max = i->id_seen;
 }
 
 void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first)
@@ -260,7 +263,8 @@ void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first)
     i->life++;
     i->sectors = c->image_sectors;
     if (first == 0)
-        i->id_min = i->id_seen + 1;
+        i->id_min = i->id_max + 1;
+    i->id_max = 0;
     check_history(c, image, first);
     linear_forget(i->history, first);
 }

@@ -50,12 +50,14 @@ static uint64_t sector_tag(const uint8_t *bytes, uint32_t image, uint32_t sector
 }
 
 /* What it saw counts: nothing has happened to the image since it began, and it is this image. A reader may
- * have one open that was removed meanwhile, of which the leaders have yet to hear. */
+ * have one open that was removed meanwhile, of which the leaders have yet to hear, or one that has been made,
+ * of which the operator has. */
 static bool worker_counts(const struct worker *w)
 {
     const struct cluster_image *i = load_image(w->load);
+    uint64_t id = w->load->image->id;
 
-    return w->life == i->life && w->load->image->id >= i->id_min;
+    return w->life == i->life && id >= i->id_min && (!i->id_max || id <= i->id_max);
 }
 
 /* ---- requests
