@@ -32,6 +32,10 @@
 #define MON_PAUSE_MAX_NS (1 * NS_PER_S)
 #define MON_CALLS_MAX    64 /* under way; one more is the Subscribe */
 
+/* Who has less time left than this is not sent any more: were it not answered by then, the session would end,
+ * and with it what others wait for. */
+#define MON_ANSWER_NS (500 * NS_PER_MS)
+
 enum mon_state { MON_CONNECT, MON_OPEN, MON_SUBSCRIBE, MON_SUBSCRIBED, MON_FOLLOW, MON_PAUSE };
 
 static const char *mon_state_name(int state)
@@ -513,7 +517,7 @@ static void mon_call_step(struct op *op)
     for (;;) {
         switch ((enum mon_call_state)op->state) {
         case MON_CALL_WAIT:
-            if (op->cancelled || core_now_ns(op->core) >= p->deadline_ns) {
+            if (op->cancelled || core_now_ns(op->core) + MON_ANSWER_NS >= p->deadline_ns) {
                 mon_call_end(c, op->cancelled  ? -ERR_CANCELLED
                                 : c->ret_reply ? -ERR_OTHER_MONITOR /* says what it is about */
                                                : -ERR_NO_MONITOR);

@@ -963,6 +963,41 @@ static void test_many_monitor_calls(void)
     fake_down();
 }
 
+/* So many calls that not all are answered in their time: those that wait for a place until it is too late
+ * take nothing with them. */
+static void test_late_monitor_calls(void)
+{
+    static struct client_mon_call calls[2500];
+    Fb__ImageGet get = FB__IMAGE_GET__INIT;
+    Fb__MonRequest request = FB__MON_REQUEST__INIT;
+    uint32_t answered = 0;
+
+    fake_net_delay_ns = 50 * MS;
+    fake_up(42, 0, 0);
+    fake_net_delay_ns = 0;
+    uint64_t sessions = world.client->self.session;
+    get.id = FAKE_IMAGE;
+    request.call_case = FB__MON_REQUEST__CALL_IMAGE_GET;
+    request.image_get = &get;
+    fake_enter();
+    for (uint32_t i = 0; i < ARRAY_LEN(calls); i++) {
+        calls[i].timeout_ns = 3 * NS_PER_S;
+        client_mon_call_start(&calls[i], world.client, &request, NULL);
+    }
+    fake_leave();
+    for (uint32_t i = 0; i < ARRAY_LEN(calls); i++) {
+        int result = fake_wait(&calls[i].op);
+        answered += !result;
+        CHECK(!result || result == -ERR_NO_MONITOR);
+        client_mon_call_fini(&calls[i]);
+    }
+    CHECK(answered > 500);
+    CHECK(answered < ARRAY_LEN(calls));
+    sim_run_for(world.sim, NS_PER_S);
+    CHECK_EQ(world.client->self.session, sessions);
+    fake_down();
+}
+
 /* A monitor that is behind the one before it, as one that follows may be for a moment: what is known stays.
  */
 static void test_monitor_behind(void)
@@ -1392,6 +1427,7 @@ int main(int argc, char **argv)
     TEST(test_many_removals);
     TEST(test_monitor_calls);
     TEST(test_many_monitor_calls);
+    TEST(test_late_monitor_calls);
     TEST(test_monitor_behind);
     TEST(test_map_in_parts);
     TEST(test_map_without_memory);

@@ -74,6 +74,8 @@ static struct sim_node *node_new(const char *name, const char *host, void (*star
     return node;
 }
 
+uint64_t fake_net_delay_ns;
+
 void fake_up(uint64_t seed, uint64_t timeout_ns, uint32_t inflight_max)
 {
     char name[16], host[16];
@@ -81,7 +83,8 @@ void fake_up(uint64_t seed, uint64_t timeout_ns, uint32_t inflight_max)
     memset(&world, 0, sizeof(world));
     fake_reset();
     world.sim = sim_new(seed, getenv("FAKE_VERBOSE") != NULL);
-    world.net = sim_net_new(world.sim, &(struct sim_net_config){0});
+    world.net = sim_net_new(world.sim, &(struct sim_net_config){.delay_min_ns = fake_net_delay_ns,
+                                                                .delay_typical_ns = fake_net_delay_ns});
     for (uint32_t i = 0; i < FAKE_SHARDS; i++) {
         snprintf(host, sizeof(host), "10.0.1.%u", i);
         snprintf(name, sizeof(name), "machine.%u", i + 1);

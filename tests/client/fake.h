@@ -27,6 +27,8 @@ extern struct fake_world world;
 
 /* A fresh cluster, with a client (`client_config` may be NULL; timeout 10 s) and without an open image. */
 void fake_up(uint64_t seed, uint64_t timeout_ns, uint32_t inflight_max);
+/* One way, in what fake_up() makes; 0: as on a fast network. */
+extern uint64_t fake_net_delay_ns;
 void fake_down(void);
 /* Opens pool/image for writing or reading. The result. */
 int fake_open(bool write, bool force);
