@@ -487,7 +487,8 @@ void check_fini(struct cluster *c);
 
 /* ---- cluster_audit.c ---- */
 
-void audit_always(struct cluster *c);
+/* `tables`: what shards know of sessions that have ended, too. */
+void audit_always(struct cluster *c, bool tables);
 /* It hangs, or did until a moment ago: its timers are yet to fire. */
 bool audit_is_behind(const struct sim_node *node);
 

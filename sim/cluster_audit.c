@@ -360,8 +360,6 @@ static void audit_sessions(struct cluster *c, const struct osd_shard *shard, con
     const struct rpc_server *server = shard->server;
     uint32_t open = 0, clients = 0, held = 0;
 
-    audit_seen(c, shard, &server->clients, RPC_CLIENT, who);
-    audit_seen(c, shard, &server->osds, RPC_OSD, who);
     list_for_each (&server->sessions, node) {
         const struct rpc_session *s = list_entry(node, struct rpc_session, all);
         const Fb__Osd *osd = s->who.role == RPC_OSD ? shard_map_osd(shard, s->who.osd) : NULL;
@@ -656,7 +654,7 @@ static void audit_commits(struct cluster *c)
     }
 }
 
-void audit_always(struct cluster *c)
+void audit_always(struct cluster *c, bool tables)
 {
     audit_leases(c);
     audit_commits(c);
@@ -673,6 +671,10 @@ void audit_always(struct cluster *c)
         audit_recoveries(c, shard, node->name);
         scrub_audit(c, shard, node->name);
         audit_sessions(c, shard, node->name);
+        if (tables) {
+            audit_seen(c, shard, &shard->server->clients, RPC_CLIENT, node->name);
+            audit_seen(c, shard, &shard->server->osds, RPC_OSD, node->name);
+        }
         audit_epochs(c, osd->process.nodes[i % c->shard_count], shard->map.epoch);
         audit_call(c, &shard->mon.call, node->name, sim_node_now_ns(node));
     }

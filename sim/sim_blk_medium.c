@@ -21,10 +21,9 @@ static void page_unwritten(const struct sim_disk *disk, uint64_t number, uint8_t
         memset(bytes, 0, BLOCK_SIZE);
         return;
     }
-    uint64_t words[BLOCK_SIZE / 8], word = hash_pair(disk->junk_seed, number);
-    for (uint32_t i = 0; i < BLOCK_SIZE / 8; i++)
-        words[i] = word + i * JUNK_STEP;
-    memcpy(bytes, words, BLOCK_SIZE);
+    uint64_t word = hash_pair(disk->junk_seed, number);
+    for (uint32_t i = 0; i < BLOCK_SIZE; i += sizeof(word), word += JUNK_STEP)
+        memcpy(bytes + i, &word, sizeof(word));
 }
 
 struct sim_page *medium_page_get(struct sim_disk *disk, uint64_t number, bool whole)
