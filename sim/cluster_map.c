@@ -259,14 +259,16 @@ static void check_row(const struct written *w, const struct rows *was, const Fb_
                          rows->row[l][i]->replica, m->osd);
 }
 
-/* Has it failed, or did the process of which the map tells fail, or die, and this is the next one? */
-static bool shard_is_out(const struct osd_shard *shard, const Fb__Osd *osd)
+/* Has it failed, or did the process of which the map tells fail, or die, and this is the next one? Of that
+ * the map may tell by another shard's word, and the monitor has yet to hear of this one. */
+static bool shard_is_out(const struct osd_shard *shard, const Fb__Osd *osd, bool given_up)
 {
-    return osd_shard_failed(shard) || shard->label.start_counter != osd->incarnation;
+    return osd_shard_failed(shard) || shard->label.start_counter != osd->incarnation ||
+           (given_up && !osd->shard[shard->number]->address[0]);
 }
 
-/* Its process is dead, and the monitor, which has yet to hear of that, has given its failed shard up. */
-static bool died_failed(const struct written *w, const Fb__PgMember *m)
+/* The monitor has given its failed shard up, and has yet to hear that its process is dead, or another one. */
+static bool is_given_up(const struct written *w, const Fb__PgMember *m)
 {
     const struct mon *mon = mon_leader(w->c);
     const struct mon_osd *o = mon ? mon_osd_find(mon, m->osd) : NULL;
@@ -275,15 +277,16 @@ static bool died_failed(const struct written *w, const Fb__PgMember *m)
 }
 
 /* It is born: its members are, but for those that are down and out, or whose shards have failed, of which a
- * majority does without. */
+ * majority does without. What has been given up stays so for a moment when its OSD is found to be down. */
 static void check_birth(const struct written *w, const Fb__Pg *is)
 {
     for (size_t i = 0; i < is->n_member; i++) {
         const Fb__PgMember *m = is->member[i];
         const struct osd_shard *shard = shard_at(w->c, m->osd, m->shard);
         Fb__Osd *osd = item_at(w, MON_OSD, m->osd, true);
-        bool is_out = shard ? osd && shard_is_out(shard, osd) : died_failed(w, m);
-        bool counts = osd && (osd->up ? !is_out : mon_osd_in(osd));
+        bool given_up = is_given_up(w, m);
+        bool is_out = shard ? osd && shard_is_out(shard, osd, given_up) : given_up;
+        bool counts = osd && (osd->up ? !is_out : mon_osd_in(osd) && !(given_up && is_out));
         item_free(osd);
         if (counts)
             check_born(w, is, m);
