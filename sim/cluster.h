@@ -127,7 +127,7 @@ struct cluster_image {
     uint32_t sectors; /* that the load may use now */
     uint64_t id_seen; /* the highest that a client has opened */
     uint64_t id_min;  /* lower ones are of images of that name that were removed */
-    uint64_t id_max;  /* it may be removed and made again now: higher ones are of its successor; 0: it is not */
+    uint64_t id_max;  /* it may be removed just now: higher ones are of its successor; 0: it is not */
     bool evict;       /* its writers are to close it, and to stay away */
 };
 
@@ -344,6 +344,8 @@ void admin_scrub_all(struct cluster *c);
 
 void retire_start(struct cluster *c);
 bool retire_is_under_way(const struct cluster *c, uint32_t osd);
+/* It was stopped, and whether it was removed is yet to be told: its number may be that of none. */
+bool retire_ends(const struct cluster *c);
 /* What was removed stays away. */
 void retire_stop(struct cluster *c);
 void retire_fini(struct cluster *c);
@@ -516,6 +518,8 @@ void map_always(struct cluster *c);
 bool map_left_unborn(struct cluster *c, uint64_t pg, uint32_t replica);
 /* Does the monitor know what the store has? False: `key` is one of which it does not. */
 bool map_is_held(struct cluster *c, const struct mon *mon, char key[META_KEY_MAX + 1]);
+/* What has the image's name now, by the metadata store; 0: nothing. */
+uint64_t map_image_id(const struct cluster *c, uint32_t image);
 /* The operator was just told that this is done. */
 void map_shows(struct cluster *c, const struct admin_job *job);
 

@@ -200,7 +200,7 @@ bool admin_members_rest(struct cluster *c)
     const Fb__ClusterMap *map = admin_map(c);
 
     /* Not before what piled up is done: too much would be dropped. */
-    if (!c->moved_asked && admin_idle(c)) {
+    if (!c->moved_asked && admin_idle(c) && !retire_ends(c)) {
         c->moved_asked = true;
         pools_stop(c);
         for (uint32_t i = 0; i < c->osd_count; i++)

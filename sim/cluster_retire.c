@@ -23,6 +23,11 @@ bool retire_is_under_way(const struct cluster *c, uint32_t osd)
     return c->retire.under_way && c->retire.osd == osd;
 }
 
+bool retire_ends(const struct cluster *c)
+{
+    return c->retire.under_way && !c->osds[c->retire.osd].process.wanted;
+}
+
 static void ghost_fire(void *owner)
 {
     struct cluster_osd *ghost = owner;
@@ -52,8 +57,9 @@ static uint64_t newest_term(struct cluster *c, uint64_t id)
     return term;
 }
 
-/* No group has it any more. */
-static void check_gone(struct cluster *c, uint32_t id)
+/* No group has it any more. Who has heard in the newest term may have died: then who leads in an earlier one
+ * has an older group than the map. */
+static void check_gone(struct cluster *c, const struct mon *mon, uint32_t id)
 {
     for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
         const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
@@ -61,7 +67,9 @@ static void check_gone(struct cluster *c, uint32_t id)
             continue;
         map_for_each (&shard->pgs, node) {
             const struct pg *pg = map_entry(node, struct pg, node);
-            bool leads = pg->led_term && pg->led_term == newest_term(c, pg->id);
+            const struct mon_pg *known = mon_pg_find(mon, pg->id);
+            bool leads = pg->led_term && pg->led_term == newest_term(c, pg->id) &&
+                         (!known || pg->raft.group.index >= mon_pg_item(known)->group_index);
             for (uint32_t m = 0; leads && m < pg->raft.group.count; m++)
                 if (pg->raft.group.members[m].osd == id)
                     sim_fail(c->sim, "osd.%u is removed, and is a member of PG %llx", id,
@@ -89,7 +97,7 @@ static void retired(struct cluster *c, const struct admin_job *job)
         process_start(&osd->process);
         return;
     }
-    check_gone(c, job->osd);
+    check_gone(c, mon, job->osd);
     sim_log(c->sim, "%s was removed", osd->process.name);
     osd_ghost_init(&r->ghost, osd);
     r->gone = true;
