@@ -253,7 +253,7 @@ void load_image_changes(struct cluster *c, uint32_t image, uint32_t sectors)
 
     i->life++;
     i->sectors = sectors;
-    i->id_max = i->id_seen;
+    i->id_max = map_image_id(c, image);
 }
 
 void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first)
@@ -263,7 +263,7 @@ void load_image_cleared(struct cluster *c, uint32_t image, uint32_t first)
     i->life++;
     i->sectors = c->image_sectors;
     if (first == 0)
-        i->id_min = i->id_max + 1;
+        i->id_min = map_image_id(c, image);
     i->id_max = 0;
     check_history(c, image, first);
     linear_forget(i->history, first);

@@ -567,6 +567,15 @@ static const Fb__Image *image_named(const struct cluster *c, const char *name)
     return found;
 }
 
+uint64_t map_image_id(const struct cluster *c, uint32_t image)
+{
+    const Fb__Image *item = image_named(c, c->images[image].name);
+    uint64_t id = item ? item->id : 0;
+
+    item_free(item);
+    return id;
+}
+
 void map_shows(struct cluster *c, const struct admin_job *job)
 {
     const Fb__Image *image = image_named(c, c->images[job->image].name);

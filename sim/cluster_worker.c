@@ -49,9 +49,9 @@ static uint64_t sector_tag(const uint8_t *bytes, uint32_t image, uint32_t sector
     return memcmp(bytes, expected, CLUSTER_SECTOR) == 0 ? tag : UINT64_MAX;
 }
 
-/* What it saw counts: nothing has happened to the image since it began, and it is this image. A reader may
- * have one open that was removed meanwhile, of which the leaders have yet to hear, or one that has been made,
- * of which the operator has. */
+/* What it saw, or did, counts: nothing has happened to the image since it began, and it is this image. A
+ * client may have one open that was removed meanwhile, of which the leaders have yet to hear, or one that has
+ * been made, of which the operator has. */
 static bool worker_counts(const struct worker *w)
 {
     const struct cluster_image *i = load_image(w->load);
@@ -123,7 +123,7 @@ static void record_end(struct worker *w, int result)
 {
     struct linear_history *h = load_image(w->load)->history;
 
-    if (w->life != load_image(w->load)->life)
+    if (!worker_counts(w))
         return;
     if (w->fenced && result == 0 && w->reg_count)
         sim_fail(load_cluster(w->load)->sim,
