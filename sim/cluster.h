@@ -271,6 +271,7 @@ struct cluster {
     uint64_t slowest_ns;               /* that a request took, of those that have ended */
     uint64_t calm_since_ns;            /* all is well; 0: not yet */
     uint64_t calm_slowest_ns;          /* of the requests that began since then */
+    uint64_t awaited_ns;               /* a leader waited for blocks last, since then; 0: none did */
     uint32_t spares_gone;              /* images that were made and removed */
     bool pools_come;                   /* other pools are made and removed, in which there is nothing */
     uint32_t pools_made;               /* or asked for; the newest may be there */
@@ -503,6 +504,8 @@ void shards_check(struct cluster *c, bool pairs);
 
 /* All is well, and the load goes on for so long: requests are answered, and soon. */
 void calm_run(struct cluster *c, uint64_t for_ns);
+/* At any time. */
+void calm_watch(struct cluster *c);
 /* A request that began since then has ended. */
 void calm_ended(struct cluster *c, const char *who, uint64_t took_ns, int result);
 /* The load has ended: everybody comes to know the same, and nothing happens any more. */

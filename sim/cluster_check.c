@@ -232,6 +232,7 @@ void check_always(struct cluster *c)
     bool objects = ++c->leaders->checks % OBJECTS_EVERY == 0;
     load_check(c);
     map_always(c);
+    calm_watch(c);
     audit_always(c, objects);
     shards_check(c, objects);
     if (objects)
