@@ -469,6 +469,8 @@ struct osd_shard;
 void scrub_audit(struct cluster *c, const struct osd_shard *shard, const char *who);
 /* A deep scrub of everything is done, at rest. */
 void scrub_check_done(struct cluster *c);
+/* What it has found is told, object by object, if that takes more than one report. */
+void scrub_wait_told(struct cluster *c);
 /* All replicas were compared: what is damaged is what the monitor lists. */
 void scrub_check_list(struct cluster *c);
 

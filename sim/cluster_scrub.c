@@ -93,6 +93,35 @@ static uint64_t blocks_listed(const struct cluster *c)
     return count;
 }
 
+/* A report that says that a scrub is done may have no room for all that it has found. */
+static bool is_told(void *owner)
+{
+    const struct cluster *c = owner;
+
+    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
+        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
+        if (!shard)
+            continue;
+        list_for_each (&shard->led, node) {
+            const struct pg *pg = list_entry(node, struct pg, led);
+            list_for_each (&pg->damages, at) {
+                const struct pg_damage *d = list_entry(at, struct pg_damage, link);
+                if (d->known && !d->listed)
+                    return false;
+            }
+        }
+    }
+    return true;
+}
+
+void scrub_wait_told(struct cluster *c)
+{
+    if (is_told(c))
+        return;
+    (void)sim_run_while(c->sim, is_told, c, c->sim->now_ns + LIST_NS);
+    c->listed_blocks = mon_leader(c) ? blocks_listed(c) : c->listed_blocks;
+}
+
 static bool is_listed(void *owner)
 {
     const struct cluster *c = owner;

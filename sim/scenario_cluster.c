@@ -100,6 +100,8 @@ static void come_to_rest(struct cluster *c)
         sim_fail(c->sim, "a deep scrub does not come to its end");
     if (!c->sim->failed)
         scrub_check_done(c);
+    if (!c->sim->failed)
+        scrub_wait_told(c);
     load_read_all(c);
     bool read = sim_run_while(c->sim, is_idle, c, c->sim->now_ns + REST_NS);
     if (!read && (damage_is_uncovered(c) || c->lost_blocks))
