@@ -320,7 +320,7 @@ void process_exit_later(struct process *p);
 void admin_start(void *owner, struct sim_node *node);
 /* Asks the operator for something; done after what was asked before. Dropped if that is too much. */
 void admin_ask(struct cluster *c, const struct admin_job *job);
-/* It would not be dropped now. */
+/* Two that belong together would not be dropped now. */
 bool admin_takes(const struct cluster *c);
 /* The newest map that the operator has; NULL: none yet. */
 const Fb__ClusterMap *admin_map(const struct cluster *c);

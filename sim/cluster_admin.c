@@ -506,14 +506,14 @@ void admin_end(struct cluster *c)
 
 bool admin_takes(const struct cluster *c)
 {
-    return c->ready && c->admin_op->job_count < JOBS_MAX;
+    return c->ready && c->admin_op->job_count + 2 <= JOBS_MAX;
 }
 
 void admin_ask(struct cluster *c, const struct admin_job *job)
 {
     struct admin *a = c->admin_op;
 
-    if (!admin_takes(c))
+    if (!c->ready || a->job_count == JOBS_MAX)
         return;
     a->jobs[a->job_count++] = *job;
     sim_node_enter(c->admin.nodes[0]);

@@ -14,6 +14,7 @@
 #define GROWN_BYTES      (2u << 20)
 #define HOLD_MAX_NS      (4500 * NS_PER_MS) /* sessions that are silent for longer are closed */
 #define RESIZE_LOOK_NS   (100 * NS_PER_US)
+#define EVICT_AGAIN_NS   (50 * NS_PER_MS)
 #define STAND_LOOK_NS    (20 * NS_PER_US)
 #define GREETING_LOOK_NS (40 * NS_PER_US)
 
@@ -343,6 +344,10 @@ static void resize_evict(void *owner)
     struct cluster *c = p->c;
     bool remove = p->cut == 0;
 
+    if (!admin_takes(c)) { /* what has shrunk, or is removed, is not to stay so */
+        sim_after(c->sim, EVICT_AGAIN_NS, resize_evict, p);
+        return;
+    }
     c->images[p->image].evict = true;
     p->generation = image_generation(c, p->image);
     if (!remove && p->held && p->generation && sim_rng_below(&c->rng, 2)) {
@@ -390,7 +395,7 @@ bool plot_resize(struct cluster *c)
 {
     uint32_t image = (uint32_t)sim_rng_below(&c->rng, c->image_count);
 
-    if (!load_writer(c, image))
+    if (!load_writer(c, image) || !admin_takes(c))
         return false;
     struct plot *p = plot_new(c);
     p->image = image;
