@@ -21,6 +21,9 @@ bool verify_excused(struct driver *d, int result)
     /* ERR_FORMAT: of the superblock one copy is damaged, and the other one does not come. */
     if (w->starts_blind && (result == -ERR_IO || result == -ERR_DAMAGED || result == -ERR_FORMAT))
         return true;
+    /* Likewise when all rots: then the start says that it does not come. */
+    if (w->rot && result == -ERR_IO && d->op.state == DRIVE_OPEN)
+        return true;
     if (result == -ERR_STOPPED || result == -ERR_IO)
         return w->errors;
     return w->rot;
