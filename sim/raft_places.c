@@ -78,22 +78,38 @@ static void check_all(struct world *w)
         check_lease(&w->places[i]);
 }
 
+static bool has_granted(const struct place *p, uint32_t replica)
+{
+    for (uint32_t i = 0; i < p->granted_count; i++)
+        if (p->granted_by[i] == replica)
+            return true;
+    return false;
+}
+
+static void note_granted(struct place *p, uint32_t replica, uint64_t asked_ns)
+{
+    if (p->round_ns != asked_ns)
+        p->granted_count = 0;
+    p->round_ns = asked_ns;
+    if (!has_granted(p, replica) && p->granted_count < RAFT_MEMBERS_MAX)
+        p->granted_by[p->granted_count++] = replica;
+}
+
 /* A term is raised by hand-over, or by those whom a majority has granted it in this very round. */
 static void check_round(struct place *p, uint64_t asked_ns)
 {
-    struct world *w = p->world;
     const struct raft *r = &p->host.raft;
     uint32_t voters = 0, granted = 0;
 
     for (uint32_t i = 0; i < r->group.count; i++) {
-        const struct place *voter = world_place(w, r->group.members[i].replica);
+        uint32_t voter = r->group.members[i].replica;
         if (!(r->group.members[i].flags & GROUP_VOTER))
             continue;
         voters++;
-        granted += voter && (voter == p || p->granted_ns[voter->number] == asked_ns);
+        granted += voter == p->host.replica || (p->round_ns == asked_ns && has_granted(p, voter));
     }
     if (granted < voters / 2 + 1)
-        sim_fail(w->sim, "pre-vote: %u raises the term to %lu, and %u of %u voters have granted it",
+        sim_fail(p->world->sim, "pre-vote: %u raises the term to %lu, and %u of %u voters have granted it",
                  p->host.replica, r->term, granted, voters);
 }
 
@@ -244,11 +260,10 @@ static void flight_fire(struct sim_event *event)
                   hash_pair(f->packet->msg.type, f->packet->msg.index));
         f->world->installs += (uint32_t)f->packet->msg.type == RAFT_HOST_STATE;
         const struct raft_msg *msg = &f->packet->msg;
-        const struct place *from = world_place(f->world, msg->from);
         uint64_t asked_ns = p->host.raft.asked_ns;
         bool asks = p->host.raft.role == RAFT_PRE_CANDIDATE && msg->type == RAFT_PRE_VOTE_REPLY;
-        if (asks && from && !msg->reject && msg->sent_ns == asked_ns)
-            p->granted_ns[from->number] = asked_ns;
+        if (asks && !msg->reject && msg->sent_ns == asked_ns)
+            note_granted(p, msg->from, asked_ns);
         raft_host_step(&p->host, f->packet, world_local_ns(p));
         if (asks && p->host.raft.role == RAFT_CANDIDATE)
             check_round(p, asked_ns);

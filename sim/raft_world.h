@@ -27,8 +27,8 @@ struct place {
     struct sim_event tick, beat, start, writes[RAFT_HOST_QUEUES];
     bool reading; /* a ReadIndex under way */
     uint64_t read_ns, read_commit, read_need, read_term;
-    uint64_t granted_ns[HOSTS_MAX]; /* when the round of pre-votes began that the replica at that place
-                                       granted last */
+    uint64_t round_ns; /* when the last round of pre-votes began that anybody has granted it ... */
+    uint32_t granted_by[RAFT_MEMBERS_MAX], granted_count; /* ... and who has: they may be gone by now */
 };
 
 struct world {
