@@ -479,6 +479,8 @@ void scrub_check_list(struct cluster *c);
 void check_always(struct cluster *c);
 /* What an audit remembers from one time to the next, `value` at first. */
 uint64_t *check_note(struct cluster *c, uint64_t key, uint64_t value);
+/* The highest index of a PG that a replica was seen to know as committed. */
+uint64_t *check_committed(struct cluster *c, uint64_t pg);
 /* Of an image, from a sector on: every acknowledged write is there, every read was right. */
 void check_history(struct cluster *c, uint32_t image, uint32_t first);
 /* The history of these sectors up to now; then they went back to what they were at `since`, or later. Returns

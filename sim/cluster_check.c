@@ -71,6 +71,11 @@ uint64_t *check_note(struct cluster *c, uint64_t key, uint64_t value)
     return fact_at(leaders(c), hash_pair(key, 11), value);
 }
 
+uint64_t *check_committed(struct cluster *c, uint64_t pg)
+{
+    return fact_at(leaders(c), hash_pair(force_pg_name(c, pg), 7), 0);
+}
+
 /* The value that was recorded first for this key. */
 static uint64_t fact_of(struct leader_table *t, uint64_t key, uint64_t value)
 {
@@ -89,6 +94,8 @@ static void check_pg(struct cluster *c, const struct osd_pg_view *view, const st
     }
     if (view->recovering || view->commit_index < pg->first_index || view->commit_index > pg->last_index)
         return;
+    uint64_t *committed = check_committed(c, view->pg);
+    *committed = MAX(*committed, view->commit_index);
     uint64_t term = store_log_term(pg, view->commit_index);
     if (term && fact_of(c->leaders, hash_pair(hash_pair(name, view->commit_index), 2), term) != term)
         sim_fail(c->sim, "PG %llx: index %llu is committed with two terms, one of them %llu (replica %u)",
