@@ -59,35 +59,28 @@ static bool is_member(const struct group *group, uint32_t replica)
     return false;
 }
 
-/* In no group any more, of those that may yet be in force. */
-static bool is_stranger(const struct world *w, const struct place *p)
-{
-    if (!p->host.replica || is_member(w->committed, p->host.replica))
-        return false;
-    for (uint32_t i = 0; i < w->count; i++) {
-        const struct raft_host *h = &w->places[i].host;
-
-        if (h->replica && h != &p->host && raft_host_group(h)->index > w->committed->index &&
-            is_member(raft_host_group(h), p->host.replica))
-            return false;
-    }
-    return true;
-}
-
-/* All of them: who is in the group of one that goes may be one, too. */
+/* In no group any more, of those that may yet be in force: the one that is committed, and newer ones that a
+ * member of such a group has. Two that are out may have one another in an entry that will never count. */
 void world_drop_strangers(struct world *w)
 {
-    bool dropped;
+    bool belongs[HOSTS_MAX] = {false}, more = true;
 
-    do {
-        dropped = false;
+    for (uint32_t i = 0; i < w->count; i++)
+        belongs[i] = is_member(w->committed, w->places[i].host.replica);
+    while (more) {
+        more = false;
         for (uint32_t i = 0; i < w->count; i++) {
-            if (!is_stranger(w, &w->places[i]))
+            const struct raft_host *h = &w->places[i].host;
+            if (!belongs[i] || raft_host_group(h)->index <= w->committed->index)
                 continue;
-            drop_replica(&w->places[i]);
-            dropped = true;
+            for (uint32_t j = 0; j < w->count; j++)
+                if (!belongs[j] && is_member(raft_host_group(h), w->places[j].host.replica))
+                    belongs[j] = more = true;
         }
-    } while (dropped);
+    }
+    for (uint32_t i = 0; i < w->count; i++)
+        if (!belongs[i] && w->places[i].host.replica)
+            drop_replica(&w->places[i]);
 }
 
 /* What an operator may want of a group that works: one more, one less, another in the place of one. */
