@@ -344,11 +344,16 @@ static void log_settle(struct pg *pg)
 {
     uint64_t complete = pg->complete_index;
     uint64_t first = pg->pub.first_index, last = pg->pub.last_index;
+    /* Its base may be in a checkpoint before the RESET that voids the log is durable, which a crash then
+     * tears. What the ring has is the log before it, and may begin behind a base that went back. If the RESET
+     * is lost otherwise, that is known. */
+    bool recovers = pg->pub.record.state == STORE_PG_RECOVERING;
 
     if (log_is_empty(pg) || last < complete)
         first = complete + 1;
     else if (first > complete + 1) {
-        damaged_log(pg, complete + 1, "is missing");
+        if (!recovers)
+            damaged_log(pg, complete + 1, "is missing");
         first = last + 1;
     }
     for (uint64_t i = MIN(complete, last); i >= first && i > 0; i--) {
@@ -368,9 +373,7 @@ static void log_settle(struct pg *pg)
         if (e && (!prev || e->prev_term == prev->term) &&
             (i != complete + 1 || prev || !complete || e->prev_term == pg->complete_term))
             continue;
-        /* A recovery's base may be in a checkpoint before the RESET that voids the log is durable, which a
-         * crash then tears; if it is lost otherwise, that is known. */
-        if (!e || prev || pg->pub.record.state != STORE_PG_RECOVERING)
+        if (!e || prev || !recovers)
             damaged_log(pg, i, e ? "does not follow the one before" : "is missing");
         replay_drop_from(pg, i);
         last = i - 1;

@@ -353,12 +353,20 @@ static void a_checkpoint_that_was_unreadable_stays_away(void)
 
 /* A recovery ends, at a base that is below the end of a log that was another leader's, and a checkpoint has
  * that base before the crash that tears the record which voids the log. */
-static void a_checkpoint_has_the_base_before_the_ring(void)
+static void base_before_the_ring(bool trimmed)
 {
     set_up_object();
     for (uint32_t n = 2; n <= 6; n++)
         CHECK_EQ(write_blocks(1, n, 1), 0);
     rig_settle(&rig);
+    if (trimmed) {
+        s->log_entries_max = 1;
+        apply_all();
+        destage();
+        CHECK_EQ(write_blocks(1, 7, 1), 0);
+        rig_settle(&rig);
+        CHECK(pg->first_index > 4);
+    }
     struct store_pg_record record = pg->record;
     record.state = STORE_PG_RECOVERING;
     CHECK_EQ(write_record(&record), 0);
@@ -373,6 +381,17 @@ static void a_checkpoint_has_the_base_before_the_ring(void)
     CHECK_EQ(store_log_term(pg, 3), 2);
     CHECK(!pg->damaged);
     tear_down();
+}
+
+static void a_checkpoint_has_the_base_before_the_ring(void)
+{
+    base_before_the_ring(false);
+}
+
+/* It has gone back behind all that the ring has of the log. */
+static void a_checkpoint_has_a_base_before_the_log(void)
+{
+    base_before_the_ring(true);
 }
 
 /* A recovery has set a base, which voids the log, and destage writes what was applied of that in place: what
@@ -499,6 +518,7 @@ int main(int argc, char **argv)
     TEST(a_checkpoint_is_ahead_of_the_ring);
     TEST(a_checkpoint_that_was_unreadable_stays_away);
     TEST(a_checkpoint_has_the_base_before_the_ring);
+    TEST(a_checkpoint_has_a_base_before_the_log);
     TEST(a_digest_is_of_what_is_applied);
     TEST(what_is_being_written_stays_in_memory);
     return tap_done();
