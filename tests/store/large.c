@@ -223,21 +223,27 @@ static void chunks_are_kept_until_a_header_proves_it(void)
     tear_down();
 }
 
+/* One more batch beside the one that is under way; both come to the device, and no header behind them. */
+static void unproven_beside_it(struct entry e)
+{
+    CHECK_EQ(put(e, 1), 0);
+    rig_settle(&rig);
+    CHECK_EQ(s->inflight_count, 2);
+    uint8_t *next = rig.device.data + block_offset(ring_place(s, s->head));
+    rig.device.held_len = 0;
+    while (pg->durable_index < e.index)
+        rig_turn(&rig);
+    CHECK_EQ(close_store(), 0);
+    memset(next, 0, BLOCK_SIZE);
+}
+
 /* What a start counts, though nothing proves it, need not prove itself at the next one: the chunk of an entry
  * that is cut off in there is another's by then, perhaps before any header is durable. */
 static void what_a_start_found_proves_itself_once(void)
 {
     set_up_under_way();
     uint8_t *at = medium(1, 3);
-    CHECK_EQ(put((struct entry){.index = 1, .term = 2, .image = 1, .object = 5}, 1), 0);
-    rig_settle(&rig);
-    CHECK_EQ(s->inflight_count, 2);
-    uint8_t *next = rig.device.data + block_offset(ring_place(s, s->head));
-    rig.device.held_len = 0;
-    while (pg->durable_index < 1)
-        rig_turn(&rig);
-    CHECK_EQ(close_store(), 0);
-    memset(next, 0, BLOCK_SIZE); /* no header came behind them */
+    unproven_beside_it((struct entry){.index = 1, .term = 2, .image = 1, .object = 5});
     CHECK_EQ(open_store(), 0);
     CHECK_EQ(store_log_term(pg, 1), 2);
     CHECK_EQ(close_store(), 0);
@@ -254,15 +260,7 @@ static void what_was_torn_does_not_come_back(void)
 {
     set_up_under_way();
     uint8_t *at = medium(1, 3);
-    CHECK_EQ(put((struct entry){.image = 1, .object = 5}, 1), 0);
-    rig_settle(&rig);
-    CHECK_EQ(s->inflight_count, 2);
-    uint8_t *next = rig.device.data + block_offset(ring_place(s, s->head));
-    rig.device.held_len = 0;
-    while (pg->durable_index < 2)
-        rig_turn(&rig);
-    CHECK_EQ(close_store(), 0);
-    memset(next, 0, BLOCK_SIZE); /* no header came behind them */
+    unproven_beside_it((struct entry){.index = 2, .image = 1, .object = 5});
     *at ^= 1;
     CHECK_EQ(open_store(), 0);
     CHECK_EQ(pg->last_index, 0);
