@@ -123,7 +123,7 @@ static bool is_to_come(const struct inspection *n, const char *text)
     unsigned long image, object;
     unsigned block;
 
-    if (!n->store || sscanf(text, "object %lu/%lu: block %u is damaged", &image, &object, &block) != 3)
+    if (!n->store || sscanf(text, "object %lu/%lu: block %u is lost", &image, &object, &block) != 3)
         return false;
     for (const struct store_pg *pg = NULL; (pg = store_pg_next(n->store, pg));) {
         uint64_t lost[BLOCKS_PER_OBJECT / 64], index;

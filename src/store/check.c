@@ -168,8 +168,10 @@ static void check_read_take(struct store_check *c)
         k->blocks += bit_get(r->ret_written, i);
         if (!bit_get(r->ret_damaged, i) || covered_by_log(k->object, r->first_block + i))
             continue;
-        say(c, true, "object %" PRIu64 "/%" PRIu64 ": block %u is damaged", r->image, r->object,
-            r->first_block + i);
+        /* Where the log ends the device does not tell: the leader's may go on. */
+        bool lost = object_where(k->object, r->first_block + i, false).source == WHERE_LOST;
+        say(c, true, "object %" PRIu64 "/%" PRIu64 ": block %u is %s", r->image, r->object,
+            r->first_block + i, lost ? "lost here, unless the log is to bring it" : "damaged");
     }
     slice_unref(&r->ret_data);
 }

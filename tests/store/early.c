@@ -4,6 +4,9 @@
  * entries are applied before they are destaged, and known before they are durable. What a crash in between
  * leaves, and what readers get meanwhile. With the name of a planted bug it must fail.
  */
+#include <stdio.h>
+#include <string.h>
+
 #include "store/internal.h"
 #include "tests/plants.h"
 #include "tests/store/slice.h"
@@ -145,12 +148,22 @@ static void what_the_log_has_anew_is_no_damage(void)
     tear_down();
 }
 
+/* What the offline check finds: how many; and the last one. */
+static char problem_text[256];
+
+static void check_line(void *owner, bool problem, const char *text)
+{
+    if (problem)
+        snprintf(problem_text, sizeof(problem_text), "%s", text);
+}
+
 static uint64_t problems(void)
 {
     struct store_check c = {0};
 
+    problem_text[0] = 0;
     CHECK_EQ(close_store(), 0);
-    store_check_start(&c, &rig.core, &rig.device.blk, true, NULL, NULL, NULL);
+    store_check_start(&c, &rig.core, &rig.device.blk, true, check_line, NULL, NULL);
     CHECK_EQ(rig_wait(&rig, &c.op), 0);
     CHECK_EQ(open_store(), 0);
     return c.ret_problems;
@@ -455,6 +468,7 @@ static void copied_lacking_a_block(enum store_pg_state state, uint64_t expected)
     copy_lacking_a_block(9);
     CHECK_EQ(block_is(1, 4, false), -ERR_DAMAGED);
     CHECK_EQ(problems(), expected);
+    CHECK(!expected || strstr(problem_text, "object 1/1: block 4 is lost here, unless the log"));
     tear_down();
 }
 
@@ -476,6 +490,7 @@ static void what_has_rotted_in_a_recovery_is_damage(void)
     CHECK_EQ(write_record(&record), 0);
     rig.device.data[block_offset(chunk_place(s, object_chunk(object_find(pg_of(pg), 1, 1), 0), 4))] ^= 1;
     CHECK_EQ(problems(), 1);
+    CHECK(strstr(problem_text, "object 1/1: block 4 is damaged"));
     tear_down();
 }
 
