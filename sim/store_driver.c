@@ -487,6 +487,7 @@ static bool drive(struct driver *d)
             struct group group;
             recover_verify_shed(d);
             model_group_at(m, d->base, &group);
+            d->table_base = table_record(d->store, pg_of(pg_now(d, d->pg))->table_index)->base_index;
             store_reset_base(pg_now(d, d->pg), d->base, m->term[d->base], &group,
                              m->splits ? model_count(m, d->base) : 0);
             op->state = DRIVE_RECOVERED;

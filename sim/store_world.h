@@ -111,6 +111,7 @@ struct known_image {
 struct known_pg {
     bool is;
     uint64_t complete, complete_most, floor;
+    uint64_t table_base; /* that of the PG table, when a recovery has just set another one; 0: none has */
     uint32_t split_count;
     struct known_object object[MODEL_IMAGES][MODEL_OBJECTS];
     struct known_image image[MODEL_IMAGES];
@@ -174,6 +175,7 @@ struct driver {
     uint8_t blob[20000];
     const struct model_pg *source; /* of the recovery */
     uint64_t base;                 /* what the log begins behind */
+    uint64_t table_base;           /* that of the PG table before */
     uint32_t pg;                   /* where verifying, or recovery, is */
     uint64_t index, image, object;
     uint32_t block;
