@@ -312,6 +312,20 @@ bool process_running(const struct process *p);
 struct mon *mon_leader(const struct cluster *c);
 /* One of them; NULL: it does not run. It may be about to begin. */
 struct mon *mon_at(const struct cluster *c, uint32_t number);
+struct pg;
+/* A shard that serves, on the way through all of them. */
+struct shard_at {
+    uint32_t index;      /* of the one to be looked at next */
+    uint32_t osd, shard; /* numbers in the scenario */
+    struct sim_node *node;
+    struct osd_shard *is;
+    const struct list *led; /* the PG that cluster_led_next() gave last */
+};
+/* The next shard that serves, or the first if `at` is zeroed; false: that was the last one. */
+bool cluster_shard_next(const struct cluster *c, struct shard_at *at);
+/* The next PG that is led and not parked, and where; NULL: that was the last one. Who leads what must not
+ * change in between. */
+const struct pg *cluster_led_next(const struct cluster *c, struct shard_at *at);
 /* From inside a node of the process: it has failed and ends; a supervisor starts it again. */
 void process_exit_later(struct process *p);
 

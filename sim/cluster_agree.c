@@ -60,22 +60,17 @@ static bool differs(struct cluster *c, const char *format, ...)
  * have been asked. */
 static bool blocks_awaited(const struct cluster *c)
 {
-    for (uint32_t i = 0; i < c->osd_count; i++)
-        for (uint32_t j = 0; j < c->shard_count; j++) {
-            const struct osd_shard *shard = c->osds[i].shards[j];
-            if (!shard)
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);)
+        map_for_each (&s.is->pgs, node) {
+            const struct pg *pg = map_entry(node, struct pg, node);
+            const struct raft *r = &pg->raft;
+            if (list_empty(&pg->repairs) || r->role != RAFT_LEADER)
                 continue;
-            map_for_each (&shard->pgs, node) {
-                const struct pg *pg = map_entry(node, struct pg, node);
-                const struct raft *r = &pg->raft;
-                if (list_empty(&pg->repairs) || r->role != RAFT_LEADER)
-                    continue;
-                if (damage_is_uncovered(c))
+            if (damage_is_uncovered(c))
+                return true;
+            for (uint32_t m = 0; m < r->member_count; m++)
+                if (r->members[m].recovering || r->members[m].progress == RAFT_BEHIND)
                     return true;
-                for (uint32_t m = 0; m < r->member_count; m++)
-                    if (r->members[m].recovering || r->members[m].progress == RAFT_BEHIND)
-                        return true;
-            }
         }
     return false;
 }

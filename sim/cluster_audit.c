@@ -562,34 +562,22 @@ static bool may_read(const struct pg *pg, const struct sim_node *node)
 static void audit_leases(struct cluster *c)
 {
     struct reader readers[PGS_MAX];
+    struct shard_at at = {0};
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct cluster_osd *osd = &c->osds[i / c->shard_count];
-        const struct osd_shard *shard = osd->shards[i % c->shard_count];
-        if (!shard)
-            continue;
-        list_for_each (&shard->led, node) {
-            const struct pg *pg = list_entry(node, struct pg, led);
-            audit_handed(c, pg, sim_node_now_ns(osd->process.nodes[i % c->shard_count]));
-            if (may_read(pg, osd->process.nodes[i % c->shard_count]) && count < PGS_MAX)
-                readers[count++] = (struct reader){force_pg_name(c, pg->id), pg->raft.term, pg->replica};
-        }
+    for (const struct pg *pg; (pg = cluster_led_next(c, &at));) {
+        audit_handed(c, pg, sim_node_now_ns(at.node));
+        if (may_read(pg, at.node) && count < PGS_MAX)
+            readers[count++] = (struct reader){force_pg_name(c, pg->id), pg->raft.term, pg->replica};
     }
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count && count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (!shard)
-            continue;
-        list_for_each (&shard->led, node) {
-            const struct pg *pg = list_entry(node, struct pg, led);
-            uint64_t name = force_pg_name(c, pg->id);
-            for (uint32_t j = 0; j < count; j++)
-                if (readers[j].pg == name && readers[j].term < pg->raft.term && pg->raft.role == RAFT_LEADER)
-                    sim_fail(c->sim,
-                             "PG %llx: replica %u leads in term %llu, while %u has its lease in term %llu",
-                             ULL(pg->id), pg->replica, ULL(pg->raft.term), readers[j].replica,
-                             ULL(readers[j].term));
-        }
+    at = (struct shard_at){0};
+    for (const struct pg *pg; count && (pg = cluster_led_next(c, &at));) {
+        uint64_t name = force_pg_name(c, pg->id);
+        for (uint32_t j = 0; j < count; j++)
+            if (readers[j].pg == name && readers[j].term < pg->raft.term && pg->raft.role == RAFT_LEADER)
+                sim_fail(
+                    c->sim, "PG %llx: replica %u leads in term %llu, while %u has its lease in term %llu",
+                    ULL(pg->id), pg->replica, ULL(pg->raft.term), readers[j].replica, ULL(readers[j].term));
     }
 }
 
@@ -642,16 +630,11 @@ static void audit_commit(struct cluster *c, const struct pg *pg)
 
 static void audit_commits(struct cluster *c)
 {
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (!shard || shard->stopping)
-            continue;
-        list_for_each (&shard->led, node) {
-            const struct pg *pg = list_entry(node, struct pg, led);
-            if (pg->raft.role == RAFT_LEADER)
-                audit_commit(c, pg);
-        }
-    }
+    struct shard_at at = {0};
+
+    for (const struct pg *pg; (pg = cluster_led_next(c, &at));)
+        if (!at.is->stopping && pg->raft.role == RAFT_LEADER)
+            audit_commit(c, pg);
 }
 
 void audit_always(struct cluster *c, bool tables)
@@ -659,13 +642,12 @@ void audit_always(struct cluster *c, bool tables)
     audit_leases(c);
     audit_commits(c);
     orders_audit(c);
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
-        struct cluster_osd *osd = &c->osds[i / c->shard_count];
-        const struct osd_shard *shard = osd->shards[i % c->shard_count];
-        const struct sim_node *node = osd->process.nodes[i % c->shard_count];
-        if (!shard || audit_is_behind(node) || shard->stopping)
+    for (struct shard_at at = {0}; !c->sim->failed && cluster_shard_next(c, &at);) {
+        const struct osd_shard *shard = at.is;
+        const struct sim_node *node = at.node;
+        if (audit_is_behind(node) || shard->stopping)
             continue;
-        osd->saved_epochs[i % c->shard_count] = shard->map.saved_epoch;
+        c->osds[at.osd].saved_epochs[at.shard] = shard->map.saved_epoch;
         audit_requests(c, shard, node->name, sim_node_now_ns(node));
         audit_groups(c, shard, node->name, sim_node_now_ns(node));
         audit_recoveries(c, shard, node->name);
@@ -675,7 +657,7 @@ void audit_always(struct cluster *c, bool tables)
             audit_seen(c, shard, &shard->server->clients, RPC_CLIENT, node->name);
             audit_seen(c, shard, &shard->server->osds, RPC_OSD, node->name);
         }
-        audit_epochs(c, osd->process.nodes[i % c->shard_count], shard->map.epoch);
+        audit_epochs(c, at.node, shard->map.epoch);
         audit_call(c, &shard->mon.call, node->name, sim_node_now_ns(node));
     }
     for (uint32_t i = 0; i < c->client_count && !c->sim->failed; i++)

@@ -244,25 +244,18 @@ void check_always(struct cluster *c)
     shards_check(c, objects);
     if (objects)
         check_none_lost(c);
-    for (uint32_t i = 0; i < c->osd_count; i++) {
-        for (uint32_t j = 0; j < c->shard_count; j++) {
-            const struct osd_shard *shard = c->osds[i].shards[j];
-            if (!shard)
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);) {
+        check_undamaged(c, s.is, s.osd, s.shard);
+        for (const struct store_pg *pg = NULL; (pg = store_pg_next(osd_shard_store(s.is), pg));) {
+            struct osd_pg_view view;
+            if (!osd_pg_view(s.is, pg->record.pg, &view))
                 continue;
-            check_undamaged(c, shard, i, j);
-            const struct store *store = osd_shard_store(shard);
-            for (const struct store_pg *pg = NULL; (pg = store_pg_next(store, pg));) {
-                struct osd_pg_view view;
-                if (!osd_pg_view(shard, pg->record.pg, &view))
-                    continue;
-                check_pg(c, &view, pg);
-                uint64_t incarnation = c->osds[i].process.nodes[j]->incarnation;
-                if (has_recovered(c, pg) || view.recovering || view.damaged ||
-                    pg->record.state != STORE_PG_NORMAL)
-                    check_recovering(c, pg, incarnation);
-                else if (objects)
-                    check_objects(c, pg, incarnation);
-            }
+            check_pg(c, &view, pg);
+            if (has_recovered(c, pg) || view.recovering || view.damaged ||
+                pg->record.state != STORE_PG_NORMAL)
+                check_recovering(c, pg, s.node->incarnation);
+            else if (objects)
+                check_objects(c, pg, s.node->incarnation);
         }
     }
 }

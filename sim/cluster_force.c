@@ -198,12 +198,10 @@ static bool list_pg(struct cluster *c, uint64_t pg, bool last)
 /* The PGs that both have; false: one of them would not survive, or lose something now. */
 static bool list_pgs(struct cluster *c, bool last)
 {
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        for (const struct store_pg *sp = NULL; shard && (sp = store_pg_next(osd_shard_store(shard), sp));)
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);)
+        for (const struct store_pg *sp = NULL; (sp = store_pg_next(osd_shard_store(s.is), sp));)
             if (!list_pg(c, sp->record.pg, last))
                 return false;
-    }
     return true;
 }
 

@@ -479,12 +479,10 @@ void map_written(void *owner, const struct meta_change *changes, uint32_t count)
 
 void map_always(struct cluster *c)
 {
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (shard && shard->map.epoch > c->map_epoch)
-            sim_fail(c->sim, "osd.%u.%u knows a map of epoch %llu, and the store that of %llu",
-                     i / c->shard_count, i % c->shard_count, ULL(shard->map.epoch), ULL(c->map_epoch));
-    }
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);)
+        if (s.is->map.epoch > c->map_epoch)
+            sim_fail(c->sim, "osd.%u.%u knows a map of epoch %llu, and the store that of %llu", s.osd,
+                     s.shard, ULL(s.is->map.epoch), ULL(c->map_epoch));
     for (uint32_t i = 0; i < c->client_count; i++) {
         const struct load *l = c->clients[i].load;
         if (l && l->client && l->client->map && l->client->map->epoch > c->map_epoch)

@@ -186,12 +186,9 @@ static bool replicas_in_place(const struct cluster *c, const Fb__ClusterMap *map
                 return false;
             named++;
         }
-    for (uint32_t i = 0; i < c->osd_count; i++)
-        for (uint32_t j = 0; j < c->shard_count; j++) {
-            const struct osd_shard *shard = c->osds[i].shards[j];
-            for (const struct store_pg *pg = NULL; shard && (pg = store_pg_next(osd_shard_store(shard), pg));)
-                found++;
-        }
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);)
+        for (const struct store_pg *pg = NULL; (pg = store_pg_next(osd_shard_store(s.is), pg));)
+            found++;
     return named == found;
 }
 

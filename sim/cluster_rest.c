@@ -392,14 +392,10 @@ static bool answered(void *owner)
 {
     const struct cluster *c = owner;
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (!shard)
-            continue;
-        list_for_each (&shard->server->sessions, node)
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);)
+        list_for_each (&s.is->server->sessions, node)
             if (list_entry(node, struct rpc_session, all)->requests)
                 return false;
-    }
     return true;
 }
 
@@ -408,11 +404,9 @@ static bool idle(void *owner)
 {
     const struct cluster *c = owner;
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (shard && shard->awake_count)
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);)
+        if (s.is->awake_count)
             return false;
-    }
     return true;
 }
 
@@ -420,12 +414,10 @@ static bool comes_to_idle(struct cluster *c)
 {
     if (sim_run_while(c->sim, idle, c, c->sim->now_ns + IDLE_NS))
         return true;
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (shard && shard->awake_count)
+    for (struct shard_at s = {0}; !c->sim->failed && cluster_shard_next(c, &s);)
+        if (s.is->awake_count)
             sim_fail(c->sim, "%u groups of osd.%u shard %u stay awake though nobody asks for anything",
-                     shard->awake_count, i / c->shard_count, i % c->shard_count);
-    }
+                     s.is->awake_count, s.osd, s.shard);
     return false;
 }
 

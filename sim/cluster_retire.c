@@ -49,9 +49,8 @@ static uint64_t newest_term(struct cluster *c, uint64_t id)
 {
     uint64_t term = 0;
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        const struct pg *pg = shard ? pg_find(shard, id) : NULL;
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);) {
+        const struct pg *pg = pg_find(s.is, id);
         term = MAX(term, pg ? pg->led_term : 0);
     }
     return term;
@@ -61,11 +60,8 @@ static uint64_t newest_term(struct cluster *c, uint64_t id)
  * has an older group than the map. */
 static void check_gone(struct cluster *c, const struct mon *mon, uint32_t id)
 {
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (!shard)
-            continue;
-        map_for_each (&shard->pgs, node) {
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);) {
+        map_for_each (&s.is->pgs, node) {
             const struct pg *pg = map_entry(node, struct pg, node);
             const struct mon_pg *known = mon_pg_find(mon, pg->id);
             bool leads = pg->led_term && pg->led_term == newest_term(c, pg->id) &&

@@ -63,17 +63,10 @@ static void check_result(struct cluster *c, const struct mon *mon, const struct 
 void scrub_check_done(struct cluster *c)
 {
     const struct mon *mon = mon_leader(c);
+    struct shard_at at = {0};
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count && mon; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (!shard)
-            continue;
-        list_for_each (&shard->led, node) {
-            const struct pg *pg = list_entry(node, struct pg, led);
-            if (pg->led_term && !c->sim->failed)
-                check_result(c, mon, pg);
-        }
-    }
+    for (const struct pg *pg; mon && !c->sim->failed && (pg = cluster_led_next(c, &at));)
+        check_result(c, mon, pg);
 }
 
 static uint64_t blocks_listed(const struct cluster *c)
@@ -97,20 +90,14 @@ static uint64_t blocks_listed(const struct cluster *c)
 static bool is_told(void *owner)
 {
     const struct cluster *c = owner;
+    struct shard_at at = {0};
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (!shard)
-            continue;
-        list_for_each (&shard->led, node) {
-            const struct pg *pg = list_entry(node, struct pg, led);
-            list_for_each (&pg->damages, at) {
-                const struct pg_damage *d = list_entry(at, struct pg_damage, link);
-                if (d->known && !d->listed)
-                    return false;
-            }
+    for (const struct pg *pg; (pg = cluster_led_next(c, &at));)
+        list_for_each (&pg->damages, node) {
+            const struct pg_damage *d = list_entry(node, struct pg_damage, link);
+            if (d->known && !d->listed)
+                return false;
         }
-    }
     return true;
 }
 

@@ -137,11 +137,10 @@ void shards_check(struct cluster *c, bool pairs)
     for (uint32_t i = 0; i < c->sim->node_count && !c->sim->failed; i++)
         if (c->sim->nodes[i]->state != SIM_NODE_DOWN) /* it may have been stopped once more at once */
             check_absence(c, c->sim->nodes[i]);
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count && !c->sim->failed; i++) {
-        const struct cluster_osd *osd = &c->osds[i / c->shard_count];
-        const struct osd_shard *shard = osd->shards[i % c->shard_count];
-        const struct sim_node *node = osd->process.nodes[i % c->shard_count];
-        if (!shard || shard->stopping || audit_is_behind(node))
+    for (struct shard_at s = {0}; !c->sim->failed && cluster_shard_next(c, &s);) {
+        const struct osd_shard *shard = s.is;
+        const struct sim_node *node = s.node;
+        if (shard->stopping || audit_is_behind(node))
             continue;
         check_groups(c, shard, node->name, sim_node_now_ns(node));
         if (!pairs)

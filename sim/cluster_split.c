@@ -53,16 +53,14 @@ static uint32_t replicas_of(struct cluster *c, uint64_t pg, struct replica ret[C
 {
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < c->osd_count; i++)
-        for (uint32_t j = 0; j < c->shard_count; j++) {
-            const struct osd_shard *shard = c->osds[i].shards[j];
-            const struct store_pg *sp = shard ? store_pg_find(osd_shard_store(shard), pg) : NULL;
-            struct osd_pg_view view;
-            if (!sp || count == CLUSTER_OSDS_MAX)
-                continue;
-            bool leads = osd_pg_view(shard, pg, &view) && view.role == RAFT_LEADER;
-            ret[count++] = (struct replica){&c->osds[i], sp, leads};
-        }
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);) {
+        const struct store_pg *sp = store_pg_find(osd_shard_store(s.is), pg);
+        struct osd_pg_view view;
+        if (!sp || count == CLUSTER_OSDS_MAX)
+            continue;
+        bool leads = osd_pg_view(s.is, pg, &view) && view.role == RAFT_LEADER;
+        ret[count++] = (struct replica){&c->osds[s.osd], sp, leads};
+    }
     return count;
 }
 
@@ -210,25 +208,21 @@ static bool is_ready(const struct pg *pg)
 
 bool split_moment(struct cluster *c, bool begun, uint32_t ret_osds[3])
 {
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        if (!shard)
+    struct shard_at at = {0};
+
+    for (const struct pg *pg; (pg = cluster_led_next(c, &at));) {
+        struct replica replicas[CLUSTER_OSDS_MAX];
+        uint32_t n = 1;
+        if (begun ? !pg->split_proposed || !has_entry(pg->sp, pg->split_proposed - 1) : !is_ready(pg))
             continue;
-        list_for_each (&shard->led, node) {
-            const struct pg *pg = list_entry(node, struct pg, led);
-            struct replica replicas[CLUSTER_OSDS_MAX];
-            uint32_t n = 1;
-            if (begun ? !pg->split_proposed || !has_entry(pg->sp, pg->split_proposed - 1) : !is_ready(pg))
-                continue;
-            if (replicas_of(c, pg->id, replicas) != 3)
-                continue;
-            ret_osds[0] = i / c->shard_count;
-            for (uint32_t k = 0; k < 3 && n < 3; k++)
-                if (replicas[k].osd->number != ret_osds[0])
-                    ret_osds[n++] = replicas[k].osd->number;
-            if (n == 3)
-                return true;
-        }
+        if (replicas_of(c, pg->id, replicas) != 3)
+            continue;
+        ret_osds[0] = at.osd;
+        for (uint32_t k = 0; k < 3 && n < 3; k++)
+            if (replicas[k].osd->number != ret_osds[0])
+                ret_osds[n++] = replicas[k].osd->number;
+        if (n == 3)
+            return true;
     }
     return false;
 }
@@ -240,11 +234,9 @@ static uint64_t pool_of(const struct cluster *c)
 {
     uint64_t pool = UINT64_MAX;
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        for (const struct store_pg *sp = NULL; shard && (sp = store_pg_next(osd_shard_store(shard), sp));)
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);)
+        for (const struct store_pg *sp = NULL; (sp = store_pg_next(osd_shard_store(s.is), sp));)
             pool = MIN(pool, sp->record.pg >> 32);
-    }
     return pool == UINT64_MAX ? 0 : pool;
 }
 

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/plant.h"
 #include "mon/items.h"
+#include "osd/pg.h"
 
 #define RESTART_NS     (NS_PER_S)
 #define DOWN_AFTER_NS  (3 * NS_PER_S)
@@ -150,6 +151,31 @@ struct mon *mon_leader(const struct cluster *c)
         if (mon_at(c, i) && mon_leads(mon_at(c, i)))
             return mon_at(c, i);
     return NULL;
+}
+
+bool cluster_shard_next(const struct cluster *c, struct shard_at *at)
+{
+    while (at->index < c->osd_count * c->shard_count) {
+        at->osd = at->index / c->shard_count;
+        at->shard = at->index % c->shard_count;
+        at->node = c->osds[at->osd].process.nodes[at->shard];
+        at->is = c->osds[at->osd].shards[at->shard];
+        at->index++;
+        if (at->is)
+            return true;
+    }
+    return false;
+}
+
+const struct pg *cluster_led_next(const struct cluster *c, struct shard_at *at)
+{
+    at->led = at->led ? at->led->next : NULL;
+    while (!at->led || at->led == &at->is->led) {
+        if (!cluster_shard_next(c, at))
+            return NULL;
+        at->led = at->is->led.next;
+    }
+    return list_entry(at->led, struct pg, led);
 }
 
 void mon_boot_stop(struct cluster *c, uint32_t i)

@@ -156,10 +156,8 @@ static uint32_t slow_handovers(const struct cluster *c)
 {
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < c->osd_count * c->shard_count; i++) {
-        const struct osd_shard *shard = c->osds[i / c->shard_count].shards[i % c->shard_count];
-        count += shard ? (uint32_t)shard->perf.slow_handovers : 0;
-    }
+    for (struct shard_at s = {0}; cluster_shard_next(c, &s);)
+        count += (uint32_t)s.is->perf.slow_handovers;
     return count;
 }
 
