@@ -377,13 +377,15 @@ static bool conn_evict(struct nbd_server *server)
     return false;
 }
 
-/* Somebody relies on the size that it was told. Those that are gone do not, though some of their commands may
- * be under way. */
+/* Somebody relies on the size that it was told. Those that are gone, or have said goodbye, do not, though
+ * some of their commands may be under way. */
 static bool size_is_known(const struct nbd_server *server)
 {
-    list_for_each (&server->conns, node)
-        if (list_entry(node, struct nbd_conn, link)->stream)
+    list_for_each (&server->conns, node) {
+        const struct nbd_conn *conn = list_entry(node, struct nbd_conn, link);
+        if (conn->stream && !conn->goodbye)
             return true;
+    }
     return false;
 }
 

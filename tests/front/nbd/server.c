@@ -826,8 +826,8 @@ static uint64_t size_told(void)
 }
 
 /* Who comes back after the image was resized is told so, though commands of its former connection are still
- * under way. */
-static void test_resized(void)
+ * under way: one that is gone, or that has said goodbye and waits for their end. */
+static void resized(bool says_goodbye)
 {
     uint8_t block[4096] = {0};
     uint64_t cookie;
@@ -841,7 +841,10 @@ static void test_resized(void)
     put_command(fd, 0, NBD_CMD_FLUSH, 2, 0, 0, NULL);
     CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
     CHECK_EQ(cookie, 2); /* and the write is under way */
-    close(fd);
+    if (says_goodbye)
+        put_command(fd, 0, NBD_CMD_DISC, 3, 0, 0, NULL);
+    else
+        close(fd);
     uint64_t told = 0;
     for (uint32_t i = 0; i < 50 && told != IMAGE_SIZE / 2; i++) {
         told = size_told();
@@ -849,12 +852,23 @@ static void test_resized(void)
     }
     CHECK_EQ(told, IMAGE_SIZE / 2);
     kill(cluster, SIGCONT);
+    if (says_goodbye) {
+        CHECK_EQ(get_simple(fd, &cookie), NBD_OK);
+        CHECK_EQ(cookie, 1);
+        close(fd);
+    }
     fd = connect_nbd(false);
     fake_process_resize(cluster);
     CHECK_EQ(write_at(fd, 0, block, sizeof(block)), NBD_OK);
     close(fd);
     for (told = 0; told != IMAGE_SIZE;)
         told = size_told();
+}
+
+static void test_resized(void)
+{
+    resized(false);
+    resized(true);
 }
 
 /* What was taken in is answered before it ends. */
