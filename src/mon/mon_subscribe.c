@@ -102,6 +102,8 @@ static int map_part_init(struct map_part *p, const struct mon *mon, uint64_t sin
     }
     collect_rows(mon, since, p->rows);
     qsort(p->rows, count, sizeof(*p->rows), compare_rows);
+    /* With items beyond the epoch of the state (cut_rows()) this is a part, wherever it is cut. */
+    p->map.newest_epoch = MAX(mon->state.epoch, count ? p->rows[count - 1].epoch : 0);
     count = cut_rows(mon, p->rows, count, &p->map.epoch);
 
     size_t first[MON_KINDS], number[MON_KINDS];
@@ -115,7 +117,6 @@ static int map_part_init(struct map_part *p, const struct mon *mon, uint64_t sin
     p->map.cluster.data = (uint8_t *)mon->cluster;
     p->map.cluster.len = 16;
     p->map.base_epoch = since;
-    p->map.newest_epoch = mon->state.epoch;
     p->map.image_id_max = mon->state.image_id_max;
     p->map.paused = mon->state.paused;
     p->map.osd = (Fb__Osd **)(p->pointers + first[MON_OSD]);

@@ -287,7 +287,8 @@ static bool subscribe_end(struct shard_mon *mon)
     Fb__MonReply *reply = call_reply(mon, &arena);
     bool ok = !mon->call.result && reply;
     if (ok) {
-        mon->shard->map.newest_epoch = reply->epoch;
+        /* A part of what is newer may have come while the answer was on its way. */
+        mon->shard->map.newest_epoch = MAX(mon->shard->map.newest_epoch, reply->epoch);
         map_offer(mon, reply->map);
         mon->answered = true;
         op_wake(mon->shard->waiter);

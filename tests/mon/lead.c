@@ -179,14 +179,30 @@ static void one_that_follows_reads_while_all_changes(void)
     world_free(w);
 }
 
-/* One that has lost track is asked while it has read only a part of what was changed meanwhile: nobody takes
- * that for all of it, and goes on from there. */
+/* The epoch of the newest item that it was told of. */
+static uint64_t newest_item(const Fb__ClusterMap *map)
+{
+    uint64_t newest = 0;
+
+    for (size_t i = 0; i < map->n_osd; i++)
+        newest = MAX(newest, map->osd[i]->epoch);
+    for (size_t i = 0; i < map->n_pool; i++)
+        newest = MAX(newest, map->pool[i]->epoch);
+    for (size_t i = 0; i < map->n_pg; i++)
+        newest = MAX(newest, map->pg[i]->epoch);
+    for (size_t i = 0; i < map->n_order; i++)
+        newest = MAX(newest, map->order[i]->epoch);
+    return newest;
+}
+
+/* One that has lost track is asked while it has read only a part of what was changed meanwhile: it says that
+ * it is a part, and nobody takes that for all of it, and goes on from there. */
 static void one_that_reads_anew_leaves_nothing_out(void)
 {
     struct world *w = world_new_several(2);
     struct caller osds[6], at[2];
     uint64_t since = 0, newest;
-    size_t orders = 0;
+    size_t orders = 0, early = 0;
     char name[16];
 
     CHECK_EQ(world_leader(w), 0);
@@ -213,11 +229,14 @@ static void one_that_reads_anew_leaves_nothing_out(void)
         /* The first who is told of any of it. */
         if (get_map(&at[1], since == old ? 0 : since) || !at[1].answer || !at[1].answer->map)
             continue;
-        since = at[1].answer->map->epoch;
-        orders += since == old ? 0 : at[1].answer->map->n_order;
+        const Fb__ClusterMap *map = at[1].answer->map;
+        since = map->epoch;
+        orders += since == old ? 0 : map->n_order;
+        early += newest_item(map) > map->epoch;
+        CHECK(newest_item(map) <= map->newest_epoch);
     }
     CHECK_EQ(since, newest);
-    CHECK(orders > 0);
+    CHECK(orders > 0 && early > 0);
     callers_stop(osds, 6);
     callers_stop(at, 2);
     world_free(w);

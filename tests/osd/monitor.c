@@ -861,6 +861,16 @@ static void test_saves_no_part(void)
     sim_run_for(w->sim, 10 * NS_PER_S);
     CHECK_EQ(map->epoch, mons[OURS].epoch);
     CHECK(map->saved_epoch < map->epoch);
+    /* Nor because of an answer that was on its way when the part came. */
+    uint32_t subscribes = mons[OURS].subscribes;
+    mons[OURS].promised--;
+    sim_node_enter(w->osds[0].node);
+    w->osds[0].shard->mon.resubscribe = true;
+    shard_mon_report(w->osds[0].shard);
+    sim_node_leave(w->osds[0].node);
+    WAIT_FOR(w, 1000, mons[OURS].subscribes > subscribes);
+    sim_run_for(w->sim, NS_PER_S);
+    CHECK(shard_map_is_part(w->osds[0].shard));
     mons[OURS].epoch++;
     WAIT_FOR(w, 10000, map->saved_epoch == mons[OURS].epoch);
     mon_stop(w, OURS);
