@@ -26,6 +26,13 @@ static int by_slot(const void *a, const void *b)
     return x->slot < y->slot ? -1 : x->slot > y->slot;
 }
 
+static int by_key(const void *a, const void *b)
+{
+    const struct pg *x = *(struct pg *const *)a, *y = *(struct pg *const *)b;
+
+    return x->key < y->key ? -1 : x->key > y->key;
+}
+
 static void page_lost(const struct object *o, struct page_mem *ret)
 {
     *ret = (struct page_mem){.lost_index = o->page_index};
@@ -55,19 +62,27 @@ static bool pg_may_lack_records(const struct pg *pg)
     return pg->pub.damaged || pg->pub.record.state == STORE_PG_DAMAGED;
 }
 
-/* These, and their families, with which they share chunks. */
-static void pgs_put_off(struct store *s)
+/* These, and their families, with which they share chunks. All of some thousand PGs may be damaged at once:
+ * in order of their keys families stand together. */
+static int pgs_put_off(struct store *s)
 {
-    list_for_each (&s->pgs, node) {
-        const struct pg *pg = list_entry(node, struct pg, link);
-        if (PLANT(STORE_DAMAGED_CLAIM_FIRST) || pg->turn != CLAIM_WHOLE || !pg_may_lack_records(pg))
-            continue;
-        list_for_each (&s->pgs, other) {
-            struct pg *kin = list_entry(other, struct pg, link);
-            if (key_is_family(kin->key, pg->key))
-                kin->turn = pg_may_lack_records(kin) ? CLAIM_DAMAGED : CLAIM_KIN;
-        }
+    struct pg **pgs = calloc(s->pg_count + 1, sizeof(*pgs));
+    uint32_t count = 0;
+
+    if (!pgs)
+        return -ERR_NO_MEMORY;
+    list_for_each (&s->pgs, node)
+        pgs[count++] = list_entry(node, struct pg, link);
+    qsort(pgs, count, sizeof(*pgs), by_key);
+    for (uint32_t first = 0, end; first < count; first = end) {
+        bool put_off = false;
+        for (end = first; end < count && key_is_family(pgs[end]->key, pgs[first]->key); end++)
+            put_off |= pg_may_lack_records(pgs[end]) && !PLANT(STORE_DAMAGED_CLAIM_FIRST);
+        for (uint32_t i = first; i < end && put_off; i++)
+            pgs[i]->turn = pg_may_lack_records(pgs[i]) ? CLAIM_DAMAGED : CLAIM_KIN;
     }
+    free(pgs);
+    return 0;
 }
 
 static int slots_new(struct store_opening *p)
@@ -89,9 +104,11 @@ int open_slots(struct store_opening *p)
     uint64_t first = p->slot_count;
 
     if (p->turn == CLAIM_WHOLE) {
-        pgs_put_off(s);
-        if (slots_new(p))
-            return -ERR_NO_MEMORY;
+        int rc = pgs_put_off(s);
+        if (!rc)
+            rc = slots_new(p);
+        if (rc)
+            return rc;
     }
     list_for_each (&s->pgs, node) {
         struct pg *pg = list_entry(node, struct pg, link);
