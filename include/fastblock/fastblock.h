@@ -13,6 +13,8 @@
  *   -ESHUTDOWN   fenced: another writer took the image over; nothing more can be written through this handle
  *   -ESTALE      the image was removed
  *   -ENOSPC, -EROFS, -EINVAL (outside of the image), -ENOENT, -EBUSY (open for writing elsewhere), -EHOSTUNREACH (no monitor)
+ * A write that fails once it is under way may have taken effect, all of it or a part, whatever the error: that it was fenced, say, may
+ * be the answer to its second attempt.
  *
  * Durability: a write that completed is on stable media of a majority of its replicas. fb_flush() is therefore cheap.
  */
@@ -98,7 +100,8 @@ int fb_block_status(struct fb_image *image, uint64_t offset, uint64_t len, struc
                     unsigned extents_max, unsigned *ret_count);
 
 /* Managing images; "pool/image". -ETIMEDOUT, -ECONNRESET, -ECANCELED: the monitor's answer is lost, and nothing is sent again by itself,
- * because others may have changed the image since: it may or may not have been done, look before you try again. */
+ * because others may have changed the image since: it may or may not have been done, look before you try again. The same goes for
+ * -EPROTO, an answer that cannot be read, and -EIO, with which the monitor's own store failed while it wrote. */
 int fb_image_create(struct fb_conn *conn, const char *image, uint64_t size_bytes);
 enum fb_resize_flags {
     FB_RESIZE_LOSE_DATA = 1, /**< smaller is meant, too: what lies beyond the new size is lost for good */
