@@ -23,6 +23,7 @@
  *   cluster_orders.c   what shards confirm to the monitor
  *   cluster_scrub.c    what scrubs tell
  *   cluster_check.c    what must hold at any time, and at rest
+ *   cluster_replicas.c that all replicas hold the same at rest
  *   cluster_audit.c    what processes keep of themselves, at any time
  *   cluster_shards.c   and of one another
  *   cluster_agree.c    what must be so when all is well
@@ -502,9 +503,12 @@ void check_history(struct cluster *c, uint32_t image, uint32_t first);
 uint32_t check_rollback(struct cluster *c, uint32_t image, uint32_t first, uint32_t count, uint64_t since);
 /* Every PG is led, and no replica is being recovered. */
 bool check_whole(void *cluster);
-/* All replicas of all PGs hold the same. Waits up to `until_ns`. */
-void check_replicas(struct cluster *c, uint64_t until_ns);
 void check_fini(struct cluster *c);
+
+/* ---- cluster_replicas.c ---- */
+
+/* All replicas of all PGs hold the same. Waits up to `until_ns`. */
+void replicas_check(struct cluster *c, uint64_t until_ns);
 
 /* ---- cluster_audit.c ---- */
 

@@ -6,6 +6,8 @@
  *  - Of two shards that have come to the same version of a set of heartbeats, both have the same set.
  *  - A leader whose device has hung for a second has tried to hand over.
  *  - What there is a limit of there is not more of.
+ *  - While a leader may read without asking, nobody leads in a later term, whether somebody reads or not.
+ *  - What a leader takes for committed, a majority of its voters has on disk.
  *  - Who believes that he was away was stopped for that time.
  */
 #include "sim/cluster.h"
@@ -18,6 +20,7 @@
 #define ULL(x)           ((unsigned long long)(x))
 #define NOTICE_NS        (PG_STALL_NS + 400 * NS_PER_MS) /* a leader looks at its device now and then */
 #define ABSENCE_SLACK_NS NS_PER_MS /* a node is polled a little later than it has to do */
+#define PGS_MAX          64
 
 /* ---- groups ---- */
 
@@ -132,8 +135,112 @@ static void check_absence(struct cluster *c, const struct sim_node *node)
                  ULL(stopped_ns / NS_PER_US));
 }
 
+/* ---- who leads ---- */
+
+/* Who has told another one to campaign has given up its lease for the rest of the term: that may come late.
+ */
+static void check_handed(struct cluster *c, const struct pg *pg, uint64_t now_ns)
+{
+    const struct raft *r = &pg->raft;
+
+    if (r->role == RAFT_LEADER && r->transfer_sent_ns > r->leader_since_ns && raft_lease_valid(r, now_ns))
+        sim_fail(c->sim, "PG %llx: replica %u has handed over in term %llu, and has its lease", ULL(pg->id),
+                 pg->replica, ULL(r->term));
+}
+
+/* Who may read at once, in which term. */
+struct reader {
+    uint64_t pg, term;
+    uint32_t replica;
+};
+
+static bool may_read(const struct pg *pg, const struct sim_node *node)
+{
+    return !pg->stopping && raft_lease_valid(&pg->raft, sim_node_now_ns(node));
+}
+
+static void check_leases(struct cluster *c)
+{
+    struct reader readers[PGS_MAX];
+    struct shard_at at = {0};
+    uint32_t count = 0;
+
+    for (const struct pg *pg; (pg = cluster_led_next(c, &at));) {
+        check_handed(c, pg, sim_node_now_ns(at.node));
+        if (may_read(pg, at.node) && count < PGS_MAX)
+            readers[count++] = (struct reader){force_pg_name(c, pg->id), pg->raft.term, pg->replica};
+    }
+    at = (struct shard_at){0};
+    for (const struct pg *pg; count && (pg = cluster_led_next(c, &at));) {
+        uint64_t name = force_pg_name(c, pg->id);
+        for (uint32_t j = 0; j < count; j++)
+            if (readers[j].pg == name && readers[j].term < pg->raft.term && pg->raft.role == RAFT_LEADER)
+                sim_fail(
+                    c->sim, "PG %llx: replica %u leads in term %llu, while %u has its lease in term %llu",
+                    ULL(pg->id), pg->replica, ULL(pg->raft.term), readers[j].replica, ULL(readers[j].term));
+    }
+}
+
+/* May that voter have the entry on its device? Who is down, recovers or has been replaced cannot be asked. */
+static bool may_have(struct cluster *c, uint64_t pg, const struct group_member *m, uint64_t index,
+                     uint64_t term)
+{
+    for (uint32_t i = 0; i < c->osd_count; i++) {
+        const struct osd_shard *shard = c->osds[i].id == m->osd ? c->osds[i].shards[m->shard] : NULL;
+        const struct store_pg *sp = shard ? store_pg_find(osd_shard_store(shard), pg) : NULL;
+        if (!sp || sp->record.replica != m->replica || sp->damaged || sp->record.state != STORE_PG_NORMAL)
+            continue;
+        uint64_t has = index >= sp->first_index ? store_log_term(sp, index) : term;
+        return sp->durable_index >= index && has == term;
+    }
+    return true;
+}
+
+static bool majority_has(struct cluster *c, const struct pg *pg, const struct group *group, uint32_t flag)
+{
+    const struct raft *r = &pg->raft;
+    uint64_t term = raft_term_at(r, r->commit_index);
+    uint32_t voters = 0, have = 0;
+
+    for (uint32_t i = 0; i < group->count; i++) {
+        if (!(group->members[i].flags & flag))
+            continue;
+        voters++;
+        have += may_have(c, pg->id, &group->members[i], r->commit_index, term);
+    }
+    return have > voters / 2;
+}
+
+static bool group_has(struct cluster *c, const struct pg *pg, const struct group *group)
+{
+    return majority_has(c, pg, group, GROUP_VOTER) &&
+           (!group_joint(group) || majority_has(c, pg, group, GROUP_VOTER_OLD));
+}
+
+/* By its newest group, whether that is committed or not, or the one before, if that was the newest then. */
+static void check_commit(struct cluster *c, const struct pg *pg)
+{
+    const struct raft *r = &pg->raft;
+
+    if (!group_has(c, pg, &r->group) &&
+        (r->group.index <= r->commit_index || !group_has(c, pg, &r->group_before)))
+        sim_fail(c->sim, "PG %llx: replica %u takes entry %llu for committed, and no majority has it",
+                 ULL(pg->id), pg->replica, ULL(r->commit_index));
+}
+
+static void check_commits(struct cluster *c)
+{
+    struct shard_at at = {0};
+
+    for (const struct pg *pg; (pg = cluster_led_next(c, &at));)
+        if (!at.is->stopping && pg->raft.role == RAFT_LEADER)
+            check_commit(c, pg);
+}
+
 void shards_check(struct cluster *c, bool pairs)
 {
+    check_leases(c);
+    check_commits(c);
     for (uint32_t i = 0; i < c->sim->node_count && !c->sim->failed; i++)
         if (c->sim->nodes[i]->state != SIM_NODE_DOWN) /* it may have been stopped once more at once */
             check_absence(c, c->sim->nodes[i]);

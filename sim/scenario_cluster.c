@@ -151,7 +151,7 @@ void scenario_cluster_run(const struct sim_args *args, struct sim_result *ret_re
     for (uint32_t i = 0; i < c->image_count && !sim->failed; i++)
         check_history(c, i, 0);
     if (!sim->failed)
-        check_replicas(c, sim->now_ns + REST_NS);
+        replicas_check(c, sim->now_ns + REST_NS);
     if (!sim->failed)
         scrub_check_list(c);
     if (!sim->failed)

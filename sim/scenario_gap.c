@@ -297,7 +297,7 @@ static void come_to_rest(struct cluster *c)
     for (uint32_t i = 0; i < c->image_count && !c->sim->failed; i++)
         check_history(c, i, 0);
     if (!c->sim->failed)
-        check_replicas(c, c->sim->now_ns + REST_NS);
+        replicas_check(c, c->sim->now_ns + REST_NS);
     if (!c->sim->failed)
         rest_end_all(c);
 }
