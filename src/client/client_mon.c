@@ -411,7 +411,7 @@ struct mon_call_private {
     uint64_t deadline_ns;
     uint32_t request_len;
     uint8_t *request; /* with room for the frame header */
-    uint8_t reply[FRAME_BODY_MAX];
+    uint8_t *reply;   /* FRAME_BODY_MAX bytes while it is under way: thousands may wait to be sent */
 };
 
 /* Carrying such a call out twice has the same result as once. */
@@ -438,10 +438,9 @@ static int mon_call_begin(struct client_mon_call *c)
 
     if (len > FRAME_BODY_MAX)
         return -ERR_TOO_LARGE;
-    struct mon_call_private *p = malloc(sizeof(*p));
+    struct mon_call_private *p = calloc(1, sizeof(*p));
     if (!p)
         return -ERR_NO_MEMORY;
-    memset(p, 0, offsetof(struct mon_call_private, reply));
     list_init(&p->wait.link);
     p->wait.op = &c->op;
     c->private_state = p;
@@ -465,6 +464,7 @@ static void mon_call_end(struct client_mon_call *c, int result)
         list_remove(&p->wait.link);
         slice_unref(&p->call.reply_payload);
         free(p->request);
+        free(p->reply);
         free(p);
     }
     c->private_state = NULL;
@@ -490,8 +490,12 @@ static int mon_call_send(struct client_mon_call *c)
         return -ERR_CLOSED;
     if (c->client->mon.calls >= MON_CALLS_MAX)
         return -ERR_BUSY;
+    if (!p->reply)
+        p->reply = malloc(FRAME_BODY_MAX);
+    if (!p->reply)
+        return -ERR_NO_MEMORY;
     p->call.reply = p->reply;
-    p->call.reply_cap = sizeof(p->reply);
+    p->call.reply_cap = FRAME_BODY_MAX;
     /* One that may be sent again is given up early enough to try another monitor. */
     uint64_t deadline_ns = p->deadline_ns;
     if (mon_call_is_idempotent(c->request))
@@ -514,6 +518,7 @@ static void mon_call_step(struct op *op)
         }
     }
     struct mon_call_private *p = c->private_state;
+    int error;
     for (;;) {
         switch ((enum mon_call_state)op->state) {
         case MON_CALL_WAIT:
@@ -523,7 +528,14 @@ static void mon_call_step(struct op *op)
                                                : -ERR_NO_MONITOR);
                 return;
             }
-            if (mon_call_send(c)) {
+            error = mon_call_send(c);
+            if (error == -ERR_NO_MEMORY) {
+                mon_call_end(c, error);
+                return;
+            }
+            if (error) {
+                free(p->reply);
+                p->reply = NULL;
                 /* Without a session the next one wakes us; of too many calls the next that ends; and the
                  * timer of the subscription goes on anyhow. */
                 mon_call_queue(c);

@@ -932,7 +932,8 @@ static void test_monitor_calls(void)
     }
 }
 
-/* More calls than may be under way at once are made as others end, and leave the Subscribe its place. */
+/* More calls than may be under way at once are made as others end, and leave the Subscribe its place. Those
+ * that wait need no memory for an answer. */
 static void test_many_monitor_calls(void)
 {
     static struct client_mon_call calls[200];
@@ -948,15 +949,21 @@ static void test_many_monitor_calls(void)
     sim_node_enter(world.monitors[now]);
     fake_monitor_leads(now);
     sim_node_leave(world.monitors[now]);
+    const struct sim_heap *heap = &world.client_node->heap;
+    uint64_t had_bytes = heap->bytes;
     fake_enter();
     for (uint32_t i = 0; i < ARRAY_LEN(calls); i++)
         client_mon_call_start(&calls[i], world.client, &request, NULL);
     fake_leave();
+    sim_run_for(world.sim, 10 * NS_PER_US);
+    CHECK_EQ(world.client->mon.calls, 64);
+    CHECK(heap->bytes - had_bytes < (65u << 20));
     for (uint32_t i = 0; i < ARRAY_LEN(calls); i++) {
         (void)fake_wait(&calls[i].op);
         CHECK(calls[i].ret_reply);
         client_mon_call_fini(&calls[i]);
     }
+    CHECK_EQ(heap->bytes, had_bytes);
     CHECK(world.sim->now_ns - since_ns < 500 * MS);
     CHECK_EQ(fake.monitors[now].resizes, ARRAY_LEN(calls));
     CHECK_EQ(fake.monitors[now].subscribes, before + 1);
