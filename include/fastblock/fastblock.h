@@ -55,7 +55,9 @@ const char *fb_error(const struct fb_conn *conn);
  * request is under way. Returns the number of callbacks run, or a negative errno. */
 int fb_poll(struct fb_conn *conn, int timeout_ms);
 /** A descriptor that becomes readable when fb_poll() has something to do; fb_poll() must also be called at least every 50 ms
- * while requests are under way. */
+ * while requests are under way, and every second while an image is open for writing: nobody else tells the cluster that this process
+ * is there. After 15 s in which no function of the connection was called it counts as gone: others may open the image for writing
+ * without force, which fences this handle, and shrink or remove it. */
 int fb_fd(const struct fb_conn *conn);
 
 enum fb_open_flags {
