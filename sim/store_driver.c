@@ -130,17 +130,6 @@ static bool recover_due(const struct world *w)
     return false;
 }
 
-/* What the recovery's source has of it. */
-static const struct model_object *original(const struct driver *d)
-{
-    return &d->source->object[d->image][d->object];
-}
-
-static struct model_object *copied(struct driver *d)
-{
-    return &d->world->pgs[d->pg].object[d->image][d->object];
-}
-
 /* A block that rotted is written in place; or the object replaced by a copy. */
 static void heal(struct driver *d)
 {
@@ -164,25 +153,6 @@ static void heal(struct driver *d)
     d->op.state = DRIVE_REPAIR;
     store_repair_start(&d->repair, pg_now(d, d->pg), d->image, d->object, block, d->read.ret_index, &data,
                        &d->op);
-}
-
-/* False: no room. */
-static bool copy_begin(struct driver *d, int rc)
-{
-    struct world *w = d->world;
-
-    if (rc == -ERR_NO_SPACE) {
-        /* The workload's objects may be more than fit: nothing to do but to end here. */
-        w->stop = true;
-        d->op.state = DRIVE_FAILED;
-    } else if (rc == -ERR_RETRY) {
-        timer_arm(d->op.core, &d->timer, &d->op, core_now_ns(d->op.core) + 100 * NS_PER_US);
-    } else if (rc) {
-        driver_fail(d, "copy", rc);
-    }
-    marks_new(d);
-    d->block = 0;
-    return rc == 0;
 }
 
 static void start_check(struct driver *d)
@@ -390,7 +360,7 @@ static bool drive(struct driver *d)
         op->state = DRIVE_READ_NEXT;
         return true;
     case DRIVE_HEAL:
-        if (!copy_begin(d, store_copy_new(pg_now(d, d->pg), d->image, d->object, &d->copy)))
+        if (!recover_copy_begin(d))
             return false;
         d->healing = true;
         d->source = &w->pgs[d->pg];
@@ -430,154 +400,14 @@ static bool drive(struct driver *d)
         op->state = DRIVE_RECOVER;
         return true;
     case DRIVE_MARK:
-        d->pg_writing = false;
-        if (d->pg_write.op.result) {
-            driver_fail(d, "recovering mark", d->pg_write.op.result);
-            return false;
-        }
-        w->term_acked[d->pg] = d->pg_write.record.term;
-        w->marked[d->pg] = w->damaged[d->pg];
-        w->recovering[d->pg] = true;
-        w->fell_behind[d->pg] = true;
-        op->state = DRIVE_BEHIND;
-        /* What it has itself may be on its way to the device. */
-        if (w->rot || sim_rng_below(&w->sources, 2))
-            return true;
-        store_destage_soon(pg_now(d, d->pg));
-        timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + sim_rng_below(&w->sources, NS_PER_MS));
-        return false;
-    case DRIVE_BEHIND: {
-        int rc = d->behind ? split_behind_end(d) : 0;
-        if (rc == -ERR_NO_SPACE || rc == -ERR_NO_MEMORY) {
-            w->stop = true;
-            op->state = DRIVE_FAILED;
-            return false;
-        }
-        if (rc) {
-            driver_fail(d, "split behind", rc);
-            return false;
-        }
-        if (split_behind(d))
-            return false;
-        /* Its children may be through with it first. */
-        if (w->misses_splits && w->pgs[d->pg].splits && sim_rng_below(&w->misses, 2)) {
-            d->pg++;
-            op->state = DRIVE_RECOVER;
-            return true;
-        }
-        recover_source(d);
-        recover_images(d);
-        d->image = d->object = 0;
-        op->state = DRIVE_COPY_NEXT;
-        if (mend_held(d))
-            op->state = DRIVE_HELD;
-        return op->state == DRIVE_COPY_NEXT;
-    }
+    case DRIVE_BEHIND:
     case DRIVE_HELD:
-        mend_held_end(d);
-        op->state = DRIVE_COPY_NEXT;
-        return true;
-    case DRIVE_COPY_NEXT: {
-        if (!recover_find(d)) {
-            if (!store_recover_settled(pg_now(d, d->pg))) {
-                timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + 100 * NS_PER_US);
-                return false;
-            }
-            const struct model_pg *m = d->source;
-            struct group group;
-            recover_verify_shed(d);
-            model_group_at(m, d->base, &group);
-            d->table_base = table_record(d->store, pg_of(pg_now(d, d->pg))->table_index)->base_index;
-            store_reset_base(pg_now(d, d->pg), d->base, m->term[d->base], &group,
-                             m->splits ? model_count(m, d->base) : 0);
-            op->state = DRIVE_RECOVERED;
-            recover_record(d, w->damaged[d->pg] ? STORE_PG_DAMAGED : STORE_PG_NORMAL);
-            return false;
-        }
-        if (!copy_begin(d, store_copy_new(pg_now(d, d->pg), d->image, d->object, &d->copy)))
-            return false;
-        op->state = DRIVE_COPY_LOOK;
-        if (below(d, 4)) { /* only what differs comes */
-            store_copy_look_start(&d->copy_look, d->copy, op);
-            return false;
-        }
-        return true;
-    }
+    case DRIVE_COPY_NEXT:
     case DRIVE_COPY_LOOK:
-        op->state = DRIVE_COPY_WRITE;
-        recover_window(d, original(d));
-        return false;
     case DRIVE_COPY_WRITE:
-        /* What was thought to be here is damaged: once more without that. */
-        if (d->copy_write.op.result != -ERR_CONFLICT)
-            d->block += IO_BLOCKS_MAX;
-        if (d->copy_write.op.result == -ERR_CONFLICT ||
-            (d->copy_write.op.result == 0 && d->block < BLOCKS_PER_OBJECT)) {
-            if (d->copy_write.op.result)
-                marks_conflict(d);
-            recover_window(d, original(d));
-            return false;
-        }
-        op->state = DRIVE_COPY_END;
-        if (!d->copy_write.op.result)
-            marks_begin(d, copied(d), original(d), d->image, d->object);
-        d->copy_seq = d->copy_write.op.result || !original(d)->index ? 0 : d->store->next_seq;
-        store_copy_end_start(&d->copy_end, d->copy, d->copy_write.op.result ? 0 : original(d)->index, op);
-        timer_arm(op->core, &d->timer, op, core_now_ns(op->core) + sim_rng_below(&w->turns, 400) * NS_PER_US);
-        return false;
     case DRIVE_COPY_END:
-        timer_cancel(op->core, &d->timer);
-        if (!d->copy_write.op.result)
-            marks_end(d, copied(d), original(d), d->copy_end.op.result);
-        if (d->copy_write.op.result == -ERR_NO_SPACE || d->copy_end.op.result == -ERR_NO_SPACE) {
-            w->stop = true;
-            op->state = DRIVE_FAILED;
-            return false;
-        }
-        if (d->healing && d->copy_end.op.result != -ERR_STOPPED) {
-            d->healing = false;
-            w->healed += d->copy_end.op.result == 0;
-            d->block = 0;
-            op->state = DRIVE_READ_NEXT;
-            return true;
-        }
-        if (d->copy_write.op.result == 0 && d->copy_end.op.result == -ERR_CONFLICT) {
-            op->state = DRIVE_COPY_NEXT; /* destage was there in between: once more */
-            return true;
-        }
-        if (d->copy_write.op.result || d->copy_end.op.result) {
-            driver_fail(d, "copy", d->copy_write.op.result ? d->copy_write.op.result : d->copy_end.op.result);
-            return false;
-        }
-        w->copies++;
-        d->object++;
-        op->state = DRIVE_COPY_NEXT;
-        return true;
-    case DRIVE_RECOVERED: {
-        struct model_pg *m = &w->pgs[d->pg];
-        d->pg_writing = false;
-        if (d->pg_write.op.result) {
-            driver_fail(d, "recovered", d->pg_write.op.result);
-            return false;
-        }
-        w->term_acked[d->pg] = d->pg_write.record.term;
-        w->recovering[d->pg] = w->fell_behind[d->pg] = false;
-        w->reset_since[d->pg] = true;
-        d->rest_ns = 0; /* what came meanwhile has just been applied */
-        memset(w->behind[d->pg], 0, sizeof(w->behind[d->pg]));
-        m->last = m->commit;
-        model_cut(m, pg_now(d, d->pg)->record.base_index + 1);
-        if (!w->damaged[d->pg]) /* what it says to have now it has for good */
-            m->acked = MAX(m->acked, pg_now(d, d->pg)->record.base_index);
-        if (pg_now(d, d->pg)->last_index != pg_now(d, d->pg)->record.base_index)
-            sim_fail(w->sim, "PG %u: base is not what was set", d->pg);
-        verify_newest(d);
-        w->recovered++;
-        d->pg = 0;
-        op->state = DRIVE_AGAIN;
-        w->verified = false;
-        return true;
-    }
+    case DRIVE_RECOVERED:
+        return recover_drive(d);
     case DRIVE_WORK: {
         if (!work(d)) {
             op->state = DRIVE_FAILED;

@@ -399,12 +399,10 @@ void remove_some(struct driver *d);
 
 /* store_recover.c: of PG `d->pg` */
 void recover_record(struct driver *d, enum store_pg_state state);
-void recover_source(struct driver *d); /* chooses whose state it is to be, and behind what its log begins */
-bool recover_find(struct driver *d);   /* the next object that is not as new here as it should be */
 void recover_window(struct driver *d, const struct model_object *o); /* of the copy under way, at d->block */
-void recover_images(struct driver *d);
-void recover_beside(struct driver *d);      /* a copy is taking its place: the log goes on meanwhile */
-void recover_verify_shed(struct driver *d); /* of what is another PG's nothing is left */
+void recover_beside(struct driver *d);     /* a copy is taking its place: the log goes on meanwhile */
+bool recover_copy_begin(struct driver *d); /* of the object at hand; false: no room */
+bool recover_drive(struct driver *d);      /* the states from DRIVE_MARK to DRIVE_RECOVERED; true: go on */
 
 /* store_marks.c */
 void marks_new(struct driver *d);      /* for a copy */
