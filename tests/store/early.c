@@ -364,9 +364,8 @@ static void a_checkpoint_that_was_unreadable_stays_away(void)
     }
 }
 
-/* A recovery ends, at a base that is below the end of a log that was another leader's, and a checkpoint has
- * that base before the crash that tears the record which voids the log. */
-static void base_before_the_ring(bool trimmed)
+/* A recovery is about to end, at a base that is below the end of a log that was another leader's. */
+static void recovery_goes_back(bool trimmed)
 {
     set_up_object();
     for (uint32_t n = 2; n <= 6; n++)
@@ -383,6 +382,12 @@ static void base_before_the_ring(bool trimmed)
     struct store_pg_record record = pg->record;
     record.state = STORE_PG_RECOVERING;
     CHECK_EQ(write_record(&record), 0);
+}
+
+/* A checkpoint has that base before the crash that tears the record which voids the log. */
+static void base_before_the_ring(bool trimmed)
+{
+    recovery_goes_back(trimmed);
     hold_ring();
     store_reset_base(pg, 3, 2, &ALONE, 0);
     rig_settle(&rig);
@@ -405,6 +410,35 @@ static void a_checkpoint_has_the_base_before_the_ring(void)
 static void a_checkpoint_has_a_base_before_the_log(void)
 {
     base_before_the_ring(true);
+}
+
+/* The record is there before the PG table has that base: the one that it has counts, as before, until the
+ * replica, which is not said to be whole, has recovered once more. */
+static void the_ring_has_a_base_before_the_table(void)
+{
+    recovery_goes_back(true);
+    uint64_t was = table_record(s, pg_of(pg)->table_index)->base_index;
+    CHECK(was > 3);
+    rig.device.held_from = block_offset(s->g.table_block);
+    rig.device.held_len = block_offset(2 * s->g.table_blocks);
+    store_reset_base(pg, 3, 2, &ALONE, 0);
+    store_recover_floor(pg, 9);
+    rig_settle(&rig);
+    power_fails();
+    CHECK_EQ(pg->floor_epoch, 9); /* which came behind it */
+    CHECK_EQ(pg->record.state, STORE_PG_RECOVERING);
+    CHECK_EQ(pg->applied_index, was);
+    CHECK_EQ(pg->last_index, was);
+    CHECK(!pg->damaged);
+    store_reset_base(pg, 3, 2, &ALONE, 0);
+    struct store_pg_record record = pg->record;
+    record.state = STORE_PG_NORMAL;
+    CHECK_EQ(write_record(&record), 0);
+    power_fails();
+    CHECK_EQ(pg->record.state, STORE_PG_NORMAL);
+    CHECK_EQ(pg->applied_index, 3);
+    CHECK_EQ(pg->last_index, 3);
+    tear_down();
 }
 
 /* A recovery has set a base, which voids the log, and destage writes what was applied of that in place: what
@@ -534,6 +568,7 @@ int main(int argc, char **argv)
     TEST(a_checkpoint_that_was_unreadable_stays_away);
     TEST(a_checkpoint_has_the_base_before_the_ring);
     TEST(a_checkpoint_has_a_base_before_the_log);
+    TEST(the_ring_has_a_base_before_the_table);
     TEST(a_digest_is_of_what_is_applied);
     TEST(what_is_being_written_stays_in_memory);
     return tap_done();
