@@ -356,7 +356,8 @@ static void uring_wait(struct uring_core *uc, uint64_t max_wait_ns)
     spin_wait_ends(&uc->spin, core_now_ns(&uc->core));
 }
 
-static void uring_reap(struct uring_core *uc)
+/* Returns how many completions there were. */
+static unsigned uring_reap(struct uring_core *uc)
 {
     struct io_uring_cqe *cqe;
     unsigned head, count = 0;
@@ -374,23 +375,27 @@ static void uring_reap(struct uring_core *uc)
         count++;
     }
     io_uring_cq_advance(&uc->ring, count);
+    return count;
 }
 
 /* What has come while the ops were stepped is taken along before anything is sent: each send costs the
  * kernel, here and at the other end, more than the steps of what it carries. The flag costs no call, so with
  * one request under way nothing changes; and never more often than a few times, lest the sends wait for
- * endless input. */
+ * endless input. The kernel queues what has come before it raises the flag: where we run in between, the flag
+ * stands with nothing behind it until something else comes, and must not keep us awake for that long. */
 static bool uring_gather(struct uring_core *uc)
 {
-    uint32_t i;
+    bool came = false;
 
-    for (i = 0; i < GATHER_MAX && *uc->ring.sq.kflags & IORING_SQ_TASKRUN; i++) {
+    for (uint32_t i = 0; i < GATHER_MAX && *uc->ring.sq.kflags & IORING_SQ_TASKRUN; i++) {
         uring_submit(uc); /* what has been received makes room for more */
-        uring_reap(uc);
+        if (!uring_reap(uc))
+            break;
+        came = true;
         uring_tasks_run(&uc->events);
         core_poll_urgent(&uc->core);
     }
-    return i > 0;
+    return came;
 }
 
 /* True: something has come, and whoever turns the loop may have waited for just that: it must not sleep now.

@@ -2,9 +2,8 @@
  *
  * The core suite on io_uring, and what only the real core has: sleeping, its descriptor, stopping, signals.
  */
-/* First of all, because of a BLOCK_SIZE of its own. */
-#include <linux/io_uring.h>
-#undef BLOCK_SIZE
+/* First of all, because of its kernel headers. */
+#include "backend/uring.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +39,22 @@ static void an_idle_core_sleeps(void)
     uring_core_turn(real.uc[0], 0);
     CHECK(core_now_ns(core) - start_ns < 20 * NS_PER_MS);
     CHECK(uring_core_deadline_ns(real.uc[0]) == UINT64_MAX);
+    real_world_fini(&real);
+}
+
+/* As the kernel leaves it when it raises the flag after we have taken what it tells of. */
+static void a_flag_with_nothing_behind_it_keeps_nobody_awake(void)
+{
+    struct real_world real;
+
+    CHECK(real_world_init(&real, 0, 1));
+    struct core *core = real.world.core[0];
+    uring_core_turn(real.uc[0], 0);
+    *real.uc[0]->ring.sq.kflags |= IORING_SQ_TASKRUN;
+    uint64_t start_ns = core_now_ns(core), calls = core->counters.syscalls;
+    uring_core_turn(real.uc[0], 30 * NS_PER_MS);
+    CHECK(core_now_ns(core) - start_ns >= 29 * NS_PER_MS);
+    CHECK(core->counters.syscalls - calls <= 4);
     real_world_fini(&real);
 }
 
@@ -474,6 +489,7 @@ int main(void)
     core_suite(&real.world);
     real_world_fini(&real);
     TEST(an_idle_core_sleeps);
+    TEST(a_flag_with_nothing_behind_it_keeps_nobody_awake);
     TEST(the_descriptor_and_the_deadline_tell_when_to_turn);
     TEST(a_nearer_deadline_is_kept);
     TEST(a_moved_clock_disturbs_no_sleep);
