@@ -370,16 +370,20 @@ void rpc_server_audit(struct rpc_place *p)
     const struct rpc_server *server = p->serving->server;
     uint64_t now_ns = sim_node_now_ns(p->node);
     uint32_t held = 0, open = 0;
+    uint64_t backlog_bytes = 0; /* of clients */
 
     list_for_each (&server->sessions, node) {
         const struct rpc_session *r = list_entry(node, struct rpc_session, all);
         open++;
         audit_session(p, r, &held);
+        backlog_bytes += r->who.role == RPC_OSD ? 0 : r->backlog_bytes;
         bool pings = w->pings_ns && w->sim->now_ns > w->pings_ns;
         if (now_ns > r->received_ns + (pings ? RPC_PEER_PING_AFTER_NS : RPC_SILENCE_MAX_NS) + LATE_NS)
             sim_fail(w->sim, "%s has heard nothing of %s for %llu ms", p->node->name, r->who.name,
                      ULL((now_ns - r->received_ns) / NS_PER_MS));
     }
+    if (backlog_bytes > RPC_ARENA / 2)
+        sim_fail(w->sim, "%s holds %llu bytes back from clients", p->node->name, ULL(backlog_bytes));
     list_for_each (&server->others, node) {
         const struct rpc_session *r = list_entry(node, struct rpc_session, all);
         if (now_ns > r->accepted_ns + RPC_GREET_MAX_NS + LATE_NS)

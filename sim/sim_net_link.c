@@ -272,6 +272,13 @@ static int net_sim_send(struct link *link, const struct frame *frame)
     return 0;
 }
 
+static uint64_t net_sim_queued_bytes(const struct link *link)
+{
+    const struct slink *slink = container_of(link, const struct slink, link);
+
+    return slink->conn->end[!slink->side].queued_bytes;
+}
+
 static void net_sim_close(struct link *link)
 {
     struct slink *slink = container_of(link, struct slink, link);
@@ -293,8 +300,8 @@ static const char *net_sim_peer_address(const struct link *link)
     return container_of(link, struct slink, link)->peer;
 }
 
-const struct net_ops SIM_NET_OPS = {net_sim_connect, net_sim_listen, net_sim_unlisten,
-                                    net_sim_send,    net_sim_close,  net_sim_peer_address};
+const struct net_ops SIM_NET_OPS = {net_sim_connect,      net_sim_listen, net_sim_unlisten,    net_sim_send,
+                                    net_sim_queued_bytes, net_sim_close,  net_sim_peer_address};
 
 /* ---- crashes
  * -------------------------------------------------------------------------------------------------- */

@@ -351,6 +351,11 @@ static int tcp_send(struct link *link, const struct frame *frame)
                      frame->patient);
 }
 
+static uint64_t tcp_queued_bytes(const struct link *link)
+{
+    return container_of(link, const struct tcp_link, link)->sock.tx_bytes;
+}
+
 static void tcp_close(struct link *link)
 {
     struct tcp_link *l = container_of(link, struct tcp_link, link);
@@ -365,7 +370,7 @@ static const char *tcp_peer_address(const struct link *link)
 }
 
 static const struct net_ops tcp_net_ops = {
-    tcp_connect, tcp_listen, tcp_unlisten, tcp_send, tcp_close, tcp_peer_address,
+    tcp_connect, tcp_listen, tcp_unlisten, tcp_send, tcp_queued_bytes, tcp_close, tcp_peer_address,
 };
 
 struct net *tcp_net_new(struct uring_core *uc)

@@ -282,6 +282,12 @@ void pg_read_receive(struct osd_shard *shard, const struct rpc_ticket *ticket,
         pg_reply(shard, ticket, pg_find(shard, in.pg), error);
         return;
     }
+    /* Who does not take what was read for it is not worth reading for. */
+    if (UNLIKELY(!rpc_ticket_has_room(ticket, in.block_count * BLOCK_SIZE))) {
+        shard->perf.turned_away++;
+        pg_reply(shard, ticket, pg_find(shard, in.pg), -ERR_RETRY);
+        return;
+    }
     struct pg_request *req = pg_request_new(shard, ticket, in.pg, PG_READ, NULL, in.block_count * BLOCK_SIZE);
     if (!req)
         return;

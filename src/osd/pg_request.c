@@ -37,10 +37,13 @@ void pg_reply(struct osd_shard *shard, const struct rpc_ticket *ticket, struct p
     shard_reply_cold(shard, ticket, result, &reply.base);
 }
 
-/* Of the data of requests. The rest of the memory is for what comes from other leaders, and for merges. */
+/* Of the data of requests. The rest of the memory is for what was read and is not taken yet, for what comes
+ * from other leaders, and for merges. */
 static uint64_t bytes_max(const struct osd_shard *shard)
 {
-    return MIN((uint64_t)SHARD_REQUEST_BYTES, arena_size(shard->core->arena) / 4 * 3);
+    uint64_t most = arena_size(shard->core->arena) / 4 * 3, unsent = rpc_server_unsent_bytes(shard->server);
+
+    return MIN((uint64_t)SHARD_REQUEST_BYTES, most - MIN(most, unsent));
 }
 
 /* A PG may have a third of what it leaves to the others: alone a quarter of the pool, and the less the more

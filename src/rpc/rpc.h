@@ -162,6 +162,9 @@ struct rpc_server_config {
 MUST_CHECK int rpc_server_new(const struct rpc_server_config *config, struct rpc_server **ret_server);
 void rpc_server_free(struct rpc_server *server); /* calls closed() for every open session */
 const char *rpc_server_address(const struct rpc_server *server); /* as bound: with the port chosen */
+/* Payloads of answers that clients have yet to take: at most half of the core's arena, and 0 below a 16th of it. It may be
+ * too much by what was taken in the last millisecond. */
+uint64_t rpc_server_unsent_bytes(struct rpc_server *server);
 
 const struct rpc_identity *rpc_session_identity(const struct rpc_session *session);
 const char *rpc_session_address(const struct rpc_session *session);
@@ -187,7 +190,10 @@ struct rpc_ticket {
 struct rpc_ticket rpc_ticket(struct rpc_session *session, const struct rpc_message *message);
 /* Is the asker still there? A request whose session was retired must not be proposed any more. */
 bool rpc_ticket_alive(const struct rpc_ticket *ticket);
-/* Sends the reply, if the session is still there. `body` as for rpc_call_start(); may be NULL with body_len 0. */
+/* May the answer have a payload of so many bytes now? Not while the asker does not take the answers that it has. */
+bool rpc_ticket_has_room(const struct rpc_ticket *ticket, uint32_t bytes);
+/* Sends the reply, if the session is still there. `body` as for rpc_call_start(); may be NULL with body_len 0. In place of
+ * a payload that there is no room for, because answers are not taken, goes ERR_BUSY. */
 void rpc_reply(const struct rpc_ticket *ticket, int result, const uint8_t *body, uint32_t body_len,
                const struct slice *pieces, uint32_t piece_count);
 

@@ -389,6 +389,13 @@ bool rpc_ticket_alive(const struct rpc_ticket *ticket)
     return ticket_session(ticket) != NULL;
 }
 
+bool rpc_ticket_has_room(const struct rpc_ticket *ticket, uint32_t bytes)
+{
+    struct rpc_session *session = ticket_session(ticket);
+
+    return session && rpc_backlog_has_room(session, bytes);
+}
+
 void rpc_reply(const struct rpc_ticket *ticket, int result, const uint8_t *body, uint32_t body_len,
                const struct slice *pieces, uint32_t piece_count)
 {
@@ -398,6 +405,15 @@ void rpc_reply(const struct rpc_ticket *ticket, int result, const uint8_t *body,
     if (!session)
         return;
     ASSERT(session->requests > 0 && result <= 0);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < piece_count; i++)
+        bytes += pieces[i].len;
+    if (bytes && !rpc_backlog_has_room(session, bytes)) {
+        envelope.result = -ERR_BUSY;
+        body_len = piece_count = 0;
+    } else if (session->who.role != RPC_OSD) {
+        session->server->unsent_bytes += bytes;
+    }
     int error = -ERR_BUSY;
     if (list_empty(&session->backlog))
         error = rpc_frame_send(session->link, &envelope, body, body_len, pieces, piece_count);

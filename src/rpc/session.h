@@ -19,7 +19,7 @@
 #include "rpc/frames.h"
 #include "rpc/seen.h"
 
-/* Payloads of replies that one session may have waiting; past it a request is answered ERR_BUSY instead. */
+/* Payloads of replies that one session may have in its backlog, and bodies: see backlog.c. */
 #define RPC_BACKLOG_BYTES_MAX (32u << 20)
 
 enum session_state { SESSION_GREETING, SESSION_OPEN, SESSION_REFUSED, SESSION_CLOSED };
@@ -34,7 +34,7 @@ struct rpc_session {
     void *context;
     uint32_t requests;   /* delivered and not yet answered, or in the backlog */
     struct list backlog; /* struct held_reply */
-    uint64_t backlog_bytes;
+    uint64_t backlog_bytes, backlog_body_bytes; /* of payloads, and of bodies */
     uint64_t accepted_ns, received_ns, pinged_ns;
     struct rpc_seen_table *seen_table; /* with `seen`: NULL for monitors */
     struct rpc_seen *seen;
@@ -53,6 +53,8 @@ struct rpc_server {
     struct map by_id;
     uint32_t open_count;
     uint32_t held_replies; /* of all sessions */
+    uint64_t unsent_bytes; /* of clients, in links and backlogs, and what has left since counted_ns */
+    uint64_t counted_ns;   /* 0: never */
     uint64_t next_session_id;
     uint64_t next_watch_ns; /* when silence is next looked for */
     uint64_t full_logged_ns;
@@ -77,8 +79,10 @@ void rpc_session_greet(struct rpc_session *session, const struct rpc_message *me
 
 /* ---- backlog.c */
 
+/* May so many bytes of payload more wait for this one to take them? */
+bool rpc_backlog_has_room(struct rpc_session *session, uint64_t bytes);
 /* Keeps a reply that the link has no room for; of one whose payload is too much, that it is ERR_BUSY. False: no
- * memory. */
+ * memory, or its bodies are too much. */
 MUST_CHECK bool rpc_backlog_hold(struct rpc_session *session, const struct rpc_envelope *envelope,
                                  const uint8_t *body, uint32_t body_len, const struct slice *pieces,
                                  uint32_t piece_count);

@@ -69,6 +69,8 @@ struct net_ops {
     /* Queues a frame: copies head, takes references of its own on the pieces' buffers. ERR_BUSY when the link's send
      * queue is over its limit (the frame was not taken); ERR_CLOSED after a break that is yet to be reported. */
     int (*send)(struct link *link, const struct frame *frame);
+    /* What is queued, in bytes; it shrinks silently, as it leaves. */
+    uint64_t (*queued_bytes)(const struct link *link);
     /* Frees; queued frames may be lost; no event of this link follows. Allowed inside the link's own events too: the frame
      * of a `message` event stays valid until that event returns. */
     void (*close)(struct link *link);
@@ -101,6 +103,11 @@ static inline struct link *link_connect(struct net *net, const char *address, co
 MUST_CHECK static inline int link_send(struct link *link, const struct frame *frame)
 {
     return link->net->ops->send(link, frame);
+}
+
+static inline uint64_t link_queued_bytes(const struct link *link)
+{
+    return link->net->ops->queued_bytes(link);
 }
 
 static inline void link_close(struct link *link)

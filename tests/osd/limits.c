@@ -299,6 +299,99 @@ static void test_reads_leave_memory(void)
     world_free(w);
 }
 
+static void slow_start(void *owner, struct sim_node *node)
+{
+}
+
+/* A process of three clients that read much and then hang: what waits for them to take it leaves memory to
+ * others, who read and write as if they were not there. */
+static void test_slow_readers(void)
+{
+    enum { SLOW = 3, EACH = 256, AT_ONCE = 4 };
+    static struct rpc_call calls[SLOW][EACH];
+    struct world *w = world_new(73, 2);
+    struct osd_shard *shard = w->osds[0].shard;
+    uint64_t here = placement_pg_id(POOL, 0), there = placement_pg_id(POOL, 1);
+    struct wire_read_request request = {.pg = here,
+                                        .image = IMAGE,
+                                        .object = world_object_in(w, here),
+                                        .generation = 1,
+                                        .block_count = IO_BLOCKS_MAX,
+                                        .epoch = w->epoch};
+    struct rpc_identity slow_selves[SLOW];
+    struct rpc_peer *peers[SLOW];
+    RPC_FRAME_SCRATCH(frame, 256);
+    uint32_t whole = 0, refused = 0;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    memset(data, 7, IO_SIZE_MAX);
+    move_leader(w, here, 0);
+    move_leader(w, there, 1);
+    CHECK_EQ(world_write(w, request.object, 0, IO_SIZE_MAX, data), 0);
+    CHECK_EQ(world_write(w, world_object_in(w, there), 0, IO_SIZE_MAX, data), 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    request.term = leader_pg(w, here)->raft.term;
+    struct sim_node *slow = sim_node_new(
+        w->sim, &(struct sim_node_config){
+                    .name = "slow", .host = "10.0.2.1", .arena_bytes = 768u << 20, .start = slow_start});
+    sim_node_start(slow);
+    for (uint32_t s = 0; s < SLOW; s++) {
+        slow_selves[s] = w->self;
+        slow_selves[s].client_uuid[0] = (uint8_t)(200 + s);
+        struct rpc_peer_config config = {.core = &slow->core,
+                                         .net = sim_net_port(w->net, slow),
+                                         .address = w->osds[0].listen,
+                                         .self = &slow_selves[s],
+                                         .calls_max = EACH};
+        IN_NODE(slow, peers[s] = rpc_peer_new(&config));
+    }
+    sim_run_for(w->sim, 5 * NS_PER_MS);
+    sim_net_hold(w->net, w->osds[0].node->host, "10.0.2.1", 3 * NS_PER_S, true);
+    memset(calls, 0, sizeof(calls));
+    for (uint32_t i = 0; i < EACH; i++) {
+        for (uint32_t s = 0; s < SLOW; s++) {
+            uint32_t len = (uint32_t)wire_read_request_encode(rpc_body(frame), &request);
+            int error;
+            IN_NODE(slow, error = rpc_call_start(&calls[s][i], peers[s], NULL, METHOD_READ, rpc_body(frame),
+                                                 len, NULL, 0, core_now_ns(&slow->core) + 10 * NS_PER_S));
+            CHECK_EQ(error, 0);
+        }
+        if (i % AT_ONCE == AT_ONCE - 1)
+            sim_run_for(w->sim, 2 * NS_PER_MS);
+    }
+    const struct arena *arena = w->osds[0].node->core.arena;
+    printf("# %d KiB of %d are free\n", (int)(arena_free_bytes(arena) >> 10), (int)(arena_size(arena) >> 10));
+    uint64_t away = shard->perf.turned_away, began_ns = w->sim->now_ns;
+    CHECK(away > 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        CHECK_EQ(world_write(w, request.object, 0, IO_SIZE_MAX, data), 0);
+        CHECK_EQ(world_write(w, world_object_in(w, there), 0, IO_SIZE_MAX, data), 0);
+        CHECK_EQ(world_read(w, request.object, 0, IO_BLOCKS_MAX, got), 0);
+        CHECK(!memcmp(got, data, IO_SIZE_MAX));
+    }
+    printf("# %d ms\n", (int)((w->sim->now_ns - began_ns) / NS_PER_MS));
+    CHECK(w->sim->now_ns - began_ns < NS_PER_S);
+    CHECK_EQ(shard->perf.turned_away, away);
+    CHECK_EQ(shard->perf.payload_drops, 0);
+    /* They go on. */
+    for (uint32_t s = 0; s < SLOW; s++)
+        for (uint32_t i = 0; i < EACH; i++) {
+            WAIT_FOR(w, 10000, !calls[s][i].pending);
+            CHECK(calls[s][i].remote);
+            whole += calls[s][i].result == 0;
+            refused += calls[s][i].result == -ERR_RETRY || calls[s][i].result == -ERR_BUSY;
+            IN_NODE(slow, slice_unref(&calls[s][i].reply_payload));
+        }
+    printf("# %u answers, %u were told to come again\n", whole, refused);
+    CHECK_EQ(whole + refused, SLOW * EACH);
+    CHECK_EQ(world_read(w, request.object, 0, IO_BLOCKS_MAX, got), 0);
+    for (uint32_t s = 0; s < SLOW; s++)
+        IN_NODE(slow, rpc_peer_free(peers[s]));
+    sim_run_for(w->sim, 10 * NS_PER_MS);
+    sim_node_halt(slow);
+    world_free(w);
+}
+
 /* ---- space ---- */
 
 static void set_free(struct world *w, uint32_t osd, uint64_t bytes)
@@ -483,6 +576,7 @@ int main(void)
     TEST(test_stuck_pgs);
     TEST(test_stuck_behind_an_attach);
     TEST(test_reads_leave_memory);
+    TEST(test_slow_readers);
     TEST(test_fuller_member);
     TEST(test_bad_numbers);
     TEST(test_addressed);

@@ -413,7 +413,10 @@ static void the_queue_is_bounded(void)
         sent++;
     CHECK(result == -ERR_BUSY);
     CHECK(sent > 16);
+    CHECK(link_queued_bytes(client.link) >= sent * (100 + 8192));
     CHECK(run_count(&server->received, sent));
+    world_settle(suite->world);
+    CHECK_EQ(link_queued_bytes(client.link), 0);
     CHECK_EQ(send_one(&client, sent, 100, 8192), 0);
     CHECK(run_count(&server->received, sent + 1));
     CHECK(!server->damaged && !server->disorder);

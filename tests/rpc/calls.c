@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "rpc/session.h"
 #include "tests/rpc/world.h"
 
 #define REPLY_MAX 1024
@@ -297,13 +298,14 @@ static void backlog_fill(int count, uint32_t len)
     CHECK(whole >= 16 && busy >= 4);
 }
 
-/* Payloads that nobody reads are kept up to a limit; past it the answer is that there is no room. */
+/* Payloads that a shard does not read are kept up to a limit; past it the answer is that there is no room. */
 static void backlog_limit(void)
 {
     enum { COUNT = 24, LEN = 2 << 20 }; /* the limit is 32 MiB */
     struct sim_net_config config = {.queue_max_bytes = 3u << 20};
 
     begin(&config, NULL);
+    w->client_self.role = RPC_OSD;
     w->server_config.requests_max = COUNT;
     world_restart_server(w);
     WAIT_FOR(w, 1000, c.opened == 2);
@@ -314,6 +316,98 @@ static void backlog_limit(void)
     CHECK_EQ(client_call(&c, &calls[0], METHOD_READ, 1, 1, 1000), 0);
     WAIT_FOR(w, 100, !calls[0].pending);
     CHECK_EQ(calls[0].result, 0);
+    end();
+}
+
+/* Three that read much and take nothing share a quarter of the arena, less each than the one before; who
+ * takes what it gets is answered all the same, and so are they when they have. */
+static void slow_sessions(void)
+{
+    enum { SLOW = 3, EACH = 16, LEN = 1 << 20 };
+    struct sim_net_config config = {.queue_max_bytes = 3u << 20};
+    static struct rpc_identity selves[SLOW];
+    static struct rpc_call slow[SLOW][EACH];
+    struct client clients[SLOW] = {0};
+    int whole[SLOW] = {0};
+
+    begin(&config, NULL);
+    w->handling = HOLD;
+    struct arena *arena = w->server_node->core.arena;
+    for (int s = 0; s < SLOW; s++) {
+        selves[s] = w->client_self;
+        selves[s].client_uuid[1] = (uint8_t)(s + 1);
+        clients[s].self = &selves[s];
+        client_start(&clients[s], w, NULL);
+        WAIT_FOR(w, 100, clients[s].opened == 1);
+        memset(slow[s], 0, sizeof(slow[s]));
+        for (int i = 0; i < EACH; i++)
+            CHECK_EQ(client_call(&clients[s], &slow[s][i], METHOD_READ, 1, 1, 5000), 0);
+        WAIT_FOR(w, 100, w->ticket_count == (s + 1) * EACH);
+    }
+    CHECK_EQ(client_call(&c, &calls[0], METHOD_READ, 1, 1, 1000), 0);
+    WAIT_FOR(w, 100, w->ticket_count == SLOW * EACH + 1);
+    sim_node_enter(w->server_node);
+    for (int i = 0; i <= SLOW * EACH; i++) { /* nothing leaves meanwhile */
+        struct slice payload = {buf_new(arena, LEN), 0, LEN};
+        CHECK(payload.buf);
+        memset(slice_data(&payload), 7, LEN);
+        rpc_reply(&w->tickets[i], 0, NULL, 0, &payload, 1);
+        slice_unref(&payload);
+    }
+    CHECK(!rpc_ticket_has_room(&w->tickets[0], LEN) && !rpc_ticket_has_room(&w->tickets[2 * EACH], LEN));
+    CHECK(arena_free_bytes(arena) >= arena_size(arena) / 4 * 3);
+    uint64_t unsent_bytes = rpc_server_unsent_bytes(w->server);
+    CHECK(unsent_bytes > arena_size(arena) / 8 && unsent_bytes <= arena_size(arena) / 4 + LEN + 4096);
+    sim_node_leave(w->server_node);
+    WAIT_FOR(w, 1000, !calls[0].pending);
+    CHECK(calls[0].result == 0 && calls[0].reply_payload.len == LEN);
+    IN_CLIENT(w, slice_unref(&calls[0].reply_payload));
+    for (int s = 0; s < SLOW; s++)
+        for (int i = 0; i < EACH; i++) {
+            WAIT_FOR(w, 1000, !slow[s][i].pending);
+            whole[s] += slow[s][i].result == 0;
+            CHECK(slow[s][i].result == (slow[s][i].reply_payload.buf ? 0 : -ERR_BUSY) && slow[s][i].remote);
+            IN_CLIENT(w, slice_unref(&slow[s][i].reply_payload));
+        }
+    printf("# they had room for %d, %d and %d\n", whole[0], whole[1], whole[2]);
+    CHECK(whole[0] == EACH / 3 && whole[1] <= whole[0] && whole[2] && whole[2] <= whole[1]);
+    world_run_ms(w, 5);
+    CHECK_EQ(rpc_server_unsent_bytes(w->server), 0);
+    CHECK(rpc_ticket_has_room(&w->tickets[2 * EACH], LEN));
+    for (int s = 0; s < SLOW; s++)
+        client_stop(&clients[s]);
+    end();
+}
+
+static void all_calls(struct rpc_peer_config *config)
+{
+    config->calls_max = ARRAY_LEN(calls);
+}
+
+/* Nor is what must not be refused kept without end: bodies of answers, which may be the only word of what was
+ * done. */
+static void bodies_without_end(void)
+{
+    enum { LEN = FRAME_BODY_MAX, KEPT = RPC_BACKLOG_BYTES_MAX / LEN + 1 }; /* one of them in the link */
+    struct sim_net_config config = {.queue_max_bytes = 1000};
+    static uint8_t body[FRAME_HEADER_SIZE + LEN];
+
+    begin(&config, all_calls);
+    w->server_config.requests_max = ARRAY_LEN(calls);
+    world_restart_server(w);
+    WAIT_FOR(w, 1000, c.opened == 2);
+    w->handling = HOLD;
+    for (int i = 0; i <= KEPT; i++)
+        while (client_call(&c, &calls[i], METHOD_MON, 0, 0, 5000) == -ERR_BUSY)
+            world_run_ms(w, 1);
+    WAIT_FOR(w, 100, w->ticket_count == KEPT + 1);
+    sim_node_enter(w->server_node);
+    for (int i = 0; i < KEPT; i++)
+        rpc_reply(&w->tickets[i], 0, rpc_body(body), LEN, NULL, 0);
+    CHECK(rpc_ticket_alive(&w->tickets[0]));
+    rpc_reply(&w->tickets[KEPT], 0, rpc_body(body), LEN, NULL, 0);
+    CHECK(!rpc_ticket_alive(&w->tickets[0]));
+    sim_node_leave(w->server_node);
     end();
 }
 
@@ -640,6 +734,8 @@ int main(void)
     TEST(full_queue);
     TEST(backlog);
     TEST(backlog_limit);
+    TEST(slow_sessions);
+    TEST(bodies_without_end);
     TEST(deadlines);
     TEST(late_reply);
     TEST(abandon);
