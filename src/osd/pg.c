@@ -475,7 +475,7 @@ static void pg_role(struct pg *pg)
         if (led_term) {
             pg->shard->perf.elections_won++;
             pg->orders_due = pg->group_due = true;
-            pg->orders_epoch = 0;
+            pg->orders_seen = 0;
             for (uint32_t i = 0; i < pg->member_count; i++) { /* until it says */
                 pg->members[i].refuses = false;
                 pg->members[i].complete = 0;

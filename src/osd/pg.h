@@ -175,7 +175,7 @@ struct pg {
     uint64_t reads_hang_ns;   /* when we handed over because the device did not answer */
     uint64_t slow_handed_ns;  /* when we handed over for being slow, last; 0: never */
     uint64_t floor_epoch;     /* the highest proposed in our term */
-    uint64_t orders_epoch;    /* orders for images up to this one are carried out, or proposed in our term */
+    uint64_t orders_seen;     /* orders for images that came up to this one are carried out, or proposed in our term */
     uint64_t forgotten_index; /* of the newest entry proposed to forget a tombstone */
 
     struct pg_scrub scrub;

@@ -288,19 +288,26 @@ static int order_propose(struct pg *pg, const Fb__ImageOrder *order, const struc
     return pg_image_propose(pg, &record, &index);
 }
 
+/* There may be thousands that wait for some PG which nobody leads, and more of them every second: each is
+ * looked at once. The newest first, for the floor that it raises is that of the older ones. */
 void pg_orders_run(struct pg *pg)
 {
-    pg->orders_due = false;
-    map_for_each (&pg->shard->map.orders, node) {
-        const Fb__ImageOrder *order = map_entry(node, struct map_item, node)->order;
+    const struct shard_map *map = &pg->shard->map;
 
-        if (order->epoch <= pg->orders_epoch || order->pool != pg->id >> 32 || pg_order_begun(pg, order))
+    pg->orders_due = false;
+    for (const struct list *node = map->arrivals.prev; node != &map->arrivals; node = node->prev) {
+        const struct map_item *item = list_entry(node, struct map_item, arrival);
+        const Fb__ImageOrder *order = item->order;
+
+        if (item->arrived <= pg->orders_seen)
+            break;
+        if (order->pool != pg->id >> 32 || pg_order_begun(pg, order))
             continue;
         if (order_propose(pg, order, pg_image_newest(pg, order->image)))
             pg->orders_due = true; /* no room now: the timer comes back to it */
     }
     if (!pg->orders_due)
-        pg->orders_epoch = pg->shard->map.epoch;
+        pg->orders_seen = map->arrived;
 }
 
 /* ---- tombstones ---- */

@@ -111,6 +111,8 @@ struct map_item {
         Fb__Pg *pg;
         Fb__ImageOrder *order;
     };
+    struct list arrival; /* of an order: in map->arrivals */
+    uint64_t arrived;    /* its number there */
 };
 
 struct shard_map {
@@ -122,6 +124,8 @@ struct shard_map {
     uint64_t newest_epoch; /* of which we know that there is more: a large map comes in parts, or one was not
                               taken whole */
     bool changed;          /* items have, since then: not only the epoch */
+    struct list arrivals;  /* orders as they came, the last one behind all others */
+    uint64_t arrived;      /* how many have */
 };
 
 void shard_map_init(struct shard_map *map);

@@ -34,6 +34,7 @@ void shard_map_init(struct shard_map *map)
     map_init(&map->pools);
     map_init(&map->pgs);
     map_init(&map->orders);
+    list_init(&map->arrivals);
 }
 
 /* Our own allocator calls, so that the memory is counted as this node's in the simulator. */
@@ -103,6 +104,8 @@ static int item_take(struct map *items, uint64_t id, const ProtobufCMessage *mes
         return -ERR_NO_MEMORY;
     }
     if (is_new)
+        list_init(&item->arrival);
+    if (is_new)
         map_put(items, &item->node, id);
     else
         message_drop(item->message);
@@ -117,6 +120,7 @@ static void item_drop(struct map *items, uint64_t id)
     if (!item)
         return;
     map_remove(items, id);
+    list_remove(&item->arrival);
     message_drop(item->message);
     free(item);
 }
@@ -181,6 +185,20 @@ static void pool_settle(struct shard_map *map, const Fb__Pool *pool)
     item_drop(&map->pools, pool->id);
 }
 
+/* Behind those that PGs have looked at. */
+static int order_take(struct shard_map *map, const Fb__ImageOrder *order)
+{
+    int error = item_take(&map->orders, order->image, &order->base);
+    struct map_item *item = error ? NULL : item_get(&map->orders, order->image);
+
+    if (error)
+        return error;
+    list_remove(&item->arrival);
+    list_push_back(&map->arrivals, &item->arrival);
+    item->arrived = ++map->arrived;
+    return 0;
+}
+
 static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message)
 {
     struct shard_map *map = &shard->map;
@@ -196,7 +214,7 @@ static int map_take_items(struct osd_shard *shard, const Fb__ClusterMap *message
         if (message->order[i]->removed)
             item_drop(&map->orders, message->order[i]->image);
         else
-            error = item_take(&map->orders, message->order[i]->image, &message->order[i]->base);
+            error = order_take(map, message->order[i]);
     }
     for (size_t i = 0; i < message->n_pool && !error; i++)
         pool_settle(map, message->pool[i]);

@@ -264,7 +264,7 @@ static void report_order(struct osd_shard *shard, struct report *report, const F
             report->orders.count++;
         if (serves && !done && !pg_order_begun(pg, order)) {
             pg->orders_due = true;
-            pg->orders_epoch = 0;
+            pg->orders_seen = 0;
             pg_wake(pg);
         } else if (confirm) {
             confirm->image = order->image;

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "sim/rng.h"
 #include "tests/osd/fake_store.h"
@@ -314,19 +315,74 @@ static void test_orders(void)
     world_free(w);
 }
 
-/* The map with items that are not there, of the next epoch, for osd.0. */
-static void feed_delta(struct world *w, Fb__ImageOrder *order)
+/* The map with these orders, of the next epoch, for osd.0. */
+static void feed_orders(struct world *w, Fb__ImageOrder **orders, size_t count)
 {
     Fb__ClusterMap map = FB__CLUSTER_MAP__INIT;
 
     map.cluster = (ProtobufCBinaryData){16, w->osds[0].label.cluster};
     map.base_epoch = w->epoch;
     map.epoch = ++w->epoch;
-    map.order = &order;
-    map.n_order = order != NULL;
+    map.order = orders;
+    map.n_order = count;
     sim_node_enter(w->osds[0].node);
     CHECK_EQ(shard_feed_map(w->osds[0].shard, &map), 0);
     sim_node_leave(w->osds[0].node);
+}
+
+/* The same of one order, or of items that are not there. */
+static void feed_delta(struct world *w, Fb__ImageOrder *order)
+{
+    feed_orders(w, &order, order != NULL);
+}
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* Thousands of images were removed while some PG has no leader. A PG that has looked at these orders, and is
+ * told of one more, looks at that one: with all of them, for each of its PGs, a shard had no time for
+ * anything else. */
+static void test_many_orders(void)
+{
+    struct world *w = world_new(6, 1);
+    uint64_t pg_id = placement_pg_id(POOL, 0);
+    static Fb__ImageOrder orders[20000], *pointers[ARRAY_LEN(orders)];
+
+    world_lead(w, pg_id, 0);
+    for (uint32_t i = 0; i < ARRAY_LEN(orders); i++) {
+        orders[i] = (Fb__ImageOrder)FB__IMAGE_ORDER__INIT;
+        orders[i].image = 1000 + i;
+        orders[i].pool = POOL;
+        orders[i].epoch = w->epoch + 1;
+        orders[i].generation = 2;
+        orders[i].deleted = true;
+        pointers[i] = &orders[i];
+    }
+    feed_orders(w, pointers, ARRAY_LEN(orders));
+    const struct store_pg *sp = world_replica(w, 0, pg_id);
+    WAIT_FOR(w, 3000, sp->floor_epoch == w->epoch);
+
+    struct pg *pg = pg_find(w->osds[0].shard, pg_id);
+    uint64_t began_ns = cpu_ns();
+    for (uint32_t i = 0; i < 1000; i++)
+        pg_orders_run(pg);
+    CHECK(cpu_ns() - began_ns < 10 * NS_PER_MS);
+    /* The next one is carried out, and all of them end. */
+    Fb__ImageOrder next = orders[0];
+    next.image = 999;
+    next.epoch = w->epoch + 1;
+    feed_delta(w, &next);
+    WAIT_FOR(w, 3000, sp->floor_epoch == w->epoch);
+    for (uint32_t i = 0; i < ARRAY_LEN(orders); i++)
+        orders[i].removed = true;
+    feed_orders(w, pointers, ARRAY_LEN(orders));
+    CHECK_EQ(w->osds[0].shard->map.orders.count, 1);
+    world_free(w);
 }
 
 /* Paused: no read and write begins, whatever the client knows, also after a restart; the rest goes on. */
@@ -706,6 +762,7 @@ int main(int argc, char **argv)
     TEST(test_zero_of_unwritten);
     TEST(test_read_bytes);
     TEST(test_orders);
+    TEST(test_many_orders);
     TEST(test_paused);
     TEST(test_saved_map);
     TEST(test_same_port);
