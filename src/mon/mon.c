@@ -36,6 +36,8 @@ static struct mon *mon_new(const struct mon_config *config)
         mon->config.writer_lost_after_ns = 10 * NS_PER_S;
     if (!mon->config.lease_ns)
         mon->config.lease_ns = 5 * NS_PER_S;
+    if (!mon->config.orders_max)
+        mon->config.orders_max = 100000;
     mon->leads = !config->meta->ops->lease;
     mon->core = config->core;
     mon->self = (struct rpc_identity){.role = RPC_MON, .name = "fastblock-mon"};

@@ -55,6 +55,7 @@ struct mon_config {
     const struct placement_chooser *choosers[MON_CHOOSERS_MAX];
     uint32_t chooser_count;
     uint64_t lease_ns; /* how long it leads without a word of the metadata store. 0: 5 s */
+    uint32_t orders_max; /* images that were removed or resized, of which not all PGs know. 0: 100,000 */
 };
 
 /* Loads the state (a new cluster gets its uuid in an empty store), listens. */

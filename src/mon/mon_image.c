@@ -315,6 +315,22 @@ const struct mon_method mon_image_close = {.build = image_close_build, .done = i
 
 /* ---- resize and remove ---- */
 
+/* Every shard keeps all orders that are not done in the map that it saves (STORE_BLOB_MAX), and carries out
+ * nothing that a map orders, not even to go on alone, before it has saved that. */
+static int orders_room(struct mon_request *r)
+{
+    uint32_t count = 0;
+
+    mon_for_each(r->mon, MON_ORDER, node) count += !mon_order_item(mon_order_of(node))->removed;
+    if (count < r->mon->config.orders_max)
+        return 0;
+    return mon_fail(
+        r, -ERR_BUSY,
+        "%u images were removed or resized of which not all PGs know yet: try again later; `fastblock "
+        "health detail` shows PGs without a leader",
+        count);
+}
+
 static void put_order(struct mon_request *r, const Fb__Image *image, bool deleted)
 {
     Fb__ImageOrder order = FB__IMAGE_ORDER__INIT;
@@ -363,6 +379,9 @@ static int image_resize_build(struct mon_request *r)
             "the last resize of '%s/%s' has not reached every PG yet (%u have confirmed): try again in a few seconds; "
             "`fastblock status` shows PGs without a leader",
             call->pool, call->name, order->confirmed_count);
+    error = orders_room(r);
+    if (error)
+        return error;
     image.size_bytes = call->size_bytes;
     image.generation++;
     mon_change_put(&r->change, MON_IMAGE, image.id, &image.base);
@@ -404,6 +423,9 @@ static int image_remove_build(struct mon_request *r)
             r, -ERR_WRITER_EXISTS,
             "image '%s/%s' cannot be removed while it is open for writing by %.300s: stop that first",
             call->pool, call->name, describe_writer(mon, &image, who));
+    error = orders_room(r);
+    if (error)
+        return error;
     image.generation++;
     r->reply.id = image.id;
     mon_change_put(&r->change, MON_IMAGE, image.id, NULL);

@@ -557,6 +557,33 @@ static void removes(void)
     teardown(&s);
 }
 
+/* What waits for PGs that nobody leads must leave room in the maps that shards save. */
+static void removes_no_more_than_fit(void)
+{
+    struct setup s;
+
+    setup(&s);
+    s.w->orders_max = 2;
+    world_crash_mon(s.w);
+    for (uint8_t i = 0; i < 3; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.1.%u:7000", i);
+        CHECK_EQ(osd_boot(&s.osds[i], i + 1, 0, 1, address), 0);
+    }
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 8 << 20), 0);
+    CHECK_EQ(image_create(&s.a, "rbd", "y", 8 << 20), 0);
+    CHECK_EQ(image_create(&s.a, "rbd", "z", 8 << 20), 0);
+    CHECK_EQ(image_remove(&s.a, "rbd", "x"), 0);
+    CHECK_EQ(image_resize(&s.a, "rbd", "y", 16 << 20), 0);
+    CHECK_EQ(image_remove(&s.a, "rbd", "z"), -ERR_BUSY);
+    CHECK(strstr(said(&s.a), "2 images"));
+    CHECK_EQ(image_resize(&s.a, "rbd", "z", 16 << 20), -ERR_BUSY);
+    osds_confirm(s.osds, 3);
+    live_ms(&s, 500);
+    CHECK_EQ(image_resize(&s.a, "rbd", "z", 16 << 20), 0);
+    teardown(&s);
+}
+
 int main(void)
 {
     TEST(creates);
@@ -572,5 +599,6 @@ int main(void)
     TEST(lost_writers_do_not_block);
     TEST(resizes);
     TEST(removes);
+    TEST(removes_no_more_than_fit);
     return tap_done();
 }

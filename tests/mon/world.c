@@ -113,6 +113,7 @@ static void mon_node_start(void *owner, struct sim_node *node)
                                          .meta = &p->meta,
                                          .listen = MON_ADDRESS,
                                          .osd_out_after_ns = w->out_after_ns,
+                                         .orders_max = w->orders_max,
                                          .choosers = {w->chooser},
                                          .chooser_count = w->chooser != NULL},
                     NULL);

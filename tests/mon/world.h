@@ -43,6 +43,7 @@ struct world {
     struct sim_node *mon_node, *client_node;
     struct mon_start start;
     uint64_t out_after_ns;                   /* for the next start of the monitor */
+    uint32_t orders_max;                     /* the same */
     const struct placement_chooser *chooser; /* the same; NULL: none */
     struct mon *mon;
     struct op watch; /* parent of the start */
