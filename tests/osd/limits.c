@@ -309,6 +309,7 @@ static void test_slow_readers(void)
 {
     enum { SLOW = 3, EACH = 256, AT_ONCE = 4 };
     static struct rpc_call calls[SLOW][EACH];
+    static struct io writes[16];
     struct world *w = world_new(73, 2);
     struct osd_shard *shard = w->osds[0].shard;
     uint64_t here = placement_pg_id(POOL, 0), there = placement_pg_id(POOL, 1);
@@ -363,6 +364,7 @@ static void test_slow_readers(void)
     printf("# %d KiB of %d are free\n", (int)(arena_free_bytes(arena) >> 10), (int)(arena_size(arena) >> 10));
     uint64_t away = shard->perf.turned_away, began_ns = w->sim->now_ns;
     CHECK(away > 0);
+    CHECK(shard->perf.reads < SLOW * EACH / 8); /* little was read in vain */
     for (uint32_t i = 0; i < 20; i++) {
         CHECK_EQ(world_write(w, request.object, 0, IO_SIZE_MAX, data), 0);
         CHECK_EQ(world_write(w, world_object_in(w, there), 0, IO_SIZE_MAX, data), 0);
@@ -373,6 +375,22 @@ static void test_slow_readers(void)
     CHECK(w->sim->now_ns - began_ns < NS_PER_S);
     CHECK_EQ(shard->perf.turned_away, away);
     CHECK_EQ(shard->perf.payload_drops, 0);
+    /* Requests leave alone what waits there. */
+    refuse_pg(w, here, true);
+    for (uint32_t i = 0; i < ARRAY_LEN(writes); i++) {
+        writes[i] = io_make(w, IO_WRITE, request.object, 0, IO_SIZE_MAX);
+        writes[i].data = data;
+        writes[i].once = true;
+        io_begin(&writes[i]);
+    }
+    sim_run_for(w->sim, 20 * NS_PER_MS);
+    uint64_t unsent_bytes = rpc_server_unsent_bytes(shard->server);
+    CHECK(unsent_bytes && shard->request_bytes);
+    CHECK(4 * shard->request_bytes <= arena_size(arena) / 4 * 3 - unsent_bytes);
+    CHECK(shard->perf.turned_away > away);
+    refuse_pg(w, here, false);
+    for (uint32_t i = 0; i < ARRAY_LEN(writes); i++)
+        WAIT_FOR(w, 10000, writes[i].done);
     /* They go on. */
     for (uint32_t s = 0; s < SLOW; s++)
         for (uint32_t i = 0; i < EACH; i++) {
