@@ -50,6 +50,13 @@ static const Fb__PgMember *member_of(const Fb__Pg *pg, uint32_t osd)
     return NULL;
 }
 
+static bool is_there(const struct mon *mon, const Fb__PgMember *m)
+{
+    const struct mon_osd *o = mon_osd_find(mon, m->osd);
+
+    return o && mon_osd_item(o)->up && !o->shard[m->shard].failed[0];
+}
+
 /* Tells the PG's leader. False: it is not connected. */
 static bool pg_hand_over(struct mon *mon, const struct mon_pg *pg, uint32_t to_osd)
 {
@@ -109,9 +116,18 @@ void mon_pg_leader(struct mon_request *r)
         mon_reply(r, mon_fail(r, -ERR_NOT_FOUND, "there is no PG %u.%x", pool, number));
         return;
     }
-    const Fb__Pg *item = mon_pg_item(pg);
-    if (!member_of(item, call->osd)) {
+    const Fb__PgMember *member = member_of(mon_pg_item(pg), call->osd);
+    if (!member) {
         mon_reply(r, mon_fail(r, -ERR_INVALID, "osd.%u has no replica of PG %u.%x", call->osd, pool, number));
+        return;
+    }
+    if (!is_there(mon, member)) {
+        mon_reply(
+            r,
+            mon_fail(
+                r, -ERR_UNREACHABLE,
+                "osd.%u is down, or its shard %u has failed: it cannot lead PG %u.%x until it serves again",
+                call->osd, member->shard, pool, number));
         return;
     }
     if (!mon_pg_reported(mon, pg)) {
@@ -132,13 +148,6 @@ void mon_pg_leader(struct mon_request *r)
 }
 
 /* ---- balance ---- */
-
-static bool is_there(const struct mon *mon, const Fb__PgMember *m)
-{
-    const struct mon_osd *o = mon_osd_find(mon, m->osd);
-
-    return o && mon_osd_item(o)->up && !o->shard[m->shard].failed[0];
-}
 
 /* It has to stay for another PG, which only a leader there can split off once more, and nobody serves before
  * that. Of several any will do: who leads, or else one that is there. NULL: there is none. */

@@ -216,6 +216,12 @@ static void obeys_operators(void)
     caller_stop(&osds[2]);
     osds[2].peer = NULL;
     run(w, osds, 4);
+    /* Nor does an operator get it to lead while it is down: that is said, and not remembered. */
+    leader.osd = 2;
+    uint32_t moves = state.moves;
+    CHECK_EQ(call(&c, &request), -ERR_UNREACHABLE);
+    CHECK(strstr(said(&c), "osd.2 is down"));
+    CHECK_EQ(state.moves, moves);
     osd_start(&osds[2], w, 2, 2);
     osds[2].transfer = moved;
     CHECK_EQ(osd_boot(&osds[2], 3, 0, 1, "10.0.1.2:7001"), 0);
