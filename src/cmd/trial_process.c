@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -139,22 +140,24 @@ static void print_log_tail(const struct trial *c, const char *name)
         fprintf(stderr, "last lines of %s:\n%.*s", path, (int)len, text);
 }
 
-/* Runs a program with its output going to NAME.log. `argv[0]` is replaced by its path. Returns the pid, or
- * -1. */
-static pid_t launch(const struct trial *c, const char *name, const char **argv)
+/* Starts a program with its output going to NAME.log. `argv[0]` is replaced by its path. One that is not to
+ * stay dies with us. Returns the pid, or -1. */
+static pid_t launch(const struct trial *c, const char *name, const char **argv, bool stays)
 {
     char program[PATH_MAX], path[TRIAL_PATH_SIZE];
     if (trial_program(argv[0], program))
         return -1;
     argv[0] = program;
     fflush(NULL);
-    pid_t pid = fork();
+    pid_t self = getpid(), pid = fork();
     if (pid < 0) {
         cmd_fail("cannot start %s: %s", name, strerror(errno));
         return -1;
     }
     if (pid == 0) {
         setsid();
+        if (!stays && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != self))
+            _exit(127);
         /* All that it needs is in its arguments: this machine's configuration is about another cluster. */
         setenv("FASTBLOCK_CONF", "/dev/null", 1);
         int in = open("/dev/null", O_RDWR);
@@ -168,6 +171,18 @@ static pid_t launch(const struct trial *c, const char *name, const char **argv)
         _exit(127);
     }
     return pid;
+}
+
+/* Runs a program to its end. */
+static bool run(const struct trial *c, const char *name, const char **argv)
+{
+    int status = 0;
+    pid_t pid = launch(c, name, argv, false);
+    if (pid < 0)
+        return false;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return status == 0;
 }
 
 static int write_pid(const struct trial *c, const char *name, pid_t pid)
@@ -231,7 +246,7 @@ int trial_start_mon(const struct trial *c)
     snprintf(out_after, sizeof(out_after), "%u", c->out_after_s);
     const char *argv[] = {"fastblock-mon",   "--listen", c->mon, "--data", trial_path(c, data, "mon"),
                           "--osd-out-after", out_after,  NULL};
-    pid_t pid = launch(c, "mon", argv);
+    pid_t pid = launch(c, "mon", argv, true);
     if (pid < 0 || write_pid(c, "mon", pid))
         return CMD_FAILED;
     for (int waited = 0; waited < START_WAIT_MS; waited += 20) {
@@ -269,6 +284,15 @@ bool trial_was_removed(const struct trial *c, struct cmd_args *args, uint32_t os
     return !there;
 }
 
+/* An attempt that was cut short may have come as far as the label, which is written last: the monitor knows
+ * the device then, and formatted anew it would be another OSD. */
+static bool has_label(const struct trial *c, const char *name, const char *device)
+{
+    const char *argv[] = {"fastblock-osd", "show", device, NULL};
+
+    return access(device, F_OK) == 0 && run(c, name, argv);
+}
+
 int trial_format_osd(const struct trial *c, uint32_t osd)
 {
     char name[TRIAL_NAME_SIZE], path[TRIAL_PATH_SIZE], shards[16], size[32];
@@ -280,19 +304,15 @@ int trial_format_osd(const struct trial *c, uint32_t osd)
     trial_path(c, path, "%s/device", name);
     snprintf(shards, sizeof(shards), "%u", c->shards);
     snprintf(size, sizeof(size), "%llu", (unsigned long long)c->size_bytes);
-    unlink(path); /* of an attempt that was cut short */
     const char *argv[] = {"fastblock-osd", "format", path,     "--mon", c->mon,
                           "--shards",      shards,   "--size", size,    NULL};
-    pid_t pid = launch(c, name, argv);
-    int status = 0;
-    if (pid < 0)
-        return CMD_FAILED;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (status != 0) {
-        cmd_fail("%s could not be formatted", name);
-        print_log_tail(c, name);
-        return CMD_FAILED;
+    if (!has_label(c, name, path)) {
+        unlink(path); /* it could not be finished */
+        if (!run(c, name, argv)) {
+            cmd_fail("%s could not be formatted", name);
+            print_log_tail(c, name);
+            return CMD_FAILED;
+        }
     }
     int fd = open(trial_path(c, path, "%s/formatted", name), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0 || close(fd) < 0)
@@ -310,7 +330,7 @@ pid_t trial_start_osd(const struct trial *c, uint32_t osd)
                           "--mon",         c->mon,   "--listen",
                           "127.0.0.1",     "--spin", spin,
                           "--cache",       cache,    NULL};
-    pid_t pid = launch(c, name, argv);
+    pid_t pid = launch(c, name, argv, true);
     return pid > 0 && write_pid(c, name, pid) ? -1 : pid;
 }
 

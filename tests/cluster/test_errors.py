@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 
 from harness import BIN, expect, main, wait_for
 
@@ -124,6 +125,20 @@ def test_port_of_a_trial_cluster_is_taken(c):
             refused(c, ["something else listens on", "begin anew"], os.path.join(BIN, "fastblock"), "cluster", *args)
             expect(not any(p["running"] for p in c.processes() if p["name"] == "mon"), "it runs")
     c.start_process("mon")
+
+
+def test_start_of_a_trial_cluster_is_killed(c):
+    """Wherever that was, in particular while a device is being formatted, the next start goes on with it."""
+    fastblock = os.path.join(BIN, "fastblock")
+    for ms in range(30, 400, 60):
+        where = path(c, f"killed{ms}")
+        child = c.start(fastblock, "cluster", "up", where, "--size", "300M", "--osds", "2")
+        time.sleep(ms / 1000)
+        child.kill()
+        child.wait()
+        c.run(fastblock, "cluster", "up", where, timeout=20)
+        c.run(fastblock, "cluster", "down", where)
+        shutil.rmtree(where)
 
 
 def test_device_too_small(c):
