@@ -323,6 +323,8 @@ static bool drive(struct driver *d)
             driver_fail(d, "split", rc);
             return false;
         }
+        /* What comes behind it is next, though the PG may have had its turn (split_first()). */
+        d->pg = MIN(d->pg, d->split_pg);
         op->state = DRIVE_AGAIN;
         return true;
     }
