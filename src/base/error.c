@@ -40,6 +40,11 @@ const char *error_text(int result)
     return error_find(result)->text;
 }
 
+const char *error_listen_text(int result)
+{
+    return result == -ERR_UNREACHABLE ? "it is no address of this machine" : error_text(result);
+}
+
 int error_errno(int result)
 {
     return error_find(result)->class;

@@ -71,6 +71,8 @@ enum error_code {
 /* All take a result as functions return it (0 or negative); unknown numbers get a generic answer. */
 const char *error_name(int result);  /* "ERR_TIMEOUT"; "OK" for 0 */
 const char *error_text(int result);  /* "timed out" */
+/* The same of an address that cannot be listened on. */
+const char *error_listen_text(int result);
 int error_errno(int result);         /* ETIMEDOUT (positive); 0 for 0 */
 int error_from_errno(int errno_value); /* nearest code of the table, negative; ERR_IO when there is none */
 

@@ -315,7 +315,7 @@ static int listen_there(struct program *program)
         return complain("cannot listen on %s: not a numeric ADDRESS:PORT, or the path is too long",
                         config.address);
     if (error)
-        return complain("cannot listen on %s: %s", config.address, error_text(error));
+        return complain("cannot listen on %s: %s", config.address, error_listen_text(error));
     return EXIT_DONE;
 }
 

@@ -142,7 +142,7 @@ static void start_step(struct op *op)
             snprintf(s->ret_message, sizeof(s->ret_message), "cannot listen on %.64s: %s", s->config.listen,
                      error == -ERR_EXISTS
                          ? "another program listens there already; stop it, or use another port"
-                         : error_text(error));
+                         : error_listen_text(error));
             start_fail(s, error);
             return;
         }

@@ -209,5 +209,8 @@ int shard_server_start(struct osd_shard *shard)
         config.address = shard->listen;
         error = rpc_server_new(&config, &shard->server);
     }
+    if (error)
+        core_log(shard->core, LOG_ERROR, "osd", "cannot listen on %s: %s", config.address,
+                 error_listen_text(error));
     return error;
 }

@@ -73,7 +73,7 @@ def device_bytes(device):
         return f.read(1 << 20)
 
 
-MON, OSD = os.path.join(BIN, "fastblock-mon"), os.path.join(BIN, "fastblock-osd")
+MON, OSD, NBD = (os.path.join(BIN, "fastblock-" + name) for name in ("mon", "osd", "nbd"))
 
 
 def test_monitor_directory(c):
@@ -98,6 +98,16 @@ def test_second_monitor(c):
     first, address = mon(c, path(c, "m1"))
     refused(c, ["another monitor runs on this data directory"], MON, "--listen", "127.0.0.1:0", "--data", path(c, "m1"))
     refused(c, ["another program listens there already", "use another port"], MON, "--listen", address, "--data", path(c, "m2"))
+    stop(first)
+
+
+def test_address_of_another_machine(c):
+    """As after a machine got another address: what is wrong is not the connection to anybody."""
+    words = ["cannot listen on 192.0.2.77", "no address of this machine"]
+    refused(c, words, MON, "--listen", "192.0.2.77:7000", "--data", path(c, "m4"))
+    first, address = mon(c, path(c, "m5"))
+    refused(c, words, OSD, "run", format_device(c, "m5.dev", address), "--mon", address, "--listen", "192.0.2.77")
+    refused(c, words, NBD, "p/i", "--tcp", "192.0.2.77:7000", "--mon", address)
     stop(first)
 
 
@@ -136,8 +146,10 @@ def test_start_of_a_trial_cluster_is_killed(c):
         time.sleep(ms / 1000)
         child.kill()
         child.wait()
-        c.run(fastblock, "cluster", "up", where, timeout=20)
-        c.run(fastblock, "cluster", "down", where)
+        try:
+            c.run(fastblock, "cluster", "up", where, timeout=20)
+        finally:
+            c.run(fastblock, "cluster", "down", where)
         shutil.rmtree(where)
 
 
