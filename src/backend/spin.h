@@ -11,8 +11,9 @@
  *     meanwhile, and staying awake only takes the processor from those who would send more. A run that was
  *     long because others had the processor counts as one, too: it is wanted elsewhere.
  * And where the processor, yielded, does not come back for a time slice, somebody computes on it; who sleeps
- * gets it faster then. Such a loss is followed by a hundred times as long without staying awake: by 1% at
- * most anything is slower than with sleep.
+ * gets it faster then. Such a loss is followed by ten times as long without staying awake, and by twice as
+ * long as last time where the next one comes at once, up to a hundred times: who goes on computing makes
+ * anything slower by 1% then, and who was there for once is soon forgotten.
  *
  * Pure: time comes from the caller.
  */
@@ -25,14 +26,17 @@
 #define SPIN_RUN_MAX_NS (20 * NS_PER_US)
 #define SPIN_WEIGHT     8 /* of the past in the averages, against one new value */
 /* No run of ours takes so long, and no time slice of a kernel is shorter. */
-#define SPIN_LOST_NS    (500 * NS_PER_US)
-#define SPIN_LOST_TIMES 100
+#define SPIN_LOST_NS        (500 * NS_PER_US)
+#define SPIN_LOST_TIMES     10
+#define SPIN_LOST_TIMES_MAX 100
+#define SPIN_LOST_SOON_NS   (10 * NS_PER_MS) /* at once: so soon after being awake again */
 
 struct spin {
     uint64_t limit_ns; /* stay awake for at most so long; 0: never. The rest counts only then */
     uint64_t wait_avg_ns, run_avg_ns;
     uint64_t since_ns;      /* when the present run, or wait, began */
-    uint64_t not_before_ns; /* asleep until then */
+    uint64_t not_before_ns; /* asleep until then ... */
+    uint64_t lost_times;    /* ... for so many times as long as was lost */
 };
 
 static inline uint64_t spin_mix(uint64_t average_ns, uint64_t new_ns)
@@ -53,8 +57,11 @@ static inline uint64_t spin_wait_begins(struct spin *spin, uint64_t now_ns)
 /* The processor was given away from the one to the other time. */
 static inline void spin_yielded(struct spin *spin, uint64_t from_ns, uint64_t to_ns)
 {
-    if (to_ns - from_ns >= SPIN_LOST_NS)
-        spin->not_before_ns = to_ns + SPIN_LOST_TIMES * (to_ns - from_ns);
+    if (to_ns - from_ns < SPIN_LOST_NS)
+        return;
+    bool again = spin->lost_times && from_ns - spin->not_before_ns < SPIN_LOST_SOON_NS;
+    spin->lost_times = again ? MIN(2 * spin->lost_times, SPIN_LOST_TIMES_MAX) : SPIN_LOST_TIMES;
+    spin->not_before_ns = to_ns + spin->lost_times * (to_ns - from_ns);
 }
 
 static inline void spin_wait_ends(struct spin *spin, uint64_t now_ns)

@@ -68,6 +68,21 @@ static void under_load_they_sleep(void)
     CHECK_EQ(rounds_of(100, 5000, 40000), 100);
 }
 
+/* The processor, yielded, came back only after so long. For how long were none awake then? */
+static uint64_t asleep_after(uint64_t lost_ns)
+{
+    now_ns += lost_ns;
+    spin_yielded(&spin, now_ns - lost_ns, now_ns);
+    spin.since_ns = now_ns;
+    uint64_t from_ns = now_ns;
+    while (!round_of(5000, 40000))
+        ;
+    return now_ns - from_ns;
+}
+
+#define LOST_NS (4 * NS_PER_MS)
+#define LATE_NS (5 * NS_PER_MS) /* until a round is awake again: the loss counts as a wait */
+
 static void whoever_computes_is_left_alone(void)
 {
     fresh();
@@ -75,17 +90,26 @@ static void whoever_computes_is_left_alone(void)
     /* Those that work together give it back soon. */
     spin_yielded(&spin, now_ns, now_ns + 60000);
     CHECK_EQ(rounds_of(100, 5000, 40000), 100);
-    uint64_t before_ns = now_ns, lost_ns = 4 * NS_PER_MS;
-    now_ns += lost_ns;
-    spin_yielded(&spin, before_ns, now_ns);
-    spin.since_ns = now_ns;
-    uint64_t end_ns = now_ns + 99 * lost_ns;
-    int awake = 0;
-    while (now_ns < end_ns)
-        awake += round_of(5000, 40000);
-    CHECK_EQ(awake, 0);
-    rounds_of(2 * 4 * NS_PER_MS / 45000, 5000, 40000);
+    for (uint64_t times = 10; times <= 80; times *= 2) {
+        uint64_t asleep_ns = asleep_after(LOST_NS);
+        CHECK(asleep_ns >= times * LOST_NS && asleep_ns <= times * LOST_NS + LATE_NS);
+    }
+    for (int i = 0; i < 3; i++) {
+        uint64_t asleep_ns = asleep_after(LOST_NS);
+        CHECK(asleep_ns >= 100 * LOST_NS && asleep_ns <= 100 * LOST_NS + LATE_NS);
+    }
     CHECK_EQ(rounds_of(100, 5000, 40000), 100);
+}
+
+static void who_computed_once_is_soon_forgotten(void)
+{
+    fresh();
+    rounds_of(100, 5000, 40000);
+    for (int i = 0; i < 5; i++) {
+        uint64_t asleep_ns = asleep_after(LOST_NS);
+        CHECK(asleep_ns >= 10 * LOST_NS && asleep_ns <= 10 * LOST_NS + LATE_NS);
+        CHECK_EQ(rounds_of(1000, 5000, 40000), 1000);
+    }
 }
 
 int main(void)
@@ -94,5 +118,6 @@ int main(void)
     TEST(the_idle_sleep);
     TEST(under_load_they_sleep);
     TEST(whoever_computes_is_left_alone);
+    TEST(who_computed_once_is_soon_forgotten);
     return tap_done();
 }
