@@ -8,8 +8,8 @@
  * the room that allocates after the start, and only for a client that asks for more than it reads.
  *
  * Payloads in links and backlogs hold memory of the arena that all need. So those of clients share a quarter
- * of it: a session may have half of what it leaves to the others, alone a third, and less the more of them
- * take nothing. Beyond the quarter, up to half of the arena, there is room for who has taken all that it was
+ * of it: a session may have as much as it leaves to the others, alone a half, and less the more of them take
+ * nothing. Beyond the quarter, up to half of the arena, there is room for who has taken all that it was
  * sent. (Shards, which ask each other for little at a time, are not held back by clients.) Links do not tell
  * when something has left: the sum only grows until it seems to be too much, and is then counted anew.
  */
@@ -71,7 +71,7 @@ bool rpc_backlog_has_room(struct rpc_session *session, uint64_t bytes)
     uint64_t own = session_unsent(session), most = arena_size(arena) / 4;
     do {
         uint64_t all = server->unsent_bytes + bytes;
-        if (own ? 2 * (own + bytes) + all <= most : all <= 2 * most)
+        if (own ? own + bytes + all <= most : all <= 2 * most)
             return true;
     } while (server_count(server));
     return false;
