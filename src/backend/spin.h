@@ -29,7 +29,7 @@
 #define SPIN_LOST_NS        (500 * NS_PER_US)
 #define SPIN_LOST_TIMES     10
 #define SPIN_LOST_TIMES_MAX 100
-#define SPIN_LOST_SOON_NS   (10 * NS_PER_MS) /* at once: so soon after being awake again */
+#define SPIN_LOST_SOON_NS   (100 * NS_PER_MS) /* at once: so soon after being awake again */
 
 struct spin {
     uint64_t limit_ns; /* stay awake for at most so long; 0: never. The rest counts only then */
