@@ -59,7 +59,8 @@ static inline void spin_yielded(struct spin *spin, uint64_t from_ns, uint64_t to
 {
     if (to_ns - from_ns < SPIN_LOST_NS)
         return;
-    bool again = spin->lost_times && from_ns - spin->not_before_ns < SPIN_LOST_SOON_NS;
+    /* Where it is sooner than that, it is the same wait. */
+    bool again = spin->lost_times && from_ns < spin->not_before_ns + SPIN_LOST_SOON_NS;
     spin->lost_times = again ? MIN(2 * spin->lost_times, SPIN_LOST_TIMES_MAX) : SPIN_LOST_TIMES;
     spin->not_before_ns = to_ns + spin->lost_times * (to_ns - from_ns);
 }

@@ -112,6 +112,18 @@ static void who_computed_once_is_soon_forgotten(void)
     }
 }
 
+/* Who may stay awake for longer than a time slice loses several within one wait. */
+static void losses_within_one_wait_count_on(void)
+{
+    fresh();
+    spin.limit_ns = NS_PER_MS;
+    for (uint64_t times = 10; times <= 80; times *= 2) {
+        spin_yielded(&spin, now_ns, now_ns + 600 * NS_PER_US);
+        now_ns += 600 * NS_PER_US;
+        CHECK_EQ(spin.not_before_ns - now_ns, times * 600 * NS_PER_US);
+    }
+}
+
 int main(void)
 {
     TEST(short_waits_are_spent_awake);
@@ -119,5 +131,6 @@ int main(void)
     TEST(under_load_they_sleep);
     TEST(whoever_computes_is_left_alone);
     TEST(who_computed_once_is_soon_forgotten);
+    TEST(losses_within_one_wait_count_on);
     return tap_done();
 }
