@@ -160,6 +160,10 @@ def test_what_is_wrong_is_named_before_anything_is_done(c):
                        ("node1 mon=10.0.0.1:7000 osd=/dev/a;reboot\n", "line 1"),
                        ("node1 mon=10.0.0.1:7000\nnode1 osd=/dev/a\n", "named twice"),
                        ("node1 mon=10.0.0.1:7000\nnode2 mon=10.0.0.2:7000\n", "meta = etcd://"),
+                       ("meta = etcd://h:1\nnode1 mon=10.0.0.1:7000\nnode2 mon=10.0.0.1:7000\n", "line 3: mon=10.0.0.1:7000 is another host's"),
+                       ("node1 mon=10.0.0.1:7000 osd=/dev/a,/dev/b,/dev/a\n", "/dev/a is named twice"),
+                       ("node1 mon=10.0.0.1:7000 osd=/dev/a shards=65\n", "shards=65"),
+                       ("cache = much\n", "cache = much: not a size"),
                        ("colour = red\n", "unknown setting 'colour'")):
         c.deploy(c.describe(text), code=2)
         expect(says in c.stderr, f"{text!r}: {c.stderr!r} lacks {says!r}")
@@ -174,6 +178,25 @@ def test_what_is_wrong_is_named_before_anything_is_done(c):
     expect("was not written by fastblock-deploy" in c.stderr, c.stderr)
     with open(c.at("node1", "etc/fastblock.conf")) as f:
         expect(f.read() == "mon = 10.9.9.9:1\n", "the file was changed")
+
+
+def test_the_monitors_state_is_not_left_behind(c):
+    """A description that says that it is elsewhere, where nothing is: a monitor started there would found another cluster."""
+    c.deploy(c.describe(three(c)))
+    with open(c.at("node1", "etc/fastblock.conf")) as f:
+        before = f.read()
+    for text in (three(c).replace("/mon\n", "/elsewhere\n"),
+                 three(c).replace("data = " + c.at("node1", "mon"), "meta = etcd://127.0.0.1:1").replace("node2 ", "node2 mon=10.9.9.9:7000 ")):
+        expect(text != three(c), "the description is the same")
+        daemons = list(c.daemons())
+        c.deploy(c.describe(text), code=1)
+        expect("the state of the monitors is in " + c.at("node1", "mon") in c.stderr and "mon migrate" in c.stderr, c.stderr)
+        expect(list(c.daemons()) == daemons, "something was started")
+        with open(c.at("node1", "etc/fastblock.conf")) as f:
+            expect(f.read() == before, "the configuration was changed")
+    # Once it has been taken away it is nobody's.
+    os.rename(c.at("node1", "mon"), c.at("node1", "elsewhere"))
+    c.deploy(c.describe(three(c).replace("/mon\n", "/elsewhere\n")))
 
 
 def test_wrong_lines_of_the_configuration(c):
