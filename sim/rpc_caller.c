@@ -529,7 +529,18 @@ bool rpc_caller_open(const struct rpc_place *p)
 {
     for (uint32_t i = 0; i < RPC_SERVERS; i++) {
         const struct line *l = &p->calling->lines[i];
-        if (l->peer && !rpc_peer_is_open(l->peer))
+        /* Of a server that has just started again it may not have heard that the former one is gone. */
+        if (l->peer && (!rpc_peer_is_open(l->peer) || l->incarnation != p->world->servers[i].starts))
+            return false;
+    }
+    return true;
+}
+
+bool rpc_caller_open_or_full(const struct rpc_place *p)
+{
+    for (uint32_t i = 0; i < RPC_SERVERS; i++) {
+        const struct line *l = &p->calling->lines[i];
+        if (l->peer && !rpc_peer_is_open(l->peer) && rpc_peer_error(l->peer) != -ERR_BUSY)
             return false;
     }
     return true;

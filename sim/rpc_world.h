@@ -134,8 +134,10 @@ void rpc_server_audit(struct rpc_place *p);
 
 void rpc_caller_start(struct rpc_place *p);
 bool rpc_caller_idle(const struct rpc_place *p);
-/* It has a session with everybody. */
+/* It has a session with everybody, as they are since their last start. */
 bool rpc_caller_open(const struct rpc_place *p);
+/* Or had no place at those with whom it has none. */
+bool rpc_caller_open_or_full(const struct rpc_place *p);
 void rpc_caller_end(struct rpc_place *p);
 void rpc_caller_audit(struct rpc_place *p);
 /* While all was well it has had answers from everybody. */
