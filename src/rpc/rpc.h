@@ -69,8 +69,8 @@ struct rpc_peer_config {
     bool has_target;                      /* refuse anyone but this OSD shard */
     uint32_t target_osd, target_shard;
     uint32_t calls_max;
-    /* All may be NULL; from the core's poll, never from inside a call of this room. Each may start and abandon calls, and
-     * free the peer. */
+    /* All may be NULL; from the core's poll, never from inside a call of this room. Each may start and abandon calls, and,
+     * but for `check`, free the peer. */
     int (*check)(void *owner, const struct rpc_identity *who); /* nonzero: the handshake fails with that error */
     void (*opened)(void *owner, struct rpc_peer *peer, const struct rpc_identity *who);
     /* A session ended or an attempt failed. `error`: see link_events.closed; what the handshake was refused with; ERR_TIMEOUT,
