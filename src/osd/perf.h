@@ -86,8 +86,9 @@ static inline uint64_t perf_mark_reach(struct perf_mark *mark, uint64_t index, u
 
 /* How long something takes, lately. */
 struct pace {
-    uint64_t mean_ns, newest_ns;
-    int64_t samples; /* up to 16 */
+    uint64_t mean_ns, newest_ns; /* when the newest sample came */
+    uint64_t newest_took_ns;     /* as long as it was */
+    int64_t samples;             /* up to 16 */
 };
 #define PACE_SAMPLES_MIN 8
 #define PACE_OLD_NS      (60 * NS_PER_S) /* without a sample for so long it says nothing any more */

@@ -8,9 +8,11 @@
  * It is slow: what is appended is durable here much later than members have acknowledged it, though their
  * word comes over the network besides. Both are averages over the shard's groups and over some time, so that
  * one bad moment does not count, nor what is a minute old; and there must be enough quick members for a
- * majority without this one, or nothing would be won. Nobody hands over to a member that is as slow, whoever
- * asks for it, so leadership neither flaps nor is brought back until the member's acknowledgements are quick
- * again.
+ * majority without this one, or nothing would be won. Our own average has samples of every group here, a
+ * member's only of what we write as leader, so it may still be that of better times: what such a member
+ * acknowledged last must have been quick, too, and newer than our slowness. Nobody hands over to a member
+ * that is as slow, whoever asks for it, so leadership neither flaps nor is brought back until the member's
+ * acknowledgements are quick again.
  */
 #include "osd/pg.h"
 
@@ -26,6 +28,7 @@
 
 void pace_add(struct pace *pace, uint64_t took_ns, uint64_t now_ns)
 {
+    pace->newest_took_ns = took_ns;
     /* One bad moment has one sample from each group, as long as it was; they count little. */
     took_ns = MIN(took_ns, 2 * pace->mean_ns + NS_PER_MS);
     pace->samples = now_ns - pace->newest_ns < PACE_OLD_NS ? MIN(pace->samples + 1, 16) : 1;
@@ -49,9 +52,16 @@ bool pg_member_is_slow(const struct pg *pg, const struct pg_member *m)
     return m->peer && is_slower(&m->peer->pace, &pg->shard->pace, core_now_ns(pg->shard->core));
 }
 
+/* What it acknowledged last came since then and was quick, whatever the mean says yet. */
+static bool is_quick_since(const struct pg *pg, const struct pace *pace, uint64_t since_ns)
+{
+    return pace->newest_ns >= since_ns && pace->newest_took_ns < pg->shard->pace.mean_ns / SLOW_FACTOR;
+}
+
 /* The quickest member that could lead, if together with others as quick it is a majority without us; or NULL.
+ * `since_ns`: all of them have been quick since then, too; 0: their means are enough.
  */
-static const struct pg_member *quicker_member(const struct pg *pg)
+static const struct pg_member *quicker_member(const struct pg *pg, uint64_t since_ns)
 {
     const struct raft *r = &pg->raft;
     uint64_t now_ns = core_now_ns(pg->shard->core);
@@ -65,7 +75,8 @@ static const struct pg_member *quicker_member(const struct pg *pg)
             continue;
         voters++;
         if (!m->peer || !is_slower(&pg->shard->pace, &m->peer->pace, now_ns) ||
-            !raft_in_contact(r, known, now_ns) || known->match < r->commit_index)
+            !raft_in_contact(r, known, now_ns) || known->match < r->commit_index ||
+            (since_ns && !is_quick_since(pg, &m->peer->pace, since_ns)))
             continue;
         quick++;
         if (!best || m->peer->pace.mean_ns < best->peer->pace.mean_ns)
@@ -102,7 +113,7 @@ static void check_hangs(struct pg *pg, uint64_t now_ns)
 static void check_slow(struct pg *pg, uint64_t now_ns)
 {
     struct osd_shard *shard = pg->shard;
-    const struct pg_member *to = quicker_member(pg);
+    const struct pg_member *to = quicker_member(pg, 0);
 
     if (!to || PLANT(OSD_SLOW_LEADER)) {
         pg->slow_since_ns = 0;
@@ -112,6 +123,9 @@ static void check_slow(struct pg *pg, uint64_t now_ns)
         pg->slow_since_ns = now_ns;
     if (now_ns - pg->slow_since_ns < SLOW_FOR_NS ||
         (pg->slow_handed_ns && now_ns - pg->slow_handed_ns < SLOW_AGAIN_NS))
+        return;
+    to = quicker_member(pg, pg->slow_since_ns);
+    if (!to)
         return;
     pg->slow_handed_ns = now_ns;
     if (raft_transfer(&pg->raft, to->replica, now_ns))

@@ -203,6 +203,65 @@ static void test_two_devices_slow(void)
     world_free(w);
 }
 
+/* A write that is alone goes to one of the members late, and most of these are not measured. */
+static void test_device_slow_seldom(void)
+{
+    const struct sim_disk_faults slow = {.slow_ppm = 1000000, .slow_ns = 12 * NS_PER_MS};
+    struct world *w = world_new(57, 1);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    writes_for(w, 1000);
+    uint32_t leader = world_leader(w, world_pg(w, 0));
+    sim_disk_set_faults(w->osds[leader].disk, &slow);
+    for (uint32_t i = 0; i < 120; i++) {
+        CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+        sim_run_for(w->sim, 50 * NS_PER_MS);
+    }
+    CHECK(world_leader(w, world_pg(w, 0)) != leader);
+    CHECK_EQ(w->osds[leader].shard->perf.slow_handovers, 1);
+    world_free(w);
+}
+
+/* Other groups' writes show a leader that its device is slow. One of its members has become slow, too, which
+ * the mean does not show: it has seen little of that, in another group, or nothing. */
+static void two_devices_slow_beside(uint64_t seed, bool seen)
+{
+    const struct sim_disk_faults slow = {.slow_ppm = 1000000, .slow_ns = 12 * NS_PER_MS};
+    struct world *w = world_new(seed, 3);
+    uint64_t silent = placement_pg_id(POOL, 0), beside = placement_pg_id(POOL, 1),
+             busy = placement_pg_id(POOL, 2);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    world_lead(w, silent, 0);
+    world_lead(w, beside, 0);
+    world_lead(w, busy, 2);
+    for (uint32_t i = 0; i < 200; i++)
+        CHECK_EQ(world_write(w, world_object_in(w, silent), 0, BLOCK_SIZE, data), 0);
+    sim_disk_set_faults(w->osds[0].disk, &slow);
+    sim_disk_set_faults(w->osds[1].disk, &slow);
+    for (uint32_t i = 0; i < 1000; i++) {
+        CHECK_EQ(world_write(w, world_object_in(w, busy), 0, BLOCK_SIZE, data), 0);
+        if (seen && i % 8 == 0)
+            CHECK_EQ(world_write(w, world_object_in(w, beside), 0, BLOCK_SIZE, data), 0);
+        if (i % 100 == 0)
+            world_feed_map(w); /* the silent group takes a step */
+    }
+    CHECK(w->osds[0].shard->pace.mean_ns > 10 * NS_PER_MS);
+    CHECK_EQ(w->osds[0].shard->perf.slow_handovers, 0);
+    CHECK_EQ(world_leader(w, silent), 0);
+    world_free(w);
+}
+
+static void test_two_devices_slow_seen(void)
+{
+    two_devices_slow_beside(58, true);
+}
+
+static void test_two_devices_slow_unseen(void)
+{
+    two_devices_slow_beside(59, false);
+}
+
 /* The leader's device is the last that has an entry: the other member's word came while it was not there, so
  * nobody else tells the leader that it is committed. */
 static void test_leader_device_is_last(void)
@@ -231,6 +290,9 @@ int main(int argc, char **argv)
     TEST(test_device_hangs_for_reads);
     TEST(test_device_slow);
     TEST(test_two_devices_slow);
+    TEST(test_device_slow_seldom);
+    TEST(test_two_devices_slow_seen);
+    TEST(test_two_devices_slow_unseen);
     TEST(test_leader_device_is_last);
     TEST(test_device_hangs);
     TEST(test_follower_device_hangs);
