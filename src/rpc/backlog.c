@@ -12,6 +12,10 @@
  * nothing. Beyond the quarter, up to half of the arena, there is room for who has taken all that it was
  * sent. (Shards, which ask each other for little at a time, are not held back by clients.) Links do not tell
  * when something has left: the sum only grows until it seems to be too much, and is then counted anew.
+ *
+ * A piece of a large buffer, like a block of what a large write has just brought, keeps all of that buffer.
+ * Where memory gets scarce what is to wait behind more than a little is copied, so that it holds about as
+ * much as it counts.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +24,8 @@
 #include "rpc/session.h"
 
 #define COUNT_EVERY_NS (1 * NS_PER_MS)
+#define COPY_BEHIND    (256u << 10) /* more than what one turn answers to who takes it at once, as a rule */
+#define SCARCE_BYTES   (64u << 20)  /* or a quarter of the arena; a full cache leaves more */
 
 /* A reply that waits for room in the link's queue. */
 struct held_reply {
@@ -75,6 +81,22 @@ bool rpc_backlog_has_room(struct rpc_session *session, uint64_t bytes)
             return true;
     } while (server_count(server));
     return false;
+}
+
+struct slice rpc_backlog_copy(struct rpc_session *session, const struct slice *piece)
+{
+    struct arena *arena = piece->buf->arena;
+    bool may_stay = piece->buf->size_bytes / 2 <= piece->len || session->who.role == RPC_OSD;
+    bool scarce = arena_free_bytes(arena) < MIN(arena_size(arena) / 4, SCARCE_BYTES);
+
+    if (may_stay || !scarce || session_unsent(session) < COPY_BEHIND)
+        return (struct slice){0};
+    struct buf *buf = buf_new(arena, piece->len);
+    if (!buf)
+        return (struct slice){0};
+    memcpy(buf->data, slice_data(piece), piece->len);
+    session->server->config.core->counters.copied_bytes += piece->len;
+    return (struct slice){buf, 0, piece->len};
 }
 
 static void held_free(struct rpc_session *session, struct held_reply *held)

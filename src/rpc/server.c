@@ -401,6 +401,7 @@ void rpc_reply(const struct rpc_ticket *ticket, int result, const uint8_t *body,
 {
     struct rpc_session *session = ticket_session(ticket);
     struct rpc_envelope envelope = {ticket->method, FRAME_REPLY, result, ticket->request_id, false};
+    struct slice copy = {0};
 
     if (!session)
         return;
@@ -413,6 +414,10 @@ void rpc_reply(const struct rpc_ticket *ticket, int result, const uint8_t *body,
         body_len = piece_count = 0;
     } else if (session->who.role != RPC_OSD) {
         session->server->unsent_bytes += bytes;
+        if (bytes && piece_count == 1) /* as what is read is sent */
+            copy = rpc_backlog_copy(session, pieces);
+        if (copy.buf)
+            pieces = &copy;
     }
     int error = -ERR_BUSY;
     if (list_empty(&session->backlog))
@@ -421,7 +426,9 @@ void rpc_reply(const struct rpc_ticket *ticket, int result, const uint8_t *body,
     if (error == -ERR_BUSY) {
         if (!rpc_backlog_hold(session, &envelope, body, body_len, pieces, piece_count))
             rpc_session_fail(session, -ERR_NO_MEMORY, "no room for a reply");
+        slice_unref(&copy);
         return;
     }
+    slice_unref(&copy);
     session->requests--;
 }

@@ -81,6 +81,9 @@ void rpc_session_greet(struct rpc_session *session, const struct rpc_message *me
 
 /* May so many bytes of payload more wait for this one to take them? */
 bool rpc_backlog_has_room(struct rpc_session *session, uint64_t bytes);
+/* Of a payload that would wait and keep a far larger buffer than it fills, where memory is scarce: a copy, which is
+ * the caller's. Empty: it may go as it is, or there is no memory. */
+struct slice rpc_backlog_copy(struct rpc_session *session, const struct slice *piece);
 /* Keeps a reply that the link has no room for; of one whose payload is too much, that it is ERR_BUSY. False: no
  * memory, or its bodies are too much. */
 MUST_CHECK bool rpc_backlog_hold(struct rpc_session *session, const struct rpc_envelope *envelope,

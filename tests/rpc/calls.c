@@ -385,6 +385,46 @@ static void all_calls(struct rpc_peer_config *config)
     config->calls_max = ARRAY_LEN(calls);
 }
 
+/* Nor does what waits keep the large buffers that it is a small part of, once a quarter of the arena is left.
+ */
+static void small_parts_of_large_buffers(void)
+{
+    enum { COUNT = ARRAY_LEN(calls), LARGE = 1 << 20, SMALL = 32 << 10 };
+    struct sim_net_config config = {.queue_max_bytes = 1000};
+
+    begin(&config, all_calls);
+    w->server_config.requests_max = COUNT;
+    world_restart_server(w);
+    WAIT_FOR(w, 1000, c.opened == 2);
+    w->handling = HOLD;
+    for (int i = 0; i < COUNT; i++)
+        while (client_call(&c, &calls[i], METHOD_READ, 1, 1, 5000) == -ERR_BUSY)
+            world_run_ms(w, 1);
+    WAIT_FOR(w, 100, w->ticket_count == COUNT);
+    struct arena *arena = w->server_node->core.arena;
+    sim_node_enter(w->server_node);
+    for (int i = 0; i < COUNT; i++) {
+        struct slice large = {buf_new(arena, LARGE), 0, LARGE};
+        CHECK(large.buf);
+        memset(slice_data(&large), 0, LARGE);
+        struct slice small = slice_sub(&large, 4096 * (uint32_t)i, SMALL);
+        slice_unref(&large);
+        memset(slice_data(&small), i + 1, SMALL);
+        rpc_reply(&w->tickets[i], 0, NULL, 0, &small, 1);
+        slice_unref(&small);
+    }
+    CHECK(arena_free_bytes(arena) >= arena_size(arena) / 4 - LARGE - COUNT * SMALL);
+    sim_node_leave(w->server_node);
+    for (int i = 0; i < COUNT; i++) {
+        WAIT_FOR(w, 1000, !calls[i].pending);
+        CHECK(calls[i].result == 0 && calls[i].reply_payload.len == SMALL);
+        const uint8_t *data = slice_data(&calls[i].reply_payload);
+        CHECK(data[0] == i + 1 && data[SMALL - 1] == i + 1);
+        IN_CLIENT(w, slice_unref(&calls[i].reply_payload));
+    }
+    end();
+}
+
 /* Nor is what must not be refused kept without end: bodies of answers, which may be the only word of what was
  * done. */
 static void bodies_without_end(void)
@@ -736,6 +776,7 @@ int main(void)
     TEST(backlog);
     TEST(backlog_limit);
     TEST(slow_sessions);
+    TEST(small_parts_of_large_buffers);
     TEST(bodies_without_end);
     TEST(deadlines);
     TEST(late_reply);
