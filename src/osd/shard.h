@@ -170,8 +170,8 @@ struct shard_orders {
     struct store_pg_write force;
     uint64_t force_pg;
     struct timer retry;
-    struct timer lazy; /* when an epoch without any change of an item is saved */
-    uint64_t saved_ns;
+    struct timer lazy; /* when the map is saved next, if not at once */
+    uint64_t saved_ns, saved_bytes;
 };
 void shard_orders_start(struct osd_shard *shard);
 /* The replica that is to be created here, now: of a PG that is to be born, or to join one. NULL: none.

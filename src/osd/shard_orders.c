@@ -10,7 +10,9 @@
  *
  * The map is durable here before anything that it orders is begun: a replica is never found without a map
  * that says who the other members are. It is saved whole. Most epochs change none of its items (a writer came
- * or went, an image was made), so that the epoch alone is saved only now and then.
+ * or went, an image was made), so that the epoch alone is saved only now and then. And a large map is not
+ * saved for each order alone when many come one behind the other: while an OSD is away for long thousands of
+ * removed images may be in it.
  */
 #include "osd/pg.h"
 
@@ -23,6 +25,7 @@
 enum { ORDERS_IDLE, ORDERS_SAVE, ORDERS_BIRTH, ORDERS_STOP_OLD, ORDERS_FORCE, ORDERS_STOP_PG, ORDERS_REMOVE };
 #define ORDERS_RETRY_NS NS_PER_S
 #define ORDERS_LAZY_NS  (5 * NS_PER_S)
+#define ORDERS_BYTE_NS  64ull /* 16 MiB/s: making it and writing it takes some tenth of that time */
 #define BIRTHS_AT_ONCE  PLANT_SCARCE(ORDERS_BIRTHS_MAX, 1u)
 
 static const char *orders_state_name(int state)
@@ -58,8 +61,10 @@ static bool save_begin(struct shard_orders *orders)
      * is new is for those to know only who know that it is one. */
     if (shard->map.epoch < shard->map.loaded_epoch || shard_map_is_part(shard))
         return false;
-    if (!shard->map.changed && core_now_ns(shard->core) < orders->saved_ns + ORDERS_LAZY_NS) {
-        timer_arm(shard->core, &orders->lazy, &orders->op, orders->saved_ns + ORDERS_LAZY_NS);
+    uint64_t due_ns =
+        orders->saved_ns + (shard->map.changed ? orders->saved_bytes * ORDERS_BYTE_NS : ORDERS_LAZY_NS);
+    if (core_now_ns(shard->core) < due_ns) {
+        timer_arm(shard->core, &orders->lazy, &orders->op, due_ns);
         return false;
     }
     error = shard_map_pack(shard, &orders->blob_data, &len);
@@ -71,6 +76,7 @@ static bool save_begin(struct shard_orders *orders)
     }
     orders->blob_epoch = shard->map.epoch;
     orders->saved_ns = core_now_ns(shard->core);
+    orders->saved_bytes = len;
     shard->map.changed = false;
     store_blob_write_start(&orders->blob, shard->store, orders->blob_data, len, &orders->op);
     return true;

@@ -410,6 +410,32 @@ static void test_slow_readers(void)
     world_free(w);
 }
 
+/* Orders that come one behind the other, with a map that is large, are not each saved alone. */
+static void test_many_orders(void)
+{
+    enum { ORDERS = 100, LEN = 1 << 20 };
+    struct world *w = world_new(74, 1);
+    const struct osd_shard *shard = w->osds[0].shard;
+    uint64_t saved = 0, saves = 0;
+
+    for (uint32_t i = 0; i < ORDERS; i++) {
+        world_feed_large(w, 0, LEN);
+        sim_run_for(w->sim, 2 * NS_PER_MS);
+        saves += shard->map.saved_epoch != saved;
+        saved = shard->map.saved_epoch;
+    }
+    printf("# %u orders, %u saves\n", ORDERS, (uint32_t)saves);
+    CHECK(saves >= 2 && saves <= 5);
+    WAIT_FOR(w, 100, shard->map.saved_epoch == w->epoch);
+    /* A single one is, and soon one that makes the map a small one again. */
+    sim_run_for(w->sim, NS_PER_S);
+    world_feed_large(w, 0, 1);
+    WAIT_FOR(w, 5, shard->map.saved_epoch == w->epoch);
+    world_feed_large(w, 0, 2);
+    WAIT_FOR(w, 5, shard->map.saved_epoch == w->epoch);
+    world_free(w);
+}
+
 /* ---- space ---- */
 
 static void set_free(struct world *w, uint32_t osd, uint64_t bytes)
@@ -595,6 +621,7 @@ int main(void)
     TEST(test_stuck_behind_an_attach);
     TEST(test_reads_leave_memory);
     TEST(test_slow_readers);
+    TEST(test_many_orders);
     TEST(test_fuller_member);
     TEST(test_bad_numbers);
     TEST(test_addressed);
