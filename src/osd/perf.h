@@ -39,6 +39,7 @@
     X(recover_received, "blocks that came from the source")                                                  \
     X(recover_sent, "blocks sent to members that recover")                                                   \
     X(damaged_logs, "replicas whose log could not be proven whole")                                          \
+    X(lost_acks, "members that had not any more what they had acknowledged to a leader here")                \
     X(repaired_blocks, "damaged blocks restored from another replica")                                       \
     X(unrepaired_reads, "reads of damaged blocks that no replica could answer")                              \
     X(scrub_bytes, "bytes read from the medium and verified by scrubs")                                      \

@@ -458,9 +458,16 @@ void pg_receive_append_reply(struct peer *peer, const struct rpc_message *messag
     }
     const struct raft_member *member = raft_member(&pg->raft, reply.from);
     uint64_t commit = pg->raft.commit_index;
-    bool recovering = member && member->recovering;
+    bool recovering = member && member->recovering, lost = member && member->lost;
     pg_log_progress(pg, now_ns);
     raft_step(&pg->raft, &msg, now_ns);
+    if (member && member->lost && !lost) {
+        peer->shard->perf.lost_acks++;
+        core_log(peer->shard->core, LOG_ERROR, "osd",
+                 PG_FMT ": replica %u on osd.%u has acknowledged up to %" PRIu64 ", and has up to %" PRIu64
+                        " now: its device loses what it has written, or is a copy",
+                 PG_ARGS(pg->id), reply.from, peer->osd, m->match, reply.match);
+    }
     if (member) {
         if (member->match > m->match || member->match == pg->raft.last_index)
             m->match_ns = now_ns;

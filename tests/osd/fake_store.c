@@ -651,6 +651,15 @@ void fake_store_damage_log(const uint8_t *uuid, uint64_t id, uint32_t keep)
     }
 }
 
+void fake_store_lose_log(const uint8_t *uuid, uint64_t id)
+{
+    struct fake_device *device = device_of(uuid);
+
+    for (int i = 0; i < FAKE_PGS_MAX; i++)
+        if (device->pgs[i].used && device->pgs[i].pub.record.pg == id)
+            device->pgs[i].pub.durable_index = device->pgs[i].pub.applied_index;
+}
+
 void fake_store_lose_pg(const uint8_t *uuid, uint64_t id)
 {
     struct fake_device *device = device_of(uuid);

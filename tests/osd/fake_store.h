@@ -37,6 +37,8 @@ void fake_store_refuse_copies(struct store *store, bool refuse);
 void fake_store_set_free(struct store *store, uint64_t free_bytes);
 /* While the OSD is down: its log cannot be proven whole, and entries that were not applied are lost. */
 void fake_store_damage_log(const uint8_t *uuid, uint64_t pg, uint32_t keep);
+/* The same, and nothing shows it. */
+void fake_store_lose_log(const uint8_t *uuid, uint64_t pg);
 /* While the OSD is down: an image that it had once is there again, with one empty object, as of `index`; or
  * the object alone. */
 void fake_store_resurrect(const uint8_t *uuid, uint64_t pg, uint64_t image, uint64_t index, bool record);

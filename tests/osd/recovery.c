@@ -163,6 +163,40 @@ static void test_damage_found_meanwhile(void)
     check_at_rest(w, osd);
 }
 
+/* What it acknowledged last is gone from its device, and nothing there shows that: its leader notices, and it
+ * gets that again, from the log, or, when that does not reach back so far, by recovery. */
+static void acknowledged_and_lost(uint64_t seed, bool far)
+{
+    struct world *w = world_new(seed, 1);
+    uint64_t pg = world_pg(w, 0);
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    uint32_t leader = world_leader(w, pg), osd = (leader + 1) % OSDS;
+    memset(data, 1, BLOCK_SIZE);
+    CHECK_EQ(world_write(w, 0, 0, BLOCK_SIZE, data), 0);
+    const struct raft *raft = &group_on(w, leader)->raft;
+    WAIT_FOR(w, 100, raft_member(raft, group_on(w, osd)->replica)->match == raft->last_index);
+    CHECK(world_replica(w, osd, pg)->applied_index < world_replica(w, osd, pg)->durable_index);
+    world_osd_kill(w, osd, SIM_CRASH_PROCESS);
+    fake_store_lose_log(w->osds[osd].label.osd_uuid, pg);
+    for (uint64_t object = 1; far && object < OBJECTS; object++)
+        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+    world_osd_start(w, osd);
+    WAIT_FOR(w, 10000, world_settled(w));
+    CHECK_EQ(w->osds[leader].shard->perf.lost_acks, 1);
+    CHECK_EQ(w->osds[osd].shard->perf.recoveries, far);
+    world_lead(w, pg, osd);
+    CHECK_EQ(world_read(w, 0, 0, 1, got), 0);
+    CHECK(!memcmp(got, data, BLOCK_SIZE));
+    world_free(w);
+}
+
+static void test_acknowledged_and_lost(void)
+{
+    acknowledged_and_lost(67, false);
+    acknowledged_and_lost(68, true);
+}
+
 /* It has all objects, and is yet to get the log up to where it counts, when damage is found in what has come
  * of that: it acknowledges nothing, and is not said to be whole, before it has recovered once more. */
 static void test_damage_found_at_the_end(void)
@@ -909,6 +943,7 @@ int main(void)
     TEST(test_waiting_costs_nothing);
     TEST(test_turn_is_given_back);
     TEST(test_damage_found_meanwhile);
+    TEST(test_acknowledged_and_lost);
     TEST(test_damage_found_at_the_end);
     TEST(test_damage_found_behind_the_end);
     TEST(test_need_not_recover);
