@@ -184,17 +184,18 @@ bool client_image_grow(struct client_image *image)
 
 /* ---- opening ---- */
 
-enum open_state { OPEN_BEGIN, OPEN_CALL, OPEN_MAP, OPEN_ATTACH, OPEN_ATTACHED, OPEN_GIVE_BACK };
+enum open_state { OPEN_BEGIN, OPEN_LOOK, OPEN_CALL, OPEN_MAP, OPEN_ATTACH, OPEN_ATTACHED, OPEN_GIVE_BACK };
 
 static const char *open_state_name(int state)
 {
-    static const char *const names[] = {"begin", "call", "map", "attach", "attached", "give back"};
+    static const char *const names[] = {"begin", "look", "call", "map", "attach", "attached", "give back"};
     return names[state];
 }
 
 struct open_private {
     struct client_mon_call call;
     Fb__MonRequest request;
+    Fb__ImageGet get;
     Fb__ImageOpen open;
     Fb__ImageClose close;
     struct client_image *image;
@@ -244,16 +245,44 @@ static int open_begin(struct client_image_open *o)
     p->open.name = (char *)o->image;
     p->open.write = o->write;
     p->open.writer = o->write ? (char *)o->writer : p->open.writer;
-    p->open.force = o->force;
     p->open.share = o->share;
     p->open.address = o->client->self.name;
-    p->request.call_case = FB__MON_REQUEST__CALL_IMAGE_OPEN;
-    p->request.image_open = &p->open;
-    client_mon_call_start(&p->call, o->client, &p->request, &o->op);
     return 0;
 }
 
-static int open_called(struct client_image_open *o)
+static void open_look(struct client_image_open *o)
+{
+    struct open_private *p = o->private_state;
+
+    fb__image_get__init(&p->get);
+    p->get.pool = p->open.pool;
+    p->get.name = p->open.name;
+    p->request.call_case = FB__MON_REQUEST__CALL_IMAGE_GET;
+    p->request.image_get = &p->get;
+    client_mon_call_start(&p->call, o->client, &p->request, &o->op);
+}
+
+/* An image that has had no writer yet is taken from nobody. */
+static void open_looked(struct client_image_open *o)
+{
+    struct open_private *p = o->private_state;
+
+    p->open.force_over = p->call.ret_reply->image->incarnation;
+    p->open.force = p->open.force_over != 0;
+    client_mon_call_fini(&p->call);
+}
+
+static void open_call(struct client_image_open *o)
+{
+    struct open_private *p = o->private_state;
+
+    p->request.call_case = FB__MON_REQUEST__CALL_IMAGE_OPEN;
+    p->request.image_open = &p->open;
+    client_mon_call_start(&p->call, o->client, &p->request, &o->op);
+}
+
+/* 0: the monitor has answered with the image. */
+static int open_answered(struct client_image_open *o)
 {
     struct open_private *p = o->private_state;
     const Fb__MonReply *reply = p->call.ret_reply;
@@ -261,11 +290,20 @@ static int open_called(struct client_image_open *o)
 
     if (result == 0 && (!reply->image || reply->image->id == 0 || reply->image->generation == 0))
         result = -ERR_PROTOCOL;
-    if (result) {
+    if (result)
         snprintf(o->ret_message, sizeof(o->ret_message), "%s/%s: %s", o->pool, o->image,
                  reply && reply->message[0] ? reply->message : error_text(result));
-        return result;
-    }
+    return result;
+}
+
+static int open_called(struct client_image_open *o)
+{
+    struct open_private *p = o->private_state;
+    const Fb__MonReply *reply = p->call.ret_reply;
+    int error = open_answered(o);
+
+    if (error)
+        return error;
     p->image = image_new(o->client, reply->image, reply->epoch, o->writer, o->write);
     if (!p->image)
         return -ERR_NO_MEMORY;
@@ -354,6 +392,25 @@ static void open_step(struct op *op)
                 open_end(o, error);
                 return;
             }
+            if (o->write && o->force) {
+                open_look(o);
+                op->state = OPEN_LOOK;
+            } else {
+                open_call(o);
+                op->state = OPEN_CALL;
+            }
+            return;
+        case OPEN_LOOK:
+            if (op->children)
+                return;
+            op->child_result = 0;
+            error = open_answered(o);
+            if (error) {
+                open_end(o, error);
+                return;
+            }
+            open_looked(o);
+            open_call(o);
             op->state = OPEN_CALL;
             return;
         case OPEN_CALL:

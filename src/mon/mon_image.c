@@ -236,7 +236,14 @@ static int image_open_build(struct mon_request *r)
             call->pool, call->name);
     bool namesake = i->writer_here && is_namesake(i, r);
     bool other = image.writer[0] && (strcmp(image.writer, call->writer) || namesake);
-    if (other && !call->force && writer_alive(mon, i))
+    bool alive = other && writer_alive(mon, i);
+    /* The answer to the first of two such calls may have been lost, and somebody come in between. */
+    if (alive && call->force && call->force_over && call->force_over != image.incarnation)
+        return mon_fail(
+            r, -ERR_WRITER_EXISTS,
+            "image '%s/%s' was opened for writing by %.300s while this was under way: that is not taken over",
+            call->pool, call->name, describe_writer(mon, &image, who));
+    if (alive && !call->force)
         return mon_fail(
             r, -ERR_WRITER_EXISTS,
             "image '%s/%s' is open for writing by %.300s%s. Stop that, or take the image over with --force (the "

@@ -717,6 +717,27 @@ static void test_attach(void)
     fake_down();
 }
 
+/* Who forces names the writer that it means, so that a call that is sent again takes the image from nobody
+ * else. */
+static void test_force(void)
+{
+    fake_up(43, 0, 0);
+    CHECK_EQ(fake_open(true, true), 0);
+    CHECK(!fake.forced); /* there was nobody */
+    fake_close();
+    CHECK_EQ(fake_open(true, true), 0);
+    CHECK(fake.forced);
+    CHECK_EQ(fake.force_over, 1);
+    CHECK_EQ(fake.incarnation, 2);
+    fake_close();
+    CHECK_EQ(fake_open(true, false), 0);
+    CHECK(!fake.forced);
+    fake_close();
+    fake.removed = true;
+    CHECK_EQ(fake_open(true, true), -ERR_NOT_FOUND);
+    fake_down();
+}
+
 /* A PG is split while a writer opens: it tells the child, too, or its predecessor could go on writing there.
  */
 static void test_attach_over_split(void)
@@ -1425,6 +1446,7 @@ int main(int argc, char **argv)
     TEST(test_unheard_close);
     TEST(test_monitor_begins_to_lead);
     TEST(test_attach);
+    TEST(test_force);
     TEST(test_attach_over_split);
     TEST(test_attach_to_a_parent);
     TEST(test_waits_over_split);

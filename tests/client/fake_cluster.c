@@ -431,6 +431,8 @@ static void monitor_open(Fb__ImageOpen *call, Fb__MonReply *reply, int *result)
         reply->message = (char *)"there is no such image";
         return;
     }
+    fake.forced = call->force;
+    fake.force_over = call->force_over;
     if (call->write)
         fake.incarnation++;
     reply->image = image_now();

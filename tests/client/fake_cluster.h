@@ -68,6 +68,8 @@ struct fake_cluster {
     bool gone[FAKE_SHARDS]; /* the map says that their OSDs were removed */
     bool joining;           /* the map says that the last shard's replicas are wanted, and not yet members */
     bool removed;
+    bool forced;          /* the last image was opened so, */
+    uint64_t force_over;  /* over this writer's incarnation */
     uint32_t split_count; /* that answers to STATUS say */
     int close_error;      /* of the monitors, to closing images */
     uint8_t objects[FAKE_OBJECTS][OBJECT_SIZE];

@@ -262,6 +262,44 @@ static void one_process_per_name(void)
     teardown(&s);
 }
 
+static int open_over(struct caller *c, const char *writer, uint64_t incarnation)
+{
+    Fb__ImageOpen body = FB__IMAGE_OPEN__INIT;
+    REQUEST(image_open, IMAGE_OPEN);
+
+    body.pool = (char *)"rbd";
+    body.name = (char *)"x";
+    body.write = body.force = true;
+    body.writer = (char *)writer;
+    body.address = (char *)"10.0.0.2:1";
+    body.force_over = incarnation;
+    return call(c, &request);
+}
+
+/* The answer was lost and the call is made again: that takes the image from who had it when it was first
+ * asked for, and from oneself, but not from one that has come in between. */
+static void force_is_repeated(void)
+{
+    struct setup s;
+
+    setup(&s);
+    CHECK_EQ(image_create(&s.a, "rbd", "x", 1 << 20), 0);
+    CHECK_EQ(image_open(&s.a, "rbd", "x", "wa", false, false), 0);
+    CHECK_EQ(open_over(&s.b, "wb", 1), 0);
+    CHECK_EQ(image_of(&s.b)->incarnation, 2);
+    CHECK_EQ(open_over(&s.b, "wb", 1), 0);
+    CHECK_EQ(image_of(&s.b)->incarnation, 3);
+    CHECK_EQ(open_over(&s.a, "wa", 3), 0);
+    CHECK_EQ(image_of(&s.a)->incarnation, 4);
+    CHECK_EQ(open_over(&s.b, "wb", 1), -ERR_WRITER_EXISTS);
+    CHECK(strstr(said(&s.b), "was opened for writing by wa at"));
+    /* Who has closed it loses nothing. */
+    CHECK_EQ(image_close(&s.a, 1, "wa", 4), 0);
+    CHECK_EQ(open_over(&s.b, "wb", 1), 0);
+    CHECK_EQ(image_of(&s.b)->incarnation, 5);
+    teardown(&s);
+}
+
 /* A monitor that begins anew has heard of no client. That the first one is there it learns while the second
  * one's call waits. */
 static void namesakes_after_a_restart(void)
@@ -591,6 +629,7 @@ int main(void)
     TEST(prunes_orders);
     TEST(lists_in_pages);
     TEST(one_process_per_name);
+    TEST(force_is_repeated);
     TEST(namesakes_after_a_restart);
     TEST(sharing_is_refused);
     TEST(lost_writers_are_replaced);
