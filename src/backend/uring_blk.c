@@ -129,6 +129,7 @@ static int uring_blk_error(int64_t res)
 
     switch (error) {
     case -ERR_NO_SPACE:
+        return -ERR_DEVICE_FULL; /* not of the slice, which is what that means above */
     case -ERR_NO_MEMORY:
     case -ERR_READ_ONLY:
     case -ERR_DENIED: /* writes, since the device was set read-only */

@@ -60,7 +60,9 @@
     X(ERR_NO_RECORDS,     46, ENOSPC,        "an OSD of the placement group has no place for one more image: remove " \
                                              "images, or use a pool with fewer placement groups or larger OSDs") \
     X(ERR_NO_FILES,       47, EMFILE,        "too many open files: raise the limit (ulimit -n, or LimitNOFILE= of a " \
-                                             "service)")
+                                             "service)")                                                           \
+    X(ERR_DEVICE_FULL,    48, ENOSPC,        "no space left below it: its device is a file on a full file system, or "  \
+                                             "a thin volume of a full pool; make room there and restart the OSD")
 
 enum error_code {
 #define X(name, number, class, text) name = number,

@@ -41,7 +41,7 @@ struct blk_io {
     uint32_t iov_count;
     struct op *waiter; /* woken when `pending` falls */
     bool pending;
-    int result; /* 0; ERR_IO (a short transfer, too), ERR_NO_SPACE, ERR_NO_MEMORY, ERR_READ_ONLY, ERR_DENIED
+    int result; /* 0; ERR_IO (a short transfer, too), ERR_DEVICE_FULL, ERR_NO_MEMORY, ERR_READ_ONLY, ERR_DENIED
                    or ERR_TIMEOUT, negative: whatever else it is to a kernel */
     uint64_t submitted_ns; /* set by the port */
     struct list link;      /* these two: the port's own use while pending */

@@ -183,7 +183,7 @@ static void a_durable_write_that_failed_fails_all_flushes(void)
     } ends[] = {
         {EIO, -ERR_IO, -ERR_IO},
         {ETIMEDOUT, -ERR_TIMEOUT, -ERR_IO},
-        {ENOSPC, -ERR_NO_SPACE, 0},
+        {ENOSPC, -ERR_DEVICE_FULL, 0},
     };
     uint8_t *block = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
 
