@@ -68,6 +68,16 @@ const char *config_path(void)
     return path && *path ? path : STANDARD_PATH;
 }
 
+const char *config_unreadable(void)
+{
+    const char *path = getenv("FASTBLOCK_CONF");
+    FILE *file = path && *path ? fopen(path, "re") : NULL;
+
+    if (file)
+        fclose(file);
+    return path && *path && !file ? path : NULL;
+}
+
 /* ---- the monitors ---- */
 
 struct monitors {

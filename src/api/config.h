@@ -12,6 +12,9 @@
 /* The file that holds for daemons: /etc/fastblock.conf, or $FASTBLOCK_CONF. */
 const char *config_path(void);
 
+/* What $FASTBLOCK_CONF names, if that cannot be read (errno says why); else NULL. */
+const char *config_unreadable(void);
+
 /* Calls `take` for each `name = value` of the section, in order; "" are the lines before the first section.
  * For a line that is none, `name` is NULL and `value` what it says. What `take` answers, if it is not 0, ends
  * it and is the result. ERR_NOT_FOUND: there is no such file. */

@@ -101,11 +101,16 @@ static int conn_open(struct fb_conn *conn, const struct fb_options *options)
         .any_thread = true,
     };
 
-    if (api_monitors(options->monitors, text, sizeof(text)))
+    int error = api_monitors(options->monitors, text, sizeof(text));
+    const char *unreadable = error == -ERR_NOT_FOUND ? config_unreadable() : NULL;
+    if (unreadable)
+        return api_fail(conn, -ERR_NO_MONITOR, "the environment variable FASTBLOCK_CONF names %s: %s",
+                        unreadable, strerror(errno));
+    if (error)
         return api_fail(
             conn, -ERR_NO_MONITOR,
             "no monitor is known: name one in the options, in FASTBLOCK_MON, or in /etc/fastblock.conf");
-    int error = uring_core_new(&opts, &conn->uring);
+    error = uring_core_new(&opts, &conn->uring);
     if (error)
         return api_fail(conn, error, "cannot start: %s", uring_core_error_text(error));
     conn->core = uring_core_core(conn->uring);

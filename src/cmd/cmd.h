@@ -127,6 +127,9 @@ Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__Mon
                            const char *what);
 void cmd_call_end(struct cmd_call *call);
 
+/* A remark of the monitor goes to stderr. */
+void cmd_note(const Fb__MonReply *reply);
+
 /* A command that is one call: makes it and says what was done, `said` or with --json `json`, which it takes
  * over; a remark of the monitor goes to stderr. The exit code. */
 int cmd_order(struct cmd_args *args, Fb__MonRequest *request, const char *what, json_t *json,

@@ -456,7 +456,8 @@ bool cmd_option_size(const struct cmd_args *args, const char *name, uint64_t sta
     const char *text = cmd_option(args, name);
     uint64_t value = standard;
     if (text && text_parse_size(text, &value)) {
-        cmd_usage("--%s %s: not a size such as 512M or 4G", name, text);
+        cmd_usage("--%s %s: not a size: whole bytes, or a whole number with K, M, G, T or P, such as 512M",
+                  name, text);
         return false;
     }
     *ret = value;

@@ -2,6 +2,7 @@
  *
  * A subcommand's connection to the cluster: a core of its own, driven by whoever waits.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 
 #define MONITORS_MAX 8
 #define BUSY_WAIT_MS 10000
+#define BUSY_TELL_MS 1000
 
 static volatile sig_atomic_t interrupted;
 
@@ -33,8 +35,11 @@ bool cmd_interrupted(void)
 static bool cmd_monitors(const char *option, char *ret_text, size_t ret_size)
 {
     int error = api_monitors(option, ret_text, ret_size);
+    const char *unreadable = error == -ERR_NOT_FOUND ? config_unreadable() : NULL;
 
-    if (error == -ERR_NOT_FOUND)
+    if (unreadable)
+        cmd_usage("the environment variable FASTBLOCK_CONF names %s: %s", unreadable, strerror(errno));
+    else if (error == -ERR_NOT_FOUND)
         cmd_usage(
             "no monitor is known: give --mon ADDRESS:PORT, set FASTBLOCK_MON, or write `mon = ADDRESS:PORT` to "
             "/etc/fastblock.conf\n(for a trial cluster: eval \"$(fastblock cluster env DIR)\")");
@@ -129,6 +134,7 @@ Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__Mon
 {
     /* Busy: the monitor waits for OSDs to carry out an earlier change, a matter of moments. */
     uint64_t give_up_ns = core_now_ns(s->core) + BUSY_WAIT_MS * NS_PER_MS;
+    uint64_t tell_ns = core_now_ns(s->core) + BUSY_TELL_MS * NS_PER_MS;
     int error;
     for (;;) {
         *call = (struct cmd_call){0};
@@ -136,6 +142,12 @@ Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__Mon
         error = cmd_wait(s, &call->call.op);
         if (error != -ERR_BUSY || core_now_ns(s->core) > give_up_ns || interrupted)
             break;
+        if (core_now_ns(s->core) > tell_ns) {
+            fprintf(stderr, "fastblock: not yet possible, waiting for at most %u s: %s\n",
+                    BUSY_WAIT_MS / 1000,
+                    call->call.ret_reply ? call->call.ret_reply->message : error_text(error));
+            tell_ns = UINT64_MAX;
+        }
         client_mon_call_fini(&call->call);
         cmd_sleep(s, 100);
     }
@@ -145,10 +157,13 @@ Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__Mon
     const char *message = reply && reply->message && *reply->message ? reply->message : error_text(error);
     /* Only a call that changes something, and that must not be made twice, ends so. */
     bool lost = !reply && (error == -ERR_TIMEOUT || error == -ERR_CLOSED || error == -ERR_CANCELLED);
+    bool unread = !reply && error == -ERR_PROTOCOL;
     cmd_fail(
         "%s: %s%s", what, message,
         lost ? ". The monitor's answer is lost: it may or may not have been done; look before you try again"
-             : "");
+        : unread
+            ? ". The monitor's answer was not understood: what was asked for may have been done; look before you try again"
+            : "");
     client_mon_call_fini(&call->call);
     return NULL;
 }
@@ -156,6 +171,14 @@ Fb__MonReply *cmd_mon_call(struct cmd_session *s, struct cmd_call *call, Fb__Mon
 void cmd_call_end(struct cmd_call *call)
 {
     client_mon_call_fini(&call->call);
+}
+
+void cmd_note(const Fb__MonReply *reply)
+{
+    const char *kind = strncmp(reply->message, "warning: ", 9) ? "note: " : "";
+
+    if (reply->message[0])
+        fprintf(stderr, "fastblock: %s%s\n", kind, reply->message);
 }
 
 int cmd_order(struct cmd_args *args, Fb__MonRequest *request, const char *what, json_t *json,
@@ -180,8 +203,7 @@ int cmd_order(struct cmd_args *args, Fb__MonRequest *request, const char *what, 
             cmd_print_json(json_incref(json));
         else
             printf("%s\n", said);
-        if (reply->message && reply->message[0])
-            fprintf(stderr, "fastblock: note: %s\n", reply->message);
+        cmd_note(reply);
         cmd_call_end(&call);
     }
     json_decref(json);

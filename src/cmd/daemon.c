@@ -81,7 +81,8 @@ bool daemon_size(const char *option, const char *text, uint64_t *ret_bytes)
 {
     if (!text_parse_size(text, ret_bytes))
         return true;
-    daemon_usage("%s %s: not a size such as 512M or 8G", option, text);
+    daemon_usage("%s %s: not a size: whole bytes, or a whole number with K, M, G, T or P, such as 512M",
+                 option, text);
     return false;
 }
 
@@ -140,6 +141,11 @@ bool daemon_address(const char *text, char ret_address[DAEMON_ADDRESS_SIZE])
     return good;
 }
 
+static void say_unreadable(void)
+{
+    daemon_usage("the environment variable FASTBLOCK_CONF names %s: %s", config_path(), strerror(errno));
+}
+
 bool daemon_monitors(const char *text, struct daemon_monitors *ret)
 {
     char all[CONFIG_LINE_MAX], word[256];
@@ -148,7 +154,9 @@ bool daemon_monitors(const char *text, struct daemon_monitors *ret)
 
     ret->count = 0;
     if (error) {
-        if (error == -ERR_NOT_FOUND)
+        if (error == -ERR_NOT_FOUND && config_unreadable())
+            say_unreadable();
+        else if (error == -ERR_NOT_FOUND)
             daemon_usage(
                 "no monitor is known: give --mon HOST:PORT, set FASTBLOCK_MON, or write `mon = HOST:PORT` to %s",
                 config_path());
@@ -231,6 +239,10 @@ bool daemon_config(const char *section, int *argc, char ***argv)
     o.cap -= *argc - 1;
     o.argv[o.count++] = (*argv)[0];
     int error = config_each(config_path(), section, take_option, &o);
+    if (error == -ERR_NOT_FOUND && config_unreadable()) {
+        say_unreadable();
+        return false;
+    }
     if (error && error != -ERR_NOT_FOUND)
         return false;
     /* What the caller says comes later, and counts. */

@@ -59,8 +59,7 @@ int cmd_pool_create(struct cmd_args *args)
         else
             printf("pool %s created: %d replicas, %d PGs, failure domain %s\n", create.name, (int)replicas,
                    (int)reply->pg_count, domain);
-        if (reply->message && *reply->message)
-            fprintf(stderr, "fastblock: note: %s\n", reply->message);
+        cmd_note(reply);
         cmd_call_end(&call);
     }
     cmd_session_close(&s);

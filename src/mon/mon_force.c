@@ -397,6 +397,8 @@ static void acknowledge_done(struct mon_request *r)
 {
     uint64_t only = r->call->pg_force_acknowledge->pg;
 
+    if (r->nothing)
+        mon_fail(r, 0, "there was nothing left to acknowledge");
     if (r->nothing || r->reply.more)
         return;
     if (only)

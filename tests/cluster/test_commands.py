@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 
 from harness import BIN, Failure, expect, main, wait_for
@@ -261,7 +262,13 @@ def test_refusals_name_thing_and_remedy(c):
     refused(c, "image", "rm", "p/absent", says="absent")
     refused(c, "image", "du", "p/absent", says="absent")
     refused(c, "mon", "rm", "10.0.0.1:7000", says="fastblock mon ls")
-    refused(c, "mon", "rm", c.env["FASTBLOCK_MON"], says="runs: stop it first")
+    refused(c, "mon", "rm", c.env["FASTBLOCK_MON"], says="not yet possible, waiting")
+    expect("cannot remove monitor" in c.stderr and c.stderr.count("runs: stop it first") == 2, c.stderr)
+    c.fb("pg", "acknowledge", "--all")
+    expect("nothing left to acknowledge" in c.stderr, c.stderr)
+    c.fb("pool", "create", "two", "--replicas", "2", "--pgs", "1")
+    expect(c.stderr.startswith("fastblock: warning: with 2"), c.stderr)
+    c.fb("pool", "rm", "two")
 
 
 def test_osds_in_and_out(c):
@@ -357,8 +364,26 @@ def test_no_monitor(c):
         c.env["FASTBLOCK_MON"] = env
 
 
-def test_answer_is_lost(c):
-    """What was ordered may have been done then, and the command says so. Here it was."""
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def senseless_answer(request):
+    """To the last frame of these bytes: a frame that is right (wire/frame.h), with a body that is no message."""
+    number = struct.unpack_from("<Q", request, request.rindex(b"FBBK") + 16)[0]
+
+    def frame(checksum):
+        return b"FBBK" + struct.pack("<HHHHiQIIIIII", 1, 64, 2, 48, 0, number, 1, 0, 0, 0, checksum, 0) + b"\xff"
+    return frame(crc32c(frame(0)))
+
+
+def answer_instead(c, answer):
+    """What `image create` says when the monitor's answer is lost, or another one comes in its place."""
     host, port = c.env["FASTBLOCK_MON"].rsplit(":", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         create = c.start(os.path.join(BIN, "fastblock"), "image", "create", "p/unanswered", "--size", "8M", "--mon",
@@ -366,17 +391,29 @@ def test_answer_is_lost(c):
         server.settimeout(10)
         client, _ = server.accept()
         with client, socket.create_connection((host, int(port))) as mon:
-            asked = False
+            asked = None
             while not asked:
                 for ready in select.select([client, mon], [], [], 10)[0]:
                     data = ready.recv(1 << 16)
                     expect(data, "the connection ended")
                     (mon if ready is client else client).sendall(data)
-                    asked = asked or (ready is client and b"unanswered" in data)
+                    if ready is client and b"unanswered" in data:
+                        asked = data
             wait_for("the image", lambda: "p/unanswered" in c.fb("image", "ls", "p"), 10)
+            if answer:
+                client.sendall(answer(asked))
     said = create.communicate(timeout=30)[1]
-    expect(create.returncode == 1 and "p/unanswered" in said and "may or may not have been done" in said, f"{create.returncode}: {said}")
+    expect(create.returncode == 1 and "p/unanswered" in said, f"{create.returncode}: {said}")
     c.fb("image", "rm", "p/unanswered")
+    return said
+
+
+def test_answer_is_lost(c):
+    """What was ordered may have been done then, and the command says so. Here it was."""
+    said = answer_instead(c, None)
+    expect("may or may not have been done" in said, said)
+    said = answer_instead(c, senseless_answer)
+    expect("malformed message" in said and "may have been done" in said, said)
 
 
 def test_second_writer(c):

@@ -129,7 +129,10 @@ static void recovers(void)
     CHECK_EQ(order(p, pg, 4), -ERR_DENIED);
     CHECK(has_problem(&p->client, "at least 8 writes"));
     CHECK_EQ(acknowledge(p, 0), 0);
+    CHECK(!said(&p->client)[0]);
     CHECK(!has_problem(&p->client, "writes"));
+    CHECK_EQ(acknowledge(p, pg), 0);
+    CHECK(strstr(said(&p->client), "nothing left to acknowledge"));
     /* The lost ones never come back. */
     osd_start(&p->osds[at[0]], p->w, at[0], ++p->starts[at[0]]);
     CHECK_EQ(osd_boot(&p->osds[at[0]], (uint8_t)(at[0] + 1), 0, 1, "10.0.1.9:7000"), -ERR_NOT_FOUND);
