@@ -38,7 +38,8 @@ static int cluster_lock(struct trial *c)
     return CMD_OK;
 }
 
-static int cluster_load(struct trial *c, const char *dir)
+/* Who only looks needs no lock, nor the right to write. */
+static int cluster_look(struct trial *c, const char *dir)
 {
     char path[TRIAL_PATH_SIZE];
     const char *mon;
@@ -67,7 +68,14 @@ static int cluster_load(struct trial *c, const char *dir)
     c->cache_bytes = (uint64_t)cache;
     c->out_after_s = (uint32_t)out_after;
     json_decref(json);
-    return cluster_lock(c);
+    return CMD_OK;
+}
+
+static int cluster_load(struct trial *c, const char *dir)
+{
+    int error = cluster_look(c, dir);
+
+    return error ? error : cluster_lock(c);
 }
 
 /* What was there stays until all of the new is: without it nothing finds the cluster. */
@@ -218,7 +226,7 @@ int cmd_cluster_status(struct cmd_args *args)
 {
     struct trial c;
     struct cmd_session s;
-    int error = cluster_load(&c, args->positional[0]);
+    int error = cluster_look(&c, args->positional[0]);
     if (error)
         return error;
     args->mon = c.mon;
@@ -244,7 +252,7 @@ int cmd_cluster_env(struct cmd_args *args)
 {
     struct trial c;
     char program[PATH_MAX];
-    int error = cluster_load(&c, args->positional[0]);
+    int error = cluster_look(&c, args->positional[0]);
     if (error || (error = trial_program("fastblock", program)))
         return error;
     *strrchr(program, '/') = 0;

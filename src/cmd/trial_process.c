@@ -86,6 +86,21 @@ static bool is_ending(int pid)
     return state == 'Z' || state == 'X' || (flags & 4) != 0;
 }
 
+/* Is it one of our programs, about this path or something in it? The command line is words that end with 0.
+ */
+static bool is_about(const char *line, size_t len, const char *path)
+{
+    const char *slash = strrchr(line, '/');
+    size_t path_len = strlen(path);
+
+    if (strncmp(slash ? slash + 1 : line, "fastblock-", 10))
+        return false;
+    for (const char *word = line; word < line + len; word += strlen(word) + 1)
+        if (!strncmp(word, path, path_len) && (!word[path_len] || word[path_len] == '/'))
+            return true;
+    return false;
+}
+
 /* The pid of a process of ours, 0 if it does not run. */
 pid_t trial_pid(const struct trial *c, const char *name)
 {
@@ -106,11 +121,7 @@ pid_t trial_pid(const struct trial *c, const char *name)
     size_t len = fread(line, 1, sizeof(line) - 1, file);
     fclose(file);
     line[len] = 0; /* a zombie's is empty */
-    for (size_t i = 0; i + 1 < len; i++)
-        if (line[i] == 0)
-            line[i] = ' ';
-    snprintf(path, sizeof(path), "%s/%s", c->dir, name);
-    return strstr(line, "fastblock-") && strstr(line, path) && !is_ending(pid) ? pid : 0;
+    return is_about(line, len, trial_path(c, path, "%s", name)) && !is_ending(pid) ? pid : 0;
 }
 
 int trial_program(const char *program, char ret_path[PATH_MAX])
@@ -140,8 +151,16 @@ static void print_log_tail(const struct trial *c, const char *name)
         fprintf(stderr, "last lines of %s:\n%.*s", path, (int)len, text);
 }
 
+static bool write_pid(const struct trial *c, const char *name)
+{
+    char path[TRIAL_PATH_SIZE];
+    FILE *file = fopen(trial_path(c, path, "%s.pid", name), "we");
+    return file && fprintf(file, "%d\n", (int)getpid()) > 0 && fclose(file) == 0;
+}
+
 /* Starts a program with its output going to NAME.log. `argv[0]` is replaced by its path. One that is not to
- * stay dies with us. Returns the pid, or -1. */
+ * stay dies with us. One that stays writes NAME.pid itself, and holds the directory's lock until it runs the
+ * program: so whoever has the lock finds it, even if we are killed meanwhile. Returns the pid, or -1. */
 static pid_t launch(const struct trial *c, const char *name, const char **argv, bool stays)
 {
     char program[PATH_MAX], path[TRIAL_PATH_SIZE];
@@ -164,6 +183,10 @@ static pid_t launch(const struct trial *c, const char *name, const char **argv, 
         int out = open(trial_path(c, path, "%s.log", name), O_WRONLY | O_CREAT | O_APPEND, 0644);
         if (in < 0 || out < 0)
             _exit(127);
+        if (stays && !write_pid(c, name)) {
+            dprintf(out, "cannot write %s/%s.pid: %s\n", c->dir, name, strerror(errno));
+            _exit(127);
+        }
         dup2(in, 0);
         dup2(out, 1);
         dup2(out, 2);
@@ -183,15 +206,6 @@ static bool run(const struct trial *c, const char *name, const char **argv)
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     return status == 0;
-}
-
-static int write_pid(const struct trial *c, const char *name, pid_t pid)
-{
-    char path[TRIAL_PATH_SIZE];
-    FILE *file = fopen(trial_path(c, path, "%s.pid", name), "we");
-    if (!file || fprintf(file, "%d\n", (int)pid) < 0 || fclose(file) != 0)
-        return cmd_fail("cannot write %s: %s", path, strerror(errno));
-    return CMD_OK;
 }
 
 /* True, with a message, if a daemon that we have started has ended already. */
@@ -247,7 +261,7 @@ int trial_start_mon(const struct trial *c)
     const char *argv[] = {"fastblock-mon",   "--listen", c->mon, "--data", trial_path(c, data, "mon"),
                           "--osd-out-after", out_after,  NULL};
     pid_t pid = launch(c, "mon", argv, true);
-    if (pid < 0 || write_pid(c, "mon", pid))
+    if (pid < 0)
         return CMD_FAILED;
     for (int waited = 0; waited < START_WAIT_MS; waited += 20) {
         if (has_ended(c, "mon", pid))
@@ -330,8 +344,7 @@ pid_t trial_start_osd(const struct trial *c, uint32_t osd)
                           "--mon",         c->mon,   "--listen",
                           "127.0.0.1",     "--spin", spin,
                           "--cache",       cache,    NULL};
-    pid_t pid = launch(c, name, argv, true);
-    return pid > 0 && write_pid(c, name, pid) ? -1 : pid;
+    return launch(c, name, argv, true);
 }
 
 int trial_wait_osds(const struct trial *c, struct cmd_args *args, const pid_t *pids)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong in an administrator's hands: each ends with a message that says what to do and an exit code, and loses nothing."""
+import fcntl
 import os
 import re
 import resource
@@ -7,6 +8,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -151,6 +153,53 @@ def test_start_of_a_trial_cluster_is_killed(c):
         finally:
             c.run(fastblock, "cluster", "down", where)
         shutil.rmtree(where)
+
+
+def command_lines():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                yield f.read().decode(errors="replace")
+        except OSError:
+            pass
+
+
+def test_pids_of_a_trial_cluster(c):
+    """Nothing runs of which there is no pid file, and what is named by an old one is not taken for the daemon, though it has its files open."""
+    fastblock, where = os.path.join(BIN, "fastblock"), path(c, "fastblock-x")
+    os.makedirs(os.path.join(where, "mon.pid"))
+    refused(c, ["mon ended at once", f"cannot write {where}/mon.pid"], fastblock, "cluster", "up", where, "--size", "300M", "--osds", "1")
+    expect(not [line for line in command_lines() if "fastblock-mon" in line and where + "/mon" in line], "a daemon is left")
+    os.rmdir(os.path.join(where, "mon.pid"))
+    other = c.start("tail", "-f", os.path.join(where, "mon.log"), os.path.join(where, "mon"), stderr=subprocess.DEVNULL)
+    with open(os.path.join(where, "mon.pid"), "w") as f:
+        f.write(f"{other.pid}\n")
+    c.run(fastblock, "cluster", "down", where)
+    expect(other.poll() is None, "somebody else was ended")
+    other.kill()
+    other.wait()
+
+
+def test_looking_at_a_trial_cluster(c):
+    """It needs neither the lock nor leave to write: also while somebody starts or stops the cluster."""
+    with open(os.path.join(c.dir, "lock"), "rb") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        for what in ("status", "env"):
+            c.run(os.path.join(BIN, "fastblock"), "cluster", what, c.dir, timeout=10)
+
+
+def test_configuration_that_is_missing(c):
+    saved = dict(c.env)
+    c.env["FASTBLOCK_CONF"] = path(c, "no.conf")
+    c.env.pop("FASTBLOCK_MON")
+    try:
+        words = ["FASTBLOCK_CONF", path(c, "no.conf") + ": No such file"]
+        refused(c, words, os.path.join(BIN, "fastblock"), "status")
+        refused(c, words, OSD, "format", path(c, "conf.dev"), "--size", "512M", code=2)
+        refused(c, words, MON, "--listen", "127.0.0.1:0", "--data", path(c, "conf"), code=2)
+    finally:
+        c.env.clear()
+        c.env.update(saved)
 
 
 def test_device_too_small(c):
