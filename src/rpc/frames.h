@@ -10,7 +10,8 @@
 #define RPC_ADDRESS_MAX 128
 
 /* A session without any sign of the other end for this long is closed; PING is sent well before. The calling
- * side asks first, so that one PING and its answer serve both ends. */
+ * side asks first, so that one PING and its answer serve both ends; it asks also when it has sent nothing for
+ * long, because the server's PING may stand behind much that it has yet to take. */
 #define RPC_SILENCE_MAX_NS       (5 * NS_PER_S)
 #define RPC_PEER_PING_AFTER_NS   (2 * NS_PER_S)
 #define RPC_SERVER_PING_AFTER_NS (3 * NS_PER_S)

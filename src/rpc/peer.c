@@ -49,7 +49,8 @@ struct rpc_peer {
     uint64_t since_ns;      /* when the present state began */
     uint64_t connect_at_ns; /* WAITING */
     uint64_t backoff_ns;    /* upper bound of the next wait */
-    uint64_t received_ns;   /* when the other end last gave a sign */
+    uint64_t received_ns;   /* when the other end last gave a sign, */
+    uint64_t sent_ns;       /* and we to it */
     uint64_t pinged_ns;
 
     int error;        /* why there is no session; 0: there is, or nothing was tried yet */
@@ -83,6 +84,16 @@ static bool callback_end(struct rpc_peer *peer)
         return !peer->freed;
     peer_destroy(peer);
     return false;
+}
+
+static int peer_send(struct rpc_peer *peer, const struct rpc_envelope *envelope, const uint8_t *body,
+                     uint32_t body_len, const struct slice *pieces, uint32_t piece_count)
+{
+    int error = rpc_frame_send(peer->link, envelope, body, body_len, pieces, piece_count);
+
+    if (!error)
+        peer->sent_ns = core_recent_ns(peer->config.core);
+    return error;
 }
 
 /* ---- calls ---- */
@@ -195,7 +206,7 @@ static int peer_greet(struct rpc_peer *peer)
     uint32_t len = rpc_hello_encode(rpc_body(scratch), &hello);
     peer->hello_id = ++peer->next_id;
     struct rpc_envelope envelope = {METHOD_HELLO, FRAME_REQUEST, 0, peer->hello_id, false};
-    return rpc_frame_send(peer->link, &envelope, rpc_body(scratch), len, NULL, 0);
+    return peer_send(peer, &envelope, rpc_body(scratch), len, NULL, 0);
 }
 
 static int peer_check_greeting(struct rpc_peer *peer, const struct rpc_message *message,
@@ -283,7 +294,7 @@ static void peer_request(struct rpc_peer *peer, const struct rpc_message *messag
 
     if (message->method != METHOD_PING)
         envelope.result = -ERR_UNSUPPORTED;
-    if (rpc_frame_send(peer->link, &envelope, NULL, 0, NULL, 0))
+    if (peer_send(peer, &envelope, NULL, 0, NULL, 0))
         core_log(peer->config.core, LOG_DEBUG, "rpc", "%s: no room for the answer to a ping", peer->address);
 }
 
@@ -379,8 +390,15 @@ static void peer_ping(struct rpc_peer *peer, uint64_t now_ns)
     struct rpc_envelope envelope = {METHOD_PING, FRAME_REQUEST, 0, ++peer->next_id, false};
 
     peer->pinged_ns = now_ns;
-    if (rpc_frame_send(peer->link, &envelope, NULL, 0, NULL, 0))
+    if (peer_send(peer, &envelope, NULL, 0, NULL, 0))
         core_log(peer->config.core, LOG_DEBUG, "rpc", "%s: no room for a ping", peer->address);
+}
+
+/* Whoever takes a long queue of answers hears something all the time, and the server's PING stands behind it:
+ * so silence counts from the last sign either way. */
+static uint64_t peer_silent_since_ns(const struct rpc_peer *peer)
+{
+    return MIN(peer->received_ns, peer->sent_ns);
 }
 
 static void peer_keep_alive(struct rpc_peer *peer, uint64_t now_ns)
@@ -389,7 +407,8 @@ static void peer_keep_alive(struct rpc_peer *peer, uint64_t now_ns)
         peer_drop(peer, -ERR_TIMEOUT, false);
         return;
     }
-    if (now_ns - peer->received_ns >= RPC_PEER_PING_AFTER_NS && now_ns - peer->pinged_ns >= RPC_PING_EVERY_NS)
+    if (now_ns - peer_silent_since_ns(peer) >= RPC_PEER_PING_AFTER_NS &&
+        now_ns - peer->pinged_ns >= RPC_PING_EVERY_NS)
         peer_ping(peer, now_ns);
 }
 
@@ -405,7 +424,7 @@ static uint64_t peer_wake_at_ns(const struct rpc_peer *peer)
     case PEER_OPEN:
         break;
     }
-    uint64_t at_ns = peer->received_ns + RPC_PEER_PING_AFTER_NS;
+    uint64_t at_ns = peer_silent_since_ns(peer) + RPC_PEER_PING_AFTER_NS;
     at_ns = MAX(at_ns, peer->pinged_ns + RPC_PING_EVERY_NS);
     at_ns = MIN(at_ns, peer->received_ns + RPC_SILENCE_MAX_NS);
     const struct rpc_call *first = list_first(&peer->calls, struct rpc_call, link);
@@ -566,7 +585,7 @@ int rpc_call_start(struct rpc_call *call, struct rpc_peer *peer, struct op *wait
     if (deadline_ns <= now_ns)
         return -ERR_TIMEOUT;
     struct rpc_envelope envelope = {method, FRAME_REQUEST, 0, peer->next_id + 1, false};
-    int error = rpc_frame_send(peer->link, &envelope, body, body_len, pieces, piece_count);
+    int error = peer_send(peer, &envelope, body, body_len, pieces, piece_count);
     if (error)
         return error;
     call->waiter = waiter;
@@ -594,5 +613,5 @@ int rpc_peer_send(struct rpc_peer *peer, enum method method, bool patient, const
 
     if (peer->op.state != PEER_OPEN)
         return -ERR_CLOSED;
-    return rpc_frame_send(peer->link, &envelope, body, body_len, pieces, piece_count);
+    return peer_send(peer, &envelope, body, body_len, pieces, piece_count);
 }

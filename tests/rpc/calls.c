@@ -571,6 +571,23 @@ static void idle_lives(void)
     end();
 }
 
+/* What the server sends arrives later and later, as through a queue that grows: its PING stands behind that,
+ * and the client, which hears something all the time and asks nothing, lives all the same. */
+static void answers_taken_slowly(void)
+{
+    begin(NULL, NULL);
+    for (uint64_t s = 0; s < 9 && w->last_opened; s++) {
+        int error;
+        sim_net_set_path_lag(w->net, "10.0.0.1", "10.0.0.2", 900 * s * NS_PER_MS);
+        IN_SERVER(w, error = rpc_session_send(w->last_opened, METHOD_MON_EVENT, false, NULL, 0, NULL, 0));
+        CHECK_EQ(error, 0);
+        world_run_ms(w, 1000);
+    }
+    CHECK_EQ(c.closed + w->closed, 0);
+    CHECK_EQ(c.oneways, 5); /* the others are on the way */
+    end();
+}
+
 /* The link swallows everything, one way, the other way, or both: both ends notice. */
 static void silence(void)
 {
@@ -783,6 +800,7 @@ int main(void)
     TEST(abandon);
     TEST(server_dies);
     TEST(idle_lives);
+    TEST(answers_taken_slowly);
     TEST(silence);
     TEST(doubt);
     TEST(oneway_frames);
