@@ -16,7 +16,8 @@
 #define PATIENCE_MIN_NS (1 * NS_PER_S)
 #define PATIENCE_MAX_NS (8 * NS_PER_S)
 #define KICK_NS         (20 * NS_PER_MS)
-#define PEER_CALLS_ROOM 64 /* beyond the pieces under way: calls by number */
+#define BUSY_NS         (1 * NS_PER_MS) /* and the queue to the shard may have room again */
+#define PEER_CALLS_ROOM 64              /* beyond the pieces under way: calls by number */
 
 static void peer_wake_waiters(struct client_peer *peer)
 {
@@ -241,19 +242,26 @@ static void shard_call_step(struct op *op)
         switch ((enum shard_call_state)op->state) {
         case SHARD_CALL_CONNECT: {
             struct client_peer *peer = client_peer_get(c->client, c->osd, c->shard);
-            if (!peer || p->timer.fired) {
+            uint64_t now_ns = core_now_ns(op->core);
+            if (!peer || now_ns >= p->deadline_ns) {
                 shard_call_end(c, -ERR_UNREACHABLE);
                 return;
             }
             p->call.reply = p->reply;
             p->call.reply_cap = sizeof(p->reply);
-            if (rpc_call_start(&p->call, peer->rpc, op, (enum method)c->method, p->frame + FRAME_HEADER_SIZE,
-                               c->body_len, NULL, 0, p->deadline_ns)) {
-                int error = rpc_peer_error(peer->rpc);
+            int error = rpc_call_start(&p->call, peer->rpc, op, (enum method)c->method,
+                                       p->frame + FRAME_HEADER_SIZE, c->body_len, NULL, 0, p->deadline_ns);
+            if (error == -ERR_BUSY) { /* nobody tells when there is room */
+                timer_arm(op->core, &p->timer, op, MIN(now_ns + BUSY_NS, p->deadline_ns));
+                return;
+            }
+            if (error) {
+                error = rpc_peer_error(peer->rpc);
                 if (error == -ERR_UNREACHABLE || error == -ERR_CLUSTER || error == -ERR_IDENTITY) {
                     shard_call_end(c, error);
                     return;
                 }
+                timer_arm(op->core, &p->timer, op, p->deadline_ns);
                 if (!list_linked(&p->wait.link))
                     list_push_back(&peer->waiters, &p->wait.link);
                 return;

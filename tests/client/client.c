@@ -2,6 +2,7 @@
  *
  * The client against a fake cluster: cutting, routing, retries, attaching, fencing, what the monitor says.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/placement.h"
@@ -1209,6 +1210,33 @@ static void test_few_pieces(void)
 }
 
 /* A PG that nobody leads takes its share of the pieces, and the others go on. */
+/* A call by number finds the link full of writes: it goes as soon as there is room. */
+static void test_shard_call_behind_writes(void)
+{
+    struct client_shard_call call = {0};
+
+    fake_net_delay_ns = 20 * MS;
+    fake_net_queue_bytes = BLOCK_SIZE;
+    fake_up(1, 0, 0);
+    fake_net_delay_ns = fake_net_queue_bytes = 0;
+    warm_up();
+    fake_start(0, CLIENT_WRITE, 0, 16 * BLOCK_SIZE, 0x22);
+    uint64_t from_ns = world.sim->now_ns;
+    sim_run_for(world.sim, MS);
+    fake_enter();
+    client_shard_call_start(&call, world.client, fake.pgs[fake_pg_of(0)].leader, 0, METHOD_PING, NULL, 0,
+                            NULL);
+    fake_leave();
+    CHECK_EQ(fake_wait(&call.op), 0);
+    uint64_t after_ns = world.sim->now_ns - from_ns;
+    CHECK(after_ns >= 60 * MS && after_ns < 200 * MS); /* the write arrives, then the call and its answer */
+    fake_enter();
+    free(call.ret_reply);
+    fake_leave();
+    CHECK_EQ(fake_finish(0), 0);
+    fake_down();
+}
+
 static void test_share(void)
 {
     fake_up(23, 3 * NS_PER_S, 16);
@@ -1463,6 +1491,7 @@ int main(int argc, char **argv)
     TEST(test_parts_without_memory);
     TEST(test_no_monitor);
     TEST(test_few_pieces);
+    TEST(test_shard_call_behind_writes);
     TEST(test_share);
     TEST(test_time_of_those_that_wait);
     TEST(test_stuck_shares);

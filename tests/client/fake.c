@@ -75,6 +75,7 @@ static struct sim_node *node_new(const char *name, const char *host, void (*star
 }
 
 uint64_t fake_net_delay_ns;
+uint32_t fake_net_queue_bytes;
 
 void fake_up(uint64_t seed, uint64_t timeout_ns, uint32_t inflight_max)
 {
@@ -84,7 +85,8 @@ void fake_up(uint64_t seed, uint64_t timeout_ns, uint32_t inflight_max)
     fake_reset();
     world.sim = sim_new(seed, getenv("FAKE_VERBOSE") != NULL);
     world.net = sim_net_new(world.sim, &(struct sim_net_config){.delay_min_ns = fake_net_delay_ns,
-                                                                .delay_typical_ns = fake_net_delay_ns});
+                                                                .delay_typical_ns = fake_net_delay_ns,
+                                                                .queue_max_bytes = fake_net_queue_bytes});
     for (uint32_t i = 0; i < FAKE_SHARDS; i++) {
         snprintf(host, sizeof(host), "10.0.1.%u", i);
         snprintf(name, sizeof(name), "machine.%u", i + 1);

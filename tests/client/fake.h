@@ -29,6 +29,8 @@ extern struct fake_world world;
 void fake_up(uint64_t seed, uint64_t timeout_ns, uint32_t inflight_max);
 /* One way, in what fake_up() makes; 0: as on a fast network. */
 extern uint64_t fake_net_delay_ns;
+/* The same: what a link takes before it is full; 0: 16 MiB. */
+extern uint32_t fake_net_queue_bytes;
 void fake_down(void);
 /* Opens pool/image for writing or reading. The result. */
 int fake_open(bool write, bool force);
