@@ -216,6 +216,7 @@ struct mon {
     struct mon_change tick_change;
     bool reloaded;                    /* the tick's load was one */
     bool settle_soon;                 /* do not wait for the next tick */
+    bool publish_due;                 /* a subscriber is to get more of the map when it has taken what it has */
     bool settle_due;                  /* something was reported since all was found settled */
     bool balanced;                    /* it found all where they belong */
     uint64_t balanced_ns;             /* alive time of the last look at who leads */
@@ -529,7 +530,7 @@ void mon_session_closed(void *owner, struct rpc_session *session);
 void mon_sessions_close(struct mon *mon);
 struct mon_session *mon_session_find(const struct mon *mon, uint64_t serial);
 bool mon_client_connected(const struct mon *mon, const uint8_t client[16]);
-/* Sends every subscriber what it lacks. */
+/* Sends every subscriber what it lacks; to whom that is too much at once, a part: `publish_due` says that. */
 void mon_publish(struct mon *mon);
 /* A session that cannot take it is closed: it comes back and asks for the map. */
 void mon_event_send(struct mon *mon, struct mon_session *s, const Fb__MonEvent *event);

@@ -41,6 +41,8 @@ extern bool mon_small_limits; /* sim/plant.c */
     NS_PER_S /* an OSD whose sessions are gone may come back for so long before it is down */
 #define MON_MAP_BYTES                                                                                        \
     MON_LIMIT(256u << 10, 2048u) /* of items in one map message; the rest follows in the next */
+#define MON_UNSENT_BYTES                                                                                     \
+    MON_LIMIT(8u << 20, 16u << 10) /* a subscriber that has so much to take gets the rest of the map later */
 #define MON_MESSAGE_MAX  512
 #define MON_PAGE_BYTES   (512u << 10)   /* of items in one page of a list */
 #define MON_PROOF_NS     (2 * NS_PER_S) /* a call waits so long for an OSD that knows how new our data is */

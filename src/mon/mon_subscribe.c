@@ -6,7 +6,8 @@
  * unless that is more than MON_MAP_BYTES, and then the next message goes on from there. So a map of any size
  * is a sequence of deltas, and the receiver needs no rule but "apply, then remember the epoch"; each says
  * what the newest epoch is, since from what is absent from a part nothing follows. A subscriber is remembered
- * by the epoch it was sent last; one that takes no more is closed rather than queued for.
+ * by the epoch it was sent last. What is more than a link takes at once goes into it as it empties; one that
+ * has no room for an event is closed.
  */
 #include "mon/impl.h"
 
@@ -268,9 +269,14 @@ void mon_publish(struct mon *mon)
 
     if (mon->state_revision < mon->follow.whole_revision)
         return; /* the load has shown parts of changes that are told of now */
+    mon->publish_due = false;
     list_for_each_safe (&mon->sessions, node) {
         struct mon_session *s = list_entry(node, struct mon_session, link);
         while (s->subscribed && s->sent_epoch < mon->state.epoch) {
+            if (rpc_session_unsent_bytes(s->rpc) >= MON_UNSENT_BYTES) {
+                mon->publish_due = true; /* the tick goes on */
+                break;
+            }
             if (s->sent_epoch != from) {
                 struct map_part part;
                 free(frame);

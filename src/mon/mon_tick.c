@@ -97,6 +97,8 @@ static void tick_step(struct op *op)
             if (timer_armed(&mon->tick_timer) && !mon->settle_soon)
                 return;
             advance_clock(mon);
+            if (mon->publish_due && !op_live(&mon->load.op)) /* else memory shows parts of changes */
+                mon_publish(mon);
             if (mon_leads(mon)) {
                 mon_leaders_balance(mon);
                 mon_health_look(mon);

@@ -173,6 +173,8 @@ void rpc_session_set_context(struct rpc_session *session, void *context);
 /* As rpc_peer_heard_ns() and rpc_peer_ping(). */
 uint64_t rpc_session_heard_ns(const struct rpc_session *session);
 void rpc_session_ping(struct rpc_session *session);
+/* What its link has yet to send. */
+uint64_t rpc_session_unsent_bytes(const struct rpc_session *session);
 /* From now on nothing of it is acted on; the pointer stays valid until closed() was called, from the run queue. */
 void rpc_session_close(struct rpc_session *session);
 /* As rpc_peer_send(). */

@@ -351,6 +351,11 @@ void rpc_session_ping(struct rpc_session *session)
         session_ping(session, core_now_ns(session->server->config.core));
 }
 
+uint64_t rpc_session_unsent_bytes(const struct rpc_session *session)
+{
+    return session->state == SESSION_OPEN ? link_queued_bytes(session->link) : 0;
+}
+
 void rpc_session_close(struct rpc_session *session)
 {
     rpc_session_kill(session);

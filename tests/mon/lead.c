@@ -50,6 +50,34 @@ static void clients_at_all(struct world *w, struct caller *at)
         client_start_at(&at[i], w, (uint8_t)(50 + i), i);
 }
 
+/* A map larger than what a link takes comes to a subscriber all the same, in parts, as it takes them. */
+static void a_map_is_larger_than_a_queue(void)
+{
+    struct caller c, osd, late;
+
+    mon_small_limits = true;
+    world_queue_bytes = 24u << 10;
+    struct world *w = world_new();
+    world_queue_bytes = 0;
+    client_start(&c, w, 1);
+    osds_up(w, &osd, 1);
+    CHECK_EQ(pool_create(&c, "p", 1, 2048, "osd"), 0);
+    CHECK_EQ(get_map(&c, 0), 0);
+    CHECK(c.answer && c.answer->map && c.answer->map->newest_epoch > 400);
+    uint64_t newest = c.answer->map->newest_epoch;
+    client_start(&late, w, 2);
+    CHECK_EQ(subscribe(&late, 0), 0);
+    WAIT_FOR(w, 2000, late.epoch >= newest);
+    CHECK(!late.gap && !late.early && !late.closed_error);
+    CHECK_EQ(osd_new(&c, 77, "h", "", 1), 0);
+    WAIT_FOR(w, 1000, late.epoch > newest);
+    caller_stop(&late);
+    caller_stop(&osd);
+    caller_stop(&c);
+    world_free(w);
+    mon_small_limits = false;
+}
+
 static void one_leads_and_all_serve_the_map(void)
 {
     struct world *w = world_new_several(3);
@@ -1053,6 +1081,7 @@ static void storms(void)
 int main(int argc, char **argv)
 {
     plants_take(argc, argv);
+    TEST(a_map_is_larger_than_a_queue);
     TEST(one_leads_and_all_serve_the_map);
     TEST(a_large_change_is_followed_whole);
     TEST(one_that_follows_reads_while_all_changes);

@@ -224,12 +224,14 @@ static void client_node_start(void *owner, struct sim_node *node)
 {
 }
 
+uint32_t world_queue_bytes;
+
 static struct world *world_make(void)
 {
     struct world *w = sim_alloc(sizeof(*w));
 
     w->sim = sim_new(7, getenv("MON_TEST_VERBOSE") != NULL);
-    w->net = sim_net_new(w->sim, &(struct sim_net_config){0});
+    w->net = sim_net_new(w->sim, &(struct sim_net_config){.queue_max_bytes = world_queue_bytes});
     w->store = sim_meta_new(w->sim, &(struct sim_meta_config){0});
     w->client_node = sim_node_new(w->sim, &(struct sim_node_config){.name = "client",
                                                                     .host = "10.0.0.200",

@@ -57,6 +57,7 @@ struct world {
 };
 
 struct world *world_new(void);
+extern uint32_t world_queue_bytes; /* of links, in worlds that are made; 0: 16 MiB */
 /* Several monitors, on a store with leases and without the troubles below. */
 struct world *world_new_several(uint32_t mons);
 void world_free(struct world *w);
