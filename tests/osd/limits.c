@@ -410,6 +410,36 @@ static void test_slow_readers(void)
     world_free(w);
 }
 
+/* A follower that takes nothing gets little more than what was written in the tenth of a second in which that
+ * was found out: what waits for it in the queue of its connection keeps memory that all need. */
+static void test_hung_follower(void)
+{
+    enum { FOUND_MS = 150, MS = 2000 };
+    struct world *w = world_new(76, 1);
+    const struct perf *perf = &w->osds[0].shard->perf;
+    uint64_t pg = placement_pg_id(POOL, 0), object = world_object_in(w, pg), sent = 0, writes = 0;
+
+    CHECK_EQ(world_attach(w, 1, 1), 0);
+    move_leader(w, pg, 0);
+    WAIT_FOR(w, 5000, world_settled(w));
+    sim_net_hold(w->net, w->osds[0].node->host, w->osds[2].node->host, 5 * NS_PER_S, true);
+    uint64_t begun_ns = w->sim->now_ns;
+    while (w->sim->now_ns < begun_ns + MS * NS_PER_MS) {
+        if (w->sim->now_ns < begun_ns + FOUND_MS * NS_PER_MS)
+            sent = perf->append_entries_sent;
+        else
+            writes++;
+        CHECK_EQ(world_write(w, object, 0, BLOCK_SIZE, data), 0);
+        sim_run_for(w->sim, 5 * NS_PER_MS);
+    }
+    sent = perf->append_entries_sent - sent;
+    printf("# %u writes, %u entries sent\n", (uint32_t)writes, (uint32_t)sent);
+    CHECK(writes > 100 && sent <= writes + 8);
+    CHECK_EQ(world_leader(w, pg), 0);
+    WAIT_FOR(w, 20000, world_settled(w));
+    world_free(w);
+}
+
 /* Orders that come one behind the other, with a map that is large, are not each saved alone. */
 static void test_many_orders(void)
 {
@@ -621,6 +651,7 @@ int main(void)
     TEST(test_stuck_behind_an_attach);
     TEST(test_reads_leave_memory);
     TEST(test_slow_readers);
+    TEST(test_hung_follower);
     TEST(test_many_orders);
     TEST(test_fuller_member);
     TEST(test_bad_numbers);
