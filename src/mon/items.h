@@ -76,7 +76,7 @@ struct mon_shard {
     uint32_t lacks_room;    /* replicas there which are to be copied, and find no room for that; */
     uint64_t lacks_room_pg; /* the PG of one of them */
     uint64_t damaged_logs, damaged_objects, repaired_blocks, unrepaired_reads; /* since its process started */
-    char failed[MON_TEXT_MAX];
+    char failed[184];   /* why, with the whole of the longest text of an error */
     uint64_t failed_ns; /* alive time at which it first said so */
     bool given_up;      /* that was so long ago that its replicas are made anew (mon_out.c) */
 };

@@ -203,7 +203,7 @@ static void shard_problems(struct mon_status *st, const struct mon_osd *o)
         const struct mon_shard *shard = &o->shard[s];
         if (shard->failed[0]) {
             struct mon_problem *p = problem(st, true, HEALTH_SHARD_FAILED, osd->id);
-            SAY(p->what, "osd.%u shard %zu took itself out of service: %.127s", osd->id, s, shard->failed);
+            SAY(p->what, "osd.%u shard %zu took itself out of service: %s", osd->id, s, shard->failed);
             if (!say_stays(p, mon, mon_shard_stays(mon, o, (uint32_t)s), "its replicas stay there",
                            "its replicas are made anew elsewhere", "", mon->alive_ns - shard->failed_ns))
                 SAY(p->doing, "its replicas are made anew elsewhere");

@@ -459,7 +459,7 @@ void mon_shard_report(struct mon_request *r)
     if (report->failed[0] && !shard->failed[0]) {
         shard->failed_ns = mon->alive_ns;
         mon_plan_forget(mon);
-        mon_note(mon, LOG_ERROR, "osd.%u shard %u took itself out of service: %.100s", report->osd,
+        mon_note(mon, LOG_ERROR, "osd.%u shard %u took itself out of service: %.183s", report->osd,
                  report->shard, report->failed);
     }
     snprintf(shard->failed, sizeof(shard->failed), "%.*s", (int)sizeof(shard->failed) - 1, report->failed);

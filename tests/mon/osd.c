@@ -405,7 +405,11 @@ static void says_what_is_wrong(void)
     CHECK(has_problem(&c, "osd.0 met damage that no other replica could repair: 3 reads"));
     CHECK(!strcmp(c.answer->status->health, "error"));
     report.n_pg = 0;
-    report.failed = (char *)"the device's flush failed";
+    /* The longest that the store says, with the longest error of a device. */
+    char failed[256];
+    snprintf(failed, sizeof(failed), "the write of a repaired block failed (%s)",
+             error_text(-ERR_DEVICE_FULL));
+    report.failed = failed;
     report.used_bytes = 0;
     report.free_bytes = (8ull << 30) / 20;
     for (int i = 0; i < 8; i++) {
@@ -413,7 +417,8 @@ static void says_what_is_wrong(void)
         osd_report(&osds[1], 0, NULL);
         world_run_ms(w, 500);
     }
-    CHECK(has_problem(&c, "took itself out of service: the device's flush failed"));
+    CHECK(has_problem(&c, "took itself out of service: the write of a repaired block failed"));
+    CHECK(has_problem(&c, "make room there and restart the OSD)"));
     CHECK(has_problem(&c, "osd.0 is 95% full"));
     CHECK(has_problem(&c, "8 PGs have no leader (1.0, 1.1, 1.2, ...)") ||
           has_problem(&c, "8 PGs have no leader"));
