@@ -12,6 +12,7 @@
  */
 #include "api/config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,8 @@ int config_each(const char *path, const char *section,
             error = take(owner, equals ? trim(at) : NULL, equals ? trim(equals + 1) : at, number);
         }
     }
+    if (!error && ferror(file)) /* a directory can be opened, but not read */
+        error = -ERR_NOT_FOUND;
     fclose(file);
     return error;
 }
@@ -72,10 +75,13 @@ const char *config_unreadable(void)
 {
     const char *path = getenv("FASTBLOCK_CONF");
     FILE *file = path && *path ? fopen(path, "re") : NULL;
+    bool good = file && (fgetc(file) != EOF || !ferror(file));
+    int why = errno;
 
     if (file)
         fclose(file);
-    return path && *path && !file ? path : NULL;
+    errno = why;
+    return path && *path && !good ? path : NULL;
 }
 
 /* ---- the monitors ---- */

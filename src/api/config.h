@@ -17,7 +17,7 @@ const char *config_unreadable(void);
 
 /* Calls `take` for each `name = value` of the section, in order; "" are the lines before the first section.
  * For a line that is none, `name` is NULL and `value` what it says. What `take` answers, if it is not 0, ends
- * it and is the result. ERR_NOT_FOUND: there is no such file. */
+ * it and is the result. ERR_NOT_FOUND: there is no such file, or none that can be read. */
 MUST_CHECK int config_each(const char *path, const char *section,
                            int (*take)(void *owner, const char *name, const char *value, uint32_t line),
                            void *owner);

@@ -197,6 +197,11 @@ def test_configuration_that_is_missing(c):
         refused(c, words, os.path.join(BIN, "fastblock"), "status")
         refused(c, words, OSD, "format", path(c, "conf.dev"), "--size", "512M", code=2)
         refused(c, words, MON, "--listen", "127.0.0.1:0", "--data", path(c, "conf"), code=2)
+        # What a container finds in the place of a file that was to be mounted and is missing.
+        os.mkdir(path(c, "no.conf"))
+        words = ["FASTBLOCK_CONF", path(c, "no.conf") + ": Is a directory"]
+        refused(c, words, os.path.join(BIN, "fastblock"), "status")
+        refused(c, words, MON, "--listen", "127.0.0.1:0", "--data", path(c, "conf"), code=2)
     finally:
         c.env.clear()
         c.env.update(saved)
