@@ -7,8 +7,8 @@
  * acknowledged anywhere, so the new one never reads data that changes under it. The first writer of an image
  * announces itself to each PG with its first write there.
  *
- *     open:  CALL -> MAP (wait until the pool is in the map) -> ATTACH -> done
- *                                                    on failure: GIVE_BACK -> done
+ *     open:  [LOOK (by force: whom is it taken from?) ->] CALL -> MAP (wait until the pool is in the map) ->
+ *            ATTACH -> done; on failure: GIVE_BACK -> done
  *     close: WAIT -> CALL -> done
  */
 #include <stdio.h>

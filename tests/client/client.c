@@ -1209,7 +1209,6 @@ static void test_few_pieces(void)
     fake_down();
 }
 
-/* A PG that nobody leads takes its share of the pieces, and the others go on. */
 /* A call by number finds the link full of writes: it goes as soon as there is room. */
 static void test_shard_call_behind_writes(void)
 {
@@ -1237,6 +1236,7 @@ static void test_shard_call_behind_writes(void)
     fake_down();
 }
 
+/* A PG that nobody leads takes its share of the pieces, and the others go on. */
 static void test_share(void)
 {
     fake_up(23, 3 * NS_PER_S, 16);
