@@ -159,7 +159,7 @@ int uring_dev_write_out(struct uring_dev *dev, uint64_t offset, uint64_t len)
     while (len && !result) {
         ssize_t done = pwrite(dev->fd, zeros, MIN(len, (uint64_t)ZEROS_SIZE), (off_t)offset);
         if (done < 0 && errno != EINTR)
-            result = error_from_errno(errno);
+            result = errno == ENOSPC ? -ERR_DEVICE_FULL : error_from_errno(errno);
         else if (done == 0)
             result = -ERR_IO;
         offset += done > 0 ? (uint64_t)done : 0;

@@ -310,7 +310,8 @@ static int listen_there(struct program *program)
     int error = nbd_server_new(&config, &program->server);
 
     if (error == -ERR_EXISTS)
-        return complain("cannot listen on %s: another process does", config.address);
+        return complain("cannot listen on %s: another process does, or what is there is no socket",
+                        config.address);
     if (error == -ERR_INVALID)
         return complain("cannot listen on %s: not a numeric ADDRESS:PORT, or the path is too long",
                         config.address);
