@@ -67,7 +67,7 @@ static uint8_t *put_option(uint8_t *at, uint32_t option, const uint8_t *data, ui
 
 size_t fuzz_seed(uint64_t n, uint8_t *dst, size_t cap)
 {
-    uint8_t data[128], *at = dst, *end;
+    uint8_t data[128] = {0}, *at = dst, *end;
     uint64_t name_len = n % 3 ? 10 : 0;
 
     *at++ = (uint8_t)n;

@@ -238,7 +238,7 @@ static void limits_hold(void)
     struct meta_change change = {"large", large, META_VALUE_MAX, 0};
     struct meta_txn txn = {.changes = &change, .change_count = 1};
     struct meta_change many[META_TXN_OPS_MAX];
-    char keys[META_TXN_OPS_MAX][16];
+    char keys[META_TXN_OPS_MAX][32];
 
     memset(large, 'x', META_VALUE_MAX + 1);
     CHECK_EQ(do_txn(&txn), 0);

@@ -61,7 +61,7 @@ static void there_is_room_again(void)
 
     CHECK_EQ(rpc_monitors_init(&m, configured, 1), 0);
     for (int round = 0; round < 20; round++) {
-        char names[RPC_MONITORS_MAX - 1][16], *list[RPC_MONITORS_MAX - 1];
+        char names[RPC_MONITORS_MAX - 1][32], *list[RPC_MONITORS_MAX - 1];
         for (int i = 0; i < RPC_MONITORS_MAX - 1; i++) {
             snprintf(names[i], sizeof(names[i]), "m%d:%d", round, i);
             list[i] = names[i];
