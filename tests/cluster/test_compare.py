@@ -5,11 +5,18 @@ import os
 import signal
 import tempfile
 
-from harness import expect, main, wait_for
+from harness import Cluster, expect, main, wait_for
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("FASTBLOCK_BUILD", os.path.join(ROOT, "build"))
 COMPARE = [os.path.join(ROOT, "bench/compare"), "--peers", "floor", "--size", "64", "--time", "1", "--repeat", "1", "--no-own", "--no-limits"]
+
+
+class Directory(Cluster):
+    """Without a cluster: bench/compare starts its own."""
+
+    def bring_up(self, osds, shards, size, spin):
+        os.mkdir(self.dir)
 
 
 def processes_naming(text):
@@ -107,4 +114,4 @@ def test_words(c):
     expect("4k-randwrite-qd1" in c.stderr, c.stderr)
 
 
-main(globals())
+main(globals(), cluster=Directory)

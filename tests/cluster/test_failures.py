@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from harness import BIN, Failure, expect, main, wait_for
+from harness import BIN, Failure, expect, in_memory, main, wait_for
 
 
 def hammered(c, action, seconds=2.0, **options):
@@ -198,4 +198,4 @@ def test_unequal_devices_get_whole(c):
 
 
 if __name__ == "__main__":
-    main(globals())
+    main(globals(), base=in_memory())

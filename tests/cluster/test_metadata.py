@@ -3,7 +3,7 @@
 import os
 
 from etcd import EtcdCluster
-from harness import BIN, expect, main, wait_for
+from harness import BIN, expect, in_memory, main, wait_for
 
 
 class Movable(EtcdCluster):
@@ -150,4 +150,4 @@ def test_rebuilt_from_the_osds(c):
     expect(result["errors"] == 0 and result["wrong"] == 0, f"hammer: {result}")
 
 
-main(globals(), cluster=Movable)
+main(globals(), cluster=Movable, base=in_memory())

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from harness import expect, main, wait_for
+from harness import expect, in_memory, main, wait_for
 from nbd_cells import Client
 
 SHARED = True
@@ -256,4 +256,4 @@ def test_what_failed_stays_away(c):
 
 
 if __name__ == "__main__":
-    main(globals())
+    main(globals(), base=in_memory())
