@@ -84,7 +84,6 @@ struct pg_catchup {
     struct pg *pg;
     struct store_log_read read;
     bool ready;         /* read.ret_... hold entries */
-    uint32_t asker;     /* replica that waits for them, without being asked meanwhile; 0: none */
     struct timer timer; /* it failed: until it may be tried again */
 };
 

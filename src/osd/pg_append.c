@@ -4,9 +4,8 @@
  *
  * Out: an APPEND is filled from the log's memory, as many entries as one frame carries; what has left memory
  * is read from the ring by one `pg_catchup` per PG while the member is asked to be patient with an empty
- * APPEND; if that takes long, not once more for each of its answers, which would keep both shards busy. A
- * link that is busy is told to raft, which asks again later; one that is down, too, and when it is up again
- * (pg_peer_found()).
+ * APPEND. A link that is busy is told to raft, which asks again later; one that is down, too, and when it is
+ * up again (pg_peer_found()).
  *
  * In: checksums of the payload are verified before raft sees an entry. Raft then says from which entry on the
  * log is replaced, and what the store lacks of that is appended. The store can refuse (no room): then raft's
@@ -29,7 +28,6 @@ static void catchup_step(struct op *op);
 static const struct op_kind catchup_kind = {"osd.catchup", NULL, catchup_step};
 enum { CATCHUP_START, CATCHUP_READING, CATCHUP_FAILED, CATCHUP_READY };
 #define CATCHUP_RETRY_NS (50 * NS_PER_MS)
-#define CATCHUP_SOON_NS  (1 * NS_PER_MS)
 
 static void catchup_free(struct pg_catchup *catchup)
 {
@@ -70,8 +68,6 @@ static void catchup_step(struct op *op)
             timer_arm(op->core, &catchup->timer, op, core_now_ns(op->core) + CATCHUP_RETRY_NS);
         } else {
             catchup->ready = true;
-            if (catchup->asker && !op->cancelled)
-                raft_peer_moved(&pg->raft, catchup->asker, core_now_ns(op->core));
             pg_wake(pg);
         }
         if (!op->cancelled)
@@ -105,15 +101,6 @@ static void catchup_begin(struct pg *pg, uint64_t first, uint64_t last)
     pg->catchup->read.last = last;
     pg->shard->perf.log_reads++;
     op_start(&pg->catchup->op, pg->shard->core, &catchup_kind, NULL);
-}
-
-/* What the member lacks is being read, and that takes its time. */
-static bool catchup_is_slow(const struct pg *pg)
-{
-    const struct pg_catchup *catchup = pg->catchup;
-
-    return catchup && !catchup->ready &&
-           core_recent_ns(pg->shard->core) - catchup->op.started_ns >= CATCHUP_SOON_NS;
 }
 
 /* Finds an entry in what was read. Borrowed. */
@@ -183,13 +170,6 @@ static void send_append(struct pg *pg, const struct raft_msg *msg)
     struct pg_member *member = pg_member_find(pg, msg->to); /* NULL: nobody that we could send to */
     uint32_t pieces, bytes;
     uint32_t count = append_gather(pg, msg->index + 1, msg->last, &pieces, &bytes);
-    bool waits = !count && msg->last > msg->index && catchup_is_slow(pg);
-    if (waits && member && shard_peer_reachable(member->peer)) {
-        pg->catchup->asker = msg->to;
-        raft_append_failed(&pg->raft, msg->to, msg->index);
-        shard_heartbeat_traffic(pg);
-        return;
-    }
     bool patient = member && count && pg_append_may_wait(pg, member, msg->index + count, msg->sent_ns);
     struct wire_append_request request = {
         .pg = pg->id,

@@ -109,41 +109,6 @@ static void test_followers_devices_hang(void)
     world_free(w);
 }
 
-/* While what a follower lacks is read from a device that takes its time it is not asked again and again,
- * which would keep both shards busy; and it gets it as soon as it is there. */
-static void test_slow_log_reads(void)
-{
-    enum { WRITES = 8 };
-    static uint8_t large[IO_SIZE_MAX];
-    const struct sim_disk_faults slow = {.read_slow_ppm = 1000000, .read_slow_ns = 50 * NS_PER_MS};
-    struct world *w = world_new(58, 1);
-
-    w->cache_bytes = 1u << 20;
-    for (uint32_t i = 0; i < OSDS; i++)
-        world_osd_kill(w, i, SIM_CRASH_PROCESS);
-    for (uint32_t i = 0; i < OSDS; i++)
-        world_osd_start(w, i);
-    WAIT_FOR(w, 10000, world_settled(w));
-    CHECK_EQ(world_attach(w, 1, 1), 0);
-    uint32_t leader = world_leader(w, world_pg(w, 0)), follower = (leader + 1) % OSDS;
-    world_osd_kill(w, follower, SIM_CRASH_PROCESS);
-    for (uint32_t i = 0; i < WRITES; i++)
-        CHECK_EQ(world_write(w, 0, i % 2 * IO_SIZE_MAX, IO_SIZE_MAX, large), 0);
-    sim_disk_set_faults(w->osds[leader].disk, &slow);
-    const struct perf *perf = &w->osds[leader].shard->perf;
-    uint64_t appends = perf->appends_sent, reads = perf->log_reads, begun_ns = w->sim->now_ns;
-    world_osd_start(w, follower);
-    WAIT_FOR(w, 10000, world_settled(w));
-    uint64_t took_ns = w->sim->now_ns - begun_ns;
-    printf("# %d ms, %d appends for %d reads\n", (int)(took_ns / NS_PER_MS),
-           (int)(perf->appends_sent - appends), (int)(perf->log_reads - reads));
-    CHECK_EQ(world_leader(w, world_pg(w, 0)), leader);
-    CHECK(perf->log_reads - reads >= WRITES / 2);
-    CHECK(perf->appends_sent - appends < 100 * (perf->log_reads - reads));
-    CHECK(took_ns < (perf->log_reads - reads + 2) * slow.read_slow_ns);
-    world_free(w);
-}
-
 /* There are only reads: the leader hands over, too. */
 static void test_device_hangs_for_reads(void)
 {
@@ -322,7 +287,6 @@ int main(int argc, char **argv)
 {
     plants_take(argc, argv);
     TEST(test_followers_devices_hang);
-    TEST(test_slow_log_reads);
     TEST(test_device_hangs_for_reads);
     TEST(test_device_slow);
     TEST(test_two_devices_slow);
