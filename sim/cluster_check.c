@@ -193,6 +193,9 @@ static void check_undamaged(struct cluster *c, const struct osd_shard *shard, ui
     if (perf->scrub_differing)
         sim_fail(c->sim, "osd.%u.%u: a scrub finds %llu objects that differ", osd, number,
                  ULL(perf->scrub_differing));
+    if (!c->damage && perf->lost_acks)
+        sim_fail(c->sim, "osd.%u.%u: %llu members lost what they had acknowledged", osd, number,
+                 ULL(perf->lost_acks));
     if (!c->damage &&
         (perf->scrub_found || perf->repaired_blocks || perf->unrepaired_reads || perf->damaged_logs))
         sim_fail(

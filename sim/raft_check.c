@@ -84,7 +84,7 @@ void raft_checker_led(struct raft_checker *c, const struct raft_host *h)
     }
 }
 
-static bool on_disk(const struct raft_host *h, uint64_t index, uint64_t hash)
+bool raft_checker_has(const struct raft_host *h, uint64_t index, uint64_t hash)
 {
     return index < h->disk_base || (index <= h->disk_last && h->disk_log[index].hash == hash);
 }
@@ -141,7 +141,7 @@ static void check_kept(struct raft_checker *c, uint64_t index, uint64_t hash)
     for (uint32_t i = 0; i < c->count; i++) {
         const struct raft_host *candidate = c->hosts[i];
 
-        if (candidate->replica && !candidate->disk_damaged && !on_disk(candidate, index, hash) &&
+        if (candidate->replica && !candidate->disk_damaged && !raft_checker_has(candidate, index, hash) &&
             electable(c, candidate))
             sim_fail(c->sim, "durability: entry %lu is committed, but %u could be elected without it", index,
                      candidate->replica);

@@ -31,6 +31,8 @@ struct raft_checker {
     uint64_t seen_count, seen_cap;
 };
 
+/* Has it this entry on its disk, and so all before it? */
+bool raft_checker_has(const struct raft_host *h, uint64_t index, uint64_t hash);
 void raft_checker_fini(struct raft_checker *c);
 /* A host appended entries [first, last]: log matching. */
 void raft_checker_appended(struct raft_checker *c, const struct raft_host *h, uint64_t first, uint64_t last);

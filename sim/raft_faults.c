@@ -37,6 +37,19 @@ void place_start(struct place *p, bool born_now)
     world_settle(p);
 }
 
+bool place_lacks(struct place *p)
+{
+    const struct raft_host *h = &p->host;
+
+    if (p->lacks_index && !h->disk_damaged) {
+        uint64_t term = h->disk_log[h->disk_last].term;
+
+        if (term > p->lacks_term || (term == p->lacks_term && h->disk_last >= p->lacks_index))
+            p->lacks_index = 0;
+    }
+    return h->disk_damaged || p->lacks_index;
+}
+
 /* The group that all replicas know; NULL: it is changing. */
 const struct group *world_settled_group(const struct world *w)
 {
@@ -98,7 +111,7 @@ static bool damage_bearable(struct world *w)
 
     for (uint32_t i = 0; group && i < group->count; i++) {
         voters += group->members[i].flags != 0;
-        damaged += group->members[i].flags && world_place(w, group->members[i].replica)->host.disk_damaged;
+        damaged += group->members[i].flags && place_lacks(world_place(w, group->members[i].replica));
     }
     return group && damaged + 1 + voters / 2 + 1 <= voters;
 }
@@ -116,6 +129,51 @@ static void damage(struct place *p)
     sim_injected(w->sim, SIM_FAULT_DISK_ROT);
     sim_log(w->sim, "%u: the log is damaged above %lu of %lu", h->replica, h->disk_last - lost, h->disk_last);
     raft_host_damage(h, h->disk_last - lost);
+}
+
+/* Does a majority have all that is on its disk without counting it? Then it may lose that and not know: its
+ * vote elects nobody who lacks what is committed, for the others deny theirs. Nothing else would be bearable.
+ */
+static bool loss_bearable(struct world *w, const struct place *p, const struct group *group)
+{
+    const struct raft_host *h = &p->host;
+    uint32_t voters = 0, have = 0;
+
+    for (uint32_t i = 0; i < group->count; i++) {
+        struct place *other = world_place(w, group->members[i].replica);
+
+        if (!group->members[i].flags)
+            continue;
+        voters++;
+        have += other != p && !place_lacks(other) &&
+                raft_checker_has(&other->host, h->disk_last, h->disk_log[h->disk_last].hash);
+    }
+    return 2 * have > voters;
+}
+
+/* The end of the log is as if it had never been written, though it was reported, and counted perhaps. Who
+ * does not know of a group any more that is in force could be elected by those who have left it: that stays.
+ */
+static void lose(struct place *p)
+{
+    struct world *w = p->world;
+    struct raft_host *h = &p->host;
+    const struct group *group = world_settled_group(w);
+    uint64_t lost = sim_rng_range(&w->loss_rng, 1, sim_rng_below(&w->loss_rng, 2) ? 4 : 40);
+
+    if (w->restive || place_lacks(p) || !damage_bearable(w) || !loss_bearable(w, p, group))
+        return;
+    lost = MIN(lost, h->disk_last - MAX(h->disk_base, group->index));
+    if (!lost)
+        return;
+    w->losses++;
+    p->losses++;
+    p->lacks_index = h->disk_last;
+    p->lacks_term = h->disk_log[h->disk_last].term;
+    sim_injected(w->sim, SIM_FAULT_DISK_LOSE);
+    sim_log(w->sim, "%u: the log ends at %lu, and had ended at %lu", h->replica, h->disk_last - lost,
+            h->disk_last);
+    raft_host_lose(h, h->disk_last - lost);
 }
 
 /* An entry that was on the disk cannot be read any more. */
@@ -145,6 +203,9 @@ void world_start_fire(struct sim_event *event)
     uint32_t often = p->world->fragile ? 150 : sim_fault_intensity(p->world->sim, SIM_FAULT_DISK_ROT);
     if (!p->world->quiet && sim_rng_below(&p->world->disk_rng, 200) < often)
         damage(p);
+    if (!p->world->quiet &&
+        sim_rng_below(&p->world->loss_rng, 200) < sim_fault_intensity(p->world->sim, SIM_FAULT_DISK_LOSE))
+        lose(p);
     place_start(p, false);
 }
 

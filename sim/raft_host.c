@@ -229,6 +229,12 @@ void raft_host_damage(struct raft_host *h, uint64_t index)
     h->disk_damaged = true;
 }
 
+void raft_host_lose(struct raft_host *h, uint64_t index)
+{
+    ASSERT(!h->up && index >= h->disk_base && index <= h->disk_last);
+    h->disk_last = index;
+}
+
 void raft_host_crash(struct raft_host *h, struct sim_rng *rng)
 {
     ASSERT(h->up);

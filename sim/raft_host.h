@@ -112,6 +112,8 @@ void raft_host_crash(struct raft_host *h, struct sim_rng *rng);
  * it abstains, and recovers from its leader: takes no entries until it has its state, and abstains until what
  * the leader had committed then is on its disk. */
 void raft_host_damage(struct raft_host *h, uint64_t index);
+/* The same, but it does not know: its disk has lost what it reported as written. */
+void raft_host_lose(struct raft_host *h, uint64_t index);
 /* One that is up finds that `index` cannot be read: it hands over if it leads, and goes on like such a one.
  */
 void raft_host_damage_found(struct raft_host *h, uint64_t index, uint64_t now_ns);

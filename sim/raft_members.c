@@ -41,6 +41,7 @@ static void drop_replica(struct place *p)
     sim_log(w->sim, "%u is removed", p->host.replica);
     raft_host_fini(&p->host);
     p->host.replica = 0;
+    p->lacks_index = p->losses = 0;
     p->reading = false;
     p->paused_until_ns = p->slow_disk_until_ns = 0;
     sim_unschedule(w->sim, &p->tick);
@@ -91,7 +92,7 @@ static void change_something(struct world *w, struct place *leader)
     uint32_t voters = 0, at = 0;
 
     for (uint32_t i = 0; i < w->count; i++) {
-        if (w->places[i].host.disk_damaged && !w->restive)
+        if (place_lacks(&w->places[i]) && !w->restive)
             return; /* first things first */
     }
     if (w->group_count + 4 > GROUPS_MAX)

@@ -72,10 +72,32 @@ static void check_lease(struct place *p)
     }
 }
 
+/* A leader finds that a member has not what it acknowledged: then its disk has lost that. Only where messages
+ * come in order can it know: an APPEND that reaches a member's next process late, of an earlier time than
+ * what its former one rejects, makes it believe so. Connections do not do that. */
+static void check_losses(struct place *p)
+{
+    struct world *w = p->world;
+    const struct raft *r = &p->host.raft;
+
+    if (w->fragile || sim_fault_intensity(w->sim, SIM_FAULT_NET_DUP) ||
+        sim_fault_intensity(w->sim, SIM_FAULT_NET_REORDER))
+        return;
+    for (uint32_t i = 0; p->host.up && r->role == RAFT_LEADER && i < r->member_count; i++) {
+        const struct place *member = world_place(w, r->members[i].replica);
+
+        if (r->members[i].lost && member && !member->losses)
+            sim_fail(w->sim, "%u takes %u for one that has lost what it acknowledged", p->host.replica,
+                     member->host.replica);
+    }
+}
+
 static void check_all(struct world *w)
 {
-    for (uint32_t i = 0; i < w->count; i++)
+    for (uint32_t i = 0; i < w->count; i++) {
         check_lease(&w->places[i]);
+        check_losses(&w->places[i]);
+    }
 }
 
 static bool has_granted(const struct place *p, uint32_t replica)

@@ -20,6 +20,10 @@ struct world;
 struct place {
     struct world *world;
     struct raft_host host; /* replica 0: empty */
+    /* Its disk has lost, without anybody knowing, what it had reported as written up to this entry; 0: that is
+     * there again. And how often. */
+    uint64_t lacks_index, lacks_term;
+    uint32_t losses;
     uint32_t number;
     uint64_t clock_base_ns;
     int64_t drift_ppm;
@@ -33,7 +37,7 @@ struct place {
 
 struct world {
     struct sim *sim;
-    struct sim_rng rng, net_rng, disk_rng;
+    struct sim_rng rng, net_rng, disk_rng, loss_rng;
     struct place places[HOSTS_MAX];
     uint32_t count;
     bool quiet, proposing;
@@ -62,7 +66,7 @@ struct world {
 
     struct raft_checker checker;
     uint64_t fallen_term, failover_ns;
-    uint64_t elections, crashes, damages, transfers, changes, installs, lease_checks, reads;
+    uint64_t elections, crashes, damages, losses, transfers, changes, installs, lease_checks, reads;
     uint64_t led_term; /* the highest in which anybody was elected */
 };
 
@@ -83,6 +87,8 @@ const struct group *world_on_group(void *owner, const struct group *group);
 /* ---- raft_faults.c ---- */
 
 void place_start(struct place *p, bool born_now);
+/* Does its log lack something that was on its disk? */
+bool place_lacks(struct place *p);
 const struct group *world_settled_group(const struct world *w);
 /* Could all groups that may be in force, and `next`, if that is to be one, still elect, with the log of
  * `more` damaged, too? NULL: none. */

@@ -8,9 +8,10 @@
  * different rates; leadership is handed over, logs are compacted, followers have no room for what they are
  * sent; a minority of disks lose the end of their log, acknowledged or not, while their host is down, and say
  * so. In half of the runs they do that also while members change, and members change meanwhile; and a host
- * that is up, the leader perhaps, finds that its log cannot be read. In half of them a base that was
- * recovered counts before it is on the disk, as in src/osd. Then the faults stop, and the group has to work
- * again. What is checked, the first five as in section 5 of the Raft paper:
+ * that is up, the leader perhaps, finds that its log cannot be read. In the other half a disk loses, without
+ * anybody knowing, what a majority of the others has. In half of them a base that was recovered counts before
+ * it is on the disk, as in src/osd. Then the faults stop, and the group has to work again. What is checked,
+ * the first five as in section 5 of the Raft paper:
  *
  *  - election safety: one leader per term;
  *  - log matching: two logs with the same index and term are equal up to there (each index carries
@@ -20,6 +21,8 @@
  *  - durability: by what is on the disks, nobody can be elected any more who does not have what is committed;
  *  - lease safety: whoever believes in its lease has all that was committed by anybody, at any moment; and a
  *    read confirmed by ReadIndex has all that was committed when it began;
+ *  - where messages come in order, no leader finds that a member has not what it acknowledged, unless that
+ *    one's disk has lost it;
  *  - liveness: after the faults one leader commits new entries, and all replicas get them; a leader that is
  *    killed or hangs is replaced in time.
  */
@@ -79,6 +82,7 @@ static void world_start(struct world *w, const struct sim_args *args)
     w->rng = sim_rng_make(args->seed, "raft", 0);
     w->net_rng = sim_rng_make(args->seed, "raft net", 0);
     w->disk_rng = sim_rng_make(args->seed, "raft disk", 0);
+    w->loss_rng = sim_rng_make(args->seed, "raft.losses", 0);
     w->config = RAFT_CONFIG_DEFAULT;
     w->count = group.count = sizes[sim_rng_below(&w->rng, ARRAY_LEN(sizes))];
     for (uint32_t i = 0; i < group.count; i++) {
@@ -295,17 +299,18 @@ void scenario_raft_run(const struct sim_args *args, struct sim_result *ret_resul
     w->sim = sim_new(args->seed, args->verbose);
     sim_choose_faults(w->sim, SIM_FAULT_BIT(CRASH) | SIM_FAULT_BIT(POWER_ALL) | SIM_FAULT_BIT(PAUSE) |
                                   SIM_FAULT_BIT(CLOCK) | SIM_FAULT_BIT(DISK_SLOW) | SIM_FAULT_BIT(DISK_ROT) |
-                                  SIM_FAULT_BIT(NET_LOSS) | SIM_FAULT_BIT(NET_DUP) |
-                                  SIM_FAULT_BIT(NET_REORDER) | SIM_FAULT_BIT(NET_SLOW) |
-                                  SIM_FAULT_BIT(NET_PARTITION) | SIM_FAULT_BIT(MEMBER));
+                                  SIM_FAULT_BIT(DISK_LOSE) | SIM_FAULT_BIT(NET_LOSS) |
+                                  SIM_FAULT_BIT(NET_DUP) | SIM_FAULT_BIT(NET_REORDER) |
+                                  SIM_FAULT_BIT(NET_SLOW) | SIM_FAULT_BIT(NET_PARTITION) |
+                                  SIM_FAULT_BIT(MEMBER));
     world_start(w, args);
     world_run(w);
     snprintf(
         ret_result->stats, sizeof ret_result->stats,
-        "%u replicas, %lu committed, %lu elections, %lu crashes, %lu damaged, %lu transfers, %lu changes of members, %lu installs, "
+        "%u replicas, %lu committed, %lu elections, %lu crashes, %lu damaged, %lu with losses, %lu transfers, %lu changes of members, %lu installs, "
         "%lu lease checks, %lu reads, failover in %lu ms",
-        w->count, w->checker.commit_max, w->elections, w->crashes, w->damages, w->transfers, w->changes,
-        w->installs, w->lease_checks, w->reads, (uint64_t)(w->failover_ns / NS_PER_MS));
+        w->count, w->checker.commit_max, w->elections, w->crashes, w->damages, w->losses, w->transfers,
+        w->changes, w->installs, w->lease_checks, w->reads, (uint64_t)(w->failover_ns / NS_PER_MS));
     sim_result_take(ret_result, w->sim);
     sim_free(w->sim);
     for (uint32_t i = 0; i < w->count; i++) {
