@@ -75,7 +75,7 @@ def test_qemu_img_and_io(c):
 def test_fio_verify(c):
     child, uri = c.nbd(image(c, "fio", "128M"), "fio")
     out = c.run("fio", "--name=v", "--ioengine=nbd", f"--uri={uri}", "--rw=randrw", "--bsrange=512-64k", "--bs_unaligned=0",
-                "--blockalign=512", "--iodepth=16", "--size=128M", "--io_size=96M", "--verify=crc32c", "--verify_fatal=1",
+                "--blockalign=512", "--iodepth=16", "--size=128M", "--io_size=96M", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0",
                 "--time_based=0", "--output-format=terse", timeout=180)
     expect(out, "fio printed nothing")
     stop(child)
@@ -184,7 +184,7 @@ def test_verify_while_osds_die(c):
     thread.start()
     try:
         c.run("fio", "--name=v", "--ioengine=nbd", f"--uri={uri}", "--rw=randwrite", "--bs=4k", "--iodepth=16", "--size=128M",
-              "--io_size=64M", "--rate_iops=4000", "--verify=crc32c", "--verify_fatal=1", timeout=180)
+              "--io_size=64M", "--rate_iops=4000", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0", timeout=180)
     finally:
         ended.set()
         thread.join()
