@@ -228,7 +228,8 @@ struct cluster {
     struct sim_meta *meta;
     uint64_t map_epoch; /* as the metadata store has it */
     struct sim_rng rng; /* of the scenario's own decisions */
-    struct sim_rng scrub_rng, member_rng, memory_rng, mons_rng;
+    struct sim_rng scrub_rng, member_rng, group_rng, memory_rng, mons_rng;
+    uint64_t group_look_ns; /* until then it is looked for a moment at which a group changes */
     uint32_t replicas; /* of each PG */
     uint32_t osd_count, shard_count, client_count, image_count, pg_count;
     uint32_t writer_count; /* of the clients; the others read */
@@ -266,6 +267,7 @@ struct cluster {
     uint64_t started_ns;    /* when a process was started last */
     uint64_t clean_ns;      /* all was whole again then */
     uint64_t clean_check_ns;
+    uint32_t audits; /* of tables */
     char not_clean[128];               /* what rest_clean() saw last */
     bool stopping;                     /* the load ends */
     bool writers_pause, readers_pause; /* none of their workers begins anything */
@@ -521,6 +523,8 @@ bool audit_is_behind(const struct sim_node *node);
 
 /* `pairs`: what pairs of shards know, too. */
 void shards_check(struct cluster *c, bool pairs);
+/* What may be wrong for a moment only, between two writes to a disk. */
+void shards_check_often(struct cluster *c);
 
 /* ---- cluster_agree.c ---- */
 

@@ -6,7 +6,7 @@
  *  - Who waits waits for something. An op that is not to be stepped has a timer, or is in somebody's list for
  * a reason that still holds; a wake-up that gets lost would else be hidden by whoever asks again.
  *  - What is counted is what there is: bytes and ops that requests hold, groups that are awake, turns,
- * sessions.
+ * sessions, and all that stores count.
  */
 #include "sim/cluster.h"
 
@@ -18,6 +18,7 @@
 #include "osd/pg.h"
 #include "rpc/session.h"
 #include "sim/cluster_load.h"
+#include "sim/store_audit.h"
 
 #define ULL(x) ((unsigned long long)(x))
 /* A request of a shard that waits for others: a merge, a majority, the commit. */
@@ -26,6 +27,7 @@
 #define CALL_LATE_NS   (20 * NS_PER_MS)
 #define ROOM_KNOWN_NS  (500 * NS_PER_MS)
 #define LOOKED_NS      (5 * NS_PER_MS) /* it is looked at every two */
+#define STORE_EVERY    4               /* times that tables are looked at */
 
 static bool is_kind(const struct op *op, const char *name)
 {
@@ -318,6 +320,27 @@ static void audit_recoveries(struct cluster *c, const struct osd_shard *shard, c
                  shard->recoveries, turns->active);
 }
 
+/* ---- stores ---- */
+
+static bool copies(const struct osd_shard *shard)
+{
+    list_for_each (&shard->core->live_ops, node) {
+        const struct op *op = list_entry(node, struct op, live);
+        if (is_kind(op, "osd.recover-copy") || is_kind(op, "store.repair"))
+            return true;
+    }
+    return false;
+}
+
+/* One after the other, and not each time: it looks at all of a store. */
+static void audit_store(struct cluster *c, const struct shard_at *at)
+{
+    uint32_t turn = c->audits / STORE_EVERY % (c->osd_count * c->shard_count);
+
+    if (c->audits % STORE_EVERY == 0 && at->osd * c->shard_count + at->shard == turn && !copies(at->is))
+        (void)store_audit(c->sim, osd_shard_store(at->is));
+}
+
 /* ---- sessions of a shard ---- */
 
 /* Of one who comes again only the newest session counts, and that is remembered: numbers go up, and each is
@@ -541,6 +564,7 @@ static void audit_client(struct cluster *c, const struct cluster_client *owner)
 void audit_always(struct cluster *c, bool tables)
 {
     orders_audit(c);
+    c->audits += tables;
     for (struct shard_at at = {0}; !c->sim->failed && cluster_shard_next(c, &at);) {
         const struct osd_shard *shard = at.is;
         const struct sim_node *node = at.node;
@@ -553,6 +577,7 @@ void audit_always(struct cluster *c, bool tables)
         scrub_audit(c, shard, node->name);
         audit_sessions(c, shard, node->name);
         if (tables) {
+            audit_store(c, &at);
             audit_seen(c, shard, &shard->server->clients, RPC_CLIENT, node->name);
             audit_seen(c, shard, &shard->server->osds, RPC_OSD, node->name);
         }

@@ -15,7 +15,8 @@
 #include "raft/raft.h"
 
 #define CHECK_EVERY_NS (2 * NS_PER_MS)
-#define OBJECTS_EVERY  10 /* of those checks, one looks at the objects too */
+#define OFTEN_NS       (200 * NS_PER_US) /* what is wrong for a moment only */
+#define OBJECTS_EVERY  10                /* of those checks, one looks at the objects too */
 #define SEARCH_BUDGET  300000
 
 #define ULL(x) ((unsigned long long)(x))
@@ -30,7 +31,7 @@ struct fact {
 
 struct leader_table {
     struct map facts;
-    uint64_t next_ns;
+    uint64_t next_ns, often_ns;
     uint32_t checks;
 };
 
@@ -226,7 +227,11 @@ static void check_none_lost(struct cluster *c)
 
 void check_always(struct cluster *c)
 {
-    if (c->sim->now_ns < leaders(c)->next_ns)
+    if (c->sim->now_ns < leaders(c)->often_ns)
+        return;
+    c->leaders->often_ns = c->sim->now_ns + OFTEN_NS;
+    shards_check_often(c);
+    if (c->sim->now_ns < c->leaders->next_ns)
         return;
     c->leaders->next_ns = c->sim->now_ns + CHECK_EVERY_NS;
     bool objects = ++c->leaders->checks % OBJECTS_EVERY == 0;

@@ -6,6 +6,8 @@
  */
 #include "sim/cluster_boot.h"
 
+#include "osd/pg.h"
+
 #define SCRUB_EVERY_NS (3 * NS_PER_S)
 
 static void scrub_fire(void *owner)
@@ -39,9 +41,12 @@ void admin_scrub_all(struct cluster *c)
 
 /* ---- members that come and go ---- */
 
-#define MEMBERS_EVERY_NS (1500 * NS_PER_MS)
-#define MEMBERS_MIN      3 /* OSDs that stay in, or no PG could move */
-#define REPLICAS_TRIES   3
+#define MEMBERS_EVERY_NS  (1500 * NS_PER_MS)
+#define MEMBERS_MIN       3 /* OSDs that stay in, or no PG could move */
+#define REPLICAS_TRIES    3
+#define GROUP_LOOK_NS     (2 * NS_PER_MS)
+#define GROUP_LOOKS_NS    NS_PER_S /* after something was asked for */
+#define GROUP_KILL_ONE_OF 4        /* of the moments that are found */
 
 static void osd_change(struct cluster *c, uint32_t osd, bool out, uint32_t tries)
 {
@@ -67,12 +72,52 @@ static void replicas_change(struct cluster *c, uint32_t replicas, uint32_t tries
     admin_ask(c, &(struct admin_job){.kind = ADMIN_JOB_REPLICAS, .replicas = replicas, .tries = tries});
 }
 
+/* The group is in the replica's log, and on its disk, and not applied: a start has to find it there. */
+static bool has_new_group(const struct osd_shard *shard)
+{
+    map_for_each (&shard->pgs, node) {
+        const struct pg *pg = map_entry(node, struct pg, node);
+        if (pg->raft.group.index > pg->sp->applied_index && pg->raft.group.index <= pg->sp->durable_index)
+            return true;
+    }
+    return false;
+}
+
+static void group_look_fire(void *owner)
+{
+    struct cluster *c = owner;
+    struct shard_at s = {0};
+
+    if (c->quiet || c->sim->now_ns >= c->group_look_ns)
+        return;
+    while (cluster_shard_next(c, &s))
+        if (has_new_group(s.is) && sim_rng_below(&c->group_rng, GROUP_KILL_ONE_OF) == 0) {
+            process_kill(&c->osds[s.osd].process, SIM_CRASH_PROCESS,
+                         sim_rng_range(&c->group_rng, NS_PER_S / 10, NS_PER_S));
+            return;
+        }
+    sim_after(c->sim, GROUP_LOOK_NS, group_look_fire, c);
+}
+
+/* Now that members are about to change: somebody dies while they do. */
+static void group_look(struct cluster *c)
+{
+    bool looks = c->group_look_ns > c->sim->now_ns;
+
+    if (sim_fault_intensity(c->sim, SIM_FAULT_FORCE))
+        return;
+    c->group_look_ns = c->sim->now_ns + GROUP_LOOKS_NS;
+    if (!looks)
+        sim_after(c->sim, GROUP_LOOK_NS, group_look_fire, c);
+}
+
 static void members_fire(void *owner)
 {
     struct cluster *c = owner;
 
     if (c->quiet)
         return;
+    group_look(c);
     if (sim_rng_below(&c->member_rng, 4) == 0)
         members_unheard(c);
     uint32_t osd = (uint32_t)sim_rng_below(&c->member_rng, c->osd_count), in = 0;
@@ -97,6 +142,7 @@ void admin_members_start(struct cluster *c)
     if (c->osd_count == MEMBERS_MIN)
         return;
     c->member_rng = sim_rng_make(c->sim->seed, "cluster.member", 0);
+    c->group_rng = sim_rng_make(c->sim->seed, "cluster.member.group", 0);
     c->replicas_rng = sim_rng_make(c->sim->seed, "cluster.replicas", 0);
     /* Not where it is counted how many are left. */
     c->replicas_vary = sim_rng_below(&c->replicas_rng, 2) && !sim_fault_intensity(c->sim, SIM_FAULT_FORCE);

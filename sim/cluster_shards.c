@@ -4,6 +4,10 @@
  *
  *  - Who does not lead, or not any more, has nothing that it proposed, and nobody waits for it.
  *  - Of two shards that have come to the same version of a set of heartbeats, both have the same set.
+ *  - Nobody has heard more heartbeats of a process than it has sent.
+ *  - The newest group of the log counts, and the newest record of an image that a leader has proposed.
+ *  - What raft takes for written of its term and vote is on record.
+ *  - A replica whose log was damaged is on record as such until it is whole, also when its process dies.
  *  - A leader whose device has hung for a second has tried to hand over.
  *  - What there is a limit of there is not more of.
  *  - While a leader may read without asking, nobody leads in a later term, whether somebody reads or not.
@@ -35,6 +39,52 @@ static void check_role(struct cluster *c, const struct pg *pg, const char *who)
             sim_fail(c->sim, "%s: PG %llx does not lead, and a request is not told", who, ULL(pg->id));
             return;
         }
+    }
+}
+
+static void check_record(struct cluster *c, const struct pg *pg, const char *who)
+{
+    const struct raft_hard_state *hs = &pg->raft.durable_hs;
+    const struct store_pg_record *record = &pg->sp->record;
+    uint64_t *state = check_note(c, hash_pair(hash_pair(pg->id, pg->replica), 22), record->state);
+
+    if (hs->term > record->term || (hs->term == record->term && hs->vote && hs->vote != record->vote))
+        sim_fail(c->sim,
+                 "%s: PG %llx takes term %llu and a vote for %u for written, and has %llu and %u on record",
+                 who, ULL(pg->id), ULL(hs->term), hs->vote, ULL(record->term), record->vote);
+    if (*state == STORE_PG_DAMAGED && record->state == STORE_PG_RECOVERING)
+        sim_fail(c->sim,
+                 "%s: PG %llx: the log of replica %u was damaged, and is whole with nothing done about it",
+                 who, ULL(pg->id), pg->replica);
+    *state = record->state;
+}
+
+static bool is_noted(const struct pg *pg, const struct entry *entry)
+{
+    list_for_each (&pg->images, node)
+        if (list_entry(node, struct pg_image, link)->record.index == entry->index)
+            return true;
+    return false;
+}
+
+/* What the log has and is not applied yet counts: the newest group, also behind a start, and for its leader
+ * what it has proposed to fence. */
+static void check_unapplied(struct cluster *c, const struct pg *pg, const char *who)
+{
+    const struct raft *r = &pg->raft;
+    struct entry entry;
+    struct slice payload;
+
+    for (uint64_t i = MIN(pg->sp->last_index, r->last_index); i > pg->sp->applied_index; i--) {
+        if (store_log_get(pg->sp, i, &entry, &payload))
+            continue;
+        if (entry.type == ENTRY_GROUP && i > MAX(r->group.index, pg->sp->record.group.index))
+            sim_fail(c->sim, "%s: PG %llx has the group of entry %llu, and a newer one in its log at %llu",
+                     who, ULL(pg->id), ULL(r->group.index), ULL(i));
+        if (entry.type == ENTRY_IMAGE && pg->led_term == entry.term && !is_noted(pg, &entry))
+            sim_fail(c->sim,
+                     "%s: PG %llx has proposed a record of image %llu at %llu, and goes by an older one", who,
+                     ULL(pg->id), ULL(entry.image), ULL(i));
     }
 }
 
@@ -94,7 +144,12 @@ static void check_set(struct cluster *c, const struct osd_shard *shard, const st
                                                                           shard->label.osd, shard->number)
                                                         : NULL;
 
-    if (!back || back->in.incarnation != shard->label.start_counter || back->in.version != out->version)
+    if (!back || back->in.incarnation != shard->label.start_counter)
+        return;
+    if (back->in.seq > out->seq)
+        sim_fail(c->sim, "osd.%u.%u has heard heartbeat %llu of %s, which has sent %llu", peer->osd,
+                 peer->number, ULL(back->in.seq), who, ULL(out->seq));
+    if (back->in.version != out->version)
         return;
     uint32_t count = 0;
     list_for_each (&out->entries, node) {
@@ -235,6 +290,19 @@ static void check_commits(struct cluster *c)
     for (const struct pg *pg; (pg = cluster_led_next(c, &at));)
         if (!at.is->stopping && pg->raft.role == RAFT_LEADER)
             check_commit(c, pg);
+}
+
+void shards_check_often(struct cluster *c)
+{
+    for (struct shard_at s = {0}; !c->sim->failed && cluster_shard_next(c, &s);) {
+        if (s.is->stopping || audit_is_behind(s.node))
+            continue;
+        map_for_each (&s.is->pgs, node) {
+            const struct pg *pg = map_entry(node, struct pg, node);
+            check_record(c, pg, s.node->name);
+            check_unapplied(c, pg, s.node->name);
+        }
+    }
 }
 
 void shards_check(struct cluster *c, bool pairs)

@@ -4,9 +4,11 @@
  * is reserved, objects, bytes. A count that leaks does no harm until the device is full, or the ring, and no
  * run is as long as that.
  */
-#include "sim/store_world.h"
+#include "sim/store_audit.h"
 
 #include <stdlib.h>
+
+#include "sim/store_world.h"
 
 struct audit {
     struct sim *sim;
@@ -205,12 +207,14 @@ static void promises_audit(struct sim *sim, const struct store *s)
 }
 
 /* What a round or a copy holds is known to them alone. */
+static bool destage_holds(const struct store *s)
+{
+    return s->failed || s->destage.object_count || s->destage.copy_buf;
+}
+
 static bool is_held(const struct driver *d)
 {
-    const struct store *s = d->store;
-
-    return s->failed || s->destage.object_count || s->destage.copy_buf || d->mend.state != MEND_NONE ||
-           d->held;
+    return destage_holds(d->store) || d->mend.state != MEND_NONE || d->held;
 }
 
 /* What a survivor that goes on alone goes by: of nothing later is anything here. */
@@ -273,13 +277,12 @@ void verify_newest(struct driver *d)
     }
 }
 
-void verify_counts(struct driver *d)
+bool store_audit(struct sim *sim, const struct store *s)
 {
-    const struct store *s = d->store;
-    struct audit a = {.sim = d->world->sim, .s = s};
+    struct audit a = {.sim = sim, .s = s};
 
-    if (is_held(d))
-        return;
+    if (destage_holds(s))
+        return false;
     a.refs = sim_alloc(s->g.chunk_count + 1);
     a.slots = sim_alloc((s->g.chunk_count + 1) * sizeof(*a.slots));
     queue_audit(&a);
@@ -287,10 +290,17 @@ void verify_counts(struct driver *d)
     volume_audit(&a);
     pgs_audit(&a);
     space_audit(&a);
-    verify_newest(d);
-    d->world->audits++;
     free(a.refs);
     free(a.slots);
+    return true;
+}
+
+void verify_counts(struct driver *d)
+{
+    if (is_held(d) || !store_audit(d->world->sim, d->store))
+        return;
+    verify_newest(d);
+    d->world->audits++;
 }
 
 static void taken_audit(struct driver *d, const struct log_entry *e)
