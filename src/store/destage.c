@@ -138,7 +138,8 @@ void destage_up_to(struct pg *pg, uint64_t index)
     destage_wake(store_of(pg));
 }
 
-/* Batches below the target tell their PGs how far to destage. */
+/* Batches below the target tell their PGs how far to destage; not of what is complete: rounds take whole
+ * objects, so most of a batch often is by then, and nobody has to look at all PGs for it. */
 static void scan_batches(struct store *s)
 {
     struct destage *d = &s->destage;
@@ -147,7 +148,7 @@ static void scan_batches(struct store *s)
     while (d->scan && d->scan->durable && d->scan->volume_end < target) {
         list_for_each (&d->scan->entries, item) {
             struct log_entry *e = list_entry(item, struct log_entry, batch_link);
-            if (e->in_log && e->applied)
+            if (e->in_log && e->applied && e->index > e->pg->complete_index)
                 destage_raise(e->pg, e->index);
         }
         struct list *next = d->scan->link.next;
@@ -343,8 +344,9 @@ static int trim_next(struct store *s)
 /* The PGs are looked at only when one of them was told something. */
 static bool something_to_do(struct store *s)
 {
-    if (s->ckpt_due || destage_wanted(s))
+    if (s->ckpt_due || trim_wanted(s))
         return true;
+    scan_batches(s);
     if (!s->destage.told)
         return false;
     bool told = false;
