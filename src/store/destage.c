@@ -187,6 +187,7 @@ static void rest(struct store *s)
 
     d->active = false;
     table_wake(s);
+    round_period_end(s);
     if (d->unreadable_ns && !timer_armed(&d->retry))
         timer_arm(s->core, &d->retry, &d->op, d->unreadable_ns);
 }
@@ -341,10 +342,11 @@ static int trim_next(struct store *s)
     UNREACHABLE();
 }
 
-/* The PGs are looked at only when one of them was told something. */
+/* The PGs are looked at only when one of them was told something; or, for what the log of any may let go of,
+ * when space is low. */
 static bool something_to_do(struct store *s)
 {
-    if (s->ckpt_due || trim_wanted(s))
+    if (s->ckpt_due || trim_wanted(s) || (large_space_low(s) && destage_wanted(s)))
         return true;
     scan_batches(s);
     if (!s->destage.told)

@@ -133,6 +133,7 @@ bool destage_pace(struct store *s);
 /* For the records that were pushed, which go with the next entries. */
 void destage_records_wait(struct store *s);
 
+void round_period_end(struct store *s);  /* if it is over: what was left is taken again */
 void round_collect(struct store *s);     /* takes objects for a round; which may be none */
 bool round_load(struct store *s);        /* old pages that are not in memory; true: all are here */
 bool round_readback(struct store *s);    /* payloads that are only in the ring; true: all are here */

@@ -409,7 +409,7 @@ static bool round_collect_from(struct store *s, uint64_t first, uint64_t end)
     return false;
 }
 
-void round_collect(struct store *s)
+void round_period_end(struct store *s)
 {
     struct destage *d = &s->destage;
 
@@ -417,6 +417,13 @@ void round_collect(struct store *s)
         d->unreadable_ns = 0;
         d->period++;
     }
+}
+
+void round_collect(struct store *s)
+{
+    struct destage *d = &s->destage;
+
+    round_period_end(s);
     d->object_count = d->block_count = d->readback_count = d->next = 0;
     d->held = false;
     /* Where the last round was full: PGs that have something new all the time must not keep the others, who

@@ -440,6 +440,32 @@ static void the_past_gives_way_when_space_is_low(void)
     tear_down();
 }
 
+/* Nor has it to be told: what was overwritten of large entries gives way batch by batch, though the blocks of
+ * many batches are destaged together. */
+static void overwritten_chunks_give_way_when_space_is_low(void)
+{
+    enum { LOW = 30, OVERWRITES = 1200, STEPS = 8 };
+
+    for (uint32_t k = 0; k < STEPS; k++) {
+        uint64_t object = 2;
+        uint32_t taken = 0;
+        int rc = 0;
+
+        set_up();
+        for (uint32_t c = 0; c < 4; c++, apply_all())
+            CHECK_EQ(write_blocks(1, c * BLOCKS_PER_CHUNK, BLOCKS_PER_CHUNK), 0);
+        for (; space_available(s) > LOW; object++, apply_all())
+            CHECK_EQ(write_blocks(object, 0, 1), 0);
+        for (uint32_t i = 0; i < OVERWRITES + k; i++, apply_all())
+            CHECK_EQ(write_blocks(1, i % 4 * BLOCKS_PER_CHUNK, BLOCKS_PER_CHUNK), 0);
+        for (; !rc; object++, taken += !rc, apply_all())
+            rc = write_blocks(object, 0, 1);
+        CHECK_EQ(rc, -ERR_NO_SPACE);
+        CHECK(taken >= LOW * 2 / 3);
+        tear_down();
+    }
+}
+
 static int remove_image(void)
 {
     return put(
@@ -595,6 +621,7 @@ int main(int argc, char **argv)
     TEST(what_is_replaced_while_it_is_read_is_read_anew);
     TEST(what_rots_in_the_log_is_mended_after_destage);
     TEST(the_past_gives_way_when_space_is_low);
+    TEST(overwritten_chunks_give_way_when_space_is_low);
     TEST(what_was_removed_takes_no_space);
     TEST(what_was_removed_meanwhile_takes_no_space);
     TEST(what_was_removed_waits_for_members_in_contact);

@@ -156,6 +156,25 @@ static void destage_tries_again(void)
     tear_down();
 }
 
+/* When the time is over in which it is left alone, and nobody asks for it any more, destage rests. */
+static void what_nobody_asks_for_keeps_nobody_awake(void)
+{
+    set_up_objects();
+    CHECK_EQ(write_blocks(1, 4, 1), 0);
+    page_readable(1, false);
+    apply_all();
+    destage_pg(pg_of(pg));
+    rig_settle(&rig);
+    CHECK(s->destage.unreadable_ns && timer_armed(&s->destage.retry));
+    for (uint64_t until_ns = rig.now_ns + 2 * PAGE_RETRY_NS; rig.now_ns < until_ns;)
+        rig_turn(&rig);
+    CHECK(!s->destage.unreadable_ns && !timer_armed(&s->destage.retry));
+    page_readable(1, true);
+    destage();
+    CHECK_EQ(object(1)->overlay, NULL);
+    tear_down();
+}
+
 static void check_lost(uint64_t number);
 
 /* But not for ever: the ring needs the room. */
@@ -424,6 +443,7 @@ int main(int argc, char **argv)
     TEST(a_read_that_fails_once_is_no_damage);
     TEST(a_page_that_cannot_be_read_now_is_no_damage);
     TEST(destage_tries_again);
+    TEST(what_nobody_asks_for_keeps_nobody_awake);
     TEST(a_page_that_stays_away_is_damage);
     TEST(many_pages_stay_away);
     TEST(a_block_that_cannot_be_read_costs_itself);
