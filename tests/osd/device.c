@@ -79,12 +79,7 @@ static void test_followers_devices_hang(void)
     struct world *w = world_new(57, 1);
     struct io ios[WRITES];
 
-    w->cache_bytes = 1u << 20;
-    for (uint32_t i = 0; i < OSDS; i++)
-        world_osd_kill(w, i, SIM_CRASH_PROCESS);
-    for (uint32_t i = 0; i < OSDS; i++)
-        world_osd_start(w, i);
-    WAIT_FOR(w, 10000, world_settled(w));
+    world_restart(w, 1u << 20);
     CHECK_EQ(world_attach(w, 1, 1), 0);
     uint32_t leader = world_leader(w, world_pg(w, 0));
     const struct arena *arena = w->osds[leader].node->core.arena;

@@ -21,12 +21,7 @@ static void two_lag(uint64_t seed, uint32_t bytes, uint32_t writes, uint64_t rea
     struct world *w = world_new(seed, 1);
     uint64_t pg = world_pg(w, 0);
 
-    w->cache_bytes = 1u << 20;
-    for (uint32_t i = 0; i < OSDS; i++)
-        world_osd_kill(w, i, SIM_CRASH_PROCESS);
-    for (uint32_t i = 0; i < OSDS; i++)
-        world_osd_start(w, i);
-    WAIT_FOR(w, 10000, world_settled(w));
+    world_restart(w, 1u << 20);
     CHECK_EQ(world_attach(w, 1, 1), 0);
     uint32_t leader = world_leader(w, pg);
     for (uint32_t lags = 1; lags <= 2; lags++) {

@@ -528,3 +528,13 @@ void world_lead(struct world *w, uint64_t pg, uint32_t osd)
     CHECK_EQ(world_transfer(w, pg, osd), 0);
     WAIT_FOR(w, 2000, world_leader(w, pg) == osd && pg_serves(pg_find(w->osds[osd].shard, pg)));
 }
+
+void world_restart(struct world *w, uint64_t cache_bytes)
+{
+    w->cache_bytes = cache_bytes;
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_kill(w, i, SIM_CRASH_PROCESS);
+    for (uint32_t i = 0; i < OSDS; i++)
+        world_osd_start(w, i);
+    WAIT_FOR(w, 10000, world_settled(w));
+}

@@ -88,6 +88,8 @@ struct world *world_filled(uint64_t seed, uint32_t objects);
 void world_free(struct world *w);
 void world_osd_start(struct world *w, uint32_t number);
 void world_osd_kill(struct world *w, uint32_t number, enum sim_crash kind);
+/* All OSDs crash and start again, with caches of that size; settled. */
+void world_restart(struct world *w, uint64_t cache_bytes);
 /* By osd_shard_stop(), and the end of the process. */
 void world_osd_stop(struct world *w, uint32_t number);
 /* The map (epoch + 1) goes to all that serve. */
